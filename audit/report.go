@@ -1,0 +1,131 @@
+package audit
+
+import "time"
+
+// Schema names the shape of Report's JSON; docs/report.schema.json documents it.
+const Schema = "kms-auditor/report/v1"
+
+// Report is the result of one audit, and all that leaves it. Times are UTC; lists are never nil.
+type Report struct {
+	Schema     string    `json:"schema"`
+	AuditID    string    `json:"audit_id"`
+	Version    string    `json:"version"`
+	StartedAt  time.Time `json:"started_at"`
+	FinishedAt time.Time `json:"finished_at"`
+	Verdict    Verdict   `json:"verdict"`
+	Chains     []Chain   `json:"chains"`
+}
+
+// Chain is what the audit found on one chain.
+type Chain struct {
+	Chain   string        `json:"chain"`
+	ChainID uint64        `json:"chain_id"` // as configured
+	Verdict Verdict       `json:"verdict"`
+	Policy  string        `json:"policy"` // the block policy used; where no block was pinned, the preferred one
+	Block   *Block        `json:"block"`  // nil: no block was pinned
+	Claim   *Claim        `json:"claim"`  // nil: no claim was fetched
+	Errors  []SourceError `json:"errors"`
+	Targets []Target      `json:"targets"`
+
+	// Duration is how long the chain's audit took; it is measured, not evidence, and stays out of the JSON.
+	Duration time.Duration `json:"-"`
+	// HeadTime is the time of the newest block that the provider knew; zero where unknown.
+	HeadTime time.Time `json:"-"`
+}
+
+// Block is the block that every answer of a chain was read at.
+type Block struct {
+	Number uint64    `json:"number"`
+	Hash   string    `json:"hash"`
+	Time   time.Time `json:"time"`
+}
+
+// Claim is the evidence of what the API said: SHA256 is the digest of the body as received, in hex.
+type Claim struct {
+	FetchedAt  time.Time `json:"fetched_at"`
+	SHA256     string    `json:"sha256"`
+	APIVersion string    `json:"api_version"`
+	RequestID  string    `json:"request_id"`
+}
+
+// Stage is where in an audit a source failed.
+type Stage string
+
+// The stages of SourceError.
+const (
+	StageAPI      Stage = "api"
+	StageRPC      Stage = "rpc"
+	StageDecode   Stage = "decode"
+	StageInternal Stage = "internal"
+)
+
+// SourceError is one failure of a source. Source is "api" or a provider's name, and Message carries no secret.
+type SourceError struct {
+	Stage   Stage  `json:"stage"`
+	Source  string `json:"source"`
+	Message string `json:"message"`
+}
+
+// Target is the judgement on one contract.
+type Target struct {
+	Contract     string       `json:"contract"` // EIP-55
+	Verdict      Verdict      `json:"verdict"`
+	Reasons      []string     `json:"reasons"`             // why it is unknown; empty otherwise
+	Assurance    Assurance    `json:"assurance,omitempty"` // the weakest of its entries; empty: nothing was read
+	Completeness Completeness `json:"completeness"`
+	Counts       Counts       `json:"counts"`
+	Entries      []Entry      `json:"entries"`
+	Findings     []Finding    `json:"findings"`
+}
+
+// Compared tells whether at least one claim of the target was held against the chain.
+func (t *Target) Compared() bool {
+	return t.Counts.Match+t.Counts.Mismatch+t.Counts.Pending+t.Counts.Accepted > 0
+}
+
+// Counts is the number of entries by verdict.
+type Counts struct {
+	Match        int `json:"match"`
+	Mismatch     int `json:"mismatch"`
+	Unverifiable int `json:"unverifiable"`
+	Pending      int `json:"pending"`
+	Accepted     int `json:"accepted"`
+}
+
+// Entry is one id of one list of one target.
+type Entry struct {
+	List      List         `json:"list"`
+	ID        string       `json:"id"`      // 0x and 64 lower-case digits; quoted and cut where malformed; empty without a hash
+	Name      string       `json:"name"`    // a device's node, an image's name; empty where the API gives none
+	Version   string       `json:"version"` // an image's version; empty for devices
+	Claim     ClaimState   `json:"claim"`
+	OnChain   ChainState   `json:"on_chain"`
+	Verdict   EntryVerdict `json:"verdict"`
+	Kind      Kind         `json:"kind,omitempty"`
+	Severity  Severity     `json:"severity,omitempty"`
+	Assurance Assurance    `json:"assurance,omitempty"` // empty: not read
+	Reason    string       `json:"reason,omitempty"`    // why it is unverifiable or pending, as one of the Reason constants
+	FirstSeen *time.Time   `json:"first_seen,omitempty"`
+}
+
+// Reasons of an entry.
+const (
+	ReasonUnconfirmed = "unconfirmed"  // seen in one pass only, or the other pass or the look at the head failed
+	ReasonNotRead     = "not_read"     // the chain's answer could not be had
+	ReasonHeadAgrees  = "head_agrees"  // at the newest block the contract already says what the API says
+	ReasonNotAudited  = "not_audited"  // the target's claim is about another chain
+	ReasonClaimAbsent = "claim_absent" // the API gives no answer (null)
+	ReasonMalformed   = "malformed_id" // not a bytes32
+	ReasonNoHash      = "no_hash"      // the API lists the image without a hash
+)
+
+// Finding is one thing wrong.
+type Finding struct {
+	Kind      Kind       `json:"kind"`
+	Severity  Severity   `json:"severity"`
+	List      List       `json:"list,omitempty"`
+	ID        string     `json:"id,omitempty"`
+	Message   string     `json:"message"`
+	Runbook   string     `json:"runbook"`
+	FirstSeen *time.Time `json:"first_seen,omitempty"`
+}

@@ -1,0 +1,40 @@
+// Package hexid is the one place where hex from outside becomes an id or an address.
+// It never pads and never crops: what has not exactly the right number of digits is an error.
+package hexid
+
+import (
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/internal/quote"
+)
+
+// ParseID reads a bytes32: exactly 64 hex digits in any case, with or without the prefix 0x.
+func ParseID(s string) (common.Hash, error) {
+	var id common.Hash
+	return id, decode(id[:], s)
+}
+
+// ParseAddress reads an address: exactly 40 hex digits in any case, with or without the prefix 0x.
+// Mixed case is not checked as an EIP-55 checksum: the sources spell addresses in every way.
+func ParseAddress(s string) (common.Address, error) {
+	var a common.Address
+	return a, decode(a[:], s)
+}
+
+func decode(dst []byte, s string) error {
+	digits := strings.TrimPrefix(s, "0x")
+	if len(digits) == len(s) {
+		digits = strings.TrimPrefix(s, "0X")
+	}
+	if len(digits) != 2*len(dst) {
+		return fmt.Errorf("%s has %d characters after the prefix, want %d hex digits", quote.Cut(s), len(digits), 2*len(dst))
+	}
+	if _, err := hex.Decode(dst, []byte(digits)); err != nil {
+		return fmt.Errorf("%s is not hex", quote.Cut(s))
+	}
+	return nil
+}

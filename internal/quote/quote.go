@@ -1,0 +1,50 @@
+// Package quote makes text from outside safe to log, store and show: bounded and printable.
+package quote
+
+import (
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Max is the number of bytes of a foreign text that Cut and Plain keep.
+const Max = 200
+
+// Cut returns s as a Go string literal of at most Max bytes of s, with what was cut off marked by "…".
+func Cut(s string) string {
+	head, cut := shorten(s)
+	q := strconv.Quote(head)
+	if cut {
+		q += "…"
+	}
+	return q
+}
+
+// Plain returns s without quotes: at most Max bytes, white space folded,
+// and every rune that is not printable (control, bidirectional, invalid) replaced by U+FFFD.
+func Plain(s string) string {
+	head, cut := shorten(s)
+	head = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, strings.Join(strings.Fields(strings.ToValidUTF8(head, string(unicode.ReplacementChar))), " "))
+	if cut {
+		head += "…"
+	}
+	return head
+}
+
+// shorten cuts s at a rune boundary.
+func shorten(s string) (string, bool) {
+	if len(s) <= Max {
+		return s, false
+	}
+	n := Max
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n], true
+}

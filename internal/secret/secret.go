@@ -1,0 +1,126 @@
+// Package secret keeps keys and provider URLs out of everything that is printed.
+//
+// A value that must not be shown is a String; a text or an error that may carry one goes through a Redactor.
+package secret
+
+import (
+	"encoding/json"
+	"net/url"
+	"sort"
+	"strings"
+)
+
+// Mask stands wherever a secret stood.
+const Mask = "[redacted]"
+
+// String is a text that prints as Mask under every verb and encoding. The zero value is empty and prints as "".
+type String struct{ v string }
+
+// New returns v as a secret.
+func New(v string) String { return String{v} }
+
+// Reveal returns the secret itself, for the one place that sends it.
+func (s String) Reveal() string { return s.v }
+
+// Empty reports whether there is no secret.
+func (s String) Empty() bool { return s.v == "" }
+
+func (s String) String() string {
+	if s.v == "" {
+		return ""
+	}
+	return Mask
+}
+
+// GoString keeps %#v from printing the field.
+func (s String) GoString() string { return `secret.New("` + s.String() + `")` }
+
+// MarshalText keeps encoders from printing the field.
+func (s String) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Redactor cuts known secrets out of texts and errors. The zero value cuts nothing.
+type Redactor struct{ old []string }
+
+// minimum is the shortest text that is searched for: shorter ones would mask parts of ordinary words.
+const minimum = 4
+
+// NewRedactor returns a Redactor for the given secrets, in every spelling that a URL or JSON gives them.
+func NewRedactor(secrets ...string) Redactor {
+	seen := map[string]bool{}
+	var r Redactor
+	for _, s := range secrets {
+		for _, v := range []string{s, url.PathEscape(s), url.QueryEscape(s), jsonEscape(s)} {
+			if len(v) >= minimum && !seen[v] {
+				seen[v] = true
+				r.old = append(r.old, v)
+			}
+		}
+	}
+	// The longest first, so that no part of a secret is left standing beside the mask of another.
+	sort.SliceStable(r.old, func(i, j int) bool { return len(r.old[i]) > len(r.old[j]) })
+	return r
+}
+
+func jsonEscape(s string) string {
+	b, err := json.Marshal(s)
+	if err != nil || len(b) < 2 {
+		return s
+	}
+	return string(b[1 : len(b)-1])
+}
+
+// URLParts returns what of a URL must never be shown: the whole, host, userinfo, path, its longer segments, and query values.
+func URLParts(raw string) []string {
+	parts := []string{raw}
+	u, err := url.Parse(raw)
+	if err != nil {
+		return parts
+	}
+	parts = append(parts, u.String(), u.Redacted(), u.Host, u.Hostname(), u.RequestURI(), u.RawQuery)
+	if u.User != nil {
+		pass, _ := u.User.Password()
+		parts = append(parts, u.User.String(), u.User.Username(), pass)
+	}
+	if len(u.Path) > 1 {
+		parts = append(parts, u.Path, u.EscapedPath())
+	}
+	for seg := range strings.SplitSeq(u.Path, "/") {
+		// Shorter segments ("rpc", "v2", "mainnet") are words that errors use, and no keys.
+		if len(seg) > 7 {
+			parts = append(parts, seg)
+		}
+	}
+	for _, vs := range u.Query() {
+		parts = append(parts, vs...)
+	}
+	return parts
+}
+
+// Text returns s without the secrets.
+func (r Redactor) Text(s string) string {
+	for _, o := range r.old {
+		s = strings.ReplaceAll(s, o, Mask)
+	}
+	return s
+}
+
+// Error returns err with the secrets cut out of its message; errors.Is and errors.As still see through it.
+func (r Redactor) Error(err error) error {
+	if err == nil {
+		return nil
+	}
+	msg := err.Error()
+	clean := r.Text(msg)
+	if clean == msg {
+		return err
+	}
+	return &redacted{msg: clean, err: err}
+}
+
+type redacted struct {
+	msg string
+	err error
+}
+
+func (e *redacted) Error() string { return e.msg }
+func (e *redacted) Unwrap() error { return e.err }
