@@ -1,0 +1,172 @@
+// Package metrics shows audits as Prometheus series.
+//
+// What happens is counted (audits, calls, requests) and lasts; what an audit found is state, built anew from each report
+// and gone with it: where nothing was compared, its gauges vanish rather than stand still. Only the timestamps of the
+// last audit and the last comparison stay, since their standing still is the alert.
+//
+// Labels come from the configuration, from closed lists, or through the strict hex parser, never from free text.
+package metrics
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/hexid"
+)
+
+const namespace = "kms_auditor"
+
+// seconds are the bounds of every histogram: from one quick request to a whole audit at its default timeout.
+var seconds = []float64{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120}
+
+// Build names the running binary.
+type Build struct{ Version, Revision, GoVersion string }
+
+// Chain is what the configuration says of one chain; series for it exist from the start.
+type Chain struct {
+	Name      string
+	Providers []string
+	Contracts []string // configured addresses; empty: all that the API lists
+}
+
+// APILabels are the closed label sets of the API's metrics.
+type APILabels struct{ Endpoints, Results []string }
+
+// Metrics holds the series. Its methods may be called from several goroutines.
+type Metrics struct {
+	state      *state
+	known      map[string]bool // the configured chains
+	audits     *prometheus.CounterVec
+	duration   *prometheus.HistogramVec
+	lastAudit  *prometheus.GaugeVec
+	compared   *prometheus.GaugeVec
+	next       prometheus.Gauge
+	calls      *prometheus.CounterVec
+	trips      *prometheus.CounterVec
+	tripTime   *prometheus.HistogramVec
+	head       *prometheus.GaugeVec
+	requests   *prometheus.CounterVec
+	apiTime    *prometheus.HistogramVec
+	reloadOK   prometheus.Gauge
+	reloadTime prometheus.Gauge
+}
+
+// New registers the series with reg and panics, as MustRegister does, where reg has them already.
+// Counters start at 0 and the lasting timestamps at 0 (never) for every label that the configuration names.
+func New(reg prometheus.Registerer, build Build, chains []Chain, api APILabels) *Metrics {
+	f := factory{reg}
+	m := &Metrics{
+		state: new(state),
+		known: map[string]bool{},
+		audits: f.counters("audits_total",
+			"Audits of a chain that finished, by verdict.", "chain", "verdict"),
+		duration: f.histograms("audit_duration_seconds",
+			"Time that an audit of a chain took.", "chain"),
+		lastAudit: f.gauges("last_audit_timestamp_seconds",
+			"Unix time at which the last audit of a chain finished, whatever its verdict; 0: never.", "chain"),
+		compared: f.gauges("last_comparison_timestamp_seconds",
+			"Unix time at which the last audit finished that held a claim on the contract against the chain; 0: never. It stands still while sources fail.", "chain", "contract"),
+		next: f.gauge("next_audit_timestamp_seconds",
+			"Unix time of the next scheduled audit; 0: none is scheduled."),
+		calls: f.counters("rpc_requests_total",
+			"JSON-RPC calls, each item of a batch by itself, by result.", "chain", "provider", "method", "result"),
+		trips: f.counters("rpc_round_trips_total",
+			"HTTP requests to a provider.", "chain", "provider"),
+		tripTime: f.histograms("rpc_request_duration_seconds",
+			"Time that an HTTP request to a provider took.", "chain", "provider"),
+		head: f.gauges("provider_head_timestamp_seconds",
+			"Unix time of the newest block that a provider was seen to know.", "chain", "provider"),
+		requests: f.counters("api_requests_total",
+			"HTTP requests to the API, by result.", "endpoint", "result"),
+		apiTime: f.histograms("api_request_duration_seconds",
+			"Time that an HTTP request to the API took.", "endpoint"),
+		reloadOK: f.gauge("config_last_reload_successful",
+			"Whether the last attempt to load the configuration succeeded."),
+		reloadTime: f.gauge("config_last_reload_success_timestamp_seconds",
+			"Unix time at which the configuration was last loaded with success."),
+	}
+	info := f.gauges("build_info", "The running binary; the value is always 1.", "version", "revision", "goversion")
+	info.WithLabelValues(build.Version, build.Revision, build.GoVersion).Set(1)
+	reg.MustRegister(m.state)
+	for _, c := range chains {
+		m.start(c)
+	}
+	for _, e := range api.Endpoints {
+		m.apiTime.WithLabelValues(e)
+		for _, r := range api.Results {
+			m.requests.WithLabelValues(e, r)
+		}
+	}
+	return m
+}
+
+func (m *Metrics) start(c Chain) {
+	m.known[c.Name] = true
+	m.duration.WithLabelValues(c.Name)
+	m.lastAudit.WithLabelValues(c.Name)
+	for _, v := range audit.Verdicts {
+		m.audits.WithLabelValues(c.Name, v.String())
+	}
+	for _, a := range c.Contracts {
+		if addr, err := hexid.ParseAddress(a); err == nil {
+			m.compared.WithLabelValues(c.Name, addr.Hex())
+		}
+	}
+	for _, p := range c.Providers {
+		m.trips.WithLabelValues(c.Name, p)
+		m.tripTime.WithLabelValues(c.Name, p)
+		for _, method := range ethrpc.Methods {
+			for _, r := range ethrpc.Results {
+				m.calls.WithLabelValues(c.Name, p, method, r)
+			}
+		}
+	}
+}
+
+// Report counts the audit and replaces the state of the one before. Chains that New was not told of are left out.
+func (m *Metrics) Report(r *audit.Report) {
+	s := newSnapshot()
+	for _, c := range r.Chains {
+		if !m.known[c.Chain] || s.chains[c.Chain] {
+			continue
+		}
+		m.audits.WithLabelValues(c.Chain, c.Verdict.String()).Inc()
+		m.duration.WithLabelValues(c.Chain).Observe(c.Duration.Seconds())
+		m.lastAudit.WithLabelValues(c.Chain).Set(unix(r.FinishedAt))
+		for contract, t := range s.chain(c) {
+			if t.Compared() {
+				m.compared.WithLabelValues(c.Chain, contract).Set(unix(r.FinishedAt))
+			}
+		}
+	}
+	m.state.last.Store(&s.out)
+}
+
+// NextAudit notes when the schedule fires next; the zero time: not at all.
+func (m *Metrics) NextAudit(t time.Time) { m.next.Set(unix(t)) }
+
+// ConfigLoaded notes an attempt to load the configuration.
+func (m *Metrics) ConfigLoaded(ok bool, at time.Time) {
+	if !ok {
+		m.reloadOK.Set(0)
+		return
+	}
+	m.reloadOK.Set(1)
+	m.reloadTime.Set(unix(at))
+}
+
+// API counts one HTTP request to the API.
+func (m *Metrics) API(endpoint, result string, took time.Duration) {
+	m.requests.WithLabelValues(endpoint, result).Inc()
+	m.apiTime.WithLabelValues(endpoint).Observe(took.Seconds())
+}
+
+func unix(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
+}

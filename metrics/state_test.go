@@ -1,0 +1,147 @@
+package metrics_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+)
+
+const golden = `
+# HELP kms_auditor_audited_block_number The block that the last audit read at.
+# TYPE kms_auditor_audited_block_number gauge
+kms_auditor_audited_block_number{chain="base"} 5.1375546e+07
+# HELP kms_auditor_audited_block_timestamp_seconds Unix time of the block that the last audit read at.
+# TYPE kms_auditor_audited_block_timestamp_seconds gauge
+kms_auditor_audited_block_timestamp_seconds{chain="base"} 1.79353434e+09
+# HELP kms_auditor_completeness How ids that the API does not list were looked for: 1 for the level that holds.
+# TYPE kms_auditor_completeness gauge
+kms_auditor_completeness{chain="base",contract="CONTRACT",level="events"} 0
+kms_auditor_completeness{chain="base",contract="CONTRACT",level="incomplete"} 0
+kms_auditor_completeness{chain="base",contract="CONTRACT",level="proven"} 0
+kms_auditor_completeness{chain="base",contract="CONTRACT",level="unchecked"} 1
+# HELP kms_auditor_entries Entries of a contract by verdict; absent while nothing is compared.
+# TYPE kms_auditor_entries gauge
+kms_auditor_entries{chain="base",contract="CONTRACT",list="device",verdict="accepted"} 0
+kms_auditor_entries{chain="base",contract="CONTRACT",list="device",verdict="match"} 1
+kms_auditor_entries{chain="base",contract="CONTRACT",list="device",verdict="mismatch"} 0
+kms_auditor_entries{chain="base",contract="CONTRACT",list="device",verdict="pending"} 0
+kms_auditor_entries{chain="base",contract="CONTRACT",list="device",verdict="unverifiable"} 0
+kms_auditor_entries{chain="base",contract="CONTRACT",list="os_image",verdict="accepted"} 0
+kms_auditor_entries{chain="base",contract="CONTRACT",list="os_image",verdict="match"} 0
+kms_auditor_entries{chain="base",contract="CONTRACT",list="os_image",verdict="mismatch"} 1
+kms_auditor_entries{chain="base",contract="CONTRACT",list="os_image",verdict="pending"} 0
+kms_auditor_entries{chain="base",contract="CONTRACT",list="os_image",verdict="unverifiable"} 0
+# HELP kms_auditor_oldest_finding_timestamp_seconds Unix time at which the oldest open finding of a kind was first seen.
+# TYPE kms_auditor_oldest_finding_timestamp_seconds gauge
+kms_auditor_oldest_finding_timestamp_seconds{chain="base",contract="CONTRACT",kind="claim_allowed_chain_denied"} 1.7935308e+09
+# HELP kms_auditor_open_finding One open finding, the most severe first, at most 100 a contract; id is empty where it is no 32 bytes of hex.
+# TYPE kms_auditor_open_finding gauge
+kms_auditor_open_finding{chain="base",contract="CONTRACT",id="0xbd369a8c2f9edb2b52dad48ac8e0b32dde5f1337c423a506b48d07403a7d8033",kind="claim_allowed_chain_denied",list="os_image",severity="warning"} 1
+# HELP kms_auditor_open_findings_dropped Open findings without an open_finding series of their own.
+# TYPE kms_auditor_open_findings_dropped gauge
+kms_auditor_open_findings_dropped{chain="base",contract="CONTRACT"} 0
+# HELP kms_auditor_target_verdict The last audit's verdict on a contract: 1 for the one that holds.
+# TYPE kms_auditor_target_verdict gauge
+kms_auditor_target_verdict{chain="base",contract="CONTRACT",verdict="consistent"} 0
+kms_auditor_target_verdict{chain="base",contract="CONTRACT",verdict="drift"} 1
+kms_auditor_target_verdict{chain="base",contract="CONTRACT",verdict="unknown"} 0
+`
+
+func TestStateOfADriftReport(t *testing.T) {
+	reg, m := fresh()
+	m.Report(report(drifted()))
+	err := testutil.GatherAndCompare(reg, strings.NewReader(strings.ReplaceAll(golden, "CONTRACT", contract)),
+		"kms_auditor_audited_block_number", "kms_auditor_audited_block_timestamp_seconds", "kms_auditor_completeness",
+		"kms_auditor_entries", "kms_auditor_oldest_finding_timestamp_seconds", "kms_auditor_open_finding",
+		"kms_auditor_open_findings_dropped", "kms_auditor_target_verdict")
+	if err != nil {
+		t.Error(err)
+	}
+	findings := series(t, reg, "findings")
+	if len(findings) != len(audit.Kinds) {
+		t.Errorf("%d series of findings, want one of each of the %d kinds", len(findings), len(audit.Kinds))
+	}
+	for _, k := range audit.Kinds {
+		value := "0"
+		if k == audit.ClaimAllowedChainDenied {
+			value = "1"
+		}
+		want := `kms_auditor_findings{chain="base",contract="` + contract + `",kind="` + string(k) + `",severity="` + string(k.Severity()) + `"} ` + value
+		if !strings.Contains(strings.Join(findings, "\n"), want) {
+			t.Errorf("no series %s", want)
+		}
+	}
+}
+
+func TestStateVanishesAndTimestampsStand(t *testing.T) {
+	compared, state := "last_comparison_timestamp_seconds", []string{"entries", "completeness", "oldest_finding_timestamp_seconds"}
+	for _, tt := range []struct {
+		name    string
+		second  func() *audit.Report
+		gone    []string
+		verdict string
+		finding []string
+	}{
+		{"nothing was compared", func() *audit.Report { return report(unread()) }, append(state, "findings"), "unknown", nil},
+		{"no block was pinned", func() *audit.Report {
+			r := report(unread())
+			r.Chains[0].Block = nil
+			return r
+		}, append(state, "findings", "audited_block_number", "audited_block_timestamp_seconds"), "unknown", nil},
+		{"the target is gone", func() *audit.Report { return report() }, append(state, "findings", "target_verdict", "open_finding"), "", nil},
+		{"nothing was compared, and yet something is wrong", func() *audit.Report {
+			target := unread()
+			target.Verdict, target.Findings = audit.Drift, []audit.Finding{{Kind: audit.NoCode, FirstSeen: &noon}}
+			return report(target)
+		}, state, "drift", []string{`kms_auditor_findings{chain="base",contract="` + contract + `",kind="no_code",severity="critical"} 1`}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			reg, m := fresh()
+			m.Report(report(drifted()))
+			before := series(t, reg, compared)
+			second := tt.second()
+			second.FinishedAt = noon.Add(5 * time.Minute)
+			m.Report(second)
+			if diff := cmp.Diff(before, series(t, reg, compared)); diff != "" {
+				t.Errorf("%s moved: %s", compared, diff)
+			}
+			if got := series(t, reg, "last_audit_timestamp_seconds"); !strings.HasSuffix(got[0], " 1.7935347e+09") {
+				t.Errorf("%v stood still", got)
+			}
+			for _, name := range tt.gone {
+				if got := series(t, reg, name); len(got) > 0 {
+					t.Errorf("%s stands still: %v", name, got)
+				}
+			}
+			holds := `verdict="` + tt.verdict + `"} 1`
+			if got := strings.Join(series(t, reg, "target_verdict"), "\n"); tt.verdict != "" && !strings.Contains(got, holds) {
+				t.Errorf("no %s in\n%s", holds, got)
+			}
+			if diff := cmp.Diff(tt.finding, series(t, reg, "findings")); tt.finding != nil && diff != "" {
+				t.Errorf("findings: %s", diff)
+			}
+		})
+	}
+}
+
+func TestAContractListedTwiceShowsTheWorse(t *testing.T) {
+	for name, targets := range map[string][]audit.Target{
+		"the worse first": {drifted(), consistent()},
+		"the worse last":  {consistent(), drifted()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			targets[1].Contract = strings.ToLower(contract)
+			reg, m := fresh()
+			m.Report(report(targets...))
+			got := strings.Join(series(t, reg, "target_verdict"), "\n")
+			if strings.Count(got, "\n") != 2 || !strings.Contains(got, `verdict="drift"} 1`) {
+				t.Errorf("want three series that say drift, got\n%s", got)
+			}
+		})
+	}
+}
