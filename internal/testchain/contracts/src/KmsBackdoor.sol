@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.30;
+
+import {Kms} from "./Kms.sol";
+
+/// A KMS whose owner can change either list without leaving an event behind.
+contract KmsBackdoor is Kms {
+    function sneakDevice(bytes32 id, bool allowed) external onlyOwner {
+        _devices()[id] = allowed;
+    }
+
+    function sneakImage(bytes32 id, bool allowed) external onlyOwner {
+        _images()[id] = allowed;
+    }
+}
