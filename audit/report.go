@@ -29,8 +29,6 @@ type Chain struct {
 
 	// Duration is how long the chain's audit took; it is measured, not evidence, and stays out of the JSON.
 	Duration time.Duration `json:"-"`
-	// HeadTime is the time of the newest block that the provider knew; zero where unknown.
-	HeadTime time.Time `json:"-"`
 }
 
 // Block is the block that every answer of a chain was read at.
@@ -70,7 +68,7 @@ type SourceError struct {
 type Target struct {
 	Contract     string       `json:"contract"` // EIP-55
 	Verdict      Verdict      `json:"verdict"`
-	Reasons      []string     `json:"reasons"`             // why it is unknown; empty otherwise
+	Reasons      []string     `json:"reasons"`             // what could not be checked, and why
 	Assurance    Assurance    `json:"assurance,omitempty"` // the weakest of its entries; empty: nothing was read
 	Completeness Completeness `json:"completeness"`
 	Counts       Counts       `json:"counts"`

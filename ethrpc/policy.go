@@ -2,7 +2,6 @@ package ethrpc
 
 import (
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 
@@ -22,6 +21,9 @@ type Policy struct {
 	hash   *common.Hash
 }
 
+// Latest is the newest block.
+var Latest = Policy{tag: "latest"}
+
 // ParsePolicy reads finalized | safe | latest | latest-N | NUMBER | 0xHASH.
 func ParsePolicy(s string) (Policy, error) {
 	bad := func() (Policy, error) {
@@ -31,7 +33,7 @@ func ParsePolicy(s string) (Policy, error) {
 	case s == "finalized" || s == "safe" || s == "latest":
 		return Policy{tag: s}, nil
 	case strings.HasPrefix(s, "latest-"):
-		n, err := parseNumber(strings.TrimPrefix(s, "latest-"))
+		n, err := strconv.ParseUint(strings.TrimPrefix(s, "latest-"), 10, 63)
 		if err != nil {
 			return bad()
 		}
@@ -43,21 +45,12 @@ func ParsePolicy(s string) (Policy, error) {
 		}
 		return Policy{hash: &h}, nil
 	default:
-		n, err := parseNumber(s)
+		n, err := strconv.ParseUint(s, 10, 63)
 		if err != nil {
 			return bad()
 		}
 		return Policy{number: n}, nil
 	}
-}
-
-// parseNumber reads plain digits that fit a block number.
-func parseNumber(s string) (uint64, error) {
-	n, err := strconv.ParseUint(s, 10, 63)
-	if err == nil && strings.HasPrefix(s, "+") {
-		err = strconv.ErrSyntax
-	}
-	return min(n, math.MaxInt64), err
 }
 
 // Fixed tells whether the policy names one block for ever: a number or a hash.

@@ -1,0 +1,121 @@
+// Package audit holds what the API claims about dstack KMS contracts against what the contracts say.
+//
+// One audit looks at every chain side by side: it fetches the claim while a block is pinned, reads every claimed id at
+// that block, and compares. What differs is looked at a second time after a pause, and held against the newest block;
+// only what stands is drift. Whatever fails on the way makes the verdict unknown. The Report is all that leaves.
+package audit
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/kmsapi"
+)
+
+// Claims is where the claim comes from. Its errors carry no secret.
+type Claims interface {
+	OnChainDetail(ctx context.Context, chain string) (*kmsapi.OnChainDetail, error)
+}
+
+// Reader reads one chain at one block. Its errors are *ethrpc.ReadError and carry no secret.
+type Reader interface {
+	Read(ctx context.Context, req ethrpc.Request) (*ethrpc.State, error)
+}
+
+// Options configure an Auditor.
+type Options struct {
+	Version      string // of the program, for the report
+	Claims       Claims
+	Chains       []ChainOptions
+	Timeout      time.Duration // of one audit; zero: none
+	ConfirmDelay time.Duration // between the two passes
+	PendingMax   time.Duration // how long the pinned block may lag behind a head that agrees; zero: not at all
+
+	Started  func(auditID string)                    // nil: nobody is told
+	Progress func(chain, doing string)               // nil: nobody is told; called from several goroutines
+	Panicked func(chain string, v any, stack []byte) // nil: nobody is told of a bug beyond the report
+}
+
+// ChainOptions name one chain to audit.
+type ChainOptions struct {
+	Name      string // as the API knows it
+	ChainID   uint64
+	Policies  []ethrpc.Policy // in order of preference
+	Reader    Reader
+	Contracts []common.Address // empty: all that the API lists
+}
+
+// Auditor audits. It remembers between audits only since when an entry is pending.
+type Auditor struct {
+	opt Options
+
+	mu      sync.Mutex
+	pending map[late]time.Time
+}
+
+// New returns an Auditor.
+func New(opt Options) *Auditor {
+	if opt.Started == nil {
+		opt.Started = func(string) {}
+	}
+	if opt.Progress == nil {
+		opt.Progress = func(string, string) {}
+	}
+	if opt.Panicked == nil {
+		opt.Panicked = func(string, any, []byte) {}
+	}
+	return &Auditor{opt: opt, pending: map[late]time.Time{}}
+}
+
+// Audit audits every chain once. It has no error: what fails is in the report, and makes it unknown.
+func (a *Auditor) Audit(ctx context.Context) *Report {
+	if a.opt.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, a.opt.Timeout, fmt.Errorf("the audit's timeout of %s passed: %w", a.opt.Timeout, context.DeadlineExceeded))
+		defer cancel()
+	}
+	r := &Report{
+		Schema:    Schema,
+		AuditID:   rand.Text(),
+		Version:   a.opt.Version,
+		StartedAt: now(),
+		Chains:    make([]Chain, len(a.opt.Chains)),
+	}
+	a.opt.Started(r.AuditID)
+	var wg sync.WaitGroup
+	for i, c := range a.opt.Chains {
+		wg.Go(func() { r.Chains[i] = a.chain(ctx, c) })
+	}
+	wg.Wait()
+	r.Verdict = worstOf(r.Chains, func(c *Chain) Verdict { return c.Verdict })
+	r.FinishedAt = now()
+	return r
+}
+
+func now() time.Time { return time.Now().UTC() }
+
+// chain audits one chain. A bug in here costs this chain its verdict, and no other.
+func (a *Auditor) chain(ctx context.Context, c ChainOptions) (out Chain) {
+	start := time.Now()
+	defer func() {
+		if v := recover(); v != nil {
+			p := &pass{chain: c, errors: []SourceError{{StageInternal, self, bug(a.opt.Panicked, c.Name, v).Error()}}}
+			out = p.report()
+		}
+		out.Duration = time.Since(start)
+	}()
+	a.opt.Progress(c.Name, "reading the API and the chain")
+	p := a.look(ctx, c)
+	if p.drifts() {
+		p = a.again(ctx, p)
+		a.askHead(ctx, p)
+	}
+	a.forget(p)
+	return p.report()
+}

@@ -1,0 +1,161 @@
+package audit
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/hexid"
+	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/kmsapi"
+)
+
+// target is one contract while it is being judged.
+type target struct {
+	address    common.Address
+	listed     bool   // by the API
+	unexpected bool   // listed, while other contracts are configured
+	foreign    uint64 // the chain id of a row of another chain; zero: none
+
+	entries []entry
+	faults  []fault  // what is wrong with the contract as a whole
+	reasons []string // what could not be checked, apart from entries
+}
+
+// entry is one entry while it is being judged. ask is what the chain is asked; without a Getter there is no valid id.
+type entry struct {
+	Entry
+	ask      ethrpc.Ask
+	conflict bool // the rows of the id differ
+}
+
+type fault struct {
+	kind    Kind
+	message string
+}
+
+// targetsOf lists the contracts of a chain with what the API claims of them: the configured ones first, then what
+// else the API lists, all rows of one contract together.
+func targetsOf(c ChainOptions, detail *kmsapi.OnChainDetail) []*target {
+	var all []*target
+	for _, a := range c.Contracts {
+		all = append(all, &target{address: a})
+	}
+	if detail == nil {
+		return all
+	}
+	for _, row := range detail.Contracts {
+		i := slices.IndexFunc(all, func(t *target) bool { return t.address == row.Address })
+		if i < 0 {
+			i = len(all)
+			all = append(all, &target{address: row.Address, unexpected: len(c.Contracts) > 0})
+		}
+		t := all[i]
+		t.listed = true
+		if row.ChainID != c.ChainID {
+			t.foreign = row.ChainID
+		}
+		if !t.unexpected {
+			t.claim(row)
+		}
+	}
+	for _, t := range all {
+		t.entries = merge(t.entries)
+	}
+	return all
+}
+
+func (t *target) claim(row kmsapi.Contract) {
+	for _, d := range row.Devices {
+		t.add(Device, d.ID, d.NodeName, "", d.Allowed)
+	}
+	for _, i := range row.OSImages {
+		t.add(OSImage, i.Hash, i.Name, i.Version, i.Allowed)
+	}
+}
+
+func (t *target) add(list List, raw, name, version string, allowed kmsapi.Allowed) {
+	e := entry{Entry: Entry{List: list, Name: quote.Plain(name), Version: quote.Plain(version), Claim: claimOf(allowed), OnChain: ChainUnknown}}
+	id, err := hexid.ParseID(raw)
+	switch {
+	case list == OSImage && raw == "":
+		e.Kind = NoHash
+	case err != nil:
+		e.ID, e.Kind = quote.Cut(raw), MalformedID
+	default:
+		e.ID = id.Hex()
+		e.ask = ethrpc.Ask{Contract: t.address, Getter: getters[list], ID: id}
+	}
+	t.entries = append(t.entries, e)
+}
+
+var getters = map[List]ethrpc.Getter{Device: ethrpc.AllowedDevice, OSImage: ethrpc.AllowedOSImage}
+
+func claimOf(a kmsapi.Allowed) ClaimState {
+	switch a {
+	case kmsapi.AllowedTrue:
+		return ClaimAllowed
+	case kmsapi.AllowedFalse:
+		return ClaimDenied
+	default:
+		return ClaimUnknown
+	}
+}
+
+// merge sorts entries by list, name, version and id, and makes one of all rows of an id.
+func merge(rows []entry) []entry {
+	slices.SortStableFunc(rows, func(a, b entry) int {
+		return cmp.Or(cmp.Compare(a.List, b.List), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version),
+			cmp.Compare(a.ID, b.ID), cmp.Compare(a.Claim, b.Claim))
+	})
+	var out []entry
+	at := map[ethrpc.Ask]int{}
+	for _, r := range rows {
+		i, again := at[r.ask]
+		if !again || r.ask.Getter == "" {
+			at[r.ask] = len(out)
+			out = append(out, r)
+			continue
+		}
+		e := &out[i]
+		e.Name, e.Version = join(e.Name, r.Name), join(e.Version, r.Version)
+		if e.conflict = e.conflict || e.Claim != r.Claim; e.conflict {
+			e.Claim = ClaimUnknown
+		}
+	}
+	return out
+}
+
+// join lists what the rows of one id call it.
+func join(a, b string) string {
+	if b == "" || slices.Contains(strings.Split(a, ", "), b) {
+		return a
+	}
+	if a == "" {
+		return b
+	}
+	return quote.Plain(a + ", " + b)
+}
+
+// asksOf lists what to read: the code of every contract that is audited, and every claimed id.
+func asksOf(c ChainOptions, detail *kmsapi.OnChainDetail) []ethrpc.Ask {
+	if detail == nil || detail.ChainID != c.ChainID {
+		return nil
+	}
+	var asks []ethrpc.Ask
+	for _, t := range targetsOf(c, detail) {
+		if !t.listed || t.unexpected || t.foreign != 0 {
+			continue
+		}
+		asks = append(asks, ethrpc.Ask{Contract: t.address})
+		for _, e := range t.entries {
+			if e.ask.Getter != "" {
+				asks = append(asks, e.ask)
+			}
+		}
+	}
+	return asks
+}

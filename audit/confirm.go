@@ -1,0 +1,145 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+)
+
+// again looks a second time after the pause, and keeps as drift what stands in both passes.
+func (a *Auditor) again(ctx context.Context, first *pass) *pass {
+	a.opt.Progress(first.chain.Name, fmt.Sprintf("something differs, looking again in %s", a.opt.ConfirmDelay))
+	pause := time.NewTimer(a.opt.ConfirmDelay)
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-ctx.Done():
+		first.errors = append(first.errors, SourceError{StageInternal, self, fmt.Sprintf("the audit ended before its second pass: %v", context.Cause(ctx))})
+		first.confirm(nil)
+		return first
+	}
+	a.opt.Progress(first.chain.Name, "reading the API and the chain a second time")
+	second := a.look(ctx, first.chain)
+	if !second.compared() && first.compared() {
+		first.errors = append(first.errors, second.errors...)
+		first.confirm(nil)
+		return first
+	}
+	second.confirm(first)
+	return second
+}
+
+// confirm takes back every difference of p that other has not seen too; nil has seen none.
+func (p *pass) confirm(other *pass) {
+	for _, t := range p.targets {
+		o := &target{}
+		if other != nil {
+			for _, c := range other.targets {
+				if c.address == t.address {
+					o = c
+				}
+			}
+		}
+		seen := map[ethrpc.Ask]Kind{}
+		for _, e := range o.entries {
+			if e.Verdict == Mismatch {
+				seen[e.ask] = e.Kind
+			}
+		}
+		for i := range t.entries {
+			e := &t.entries[i]
+			kind, differed := seen[e.ask]
+			if e.Verdict == Mismatch && kind != e.Kind || e.Reason == ReasonNotRead && differed {
+				e.unconfirmed()
+			}
+		}
+		t.faults = slices.DeleteFunc(t.faults, func(f fault) bool {
+			if kinds[f.kind].makes != Drift || slices.ContainsFunc(o.faults, func(g fault) bool { return g.kind == f.kind }) {
+				return false
+			}
+			t.reasons = append(t.reasons, fmt.Sprintf("%s was seen in one of two passes only: %s", f.kind, f.message))
+			return true
+		})
+	}
+}
+
+// askHead asks at the newest block for the entries that differ at the pinned one. Where the head agrees with the claim
+// already, the entry is pending, for as long as PendingMax allows; where the head cannot be asked, nothing is confirmed.
+func (a *Auditor) askHead(ctx context.Context, p *pass) {
+	if a.opt.PendingMax == 0 || p.state == nil || p.state.Policy.Fixed() || p.state.Policy == ethrpc.Latest {
+		return
+	}
+	var asks []ethrpc.Ask
+	p.eachLate(func(_ *target, e *entry) { asks = append(asks, e.ask) })
+	if len(asks) == 0 {
+		return
+	}
+	a.opt.Progress(p.chain.Name, "asking the newest block")
+	head, err := p.chain.Reader.Read(ctx, ethrpc.Request{
+		Policies:  []ethrpc.Policy{ethrpc.Latest},
+		NotBefore: p.state.Block.Number,
+		Asks:      func(context.Context) []ethrpc.Ask { return asks },
+	})
+	if err != nil {
+		p.errors = append(p.errors, readFailures(err)...)
+	}
+	p.eachLate(func(t *target, e *entry) {
+		answer, ok := answerOf(head, e.ask)
+		switch {
+		case !ok || answer.Err != nil:
+			e.unconfirmed()
+		case (e.Claim == ClaimAllowed) == answer.Allowed && a.stillPending(p, t, e):
+			e.Verdict, e.Kind, e.Reason = Pending, "", ReasonHeadAgrees
+		}
+	})
+}
+
+// eachLate visits the entries that the head may disagree about.
+func (p *pass) eachLate(visit func(*target, *entry)) {
+	for _, t := range p.targets {
+		for i := range t.entries {
+			if e := &t.entries[i]; e.Verdict == Mismatch && !e.conflict {
+				visit(t, e)
+			}
+		}
+	}
+}
+
+// late names an entry of a chain.
+type late struct {
+	chain string
+	ask   ethrpc.Ask
+}
+
+func (a *Auditor) stillPending(p *pass, t *target, e *entry) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	k := late{p.chain.Name, e.ask}
+	if _, ok := a.pending[k]; !ok {
+		a.pending[k] = time.Now()
+	}
+	return time.Since(a.pending[k]) <= a.opt.PendingMax
+}
+
+// forget drops the memory of entries that match again, or are listed no more.
+func (a *Auditor) forget(p *pass) {
+	if !p.compared() {
+		return
+	}
+	open := map[late]bool{}
+	for _, t := range p.targets {
+		for _, e := range t.entries {
+			open[late{p.chain.Name, e.ask}] = e.Verdict != Match
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for k := range a.pending {
+		if k.chain == p.chain.Name && !open[k] {
+			delete(a.pending, k)
+		}
+	}
+}

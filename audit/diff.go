@@ -1,0 +1,116 @@
+package audit
+
+import (
+	"fmt"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/kmsapi"
+)
+
+// diff holds a claim against a state. It is pure, and its order is stable. detail or state is nil where there is
+// none; foreign is the complaint of a provider of another chain where no provider could be read.
+func diff(c ChainOptions, detail *kmsapi.OnChainDetail, state *ethrpc.State, foreign *ethrpc.ChainIDError) []*target {
+	targets := targetsOf(c, detail)
+	for _, t := range targets {
+		if t.unexpected {
+			t.fault(ContractUnexpected, "the API lists this contract, which is not configured; it is not audited")
+			continue
+		}
+		if t.wrongChain(c.ChainID, detail, foreign) {
+			for i := range t.entries {
+				t.entries[i].unverifiable(ReasonNotAudited)
+			}
+			continue
+		}
+		t.compare(detail, state)
+	}
+	return targets
+}
+
+func (t *target) fault(k Kind, format string, args ...any) {
+	t.faults = append(t.faults, fault{k, fmt.Sprintf(format, args...)})
+}
+
+// wrongChain notes every chain id that is not the configured one.
+func (t *target) wrongChain(want uint64, detail *kmsapi.OnChainDetail, foreign *ethrpc.ChainIDError) bool {
+	if detail != nil && detail.ChainID != want {
+		t.fault(ChainMismatch, "the API's answer is about chain %d, but chain_id is configured as %d", detail.ChainID, want)
+	}
+	if t.foreign != 0 {
+		t.fault(ChainMismatch, "the API lists the contract on chain %d, but chain_id is configured as %d", t.foreign, want)
+	}
+	if foreign != nil {
+		t.fault(ChainMismatch, "the provider's eth_chainId is %d, but chain_id is configured as %d", foreign.Got, want)
+	}
+	return len(t.faults) > 0
+}
+
+func (t *target) compare(detail *kmsapi.OnChainDetail, state *ethrpc.State) {
+	switch {
+	case detail == nil:
+		t.reasons = append(t.reasons, "the API could not be read")
+		return
+	case !t.listed:
+		t.fault(ContractNotListed, "the contract is configured, but the API does not list it")
+		return
+	case state == nil:
+		t.reasons = append(t.reasons, "the chain could not be read")
+	case !state.Code[t.address]:
+		t.fault(NoCode, "nothing is deployed at this address at block %d", state.Block.Number)
+	}
+	for i := range t.entries {
+		e := &t.entries[i]
+		if a, ok := answerOf(state, e.ask); ok && a.Err == nil {
+			e.OnChain, e.Assurance = chainState(a.Allowed), Single
+		} else if ok && state.Code[t.address] && len(t.reasons) == 0 {
+			t.reasons = append(t.reasons, fmt.Sprintf("calling %s: %v", e.ask.Getter, a.Err))
+		}
+		e.judge()
+	}
+}
+
+func answerOf(s *ethrpc.State, ask ethrpc.Ask) (ethrpc.Answer, bool) {
+	if s == nil {
+		return ethrpc.Answer{}, false
+	}
+	a, ok := s.Answers[ask]
+	return a, ok
+}
+
+func chainState(allowed bool) ChainState {
+	if allowed {
+		return ChainAllowed
+	}
+	return ChainDenied
+}
+
+// judge decides an entry by what the two sides say.
+func (e *entry) judge() {
+	switch {
+	case e.Kind == NoHash:
+		e.unverifiable(ReasonNoHash)
+	case e.Kind == MalformedID:
+		e.unverifiable(ReasonMalformed)
+	case e.conflict:
+		e.Verdict, e.Kind = Mismatch, DuplicateConflict
+	case e.OnChain == ChainUnknown:
+		e.unverifiable(ReasonNotRead)
+	case e.Claim == ClaimUnknown:
+		e.Kind = ClaimUnknownKind
+		e.unverifiable(ReasonClaimAbsent)
+	case e.Claim == ClaimAllowed && e.OnChain == ChainDenied:
+		e.Verdict, e.Kind = Mismatch, ClaimAllowedChainDenied
+	case e.Claim == ClaimDenied && e.OnChain == ChainAllowed:
+		e.Verdict, e.Kind = Mismatch, ClaimDeniedChainAllowed
+	default:
+		e.Verdict = Match
+	}
+}
+
+func (e *entry) unverifiable(reason string) { e.Verdict, e.Reason = Unverifiable, reason }
+
+// unconfirmed takes back a difference that could not be confirmed.
+func (e *entry) unconfirmed() {
+	e.Kind = ""
+	e.unverifiable(ReasonUnconfirmed)
+}

@@ -1,0 +1,138 @@
+package audit
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// verdict judges a target: worst wins, and without anything compared it is unknown.
+func (t *target) verdict() Verdict {
+	v := Unknown
+	for _, e := range t.entries {
+		switch e.Verdict {
+		case Match, Pending, Accepted:
+			v = Consistent
+		}
+	}
+	for _, e := range t.entries {
+		switch {
+		case e.Verdict == Mismatch:
+			return Drift
+		case e.Verdict == Unverifiable && !(e.Kind == NoHash && e.Claim == ClaimUnknown):
+			v = Unknown
+		}
+	}
+	for _, f := range t.faults {
+		if kinds[f.kind].makes == Drift {
+			return Drift
+		}
+		v = Worst(v, kinds[f.kind].makes)
+	}
+	if len(t.reasons) > 0 {
+		v = Unknown
+	}
+	return v
+}
+
+// report makes the target's part of the report.
+func (t *target) report() Target {
+	out := Target{
+		Contract:     t.address.Hex(),
+		Verdict:      t.verdict(),
+		Reasons:      orEmpty(slices.Clone(t.reasons)),
+		Completeness: Unchecked,
+		Entries:      []Entry{},
+		Findings:     []Finding{},
+	}
+	for _, f := range t.faults {
+		out.Findings = append(out.Findings, f.kind.finding("", "", f.message))
+	}
+	why := map[string]int{}
+	for _, e := range t.entries {
+		out.Counts.add(e.Verdict)
+		if e.Assurance != "" {
+			out.Assurance = e.Assurance
+		}
+		if e.Kind != "" {
+			e.Severity = e.Kind.Severity()
+			out.Findings = append(out.Findings, e.Kind.finding(e.List, e.ID, e.message()))
+		}
+		if e.Verdict == Unverifiable && !(e.Kind == NoHash && e.Claim == ClaimUnknown) {
+			why[e.Reason]++
+		}
+		out.Entries = append(out.Entries, e.Entry)
+	}
+	for _, r := range entryReasons {
+		if n := why[r.reason]; n > 0 {
+			out.Reasons = append(out.Reasons, fmt.Sprintf("%d of %d entries: %s", n, len(t.entries), r.text))
+		}
+	}
+	if out.Verdict == Unknown && len(out.Reasons) == 0 && len(out.Findings) == 0 {
+		out.Reasons = append(out.Reasons, "the API lists no device and no OS image of this contract: nothing was compared")
+	}
+	slices.SortStableFunc(out.Findings, func(a, b Finding) int {
+		return cmp.Or(a.Severity.rank()-b.Severity.rank(), slices.Index(Kinds, a.Kind)-slices.Index(Kinds, b.Kind))
+	})
+	return out
+}
+
+// entryReasons says for each reason of an entry what it means to the target.
+var entryReasons = []struct{ reason, text string }{
+	{ReasonUnconfirmed, "a difference was seen and could not be confirmed"},
+	{ReasonNotRead, "the contract's answer could not be read"},
+	{ReasonClaimAbsent, "the API gives no answer (null)"},
+	{ReasonMalformed, "the id is not 32 bytes of hex"},
+	{ReasonNoHash, "the API makes a claim about an image without a hash"},
+	{ReasonNotAudited, "not compared, since the chain ids disagree"},
+}
+
+func (c *Counts) add(v EntryVerdict) {
+	switch v {
+	case Match:
+		c.Match++
+	case Mismatch:
+		c.Mismatch++
+	case Pending:
+		c.Pending++
+	case Accepted:
+		c.Accepted++
+	default:
+		c.Unverifiable++
+	}
+}
+
+func (k Kind) finding(list List, id, message string) Finding {
+	return Finding{Kind: k, Severity: k.Severity(), List: list, ID: id, Message: message, Runbook: k.Runbook()}
+}
+
+func (s Severity) rank() int { return slices.Index([]Severity{Critical, Warning, Info}, s) }
+
+// message says in one sentence what is wrong with the entry.
+func (e *entry) message() string {
+	what := "device"
+	if e.List == OSImage {
+		what = "OS image"
+	}
+	if e.Name != "" {
+		what += " " + e.Name
+	}
+	if e.Version != "" && !strings.HasSuffix(e.Name, e.Version) {
+		what += " " + e.Version
+	}
+	switch e.Kind {
+	case ClaimAllowedChainDenied:
+		return what + ": the API says allowed, the contract refuses it"
+	case ClaimDeniedChainAllowed:
+		return what + ": the API says denied, the contract allows it"
+	case ClaimUnknownKind:
+		return what + ": the API gives no answer (null), the contract says " + string(e.OnChain)
+	case NoHash:
+		return what + ": the API lists it without a hash"
+	case MalformedID:
+		return what + ": the API's id " + e.ID + " is not 32 bytes of hex"
+	default:
+		return what + ": the API lists it more than once, with claims that differ; the contract says " + string(e.OnChain)
+	}
+}

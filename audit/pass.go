@@ -1,0 +1,152 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/kmsapi"
+)
+
+// pass is one look at one chain. detail or state is nil where its source failed, and errors says why.
+type pass struct {
+	chain   ChainOptions
+	detail  *kmsapi.OnChainDetail
+	state   *ethrpc.State
+	errors  []SourceError
+	targets []*target
+}
+
+// look fetches the claim while the block is pinned, reads every claimed id there, and compares.
+func (a *Auditor) look(ctx context.Context, c ChainOptions) *pass {
+	p := &pass{chain: c}
+	fetched := make(chan error, 1)
+	go func() {
+		var err error
+		defer func() {
+			if v := recover(); v != nil {
+				err = bug(a.opt.Panicked, c.Name, v)
+			}
+			fetched <- err
+		}()
+		p.detail, err = a.opt.Claims.OnChainDetail(ctx, c.Name)
+	}()
+	var claimErr error
+	waited := false
+	claim := func() *kmsapi.OnChainDetail {
+		if !waited {
+			claimErr, waited = <-fetched, true
+		}
+		return p.detail
+	}
+
+	state, readErr := c.Reader.Read(ctx, ethrpc.Request{
+		Policies: c.Policies,
+		Asks:     func(context.Context) []ethrpc.Ask { return asksOf(c, claim()) },
+	})
+	claim()
+	var foreign *ethrpc.ChainIDError
+	if claimErr != nil {
+		p.errors = append(p.errors, claimFailure(claimErr))
+	}
+	if readErr != nil {
+		errors.As(readErr, &foreign)
+		p.errors = append(p.errors, readFailures(readErr)...)
+	} else {
+		p.state = state
+		p.errors = append(p.errors, providerFailures(state.Failed)...)
+		if age := time.Since(state.Head.Time); age > maxHeadAge {
+			p.errors = append(p.errors, SourceError{StageRPC, state.Provider, fmt.Sprintf(
+				"warning: the newest block %d is %s old: the node may be out of sync", state.Head.Number, age.Truncate(time.Second))})
+		}
+	}
+	p.targets = diff(c, p.detail, p.state, foreign)
+	return p
+}
+
+// maxHeadAge is the age of the newest block from which on a provider is suspected to be out of sync.
+const maxHeadAge = time.Hour
+
+// self is the source of what is this program's own doing.
+const self = "kms-auditor"
+
+func bug(tell func(string, any, []byte), chain string, v any) error {
+	tell(chain, v, debug.Stack())
+	return fmt.Errorf("a bug in kms-auditor: %v", v)
+}
+
+func claimFailure(err error) SourceError {
+	stage := StageAPI
+	var invalid *kmsapi.InvalidError
+	if errors.As(err, &invalid) {
+		stage = StageDecode
+	}
+	return SourceError{stage, "api", err.Error()}
+}
+
+func readFailures(err error) []SourceError {
+	var all *ethrpc.ReadError
+	if errors.As(err, &all) {
+		return providerFailures(all.Failures)
+	}
+	return []SourceError{{StageRPC, "rpc", err.Error()}}
+}
+
+func providerFailures(failed []ethrpc.ProviderError) []SourceError {
+	var out []SourceError
+	for _, f := range failed {
+		out = append(out, SourceError{StageRPC, f.Provider, f.Err.Error()})
+	}
+	return out
+}
+
+// compared tells whether both sources were read.
+func (p *pass) compared() bool { return p.detail != nil && p.state != nil }
+
+// drifts tells whether the pass would report drift.
+func (p *pass) drifts() bool {
+	for _, t := range p.targets {
+		if t.verdict() == Drift {
+			return true
+		}
+	}
+	return false
+}
+
+// report makes the chain's part of the report.
+func (p *pass) report() Chain {
+	out := Chain{
+		Chain:   p.chain.Name,
+		ChainID: p.chain.ChainID,
+		Errors:  orEmpty(p.errors),
+		Targets: []Target{},
+	}
+	if len(p.chain.Policies) > 0 {
+		out.Policy = p.chain.Policies[0].String()
+	}
+	if s := p.state; s != nil {
+		out.Policy = s.Policy.String()
+		out.Block = &Block{s.Block.Number, s.Block.Hash.Hex(), s.Block.Time}
+	}
+	if d := p.detail; d != nil {
+		out.Claim = &Claim{d.Source.FetchedAt.UTC(), d.Source.SHA256, d.Source.APIVersion, d.Source.RequestID}
+		if len(p.targets) == 0 {
+			out.Errors = append(out.Errors, SourceError{StageAPI, "api", "it lists no contract on this chain, and none is configured: nothing was compared"})
+		}
+	}
+	for _, t := range p.targets {
+		out.Targets = append(out.Targets, t.report())
+	}
+	out.Verdict = worstOf(out.Targets, func(t *Target) Verdict { return t.Verdict })
+	return out
+}
+
+func orEmpty[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s
+}

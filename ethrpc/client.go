@@ -1,0 +1,123 @@
+package ethrpc
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+)
+
+// Client reads one chain through its providers. It is safe for concurrent use.
+type Client struct {
+	chainID   uint64
+	policies  []Policy
+	providers []*provider
+}
+
+// New returns a Client. It dials nobody: a provider that is down is found out by the first Read.
+func New(opt Options) (*Client, error) {
+	if len(opt.Policies) == 0 || len(opt.Providers) == 0 {
+		return nil, errors.New("a chain needs a block policy and a provider")
+	}
+	c := &Client{chainID: opt.ChainID, policies: opt.Policies}
+	for _, cfg := range opt.Providers {
+		p, err := newProvider(cfg, opt)
+		if err != nil {
+			return nil, err
+		}
+		c.providers = append(c.providers, p)
+	}
+	return c, nil
+}
+
+// Close drops idle connections.
+func (c *Client) Close() {
+	for _, p := range c.providers {
+		p.idle()
+	}
+}
+
+// Request is what to read.
+type Request struct {
+	// Policies choose the block, in order of preference; nil: the Client's own.
+	Policies []Policy
+	// NotBefore refuses a block with a lower number, as a node that lags behind would serve.
+	NotBefore uint64
+	// Asks is called once a block is pinned, again for each provider that is tried, and may wait. nil: only pin.
+	Asks func(context.Context) []Ask
+}
+
+// Block is a block as a provider describes it.
+type Block struct {
+	Number uint64
+	Hash   common.Hash
+	Time   time.Time // UTC
+}
+
+// State is what one provider said at one block.
+type State struct {
+	Provider string
+	Policy   Policy // the one used
+	Block    Block
+	Head     Block                   // the provider's newest block, of which only number and time are of use
+	Code     map[common.Address]bool // whether code is deployed, for each contract asked about
+	Answers  map[Ask]Answer          // one for each ask
+	Failed   []ProviderError         // the providers, or policies, that were tried before
+
+	// doubt is the first reason to ask another provider too: a contract without code, or an answer of no known
+	// shape, may be the contract's or the provider's fault.
+	doubt error
+}
+
+// Read pins a block and reads there all that is asked. Providers are tried in their order until one has answered
+// everything; the next policy is tried only where none could serve the one before, and one could not because the
+// state is not to be had. Where every provider leaves something unanswered, the first one's State is returned.
+// The error is a *ReadError, and what it tells is fit to show.
+func (c *Client) Read(ctx context.Context, req Request) (*State, error) {
+	policies := req.Policies
+	if policies == nil {
+		policies = c.policies
+	}
+	var failed []ProviderError
+	for _, policy := range policies {
+		var doubtful *State
+		noState := false
+		for _, p := range c.providers {
+			s, err := p.read(ctx, c.chainID, policy, req)
+			if err == nil {
+				if err = s.doubt; err == nil {
+					s.Failed = failed
+					return s, nil
+				}
+				if doubtful == nil {
+					doubtful = s
+					doubtful.Failed = append([]ProviderError{}, failed...)
+				}
+			}
+			noState = noState || errors.Is(err, ErrNoState)
+			failed = append(failed, ProviderError{p.name, err})
+			if ctx.Err() != nil {
+				break
+			}
+		}
+		switch {
+		case doubtful != nil:
+			return doubtful, nil
+		case !noState || ctx.Err() != nil:
+			return nil, &ReadError{failed}
+		}
+	}
+	return nil, &ReadError{failed}
+}
+
+// Check asks every provider for the chain id and for the preferred block, and returns what is wrong with each.
+func (c *Client) Check(ctx context.Context) []ProviderError {
+	var failed []ProviderError
+	for _, p := range c.providers {
+		if _, err := p.pin(ctx, c.chainID, c.policies[0]); err != nil {
+			failed = append(failed, ProviderError{p.name, err})
+		}
+	}
+	return failed
+}

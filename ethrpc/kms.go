@@ -1,0 +1,71 @@
+package ethrpc
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/crypto"
+)
+
+// Getter is a getter of the contract's allowlists, by its Solidity signature: bytes32 in, bool out.
+type Getter string
+
+// The getters of the main line of DstackKms (since May 2025).
+const (
+	AllowedDevice  Getter = "kmsAllowedDeviceIds(bytes32)"
+	AllowedOSImage Getter = "allowedOsImages(bytes32)"
+)
+
+// Ask is one question: does Contract allow ID in the list of Getter? Without a Getter it only asks for the contract's
+// code, which is asked for with every other question too.
+type Ask struct {
+	Contract common.Address
+	Getter   Getter
+	ID       common.Hash
+}
+
+// Answer is the contract's answer to an Ask. Err is set where the contract gave none: it reverted, or what came back
+// is not one ABI word holding 0 or 1.
+type Answer struct {
+	Allowed bool
+	Err     error
+}
+
+// data is the call's input: selector and id.
+func (a Ask) data() hexutil.Bytes {
+	return append(crypto.Keccak256([]byte(a.Getter))[:4], a.ID[:]...)
+}
+
+// boolWord reads an ABI bool strictly: 32 bytes, 31 of them zero, the last 0 or 1. An account without code answers
+// with no bytes at all, and that is no answer.
+func boolWord(raw json.RawMessage) (bool, error) {
+	b, err := bytesOf(raw)
+	if err != nil {
+		return false, err
+	}
+	if len(b) != 32 {
+		return false, fmt.Errorf("the answer has %d bytes, want the 32 of a bool", len(b))
+	}
+	word := common.BytesToHash(b)
+	switch word {
+	case common.Hash{}:
+		return false, nil
+	case common.Hash{31: 1}:
+		return true, nil
+	}
+	return false, fmt.Errorf("the answer %s is neither 0 nor 1", word)
+}
+
+// bytesOf reads a JSON string of hex bytes; null is an error.
+func bytesOf(raw json.RawMessage) (hexutil.Bytes, error) {
+	var b *hexutil.Bytes
+	if err := json.Unmarshal(raw, &b); err != nil {
+		return nil, fmt.Errorf("the answer is no hex data: %w", err)
+	}
+	if b == nil {
+		return nil, errNull
+	}
+	return *b, nil
+}

@@ -1,0 +1,145 @@
+package ethrpc
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/rpc"
+)
+
+// pin is a block that everything is read at.
+type pin struct {
+	block, head Block
+	byNumber    bool // the provider does not honour a block hash
+}
+
+// ref is the pin as the block parameter of a call.
+func (p pin) ref() any {
+	if p.byNumber {
+		return hexutil.EncodeUint64(p.block.Number)
+	}
+	return rpc.BlockNumberOrHashWithHash(p.block.Hash, true)
+}
+
+// pin chooses the block of a policy. One round trip tells the chain id, the head, the block, and whether the provider
+// honours a block hash: a call at a random one must fail. latest-N costs one more, since the head must be known first.
+func (p *provider) pin(ctx context.Context, chainID uint64, policy Policy) (pin, error) {
+	var nowhere common.Hash
+	if _, err := rand.Read(nowhere[:]); err != nil {
+		return pin{}, err
+	}
+	id := &call{method: "eth_chainId"}
+	head := getBlock("latest")
+	probe := &call{method: "eth_call", args: []any{map[string]any{"to": common.Address{}}, rpc.BlockNumberOrHashWithHash(nowhere, true)}}
+	calls := []*call{id, head, probe}
+	block := head
+	switch {
+	case policy.hash != nil:
+		block = &call{method: "eth_getBlockByHash", args: []any{*policy.hash, false}}
+		calls = append(calls, block)
+	case policy.tag != "latest":
+		block = getBlock(policy.arg())
+		calls = append(calls, block)
+	}
+	if err := p.do(ctx, calls); err != nil {
+		return pin{}, fmt.Errorf("pinning block %s: %w", policy, err)
+	}
+
+	if err := checkChainID(id, chainID); err != nil {
+		return pin{}, err
+	}
+	var out pin
+	var err error
+	if out.head, err = head.block(); err != nil {
+		return pin{}, fmt.Errorf("reading the latest block: %w", err)
+	}
+	p.observer.Head(p.name, out.head.Time)
+	out.byNumber = probe.err == nil || isFormRefused(probe.err)
+
+	if policy.behind > 0 {
+		if policy.behind > out.head.Number {
+			return pin{}, fmt.Errorf("pinning block %s: the head is block %d: %w", policy, out.head.Number, ErrNoState)
+		}
+		block = getBlock(hexutil.EncodeUint64(out.head.Number - policy.behind))
+		if err := p.do(ctx, []*call{block}); err != nil {
+			return pin{}, fmt.Errorf("pinning block %s: %w", policy, err)
+		}
+	}
+	if out.block, err = block.block(); err != nil {
+		return pin{}, fmt.Errorf("pinning block %s: %w", policy, err)
+	}
+	return out, policy.fits(out)
+}
+
+// fits refuses a block that is not the one that the policy names.
+func (p Policy) fits(got pin) error {
+	want := got.block.Number
+	switch {
+	case p.hash != nil && *p.hash != got.block.Hash:
+		return fmt.Errorf("asked for block %s, got %s", p.hash, got.block.Hash)
+	case p.hash == nil && p.tag == "":
+		want = p.number
+	case p.behind > 0:
+		want = got.head.Number - p.behind
+	}
+	if got.block.Number != want {
+		return fmt.Errorf("asked for block %d, got %d", want, got.block.Number)
+	}
+	return nil
+}
+
+func checkChainID(c *call, want uint64) error {
+	var got *hexutil.Uint64
+	err := c.err
+	if err == nil {
+		err = json.Unmarshal(c.result, &got)
+	}
+	if err == nil && got == nil {
+		err = errNull
+	}
+	if err != nil {
+		return fmt.Errorf("reading eth_chainId: %w", err)
+	}
+	if uint64(*got) != want {
+		return &ChainIDError{uint64(*got), want}
+	}
+	return nil
+}
+
+func getBlock(arg string) *call {
+	return &call{method: "eth_getBlockByNumber", args: []any{arg, false}}
+}
+
+// maxTime is the last second that RFC 3339 can spell.
+var maxTime = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+
+// block reads the answer to getBlock. What a node answers for a block or tag that it does not have is ErrNoState.
+func (c *call) block() (Block, error) {
+	if isUnknownBlock(c.err) || isPruned(c.err) || isRPC(c.err, []int{-32602, -39001}) {
+		return Block{}, fmt.Errorf("%w: the provider has no such block: %w", ErrNoState, c.err)
+	}
+	if c.err != nil {
+		return Block{}, c.err
+	}
+	var h *struct {
+		Number    *hexutil.Uint64 `json:"number"`
+		Hash      *common.Hash    `json:"hash"`
+		Timestamp *hexutil.Uint64 `json:"timestamp"`
+	}
+	if err := json.Unmarshal(c.result, &h); err != nil {
+		return Block{}, fmt.Errorf("decoding the block: %w", err)
+	}
+	if h == nil {
+		return Block{}, fmt.Errorf("%w: the provider has no such block", ErrNoState)
+	}
+	if h.Number == nil || h.Hash == nil || h.Timestamp == nil || uint64(*h.Timestamp) > uint64(maxTime.Unix()) {
+		return Block{}, errors.New("the block lacks a number, a hash or a possible time")
+	}
+	return Block{uint64(*h.Number), *h.Hash, time.Unix(int64(*h.Timestamp), 0).UTC()}, nil
+}

@@ -1,0 +1,173 @@
+package ethrpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
+)
+
+// read pins a block with this provider and reads there.
+func (p *provider) read(ctx context.Context, chainID uint64, policy Policy, req Request) (*State, error) {
+	at, err := p.pinFrom(ctx, chainID, policy, req.NotBefore)
+	if err != nil {
+		return nil, err
+	}
+	s := &State{Provider: p.name, Policy: policy, Block: at.block, Head: at.head}
+	if req.Asks == nil {
+		return s, nil
+	}
+	asks := req.Asks(ctx)
+	if len(asks) == 0 {
+		return s, nil
+	}
+	delay := p.retryDelay
+	for try := 1; ; try++ {
+		err = p.readAt(ctx, at, asks, s)
+		if !errors.Is(err, errUnknownBlock) {
+			return s, err
+		}
+		// A node that lags, or forgot the block's state, or a reorganisation: the block of that number tells.
+		known, e := p.sameBlock(ctx, at)
+		switch {
+		case e != nil:
+			return nil, e
+		case try == tries && known:
+			return nil, pruned(at, err)
+		case try == tries:
+			return nil, fmt.Errorf("reading at block %d (%s): %w", at.block.Number, at.block.Hash, err)
+		}
+		if e := wait(ctx, delay); e != nil {
+			return nil, fmt.Errorf("%w (%w)", err, e)
+		}
+		delay *= 2
+	}
+}
+
+// pinFrom pins a block that is not older than notBefore, giving a node that lags behind time to catch up.
+func (p *provider) pinFrom(ctx context.Context, chainID uint64, policy Policy, notBefore uint64) (pin, error) {
+	delay := p.retryDelay
+	for try := 1; ; try++ {
+		at, err := p.pin(ctx, chainID, policy)
+		if err != nil || at.block.Number >= notBefore {
+			return at, err
+		}
+		err = fmt.Errorf("block %d is behind block %d, which was seen before", at.block.Number, notBefore)
+		if try == tries {
+			return pin{}, err
+		}
+		if e := wait(ctx, delay); e != nil {
+			return pin{}, fmt.Errorf("%w (%w)", err, e)
+		}
+		delay *= 2
+	}
+}
+
+// readAt asks everything at the pinned block and fills s.
+func (p *provider) readAt(ctx context.Context, at pin, asks []Ask, s *State) error {
+	s.doubt = nil
+	s.Code = map[common.Address]bool{}
+	s.Answers = make(map[Ask]Answer, len(asks))
+	codes := map[common.Address]*call{}
+	var calls []*call
+	for _, a := range asks {
+		if codes[a.Contract] == nil {
+			codes[a.Contract] = &call{method: "eth_getCode", args: []any{a.Contract, at.ref()}}
+			calls = append(calls, codes[a.Contract])
+		}
+	}
+	gets := make(map[Ask]*call, len(asks))
+	for _, a := range asks {
+		if a.Getter != "" && gets[a] == nil {
+			gets[a] = &call{method: "eth_call", args: []any{map[string]any{"to": a.Contract, "input": a.data()}, at.ref()}}
+			calls = append(calls, gets[a])
+		}
+	}
+	if err := p.do(ctx, calls); err != nil {
+		return fmt.Errorf("reading at block %d: %w", at.block.Number, err)
+	}
+	for _, c := range calls {
+		if err := fault(at, c.err); err != nil {
+			return err
+		}
+	}
+	for a, c := range codes {
+		code, err := bytesOf(c.result)
+		if err != nil {
+			return fmt.Errorf("reading the code of %s: %w", a, err)
+		}
+		s.Code[a] = len(code) > 0
+	}
+	for _, ask := range asks {
+		if !s.Code[ask.Contract] && s.doubt == nil {
+			s.doubt = fmt.Errorf("there is no code at %s", ask.Contract)
+		}
+		if gets[ask] == nil {
+			continue
+		}
+		answer := gets[ask].answer()
+		s.Answers[ask] = answer
+		if answer.Err == nil && !s.Code[ask.Contract] {
+			return fmt.Errorf("the provider says that %s has no code, and yet answers calls to it", ask.Contract)
+		}
+		if answer.Err != nil && s.doubt == nil {
+			s.doubt = fmt.Errorf("calling %s of %s: %w", ask.Getter, ask.Contract, answer.Err)
+		}
+	}
+	if !at.byNumber {
+		return nil
+	}
+	known, err := p.sameBlock(ctx, at)
+	if err == nil && !known {
+		err = fmt.Errorf("block %d, which was just read, is gone", at.block.Number)
+	}
+	return err
+}
+
+// answer reads what a getter said.
+func (c *call) answer() Answer {
+	if c.err != nil {
+		return Answer{Err: c.err}
+	}
+	allowed, err := boolWord(c.result)
+	return Answer{allowed, err}
+}
+
+// fault tells the provider's fault from the contract's answer: nil for no error, and for a revert.
+func fault(at pin, err error) error {
+	switch {
+	case err == nil || isRevert(err):
+		return nil
+	case isUnknownBlock(err):
+		return fmt.Errorf("%w: %w", errUnknownBlock, err)
+	case isPruned(err):
+		return pruned(at, err)
+	default:
+		return fmt.Errorf("reading at block %d: %w", at.block.Number, err)
+	}
+}
+
+func pruned(at pin, err error) error {
+	return fmt.Errorf("%w at block %d: use a provider that keeps older state, or a younger block policy such as `block: latest-5`: %w",
+		ErrNoState, at.block.Number, err)
+}
+
+// sameBlock reports whether the provider knows a block of the pinned number. One with another hash is an error.
+func (p *provider) sameBlock(ctx context.Context, at pin) (bool, error) {
+	c := getBlock(hexutil.EncodeUint64(at.block.Number))
+	if err := p.do(ctx, []*call{c}); err != nil {
+		return false, fmt.Errorf("checking block %d again: %w", at.block.Number, err)
+	}
+	b, err := c.block()
+	switch {
+	case errors.Is(err, ErrNoState):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("checking block %d again: %w", at.block.Number, err)
+	case b.Hash != at.block.Hash:
+		return false, fmt.Errorf("the chain was reorganised between pin and read: block %d was %s and is now %s", at.block.Number, at.block.Hash, b.Hash)
+	}
+	return true, nil
+}
