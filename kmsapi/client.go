@@ -1,0 +1,246 @@
+// Package kmsapi asks Phala Cloud's API what it claims about the KMS contracts of a chain.
+//
+// One careful GET (client.go) fetches the body, wire.go turns it into typed values or says what is wrong with it,
+// and errors.go turns refusals into errors that carry neither the key nor the URL.
+package kmsapi
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/secret"
+)
+
+const (
+	maxBody   = 8 << 20 // of an answer, after decompression
+	maxHeader = 64 << 10
+	tries     = 3
+)
+
+// Endpoints lists every endpoint that Options.Observe is told of.
+var Endpoints = []string{"on_chain_detail"}
+
+// Options configure a Client.
+type Options struct {
+	BaseURL    string            // such as https://cloud-api.phala.com/api/v1; userinfo and query are kept, and secret
+	Version    string            // header X-Phala-Version; empty: not sent
+	Key        secret.String     // header X-API-Key; empty: not sent
+	Timeout    time.Duration     // of one request, its body included; zero: 30 s
+	UserAgent  string            // empty: kms-auditor
+	RetryDelay time.Duration     // before the second try, where the API names no delay; doubles; zero: 1 s
+	Transport  http.RoundTripper // nil: an own clone of the default one
+
+	// Observe is told of every HTTP request: one of Endpoints, one of Results. Nil: nobody looks.
+	Observe func(endpoint, result string, took time.Duration)
+}
+
+// Source is the evidence of one answer.
+type Source struct {
+	FetchedAt  time.Time // when the body was complete, UTC
+	SHA256     string    // of Body, in hex
+	APIVersion string    // the version that was asked for
+	RequestID  string    // as the API gave it, cut
+	Body       []byte    // as received (after decompression): not redacted
+}
+
+// Client asks one API. It is safe for concurrent use.
+type Client struct {
+	o    Options
+	base *url.URL
+	key  secret.Redactor // for the body: nothing but the key, so that no part of an id is ever masked
+	all  secret.Redactor // for errors
+}
+
+// New checks o; it sends nothing.
+func New(o Options) (*Client, error) {
+	base, err := url.Parse(o.BaseURL)
+	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
+		return nil, errors.New("reading the API's base URL: want http:// or https://, a host and maybe a path")
+	}
+	if !visible(o.Key.Reveal()) {
+		return nil, errors.New("reading the API's key: it has white space or other characters that a header cannot carry")
+	}
+	if !visible(o.Version) {
+		return nil, fmt.Errorf("reading the API's version: %s cannot stand in a header", quote.Cut(o.Version))
+	}
+	base.Path, base.RawPath, base.Fragment = strings.TrimRight(base.Path, "/"), strings.TrimRight(base.RawPath, "/"), ""
+	o.Timeout = cmp.Or(max(o.Timeout, 0), 30*time.Second)
+	o.RetryDelay = cmp.Or(max(o.RetryDelay, 0), time.Second)
+	o.UserAgent = cmp.Or(o.UserAgent, "kms-auditor")
+	if o.Transport == nil {
+		o.Transport = transport()
+	}
+	if o.Observe == nil {
+		o.Observe = func(string, string, time.Duration) {}
+	}
+	secrets := []string{o.Key.Reveal(), base.RawQuery}
+	if base.User != nil {
+		pass, _ := base.User.Password()
+		secrets = append(secrets, base.User.String(), base.User.Username(), pass)
+	}
+	for _, vs := range base.Query() {
+		secrets = append(secrets, vs...)
+	}
+	return &Client{o: o, base: base, key: secret.NewRedactor(o.Key.Reveal()), all: secret.NewRedactor(secrets...)}, nil
+}
+
+func visible(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
+}
+
+// transport is the default one with a bound on headers, and without its error that prints a malformed proxy URL.
+func transport() http.RoundTripper {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.MaxResponseHeaderBytes = maxHeader
+	t.Proxy = func(r *http.Request) (*url.URL, error) {
+		u, err := http.ProxyFromEnvironment(r)
+		if err != nil {
+			return nil, errors.New("the proxy that the environment names has no valid URL")
+		}
+		return u, nil
+	}
+	return t
+}
+
+// Close closes idle connections. The client stays usable.
+func (c *Client) Close() {
+	if t, ok := c.o.Transport.(interface{ CloseIdleConnections() }); ok {
+		t.CloseIdleConnections()
+	}
+}
+
+// OnChainDetail fetches what the API claims about the chain. Errors carry no secret; errors.As finds
+// a *StatusError where the API refused and an *InvalidError where its answer cannot be used.
+func (c *Client) OnChainDetail(ctx context.Context, chain string) (*OnChainDetail, error) {
+	var d *OnChainDetail
+	src, err := c.get(ctx, "on_chain_detail", "/kms/on-chain/", chain, func(body []byte) (err error) {
+		d, err = decode(body, c.key)
+		return err
+	})
+	if err != nil {
+		return nil, c.all.Error(fmt.Errorf("fetching the on-chain detail of %s: %w", quote.Plain(chain), err))
+	}
+	d.Source = src
+	return d, nil
+}
+
+// get asks until there is an answer that may not pass by itself, at most tries times.
+func (c *Client) get(ctx context.Context, endpoint, path, name string, decode func([]byte) error) (Source, error) {
+	if name == "" || name == "." || name == ".." {
+		return Source{}, fmt.Errorf("%s cannot stand in a path", quote.Cut(name))
+	}
+	u := *c.base
+	u.Path, u.RawPath = c.base.Path+path+name, c.base.EscapedPath()+path+url.PathEscape(name)
+	delay := c.o.RetryDelay
+	for try := 1; ; try++ {
+		start := time.Now()
+		src, err := c.try(ctx, &u, decode)
+		c.o.Observe(endpoint, result(err), time.Since(start))
+		var status *StatusError
+		if !errors.As(err, &status) || !status.passing() {
+			return src, err
+		}
+		if try == tries {
+			return src, fmt.Errorf("%w (%d tries)", err, tries)
+		}
+		if err := pause(ctx, cmp.Or(status.RetryAfter, delay), err); err != nil {
+			return src, err
+		}
+		delay *= 2
+	}
+}
+
+// pause waits before the next try, and gives up at once where ctx would end first.
+func pause(ctx context.Context, wait time.Duration, cause error) error {
+	if end, ok := ctx.Deadline(); ok && time.Until(end) < wait {
+		return fmt.Errorf("%w; the next try would be due in %s, after the time that is left", cause, wait.Round(time.Millisecond))
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w; waiting for the next try: %w", cause, ctx.Err())
+	}
+}
+
+// try is one HTTP request within the timeout.
+func (c *Client) try(parent context.Context, u *url.URL, decode func([]byte) error) (Source, error) {
+	ctx, cancel := context.WithTimeout(parent, c.o.Timeout)
+	defer cancel()
+	src, err := c.exchange(ctx, u, decode)
+	switch {
+	case !errors.Is(err, context.DeadlineExceeded):
+		return src, err
+	case parent.Err() != nil:
+		return src, fmt.Errorf("no answer in the time that was left: %w", err)
+	default:
+		return src, fmt.Errorf("no answer within %s: %w", c.o.Timeout, err)
+	}
+}
+
+// exchange uses the transport and not http.Client, which would follow redirects and put the URL into its errors.
+func (c *Client) exchange(ctx context.Context, u *url.URL, decode func([]byte) error) (Source, error) {
+	req := (&http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: http.Header{}}).WithContext(ctx)
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("User-Agent", c.o.UserAgent)
+	if c.o.Version != "" {
+		req.Header.Set("X-Phala-Version", c.o.Version)
+	}
+	if !c.o.Key.Empty() {
+		req.Header.Set("X-API-Key", c.o.Key.Reveal())
+	}
+	if u.User != nil {
+		pass, _ := u.User.Password()
+		req.SetBasicAuth(u.User.Username(), pass)
+	}
+	resp, err := c.o.Transport.RoundTrip(req)
+	if err != nil {
+		return Source{}, fmt.Errorf("calling the API: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return Source{}, c.refusal(resp)
+	}
+	if err := wantJSON(resp.Header.Get("Content-Type")); err != nil {
+		return Source{}, err
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	switch {
+	case err != nil:
+		return Source{}, fmt.Errorf("reading the API's answer: %w", err)
+	case len(body) > maxBody:
+		return Source{}, &InvalidError{Reason: "body over 8 MiB"}
+	}
+	sum := sha256.Sum256(body)
+	return Source{
+		FetchedAt:  time.Now().UTC(),
+		SHA256:     hex.EncodeToString(sum[:]),
+		APIVersion: c.o.Version,
+		RequestID:  c.text(resp.Header.Get("X-Request-ID")),
+		Body:       body,
+	}, decode(body)
+}
+
+// text makes a text of the API fit to be shown.
+func (c *Client) text(s string) string { return quote.Plain(c.all.Text(s)) }
+
+func wantJSON(contentType string) error {
+	t, _, err := mime.ParseMediaType(contentType)
+	if err != nil || t != "application/json" && !strings.HasSuffix(t, "+json") {
+		return &InvalidError{Reason: "content type " + quote.Cut(contentType) + ", want JSON"}
+	}
+	return nil
+}

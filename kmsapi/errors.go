@@ -1,0 +1,204 @@
+package kmsapi
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// What became of one HTTP request.
+const (
+	ResultOK           = "ok"
+	ResultUnauthorized = "unauthorized"  // 401, 403
+	ResultRateLimited  = "rate_limited"  // 429
+	ResultClientError  = "client_error"  // every other 4xx
+	ResultServerError  = "server_error"  // 5xx
+	ResultInvalid      = "invalid"       // an answer that cannot be used, redirects included
+	ResultNetworkError = "network_error" // no complete answer
+	ResultTimeout      = "timeout"       // no complete answer in time
+	ResultCanceled     = "canceled"      // the caller gave up
+)
+
+// Results lists every result that Options.Observe is told of.
+var Results = []string{
+	ResultOK, ResultUnauthorized, ResultRateLimited, ResultClientError, ResultServerError,
+	ResultInvalid, ResultNetworkError, ResultTimeout, ResultCanceled,
+}
+
+// InvalidError says why an answer with status 200 cannot be used.
+type InvalidError struct {
+	Path   string // of the JSON value, such as contracts[0].devices[2].device_id; empty: the body as a whole
+	Reason string // foreign text in it is quoted and cut
+}
+
+func (e *InvalidError) Error() string {
+	if e.Path == "" {
+		return "the API's answer cannot be used: " + e.Reason
+	}
+	return "the API's answer cannot be used: " + e.Path + ": " + e.Reason
+}
+
+// StatusError is an answer with another status than 200. Its texts are redacted, printable and cut.
+type StatusError struct {
+	Status     int
+	Code       string // error_code of the body
+	Message    string // what the body says, whatever its shape
+	RequestID  string
+	RetryAfter time.Duration // zero: the API named none
+}
+
+func (e *StatusError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "the API answered %d", e.Status)
+	if t := http.StatusText(e.Status); t != "" {
+		b.WriteString(" " + t)
+	}
+	if e.redirect() {
+		b.WriteString(": redirect to another place refused")
+	}
+	if e.Code != "" {
+		fmt.Fprintf(&b, ", code %q", e.Code)
+	}
+	if e.Message != "" {
+		fmt.Fprintf(&b, ": %q", e.Message)
+	}
+	if e.unauthorized() {
+		b.WriteString("; it refuses the key or wants one: see api.api_key_env and api.api_key_file")
+	}
+	if e.RequestID != "" {
+		fmt.Fprintf(&b, " (request id %q)", e.RequestID)
+	}
+	return b.String()
+}
+
+func (e *StatusError) redirect() bool { return e.Status/100 == 3 }
+
+func (e *StatusError) unauthorized() bool {
+	return e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden
+}
+
+// passing tells whether the same request may succeed a little later.
+func (e *StatusError) passing() bool {
+	return e.Status == http.StatusTooManyRequests || e.Status == http.StatusServiceUnavailable
+}
+
+func (e *StatusError) result() string {
+	switch {
+	case e.unauthorized():
+		return ResultUnauthorized
+	case e.Status == http.StatusTooManyRequests:
+		return ResultRateLimited
+	case e.Status/100 == 4:
+		return ResultClientError
+	case e.Status/100 == 5:
+		return ResultServerError
+	default:
+		return ResultInvalid
+	}
+}
+
+func result(err error) string {
+	var (
+		status  *StatusError
+		invalid *InvalidError
+		network net.Error
+	)
+	switch {
+	case err == nil:
+		return ResultOK
+	case errors.As(err, &status):
+		return status.result()
+	case errors.As(err, &invalid):
+		return ResultInvalid
+	case errors.Is(err, context.Canceled):
+		return ResultCanceled
+	case errors.As(err, &network) && network.Timeout():
+		return ResultTimeout
+	default:
+		return ResultNetworkError
+	}
+}
+
+// refusal reads an answer that is not 200. A body that breaks off still says what it said so far.
+func (c *Client) refusal(resp *http.Response) *StatusError {
+	e := &StatusError{
+		Status:     resp.StatusCode,
+		RequestID:  resp.Header.Get("X-Request-ID"),
+		RetryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now()),
+	}
+	if !e.redirect() {
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+		e.explain(body)
+		if e.Code == "" {
+			e.Message = cmp.Or(e.Message, string(body))
+		}
+	}
+	e.Code, e.Message, e.RequestID = c.text(e.Code), c.text(e.Message), c.text(e.RequestID)
+	return e
+}
+
+// explain reads the API's three error bodies: {"detail": str}, {"detail": [{loc, msg, type}]},
+// and {error_code, message, request_id, …}, also as the detail.
+func (e *StatusError) explain(body []byte) {
+	fields := members(body)
+	if detail := fields["detail"]; detail != nil {
+		if e.Message = cmp.Or(str(detail), complaints(detail)); e.Message != "" {
+			return
+		}
+		fields = members(detail)
+	}
+	e.Code, e.Message = str(fields["error_code"]), str(fields["message"])
+	e.RequestID = cmp.Or(e.RequestID, str(fields["request_id"]))
+}
+
+// complaints joins the rows of a validation error, such as "path.chain: field required".
+func complaints(detail []byte) string {
+	var rows []json.RawMessage
+	_ = json.Unmarshal(detail, &rows)
+	var all []string
+	for _, row := range rows {
+		var loc []any
+		fields := members(row)
+		_ = json.Unmarshal(fields["loc"], &loc)
+		at := make([]string, len(loc))
+		for i, l := range loc {
+			at[i] = fmt.Sprint(l)
+		}
+		if msg := str(fields["msg"]); msg != "" {
+			all = append(all, strings.TrimPrefix(strings.Join(at, ".")+": "+msg, ": "))
+		}
+	}
+	return strings.Join(all, "; ")
+}
+
+// members and str read what is there and take everything else for absent: an error body is only ever shown.
+func members(raw []byte) (m map[string]json.RawMessage) {
+	_ = json.Unmarshal(raw, &m)
+	return m
+}
+
+func str(raw []byte) (s string) {
+	_ = json.Unmarshal(raw, &s)
+	return s
+}
+
+// retryAfter reads seconds or an HTTP date; what is neither, or in the past, is zero.
+func retryAfter(h string, now time.Time) time.Duration {
+	if n, err := strconv.ParseUint(h, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
+		return time.Duration(min(n, math.MaxInt32)) * time.Second
+	}
+	t, err := http.ParseTime(h)
+	if err != nil {
+		return 0
+	}
+	return max(t.Sub(now), 0)
+}

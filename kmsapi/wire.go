@@ -1,0 +1,245 @@
+package kmsapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/internal/hexid"
+	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/secret"
+)
+
+// OnChainDetail is the answer of GET /kms/on-chain/{chain}. Texts are as sent, however long or odd, but for
+// the key, which is masked where the API echoes it.
+type OnChainDetail struct {
+	ChainName string
+	ChainID   uint64
+	Contracts []Contract
+	Source    Source
+}
+
+// Contract is one row of contracts. The optional texts are empty where the API has none.
+type Contract struct {
+	Address                common.Address
+	ChainID                uint64
+	ChainName              string
+	K256Pubkey             string
+	CAPubkey               string
+	GatewayContractAddress string
+	Devices                []Device
+	OSImages               []OSImage
+}
+
+// Device is one row of devices. ID may be malformed.
+type Device struct {
+	ID       string
+	NodeName string
+	Allowed  Allowed
+}
+
+// OSImage is one row of os_images. Hash may be malformed; empty: the API has none (null, absent or "").
+type OSImage struct {
+	Name    string
+	Version string
+	Hash    string
+	Allowed Allowed
+}
+
+// Allowed is on_chain_allowed, what the API says that the contract answers.
+type Allowed uint8
+
+// The states of Allowed. AllowedUnknown is null or absent: the API could not tell, which is never "false".
+const (
+	AllowedUnknown Allowed = iota
+	AllowedFalse
+	AllowedTrue
+)
+
+// Decode reads the body of an on-chain detail. Every error is an *InvalidError. Fields that it does not know are
+// passed over; a required one that is absent or null, a wrong type, a key given twice and anything after the JSON
+// are errors. Names match exactly: encoding/json alone would let "On_Chain_Allowed" override the field.
+func Decode(body []byte) (*OnChainDetail, error) { return decode(body, secret.Redactor{}) }
+
+func decode(body []byte, key secret.Redactor) (*OnChainDetail, error) {
+	d := &decoder{key: key}
+	if len(bytes.TrimSpace(body)) == 0 {
+		d.fail("", "empty body")
+	} else if err := json.Unmarshal(body, new(json.RawMessage)); err != nil {
+		d.fail("", err.Error())
+	}
+	o := d.object("", body)
+	detail := &OnChainDetail{ChainName: o.required("chain_name"), ChainID: o.number("chain_id")}
+	o.each("contracts", func(o object) { detail.Contracts = append(detail.Contracts, o.contract()) })
+	if d.err != nil {
+		return nil, d.err
+	}
+	return detail, nil
+}
+
+func (o object) contract() Contract {
+	c := Contract{
+		Address:                o.address("contract_address"),
+		ChainID:                o.number("chain_id"),
+		ChainName:              o.required("chain_name"),
+		K256Pubkey:             o.optional("k256_pubkey"),
+		CAPubkey:               o.optional("ca_pubkey"),
+		GatewayContractAddress: o.optional("gateway_contract_address"),
+	}
+	o.each("devices", func(o object) {
+		c.Devices = append(c.Devices, Device{o.required("device_id"), o.optional("node_name"), o.allowed()})
+	})
+	o.each("os_images", func(o object) {
+		c.OSImages = append(c.OSImages, OSImage{o.required("name"), o.required("version"), o.optional("os_image_hash"), o.allowed()})
+	})
+	return c
+}
+
+// decoder keeps the first error; after it, everything reads as zero.
+type decoder struct {
+	key secret.Redactor
+	err error
+}
+
+func (d *decoder) fail(path, reason string) {
+	if d.err == nil {
+		d.err = &InvalidError{Path: path, Reason: reason}
+	}
+}
+
+// object is a JSON object and where it stands.
+type object struct {
+	*decoder
+	path   string
+	fields map[string]json.RawMessage
+}
+
+func (d *decoder) object(path string, raw []byte) object {
+	o := object{d, path, map[string]json.RawMessage{}}
+	dec := d.open(path, raw, '{', "an object")
+	for d.err == nil && dec.More() {
+		t, _ := dec.Token() // raw is valid JSON: what stands here is a key
+		name, _ := t.(string)
+		if _, twice := o.fields[name]; twice {
+			d.fail(path, quote.Cut(d.key.Text(name))+" given twice")
+		}
+		var v json.RawMessage
+		if err := dec.Decode(&v); err != nil {
+			d.fail(path, err.Error())
+		}
+		o.fields[name] = v
+	}
+	return o
+}
+
+// each calls f with every object of a required list.
+func (o object) each(name string, f func(object)) {
+	raw := o.value(name)
+	if o.err != nil {
+		return
+	}
+	dec := o.open(o.at(name), raw, '[', "a list")
+	for i := 0; o.err == nil && dec.More(); i++ {
+		path := o.at(name) + "[" + strconv.Itoa(i) + "]"
+		var v json.RawMessage
+		if err := dec.Decode(&v); err != nil {
+			o.fail(path, err.Error())
+		}
+		f(o.object(path, v))
+	}
+}
+
+// open steps into raw, which must begin with the delimiter.
+func (d *decoder) open(path string, raw []byte, delim json.Delim, want string) *json.Decoder {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	if d.err == nil {
+		if t, _ := dec.Token(); t != delim {
+			d.fail(path, "want "+want+", got "+kind(raw))
+		}
+	}
+	return dec
+}
+
+func (o object) at(name string) string {
+	if o.path == "" {
+		return name
+	}
+	return o.path + "." + name
+}
+
+// value is a required field, raw; null is as good as absent.
+func (o object) value(name string) []byte {
+	raw := o.fields[name]
+	if kind(raw) == "null" {
+		o.fail(o.at(name), "missing")
+	}
+	return raw
+}
+
+func (o object) required(name string) string {
+	o.value(name)
+	return o.optional(name)
+}
+
+func (o object) optional(name string) string {
+	var s string
+	if raw := o.fields[name]; kind(raw) != "null" && json.Unmarshal(raw, &s) != nil {
+		o.fail(o.at(name), "want a string, got "+kind(raw))
+	}
+	return o.key.Text(s)
+}
+
+func (o object) number(name string) uint64 {
+	var n uint64
+	if raw := o.value(name); json.Unmarshal(raw, &n) != nil {
+		o.fail(o.at(name), "want a whole number, got "+kind(raw))
+	}
+	return n
+}
+
+func (o object) address(name string) common.Address {
+	s := o.required(name)
+	a, err := hexid.ParseAddress(s)
+	if err != nil {
+		o.fail(o.at(name), err.Error())
+	}
+	return a
+}
+
+func (o object) allowed() Allowed {
+	switch raw := o.fields["on_chain_allowed"]; string(raw) {
+	case "true":
+		return AllowedTrue
+	case "false":
+		return AllowedFalse
+	case "null", "":
+		return AllowedUnknown
+	default:
+		o.fail(o.at("on_chain_allowed"), "want true, false or null, got "+kind(raw))
+		return AllowedUnknown
+	}
+}
+
+// kind names the type of a JSON value; no value at all is null.
+func kind(raw []byte) string {
+	raw = bytes.TrimSpace(raw)
+	if len(raw) == 0 {
+		return "null"
+	}
+	switch raw[0] {
+	case '{':
+		return "an object"
+	case '[':
+		return "a list"
+	case '"':
+		return "a string"
+	case 't', 'f':
+		return "a boolean"
+	case 'n':
+		return "null"
+	default:
+		return "number " + quote.Cut(string(raw))
+	}
+}
