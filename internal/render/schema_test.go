@@ -1,0 +1,169 @@
+package render_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/render"
+)
+
+const schemaFile = "../../docs/report.schema.json"
+
+func asJSON(t *testing.T, r *audit.Report) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := render.JSON(&b, r); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestJSON(t *testing.T) {
+	golden(t, "drift.json", asJSON(t, drift()))
+	golden(t, "unknown.json", asJSON(t, unknown()))
+}
+
+func TestReportsFitTheSchema(t *testing.T) {
+	c := jsonschema.NewCompiler()
+	c.AssertFormat()
+	schema, err := c.Compile(schemaFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	valid := func(t *testing.T, text string) error {
+		t.Helper()
+		doc, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return schema.Validate(doc)
+	}
+	for name, r := range map[string]*audit.Report{
+		"drift with every entry verdict": drift(), "consistent and proven": consistent(), "unknown without block and claim": unknown(),
+		"hostile": hostile(), "empty": report(audit.Unknown),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := valid(t, asJSON(t, r)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for name, swap := range map[string][2]string{
+		"a verdict of its own making":       {`"verdict": "drift"`, `"verdict": "fine"`},
+		"an unknown kind":                   {`"kind": "no_hash"`, `"kind": "bad_luck"`},
+		"a field that is not in the schema": {`"audit_id"`, `"url": "", "audit_id"`},
+		"a missing list":                    {`"errors": []`, `"errors": null`},
+		"a time that is not UTC":            {`T12:00:00Z`, `T13:00:00+01:00`},
+		"an upper-case block hash":          {`0xabab`, `0xABAB`},
+	} {
+		t.Run(name+" does not fit", func(t *testing.T) {
+			text := strings.Replace(asJSON(t, drift()), swap[0], swap[1], 1)
+			if !strings.Contains(text, swap[1]) {
+				t.Fatalf("no %s in the report", swap[0])
+			}
+			if err := valid(t, text); err == nil {
+				t.Error("it fits")
+			}
+		})
+	}
+}
+
+// definition is what the tests read of a schema's object or enum.
+type definition struct {
+	Required   []string
+	Enum       []string
+	Properties map[string]any
+	Defs       map[string]definition `json:"$defs"`
+}
+
+func readSchema(t *testing.T) definition {
+	t.Helper()
+	b, err := os.ReadFile(schemaFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d definition
+	if err := json.Unmarshal(b, &d); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func TestTheSchemaHasEveryEnumValue(t *testing.T) {
+	schema, values := readSchema(t), constants(t)
+	for _, v := range audit.Verdicts {
+		values["Verdict"] = append(values["Verdict"], v.String())
+	}
+	for typ, def := range map[string]string{
+		"Verdict": "verdict", "EntryVerdict": "entry_verdict", "List": "list", "ClaimState": "claim_state", "ChainState": "chain_state",
+		"Assurance": "assurance", "Completeness": "completeness", "Severity": "severity", "Stage": "stage", "Kind": "kind",
+	} {
+		if len(values[typ]) == 0 {
+			t.Errorf("package audit has no %s", typ)
+		}
+		for _, v := range values[typ] {
+			if !slices.Contains(schema.Defs[def].Enum, v) {
+				t.Errorf("%s %q is not in the schema's %s", typ, v, def)
+			}
+		}
+		// Kinds of later versions are in the schema before they are in the code.
+		if def != "kind" && len(values[typ]) != len(schema.Defs[def].Enum) {
+			t.Errorf("the schema's %s is %q, package audit's %q", def, schema.Defs[def].Enum, values[typ])
+		}
+	}
+	for _, k := range audit.Kinds {
+		if !slices.Contains(schema.Defs["kind"].Enum, string(k)) {
+			t.Errorf("kind %s is not in the schema", k)
+		}
+	}
+}
+
+func TestTheSchemaHasEveryField(t *testing.T) {
+	schema := readSchema(t)
+	for _, tt := range []struct {
+		of    any
+		def   definition
+		later []string // fields that the code does not write yet
+	}{
+		{audit.Report{}, schema, nil},
+		{audit.Chain{}, schema.Defs["chain"], nil},
+		{audit.Block{}, schema.Defs["block"], nil},
+		{audit.Claim{}, schema.Defs["claim"], nil},
+		{audit.SourceError{}, schema.Defs["error"], nil},
+		{audit.Target{}, schema.Defs["target"], nil},
+		{audit.Counts{}, schema.Defs["counts"], nil},
+		{audit.Entry{}, schema.Defs["entry"], []string{"changed"}},
+		{audit.Finding{}, schema.Defs["finding"], nil},
+	} {
+		typ := reflect.TypeOf(tt.of)
+		fields, required := slices.Clone(tt.later), []string(nil)
+		for f := range typ.Fields() {
+			name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if name == "-" || slices.Contains(fields, name) {
+				continue
+			}
+			fields = append(fields, name)
+			if options != "omitempty" {
+				required = append(required, name)
+			}
+		}
+		if diff := cmp.Diff(sorted(fields), slices.Sorted(maps.Keys(tt.def.Properties))); diff != "" {
+			t.Errorf("fields of %s (-code +schema):\n%s", typ, diff)
+		}
+		if diff := cmp.Diff(sorted(required), sorted(tt.def.Required)); diff != "" {
+			t.Errorf("required fields of %s (-code +schema):\n%s", typ, diff)
+		}
+	}
+}
+
+func sorted(s []string) []string { return slices.Sorted(slices.Values(s)) }

@@ -1,0 +1,106 @@
+package render_test
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/render"
+)
+
+var update = flag.Bool("update", false, "rewrite the files of testdata")
+
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", file)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", path, diff)
+	}
+}
+
+func text(t *testing.T, r *audit.Report, opt render.TextOptions) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := render.Text(&b, r, opt); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestText(t *testing.T) {
+	for _, tt := range []struct {
+		name, file string
+		report     *audit.Report
+		opt        render.TextOptions
+	}{
+		{"disagreeing entries come first, ids are short", "drift.txt", drift(), render.TextOptions{}},
+		{"wide shows ids and hashes whole", "drift-wide.txt", drift(), render.TextOptions{Wide: true}},
+		{"colours keep the columns aligned", "drift-color.txt", drift(), render.TextOptions{Color: true}},
+		{"a complete look has no closing remark", "consistent.txt", consistent(), render.TextOptions{}},
+		{"errors stand below the chain that they befell", "unknown.txt", unknown(), render.TextOptions{}},
+		{"foreign text is cut and cannot draw", "hostile.txt", hostile(), render.TextOptions{}},
+		{"a report of nothing is unknown", "empty.txt", report(audit.Unknown), render.TextOptions{}},
+	} {
+		t.Run(tt.name, func(t *testing.T) { golden(t, tt.file, text(t, tt.report, tt.opt)) })
+	}
+}
+
+func TestColorChangesNothingButColor(t *testing.T) {
+	plain, colored := text(t, drift(), render.TextOptions{}), text(t, drift(), render.TextOptions{Color: true})
+	if diff := cmp.Diff(plain, regexp.MustCompile(`\x1b\[[0-9]+m`).ReplaceAllString(colored, "")); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestForeignTextIsPrintable(t *testing.T) {
+	for _, wide := range []bool{false, true} {
+		got := text(t, hostile(), render.TextOptions{Wide: wide})
+		if !utf8.ValidString(got) {
+			t.Error("not UTF-8")
+		}
+		for _, r := range got {
+			if r != '\n' && !unicode.IsPrint(r) {
+				t.Errorf("rune %U reaches the terminal", r)
+			}
+		}
+		for line := range strings.Lines(got) {
+			if len(line) > 1000 {
+				t.Errorf("a line of %d bytes", len(line))
+			}
+		}
+	}
+}
+
+type full struct{}
+
+var errFull = errors.New("no space left")
+
+func (full) Write([]byte) (int, error) { return 0, errFull }
+
+func TestAFailingWriterIsAnError(t *testing.T) {
+	if err := render.Text(full{}, drift(), render.TextOptions{}); !errors.Is(err, errFull) {
+		t.Errorf("Text = %v, want %v", err, errFull)
+	}
+	if err := render.JSON(full{}, drift()); !errors.Is(err, errFull) {
+		t.Errorf("JSON = %v, want %v", err, errFull)
+	}
+}

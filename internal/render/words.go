@@ -1,0 +1,106 @@
+package render
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/hexid"
+	"github.com/kms-auditor/kms-auditor/internal/quote"
+)
+
+// maxName is the number of runes of a name that a table shows unless it is wide.
+const maxName = 32
+
+// color is an SGR parameter. All have two digits, so that coloured cells of a column stay aligned.
+type color string
+
+const (
+	bold    color = "01"
+	red     color = "31"
+	green   color = "32"
+	yellow  color = "33"
+	magenta color = "35"
+	cyan    color = "36"
+)
+
+func (t *text) paint(c color, s string) string {
+	if !t.opt.Color {
+		return s
+	}
+	return "\x1b[" + string(c) + "m" + s + "\x1b[0m"
+}
+
+func verdictColor(v audit.Verdict) color {
+	return map[audit.Verdict]color{audit.Consistent: green, audit.Unknown: yellow, audit.Drift: red}[v]
+}
+
+func entryColor(v audit.EntryVerdict) color {
+	return map[audit.EntryVerdict]color{
+		audit.Match: green, audit.Mismatch: red, audit.Unverifiable: yellow, audit.Pending: cyan, audit.Accepted: magenta,
+	}[v]
+}
+
+func severityColor(s audit.Severity) color {
+	return map[audit.Severity]color{audit.Critical: red, audit.Warning: yellow, audit.Info: cyan}[s]
+}
+
+// plain makes a sentence printable. It is cut word by word: a sentence is ours, and only the words in it may be foreign.
+func plain(s string) string {
+	words := strings.Fields(s)
+	for i, w := range words {
+		words[i] = quote.Plain(w)
+	}
+	return strings.Join(words, " ")
+}
+
+// name makes a foreign name fit a cell.
+func (t *text) name(s string) string {
+	s = quote.Plain(s)
+	if t.opt.Wide {
+		return s
+	}
+	return cut(s, maxName)
+}
+
+// id shortens 32 bytes of hex to 0x, eight digits and the last three; what is malformed is cut like a name.
+func (t *text) id(s string) string {
+	if _, err := hexid.ParseID(s); err == nil && len(s) == 66 && !t.opt.Wide {
+		return s[:10] + "…" + s[63:]
+	}
+	return t.name(s)
+}
+
+func cut(s string, runes int) string {
+	if utf8.RuneCountInString(s) <= runes {
+		return s
+	}
+	return string([]rune(s)[:runes-1]) + "…"
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// counts spells the verdicts that occur, as in "3 entries: 1 mismatch, 2 match".
+func counts(of func(audit.EntryVerdict) int) string {
+	total, parts := 0, []string(nil)
+	for _, v := range shown {
+		if n := of(v); n > 0 {
+			total += n
+			parts = append(parts, fmt.Sprintf("%d %s", n, v))
+		}
+	}
+	switch total {
+	case 0:
+		return "no entries"
+	case 1:
+		return "1 entry: " + parts[0]
+	default:
+		return fmt.Sprintf("%d entries: %s", total, strings.Join(parts, ", "))
+	}
+}
