@@ -28,11 +28,11 @@ func ParseSchedule(spec string, loc *time.Location) (cron.Schedule, error) {
 	}
 	s, err := parseCron(spec)
 	if err != nil {
-		return nil, fmt.Errorf("schedule %s is not five cron fields, a descriptor such as @hourly, or @every 5m: %w", quote.Cut(spec), err)
+		return nil, fmt.Errorf("%s is not five cron fields, a descriptor such as @hourly, or @every 5m: %w", quote.Cut(spec), err)
 	}
 	z := zoned{s, loc}
 	if z.Next(time.Now()).IsZero() {
-		return nil, fmt.Errorf("schedule %s never fires", quote.Cut(spec))
+		return nil, fmt.Errorf("%s never fires", quote.Cut(spec))
 	}
 	return z, nil
 }
@@ -41,9 +41,9 @@ func parseEvery(s string) (cron.Schedule, error) {
 	d, err := time.ParseDuration(s)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("schedule @every needs a duration such as 5m, not %s", quote.Cut(s))
+		return nil, fmt.Errorf("@every needs a duration such as 5m, not %s", quote.Cut(s))
 	case d < time.Second || d%time.Second != 0:
-		return nil, fmt.Errorf("schedule @every %s must be whole seconds, at least 1s", d)
+		return nil, fmt.Errorf("@every %s must be whole seconds, at least 1s", d)
 	}
 	return cron.Every(d), nil
 }

@@ -1,0 +1,134 @@
+package config
+
+import (
+	"fmt"
+	"regexp"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/secret"
+)
+
+var (
+	chainName    = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`)
+	providerName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+)
+
+const maxBatch = 1000
+
+func mustPolicy(s string) policy {
+	p, err := ethrpc.ParsePolicy(s)
+	if err != nil {
+		panic(err)
+	}
+	return policy(p)
+}
+
+func (r resolver) chains(fs []fileChain) []Chain {
+	if len(fs) == 0 {
+		r.add("chains", "is empty: there is nothing to audit")
+	}
+	chains := make([]Chain, len(fs))
+	seen := map[string]bool{}
+	for i, f := range fs {
+		at := fmt.Sprintf("chains[%d]", i)
+		if r.bad(at) {
+			continue
+		}
+		switch {
+		case !chainName.MatchString(f.Name):
+			r.add(at+".name", "must be the API's name for the chain: 1 to 64 characters of a-z, 0-9, _ and -, the first a letter or a digit")
+		case seen[f.Name]:
+			r.add(at+".name", "chain %s is listed twice", f.Name)
+		}
+		seen[f.Name] = true
+		chains[i] = r.chain(at, f)
+	}
+	return chains
+}
+
+func (r resolver) chain(at string, f fileChain) Chain {
+	c := Chain{Name: f.Name, ChainID: f.ChainID, BatchSize: int(min(f.BatchSize, maxBatch))}
+	if f.ChainID == 0 {
+		r.add(at+".chain_id", "must be given, such as 8453 for base or 1 for ethereum")
+	}
+	if f.BatchSize < 1 || f.BatchSize > maxBatch {
+		r.add(at+".batch_size", "must be from 1 to %d", maxBatch)
+	}
+	if f.Agreement != 1 {
+		r.add(at+".agreement", "only 1 is supported by this version")
+	}
+	switch f.Verify {
+	case "auto", "off":
+	case "required":
+		r.add(at+".verify", "%s: use auto or off", errLater)
+	default:
+		r.add(at+".verify", "must be auto or off")
+	}
+	if len(f.Block) == 0 {
+		r.add(at+".block", "must have at least one block policy")
+	}
+	for _, p := range f.Block {
+		c.Block = append(c.Block, ethrpc.Policy(p))
+	}
+	c.Providers = r.providers(at+".providers", f.Providers)
+	c.Contracts = r.contracts(at+".contracts", f.Contracts)
+	return c
+}
+
+func (r resolver) providers(path string, fs []fileProvider) []ethrpc.Provider {
+	if len(fs) == 0 {
+		r.add(path, "must have at least one provider")
+	}
+	providers := make([]ethrpc.Provider, len(fs))
+	seen := map[string]bool{}
+	for i, f := range fs {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		if r.bad(at) {
+			continue
+		}
+		switch {
+		case !providerName.MatchString(f.Name):
+			r.add(at+".name", "must be a name of 1 to 64 characters of A-Z, a-z, 0-9, dot, _ and -")
+		case seen[f.Name]:
+			r.add(at+".name", "provider %s is listed twice in this chain", f.Name)
+		}
+		seen[f.Name] = true
+		if f.RequestsPerSecond < 0 {
+			r.add(at+".requests_per_second", "must not be negative (0: no limit)")
+		}
+		providers[i] = ethrpc.Provider{
+			Name:              f.Name,
+			URL:               secret.New(r.url(at, f)),
+			Headers:           f.Headers,
+			Timeout:           r.positive(at+".timeout", f.Timeout),
+			RequestsPerSecond: f.RequestsPerSecond,
+		}
+	}
+	return providers
+}
+
+func (r resolver) contracts(path string, fs []fileContract) []common.Address {
+	var list []common.Address
+	seen := map[address]bool{}
+	for i, f := range fs {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		switch {
+		case r.bad(at):
+			continue
+		case !r.given(at + ".address"):
+			r.add(at+".address", "must be given")
+		case r.bad(at + ".address"):
+		case seen[f.Address]:
+			r.add(at+".address", "contract %s is listed twice", common.Address(f.Address))
+		default:
+			seen[f.Address] = true
+		}
+		if f.FromBlock != 0 {
+			r.add(at+".from_block", "%s", errLater)
+		}
+		list = append(list, common.Address(f.Address))
+	}
+	return list
+}

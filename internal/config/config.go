@@ -1,0 +1,118 @@
+// Package config reads the configuration file: strict YAML, typed at the border, every problem at once.
+//
+// The flow: YAML nodes (read.go) fill a mirror of the file (walk.go, scalar.go, file.go) over the defaults; resolving the mirror
+// (resolve.go, chain.go, secrets.go) checks it, reads the secrets it points at, and gives the Config.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/robfig/cron/v3"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/secret"
+)
+
+// maxSize bounds the file, in bytes.
+const maxSize = 1 << 20
+
+// Config is a checked configuration. It prints without secrets.
+type Config struct {
+	Schedule     string
+	Cron         cron.Schedule // Schedule, parsed in Timezone
+	Timezone     *time.Location
+	Timeout      time.Duration // of one audit; longer than ConfirmDelay
+	ConfirmDelay time.Duration
+	PendingMax   time.Duration
+	State        string // path of the embedded database; empty: in memory
+	API          API
+	Chains       []Chain
+	Web          Web
+}
+
+// API is where the claims come from. Key is empty where none is given.
+type API struct {
+	BaseURL string
+	Version string
+	Timeout time.Duration // of one request
+	Key     secret.String
+}
+
+// Chain is one chain to audit. Without contracts, all that the API lists are audited.
+type Chain struct {
+	Name      string
+	ChainID   uint64
+	Block     []ethrpc.Policy
+	BatchSize int
+	Providers []ethrpc.Provider
+	Contracts []common.Address
+}
+
+// Web is where the daemon serves. ConfigFile is in the exporter-toolkit format; empty: no TLS, no authentication.
+type Web struct {
+	Listen     []string
+	ConfigFile string
+}
+
+// Env is what of the world outside the file a configuration may point at.
+type Env struct {
+	Dir    string                           // the folder that relative file names start from
+	Lookup func(name string) (string, bool) // nil: no variable is set
+}
+
+// Default is the configuration that applies without a file; config.example.yaml says the same. It has no API key.
+func Default() *Config {
+	cfg, err := resolve(newDoc(), defaults(), Env{})
+	if err != nil {
+		panic(err)
+	}
+	return cfg
+}
+
+// Load reads and checks the file at path; an empty path is Default with the API key from the environment.
+// What is wrong with the content is returned as Problems.
+func Load(path string) (*Config, error) {
+	env := Env{Dir: filepath.Dir(path), Lookup: os.LookupEnv}
+	if path == "" {
+		return resolve(newDoc(), defaults(), env)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading configuration %s: %w", quote.Cut(path), cause(err))
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading configuration %s: %w", quote.Cut(path), cause(err))
+	}
+	return Parse(data, env)
+}
+
+// Parse checks the content of a configuration file; what is wrong with it is returned as Problems.
+func Parse(data []byte, env Env) (*Config, error) {
+	d := newDoc()
+	f := defaults()
+	if root := d.read(data); root != nil {
+		d.fill(root, "", &f)
+	}
+	if d.unreadable {
+		return nil, d.err()
+	}
+	return resolve(d, f, env)
+}
+
+// cause is err without the path, which may hold what must not be shown, or is shown already.
+func cause(err error) error {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		return pe.Err
+	}
+	return err
+}
