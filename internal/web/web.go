@@ -1,0 +1,119 @@
+// Package web serves what the daemon knows over HTTP: the last report, the metrics, and the probes.
+//
+// Listen binds first, so that an occupied port is known before the first audit; Serve then answers until its context ends.
+// TLS and basic auth come from a web configuration file of the Prometheus exporter-toolkit.
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/exporter-toolkit/web"
+	"go.uber.org/zap"
+	"go.uber.org/zap/exp/zapslog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+)
+
+// shutdown is the time that open requests get to finish.
+const shutdown = 3 * time.Second
+
+// Options configure a Server.
+type Options struct {
+	Report     func() *audit.Report // the last report; nil before the first
+	Gatherer   prometheus.Gatherer
+	Logger     *zap.Logger
+	Version    string
+	ConfigFile string // exporter-toolkit's web configuration; empty: plain HTTP, no auth
+}
+
+// Server answers HTTP requests.
+type Server struct{ opt Options }
+
+// New returns a Server.
+func New(o Options) *Server { return &Server{opt: o} }
+
+// Check returns what is wrong with a web configuration file, its certificates included. No file is no mistake.
+func Check(configFile string) error {
+	if err := web.Validate(configFile); err != nil {
+		return fmt.Errorf("reading %s: %w", configFile, err)
+	}
+	return nil
+}
+
+// Listen binds all of addrs (host:port, :port), or none.
+func Listen(addrs []string) ([]net.Listener, error) {
+	var bound []net.Listener
+	for _, a := range addrs {
+		l, err := net.Listen("tcp", a)
+		if err != nil {
+			closeAll(bound)
+			return nil, fmt.Errorf("listening on %s: %w", a, err)
+		}
+		bound = append(bound, l)
+	}
+	return bound, nil
+}
+
+func closeAll(listeners []net.Listener) {
+	for _, l := range listeners {
+		l.Close()
+	}
+}
+
+// Serve answers on the listeners until ctx ends, then lets open requests finish within three seconds and returns nil.
+// Where one listener fails, it stops them all and returns that error. It closes the listeners in every case. Without any it returns at once.
+func (s *Server) Serve(ctx context.Context, listeners []net.Listener) error {
+	defer closeAll(listeners)
+	h, err := handler(s.opt)
+	if err != nil {
+		return err
+	}
+	errorLog, err := zap.NewStdLogAt(s.opt.Logger, zap.WarnLevel)
+	if err != nil {
+		return fmt.Errorf("bridging the server's log: %w", err)
+	}
+	logger := slog.New(zapslog.NewHandler(s.opt.Logger.Core(), zapslog.AddStacktraceAt(slog.LevelError+1)))
+	group, ctx := errgroup.WithContext(ctx)
+	for _, l := range listeners {
+		// The toolkit changes the server that it is given, so that two listeners cannot share one.
+		server := &http.Server{
+			Handler:           h,
+			ErrorLog:          errorLog,
+			ReadHeaderTimeout: 5 * time.Second,
+			ReadTimeout:       10 * time.Second,
+			WriteTimeout:      30 * time.Second,
+			IdleTimeout:       2 * time.Minute,
+			MaxHeaderBytes:    16 << 10,
+		}
+		group.Go(func() error {
+			err := web.Serve(l, server, &web.FlagConfig{WebConfigFile: &s.opt.ConfigFile}, logger)
+			if errors.Is(err, http.ErrServerClosed) {
+				return nil
+			}
+			return fmt.Errorf("serving on %s: %w", l.Addr(), err)
+		})
+		group.Go(func() error {
+			<-ctx.Done()
+			return stop(server)
+		})
+	}
+	return group.Wait()
+}
+
+// stop ends the server, cutting the requests that outlast the grace.
+func stop(server *http.Server) error {
+	ctx, cancel := context.WithTimeout(context.Background(), shutdown)
+	defer cancel()
+	if err := server.Shutdown(ctx); err != nil {
+		return server.Close()
+	}
+	return nil
+}
