@@ -1,0 +1,46 @@
+package testchain
+
+import (
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"sync"
+
+	"github.com/ethereum/go-ethereum/accounts/abi"
+	"github.com/ethereum/go-ethereum/common/hexutil"
+)
+
+// The names of the contracts.
+const (
+	Plain    = "Kms"         // the lists at slots 7 and 8, an event for every write
+	Backdoor = "KmsBackdoor" // Plain, and two writers without events
+	Moved    = "KmsMoved"    // Plain, but the lists are at other slots
+	proxy    = "ERC1967Proxy"
+)
+
+// Artifact is a compiled contract: Bytecode is its creation code, without constructor arguments.
+type Artifact struct {
+	ABI      abi.ABI       `json:"abi"`
+	Bytecode hexutil.Bytes `json:"bytecode"`
+}
+
+//go:embed contracts/contracts.json
+var compiled []byte
+
+var artifacts = sync.OnceValues(func() (map[string]Artifact, error) {
+	var m map[string]Artifact
+	return m, json.Unmarshal(compiled, &m)
+})
+
+// Contract returns the artifact of one of the named contracts.
+func Contract(name string) (Artifact, error) {
+	m, err := artifacts()
+	if err != nil {
+		return Artifact{}, fmt.Errorf("parsing the compiled contracts: %w", err)
+	}
+	a, ok := m[name]
+	if !ok {
+		return Artifact{}, fmt.Errorf("no contract is named %q", name)
+	}
+	return a, nil
+}

@@ -1,0 +1,223 @@
+package testchain
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"errors"
+	"fmt"
+	"math/big"
+	"time"
+
+	"github.com/ethereum/go-ethereum/accounts/abi/bind/v2"
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/types"
+)
+
+// Backend is what Deploy needs of a chain; simulated.Client and *ethclient.Client have it.
+type Backend interface {
+	bind.Backend
+	ChainID(ctx context.Context) (*big.Int, error)
+}
+
+// DeployOptions configure Deploy.
+type DeployOptions struct {
+	Key            *ecdsa.PrivateKey // pays, and owns the contract; nil: Key("owner")
+	Implementation string            // Plain, Backdoor or Moved; empty: Plain
+	Mine           func()            // seals a block after each transaction; nil: the chain does so by itself
+}
+
+// KMS is a deployed contract in the hands of one account. Its methods return when their transactions are mined,
+// and an error where one was refused. They must not run at the same time as others of the same account.
+type KMS struct {
+	address common.Address
+	backend Backend
+	key     *ecdsa.PrivateKey
+	mine    func()
+}
+
+// Deploy puts an implementation and a proxy onto the chain and makes the key's account the owner.
+func Deploy(ctx context.Context, b Backend, o DeployOptions) (*KMS, error) {
+	k := &KMS{backend: b, key: o.Key, mine: o.Mine}
+	if k.key == nil {
+		k.key = Key("owner")
+	}
+	if k.mine == nil {
+		k.mine = func() {}
+	}
+	if o.Implementation == "" {
+		o.Implementation = Plain
+	}
+	impl, err := k.create(ctx, o.Implementation)
+	if err != nil {
+		return nil, err
+	}
+	kms, err := Contract(o.Implementation)
+	if err != nil {
+		return nil, err
+	}
+	initialize, err := kms.ABI.Pack("initialize", account(k.key))
+	if err != nil {
+		return nil, fmt.Errorf("packing initialize: %w", err)
+	}
+	k.address, err = k.create(ctx, proxy, impl, initialize)
+	return k, err
+}
+
+// Address is the proxy's address, the one that users know.
+func (k *KMS) Address() common.Address { return k.address }
+
+// As returns the same contract in the hands of another account.
+func (k *KMS) As(key *ecdsa.PrivateKey) *KMS {
+	as := *k
+	as.key = key
+	return &as
+}
+
+// AllowDevice adds id to the devices that may run the KMS.
+func (k *KMS) AllowDevice(ctx context.Context, id common.Hash) error {
+	return k.send(ctx, "addKmsDevice", id)
+}
+
+// RemoveDevice takes id off the devices.
+func (k *KMS) RemoveDevice(ctx context.Context, id common.Hash) error {
+	return k.send(ctx, "removeKmsDevice", id)
+}
+
+// AllowImage adds id to the OS images.
+func (k *KMS) AllowImage(ctx context.Context, id common.Hash) error {
+	return k.send(ctx, "addOsImageHash", id)
+}
+
+// RemoveImage takes id off the OS images.
+func (k *KMS) RemoveImage(ctx context.Context, id common.Hash) error {
+	return k.send(ctx, "removeOsImageHash", id)
+}
+
+// SneakDevice changes the device list and emits nothing; the implementation must be Backdoor.
+func (k *KMS) SneakDevice(ctx context.Context, id common.Hash, allowed bool) error {
+	return k.send(ctx, "sneakDevice", id, allowed)
+}
+
+// SneakImage changes the image list and emits nothing; the implementation must be Backdoor.
+func (k *KMS) SneakImage(ctx context.Context, id common.Hash, allowed bool) error {
+	return k.send(ctx, "sneakImage", id, allowed)
+}
+
+// Upgrade deploys the named implementation and points the proxy at it.
+func (k *KMS) Upgrade(ctx context.Context, implementation string) (common.Address, error) {
+	impl, err := k.create(ctx, implementation)
+	if err != nil {
+		return common.Address{}, err
+	}
+	return impl, k.send(ctx, "upgradeToAndCall", impl, []byte{})
+}
+
+// TransferOwnership offers the contract to an account and accepts it there; that account needs money for gas.
+func (k *KMS) TransferOwnership(ctx context.Context, to *ecdsa.PrivateKey) error {
+	next := k.As(to)
+	if err := k.send(ctx, "transferOwnership", account(to)); err != nil {
+		return err
+	}
+	return next.send(ctx, "acceptOwnership")
+}
+
+func (k *KMS) send(ctx context.Context, method string, args ...any) error {
+	_, err := k.Send(ctx, method, args...)
+	return err
+}
+
+// Send calls any writer of the contract and returns the receipt.
+func (k *KMS) Send(ctx context.Context, method string, args ...any) (*types.Receipt, error) {
+	bound, err := k.bound()
+	if err != nil {
+		return nil, err
+	}
+	opts, err := k.opts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tx, err := bound.Transact(opts, method, args...)
+	if err != nil {
+		return nil, fmt.Errorf("sending %s: %w", method, err)
+	}
+	k.mine()
+	receipt, err := k.receipt(ctx, tx.Hash())
+	if err != nil {
+		return nil, fmt.Errorf("mining %s: %w", method, err)
+	}
+	return receipt, nil
+}
+
+// Call asks any getter of the contract at the head.
+func (k *KMS) Call(ctx context.Context, method string, args ...any) ([]any, error) {
+	bound, err := k.bound()
+	if err != nil {
+		return nil, err
+	}
+	var out []any
+	if err := bound.Call(&bind.CallOpts{Context: ctx}, &out, method, args...); err != nil {
+		return nil, fmt.Errorf("calling %s: %w", method, err)
+	}
+	return out, nil
+}
+
+// bound speaks the Backdoor's interface, which has everything that the others have.
+func (k *KMS) bound() (*bind.BoundContract, error) {
+	a, err := Contract(Backdoor)
+	return bind.NewBoundContract(k.address, a.ABI, k.backend, k.backend, k.backend), err
+}
+
+func (k *KMS) opts(ctx context.Context) (*bind.TransactOpts, error) {
+	id, err := k.backend.ChainID(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("asking for the chain id: %w", err)
+	}
+	opts := bind.NewKeyedTransactor(k.key, id)
+	opts.Context = ctx
+	return opts, nil
+}
+
+func (k *KMS) create(ctx context.Context, name string, args ...any) (common.Address, error) {
+	a, err := Contract(name)
+	if err != nil {
+		return common.Address{}, err
+	}
+	input, err := a.ABI.Pack("", args...)
+	if err != nil {
+		return common.Address{}, fmt.Errorf("packing the constructor of %s: %w", name, err)
+	}
+	opts, err := k.opts(ctx)
+	if err != nil {
+		return common.Address{}, err
+	}
+	_, tx, err := bind.DeployContract(opts, a.Bytecode, k.backend, input)
+	if err != nil {
+		return common.Address{}, fmt.Errorf("deploying %s: %w", name, err)
+	}
+	k.mine()
+	receipt, err := k.receipt(ctx, tx.Hash())
+	if err != nil {
+		return common.Address{}, fmt.Errorf("mining %s: %w", name, err)
+	}
+	return receipt.ContractAddress, nil
+}
+
+// receipt waits for a transaction as bind.WaitMined does, but that looks once a second, which is too slow for a test.
+func (k *KMS) receipt(ctx context.Context, tx common.Hash) (*types.Receipt, error) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		r, err := k.backend.TransactionReceipt(ctx, tx)
+		switch {
+		case err == nil && r.Status == types.ReceiptStatusSuccessful:
+			return r, nil
+		case err == nil:
+			return nil, fmt.Errorf("transaction %s was reverted", tx)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), err)
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,58 @@
+package testchain
+
+import (
+	"context"
+	"fmt"
+	"math/big"
+
+	"github.com/ethereum/go-ethereum/common"
+)
+
+// writeGas is more than one write of a list needs.
+const writeGas = 200_000
+
+// Seed allows many devices and images at once: all transactions are sent before a block is sealed.
+func (k *KMS) Seed(ctx context.Context, devices, images []common.Hash) error {
+	bound, err := k.bound()
+	if err != nil {
+		return err
+	}
+	opts, err := k.opts(ctx)
+	if err != nil {
+		return err
+	}
+	nonce, err := k.backend.PendingNonceAt(ctx, opts.From)
+	if err != nil {
+		return fmt.Errorf("asking for the nonce of %s: %w", opts.From, err)
+	}
+	head, err := k.backend.HeaderByNumber(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("asking for the head: %w", err)
+	}
+	opts.GasLimit = writeGas
+	opts.GasTipCap = big.NewInt(1e9)
+	opts.GasFeeCap = new(big.Int).Add(opts.GasTipCap, new(big.Int).Mul(head.BaseFee, big.NewInt(10)))
+
+	var sent []common.Hash
+	for _, list := range []struct {
+		method string
+		ids    []common.Hash
+	}{{"addKmsDevice", devices}, {"addOsImageHash", images}} {
+		for _, id := range list.ids {
+			opts.Nonce = new(big.Int).SetUint64(nonce)
+			tx, err := bound.Transact(opts, list.method, id)
+			if err != nil {
+				return fmt.Errorf("sending %s of %s: %w", list.method, id, err)
+			}
+			sent = append(sent, tx.Hash())
+			nonce++
+		}
+	}
+	k.mine()
+	for _, tx := range sent {
+		if _, err := k.receipt(ctx, tx); err != nil {
+			return fmt.Errorf("mining the seed: %w", err)
+		}
+	}
+	return nil
+}
