@@ -1,0 +1,46 @@
+package testchain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/big"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/ethclient"
+)
+
+// Fund gives an account 100 ether on a development node (anvil, geth --dev) out of the account that the node itself
+// holds the key of, and waits until it is there. The accounts of a Chain need no such help.
+func Fund(ctx context.Context, c *ethclient.Client, to common.Address) error {
+	var held []common.Address
+	if err := c.Client().CallContext(ctx, &held, "eth_accounts"); err != nil {
+		return fmt.Errorf("asking for the node's accounts: %w", err)
+	}
+	if len(held) == 0 {
+		return errors.New("asking for the node's accounts: it holds none")
+	}
+	amount := new(big.Int).Mul(big.NewInt(100), big.NewInt(1e18))
+	tx := map[string]any{"from": held[0], "to": to, "value": (*hexutil.Big)(amount)}
+	if err := c.Client().CallContext(ctx, nil, "eth_sendTransaction", tx); err != nil {
+		return fmt.Errorf("funding %s: %w", to, err)
+	}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		got, err := c.BalanceAt(ctx, to, nil)
+		if err != nil {
+			return fmt.Errorf("asking for the balance of %s: %w", to, err)
+		}
+		if got.Cmp(amount) >= 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the funds of %s: %w", to, ctx.Err())
+		case <-tick.C:
+		}
+	}
+}
