@@ -6,7 +6,7 @@ package secret
 import (
 	"encoding/json"
 	"net/url"
-	"sort"
+	"slices"
 	"strings"
 )
 
@@ -14,19 +14,28 @@ import (
 const Mask = "[redacted]"
 
 // String is a text that prints as Mask under every verb and encoding. The zero value is empty and prints as "".
-type String struct{ v string }
+// Compare two by Reveal, not with ==.
+type String struct {
+	// A pointer, since fmt shows unexported fields of others' structs without asking their methods.
+	v *string
+}
 
 // New returns v as a secret.
-func New(v string) String { return String{v} }
+func New(v string) String { return String{&v} }
 
 // Reveal returns the secret itself, for the one place that sends it.
-func (s String) Reveal() string { return s.v }
+func (s String) Reveal() string {
+	if s.v == nil {
+		return ""
+	}
+	return *s.v
+}
 
 // Empty reports whether there is no secret.
-func (s String) Empty() bool { return s.v == "" }
+func (s String) Empty() bool { return s.Reveal() == "" }
 
 func (s String) String() string {
-	if s.v == "" {
+	if s.Empty() {
 		return ""
 	}
 	return Mask
@@ -39,7 +48,7 @@ func (s String) GoString() string { return `secret.New("` + s.String() + `")` }
 func (s String) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // Redactor cuts known secrets out of texts and errors. The zero value cuts nothing.
-type Redactor struct{ old []string }
+type Redactor struct{ old *[]string }
 
 // minimum is the shortest text that is searched for: shorter ones would mask parts of ordinary words.
 const minimum = 4
@@ -47,18 +56,18 @@ const minimum = 4
 // NewRedactor returns a Redactor for the given secrets, in every spelling that a URL or JSON gives them.
 func NewRedactor(secrets ...string) Redactor {
 	seen := map[string]bool{}
-	var r Redactor
+	var old []string
 	for _, s := range secrets {
 		for _, v := range []string{s, url.PathEscape(s), url.QueryEscape(s), jsonEscape(s)} {
 			if len(v) >= minimum && !seen[v] {
 				seen[v] = true
-				r.old = append(r.old, v)
+				old = append(old, v)
 			}
 		}
 	}
 	// The longest first, so that no part of a secret is left standing beside the mask of another.
-	sort.SliceStable(r.old, func(i, j int) bool { return len(r.old[i]) > len(r.old[j]) })
-	return r
+	slices.SortStableFunc(old, func(a, b string) int { return len(b) - len(a) })
+	return Redactor{&old}
 }
 
 func jsonEscape(s string) string {
@@ -98,7 +107,10 @@ func URLParts(raw string) []string {
 
 // Text returns s without the secrets.
 func (r Redactor) Text(s string) string {
-	for _, o := range r.old {
+	if r.old == nil {
+		return s
+	}
+	for _, o := range *r.old {
 		s = strings.ReplaceAll(s, o, Mask)
 	}
 	return s

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/app"
+	"github.com/kms-auditor/kms-auditor/internal/config"
+	"github.com/kms-auditor/kms-auditor/internal/web"
+)
+
+type auditFlags struct {
+	*global
+	once              bool
+	chains            []string
+	block             string
+	outputs           []string
+	exitCode          bool
+	allowUnverifiable bool
+	wide              bool
+	listen            []string
+	webConfig         string
+}
+
+// onceOnly and daemonOnly name the flags that the other mode would silently ignore.
+var (
+	onceOnly   = []string{"block", "output", "exit-code", "allow-unverifiable", "wide"}
+	daemonOnly = []string{"web.listen-address", "web.config.file"}
+)
+
+func newAudit(g *global) *cobra.Command {
+	f := &auditFlags{global: g}
+	cmd := &cobra.Command{
+		Use:   "audit",
+		Short: "Audit on schedule and serve HTTP, or once with --once",
+		Long: "Audit on schedule and serve metrics and the last report over HTTP.\n" +
+			"With --once: audit once, print the report to stdout and logs to stderr.\n\n" +
+			"Exit codes of --once: 0 consistent, 1 drift, 2 usage or configuration, 3 could not check (unknown).\n" +
+			"Exit codes of the daemon: 0 after SIGINT or SIGTERM, 1 when it cannot serve, 2 on a bad configuration.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
+	}
+	fs := cmd.Flags()
+	fs.BoolVar(&f.once, "once", false, "audit once and exit")
+	fs.StringArrayVar(&f.chains, "chain", nil, "audit only this configured chain (`NAME`; repeatable)")
+	fs.StringVar(&f.block, "block", "", "block `POLICY` instead of the configured ones: finalized, safe, latest, latest-N, a number or a 0x hash")
+	fs.StringArrayVarP(&f.outputs, "output", "o", []string{"text"}, "report as `KIND[=PATH]`: text or json, to stdout or atomically to a file (repeatable)")
+	fs.BoolVar(&f.exitCode, "exit-code", true, "with =false: exit 0 whatever the verdict")
+	fs.BoolVar(&f.allowUnverifiable, "allow-unverifiable", false, "exit 0 when the verdict is unknown")
+	fs.BoolVar(&f.wide, "wide", false, "print ids whole in the text report")
+	fs.StringArrayVar(&f.listen, "web.listen-address", nil, "listen on `ADDR` instead of web.listen (repeatable)")
+	fs.StringVar(&f.webConfig, "web.config.file", "", "`FILE` with TLS and basic auth, in the Prometheus exporter-toolkit format")
+	return cmd
+}
+
+func (f *auditFlags) run(cmd *cobra.Command) error {
+	for _, name := range append(slices.Clone(onceOnly), daemonOnly...) {
+		if cmd.Flags().Changed(name) && slices.Contains(onceOnly, name) != f.once {
+			return fmt.Errorf("--%s goes %s --once", name, map[bool]string{true: "without", false: "with"}[f.once])
+		}
+	}
+	cfg, err := f.load()
+	if err != nil {
+		return err
+	}
+	if err := f.narrow(cfg); err != nil {
+		return err
+	}
+	if f.once {
+		return f.runOnce(cmd, cfg)
+	}
+	return f.serve(cmd.Context(), cfg, cmd.ErrOrStderr())
+}
+
+// narrow applies the flags to the configuration.
+func (f *auditFlags) narrow(cfg *config.Config) error {
+	for _, name := range f.chains {
+		if !slices.ContainsFunc(cfg.Chains, func(c config.Chain) bool { return c.Name == name }) {
+			return fmt.Errorf("--chain %q is not configured", name)
+		}
+	}
+	if len(f.chains) > 0 {
+		cfg.Chains = slices.DeleteFunc(cfg.Chains, func(c config.Chain) bool { return !slices.Contains(f.chains, c.Name) })
+	}
+	if f.block != "" {
+		policy, err := ethrpc.ParsePolicy(f.block)
+		if err != nil {
+			return fmt.Errorf("--block: %w", err)
+		}
+		if policy.Fixed() && len(cfg.Chains) > 1 {
+			return errors.New("--block with a number or a hash needs one --chain")
+		}
+		for i := range cfg.Chains {
+			cfg.Chains[i].Block = []ethrpc.Policy{policy}
+		}
+	}
+	if len(f.listen) > 0 {
+		cfg.Web.Listen = f.listen
+	}
+	if f.webConfig != "" {
+		cfg.Web.ConfigFile = f.webConfig
+	}
+	return nil
+}
+
+func (f *auditFlags) runOnce(cmd *cobra.Command, cfg *config.Config) error {
+	stdout, stderr := cmd.OutOrStdout(), cmd.ErrOrStderr()
+	outputs, err := parseOutputs(f.outputs)
+	if err != nil {
+		return err
+	}
+	if isTerminal(stderr) && !cmd.Flags().Changed("log.level") {
+		f.logLevel = "error" // a person reads the report; what failed is in it
+	}
+	log, err := f.logger(stderr)
+	if err != nil {
+		return err
+	}
+	progress := newProgress(stderr)
+	a, err := app.New(cfg, app.Options{Build: build(), Log: log, Progress: progress.show})
+	if err != nil {
+		return &exitError{exitUsage, err}
+	}
+	defer a.Close()
+	report := a.Once(cmd.Context())
+	progress.clear()
+	if err := outputs.write(report, stdout, f.wide); err != nil {
+		code := exitUnknown
+		if report.Verdict == audit.Drift {
+			code = exitDrift
+		}
+		return &exitError{code, err}
+	}
+	return f.exit(report.Verdict)
+}
+
+func (f *auditFlags) exit(v audit.Verdict) error {
+	switch {
+	case v == audit.Consistent || !f.exitCode || v == audit.Unknown && f.allowUnverifiable:
+		return nil
+	case v == audit.Drift:
+		return &exitError{code: exitDrift}
+	default:
+		return &exitError{code: exitUnknown}
+	}
+}
+
+func (f *auditFlags) serve(ctx context.Context, cfg *config.Config, stderr io.Writer) error {
+	log, err := f.logger(stderr)
+	if err != nil {
+		return err
+	}
+	if err := web.Check(cfg.Web.ConfigFile); err != nil {
+		return &exitError{exitUsage, fmt.Errorf("web.config_file: %w", err)}
+	}
+	a, err := app.New(cfg, app.Options{Build: build(), Log: log})
+	if err != nil {
+		return &exitError{exitUsage, err}
+	}
+	defer a.Close()
+	listeners, err := web.Listen(cfg.Web.Listen)
+	if err != nil {
+		return &exitError{exitServe, fmt.Errorf("%w (listen elsewhere with web.listen or --web.listen-address)", err)}
+	}
+	names := make([]string, len(listeners))
+	for i, l := range listeners {
+		names[i] = l.Addr().String()
+	}
+	log.Sugar().Infow("serving", "addresses", strings.Join(names, " "))
+	if err := a.Serve(ctx, listeners); err != nil {
+		return &exitError{exitServe, err}
+	}
+	return nil
+}

@@ -1,0 +1,86 @@
+// Command kms-auditor tells, with evidence, whether what Phala Cloud's API claims about a dstack KMS contract is what
+// the contract says.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"github.com/kms-auditor/kms-auditor/internal/app"
+)
+
+// The exit codes of audit --once; every usage or configuration error of any command exits with exitUsage.
+const (
+	exitConsistent = 0
+	exitDrift      = 1
+	exitServe      = 1 // of the daemon
+	exitUsage      = 2
+	exitUnknown    = 3
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+func run(args []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	var exit *exitError
+	switch {
+	case err == nil:
+		return 0
+	case !errors.As(err, &exit):
+		exit = &exitError{exitUsage, fmt.Errorf("%w\nRun it with --help for usage.", err)}
+	}
+	if exit.err != nil {
+		fmt.Fprintf(stderr, "kms-auditor: %v\n", exit.err)
+	}
+	return exit.code
+}
+
+// exitError ends the program with a code; a nil err says nothing more.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return fmt.Sprintf("exit %d: %v", e.code, e.err) }
+func (e *exitError) Unwrap() error { return e.err }
+
+// global holds the flags of every command.
+type global struct {
+	config, logLevel, logFormat string
+	cmd                         *cobra.Command
+}
+
+func newRoot() *cobra.Command {
+	g := &global{}
+	root := &cobra.Command{
+		Use:           "kms-auditor",
+		Short:         "Audit what Phala Cloud's API claims about dstack KMS contracts against the chain",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+	}
+	f := root.PersistentFlags()
+	f.StringVarP(&g.config, "config", "c", os.Getenv("KMS_AUDITOR_CONFIG"), "configuration `FILE` (or env KMS_AUDITOR_CONFIG); without one the built-in default applies")
+	f.StringVar(&g.logLevel, "log.level", "info", "debug, info, warn or error")
+	f.StringVar(&g.logFormat, "log.format", "json", "json or console")
+	root.AddCommand(newAudit(g), newConfig(g), newVersion())
+	return root
+}
+
+func (g *global) logger(w io.Writer) (*zap.Logger, error) {
+	return app.NewLogger(w, g.logLevel, g.logFormat)
+}

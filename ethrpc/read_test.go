@@ -1,0 +1,432 @@
+package ethrpc_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/testchain"
+)
+
+var (
+	device  = common.HexToHash("0xc84e73c6ce0b01f85606727593be79296c30a41510679c4492aec02dc57407d0")
+	image   = common.HexToHash("0x6427f4f5ded88b72d326bd973e581c1689c5080c6444a0cf90fec7d9e4c8b92a")
+	refused = common.HexToHash("0xbd369a8c2f9edb2b52dad48ac8e0b32dde5f1337c423a506b48d07403a7d8033")
+)
+
+// world is a real chain with a KMS that allows device and image, behind a proxy that can spoil what passes.
+type world struct {
+	chain *testchain.Chain
+	kms   *testchain.KMS
+	proxy *rpcfault.Proxy
+	url   string
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	chain, err := testchain.Start(testchain.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { chain.Close() })
+	kms, err := chain.Deploy(t.Context(), testchain.DeployOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := kms.Seed(t.Context(), []common.Hash{device}, []common.Hash{image}); err != nil {
+		t.Fatal(err)
+	}
+	chain.Commit()
+	w := &world{chain: chain, kms: kms, proxy: rpcfault.New(chain.URL())}
+	w.url = serve(t, w.proxy)
+	return w
+}
+
+func serve(t *testing.T, h http.Handler) string {
+	srv := httptest.NewServer(h)
+	t.Cleanup(func() {
+		srv.CloseClientConnections()
+		srv.Close()
+		http.DefaultClient.CloseIdleConnections()
+	})
+	return srv.URL
+}
+
+func (w *world) asks() []ethrpc.Ask {
+	a := w.kms.Address()
+	return []ethrpc.Ask{
+		{Contract: a},
+		{Contract: a, Getter: ethrpc.AllowedDevice, ID: device},
+		{Contract: a, Getter: ethrpc.AllowedOSImage, ID: image},
+		{Contract: a, Getter: ethrpc.AllowedOSImage, ID: refused},
+	}
+}
+
+// request asks all of asks.
+func (w *world) request() ethrpc.Request {
+	return ethrpc.Request{Asks: func(context.Context) []ethrpc.Ask { return w.asks() }}
+}
+
+func newClient(t *testing.T, policies string, urls ...string) *ethrpc.Client {
+	t.Helper()
+	opt := ethrpc.Options{ChainID: 1337, BatchSize: 100, UserAgent: "test", RetryDelay: time.Millisecond}
+	for p := range strings.SplitSeq(policies, " ") {
+		policy, err := ethrpc.ParsePolicy(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		opt.Policies = append(opt.Policies, policy)
+	}
+	for i, u := range urls {
+		opt.Providers = append(opt.Providers, ethrpc.Provider{Name: "p" + strconv.Itoa(i+1), URL: secret.New(u), Timeout: 2 * time.Second})
+	}
+	c, err := ethrpc.New(opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// truth holds a state against what the world allows.
+func (w *world) truth(t *testing.T, s *ethrpc.State) {
+	t.Helper()
+	for i, want := range []bool{true, true, false} {
+		ask := w.asks()[i+1]
+		if got := s.Answers[ask]; got.Err != nil || got.Allowed != want {
+			t.Errorf("%s of %s = %v, %v; want %v", ask.Getter, ask.ID, got.Allowed, got.Err, want)
+		}
+	}
+	if !s.Code[w.kms.Address()] {
+		t.Error("the contract's code was not seen")
+	}
+}
+
+func TestReadingAtEveryPolicy(t *testing.T) {
+	w := newWorld(t)
+	head, err := w.chain.Client().HeaderByNumber(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := head.Number.String()
+	for range 40 {
+		w.chain.Commit()
+	}
+	tip := head.Number.Uint64() + 40
+	for _, tt := range []struct {
+		policy string
+		block  uint64
+	}{
+		{"latest", tip},
+		{"latest-3", tip - 3},
+		{"safe", tip},
+		{"finalized", 32},
+		{n, head.Number.Uint64()},
+		{head.Hash().Hex(), head.Number.Uint64()},
+	} {
+		t.Run(tt.policy, func(t *testing.T) {
+			s, err := newClient(t, tt.policy, w.url).Read(t.Context(), w.request())
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.truth(t, s)
+			if s.Block.Number != tt.block || s.Policy.String() != tt.policy || s.Head.Number != tip {
+				t.Errorf("read at block %d by %s with head %d, want %d and head %d", s.Block.Number, s.Policy, s.Head.Number, tt.block, tip)
+			}
+		})
+	}
+}
+
+func TestFaultsThatAreOvercome(t *testing.T) {
+	w := newWorld(t)
+	for _, f := range []rpcfault.Fault{
+		rpcfault.NoBatches, rpcfault.MaxBatch(2), rpcfault.Reordered, rpcfault.IgnoresBlockHash, rpcfault.RefusesBlockObject,
+	} {
+		t.Run(f.Name, func(t *testing.T) {
+			w.proxy.Set(f)
+			s, err := newClient(t, "latest", w.url).Read(t.Context(), w.request())
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.truth(t, s)
+		})
+	}
+}
+
+// lost are faults after which a provider can say nothing.
+var lost = []struct {
+	fault rpcfault.Fault
+	says  string
+}{
+	{rpcfault.Status(429, ""), "HTTP status 429"},
+	{rpcfault.Status(429, "3600"), "another try after 1h0m0s would pass the audit's timeout"},
+	{rpcfault.Status(401, ""), "the provider wants another key"},
+	{rpcfault.Status(500, ""), "HTTP status 500"},
+	{rpcfault.Redirect("https://example.invalid/"), "redirects are refused"},
+	{rpcfault.Body("HTML", "text/html", "<html>Welcome</html>"), `the answer is no JSON-RPC: "<html>Welcome</html>"`},
+	{rpcfault.Body("empty body", "application/json", ""), "the answer is no JSON-RPC"},
+	{rpcfault.Body("null body", "application/json", "null"), "a batch was answered by no batch"},
+	{rpcfault.Body("truncated body", "application/json", `[{"jsonrpc":"2.0","id":1,"resu`), "the answer is no JSON-RPC"},
+	{rpcfault.Body("200 with an error body", "application/json", `{"jsonrpc":"2.0","id":null,"error":{"code":-32603,"message":"upstream on fire"}}`), `error "upstream on fire"`},
+	{rpcfault.Huge, "the answer is over"},
+	{rpcfault.ShortBatch, "answers came"},
+	{rpcfault.LongBatch, "answers came"},
+	{rpcfault.TwiceOne, "two answers have the id"},
+	{rpcfault.NoIDs, "an answer has no id"},
+	{rpcfault.ChainID(1), "eth_chainId answers 1, but chain_id is configured as 1337"},
+	{rpcfault.Refuse("eth_chainId", -32601, "the method eth_chainId does not exist/is not available"), "eth_chainId"},
+	{rpcfault.Refuse("eth_call", -32000, "header not found"), "use a provider that keeps older state"},
+	{rpcfault.Refuse("eth_call", -32000, "missing trie node 0xabc (path ) state 0xdef is not available"), "use a provider that keeps older state, or a younger block policy such as `block: latest-5`"},
+	{rpcfault.Refuse("eth_call", -32603, "Internal error"), `error -32603, "Internal error"`},
+	{rpcfault.Refuse("eth_getCode", -32603, "Internal error"), "Internal error"},
+}
+
+func TestFaultsThatLoseAProvider(t *testing.T) {
+	w := newWorld(t)
+	for _, tt := range lost {
+		t.Run(tt.fault.Name, func(t *testing.T) {
+			w.proxy.Set(tt.fault)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			_, err := newClient(t, "latest", w.url).Read(ctx, w.request())
+			var all *ethrpc.ReadError
+			if !errors.As(err, &all) || all.Failures[0].Provider != "p1" || !strings.Contains(err.Error(), tt.says) {
+				t.Fatalf("Read = %v, want an error of p1 that says %q", err, tt.says)
+			}
+			if strings.Contains(err.Error(), strings.TrimPrefix(w.url, "http://")) {
+				t.Errorf("the error shows the provider's address: %v", err)
+			}
+
+			s, err := newClient(t, "latest", w.url, w.chain.URL()).Read(ctx, w.request())
+			if err != nil {
+				t.Fatalf("with a second provider: %v", err)
+			}
+			w.truth(t, s)
+			if s.Provider != "p2" || len(s.Failed) != 1 || s.Failed[0].Provider != "p1" {
+				t.Errorf("%s answered after %v, want p2 after p1", s.Provider, s.Failed)
+			}
+		})
+	}
+}
+
+func TestAnswersOfNoKnownShape(t *testing.T) {
+	w := newWorld(t)
+	word := strings.Repeat("00", 31)
+	for _, tt := range []struct{ name, result, says string }{
+		{"no bytes", `"0x"`, "the answer has 0 bytes"},
+		{"31 bytes", `"0x` + word + `"`, "the answer has 31 bytes"},
+		{"33 bytes", `"0x` + word + `0001"`, "the answer has 33 bytes"},
+		{"the value 2", `"0x` + word + `02"`, "is neither 0 nor 1"},
+		{"a high bit", `"0x80` + word[2:] + `01"`, "is neither 0 nor 1"},
+		{"null", `null`, "the answer is null"},
+		{"a number", `1`, "the answer is no hex data"},
+		{"an odd digit", `"0x1"`, "the answer is no hex data"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w.proxy.Set(rpcfault.Result(tt.name, tt.result))
+			s, err := newClient(t, "latest", w.url).Read(t.Context(), w.request())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, ask := range w.asks()[1:] {
+				if got := s.Answers[ask]; got.Allowed || got.Err == nil || !strings.Contains(got.Err.Error(), tt.says) {
+					t.Errorf("answer %v, want the error %q", got, tt.says)
+				}
+			}
+			s, err = newClient(t, "latest", w.url, w.chain.URL()).Read(t.Context(), w.request())
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.truth(t, s)
+		})
+	}
+}
+
+func TestAContractThatIsNoKMS(t *testing.T) {
+	w := newWorld(t)
+	stranger := testchain.Address("stranger")
+	ask := ethrpc.Ask{Contract: stranger, Getter: ethrpc.AllowedDevice, ID: device}
+	s, err := newClient(t, "latest", w.url).Read(t.Context(), ethrpc.Request{Asks: func(context.Context) []ethrpc.Ask {
+		return append(w.asks(), ask)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.truth(t, s)
+	if s.Code[stranger] || s.Answers[ask].Err == nil {
+		t.Errorf("an account without code answers %v, code %v", s.Answers[ask], s.Code[stranger])
+	}
+}
+
+func TestAReorganisationBetweenPinAndRead(t *testing.T) {
+	for _, f := range []rpcfault.Fault{{Name: "read by hash"}, {Name: "read by number", Ask: rpcfault.IgnoresBlockHash.Ask}} {
+		t.Run(f.Name, func(t *testing.T) {
+			w := newWorld(t)
+			w.proxy.Set(f)
+			// A provider that ignores the hash reads by number, where the block of that number is another one by then.
+			_, err := newClient(t, "latest", w.url).Read(t.Context(), ethrpc.Request{Asks: func(ctx context.Context) []ethrpc.Ask {
+				if _, err := w.chain.Reorg(ctx, 1); err != nil {
+					t.Error(err)
+				}
+				return w.asks()
+			}})
+			if err == nil || !strings.Contains(err.Error(), "the chain was reorganised between pin and read") {
+				t.Fatalf("Read = %v, want the reorganisation", err)
+			}
+		})
+	}
+}
+
+func TestEveryCallStandsAtThePinnedHash(t *testing.T) {
+	w := newWorld(t)
+	var mu sync.Mutex
+	var at []string
+	w.proxy.Watch(func(c rpcfault.Call) {
+		mu.Lock()
+		defer mu.Unlock()
+		if c.Method == "eth_getCode" || c.Method == "eth_call" && !strings.Contains(string(c.Params[0]), common.Address{}.Hex()) {
+			at = append(at, string(c.Params[1]))
+		}
+	})
+	s, err := newClient(t, "latest", w.url).Read(t.Context(), w.request())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(at) != 4 {
+		t.Fatalf("%d reads, want 4", len(at))
+	}
+	for _, param := range at {
+		var ref struct {
+			BlockHash        common.Hash
+			RequireCanonical bool
+		}
+		if err := json.Unmarshal([]byte(param), &ref); err != nil || ref.BlockHash != s.Block.Hash || !ref.RequireCanonical {
+			t.Errorf("a call stands at %s, want the hash %s and requireCanonical", param, s.Block.Hash)
+		}
+	}
+}
+
+func TestTheNextPolicyOnlyWhereStateIsMissing(t *testing.T) {
+	w := newWorld(t)
+	pruned := rpcfault.Fault{Name: "state of old blocks pruned", Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+		head, err := w.chain.Client().HeaderByNumber(context.Background(), nil)
+		if err == nil && c.Method == "eth_call" && a.Error == nil && !strings.Contains(string(c.Params[1]), head.Hash().Hex()) {
+			a.Result, a.Error = nil, &rpcfault.Error{Code: -32000, Message: "missing trie node"}
+		}
+	}}
+	noTag := rpcfault.Fault{Name: "tag unknown", Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+		if c.Method == "eth_getBlockByNumber" && string(c.Params[0]) == `"finalized"` {
+			a.Result = json.RawMessage("null")
+		}
+	}}
+	for _, tt := range []struct {
+		fault    rpcfault.Fault
+		policies string
+		used     string
+	}{
+		{rpcfault.Fault{Name: "no fault"}, "latest-1 latest", "latest-1"},
+		{pruned, "latest-1 latest", "latest"},
+		{pruned, "latest-1", ""},
+		{noTag, "finalized safe", "safe"},
+		{noTag, "finalized", ""},
+		{rpcfault.Fault{Name: "chain too short"}, "latest-5000 latest", "latest"},
+		{rpcfault.Fault{Name: "block to come"}, "5000 latest", "latest"},
+		{rpcfault.Status(500, ""), "latest-1 latest", ""},
+	} {
+		t.Run(tt.fault.Name+", "+tt.policies, func(t *testing.T) {
+			w.proxy.Set(tt.fault)
+			s, err := newClient(t, tt.policies, w.url).Read(t.Context(), w.request())
+			switch {
+			case tt.used == "" && err == nil:
+				t.Errorf("read by %s, want an error", s.Policy)
+			case tt.used != "" && err != nil:
+				t.Error(err)
+			case tt.used != "":
+				w.truth(t, s)
+				if s.Policy.String() != tt.used {
+					t.Errorf("read by %s, want %s", s.Policy, tt.used)
+				}
+			}
+		})
+	}
+}
+
+func TestABlockBehindOneSeenBefore(t *testing.T) {
+	w := newWorld(t)
+	req := w.request()
+	req.NotBefore = 5000
+	if _, err := newClient(t, "latest", w.url).Read(t.Context(), req); err == nil || !strings.Contains(err.Error(), "is behind block 5000") {
+		t.Errorf("Read = %v, want the complaint that the node is behind", err)
+	}
+}
+
+func TestRoundTrips(t *testing.T) {
+	w := newWorld(t)
+	for _, tt := range []struct {
+		policy        string
+		entries, want int
+	}{
+		{"latest", 40, 2},
+		{"safe", 40, 2},
+		{"latest-1", 40, 3},
+		{"latest", 1000, 12},
+	} {
+		t.Run(fmt.Sprintf("%s, %d entries", tt.policy, tt.entries), func(t *testing.T) {
+			asks := []ethrpc.Ask{{Contract: w.kms.Address()}}
+			for i := range tt.entries {
+				asks = append(asks, ethrpc.Ask{Contract: w.kms.Address(), Getter: ethrpc.AllowedOSImage, ID: common.Hash{31: byte(i), 30: byte(i >> 8)}})
+			}
+			before := w.proxy.Requests()
+			s, err := newClient(t, tt.policy, w.url).Read(t.Context(), ethrpc.Request{Asks: func(context.Context) []ethrpc.Ask { return asks }})
+			if err != nil || len(s.Answers) != tt.entries {
+				t.Fatalf("%d answers, %v; want %d", len(s.Answers), err, tt.entries)
+			}
+			if got := w.proxy.Requests() - before; got != tt.want {
+				t.Errorf("%d round trips, want %d", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestProvidersThatAreDown(t *testing.T) {
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	c := newClient(t, "latest", gone.URL+"/v2/canary-in-path")
+	_, err := c.Read(t.Context(), ethrpc.Request{})
+	if err == nil || !strings.Contains(err.Error(), "connection refused") || strings.Contains(err.Error(), "canary") {
+		t.Errorf("Read = %v, want a refused connection without the URL", err)
+	}
+}
+
+func TestATimeoutIsNamed(t *testing.T) {
+	w := newWorld(t)
+	w.proxy.Set(rpcfault.Hang)
+	c, err := ethrpc.New(ethrpc.Options{ChainID: 1337, Policies: []ethrpc.Policy{ethrpc.Latest}, BatchSize: 10,
+		Providers: []ethrpc.Provider{{Name: "p1", URL: secret.New(w.url), Timeout: 50 * time.Millisecond}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, err = c.Read(t.Context(), w.request())
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no answer within 50ms") {
+		t.Errorf("Read = %v, want the provider's timeout", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err = c.Read(ctx, w.request()); err == nil || !strings.Contains(err.Error(), "the audit ended before the provider answered") {
+		t.Errorf("Read = %v, want the audit's end", err)
+	}
+}
