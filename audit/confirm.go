@@ -57,7 +57,7 @@ func (p *pass) confirm(other *pass) {
 			}
 		}
 		t.faults = slices.DeleteFunc(t.faults, func(f fault) bool {
-			if kinds[f.kind].makes != Drift || slices.ContainsFunc(o.faults, func(g fault) bool { return g.kind == f.kind }) {
+			if kinds[f.kind].makes != Drift || o.faulty(f.kind) {
 				return false
 			}
 			t.reasons = append(t.reasons, fmt.Sprintf("%s was seen in one of two passes only: %s", f.kind, f.message))
@@ -66,14 +66,23 @@ func (p *pass) confirm(other *pass) {
 	}
 }
 
-// askHead asks at the newest block for the entries that differ at the pinned one. Where the head agrees with the claim
-// already, the entry is pending, for as long as PendingMax allows; where the head cannot be asked, nothing is confirmed.
+// askHead asks at the newest block for what differs at the pinned one. Where the head agrees with the claim already, the
+// entry is pending, for as long as PendingMax allows; where the head cannot be asked, nothing is confirmed.
 func (a *Auditor) askHead(ctx context.Context, p *pass) {
 	if a.opt.PendingMax == 0 || p.state == nil || p.state.Policy.Fixed() || p.state.Policy == ethrpc.Latest {
 		return
 	}
 	var asks []ethrpc.Ask
-	p.eachLate(func(_ *target, e *entry) { asks = append(asks, e.ask) })
+	for _, t := range p.targets {
+		if t.faulty(NoCode) {
+			asks = append(asks, ethrpc.Ask{Contract: t.address})
+		}
+		for _, e := range t.entries {
+			if e.mayBeLate(t.faulty(NoCode)) {
+				asks = append(asks, e.ask)
+			}
+		}
+	}
 	if len(asks) == 0 {
 		return
 	}
@@ -85,52 +94,75 @@ func (a *Auditor) askHead(ctx context.Context, p *pass) {
 	})
 	if err != nil {
 		p.errors = append(p.errors, readFailures(err)...)
+		head = &ethrpc.State{}
 	}
-	p.eachLate(func(t *target, e *entry) {
-		answer, ok := answerOf(head, e.ask)
+	for _, t := range p.targets {
+		a.settle(p.chain.Name, t, head)
+	}
+}
+
+// settle holds a target's differences against the head. A contract that was deployed after the pinned block has none
+// of its entries there, so all of them may be late.
+func (a *Auditor) settle(chain string, t *target, head *ethrpc.State) {
+	young := false
+	if t.faulty(NoCode) {
+		deployed, asked := head.Code[t.address]
+		young = deployed && a.stillPending(chain, ethrpc.Ask{Contract: t.address})
+		if !asked || young {
+			t.faults = slices.DeleteFunc(t.faults, func(f fault) bool { return f.kind == NoCode })
+		}
+		if !asked {
+			t.reasons = append(t.reasons, "nothing is deployed at the pinned block, and the newest could not be asked")
+		}
+	}
+	for i := range t.entries {
+		e := &t.entries[i]
+		if !e.mayBeLate(young) {
+			continue
+		}
+		answer, ok := head.Answers[e.ask]
 		switch {
 		case !ok || answer.Err != nil:
 			e.unconfirmed()
-		case (e.Claim == ClaimAllowed) == answer.Allowed && a.stillPending(p, t, e):
+		case (e.Claim == ClaimAllowed) == answer.Allowed && a.stillPending(chain, e.ask):
 			e.Verdict, e.Kind, e.Reason = Pending, "", ReasonHeadAgrees
-		}
-	})
-}
-
-// eachLate visits the entries that the head may disagree about.
-func (p *pass) eachLate(visit func(*target, *entry)) {
-	for _, t := range p.targets {
-		for i := range t.entries {
-			if e := &t.entries[i]; e.Verdict == Mismatch && !e.conflict {
-				visit(t, e)
-			}
 		}
 	}
 }
 
-// late names an entry of a chain.
+func (t *target) faulty(k Kind) bool {
+	return slices.ContainsFunc(t.faults, func(f fault) bool { return f.kind == k })
+}
+
+// mayBeLate tells whether the head may already say what the claim says. young: the contract is newer than the pin.
+func (e *entry) mayBeLate(young bool) bool {
+	return !e.conflict && e.ask.Getter != "" && (e.Verdict == Mismatch || young && e.Claim != ClaimUnknown)
+}
+
+// late names what a chain is asked.
 type late struct {
 	chain string
 	ask   ethrpc.Ask
 }
 
-func (a *Auditor) stillPending(p *pass, t *target, e *entry) bool {
+func (a *Auditor) stillPending(chain string, ask ethrpc.Ask) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	k := late{p.chain.Name, e.ask}
+	k := late{chain, ask}
 	if _, ok := a.pending[k]; !ok {
 		a.pending[k] = time.Now()
 	}
 	return time.Since(a.pending[k]) <= a.opt.PendingMax
 }
 
-// forget drops the memory of entries that match again, or are listed no more.
+// forget drops the memory of what is late no more, or listed no more.
 func (a *Auditor) forget(p *pass) {
 	if !p.compared() {
 		return
 	}
 	open := map[late]bool{}
 	for _, t := range p.targets {
+		open[late{p.chain.Name, ethrpc.Ask{Contract: t.address}}] = !p.state.Code[t.address]
 		for _, e := range t.entries {
 			open[late{p.chain.Name, e.ask}] = e.Verdict != Match
 		}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
+	"github.com/kms-auditor/kms-auditor/internal/httpx"
 	"github.com/kms-auditor/kms-auditor/internal/quote"
 	"github.com/kms-auditor/kms-auditor/internal/secret"
 )
@@ -64,9 +65,8 @@ func newProvider(cfg Provider, opt Options) (*provider, error) {
 	if cfg.RequestsPerSecond > 0 {
 		limit = rate.Limit(cfg.RequestsPerSecond)
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport := httpx.Transport()
 	transport.MaxIdleConnsPerHost = parallel
-	transport.MaxResponseHeaderBytes = 64 << 10
 	p.idle = transport.CloseIdleConnections
 	client, err := rpc.DialOptions(context.Background(), cfg.URL.Reveal(), rpc.WithHeaders(headers), rpc.WithHTTPClient(&http.Client{
 		Transport: &guard{
@@ -148,25 +148,10 @@ func (p *provider) retry(ctx context.Context, calls []*call) error {
 		if !again || try == tries {
 			return err
 		}
-		if e := wait(ctx, max(delay, asked)); e != nil {
-			return fmt.Errorf("%w (%w)", err, e)
+		if err := httpx.Pause(ctx, max(delay, asked), err); err != nil {
+			return err
 		}
 		delay *= 2
-	}
-}
-
-// wait pauses, but gives up at once where ctx would end first.
-func wait(ctx context.Context, d time.Duration) error {
-	if end, ok := ctx.Deadline(); ok && time.Until(end) < d {
-		return fmt.Errorf("another try after %s would pass the audit's timeout", d)
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }
 

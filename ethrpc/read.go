@@ -7,6 +7,8 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
+
+	"github.com/kms-auditor/kms-auditor/internal/httpx"
 )
 
 // read pins a block with this provider and reads there.
@@ -39,8 +41,8 @@ func (p *provider) read(ctx context.Context, chainID uint64, policy Policy, req 
 		case try == tries:
 			return nil, fmt.Errorf("reading at block %d (%s): %w", at.block.Number, at.block.Hash, err)
 		}
-		if e := wait(ctx, delay); e != nil {
-			return nil, fmt.Errorf("%w (%w)", err, e)
+		if err := httpx.Pause(ctx, delay, err); err != nil {
+			return nil, err
 		}
 		delay *= 2
 	}
@@ -58,8 +60,8 @@ func (p *provider) pinFrom(ctx context.Context, chainID uint64, policy Policy, n
 		if try == tries {
 			return pin{}, err
 		}
-		if e := wait(ctx, delay); e != nil {
-			return pin{}, fmt.Errorf("%w (%w)", err, e)
+		if err := httpx.Pause(ctx, delay, err); err != nil {
+			return pin{}, err
 		}
 		delay *= 2
 	}

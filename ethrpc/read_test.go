@@ -172,7 +172,7 @@ var lost = []struct {
 	says  string
 }{
 	{rpcfault.Status(429, ""), "HTTP status 429"},
-	{rpcfault.Status(429, "3600"), "another try after 1h0m0s would pass the audit's timeout"},
+	{rpcfault.Status(429, "3600"), "the next try would be due in 1h0m0s, after the time that is left"},
 	{rpcfault.Status(401, ""), "the provider wants another key"},
 	{rpcfault.Status(500, ""), "HTTP status 500"},
 	{rpcfault.Redirect("https://example.invalid/"), "redirects are refused"},

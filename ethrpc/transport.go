@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/time/rate"
 
+	"github.com/kms-auditor/kms-auditor/internal/httpx"
 	"github.com/kms-auditor/kms-auditor/internal/quote"
 	"github.com/kms-auditor/kms-auditor/internal/secret"
 )
@@ -49,7 +49,7 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	g.observe(time.Since(start))
 	switch {
 	case resp.StatusCode != http.StatusOK:
-		return nil, &statusError{resp.StatusCode, g.cut(body), retryAfter(resp.Header, time.Now())}
+		return nil, &statusError{resp.StatusCode, g.cut(body), httpx.RetryAfter(resp.Header, time.Now())}
 	case err != nil:
 		return nil, fmt.Errorf("reading the answer: %w", err)
 	case len(body) > maxBody:
@@ -146,16 +146,4 @@ func (g *guard) cut(body []byte) string {
 		return ""
 	}
 	return quote.Cut(text)
-}
-
-// retryAfter reads the header Retry-After, in seconds or as an HTTP-date.
-func retryAfter(h http.Header, now time.Time) time.Duration {
-	v := h.Get("Retry-After")
-	if s, err := strconv.ParseUint(v, 10, 31); err == nil {
-		return time.Duration(s) * time.Second
-	}
-	if t, err := http.ParseTime(v); err == nil {
-		return max(t.Sub(now), 0)
-	}
-	return 0
 }

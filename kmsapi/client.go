@@ -18,14 +18,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kms-auditor/kms-auditor/internal/httpx"
 	"github.com/kms-auditor/kms-auditor/internal/quote"
 	"github.com/kms-auditor/kms-auditor/internal/secret"
 )
 
 const (
-	maxBody   = 8 << 20 // of an answer, after decompression
-	maxHeader = 64 << 10
-	tries     = 3
+	maxBody = 8 << 20 // of an answer, after decompression
+	tries   = 3
 )
 
 // Endpoints lists every endpoint that Options.Observe is told of.
@@ -79,7 +79,7 @@ func New(o Options) (*Client, error) {
 	o.RetryDelay = cmp.Or(max(o.RetryDelay, 0), time.Second)
 	o.UserAgent = cmp.Or(o.UserAgent, "kms-auditor")
 	if o.Transport == nil {
-		o.Transport = transport()
+		o.Transport = httpx.Transport()
 	}
 	if o.Observe == nil {
 		o.Observe = func(string, string, time.Duration) {}
@@ -97,20 +97,6 @@ func New(o Options) (*Client, error) {
 
 func visible(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
-}
-
-// transport is the default one with a bound on headers, and without its error that prints a malformed proxy URL.
-func transport() http.RoundTripper {
-	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.MaxResponseHeaderBytes = maxHeader
-	t.Proxy = func(r *http.Request) (*url.URL, error) {
-		u, err := http.ProxyFromEnvironment(r)
-		if err != nil {
-			return nil, errors.New("the proxy that the environment names has no valid URL")
-		}
-		return u, nil
-	}
-	return t
 }
 
 // Close closes idle connections. The client stays usable.
@@ -154,25 +140,10 @@ func (c *Client) get(ctx context.Context, endpoint, path, name string, decode fu
 		if try == tries {
 			return src, fmt.Errorf("%w (%d tries)", err, tries)
 		}
-		if err := pause(ctx, cmp.Or(status.RetryAfter, delay), err); err != nil {
+		if err := httpx.Pause(ctx, cmp.Or(status.RetryAfter, delay), err); err != nil {
 			return src, err
 		}
 		delay *= 2
-	}
-}
-
-// pause waits before the next try, and gives up at once where ctx would end first.
-func pause(ctx context.Context, wait time.Duration, cause error) error {
-	if end, ok := ctx.Deadline(); ok && time.Until(end) < wait {
-		return fmt.Errorf("%w; the next try would be due in %s, after the time that is left", cause, wait.Round(time.Millisecond))
-	}
-	t := time.NewTimer(wait)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("%w; waiting for the next try: %w", cause, ctx.Err())
 	}
 }
 

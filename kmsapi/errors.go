@@ -7,12 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
+
+	"github.com/kms-auditor/kms-auditor/internal/httpx"
 )
 
 // What became of one HTTP request.
@@ -133,7 +133,7 @@ func (c *Client) refusal(resp *http.Response) *StatusError {
 	e := &StatusError{
 		Status:     resp.StatusCode,
 		RequestID:  resp.Header.Get("X-Request-ID"),
-		RetryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now()),
+		RetryAfter: httpx.RetryAfter(resp.Header, time.Now()),
 	}
 	if !e.redirect() {
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
@@ -189,16 +189,4 @@ func members(raw []byte) (m map[string]json.RawMessage) {
 func str(raw []byte) (s string) {
 	_ = json.Unmarshal(raw, &s)
 	return s
-}
-
-// retryAfter reads seconds or an HTTP date; what is neither, or in the past, is zero.
-func retryAfter(h string, now time.Time) time.Duration {
-	if n, err := strconv.ParseUint(h, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
-		return time.Duration(min(n, math.MaxInt32)) * time.Second
-	}
-	t, err := http.ParseTime(h)
-	if err != nil {
-		return 0
-	}
-	return max(t.Sub(now), 0)
 }
