@@ -1,0 +1,80 @@
+//go:build e2e
+
+package e2e_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// settings is a configuration of one chain; what is empty keeps its default.
+type settings struct {
+	Schedule     string          `json:"schedule,omitempty"`
+	Timeout      string          `json:"timeout,omitempty"`
+	ConfirmDelay string          `json:"confirm_delay,omitempty"`
+	PendingMax   string          `json:"pending_max,omitempty"`
+	API          apiSettings     `json:"api"`
+	Chains       []chainSettings `json:"chains"`
+	Web          *webSettings    `json:"web,omitempty"`
+}
+
+type apiSettings struct {
+	BaseURL    string `json:"base_url"`
+	Timeout    string `json:"timeout,omitempty"`
+	APIKeyEnv  string `json:"api_key_env,omitempty"`
+	APIKeyFile string `json:"api_key_file,omitempty"`
+}
+
+type chainSettings struct {
+	Name      string             `json:"name"`
+	ChainID   uint64             `json:"chain_id"`
+	Block     any                `json:"block,omitempty"`
+	BatchSize int                `json:"batch_size,omitempty"`
+	Providers []providerSettings `json:"providers"`
+	Contracts []contractSettings `json:"contracts,omitempty"`
+}
+
+type providerSettings struct {
+	Name    string            `json:"name"`
+	URL     string            `json:"url"`
+	Headers map[string]string `json:"headers,omitempty"`
+	Timeout string            `json:"timeout,omitempty"`
+}
+
+type contractSettings struct {
+	Address string `json:"address"`
+}
+
+type webSettings struct {
+	Listen     []string `json:"listen"`
+	ConfigFile string   `json:"config_file,omitempty"`
+}
+
+// settings audits the node through its proxy at the newest block, and takes a second look at once.
+func (n *node) settings(a *api) settings {
+	return settings{
+		ConfirmDelay: "0s",
+		API:          apiSettings{BaseURL: a.url, Timeout: "2s"},
+		Chains: []chainSettings{{
+			Name: "base", ChainID: n.chainID, Block: "latest",
+			Providers: []providerSettings{{Name: "p1", URL: n.proxied, Timeout: "2s"}},
+		}},
+	}
+}
+
+// writeConfig writes a configuration into a folder of its own and returns its path. What is no string is written as
+// JSON, which is YAML too.
+func writeConfig(t testing.TB, c any) string {
+	t.Helper()
+	text, ok := c.(string)
+	if !ok {
+		b, err := json.MarshalIndent(c, "", "  ")
+		must(t, err)
+		text = string(b)
+	}
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	must(t, os.WriteFile(path, []byte(text), 0o600))
+	return path
+}

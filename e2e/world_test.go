@@ -1,0 +1,142 @@
+//go:build e2e
+
+package e2e_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/ethclient"
+
+	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
+	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/testchain"
+)
+
+// nodes are the programs that serve a chain, and how each says where.
+var nodes = map[string]struct {
+	args  []string
+	ready string
+}{
+	"anvil": {[]string{"--host", "127.0.0.1", "--port", "0"}, `Listening on (127\.0\.0\.1:\d+)`},
+	"geth": {[]string{"--dev", "--http", "--http.addr", "127.0.0.1", "--http.port", "0", "--http.api", "eth,net,web3",
+		"--ipcdisable", "--authrpc.port", "0", "--port", "0", "--nodiscover"}, `HTTP server started +endpoint=(127\.0\.0\.1:\d+)`},
+}
+
+// node is a chain on a real node, with a proxy before it that can be told to misbehave.
+type node struct {
+	name    string
+	url     string // of the node itself
+	proxied string // of the proxy
+	proxy   *rpcfault.Proxy
+	client  *ethclient.Client
+	chainID uint64
+}
+
+func startNode(t testing.TB, name string) *node {
+	t.Helper()
+	_, addr := start(t, nodes[name].ready, tool(t, name), nodes[name].args, nil, nil)
+	n := &node{name: name, url: "http://" + addr}
+	n.proxy = rpcfault.New(n.url)
+	n.proxied = serve(t, n.proxy)
+	var err error
+	if n.client, err = ethclient.DialContext(t.Context(), n.url); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.client.Close)
+	id, err := n.client.ChainID(t.Context())
+	must(t, err)
+	n.chainID = id.Uint64()
+	must(t, testchain.Fund(t.Context(), n.client, testchain.Address("owner")))
+	return n
+}
+
+// deploy deploys a KMS by transactions.
+func (n *node) deploy(t testing.TB) *testchain.KMS {
+	t.Helper()
+	k, err := testchain.Deploy(t.Context(), n.client, testchain.DeployOptions{})
+	must(t, err)
+	return k
+}
+
+func serve(t testing.TB, h http.Handler) string {
+	t.Helper()
+	srv := httptest.NewServer(h)
+	t.Cleanup(func() {
+		srv.CloseClientConnections()
+		srv.Close()
+	})
+	return srv.URL
+}
+
+// api is the fake API, a process of its own.
+type api struct{ url, control string }
+
+func startAPI(t testing.TB, args ...string) *api {
+	t.Helper()
+	_, url := start(t, `listening on (http://\S+)`, filepath.Join(bin, "fakeapi"), args, nil, nil)
+	return &api{url, strings.TrimSuffix(url, "/api/v1") + "/control"}
+}
+
+// put changes what the API says.
+func (a *api) put(c fakeapi.Chain) error {
+	_, err := a.do(http.MethodPut, "/chain", c)
+	return wrap("changing the API's world", err)
+}
+
+// fail makes the API commit a fault until it is healed.
+func (a *api) fail(f fakeapi.Fault) error {
+	_, err := a.do(http.MethodPut, "/fault", f)
+	return wrap("making the API fail", err)
+}
+
+func (a *api) heal() error {
+	_, err := a.do(http.MethodDelete, "/fault", nil)
+	return wrap("healing the API", err)
+}
+
+// requests is the number of requests that the API got.
+func (a *api) requests() (int, error) {
+	body, err := a.do(http.MethodGet, "/requests", nil)
+	if err != nil {
+		return 0, wrap("counting the API's requests", err)
+	}
+	return strconv.Atoi(strings.TrimSpace(body))
+}
+
+func (a *api) do(method, path string, v any) (string, error) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return "", err
+	}
+	req, err := http.NewRequest(method, a.control+path, bytes.NewReader(body))
+	if err != nil {
+		return "", err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s %s", resp.Status, answer)
+	}
+	return string(answer), err
+}
+
+// claim is a chain as the API shows it, with one contract.
+func (n *node) claim(contract common.Address, devices []fakeapi.Device, images []fakeapi.OSImage) fakeapi.Chain {
+	return fakeapi.Chain{ChainName: "base", ChainID: n.chainID, Contracts: []fakeapi.Contract{{
+		Address: contract.Hex(), ChainID: n.chainID, ChainName: "base", Devices: devices, OSImages: images,
+	}}}
+}
