@@ -96,6 +96,7 @@ type call struct {
 	args   []any
 	result json.RawMessage
 	err    error
+	probe  bool // an error object is what is hoped for
 }
 
 // do makes the calls, in batches that the provider takes. The error is of the way there and back;
@@ -186,7 +187,7 @@ func (p *provider) roundTrip(parent context.Context, calls []*call) error {
 		if err == nil && c.err == nil && c.result == nil {
 			c.err = errNull
 		}
-		p.observer.Call(p.name, c.method, resultOf(err, c.err))
+		p.observer.Call(p.name, c.method, c.resultOf(err))
 	}
 	if err != nil {
 		return err
@@ -223,13 +224,14 @@ func (p *provider) answered(err error) error {
 	return p.redact.Error(err)
 }
 
-func resultOf(way, answer error) string {
+// resultOf says for the Observer what became of a call; way is what went wrong with its round trip.
+func (c *call) resultOf(way error) string {
 	switch {
 	case errors.Is(way, context.DeadlineExceeded):
 		return ResultTimeout
 	case way != nil:
 		return ResultFailed
-	case answer != nil:
+	case c.err != nil && !c.probe:
 		return ResultError
 	default:
 		return ResultOK

@@ -36,7 +36,7 @@ func (p *provider) pin(ctx context.Context, chainID uint64, policy Policy) (pin,
 	}
 	id := &call{method: "eth_chainId"}
 	head := getBlock("latest")
-	probe := &call{method: "eth_call", args: []any{map[string]any{"to": common.Address{}}, rpc.BlockNumberOrHashWithHash(nowhere, true)}}
+	probe := &call{method: "eth_call", args: []any{map[string]any{"to": common.Address{}}, rpc.BlockNumberOrHashWithHash(nowhere, true)}, probe: true}
 	calls := []*call{id, head, probe}
 	block := head
 	switch {

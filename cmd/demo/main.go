@@ -1,0 +1,86 @@
+// Command demo shows kms-auditor at work with nothing but Go installed: a real EVM in this process holds a KMS contract,
+// a local API makes claims about it, and the auditor holds the one against the other.
+//
+// The world is Base as published in 2026: the API offers OS image 0.5.9, which the contract refuses.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/app"
+	"github.com/kms-auditor/kms-auditor/internal/render"
+	"github.com/kms-auditor/kms-auditor/internal/web"
+	"github.com/kms-auditor/kms-auditor/metrics"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	once := flags.Bool("once", false, "print the first report and exit with its code: 0 consistent, 1 drift, 3 unknown")
+	listen := flags.String("listen", "127.0.0.1:10726", "serve metrics and the report here")
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	verdict, err := demo(ctx, *once, *listen, stdout)
+	if err != nil {
+		fmt.Fprintln(stderr, "demo:", err)
+		return 1
+	}
+	return map[audit.Verdict]int{audit.Consistent: 0, audit.Drift: 1, audit.Unknown: 3}[verdict]
+}
+
+func demo(ctx context.Context, once bool, listen string, stdout io.Writer) (audit.Verdict, error) {
+	w, err := newWorld()
+	if err != nil {
+		return audit.Unknown, fmt.Errorf("starting the world: %w", err)
+	}
+	defer w.close()
+	story := newStory(stdout)
+	a, err := app.New(w.config(), app.Options{
+		Build:    metrics.Build{Version: "demo", Revision: "demo", GoVersion: runtime.Version()},
+		Log:      zap.NewNop(),
+		Reported: story.audited,
+	})
+	if err != nil {
+		return audit.Unknown, err
+	}
+	defer a.Close()
+
+	report := a.Once(ctx)
+	if err := render.Text(stdout, report, render.TextOptions{}); err != nil || once {
+		return report.Verdict, err
+	}
+	listeners, err := web.Listen([]string{listen})
+	if err != nil {
+		return audit.Unknown, fmt.Errorf("%w (choose another address with --listen)", err)
+	}
+	return audit.Consistent, serve(ctx, a, w, story, listeners)
+}
+
+// serve runs the daemon while the world changes, until ctx ends.
+func serve(ctx context.Context, a *app.App, w *world, s *story, listeners []net.Listener) error {
+	s.line("demo", "serving http://%s/metrics and /api/v1/report; the world changes every %s, Ctrl-C ends it", listeners[0].Addr(), pace)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.Serve(ctx, listeners) })
+	g.Go(func() error { return w.turn(ctx, s) })
+	return g.Wait()
+}

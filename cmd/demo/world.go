@@ -1,0 +1,195 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/config"
+	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
+	"github.com/kms-auditor/kms-auditor/internal/hexid"
+	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/testchain"
+)
+
+// What the API claims at first.
+//
+//go:embed world.json
+var claims []byte
+
+// What the world is about. The API offers the image 0.5.9, and the contract refuses it.
+const (
+	image059 = "bd369a8c2f9edb2b52dad48ac8e0b32dde5f1337c423a506b48d07403a7d8033"
+	image053 = "2d24d302cc8686d6a0ece71a6afef55c506bc8591e3bcc1ec3eb5323d77582c4"
+	device   = "05c73429bc3868cca111bcf158ad59167b1f0c0d2dd8e0b98839d59e5cf0222d"
+)
+
+// pace is the time between two changes of the world, and every the time between two audits.
+const (
+	pace  = 6 * time.Second
+	every = "@every 2s"
+)
+
+// world is a chain with a KMS contract, and an API that makes claims about it.
+type world struct {
+	chain *testchain.Chain
+	kms   *testchain.KMS
+	api   *fakeapi.Server
+	http  *http.Server
+	url   string
+}
+
+func newWorld() (*world, error) {
+	chains, err := fakeapi.ReadWorld(bytes.NewReader(claims))
+	if err != nil {
+		return nil, err
+	}
+	base := chains[0]
+	preload, err := onChain(base.Contracts[0])
+	if err != nil {
+		return nil, err
+	}
+	w := &world{api: fakeapi.New(base)}
+	if w.chain, err = testchain.Start(testchain.Options{ChainID: base.ChainID, Preload: []testchain.Preload{preload}}); err != nil {
+		return nil, err
+	}
+	w.chain.Commit()
+	w.kms = w.chain.KMS(preload.Address)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, errors.Join(err, w.chain.Close())
+	}
+	w.url = "http://" + l.Addr().String() + "/api/v1"
+	w.http = &http.Server{Handler: w.api, ReadHeaderTimeout: time.Second}
+	go w.http.Serve(l) // until close
+	return w, nil
+}
+
+func (w *world) close() {
+	w.api.Close()
+	w.http.Close()
+	w.chain.Close()
+}
+
+// onChain is the contract as the API claims it to be, without the image 0.5.9.
+func onChain(c fakeapi.Contract) (testchain.Preload, error) {
+	address, err := hexid.ParseAddress(c.Address)
+	p := testchain.Preload{Address: address}
+	add := func(list *[]common.Hash, id string, allowed *bool) {
+		h, e := hexid.ParseID(id)
+		err = errors.Join(err, e)
+		if allowed != nil && *allowed && id != image059 {
+			*list = append(*list, h)
+		}
+	}
+	for _, d := range c.Devices {
+		add(&p.Devices, d.ID, d.Allowed)
+	}
+	for _, i := range c.OSImages {
+		if i.Hash != nil {
+			add(&p.Images, *i.Hash, i.Allowed)
+		}
+	}
+	return p, err
+}
+
+func (w *world) config() *config.Config {
+	cfg := config.Default()
+	cfg.API.BaseURL = w.url
+	cfg.ConfirmDelay = 500 * time.Millisecond
+	schedule, err := audit.ParseSchedule(every, time.UTC)
+	if err != nil {
+		panic(err)
+	}
+	cfg.Schedule, cfg.Cron = every, schedule
+	cfg.Chains = []config.Chain{{
+		Name:      "base",
+		ChainID:   8453,
+		Block:     []ethrpc.Policy{ethrpc.Latest},
+		BatchSize: 100,
+		Providers: []ethrpc.Provider{{Name: "in-process", URL: secret.New(w.chain.URL())}},
+	}}
+	return cfg
+}
+
+// step is one change of the world; tell says in one line what it is.
+type step struct {
+	tell   string
+	change func(context.Context, *world) error
+}
+
+var steps = []step{
+	{"the API corrects itself: image 0.5.9 is refused", says(image059, false)},
+	{"the contract's owner allows device 0x05c7…; the API still says refused", func(ctx context.Context, w *world) error {
+		return w.kms.AllowDevice(ctx, mustID(device))
+	}},
+	{"the API follows: device 0x05c7… is allowed", says(device, true)},
+	{"the contract's owner revokes image 0.5.3; the API still says allowed", func(ctx context.Context, w *world) error {
+		return w.kms.RemoveImage(ctx, mustID(image053))
+	}},
+	{"the API follows: image 0.5.3 is refused", says(image053, false)},
+	{"the API fails: every request is answered with status 500", func(_ context.Context, w *world) error {
+		w.api.Fail(fakeapi.Fault{Name: "status", Status: http.StatusInternalServerError})
+		return nil
+	}},
+	{"the API is back", func(_ context.Context, w *world) error { w.api.Heal(); return nil }},
+	{"back to the beginning: the API offers image 0.5.9, the contract refuses it", func(ctx context.Context, w *world) error {
+		err := errors.Join(
+			w.kms.RemoveDevice(ctx, mustID(device)), w.kms.AllowImage(ctx, mustID(image053)),
+			says(device, false)(ctx, w), says(image053, true)(ctx, w), says(image059, true)(ctx, w))
+		return err
+	}},
+}
+
+func mustID(s string) common.Hash {
+	id, err := hexid.ParseID(s)
+	if err != nil {
+		panic(err)
+	}
+	return id
+}
+
+// says makes the API claim something else of an id.
+func says(id string, allowed bool) func(context.Context, *world) error {
+	return func(_ context.Context, w *world) error {
+		w.api.Update("base", func(c *fakeapi.Chain) {
+			for i := range c.Contracts[0].Devices {
+				if d := &c.Contracts[0].Devices[i]; d.ID == id {
+					d.Allowed = &allowed
+				}
+			}
+			for i := range c.Contracts[0].OSImages {
+				if o := &c.Contracts[0].OSImages[i]; o.Hash != nil && *o.Hash == id {
+					o.Allowed = &allowed
+				}
+			}
+		})
+		return nil
+	}
+}
+
+// turn changes the world step by step, over and over, until ctx ends.
+func (w *world) turn(ctx context.Context, s *story) error {
+	tick := time.NewTicker(pace)
+	defer tick.Stop()
+	for i := 0; ; i = (i + 1) % len(steps) {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		s.line("world", "%s", steps[i].tell)
+		if err := steps[i].change(ctx, w); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("changing the world: %w", err)
+		}
+	}
+}
