@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Installs what the end-to-end tests need: programs into e2e/.tools/bin, npm packages into e2e/node_modules, and
+# Debian packages where their programs are missing. Every version is pinned but Debian's. Fast when all is there.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+geth=v1.17.8
+staticcheck=v0.8.2
+
+tools=$PWD/.tools
+mkdir -p "$tools/bin"
+
+# go_tool PROGRAM PACKAGE VERSION
+go_tool() {
+  if [[ -x $tools/bin/$1 && -f $tools/$1.version && $(<"$tools/$1.version") == "$3" ]]; then
+    return
+  fi
+  echo "setup: building $1 $3"
+  GOBIN=$tools/bin GOFLAGS= go install "$2@$3"
+  echo "$3" >"$tools/$1.version"
+}
+
+# debian COMMAND-OR-FILE PACKAGE: notes the package where the command or file is missing.
+missing=()
+debian() {
+  command -v "$1" >/dev/null || [[ -e $1 ]] || missing+=("$2")
+}
+
+debian promtool prometheus
+debian buildah buildah
+debian debootstrap debootstrap
+debian /etc/ssl/certs/ca-certificates.crt ca-certificates
+if ((${#missing[@]})); then
+  echo "setup: installing ${missing[*]}"
+  sudo=()
+  ((EUID == 0)) || sudo=(sudo)
+  "${sudo[@]}" apt-get update -qq
+  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null
+fi
+
+if ! cmp -s package-lock.json node_modules/.from-lock; then
+  echo "setup: installing npm packages"
+  npm ci --no-audit --no-fund --loglevel=error </dev/null
+  cp package-lock.json node_modules/.from-lock
+fi
+# The program itself, not npm's launcher: a signal must reach it.
+ln -sf "$PWD"/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil "$tools/bin/anvil"
+
+go_tool geth github.com/ethereum/go-ethereum/cmd/geth "$geth"
+go_tool staticcheck honnef.co/go/tools/cmd/staticcheck "$staticcheck"
+echo "setup: $("$tools/bin/anvil" --version | head -1), geth $geth, staticcheck $staticcheck, node $(node --version)"
