@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
@@ -71,7 +72,7 @@ func (f *auditFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if err := f.narrow(cfg); err != nil {
+	if err := f.narrow(cfg, cmd.Flags().Changed("block")); err != nil {
 		return err
 	}
 	if f.once {
@@ -80,8 +81,8 @@ func (f *auditFlags) run(cmd *cobra.Command) error {
 	return f.serve(cmd.Context(), cfg, cmd.ErrOrStderr())
 }
 
-// narrow applies the flags to the configuration.
-func (f *auditFlags) narrow(cfg *config.Config) error {
+// narrow applies the flags to the configuration. An empty --block is a mistake, such as a variable that is not set.
+func (f *auditFlags) narrow(cfg *config.Config, block bool) error {
 	for _, name := range f.chains {
 		if !slices.ContainsFunc(cfg.Chains, func(c config.Chain) bool { return c.Name == name }) {
 			return fmt.Errorf("--chain %q is not configured", name)
@@ -90,7 +91,7 @@ func (f *auditFlags) narrow(cfg *config.Config) error {
 	if len(f.chains) > 0 {
 		cfg.Chains = slices.DeleteFunc(cfg.Chains, func(c config.Chain) bool { return !slices.Contains(f.chains, c.Name) })
 	}
-	if f.block != "" {
+	if block {
 		policy, err := ethrpc.ParsePolicy(f.block)
 		if err != nil {
 			return fmt.Errorf("--block: %w", err)
@@ -100,6 +101,11 @@ func (f *auditFlags) narrow(cfg *config.Config) error {
 		}
 		for i := range cfg.Chains {
 			cfg.Chains[i].Block = []ethrpc.Policy{policy}
+		}
+	}
+	for _, addr := range f.listen {
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			return fmt.Errorf("--web.listen-address %q is not an address such as :10726 or 127.0.0.1:10726", addr)
 		}
 	}
 	if len(f.listen) > 0 {
@@ -158,8 +164,8 @@ func (f *auditFlags) serve(ctx context.Context, cfg *config.Config, stderr io.Wr
 	if err != nil {
 		return err
 	}
-	if err := web.Check(cfg.Web.ConfigFile); err != nil {
-		return &exitError{exitUsage, fmt.Errorf("web.config_file: %w", err)}
+	if err := checkWeb(cfg); err != nil {
+		return err
 	}
 	a, err := app.New(cfg, app.Options{Build: build(), Log: log})
 	if err != nil {
@@ -174,7 +180,7 @@ func (f *auditFlags) serve(ctx context.Context, cfg *config.Config, stderr io.Wr
 	for i, l := range listeners {
 		names[i] = l.Addr().String()
 	}
-	log.Sugar().Infow("serving", "addresses", strings.Join(names, " "))
+	log.Info("serving", zap.Strings("addresses", names))
 	if err := a.Serve(ctx, listeners); err != nil {
 		return &exitError{exitServe, err}
 	}

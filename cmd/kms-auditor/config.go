@@ -3,12 +3,14 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
 	"github.com/kms-auditor/kms-auditor/internal/app"
 	"github.com/kms-auditor/kms-auditor/internal/config"
+	"github.com/kms-auditor/kms-auditor/internal/web"
 )
 
 func newConfig(g *global) *cobra.Command {
@@ -41,30 +43,45 @@ func newConfigCheck(g *global) *cobra.Command {
 				return &exitError{exitUsage, err}
 			}
 			defer a.Close()
+			if err := checkWeb(cfg); err != nil {
+				return err
+			}
 			out := cmd.OutOrStdout()
-			providers := 0
-			for _, c := range cfg.Chains {
-				providers += len(c.Providers)
+			if err := printf(out, "the configuration is valid: it audits %s on schedule %q in %s\n", names(cfg.Chains), cfg.Schedule, cfg.Timezone); err != nil || !online {
+				return err
 			}
-			fmt.Fprintf(out, "configuration is valid: %d chains, %d providers, schedule %q in %s\n", len(cfg.Chains), providers, cfg.Schedule, cfg.Timezone)
-			if !online {
-				return nil
-			}
+			var unwritten error
 			err = a.Check(cmd.Context(), func(chain, source string, err error) {
 				if err != nil {
-					fmt.Fprintf(out, "FAILED  %s %s: %v\n", chain, source, err)
+					unwritten = errors.Join(unwritten, printf(out, "FAILED  %s %s: %v\n", chain, source, err))
 					return
 				}
-				fmt.Fprintf(out, "ok      %s %s\n", chain, source)
+				unwritten = errors.Join(unwritten, printf(out, "ok      %s %s\n", chain, source))
 			})
 			if err != nil {
 				return &exitError{exitUnknown, errors.New("not every source can be used")}
 			}
-			return nil
+			return unwritten
 		},
 	}
 	cmd.Flags().BoolVar(&online, "online", false, "also ask every source")
 	return cmd
+}
+
+func names(chains []config.Chain) string {
+	var out []string
+	for _, c := range chains {
+		out = append(out, c.Name)
+	}
+	return strings.Join(out, ", ")
+}
+
+// checkWeb reads the file behind web.config_file, which config.Load leaves to the toolkit that serves by it.
+func checkWeb(cfg *config.Config) error {
+	if err := web.Check(cfg.Web.ConfigFile); err != nil {
+		return &exitError{exitUsage, fmt.Errorf("web.config_file: %w", err)}
+	}
+	return nil
 }
 
 // load reads the configuration; its errors exit with exitUsage.

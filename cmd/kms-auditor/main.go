@@ -30,6 +30,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	defer stop()
 	root := newRoot()
 	root.SetArgs(args)
@@ -41,7 +42,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case err == nil:
 		return 0
 	case !errors.As(err, &exit):
-		exit = &exitError{exitUsage, fmt.Errorf("%w\nRun it with --help for usage.", err)}
+		exit = &exitError{exitUsage, err}
+		defer fmt.Fprintln(stderr, "Run it with --help for usage.")
 	}
 	if exit.err != nil {
 		fmt.Fprintf(stderr, "kms-auditor: %v\n", exit.err)
@@ -61,7 +63,6 @@ func (e *exitError) Unwrap() error { return e.err }
 // global holds the flags of every command.
 type global struct {
 	config, logLevel, logFormat string
-	cmd                         *cobra.Command
 }
 
 func newRoot() *cobra.Command {
@@ -71,7 +72,10 @@ func newRoot() *cobra.Command {
 		Short:         "Audit what Phala Cloud's API claims about dstack KMS contracts against the chain",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
+		// Silence with exit code 0 would read as consistent where a script lost the command.
+		RunE: func(*cobra.Command, []string) error {
+			return errors.New("a command is missing: audit, config or version")
+		},
 	}
 	f := root.PersistentFlags()
 	f.StringVarP(&g.config, "config", "c", os.Getenv("KMS_AUDITOR_CONFIG"), "configuration `FILE` (or env KMS_AUDITOR_CONFIG); without one the built-in default applies")
@@ -79,6 +83,14 @@ func newRoot() *cobra.Command {
 	f.StringVar(&g.logFormat, "log.format", "json", "json or console")
 	root.AddCommand(newAudit(g), newConfig(g), newVersion())
 	return root
+}
+
+// printf writes a command's result; what cannot be written must not end in exit code 0.
+func printf(w io.Writer, format string, args ...any) error {
+	if _, err := fmt.Fprintf(w, format, args...); err != nil {
+		return &exitError{exitUnknown, fmt.Errorf("writing the result: %w", err)}
+	}
+	return nil
 }
 
 func (g *global) logger(w io.Writer) (*zap.Logger, error) {

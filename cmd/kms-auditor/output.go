@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -33,10 +34,15 @@ func parseOutputs(specs []string) (outputs, error) {
 		if named && path == "" {
 			return nil, fmt.Errorf("--output %q: the path is empty", spec)
 		}
-		if path == "" {
+		switch {
+		case path == "":
 			toStdout++
-		} else if info, err := os.Stat(filepath.Dir(path)); err != nil || !info.IsDir() {
+		case !isDir(filepath.Dir(path)):
 			return nil, fmt.Errorf("--output %q: the folder does not exist", spec)
+		case isDir(path):
+			return nil, fmt.Errorf("--output %q: the path is a folder", spec)
+		case slices.ContainsFunc(out, func(o output) bool { return o.path != "" && filepath.Clean(o.path) == filepath.Clean(path) }):
+			return nil, fmt.Errorf("--output %q: the path is given twice", spec)
 		}
 		out = append(out, output{kind, path})
 	}
@@ -44,6 +50,11 @@ func parseOutputs(specs []string) (outputs, error) {
 		return nil, errors.New("--output: only one kind can go to stdout, give the others a path")
 	}
 	return out, nil
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 // write renders the report everywhere, even where one place fails.
@@ -76,19 +87,26 @@ func (o output) write(r *audit.Report, stdout io.Writer, wide bool) error {
 	return replace(o.path, b.Bytes())
 }
 
-// replace writes a file whole or not at all. What is no regular file, such as a pipe, is written to as it is.
+// replace writes a file whole or not at all. It follows links and keeps the mode of what it replaces.
+// What is no regular file, such as a pipe, is written to as it is.
 func replace(path string, data []byte) error {
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
+	}
+	old, err := os.Stat(path)
+	if err == nil && !old.Mode().IsRegular() {
 		return os.WriteFile(path, data, 0o644)
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	tmp, err := os.OpenFile(filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+rand.Text()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return err
 	}
 	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(data)
-	err = errors.Join(err, tmp.Chmod(0o644), tmp.Sync(), tmp.Close())
-	if err != nil {
+	if old != nil {
+		err = tmp.Chmod(old.Mode().Perm())
+	}
+	_, failed := tmp.Write(data)
+	if err = errors.Join(err, failed, tmp.Sync(), tmp.Close()); err != nil {
 		return err
 	}
 	return os.Rename(tmp.Name(), path)

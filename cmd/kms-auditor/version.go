@@ -47,14 +47,15 @@ func newVersion() *cobra.Command {
 			b := build()
 			switch output {
 			case "text":
-				fmt.Fprintf(cmd.OutOrStdout(), "kms-auditor %s, revision %s, %s\n", b.Version, b.Revision, b.GoVersion)
-				return nil
+				return printf(cmd.OutOrStdout(), "kms-auditor %s, revision %s, %s\n", b.Version, b.Revision, b.GoVersion)
 			case "json":
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]string{
-					"version": b.Version, "revision": b.Revision, "goversion": b.GoVersion,
-				})
+				line, err := json.Marshal(map[string]string{"version": b.Version, "revision": b.Revision, "goversion": b.GoVersion})
+				if err != nil {
+					return err
+				}
+				return printf(cmd.OutOrStdout(), "%s\n", line)
 			}
-			return fmt.Errorf("output %q is neither text nor json", output)
+			return fmt.Errorf("--output %q is neither text nor json", output)
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")

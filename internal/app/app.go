@@ -163,8 +163,8 @@ func (a *App) done(r *audit.Report, changes []audit.Change) {
 	}
 }
 
-// Check dials every source once, in the order of the configuration, and calls tell with what each says; err is nil
-// where the source can be used.
+// Check dials every source, in the order of the configuration, and calls tell with what is wrong with each; err is
+// nil where the source can be used. The API, and the providers of a chain, get the time of one audit each.
 func (a *App) Check(ctx context.Context, tell func(chain, source string, err error)) error {
 	var failed error
 	say := func(chain, source string, err error) {
@@ -172,13 +172,28 @@ func (a *App) Check(ctx context.Context, tell func(chain, source string, err err
 		failed = errors.Join(failed, err)
 	}
 	for _, c := range a.cfg.Chains {
-		ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeout)
-		_, err := a.api.OnChainDetail(ctx, c.Name)
-		say(c.Name, "api", err)
-		for _, p := range a.chains[c.Name].Check(ctx) {
-			say(c.Name, p.Provider, p.Err)
+		say(c.Name, "api", a.checkAPI(ctx, c.Name))
+		wrong := a.checkProviders(ctx, c.Name)
+		for _, p := range c.Providers {
+			say(c.Name, p.Name, wrong[p.Name])
 		}
-		cancel()
 	}
 	return failed
+}
+
+func (a *App) checkAPI(ctx context.Context, chain string) error {
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeout)
+	defer cancel()
+	_, err := a.api.OnChainDetail(ctx, chain)
+	return err
+}
+
+func (a *App) checkProviders(ctx context.Context, chain string) map[string]error {
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeout)
+	defer cancel()
+	wrong := map[string]error{}
+	for _, p := range a.chains[chain].Check(ctx) {
+		wrong[p.Provider] = p.Err
+	}
+	return wrong
 }

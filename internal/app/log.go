@@ -14,7 +14,7 @@ import (
 // NewLogger logs to w. Nothing is sampled: every line counts as evidence. format is json or console.
 func NewLogger(w io.Writer, level, format string) (*zap.Logger, error) {
 	lvl, err := zapcore.ParseLevel(level)
-	if err != nil {
+	if err != nil || level == "" || lvl > zapcore.ErrorLevel {
 		return nil, fmt.Errorf("log level %q is none of debug, info, warn, error", level)
 	}
 	enc := zap.NewProductionEncoderConfig()
