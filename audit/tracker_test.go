@@ -1,0 +1,92 @@
+package audit_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+)
+
+// The states of one entry and its target, as a tracker sees them from audit to audit.
+func tracked(state string, at time.Time) *audit.Report {
+	e := audit.Entry{List: audit.Device, ID: dev1.Hex(), Verdict: audit.Match}
+	target := audit.Target{Contract: "0xAA", Verdict: audit.Consistent}
+	c := audit.Chain{Chain: "test", Claim: &audit.Claim{}, Block: &audit.Block{}}
+	switch state {
+	case "drift":
+		e.Verdict, e.Kind, target.Verdict = audit.Mismatch, audit.ClaimAllowedChainDenied, audit.Drift
+		target.Findings = []audit.Finding{{Kind: e.Kind, Severity: e.Kind.Severity(), List: e.List, ID: e.ID}}
+	case "unconfirmed":
+		e.Verdict, e.Reason, target.Verdict = audit.Unverifiable, audit.ReasonUnconfirmed, audit.Unknown
+		target.Counts.Match = 1 // another entry
+	case "unread":
+		e.Verdict, e.Reason, target.Verdict = audit.Unverifiable, audit.ReasonNotRead, audit.Unknown
+	case "no code":
+		target.Verdict = audit.Drift
+		target.Findings = []audit.Finding{{Kind: audit.NoCode, Severity: audit.Critical}}
+	}
+	target.Counts.Match += map[bool]int{true: 1}[e.Verdict == audit.Match]
+	target.Entries = []audit.Entry{e}
+	c.Targets = []audit.Target{target}
+	switch state {
+	case "API down":
+		c.Claim, c.Targets = nil, nil
+	case "unlisted":
+		c.Targets = nil
+	case "entry gone":
+		c.Targets[0].Entries = []audit.Entry{{List: audit.Device, ID: dev2.Hex(), Verdict: audit.Match}}
+	}
+	return &audit.Report{FinishedAt: at, Chains: []audit.Chain{c}}
+}
+
+func TestWhenFindingsOpenAndResolve(t *testing.T) {
+	for _, tt := range []struct {
+		sentence string
+		states   string // one an hour
+		changes  string // hour and event
+	}{
+		{"nothing is wrong", "match, match", ""},
+		{"it opens once and is resolved once", "match, drift, drift, match, match", "1 opened, 3 resolved"},
+		{"it comes back", "drift, match, drift", "0 opened, 1 resolved, 2 opened"},
+		{"a failure resolves nothing", "drift, unread, API down, drift, match", "0 opened, 4 resolved"},
+		{"a difference that is not confirmed is not resolved", "drift, unconfirmed, match", "0 opened, 2 resolved"},
+		{"the API drops the entry", "drift, entry gone", "0 opened, 1 resolved"},
+		{"the API drops the contract", "drift, unlisted", "0 opened, 1 resolved"},
+		{"a finding of the whole contract", "no code, unread, match", "0 opened, 2 resolved"},
+		{"a finding of the whole contract stays open while another entry is unknown", "no code, unconfirmed, match", "0 opened, 2 resolved"},
+		{"a reminder a day", strings.TrimSuffix(strings.Repeat("drift, ", 50), ", "), "0 opened, 24 open, 48 open"},
+	} {
+		t.Run(tt.sentence, func(t *testing.T) {
+			var tracker audit.Tracker
+			var got []string
+			noon := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+			var first time.Time
+			for hour, state := range strings.Split(tt.states, ", ") {
+				at := noon.Add(time.Duration(hour) * time.Hour)
+				r := tracked(state, at)
+				for _, c := range tracker.Update(r) {
+					got = append(got, fmt.Sprintf("%d %s", hour, strings.TrimPrefix(string(c.Type), "finding_")))
+					if c.Type == audit.Opened {
+						first = at
+					}
+					if !c.FirstSeen.Equal(first) {
+						t.Errorf("first seen at %s, want %s", c.FirstSeen, first)
+					}
+				}
+				if state == "drift" {
+					target := r.Chains[0].Targets[0]
+					if f, e := target.Findings[0].FirstSeen, target.Entries[0].FirstSeen; f == nil || !f.Equal(first) || e == nil || !e.Equal(first) {
+						t.Errorf("the report says first seen at %v and %v, want %s", f, e, first)
+					}
+				}
+			}
+			if d := cmp.Diff(tt.changes, strings.Join(got, ", ")); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}

@@ -1,0 +1,89 @@
+package audit_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+)
+
+// every fires in steps from the zero time on.
+type every time.Duration
+
+func (e every) Next(t time.Time) time.Time {
+	return t.Truncate(time.Duration(e)).Add(time.Duration(e))
+}
+
+func TestTheWorkerAuditsAtOnceAndThenOnSchedule(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var began []time.Time
+	var next []time.Time
+	running := false
+	w := audit.Worker{
+		Schedule: every(50 * time.Millisecond),
+		Audit: func(context.Context) *audit.Report {
+			if running {
+				t.Error("two audits at once")
+			}
+			running = true
+			defer func() { running = false }()
+			began = append(began, time.Now())
+			return &audit.Report{FinishedAt: time.Now()}
+		},
+		Done: func(*audit.Report, []audit.Change) {
+			if len(began) == 4 {
+				cancel()
+			}
+		},
+		Next:    func(at time.Time) { next = append(next, at) },
+		Skipped: func(time.Time, int) {},
+	}
+	w.Run(ctx)
+	if len(began) != 4 || len(next) < 3 || next[0].Before(began[0]) {
+		t.Fatalf("audits at %v, announced for %v: the first must come unannounced", began, next)
+	}
+	for i, at := range began[1:] {
+		if at.Before(next[i]) {
+			t.Errorf("audit %d began at %s, before its time %s", i+1, at, next[i])
+		}
+	}
+}
+
+func TestTicksDuringAnAuditAreSkippedAndTold(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	skipped := 0
+	w := audit.Worker{
+		Schedule: every(10 * time.Millisecond),
+		Audit: func(ctx context.Context) *audit.Report {
+			select {
+			case <-time.After(55 * time.Millisecond):
+			case <-ctx.Done():
+			}
+			return &audit.Report{}
+		},
+		Done:    func(*audit.Report, []audit.Change) {},
+		Next:    func(time.Time) { cancel() },
+		Skipped: func(_ time.Time, n int) { skipped += n },
+	}
+	w.Run(ctx)
+	if skipped < 5 {
+		t.Errorf("%d ticks told as skipped, want at least 5", skipped)
+	}
+}
+
+func TestAnAuditThatIsCutShortIsNotReported(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	w := audit.Worker{
+		Schedule: every(time.Hour),
+		Audit: func(ctx context.Context) *audit.Report {
+			cancel()
+			<-ctx.Done()
+			return &audit.Report{}
+		},
+		Done: func(*audit.Report, []audit.Change) { t.Error("an audit that was cut short is reported") },
+	}
+	w.Run(ctx)
+}
