@@ -123,12 +123,13 @@ func (f *auditFlags) runOnce(cmd *cobra.Command, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	if isTerminal(stderr) && !cmd.Flags().Changed("log.level") {
-		f.logLevel = "error" // a person reads the report; what failed is in it
-	}
 	log, err := f.logger(stderr)
 	if err != nil {
 		return err
+	}
+	if isTerminal(stderr) && !cmd.Flags().Changed("log.level") {
+		// A person reads the report, which has all that the log has but the trace of a bug.
+		log = log.WithOptions(zap.IncreaseLevel(zap.DPanicLevel))
 	}
 	progress := newProgress(stderr)
 	a, err := app.New(cfg, app.Options{Build: build(), Log: log, Progress: progress.show})

@@ -42,8 +42,9 @@ func (a *App) logSkipped(due time.Time, n int) {
 	a.opt.Log.Warn("audit outlasted its schedule, ticks skipped", zap.Time("first_due", due.UTC()), zap.Int("skipped", n))
 }
 
+// logPanic logs above the level of findings. A logger of NewLogger does not panic at it.
 func (a *App) logPanic(chain string, v any, stack []byte) {
-	a.opt.Log.Error("bug, please report it", zap.String("chain", chain), zap.Any("panic", v), zap.ByteString("stack", stack))
+	a.opt.Log.DPanic("bug, please report it", zap.String("chain", chain), zap.Any("panic", v), zap.ByteString("stack", stack))
 }
 
 // logReport writes what failed, what changed, and one wide line on the audit.
