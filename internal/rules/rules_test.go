@@ -1,0 +1,169 @@
+// Package rules_test holds the module to its rules: who imports whom, and what the program links.
+package rules_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const (
+	root   = "../.."
+	module = "github.com/kms-auditor/kms-auditor/"
+)
+
+// goRun runs the go tool at the module's root without cgo, as the image is built.
+func goRun(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := exec.Command("go", args...)
+	cmd.Dir, cmd.Env, cmd.Stderr = root, append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go %s: %v", strings.Join(args, " "), err)
+	}
+	return string(out)
+}
+
+// within tells whether a package is one of the trees.
+func within(pkg string, trees []string) bool {
+	return slices.ContainsFunc(trees, func(tree string) bool { return pkg == tree || strings.HasPrefix(pkg, tree+"/") })
+}
+
+// own spells packages of this module in full.
+func own(names ...string) []string {
+	for i, n := range names {
+		names[i] = module + n
+	}
+	return names
+}
+
+func TestImportsGoOneWay(t *testing.T) {
+	imports := map[string][]string{} // of this module's packages, tests left out
+	for line := range strings.Lines(goRun(t, "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...")) {
+		names := strings.Fields(line)
+		imports[names[0]] = names[1:]
+	}
+	var (
+		helpers = own("internal/hexid", "internal/httpx", "internal/quote", "internal/secret")
+		wiring  = own("internal/app", "internal/config", "internal/render", "internal/web")
+		testing = own("internal/testchain", "internal/rpcfault", "internal/fakeapi", "e2e")
+		tools   = []string{"github.com/prometheus", "go.uber.org/zap", "go.yaml.in/yaml", "gopkg.in/yaml.v2", "gopkg.in/yaml.v3", "github.com/spf13/cobra"}
+	)
+	for _, row := range []struct {
+		sentence string
+		of       []string
+		never    []string
+	}{
+		{"nothing imports a command", own("audit", "ethrpc", "internal", "kmsapi", "metrics"), own("cmd")},
+		{"the API's client does not know the chain, nor who uses it", own("kmsapi"), slices.Concat(own("ethrpc", "audit", "metrics"), wiring, testing, tools)},
+		{"the chain's client does not know the API, nor who uses it", own("ethrpc"), slices.Concat(own("kmsapi", "audit", "metrics"), wiring, testing, tools)},
+		{"an audit knows neither metrics, logs, formats nor files", own("audit"), slices.Concat(own("metrics"), wiring, testing, tools, []string{"os"})},
+		{"metrics render an audit, and decide nothing", own("metrics"), slices.Concat(wiring, testing, []string{"go.uber.org/zap", "go.yaml.in/yaml", "os"})},
+		{"a rendering knows the report alone", own("internal/render"), slices.Concat(own("metrics", "internal/app", "internal/config", "internal/web"), testing, tools)},
+		{"helpers know nobody", helpers, slices.Concat(own("audit", "ethrpc", "kmsapi", "metrics"), wiring, testing, tools, []string{"os"})},
+		{"a fake or a test chain knows nothing of what it tests", own("internal/testchain", "internal/rpcfault", "internal/fakeapi"), slices.Concat(own("audit", "ethrpc", "kmsapi", "metrics"), wiring)},
+	} {
+		held := false
+		for pkg := range imports {
+			if !within(pkg, row.of) {
+				continue
+			}
+			held = true
+			for _, chain := range reach(imports, pkg) {
+				if within(chain[len(chain)-1], row.never) {
+					t.Errorf("%s, but %s", row.sentence, strings.Join(chain, " imports "))
+				}
+			}
+		}
+		if !held {
+			t.Errorf("%s: there is no such package", row.sentence)
+		}
+	}
+}
+
+// reach returns, for every package that pkg reaches through packages of this module, a way to it.
+func reach(imports map[string][]string, pkg string) [][]string {
+	seen := map[string]bool{pkg: true}
+	ways := [][]string{{pkg}}
+	for i := 0; i < len(ways); i++ {
+		way := ways[i]
+		for _, next := range imports[way[len(way)-1]] {
+			if !seen[next] {
+				seen[next] = true
+				ways = append(ways, append(slices.Clone(way), next))
+			}
+		}
+	}
+	return ways[1:]
+}
+
+func TestProgramLinksNoTests(t *testing.T) {
+	linked := strings.Fields(goRun(t, "list", "-deps", "./cmd/kms-auditor"))
+	if !slices.Contains(linked, module+"audit") {
+		t.Fatalf("audit is not among the %d linked packages", len(linked))
+	}
+	never := append(own("internal/testchain", "internal/rpcfault", "internal/fakeapi", "cmd/demo", "e2e"),
+		"github.com/ethereum/go-ethereum/ethclient/simulated", "github.com/ethereum/go-ethereum/node",
+		"testing", "net/http/httptest", "github.com/google/go-cmp", "github.com/rogpeppe/go-internal",
+		"github.com/santhosh-tekuri/jsonschema", "go.uber.org/goleak", "pgregory.net/rapid")
+	for _, pkg := range linked {
+		if within(pkg, never) {
+			t.Errorf("the program links %s", pkg)
+		}
+	}
+}
+
+func TestProgramIsSmall(t *testing.T) {
+	if testing.Short() {
+		t.Skip("links the program")
+	}
+	bin := filepath.Join(t.TempDir(), "kms-auditor")
+	goRun(t, "build", "-trimpath", "-ldflags", "-s -w", "-o", bin, "./cmd/kms-auditor")
+	info, err := os.Stat(bin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("the stripped program has %.1f MB", float64(info.Size())/1e6)
+	if info.Size() >= 25e6 {
+		t.Errorf("%d bytes are not under 25 MB", info.Size())
+	}
+}
+
+// TestHexHasOneParser refuses common.HexToHash and its like, which take any garbage.
+func TestHexHasOneParser(t *testing.T) {
+	files := 0
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && slices.Contains([]string{".git", "node_modules", "testdata"}, d.Name()) {
+			return filepath.SkipDir
+		}
+		if d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		files++
+		fset := token.NewFileSet()
+		file, err := parser.ParseFile(fset, path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			if s, ok := n.(*ast.SelectorExpr); ok && strings.HasPrefix(s.Sel.Name, "HexTo") {
+				t.Errorf("%s: %s takes any garbage, internal/hexid does not", fset.Position(s.Pos()), s.Sel.Name)
+			}
+			return true
+		})
+		return nil
+	})
+	if err != nil || files < 50 {
+		t.Fatalf("%d files were read (%v)", files, err)
+	}
+}
