@@ -111,11 +111,18 @@ func (c *Client) Read(ctx context.Context, req Request) (*State, error) {
 	return nil, &ReadError{failed}
 }
 
-// Check asks every provider for the chain id and for the preferred block, and returns what is wrong with each.
+// Check asks every provider for the chain id and for a block by the first policy that it can serve, and returns what
+// is wrong with each.
 func (c *Client) Check(ctx context.Context) []ProviderError {
 	var failed []ProviderError
 	for _, p := range c.providers {
-		if _, err := p.pin(ctx, c.chainID, c.policies[0]); err != nil {
+		var err error
+		for _, policy := range c.policies {
+			if _, err = p.pin(ctx, c.chainID, policy); !errors.Is(err, ErrNoState) {
+				break
+			}
+		}
+		if err != nil {
 			failed = append(failed, ProviderError{p.name, err})
 		}
 	}

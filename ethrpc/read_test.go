@@ -430,3 +430,16 @@ func TestATimeoutIsNamed(t *testing.T) {
 		t.Errorf("Read = %v, want the audit's end", err)
 	}
 }
+
+func TestCheckingEveryProvider(t *testing.T) {
+	w := newWorld(t)
+	w.proxy.Set(rpcfault.ChainID(1))
+	got := newClient(t, "latest-5000 latest", w.chain.URL(), w.url).Check(t.Context())
+	var other *ethrpc.ChainIDError
+	if len(got) != 1 || got[0].Provider != "p2" || !errors.As(got[0], &other) {
+		t.Errorf("Check = %v, want p2 on another chain, and p1 served by its second policy", got)
+	}
+	if got := newClient(t, "latest-5000", w.chain.URL()).Check(t.Context()); len(got) != 1 || !errors.Is(got[0], ethrpc.ErrNoState) {
+		t.Errorf("Check = %v, want p1 without such a block", got)
+	}
+}
