@@ -60,7 +60,6 @@ func serve(t *testing.T, h http.Handler) string {
 	t.Cleanup(func() {
 		srv.CloseClientConnections()
 		srv.Close()
-		http.DefaultClient.CloseIdleConnections()
 	})
 	return srv.URL
 }

@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"runtime"
 	"syscall"
+	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -37,10 +38,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.SetOutput(stderr)
 	once := flags.Bool("once", false, "print the first report and exit with its code: 0 consistent, 1 drift, 3 unknown")
 	listen := flags.String("listen", "127.0.0.1:10726", "serve metrics and the report here")
+	pace := flags.Duration("pace", 6*time.Second, "time between two changes of the world; audits come three times as often, at most once a second")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
-	verdict, err := demo(ctx, *once, *listen, stdout)
+	verdict, err := demo(ctx, *once, *listen, *pace, stdout)
 	if err != nil {
 		fmt.Fprintln(stderr, "demo:", err)
 		return 1
@@ -48,8 +50,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return map[audit.Verdict]int{audit.Consistent: 0, audit.Drift: 1, audit.Unknown: 3}[verdict]
 }
 
-func demo(ctx context.Context, once bool, listen string, stdout io.Writer) (audit.Verdict, error) {
-	w, err := newWorld()
+func demo(ctx context.Context, once bool, listen string, pace time.Duration, stdout io.Writer) (audit.Verdict, error) {
+	if pace < time.Second {
+		return audit.Unknown, fmt.Errorf("--pace %s is under a second", pace)
+	}
+	w, err := newWorld(pace)
 	if err != nil {
 		return audit.Unknown, fmt.Errorf("starting the world: %w", err)
 	}
@@ -78,7 +83,7 @@ func demo(ctx context.Context, once bool, listen string, stdout io.Writer) (audi
 
 // serve runs the daemon while the world changes, until ctx ends.
 func serve(ctx context.Context, a *app.App, w *world, s *story, listeners []net.Listener) error {
-	s.line("demo", "serving http://%s/metrics and /api/v1/report; the world changes every %s, Ctrl-C ends it", listeners[0].Addr(), pace)
+	s.line("demo", "serving http://%s/metrics and /api/v1/report; the world changes every %s, Ctrl-C ends it", listeners[0].Addr(), w.pace)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.Serve(ctx, listeners) })
 	g.Go(func() error { return w.turn(ctx, s) })

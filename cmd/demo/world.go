@@ -33,12 +33,6 @@ const (
 	device   = "05c73429bc3868cca111bcf158ad59167b1f0c0d2dd8e0b98839d59e5cf0222d"
 )
 
-// pace is the time between two changes of the world, and every the time between two audits.
-const (
-	pace  = 6 * time.Second
-	every = "@every 2s"
-)
-
 // world is a chain with a KMS contract, and an API that makes claims about it.
 type world struct {
 	chain *testchain.Chain
@@ -46,9 +40,10 @@ type world struct {
 	api   *fakeapi.Server
 	http  *http.Server
 	url   string
+	pace  time.Duration // between two changes
 }
 
-func newWorld() (*world, error) {
+func newWorld(pace time.Duration) (*world, error) {
 	chains, err := fakeapi.ReadWorld(bytes.NewReader(claims))
 	if err != nil {
 		return nil, err
@@ -58,7 +53,7 @@ func newWorld() (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &world{api: fakeapi.New(base)}
+	w := &world{api: fakeapi.New(base), pace: pace}
 	if w.chain, err = testchain.Start(testchain.Options{ChainID: base.ChainID, Preload: []testchain.Preload{preload}}); err != nil {
 		return nil, err
 	}
@@ -106,6 +101,7 @@ func (w *world) config() *config.Config {
 	cfg := config.Default()
 	cfg.API.BaseURL = w.url
 	cfg.ConfirmDelay = 500 * time.Millisecond
+	every := "@every " + max(w.pace/3, time.Second).Truncate(time.Second).String()
 	schedule, err := audit.ParseSchedule(every, time.UTC)
 	if err != nil {
 		panic(err)
@@ -179,7 +175,7 @@ func says(id string, allowed bool) func(context.Context, *world) error {
 
 // turn changes the world step by step, over and over, until ctx ends.
 func (w *world) turn(ctx context.Context, s *story) error {
-	tick := time.NewTicker(pace)
+	tick := time.NewTicker(w.pace)
 	defer tick.Stop()
 	for i := 0; ; i = (i + 1) % len(steps) {
 		select {
