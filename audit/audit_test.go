@@ -3,6 +3,7 @@ package audit_test
 import (
 	"context"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -242,4 +243,17 @@ type panics struct{}
 
 func (panics) Read(context.Context, ethrpc.Request) (*ethrpc.State, error) {
 	panic("index out of range")
+}
+
+func TestAProviderThatStandsStill(t *testing.T) {
+	w := newWorld(t)
+	w.proxy.Set(rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+		if c.Method == "eth_getBlockByNumber" {
+			a.Result = []byte(regexp.MustCompile(`"timestamp":"0x[0-9a-f]+"`).ReplaceAllString(string(a.Result), `"timestamp":"0x60000000"`))
+		}
+	}})
+	r := w.audit()
+	if e := r.Chains[0].Errors; r.Verdict != audit.Consistent || len(e) != 1 || !strings.Contains(e[0].Message, "may be out of sync") {
+		t.Errorf("%s with errors %+v, want consistent with a warning", r.Verdict, e)
+	}
 }
