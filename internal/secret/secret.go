@@ -4,6 +4,7 @@
 package secret
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"net/url"
 	"slices"
@@ -78,7 +79,8 @@ func jsonEscape(s string) string {
 	return string(b[1 : len(b)-1])
 }
 
-// URLParts returns what of a URL must never be shown: the whole, host, userinfo, path, its longer segments, and query values.
+// URLParts returns what of a URL must never be shown: the whole, host, userinfo (also as basic auth sends it), path, its
+// longer segments, and query values.
 func URLParts(raw string) []string {
 	parts := []string{raw}
 	u, err := url.Parse(raw)
@@ -88,7 +90,8 @@ func URLParts(raw string) []string {
 	parts = append(parts, u.String(), u.Redacted(), u.Host, u.Hostname(), u.RequestURI(), u.RawQuery)
 	if u.User != nil {
 		pass, _ := u.User.Password()
-		parts = append(parts, u.User.String(), u.User.Username(), pass)
+		basic := base64.StdEncoding.EncodeToString([]byte(u.User.Username() + ":" + pass))
+		parts = append(parts, u.User.String(), u.User.Username(), pass, basic)
 	}
 	if len(u.Path) > 1 {
 		parts = append(parts, u.Path, u.EscapedPath())

@@ -48,12 +48,12 @@ func TestAnErrorWithoutItsSecrets(t *testing.T) {
 		"dial tcp: lookup node.example.org: no such host",
 		"no luck at /v3/0123456789abcdef?key=canary-query&n=1",
 		"project 0123456789abcdef is over its limit",
-		"bad user pass-word", "bad key canary-query", "bad header " + canary,
+		"bad user pass-word", "not authorized: Basic dXNlcjpwYXNzLXdvcmQ=", "bad key canary-query", "bad header " + canary,
 		`{"error":"canary-7f3a/ä\"x"}`, "canary-7f3a%2F%C3%A4%22x",
 	} {
 		wrapped := fmt.Errorf("%s: %w", text, io.ErrUnexpectedEOF)
 		got := r.Error(wrapped)
-		for _, part := range []string{"0123456789abcdef", "canary", "pass-word", "node.example"} {
+		for _, part := range []string{"0123456789abcdef", "canary", "pass-word", "dXNlcjpwYXNzLXdvcmQ", "node.example"} {
 			if strings.Contains(got.Error(), part) {
 				t.Errorf("%q still says %s", got, part)
 			}
