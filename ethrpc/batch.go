@@ -57,7 +57,7 @@ func newProvider(cfg Provider, opt Options) (*provider, error) {
 	headers := http.Header{"User-Agent": {opt.UserAgent}}
 	for k, v := range cfg.Headers {
 		headers.Set(k, v.Reveal())
-		secrets = append(secrets, v.Reveal())
+		secrets = append(secrets, secret.HeaderParts(v.Reveal())...)
 	}
 	p.redact = secret.NewRedactor(secrets...)
 

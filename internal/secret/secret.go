@@ -108,6 +108,12 @@ func URLParts(raw string) []string {
 	return parts
 }
 
+// HeaderParts returns what of a header's value must never be shown: the whole, and what follows a scheme such as Bearer.
+func HeaderParts(v string) []string {
+	_, token, _ := strings.Cut(v, " ")
+	return []string{v, token}
+}
+
 // Text returns s without the secrets.
 func (r Redactor) Text(s string) string {
 	if r.old == nil {

@@ -62,6 +62,9 @@ func TestAnErrorWithoutItsSecrets(t *testing.T) {
 			t.Errorf("%q has lost its cause or its mask", got)
 		}
 	}
+	if got := secret.NewRedactor(secret.HeaderParts("Bearer tok-en")...).Text("bad token tok-en in Bearer tok-en"); got != "bad token [redacted] in [redacted]" {
+		t.Errorf("a header's token is not cut out: %s", got)
+	}
 	if plain := r.Error(io.EOF); plain != io.EOF {
 		t.Errorf("an error without secrets became %v", plain)
 	}
