@@ -1,0 +1,190 @@
+//go:build e2e
+
+package e2e_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
+	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
+)
+
+// row is one audit: what is wrong in the world, and what the auditor must say of it. Without anything wrong the API
+// tells the truth, and every source works.
+type row struct {
+	sentence string
+
+	claim     func(*stage, *fakeapi.Chain) // changes what the API says
+	settings  func(*stage, *settings)      // changes the configuration
+	text      func(string) string          // changes the configuration's text
+	api       fakeapi.Fault
+	rpc       rpcfault.Fault
+	before    func(testing.TB, *stage)
+	meanwhile event
+	after     func(testing.TB, *stage) // undoes what before and meanwhile did to the chain
+	only      string                   // the only node that can do this; empty: both
+
+	exit    int
+	finds   []string // every finding: severity, kind, and of what
+	fails   []string // every failed source: stage, source, and parts of the message between "…"
+	entries []string // entries that do not match: verdict, reason, and which; nil: not looked at
+	says    string   // part of a target's reason, or of stderr where the exit code is 2
+}
+
+// event happens while the auditor audits: just before the nth call of a method reaches the node. One eth_chainId is
+// asked each time a block is pinned, and one eth_getCode each time a contract is read there.
+type event struct {
+	method string
+	nth    int
+	do     func(testing.TB, *stage)
+}
+
+var rows = slices.Concat(truths, drifts, doubts, mistakes, apiFaults, providerFaults, overcome, passes)
+
+var verdicts = map[int]audit.Verdict{0: audit.Consistent, 1: audit.Drift, 3: audit.Unknown}
+
+func TestAudit(t *testing.T) {
+	schema, err := jsonschema.NewCompiler().Compile("../docs/report.schema.json")
+	must(t, err)
+	for name := range nodes {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, name)
+			for _, r := range rows {
+				if r.only == "" || r.only == name {
+					t.Run(r.sentence, func(t *testing.T) { r.run(t, s, schema) })
+				}
+			}
+		})
+	}
+}
+
+func (r row) run(t *testing.T, s *stage, schema *jsonschema.Schema) {
+	if r.after != nil {
+		defer r.after(t, s)
+	}
+	if r.before != nil {
+		r.before(t, s)
+	}
+	r.set(t, s)
+	config := s.config(t, r)
+	path := filepath.Join(t.TempDir(), "report.json")
+	exit, stdout, stderr := runAuditorWith(t, s.env, "audit", "--once", "-o", "text", "-o", "json="+path, "-c", config)
+	if exit != r.exit {
+		t.Errorf("exit code %d, want %d", exit, r.exit)
+	}
+	file, err := os.ReadFile(path)
+	s.secrets.absent(t, "stdout", stdout)
+	s.secrets.absent(t, "stderr", stderr)
+	s.secrets.absent(t, "the JSON report", string(file))
+	if t.Failed() {
+		t.Logf("stdout:\n%s\nstderr:\n%s", stdout, stderr)
+	}
+	if r.exit == 2 {
+		if err == nil || stdout != "" || !strings.Contains(stderr, r.says) {
+			t.Errorf("a bad configuration gives %q on stdout, a report: %v, and %q on stderr; want %q", stdout, err == nil, stderr, r.says)
+		}
+		return
+	}
+	must(t, err)
+	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(string(file)))
+	must(t, err)
+	if err := schema.Validate(doc); err != nil {
+		t.Errorf("the report does not fit its schema: %v", err)
+	}
+	r.check(t, s, decodeReport(t, string(file)))
+}
+
+// set brings about what is wrong.
+func (r row) set(t *testing.T, s *stage) {
+	truth := s.truth()
+	if r.claim != nil {
+		r.claim(s, &truth)
+	}
+	must(t, s.api.put(truth))
+	must(t, s.api.heal())
+	if r.api.Name != "" {
+		must(t, s.api.fail(r.api))
+	}
+	s.node.proxy.Set(r.rpc)
+	if r.meanwhile.do == nil {
+		s.node.proxy.Watch(nil)
+		return
+	}
+	var mu sync.Mutex
+	left := r.meanwhile.nth
+	s.node.proxy.Watch(func(c rpcfault.Call) {
+		mu.Lock()
+		defer mu.Unlock()
+		if c.Method != r.meanwhile.method {
+			return
+		}
+		if left--; left == 0 {
+			r.meanwhile.do(t, s)
+		}
+	})
+	t.Cleanup(func() {
+		s.node.proxy.Watch(nil)
+		if left > 0 {
+			t.Errorf("%s was asked %d times too few for the event to happen", r.meanwhile.method, left)
+		}
+	})
+}
+
+func (r row) check(t *testing.T, s *stage, got *audit.Report) {
+	t.Helper()
+	if want := verdicts[r.exit]; got.Verdict != want {
+		t.Errorf("verdict %s beside exit code %d", got.Verdict, r.exit)
+	}
+	var finds, entries, fails, reasons []string
+	for _, c := range got.Chains {
+		for _, e := range c.Errors {
+			fails = append(fails, fmt.Sprintf("%s %s: %s", e.Stage, e.Source, e.Message))
+		}
+		for _, target := range c.Targets {
+			reasons = append(reasons, target.Reasons...)
+			for _, f := range target.Findings {
+				finds = append(finds, strings.TrimSpace(fmt.Sprintf("%s %s %s %s", f.Severity, f.Kind, f.List, s.name(f.ID, target.Contract))))
+			}
+			for _, e := range target.Entries {
+				if e.Verdict != audit.Match {
+					entries = append(entries, strings.TrimSpace(fmt.Sprintf("%s %s %s %s", e.Verdict, e.Reason, e.List, s.name(e.ID, ""))))
+				}
+			}
+		}
+	}
+	if diff := cmp.Diff(r.finds, finds); diff != "" {
+		t.Errorf("findings (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(r.entries, entries); diff != "" && r.entries != nil {
+		t.Errorf("entries that do not match (-want +got):\n%s", diff)
+	}
+	if !slices.EqualFunc(r.fails, fails, inOrder) {
+		t.Errorf("failed sources:\n%s\nwant:\n%s", strings.Join(fails, "\n"), strings.Join(r.fails, "\n"))
+	}
+	if all := strings.Join(reasons, "\n"); !strings.Contains(all, r.says) {
+		t.Errorf("reasons:\n%s\nwant: %s", all, r.says)
+	}
+}
+
+// inOrder tells whether the parts of want, with "…" between them, stand in got in that order.
+func inOrder(want, got string) bool {
+	for part := range strings.SplitSeq(want, "…") {
+		_, rest, found := strings.Cut(got, strings.TrimSpace(part))
+		if !found {
+			return false
+		}
+		got = rest
+	}
+	return true
+}

@@ -1,0 +1,102 @@
+//go:build e2e
+
+package e2e_test
+
+import (
+	"testing"
+
+	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
+	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
+)
+
+// passes: what differs is looked at twice, and then held against the newest block.
+var passes = []row{
+	{sentence: "the contract allows the image before the second look",
+		claim:     says(image059, true),
+		meanwhile: event{"eth_chainId", 2, allow059}, after: refuse059},
+	{sentence: "the API takes its claim back before the second look",
+		claim: says(image059, true),
+		meanwhile: event{"eth_getCode", 1, func(t testing.TB, s *stage) {
+			must(t, s.api.put(s.truth()))
+		}}},
+	{sentence: "another difference is there at the second look",
+		claim: says(image059, true), exit: 3,
+		meanwhile: event{"eth_getCode", 1, func(t testing.TB, s *stage) {
+			other := s.truth()
+			says(prod5, false)(s, &other)
+			must(t, s.api.put(other))
+		}},
+		entries: []string{"unverifiable unconfirmed device prod5"}, says: "could not be confirmed"},
+	{sentence: "the API fails at the second look",
+		claim: says(image059, true), exit: 3,
+		meanwhile: event{"eth_getCode", 1, func(t testing.TB, s *stage) { must(t, s.api.fail(status(500))) }},
+		entries:   []string{"unverifiable unconfirmed os_image 0.5.9"}, says: "could not be confirmed",
+		fails: []string{"api api: …500"}},
+	{sentence: "the provider fails at the second look",
+		claim: says(image059, true), exit: 3,
+		meanwhile: event{"eth_chainId", 2, breakProvider},
+		entries:   []string{"unverifiable unconfirmed os_image 0.5.9"}, says: "could not be confirmed",
+		fails: []string{"rpc p1: …500"}},
+	{sentence: "the API lists a contract at the second look only",
+		claim: says(image059, true), exit: 1,
+		settings: func(s *stage, c *settings) { c.configure(s.kms.Address().Hex()) },
+		meanwhile: event{"eth_getCode", 1, func(t testing.TB, s *stage) {
+			more := s.truth()
+			says(image059, true)(s, &more)
+			anotherContract(s, &more)
+			must(t, s.api.put(more))
+		}},
+		finds: []string{"warning claim_allowed_chain_denied os_image 0.5.9"}, says: "contract_unexpected was seen in one of two passes only"},
+	{sentence: "an image that the contract allows since the pinned block is pending",
+		before: allow059, claim: says(image059, true), settings: behind, after: refuse059,
+		entries: []string{"pending head_agrees os_image 0.5.9"}},
+	{sentence: "a device that the contract refuses since the pinned block is pending",
+		before: func(t testing.TB, s *stage) { must(t, s.kms.RemoveDevice(t.Context(), id(prod7))) },
+		claim:  says(prod7, false), settings: behind,
+		after: func(t testing.TB, s *stage) {
+			must(t, s.kms.AllowDevice(t.Context(), id(prod7)))
+			s.advance(t)
+		},
+		entries: []string{"pending head_agrees device prod7"}},
+	{sentence: "a contract that is younger than the pinned block is pending",
+		before: func(t testing.TB, s *stage) { s.young = s.node.deploy(t).Address() },
+		claim: func(s *stage, c *fakeapi.Chain) {
+			anotherContract(s, c)
+			c.Contracts[1].Address, c.Contracts[1].Devices[0].Allowed = s.young.Hex(), new(false)
+		},
+		settings: behind,
+		entries:  []string{"pending head_agrees device prod5"}},
+	{sentence: "nothing is pending where the operator wants no waiting", exit: 1,
+		before: allow059, claim: says(image059, true), after: refuse059,
+		settings: func(s *stage, c *settings) {
+			behind(s, c)
+			c.PendingMax = "0s"
+		},
+		finds: []string{"warning claim_allowed_chain_denied os_image 0.5.9"}},
+	{sentence: "what differs at the newest block too is drift", exit: 1,
+		claim: says(image059, true), settings: behind,
+		finds: []string{"warning claim_allowed_chain_denied os_image 0.5.9"}},
+	{sentence: "the provider fails when it is asked for the newest block",
+		claim: says(image059, true), settings: behind, exit: 3,
+		meanwhile: event{"eth_chainId", 3, breakProvider},
+		entries:   []string{"unverifiable unconfirmed os_image 0.5.9"}, says: "could not be confirmed",
+		fails: []string{"rpc p1: …500"}},
+}
+
+// behind audits at a block that is not the newest.
+func behind(_ *stage, c *settings) { c.Chains[0].Block = "latest-5" }
+
+func allow059(t testing.TB, s *stage) { must(t, s.kms.AllowImage(t.Context(), id(image059))) }
+
+func refuse059(t testing.TB, s *stage) {
+	must(t, s.kms.RemoveImage(t.Context(), id(image059)))
+	s.advance(t)
+}
+
+// breakProvider fails what is asked after the present request.
+func breakProvider(_ testing.TB, s *stage) { s.node.proxy.Set(rpcfault.Status(500, "")) }
+
+// reorganise replaces the newest block by another one.
+func reorganise(t testing.TB, s *stage) {
+	must(t, wrap("reorganising", s.node.client.Client().CallContext(t.Context(), nil, "anvil_reorg", 1, []any{})))
+}

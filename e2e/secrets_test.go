@@ -1,0 +1,72 @@
+//go:build e2e
+
+package e2e_test
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
+)
+
+// secrets stand wherever a configuration can hold one. Every row of TestAudit uses them, and none may show up.
+type secrets struct{ key, path, query, user, password, header string }
+
+func newSecrets() secrets {
+	return secrets{"phak_canary-of-the-api", "canary-in-path", "canary-in-query", "canary-user", "canary:p@ss/word", "Token canary-in-header"}
+}
+
+// guard puts the secrets into the URL of a provider.
+func (s secrets) guard(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		panic(err)
+	}
+	u.User = url.UserPassword(s.user, s.password)
+	u.Path = "/v2/" + s.path
+	u.RawQuery = url.Values{"key": {s.query}}.Encode()
+	return u.String()
+}
+
+func (s secrets) provider(name, url string) providerSettings {
+	return providerSettings{Name: name, URL: url, Headers: map[string]string{"X-Token": s.header}, Timeout: "2s"}
+}
+
+// gate lets nobody pass without the secrets, so that every row proves that they were sent.
+func (s secrets) gate(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		user, password, _ := r.BasicAuth()
+		if got := (secrets{s.key, strings.TrimPrefix(r.URL.Path, "/v2/"), r.URL.Query().Get("key"), user, password, r.Header.Get("X-Token")}); got != s {
+			http.Error(w, "no entry", http.StatusTeapot)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// absent fails the test where text holds a secret, in any spelling.
+func (s secrets) absent(t *testing.T, where, text string) {
+	t.Helper()
+	basic := base64.StdEncoding.EncodeToString([]byte(s.user + ":" + s.password))
+	for _, canary := range []string{"canary", s.password, url.QueryEscape(s.password), url.PathEscape(s.password), basic} {
+		if strings.Contains(text, canary) {
+			t.Errorf("%s shows the secret %q:\n%s", where, canary, text)
+		}
+	}
+}
+
+// echoing answers with the secrets that were sent in place of the format's verb, as providers do that say what they
+// refuse. They stand in front, where no cut hides them.
+func echoing(status int, format string) rpcfault.Fault {
+	return rpcfault.Fault{Name: "echo", HTTP: func(w http.ResponseWriter, r *http.Request, _ []rpcfault.Call, _ bool) bool {
+		_, token, _ := strings.Cut(r.Header.Get("X-Token"), " ")
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(status)
+		fmt.Fprintf(w, format, fmt.Sprintf("%s with %s and %s", token, r.Header["Authorization"], r.URL))
+		return true
+	}}
+}
