@@ -38,15 +38,11 @@ func TestDaemonShowsNoSecret(t *testing.T) {
 	d.finds(t, "consistent") // so the secrets were sent
 	shows(t)
 
-	echo := rpcfault.Fault{HTTP: func(w http.ResponseWriter, _ *http.Request, _ []rpcfault.Call, _ bool) bool {
-		http.Redirect(w, &http.Request{}, canary.guard(front), http.StatusFound)
-		return true
-	}}
 	for sentence, f := range map[string]rpcfault.Fault{
 		"the provider refuses the key":                    rpcfault.Status(401, ""),
 		"the provider limits the rate":                    rpcfault.Status(429, "0"),
 		"the provider is down":                            rpcfault.Status(503, ""),
-		"the provider redirects to its own URL":           echo,
+		"the provider redirects to its own URL":           rpcfault.Redirect(canary.guard(front)),
 		"the provider shows a page that repeats the call": echoing(200, "<html>%s</html>"),
 		"the provider's error repeats the call":           echoing(200, `{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":%q}}`),
 		"the provider's 500 repeats the call":             echoing(500, `{"error":%q}`),
