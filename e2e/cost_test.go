@@ -1,0 +1,62 @@
+//go:build e2e
+
+package e2e_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
+)
+
+// What one audit costs, in HTTP requests: the README promises these numbers.
+func TestWhatAnAuditCosts(t *testing.T) {
+	n := startNode(t, "anvil")
+	k := n.deploy(t)
+	a := startAPI(t)
+	must(t, k.Seed(t.Context(), ids("device", 10), ids("image", 30)))
+	must(t, wrap("mining", n.client.Client().CallContext(t.Context(), nil, "anvil_mine", 100))) // finalized lags behind by 64
+	for _, row := range []struct {
+		sentence        string
+		devices, images int
+		block           any
+		batch, want     int
+	}{
+		{"10 devices and 30 images: one round trip to pin, one to read", 10, 30, "latest", 100, 2},
+		{"the same at the finalized block", 10, 30, "finalized", 100, 2},
+		{"the same behind the head, which must be known first", 10, 30, "latest-5", 100, 3},
+		{"the same in batches of 10", 10, 30, "latest", 10, 6},
+		{"1,000 entries in batches of 100: no more than 1,000/100 + 2", 400, 600, "latest", 100, 12},
+		{"1,000 entries in batches of 1,000: no more than 1,000/1,000 + 2", 400, 600, "latest", 1000, 3},
+	} {
+		t.Run(row.sentence, func(t *testing.T) {
+			var devices []fakeapi.Device
+			for i, id := range ids("device", row.devices) {
+				devices = append(devices, fakeapi.Device{ID: id.Hex(), Allowed: new(i < 10)})
+			}
+			var images []fakeapi.OSImage
+			for i, id := range ids("image", row.images) {
+				images = append(images, fakeapi.OSImage{Name: "dstack", Version: fmt.Sprint(i), Hash: new(id.Hex()), Allowed: new(i < 30)})
+			}
+			must(t, a.put(n.claim(k.Address(), devices, images)))
+			c := n.settings(a)
+			c.Chains[0].Block, c.Chains[0].BatchSize = row.block, row.batch
+			asked, err := a.requests()
+			must(t, err)
+			before := n.proxy.Requests()
+			exit, out, errs := runAuditor(t, "audit", "--once", "-o", "json", "-c", writeConfig(t, c))
+			if exit != 0 {
+				t.Fatalf("exit code %d\n%s%s", exit, out, errs)
+			}
+			after, err := a.requests()
+			must(t, err)
+			t.Logf("%d entries: %d requests to the provider, %d to the API", row.devices+row.images, n.proxy.Requests()-before, after-asked)
+			if got := n.proxy.Requests() - before; got != row.want || after-asked != 1 {
+				t.Errorf("%d requests to the provider, want %d; %d to the API, want 1", got, row.want, after-asked)
+			}
+			if got := decodeReport(t, out).Chains[0].Targets[0].Counts.Match; got != row.devices+row.images {
+				t.Errorf("%d entries match, want %d", got, row.devices+row.images)
+			}
+		})
+	}
+}
