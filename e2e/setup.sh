@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the end-to-end tests need: programs into e2e/.tools/bin, npm packages into e2e/node_modules, and
 # Debian packages where their programs are missing. Every version is pinned but Debian's. Fast when all is there.
+# With the argument "lint" it installs the linter only.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -20,12 +21,19 @@ go_tool() {
   echo "$3" >"$tools/$1.version"
 }
 
+go_tool staticcheck honnef.co/go/tools/cmd/staticcheck "$staticcheck"
+if [[ ${1:-} == lint ]]; then
+  exit
+fi
+
 # debian COMMAND-OR-FILE PACKAGE: notes the package where the command or file is missing.
 missing=()
 debian() {
   command -v "$1" >/dev/null || [[ -e $1 ]] || missing+=("$2")
 }
 
+debian node nodejs
+debian npm npm
 debian promtool prometheus
 debian buildah buildah
 debian debootstrap debootstrap
@@ -47,5 +55,4 @@ fi
 ln -sf "$PWD"/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil "$tools/bin/anvil"
 
 go_tool geth github.com/ethereum/go-ethereum/cmd/geth "$geth"
-go_tool staticcheck honnef.co/go/tools/cmd/staticcheck "$staticcheck"
-echo "setup: $("$tools/bin/anvil" --version | head -1), geth $geth, staticcheck $staticcheck, node $(node --version)"
+echo "setup: anvil $(node -p 'require("@foundry-rs/anvil-linux-amd64/package.json").version'), geth $geth, staticcheck $staticcheck, node $(node --version)"

@@ -1,0 +1,33 @@
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+FUZZTIME ?= 1m
+
+.PHONY: build test e2e lint fuzz
+
+# The release binary, static: ./kms-auditor.
+build:
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION) -X main.revision=$(REVISION)" -o . ./cmd/kms-auditor
+
+# Needs nothing but Go.
+test:
+	go test ./...
+
+# Installs and runs the real things. Needs Linux on amd64 with Node.js; on Debian it installs the rest as root.
+e2e:
+	e2e/setup.sh
+	cd internal/testchain/contracts && npm ci --no-audit --no-fund --loglevel=error && npm run --silent check
+	go test -tags e2e -count=1 -timeout 30m ./e2e/...
+
+lint:
+	e2e/setup.sh lint
+	go vet -tags e2e ./...
+	e2e/.tools/bin/staticcheck -tags e2e ./...
+
+# Each fuzz target for FUZZTIME.
+fuzz:
+	go test -run "^$$" ./... >/dev/null
+	@set -e; for p in $$(go list ./...); do \
+		for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+			go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p; \
+		done; \
+	done
