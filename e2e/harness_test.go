@@ -47,18 +47,23 @@ func testMain(m *testing.M) int {
 	return m.Run()
 }
 
-// tool finds what setup.sh installed.
-func tool(t testing.TB, name string) string {
+// tools is the folder that setup.sh installs into.
+func tools(t testing.TB) string {
 	t.Helper()
 	dir := os.Getenv("E2E_TOOLS")
 	if dir == "" {
 		dir = ".tools"
 	}
-	path, err := filepath.Abs(filepath.Join(dir, "bin", name))
-	if err == nil {
-		_, err = os.Stat(path)
-	}
-	if err != nil {
+	path, err := filepath.Abs(dir)
+	must(t, err)
+	return path
+}
+
+// tool finds what setup.sh installed.
+func tool(t testing.TB, name string) string {
+	t.Helper()
+	path := filepath.Join(tools(t), "bin", name)
+	if _, err := os.Stat(path); err != nil {
 		t.Fatalf("%v: run e2e/setup.sh first", err)
 	}
 	return path
