@@ -1,0 +1,48 @@
+package history
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// How long another process may still hold the file: one that only read it, or is just ending.
+const (
+	lockWait  = 300 * time.Millisecond
+	lockPause = 20 * time.Millisecond
+)
+
+// heldError names the process that holds f, where the system tells: Linux does, of processes of this user and
+// container. Asking is better than a note of the holder's, which outlives it.
+func heldError(f *os.File) error {
+	who := "another process"
+	if locks, err := os.Open("/proc/locks"); err == nil {
+		defer locks.Close()
+		for lines := bufio.NewScanner(locks); lines.Scan(); {
+			// 1: FLOCK ADVISORY WRITE pid major:minor:inode start end
+			fields := strings.Fields(lines.Text())
+			if len(fields) > 4 && fields[1] == "FLOCK" && opened(fields[4], f) {
+				who = "process " + fields[4]
+			}
+		}
+	}
+	return fmt.Errorf("%s holds it: end that one, or give each its own state", who)
+}
+
+// opened tells whether the process with this id has the file open.
+func opened(pid string, f *os.File) bool {
+	want, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	links, _ := filepath.Glob(filepath.Join("/proc", pid, "fd", "*"))
+	for _, link := range links {
+		if got, err := os.Stat(link); err == nil && os.SameFile(got, want) {
+			return true
+		}
+	}
+	return false
+}

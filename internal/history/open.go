@@ -1,0 +1,249 @@
+package history
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/kms-auditor/kms-auditor/internal/quote"
+)
+
+// maxSize of the file, in bytes: some two million events. Read at once by Open, and not exceeded by what is written.
+const maxSize = 1 << 30
+
+// refusal is the sentence about a file that cannot be used, and what to do.
+func refusal(path string, why error) error {
+	return fmt.Errorf("state file %s %w; --state-reset moves it aside and rebuilds it", quote.Plain(path), why)
+}
+
+// Open opens the file at path for this process alone, and creates it where there is none; an empty path is a store in
+// memory. A file that is damaged, not this program's, or of a newer version is refused.
+func Open(path string) (*Store, error) {
+	s := &Store{path: path, targets: map[Target]*target{}}
+	if path == "" {
+		return s, nil
+	}
+	_, err := guard(func() (err error) {
+		s.db, err = bbolt.Open(path, 0o600, &bbolt.Options{
+			OpenFile:     openChecked,
+			PageSize:     pageSize,
+			MaxSize:      maxSize,
+			Timeout:      lockWait,
+			FreelistType: bbolt.FreelistMapType,
+			NoStatistics: true,
+		})
+		if err != nil {
+			return err
+		}
+		return s.load()
+	})
+	if why := (*unusable)(nil); errors.As(err, &why) {
+		err = refusal(path, why)
+	} else if err != nil {
+		err = fmt.Errorf("opening state file %s: %w", quote.Plain(path), err)
+	}
+	if err != nil && s.db != nil {
+		err = errors.Join(err, s.db.Close())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// unusable is why a file's content cannot be used, to follow its name in a sentence.
+type unusable struct{ why string }
+
+func (e *unusable) Error() string { return e.why }
+
+func damaged(format string, args ...any) error {
+	return &unusable{"is damaged (" + fmt.Sprintf(format, args...) + ")"}
+}
+
+// guard calls f and turns a panic into an error: bbolt panics where its pages make no sense, and reading them faults
+// where the file was cut short under it, or the disk fails.
+func guard(f func() error) (crashed bool, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if v := recover(); v != nil {
+			crashed, err = true, damaged("%s", quote.Plain(fmt.Sprint(v)))
+		}
+	}()
+	return false, f()
+}
+
+// openChecked opens, locks and checks a file before bbolt looks at it: bbolt believes every page, and follows a wrong
+// one to the process's end. Its own lock is the same one again.
+func openChecked(path string, flag int, mode fs.FileMode) (*os.File, error) {
+	f, err := openLocked(path, flag, mode)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkFile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+func openLocked(path string, flag int, mode fs.FileMode) (*os.File, error) {
+	f, err := os.OpenFile(path, flag, mode)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("it is no regular file")
+	}
+	if err == nil {
+		err = lock(f)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// checkFile empties a file that was killed before it was born.
+func checkFile(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil || info.Size() == 0 {
+		return err
+	}
+	if info.Size() > maxSize {
+		return &unusable{fmt.Sprintf("has %d bytes, want at most %d", info.Size(), maxSize)}
+	}
+	b := make([]byte, info.Size())
+	if _, err := f.ReadAt(b, 0); err != nil {
+		return err
+	}
+	if unborn(b) {
+		return f.Truncate(0)
+	}
+	return checkPages(b)
+}
+
+// load reads and verifies everything; an empty database becomes this program's.
+func (s *Store) load() error {
+	empty := false
+	if err := s.db.View(func(tx *bbolt.Tx) error {
+		first, _ := tx.Cursor().First()
+		empty = first == nil
+		return nil
+	}); err != nil {
+		return err
+	}
+	if empty {
+		return s.db.Update(create)
+	}
+	return s.db.View(func(tx *bbolt.Tx) error {
+		about := tx.Bucket([]byte(aboutBucket))
+		if about == nil {
+			return &unusable{"is a database of another program"}
+		}
+		written := string(about.Get([]byte(schemaKey)))
+		n, err := strconv.ParseUint(written, 10, 32)
+		if err != nil || n == 0 {
+			return damaged("its schema is %s", quote.Cut(written))
+		}
+		if n > schema {
+			return &unusable{fmt.Sprintf("was written by a newer version (schema %d, this one reads %d)", n, schema)}
+		}
+		for _, b := range []struct {
+			name string
+			read func(t Target, known *target, key, value []byte) error
+		}{{eventBucket, loadEvent}, {progressBucket, loadProgress}, {blobBucket, loadBlob}} {
+			bucket := tx.Bucket([]byte(b.name))
+			if bucket == nil {
+				return damaged("it has no %s", b.name)
+			}
+			if err := bucket.ForEach(func(key, value []byte) error {
+				t, err := readTargetKey(key)
+				if err != nil {
+					return err
+				}
+				known := s.of(t)
+				s.targets[t] = known
+				return b.read(t, known, key, value)
+			}); err != nil {
+				return damaged("%v", err)
+			}
+		}
+		for t, known := range s.targets {
+			if len(known.events) > 0 && known.progress == (Progress{}) {
+				return damaged("it has events of %s, but no progress", t)
+			}
+		}
+		return nil
+	})
+}
+
+func create(tx *bbolt.Tx) error {
+	for _, name := range []string{aboutBucket, eventBucket, progressBucket, blobBucket} {
+		if _, err := tx.CreateBucket([]byte(name)); err != nil {
+			return err
+		}
+	}
+	return tx.Bucket([]byte(aboutBucket)).Put([]byte(schemaKey), strconv.AppendInt(nil, schema, 10))
+}
+
+func loadEvent(_ Target, known *target, key, value []byte) error {
+	e, tally, err := readEvent(key, value)
+	if err != nil {
+		return err
+	}
+	known.push([]Event{e})
+	known.tally ^= tally
+	return nil
+}
+
+func loadProgress(_ Target, known *target, key, value []byte) (err error) {
+	known.progress, err = readProgress(key, value, known.events, known.tally)
+	return err
+}
+
+func loadBlob(_ Target, known *target, key, value []byte) error {
+	blob, _, err := unseal(blobBucket, key, value)
+	known.blobs[string(key[targetLen:])] = append([]byte{}, blob...)
+	return err
+}
+
+// Close gives the file free for other processes. A file that broke under the store stays held until the process ends.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.db == nil || s.broken != nil {
+		return nil
+	}
+	return s.db.Close()
+}
+
+// ResetFile moves the file at path aside, and returns its new name; empty where there was no file. It deletes nothing:
+// the file may be evidence, or, by a wrong path, another program's.
+func ResetFile(path string) (aside string, err error) {
+	defer func() {
+		if err != nil {
+			aside, err = "", fmt.Errorf("moving state file %s aside: %w", quote.Plain(path), err)
+		}
+	}()
+	real, err := filepath.EvalSymlinks(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	f, err := openLocked(real, os.O_RDWR, 0)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	aside = real + ".bak-" + time.Now().UTC().Format("20060102T150405.000000000Z")
+	return aside, os.Rename(real, aside)
+}
