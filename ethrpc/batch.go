@@ -193,7 +193,7 @@ func (p *provider) roundTrip(parent context.Context, calls []*call) error {
 		return err
 	}
 	for _, c := range calls {
-		if _, again := passing(c.err); again {
+		if _, again := passing(c.err); again && !(c.method == getLogs && isTooWide(c.err)) {
 			return c.err
 		}
 		if len(calls) > 1 && isBatchRefused(c.err) {

@@ -55,6 +55,7 @@ var (
 	errNull         = errors.New("the answer is null")
 	errUnknownBlock = errors.New("block unknown")
 	errBatchRefused = errors.New("batch refused")
+	errTooLong      = fmt.Errorf("the answer is over %d bytes", maxBody)
 )
 
 // statusError is an HTTP answer that is not 200.

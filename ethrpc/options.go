@@ -10,6 +10,8 @@ import (
 type Options struct {
 	ChainID   uint64     // what eth_chainId must answer
 	Policies  []Policy   // in order of preference; at least one
+	Verify    Verify
+	Agreement int        // how many providers must say the same; 0: one
 	BatchSize int        // calls in one JSON-RPC batch, 1 or more
 	Providers []Provider // in order of preference; at least one
 	UserAgent string
@@ -38,7 +40,9 @@ type Observer interface {
 }
 
 // Methods lists every JSON-RPC method that a Client sends.
-var Methods = []string{"eth_chainId", "eth_getBlockByNumber", "eth_getBlockByHash", "eth_getCode", "eth_call"}
+var Methods = []string{
+	"eth_chainId", "eth_getBlockByNumber", "eth_getBlockByHash", "eth_getCode", "eth_call", "eth_getLogs", "eth_getTransactionByHash",
+}
 
 // What became of one JSON-RPC call.
 const (

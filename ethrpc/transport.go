@@ -53,7 +53,7 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	case err != nil:
 		return nil, fmt.Errorf("reading the answer: %w", err)
 	case len(body) > maxBody:
-		return nil, fmt.Errorf("the answer is over %d bytes", maxBody)
+		return nil, errTooLong
 	}
 	if err := g.check(body, asked); err != nil {
 		return nil, err
