@@ -1,8 +1,11 @@
 package ethrpc
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"sync"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -12,7 +15,12 @@ import (
 type Client struct {
 	chainID   uint64
 	policies  []Policy
+	verify    Verify
+	agreement int
 	providers []*provider
+
+	mu     sync.Mutex // held by a Read
+	proven *memory    // by the last read whose answers were proven
 }
 
 // New returns a Client. It dials nobody: a provider that is down is found out by the first Read.
@@ -20,7 +28,10 @@ func New(opt Options) (*Client, error) {
 	if len(opt.Policies) == 0 || len(opt.Providers) == 0 {
 		return nil, errors.New("a chain needs a block policy and a provider")
 	}
-	c := &Client{chainID: opt.ChainID, policies: opt.Policies}
+	c := &Client{chainID: opt.ChainID, policies: opt.Policies, verify: opt.Verify, agreement: max(opt.Agreement, 1)}
+	if c.agreement > len(opt.Providers) {
+		return nil, fmt.Errorf("%d providers cannot agree, there are %d", c.agreement, len(opt.Providers))
+	}
 	for _, cfg := range opt.Providers {
 		p, err := newProvider(cfg, opt)
 		if err != nil {
@@ -44,8 +55,8 @@ type Request struct {
 	Policies []Policy
 	// NotBefore refuses a block with a lower number, as a node that lags behind would serve.
 	NotBefore uint64
-	// Asks is called once a block is pinned, again for each provider that is tried, and may wait. nil: only pin.
-	Asks func(context.Context) []Ask
+	// Questions is called once a block is pinned, again for each provider that is tried, and may wait. nil: only pin.
+	Questions func(context.Context, Block) Questions
 }
 
 // Block is a block as a provider describes it.
@@ -65,34 +76,42 @@ type State struct {
 	Answers  map[Ask]Answer          // one for each ask
 	Failed   []ProviderError         // the providers, or policies, that were tried before
 
+	Contracts map[common.Address]Contract // what is proven of each contract; empty where answers are not proven
+	Unproven  error                       // why they are not
+	Agreed    int                         // providers that say the same of the block; where answers are not proven, of them too
+
+	questions Questions
+
 	// doubt is the first reason to ask another provider too: a contract without code, or an answer of no known
 	// shape, may be the contract's or the provider's fault.
 	doubt error
 }
 
 // Read pins a block and reads there all that is asked. Providers are tried in their order until one has answered
-// everything; the next policy is tried only where none could serve the one before, and one could not because the
-// state is not to be had. Where every provider leaves something unanswered, the first one's State is returned.
-// The error is a *ReadError, and what it tells is fit to show.
+// everything, and proven it unless VerifyOff; the next policy is tried only where none could serve the one before, and
+// one could not because the state is not to be had. Where no provider proves, the first that answered everything
+// counts, and where every one leaves something unanswered, the first that answered. With an agreement of k, k
+// providers must then say the same. The error is a *ReadError, and what it tells is fit to show.
 func (c *Client) Read(ctx context.Context, req Request) (*State, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	policies := req.Policies
 	if policies == nil {
 		policies = c.policies
 	}
 	var failed []ProviderError
 	for _, policy := range policies {
-		var doubtful *State
+		var best *State
 		noState := false
 		for _, p := range c.providers {
-			s, err := p.read(ctx, c.chainID, policy, req)
+			s, err := c.read(ctx, p, policy, req)
 			if err == nil {
-				if err = s.doubt; err == nil {
-					s.Failed = failed
-					return s, nil
+				err = cmp.Or(s.doubt, s.Unproven)
+				if err == nil || best == nil || best.doubt != nil && s.doubt == nil {
+					best = s
 				}
-				if doubtful == nil {
-					doubtful = s
-					doubtful.Failed = append([]ProviderError{}, failed...)
+				if err == nil {
+					break
 				}
 			}
 			noState = noState || errors.Is(err, ErrNoState)
@@ -102,8 +121,9 @@ func (c *Client) Read(ctx context.Context, req Request) (*State, error) {
 			}
 		}
 		switch {
-		case doubtful != nil:
-			return doubtful, nil
+		case best != nil:
+			best.Failed = failed
+			return c.agreed(ctx, best)
 		case !noState || ctx.Err() != nil:
 			return nil, &ReadError{failed}
 		}
@@ -118,7 +138,7 @@ func (c *Client) Check(ctx context.Context) []ProviderError {
 	for _, p := range c.providers {
 		var err error
 		for _, policy := range c.policies {
-			if _, err = p.pin(ctx, c.chainID, policy); !errors.Is(err, ErrNoState) {
+			if _, err = p.pin(ctx, c.chainID, policy, nil); !errors.Is(err, ErrNoState) {
 				break
 			}
 		}

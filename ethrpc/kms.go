@@ -31,6 +31,23 @@ type Ask struct {
 type Answer struct {
 	Allowed bool
 	Err     error
+	Proven  bool // against the block's state root
+}
+
+// Questions are what to read of a chain's contracts.
+type Questions struct {
+	Asks    []Ask
+	Explain []Explain                        // only used where answers are proven
+	Slots   map[common.Address][]common.Hash // more slots that are known to be in use; only used where answers are proven
+}
+
+// contracts lists whom the questions are about.
+func (q Questions) contracts() []common.Address {
+	var out []common.Address
+	for _, a := range q.Asks {
+		out = append(out, a.Contract)
+	}
+	return unique(out)
 }
 
 // data is the call's input: selector and id.
@@ -45,6 +62,10 @@ func boolWord(raw json.RawMessage) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	return boolBytes(b)
+}
+
+func boolBytes(b []byte) (bool, error) {
 	if len(b) != 32 {
 		return false, fmt.Errorf("the answer has %d bytes, want the 32 of a bool", len(b))
 	}
@@ -68,4 +89,26 @@ func bytesOf(raw json.RawMessage) (hexutil.Bytes, error) {
 		return nil, errNull
 	}
 	return *b, nil
+}
+
+// wholeGetters are the getters of everything that the contract stores apart from its mappings. Older generations lack
+// some; a call of what is not there explains nothing and does no harm.
+var wholeGetters = []string{"kmsInfo()", "gatewayAppId()", "owner()", "pendingOwner()", "appImplementation()"}
+
+// Whole explains what a contract stores beside its two lists: its other fields, and the entries of its other mappings.
+func Whole(contract common.Address, aggregatedMRs []common.Hash, apps []common.Address) []Explain {
+	var out []Explain
+	add := func(signature string, arg ...byte) {
+		out = append(out, Explain{contract, append(crypto.Keccak256([]byte(signature))[:4], arg...)})
+	}
+	for _, g := range wholeGetters {
+		add(g)
+	}
+	for _, mr := range aggregatedMRs {
+		add("kmsAllowedAggregatedMrs(bytes32)", mr[:]...)
+	}
+	for _, a := range apps {
+		add("registeredApps(address)", common.LeftPadBytes(a[:], 32)...)
+	}
+	return out
 }

@@ -17,6 +17,10 @@ import (
 type pin struct {
 	block, head Block
 	byNumber    bool // the provider does not honour a block hash
+
+	raw    json.RawMessage   // the block as it came
+	early  []common.Address  // the accounts that were asked for by the same tag
+	proofs []json.RawMessage // and what came, which may be of another block
 }
 
 // ref is the pin as the block parameter of a call.
@@ -29,7 +33,8 @@ func (p pin) ref() any {
 
 // pin chooses the block of a policy. One round trip tells the chain id, the head, the block, and whether the provider
 // honours a block hash: a call at a random one must fail. latest-N costs one more, since the head must be known first.
-func (p *provider) pin(ctx context.Context, chainID uint64, policy Policy) (pin, error) {
+// The proofs of early are asked for along with a tag.
+func (p *provider) pin(ctx context.Context, chainID uint64, policy Policy, early []common.Address) (pin, error) {
 	var nowhere common.Hash
 	if _, err := rand.Read(nowhere[:]); err != nil {
 		return pin{}, err
@@ -47,14 +52,24 @@ func (p *provider) pin(ctx context.Context, chainID uint64, policy Policy) (pin,
 		block = getBlock(policy.arg())
 		calls = append(calls, block)
 	}
-	if err := p.do(ctx, calls); err != nil {
+	var out pin
+	var proofs []*call
+	if policy.tag != "" && policy.behind == 0 {
+		out.early = early
+		for _, a := range early {
+			proofs = append(proofs, &wantProof(a, nil, policy.arg()).call)
+		}
+	}
+	if err := p.do(ctx, append(calls, proofs...)); err != nil {
 		return pin{}, fmt.Errorf("pinning block %s: %w", policy, err)
+	}
+	for _, c := range proofs {
+		out.proofs = append(out.proofs, c.result)
 	}
 
 	if err := checkChainID(id, chainID); err != nil {
 		return pin{}, err
 	}
-	var out pin
 	var err error
 	if out.head, err = head.block(); err != nil {
 		return pin{}, fmt.Errorf("reading the latest block: %w", err)
@@ -74,6 +89,7 @@ func (p *provider) pin(ctx context.Context, chainID uint64, policy Policy) (pin,
 	if out.block, err = block.block(); err != nil {
 		return pin{}, fmt.Errorf("pinning block %s: %w", policy, err)
 	}
+	out.raw = block.result
 	return out, policy.fits(out)
 }
 

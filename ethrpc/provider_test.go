@@ -17,7 +17,7 @@ import (
 func TestRequestsPerSecondAreKept(t *testing.T) {
 	w := newWorld(t)
 	c, err := ethrpc.New(ethrpc.Options{
-		ChainID: 1337, Policies: []ethrpc.Policy{ethrpc.Latest}, BatchSize: 100,
+		ChainID: 1337, Verify: ethrpc.VerifyOff, Policies: []ethrpc.Policy{ethrpc.Latest}, BatchSize: 100,
 		Providers: []ethrpc.Provider{{Name: "p1", URL: secret.New(w.url), RequestsPerSecond: 0.001}},
 	})
 	if err != nil {
@@ -41,7 +41,7 @@ func TestHeadersGoToTheProvider(t *testing.T) {
 	}})
 	url := strings.Replace(w.url, "http://", "http://user:pass@", 1)
 	c, err := ethrpc.New(ethrpc.Options{
-		ChainID: 1337, Policies: []ethrpc.Policy{ethrpc.Latest}, BatchSize: 100, UserAgent: "kms-auditor/test",
+		ChainID: 1337, Verify: ethrpc.VerifyOff, Policies: []ethrpc.Policy{ethrpc.Latest}, BatchSize: 100, UserAgent: "kms-auditor/test",
 		Providers: []ethrpc.Provider{{Name: "p1", URL: secret.New(url), Headers: map[string]secret.String{"X-Key": secret.New("k")}}},
 	})
 	if err != nil {
@@ -76,7 +76,7 @@ func TestWhatAnObserverIsTold(t *testing.T) {
 	w := newWorld(t)
 	o := &observed{calls: map[string]int{}}
 	c, err := ethrpc.New(ethrpc.Options{
-		ChainID: 1337, Policies: []ethrpc.Policy{ethrpc.Latest}, BatchSize: 100, Observer: o, RetryDelay: time.Millisecond,
+		ChainID: 1337, Verify: ethrpc.VerifyOff, Policies: []ethrpc.Policy{ethrpc.Latest}, BatchSize: 100, Observer: o, RetryDelay: time.Millisecond,
 		Providers: []ethrpc.Provider{{Name: "p1", URL: secret.New(w.url), Timeout: 100 * time.Millisecond}},
 	})
 	if err != nil {

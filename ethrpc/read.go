@@ -12,22 +12,22 @@ import (
 )
 
 // read pins a block with this provider and reads there.
-func (p *provider) read(ctx context.Context, chainID uint64, policy Policy, req Request) (*State, error) {
-	at, err := p.pinFrom(ctx, chainID, policy, req.NotBefore)
+func (c *Client) read(ctx context.Context, p *provider, policy Policy, req Request) (*State, error) {
+	old := c.proven
+	at, err := p.pinFrom(ctx, c.chainID, policy, req.NotBefore, old.early())
 	if err != nil {
 		return nil, err
 	}
 	s := &State{Provider: p.name, Policy: policy, Block: at.block, Head: at.head}
-	if req.Asks == nil {
-		return s, nil
+	if req.Questions != nil {
+		s.questions = req.Questions(ctx, at.block)
 	}
-	asks := req.Asks(ctx)
-	if len(asks) == 0 {
+	if len(s.questions.Asks) == 0 {
 		return s, nil
 	}
 	delay := p.retryDelay
 	for try := 1; ; try++ {
-		err = p.readAt(ctx, at, asks, s)
+		err = c.answer(ctx, p, at, old, s)
 		if !errors.Is(err, errUnknownBlock) {
 			return s, err
 		}
@@ -48,11 +48,27 @@ func (p *provider) read(ctx context.Context, chainID uint64, policy Policy, req 
 	}
 }
 
+// answer proves the answers where that is wanted and can be had, and otherwise reads them.
+func (c *Client) answer(ctx context.Context, p *provider, at pin, old *memory, s *State) error {
+	if c.verify != VerifyOff {
+		next, err := p.prove(ctx, c.chainID, at, s.questions, old, s)
+		if err == nil {
+			c.proven = next
+			return nil
+		}
+		if c.verify == VerifyRequired || !errors.Is(err, ErrNoProof) || ctx.Err() != nil {
+			return err
+		}
+		s.Unproven = err
+	}
+	return p.readAt(ctx, at, s.questions.Asks, s)
+}
+
 // pinFrom pins a block that is not older than notBefore, giving a node that lags behind time to catch up.
-func (p *provider) pinFrom(ctx context.Context, chainID uint64, policy Policy, notBefore uint64) (pin, error) {
+func (p *provider) pinFrom(ctx context.Context, chainID uint64, policy Policy, notBefore uint64, early []common.Address) (pin, error) {
 	delay := p.retryDelay
 	for try := 1; ; try++ {
-		at, err := p.pin(ctx, chainID, policy)
+		at, err := p.pin(ctx, chainID, policy, early)
 		if err != nil || at.block.Number >= notBefore {
 			return at, err
 		}
@@ -83,7 +99,7 @@ func (p *provider) readAt(ctx context.Context, at pin, asks []Ask, s *State) err
 	gets := make(map[Ask]*call, len(asks))
 	for _, a := range asks {
 		if a.Getter != "" && gets[a] == nil {
-			gets[a] = &call{method: "eth_call", args: []any{map[string]any{"to": a.Contract, "input": a.data()}, at.ref()}}
+			gets[a] = ethCall(at, a)
 			calls = append(calls, gets[a])
 		}
 	}
@@ -128,13 +144,17 @@ func (p *provider) readAt(ctx context.Context, at pin, asks []Ask, s *State) err
 	return err
 }
 
+func ethCall(at pin, a Ask) *call {
+	return &call{method: "eth_call", args: []any{map[string]any{"to": a.Contract, "input": a.data()}, at.ref()}}
+}
+
 // answer reads what a getter said.
 func (c *call) answer() Answer {
 	if c.err != nil {
 		return Answer{Err: c.err}
 	}
 	allowed, err := boolWord(c.result)
-	return Answer{allowed, err}
+	return Answer{Allowed: allowed, Err: err}
 }
 
 // fault tells the provider's fault from the contract's answer: nil for no error, and for a revert.

@@ -76,12 +76,12 @@ func (w *world) asks() []ethrpc.Ask {
 
 // request asks all of asks.
 func (w *world) request() ethrpc.Request {
-	return ethrpc.Request{Asks: func(context.Context) []ethrpc.Ask { return w.asks() }}
+	return ethrpc.Request{Questions: func(context.Context, ethrpc.Block) ethrpc.Questions { return ethrpc.Questions{Asks: w.asks()} }}
 }
 
 func newClient(t *testing.T, policies string, urls ...string) *ethrpc.Client {
 	t.Helper()
-	opt := ethrpc.Options{ChainID: 1337, BatchSize: 100, UserAgent: "test", RetryDelay: time.Millisecond}
+	opt := ethrpc.Options{ChainID: 1337, Verify: ethrpc.VerifyOff, BatchSize: 100, UserAgent: "test", RetryDelay: time.Millisecond}
 	for p := range strings.SplitSeq(policies, " ") {
 		policy, err := ethrpc.ParsePolicy(p)
 		if err != nil {
@@ -258,8 +258,8 @@ func TestAContractThatIsNoKMS(t *testing.T) {
 	w := newWorld(t)
 	stranger := testchain.Address("stranger")
 	ask := ethrpc.Ask{Contract: stranger, Getter: ethrpc.AllowedDevice, ID: device}
-	s, err := newClient(t, "latest", w.url).Read(t.Context(), ethrpc.Request{Asks: func(context.Context) []ethrpc.Ask {
-		return append(w.asks(), ask)
+	s, err := newClient(t, "latest", w.url).Read(t.Context(), ethrpc.Request{Questions: func(context.Context, ethrpc.Block) ethrpc.Questions {
+		return ethrpc.Questions{Asks: append(w.asks(), ask)}
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -276,11 +276,11 @@ func TestAReorganisationBetweenPinAndRead(t *testing.T) {
 			w := newWorld(t)
 			w.proxy.Set(f)
 			// A provider that ignores the hash reads by number, where the block of that number is another one by then.
-			_, err := newClient(t, "latest", w.url).Read(t.Context(), ethrpc.Request{Asks: func(ctx context.Context) []ethrpc.Ask {
+			_, err := newClient(t, "latest", w.url).Read(t.Context(), ethrpc.Request{Questions: func(ctx context.Context, _ ethrpc.Block) ethrpc.Questions {
 				if _, err := w.chain.Reorg(ctx, 1); err != nil {
 					t.Error(err)
 				}
-				return w.asks()
+				return ethrpc.Questions{Asks: w.asks()}
 			}})
 			if err == nil || !strings.Contains(err.Error(), "the chain was reorganised between pin and read") {
 				t.Fatalf("Read = %v, want the reorganisation", err)
@@ -389,7 +389,7 @@ func TestRoundTrips(t *testing.T) {
 				asks = append(asks, ethrpc.Ask{Contract: w.kms.Address(), Getter: ethrpc.AllowedOSImage, ID: common.Hash{31: byte(i), 30: byte(i >> 8)}})
 			}
 			before := w.proxy.Requests()
-			s, err := newClient(t, tt.policy, w.url).Read(t.Context(), ethrpc.Request{Asks: func(context.Context) []ethrpc.Ask { return asks }})
+			s, err := newClient(t, tt.policy, w.url).Read(t.Context(), ethrpc.Request{Questions: func(context.Context, ethrpc.Block) ethrpc.Questions { return ethrpc.Questions{Asks: asks} }})
 			if err != nil || len(s.Answers) != tt.entries {
 				t.Fatalf("%d answers, %v; want %d", len(s.Answers), err, tt.entries)
 			}
@@ -413,7 +413,7 @@ func TestProvidersThatAreDown(t *testing.T) {
 func TestATimeoutIsNamed(t *testing.T) {
 	w := newWorld(t)
 	w.proxy.Set(rpcfault.Hang)
-	c, err := ethrpc.New(ethrpc.Options{ChainID: 1337, Policies: []ethrpc.Policy{ethrpc.Latest}, BatchSize: 10,
+	c, err := ethrpc.New(ethrpc.Options{ChainID: 1337, Verify: ethrpc.VerifyOff, Policies: []ethrpc.Policy{ethrpc.Latest}, BatchSize: 10,
 		Providers: []ethrpc.Provider{{Name: "p1", URL: secret.New(w.url), Timeout: 50 * time.Millisecond}}})
 	if err != nil {
 		t.Fatal(err)
