@@ -180,13 +180,13 @@ func TestPendingBeginsAnewAfterAMatch(t *testing.T) {
 			t.Fatalf("the entry is %s, want %s", e.Verdict, verdict)
 		}
 	}
-	start := time.Now()
 	w.revoke()
 	w.contract(func(c *fakeapi.Contract) { c.OSImages[0].Allowed = &no })
 	expect(audit.Pending)
+	start := time.Now()
 	w.chain.Commit()
 	expect(audit.Match)
-	time.Sleep(time.Until(start.Add(w.opt.PendingMax)))
+	time.Sleep(time.Until(start.Add(w.opt.PendingMax + time.Millisecond)))
 	must(t, w.kms.AllowImage(t.Context(), img1))
 	w.contract(func(c *fakeapi.Contract) { c.OSImages[0].Allowed = &yes })
 	expect(audit.Pending)
