@@ -170,6 +170,28 @@ func TestPendingEndsWithTime(t *testing.T) {
 	t.Error("still pending after its time")
 }
 
+func TestPendingBeginsAnewAfterAMatch(t *testing.T) {
+	w := newWorld(t)
+	w.policies, w.opt.PendingMax = "latest-1", 500*time.Millisecond
+	a := w.auditor()
+	expect := func(verdict audit.EntryVerdict) {
+		t.Helper()
+		if e := entry(t, w.auditWith(a), img1.Hex()); e.Verdict != verdict {
+			t.Fatalf("the entry is %s, want %s", e.Verdict, verdict)
+		}
+	}
+	w.revoke()
+	w.contract(func(c *fakeapi.Contract) { c.OSImages[0].Allowed = &no })
+	expect(audit.Pending)
+	start := time.Now()
+	w.chain.Commit()
+	expect(audit.Match)
+	time.Sleep(time.Until(start.Add(w.opt.PendingMax + time.Millisecond)))
+	must(t, w.kms.AllowImage(t.Context(), img1))
+	w.contract(func(c *fakeapi.Contract) { c.OSImages[0].Allowed = &yes })
+	expect(audit.Pending)
+}
+
 func TestAContractThatIsNewerThanThePinnedBlock(t *testing.T) {
 	w := newWorld(t)
 	w.policies, w.opt.PendingMax = "latest-30", time.Hour

@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -29,10 +30,10 @@ type row struct {
 	text      func(string) string          // changes the configuration's text
 	api       fakeapi.Fault
 	rpc       rpcfault.Fault
-	before    func(testing.TB, *stage)
+	before    act
 	meanwhile event
-	after     func(testing.TB, *stage) // undoes what before and meanwhile did to the chain
-	only      string                   // the only node that can do this; empty: both
+	after     act    // undoes what before and meanwhile did to the chain
+	only      string // the only node that can do this; empty: both
 
 	exit    int
 	finds   []string // every finding: severity, kind, and of what
@@ -46,8 +47,11 @@ type row struct {
 type event struct {
 	method string
 	nth    int
-	do     func(testing.TB, *stage)
+	do     act
 }
+
+// act changes the world.
+type act func(context.Context, *stage) error
 
 var rows = slices.Concat(truths, drifts, doubts, mistakes, apiFaults, providerFaults, overcome, passes)
 
@@ -71,10 +75,10 @@ func TestAudit(t *testing.T) {
 
 func (r row) run(t *testing.T, s *stage, schema *jsonschema.Schema) {
 	if r.after != nil {
-		defer r.after(t, s)
+		defer func() { must(t, r.after(t.Context(), s)) }()
 	}
 	if r.before != nil {
-		r.before(t, s)
+		must(t, r.before(t.Context(), s))
 	}
 	r.set(t, s)
 	config := s.config(t, r)
@@ -130,11 +134,15 @@ func (r row) set(t *testing.T, s *stage) {
 			return
 		}
 		if left--; left == 0 {
-			r.meanwhile.do(t, s)
+			if err := r.meanwhile.do(t.Context(), s); err != nil {
+				t.Error(err) // Fatal is for the test's own goroutine
+			}
 		}
 	})
 	t.Cleanup(func() {
 		s.node.proxy.Watch(nil)
+		mu.Lock()
+		defer mu.Unlock()
 		if left > 0 {
 			t.Errorf("%s was asked %d times too few for the event to happen", r.meanwhile.method, left)
 		}

@@ -10,7 +10,7 @@ shift 2
 
 buildah() { command buildah --root "$store/root" --runroot "$store/run" --storage-driver vfs "$@"; }
 
-base=localhost/kms-auditor-build:bookworm-$(go env GOVERSION)
+base=localhost/kms-auditor-builder:bookworm-$(go env GOVERSION)
 if ! buildah inspect --type image "$base" >/dev/null 2>&1; then
   echo "docker: making $base"
   rootfs=$(mktemp -d "$store/rootfs.XXXXXX")
@@ -22,7 +22,7 @@ if ! buildah inspect --type image "$base" >/dev/null 2>&1; then
   container=$(buildah from scratch)
   buildah add -q "$container" "$rootfs" / >/dev/null
   buildah add -q "$container" "$(go env GOROOT)" /usr/local/go >/dev/null
-  buildah config --env PATH=/usr/local/go/bin:/usr/sbin:/usr/bin:/sbin:/bin --env GOTOOLCHAIN=local "$container"
+  buildah config --env PATH=/usr/local/go/bin:/usr/sbin:/usr/bin:/sbin:/bin --env GOTOOLCHAIN=local --env GOCACHE=/gocache "$container"
   buildah commit -q --rm "$container" "$base" >/dev/null
 fi
 
@@ -32,4 +32,4 @@ for arg; do
 done
 mkdir -p "$store/gocache" "$(go env GOMODCACHE)"
 buildah bud --isolation chroot --layers=false --pull-never "${args[@]}" \
-  -v "$(go env GOMODCACHE):/modules:ro" -v "$store/gocache:/root/.cache/go-build:rw" -t "$image" . </dev/null
+  -v "$(go env GOMODCACHE):/modules:ro" -v "$store/gocache:/gocache:rw" -t "$image" . </dev/null

@@ -95,11 +95,12 @@ func start(t testing.TB, ready, path string, args []string, env []string, lines 
 		_ = cmd.Process.Kill() // it may have ended by itself
 		<-p.done
 	})
+	re := regexp.MustCompile(ready)
 	found := make(chan string, 1)
 	var said bytes.Buffer
 	go func() {
 		defer close(p.done)
-		re := regexp.MustCompile(ready)
+		ready := false
 		for in := bufio.NewScanner(r); in.Scan(); {
 			if lines != nil {
 				lines(in.Text())
@@ -107,9 +108,9 @@ func start(t testing.TB, ready, path string, args []string, env []string, lines 
 			if said.Len() < 1<<20 {
 				said.WriteString(in.Text() + "\n")
 			}
-			if m := re.FindStringSubmatch(in.Text()); m != nil && found != nil {
+			if m := re.FindStringSubmatch(in.Text()); m != nil && !ready {
 				found <- m[len(m)-1]
-				found = nil
+				ready = true
 			}
 		}
 		_, _ = io.Copy(io.Discard, r)

@@ -3,10 +3,12 @@
 package e2e_test
 
 import (
-	"testing"
+	"context"
+	"errors"
 
 	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
 	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/testchain"
 )
 
 // passes: what differs is looked at twice, and then held against the newest block.
@@ -15,21 +17,19 @@ var passes = []row{
 		claim:     says(image059, true),
 		meanwhile: event{"eth_chainId", 2, allow059}, after: refuse059},
 	{sentence: "the API takes its claim back before the second look",
-		claim: says(image059, true),
-		meanwhile: event{"eth_getCode", 1, func(t testing.TB, s *stage) {
-			must(t, s.api.put(s.truth()))
-		}}},
+		claim:     says(image059, true),
+		meanwhile: event{"eth_getCode", 1, func(_ context.Context, s *stage) error { return s.api.put(s.truth()) }}},
 	{sentence: "another difference is there at the second look",
 		claim: says(image059, true), exit: 3,
-		meanwhile: event{"eth_getCode", 1, func(t testing.TB, s *stage) {
+		meanwhile: event{"eth_getCode", 1, func(_ context.Context, s *stage) error {
 			other := s.truth()
 			says(prod5, false)(s, &other)
-			must(t, s.api.put(other))
+			return s.api.put(other)
 		}},
 		entries: []string{"unverifiable unconfirmed device prod5"}, says: "could not be confirmed"},
 	{sentence: "the API fails at the second look",
 		claim: says(image059, true), exit: 3,
-		meanwhile: event{"eth_getCode", 1, func(t testing.TB, s *stage) { must(t, s.api.fail(status(500))) }},
+		meanwhile: event{"eth_getCode", 1, func(_ context.Context, s *stage) error { return s.api.fail(status(500)) }},
 		entries:   []string{"unverifiable unconfirmed os_image 0.5.9"}, says: "could not be confirmed",
 		fails: []string{"api api: …500"}},
 	{sentence: "the provider fails at the second look",
@@ -40,29 +40,31 @@ var passes = []row{
 	{sentence: "the API lists a contract at the second look only",
 		claim: says(image059, true), exit: 1,
 		settings: func(s *stage, c *settings) { c.configure(s.kms.Address().Hex()) },
-		meanwhile: event{"eth_getCode", 1, func(t testing.TB, s *stage) {
+		meanwhile: event{"eth_getCode", 1, func(_ context.Context, s *stage) error {
 			more := s.truth()
 			says(image059, true)(s, &more)
 			anotherContract(s, &more)
-			must(t, s.api.put(more))
+			return s.api.put(more)
 		}},
 		finds: []string{"warning claim_allowed_chain_denied os_image 0.5.9"}, says: "contract_unexpected was seen in one of two passes only"},
 	{sentence: "an image that the contract allows since the pinned block is pending",
 		before: allow059, claim: says(image059, true), settings: behind, after: refuse059,
 		entries: []string{"pending head_agrees os_image 0.5.9"}},
 	{sentence: "a device that the contract refuses since the pinned block is pending",
-		before: func(t testing.TB, s *stage) { must(t, s.kms.RemoveDevice(t.Context(), id(prod7))) },
+		before: func(ctx context.Context, s *stage) error { return s.kms.RemoveDevice(ctx, id(prod7)) },
 		claim:  says(prod7, false), settings: behind,
-		after: func(t testing.TB, s *stage) {
-			must(t, s.kms.AllowDevice(t.Context(), id(prod7)))
-			s.advance(t)
+		after: func(ctx context.Context, s *stage) error {
+			return errors.Join(s.kms.AllowDevice(ctx, id(prod7)), s.advance(ctx))
 		},
 		entries: []string{"pending head_agrees device prod7"}},
 	{sentence: "a contract that is younger than the pinned block is pending",
-		before: func(t testing.TB, s *stage) { s.young = s.node.deploy(t).Address() },
+		before: func(ctx context.Context, s *stage) (err error) {
+			s.young, err = testchain.Deploy(ctx, s.node.client, testchain.DeployOptions{})
+			return err
+		},
 		claim: func(s *stage, c *fakeapi.Chain) {
 			anotherContract(s, c)
-			c.Contracts[1].Address, c.Contracts[1].Devices[0].Allowed = s.young.Hex(), new(false)
+			c.Contracts[1].Address, c.Contracts[1].Devices[0].Allowed = s.young.Address().Hex(), new(false)
 		},
 		settings: behind,
 		entries:  []string{"pending head_agrees device prod5"}},
@@ -86,17 +88,19 @@ var passes = []row{
 // behind audits at a block that is not the newest.
 func behind(_ *stage, c *settings) { c.Chains[0].Block = "latest-5" }
 
-func allow059(t testing.TB, s *stage) { must(t, s.kms.AllowImage(t.Context(), id(image059))) }
+func allow059(ctx context.Context, s *stage) error { return s.kms.AllowImage(ctx, id(image059)) }
 
-func refuse059(t testing.TB, s *stage) {
-	must(t, s.kms.RemoveImage(t.Context(), id(image059)))
-	s.advance(t)
+func refuse059(ctx context.Context, s *stage) error {
+	return errors.Join(s.kms.RemoveImage(ctx, id(image059)), s.advance(ctx))
 }
 
 // breakProvider fails what is asked after the present request.
-func breakProvider(_ testing.TB, s *stage) { s.node.proxy.Set(rpcfault.Status(500, "")) }
+func breakProvider(_ context.Context, s *stage) error {
+	s.node.proxy.Set(rpcfault.Status(500, ""))
+	return nil
+}
 
 // reorganise replaces the newest block by another one.
-func reorganise(t testing.TB, s *stage) {
-	must(t, wrap("reorganising", s.node.client.Client().CallContext(t.Context(), nil, "anvil_reorg", 1, []any{})))
+func reorganise(ctx context.Context, s *stage) error {
+	return wrap("reorganising", s.node.client.Client().CallContext(ctx, nil, "anvil_reorg", 1, []any{}))
 }

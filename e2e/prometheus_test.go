@@ -139,7 +139,7 @@ func TestPrometheus(t *testing.T) {
 	})
 }
 
-func TestCostOfAnAudit(t *testing.T) {
+func TestWhatAnAuditOfTheDaemonCosts(t *testing.T) {
 	s := newScene(t, 10, 30)
 	d := startDaemon(t, s.settings)
 	d.finds(t, "consistent") // the first audit asks more than the others

@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -37,7 +38,7 @@ type stage struct {
 	kms     *testchain.KMS
 	born    uint64         // the block in which the contract had code and no list
 	gate    string         // URL of the proxy behind the gate
-	young   common.Address // another contract, younger than the rest
+	young   *testchain.KMS // another contract, younger than the rest
 	secrets secrets
 	keyFile string
 	env     []string
@@ -51,7 +52,7 @@ func newStage(t *testing.T, name string) *stage {
 	s.born, err = s.node.client.BlockNumber(t.Context())
 	must(t, err)
 	must(t, s.kms.Seed(t.Context(), []common.Hash{id(prod5), id(prod7)}, []common.Hash{id(image057), id(image058)}))
-	s.advance(t)
+	must(t, s.advance(t.Context()))
 	s.gate = s.secrets.guard(serve(t, s.secrets.gate(s.node.proxy)))
 	s.api = startAPI(t, "-key", s.secrets.key)
 	// Each node gets the key another way.
@@ -67,11 +68,13 @@ func newStage(t *testing.T, name string) *stage {
 func id(hex string) common.Hash { return common.HexToHash(hex) }
 
 // advance adds so many blocks that what was done before shows at latest-5 too.
-func (s *stage) advance(t testing.TB) {
-	t.Helper()
+func (s *stage) advance(ctx context.Context) error {
 	for range 6 {
-		must(t, s.kms.AllowDevice(t.Context(), id(prod5)))
+		if err := s.kms.AllowDevice(ctx, id(prod5)); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 // truth is what the API should say, with ids in every spelling that it uses.

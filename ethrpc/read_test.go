@@ -184,7 +184,13 @@ var lost = []struct {
 	{rpcfault.ShortBatch, "answers came"},
 	{rpcfault.LongBatch, "answers came"},
 	{rpcfault.TwiceOne, "two answers have the id"},
+	{rpcfault.ForeignID, "which was not asked"},
 	{rpcfault.NoIDs, "an answer has no id"},
+	{rpcfault.Fault{Name: "no code, and yet answers", Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+		if c.Method == "eth_getCode" {
+			a.Result = json.RawMessage(`"0x"`)
+		}
+	}}, "has no code, and yet answers calls"},
 	{rpcfault.ChainID(1), "eth_chainId answers 1, but chain_id is configured as 1337"},
 	{rpcfault.Refuse("eth_chainId", -32601, "the method eth_chainId does not exist/is not available"), "eth_chainId"},
 	{rpcfault.Refuse("eth_call", -32000, "header not found"), "use a provider that keeps older state"},
@@ -320,12 +326,15 @@ func TestEveryCallStandsAtThePinnedHash(t *testing.T) {
 
 func TestTheNextPolicyOnlyWhereStateIsMissing(t *testing.T) {
 	w := newWorld(t)
-	pruned := rpcfault.Fault{Name: "state of old blocks pruned", Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
-		head, err := w.chain.Client().HeaderByNumber(context.Background(), nil)
-		if err == nil && c.Method == "eth_call" && a.Error == nil && !strings.Contains(string(c.Params[1]), head.Hash().Hex()) {
-			a.Result, a.Error = nil, &rpcfault.Error{Code: -32000, Message: "missing trie node"}
-		}
-	}}
+	old := func(name, message string) rpcfault.Fault {
+		return rpcfault.Fault{Name: name, Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+			head, err := w.chain.Client().HeaderByNumber(context.Background(), nil)
+			if err == nil && c.Method == "eth_call" && a.Error == nil && !strings.Contains(string(c.Params[1]), head.Hash().Hex()) {
+				a.Result, a.Error = nil, &rpcfault.Error{Code: -32000, Message: message}
+			}
+		}}
+	}
+	pruned := old("state of old blocks pruned", "missing trie node")
 	noTag := rpcfault.Fault{Name: "tag unknown", Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
 		if c.Method == "eth_getBlockByNumber" && string(c.Params[0]) == `"finalized"` {
 			a.Result = json.RawMessage("null")
@@ -344,6 +353,9 @@ func TestTheNextPolicyOnlyWhereStateIsMissing(t *testing.T) {
 		{rpcfault.Fault{Name: "chain too short"}, "latest-5000 latest", "latest"},
 		{rpcfault.Fault{Name: "block to come"}, "5000 latest", "latest"},
 		{rpcfault.Status(500, ""), "latest-1 latest", ""},
+		{old("old blocks fail for another reason", "out of memory"), "latest-1 latest", ""},
+		{rpcfault.OtherBlock, "1", ""},
+		{rpcfault.OtherBlock, "0x" + strings.Repeat("ab", 32), ""},
 	} {
 		t.Run(tt.fault.Name+", "+tt.policies, func(t *testing.T) {
 			w.proxy.Set(tt.fault)

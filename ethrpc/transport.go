@@ -64,9 +64,8 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // message is what of a JSON-RPC message matters here.
 type message struct {
-	ID     json.RawMessage `json:"id"`
-	Result json.RawMessage `json:"result"`
-	Error  *struct {
+	ID    json.RawMessage `json:"id"`
+	Error *struct {
 		Message string `json:"message"`
 	} `json:"error"`
 }
@@ -130,8 +129,6 @@ func (g *guard) check(body []byte, want asked) error {
 			return foreign("an answer has the id %s, which was not asked", id)
 		case seen[id]:
 			return foreign("two answers have the id %s", id)
-		case m.Result == nil && m.Error == nil:
-			return errors.New("an answer has neither result nor error")
 		}
 		seen[id] = true
 	}

@@ -109,8 +109,19 @@ var (
 	}}
 	Reordered = Fault{Name: "reordered batch", Batch: func(a []Answer) []Answer { slices.Reverse(a); return a }}
 	TwiceOne  = Fault{Name: "one answer twice", Batch: func(a []Answer) []Answer { a[len(a)-1] = a[0]; return a }}
-	NoIDs     = Fault{Name: "no ids", Reply: func(_ Call, a *Answer) { a.ID = nil }}
+	ForeignID = Fault{Name: "an id that was not asked", Batch: func(a []Answer) []Answer {
+		a[len(a)-1].ID = json.RawMessage("987654")
+		return a
+	}}
+	NoIDs = Fault{Name: "no ids", Reply: func(_ Call, a *Answer) { a.ID = nil }}
 )
+
+// OtherBlock answers every question for a block with what it says of the newest.
+var OtherBlock = Fault{Name: "another block", Ask: func(c *Call) {
+	if strings.HasPrefix(c.Method, "eth_getBlockBy") {
+		c.Method, c.Params[0] = "eth_getBlockByNumber", json.RawMessage(`"latest"`)
+	}
+}}
 
 // IgnoresBlockHash answers calls at a block hash with what the newest block says.
 var IgnoresBlockHash = Fault{Name: "block hash ignored", Ask: func(c *Call) {

@@ -203,10 +203,11 @@ func (k *KMS) create(ctx context.Context, name string, args ...any) (common.Addr
 }
 
 // receipt waits for a transaction as bind.WaitMined does, but that looks once a second, which is too slow for a test.
+// On a busy machine a sealed block may lack a transaction that was just sent: then another one is sealed.
 func (k *KMS) receipt(ctx context.Context, tx common.Hash) (*types.Receipt, error) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for {
+	for looks := 1; ; looks++ {
 		r, err := k.backend.TransactionReceipt(ctx, tx)
 		switch {
 		case err == nil && r.Status == types.ReceiptStatusSuccessful:
@@ -218,6 +219,9 @@ func (k *KMS) receipt(ctx context.Context, tx common.Hash) (*types.Receipt, erro
 		case <-ctx.Done():
 			return nil, errors.Join(ctx.Err(), err)
 		case <-tick.C:
+		}
+		if looks%100 == 0 {
+			k.mine()
 		}
 	}
 }
