@@ -72,8 +72,23 @@ type Target struct {
 	Assurance    Assurance    `json:"assurance,omitempty"` // the weakest of its entries; empty: nothing was read
 	Completeness Completeness `json:"completeness"`
 	Counts       Counts       `json:"counts"`
+	Storage      *Storage     `json:"storage,omitempty"`         // what is proven of the contract; nil: nothing
+	Explained    []Explained  `json:"explained_slots,omitempty"` // leftovers that the operator explains
 	Entries      []Entry      `json:"entries"`
 	Findings     []Finding    `json:"findings"`
+}
+
+// Storage is what is proven of a contract as a whole.
+type Storage struct {
+	Root     string `json:"root"`      // of its storage trie
+	CodeHash string `json:"code_hash"` // of the proxy
+	Slots    int    `json:"slots"`     // in use, and explained by a getter, an event, a well-known place or the operator
+}
+
+// Explained is a slot that the operator explains in the configuration.
+type Explained struct {
+	Slot   string `json:"slot"`
+	Reason string `json:"reason"`
 }
 
 // Compared tells whether at least one claim of the target was held against the chain.
@@ -104,6 +119,15 @@ type Entry struct {
 	Assurance Assurance    `json:"assurance,omitempty"` // empty: not read
 	Reason    string       `json:"reason,omitempty"`    // why it is unverifiable or pending, as one of the Reason constants
 	FirstSeen *time.Time   `json:"first_seen,omitempty"`
+	Changed   *Changed     `json:"changed,omitempty"` // the last event of the id; nil: none is known
+}
+
+// Changed is when, where and by whom an id was last added or removed.
+type Changed struct {
+	Block uint64     `json:"block"`
+	Time  *time.Time `json:"time,omitempty"` // of the block; nil: not known
+	Tx    string     `json:"tx"`
+	Actor string     `json:"actor,omitempty"` // EIP-55; empty: not known
 }
 
 // Reasons of an entry.

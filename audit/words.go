@@ -181,6 +181,11 @@ const (
 	DuplicateConflict       Kind = "duplicate_conflict"
 	ContractNotListed       Kind = "contract_not_listed"
 	ContractUnexpected      Kind = "contract_unexpected"
+	UnlistedChainAllowed    Kind = "unlisted_chain_allowed"
+	ProviderDisagreement    Kind = "provider_disagreement"
+	ProofInvalid            Kind = "proof_invalid"
+	GetterDisagrees         Kind = "getter_disagrees_with_proof"
+	StorageUnaccounted      Kind = "storage_unaccounted"
 	NoCode                  Kind = "no_code"
 	ChainMismatch           Kind = "chain_mismatch"
 )
@@ -203,12 +208,18 @@ var kinds = map[Kind]kind{
 	ContractUnexpected:      {Warning, Drift, false},
 	NoCode:                  {Critical, Drift, false},
 	ChainMismatch:           {Critical, Unknown, false},
+	UnlistedChainAllowed:    {Critical, Drift, true},
+	ProviderDisagreement:    {Critical, Unknown, false},
+	ProofInvalid:            {Critical, Unknown, false},
+	GetterDisagrees:         {Critical, Unknown, false},
+	StorageUnaccounted:      {Critical, Drift, false},
 }
 
 // Kinds lists the kinds that this version looks for, in the order of their headings in docs/findings.md.
 var Kinds = []Kind{
-	ClaimAllowedChainDenied, ClaimDeniedChainAllowed, ClaimUnknownKind, NoHash, MalformedID, DuplicateConflict,
+	ClaimAllowedChainDenied, ClaimDeniedChainAllowed, UnlistedChainAllowed, ClaimUnknownKind, NoHash, MalformedID, DuplicateConflict,
 	ContractNotListed, ContractUnexpected, NoCode, ChainMismatch,
+	ProviderDisagreement, ProofInvalid, GetterDisagrees, StorageUnaccounted,
 }
 
 // Severity returns the kind's one severity.
