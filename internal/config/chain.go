@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"regexp"
 
-	"github.com/ethereum/go-ethereum/common"
-
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/secret"
 )
@@ -16,6 +14,8 @@ var (
 )
 
 const maxBatch = 1000
+
+var verifies = map[string]ethrpc.Verify{"auto": ethrpc.VerifyAuto, "required": ethrpc.VerifyRequired, "off": ethrpc.VerifyOff}
 
 func mustPolicy(s string) policy {
 	p, err := ethrpc.ParsePolicy(s)
@@ -56,16 +56,11 @@ func (r resolver) chain(at string, f fileChain) Chain {
 	if f.BatchSize < 1 || f.BatchSize > maxBatch {
 		r.add(at+".batch_size", "must be from 1 to %d", maxBatch)
 	}
-	if f.Agreement != 1 {
-		r.add(at+".agreement", "only 1 is supported by this version")
+	mode, ok := verifies[f.Verify]
+	if !ok {
+		r.add(at+".verify", "must be auto, required or off")
 	}
-	switch f.Verify {
-	case "auto", "off":
-	case "required":
-		r.add(at+".verify", "%s: use auto or off", errLater)
-	default:
-		r.add(at+".verify", "must be auto or off")
-	}
+	c.Verify = mode
 	if len(f.Block) == 0 {
 		r.add(at+".block", "must have at least one block policy")
 	}
@@ -73,6 +68,10 @@ func (r resolver) chain(at string, f fileChain) Chain {
 		c.Block = append(c.Block, ethrpc.Policy(p))
 	}
 	c.Providers = r.providers(at+".providers", f.Providers)
+	if n := len(f.Providers); !r.bad(at+".providers") && (f.Agreement < 1 || f.Agreement > uint64(n)) {
+		r.add(at+".agreement", "%d must be from 1 to the number of providers, which is %d", f.Agreement, n)
+	}
+	c.Agreement = int(min(f.Agreement, uint64(len(f.Providers))))
 	c.Contracts = r.contracts(at+".contracts", f.Contracts)
 	return c
 }
@@ -107,28 +106,4 @@ func (r resolver) providers(path string, fs []fileProvider) []ethrpc.Provider {
 		}
 	}
 	return providers
-}
-
-func (r resolver) contracts(path string, fs []fileContract) []common.Address {
-	var list []common.Address
-	seen := map[address]bool{}
-	for i, f := range fs {
-		at := fmt.Sprintf("%s[%d]", path, i)
-		switch {
-		case r.bad(at):
-			continue
-		case !r.given(at + ".address"):
-			r.add(at+".address", "must be given")
-		case r.bad(at + ".address"):
-		case seen[f.Address]:
-			r.add(at+".address", "contract %s is listed twice", common.Address(f.Address))
-		default:
-			seen[f.Address] = true
-		}
-		if f.FromBlock != 0 {
-			r.add(at+".from_block", "%s", errLater)
-		}
-		list = append(list, common.Address(f.Address))
-	}
-	return list
 }

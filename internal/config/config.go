@@ -1,7 +1,7 @@
 // Package config reads the configuration file: strict YAML, typed at the border, every problem at once.
 //
 // The flow: YAML nodes (read.go) fill a mirror of the file (walk.go, scalar.go, file.go) over the defaults; resolving the mirror
-// (resolve.go, chain.go, secrets.go) checks it, reads the secrets it points at, and gives the Config.
+// (resolve.go, chain.go, contract.go, paths.go, secrets.go) checks it, reads the secrets it points at, and gives the Config.
 package config
 
 import (
@@ -33,6 +33,8 @@ type Config struct {
 	ConfirmDelay time.Duration
 	PendingMax   time.Duration
 	State        string // path of the embedded database; empty: in memory
+	EvidenceDir  string // the daemon writes what each verdict rests on here; empty: nowhere
+	EvidenceKeep int    // files in EvidenceDir, 1 or more
 	API          API
 	Chains       []Chain
 	Web          Web
@@ -51,9 +53,24 @@ type Chain struct {
 	Name      string
 	ChainID   uint64
 	Block     []ethrpc.Policy
+	Agreement int // of the providers, from 1 to all of them
 	BatchSize int
+	Verify    ethrpc.Verify
 	Providers []ethrpc.Provider
-	Contracts []common.Address
+	Contracts []Contract
+}
+
+// Contract is one contract to audit.
+type Contract struct {
+	Address   common.Address
+	FromBlock uint64 // its first block; 0: to be found
+	Explained []Explained
+}
+
+// Explained is a slot that the contract may use without a getter or event that tells of it.
+type Explained struct {
+	Slot   common.Hash
+	Reason string // why; of 1 to 200 bytes
 }
 
 // Web is where the daemon serves. ConfigFile is in the exporter-toolkit format; empty: no TLS, no authentication.

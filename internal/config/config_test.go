@@ -70,6 +70,11 @@ func TestDefaultTakesTheKeyFromTheEnvironment(t *testing.T) {
 
 func TestEveryKey(t *testing.T) {
 	dir := t.TempDir()
+	for _, name := range []string{"state", "evidence"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for name, content := range map[string]string{"rpc-url": "https://file.example/k\n", "key": " phak_2 \n", "web.yaml": "{}"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -92,17 +97,24 @@ func TestEveryKey(t *testing.T) {
 	want := &config.Config{
 		Schedule: "30 4 * * 1-5", Cron: &cron.SpecSchedule{Second: 1, Minute: 1 << 30, Hour: 1 << 4, Dom: 1<<63 | 0xfffffffe, Month: 1<<63 | 0x1ffe, Dow: 0x3e, Location: berlin},
 		Timezone: berlin, Timeout: 90 * time.Second, ConfirmDelay: 0, PendingMax: 90 * time.Minute,
+		State: filepath.Join(dir, "state", "audit.db"), EvidenceDir: filepath.Join(dir, "evidence"), EvidenceKeep: 100_000,
 		API: config.API{BaseURL: "http://127.0.0.1:8080/api/v1", Version: "2026-01-21", Timeout: 5 * time.Second, Key: secret.New("phak_2")},
 		Chains: []config.Chain{{
-			Name: "base", ChainID: 8453, Block: []ethrpc.Policy{policy(t, "latest-12")}, BatchSize: 1000,
+			Name: "base", ChainID: 8453, Block: []ethrpc.Policy{policy(t, "latest-12")}, Agreement: 3, BatchSize: 1000, Verify: ethrpc.VerifyOff,
 			Providers: []ethrpc.Provider{
 				{Name: "a", URL: secret.New("https://plain.example"), Timeout: 20 * time.Second, Headers: map[string]secret.String{"Authorization": secret.New("Bearer x"), "X-Team": secret.New("7")}},
 				{Name: "B.2_x", URL: secret.New("https://env.example/k"), Timeout: time.Second, RequestsPerSecond: 2.5},
 				{Name: "c", URL: secret.New("https://file.example/k"), Timeout: 20 * time.Second},
 			},
-			Contracts: []common.Address{common.HexToAddress("0x2f83172A49584C017F2B256F0FB2Dca14126Ba9C"), common.HexToAddress("0xd343a3f5593b93D8056aB5D60c433622d7D65a80")},
+			Contracts: []config.Contract{
+				{Address: common.HexToAddress("0x2f83172A49584C017F2B256F0FB2Dca14126Ba9C"), FromBlock: 51375546},
+				{Address: common.HexToAddress("0xd343a3f5593b93D8056aB5D60c433622d7D65a80"), Explained: []config.Explained{
+					{Reason: "left by version 1"},
+					{Slot: common.HexToHash("0x" + strings.Repeat("ab", 32)), Reason: strings.Repeat("r", 200)},
+				}},
+			},
 		}, {
-			Name: "test_net-1", ChainID: 31337, BatchSize: 100,
+			Name: "test_net-1", ChainID: 31337, Agreement: 1, BatchSize: 100, Verify: ethrpc.VerifyRequired,
 			Block:     []ethrpc.Policy{policy(t, "51375546"), policy(t, "0x"+strings.Repeat("ab", 32)), policy(t, "latest")},
 			Providers: []ethrpc.Provider{{Name: "a", URL: secret.New("http://localhost:8545"), Timeout: 20 * time.Second}},
 		}},
@@ -132,6 +144,14 @@ func TestLeftOutKeysKeepTheirDefault(t *testing.T) {
 	want.API.Timeout = 7 * time.Second
 	if d := cmp.Diff(want, got, same); d != "" {
 		t.Errorf("wanted (-) and read (+) differ:\n%s", d)
+	}
+}
+
+func TestStateMayBeThereAlready(t *testing.T) {
+	path := write(t, "audit.db", "whatever it holds")
+	cfg, err := config.Parse([]byte("state: "+path), config.Env{Dir: "elsewhere"})
+	if err != nil || cfg.State != path {
+		t.Errorf("got %+v, %v", cfg, err)
 	}
 }
 

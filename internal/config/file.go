@@ -10,6 +10,8 @@ type file struct {
 	ConfirmDelay duration    `yaml:"confirm_delay"`
 	PendingMax   duration    `yaml:"pending_max"`
 	State        string      `yaml:"state"`
+	EvidenceDir  string      `yaml:"evidence_dir"`
+	EvidenceKeep uint64      `yaml:"evidence_keep"`
 	API          fileAPI     `yaml:"api"`
 	Chains       []fileChain `yaml:"chains"`
 	Accept       later       `yaml:"accept"`
@@ -46,9 +48,15 @@ type fileProvider struct {
 }
 
 type fileContract struct {
-	Address   address `yaml:"address"`
-	FromBlock uint64  `yaml:"from_block"`
-	Policy    later   `yaml:"policy"`
+	Address   address         `yaml:"address"`
+	FromBlock uint64          `yaml:"from_block"`
+	Explained []fileExplained `yaml:"explained_slots"`
+	Policy    later           `yaml:"policy"`
+}
+
+type fileExplained struct {
+	Slot   slot   `yaml:"slot"`
+	Reason string `yaml:"reason"`
 }
 
 type fileWeb struct {
@@ -69,6 +77,7 @@ func defaults() file {
 		Timeout:      duration(2 * time.Minute),
 		ConfirmDelay: duration(15 * time.Second),
 		PendingMax:   duration(time.Hour),
+		EvidenceKeep: 10,
 		API: fileAPI{
 			BaseURL:   "https://cloud-api.phala.com/api/v1",
 			Version:   "2026-06-23",

@@ -59,12 +59,19 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		if len(cfg.Chains) == 0 || cfg.Cron == nil || cfg.Timezone == nil || cfg.ConfirmDelay >= cfg.Timeout {
+		if len(cfg.Chains) == 0 || cfg.Cron == nil || cfg.Timezone == nil || cfg.ConfirmDelay >= cfg.Timeout || cfg.EvidenceKeep < 1 {
 			t.Errorf("accepted as %+v", cfg)
 		}
 		for _, c := range cfg.Chains {
-			if c.Name == "" || c.ChainID == 0 || c.BatchSize < 1 || len(c.Block) == 0 || len(c.Providers) == 0 || c.Providers[0].URL.Empty() {
+			if c.Name == "" || c.ChainID == 0 || c.BatchSize < 1 || len(c.Block) == 0 || len(c.Providers) == 0 || c.Providers[0].URL.Empty() || c.Agreement < 1 || c.Agreement > len(c.Providers) {
 				t.Errorf("accepted chain %+v", c)
+			}
+			for _, contract := range c.Contracts {
+				for _, e := range contract.Explained {
+					if e.Reason == "" || len(e.Reason) > 200 {
+						t.Errorf("accepted explanation %+v", e)
+					}
+				}
 			}
 		}
 	})

@@ -82,15 +82,29 @@ func (d *duration) decode(n *yaml.Node) error {
 type address common.Address
 
 func (a *address) decode(n *yaml.Node) error {
-	if n.Kind != yaml.ScalarNode {
-		return errors.New("must be a single address")
-	}
-	if n.Style&quoted == 0 {
-		return errors.New(`hex must be in quotes, or YAML may read it as a number: "0x…"`)
-	}
-	v, err := hexid.ParseAddress(n.Value)
+	v, err := decodeHex(n, "address", hexid.ParseAddress)
 	*a = address(v)
 	return err
+}
+
+type slot common.Hash
+
+func (s *slot) decode(n *yaml.Node) error {
+	v, err := decodeHex(n, "slot", hexid.ParseID)
+	*s = slot(v)
+	return err
+}
+
+var errUnquoted = errors.New(`hex must be in quotes, or YAML may read it as a number: "0x…"`)
+
+func decodeHex[T any](n *yaml.Node, what string, parse func(string) (T, error)) (v T, err error) {
+	switch {
+	case n.Kind != yaml.ScalarNode:
+		return v, fmt.Errorf("must be a single %s", what)
+	case n.Style&quoted == 0:
+		return v, errUnquoted
+	}
+	return parse(n.Value)
 }
 
 type policies []policy
@@ -102,7 +116,7 @@ func (p *policy) decode(n *yaml.Node) error {
 		return errors.New("must be a single block policy")
 	}
 	if n.Style&quoted == 0 && strings.HasPrefix(strings.ToLower(n.Value), "0x") {
-		return errors.New(`hex must be in quotes, or YAML may read it as a number: "0x…"`)
+		return errUnquoted
 	}
 	v, err := ethrpc.ParsePolicy(n.Value)
 	*p = policy(v)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 
@@ -106,13 +105,6 @@ func (r resolver) secretFile(name string) (string, error) {
 		return "", fmt.Errorf("the file %s has line breaks or control characters inside", quote.Cut(name))
 	}
 	return v, nil
-}
-
-func (r resolver) abs(name string) string {
-	if name == "" || filepath.IsAbs(name) {
-		return name
-	}
-	return filepath.Join(r.env.Dir, name)
 }
 
 // readFile reads a regular file of at most limit bytes: a pipe or a terminal would block for ever.
