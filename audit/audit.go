@@ -28,6 +28,28 @@ type Reader interface {
 	Read(ctx context.Context, req ethrpc.Request) (*ethrpc.State, error)
 }
 
+// Events remembers what the events of contracts named, so that ids which the API does not list are found.
+type Events interface {
+	// Update reads the events that came since, up to a block. What was read before an error is kept.
+	Update(ctx context.Context, contract common.Address, to ethrpc.Block) error
+	// Reset forgets them all, so that Update reads them anew.
+	Reset(contract common.Address) error
+	// Known lists what any event ever named.
+	Known(contract common.Address) Named
+	// Last tells of the last event of an id; nil: none is known.
+	Last(contract common.Address, list List, id common.Hash) *Changed
+	// Annotate finds out what Last lacks, as far as it can.
+	Annotate(ctx context.Context, contract common.Address, ids map[List][]common.Hash)
+}
+
+// Named is what events named: ids of the two lists, measurements and apps.
+type Named struct {
+	Devices, Images, AggregatedMRs []common.Hash
+	Apps                           []common.Address
+}
+
+func (n Named) size() int { return len(n.Devices) + len(n.Images) + len(n.AggregatedMRs) + len(n.Apps) }
+
 // Options configure an Auditor.
 type Options struct {
 	Version      string // of the program, for the report
@@ -49,14 +71,26 @@ type ChainOptions struct {
 	Policies  []ethrpc.Policy // in order of preference
 	Reader    Reader
 	Contracts []common.Address // empty: all that the API lists
+	Events    Events           // nil: ids that the API does not list are not looked for
+	Eager     bool             // read events even where the storage is proven without them, to tell when and by whom
+	Required  bool             // what is not proven is unknown
+	Explained map[common.Address][]ExplainedSlot
 }
 
-// Auditor audits. It remembers between audits only since when an entry is pending.
+// ExplainedSlot is a slot of which the operator says why it is in use.
+type ExplainedSlot struct {
+	Slot   common.Hash
+	Reason string
+}
+
+// Auditor audits. It remembers between audits only since when an entry is pending, and which storage it read events for.
 type Auditor struct {
 	opt Options
 
 	mu      sync.Mutex
 	pending map[late]time.Time
+	scanned map[late]common.Hash // the storage root for which the events were read, by contract
+	resync  map[late]common.Hash // the storage root for which they were read anew in vain
 }
 
 // New returns an Auditor.
@@ -70,7 +104,7 @@ func New(opt Options) *Auditor {
 	if opt.Panicked == nil {
 		opt.Panicked = func(string, any, []byte) {}
 	}
-	return &Auditor{opt: opt, pending: map[late]time.Time{}}
+	return &Auditor{opt: opt, pending: map[late]time.Time{}, scanned: map[late]common.Hash{}, resync: map[late]common.Hash{}}
 }
 
 // Audit audits every chain once. It has no error: what fails is in the report, and makes it unknown.

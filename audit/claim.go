@@ -23,6 +23,10 @@ type target struct {
 	entries []entry
 	faults  []fault  // what is wrong with the contract as a whole
 	reasons []string // what could not be checked, apart from entries
+
+	completeness Completeness
+	storage      *Storage
+	explained    []Explained
 }
 
 // entry is one entry while it is being judged. ask is what the chain is asked; without a Getter there is no valid id.
@@ -42,7 +46,7 @@ type fault struct {
 func targetsOf(c ChainOptions, detail *kmsapi.OnChainDetail) []*target {
 	var all []*target
 	for _, a := range c.Contracts {
-		all = append(all, &target{address: a})
+		all = append(all, &target{address: a, completeness: Unchecked})
 	}
 	if detail == nil {
 		return all
@@ -51,7 +55,7 @@ func targetsOf(c ChainOptions, detail *kmsapi.OnChainDetail) []*target {
 		i := slices.IndexFunc(all, func(t *target) bool { return t.address == row.Address })
 		if i < 0 {
 			i = len(all)
-			all = append(all, &target{address: row.Address, unexpected: len(c.Contracts) > 0})
+			all = append(all, &target{address: row.Address, unexpected: len(c.Contracts) > 0, completeness: Unchecked})
 		}
 		t := all[i]
 		t.listed = true
@@ -140,22 +144,56 @@ func join(a, b string) string {
 	return quote.Plain(a + ", " + b)
 }
 
-// asksOf lists what to read: the code of every contract that is audited, and every claimed id.
-func asksOf(c ChainOptions, detail *kmsapi.OnChainDetail) []ethrpc.Ask {
+// audited tells whether the contract is read.
+func (t *target) audited() bool { return t.listed && !t.unexpected && t.foreign == 0 }
+
+// questionsOf lists what to read: the code of every contract that is audited, every claimed id, and every id that an
+// event named; and what else the contract stores, so that all its storage can be accounted for.
+func questionsOf(c ChainOptions, detail *kmsapi.OnChainDetail) ethrpc.Questions {
+	q := ethrpc.Questions{Slots: map[common.Address][]common.Hash{}}
 	if detail == nil || detail.ChainID != c.ChainID {
-		return nil
+		return q
 	}
-	var asks []ethrpc.Ask
+	seen := map[ethrpc.Ask]bool{}
+	ask := func(a ethrpc.Ask) {
+		if !seen[a] {
+			seen[a] = true
+			q.Asks = append(q.Asks, a)
+		}
+	}
 	for _, t := range targetsOf(c, detail) {
-		if !t.listed || t.unexpected || t.foreign != 0 {
+		if !t.audited() {
 			continue
 		}
-		asks = append(asks, ethrpc.Ask{Contract: t.address})
+		ask(ethrpc.Ask{Contract: t.address})
 		for _, e := range t.entries {
 			if e.ask.Getter != "" {
-				asks = append(asks, e.ask)
+				ask(e.ask)
 			}
 		}
+		if c.Events == nil {
+			continue
+		}
+		named := c.Events.Known(t.address)
+		for _, a := range named.asks(t.address) {
+			ask(a)
+		}
+		q.Explain = append(q.Explain, ethrpc.Whole(t.address, named.AggregatedMRs, named.Apps)...)
+		for _, e := range c.Explained[t.address] {
+			q.Slots[t.address] = append(q.Slots[t.address], e.Slot)
+		}
 	}
-	return asks
+	return q
+}
+
+// asks are the questions about the ids of the two lists.
+func (n Named) asks(contract common.Address) []ethrpc.Ask {
+	var out []ethrpc.Ask
+	for _, id := range n.Devices {
+		out = append(out, ethrpc.Ask{Contract: contract, Getter: getters[Device], ID: id})
+	}
+	for _, id := range n.Images {
+		out = append(out, ethrpc.Ask{Contract: contract, Getter: getters[OSImage], ID: id})
+	}
+	return out
 }

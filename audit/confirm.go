@@ -90,7 +90,7 @@ func (a *Auditor) askHead(ctx context.Context, p *pass) {
 	head, err := p.chain.Reader.Read(ctx, ethrpc.Request{
 		Policies:  []ethrpc.Policy{ethrpc.Latest},
 		NotBefore: p.state.Block.Number,
-		Asks:      func(context.Context) []ethrpc.Ask { return asks },
+		Questions: func(context.Context, ethrpc.Block) ethrpc.Questions { return ethrpc.Questions{Asks: asks} },
 	})
 	if err != nil {
 		p.errors = append(p.errors, readFailures(err)...)

@@ -8,15 +8,15 @@ import (
 )
 
 // diff holds a claim against a state. It is pure, and its order is stable. detail or state is nil where there is
-// none; foreign is the complaint of a provider of another chain where no provider could be read.
-func diff(c ChainOptions, detail *kmsapi.OnChainDetail, state *ethrpc.State, foreign *ethrpc.ChainIDError) []*target {
+// none; lies are what providers were caught at where no provider could be read.
+func diff(c ChainOptions, detail *kmsapi.OnChainDetail, state *ethrpc.State, lies []fault) []*target {
 	targets := targetsOf(c, detail)
 	for _, t := range targets {
 		if t.unexpected {
 			t.fault(ContractUnexpected, "the API lists this contract, which is not configured; it is not audited")
 			continue
 		}
-		if t.wrongChain(c.ChainID, detail, foreign) {
+		if t.wrongChain(c.ChainID, detail, lies) {
 			for i := range t.entries {
 				t.entries[i].unverifiable(ReasonNotAudited)
 			}
@@ -31,18 +31,16 @@ func (t *target) fault(k Kind, format string, args ...any) {
 	t.faults = append(t.faults, fault{k, fmt.Sprintf(format, args...)})
 }
 
-// wrongChain notes every chain id that is not the configured one.
-func (t *target) wrongChain(want uint64, detail *kmsapi.OnChainDetail, foreign *ethrpc.ChainIDError) bool {
+// wrongChain notes every chain id that is not the configured one, and whatever else providers were caught at.
+func (t *target) wrongChain(want uint64, detail *kmsapi.OnChainDetail, lies []fault) bool {
 	if detail != nil && detail.ChainID != want {
 		t.fault(ChainMismatch, "the API's answer is about chain %d, but chain_id is configured as %d", detail.ChainID, want)
 	}
 	if t.foreign != 0 {
 		t.fault(ChainMismatch, "the API lists the contract on chain %d, but chain_id is configured as %d", t.foreign, want)
 	}
-	if foreign != nil {
-		t.fault(ChainMismatch, "the provider's eth_chainId is %d, but chain_id is configured as %d", foreign.Got, want)
-	}
-	return len(t.faults) > 0
+	t.faults = append(t.faults, lies...)
+	return t.faulty(ChainMismatch)
 }
 
 func (t *target) compare(detail *kmsapi.OnChainDetail, state *ethrpc.State) {
@@ -61,11 +59,41 @@ func (t *target) compare(detail *kmsapi.OnChainDetail, state *ethrpc.State) {
 	for i := range t.entries {
 		e := &t.entries[i]
 		if a, ok := answerOf(state, e.ask); ok && a.Err == nil {
-			e.OnChain, e.Assurance = chainState(a.Allowed), Single
+			e.OnChain, e.Assurance = chainState(a.Allowed), assuranceOf(a, state)
 		} else if ok && state.Code[t.address] && len(t.reasons) == 0 {
 			t.reasons = append(t.reasons, fmt.Sprintf("calling %s: %v", e.ask.Getter, a.Err))
 		}
 		e.judge()
+	}
+}
+
+func assuranceOf(a ethrpc.Answer, s *ethrpc.State) Assurance {
+	switch {
+	case a.Proven:
+		return Proven
+	case s.Agreed > 1:
+		return Agreed
+	default:
+		return Single
+	}
+}
+
+// unlisted adds the ids that events named, that the contract allows, and that the API does not list.
+func (t *target) unlisted(named Named, state *ethrpc.State) {
+	claimed := map[ethrpc.Ask]bool{}
+	for _, e := range t.entries {
+		claimed[e.ask] = true
+	}
+	for _, ask := range named.asks(t.address) {
+		if a, ok := answerOf(state, ask); ok && a.Err == nil && a.Allowed && !claimed[ask] {
+			list := Device
+			if ask.Getter == getters[OSImage] {
+				list = OSImage
+			}
+			e := entry{ask: ask, Entry: Entry{List: list, ID: ask.ID.Hex(), Claim: ClaimUnlisted, OnChain: ChainAllowed, Assurance: assuranceOf(a, state)}}
+			e.judge()
+			t.entries = append(t.entries, e)
+		}
 	}
 }
 
@@ -95,6 +123,8 @@ func (e *entry) judge() {
 		e.Verdict, e.Kind = Mismatch, DuplicateConflict
 	case e.OnChain == ChainUnknown:
 		e.unverifiable(ReasonNotRead)
+	case e.Claim == ClaimUnlisted && e.OnChain == ChainAllowed:
+		e.Verdict, e.Kind = Mismatch, UnlistedChainAllowed
 	case e.Claim == ClaimUnknown:
 		e.Kind = ClaimUnknownKind
 		e.unverifiable(ReasonClaimAbsent)

@@ -42,7 +42,9 @@ func (t *target) report() Target {
 		Contract:     t.address.Hex(),
 		Verdict:      t.verdict(),
 		Reasons:      orEmpty(slices.Clone(t.reasons)),
-		Completeness: Unchecked,
+		Completeness: t.completeness,
+		Storage:      t.storage,
+		Explained:    t.explained,
 		Entries:      []Entry{},
 		Findings:     []Finding{},
 	}
@@ -52,9 +54,7 @@ func (t *target) report() Target {
 	why := map[string]int{}
 	for _, e := range t.entries {
 		out.Counts.add(e.Verdict)
-		if e.Assurance != "" {
-			out.Assurance = e.Assurance
-		}
+		out.Assurance = weaker(out.Assurance, e.Assurance)
 		if e.Kind != "" {
 			e.Severity = e.Kind.Severity()
 			out.Findings = append(out.Findings, e.Kind.finding(e.List, e.ID, e.message()))
@@ -107,6 +107,18 @@ func (k Kind) finding(list List, id, message string) Finding {
 	return Finding{Kind: k, Severity: k.Severity(), List: list, ID: id, Message: message, Runbook: k.Runbook()}
 }
 
+// weaker returns the assurance that less rests on; empty is none.
+func weaker(a, b Assurance) Assurance {
+	switch {
+	case a == "" || b == Single:
+		return b
+	case b == "" || a == Single || a == Agreed:
+		return a
+	default:
+		return b
+	}
+}
+
 func (s Severity) rank() int { return slices.Index([]Severity{Critical, Warning, Info}, s) }
 
 // message says in one sentence what is wrong with the entry.
@@ -126,6 +138,8 @@ func (e *entry) message() string {
 		return what + ": the API says allowed, the contract refuses it"
 	case ClaimDeniedChainAllowed:
 		return what + ": the API says denied, the contract allows it"
+	case UnlistedChainAllowed:
+		return what + ": the contract allows it, the API does not list it"
 	case ClaimUnknownKind:
 		return what + ": the API gives no answer (null), the contract says " + string(e.OnChain)
 	case NoHash:

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
@@ -44,16 +45,16 @@ func (a *Auditor) look(ctx context.Context, c ChainOptions) *pass {
 	}
 
 	state, readErr := c.Reader.Read(ctx, ethrpc.Request{
-		Policies: c.Policies,
-		Asks:     func(context.Context) []ethrpc.Ask { return asksOf(c, claim()) },
+		Policies:  c.Policies,
+		Questions: func(context.Context, ethrpc.Block) ethrpc.Questions { return questionsOf(c, claim()) },
 	})
 	claim()
-	var foreign *ethrpc.ChainIDError
+	var lies []fault
 	if claimErr != nil {
 		p.errors = append(p.errors, claimFailure(claimErr))
 	}
 	if readErr != nil {
-		errors.As(readErr, &foreign)
+		lies = liesOf(readErr)
 		p.errors = append(p.errors, readFailures(readErr)...)
 	} else {
 		p.state = state
@@ -63,8 +64,31 @@ func (a *Auditor) look(ctx context.Context, c ChainOptions) *pass {
 				"warning: the newest block %d is %s old: the node may be out of sync", state.Head.Number, age.Truncate(time.Second))})
 		}
 	}
-	p.targets = diff(c, p.detail, p.state, foreign)
+	scans := a.account(ctx, p)
+	p.targets = diff(c, p.detail, p.state, lies)
+	a.annotate(ctx, p, scans)
 	return p
+}
+
+// liesOf names what providers were caught at.
+func liesOf(err error) []fault {
+	var lies []fault
+	var foreign *ethrpc.ChainIDError
+	if errors.As(err, &foreign) {
+		lies = append(lies, fault{ChainMismatch, fmt.Sprintf("the provider's eth_chainId is %d, but chain_id is configured as %d", foreign.Got, foreign.Want)})
+	}
+	var disagreement *ethrpc.DisagreementError
+	if errors.As(err, &disagreement) {
+		lies = append(lies, fault{ProviderDisagreement, disagreement.Error()})
+	}
+	var getter *ethrpc.GetterError
+	if errors.As(err, &getter) {
+		lies = append(lies, fault{GetterDisagrees, getter.Error()})
+	}
+	if errors.Is(err, proof.ErrInvalid) {
+		lies = append(lies, fault{ProofInvalid, "a provider's proof does not verify against the block's header; errors names it"})
+	}
+	return lies
 }
 
 // maxHeadAge is the age of the newest block from which on a provider is suspected to be out of sync.

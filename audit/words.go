@@ -150,13 +150,13 @@ type Completeness string
 // The levels of completeness.
 const (
 	Unchecked  Completeness = "unchecked"
-	Events     Completeness = "events"
+	EventsOnly Completeness = "events"
 	Complete   Completeness = "proven"
 	Incomplete Completeness = "incomplete"
 )
 
 // Completenesses lists every Completeness.
-var Completenesses = []Completeness{Unchecked, Events, Complete, Incomplete}
+var Completenesses = []Completeness{Unchecked, EventsOnly, Complete, Incomplete}
 
 // Severity ranks findings.
 type Severity string

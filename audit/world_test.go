@@ -14,6 +14,8 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
+	"github.com/kms-auditor/kms-auditor/internal/history"
+	"github.com/kms-auditor/kms-auditor/internal/replay"
 	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
 	"github.com/kms-auditor/kms-auditor/internal/secret"
 	"github.com/kms-auditor/kms-auditor/internal/testchain"
@@ -47,6 +49,11 @@ type world struct {
 	opt      audit.Options
 	policies string
 	pinned   []common.Address // the configured contracts
+
+	verify    ethrpc.Verify
+	store     *history.Store // nil: events are not read
+	eager     bool
+	explained map[common.Address][]audit.ExplainedSlot
 }
 
 func newWorld(t *testing.T) *world {
@@ -60,7 +67,7 @@ func newWorld(t *testing.T) *world {
 	}
 	t.Cleanup(func() { chain.Close() })
 	chain.Commit()
-	w := &world{t: t, chain: chain, kms: chain.KMS(at), proxy: rpcfault.New(chain.URL()), policies: "latest"}
+	w := &world{t: t, chain: chain, kms: chain.KMS(at), proxy: rpcfault.New(chain.URL()), policies: "latest", verify: ethrpc.VerifyOff}
 	name := "prod1"
 	i1, i2 := img1.Hex(), strings.ToUpper(img2.Hex()[2:])
 	w.api = fakeapi.New(fakeapi.Chain{ChainName: "test", ChainID: chainID, Contracts: []fakeapi.Contract{{
@@ -96,7 +103,7 @@ func (w *world) auditor() *audit.Auditor {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(api.Close)
-	opt := ethrpc.Options{ChainID: chainID, BatchSize: 100, RetryDelay: time.Millisecond}
+	opt := ethrpc.Options{ChainID: chainID, Verify: w.verify, BatchSize: 100, RetryDelay: time.Millisecond}
 	for p := range strings.SplitSeq(w.policies, " ") {
 		policy, err := ethrpc.ParsePolicy(p)
 		if err != nil {
@@ -120,7 +127,14 @@ func (w *world) auditor() *audit.Auditor {
 	if o.Timeout == 0 {
 		o.Timeout = 20 * time.Second
 	}
-	o.Chains = append([]audit.ChainOptions{{Name: "test", ChainID: chainID, Policies: opt.Policies, Reader: client, Contracts: w.pinned}}, o.Chains...)
+	first := audit.ChainOptions{
+		Name: "test", ChainID: chainID, Policies: opt.Policies, Reader: client, Contracts: w.pinned,
+		Eager: w.eager, Required: w.verify == ethrpc.VerifyRequired, Explained: w.explained,
+	}
+	if w.store != nil {
+		first.Events = replay.New(replay.Options{ChainID: chainID, Client: client, Store: w.store})
+	}
+	o.Chains = append([]audit.ChainOptions{first}, o.Chains...)
 	return audit.New(o)
 }
 

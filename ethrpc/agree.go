@@ -46,7 +46,7 @@ func (c *Client) agreed(ctx context.Context, s *State) (*State, error) {
 
 // second asks another provider for the same block.
 func (c *Client) second(ctx context.Context, p *provider, s *State) error {
-	at, err := p.pin(ctx, c.chainID, Policy{number: s.Block.Number}, nil)
+	at, err := p.pin(ctx, c.chainID, AtNumber(s.Block.Number), nil)
 	if err != nil {
 		return err
 	}

@@ -112,7 +112,7 @@ func (s *stretch) fill(req *ScanRequest, raw json.RawMessage, end *call) error {
 	case block.Number != s.to:
 		return fmt.Errorf("asked for block %d, got %d", s.to, block.Number)
 	case s.to == req.To && block.Hash != req.ToHash:
-		return fmt.Errorf("%w: block %d was %s and is %s", errReorganised, s.to, req.ToHash, block.Hash)
+		return fmt.Errorf("%w: block %d was %s and is %s", ErrReorganised, s.to, req.ToHash, block.Hash)
 	}
 	var wire []*wireLog
 	if err := json.Unmarshal(raw, &wire); err != nil {

@@ -23,8 +23,8 @@ type ScanRequest struct {
 	Piece func(from, to uint64, last common.Hash, logs []types.Log) error
 }
 
-// errReorganised marks a block that is not what it was at the pin, or when its logs were read.
-var errReorganised = errors.New("the chain was reorganised")
+// ErrReorganised marks a block that is not what it was at the pin, or when its logs were read.
+var ErrReorganised = errors.New("the chain was reorganised")
 
 // Scan reads every log that req names and returns the name of the provider that ended it. Where a provider fails, the
 // next one takes over behind the last piece that was handed on. A reorganisation seen after a piece was handed on is
@@ -54,7 +54,7 @@ func (c *Client) Scan(ctx context.Context, req ScanRequest) (provider string, er
 			return p.name, fmt.Errorf("handing on the logs from block %d: %w", req.From, refused)
 		}
 		failed = append(failed, ProviderError{p.name, err})
-		if ctx.Err() != nil || errors.Is(err, errReorganised) && req.From > begun {
+		if ctx.Err() != nil || errors.Is(err, ErrReorganised) && req.From > begun {
 			break
 		}
 	}
@@ -171,7 +171,7 @@ func (p *provider) stands(ctx context.Context, chainID uint64, blocks ...Block) 
 			case got.Number != want.Number:
 				return fmt.Errorf("asked for block %d, got %d", want.Number, got.Number)
 			case got.Hash != want.Hash:
-				return fmt.Errorf("%w: block %d was %s and is %s", errReorganised, want.Number, want.Hash, got.Hash)
+				return fmt.Errorf("%w: block %d was %s and is %s", ErrReorganised, want.Number, want.Hash, got.Hash)
 			}
 		}
 		return nil

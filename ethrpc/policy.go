@@ -24,6 +24,10 @@ type Policy struct {
 // Latest is the newest block.
 var Latest = Policy{tag: "latest"}
 
+// AtNumber and AtHash name one block.
+func AtNumber(n uint64) Policy    { return Policy{number: n} }
+func AtHash(h common.Hash) Policy { return Policy{hash: &h} }
+
 // ParsePolicy reads finalized | safe | latest | latest-N | NUMBER | 0xHASH.
 func ParsePolicy(s string) (Policy, error) {
 	bad := func() (Policy, error) {
