@@ -1,0 +1,118 @@
+package proof
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math/big"
+	"slices"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/state"
+	"github.com/ethereum/go-ethereum/core/vm"
+	"github.com/ethereum/go-ethereum/params"
+	"github.com/holiman/uint256"
+
+	"github.com/kms-auditor/kms-auditor/internal/quote"
+)
+
+// gas bounds a call's time and memory; reading a slot costs 2,100 of it.
+const gas = 30_000_000
+
+// Result is what a call came to. It counts only when nothing is missing.
+type Result struct {
+	Output   []byte // what was returned, or the reason of the revert
+	Reverted bool
+	Touched  []Slot // all that was read, sorted: a proxy's storage also where its implementation reads it
+	Missing  Missing
+}
+
+// Missing is what has to be proven before a call can be believed. An account that is missing will want its code next.
+type Missing struct {
+	Accounts []common.Address
+	Slots    []Slot
+	Codes    []common.Address // the accounts whose code it is
+}
+
+// Empty reports whether nothing is missing.
+func (m Missing) Empty() bool { return len(m.Accounts)+len(m.Slots)+len(m.Codes) == 0 }
+
+// Call runs the code of an account as eth_call does, from the zero address, but refuses all writes. It is an error
+// when the code neither returns nor reverts, or asks for what a header does not prove.
+func (w *World) Call(to common.Address, data []byte) (Result, error) {
+	r := &reader{world: w, touched: map[Slot]struct{}{}}
+	output, err := w.run(r, to, data)
+	res := Result{
+		Output:   output,
+		Reverted: errors.Is(err, vm.ErrExecutionReverted),
+		Touched:  slices.SortedFunc(maps.Keys(r.touched), Slot.Compare),
+		Missing:  r.missing,
+	}
+	switch {
+	case !r.missing.Empty():
+		return Result{Touched: res.Touched, Missing: r.missing}, nil
+	case r.err != nil:
+		err = r.err
+	case res.Reverted:
+		err = nil
+	}
+	if err != nil {
+		return Result{}, fmt.Errorf("running the code of %s: %w", to, err)
+	}
+	return res, nil
+}
+
+func (w *World) run(r *reader, to common.Address, data []byte) (output []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			output, err = nil, fmt.Errorf("panic: %s", quote.Plain(fmt.Sprint(p)))
+		}
+	}()
+	db, err := state.NewWithReader(w.header.Root, database{}, r)
+	if err != nil {
+		return nil, err
+	}
+	evm := vm.NewEVM(w.block(r), db, rules(w.chainID), vm.Config{})
+	defer evm.Release()
+	evm.SetTxContext(vm.TxContext{GasPrice: new(uint256.Int)})
+	output, _, err = evm.StaticCall(common.Address{}, to, data, vm.NewGasBudget(gas, 0))
+	return output, err
+}
+
+// block is the block as its header proves it. That leaves out the blob base fee, whose formula differs from chain to
+// chain: code that asks for it panics, which is an error of the call.
+func (w *World) block(r *reader) vm.BlockContext {
+	h := w.header
+	return vm.BlockContext{
+		CanTransfer: func(db vm.StateDB, a common.Address, amount *uint256.Int) bool { return !db.GetBalance(a).Lt(amount) },
+		Transfer:    func(vm.StateDB, common.Address, common.Address, *uint256.Int, *params.Rules) {}, // only of nothing
+		GetHash: func(n uint64) common.Hash {
+			if n+1 == h.Number.Uint64() {
+				return h.ParentHash
+			}
+			r.fail(fmt.Errorf("it asks for the hash of block %d, which the header of block %s does not prove", n, h.Number))
+			return common.Hash{}
+		},
+		Coinbase:    h.Coinbase,
+		GasLimit:    h.GasLimit,
+		BlockNumber: h.Number,
+		Time:        h.Time,
+		Difficulty:  h.Difficulty,
+		BaseFee:     baseFee(h.BaseFee),
+		Random:      &h.MixDigest,
+	}
+}
+
+func baseFee(fee *big.Int) *big.Int {
+	if fee == nil {
+		return new(big.Int)
+	}
+	return fee
+}
+
+// rules are those of today's forks of Ethereum and of the OP stack: code that runs under older ones runs under them.
+func rules(chainID uint64) *params.ChainConfig {
+	c := *params.MergedTestChainConfig
+	c.ChainID = new(big.Int).SetUint64(chainID)
+	return &c
+}

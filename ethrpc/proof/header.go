@@ -1,0 +1,53 @@
+package proof
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/ethereum/go-ethereum/rlp"
+
+	"github.com/kms-auditor/kms-auditor/internal/quote"
+)
+
+const (
+	maxBlock  = 16 << 20 // bytes of a block as JSON, with the hashes of its transactions
+	maxHeader = 16 << 10 // bytes of its header as RLP; today's have less than 1 KiB
+)
+
+// EncodeHeader turns a block as eth_getBlockByNumber answers it into the RLP of its header. It proves nothing: Header does.
+func EncodeHeader(block json.RawMessage) ([]byte, error) {
+	if len(block) > maxBlock {
+		return nil, fmt.Errorf("decoding the block's header: the block has %d bytes, more than %d", len(block), maxBlock)
+	}
+	var h types.Header
+	if err := json.Unmarshal(block, &h); err != nil {
+		return nil, fmt.Errorf("decoding the block's header: %s", quote.Plain(err.Error()))
+	}
+	b, err := rlp.EncodeToBytes(&h)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the block's header: %w", err)
+	}
+	return b, nil
+}
+
+// Header decodes the RLP of the header whose hash is hash; any other is ErrInvalid. Headers of Ethereum and of OP-stack
+// chains are alike; one of a later fork, with fields that are not known here, is an error but not a lie.
+func Header(b []byte, hash common.Hash) (*types.Header, error) {
+	if len(b) > maxHeader {
+		return nil, invalid("the header has %d bytes, more than %d", len(b), maxHeader)
+	}
+	if got := crypto.Keccak256Hash(b); got != hash {
+		return nil, invalid("the header is that of block %s, not of %s", got, hash)
+	}
+	var h types.Header
+	if err := rlp.DecodeBytes(b, &h); err != nil {
+		return nil, fmt.Errorf("decoding the header of block %s: %w", hash, err)
+	}
+	if err := h.SanityCheck(); err != nil {
+		return nil, fmt.Errorf("reading the header of block %s: %w", hash, err)
+	}
+	return &h, nil
+}

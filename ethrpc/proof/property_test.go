@@ -1,0 +1,206 @@
+package proof_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/rawdb"
+	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/ethereum/go-ethereum/ethdb/memorydb"
+	"github.com/ethereum/go-ethereum/rlp"
+	"github.com/ethereum/go-ethereum/trie"
+	"github.com/ethereum/go-ethereum/triedb"
+	"github.com/holiman/uint256"
+	"pgregory.net/rapid"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
+)
+
+// newTrie is a state or storage trie that is not on any chain: leaves by the preimage of their path.
+func newTrie(t fataler, leaves map[string][]byte) *trie.Trie {
+	tr := trie.NewEmpty(triedb.NewDatabase(rawdb.NewMemoryDatabase(), nil))
+	for key, leaf := range leaves {
+		if err := tr.Update(crypto.Keccak256([]byte(key)), leaf); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return tr
+}
+
+type fataler interface{ Fatal(...any) }
+
+func prove(t fataler, tr *trie.Trie, key []byte) (nodes [][]byte) {
+	db := memorydb.New()
+	if err := tr.Prove(crypto.Keccak256(key), db); err != nil {
+		t.Fatal(err)
+	}
+	for it := db.NewIterator(nil, nil); it.Next(); {
+		nodes = append(nodes, append([]byte{}, it.Value()...))
+	}
+	return nodes
+}
+
+func encode(t fataler, v any) []byte {
+	b, err := rlp.EncodeToBytes(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// worldOf is a world with one account, proven, that has the given storage root.
+func worldOf(t fataler, root common.Hash) (*proof.World, common.Address) {
+	at := common.Address{1}
+	account := types.StateAccount{Balance: new(uint256.Int), Root: root, CodeHash: types.EmptyCodeHash[:]}
+	tr := newTrie(t, map[string][]byte{string(at[:]): encode(t, &account)})
+	w := proof.New(&types.Header{Root: tr.Hash()}, chainID)
+	if err := w.AddAccount(at, prove(t, tr, at[:])); err != nil {
+		t.Fatal(err)
+	}
+	return w, at
+}
+
+// TestAllStoragesAreProvenAndRebuilt draws storages of every size, with leaves that hold zero, as anvil leaves them.
+func TestAllStoragesAreProvenAndRebuilt(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		word := rapid.Custom(func(t *rapid.T) common.Hash {
+			return common.BytesToHash(rapid.SliceOfN(rapid.Byte(), 0, 32).Draw(t, "bytes"))
+		})
+		stored := rapid.MapOfN(word, word, 0, 60).Draw(t, "stored")
+		absent := rapid.SliceOfN(word, 0, 5).Draw(t, "absent")
+		leaves := map[string][]byte{}
+		for key, v := range stored {
+			leaves[string(key[:])] = encode(t, common.TrimLeftZeroes(v[:]))
+		}
+		tr := newTrie(t, leaves)
+		w, at := worldOf(t, tr.Hash())
+		known := 0
+		for key, want := range stored {
+			if got := w.Complete(at); got {
+				t.Fatalf("complete with %d of %d slots", known, len(stored))
+			}
+			if err := w.AddSlot(at, key, prove(t, tr, key[:])); err != nil {
+				t.Fatal(err)
+			}
+			known++
+			if v, ok := w.Value(proof.Slot{Account: at, Key: key}); v != want || !ok {
+				t.Fatalf("slot %s: got %s, %t, want %s", key, v, ok, want)
+			}
+		}
+		for _, key := range absent {
+			if err := w.AddSlot(at, key, prove(t, tr, key[:])); err != nil {
+				t.Fatal(err)
+			}
+			if v, ok := w.Value(proof.Slot{Account: at, Key: key}); v != stored[key] || !ok {
+				t.Fatalf("slot %s: got %s, %t, want %s", key, v, ok, stored[key])
+			}
+		}
+		if root, n := w.Rebuild(at); root != tr.Hash() || n != len(stored) || !w.Complete(at) {
+			t.Fatalf("rebuilt %s of %d leaves, want %s of %d", root, n, tr.Hash(), len(stored))
+		}
+		if v, ok := w.Value(proof.Slot{Account: at, Key: crypto.Keccak256Hash([]byte("no such slot"))}); v != (common.Hash{}) || !ok {
+			t.Fatalf("complete, and yet a slot without a proof is %s, %t", v, ok)
+		}
+	})
+}
+
+func TestLeavesThatNoContractWrites(t *testing.T) {
+	key := common.Hash{5}
+	for name, leaf := range map[string][]byte{
+		"a list":            {0xc1, 1},
+		"more than a word":  encode(t, make([]byte, 33)),
+		"no RLP":            {0xb8},
+		"a word and a tail": {1, 2},
+	} {
+		tr := newTrie(t, map[string][]byte{string(key[:]): leaf})
+		w, at := worldOf(t, tr.Hash())
+		if err := w.AddSlot(at, key, prove(t, tr, key[:])); err == nil {
+			t.Errorf("%s is taken for a slot", name)
+		}
+		state := newTrie(t, map[string][]byte{string(at[:]): leaf})
+		if err := proof.New(&types.Header{Root: state.Hash()}, chainID).AddAccount(at, prove(t, state, at[:])); err == nil {
+			t.Errorf("%s is taken for an account", name)
+		}
+	}
+}
+
+func TestAWorldHasNoRoomForMoreThanItsAccounts(t *testing.T) {
+	tr := newTrie(t, map[string][]byte{"x": {1}})
+	w := proof.New(&types.Header{Root: tr.Hash()}, chainID)
+	var err error
+	n := 0
+	for ; err == nil && n < 1000; n++ {
+		at := common.Address{byte(n >> 8), byte(n)}
+		err = w.AddAccount(at, prove(t, tr, at[:]))
+	}
+	if err == nil || n != 257 {
+		t.Errorf("account %d: %v", n, err)
+	}
+}
+
+// FuzzAddAccount and FuzzAddSlot let the fuzzer invent the root as well, as a provider does who invents the header.
+func FuzzAddAccount(f *testing.F) {
+	at := common.Address{1}
+	for i := range 4 {
+		leaves := map[string][]byte{string(at[:]): encode(f, &types.StateAccount{Balance: new(uint256.Int), CodeHash: types.EmptyCodeHash[:]})}
+		for j := range i * i {
+			leaves[fmt.Sprint(j)] = []byte{byte(j)}
+		}
+		tr := newTrie(f, leaves)
+		nodes := prove(f, tr, at[:])
+		f.Add(join(nodes))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for _, n := range split(b) {
+			w := proof.New(&types.Header{Root: crypto.Keccak256Hash(n)}, chainID)
+			err := w.AddAccount(at, split(b))
+			if a, known := w.Account(at); known != (err == nil) || a != nil && len(a.CodeHash) != 32 {
+				t.Fatalf("got %v, %t, %v", a, known, err)
+			}
+		}
+	})
+}
+
+func FuzzAddSlot(f *testing.F) {
+	key := common.Hash{5}
+	for i := range 4 {
+		leaves := map[string][]byte{string(key[:]): {byte(i)}}
+		for j := range i * i {
+			leaves[fmt.Sprint(j)] = []byte{byte(j + 1)}
+		}
+		f.Add(join(prove(f, newTrie(f, leaves), key[:])))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for _, n := range split(b) {
+			root := crypto.Keccak256Hash(n)
+			w, at := worldOf(t, root)
+			err := w.AddSlot(at, key, split(b))
+			if _, known := w.Value(proof.Slot{Account: at, Key: key}); known != (err == nil) {
+				t.Fatalf("known is %t, but %v", known, err)
+			}
+			if w.Complete(at) && len(w.Values(at)) > 1 {
+				t.Fatal("one proof proved many slots")
+			}
+		}
+	})
+}
+
+// join and split carry a list of nodes as one text, each after its length in two bytes.
+func join(nodes [][]byte) (b []byte) {
+	for _, n := range nodes {
+		b = append(b, byte(len(n)>>8), byte(len(n)))
+		b = append(b, n...)
+	}
+	return b
+}
+
+func split(b []byte) (nodes [][]byte) {
+	for len(b) >= 2 {
+		n := min(int(b[0])<<8|int(b[1]), len(b)-2)
+		nodes = append(nodes, b[2:2+n])
+		b = b[2+n:]
+	}
+	return nodes
+}

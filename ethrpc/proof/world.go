@@ -1,0 +1,206 @@
+// Package proof finds out what a contract says at a block of which only the hash is believed.
+//
+// Header checks a header against that hash; a World holds the part of the block's state that proofs against the
+// header's state root have shown (AddAccount, AddSlot, AddCode). Call runs the contract's own code over it and either
+// answers or says what has to be proven first; the caller fetches that and calls again. So no knowledge of the
+// contract's storage layout is needed. Complete tells whether the slots known so far are all that an account stores.
+//
+// Nothing here touches a network, a clock or a goroutine.
+package proof
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/ethereum/go-ethereum/params"
+	"github.com/ethereum/go-ethereum/rlp"
+)
+
+const (
+	maxAccounts = 256
+	maxSlots    = 1_000_000
+	maxCode     = 2 * params.MaxCodeSize
+)
+
+// Slot names one place in the storage of an account.
+type Slot struct {
+	Account common.Address
+	Key     common.Hash
+}
+
+// Compare orders slots by account, then by key.
+func (s Slot) Compare(t Slot) int {
+	return cmp.Or(s.Account.Cmp(t.Account), s.Key.Cmp(t.Key))
+}
+
+// World is the proven part of the state of one block. It is not safe for concurrent use, neither are two worlds of
+// which one adopted the other.
+type World struct {
+	header   *types.Header
+	chainID  uint64
+	accounts map[common.Address]*types.StateAccount // nil: proven absent
+	storages map[common.Hash]*storage               // by root: what is true of a root is true in every block
+	codes    map[common.Hash][]byte
+}
+
+// New returns the world of a block of which nothing is known but its header, which came out of Header.
+func New(header *types.Header, chainID uint64) *World {
+	return &World{
+		header:   types.CopyHeader(header),
+		chainID:  chainID,
+		accounts: map[common.Address]*types.StateAccount{},
+		storages: map[common.Hash]*storage{},
+		codes:    map[common.Hash][]byte{},
+	}
+}
+
+// AddAccount verifies eth_getProof's accountProof, of an account or of its absence.
+func (w *World) AddAccount(addr common.Address, proof [][]byte) error {
+	if _, known := w.accounts[addr]; !known && len(w.accounts) == maxAccounts {
+		return fmt.Errorf("proving account %s: more than %d accounts", addr, maxAccounts)
+	}
+	value, err := leaf(w.header.Root, addr[:], proof)
+	if err != nil {
+		return fmt.Errorf("proving account %s: %w", addr, err)
+	}
+	if value == nil {
+		w.accounts[addr] = nil
+		return nil
+	}
+	var a types.StateAccount
+	if err := rlp.DecodeBytes(value, &a); err != nil {
+		return fmt.Errorf("proving account %s: %w", addr, invalid("decoding its leaf: %v", err))
+	}
+	if len(a.CodeHash) != common.HashLength {
+		return fmt.Errorf("proving account %s: %w", addr, invalid("its code hash has %d bytes", len(a.CodeHash)))
+	}
+	w.accounts[addr] = &a
+	if w.storages[a.Root] == nil {
+		w.storages[a.Root] = &storage{root: a.Root, entries: map[common.Hash]entry{}}
+	}
+	return nil
+}
+
+// Account returns a proven account: nil and true is one that is proven absent.
+func (w *World) Account(addr common.Address) (*types.StateAccount, bool) {
+	a, known := w.accounts[addr]
+	if a == nil {
+		return nil, known
+	}
+	return a.Copy(), true
+}
+
+// AddSlot verifies one entry of eth_getProof's storageProof against the account, which is to be proven before.
+func (w *World) AddSlot(addr common.Address, key common.Hash, proof [][]byte) error {
+	s, err := w.storage(addr)
+	if err != nil {
+		return fmt.Errorf("proving slot %s: %w", key, err)
+	}
+	if _, known := s.entries[key]; !known && w.size() == maxSlots {
+		return fmt.Errorf("proving slot %s of %s: more than %d slots", key, addr, maxSlots)
+	}
+	value, err := leaf(s.root, key[:], proof)
+	if err != nil {
+		return fmt.Errorf("proving slot %s of %s: %w", key, addr, err)
+	}
+	if value != nil {
+		if _, err := word(value); err != nil {
+			return fmt.Errorf("proving slot %s of %s: %w", key, addr, err)
+		}
+	}
+	s.entries[key] = newEntry(key, bytes.Clone(value))
+	return nil
+}
+
+// Value returns what a slot holds, and whether that is proven.
+func (w *World) Value(s Slot) (common.Hash, bool) {
+	if a, known := w.accounts[s.Account]; known && a == nil {
+		return common.Hash{}, true
+	}
+	st, err := w.storage(s.Account)
+	if err != nil {
+		return common.Hash{}, false
+	}
+	return st.value(s.Key)
+}
+
+// AddCode verifies code against the code hashes of the proven accounts.
+func (w *World) AddCode(code []byte) error {
+	if len(code) > maxCode {
+		return fmt.Errorf("proving code: %w", invalid("it has %d bytes, more than %d", len(code), maxCode))
+	}
+	hash := crypto.Keccak256Hash(code)
+	for _, a := range w.accounts {
+		if a != nil && common.BytesToHash(a.CodeHash) == hash {
+			w.codes[hash] = bytes.Clone(code)
+			return nil
+		}
+	}
+	return fmt.Errorf("proving code: %w", invalid("no proven account has code with hash %s", hash))
+}
+
+// Adopt takes over what an older world proved and this one's accounts show to be true still: the storage where the
+// storage root is the same, the code where the code hash is.
+func (w *World) Adopt(old *World) {
+	for _, a := range w.accounts {
+		if a == nil {
+			continue
+		}
+		if theirs := old.storages[a.Root]; theirs != nil {
+			theirs.merge(w.storages[a.Root])
+			w.storages[a.Root] = theirs
+		}
+		hash := common.BytesToHash(a.CodeHash)
+		if code, ok := old.codes[hash]; ok {
+			w.codes[hash] = code
+		}
+	}
+}
+
+var errNotProven = errors.New("the account is not proven to exist")
+
+func (w *World) storage(addr common.Address) (*storage, error) {
+	a := w.accounts[addr]
+	if a == nil {
+		return nil, fmt.Errorf("reading the storage of %s: %w", addr, errNotProven)
+	}
+	return w.storages[a.Root], nil
+}
+
+// size is the number of slots that are known, in all accounts.
+func (w *World) size() int {
+	n := 0
+	for _, s := range w.storages {
+		n += len(s.entries)
+	}
+	return n
+}
+
+// Accounts lists the accounts of which anything is proven.
+func (w *World) Accounts() []common.Address {
+	return slices.SortedFunc(maps.Keys(w.accounts), common.Address.Cmp)
+}
+
+// Leaves counts the known leaves in an account's storage trie, and those of them whose slots are explained.
+func (w *World) Leaves(addr common.Address, explained map[common.Hash]bool) (all, explainedOnes int) {
+	s, err := w.storage(addr)
+	if err != nil {
+		return 0, 0
+	}
+	for key, e := range s.entries {
+		if e.leaf != nil {
+			all++
+			if explained[key] {
+				explainedOnes++
+			}
+		}
+	}
+	return all, explainedOnes
+}
