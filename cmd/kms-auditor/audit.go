@@ -15,6 +15,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/app"
 	"github.com/kms-auditor/kms-auditor/internal/config"
+	"github.com/kms-auditor/kms-auditor/internal/history"
 	"github.com/kms-auditor/kms-auditor/internal/web"
 )
 
@@ -29,6 +30,7 @@ type auditFlags struct {
 	wide              bool
 	listen            []string
 	webConfig         string
+	stateReset        bool
 }
 
 // onceOnly and daemonOnly name the flags that the other mode would silently ignore.
@@ -57,6 +59,7 @@ func newAudit(g *global) *cobra.Command {
 	fs.BoolVar(&f.exitCode, "exit-code", true, "with =false: exit 0 whatever the verdict")
 	fs.BoolVar(&f.allowUnverifiable, "allow-unverifiable", false, "exit 0 when the verdict is unknown")
 	fs.BoolVar(&f.wide, "wide", false, "print ids whole in the text report")
+	fs.BoolVar(&f.stateReset, "state-reset", false, "set a state file aside that cannot be used, and begin a new one")
 	fs.StringArrayVar(&f.listen, "web.listen-address", nil, "listen on `ADDR` instead of web.listen (repeatable)")
 	fs.StringVar(&f.webConfig, "web.config.file", "", "`FILE` with TLS and basic auth, in the Prometheus exporter-toolkit format")
 	return cmd
@@ -74,6 +77,11 @@ func (f *auditFlags) run(cmd *cobra.Command) error {
 	}
 	if err := f.narrow(cfg, cmd.Flags().Changed("block")); err != nil {
 		return err
+	}
+	if f.stateReset {
+		if err := resetState(cfg.State, cmd.ErrOrStderr()); err != nil {
+			return err
+		}
 	}
 	if f.once {
 		return f.runOnce(cmd, cfg)
@@ -132,7 +140,7 @@ func (f *auditFlags) runOnce(cmd *cobra.Command, cfg *config.Config) error {
 		log = log.WithOptions(zap.IncreaseLevel(zap.DPanicLevel))
 	}
 	progress := newProgress(stderr)
-	a, err := app.New(cfg, app.Options{Build: build(), Log: log, Progress: progress.show})
+	a, err := app.New(cfg, app.Options{Build: build(), Log: log, Progress: progress.show, Once: true})
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
@@ -147,6 +155,21 @@ func (f *auditFlags) runOnce(cmd *cobra.Command, cfg *config.Config) error {
 		return &exitError{code, err}
 	}
 	return f.exit(report.Verdict)
+}
+
+// resetState sets the state file aside.
+func resetState(path string, stderr io.Writer) error {
+	if path == "" {
+		return errors.New("--state-reset: no state is configured")
+	}
+	aside, err := history.ResetFile(path)
+	if err != nil {
+		return &exitError{exitUsage, err}
+	}
+	if aside != "" {
+		fmt.Fprintf(stderr, "kms-auditor: the old state is kept as %s\n", aside)
+	}
+	return nil
 }
 
 func (f *auditFlags) exit(v audit.Verdict) error {

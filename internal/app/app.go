@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.uber.org/zap"
@@ -17,6 +19,8 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/config"
+	"github.com/kms-auditor/kms-auditor/internal/history"
+	"github.com/kms-auditor/kms-auditor/internal/replay"
 	"github.com/kms-auditor/kms-auditor/internal/web"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 	"github.com/kms-auditor/kms-auditor/metrics"
@@ -28,6 +32,7 @@ type Options struct {
 	Log      *zap.Logger
 	Progress func(chain, doing string)           // nil: nobody is told
 	Reported func(*audit.Report, []audit.Change) // nil: nobody is told; after each audit of the daemon
+	Once     bool                                // one audit only: events are read where they are needed, and not for show
 }
 
 // App is a wired auditor.
@@ -39,6 +44,7 @@ type App struct {
 	api      *kmsapi.Client
 	chains   map[string]*ethrpc.Client
 	auditor  *audit.Auditor
+	store    *history.Store
 	last     atomic.Pointer[audit.Report]
 }
 
@@ -62,11 +68,16 @@ func New(cfg *config.Config, opt Options) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
+	if a.store, err = history.Open(cfg.State); err != nil {
+		return nil, err
+	}
 	var chains []audit.ChainOptions
 	for _, c := range cfg.Chains {
 		client, err := ethrpc.New(ethrpc.Options{
 			ChainID:   c.ChainID,
 			Policies:  c.Block,
+			Verify:    c.Verify,
+			Agreement: c.Agreement,
 			BatchSize: c.BatchSize,
 			Providers: c.Providers,
 			UserAgent: agent,
@@ -76,9 +87,7 @@ func New(cfg *config.Config, opt Options) (*App, error) {
 			return nil, fmt.Errorf("chain %s: %w", c.Name, err)
 		}
 		a.chains[c.Name] = client
-		chains = append(chains, audit.ChainOptions{
-			Name: c.Name, ChainID: c.ChainID, Policies: c.Block, Reader: client, Contracts: c.Contracts,
-		})
+		chains = append(chains, a.chainOptions(c, client))
 	}
 	a.auditor = audit.New(audit.Options{
 		Version:      opt.Build.Version,
@@ -94,6 +103,50 @@ func New(cfg *config.Config, opt Options) (*App, error) {
 	return a, nil
 }
 
+// chainOptions wires one chain, with its events unless nothing is to be verified.
+func (a *App) chainOptions(c config.Chain, client *ethrpc.Client) audit.ChainOptions {
+	o := audit.ChainOptions{
+		Name: c.Name, ChainID: c.ChainID, Policies: c.Block, Reader: client,
+		Eager:     !a.opt.Once || a.cfg.State != "",
+		Required:  c.Verify == ethrpc.VerifyRequired,
+		Explained: map[common.Address][]audit.ExplainedSlot{},
+	}
+	from := map[common.Address]uint64{}
+	for _, contract := range c.Contracts {
+		o.Contracts = append(o.Contracts, contract.Address)
+		from[contract.Address] = contract.FromBlock
+		for _, e := range contract.Explained {
+			o.Explained[contract.Address] = append(o.Explained[contract.Address], audit.ExplainedSlot{Slot: e.Slot, Reason: e.Reason})
+		}
+	}
+	if c.Verify != ethrpc.VerifyOff {
+		o.Events = replay.New(replay.Options{ChainID: c.ChainID, Client: client, Store: a.store, From: from, Progress: a.scanProgress(c.Name)})
+	}
+	return o
+}
+
+// scanProgress tells how far the reading of events has come, how fast it is and how long it will take.
+func (a *App) scanProgress(chain string) func(common.Address, uint64, uint64) {
+	var mu sync.Mutex
+	began := map[common.Address]time.Time{}
+	first := map[common.Address]uint64{}
+	return func(contract common.Address, next, to uint64) {
+		a.metrics.EventScan(chain, contract.Hex(), next-1)
+		if a.opt.Progress == nil {
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if _, known := began[contract]; !known || next <= first[contract] {
+			began[contract], first[contract] = time.Now(), next
+			return
+		}
+		rate := float64(next-first[contract]) / time.Since(began[contract]).Seconds()
+		left := time.Duration(float64(to+1-next) / rate * float64(time.Second)).Round(time.Second)
+		a.opt.Progress(chain, fmt.Sprintf("events of %s: block %d of %d, %.0f blocks/s, %s left", contract.Hex()[:10], next-1, to, rate, left))
+	}
+}
+
 func metricsChains(cfg *config.Config) []metrics.Chain {
 	var out []metrics.Chain
 	for _, c := range cfg.Chains {
@@ -101,16 +154,19 @@ func metricsChains(cfg *config.Config) []metrics.Chain {
 		for _, p := range c.Providers {
 			m.Providers = append(m.Providers, p.Name)
 		}
-		for _, addr := range c.Contracts {
-			m.Contracts = append(m.Contracts, addr.Hex())
+		for _, contract := range c.Contracts {
+			m.Contracts = append(m.Contracts, contract.Address.Hex())
 		}
 		out = append(out, m)
 	}
 	return out
 }
 
-// Close drops idle connections.
+// Close drops idle connections and closes the state file.
 func (a *App) Close() {
+	if err := a.store.Close(); err != nil {
+		a.opt.Log.Error("closing the state", zap.Error(err))
+	}
 	a.api.Close()
 	for _, c := range a.chains {
 		c.Close()

@@ -1,6 +1,8 @@
 package app
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -119,6 +121,14 @@ func (c chainLog) MarshalLogObject(e zapcore.ObjectEncoder) error {
 		e.AddString("claim_sha256", c.Claim.SHA256)
 	}
 	e.AddInt("contracts", len(c.Targets))
+	assurance, completeness := map[string]int{}, map[string]int{}
+	for _, t := range c.Targets {
+		assurance[cmp.Or(string(t.Assurance), "none")]++
+		completeness[string(t.Completeness)]++
+	}
+	if err := errors.Join(e.AddReflected("assurance", assurance), e.AddReflected("completeness", completeness)); err != nil {
+		return err
+	}
 	findings := 0
 	counts := map[audit.EntryVerdict]int{}
 	for _, t := range c.Targets {
