@@ -2,7 +2,7 @@
 //
 // What happens is counted (audits, calls, requests) and lasts; what an audit found is state, built anew from each report
 // and gone with it: where nothing was compared, its gauges vanish rather than stand still. Only the timestamps of the
-// last audit and the last comparison stay, since their standing still is the alert.
+// last audit and the last comparison and the progress of an event scan stay, since their standing still is the alert.
 //
 // Labels come from the configuration, from closed lists, or through the strict hex parser, never from free text.
 package metrics
@@ -43,6 +43,7 @@ type Metrics struct {
 	duration   *prometheus.HistogramVec
 	lastAudit  *prometheus.GaugeVec
 	compared   *prometheus.GaugeVec
+	scanned    *prometheus.GaugeVec
 	next       prometheus.Gauge
 	calls      *prometheus.CounterVec
 	trips      *prometheus.CounterVec
@@ -69,6 +70,8 @@ func New(reg prometheus.Registerer, build Build, chains []Chain, api APILabels) 
 			"Unix time at which the last audit of a chain finished, whatever its verdict; 0: never.", "chain"),
 		compared: f.gauges("last_comparison_timestamp_seconds",
 			"Unix time at which the last audit finished that held a claim on the contract against the chain; 0: never. It stands still while sources fail.", "chain", "contract"),
+		scanned: f.gauges("event_scan_block_number",
+			"The block up to which the events of a contract are read; absent before the first are. It stands still while they cannot be read.", "chain", "contract"),
 		next: f.gauge("next_audit_timestamp_seconds",
 			"Unix time of the next scheduled audit; 0: none is scheduled."),
 		calls: f.counters("rpc_requests_total",
@@ -143,6 +146,14 @@ func (m *Metrics) Report(r *audit.Report) {
 		}
 	}
 	m.state.last.Store(&s.out)
+}
+
+// EventScan notes that the events of a contract are read up to a block. A chain that New was not told of, and what is
+// no address, are left out.
+func (m *Metrics) EventScan(chain, contract string, block uint64) {
+	if addr, err := hexid.ParseAddress(contract); err == nil && m.known[chain] {
+		m.scanned.WithLabelValues(chain, addr.Hex()).Set(float64(block))
+	}
 }
 
 // NextAudit notes when the schedule fires next; the zero time: not at all.

@@ -89,6 +89,7 @@ func TestEveryMetricPassesTheLinter(t *testing.T) {
 	reg, m := fresh()
 	m.Report(report(drifted()))
 	m.Chain("base").Head("public", noon)
+	m.EventScan("base", contract, 51000000)
 	problems, err := testutil.GatherAndLint(reg)
 	if err != nil || len(problems) > 0 {
 		t.Errorf("GatherAndLint = %v, %v", problems, err)
@@ -111,6 +112,7 @@ func TestBeforeTheFirstAudit(t *testing.T) {
 		{"no target has a verdict", "target_verdict", 0, ""},
 		{"no target has findings", "findings", 0, ""},
 		{"no block was audited", "audited_block_number", 0, ""},
+		{"no events were read", "event_scan_block_number", 0, ""},
 		{"no provider's head was seen", "provider_head_timestamp_seconds", 0, ""},
 		{"the build is known", "build_info", 1, "1"},
 	} {
@@ -136,6 +138,8 @@ func TestCountersAndLastingTimestamps(t *testing.T) {
 	o.Call("public", "eth_call", ethrpc.ResultOK)
 	o.Head("public", noon)
 	m.API("on_chain", "failed", time.Second)
+	m.EventScan("base", strings.ToLower(contract), 51000000)
+	m.EventScan("base", contract, 51000001)
 	m.NextAudit(noon.Add(5 * time.Minute))
 	m.ConfigLoaded(true, noon)
 	m.ConfigLoaded(false, noon.Add(time.Hour))
@@ -144,6 +148,7 @@ func TestCountersAndLastingTimestamps(t *testing.T) {
 		"rpc_round_trips_total":                        `{chain="base",provider="public"} 1`,
 		"rpc_requests_total":                           `{chain="base",method="eth_call",provider="public",result="ok"} 2`,
 		"provider_head_timestamp_seconds":              `{chain="base",provider="public"} 1.7935344e+09`,
+		"event_scan_block_number":                      `{chain="base",contract="` + contract + `"} 5.1000001e+07`,
 		"api_requests_total":                           `{endpoint="on_chain",result="failed"} 1`,
 		"next_audit_timestamp_seconds":                 ` 1.7935347e+09`,
 		"config_last_reload_successful":                ` 0`,
@@ -168,6 +173,7 @@ func TestScrapingWhileReportsArrive(t *testing.T) {
 		for i := range 200 {
 			m.Report(report([]audit.Target{drifted(), consistent(), unread()}[i%3]))
 			m.Chain("base").RoundTrip("public", time.Second)
+			m.EventScan("base", contract, uint64(i))
 		}
 	})
 	for range 50 {
@@ -212,12 +218,14 @@ func TestForeignTextNeverBecomesALabel(t *testing.T) {
 		audit.Finding{Kind: evil, List: audit.Device, ID: refused},
 		audit.Finding{Kind: audit.NoHash, List: evil})
 	target.Entries = append(target.Entries, audit.Entry{List: evil, Verdict: evil, ID: evil, Name: evil})
-	target.Completeness = evil
+	target.Completeness, target.Assurance = evil, evil
 	other := target
 	other.Contract = evil
 	r := report(target, other)
 	r.Chains = append(r.Chains, audit.Chain{Chain: evil, Block: r.Chains[0].Block, Targets: r.Chains[0].Targets})
 	m.Report(r)
+	m.EventScan(evil, contract, 1)
+	m.EventScan("base", evil, 1)
 	families, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)

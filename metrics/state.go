@@ -25,7 +25,11 @@ var (
 	blockDesc        = desc("audited_block_number", "The block that the last audit read at.", "chain")
 	blockTimeDesc    = desc("audited_block_timestamp_seconds", "Unix time of the block that the last audit read at.", "chain")
 	completenessDesc = desc("completeness", "How ids that the API does not list were looked for: 1 for the level that holds.", "chain", "contract", "level")
+	assuranceDesc    = desc("assurance", "What the weakest answer of a contract rests on: 1 for the level that holds.", "chain", "contract", "level")
 )
+
+// assurances lists every level of assurance, the weakest first.
+var assurances = []audit.Assurance{audit.Single, audit.Agreed, audit.Proven}
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, labels, nil)
@@ -37,7 +41,7 @@ type state struct {
 }
 
 func (*state) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{verdictDesc, entriesDesc, findingsDesc, oldestDesc, openDesc, droppedDesc, blockDesc, blockTimeDesc, completenessDesc} {
+	for _, d := range []*prometheus.Desc{verdictDesc, entriesDesc, findingsDesc, oldestDesc, openDesc, droppedDesc, blockDesc, blockTimeDesc, completenessDesc, assuranceDesc} {
 		ch <- d
 	}
 }
@@ -95,6 +99,9 @@ func (s *snapshot) target(chain, contract string, t *audit.Target) {
 		s.entries(chain, contract, t.Entries)
 		for _, level := range audit.Completenesses {
 			s.gauge(completenessDesc, is(t.Completeness == level), chain, contract, string(level))
+		}
+		for _, level := range assurances {
+			s.gauge(assuranceDesc, is(t.Assurance == level), chain, contract, string(level))
 		}
 	}
 	s.kinds(chain, contract, t)

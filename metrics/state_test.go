@@ -12,6 +12,11 @@ import (
 )
 
 const golden = `
+# HELP kms_auditor_assurance What the weakest answer of a contract rests on: 1 for the level that holds.
+# TYPE kms_auditor_assurance gauge
+kms_auditor_assurance{chain="base",contract="CONTRACT",level="agreed"} 0
+kms_auditor_assurance{chain="base",contract="CONTRACT",level="proven"} 0
+kms_auditor_assurance{chain="base",contract="CONTRACT",level="single"} 1
 # HELP kms_auditor_audited_block_number The block that the last audit read at.
 # TYPE kms_auditor_audited_block_number gauge
 kms_auditor_audited_block_number{chain="base"} 5.1375546e+07
@@ -55,7 +60,7 @@ kms_auditor_target_verdict{chain="base",contract="CONTRACT",verdict="unknown"} 0
 func TestStateOfADriftReport(t *testing.T) {
 	reg, m := fresh()
 	m.Report(report(drifted()))
-	err := testutil.GatherAndCompare(reg, strings.NewReader(strings.ReplaceAll(golden, "CONTRACT", contract)),
+	err := testutil.GatherAndCompare(reg, strings.NewReader(strings.ReplaceAll(golden, "CONTRACT", contract)), "kms_auditor_assurance",
 		"kms_auditor_audited_block_number", "kms_auditor_audited_block_timestamp_seconds", "kms_auditor_completeness",
 		"kms_auditor_entries", "kms_auditor_oldest_finding_timestamp_seconds", "kms_auditor_open_finding",
 		"kms_auditor_open_findings_dropped", "kms_auditor_target_verdict")
@@ -79,7 +84,7 @@ func TestStateOfADriftReport(t *testing.T) {
 }
 
 func TestStateVanishesAndTimestampsStand(t *testing.T) {
-	compared, state := "last_comparison_timestamp_seconds", []string{"entries", "completeness", "oldest_finding_timestamp_seconds"}
+	compared, state := "last_comparison_timestamp_seconds", []string{"entries", "completeness", "assurance", "oldest_finding_timestamp_seconds"}
 	for _, tt := range []struct {
 		name    string
 		second  func() *audit.Report
@@ -124,6 +129,32 @@ func TestStateVanishesAndTimestampsStand(t *testing.T) {
 			}
 			if diff := cmp.Diff(tt.finding, series(t, reg, "findings")); tt.finding != nil && diff != "" {
 				t.Errorf("findings: %s", diff)
+			}
+		})
+	}
+}
+
+func TestOneLevelOfEachHolds(t *testing.T) {
+	for _, tt := range []struct {
+		name         string
+		assurance    audit.Assurance
+		completeness audit.Completeness
+	}{
+		{"one provider's word, nothing looked for", audit.Single, audit.Unchecked},
+		{"providers agree, events were read", audit.Agreed, audit.EventsOnly},
+		{"all is proven", audit.Proven, audit.Complete},
+		{"the answers are proven, the storage is not accounted for", audit.Proven, audit.Incomplete},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			target := consistent()
+			target.Assurance, target.Completeness = tt.assurance, tt.completeness
+			reg, m := fresh()
+			m.Report(report(target))
+			for metric, level := range map[string]string{"assurance": string(tt.assurance), "completeness": string(tt.completeness)} {
+				got := strings.Join(series(t, reg, metric), "\n")
+				if strings.Count(got, "} 1") != 1 || !strings.Contains(got, `level="`+level+`"} 1`) {
+					t.Errorf("want only %s to hold, got\n%s", level, got)
+				}
 			}
 		})
 	}
