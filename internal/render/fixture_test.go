@@ -65,13 +65,36 @@ func finding(k audit.Kind, l audit.List, id, message string, seen *time.Time) au
 	return audit.Finding{Kind: k, Severity: k.Severity(), List: l, ID: id, Message: message, Runbook: k.Runbook(), FirstSeen: seen}
 }
 
-// consistent was looked through completely.
+// consistent was looked through completely, with the operator's help.
 func consistent() *audit.Report {
 	return report(audit.Consistent, base(audit.Consistent, audit.Target{
 		Contract: contract, Verdict: audit.Consistent, Reasons: []string{}, Assurance: audit.Proven, Completeness: audit.Complete,
 		Counts: audit.Counts{Match: 1}, Findings: []audit.Finding{},
-		Entries: []audit.Entry{{List: audit.Device, ID: device, Name: "prod5", Claim: audit.ClaimAllowed, OnChain: audit.ChainAllowed, Verdict: audit.Match, Assurance: audit.Proven}},
+		Storage:   &audit.Storage{Root: "0x" + strings.Repeat("cd", 32), CodeHash: "0x" + strings.Repeat("ef", 32), Slots: 29},
+		Explained: []audit.Explained{{Slot: "0x" + strings.Repeat("00", 31) + "2a", Reason: "counter of the first implementation"}},
+		Entries:   []audit.Entry{{List: audit.Device, ID: device, Name: "prod5", Claim: audit.ClaimAllowed, OnChain: audit.ChainAllowed, Verdict: audit.Match, Assurance: audit.Proven}},
 	}))
+}
+
+// backdoor has an id that the API does not list, and storage that nothing explains. One entry's last event is known
+// whole, one's in part, one's not at all.
+func backdoor() *audit.Report {
+	at, tx, unlisted := noon.Add(-24*time.Hour), "0x"+strings.Repeat("7e", 32), "0x"+strings.Repeat("09", 32)
+	r := consistent()
+	r.Verdict, r.Chains[0].Verdict = audit.Drift, audit.Drift
+	t := &r.Chains[0].Targets[0]
+	t.Verdict, t.Completeness, t.Explained, t.Storage.Slots = audit.Drift, audit.Incomplete, nil, 1
+	t.Counts = audit.Counts{Match: 2, Mismatch: 1}
+	t.Entries = append(t.Entries,
+		audit.Entry{List: audit.Device, ID: unlisted, Claim: audit.ClaimUnlisted, OnChain: audit.ChainAllowed, Verdict: audit.Mismatch, Assurance: audit.Proven,
+			Kind: audit.UnlistedChainAllowed, Severity: audit.Critical, Changed: &audit.Changed{Block: 51300000, Time: &at, Tx: tx, Actor: contract}},
+		audit.Entry{List: audit.OSImage, ID: allowed, Name: "dstack-0.5.8", Version: "0.5.8", Claim: audit.ClaimAllowed, OnChain: audit.ChainAllowed, Verdict: audit.Match,
+			Assurance: audit.Proven, Changed: &audit.Changed{Block: 39000000, Tx: tx}})
+	t.Findings = []audit.Finding{
+		finding(audit.UnlistedChainAllowed, audit.Device, unlisted, "the contract allows it, the API does not list it", nil),
+		finding(audit.StorageUnaccounted, "", "", "the contract stores more than the 1 slot that is explained", nil),
+	}
+	return r
 }
 
 // unknown is one chain without a block and another without a claim.
@@ -97,6 +120,7 @@ func hostile() *audit.Report {
 	c.Errors = []audit.SourceError{{Stage: audit.StageDecode, Source: evil, Message: evil + strings.Repeat("x", 1000)}}
 	t := &c.Targets[0]
 	t.Reasons = []string{evil}
+	t.Explained = []audit.Explained{{Slot: device, Reason: evil}}
 	t.Entries = t.Entries[:1]
 	t.Entries[0].ID, t.Entries[0].Name, t.Entries[0].Version = evil, strings.Repeat("n", 1000), evil
 	t.Findings = t.Findings[:1]

@@ -2,12 +2,8 @@ package render
 
 import (
 	"bytes"
-	"cmp"
 	"fmt"
 	"io"
-	"slices"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/kms-auditor/kms-auditor/audit"
@@ -18,9 +14,6 @@ type TextOptions struct {
 	Color bool // terminal escapes
 	Wide  bool // ids, names and hashes whole
 }
-
-// shown is the order of entries by verdict: what disagrees comes first.
-var shown = []audit.EntryVerdict{audit.Mismatch, audit.Unverifiable, audit.Pending, audit.Accepted, audit.Match}
 
 // Text writes r for a person at a terminal.
 func Text(w io.Writer, r *audit.Report, opt TextOptions) error {
@@ -82,6 +75,7 @@ func (t *text) target(chain string, target *audit.Target) {
 	for _, reason := range target.Reasons {
 		t.printf("  unknown: %s\n", plain(reason))
 	}
+	t.storage(target)
 	for _, f := range target.Findings {
 		t.finding(f)
 	}
@@ -105,47 +99,27 @@ func (t *text) finding(f audit.Finding) {
 	t.printf("\n           %s\n           %s\n", plain(f.Message), plain(f.Runbook))
 }
 
-func (t *text) entries(entries []audit.Entry) {
-	if len(entries) == 0 {
-		return
-	}
-	rank := func(e audit.Entry) int { return slices.Index(shown, e.Verdict) }
-	sorted := slices.SortedStableFunc(slices.Values(entries), func(a, b audit.Entry) int { return rank(a) - rank(b) })
-	tab := tabwriter.NewWriter(t, 0, 0, 2, ' ', 0)
-	row := func(verdict string, cells ...string) {
-		for i, c := range cells {
-			cells[i] = cmp.Or(c, "-")
-		}
-		fmt.Fprintf(tab, "  %s\t%s\n", verdict, strings.Join(cells, "\t"))
-	}
-	row(t.paint(bold, "VERDICT"), "LIST", "ID", "NAME", "VERSION", "CLAIM", "ON CHAIN", "WHY")
-	for _, e := range sorted {
-		row(t.paint(entryColor(e.Verdict), string(e.Verdict)), string(e.List), t.id(e.ID), t.name(e.Name), t.name(e.Version),
-			string(e.Claim), string(e.OnChain), why(e))
-	}
-	tab.Flush()
-}
-
-// why gives kind and reason, each once.
-func why(e audit.Entry) string {
-	if e.Reason == "" || e.Reason == string(e.Kind) {
-		return string(e.Kind)
-	}
-	if e.Kind == "" {
-		return plain(e.Reason)
-	}
-	return string(e.Kind) + " (" + plain(e.Reason) + ")"
+// remarks say what a search leaves open; one that is proven leaves nothing.
+var remarks = map[audit.Completeness]string{
+	audit.Unchecked:  "ids that the API does not list were not looked for",
+	audit.EventsOnly: "ids that the API does not list were looked for in events; what a provider left out, or was written without one, is not seen",
+	audit.Incomplete: "events could not all be read, or the contract stores what nothing explains; ids that the API does not list may be missing here",
 }
 
 func (t *text) closing(r *audit.Report) {
-	unchecked := slices.ContainsFunc(r.Chains, func(c audit.Chain) bool {
-		return slices.ContainsFunc(c.Targets, func(t audit.Target) bool { return t.Completeness == audit.Unchecked })
-	})
+	levels := map[audit.Completeness]bool{}
+	for _, c := range r.Chains {
+		for _, target := range c.Targets {
+			levels[target.Completeness] = true
+		}
+	}
 	if len(r.Chains) > 0 {
 		t.printf("\n")
 	}
-	if unchecked {
-		t.printf("completeness unchecked: ids that the API does not list were not looked for\n")
+	for _, c := range audit.Completenesses {
+		if remark := remarks[c]; remark != "" && levels[c] {
+			t.printf("completeness %s: %s\n", c, remark)
+		}
 	}
 	t.printf("verdict: %s\n", t.paint(verdictColor(r.Verdict), r.Verdict.String()))
 }

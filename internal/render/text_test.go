@@ -56,11 +56,41 @@ func TestText(t *testing.T) {
 		{"wide shows ids and hashes whole", "drift-wide.txt", drift(), render.TextOptions{Wide: true}},
 		{"colours keep the columns aligned", "drift-color.txt", drift(), render.TextOptions{Color: true}},
 		{"a complete look has no closing remark", "consistent.txt", consistent(), render.TextOptions{}},
+		{"a known event adds a column with block and actor", "backdoor.txt", backdoor(), render.TextOptions{}},
+		{"wide shows time and transaction of the event too", "backdoor-wide.txt", backdoor(), render.TextOptions{Wide: true}},
 		{"errors stand below the chain that they befell", "unknown.txt", unknown(), render.TextOptions{}},
 		{"foreign text is cut and cannot draw", "hostile.txt", hostile(), render.TextOptions{}},
 		{"a report of nothing is unknown", "empty.txt", report(audit.Unknown), render.TextOptions{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) { golden(t, tt.file, text(t, tt.report, tt.opt)) })
+	}
+}
+
+func TestTheClosingRemarkSaysWhatIsLeftOpen(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		levels []audit.Completeness
+		want   []string
+	}{
+		{"nothing was looked for", []audit.Completeness{audit.Unchecked}, []string{"unchecked"}},
+		{"events do not tell everything", []audit.Completeness{audit.EventsOnly}, []string{"events"}},
+		{"some of it is missing", []audit.Completeness{audit.Incomplete}, []string{"incomplete"}},
+		{"a proof leaves nothing open", []audit.Completeness{audit.Complete}, nil},
+		{"each level is explained once", []audit.Completeness{audit.Incomplete, audit.Complete, audit.EventsOnly, audit.Incomplete}, []string{"events", "incomplete"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := base(audit.Consistent)
+			for _, level := range tt.levels {
+				c.Targets = append(c.Targets, audit.Target{Contract: contract, Completeness: level})
+			}
+			var got []string
+			for _, m := range regexp.MustCompile(`(?m)^completeness ([a-z]+): .+`).FindAllStringSubmatch(text(t, report(audit.Consistent, c), render.TextOptions{}), -1) {
+				got = append(got, m[1])
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
 	}
 }
 

@@ -72,6 +72,14 @@ func (t *text) id(s string) string {
 	return t.name(s)
 }
 
+// address shortens an address like an id.
+func (t *text) address(s string) string {
+	if _, err := hexid.ParseAddress(s); err == nil && len(s) == 42 && !t.opt.Wide {
+		return s[:10] + "…" + s[39:]
+	}
+	return t.name(s)
+}
+
 func cut(s string, runes int) string {
 	if utf8.RuneCountInString(s) <= runes {
 		return s

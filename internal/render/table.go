@@ -1,0 +1,88 @@
+package render
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+)
+
+// shown is the order of entries by verdict: what disagrees comes first.
+var shown = []audit.EntryVerdict{audit.Mismatch, audit.Unverifiable, audit.Pending, audit.Accepted, audit.Match}
+
+// storage tells what is proven of the contract as a whole, and what of it rests on the operator's word.
+func (t *text) storage(target *audit.Target) {
+	if s := target.Storage; s != nil {
+		only := "only "
+		if target.Completeness == audit.Complete {
+			only = ""
+		}
+		t.printf("  storage root %s, %s%s explained", t.id(s.Root), only, plural(s.Slots, "slot"))
+		if t.opt.Wide {
+			t.printf("; code hash %s", t.id(s.CodeHash))
+		}
+		t.printf("\n")
+	}
+	for _, e := range target.Explained {
+		t.printf("  explained slot %s: %s\n", plain(e.Slot), plain(e.Reason))
+	}
+}
+
+func (t *text) entries(entries []audit.Entry) {
+	if len(entries) == 0 {
+		return
+	}
+	rank := func(e audit.Entry) int { return slices.Index(shown, e.Verdict) }
+	sorted := slices.SortedStableFunc(slices.Values(entries), func(a, b audit.Entry) int { return rank(a) - rank(b) })
+	dated := slices.ContainsFunc(entries, func(e audit.Entry) bool { return e.Changed != nil })
+	tab := tabwriter.NewWriter(t, 0, 0, 2, ' ', 0)
+	row := func(verdict, changed, why string, cells ...string) {
+		if dated {
+			cells = append(cells, changed)
+		}
+		cells = append(cells, why)
+		for i, c := range cells {
+			cells[i] = cmp.Or(c, "-")
+		}
+		fmt.Fprintf(tab, "  %s\t%s\n", verdict, strings.Join(cells, "\t"))
+	}
+	row(t.paint(bold, "VERDICT"), "CHANGED", "WHY", "LIST", "ID", "NAME", "VERSION", "CLAIM", "ON CHAIN")
+	for _, e := range sorted {
+		row(t.paint(entryColor(e.Verdict), string(e.Verdict)), t.changed(e.Changed), why(e),
+			string(e.List), t.id(e.ID), t.name(e.Name), t.name(e.Version), string(e.Claim), string(e.OnChain))
+	}
+	tab.Flush()
+}
+
+// changed gives the block of the last event of an id and whoever caused it; wide, time and transaction too.
+func (t *text) changed(c *audit.Changed) string {
+	if c == nil {
+		return ""
+	}
+	s := fmt.Sprint(c.Block)
+	if t.opt.Wide && c.Time != nil {
+		s += " of " + c.Time.UTC().Format(time.RFC3339)
+	}
+	if c.Actor != "" {
+		s += " by " + t.address(c.Actor)
+	}
+	if t.opt.Wide {
+		s += " in " + t.id(c.Tx)
+	}
+	return s
+}
+
+// why gives kind and reason, each once.
+func why(e audit.Entry) string {
+	if e.Reason == "" || e.Reason == string(e.Kind) {
+		return string(e.Kind)
+	}
+	if e.Kind == "" {
+		return plain(e.Reason)
+	}
+	return string(e.Kind) + " (" + plain(e.Reason) + ")"
+}
