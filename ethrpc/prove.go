@@ -147,6 +147,8 @@ type proving struct {
 	jobs  []*job
 	done  map[Ask]Answer
 	keys  map[common.Address]map[common.Hash]bool // touched
+
+	volatile bool // some code looked at the block itself: its answers are good for this one only
 }
 
 // prove answers the questions by running the contracts' own code over proven state. Where nothing changed since old,
@@ -281,6 +283,7 @@ func (r *proving) call(j *job) (proof.Missing, error) {
 		}
 		r.keys[s.Account][s.Key] = true
 	}
+	r.volatile = r.volatile || res.Volatile
 	if j.ask != nil {
 		a := Answer{Proven: true}
 		if res.Reverted {
@@ -395,6 +398,9 @@ func (r *proving) take(proofs []*wanted, codes map[common.Address]*call) error {
 // finish writes what is proven into the state and keeps it for the next time.
 func (r *proving) finish(q Questions, s *State, old *memory, unchanged bool) *memory {
 	next := &memory{world: r.world, answers: r.done, accounts: r.world.Accounts(), keys: r.keys}
+	if r.volatile {
+		next.answers = nil
+	}
 	if unchanged {
 		for addr, keys := range old.keys {
 			if next.keys[addr] == nil {

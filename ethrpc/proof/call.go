@@ -9,6 +9,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/state"
+	"github.com/ethereum/go-ethereum/core/tracing"
 	"github.com/ethereum/go-ethereum/core/vm"
 	"github.com/ethereum/go-ethereum/params"
 	"github.com/holiman/uint256"
@@ -24,6 +25,7 @@ type Result struct {
 	Output   []byte // what was returned, or the reason of the revert
 	Reverted bool
 	Touched  []Slot // all that was read, sorted: a proxy's storage also where its implementation reads it
+	Volatile bool   // the code looked at the block itself (its time, say): in another block it may answer otherwise
 	Missing  Missing
 }
 
@@ -46,6 +48,7 @@ func (w *World) Call(to common.Address, data []byte) (Result, error) {
 		Output:   output,
 		Reverted: errors.Is(err, vm.ErrExecutionReverted),
 		Touched:  slices.SortedFunc(maps.Keys(r.touched), Slot.Compare),
+		Volatile: r.volatile,
 		Missing:  r.missing,
 	}
 	switch {
@@ -62,6 +65,12 @@ func (w *World) Call(to common.Address, data []byte) (Result, error) {
 	return res, nil
 }
 
+// volatile are the instructions whose answer changes from block to block while the state stays.
+var volatile = map[vm.OpCode]bool{
+	vm.BLOCKHASH: true, vm.COINBASE: true, vm.TIMESTAMP: true, vm.NUMBER: true, vm.DIFFICULTY: true,
+	vm.GASLIMIT: true, vm.BASEFEE: true, vm.BLOBBASEFEE: true, vm.SLOTNUM: true,
+}
+
 func (w *World) run(r *reader, to common.Address, data []byte) (output []byte, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -72,7 +81,11 @@ func (w *World) run(r *reader, to common.Address, data []byte) (output []byte, e
 	if err != nil {
 		return nil, err
 	}
-	evm := vm.NewEVM(w.block(r), db, rules(w.chainID), vm.Config{})
+	evm := vm.NewEVM(w.block(r), db, rules(w.chainID), vm.Config{Tracer: &tracing.Hooks{
+		OnOpcode: func(_ uint64, op byte, _, _ uint64, _ tracing.OpContext, _ []byte, _ int, _ error) {
+			r.volatile = r.volatile || volatile[vm.OpCode(op)]
+		},
+	}})
 	defer evm.Release()
 	evm.SetTxContext(vm.TxContext{GasPrice: new(uint256.Int)})
 	output, _, err = evm.StaticCall(common.Address{}, to, data, vm.NewGasBudget(gas, 0))

@@ -171,3 +171,22 @@ func TestOddCode(t *testing.T) {
 		})
 	}
 }
+
+func TestCodeThatLooksAtTheBlockIsVolatile(t *testing.T) {
+	p := start(t, testchain.Options{Alloc: types.GenesisAlloc{
+		common.Address{1}: {Code: common.FromHex("4260005260206000f3")}, // its time
+		common.Address{2}: {Code: common.FromHex("4660005260206000f3")}, // its chain
+		common.Address{3}: {Code: common.FromHex("614242" + "60005260206000f3")},
+	}})
+	p.Commit()
+	p.pin(t)
+	w := p.world()
+	for _, tt := range []struct {
+		at       common.Address
+		volatile bool
+	}{{common.Address{1}, true}, {common.Address{2}, false}, {common.Address{3}, false}} {
+		if res, _ := p.call(t, w, tt.at, nil); res.Volatile != tt.volatile {
+			t.Errorf("the code of %s is volatile: %v, want %v", tt.at, res.Volatile, tt.volatile)
+		}
+	}
+}

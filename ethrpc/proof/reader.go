@@ -17,6 +17,8 @@ type reader struct {
 	missing Missing
 	blind   bool // nothing is noted any more
 	err     error
+
+	volatile bool
 }
 
 func (r *reader) fail(err error) {
