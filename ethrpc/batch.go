@@ -32,6 +32,7 @@ type provider struct {
 	observer   Observer
 	redact     secret.Redactor
 	batchSize  atomic.Int64 // shrinks where the provider refuses
+	noProof    atomic.Pointer[refusal]
 	idle       func()
 }
 

@@ -104,7 +104,7 @@ func (c *Client) Read(ctx context.Context, req Request) (*State, error) {
 		var best *State
 		noState := false
 		for _, p := range c.providers {
-			s, err := c.read(ctx, p, policy, req)
+			s, err := c.read(ctx, p, policy, req, best != nil && best.doubt == nil)
 			if err == nil {
 				err = cmp.Or(s.doubt, s.Unproven)
 				if err == nil || best == nil || best.doubt != nil && s.doubt == nil {

@@ -246,6 +246,25 @@ func TestAProviderThatCannotProve(t *testing.T) {
 	w.proven(t, s, true)
 }
 
+func TestAProviderThatCannotProveIsNotAskedToAgainAtOnce(t *testing.T) {
+	w := newWorld(t)
+	w.proxy.Set(rpcfault.Refuse("eth_getProof", -32601, "no such method"))
+	second := rpcfault.New(w.chain.URL())
+	second.Set(rpcfault.Refuse("eth_getProof", -32601, "no such method"))
+	c := prover(t, ethrpc.VerifyAuto, 1, w.url, serve(t, second))
+	for i, want := range []struct{ first, second int }{{3, 2}, {2, 0}} {
+		before, beforeSecond := w.proxy.Requests(), second.Requests()
+		s, err := c.Read(t.Context(), w.whole())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.truth(t, s)
+		if a, b := w.proxy.Requests()-before, second.Requests()-beforeSecond; a != want.first || b != want.second {
+			t.Errorf("read %d: %d and %d round trips, want %d and %d", i+1, a, b, want.first, want.second)
+		}
+	}
+}
+
 func TestAgreement(t *testing.T) {
 	w := newWorld(t)
 	liar := rpcfault.New(w.chain.URL())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
@@ -12,7 +13,11 @@ import (
 )
 
 // read pins a block with this provider and reads there.
-func (c *Client) read(ctx context.Context, p *provider, policy Policy, req Request) (*State, error) {
+// proofOnly: another provider has answered already, and only a proof would be better.
+func (c *Client) read(ctx context.Context, p *provider, policy Policy, req Request, proofOnly bool) (*State, error) {
+	if err := p.cannotProve(); proofOnly && err != nil {
+		return nil, err
+	}
 	old := c.proven
 	at, err := p.pinFrom(ctx, c.chainID, policy, req.NotBefore, old.early())
 	if err != nil {
@@ -27,7 +32,7 @@ func (c *Client) read(ctx context.Context, p *provider, policy Policy, req Reque
 	}
 	delay := p.retryDelay
 	for try := 1; ; try++ {
-		err = c.answer(ctx, p, at, old, s)
+		err = c.answer(ctx, p, at, old, s, proofOnly)
 		if !errors.Is(err, errUnknownBlock) {
 			return s, err
 		}
@@ -49,19 +54,44 @@ func (c *Client) read(ctx context.Context, p *provider, policy Policy, req Reque
 }
 
 // answer proves the answers where that is wanted and can be had, and otherwise reads them.
-func (c *Client) answer(ctx context.Context, p *provider, at pin, old *memory, s *State) error {
+func (c *Client) answer(ctx context.Context, p *provider, at pin, old *memory, s *State, proofOnly bool) error {
 	if c.verify != VerifyOff {
-		next, err := p.prove(ctx, c.chainID, at, s.questions, old, s)
-		if err == nil {
-			c.proven = next
-			return nil
+		err := p.cannotProve()
+		if c.verify == VerifyRequired || err == nil {
+			var next *memory
+			if next, err = p.prove(ctx, c.chainID, at, s.questions, old, s); err == nil {
+				c.proven = next
+				return nil
+			}
 		}
-		if c.verify == VerifyRequired || !errors.Is(err, ErrNoProof) || ctx.Err() != nil {
+		if !errors.Is(err, ErrNoProof) || ctx.Err() != nil {
+			return err
+		}
+		if p.cannotProve() == nil {
+			p.noProof.Store(&refusal{err, time.Now().Add(proofPause)})
+		}
+		if c.verify == VerifyRequired || proofOnly {
 			return err
 		}
 		s.Unproven = err
 	}
 	return p.readAt(ctx, at, s.questions.Asks, s)
+}
+
+// proofPause is how long a provider that could not prove is not asked to.
+const proofPause = 10 * time.Minute
+
+// refusal is why a provider cannot prove, for as long as that is believed.
+type refusal struct {
+	why   error
+	until time.Time
+}
+
+func (p *provider) cannotProve() error {
+	if r := p.noProof.Load(); r != nil && time.Now().Before(r.until) {
+		return r.why
+	}
+	return nil
 }
 
 // pinFrom pins a block that is not older than notBefore, giving a node that lags behind time to catch up.
