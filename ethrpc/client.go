@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
 
 // Client reads one chain through its providers. It is safe for concurrent use.
@@ -81,6 +83,7 @@ type State struct {
 	Agreed    int                         // providers that say the same of the block; where answers are not proven, of them too
 
 	questions Questions
+	world     *proof.World // that the answers were proven in; nil: they were not
 
 	// doubt is the first reason to ask another provider too: a contract without code, or an answer of no known
 	// shape, may be the contract's or the provider's fault.

@@ -96,6 +96,7 @@ const (
 type memory struct {
 	world    *proof.World
 	answers  map[Ask]Answer
+	asked    Questions
 	accounts []common.Address
 	keys     map[common.Address]map[common.Hash]bool // that the calls touched
 }
@@ -170,7 +171,7 @@ func (p *provider) prove(ctx context.Context, chainID uint64, at pin, q Question
 			_ = r.world.AddAccount(addr, a.account)
 		}
 	}
-	unchanged := old.stands(r.world)
+	unchanged := old.stands(r.world) && old.asked.within(q)
 	if old != nil {
 		r.world.Adopt(old.world)
 	}

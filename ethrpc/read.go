@@ -60,7 +60,8 @@ func (c *Client) answer(ctx context.Context, p *provider, at pin, old *memory, s
 		if c.verify == VerifyRequired || err == nil {
 			var next *memory
 			if next, err = p.prove(ctx, c.chainID, at, s.questions, old, s); err == nil {
-				c.proven = next
+				next.asked = s.questions
+				c.proven, s.world = next, next.world
 				return nil
 			}
 		}

@@ -15,7 +15,8 @@ import (
 type storage struct {
 	root     common.Hash
 	entries  map[common.Hash]entry
-	complete bool // the entries are all there is
+	nodes    nodes // that proved them
+	complete bool  // the entries are all there is
 }
 
 // entry is what the trie has for one key. A leaf is kept as it is, since some nodes keep leaves that hold zero.
@@ -47,6 +48,7 @@ func (s *storage) value(key common.Hash) (common.Hash, bool) {
 // merge adds what another storage of the same root knows.
 func (s *storage) merge(t *storage) {
 	maps.Copy(s.entries, t.entries)
+	maps.Copy(s.nodes, t.nodes)
 	s.complete = s.complete || t.complete
 }
 

@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
@@ -24,7 +25,8 @@ const (
 
 // leaf is what the trie with that root holds at the hash of key: nil is nothing. Nodes that the way there does not
 // need are ignored, as they are by go-ethereum: they can neither add nor take away anything.
-func leaf(root common.Hash, key []byte, proof [][]byte) ([]byte, error) {
+// The nodes that the way does need are put into used.
+func leaf(root common.Hash, key []byte, proof [][]byte, used nodes) ([]byte, error) {
 	if root == types.EmptyRootHash {
 		return nil, nil
 	}
@@ -38,11 +40,35 @@ func leaf(root common.Hash, key []byte, proof [][]byte) ([]byte, error) {
 		}
 		known[crypto.Keccak256Hash(n)] = n
 	}
-	value, err := trie.VerifyProof(root, crypto.Keccak256(key), known)
+	return find(root, key, known, used)
+}
+
+// find is leaf without its bounds.
+func find(root common.Hash, key []byte, known, used nodes) ([]byte, error) {
+	way := route{known, nodes{}}
+	value, err := trie.VerifyProof(root, crypto.Keccak256(key), way)
 	if err != nil {
 		return nil, invalid("%v", err)
 	}
+	for hash, n := range way.used {
+		if used[hash] == nil {
+			used[hash] = bytes.Clone(n)
+		}
+	}
 	return value, nil
+}
+
+// route notes the nodes that are asked for.
+type route struct{ nodes, used nodes }
+
+func (r route) Has(hash []byte) (bool, error) { return r.nodes.Has(hash) }
+
+func (r route) Get(hash []byte) ([]byte, error) {
+	n, err := r.nodes.Get(hash)
+	if n != nil {
+		r.used[common.BytesToHash(hash)] = n
+	}
+	return n, err
 }
 
 // nodes are trie nodes by hash, an ethdb.KeyValueReader.

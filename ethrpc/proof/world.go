@@ -48,6 +48,8 @@ type World struct {
 	accounts map[common.Address]*types.StateAccount // nil: proven absent
 	storages map[common.Hash]*storage               // by root: what is true of a root is true in every block
 	codes    map[common.Hash][]byte
+	nodes    nodes // of the state trie, that proved the accounts
+	bag      *bag  // nil: what is not known is not known
 }
 
 // New returns the world of a block of which nothing is known but its header, which came out of Header.
@@ -58,6 +60,7 @@ func New(header *types.Header, chainID uint64) *World {
 		accounts: map[common.Address]*types.StateAccount{},
 		storages: map[common.Hash]*storage{},
 		codes:    map[common.Hash][]byte{},
+		nodes:    nodes{},
 	}
 }
 
@@ -66,10 +69,14 @@ func (w *World) AddAccount(addr common.Address, proof [][]byte) error {
 	if _, known := w.accounts[addr]; !known && len(w.accounts) == maxAccounts {
 		return fmt.Errorf("proving account %s: more than %d accounts", addr, maxAccounts)
 	}
-	value, err := leaf(w.header.Root, addr[:], proof)
+	value, err := leaf(w.header.Root, addr[:], proof, w.nodes)
 	if err != nil {
 		return fmt.Errorf("proving account %s: %w", addr, err)
 	}
+	return w.setAccount(addr, value)
+}
+
+func (w *World) setAccount(addr common.Address, value []byte) error {
 	if value == nil {
 		w.accounts[addr] = nil
 		return nil
@@ -83,13 +90,14 @@ func (w *World) AddAccount(addr common.Address, proof [][]byte) error {
 	}
 	w.accounts[addr] = &a
 	if w.storages[a.Root] == nil {
-		w.storages[a.Root] = &storage{root: a.Root, entries: map[common.Hash]entry{}}
+		w.storages[a.Root] = &storage{root: a.Root, entries: map[common.Hash]entry{}, nodes: nodes{}}
 	}
 	return nil
 }
 
 // Account returns a proven account: nil and true is one that is proven absent.
 func (w *World) Account(addr common.Address) (*types.StateAccount, bool) {
+	w.unpackAccount(addr)
 	a, known := w.accounts[addr]
 	if a == nil {
 		return nil, known
@@ -106,13 +114,20 @@ func (w *World) AddSlot(addr common.Address, key common.Hash, proof [][]byte) er
 	if _, known := s.entries[key]; !known && w.size() == maxSlots {
 		return fmt.Errorf("proving slot %s of %s: more than %d slots", key, addr, maxSlots)
 	}
-	value, err := leaf(s.root, key[:], proof)
+	value, err := leaf(s.root, key[:], proof, s.nodes)
+	if err == nil {
+		err = s.set(key, value)
+	}
 	if err != nil {
 		return fmt.Errorf("proving slot %s of %s: %w", key, addr, err)
 	}
+	return nil
+}
+
+func (s *storage) set(key common.Hash, value []byte) error {
 	if value != nil {
 		if _, err := word(value); err != nil {
-			return fmt.Errorf("proving slot %s of %s: %w", key, addr, err)
+			return err
 		}
 	}
 	s.entries[key] = newEntry(key, bytes.Clone(value))
@@ -124,6 +139,7 @@ func (w *World) Value(s Slot) (common.Hash, bool) {
 	if a, known := w.accounts[s.Account]; known && a == nil {
 		return common.Hash{}, true
 	}
+	w.unpackSlot(s)
 	st, err := w.storage(s.Account)
 	if err != nil {
 		return common.Hash{}, false

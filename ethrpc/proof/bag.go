@@ -1,0 +1,82 @@
+package proof
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/ethereum/go-ethereum/rlp"
+)
+
+// bag is what a world may be proven from, by hash. What is in it and not needed does neither good nor harm.
+type bag struct{ nodes, codes nodes }
+
+// Unpack lets the world prove whatever it is asked for out of trie nodes and codes that Pack gave. From then on, what
+// it does not know cannot be proven from them.
+func (w *World) Unpack(trieNodes, codes [][]byte) {
+	w.bag = &bag{byHash(trieNodes), byHash(codes)}
+}
+
+func byHash(all [][]byte) nodes {
+	out := make(nodes, len(all))
+	for _, b := range all {
+		out[crypto.Keccak256Hash(b)] = b
+	}
+	return out
+}
+
+func (w *World) unpackAccount(addr common.Address) {
+	if _, known := w.accounts[addr]; known || w.bag == nil || len(w.accounts) == maxAccounts {
+		return
+	}
+	var value []byte
+	if w.header.Root != types.EmptyRootHash {
+		var err error
+		if value, err = find(w.header.Root, addr[:], w.bag.nodes, w.nodes); err != nil {
+			return
+		}
+	}
+	if w.setAccount(addr, value) == nil && value != nil {
+		hash := common.BytesToHash(w.accounts[addr].CodeHash)
+		if code, ok := w.bag.codes[hash]; ok && len(code) <= maxCode {
+			w.codes[hash] = code
+		}
+	}
+}
+
+func (w *World) unpackSlot(s Slot) {
+	st, err := w.storage(s.Account)
+	if err != nil || w.bag == nil || w.size() >= maxSlots {
+		return
+	}
+	if _, known := st.entries[s.Key]; known {
+		return
+	}
+	if st.root == types.EmptyRootHash {
+		_ = st.set(s.Key, nil) // nothing is always well-formed
+	} else if value, err := find(st.root, s.Key[:], w.bag.nodes, st.nodes); err == nil {
+		_ = st.set(s.Key, value) // a leaf that is no word proves nothing: the slot stays unknown
+	}
+}
+
+// Pack returns the header's RLP, the trie nodes and the codes that everything known of this world's accounts was proven
+// with, in an order of no meaning. Storage that Settle took over has no nodes.
+func (w *World) Pack() (header []byte, trieNodes, codes [][]byte) {
+	header, err := rlp.EncodeToBytes(w.header)
+	if err != nil {
+		return nil, nil, nil // it came out of RLP
+	}
+	all, used := maps.Clone(w.nodes), nodes{}
+	for _, a := range w.accounts {
+		if a == nil {
+			continue
+		}
+		maps.Copy(all, w.storages[a.Root].nodes)
+		if code, known := w.codes[common.BytesToHash(a.CodeHash)]; known {
+			used[common.BytesToHash(a.CodeHash)] = code
+		}
+	}
+	return header, slices.Collect(maps.Values(all)), slices.Collect(maps.Values(used))
+}
