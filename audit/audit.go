@@ -62,6 +62,11 @@ type Options struct {
 	Started  func(auditID string)                    // nil: nobody is told
 	Progress func(chain, doing string)               // nil: nobody is told; called from several goroutines
 	Panicked func(chain string, v any, stack []byte) // nil: nobody is told of a bug beyond the report
+
+	// What a verdict rests on beside the sources, to be recorded, or to be as it was. Nil changes nothing.
+	Now         func(chain string) time.Time                                           // when the audit of a chain begins
+	Waited      func(chain string, ask ethrpc.Ask, waited time.Duration) time.Duration // how long an entry is pending
+	Interrupted func(chain string, cause error)                                        // told that there was no second pass
 }
 
 // ChainOptions name one chain to audit.
@@ -104,6 +109,15 @@ func New(opt Options) *Auditor {
 	if opt.Panicked == nil {
 		opt.Panicked = func(string, any, []byte) {}
 	}
+	if opt.Now == nil {
+		opt.Now = func(string) time.Time { return now() }
+	}
+	if opt.Waited == nil {
+		opt.Waited = func(_ string, _ ethrpc.Ask, waited time.Duration) time.Duration { return waited }
+	}
+	if opt.Interrupted == nil {
+		opt.Interrupted = func(string, error) {}
+	}
 	return &Auditor{opt: opt, pending: map[late]time.Time{}, scanned: map[late]common.Hash{}, resync: map[late]common.Hash{}}
 }
 
@@ -145,7 +159,7 @@ func (a *Auditor) chain(ctx context.Context, c ChainOptions) (out Chain) {
 		out.Duration = time.Since(start)
 	}()
 	a.opt.Progress(c.Name, "reading the API and the chain")
-	p := a.look(ctx, c)
+	p := a.look(ctx, c, a.opt.Now(c.Name))
 	if p.drifts() {
 		p = a.again(ctx, p)
 		a.askHead(ctx, p)

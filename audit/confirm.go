@@ -17,12 +17,13 @@ func (a *Auditor) again(ctx context.Context, first *pass) *pass {
 	select {
 	case <-pause.C:
 	case <-ctx.Done():
+		a.opt.Interrupted(first.chain.Name, context.Cause(ctx))
 		first.errors = append(first.errors, SourceError{StageInternal, self, fmt.Sprintf("the audit ended before its second pass: %v", context.Cause(ctx))})
 		first.confirm(nil)
 		return first
 	}
 	a.opt.Progress(first.chain.Name, "reading the API and the chain a second time")
-	second := a.look(ctx, first.chain)
+	second := a.look(ctx, first.chain, first.began)
 	if !second.compared() && first.compared() {
 		first.errors = append(first.errors, second.errors...)
 		first.confirm(nil)
@@ -97,17 +98,17 @@ func (a *Auditor) askHead(ctx context.Context, p *pass) {
 		head = &ethrpc.State{}
 	}
 	for _, t := range p.targets {
-		a.settle(p.chain.Name, t, head)
+		a.settle(p, t, head)
 	}
 }
 
 // settle holds a target's differences against the head. A contract that was deployed after the pinned block has none
 // of its entries there, so all of them may be late.
-func (a *Auditor) settle(chain string, t *target, head *ethrpc.State) {
+func (a *Auditor) settle(p *pass, t *target, head *ethrpc.State) {
 	young := false
 	if t.faulty(NoCode) {
 		deployed, asked := head.Code[t.address]
-		young = deployed && a.stillPending(chain, ethrpc.Ask{Contract: t.address})
+		young = deployed && a.stillPending(p, ethrpc.Ask{Contract: t.address})
 		if !asked || young {
 			t.faults = slices.DeleteFunc(t.faults, func(f fault) bool { return f.kind == NoCode })
 		}
@@ -124,7 +125,7 @@ func (a *Auditor) settle(chain string, t *target, head *ethrpc.State) {
 		switch {
 		case !ok || answer.Err != nil:
 			e.unconfirmed()
-		case (e.Claim == ClaimAllowed) == answer.Allowed && a.stillPending(chain, e.ask):
+		case (e.Claim == ClaimAllowed) == answer.Allowed && a.stillPending(p, e.ask):
 			e.Verdict, e.Kind, e.Reason = Pending, "", ReasonHeadAgrees
 		}
 	}
@@ -145,14 +146,14 @@ type late struct {
 	ask   ethrpc.Ask
 }
 
-func (a *Auditor) stillPending(chain string, ask ethrpc.Ask) bool {
+func (a *Auditor) stillPending(p *pass, ask ethrpc.Ask) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	k := late{chain, ask}
+	k := late{p.chain.Name, ask}
 	if _, ok := a.pending[k]; !ok {
 		a.pending[k] = time.Now()
 	}
-	return time.Since(a.pending[k]) <= a.opt.PendingMax
+	return a.opt.Waited(k.chain, ask, time.Since(a.pending[k])) <= a.opt.PendingMax
 }
 
 // forget drops the memory of what is late no more, or listed no more.

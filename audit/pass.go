@@ -15,6 +15,7 @@ import (
 // pass is one look at one chain. detail or state is nil where its source failed, and errors says why.
 type pass struct {
 	chain   ChainOptions
+	began   time.Time // the chain's audit
 	detail  *kmsapi.OnChainDetail
 	state   *ethrpc.State
 	errors  []SourceError
@@ -22,8 +23,8 @@ type pass struct {
 }
 
 // look fetches the claim while the block is pinned, reads every claimed id there, and compares.
-func (a *Auditor) look(ctx context.Context, c ChainOptions) *pass {
-	p := &pass{chain: c}
+func (a *Auditor) look(ctx context.Context, c ChainOptions, began time.Time) *pass {
+	p := &pass{chain: c, began: began}
 	fetched := make(chan error, 1)
 	go func() {
 		var err error
@@ -59,7 +60,7 @@ func (a *Auditor) look(ctx context.Context, c ChainOptions) *pass {
 	} else {
 		p.state = state
 		p.errors = append(p.errors, providerFailures(state.Failed)...)
-		if age := time.Since(state.Head.Time); age > maxHeadAge {
+		if age := began.Sub(state.Head.Time); age > maxHeadAge {
 			p.errors = append(p.errors, SourceError{StageRPC, state.Provider, fmt.Sprintf(
 				"warning: the newest block %d is %s old: the node may be out of sync", state.Head.Number, age.Truncate(time.Second))})
 		}
