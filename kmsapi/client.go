@@ -47,11 +47,12 @@ type Options struct {
 
 // Source is the evidence of one answer.
 type Source struct {
-	FetchedAt  time.Time // when the body was complete, UTC
-	SHA256     string    // of Body, in hex
-	APIVersion string    // the version that was asked for
-	RequestID  string    // as the API gave it, cut
-	Body       []byte    // as received (after decompression): not redacted
+	FetchedAt  time.Time         // when the body was complete, UTC
+	SHA256     string            // of Body, in hex
+	APIVersion string            // the version that was asked for
+	RequestID  string            // as the API gave it, cut
+	Body       []byte            // as received (after decompression): not redacted
+	Header     map[string]string // those of keptHeaders that came, cut
 }
 
 // Client asks one API. It is safe for concurrent use.
@@ -202,11 +203,25 @@ func (c *Client) exchange(ctx context.Context, u *url.URL, decode func([]byte) e
 		APIVersion: c.o.Version,
 		RequestID:  c.text(resp.Header.Get("X-Request-ID")),
 		Body:       body,
+		Header:     c.headers(resp.Header),
 	}, decode(body)
 }
 
 // text makes a text of the API fit to be shown.
 func (c *Client) text(s string) string { return quote.Plain(c.all.Text(s)) }
+
+// keptHeaders tell how old an answer is and where it comes from. No other is kept, since a cookie is a secret.
+var keptHeaders = []string{"Age", "Cache-Control", "Content-Type", "Date", "Etag", "Last-Modified", "Server", "Via", "X-Request-Id"}
+
+func (c *Client) headers(h http.Header) map[string]string {
+	kept := map[string]string{}
+	for _, name := range keptHeaders {
+		if v := h.Get(name); v != "" {
+			kept[name] = c.text(v)
+		}
+	}
+	return kept
+}
 
 func wantJSON(contentType string) error {
 	t, _, err := mime.ParseMediaType(contentType)

@@ -48,11 +48,18 @@ func TestRequestAndEvidence(t *testing.T) {
 		t.Errorf("fetched at %v", d.Source.FetchedAt)
 	}
 	d.Source.FetchedAt = time.Time{}
+	if d.Source.Header["Date"] == "" {
+		t.Error("the date of the answer is not kept")
+	}
+	delete(d.Source.Header, "Date")
 	if diff := cmp.Diff(kmsapi.Source{
 		SHA256:     fmt.Sprintf("%x", sha256.Sum256(body)),
 		APIVersion: "2026-06-23",
 		RequestID:  strings.Repeat("r", 200) + "…",
 		Body:       body,
+		Header: map[string]string{
+			"Content-Type": "application/problem+json; charset=utf-8", "X-Request-Id": strings.Repeat("r", 200) + "…",
+		},
 	}, d.Source); diff != "" {
 		t.Error("source (-want +got):\n", diff)
 	}
