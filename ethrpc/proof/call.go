@@ -25,7 +25,7 @@ type Result struct {
 	Output   []byte // what was returned, or the reason of the revert
 	Reverted bool
 	Touched  []Slot // all that was read, sorted: a proxy's storage also where its implementation reads it
-	Volatile bool   // the code looked at the block itself (its time, say): in another block it may answer otherwise
+	Volatile bool   // the code looked at the block itself (its time, say) or at a balance: the same state may answer otherwise later
 	Missing  Missing
 }
 
@@ -65,10 +65,11 @@ func (w *World) Call(to common.Address, data []byte) (Result, error) {
 	return res, nil
 }
 
-// volatile are the instructions whose answer changes from block to block while the state stays.
-var volatile = map[vm.OpCode]bool{
+// volatile are the instructions whose answer may change while code and storage stay.
+var volatile = [256]bool{
 	vm.BLOCKHASH: true, vm.COINBASE: true, vm.TIMESTAMP: true, vm.NUMBER: true, vm.DIFFICULTY: true,
 	vm.GASLIMIT: true, vm.BASEFEE: true, vm.BLOBBASEFEE: true, vm.SLOTNUM: true,
+	vm.BALANCE: true, vm.SELFBALANCE: true,
 }
 
 func (w *World) run(r *reader, to common.Address, data []byte) (output []byte, err error) {
@@ -83,7 +84,7 @@ func (w *World) run(r *reader, to common.Address, data []byte) (output []byte, e
 	}
 	evm := vm.NewEVM(w.block(r), db, rules(w.chainID), vm.Config{Tracer: &tracing.Hooks{
 		OnOpcode: func(_ uint64, op byte, _, _ uint64, _ tracing.OpContext, _ []byte, _ int, _ error) {
-			r.volatile = r.volatile || volatile[vm.OpCode(op)]
+			r.volatile = r.volatile || volatile[op]
 		},
 	}})
 	defer evm.Release()
