@@ -17,6 +17,7 @@ type ScanRequest struct {
 	From, To uint64        // inclusive; with From above To only the hashes are checked
 	ToHash   common.Hash   // of block To, the pinned one
 	Step     uint64        // blocks of the first range, and of the largest; zero: 10,000
+	Turn     uint          // moves on which provider is asked first: one that left logs out does so again
 	// Piece is handed the logs of the blocks from to to, sorted, and last, the hash of block to. Pieces are contiguous,
 	// come in order, one at a time, and may be empty. Its error ends the scan. Progress that is kept stands on last:
 	// pieces handed on before an error may be of a branch that is gone.
@@ -37,7 +38,8 @@ func (c *Client) Scan(ctx context.Context, req ScanRequest) (provider string, er
 	var failed []ProviderError
 	var refused error // by Piece
 	marks := []Block{{Number: req.To, Hash: req.ToHash}}
-	for _, p := range c.providers {
+	first := int(req.Turn % uint(len(c.providers)))
+	for _, p := range slices.Concat(c.providers[first:], c.providers[:first]) {
 		begun := req.From
 		err := p.scan(ctx, c.chainID, req, marks, func(s *stretch) error {
 			if refused = req.Piece(s.from, s.to, s.last, s.logs); refused != nil {

@@ -28,15 +28,18 @@ type Options struct {
 	Progress func(contract common.Address, next, to uint64)
 }
 
-// Replay is an audit.Events.
-type Replay struct{ opt Options }
+// Replay is an audit.Events of one chain, for one goroutine.
+type Replay struct {
+	opt   Options
+	turns map[common.Address]uint // how often events were forgotten: another provider may have what one left out
+}
 
 // New returns a Replay.
 func New(o Options) *Replay {
 	if o.Progress == nil {
 		o.Progress = func(common.Address, uint64, uint64) {}
 	}
-	return &Replay{o}
+	return &Replay{o, map[common.Address]uint{}}
 }
 
 func (r *Replay) target(contract common.Address) history.Target {
@@ -54,7 +57,7 @@ func (r *Replay) Update(ctx context.Context, contract common.Address, to ethrpc.
 		return err
 	}
 	_, err = r.opt.Client.Scan(ctx, ethrpc.ScanRequest{
-		Contract: contract, Topics: topics, From: from, To: to.Number, ToHash: to.Hash,
+		Contract: contract, Topics: topics, From: from, To: to.Number, ToHash: to.Hash, Turn: r.turns[contract],
 		Piece: func(from, until uint64, last common.Hash, logs []types.Log) error {
 			events, err := decode(logs)
 			if err != nil {
@@ -112,8 +115,11 @@ func (r *Replay) rewind(ctx context.Context, t history.Target) error {
 	}
 }
 
-// Reset forgets all events of a contract, so that the next Update reads them anew.
-func (r *Replay) Reset(contract common.Address) error { return r.opt.Store.Reset(r.target(contract)) }
+// Reset forgets all events of a contract, so that the next Update reads them anew, from the next provider first.
+func (r *Replay) Reset(contract common.Address) error {
+	r.turns[contract]++
+	return r.opt.Store.Reset(r.target(contract))
+}
 
 // Known returns every id and address that an event ever named.
 func (r *Replay) Known(contract common.Address) audit.Named {
