@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -106,7 +107,11 @@ func (a *Auditor) readAgain(ctx context.Context, p *pass) {
 		p.errors = append(p.errors, readFailures(err)...)
 		return
 	}
-	p.errors = append(p.errors, providerFailures(s.Failed)...)
+	for _, f := range providerFailures(s.Failed) {
+		if !slices.Contains(p.errors, f) {
+			p.errors = append(p.errors, f)
+		}
+	}
 	s.Policy, s.Head = p.state.Policy, p.state.Head
 	p.state = s
 }
