@@ -40,6 +40,7 @@ type row struct {
 	fails   []string // every failed source: stage, source, and parts of the message between "…"
 	entries []string // entries that do not match: verdict, reason, and which; nil: not looked at
 	says    string   // part of a target's reason, or of stderr where the exit code is 2
+	rests   string   // assurance and completeness of every target; empty: not looked at
 }
 
 // event happens while the auditor audits: just before the nth call of a method reaches the node. One eth_chainId is
@@ -53,7 +54,7 @@ type event struct {
 // act changes the world.
 type act func(context.Context, *stage) error
 
-var rows = slices.Concat(truths, drifts, doubts, mistakes, apiFaults, providerFaults, overcome, passes)
+var rows = slices.Concat(truths, drifts, doubts, mistakes, apiFaults, providerFaults, overcome, passes, proofs, lies, scans, agreements)
 
 var verdicts = map[int]audit.Verdict{0: audit.Consistent, 1: audit.Drift, 3: audit.Unknown}
 
@@ -161,6 +162,9 @@ func (r row) check(t *testing.T, s *stage, got *audit.Report) {
 		}
 		for _, target := range c.Targets {
 			reasons = append(reasons, target.Reasons...)
+			if got := fmt.Sprintf("%s %s", target.Assurance, target.Completeness); r.rests != "" && got != r.rests {
+				t.Errorf("assurance and completeness %q, want %q", got, r.rests)
+			}
 			for _, f := range target.Findings {
 				finds = append(finds, strings.TrimSpace(fmt.Sprintf("%s %s %s %s", f.Severity, f.Kind, f.List, s.name(f.ID, target.Contract))))
 			}

@@ -15,6 +15,7 @@ type settings struct {
 	Timeout      string          `json:"timeout,omitempty"`
 	ConfirmDelay string          `json:"confirm_delay,omitempty"`
 	PendingMax   string          `json:"pending_max,omitempty"`
+	State        string          `json:"state,omitempty"`
 	API          apiSettings     `json:"api"`
 	Chains       []chainSettings `json:"chains"`
 	Web          *webSettings    `json:"web,omitempty"`
@@ -32,6 +33,8 @@ type chainSettings struct {
 	ChainID   uint64             `json:"chain_id"`
 	Block     any                `json:"block,omitempty"`
 	BatchSize int                `json:"batch_size,omitempty"`
+	Agreement int                `json:"agreement,omitempty"`
+	Verify    string             `json:"verify,omitempty"`
 	Providers []providerSettings `json:"providers"`
 	Contracts []contractSettings `json:"contracts,omitempty"`
 }
@@ -44,7 +47,14 @@ type providerSettings struct {
 }
 
 type contractSettings struct {
-	Address string `json:"address"`
+	Address   string              `json:"address"`
+	FromBlock uint64              `json:"from_block,omitempty"`
+	Explained []explainedSettings `json:"explained_slots,omitempty"`
+}
+
+type explainedSettings struct {
+	Slot   string `json:"slot"`
+	Reason string `json:"reason"`
 }
 
 type webSettings struct {

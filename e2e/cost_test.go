@@ -9,7 +9,8 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
 )
 
-// What one audit costs, in HTTP requests: the README promises these numbers.
+// What one audit costs, in HTTP requests: the README promises these numbers. An audit of a daemon that finds nothing
+// changed costs less: see TestWhatAnAuditOfTheDaemonCosts.
 func TestWhatAnAuditCosts(t *testing.T) {
 	n := startNode(t, "anvil")
 	k := n.deploy(t)
@@ -20,14 +21,21 @@ func TestWhatAnAuditCosts(t *testing.T) {
 		sentence        string
 		devices, images int
 		block           any
-		batch, want     int
+		batch           int
+		verify          string
+		want            int
 	}{
-		{"10 devices and 30 images: one round trip to pin, one to read", 10, 30, "latest", 100, 2},
-		{"the same at the finalized block", 10, 30, "finalized", 100, 2},
-		{"the same behind the head, which must be known first", 10, 30, "latest-5", 100, 3},
-		{"the same in batches of 10", 10, 30, "latest", 10, 6},
-		{"1,000 entries in batches of 100: no more than 1,000/100 + 2", 400, 600, "latest", 100, 12},
-		{"1,000 entries in batches of 1,000: no more than 1,000/1,000 + 2", 400, 600, "latest", 1000, 3},
+		{"all is proven: one round trip to pin, three for what the contract's code reads", 10, 30, "latest", 100, "auto", 4},
+		{"the same at the finalized block", 10, 30, "finalized", 100, "auto", 4},
+		{"the same behind the head, which must be known first", 10, 30, "latest-5", 100, "auto", 5},
+		{"1,000 entries in batches of 100, all proven, and compared with what calls answer", 400, 600, "latest", 100, "auto", 14},
+		{"1,000 entries in batches of 1,000, all proven, and compared with what calls answer", 400, 600, "latest", 1000, "auto", 5},
+		{"nothing is verified: 10 devices and 30 images: one round trip to pin, one to read", 10, 30, "latest", 100, "off", 2},
+		{"the same at the finalized block", 10, 30, "finalized", 100, "off", 2},
+		{"the same behind the head, which must be known first", 10, 30, "latest-5", 100, "off", 3},
+		{"the same in batches of 10", 10, 30, "latest", 10, "off", 6},
+		{"1,000 entries in batches of 100: no more than 1,000/100 + 2", 400, 600, "latest", 100, "off", 12},
+		{"1,000 entries in batches of 1,000: no more than 1,000/1,000 + 2", 400, 600, "latest", 1000, "off", 3},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
 			var devices []fakeapi.Device
@@ -40,7 +48,7 @@ func TestWhatAnAuditCosts(t *testing.T) {
 			}
 			must(t, a.put(n.claim(k.Address(), devices, images)))
 			c := n.settings(a)
-			c.Chains[0].Block, c.Chains[0].BatchSize = row.block, row.batch
+			c.Chains[0].Block, c.Chains[0].BatchSize, c.Chains[0].Verify = row.block, row.batch, row.verify
 			asked, err := a.requests()
 			must(t, err)
 			before := n.proxy.Requests()

@@ -95,8 +95,8 @@ var doubts = []row{
 	{sentence: "an image without a hash has a claim all the same",
 		claim: imageRow(fakeapi.OSImage{Name: "dstack-dev-0.5.0", Version: "0.5.0", Allowed: new(true)}), exit: 3,
 		finds: []string{"info no_hash os_image"}, says: "the API makes a claim about an image without a hash"},
-	{sentence: "a contract without lists is nothing to compare",
-		claim: func(_ *stage, c *fakeapi.Chain) { c.Contracts[0].Devices, c.Contracts[0].OSImages = nil, nil }, exit: 3,
+	{sentence: "a contract without lists is nothing to compare, where nothing is verified",
+		claim: listNothing, settings: plain, exit: 3,
 		says: "nothing was compared"},
 	{sentence: "a chain without contracts is nothing to compare",
 		claim: func(_ *stage, c *fakeapi.Chain) { c.Contracts = nil }, exit: 3,
@@ -159,6 +159,6 @@ func anotherContract(s *stage, c *fakeapi.Chain) {
 // configure names the contracts to audit.
 func (c *settings) configure(addresses ...string) {
 	for _, a := range addresses {
-		c.Chains[0].Contracts = append(c.Chains[0].Contracts, contractSettings{a})
+		c.Chains[0].Contracts = append(c.Chains[0].Contracts, contractSettings{Address: a})
 	}
 }

@@ -191,6 +191,13 @@ func decodeReport(t testing.TB, data string) *audit.Report {
 	return &r
 }
 
+func readFile(t testing.TB, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	must(t, err)
+	return string(b)
+}
+
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {

@@ -33,7 +33,7 @@ var passes = []row{
 		entries:   []string{"unverifiable unconfirmed os_image 0.5.9"}, says: "could not be confirmed",
 		fails: []string{"api api: …500"}},
 	{sentence: "the provider fails at the second look",
-		claim: says(image059, true), exit: 3,
+		claim: says(image059, true), settings: plain, exit: 3,
 		meanwhile: event{"eth_chainId", 2, breakProvider},
 		entries:   []string{"unverifiable unconfirmed os_image 0.5.9"}, says: "could not be confirmed",
 		fails: []string{"rpc p1: …500"}},
@@ -79,7 +79,11 @@ var passes = []row{
 		claim: says(image059, true), settings: behind,
 		finds: []string{"warning claim_allowed_chain_denied os_image 0.5.9"}},
 	{sentence: "the provider fails when it is asked for the newest block",
-		claim: says(image059, true), settings: behind, exit: 3,
+		claim: says(image059, true), exit: 3,
+		settings: func(s *stage, c *settings) {
+			behind(s, c)
+			plain(s, c)
+		},
 		meanwhile: event{"eth_chainId", 3, breakProvider},
 		entries:   []string{"unverifiable unconfirmed os_image 0.5.9"}, says: "could not be confirmed",
 		fails: []string{"rpc p1: …500"}},

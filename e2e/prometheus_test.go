@@ -151,7 +151,7 @@ func TestWhatAnAuditOfTheDaemonCosts(t *testing.T) {
 	audits := after.audits - before.audits
 	trips, asked := (after.trips-before.trips)/audits, (after.requests-before.requests)/audits
 	t.Logf("%v audits of 10 devices and 30 images: %v round trips to the provider and %v requests to the API for each", audits, trips, asked)
-	if trips > 3 || asked != 1 {
+	if trips != 1 || asked != 1 { // nothing changed, which one proof shows
 		t.Errorf("an audit costs %v round trips to the provider and %v requests to the API", trips, asked)
 	}
 	if after.trips != after.seen || after.requests != after.served {

@@ -62,14 +62,15 @@ var providerFaults = []row{
 		only:      "anvil", // geth --dev cannot go back; tests of ethrpc reorganise a chain of go-ethereum
 		meanwhile: event{"eth_getCode", 1, reorganise}},
 	{sentence: "the chain is reorganised between pin and read of a provider that ignores block hashes", exit: 3,
-		fails: []string{"rpc p1: …reorganised between pin and read"}, rpc: rpcfault.IgnoresBlockHash,
+		fails: []string{"rpc p1: …reorganised between pin and read"}, rpc: rpcfault.IgnoresBlockHash, settings: plain,
 		only:      "anvil", // as above
 		meanwhile: event{"eth_getCode", 1, reorganise}},
 }
 
 // answers is the row of a getter that answers with what is no bool.
 func answers(what, result, says string) row {
-	return row{sentence: "a getter answers with " + what, exit: 3, rpc: rpcfault.Result(what, result), says: says}
+	return row{sentence: "a getter answers with " + what, exit: 3, rpc: rpcfault.Result(what, result), settings: plain,
+		says: says, fails: []string{"rpc p1: calling …" + says}}
 }
 
 // overcome are the faults after which the truth is known all the same.
@@ -88,10 +89,13 @@ var overcome = []row{
 	{sentence: "the next block policy is taken where the first one's block is not to be had", rpc: noFinalized,
 		settings: func(_ *stage, c *settings) { c.Chains[0].Block = []string{"finalized", "latest"} },
 		fails:    []string{"rpc p1: …no such block"}},
-	{sentence: "a newest block of yesterday is worth a warning", rpc: asleep, fails: []string{"rpc p1: warning: the newest block … is 24h"}},
+	{sentence: "a newest block of yesterday is worth a warning", rpc: asleep, settings: plain, fails: []string{"rpc p1: warning: the newest block … is 24h"}},
 }
 
 func second(s *stage, c *settings) { c.addProvider("p2", s.node.url) }
+
+// plain believes the provider: nothing is proven, and no events are read.
+func plain(_ *stage, c *settings) { c.Chains[0].Verify = "off" }
 
 var noFinalized = rpcfault.Fault{Name: "no finalized block", Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
 	if c.Method == "eth_getBlockByNumber" && string(c.Params[0]) == `"finalized"` {

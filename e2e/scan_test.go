@@ -1,0 +1,115 @@
+//go:build e2e
+
+package e2e_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"slices"
+
+	"github.com/ethereum/go-ethereum/common/hexutil"
+
+	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
+)
+
+// scans: providers that serve logs or proofs only in part.
+var scans = []row{
+	{sentence: "a provider without proofs is believed, and asked for events", settings: scanned, rpc: noProofs,
+		fails: []string{"rpc p1: not proven: eth_getProof…does not exist"}, rests: "single events"},
+	{sentence: "the second provider proves what the first one cannot", settings: both(scanned, second), rpc: noProofs,
+		fails: []string{"rpc p1: not proven: eth_getProof…does not exist"}, rests: wholly},
+	{sentence: "without a proof there is no answer where one is required", settings: required, rpc: noProofs, exit: 3,
+		fails: []string{"rpc p1: not proven: eth_getProof…does not exist"}},
+	limited("without proofs the events tell of an image that the API leaves out", noProofs, "single events"),
+	limited("logs of few blocks at once", blocksAtOnce(5, "exceed maximum block range: 5"), wholly),
+	limited("logs of few blocks at once, and other words", blocksAtOnce(7, "query exceeds limits"), wholly),
+	limited("few logs at once", logsAtOnce(3, "query returned more than 3 results"), wholly),
+	limited("few logs at once, and a range that would do", suggesting(9), wholly),
+	{sentence: "the logs are older than what the provider remembers", settings: scanned, claim: leaveOut(image058), exit: 1,
+		rpc: forgetful, finds: []string{"critical storage_unaccounted"}, rests: "proven incomplete"},
+	{sentence: "the second provider remembers logs that the first one forgot", settings: both(scanned, second), claim: leaveOut(image058), exit: 1,
+		rpc: forgetful, finds: []string{"critical unlisted_chain_allowed os_image 0.5.8"}, rests: wholly},
+	{sentence: "the provider has no logs", settings: scanned, rpc: noLogs, rests: "proven incomplete",
+		fails: []string{"rpc events: reading the events of …p1: …no logs on this plan"}},
+	{sentence: "the second provider has the logs", settings: both(scanned, second), rpc: noLogs, rests: wholly},
+	{sentence: "the provider does not keep the state to find the block of deployment", rests: "proven incomplete",
+		rpc:   noOldState,
+		fails: []string{"rpc events: …set from_block of the contract"}},
+}
+
+// limited: the API leaves out an image, which is found all the same.
+func limited(sentence string, f rpcfault.Fault, rests string) row {
+	r := hideAdding(sentence, f, scanned, "unlisted_chain_allowed os_image 0.5.9")
+	r.rests = rests
+	if rests != wholly {
+		r.fails = []string{"rpc p1: not proven"}
+	}
+	return r
+}
+
+var (
+	noProofs = rpcfault.Refuse("eth_getProof", -32601, "the method eth_getProof does not exist/is not available")
+	noLogs   = rpcfault.Refuse("eth_getLogs", -32601, "no logs on this plan")
+
+	earlyBlock = regexp.MustCompile(`"blockNumber":"0x[0-9]"`)
+	blockHash  = regexp.MustCompile(`"hash":"0x[0-9a-f]{64}"`)
+)
+
+// query is the first parameter of an eth_getLogs.
+type query struct {
+	FromBlock, ToBlock hexutil.Uint64
+}
+
+// logsBy changes answers to eth_getLogs, knowing the range and the number of logs.
+func logsBy(change func(q query, logs int, a *rpcfault.Answer)) rpcfault.Fault {
+	return rpcfault.Fault{Name: "logs", Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+		var q query
+		var logs []json.RawMessage
+		if c.Method != "eth_getLogs" || a.Error != nil || json.Unmarshal(c.Params[0], &q) != nil || json.Unmarshal(a.Result, &logs) != nil {
+			return
+		}
+		change(q, len(logs), a)
+	}}
+}
+
+func refuse(a *rpcfault.Answer, words string) {
+	a.Result, a.Error = nil, &rpcfault.Error{Code: -32000, Message: words}
+}
+
+func blocksAtOnce(n int, words string) rpcfault.Fault {
+	return logsBy(func(q query, _ int, a *rpcfault.Answer) {
+		if int(q.ToBlock-q.FromBlock) >= n {
+			refuse(a, words)
+		}
+	})
+}
+
+func logsAtOnce(n int, words string) rpcfault.Fault {
+	return logsBy(func(q query, logs int, a *rpcfault.Answer) {
+		if logs > n && q.ToBlock > q.FromBlock {
+			refuse(a, words)
+		}
+	})
+}
+
+// suggesting refuses more than n blocks and says which would do.
+func suggesting(n int) rpcfault.Fault {
+	return logsBy(func(q query, _ int, a *rpcfault.Answer) {
+		if int(q.ToBlock-q.FromBlock) >= n {
+			refuse(a, fmt.Sprintf("query exceeds max results, retry with the range %d-%d", q.FromBlock, int(q.FromBlock)+n-1))
+		}
+	})
+}
+
+// forgetful answers as if nothing had been logged in the first ten blocks, where the lists were made.
+var forgetful = editLogs(func(logs []json.RawMessage) []json.RawMessage {
+	return slices.DeleteFunc(logs, func(l json.RawMessage) bool { return earlyBlock.Match(l) })
+})
+
+// noOldState serves code at a block's hash only.
+var noOldState = rpcfault.Fault{Name: "no old state", Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+	if c.Method == "eth_getCode" && len(c.Params) == 2 && c.Params[1][0] == '"' {
+		refuse(a, "missing trie node 0xabc (path )")
+	}
+}}
