@@ -109,8 +109,8 @@ const (
 )
 
 // span is how many blocks to ask for at once. It falls at a refusal, and rises again where all went well for a while,
-// by halves towards the smallest size that was refused, which is forgotten slowly: a limit of blocks is soon found, and
-// some blocks with many logs do not make the rest of the chain slow.
+// to its double at most, and half way towards the smallest size that was refused, which is forgotten slowly: a limit of
+// blocks is soon found, and some blocks with many logs do not make the rest of the chain slow.
 type span struct {
 	blocks   uint64 // of the next range
 	good     uint64 // to fall back to
@@ -161,5 +161,5 @@ func (s *span) accepted(n uint64) {
 		s.bad = min(2*s.bad, s.max+1)
 		return
 	}
-	s.blocks += rise
+	s.blocks += min(rise, s.blocks)
 }

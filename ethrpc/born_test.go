@@ -1,0 +1,153 @@
+package ethrpc_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/testchain"
+)
+
+func TestBornIsTheFirstBlockWithCode(t *testing.T) {
+	chain, err := testchain.Start(testchain.Options{Preload: []testchain.Preload{{Address: common.Address{7}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { chain.Close() })
+	births := map[common.Address]uint64{{7}: 0}
+	for range 3 {
+		for range 10 {
+			chain.Commit()
+		}
+		kms, err := chain.Deploy(t.Context(), testchain.DeployOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if births[kms.Address()], err = chain.Client().BlockNumber(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	head, err := chain.Client().BlockNumber(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newClient(t, "latest", chain.URL())
+	for contract, want := range births {
+		if got, err := c.Born(t.Context(), contract, head); err != nil || got != want {
+			t.Errorf("Born = %d, %v; want %d", got, err, want)
+		}
+	}
+	if _, err := c.Born(t.Context(), common.Address{8}, head); err == nil || !strings.Contains(err.Error(), "has no code at block") {
+		t.Errorf("Born of nothing = %v", err)
+	}
+}
+
+func TestBornAsksForFromBlockWhereStateIsGone(t *testing.T) {
+	w := newWorld(t)
+	for range 300 { // the node keeps the state of 128 blocks
+		w.chain.Commit()
+	}
+	head, err := w.chain.Client().BlockNumber(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = newClient(t, "latest", w.chain.URL()).Born(t.Context(), w.kms.Address(), head)
+	if !errors.Is(err, ethrpc.ErrNoState) || !strings.Contains(err.Error(), "set from_block of the contract") {
+		t.Errorf("Born = %v, want the plea for from_block", err)
+	}
+}
+
+func TestBornGoesOnWithTheNextProvider(t *testing.T) {
+	w := newWorld(t)
+	head, err := w.chain.Client().BlockNumber(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []rpcfault.Fault{
+		rpcfault.Status(500, ""),
+		rpcfault.ChainID(1),
+		rpcfault.Refuse("eth_getCode", -32000, "missing trie node"),
+		rpcfault.Refuse("eth_getCode", -32603, "Internal error"),
+		answers("no hex", "eth_getCode", `"code"`),
+	} {
+		t.Run(f.Name, func(t *testing.T) {
+			w.proxy.Set(f)
+			if _, err := newClient(t, "latest", w.url).Born(t.Context(), w.kms.Address(), head); err == nil {
+				t.Error("a provider that answers nothing found the block")
+			}
+			if got, err := newClient(t, "latest", w.url, w.chain.URL()).Born(t.Context(), w.kms.Address(), head); err != nil || got != 2 {
+				t.Errorf("Born = %d, %v; want 2", got, err)
+			}
+		})
+	}
+}
+
+func TestOriginsAreToldAsFarAsTheyAreKnown(t *testing.T) {
+	w := newWorld(t)
+	receipt, err := w.kms.Send(t.Context(), "addKmsDevice", common.Hash{9})
+	if err != nil {
+		t.Fatal(err)
+	}
+	header, err := w.chain.Client().HeaderByHash(t.Context(), receipt.BlockHash)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := time.Unix(int64(header.Time), 0).UTC()
+	owner := testchain.Address("owner")
+	place := ethrpc.Place{Block: receipt.BlockHash, Tx: receipt.TxHash}
+	nowhere := ethrpc.Place{Block: receipt.BlockHash, Tx: common.Hash{1}}
+	orphan := ethrpc.Place{Block: common.Hash{1}, Tx: receipt.TxHash}
+
+	for _, tt := range []struct {
+		name  string
+		fault rpcfault.Fault
+		want  ethrpc.Origin
+	}{
+		{"a provider that knows all", rpcfault.Fault{}, ethrpc.Origin{Time: made, Sender: owner}},
+		{"a provider without transactions", rpcfault.Refuse("eth_getTransactionByHash", -32601, "no"), ethrpc.Origin{Time: made}},
+		{"a provider without blocks", answers("", "eth_getBlockByHash", "null"), ethrpc.Origin{Sender: owner}},
+		{"a provider of other blocks", answers("", "eth_getBlockByHash", `{"number":"0x1","hash":"`+common.Hash{2}.Hex()+`","timestamp":"0x1"}`), ethrpc.Origin{Sender: owner}},
+		{"a provider of null transactions", answers("", "eth_getTransactionByHash", "null"), ethrpc.Origin{Time: made}},
+		{"a provider that is down", rpcfault.Status(500, ""), ethrpc.Origin{}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w.proxy.Set(tt.fault)
+			got := newClient(t, "latest", w.url).Origins(t.Context(), []ethrpc.Place{place, nowhere, orphan, place})
+			if len(got) != 3 || got[place] != tt.want || got[nowhere] != (ethrpc.Origin{Time: tt.want.Time}) || got[orphan] != (ethrpc.Origin{}) {
+				t.Errorf("Origins = %v, want %v", got, tt.want)
+			}
+			got = newClient(t, "latest", w.url, w.chain.URL()).Origins(t.Context(), []ethrpc.Place{place})
+			if got[place] != (ethrpc.Origin{Time: made, Sender: owner}) {
+				t.Errorf("with a second provider: Origins = %v", got)
+			}
+		})
+	}
+}
+
+func TestEveryMethodThatIsSentIsListed(t *testing.T) {
+	w := newLogWorld(t)
+	var mu sync.Mutex
+	sent := map[string]bool{}
+	w.proxy.Watch(func(c rpcfault.Call) { mu.Lock(); sent[c.Method] = true; mu.Unlock() })
+	c := prover(t, ethrpc.VerifyAuto, 1, w.url)
+	if _, err := c.Read(t.Context(), w.whole()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Scan(t.Context(), w.scan()); err != nil {
+		t.Fatal(err)
+	}
+	c.Origins(context.Background(), []ethrpc.Place{{Block: w.head.Hash(), Tx: w.truth[0].TxHash}})
+	for _, m := range ethrpc.Methods {
+		delete(sent, m)
+	}
+	if len(sent) > 0 {
+		t.Errorf("%v are not among the Methods", sent)
+	}
+}

@@ -1,0 +1,133 @@
+package ethrpc_test
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
+)
+
+// spoil changes the logs of every answer that holds some.
+func spoil(name string, change func(logs []map[string]any) any) rpcfault.Fault {
+	return rpcfault.Fault{Name: name, Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+		var logs []map[string]any
+		if _, _, ok := asksLogs(c); ok && json.Unmarshal(a.Result, &logs) == nil && len(logs) > 2 {
+			a.Result, _ = json.Marshal(change(logs))
+		}
+	}}
+}
+
+// with gives one of the logs a field, or takes it away.
+func with(name, field string, value any) rpcfault.Fault {
+	return spoil(name, func(logs []map[string]any) any {
+		logs[1][field] = value
+		if value == nil {
+			delete(logs[1], field)
+		}
+		return logs
+	})
+}
+
+func answers(name, method, result string) rpcfault.Fault {
+	return rpcfault.Fault{Name: name, Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+		if c.Method == method {
+			a.Result, a.Error = json.RawMessage(result), nil
+		}
+	}}
+}
+
+func TestLogsThatNoNodeAnswers(t *testing.T) {
+	w := newLogWorld(t)
+	stranger := common.Hash{1}.Hex()
+	for _, tt := range []struct {
+		fault rpcfault.Fault
+		says  string
+	}{
+		{with("a log of another contract", "address", common.Address{1}.Hex()), "a log of the contract 0x01"},
+		{with("a log of another topic", "topics", []string{stranger}), "a log of the topic " + stranger},
+		{with("a log without topics", "topics", []string{}), "a log with 0 topics"},
+		{with("a log of five topics", "topics", []string{stranger, stranger, stranger, stranger, stranger}), "a log with 5 topics"},
+		{with("a log of a block that was not asked", "blockNumber", "0xffffff"), "a log of block 16777215"},
+		{with("a log of another block of that number", "blockHash", stranger), "to one answer and"},
+		{with("a log twice", "logIndex", "0x0"), "two logs have the index 0"},
+		{with("a removed log", "removed", true), "that a reorganisation removed"},
+		{with("a pending log", "blockNumber", nil), "lacks a field"},
+		{with("a log without index", "logIndex", nil), "lacks a field"},
+		{with("a log without a transaction", "transactionHash", nil), "lacks a field"},
+		{with("a large log", "data", "0x"+strings.Repeat("00", 1<<20+1)), "a log of 1048577 bytes"},
+		{with("a short address", "address", "0x01"), "the answer is no list of logs"},
+		{spoil("a null among the logs", func(logs []map[string]any) any { return []any{logs[0], nil} }), "lacks a field"},
+		{spoil("null", func([]map[string]any) any { return nil }), "the answer is null"},
+		{spoil("no list", func([]map[string]any) any { return "0x" }), "the answer is no list of logs"},
+		{answers("another chain", "eth_chainId", `"0x1"`), "eth_chainId answers 1"},
+		{answers("another block", "eth_getBlockByNumber", string(w.block(1, common.Hash{}))), "got 1"},
+		{answers("no blocks", "eth_getBlockByNumber", "null"), "the provider has no such block"},
+		{rpcfault.Refuse("eth_getLogs", -32601, "the method eth_getLogs does not exist"), "does not exist"},
+		{rpcfault.Refuse("eth_getLogs", -32000, "no logs today"), `error -32000, "no logs today"`},
+		{rpcfault.Refuse("eth_getLogs", -32005, "daily request count exceeded, request rate limited"), "rate limited"},
+		{rpcfault.Refuse("eth_getLogs", -32602, "block range extends beyond current head block"), "beyond current head"},
+		{rpcfault.Status(401, ""), "HTTP status 401"},
+	} {
+		t.Run(tt.fault.Name, func(t *testing.T) {
+			w.proxy.Set(tt.fault)
+			before := w.proxy.Requests()
+			_, err := newClient(t, "latest", w.url).Scan(t.Context(), w.scan())
+			if err == nil || !strings.Contains(err.Error(), tt.says) || !strings.Contains(err.Error(), "p1: ") {
+				t.Fatalf("Scan = %v, want an error of p1 that says %q", err, tt.says)
+			}
+			if n := w.proxy.Requests() - before; n > 50 {
+				t.Errorf("%d requests were made of it", n)
+			}
+			by, err := newClient(t, "latest", w.url, w.chain.URL()).Scan(t.Context(), w.scan())
+			if err != nil || by != "p2" {
+				t.Fatalf("with a second provider: Scan = %q, %v", by, err)
+			}
+			w.complete(t)
+		})
+	}
+}
+
+// A pool has a node on another branch, which what checks the blocks does not meet.
+func TestAPieceStandsOnThePinnedBlock(t *testing.T) {
+	w := newLogWorld(t)
+	asked := 0
+	w.proxy.Set(rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+		if c.Method == "eth_getBlockByNumber" {
+			if asked++; asked == 2 {
+				a.Result = w.block(w.head.Number.Uint64(), common.Hash{1})
+			}
+		}
+	}})
+	req := w.scan()
+	req.Step = 1000
+	if _, err := newClient(t, "latest", w.url).Scan(t.Context(), req); !errors.Is(err, ethrpc.ErrReorganised) || len(w.pieces) > 0 {
+		t.Errorf("Scan = %v after %v", err, w.pieces)
+	}
+}
+
+// A node of a pool that lags behind does not know the last block yet, and its logs would be too few.
+func TestAScanWaitsForANodeThatLags(t *testing.T) {
+	w := newLogWorld(t)
+	left := map[string]int{"eth_getLogs": 2, "eth_getBlockByNumber": 2}
+	w.proxy.Set(rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+		if left[c.Method] == 0 {
+			return
+		}
+		left[c.Method]--
+		if c.Method == "eth_getLogs" {
+			a.Result, a.Error = nil, &rpcfault.Error{Code: -32000, Message: "header not found"}
+		} else {
+			a.Result = json.RawMessage("null")
+		}
+	}})
+	req := w.scan()
+	req.From = req.To
+	if _, err := newClient(t, "latest", w.url).Scan(t.Context(), req); err != nil || len(w.pieces) != 1 || left["eth_getLogs"] > 0 {
+		t.Errorf("Scan = %v, pieces %v", err, w.pieces)
+	}
+}
