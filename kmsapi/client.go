@@ -52,6 +52,7 @@ type Source struct {
 	APIVersion string            // the version that was asked for
 	RequestID  string            // as the API gave it, cut
 	Body       []byte            // as received (after decompression): not redacted
+	HoldsKey   bool              // the API echoes the key: Body is not to be kept
 	Header     map[string]string // those of keptHeaders that came, cut
 }
 
@@ -203,6 +204,7 @@ func (c *Client) exchange(ctx context.Context, u *url.URL, decode func([]byte) e
 		APIVersion: c.o.Version,
 		RequestID:  c.text(resp.Header.Get("X-Request-ID")),
 		Body:       body,
+		HoldsKey:   c.key.Text(string(body)) != string(body),
 		Header:     c.headers(resp.Header),
 	}, decode(body)
 }

@@ -1,0 +1,218 @@
+package evidence
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/kmsapi"
+)
+
+// offline is the sources of a chain's audit as the evidence has them. What is wrong with the evidence itself is
+// remembered, for an audit takes it for the failure of a source. One goroutine asks for claims and another for the rest.
+type offline struct {
+	c        *Chain
+	claims   int // that were asked for
+	reads    int
+	waits    int
+	claimErr error
+	readErr  error
+}
+
+var errOver = errors.New("the evidence has no more")
+
+func (o *offline) OnChainDetail(context.Context, string) (*kmsapi.OnChainDetail, error) {
+	d, err := o.claim()
+	if err != nil && o.claimErr == nil {
+		if _, theirs := errors.AsType[*replayed](err); !theirs {
+			o.claimErr = err
+		}
+	}
+	return d, err
+}
+
+func (o *offline) claim() (*kmsapi.OnChainDetail, error) {
+	if o.claims == len(o.c.Claims) {
+		return nil, fmt.Errorf("asking for the claim: %w", errOver)
+	}
+	c := o.c.Claims[o.claims]
+	o.claims++
+	if c.Error != nil {
+		return nil, c.Error.err()
+	}
+	if sum := sha256.Sum256(c.Body); hex.EncodeToString(sum[:]) != c.SHA256 || c.FetchedAt == nil {
+		return nil, errors.New("the API's answer is not the one of its SHA-256 and time")
+	}
+	d, err := kmsapi.Decode(c.Body)
+	if err != nil {
+		return nil, fmt.Errorf("decoding the API's answer: %w", err)
+	}
+	d.Source = kmsapi.Source{FetchedAt: *c.FetchedAt, SHA256: c.SHA256, APIVersion: c.APIVersion, RequestID: c.RequestID, Body: c.Body}
+	return d, nil
+}
+
+func (o *offline) Read(ctx context.Context, req ethrpc.Request) (*ethrpc.State, error) {
+	s, err := o.read(ctx, req)
+	if err != nil && o.readErr == nil {
+		_, theirs := errors.AsType[*replayed](err)
+		if _, all := errors.AsType[*ethrpc.ReadError](err); !theirs && !all {
+			o.readErr = err
+		}
+	}
+	return s, err
+}
+
+func (o *offline) read(ctx context.Context, req ethrpc.Request) (*ethrpc.State, error) {
+	if o.reads == len(o.c.Reads) {
+		return nil, fmt.Errorf("reading the chain: %w", errOver)
+	}
+	r := o.c.Reads[o.reads]
+	o.reads++
+	if r.Error != nil {
+		return nil, r.Error.err()
+	}
+	policy, err := ethrpc.ParsePolicy(r.Policy)
+	switch asked := func(p ethrpc.Policy) bool { return p.String() == r.Policy }; {
+	case err != nil:
+		return nil, err
+	case r.Block == nil || r.Head == nil:
+		return nil, errors.New("a reading names no block")
+	case !slices.ContainsFunc(req.Policies, asked) || r.Block.Number < req.NotBefore:
+		return nil, fmt.Errorf("the audit does not read at block %d by policy %s there", r.Block.Number, policy)
+	}
+	at := ethrpc.Block(*r.Block)
+	q := req.Questions(ctx, at)
+	s := &ethrpc.State{Block: at}
+	switch {
+	case len(r.Header) > 0:
+		if s, err = ethrpc.Prove(o.c.ChainID, at.Hash, ethrpc.Evidence{Header: r.Header, Nodes: plain(o.c.Nodes), Codes: plain(o.c.Codes)}, q); err != nil {
+			return nil, fmt.Errorf("proving what the contracts say at block %d: %w", at.Number, err)
+		}
+		if s.Block.Number != at.Number || !s.Block.Time.Equal(at.Time) {
+			return nil, fmt.Errorf("block %s is block %d of %s, not %d of %s", at.Hash, s.Block.Number, s.Block.Time, at.Number, at.Time)
+		}
+	case r.Believed != nil:
+		r.Believed.fill(s)
+	case len(q.Asks) > 0:
+		return nil, fmt.Errorf("nothing tells what the contracts say at block %d", at.Number)
+	}
+	s.Policy, s.Provider, s.Head, s.Agreed, s.Failed = policy, r.Provider, ethrpc.Block(*r.Head), r.Agreed, providerErrors(r.Failed)
+	return s, nil
+}
+
+func plain(in []hexutil.Bytes) [][]byte {
+	out := make([][]byte, len(in))
+	for i, b := range in {
+		out[i] = b
+	}
+	return out
+}
+
+func (b *Believed) fill(s *ethrpc.State) {
+	s.Code, s.Answers = b.Code, map[ethrpc.Ask]ethrpc.Answer{}
+	if b.Why != "" {
+		s.Unproven = errors.New(b.Why)
+	}
+	for _, a := range b.Answers {
+		s.Answers[a.ask()] = a.answer()
+	}
+}
+
+// waited answers in the order in which it was asked.
+func (o *offline) waited(_ string, ask ethrpc.Ask, _ time.Duration) time.Duration {
+	if o.waits == len(o.c.Waited) {
+		o.readErr = errors.Join(o.readErr, fmt.Errorf("asking how long %s is pending: %w", ask.ID, errOver))
+		return 0
+	}
+	w := o.c.Waited[o.waits]
+	o.waits++
+	if w.Contract != ask.Contract || w.Getter != ask.Getter || w.ID != ask.ID {
+		o.readErr = errors.Join(o.readErr, fmt.Errorf("the evidence does not say how long %s is pending", ask.ID))
+	}
+	return w.Waited
+}
+
+// over tells what is wrong with the evidence after the audit.
+func (o *offline) over() error {
+	err := errors.Join(o.claimErr, o.readErr)
+	if err == nil && (o.claims < len(o.c.Claims) || o.reads < len(o.c.Reads) || o.waits < len(o.c.Waited)) {
+		err = errors.New("there is more of it than the audit asks for")
+	}
+	return err
+}
+
+// replay is an audit.Events of one contract. An auditor that remembers earlier audits reads events less often than one
+// that does not: where the evidence tells of no reading, nothing new came.
+type replay struct {
+	known   audit.Named
+	updates []Update
+	changed map[change]*audit.Changed
+}
+
+func (r *replay) next(block *common.Hash) error {
+	if len(r.updates) == 0 {
+		return nil
+	}
+	u := r.updates[0]
+	if (u.Block == nil) != (block == nil) || block != nil && *u.Block != *block {
+		return nil
+	}
+	r.updates = r.updates[1:]
+	if u.Known != nil {
+		r.known = audit.Named(*u.Known)
+	}
+	if u.Error != "" {
+		return errors.New(u.Error)
+	}
+	return nil
+}
+
+// logs is an audit.Events of all contracts of a chain.
+type logs map[common.Address]*replay
+
+func logsOf(all map[common.Address]*Events) logs {
+	out := logs{}
+	for addr, e := range all {
+		if e == nil {
+			continue
+		}
+		r := &replay{known: audit.Named(e.Known), updates: e.Updates, changed: map[change]*audit.Changed{}}
+		for i := range e.Changed {
+			c := &e.Changed[i]
+			r.changed[change{c.List, c.ID}] = &c.Last
+		}
+		out[addr] = r
+	}
+	return out
+}
+
+func (l logs) of(addr common.Address) *replay {
+	if r := l[addr]; r != nil {
+		return r
+	}
+	return &replay{}
+}
+
+func (l logs) Update(_ context.Context, contract common.Address, to ethrpc.Block) error {
+	return l.of(contract).next(&to.Hash)
+}
+func (l logs) Reset(contract common.Address) error                                    { return l.of(contract).next(nil) }
+func (l logs) Known(contract common.Address) audit.Named                              { return l.of(contract).known }
+func (l logs) Annotate(context.Context, common.Address, map[audit.List][]common.Hash) {}
+func (l logs) Last(contract common.Address, list audit.List, id common.Hash) *audit.Changed {
+	return l.of(contract).changed[change{list, id}]
+}
+
+func same(a, b audit.Named) bool {
+	return slices.Equal(a.Devices, b.Devices) && slices.Equal(a.Images, b.Images) &&
+		slices.Equal(a.AggregatedMRs, b.AggregatedMRs) && slices.Equal(a.Apps, b.Apps)
+}
