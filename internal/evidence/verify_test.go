@@ -25,6 +25,9 @@ func backdoor(w *world) {
 
 func denied(w *world) { w.claim(func(c *fakeapi.Contract) { c.Devices[0].Allowed = &no }) }
 
+// lie answers every call with true.
+var lie = rpcfault.Result("true", `"0x`+strings.Repeat("00", 31)+`01"`)
+
 var noProof = rpcfault.Refuse("eth_getProof", -32601, "the method eth_getProof does not exist/is not available")
 
 func TestEvidenceGivesTheReportAgain(t *testing.T) {
@@ -64,7 +67,7 @@ func TestEvidenceGivesTheReportAgain(t *testing.T) {
 		{"the API answers no JSON", func(w *world) { w.api.Fail(fakeapi.Fault{Name: fakeapi.HTML}) }, audit.Unknown, "", false},
 		{"the provider fails", func(w *world) { w.proxy.Set(rpcfault.Status(401, "")) }, audit.Unknown, "", false},
 		{"the provider lies in a call", func(w *world) {
-			w.proxy.Set(rpcfault.Result("true", `"0x`+strings.Repeat("00", 31)+`01"`))
+			w.proxy.Set(lie)
 		}, audit.Unknown, "getter_disagrees_with_proof", false},
 		{"the provider is of another chain", func(w *world) {
 			w.proxy.Set(rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
@@ -114,13 +117,26 @@ func TestEvidenceOfADaemon(t *testing.T) {
 		{"the first audit", func() {}, audit.Consistent},
 		{"one in which nothing changed", func() {}, audit.Consistent},
 		{"one with a new id that nothing changed for", func() {
-			w.claim(func(c *fakeapi.Contract) { c.Devices = append(c.Devices, fakeapi.Device{ID: id("77").Hex(), Allowed: &no}) })
+			w.claim(func(c *fakeapi.Contract) {
+				c.Devices = append(c.Devices, fakeapi.Device{ID: id("77").Hex(), Allowed: &no})
+			})
 		}, audit.Consistent},
 		{"one after the API dropped a row", func() {
 			w.claim(func(c *fakeapi.Contract) { c.Devices = c.Devices[1:] })
 		}, audit.Drift},
 		{"one after a back door opened", func() { backdoor(w) }, audit.Drift},
 		{"one with the back door open still", func() {}, audit.Drift},
+		{"one in which the API tells of the back door", func() {
+			w.claim(func(c *fakeapi.Contract) {
+				h := hidden.Hex()
+				c.Devices = append(c.Devices, fakeapi.Device{ID: dev1.Hex(), Allowed: &yes})
+				c.OSImages = []fakeapi.OSImage{{Name: "os", Version: "1", Hash: &h, Allowed: &yes}}
+			})
+		}, audit.Consistent},
+		{"one in which it does so still", func() {}, audit.Consistent},
+		{"one in which the API hides the back door again", func() {
+			w.claim(func(c *fakeapi.Contract) { c.OSImages = nil })
+		}, audit.Drift},
 		{"one without logs", func() {
 			must(t, w.kms.AllowDevice(t.Context(), dev2))
 			w.proxy.Set(rpcfault.Refuse("eth_getLogs", -32601, "not on this plan"))
