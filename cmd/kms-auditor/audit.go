@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"path/filepath"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -31,11 +32,12 @@ type auditFlags struct {
 	listen            []string
 	webConfig         string
 	stateReset        bool
+	evidence          string
 }
 
 // onceOnly and daemonOnly name the flags that the other mode would silently ignore.
 var (
-	onceOnly   = []string{"block", "output", "exit-code", "allow-unverifiable", "wide"}
+	onceOnly   = []string{"block", "output", "exit-code", "allow-unverifiable", "wide", "evidence"}
 	daemonOnly = []string{"web.listen-address", "web.config.file"}
 )
 
@@ -59,6 +61,7 @@ func newAudit(g *global) *cobra.Command {
 	fs.BoolVar(&f.exitCode, "exit-code", true, "with =false: exit 0 whatever the verdict")
 	fs.BoolVar(&f.allowUnverifiable, "allow-unverifiable", false, "exit 0 when the verdict is unknown")
 	fs.BoolVar(&f.wide, "wide", false, "print ids whole in the text report")
+	fs.StringVar(&f.evidence, "evidence", "", "also write to `FILE`, atomically, what the verdict rests on, for kms-auditor verify; packed where it ends in .gz")
 	fs.BoolVar(&f.stateReset, "state-reset", false, "set a state file aside that cannot be used, and begin a new one")
 	fs.StringArrayVar(&f.listen, "web.listen-address", nil, "listen on `ADDR` instead of web.listen (repeatable)")
 	fs.StringVar(&f.webConfig, "web.config.file", "", "`FILE` with TLS and basic auth, in the Prometheus exporter-toolkit format")
@@ -131,6 +134,9 @@ func (f *auditFlags) runOnce(cmd *cobra.Command, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
+	if f.evidence != "" && !isDir(filepath.Dir(f.evidence)) || isDir(f.evidence) || cmd.Flags().Changed("evidence") && f.evidence == "" {
+		return fmt.Errorf("--evidence %q: it must be a file in a folder that exists", f.evidence)
+	}
 	log, err := f.logger(stderr)
 	if err != nil {
 		return err
@@ -140,14 +146,18 @@ func (f *auditFlags) runOnce(cmd *cobra.Command, cfg *config.Config) error {
 		log = log.WithOptions(zap.IncreaseLevel(zap.DPanicLevel))
 	}
 	progress := newProgress(stderr)
-	a, err := app.New(cfg, app.Options{Build: build(), Log: log, Progress: progress.show, Once: true})
+	a, err := app.New(cfg, app.Options{Build: build(), Log: log, Progress: progress.show, Once: true, Evidence: f.evidence != ""})
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
 	defer a.Close()
 	report := a.Once(cmd.Context())
 	progress.clear()
-	if err := outputs.write(report, stdout, f.wide); err != nil {
+	err = outputs.write(report, stdout, f.wide)
+	if f.evidence != "" {
+		err = errors.Join(err, writeEvidence(f.evidence, a, report))
+	}
+	if err != nil {
 		code := exitUnknown
 		if report.Verdict == audit.Drift {
 			code = exitDrift
@@ -155,6 +165,21 @@ func (f *auditFlags) runOnce(cmd *cobra.Command, cfg *config.Config) error {
 		return &exitError{code, err}
 	}
 	return f.exit(report.Verdict)
+}
+
+func writeEvidence(path string, a *app.App, report *audit.Report) error {
+	file, err := a.Evidence(report)
+	if err != nil {
+		return err
+	}
+	b, err := file.Pack(path)
+	if err == nil {
+		err = replace(path, b)
+	}
+	if err != nil {
+		return fmt.Errorf("writing the evidence: %w", err)
+	}
+	return nil
 }
 
 // resetState sets the state file aside.

@@ -19,6 +19,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/config"
+	"github.com/kms-auditor/kms-auditor/internal/evidence"
 	"github.com/kms-auditor/kms-auditor/internal/history"
 	"github.com/kms-auditor/kms-auditor/internal/replay"
 	"github.com/kms-auditor/kms-auditor/internal/web"
@@ -33,6 +34,7 @@ type Options struct {
 	Progress func(chain, doing string)           // nil: nobody is told
 	Reported func(*audit.Report, []audit.Change) // nil: nobody is told; after each audit of the daemon
 	Once     bool                                // one audit only: events are read where they are needed, and not for show
+	Evidence bool                                // Once also records what the report rests on
 }
 
 // App is a wired auditor.
@@ -45,6 +47,7 @@ type App struct {
 	chains   map[string]*ethrpc.Client
 	auditor  *audit.Auditor
 	store    *history.Store
+	evidence *evidence.Recorder // nil: none is kept
 	last     atomic.Pointer[audit.Report]
 }
 
@@ -89,7 +92,7 @@ func New(cfg *config.Config, opt Options) (*App, error) {
 		a.chains[c.Name] = client
 		chains = append(chains, a.chainOptions(c, client))
 	}
-	a.auditor = audit.New(audit.Options{
+	o := audit.Options{
 		Version:      opt.Build.Version,
 		Claims:       a.api,
 		Chains:       chains,
@@ -99,7 +102,12 @@ func New(cfg *config.Config, opt Options) (*App, error) {
 		Started:      a.logStarted,
 		Progress:     opt.Progress,
 		Panicked:     a.logPanic,
-	})
+	}
+	if opt.Evidence || cfg.EvidenceDir != "" && !opt.Once {
+		a.evidence = &evidence.Recorder{}
+		o = a.evidence.Wrap(o)
+	}
+	a.auditor = audit.New(o)
 	return a, nil
 }
 
@@ -198,7 +206,7 @@ func (a *App) Serve(ctx context.Context, listeners []net.Listener) error {
 		ConfigFile: a.cfg.Web.ConfigFile,
 	})
 	worker := audit.Worker{
-		Audit:    a.auditor.Audit,
+		Audit:    a.audit,
 		Schedule: a.cfg.Cron,
 		Done:     a.done,
 		Next:     a.metrics.NextAudit,
@@ -208,6 +216,25 @@ func (a *App) Serve(ctx context.Context, listeners []net.Listener) error {
 	g.Go(func() error { return server.Serve(ctx, listeners) })
 	g.Go(func() error { worker.Run(ctx); return nil })
 	return g.Wait()
+}
+
+// Evidence returns what the report of Once rests on. It is to be called at most once, with Options.Evidence.
+func (a *App) Evidence(r *audit.Report) (*evidence.File, error) { return a.evidence.Take(r) }
+
+// audit audits once in the daemon, and keeps evidence where that is configured. Where it cannot be kept, the audit
+// stands.
+func (a *App) audit(ctx context.Context) *audit.Report {
+	r := a.auditor.Audit(ctx)
+	if a.evidence != nil {
+		f, err := a.evidence.Take(r)
+		if err == nil {
+			err = evidence.Keep(a.cfg.EvidenceDir, a.cfg.EvidenceKeep, f)
+		}
+		if err != nil {
+			a.opt.Log.Error("keeping evidence", zap.String("audit_id", r.AuditID), zap.Error(err))
+		}
+	}
+	return r
 }
 
 func (a *App) done(r *audit.Report, changes []audit.Change) {

@@ -1,0 +1,55 @@
+package app_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/app"
+	"github.com/kms-auditor/kms-auditor/internal/evidence"
+)
+
+func TestTheDaemonKeepsEvidence(t *testing.T) {
+	w := newWorld(t)
+	cfg := w.config(t)
+	cfg.EvidenceDir, cfg.EvidenceKeep = t.TempDir(), 2
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	audits := 0
+	var last *audit.Report
+	a, err := app.New(cfg, app.Options{Log: zap.NewNop(), Reported: func(r *audit.Report, _ []audit.Change) {
+		last = r
+		if audits++; audits == 4 {
+			cancel()
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	if err := a.Serve(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	kept, err := filepath.Glob(filepath.Join(cfg.EvidenceDir, "*"))
+	if err != nil || len(kept) != 2 {
+		t.Fatalf("kept %q, %v; want two files", kept, err)
+	}
+	r, err := os.Open(kept[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	f, err := evidence.Decode(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _, err := evidence.Verify(t.Context(), f)
+	if err != nil || got.AuditID != last.AuditID {
+		t.Errorf("the newest evidence gives %v, %v; want the last audit, %s", got, err, last.AuditID)
+	}
+}
