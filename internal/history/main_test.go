@@ -7,10 +7,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/kms-auditor/kms-auditor/internal/history"
 )
@@ -122,4 +124,12 @@ func read(s *history.Store) content {
 		}
 	}
 	return c
+}
+
+// differ is cmp.Diff for two of what is equal nearly always: it reflects on a difference only.
+func differ(want, got content) string {
+	if reflect.DeepEqual(want, got) {
+		return ""
+	}
+	return cmp.Diff(want, got)
 }

@@ -18,6 +18,7 @@ const (
 
 	magic   = 0xED0CDAED
 	version = 2
+	maxTx   = 1 << 62 // far from the number's end
 
 	branchPage   = 0x01
 	leafPage     = 0x02
@@ -69,6 +70,9 @@ func checkPages(file []byte) error {
 	other, err := readMeta(file[min(pageSize, len(file)):])
 	if err != nil {
 		return err
+	}
+	if m.tx%2 != 0 || m.tx-other.tx+1 > 2 || other.tx%2 != 1 || m.tx > maxTx {
+		return damaged("its transactions %d and %d do not follow one another", m.tx, other.tx)
 	}
 	if other.tx > m.tx {
 		m = other
@@ -149,19 +153,20 @@ func (w *walk) freelist(id uint64) error {
 	return nil
 }
 
-// tree follows the page and all below it; their keys must be from lo to before hi, nil meaning no bound.
-func (w *walk) tree(id uint64, lo, hi []byte) error {
+// tree follows the page and all below it; their keys must be from first to before hi, where these are given.
+// Were first another key, bbolt would list a page that it changes twice.
+func (w *walk) tree(id uint64, first, hi []byte) error {
 	p, err := w.page(id)
 	if err != nil {
 		return err
 	}
 	if p.flags() == leafPage {
-		return w.leaf(p, lo, hi, false)
+		return w.leaf(p, first, hi, false)
 	}
 	if p.flags() != branchPage || p.count() == 0 {
 		return damaged("page %d is neither branch nor leaf", id)
 	}
-	keys, err := p.keys(lo, hi, func(e []byte) (pos, size, more uint32) { return order.Uint32(e), order.Uint32(e[4:]), 0 })
+	keys, err := p.keys(first, hi, func(e []byte) (pos, size, more uint32) { return order.Uint32(e), order.Uint32(e[4:]), 0 })
 	if err != nil {
 		return err
 	}
@@ -178,8 +183,8 @@ func (w *walk) tree(id uint64, lo, hi []byte) error {
 }
 
 // leaf follows the buckets in a leaf page. One that stands in the page of its parent holds no further buckets.
-func (w *walk) leaf(p page, lo, hi []byte, inline bool) error {
-	keys, err := p.keys(lo, hi, func(e []byte) (pos, size, more uint32) {
+func (w *walk) leaf(p page, first, hi []byte, inline bool) error {
+	keys, err := p.keys(first, hi, func(e []byte) (pos, size, more uint32) {
 		return order.Uint32(e[4:]), order.Uint32(e[8:]), order.Uint32(e[12:])
 	})
 	if err != nil {
@@ -216,7 +221,7 @@ func (w *walk) bucket(value []byte) error {
 }
 
 // keys returns the keys of the elements, each with as many bytes after it as the element says.
-func (p page) keys(lo, hi []byte, element func([]byte) (pos, size, more uint32)) ([][]byte, error) {
+func (p page) keys(first, hi []byte, element func([]byte) (pos, size, more uint32)) ([][]byte, error) {
 	if len(p) < headerLen+p.count()*elementLen {
 		return nil, damaged("a page has %d elements", p.count())
 	}
@@ -228,10 +233,13 @@ func (p page) keys(lo, hi []byte, element func([]byte) (pos, size, more uint32))
 			return nil, damaged("a key or value reaches out of its page")
 		}
 		key := e[pos : pos+size]
-		if i == 0 && bytes.Compare(key, lo) < 0 || i > 0 && bytes.Compare(key, keys[i-1]) <= 0 || hi != nil && bytes.Compare(key, hi) >= 0 {
+		if i > 0 && bytes.Compare(key, keys[i-1]) <= 0 || hi != nil && bytes.Compare(key, hi) >= 0 {
 			return nil, damaged("keys are out of order")
 		}
 		keys[i] = key
+	}
+	if first != nil && (len(keys) == 0 || !bytes.Equal(keys[0], first)) {
+		return nil, damaged("a page does not begin with the key that led to it")
 	}
 	return keys, nil
 }
