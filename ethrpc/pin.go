@@ -33,7 +33,7 @@ func (p pin) ref() any {
 
 // pin chooses the block of a policy. One round trip tells the chain id, the head, the block, and whether the provider
 // honours a block hash: a call at a random one must fail. latest-N costs one more, since the head must be known first.
-// The proofs of early are asked for along with a tag.
+// The proofs of early are asked for along with the block, where it is not fixed.
 func (p *provider) pin(ctx context.Context, chainID uint64, policy Policy, early []common.Address) (pin, error) {
 	var nowhere common.Hash
 	if _, err := rand.Read(nowhere[:]); err != nil {
@@ -54,17 +54,18 @@ func (p *provider) pin(ctx context.Context, chainID uint64, policy Policy, early
 	}
 	var out pin
 	var proofs []*call
-	if policy.tag != "" && policy.behind == 0 {
+	along := func(arg string) []*call {
 		out.early = early
 		for _, a := range early {
-			proofs = append(proofs, &wantProof(a, nil, policy.arg()).call)
+			proofs = append(proofs, &wantProof(a, nil, arg).call)
 		}
+		return proofs
 	}
-	if err := p.do(ctx, append(calls, proofs...)); err != nil {
+	if policy.tag != "" && policy.behind == 0 {
+		calls = append(calls, along(policy.arg())...)
+	}
+	if err := p.do(ctx, calls); err != nil {
 		return pin{}, fmt.Errorf("pinning block %s: %w", policy, err)
-	}
-	for _, c := range proofs {
-		out.proofs = append(out.proofs, c.result)
 	}
 
 	if err := checkChainID(id, chainID); err != nil {
@@ -81,10 +82,14 @@ func (p *provider) pin(ctx context.Context, chainID uint64, policy Policy, early
 		if policy.behind > out.head.Number {
 			return pin{}, fmt.Errorf("pinning block %s: the head is block %d: %w", policy, out.head.Number, ErrNoState)
 		}
-		block = getBlock(hexutil.EncodeUint64(out.head.Number - policy.behind))
-		if err := p.do(ctx, []*call{block}); err != nil {
+		at := hexutil.EncodeUint64(out.head.Number - policy.behind)
+		block = getBlock(at)
+		if err := p.do(ctx, append(along(at), block)); err != nil {
 			return pin{}, fmt.Errorf("pinning block %s: %w", policy, err)
 		}
+	}
+	for _, c := range proofs {
+		out.proofs = append(out.proofs, c.result)
 	}
 	if out.block, err = block.block(); err != nil {
 		return pin{}, fmt.Errorf("pinning block %s: %w", policy, err)

@@ -130,6 +130,30 @@ func TestRoundTripsOfProofs(t *testing.T) {
 	}
 }
 
+func TestAnUnchangedBlockBehindTheHeadCostsTwo(t *testing.T) {
+	w := newWorld(t)
+	w.chain.Commit()
+	policy, err := ethrpc.ParsePolicy("latest-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := prover(t, ethrpc.VerifyRequired, 1, w.url)
+	for _, want := range []int{5, 2, 2} {
+		req := w.whole()
+		req.Policies = []ethrpc.Policy{policy}
+		before := w.proxy.Requests()
+		s, err := c.Read(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.proven(t, s, true)
+		if got := w.proxy.Requests() - before; got != want {
+			t.Errorf("%d round trips, want %d", got, want)
+		}
+		w.chain.Commit()
+	}
+}
+
 // edit changes the answers to a method.
 func edit(name, method string, f func(c rpcfault.Call, result string) string) rpcfault.Fault {
 	return rpcfault.Fault{Name: name, Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
