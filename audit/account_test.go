@@ -157,3 +157,16 @@ func TestTheBackDoorOpensWhileTheDaemonRuns(t *testing.T) {
 		t.Errorf("%s after the back door was shut\n%s", r.Verdict, text(t, r))
 	}
 }
+
+func TestEventsThatAreOnlyForShowAreNotAskedForInEveryAudit(t *testing.T) {
+	w := provenWorld(t)
+	w.eager = true
+	w.proxy.Set(rpcfault.Refuse("eth_getLogs", -32601, "not on this plan"))
+	a := w.auditor()
+	for i, failures := range []int{1, 0, 0} {
+		r := w.auditWith(a)
+		if r.Verdict != audit.Consistent || len(r.Chains[0].Errors) != failures {
+			t.Errorf("audit %d: %s with errors %+v, want consistent and %d errors", i, r.Verdict, r.Chains[0].Errors, failures)
+		}
+	}
+}
