@@ -180,6 +180,29 @@ func TestResetKeepsBlobs(t *testing.T) {
 	}
 }
 
+// TestLargeFile makes pages overflow, trees grow and shrink, and free pages many.
+func TestLargeFile(t *testing.T) {
+	path := file(t)
+	s := open(t, path)
+	for i, to := range []uint64{9000, 500, 4000, 12000, 101, 7000} {
+		var err error
+		if p, ok := s.Progress(kms); ok && to < p.Next {
+			err = s.Rewind(kms, to, blockHash(to))
+		} else {
+			scan(t, s, kms, to)
+		}
+		if err = errors.Join(err, s.Save(kms, "audit", make([]byte, i%2*1_000_000))); err != nil {
+			t.Fatal(err)
+		}
+		want := read(s)
+		s.Close()
+		s = open(t, path)
+		if diff := differ(want, read(s)); diff != "" || !slices.Equal(s.Events(kms), eventsOf(first, to)) {
+			t.Fatalf("after block %d: %s", to, diff)
+		}
+	}
+}
+
 // TestStoreIsItsModel does anything in any order, to a store on disk, to one in memory, and to a plain list.
 func TestStoreIsItsModel(t *testing.T) {
 	dir := t.TempDir()

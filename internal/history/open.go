@@ -36,7 +36,6 @@ func Open(path string) (*Store, error) {
 			PageSize:     pageSize,
 			MaxSize:      maxSize,
 			Timeout:      lockWait,
-			FreelistType: bbolt.FreelistMapType,
 			NoStatistics: true,
 		})
 		if err != nil {
