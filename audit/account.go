@@ -27,17 +27,14 @@ func (a *Auditor) account(ctx context.Context, p *pass) map[common.Address]*scan
 		return scans
 	}
 	for _, anew := range []bool{false, true} {
-		before := map[common.Address]int{}
 		read := false
 		for addr, deployed := range p.state.Code {
 			if !deployed || !a.wantsEvents(p, addr, scans[addr], anew) {
 				continue
 			}
-			before[addr] = p.chain.Events.Known(addr).size()
+			before := p.chain.Events.Known(addr)
 			scans[addr] = a.scan(ctx, p, addr, anew)
-			if now := p.chain.Events.Known(addr).size(); now != before[addr] {
-				read = true
-			}
+			read = read || !p.chain.Events.Known(addr).equal(before)
 		}
 		if read {
 			a.readAgain(ctx, p)
@@ -149,6 +146,9 @@ func (t *target) judgeStorage(state *ethrpc.State, s *scan) {
 	switch {
 	case proven && c.Complete:
 		t.completeness = Complete
+	case proven && (s == nil || !s.read):
+		t.completeness = Incomplete
+		t.reasons = append(t.reasons, fmt.Sprintf("the contract stores more than the %d slots that are accounted for, and the events that may explain the rest could not be read", c.Slots))
 	case s == nil || !s.read:
 		t.completeness = Incomplete
 	case proven:

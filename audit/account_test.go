@@ -88,6 +88,10 @@ func TestNothingCanHide(t *testing.T) {
 				}
 			}})
 		}, audit.Consistent, "", audit.Single, audit.Incomplete},
+		{"the storage holds more than is known, and the events cannot be had", func(w *world) {
+			must(w.t, w.kms.AllowDevice(context.Background(), hidden))
+			w.proxy.Set(rpcfault.Refuse("eth_getLogs", -32601, "not on this plan"))
+		}, audit.Unknown, "", audit.Proven, audit.Incomplete},
 		{"proof is required, and cannot be had", func(w *world) {
 			w.verify = ethrpc.VerifyRequired
 			w.proxy.Set(noProof)

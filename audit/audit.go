@@ -9,6 +9,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -48,7 +49,10 @@ type Named struct {
 	Apps                           []common.Address
 }
 
-func (n Named) size() int { return len(n.Devices) + len(n.Images) + len(n.AggregatedMRs) + len(n.Apps) }
+func (n Named) equal(o Named) bool {
+	return slices.Equal(n.Devices, o.Devices) && slices.Equal(n.Images, o.Images) &&
+		slices.Equal(n.AggregatedMRs, o.AggregatedMRs) && slices.Equal(n.Apps, o.Apps)
+}
 
 // Options configure an Auditor.
 type Options struct {

@@ -29,6 +29,11 @@ func (a *Auditor) again(ctx context.Context, first *pass) *pass {
 		first.confirm(nil)
 		return first
 	}
+	for _, e := range first.errors {
+		if !slices.Contains(second.errors, e) {
+			second.errors = append(second.errors, e)
+		}
+	}
 	second.confirm(first)
 	return second
 }

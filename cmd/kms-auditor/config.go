@@ -38,6 +38,7 @@ func newConfigCheck(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			cfg.State = "" // the daemon may hold it, and nothing is kept here
 			a, err := app.New(cfg, app.Options{Build: build(), Log: zap.NewNop()})
 			if err != nil {
 				return &exitError{exitUsage, err}

@@ -87,7 +87,7 @@ func New(cfg *config.Config, opt Options) (*App, error) {
 			Observer:  a.metrics.Chain(c.Name),
 		})
 		if err != nil {
-			return nil, fmt.Errorf("chain %s: %w", c.Name, err)
+			return nil, errors.Join(fmt.Errorf("chain %s: %w", c.Name, err), a.store.Close())
 		}
 		a.chains[c.Name] = client
 		chains = append(chains, a.chainOptions(c, client))
