@@ -8,11 +8,11 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 )
 
+// The machine is elsewhere, from before any goroutine could look.
+func init() { time.Local = time.FixedZone("elsewhere", -5*3600) }
+
 func TestScheduleFiresInItsZone(t *testing.T) {
 	tokyo := time.FixedZone("Tokyo", 9*3600)
-	local := time.Local
-	time.Local = time.FixedZone("elsewhere", -5*3600)
-	t.Cleanup(func() { time.Local = local })
 	from := time.Date(2026, 3, 1, 10, 7, 30, 500, time.UTC)
 	for _, row := range []struct {
 		name, spec string

@@ -30,11 +30,12 @@ var scans = []row{
 		rpc: forgetful, finds: []string{"critical storage_unaccounted"}, rests: "proven incomplete"},
 	{sentence: "the second provider remembers logs that the first one forgot", settings: both(scanned, second), claim: leaveOut(image058), exit: 1,
 		rpc: forgetful, finds: []string{"critical unlisted_chain_allowed os_image 0.5.8"}, rests: wholly},
-	{sentence: "the provider has no logs", settings: scanned, rpc: noLogs, rests: "proven incomplete",
+	{sentence: "the provider has no logs that could explain the storage", settings: scanned, rpc: noLogs, exit: 3, rests: "proven incomplete",
+		says:  "the events that may explain the rest could not be read",
 		fails: []string{"rpc events: reading the events of …p1: …no logs on this plan"}},
 	{sentence: "the second provider has the logs", settings: both(scanned, second), rpc: noLogs, rests: wholly},
-	{sentence: "the provider does not keep the state to find the block of deployment", rests: "proven incomplete",
-		rpc:   noOldState,
+	{sentence: "the provider does not keep the state to find the block of deployment", exit: 3, rests: "proven incomplete",
+		rpc: noOldState, says: "the events that may explain the rest could not be read",
 		fails: []string{"rpc events: …set from_block of the contract"}},
 }
 
