@@ -46,7 +46,7 @@ var lies = slices.Concat(
 			rpc: otherHeader, settings: second, fails: []string{"rpc p1: …the header is that of block"}},
 
 		hideRemoval("the provider hides that an image was removed", 3, nil, "critical getter_disagrees_with_proof", "rpc p1: …eth_call of"),
-		hideRemoval("the second provider tells that an image was removed", 1, second, "warning claim_allowed_chain_denied os_image 0.5.7"),
+		hideRemoval("the second provider tells that an image was removed", 1, second, "warning claim_allowed_chain_denied os_image 0.5.7", "rpc p1: …eth_call of"),
 
 		hideAdding("the provider drops one log", dropLogs(image059), scanned, "storage_unaccounted"),
 		hideAdding("the second provider has the log that the first one drops", dropLogs(image059), both(scanned, second), "unlisted_chain_allowed os_image 0.5.9"),
