@@ -16,6 +16,7 @@ import (
 	"math/big"
 	"net"
 	"sync/atomic"
+	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
@@ -76,6 +77,8 @@ func Start(o Options) (*Chain, error) {
 			rules.ChainID = new(big.Int).SetUint64(o.ChainID)
 			e.Genesis.Config, e.NetworkId = &rules, o.ChainID
 		}
+		// The miner stops filling a block after this long, and a busy machine is slow.
+		e.Miner.Recommit = time.Minute
 		// One account seeds a block of thousands of transactions.
 		e.TxPool.AccountSlots, e.TxPool.AccountQueue = batchLimit, batchLimit
 		e.TxPool.GlobalSlots, e.TxPool.GlobalQueue = batchLimit, batchLimit
