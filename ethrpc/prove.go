@@ -137,7 +137,6 @@ type job struct {
 	contract common.Address
 	data     []byte
 	ask      *Ask // nil: an Explain
-	touched  []proof.Slot
 }
 
 // proving is one attempt to prove everything at one pin.
