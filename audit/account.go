@@ -21,10 +21,11 @@ type scan struct {
 // account accounts for everything that the contracts store: where the proven state of a contract holds more than is
 // asked for, its events are read for what they name, and what is new is asked for at the same block; where that is not
 // enough, the events are read anew, once for every state of the storage.
-func (a *Auditor) account(ctx context.Context, p *pass) map[common.Address]*scan {
+func (a *Auditor) account(ctx context.Context, p *pass) {
 	scans := map[common.Address]*scan{}
+	p.scans = scans
 	if p.chain.Events == nil || !p.compared() {
-		return scans
+		return
 	}
 	for _, anew := range []bool{false, true} {
 		read := false
@@ -49,7 +50,6 @@ func (a *Auditor) account(ctx context.Context, p *pass) map[common.Address]*scan
 			a.note(a.scanned, p, addr, c.StorageRoot)
 		}
 	}
-	return scans
 }
 
 // wantsEvents tells whether events may explain what is not explained, or tell of what is.
@@ -100,7 +100,7 @@ func (a *Auditor) readAgain(ctx context.Context, p *pass) {
 	a.opt.Progress(p.chain.Name, "reading what the events named")
 	s, err := p.chain.Reader.Read(ctx, ethrpc.Request{
 		Policies:  []ethrpc.Policy{ethrpc.AtHash(p.state.Block.Hash)},
-		Questions: func(context.Context, ethrpc.Block) ethrpc.Questions { return questionsOf(p.chain, p.detail) },
+		Questions: func(context.Context, ethrpc.Block) ethrpc.Questions { return a.questions(p.chain, p.detail) },
 	})
 	if err != nil {
 		p.errors = append(p.errors, readFailures(err)...)
@@ -117,7 +117,7 @@ func (a *Auditor) readAgain(ctx context.Context, p *pass) {
 
 // annotate writes into the targets what is proven of each contract as a whole, which ids the API does not list, and
 // when and by whom an id was changed.
-func (a *Auditor) annotate(ctx context.Context, p *pass, scans map[common.Address]*scan) {
+func (a *Auditor) annotate(ctx context.Context, p *pass) {
 	if p.chain.Events == nil || !p.compared() {
 		return
 	}
@@ -126,7 +126,7 @@ func (a *Auditor) annotate(ctx context.Context, p *pass, scans map[common.Addres
 			continue
 		}
 		t.unlisted(p.chain.Events.Known(t.address), p.state)
-		t.judgeStorage(p.state, scans[t.address])
+		t.judgeStorage(p.state, p.scans[t.address])
 		for _, e := range p.chain.Explained[t.address] {
 			t.explained = append(t.explained, Explained{e.Slot.Hex(), e.Reason})
 		}
@@ -167,7 +167,7 @@ func (p *pass) tellChanges(ctx context.Context, t *target) {
 			ids[e.List] = append(ids[e.List], e.ask.ID)
 		}
 	}
-	p.chain.Events.Annotate(ctx, t.address, ids)
+	p.untold = !p.chain.Events.Annotate(ctx, t.address, ids) || p.untold
 	for i := range t.entries {
 		e := &t.entries[i]
 		if id, err := hexid.ParseID(e.ID); err == nil {

@@ -39,8 +39,10 @@ type Events interface {
 	Known(contract common.Address) Named
 	// Last tells of the last event of an id; nil: none is known.
 	Last(contract common.Address, list List, id common.Hash) *Changed
-	// Annotate finds out what Last lacks, as far as it can.
-	Annotate(ctx context.Context, contract common.Address, ids map[List][]common.Hash)
+	// Annotate finds out what Last lacks, as far as it can, and reports whether nothing is left to find out.
+	Annotate(ctx context.Context, contract common.Address, ids map[List][]common.Hash) bool
+	// Version changes whenever Known or Last tell something else; 0: nobody keeps count.
+	Version() uint64
 }
 
 // Named is what events named: ids of the two lists, measurements and apps.
@@ -92,7 +94,8 @@ type ExplainedSlot struct {
 	Reason string
 }
 
-// Auditor audits. It remembers between audits only since when an entry is pending, and which storage it read events for.
+// Auditor audits. It remembers between audits since when an entry is pending, which storage it read events for, and the
+// judgement on what has not changed since.
 type Auditor struct {
 	opt Options
 
@@ -100,6 +103,7 @@ type Auditor struct {
 	pending map[late]time.Time
 	scanned map[late]common.Hash // the storage root for which the events were read, by contract
 	resync  map[late]common.Hash // the storage root for which they were read anew in vain
+	memos   map[string]*memo     // by chain
 }
 
 // New returns an Auditor.
@@ -122,7 +126,7 @@ func New(opt Options) *Auditor {
 	if opt.Interrupted == nil {
 		opt.Interrupted = func(string, error) {}
 	}
-	return &Auditor{opt: opt, pending: map[late]time.Time{}, scanned: map[late]common.Hash{}, resync: map[late]common.Hash{}}
+	return &Auditor{opt: opt, pending: map[late]time.Time{}, scanned: map[late]common.Hash{}, resync: map[late]common.Hash{}, memos: map[string]*memo{}}
 }
 
 // Audit audits every chain once. It has no error: what fails is in the report, and makes it unknown.
@@ -167,6 +171,8 @@ func (a *Auditor) chain(ctx context.Context, c ChainOptions) (out Chain) {
 	if p.drifts() {
 		p = a.again(ctx, p)
 		a.askHead(ctx, p)
+	} else {
+		a.keep(p)
 	}
 	a.forget(p)
 	return p.report()

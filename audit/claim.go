@@ -27,6 +27,9 @@ type target struct {
 	completeness Completeness
 	storage      *Storage
 	explained    []Explained
+
+	kept bool // nothing changes it any more
+	done *Target
 }
 
 // entry is one entry while it is being judged. ask is what the chain is asked; without a Getter there is no valid id.

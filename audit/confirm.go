@@ -96,6 +96,7 @@ func (a *Auditor) askHead(ctx context.Context, p *pass) {
 	head, err := p.chain.Reader.Read(ctx, ethrpc.Request{
 		Policies:  []ethrpc.Policy{ethrpc.Latest},
 		NotBefore: p.state.Block.Number,
+		Aside:     true,
 		Questions: func(context.Context, ethrpc.Block) ethrpc.Questions { return ethrpc.Questions{Asks: asks} },
 	})
 	if err != nil {
@@ -163,7 +164,7 @@ func (a *Auditor) stillPending(p *pass, ask ethrpc.Ask) bool {
 
 // forget drops the memory of what is late no more, or listed no more.
 func (a *Auditor) forget(p *pass) {
-	if !p.compared() {
+	if !p.compared() || !a.anyPending(p.chain.Name) {
 		return
 	}
 	open := map[late]bool{}
@@ -180,4 +181,15 @@ func (a *Auditor) forget(p *pass) {
 			delete(a.pending, k)
 		}
 	}
+}
+
+func (a *Auditor) anyPending(chain string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for k := range a.pending {
+		if k.chain == chain {
+			return true
+		}
+	}
+	return false
 }

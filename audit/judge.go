@@ -36,8 +36,19 @@ func (t *target) verdict() Verdict {
 	return v
 }
 
-// report makes the target's part of the report.
+// report makes the target's part of the report, once where nothing changes it any more.
 func (t *target) report() Target {
+	if !t.kept {
+		return t.assemble()
+	}
+	if t.done == nil {
+		out := t.assemble()
+		t.done = &out
+	}
+	return *t.done
+}
+
+func (t *target) assemble() Target {
 	out := Target{
 		Contract:     t.address.Hex(),
 		Verdict:      t.verdict(),

@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
+
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
@@ -20,6 +22,8 @@ type pass struct {
 	state   *ethrpc.State
 	errors  []SourceError
 	targets []*target
+	scans   map[common.Address]*scan // of events, by contract
+	untold  bool                     // events do not tell everything about every entry
 }
 
 // look fetches the claim while the block is pinned, reads every claimed id there, and compares.
@@ -47,7 +51,7 @@ func (a *Auditor) look(ctx context.Context, c ChainOptions, began time.Time) *pa
 
 	state, readErr := c.Reader.Read(ctx, ethrpc.Request{
 		Policies:  c.Policies,
-		Questions: func(context.Context, ethrpc.Block) ethrpc.Questions { return questionsOf(c, claim()) },
+		Questions: func(context.Context, ethrpc.Block) ethrpc.Questions { return a.questions(c, claim()) },
 	})
 	claim()
 	var lies []fault
@@ -65,9 +69,11 @@ func (a *Auditor) look(ctx context.Context, c ChainOptions, began time.Time) *pa
 				"warning: the newest block %d is %s old: the node may be out of sync", state.Head.Number, age.Truncate(time.Second))})
 		}
 	}
-	scans := a.account(ctx, p)
-	p.targets = diff(c, p.detail, p.state, lies)
-	a.annotate(ctx, p, scans)
+	a.account(ctx, p)
+	if p.targets = a.recall(p); p.targets == nil {
+		p.targets = diff(c, p.detail, p.state, lies)
+		a.annotate(ctx, p)
+	}
 	return p
 }
 

@@ -74,9 +74,12 @@ func (t *Tracker) Update(r *Report) []Change {
 					t.open[k] = seen
 				}
 				seen.finding = *f
-				f.FirstSeen = &seen.first
-				if e := target.entry(f); e != nil {
-					e.FirstSeen = &seen.first
+				// A target that did not change is shared with earlier reports, which others may be reading.
+				if f.FirstSeen != &seen.first {
+					f.FirstSeen = &seen.first
+					if e := target.entry(f); e != nil {
+						e.FirstSeen = &seen.first
+					}
 				}
 				switch {
 				case !known:

@@ -23,6 +23,8 @@ type Client struct {
 
 	mu     sync.Mutex // held by a Read
 	proven *memory    // by the last read whose answers were proven
+
+	revision uint64 // of what was proven last
 }
 
 // New returns a Client. It dials nobody: a provider that is down is found out by the first Read.
@@ -57,6 +59,8 @@ type Request struct {
 	Policies []Policy
 	// NotBefore refuses a block with a lower number, as a node that lags behind would serve.
 	NotBefore uint64
+	// Aside is a question beside those that are asked time and again: what it proves is not kept for the next Read.
+	Aside bool
 	// Questions is called once a block is pinned, again for each provider that is tried, and may wait. nil: only pin.
 	Questions func(context.Context, Block) Questions
 }
@@ -80,6 +84,7 @@ type State struct {
 
 	Contracts map[common.Address]Contract // what is proven of each contract; empty where answers are not proven
 	Unproven  error                       // why they are not
+	Revision  uint64                      // two states of one Client that have the same one, which is not 0, have the same Code, Answers and Contracts
 	Agreed    int                         // providers that say the same of the block; where answers are not proven, of them too
 
 	questions Questions

@@ -36,16 +36,8 @@ func Prove(chainID uint64, hash common.Hash, e Evidence, q Questions) (*State, e
 	if !h.Number.IsUint64() || h.Time > uint64(maxTime.Unix()) {
 		return nil, fmt.Errorf("the header of block %s lacks a possible number or time", hash)
 	}
-	r := &proving{world: proof.New(h, chainID), done: map[Ask]Answer{}, keys: map[common.Address]map[common.Hash]bool{}}
+	r := newProving(proof.New(h, chainID), q)
 	r.world.Unpack(e.Nodes, e.Codes)
-	for _, a := range q.Asks {
-		if a.Getter != "" {
-			r.jobs = append(r.jobs, &job{contract: a.Contract, data: a.data(), ask: &a})
-		}
-	}
-	for _, x := range q.Explain {
-		r.jobs = append(r.jobs, &job{contract: x.Contract, data: x.Data})
-	}
 	for _, c := range q.contracts() {
 		if a, known := r.world.Account(c); !known {
 			return nil, fmt.Errorf("the evidence does not prove the account %s", c)
@@ -59,7 +51,7 @@ func Prove(chainID uint64, hash common.Hash, e Evidence, q Questions) (*State, e
 		}
 	}
 	for _, j := range r.jobs {
-		missing, err := r.call(j)
+		missing, err := r.call(j, false)
 		if err != nil {
 			return nil, err
 		}
@@ -68,7 +60,8 @@ func Prove(chainID uint64, hash common.Hash, e Evidence, q Questions) (*State, e
 		}
 	}
 	s := &State{Block: Block{h.Number.Uint64(), hash, time.Unix(int64(h.Time), 0).UTC()}}
-	r.finish(q, s, nil, false)
+	r.finish(q).fill(s)
+	s.world = nil
 	return s, nil
 }
 

@@ -1,7 +1,6 @@
 package ethrpc
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -25,25 +24,6 @@ func wantProof(addr common.Address, keys []common.Hash, ref any) *wanted {
 		keys = []common.Hash{}
 	}
 	return &wanted{call{method: "eth_getProof", args: []any{addr, keys, ref}}, addr, keys}
-}
-
-// doProofs makes the calls, the large answers a few at a time and the small ones with the first of them.
-func (p *provider) doProofs(ctx context.Context, proofs []*wanted, small []*call) error {
-	for first := true; first || len(proofs) > 0; first = false {
-		n := min(len(proofs), proofsAtOnce)
-		var calls []*call
-		for _, w := range proofs[:n] {
-			calls = append(calls, &w.call)
-		}
-		proofs = proofs[n:]
-		if first {
-			calls = append(calls, small...)
-		}
-		if err := p.do(ctx, calls); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // accountProof is the answer to one eth_getProof: nodes only, since what they prove is read from them.

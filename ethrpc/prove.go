@@ -88,17 +88,24 @@ func namespace(id string) common.Hash {
 
 const (
 	maxRounds    = 16  // of asking for what a call still misses
+	thrifty      = 8   // rounds that ask for what changed, before all that is missing is asked for
+	atOnce       = 32  // slots of a thrifty round
 	keysAtOnce   = 256 // of one eth_getProof; geth allows 1,024
 	proofsAtOnce = 4   // eth_getProof calls in one HTTP request, for the size of the answer
 )
 
-// memory is what was proven before, and what to ask for at once next time.
+// memory is what was proven before. Two Reads share what it tells a State, so nothing changes it.
 type memory struct {
-	world    *proof.World
-	answers  map[Ask]Answer
-	asked    Questions
-	accounts []common.Address
-	keys     map[common.Address]map[common.Hash]bool // that the calls touched
+	world     *proof.World
+	asked     Questions
+	answers   map[Ask]Answer
+	code      map[common.Address]bool
+	contracts map[common.Address]Contract
+	revision  uint64
+
+	touched  map[string][]proof.Slot // by job, what it read
+	accounts []common.Address        // that the answers rest on
+	volatile bool                    // some code looked at the block itself: its answers are good for this one only
 }
 
 // early are the accounts whose proofs may show at once that nothing changed.
@@ -109,27 +116,28 @@ func (m *memory) early() []common.Address {
 	return m.accounts
 }
 
-func (m *memory) answer(a Ask) (Answer, bool) {
-	if m == nil {
-		return Answer{}, false
-	}
-	answer, known := m.answers[a]
-	return answer, known
-}
-
-// stands tells whether every account that the answers rest on is proven to be as it was.
-func (m *memory) stands(w *proof.World) bool {
-	if m == nil {
+// stands tells whether every account that the answers rest on is proven to run the code that it ran, and where storage
+// is true, to store what it stored.
+func (m *memory) stands(w *proof.World, storage bool) bool {
+	if m == nil || m.volatile {
 		return false
 	}
 	for _, addr := range m.accounts {
 		was, _ := m.world.Account(addr)
 		is, known := w.Account(addr)
-		if !known || (was == nil) != (is == nil) || is != nil && (is.Root != was.Root || !bytes.Equal(is.CodeHash, was.CodeHash)) {
+		if !known || (was == nil) != (is == nil) {
+			return false
+		}
+		if is != nil && (storage && is.Root != was.Root || !bytes.Equal(is.CodeHash, was.CodeHash)) {
 			return false
 		}
 	}
 	return true
+}
+
+// fill tells a State what is proven.
+func (m *memory) fill(s *State) {
+	s.Answers, s.Code, s.Contracts, s.Revision, s.world = m.answers, m.code, m.contracts, m.revision, m.world
 }
 
 // job is one local call.
@@ -139,21 +147,35 @@ type job struct {
 	ask      *Ask // nil: an Explain
 }
 
+func (j *job) key() string { return string(j.contract[:]) + string(j.data) }
+
 // proving is one attempt to prove everything at one pin.
 type proving struct {
-	p     *provider
-	at    pin
-	world *proof.World
-	jobs  []*job
-	done  map[Ask]Answer
-	keys  map[common.Address]map[common.Hash]bool // touched
+	p       *provider
+	at      pin
+	world   *proof.World
+	old     *memory
+	jobs    []*job
+	done    map[Ask]Answer
+	touched map[string][]proof.Slot
+	keys    map[common.Address]map[common.Hash]bool // touched
+	compare []compared
+	asked   map[Ask]bool // what is in compare
+	sent    int          // of compare
 
-	volatile bool // some code looked at the block itself: its answers are good for this one only
+	volatile bool
+}
+
+// compared is an eth_call whose answer must be what is proven.
+type compared struct {
+	ask  Ask
+	call *call
 }
 
 // prove answers the questions by running the contracts' own code over proven state. Where nothing changed since old,
-// nothing is asked. The error is ErrNoProof where the provider cannot, proof.ErrInvalid or a *GetterError where it lies.
-func (p *provider) prove(ctx context.Context, chainID uint64, at pin, q Questions, old *memory, s *State) (*memory, error) {
+// nothing is asked or run; where little did, little is. The error is ErrNoProof where the provider cannot,
+// proof.ErrInvalid or a *GetterError where it lies.
+func (p *provider) prove(ctx context.Context, chainID uint64, at pin, q Questions, old *memory) (*memory, error) {
 	header, err := proof.EncodeHeader(at.raw)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoProof, err)
@@ -163,45 +185,60 @@ func (p *provider) prove(ctx context.Context, chainID uint64, at pin, q Question
 		// A field of a fork that is not known here changes the hash as well, so this is no lie yet.
 		return nil, fmt.Errorf("%w: %w", ErrNoProof, err)
 	}
-	r := &proving{p: p, at: at, world: proof.New(h, chainID), done: map[Ask]Answer{}, keys: map[common.Address]map[common.Hash]bool{}}
+	r := newProving(proof.New(h, chainID), q)
+	r.p, r.at, r.old = p, at, old
 	for i, addr := range at.early {
 		// Another node may have answered for another block: then the account is asked for again, by hash.
 		if a, err := readProof(at.proofs[i], 0); err == nil {
 			_ = r.world.AddAccount(addr, a.account)
 		}
 	}
-	unchanged := old.stands(r.world) && old.asked.within(q)
 	if old != nil {
 		r.world.Adopt(old.world)
 	}
-	contracts := q.contracts()
+	if old.stands(r.world, true) && old.asked.within(q) && q.within(old.asked) {
+		next := *old
+		next.world, next.asked = r.world, q
+		return &next, nil
+	}
+	if err := r.run(ctx, q); err != nil {
+		return nil, err
+	}
+	return r.finish(q), nil
+}
+
+func newProving(w *proof.World, q Questions) *proving {
+	r := &proving{
+		world: w, done: map[Ask]Answer{}, asked: map[Ask]bool{},
+		touched: map[string][]proof.Slot{}, keys: map[common.Address]map[common.Hash]bool{},
+	}
 	for _, a := range q.Asks {
-		if answer, known := old.answer(a); known && unchanged {
-			r.done[a] = answer
-		} else if a.Getter != "" {
-			r.jobs = append(r.jobs, &job{contract: a.Contract, data: a.data(), ask: &a})
+		if a.Getter != "" {
+			r.jobs = append(r.jobs, &job{a.Contract, a.data(), &a})
 		}
 	}
 	for _, e := range q.Explain {
-		if unchanged && r.world.Complete(e.Contract) {
-			continue // its slots are known
-		}
-		r.jobs = append(r.jobs, &job{contract: e.Contract, data: e.Data})
+		r.jobs = append(r.jobs, &job{e.Contract, e.Data, nil})
 	}
-	if err := r.run(ctx, contracts, q, old); err != nil {
-		return nil, err
-	}
-	return r.finish(q, s, old, unchanged), nil
+	return r
 }
 
-// run calls locally, fetches what is missing, and calls again, until nothing is missing.
-func (r *proving) run(ctx context.Context, contracts []common.Address, q Questions, old *memory) error {
-	var compare map[Ask]*call
+// run calls locally, fetches what is missing, and calls again, until nothing is missing. Along with what it fetches it
+// has the node make those calls that are new, or whose answer may have changed.
+func (r *proving) run(ctx context.Context, q Questions) error {
+	contracts := q.contracts()
+	standing := r.old.stands(r.world, false)
+	for _, j := range r.jobs {
+		if r.before(j, standing) == nil {
+			r.compareWith(j)
+		}
+	}
 	for round := 0; ; round++ {
 		var m proof.Missing
 		var left []*job
+		standing = r.old.stands(r.world, false)
 		for _, j := range r.jobs {
-			missing, err := r.call(j)
+			missing, err := r.call(j, standing)
 			if err != nil {
 				return err
 			}
@@ -211,68 +248,86 @@ func (r *proving) run(ctx context.Context, contracts []common.Address, q Questio
 			}
 		}
 		for _, c := range contracts {
-			if _, known := r.world.Account(c); !known {
+			a, known := r.world.Account(c)
+			if !known {
 				m.Accounts = append(m.Accounts, c)
 			}
+			if known && a == nil {
+				continue
+			}
+			for _, key := range append(slices.Clone(wellKnown), q.Slots[c]...) {
+				m.Slots = append(m.Slots, proof.Slot{Account: c, Key: key})
+			}
 		}
-		if m.Empty() {
+		limit := atOnce
+		if round >= thrifty {
+			limit = 0
+		}
+		if m.Slots = r.world.Next(m.Slots, limit); m.Empty() {
 			break
 		}
 		if round == maxRounds {
 			return fmt.Errorf("%w: after %d rounds the contract's code still asks for more state", ErrNoProof, round)
 		}
-		if round == 0 {
-			compare = compareCalls(r.at, left)
-			for _, c := range contracts {
-				for _, key := range append(slices.Clone(wellKnown), q.Slots[c]...) {
-					m.Slots = append(m.Slots, proof.Slot{Account: c, Key: key})
-				}
-				if old != nil {
-					for key := range old.keys[c] {
-						m.Slots = append(m.Slots, proof.Slot{Account: c, Key: key})
-					}
-				}
-			}
-		}
 		r.jobs = left
-		if err := r.fetch(ctx, m, compare, round == 0); err != nil {
+		if err := r.fetch(ctx, m); err != nil {
 			return err
 		}
 	}
-	for _, ask := range q.Asks { // in their order, so that the same lie is told in the same words
-		c := compare[ask]
-		if c == nil {
-			continue
-		}
-		if err := fault(r.at, c.err); err != nil {
+	var rest []*call
+	for _, c := range r.compare[r.sent:] {
+		rest = append(rest, c.call)
+	}
+	if err := r.p.do(ctx, rest); err != nil {
+		return fmt.Errorf("calling getters at block %d: %w", r.at.block.Number, err)
+	}
+	return r.hold()
+}
+
+// compareWith has the node asked what the job asks.
+func (r *proving) compareWith(j *job) {
+	if j.ask != nil && r.p != nil && !r.asked[*j.ask] {
+		r.asked[*j.ask] = true
+		r.compare = append(r.compare, compared{*j.ask, ethCall(r.at, *j.ask)})
+	}
+}
+
+// hold holds what the node answers against what is proven.
+func (r *proving) hold() error {
+	for _, c := range r.compare {
+		if err := fault(r.at, c.call.err); err != nil {
 			return err
 		}
-		said, proven := c.answer(), r.done[ask]
+		said, proven := c.call.answer(), r.done[c.ask]
 		if (said.Err != nil) != (proven.Err != nil) || said.Allowed != proven.Allowed {
-			return &GetterError{ask, said, proven}
+			return &GetterError{c.ask, said, proven}
 		}
 	}
 	return nil
 }
 
-// compareCalls are the eth_calls whose answers must be what is proven.
-func compareCalls(at pin, jobs []*job) map[Ask]*call {
-	out := map[Ask]*call{}
-	for _, j := range jobs {
-		if j.ask != nil {
-			out[*j.ask] = ethCall(at, *j.ask)
-		}
-	}
-	return out
-}
-
-// call runs one job and notes what it read.
-func (r *proving) call(j *job) (proof.Missing, error) {
+// call runs one job and notes what it read. standing: the code is what it was, so that a job which reads what it read
+// answers what it answered.
+func (r *proving) call(j *job, standing bool) (proof.Missing, error) {
 	if a, known := r.world.Account(j.contract); known && (a == nil || common.BytesToHash(a.CodeHash) == emptyCode) {
 		if j.ask != nil {
 			r.done[*j.ask] = Answer{Err: errNoCode, Proven: true}
 		}
 		return proof.Missing{}, nil
+	}
+	if touched := r.before(j, standing); touched != nil {
+		missing, same := r.reads(touched)
+		if !missing.Empty() {
+			return missing, nil
+		}
+		if same {
+			r.note(j, touched)
+			if j.ask != nil {
+				r.done[*j.ask] = r.old.answers[*j.ask]
+			}
+			return proof.Missing{}, nil
+		}
+		r.compareWith(j)
 	}
 	res, err := r.world.Call(j.contract, j.data)
 	if err != nil {
@@ -281,12 +336,7 @@ func (r *proving) call(j *job) (proof.Missing, error) {
 	if !res.Missing.Empty() {
 		return res.Missing, nil
 	}
-	for _, s := range res.Touched {
-		if r.keys[s.Account] == nil {
-			r.keys[s.Account] = map[common.Hash]bool{}
-		}
-		r.keys[s.Account][s.Key] = true
-	}
+	r.note(j, res.Touched)
 	r.volatile = r.volatile || res.Volatile
 	if j.ask != nil {
 		a := Answer{Proven: true}
@@ -300,14 +350,46 @@ func (r *proving) call(j *job) (proof.Missing, error) {
 	return proof.Missing{}, nil
 }
 
+// before is what the job read the last time; nil: it is new, or its code is.
+func (r *proving) before(j *job, standing bool) []proof.Slot {
+	if !standing {
+		return nil
+	}
+	return r.old.touched[j.key()]
+}
+
+// reads holds slots against what they held before.
+func (r *proving) reads(slots []proof.Slot) (missing proof.Missing, same bool) {
+	same = true
+	for _, s := range slots {
+		is, known := r.world.Value(s)
+		was, _ := r.old.world.Value(s)
+		if !known {
+			missing.Slots = append(missing.Slots, s)
+		}
+		same = same && is == was
+	}
+	return missing, same
+}
+
+func (r *proving) note(j *job, touched []proof.Slot) {
+	r.touched[j.key()] = touched
+	for _, s := range touched {
+		if r.keys[s.Account] == nil {
+			r.keys[s.Account] = map[common.Hash]bool{}
+		}
+		r.keys[s.Account][s.Key] = true
+	}
+}
+
 var (
 	errReverted = errors.New("the contract reverts")
 	errNoCode   = errors.New("there is no code")
 	emptyCode   = crypto.Keccak256Hash()
 )
 
-// fetch asks for everything that is missing, with the calls to compare in the same requests, and verifies it.
-func (r *proving) fetch(ctx context.Context, m proof.Missing, compare map[Ask]*call, first bool) error {
+// fetch asks for everything that is missing and verifies it. What room there is in the requests is used for compare.
+func (r *proving) fetch(ctx context.Context, m proof.Missing) error {
 	slots, seen := map[common.Address][]common.Hash{}, map[proof.Slot]bool{}
 	for _, s := range m.Slots {
 		if !seen[s] {
@@ -339,20 +421,24 @@ func (r *proving) fetch(ctx context.Context, m proof.Missing, compare map[Ask]*c
 	for _, a := range sortedKeys(slots) {
 		want(a)
 	}
-
-	var small []*call
-	for _, c := range codes {
-		small = append(small, c)
-	}
-	if first {
-		for _, c := range compare {
-			small = append(small, c)
+	calls := slices.Collect(maps.Values(codes))
+	for rest := proofs; ; {
+		n := min(len(rest), proofsAtOnce)
+		for _, w := range rest[:n] {
+			calls = append(calls, &w.call)
 		}
+		for len(calls) < int(r.p.batchSize.Load()) && r.sent < len(r.compare) {
+			calls = append(calls, r.compare[r.sent].call)
+			r.sent++
+		}
+		if err := r.p.do(ctx, calls); err != nil {
+			return fmt.Errorf("proving at block %d: %w", r.at.block.Number, err)
+		}
+		if rest = rest[n:]; len(rest) == 0 {
+			return r.take(proofs, codes)
+		}
+		calls = nil
 	}
-	if err := r.p.doProofs(ctx, proofs, small); err != nil {
-		return fmt.Errorf("proving at block %d: %w", r.at.block.Number, err)
-	}
-	return r.take(proofs, codes)
 }
 
 // take verifies what came.
@@ -399,28 +485,19 @@ func (r *proving) take(proofs []*wanted, codes map[common.Address]*call) error {
 	return nil
 }
 
-// finish writes what is proven into the state and keeps it for the next time.
-func (r *proving) finish(q Questions, s *State, old *memory, unchanged bool) *memory {
-	next := &memory{world: r.world, answers: r.done, accounts: r.world.Accounts(), keys: r.keys}
-	if r.volatile {
-		next.answers = nil
+// finish makes a memory of what is proven.
+func (r *proving) finish(q Questions) *memory {
+	m := &memory{
+		world: r.world, asked: q, answers: r.done, code: map[common.Address]bool{}, contracts: map[common.Address]Contract{},
+		touched: r.touched, accounts: r.world.Accounts(), volatile: r.volatile,
 	}
-	if unchanged {
-		for addr, keys := range old.keys {
-			if next.keys[addr] == nil {
-				next.keys[addr] = map[common.Hash]bool{}
-			}
-			maps.Copy(next.keys[addr], keys)
-		}
-	}
-	s.Answers, s.Code, s.Contracts = r.done, map[common.Address]bool{}, map[common.Address]Contract{}
 	for _, c := range q.contracts() {
 		a, _ := r.world.Account(c)
-		s.Code[c] = a != nil && common.BytesToHash(a.CodeHash) != emptyCode
+		m.code[c] = a != nil && common.BytesToHash(a.CodeHash) != emptyCode
 		if a == nil {
 			continue
 		}
-		explained := maps.Clone(next.keys[c])
+		explained := r.keys[c]
 		if explained == nil {
 			explained = map[common.Hash]bool{}
 		}
@@ -428,7 +505,7 @@ func (r *proving) finish(q Questions, s *State, old *memory, unchanged bool) *me
 			explained[key] = true
 		}
 		all, known := r.world.Leaves(c, explained)
-		s.Contracts[c] = Contract{a.Root, common.BytesToHash(a.CodeHash), known, r.world.Complete(c) && known == all}
+		m.contracts[c] = Contract{a.Root, common.BytesToHash(a.CodeHash), known, r.world.Complete(c) && known == all}
 	}
-	return next
+	return m
 }

@@ -18,8 +18,7 @@ func (c *Client) read(ctx context.Context, p *provider, policy Policy, req Reque
 	if err := p.cannotProve(); proofOnly && err != nil {
 		return nil, err
 	}
-	old := c.proven
-	at, err := p.pinFrom(ctx, c.chainID, policy, req.NotBefore, old.early())
+	at, err := p.pinFrom(ctx, c.chainID, policy, req.NotBefore, c.proven.early())
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +31,7 @@ func (c *Client) read(ctx context.Context, p *provider, policy Policy, req Reque
 	}
 	delay := p.retryDelay
 	for try := 1; ; try++ {
-		err = c.answer(ctx, p, at, old, s, proofOnly)
+		err = c.answer(ctx, p, at, s, req.Aside, proofOnly)
 		if !errors.Is(err, errUnknownBlock) {
 			return s, err
 		}
@@ -53,15 +52,26 @@ func (c *Client) read(ctx context.Context, p *provider, policy Policy, req Reque
 	}
 }
 
+// remember keeps what is proven for the next Read, unless that was asked aside.
+func (c *Client) remember(m *memory, aside bool) {
+	if m.revision == 0 && !m.volatile {
+		c.revision++
+		m.revision = c.revision
+	}
+	if !aside {
+		c.proven = m
+	}
+}
+
 // answer proves the answers where that is wanted and can be had, and otherwise reads them.
-func (c *Client) answer(ctx context.Context, p *provider, at pin, old *memory, s *State, proofOnly bool) error {
+func (c *Client) answer(ctx context.Context, p *provider, at pin, s *State, aside, proofOnly bool) error {
 	if c.verify != VerifyOff {
 		err := p.cannotProve()
 		if c.verify == VerifyRequired || err == nil {
 			var next *memory
-			if next, err = p.prove(ctx, c.chainID, at, s.questions, old, s); err == nil {
-				next.asked = s.questions
-				c.proven, s.world = next, next.world
+			if next, err = p.prove(ctx, c.chainID, at, s.questions, c.proven); err == nil {
+				c.remember(next, aside)
+				next.fill(s)
 				return nil
 			}
 		}

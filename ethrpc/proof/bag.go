@@ -34,7 +34,7 @@ func (w *World) unpackAccount(addr common.Address) {
 	var value []byte
 	if w.header.Root != types.EmptyRootHash {
 		var err error
-		if value, err = find(w.header.Root, addr[:], w.bag.nodes, w.nodes); err != nil {
+		if value, _, err = find(w.header.Root, addr[:], w.nodes, w.bag.nodes); err != nil {
 			return
 		}
 	}
@@ -46,9 +46,10 @@ func (w *World) unpackAccount(addr common.Address) {
 	}
 }
 
+// unpackSlot proves a slot from the nodes that are there already.
 func (w *World) unpackSlot(s Slot) {
 	st, err := w.storage(s.Account)
-	if err != nil || w.bag == nil || w.size() >= maxSlots {
+	if err != nil || st.complete || w.bag == nil && st.spare == nil || w.size() >= maxSlots {
 		return
 	}
 	if _, known := st.entries[s.Key]; known {
@@ -56,13 +57,23 @@ func (w *World) unpackSlot(s Slot) {
 	}
 	if st.root == types.EmptyRootHash {
 		_ = st.set(s.Key, nil) // nothing is always well-formed
-	} else if value, err := find(st.root, s.Key[:], w.bag.nodes, st.nodes); err == nil {
-		_ = st.set(s.Key, value) // a leaf that is no word proves nothing: the slot stays unknown
+		return
 	}
+	sources := []nodes{st.nodes, st.spare}
+	if w.bag != nil {
+		sources = append(sources, w.bag.nodes)
+	}
+	value, lacks, err := find(st.root, s.Key[:], st.nodes, sources...)
+	if err != nil {
+		st.lacks[s.Key] = lacks
+		return
+	}
+	delete(st.lacks, s.Key)
+	_ = st.set(s.Key, value) // a leaf that is no word proves nothing: the slot stays unknown
 }
 
 // Pack returns the header's RLP, the trie nodes and the codes that everything known of this world's accounts was proven
-// with, in an order of no meaning. Storage that Settle took over has no nodes.
+// with, in an order of no meaning.
 func (w *World) Pack() (header []byte, trieNodes, codes [][]byte) {
 	header, err := rlp.EncodeToBytes(w.header)
 	if err != nil {

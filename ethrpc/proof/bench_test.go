@@ -19,19 +19,18 @@ func large(b *testing.B) (w *proof.World, p *provider, at common.Address, calls 
 	p.pin(b)
 	w = p.world()
 	p.call(b, w, at, pack(b, "owner"))
-	yes := common.BigToHash(common.Big1)
-	values := w.Values(at)
-	values[initialized()] = yes
+	m := proof.Missing{Slots: []proof.Slot{{Account: at, Key: initialized()}}}
 	for getter, list := range map[string][]common.Hash{"kmsAllowedDeviceIds": devices, "allowedOsImages": images} {
 		for _, id := range list {
 			data := pack(b, getter, id)
 			res, err := w.Call(at, data)
 			must(b, err)
-			values[res.Missing.Slots[0].Key] = yes
+			m.Slots = append(m.Slots, res.Missing.Slots...)
 			calls = append(calls, data)
 		}
 	}
-	if !w.Settle(at, values) {
+	p.supply(b, w, m)
+	if !w.Complete(at) {
 		b.Fatal("the storage is not known in full")
 	}
 	return w, p, at, calls
@@ -51,19 +50,6 @@ func BenchmarkRebuild(b *testing.B) {
 	for b.Loop() {
 		if _, n := w.Rebuild(at); n != 10_003 {
 			b.Fatal(n)
-		}
-	}
-}
-
-// BenchmarkSettle is what one change in a list of 10,000 costs.
-func BenchmarkSettle(b *testing.B) {
-	old, p, at, _ := large(b)
-	account, values := p.proofs(b, at).account(), old.Values(at)
-	for b.Loop() {
-		w := p.world()
-		must(b, w.AddAccount(at, account))
-		if !w.Settle(at, values) {
-			b.Fatal("not settled")
 		}
 	}
 }

@@ -106,6 +106,63 @@ func TestAllStoragesAreProvenAndRebuilt(t *testing.T) {
 	})
 }
 
+// TestAnOlderTrieSavesProofsAndChangesNothing draws a storage and a later one, and lets the later one adopt the first.
+func TestAnOlderTrieSavesProofsAndChangesNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		was, is := map[common.Hash]common.Hash{}, map[common.Hash]common.Hash{}
+		for i := range rapid.IntRange(1, 200).Draw(t, "slots") {
+			key := common.Hash{byte(i), 1}
+			was[key], is[key] = common.Hash{2}, common.Hash{2}
+		}
+		for i := range rapid.IntRange(0, 10).Draw(t, "changes") {
+			key := common.Hash{rapid.Byte().Draw(t, "key"), rapid.ByteRange(0, 1).Draw(t, "new")}
+			if is[key] = (common.Hash{byte(i), 3}); rapid.Bool().Draw(t, "gone") {
+				delete(is, key)
+			}
+		}
+		trieOf := func(values map[common.Hash]common.Hash) *trie.Trie {
+			leaves := map[string][]byte{}
+			for key, v := range values {
+				leaves[string(key[:])] = encode(t, common.TrimLeftZeroes(v[:]))
+			}
+			return newTrie(t, leaves)
+		}
+		oldTrie, newTrie := trieOf(was), trieOf(is)
+		old, at := worldOf(t, oldTrie.Hash())
+		var slots []proof.Slot
+		for i := range 256 {
+			for last := range 2 {
+				slots = append(slots, proof.Slot{Account: at, Key: common.Hash{byte(i), byte(last)}})
+			}
+		}
+		for _, s := range slots {
+			if err := old.AddSlot(at, s.Key, prove(t, oldTrie, s.Key[:])); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w, _ := worldOf(t, newTrie.Hash())
+		w.Adopt(old)
+		for round, next := 0, w.Next(slots, 8); len(next) > 0; round, next = round+1, w.Next(slots, 8) {
+			if round > 20 {
+				t.Fatal("there is no end of what to prove next")
+			}
+			for _, s := range next {
+				if err := w.AddSlot(at, s.Key, prove(t, newTrie, s.Key[:])); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for _, s := range slots {
+			if v, known := w.Value(s); !known || v != is[s.Key] {
+				t.Fatalf("slot %s: %s, %t, want %s", s.Key, v, known, is[s.Key])
+			}
+		}
+		if !w.Complete(at) {
+			t.Fatal("every slot is known, and yet something is missing")
+		}
+	})
+}
+
 func TestLeavesThatNoContractWrites(t *testing.T) {
 	key := common.Hash{5}
 	for name, leaf := range map[string][]byte{
@@ -180,7 +237,7 @@ func FuzzAddSlot(f *testing.F) {
 			if _, known := w.Value(proof.Slot{Account: at, Key: key}); known != (err == nil) {
 				t.Fatalf("known is %t, but %v", known, err)
 			}
-			if w.Complete(at) && len(w.Values(at)) > 1 {
+			if _, leaves := w.Rebuild(at); leaves > 1 {
 				t.Fatal("one proof proved many slots")
 			}
 		}

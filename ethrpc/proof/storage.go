@@ -11,12 +11,17 @@ import (
 	"github.com/ethereum/go-ethereum/trie"
 )
 
-// storage is what is proven of all storage tries with one root.
+// storage is what is proven of all storage tries with one root. A key's entry is there once it is proven.
 type storage struct {
 	root     common.Hash
 	entries  map[common.Hash]entry
 	nodes    nodes // that proved them
 	complete bool  // the entries are all there is
+
+	// spare are nodes of an older trie. A node is named by its hash, so those that are in this trie too prove as much
+	// here; lacks is the first node on the way to a slot that is in neither.
+	spare nodes
+	lacks map[common.Hash]common.Hash
 }
 
 // entry is what the trie has for one key. A leaf is kept as it is, since some nodes keep leaves that hold zero.
@@ -89,42 +94,9 @@ func (w *World) Complete(addr common.Address) bool {
 	}
 	if !s.complete {
 		root, _ := rebuild(s.entries)
-		s.complete = root == s.root
+		if s.complete = root == s.root; s.complete {
+			s.spare, s.lacks = nil, nil
+		}
 	}
 	return s.complete
-}
-
-// Settle takes values that nobody proved, lays the proven ones over them, and keeps them all if they rebuild the
-// account's storage root: that root is their proof, and the storage is Complete. Else it keeps nothing.
-func (w *World) Settle(addr common.Address, values map[common.Hash]common.Hash) bool {
-	s, err := w.storage(addr)
-	if err != nil || len(values)+w.size() > maxSlots {
-		return false
-	}
-	all := make(map[common.Hash]entry, len(values)+len(s.entries))
-	for key, v := range values {
-		if v != (common.Hash{}) {
-			b, _ := rlp.EncodeToBytes(bytes.TrimLeft(v[:], "\x00")) // a string of bytes always encodes
-			all[key] = newEntry(key, b)
-		}
-	}
-	maps.Copy(all, s.entries)
-	if root, _ := rebuild(all); root != s.root {
-		return false
-	}
-	s.entries, s.complete = all, true
-	return true
-}
-
-// Values returns the known slots of an account that are not zero, to be given to Settle in another world.
-func (w *World) Values(addr common.Address) map[common.Hash]common.Hash {
-	values := map[common.Hash]common.Hash{}
-	if s, err := w.storage(addr); err == nil {
-		for key := range s.entries {
-			if v, _ := s.value(key); v != (common.Hash{}) {
-				values[key] = v
-			}
-		}
-	}
-	return values
 }

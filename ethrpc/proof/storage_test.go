@@ -1,12 +1,11 @@
 package proof_test
 
 import (
-	"math/big"
+	"slices"
 	"testing"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 	"github.com/kms-auditor/kms-auditor/internal/testchain"
@@ -124,69 +123,64 @@ func TestNothingChangedNothingToDo(t *testing.T) {
 	if w.Complete(k.Address()) {
 		t.Error("the old world's entries cannot explain the new storage")
 	}
-	if !w.Settle(k.Address(), old.Values(k.Address())) || !w.Complete(k.Address()) {
-		t.Error("the old values, and the one that changed, are the whole storage")
+	if !p.explain(t, w, k.Address(), devices, append(images, common.Hash{7})) {
+		t.Error("the old entries, and the one that changed, are the whole storage")
 	}
-	if res, rounds := p.call(t, w, k.Address(), pack(t, "kmsAllowedDeviceIds", devices[2])); rounds != 1 || res.Output[31] != 1 {
-		t.Errorf("settled; an unchanged entry took %d rounds and gave %x", rounds, res.Output)
+}
+
+// TestOnlyWhatChangedIsProvenAnew: most of a trie is the older trie.
+func TestOnlyWhatChangedIsProvenAnew(t *testing.T) {
+	p := start(t, testchain.Options{})
+	k := p.deploy(t, testchain.Plain)
+	images := ids('i', 400)
+	must(t, k.Seed(t.Context(), nil, images))
+	p.pin(t)
+	old := p.world()
+	if !p.explain(t, old, k.Address(), nil, images) {
+		t.Fatal("the first world is not complete")
 	}
-	if d := cmp.Diff(len(old.Values(k.Address()))+1, len(w.Values(k.Address()))); d != "" {
-		t.Errorf("entries (-want +got):\n%s", d)
+	var slots []proof.Slot
+	always, err := old.Call(k.Address(), pack(t, "allowedOsImages", common.Hash{}))
+	must(t, err)
+	for _, id := range images {
+		res, err := old.Call(k.Address(), pack(t, "allowedOsImages", id))
+		must(t, err)
+		slots = append(slots, slices.DeleteFunc(res.Touched, func(s proof.Slot) bool { return slices.Contains(always.Touched, s) })...)
+	}
+	must(t, k.RemoveImage(t.Context(), images[3]))
+	p.pin(t)
+	w := p.world()
+	must(t, w.AddAccount(k.Address(), p.proofs(t, k.Address()).account()))
+	w.Adopt(old)
+	asked, rounds := 0, 0
+	for next := w.Next(slots, 8); len(next) > 0; next = w.Next(slots, 8) {
+		asked += len(next)
+		rounds++
+		p.supply(t, w, proof.Missing{Slots: next})
+	}
+	if asked > 40 || rounds > 5 {
+		t.Errorf("%d slots were proven anew in %d rounds, though one of %d changed", asked, rounds, len(slots))
+	}
+	for i, s := range slots {
+		was, _ := old.Value(s)
+		is, known := w.Value(s)
+		if !known || is == was != (i != 3) {
+			t.Errorf("image %d: was %s, is %s, known is %t", i, was, is, known)
+		}
+	}
+	if all := w.Next(append(slots, proof.Slot{Account: k.Address(), Key: common.Hash{1}}), 0); len(all) > 1 {
+		t.Errorf("%d slots are said to be missing that are known", len(all))
 	}
 }
 
 // implementation is the account, other than the proxy, that the world came to know.
 func (p *provider) implementation(t testing.TB, w *proof.World, at common.Address) common.Address {
 	t.Helper()
-	for _, v := range w.Values(at) {
-		a := common.BytesToAddress(v[:])
-		if _, known := w.Account(a); known && v.Big().Cmp(new(big.Int).Lsh(common.Big1, 64)) > 0 {
+	for _, a := range w.Accounts() {
+		if a != at {
 			return a
 		}
 	}
 	t.Fatal("no implementation is known")
 	return common.Address{}
-}
-
-func TestWrongValuesDoNotSettle(t *testing.T) {
-	p := start(t, testchain.Options{})
-	k := p.deploy(t, testchain.Plain)
-	must(t, k.Seed(t.Context(), ids('d', 3), nil))
-	p.pin(t)
-	full := p.world()
-	if !p.explain(t, full, k.Address(), ids('d', 3), nil) {
-		t.Fatal("the storage is not explained")
-	}
-	good := full.Values(k.Address())
-	some := func() common.Hash {
-		for key := range good {
-			return key
-		}
-		panic("no values")
-	}()
-	for name, row := range map[string]struct {
-		change func(map[common.Hash]common.Hash)
-		want   bool
-	}{
-		"all as they are":         {func(map[common.Hash]common.Hash) {}, true},
-		"and one that is zero":    {func(m map[common.Hash]common.Hash) { m[common.Hash{1}] = common.Hash{} }, true},
-		"one is missing":          {func(m map[common.Hash]common.Hash) { delete(m, some) }, false},
-		"one is too many":         {func(m map[common.Hash]common.Hash) { m[common.Hash{1}] = common.Hash{2} }, false},
-		"one is wrong":            {func(m map[common.Hash]common.Hash) { m[some] = common.Hash{2} }, false},
-		"one is said to be empty": {func(m map[common.Hash]common.Hash) { m[some] = common.Hash{} }, false},
-	} {
-		w := p.world()
-		must(t, w.AddAccount(k.Address(), p.proofs(t, k.Address()).account()))
-		values := map[common.Hash]common.Hash{}
-		for key, v := range good {
-			values[key] = v
-		}
-		row.change(values)
-		if got := w.Settle(k.Address(), values); got != row.want {
-			t.Errorf("%s: settled is %t", name, got)
-		}
-		if _, known := w.Value(proof.Slot{Account: k.Address(), Key: some}); known != row.want || w.Complete(k.Address()) != row.want {
-			t.Errorf("%s: known is %t", name, known)
-		}
-	}
 }

@@ -40,43 +40,50 @@ func leaf(root common.Hash, key []byte, proof [][]byte, used nodes) ([]byte, err
 		}
 		known[crypto.Keccak256Hash(n)] = n
 	}
-	return find(root, key, known, used)
+	value, _, err := find(root, key, used, known)
+	return value, err
 }
 
-// find is leaf without its bounds.
-func find(root common.Hash, key []byte, known, used nodes) ([]byte, error) {
-	way := route{known, nodes{}}
-	value, err := trie.VerifyProof(root, crypto.Keccak256(key), way)
-	if err != nil {
-		return nil, invalid("%v", err)
+// find is leaf without its bounds, over the nodes of several sources. Where a node is in none of them, lacks is its hash.
+func find(root common.Hash, key []byte, used nodes, sources ...nodes) (value []byte, lacks common.Hash, err error) {
+	way := &route{sources: sources}
+	if value, err = trie.VerifyProof(root, crypto.Keccak256(key), way); err != nil {
+		return nil, way.lacks, invalid("%v", err)
 	}
 	for hash, n := range way.used {
 		if used[hash] == nil {
 			used[hash] = bytes.Clone(n)
 		}
 	}
-	return value, nil
+	return value, common.Hash{}, nil
 }
 
 // route notes the nodes that are asked for.
-type route struct{ nodes, used nodes }
+type route struct {
+	sources []nodes
+	used    nodes
+	lacks   common.Hash
+}
 
-func (r route) Has(hash []byte) (bool, error) { return r.nodes.Has(hash) }
+func (r *route) Has(hash []byte) (bool, error) {
+	n, err := r.Get(hash)
+	return n != nil, err
+}
 
-func (r route) Get(hash []byte) ([]byte, error) {
-	n, err := r.nodes.Get(hash)
-	if n != nil {
-		r.used[common.BytesToHash(hash)] = n
+func (r *route) Get(hash []byte) ([]byte, error) {
+	h := common.BytesToHash(hash)
+	for _, source := range r.sources {
+		if n := source[h]; n != nil {
+			if r.used == nil {
+				r.used = nodes{}
+			}
+			r.used[h] = n
+			return n, nil
+		}
 	}
-	return n, err
+	r.lacks = h
+	return nil, nil
 }
 
-// nodes are trie nodes by hash, an ethdb.KeyValueReader.
+// nodes are trie nodes by hash.
 type nodes map[common.Hash][]byte
-
-func (n nodes) Has(hash []byte) (bool, error) {
-	_, ok := n[common.BytesToHash(hash)]
-	return ok, nil
-}
-
-func (n nodes) Get(hash []byte) ([]byte, error) { return n[common.BytesToHash(hash)], nil }

@@ -90,7 +90,7 @@ func (w *World) setAccount(addr common.Address, value []byte) error {
 	}
 	w.accounts[addr] = &a
 	if w.storages[a.Root] == nil {
-		w.storages[a.Root] = &storage{root: a.Root, entries: map[common.Hash]entry{}, nodes: nodes{}}
+		w.storages[a.Root] = &storage{root: a.Root, entries: map[common.Hash]entry{}, nodes: nodes{}, lacks: map[common.Hash]common.Hash{}}
 	}
 	return nil
 }
@@ -163,21 +163,69 @@ func (w *World) AddCode(code []byte) error {
 }
 
 // Adopt takes over what an older world proved and this one's accounts show to be true still: the storage where the
-// storage root is the same, the code where the code hash is.
+// storage root is the same, the code where the code hash is, and where the root is another, what both tries share.
+// Of a block with the same state it takes the accounts too.
 func (w *World) Adopt(old *World) {
-	for _, a := range w.accounts {
+	if old.header.Root == w.header.Root {
+		maps.Copy(w.nodes, old.nodes)
+		for addr, a := range old.accounts {
+			if _, known := w.accounts[addr]; !known {
+				w.accounts[addr] = a
+				if a != nil {
+					w.storages[a.Root] = old.storages[a.Root]
+				}
+			}
+		}
+	}
+	for addr, a := range w.accounts {
 		if a == nil {
 			continue
 		}
-		if theirs := old.storages[a.Root]; theirs != nil {
+		if theirs := old.storages[a.Root]; theirs != nil && theirs != w.storages[a.Root] {
 			theirs.merge(w.storages[a.Root])
 			w.storages[a.Root] = theirs
+		} else if was := old.accounts[addr]; theirs == nil && was != nil {
+			w.storages[a.Root].spare = old.storages[was.Root].nodes
 		}
 		hash := common.BytesToHash(a.CodeHash)
 		if code, ok := old.codes[hash]; ok {
 			w.codes[hash] = code
 		}
 	}
+}
+
+// Next picks, of slots that are not known, those to prove next. Where an older trie is known, only what changed since is
+// missing: a few slots below every missing node, at most about limit in all, and at least one each, bring that node and
+// more. Where none is, or limit is 0, it is all of them.
+func (w *World) Next(slots []Slot, limit int) []Slot {
+	type place struct {
+		addr common.Address
+		node common.Hash
+	}
+	below := map[place][]Slot{}
+	var out []Slot
+	for _, s := range slots {
+		if _, known := w.Value(s); known {
+			continue
+		}
+		st, err := w.storage(s.Account)
+		if err != nil || st.spare == nil || limit == 0 {
+			out = append(out, s)
+			continue
+		}
+		p := place{s.Account, st.lacks[s.Key]}
+		below[p] = append(below[p], s)
+	}
+	for _, group := range below {
+		n := min(len(group), max(1, limit/len(below)))
+		slices.SortFunc(group, func(a, b Slot) int {
+			return bytes.Compare(crypto.Keccak256(a.Key[:]), crypto.Keccak256(b.Key[:]))
+		})
+		for i := range n {
+			out = append(out, group[i*len(group)/n])
+		}
+	}
+	return out
 }
 
 var errNotProven = errors.New("the account is not proven to exist")

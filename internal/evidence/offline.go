@@ -205,9 +205,12 @@ func (l logs) of(addr common.Address) *replay {
 func (l logs) Update(_ context.Context, contract common.Address, to ethrpc.Block) error {
 	return l.of(contract).next(&to.Hash)
 }
-func (l logs) Reset(contract common.Address) error                                    { return l.of(contract).next(nil) }
-func (l logs) Known(contract common.Address) audit.Named                              { return l.of(contract).known }
-func (l logs) Annotate(context.Context, common.Address, map[audit.List][]common.Hash) {}
+func (l logs) Reset(contract common.Address) error       { return l.of(contract).next(nil) }
+func (l logs) Known(contract common.Address) audit.Named { return l.of(contract).known }
+func (l logs) Version() uint64                           { return 0 }
+func (l logs) Annotate(context.Context, common.Address, map[audit.List][]common.Hash) bool {
+	return true
+}
 func (l logs) Last(contract common.Address, list audit.List, id common.Hash) *audit.Changed {
 	return l.of(contract).changed[change{list, id}]
 }

@@ -91,6 +91,9 @@ func (s *Store) Append(t Target, from, to uint64, hash common.Hash, events []Eve
 		return err
 	}
 	known.push(events)
+	if len(events) > 0 {
+		s.version++
+	}
 	known.progress, known.tally, s.targets[t] = p, tally, known
 	return nil
 }
@@ -165,6 +168,7 @@ func (s *Store) forget(t Target, known *target, n int, p Progress) error {
 		return err
 	}
 	known.cut(n)
+	s.version++
 	known.progress, known.tally = p, tally
 	s.prune(t, known)
 	return nil
@@ -215,6 +219,7 @@ func (s *Store) Annotate(t Target, events ...Event) error {
 		known.events[i] = e
 	}
 	known.tally = tally
+	s.version++
 	return nil
 }
 

@@ -68,6 +68,14 @@ type Store struct {
 	mu      sync.RWMutex
 	broken  error // why db takes no more changes
 	targets map[Target]*target
+	version uint64 // since Open
+}
+
+// Version is not 0 and changes whenever an event comes, goes or is annotated.
+func (s *Store) Version() uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.version + 1
 }
 
 // read calls f with what is known of t, unless that is nothing.

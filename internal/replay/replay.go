@@ -149,8 +149,8 @@ func (r *Replay) Last(contract common.Address, list audit.List, id common.Hash) 
 }
 
 // Annotate finds out when the last events of the ids came, and who sent those whose actor no event names. It is for
-// show, and does what it can in the time that ctx leaves.
-func (r *Replay) Annotate(ctx context.Context, contract common.Address, ids map[audit.List][]common.Hash) {
+// show, and does what it can in the time that ctx leaves. It reports whether all is found out.
+func (r *Replay) Annotate(ctx context.Context, contract common.Address, ids map[audit.List][]common.Hash) bool {
 	t := r.target(contract)
 	var events []history.Event
 	var places []ethrpc.Place
@@ -163,7 +163,7 @@ func (r *Replay) Annotate(ctx context.Context, contract common.Address, ids map[
 		}
 	}
 	if len(events) == 0 {
-		return
+		return true
 	}
 	origins := r.opt.Client.Origins(ctx, places)
 	for i := range events {
@@ -175,9 +175,16 @@ func (r *Replay) Annotate(ctx context.Context, contract common.Address, ids map[
 			events[i].Actor = o.Sender
 		}
 	}
+	whole := len(events) < maxAnnotated
+	for _, e := range events {
+		whole = whole && !e.Time.IsZero() && e.Actor != (common.Address{})
+	}
 	// What cannot be kept is asked for again the next time.
-	_ = r.opt.Store.Annotate(t, events...)
+	return r.opt.Store.Annotate(t, events...) == nil && whole
 }
+
+// Version changes whenever Known or Last tell something else.
+func (r *Replay) Version() uint64 { return r.opt.Store.Version() }
 
 // maxAnnotated bounds what one audit asks for.
 const maxAnnotated = 500
