@@ -53,6 +53,7 @@ type world struct {
 	verify    ethrpc.Verify
 	store     *history.Store // nil: events are not read
 	eager     bool
+	events    func(audit.Events) audit.Events // nil: they are as they are
 	explained map[common.Address][]audit.ExplainedSlot
 }
 
@@ -133,6 +134,9 @@ func (w *world) auditor() *audit.Auditor {
 	}
 	if w.store != nil {
 		first.Events = replay.New(replay.Options{ChainID: chainID, Client: client, Store: w.store})
+		if w.events != nil {
+			first.Events = w.events(first.Events)
+		}
 	}
 	o.Chains = append([]audit.ChainOptions{first}, o.Chains...)
 	return audit.New(o)
