@@ -225,6 +225,9 @@ var Kinds = []Kind{
 // Severity returns the kind's one severity.
 func (k Kind) Severity() Severity { return kinds[k].severity }
 
+// Makes returns what a finding of the kind makes of its target by itself; Consistent: nothing.
+func (k Kind) Makes() Verdict { return kinds[k].makes }
+
 // Runbook is the address of the heading that says what the kind means and what to do first.
 func (k Kind) Runbook() string {
 	return "https://github.com/kms-auditor/kms-auditor/blob/main/docs/findings.md#" + string(k)

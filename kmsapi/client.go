@@ -1,7 +1,7 @@
-// Package kmsapi asks Phala Cloud's API what it claims about the KMS contracts of a chain.
+// Package kmsapi asks Phala Cloud's API what it claims about the KMS contracts of a chain, and which KMS there are.
 //
-// One careful GET (client.go) fetches the body, wire.go turns it into typed values or says what is wrong with it,
-// and errors.go turns refusals into errors that carry neither the key nor the URL.
+// One careful GET (client.go) fetches the body, wire.go and kms.go turn it into typed values or say what is wrong with
+// it, list.go puts pages together, and errors.go turns refusals into errors that carry neither the key nor the URL.
 package kmsapi
 
 import (
@@ -29,7 +29,14 @@ const (
 )
 
 // Endpoints lists every endpoint that Options.Observe is told of.
-var Endpoints = []string{"on_chain_detail"}
+var Endpoints = []string{onChainDetail, kmsList, kmsInfo, nextAppIDs}
+
+const (
+	onChainDetail = "on_chain_detail"
+	kmsList       = "kms_list"
+	kmsInfo       = "kms_info"
+	nextAppIDs    = "next_app_ids"
+)
 
 // Options configure a Client.
 type Options struct {
@@ -112,7 +119,7 @@ func (c *Client) Close() {
 // a *StatusError where the API refused and an *InvalidError where its answer cannot be used.
 func (c *Client) OnChainDetail(ctx context.Context, chain string) (*OnChainDetail, error) {
 	var d *OnChainDetail
-	src, err := c.get(ctx, "on_chain_detail", "/kms/on-chain/", chain, func(body []byte) (err error) {
+	src, err := c.get(ctx, call{endpoint: onChainDetail, path: "/kms/on-chain/", name: chain}, func(body []byte) (err error) {
 		d, err = decode(body, c.key)
 		return err
 	})
@@ -123,20 +130,38 @@ func (c *Client) OnChainDetail(ctx context.Context, chain string) (*OnChainDetai
 	return d, nil
 }
 
-// get asks until there is an answer that may not pass by itself, at most tries times.
-func (c *Client) get(ctx context.Context, endpoint, path, name string, decode func([]byte) error) (Source, error) {
-	if name == "" || name == "." || name == ".." {
-		return Source{}, fmt.Errorf("%s cannot stand in a path", quote.Cut(name))
+// call says what to ask for.
+type call struct {
+	endpoint string // one of Endpoints
+	path     string
+	name     string // the last element, where path ends in a slash; from outside
+	query    url.Values
+	once     bool // asked once, whatever the answer
+}
+
+func (c *Client) locate(q call) (*url.URL, error) {
+	if strings.HasSuffix(q.path, "/") && (q.name == "" || q.name == "." || q.name == "..") {
+		return nil, fmt.Errorf("%s cannot stand in a path", quote.Cut(q.name))
 	}
 	u := *c.base
-	u.Path, u.RawPath = c.base.Path+path+name, c.base.EscapedPath()+path+url.PathEscape(name)
+	u.Path, u.RawPath = c.base.Path+q.path+q.name, c.base.EscapedPath()+q.path+url.PathEscape(q.name)
+	u.RawQuery = strings.Trim(c.base.RawQuery+"&"+q.query.Encode(), "&")
+	return &u, nil
+}
+
+// get asks until there is an answer that may not pass by itself, at most tries times.
+func (c *Client) get(ctx context.Context, q call, decode func([]byte) error) (Source, error) {
+	u, err := c.locate(q)
+	if err != nil {
+		return Source{}, err
+	}
 	delay := c.o.RetryDelay
 	for try := 1; ; try++ {
 		start := time.Now()
-		src, err := c.try(ctx, &u, decode)
-		c.o.Observe(endpoint, result(err), time.Since(start))
+		src, err := c.try(ctx, u, decode)
+		c.o.Observe(q.endpoint, result(err), time.Since(start))
 		var status *StatusError
-		if !errors.As(err, &status) || !status.passing() {
+		if !errors.As(err, &status) || !status.passing() || q.once {
 			return src, err
 		}
 		if try == tries {

@@ -47,6 +47,19 @@ func (e *InvalidError) Error() string {
 	return "the API's answer cannot be used: " + e.Path + ": " + e.Reason
 }
 
+// TornError tells of pages that do not make one whole list. It also stands for a list that changes while it is read.
+type TornError struct {
+	Page   int    // the first that does not fit, from 1
+	Reason string // foreign text in it is quoted and cut
+}
+
+func (e *TornError) Error() string {
+	return fmt.Sprintf("the pages of the list do not fit together: page %d: %s", e.Page, e.Reason)
+}
+
+// ErrNotFound is in the error of Info where the API knows no such KMS.
+var ErrNotFound = errors.New("the API knows no such KMS")
+
 // StatusError is an answer with another status than 200. Its texts are redacted, printable and cut.
 type StatusError struct {
 	Status     int
@@ -110,6 +123,7 @@ func result(err error) string {
 	var (
 		status  *StatusError
 		invalid *InvalidError
+		torn    *TornError
 		network net.Error
 	)
 	switch {
@@ -117,7 +131,7 @@ func result(err error) string {
 		return ResultOK
 	case errors.As(err, &status):
 		return status.result()
-	case errors.As(err, &invalid):
+	case errors.As(err, &invalid), errors.As(err, &torn):
 		return ResultInvalid
 	case errors.Is(err, context.Canceled):
 		return ResultCanceled

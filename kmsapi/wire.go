@@ -64,17 +64,11 @@ const (
 func Decode(body []byte) (*OnChainDetail, error) { return decode(body, secret.Redactor{}) }
 
 func decode(body []byte, key secret.Redactor) (*OnChainDetail, error) {
-	d := &decoder{key: key}
-	if len(bytes.TrimSpace(body)) == 0 {
-		d.fail("", "empty body")
-	} else if err := json.Unmarshal(body, new(json.RawMessage)); err != nil {
-		d.fail("", err.Error())
-	}
-	o := d.object("", body)
+	o := whole(body, key)
 	detail := &OnChainDetail{ChainName: o.required("chain_name"), ChainID: o.number("chain_id")}
 	o.each("contracts", func(o object) { detail.Contracts = append(detail.Contracts, o.contract()) })
-	if d.err != nil {
-		return nil, d.err
+	if o.err != nil {
+		return nil, o.err
 	}
 	return detail, nil
 }
@@ -107,6 +101,17 @@ func (d *decoder) fail(path, reason string) {
 	if d.err == nil {
 		d.err = &InvalidError{Path: path, Reason: reason}
 	}
+}
+
+// whole is the object that a body must be.
+func whole(body []byte, key secret.Redactor) object {
+	d := &decoder{key: key}
+	if len(bytes.TrimSpace(body)) == 0 {
+		d.fail("", "empty body")
+	} else if err := json.Unmarshal(body, new(json.RawMessage)); err != nil {
+		d.fail("", err.Error())
+	}
+	return d.object("", body)
 }
 
 // object is a JSON object and where it stands.

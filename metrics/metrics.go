@@ -37,12 +37,10 @@ type APILabels struct{ Endpoints, Results []string }
 
 // Metrics holds the series. Its methods may be called from several goroutines.
 type Metrics struct {
-	state      *state
+	reported
 	known      map[string]bool // the configured chains
 	audits     *prometheus.CounterVec
 	duration   *prometheus.HistogramVec
-	lastAudit  *prometheus.GaugeVec
-	compared   *prometheus.GaugeVec
 	scanned    *prometheus.GaugeVec
 	next       prometheus.Gauge
 	calls      *prometheus.CounterVec
@@ -60,16 +58,12 @@ type Metrics struct {
 func New(reg prometheus.Registerer, build Build, chains []Chain, api APILabels) *Metrics {
 	f := factory{reg}
 	m := &Metrics{
-		state: new(state),
-		known: map[string]bool{},
+		reported: newReported(f, build),
+		known:    map[string]bool{},
 		audits: f.counters("audits_total",
 			"Audits of a chain that finished, by verdict.", "chain", "verdict"),
 		duration: f.histograms("audit_duration_seconds",
 			"Time that an audit of a chain took.", "chain"),
-		lastAudit: f.gauges("last_audit_timestamp_seconds",
-			"Unix time at which the last audit of a chain finished, whatever its verdict; 0: never.", "chain"),
-		compared: f.gauges("last_comparison_timestamp_seconds",
-			"Unix time at which the last audit finished that held a claim on the contract against the chain; 0: never. It stands still while sources fail.", "chain", "contract"),
 		scanned: f.gauges("event_scan_block_number",
 			"The block up to which the events of a contract are read; absent before the first are. It stands still while they cannot be read.", "chain", "contract"),
 		next: f.gauge("next_audit_timestamp_seconds",
@@ -91,9 +85,6 @@ func New(reg prometheus.Registerer, build Build, chains []Chain, api APILabels) 
 		reloadTime: f.gauge("config_last_reload_success_timestamp_seconds",
 			"Unix time at which the configuration was last loaded with success."),
 	}
-	info := f.gauges("build_info", "The running binary; the value is always 1.", "version", "revision", "goversion")
-	info.WithLabelValues(build.Version, build.Revision, build.GoVersion).Set(1)
-	reg.MustRegister(m.state)
 	for _, c := range chains {
 		m.start(c)
 	}
@@ -131,21 +122,10 @@ func (m *Metrics) start(c Chain) {
 
 // Report counts the audit and replaces the state of the one before. Chains that New was not told of are left out.
 func (m *Metrics) Report(r *audit.Report) {
-	s := newSnapshot()
-	for _, c := range r.Chains {
-		if !m.known[c.Chain] || s.chains[c.Chain] {
-			continue
-		}
+	for _, c := range m.show(r, func(chain string) bool { return m.known[chain] }) {
 		m.audits.WithLabelValues(c.Chain, c.Verdict.String()).Inc()
 		m.duration.WithLabelValues(c.Chain).Observe(c.Duration.Seconds())
-		m.lastAudit.WithLabelValues(c.Chain).Set(unix(r.FinishedAt))
-		for contract, t := range s.chain(c) {
-			if t.Compared() {
-				m.compared.WithLabelValues(c.Chain, contract).Set(unix(r.FinishedAt))
-			}
-		}
 	}
-	m.state.last.Store(&s.out)
 }
 
 // EventScan notes that the events of a contract are read up to a block. A chain that New was not told of, and what is

@@ -57,7 +57,7 @@ func newAudit(g *global) *cobra.Command {
 	fs.BoolVar(&f.once, "once", false, "audit once and exit")
 	fs.StringArrayVar(&f.chains, "chain", nil, "audit only this configured chain (`NAME`; repeatable)")
 	fs.StringVar(&f.block, "block", "", "block `POLICY` instead of the configured ones: finalized, safe, latest, latest-N, a number or a 0x hash")
-	fs.StringArrayVarP(&f.outputs, "output", "o", []string{"text"}, "report as `KIND[=PATH]`: text or json, to stdout or atomically to a file (repeatable)")
+	fs.StringArrayVarP(&f.outputs, "output", "o", []string{"text"}, "report as `KIND[=PATH]`: text, json, sarif, junit or prom, to stdout or atomically to a file (repeatable)")
 	fs.BoolVar(&f.exitCode, "exit-code", true, "with =false: exit 0 whatever the verdict")
 	fs.BoolVar(&f.allowUnverifiable, "allow-unverifiable", false, "exit 0 when the verdict is unknown")
 	fs.BoolVar(&f.wide, "wide", false, "print ids whole in the text report")
@@ -65,6 +65,9 @@ func newAudit(g *global) *cobra.Command {
 	fs.BoolVar(&f.stateReset, "state-reset", false, "set a state file aside that cannot be used, and begin a new one")
 	fs.StringArrayVar(&f.listen, "web.listen-address", nil, "listen on `ADDR` instead of web.listen (repeatable)")
 	fs.StringVar(&f.webConfig, "web.config.file", "", "`FILE` with TLS and basic auth, in the Prometheus exporter-toolkit format")
+	if err := cmd.RegisterFlagCompletionFunc("output", completeOutput); err != nil {
+		panic(err) // no such flag
+	}
 	return cmd
 }
 
@@ -153,7 +156,7 @@ func (f *auditFlags) runOnce(cmd *cobra.Command, cfg *config.Config) error {
 	defer a.Close()
 	report := a.Once(cmd.Context())
 	progress.clear()
-	err = outputs.write(report, stdout, f.wide)
+	err = outputs.write(report, stdout, view{f.config, f.wide})
 	if f.evidence != "" {
 		err = errors.Join(err, writeEvidence(f.evidence, a, report))
 	}

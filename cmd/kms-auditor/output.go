@@ -11,8 +11,11 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/render"
+	"github.com/kms-auditor/kms-auditor/metrics"
 )
 
 // output is one -o KIND[=PATH]; an empty path is stdout.
@@ -20,7 +23,21 @@ type output struct{ kind, path string }
 
 type outputs []output
 
-var outputKinds = []string{"text", "json"}
+// view is what a report does not say and an output needs.
+type view struct {
+	config string // the configuration file as it was named; empty: the built-in one applied
+	wide   bool
+}
+
+var outputKinds = []string{"text", "json", "sarif", "junit", "prom"}
+
+// completeOutput completes the kind of an -o, and leaves its path to the shell.
+func completeOutput(_ *cobra.Command, _ []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if strings.Contains(typed, "=") {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	return outputKinds, cobra.ShellCompDirectiveNoFileComp
+}
 
 // parseOutputs checks all that can be checked before an audit is spent on them.
 func parseOutputs(specs []string) (outputs, error) {
@@ -58,24 +75,30 @@ func isDir(path string) bool {
 }
 
 // write renders the report everywhere, even where one place fails.
-func (o outputs) write(r *audit.Report, stdout io.Writer, wide bool) error {
+func (o outputs) write(r *audit.Report, stdout io.Writer, v view) error {
 	var failed error
 	for _, out := range o {
-		if err := out.write(r, stdout, wide); err != nil {
+		if err := out.write(r, stdout, v); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("writing the %s report: %w", out.kind, err))
 		}
 	}
 	return failed
 }
 
-func (o output) write(r *audit.Report, stdout io.Writer, wide bool) error {
+func (o output) write(r *audit.Report, stdout io.Writer, v view) error {
 	var b bytes.Buffer
 	var err error
 	switch o.kind {
 	case "json":
 		err = render.JSON(&b, r)
+	case "sarif":
+		err = render.SARIF(&b, r, render.SARIFOptions{Config: v.config})
+	case "junit":
+		err = render.JUnit(&b, r)
+	case "prom":
+		err = metrics.Write(&b, r, build())
 	default:
-		err = render.Text(&b, r, render.TextOptions{Color: o.path == "" && useColor(stdout), Wide: wide})
+		err = render.Text(&b, r, render.TextOptions{Color: o.path == "" && useColor(stdout), Wide: v.wide})
 	}
 	if err != nil {
 		return err

@@ -32,7 +32,7 @@ func newVerify() *cobra.Command {
 				return &exitError{exitUsage, err}
 			}
 			to := outputs{{kind: output}}
-			if err := to.write(report, cmd.OutOrStdout(), f.wide); err != nil {
+			if err := to.write(report, cmd.OutOrStdout(), view{wide: f.wide}); err != nil {
 				return &exitError{exitUnknown, err}
 			}
 			return f.exit(report.Verdict)

@@ -21,6 +21,14 @@ func routes(api *fakeapi.Server) http.Handler {
 			api.Set(c)
 		}
 	})
+	mux.HandleFunc("PUT /control/kms", func(w http.ResponseWriter, r *http.Request) {
+		all, err := fakeapi.ReadKMS(r.Body)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		api.SetKMS(all...)
+	})
 	mux.HandleFunc("PUT /control/fault", func(w http.ResponseWriter, r *http.Request) {
 		var f fakeapi.Fault
 		dec := json.NewDecoder(r.Body)
@@ -38,6 +46,9 @@ func routes(api *fakeapi.Server) http.Handler {
 	mux.HandleFunc("DELETE /control/fault", func(http.ResponseWriter, *http.Request) { api.Heal() })
 	mux.HandleFunc("GET /control/requests", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, api.Requests())
+	})
+	mux.HandleFunc("GET /control/reserved", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, api.Reserved())
 	})
 	mux.Handle("/", api)
 	return mux

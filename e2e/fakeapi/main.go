@@ -1,8 +1,9 @@
 // Command fakeapi serves the fake Phala Cloud API as a process of its own.
 //
 // Its first line on stdout says where it listens. While it serves, the world and the faults are changed over HTTP:
-// PUT /control/chain and PUT /control/fault with the JSON of fakeapi.Chain and fakeapi.Fault, DELETE /control/fault,
-// and GET /control/requests for the number of API requests so far.
+// PUT /control/chain, /control/kms and /control/fault with the JSON of fakeapi.Chain, a list of fakeapi.KMS and
+// fakeapi.Fault, DELETE /control/fault, and GET /control/requests and /control/reserved for the number of API requests
+// and of reserved app ids so far.
 package main
 
 import (

@@ -82,6 +82,12 @@ func TestProcess(t *testing.T) {
 		{"until it is healed", "DELETE", control + "/fault", "", 200, ""},
 		{"and then all is well", "GET", api + "/kms/on-chain/base", "", 200, "contracts"},
 		{"the API's requests were counted", "GET", control + "/requests", "", 200, "5\n"},
+		{"the list of KMS follows the chains", "GET", api + "/kms?is_onchain=true", "", 200, `"total":1`},
+		{"a list with a typo is refused", "PUT", control + "/kms", `[{"name": "a"}]`, 400, "unknown field"},
+		{"until another one is put there", "PUT", control + "/kms", `[{"id": "kc_a", "contract_address": "0xab", "chain_id": 7, "nodes": [{"id": "kms_a"}]}]`, 200, ""},
+		{"and then that is served", "GET", api + "/kms/kms_a", "", 200, `"kms_contract_address":"0xab"`},
+		{"an app id is given", "GET", api + "/kms/phala/next_app_id", "", 200, `"nonce":1`},
+		{"and counted", "GET", control + "/reserved", "", 200, "1\n"},
 	}
 	for _, s := range steps {
 		req, err := http.NewRequest(s.method, s.url, strings.NewReader(s.body))

@@ -1,16 +1,20 @@
 package fakeapi
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"slices"
 )
 
 // Fault is one thing that the server does wrong instead of answering.
 type Fault struct {
-	Name  string `json:"name"`            // one of the names below
-	Chain string `json:"chain,omitempty"` // empty: for every chain
-	Times int    `json:"times,omitempty"` // for that many requests; zero: until Heal
+	Name     string `json:"name"`               // one of the names below
+	Endpoint string `json:"endpoint,omitempty"` // one of Endpoints; empty: OnChain
+	Chain    string `json:"chain,omitempty"`    // OnChain: empty for every chain
+	Page     int    `json:"page,omitempty"`     // List: zero for every page
+	Times    int    `json:"times,omitempty"`    // for that many requests; zero: until Heal
 
 	Status     int             `json:"status,omitempty"`      // Status: 500 if zero; EchoKey: 401 if zero, and 200 puts the key into a good answer
 	Shape      string          `json:"shape,omitempty"`       // Status: of the error body; empty: ShapeDetail
@@ -39,7 +43,22 @@ const (
 	Null         = "null"           // 200 with the JSON null
 	Empty        = "empty"          // 200 with nothing
 	EchoKey      = "echo_key"       // the sent X-API-Key in every text of an answer
+	Growing      = "growing"        // List: before each answer, one more KMS comes to stand at the head
+	RepeatedPage = "repeated_page"  // List: the items of the first page on every page
+	RepeatedItem = "repeated_item"  // List: the first item once more at the end, with another slug
 )
+
+// The endpoints.
+const (
+	OnChain    = "on_chain"
+	List       = "list"
+	Info       = "info"
+	NextAppIDs = "next_app_ids"
+	Any        = "any"
+)
+
+// Endpoints lists every endpoint that a fault can be for.
+var Endpoints = []string{OnChain, List, Info, NextAppIDs, Any}
 
 // The shapes of error bodies.
 const (
@@ -55,12 +74,32 @@ const (
 var Faults = []string{
 	Status, HTML, Truncated, WrongTypes, Missing, Replaced, WrongChainID, ForeignRow,
 	Huge, GzipBomb, Redirect, Hang, Stall, Reset, Null, Empty, EchoKey,
+	Growing, RepeatedPage, RepeatedItem,
 }
+
+// listFaults and onChainFaults are those that only one endpoint can commit.
+var (
+	listFaults    = []string{Growing, RepeatedPage, RepeatedItem}
+	onChainFaults = []string{WrongTypes, WrongChainID, ForeignRow}
+)
 
 // Check tells whether the server knows the fault.
 func (f Fault) Check() error {
 	if !slices.Contains(Faults, f.Name) {
 		return fmt.Errorf("no fault has the name %q", f.Name)
+	}
+	if f.Endpoint != "" && !slices.Contains(Endpoints, f.Endpoint) {
+		return fmt.Errorf("no endpoint has the name %q", f.Endpoint)
+	}
+	only := ""
+	switch {
+	case slices.Contains(listFaults, f.Name):
+		only = List
+	case slices.Contains(onChainFaults, f.Name), f.Name == EchoKey && f.Status == http.StatusOK:
+		only = OnChain
+	}
+	if only != "" && cmp.Or(f.Endpoint, OnChain) != only {
+		return fmt.Errorf("%s is a fault of the endpoint %s", f.Name, only)
 	}
 	if f.Shape != "" && !slices.Contains([]string{ShapeDetail, ShapeList, ShapeCode, ShapeNested, ShapeHTML, ShapeEmpty}, f.Shape) {
 		return fmt.Errorf("no error body has the shape %q", f.Shape)
@@ -85,11 +124,22 @@ func (s *Server) Heal() {
 	s.fault = nil
 }
 
-// takeFault returns the fault to commit on a request for the chain, nil for none, and counts it.
-func (s *Server) takeFault(chain string) *Fault {
+// asked is what of a request decides whether a fault is for it.
+type asked struct {
+	endpoint, chain string
+	page            int
+}
+
+func (f *Fault) concerns(a asked) bool {
+	endpoint := cmp.Or(f.Endpoint, OnChain)
+	return (endpoint == Any || endpoint == a.endpoint) && (f.Chain == "" || f.Chain == a.chain) && (f.Page == 0 || f.Page == a.page)
+}
+
+// takeFault returns the fault to commit on a request, nil for none, and counts it.
+func (s *Server) takeFault(a asked) *Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.fault == nil || s.fault.Chain != "" && s.fault.Chain != chain {
+	if s.fault == nil || !s.fault.concerns(a) {
 		return nil
 	}
 	f := *s.fault

@@ -9,16 +9,19 @@ import (
 	"sync"
 )
 
-// Server answers GET {any prefix}/kms/on-chain/{chain}. It is safe for concurrent use.
+// Server answers, under any prefix, GET /kms/on-chain/{chain}, /kms, /kms/{id} and /kms/phala/next_app_id. It is safe
+// for concurrent use.
 type Server struct {
 	mux      *http.ServeMux
 	closed   chan struct{}
 	closing  sync.Once
 	mu       sync.Mutex
 	chains   map[string]Chain
+	kms      []KMS // nil: what the chains make
 	fault    *Fault
 	key      string
 	requests int
+	reserved int
 }
 
 // New returns a healthy server that knows the given chains and wants no key.
@@ -28,6 +31,9 @@ func New(chains ...Chain) *Server {
 		s.Set(c)
 	}
 	s.mux.HandleFunc("GET /kms/on-chain/{chain}", s.onChain)
+	s.mux.HandleFunc("GET /kms", s.listKMS)
+	s.mux.HandleFunc("GET /kms/{id}", s.showKMS)
+	s.mux.HandleFunc("GET /kms/phala/next_app_id", s.reserve)
 	return s
 }
 
@@ -82,7 +88,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusUnauthorized, "Invalid API key")
 		return
 	}
-	at := strings.Index(r.URL.Path, "/kms/")
+	at := strings.Index(r.URL.Path+"/", "/kms/")
 	if at < 0 {
 		refuse(w, http.StatusNotFound, "Not Found")
 		return
@@ -96,15 +102,19 @@ func (s *Server) onChain(w http.ResponseWriter, r *http.Request) {
 	c, known := s.chains[name]
 	body := c.body()
 	s.mu.Unlock()
-	if f := s.takeFault(name); f != nil {
+	s.reply(w, r, s.takeFault(asked{endpoint: OnChain, chain: name}), known, http.StatusBadRequest, "Unsupported chain: "+name, body)
+}
+
+// reply commits the fault, or else gives the body, or where it is not ok the refusal.
+func (s *Server) reply(w http.ResponseWriter, r *http.Request, f *Fault, ok bool, status int, detail string, body []byte) {
+	switch {
+	case f != nil:
 		f.commit(w, r, body, s.closed)
-		return
+	case !ok:
+		refuse(w, status, detail)
+	default:
+		answer(w, http.StatusOK, body)
 	}
-	if !known {
-		refuse(w, http.StatusBadRequest, "Unsupported chain: "+name)
-		return
-	}
-	answer(w, http.StatusOK, body)
 }
 
 func refuse(w http.ResponseWriter, status int, detail string) {

@@ -1,0 +1,57 @@
+package render
+
+import "github.com/kms-auditor/kms-auditor/audit"
+
+// meanings says in a few words when a finding of a kind is made, as the README's table does.
+var meanings = map[audit.Kind]string{
+	audit.ClaimAllowedChainDenied: "the API says allowed, the contract refuses",
+	audit.ClaimDeniedChainAllowed: "the contract trusts what the API calls refused",
+	audit.UnlistedChainAllowed:    "the contract trusts an id that the API does not list",
+	audit.ClaimUnknownKind:        "the API says null for an id that can be checked",
+	audit.NoHash:                  "an image without a hash and without a claim; with a claim: unknown",
+	audit.MalformedID:             "a claimed id is not 32 bytes of hex",
+	audit.DuplicateConflict:       "two rows of one id whose claims differ",
+	audit.ContractNotListed:       "a configured contract is missing in the API's answer",
+	audit.ContractUnexpected:      "the API lists a contract that is not configured; it is not audited",
+	audit.NoCode:                  "nothing is deployed at a listed address",
+	audit.ChainMismatch:           "the chain ids of configuration, API, contract row and provider do not all agree",
+	audit.ProviderDisagreement:    "two providers differ about one block, and nobody else could be read",
+	audit.ProofInvalid:            "a provider's proof does not verify, and nobody else could be read",
+	audit.GetterDisagrees:         "eth_call answers what the proven state does not give, and nobody else could be read",
+	audit.StorageUnaccounted:      "the contract stores something that no getter and no event explains",
+}
+
+// entriesOf tells for each finding of t which entry it is about, by index; -1: none, it is about the contract.
+func entriesOf(t *audit.Target) []int {
+	type about struct {
+		kind audit.Kind
+		list audit.List
+		id   string
+	}
+	entries := map[about][]int{}
+	for i, e := range t.Entries {
+		if e.Kind != "" {
+			k := about{e.Kind, e.List, e.ID}
+			entries[k] = append(entries[k], i)
+		}
+	}
+	out := make([]int, len(t.Findings))
+	for i, f := range t.Findings {
+		k := about{f.Kind, f.List, f.ID}
+		out[i] = -1
+		if same := entries[k]; len(same) > 0 { // images without a hash share an empty id
+			out[i], entries[k] = same[0], same[1:]
+		}
+	}
+	return out
+}
+
+// unchecked tells whether something on the chain could not be checked, which drift elsewhere may hide.
+func unchecked(c *audit.Chain) bool {
+	for i := range c.Targets {
+		if t := &c.Targets[i]; t.Verdict == audit.Unknown || len(t.Reasons) > 0 {
+			return true
+		}
+	}
+	return c.Verdict == audit.Unknown
+}

@@ -1,0 +1,192 @@
+package render
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+)
+
+// SARIFOptions say what a report does not.
+type SARIFOptions struct {
+	Config string // the configuration file as it was named; empty: the built-in one applied
+}
+
+// SARIF writes r as one run of SARIF 2.1.0: a rule for each kind, a result for each finding and each accepted
+// difference. What could not be checked is a notification of an invocation that was not successful.
+//
+// Code scanning shows a result at a place in a file. Nothing here is in one: the place is the first line of the
+// configuration, or without one a file that is named CHAIN/CONTRACT and need not exist.
+func SARIF(w io.Writer, r *audit.Report, opt SARIFOptions) error {
+	s := sarif{opt: opt, seen: map[string]int{}}
+	run := sarifRun{
+		Tool:        sarifTool{sarifDriver{Name: "kms-auditor", Version: r.Version, Semantic: semantic(r.Version), About: about, Rules: rules()}},
+		Automation:  sarifID{"kms-auditor/" + r.AuditID},
+		Invocations: []sarifInvocation{invocation(r)},
+		Results:     []sarifResult{},
+		Properties:  map[string]any{"verdict": r.Verdict},
+	}
+	for i := range r.Chains {
+		for j := range r.Chains[i].Targets {
+			run.Results = append(run.Results, s.results(&r.Chains[i], &r.Chains[i].Targets[j])...)
+		}
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(sarifLog{sarifSchema, "2.1.0", []sarifRun{run}}); err != nil {
+		return fmt.Errorf("writing report %s as SARIF: %w", r.AuditID, err)
+	}
+	return nil
+}
+
+const (
+	about       = "https://github.com/kms-auditor/kms-auditor"
+	sarifSchema = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+)
+
+var semver = regexp.MustCompile(`^v?((0|[1-9]\d*)(\.(0|[1-9]\d*)){2}(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?)$`)
+
+// semantic is the version in the form of semver.org, which has no v; empty where it is none.
+func semantic(version string) string {
+	if m := semver.FindStringSubmatch(version); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+var sarifLevels = map[audit.Severity]string{audit.Critical: "error", audit.Warning: "warning", audit.Info: "note"}
+
+// scores are what code scanning sorts security findings by: over 9 is critical, 4 to 6.9 medium, under 4 low.
+var scores = map[audit.Severity]string{audit.Critical: "9.5", audit.Warning: "5.0", audit.Info: "1.0"}
+
+func rules() []sarifRule {
+	var out []sarifRule
+	for _, k := range audit.Kinds {
+		meaning := sentence(meanings[k])
+		out = append(out, sarifRule{
+			ID: string(k), Short: sarifText{meaning}, Full: sarifText{meaning},
+			Help:    sarifText{"What it means, when it is harmless, and what to do first: " + k.Runbook()},
+			HelpURI: k.Runbook(),
+			Default: sarifLevel{sarifLevels[k.Severity()]},
+			Properties: map[string]any{
+				"tags": []string{"security"}, "precision": "very-high", "security-severity": scores[k.Severity()],
+			},
+		})
+	}
+	return out
+}
+
+// invocation tells whether all could be checked, and if not, why.
+func invocation(r *audit.Report) sarifInvocation {
+	out := sarifInvocation{OK: r.Verdict != audit.Unknown, Start: r.StartedAt.UTC(), End: r.FinishedAt.UTC(), Notifications: []sarifNotification{}}
+	say := func(level string, parts ...string) {
+		out.Notifications = append(out.Notifications, sarifNotification{level, message(strings.Join(parts, ": "))})
+	}
+	for i := range r.Chains {
+		c, level := &r.Chains[i], "warning" // of a source that failed, and the verdict stands all the same
+		if unchecked(c) {
+			level, out.OK = "error", false
+		}
+		for _, e := range c.Errors {
+			say(level, c.Chain, e.Source, e.Message)
+		}
+		for _, t := range c.Targets {
+			for _, reason := range t.Reasons {
+				say("error", c.Chain+" "+t.Contract, reason)
+			}
+		}
+	}
+	if !out.OK && len(out.Notifications) == 0 {
+		say("error", "not everything could be checked: the verdict is "+r.Verdict.String())
+	}
+	return out
+}
+
+type sarif struct {
+	opt  SARIFOptions
+	seen map[string]int // how often each fingerprint occurred
+}
+
+func (s *sarif) results(c *audit.Chain, t *audit.Target) []sarifResult {
+	var out []sarifResult
+	shown := map[int]bool{}
+	for i, of := range entriesOf(t) {
+		f, e := t.Findings[i], audit.Entry{Assurance: t.Assurance}
+		if of >= 0 {
+			e, shown[of] = t.Entries[of], true
+		}
+		out = append(out, s.result(c, t, f, e))
+	}
+	for i, e := range t.Entries {
+		if e.Verdict == audit.Accepted && !shown[i] {
+			f := audit.Finding{Kind: e.Kind, Severity: e.Severity, List: e.List, ID: e.ID, Message: sentence(meanings[e.Kind]), FirstSeen: e.FirstSeen}
+			out = append(out, s.result(c, t, f, e))
+		}
+	}
+	return out
+}
+
+// result is f, which is about e; a zero e is none.
+func (s *sarif) result(c *audit.Chain, t *audit.Target, f audit.Finding, e audit.Entry) sarifResult {
+	name := []string{plain(c.Chain), plain(t.Contract)}
+	for _, part := range []string{string(f.List), f.ID} {
+		if part != "" {
+			name = append(name, plain(part))
+		}
+	}
+	suppressions := []sarifSuppression{}
+	if e.Verdict == audit.Accepted {
+		suppressions = append(suppressions, sarifSuppression{"external", "accepted"})
+	}
+	return sarifResult{
+		RuleID: string(f.Kind), RuleIndex: slices.Index(audit.Kinds, f.Kind), Level: sarifLevels[f.Severity], Message: message(f.Message),
+		Locations: []sarifLocation{{
+			Physical: sarifPhysical{sarifArtifact{s.place(c, t)}, sarifRegion{1}},
+			Logical:  []sarifLogical{{Name: name[len(name)-1], Full: strings.Join(name, "/"), Kind: "resource"}},
+		}},
+		// Code scanning reads this key only. Without it, it would take all results of a kind for one, as they share a line.
+		Fingerprints: map[string]string{"primaryLocationLineHash": s.fingerprint(c.Chain, t.Contract, string(f.Kind), string(f.List), f.ID)},
+		Suppressions: suppressions,
+		Properties:   sarifProperties{e.Claim, e.OnChain, e.Assurance, c.Block, f.FirstSeen},
+	}
+}
+
+// fingerprint is the same in every report that has the finding. What shares all parts is numbered.
+func (s *sarif) fingerprint(parts ...string) string {
+	sum := fmt.Sprintf("%x", sha256.Sum256([]byte(strings.Join(parts, "\x00"))))[:32]
+	s.seen[sum]++
+	return fmt.Sprintf("%s:%d", sum, s.seen[sum])
+}
+
+func (s *sarif) place(c *audit.Chain, t *audit.Target) string {
+	path := plain(c.Chain) + "/" + plain(t.Contract)
+	if s.opt.Config != "" {
+		path = filepath.ToSlash(filepath.Clean(s.opt.Config))
+	}
+	u := url.URL{Path: path}
+	if strings.HasPrefix(path, "/") {
+		u.Scheme = "file"
+	}
+	return u.String()
+}
+
+// message is text for SARIF, where braces are placeholders unless doubled, and [text](target) is a link, which no
+// foreign name may be.
+func message(s string) sarifText {
+	return sarifText{strings.NewReplacer("{", "{{", "}", "}}", "](", "] (").Replace(plain(s))}
+}
+
+// sentence makes one of a few words.
+func sentence(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:] + "."
+}

@@ -1,0 +1,249 @@
+package render_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/render"
+)
+
+func asSARIF(t *testing.T, r *audit.Report, opt render.SARIFOptions) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := render.SARIF(&b, r, opt); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// sarifRun is what the tests read of a run.
+type sarifRun struct {
+	Tool struct {
+		Driver struct {
+			Version, SemanticVersion string
+			Rules                    []struct {
+				ID, HelpURI          string
+				ShortDescription     struct{ Text string }
+				DefaultConfiguration struct{ Level string }
+			}
+		}
+	}
+	Invocations []struct {
+		ExecutionSuccessful        bool
+		ToolExecutionNotifications []struct {
+			Level   string
+			Message struct{ Text string }
+		}
+	}
+	Results []struct {
+		RuleID    string
+		RuleIndex int
+		Level     string
+		Message   struct{ Text string }
+		Locations []struct {
+			PhysicalLocation struct{ ArtifactLocation struct{ URI string } }
+		}
+		PartialFingerprints map[string]string
+		Suppressions        []struct{ Kind string }
+	}
+}
+
+func runOf(t *testing.T, r *audit.Report, opt render.SARIFOptions) sarifRun {
+	t.Helper()
+	var log struct{ Runs []sarifRun }
+	if err := json.Unmarshal([]byte(asSARIF(t, r, opt)), &log); err != nil || len(log.Runs) != 1 {
+		t.Fatalf("%d runs, %v", len(log.Runs), err)
+	}
+	return log.Runs[0]
+}
+
+func TestSARIF(t *testing.T) {
+	golden(t, "drift.sarif", asSARIF(t, drift(), render.SARIFOptions{Config: "deploy/auditor.yaml"}))
+	golden(t, "unknown.sarif", asSARIF(t, unknown(), render.SARIFOptions{}))
+	if err := render.SARIF(full{}, drift(), render.SARIFOptions{}); !errors.Is(err, errFull) {
+		t.Errorf("SARIF to a full disk = %v", err)
+	}
+}
+
+func TestEveryKindIsARule(t *testing.T) {
+	b, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme := strings.ReplaceAll(string(b), "`", "")
+	rules := runOf(t, drift(), render.SARIFOptions{}).Tool.Driver.Rules
+	if len(rules) != len(audit.Kinds) {
+		t.Fatalf("%d rules for %d kinds", len(rules), len(audit.Kinds))
+	}
+	levels := map[audit.Severity]string{audit.Critical: "error", audit.Warning: "warning", audit.Info: "note"}
+	for i, k := range audit.Kinds {
+		rule := rules[i]
+		if rule.ID != string(k) || rule.HelpURI != k.Runbook() || rule.DefaultConfiguration.Level != levels[k.Severity()] {
+			t.Errorf("rule %d is %+v, want %s", i, rule, k)
+		}
+		row := "| " + strings.ToLower(strings.TrimSuffix(rule.ShortDescription.Text, ".")) + " |"
+		if _, after, _ := strings.Cut(readme, "| "+string(k)+" | "+string(k.Severity())+" |"); !strings.Contains(strings.ToLower(firstLine(after)), row) {
+			t.Errorf("the README's row of %s does not end in %q", k, row)
+		}
+	}
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return line
+}
+
+func TestSARIFTellsWhatCouldNotBeChecked(t *testing.T) {
+	overcome, hidden := consistent(), drift()
+	overcome.Chains[0].Errors = []audit.SourceError{{Stage: audit.StageRPC, Source: "public", Message: "connection refused"}}
+	hidden.Chains[0].Targets[0].Reasons = []string{"2 of 7 entries: the id is not 32 bytes of hex"}
+	nothing := base(audit.Unknown)
+	for _, tt := range []struct {
+		sentence string
+		report   *audit.Report
+		ok       bool
+		notes    []string
+	}{
+		{"all was compared and agrees", consistent(), true, nil},
+		{"drift without doubt is a success of the tool", backdoor(), true, nil},
+		{"a source that failed without consequence is a warning", overcome, true, []string{"warning base: public: connection refused"}},
+		{"drift hides no doubt", hidden, false, []string{"error base " + contract + ": 2 of 7 entries: the id is not 32 bytes of hex"}},
+		{"neither chain nor API could be read", unknown(), false, []string{
+			"error base: public: asking for block finalized: connection refused",
+			"error base " + contract + ": the chain was not read",
+			"error ethereum: api: fetching the claim: the API answered 503",
+		}},
+		{"a chain is unknown for no reason", report(audit.Unknown, nothing), false, []string{"error not everything could be checked: the verdict is unknown"}},
+		{"nothing was audited", report(audit.Unknown), false, []string{"error not everything could be checked: the verdict is unknown"}},
+	} {
+		t.Run(tt.sentence, func(t *testing.T) {
+			invocation := runOf(t, tt.report, render.SARIFOptions{}).Invocations[0]
+			if invocation.ExecutionSuccessful != tt.ok {
+				t.Errorf("executionSuccessful = %t", invocation.ExecutionSuccessful)
+			}
+			var notes []string
+			for _, n := range invocation.ToolExecutionNotifications {
+				notes = append(notes, n.Level+" "+n.Message.Text)
+			}
+			if diff := cmp.Diff(tt.notes, notes); diff != "" {
+				t.Errorf("notifications (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// fingerprints returns those of all results, in order.
+func fingerprints(t *testing.T, r *audit.Report) []string {
+	t.Helper()
+	var out []string
+	for _, res := range runOf(t, r, render.SARIFOptions{}).Results {
+		out = append(out, res.PartialFingerprints["primaryLocationLineHash"])
+	}
+	return out
+}
+
+func TestFingerprints(t *testing.T) {
+	first := fingerprints(t, drift())
+	for sentence, change := range map[string]func(*audit.Report){
+		"at another time":               func(r *audit.Report) { r.FinishedAt = noon.Add(time.Hour) },
+		"at another block":              func(r *audit.Report) { r.Chains[0].Block.Number++ },
+		"by another version":            func(r *audit.Report) { r.Version = "2.0.0" },
+		"first seen at another time":    func(r *audit.Report) { r.Chains[0].Targets[0].Findings[0].FirstSeen = nil },
+		"in other words":                func(r *audit.Report) { r.Chains[0].Targets[0].Findings[0].Message = "it differs" },
+		"of an entry with another name": func(r *audit.Report) { r.Chains[0].Targets[0].Entries[4].Name = "renamed" },
+	} {
+		r := drift()
+		change(r)
+		if diff := cmp.Diff(first, fingerprints(t, r)); diff != "" {
+			t.Errorf("a finding %s is another one:\n%s", sentence, diff)
+		}
+	}
+	for sentence, change := range map[string]func(*audit.Report){
+		"on another chain":   func(r *audit.Report) { r.Chains[0].Chain = "ethereum" },
+		"of another kind":    func(r *audit.Report) { r.Chains[0].Targets[0].Findings[0].Kind = audit.DuplicateConflict },
+		"of another list":    func(r *audit.Report) { r.Chains[0].Targets[0].Findings[0].List = audit.Device },
+		"of another id":      func(r *audit.Report) { r.Chains[0].Targets[0].Findings[0].ID = allowed },
+		"of another address": func(r *audit.Report) { r.Chains[0].Targets[0].Contract = strings.Replace(contract, "2f", "3f", 1) },
+	} {
+		r := drift()
+		change(r)
+		if first[0] == fingerprints(t, r)[0] {
+			t.Errorf("a finding %s is the same one", sentence)
+		}
+	}
+	r := drift() // images without a hash have no id that tells them apart
+	target := &r.Chains[0].Targets[0]
+	target.Findings = append(target.Findings, target.Findings[2])
+	got := fingerprints(t, r)
+	if a, b := strings.TrimSuffix(got[2], ":1"), strings.TrimSuffix(got[3], ":2"); a != b || len(a) != 32 {
+		t.Errorf("two findings without an id: %s and %s", got[2], got[3])
+	}
+}
+
+func TestAcceptedIsSuppressed(t *testing.T) {
+	got := map[string]int{}
+	for _, res := range runOf(t, drift(), render.SARIFOptions{}).Results {
+		got[res.RuleID] = len(res.Suppressions)
+	}
+	want := map[string]int{"claim_allowed_chain_denied": 0, "malformed_id": 0, "no_hash": 0, "claim_denied_chain_allowed": 1}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("results by kind, with the number of suppressions (-want +got):\n%s", diff)
+	}
+	r := drift()
+	target := &r.Chains[0].Targets[0]
+	target.Findings = []audit.Finding{finding(audit.ClaimDeniedChainAllowed, audit.Device, target.Entries[2].ID, "it differs", nil)}
+	if res := runOf(t, r, render.SARIFOptions{}).Results; len(res) != 1 || len(res[0].Suppressions) != 1 || res[0].Message.Text != "it differs" {
+		t.Errorf("a finding that is accepted: %+v", res)
+	}
+}
+
+func TestResultsHaveAPlace(t *testing.T) {
+	for _, tt := range []struct{ sentence, config, want string }{
+		{"a file below", "deploy/auditor.yaml", "deploy/auditor.yaml"},
+		{"a file as a shell names it", "./deploy//auditor.yaml", "deploy/auditor.yaml"},
+		{"a file anywhere", "/etc/kms auditor.yaml", "file:///etc/kms%20auditor.yaml"},
+		{"a name that looks like a scheme", "a:b.yaml", "./a:b.yaml"},
+		{"no file", "", "base/" + contract},
+	} {
+		t.Run(tt.sentence, func(t *testing.T) {
+			res := runOf(t, drift(), render.SARIFOptions{Config: tt.config}).Results
+			if got := res[0].Locations[0].PhysicalLocation.ArtifactLocation.URI; got != tt.want {
+				t.Errorf("%q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestSemanticVersion(t *testing.T) {
+	for version, want := range map[string]string{
+		"1.2.3": "1.2.3", "v1.2.3": "1.2.3", "v1.2.3-4-gabc1234": "1.2.3-4-gabc1234", "v0.0.0-20261101120000-abcdef123456+dirty": "0.0.0-20261101120000-abcdef123456+dirty",
+		"(devel)": "", "dev": "", "1.2": "", "01.2.3": "", "1.2.3-": "", "1.2.3-a..b": "",
+	} {
+		r := consistent()
+		r.Version = version
+		if driver := runOf(t, r, render.SARIFOptions{}).Tool.Driver; driver.SemanticVersion != want || driver.Version != version {
+			t.Errorf("%q is version %q, semantic version %q, want %q", version, driver.Version, driver.SemanticVersion, want)
+		}
+	}
+}
+
+func TestForeignTextIsNoLinkInSARIF(t *testing.T) {
+	r := drift()
+	r.Chains[0].Targets[0].Findings[0].Message = "image [x](https://evil.example) {0} \x1b[2J\u202e: refused"
+	if got, want := runOf(t, r, render.SARIFOptions{}).Results[0].Message.Text, "image [x] (https://evil.example) {{0}} \ufffd[2J\ufffd: refused"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	for _, c := range asSARIF(t, hostile(), render.SARIFOptions{}) {
+		if c < ' ' && c != '\n' || c == '\u202e' {
+			t.Errorf("rune %U is written", c)
+		}
+	}
+}

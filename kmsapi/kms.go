@@ -1,0 +1,112 @@
+package kmsapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/secret"
+)
+
+// KMS is one KMS as the API describes it. Up to version 2026-05-22 the API describes nodes, and several of them may
+// have one contract; from 2026-06-23 on it describes contracts. What the version has no word for, or the API leaves
+// out, is empty. Texts are as sent, however long or odd, but for the key, which is masked.
+type KMS struct {
+	ID          string
+	Slug        string
+	Label       string          // from 2026-06-23
+	URL         string          // of the node; up to 2026-05-22
+	Version     string          // of the node; up to 2026-05-22
+	ChainID     uint64          // 0: off chain
+	Contract    *common.Address // nil: off chain, or on a chain and without a contract that the API knows
+	K256Pubkey  string
+	CAPubkey    string
+	PerContract bool   // described as a contract (from 2026-06-23), not as a node
+	NodeCount   uint64 // of the contract; from 2026-06-23
+
+	// GatewayAppID is a free text, with or without 0x. Where it is empty and HasGatewayAppID set, the API has the field
+	// and nothing in it: null or "".
+	GatewayAppID    string
+	HasGatewayAppID bool
+}
+
+// Info is the answer of GET /kms/{kms_id}.
+type Info struct {
+	KMS
+	Source Source
+}
+
+// Info fetches what the API says of one KMS, by id or slug. Errors are as those of OnChainDetail; errors.Is finds
+// ErrNotFound where the API knows no such KMS.
+func (c *Client) Info(ctx context.Context, idOrSlug string) (*Info, error) {
+	var k KMS
+	src, err := c.get(ctx, call{endpoint: kmsInfo, path: "/kms/", name: idOrSlug}, func(body []byte) (err error) {
+		k, err = decodeKMS(body, c.key)
+		return err
+	})
+	var status *StatusError
+	if errors.As(err, &status) && status.Status == http.StatusNotFound {
+		err = fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	if err != nil {
+		return nil, c.all.Error(fmt.Errorf("fetching the KMS %s: %w", quote.Plain(idOrSlug), err))
+	}
+	return &Info{k, src}, nil
+}
+
+// DecodeKMS reads the body of GET /kms/{kms_id}, of any version, with the rules of Decode.
+func DecodeKMS(body []byte) (KMS, error) { return decodeKMS(body, secret.Redactor{}) }
+
+func decodeKMS(body []byte, key secret.Redactor) (KMS, error) {
+	o := whole(body, key)
+	k := o.kms()
+	if o.err != nil {
+		return KMS{}, o.err
+	}
+	return k, nil
+}
+
+// kms tells the two shapes apart by the name of the contract's field, since the API may serve another version than
+// the one that was asked for.
+func (o object) kms() KMS {
+	k := KMS{
+		ID:         o.required("id"),
+		Slug:       o.optional("slug"),
+		K256Pubkey: o.optional("k256_pubkey"),
+		CAPubkey:   o.optional("ca_pubkey"),
+	}
+	_, k.HasGatewayAppID = o.fields["gateway_app_id"]
+	k.GatewayAppID = o.optional("gateway_app_id")
+	if _, node := o.fields["kms_contract_address"]; node {
+		k.URL, k.Version = o.required("url"), o.required("version")
+		if kind(o.fields["chain_id"]) != "null" {
+			k.ChainID = o.number("chain_id")
+		}
+		k.Contract = o.contractOf("kms_contract_address", k.ChainID)
+		return k
+	}
+	k.PerContract = true
+	k.Label = o.optional("label")
+	o.value("contract_address")
+	k.ChainID, k.NodeCount = o.number("chain_id"), o.number("node_count")
+	k.Contract = o.contractOf("contract_address", k.ChainID)
+	return k
+}
+
+// contractOf reads the address of a contract, which must be bound to a chain.
+func (o object) contractOf(name string, chainID uint64) *common.Address {
+	switch s := o.optional(name); {
+	case s == "", s == "phala" && chainID == 0:
+		return nil
+	case chainID == 0:
+		o.fail(o.at("chain_id"), "missing, where "+name+" is "+quote.Cut(s))
+		return nil
+	default:
+		a := o.address(name)
+		return &a
+	}
+}
