@@ -18,6 +18,10 @@ const (
 	AllowedOSImage Getter = "allowedOsImages(bytes32)"
 )
 
+var selectors = map[Getter][]byte{AllowedDevice: selector(AllowedDevice), AllowedOSImage: selector(AllowedOSImage)}
+
+func selector(g Getter) []byte { return crypto.Keccak256([]byte(g))[:4] }
+
 // Ask is one question: does Contract allow ID in the list of Getter? Without a Getter it only asks for the contract's
 // code, which is asked for with every other question too.
 type Ask struct {
@@ -52,7 +56,11 @@ func (q Questions) contracts() []common.Address {
 
 // data is the call's input: selector and id.
 func (a Ask) data() hexutil.Bytes {
-	return append(crypto.Keccak256([]byte(a.Getter))[:4], a.ID[:]...)
+	s, known := selectors[a.Getter]
+	if !known {
+		s = selector(a.Getter)
+	}
+	return append(s[:4:4], a.ID[:]...)
 }
 
 // boolWord reads an ABI bool strictly: 32 bytes, 31 of them zero, the last 0 or 1. An account without code answers

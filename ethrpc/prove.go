@@ -185,22 +185,23 @@ func (p *provider) prove(ctx context.Context, chainID uint64, at pin, q Question
 		// A field of a fork that is not known here changes the hash as well, so this is no lie yet.
 		return nil, fmt.Errorf("%w: %w", ErrNoProof, err)
 	}
-	r := newProving(proof.New(h, chainID), q)
-	r.p, r.at, r.old = p, at, old
+	w := proof.New(h, chainID)
 	for i, addr := range at.early {
 		// Another node may have answered for another block: then the account is asked for again, by hash.
 		if a, err := readProof(at.proofs[i], 0); err == nil {
-			_ = r.world.AddAccount(addr, a.account)
+			_ = w.AddAccount(addr, a.account)
 		}
 	}
 	if old != nil {
-		r.world.Adopt(old.world)
+		w.Adopt(old.world)
 	}
-	if old.stands(r.world, true) && old.asked.within(q) && q.within(old.asked) {
+	if old.stands(w, true) && old.asked.within(q) && q.within(old.asked) {
 		next := *old
-		next.world, next.asked = r.world, q
+		next.world, next.asked = w, q
 		return &next, nil
 	}
+	r := newProving(w, q)
+	r.p, r.at, r.old = p, at, old
 	if err := r.run(ctx, q); err != nil {
 		return nil, err
 	}

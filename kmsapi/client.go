@@ -5,6 +5,7 @@
 package kmsapi
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -16,6 +17,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/kms-auditor/kms-auditor/internal/httpx"
@@ -69,6 +71,9 @@ type Client struct {
 	base *url.URL
 	key  secret.Redactor // for the body: nothing but the key, so that no part of an id is ever masked
 	all  secret.Redactor // for errors
+
+	mu   sync.Mutex
+	last map[string]*OnChainDetail // by chain: an answer that is the same to the byte is not decoded again
 }
 
 // New checks o; it sends nothing.
@@ -101,7 +106,7 @@ func New(o Options) (*Client, error) {
 	for _, vs := range base.Query() {
 		secrets = append(secrets, vs...)
 	}
-	return &Client{o: o, base: base, key: secret.NewRedactor(o.Key.Reveal()), all: secret.NewRedactor(secrets...)}, nil
+	return &Client{o: o, base: base, key: secret.NewRedactor(o.Key.Reveal()), all: secret.NewRedactor(secrets...), last: map[string]*OnChainDetail{}}, nil
 }
 
 func visible(s string) bool {
@@ -118,8 +123,20 @@ func (c *Client) Close() {
 // OnChainDetail fetches what the API claims about the chain. Errors carry no secret; errors.As finds
 // a *StatusError where the API refused and an *InvalidError where its answer cannot be used.
 func (c *Client) OnChainDetail(ctx context.Context, chain string) (*OnChainDetail, error) {
+	c.mu.Lock()
+	last := c.last[chain]
+	c.mu.Unlock()
+	q := call{endpoint: onChainDetail, path: "/kms/on-chain/", name: chain}
+	if last != nil {
+		q.last = &last.Source
+	}
 	var d *OnChainDetail
-	src, err := c.get(ctx, call{endpoint: onChainDetail, path: "/kms/on-chain/", name: chain}, func(body []byte) (err error) {
+	src, err := c.get(ctx, q, func(body []byte) (err error) {
+		if last != nil && bytes.Equal(body, last.Source.Body) {
+			again := *last
+			d = &again
+			return nil
+		}
 		d, err = decode(body, c.key)
 		return err
 	})
@@ -127,6 +144,9 @@ func (c *Client) OnChainDetail(ctx context.Context, chain string) (*OnChainDetai
 		return nil, c.all.Error(fmt.Errorf("fetching the on-chain detail of %s: %w", quote.Plain(chain), err))
 	}
 	d.Source = src
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last[chain] = d
 	return d, nil
 }
 
@@ -136,7 +156,8 @@ type call struct {
 	path     string
 	name     string // the last element, where path ends in a slash; from outside
 	query    url.Values
-	once     bool // asked once, whatever the answer
+	once     bool    // asked once, whatever the answer
+	last     *Source // an earlier answer, which may come again; nil: there is none
 }
 
 func (c *Client) locate(q call) (*url.URL, error) {
@@ -158,7 +179,7 @@ func (c *Client) get(ctx context.Context, q call, decode func([]byte) error) (So
 	delay := c.o.RetryDelay
 	for try := 1; ; try++ {
 		start := time.Now()
-		src, err := c.try(ctx, u, decode)
+		src, err := c.try(ctx, u, q.last, decode)
 		c.o.Observe(q.endpoint, result(err), time.Since(start))
 		var status *StatusError
 		if !errors.As(err, &status) || !status.passing() || q.once {
@@ -175,10 +196,10 @@ func (c *Client) get(ctx context.Context, q call, decode func([]byte) error) (So
 }
 
 // try is one HTTP request within the timeout.
-func (c *Client) try(parent context.Context, u *url.URL, decode func([]byte) error) (Source, error) {
+func (c *Client) try(parent context.Context, u *url.URL, last *Source, decode func([]byte) error) (Source, error) {
 	ctx, cancel := context.WithTimeout(parent, c.o.Timeout)
 	defer cancel()
-	src, err := c.exchange(ctx, u, decode)
+	src, err := c.exchange(ctx, u, last, decode)
 	switch {
 	case !errors.Is(err, context.DeadlineExceeded):
 		return src, err
@@ -190,7 +211,7 @@ func (c *Client) try(parent context.Context, u *url.URL, decode func([]byte) err
 }
 
 // exchange uses the transport and not http.Client, which would follow redirects and put the URL into its errors.
-func (c *Client) exchange(ctx context.Context, u *url.URL, decode func([]byte) error) (Source, error) {
+func (c *Client) exchange(ctx context.Context, u *url.URL, last *Source, decode func([]byte) error) (Source, error) {
 	req := (&http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: http.Header{}}).WithContext(ctx)
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", c.o.UserAgent)
@@ -215,23 +236,28 @@ func (c *Client) exchange(ctx context.Context, u *url.URL, decode func([]byte) e
 	if err := wantJSON(resp.Header.Get("Content-Type")); err != nil {
 		return Source{}, err
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	var b bytes.Buffer
+	b.Grow(int(min(max(resp.ContentLength, 0), maxBody) + bytes.MinRead))
+	_, err = b.ReadFrom(io.LimitReader(resp.Body, maxBody+1))
 	switch {
 	case err != nil:
 		return Source{}, fmt.Errorf("reading the API's answer: %w", err)
-	case len(body) > maxBody:
+	case b.Len() > maxBody:
 		return Source{}, &InvalidError{Reason: "body over 8 MiB"}
 	}
-	sum := sha256.Sum256(body)
-	return Source{
+	src := Source{
 		FetchedAt:  time.Now().UTC(),
-		SHA256:     hex.EncodeToString(sum[:]),
 		APIVersion: c.o.Version,
 		RequestID:  c.text(resp.Header.Get("X-Request-ID")),
-		Body:       body,
-		HoldsKey:   c.key.Text(string(body)) != string(body),
 		Header:     c.headers(resp.Header),
-	}, decode(body)
+	}
+	if body := b.Bytes(); last != nil && bytes.Equal(body, last.Body) {
+		src.Body, src.SHA256, src.HoldsKey = last.Body, last.SHA256, last.HoldsKey
+	} else {
+		sum := sha256.Sum256(body)
+		src.Body, src.SHA256, src.HoldsKey = body, hex.EncodeToString(sum[:]), c.key.Text(string(body)) != string(body)
+	}
+	return src, decode(src.Body)
 }
 
 // text makes a text of the API fit to be shown.
