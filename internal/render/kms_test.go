@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"unicode"
@@ -112,6 +114,22 @@ func TestAnswerThatCannotBeWritten(t *testing.T) {
 	for _, asJSON := range []bool{false, true} {
 		if err := render.Show(full{}, render.NewAppIDs(nil), asJSON); !errors.Is(err, errFull) {
 			t.Errorf("JSON %t: %v", asJSON, err)
+		}
+	}
+}
+
+// docs/kms.md is the contract of the JSON.
+func TestEveryFieldOfAnAnswerIsDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/kms.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, of := range []any{render.KMSList{}, render.KMS{}, render.OnChain{}, render.Contract{}, render.Claim{}, render.AppIDs{}, render.AppID{}} {
+		for f := range reflect.TypeOf(of).Fields() {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if !strings.Contains(string(doc), `"`+name+`"`) && !strings.Contains(string(doc), "`"+name+"`") {
+				t.Errorf("%s of %T is not in docs/kms.md", name, of)
+			}
 		}
 	}
 }
