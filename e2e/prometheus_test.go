@@ -199,8 +199,13 @@ func sum(t testing.TB, metrics, name string) (total float64) {
 // lint fails the test where promtool has anything to say about the daemon's metrics.
 func lint(t *testing.T, d *daemon) {
 	t.Helper()
+	lintText(t, d.page(t, "/metrics"))
+}
+
+func lintText(t *testing.T, text string) {
+	t.Helper()
 	cmd := exec.Command("promtool", "check", "metrics")
-	cmd.Stdin = strings.NewReader(d.page(t, "/metrics"))
+	cmd.Stdin = strings.NewReader(text)
 	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("promtool check metrics: %v\n%s", err, out)
 	}

@@ -1,10 +1,11 @@
-// Asks an API for a chain's on-chain detail with the official client, whose schema must accept the answer, and prints it.
-// Usage: node sdk.mjs BASE_URL API_KEY CHAIN
+// Asks an API one thing with the official client, whose schema must accept the answer, and prints it.
+// Usage: node sdk.mjs BASE_URL API_KEY VERSION ACTION PARAMETERS, such as … 2026-01-21 GetKmsInfo '{"kms_id": "base"}'.
+// A version that the client does not know is asked for by header, past the client's own check.
 import { createClient } from "@phala/cloud";
 
-const [baseURL, apiKey, chain] = process.argv.slice(2);
-const client = createClient({ baseURL, apiKey });
-const result = await client.safeGetKmsOnChainDetail({ chain });
+const [baseURL, apiKey, version, action, parameters] = process.argv.slice(2);
+const client = createClient({ baseURL, apiKey, version, headers: { "X-Phala-Version": version } });
+const result = await client[`safe${action}`](JSON.parse(parameters));
 if (!result.success) {
   console.error(`${result.error.name}: ${result.error.message}`);
   process.exit(1);

@@ -35,6 +35,7 @@ debian() {
 debian node nodejs
 debian npm npm
 debian promtool prometheus
+debian xmllint libxml2-utils
 debian buildah buildah
 debian debootstrap debootstrap
 debian /etc/ssl/certs/ca-certificates.crt ca-certificates
@@ -53,6 +54,8 @@ if ! cmp -s package-lock.json node_modules/.from-lock; then
 fi
 # The program itself, not npm's launcher: a signal must reach it.
 ln -sf "$PWD"/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil "$tools/bin/anvil"
+chmod +x node_modules/@microsoft/sarif-multitool-linux/Sarif.Multitool # which its install script would do
+ln -sf "$PWD"/node_modules/@microsoft/sarif-multitool-linux/Sarif.Multitool "$tools/bin/sarif"
 
 go_tool geth github.com/ethereum/go-ethereum/cmd/geth "$geth"
 echo "setup: anvil $(node -p 'require("@foundry-rs/anvil-linux-amd64/package.json").version'), geth $geth, staticcheck $staticcheck, node $(node --version)"

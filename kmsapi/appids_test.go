@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -73,10 +74,11 @@ func TestNextAppIDsIsSentOnce(t *testing.T) {
 // net/http sends a GET again where a kept connection breaks before an answer: a server that reserves and then goes
 // away would reserve twice.
 func TestNoKeptConnectionIsUsedToReserve(t *testing.T) {
-	api, asked := world(t), 0
+	api := world(t)
+	var asked atomic.Int32
 	c, _ := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "/next_app_id") {
-			asked++
+			asked.Add(1)
 			panic(http.ErrAbortHandler)
 		}
 		api.ServeHTTP(w, r)
@@ -84,8 +86,8 @@ func TestNoKeptConnectionIsUsedToReserve(t *testing.T) {
 	if _, err := c.OnChainDetail(t.Context(), "base"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.NextAppIDs(t.Context(), 1); err == nil || asked != 1 {
-		t.Errorf("asked %d times, error %v", asked, err)
+	if _, err := c.NextAppIDs(t.Context(), 1); err == nil || asked.Load() != 1 {
+		t.Errorf("asked %d times, error %v", asked.Load(), err)
 	}
 }
 

@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"os/exec"
@@ -37,6 +38,8 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	// api denies: it refuses the device that the contract allows.
 	// api silent: it gives no claim on the device.
 	// api down: it answers 401 to everything.
+	// api hostile: the first KMS of its list has an id that no terminal should see.
+	// api mean: it gives one app id, however many are asked for.
 	"api": func(ts *testscript.TestScript, neg bool, args []string) {
 		refuse(ts, neg || len(args) != 1)
 		api := ts.Value("world").(*world).api
@@ -49,9 +52,21 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 		case "silent":
 			claim(nil)
 		case "down":
-			api.Fail(fakeapi.Fault{Name: fakeapi.Status, Status: http.StatusUnauthorized})
+			api.Fail(fakeapi.Fault{Name: fakeapi.Status, Endpoint: fakeapi.Any, Status: http.StatusUnauthorized})
+		case "hostile":
+			api.UpdateKMS(func(all *[]fakeapi.KMS) { (*all)[0].ID = "\x1b[31m\u202ekc \U000e0001" })
+		case "mean":
+			ids := json.RawMessage(`[{"app_id": "ab", "nonce": 7}]`)
+			api.Fail(fakeapi.Fault{Name: fakeapi.Replaced, Endpoint: fakeapi.NextAppIDs, Path: "app_ids", Value: ids})
 		default:
 			refuse(ts, true)
+		}
+	},
+	// reserved N: the API has reserved that many app ids.
+	"reserved": func(ts *testscript.TestScript, neg bool, args []string) {
+		refuse(ts, neg || len(args) != 1)
+		if n := ts.Value("world").(*world).api.Reserved(); strconv.Itoa(n) != args[0] {
+			ts.Fatalf("%d app ids are reserved, not %s", n, args[0])
 		}
 	},
 	// provider down: it answers 401 to everything. provider hangs: it never answers.

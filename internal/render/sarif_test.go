@@ -68,6 +68,7 @@ func runOf(t *testing.T, r *audit.Report, opt render.SARIFOptions) sarifRun {
 func TestSARIF(t *testing.T) {
 	golden(t, "drift.sarif", asSARIF(t, drift(), render.SARIFOptions{Config: "deploy/auditor.yaml"}))
 	golden(t, "unknown.sarif", asSARIF(t, unknown(), render.SARIFOptions{}))
+	golden(t, "backdoor.sarif", asSARIF(t, backdoor(), render.SARIFOptions{}))
 	if err := render.SARIF(full{}, drift(), render.SARIFOptions{}); !errors.Is(err, errFull) {
 		t.Errorf("SARIF to a full disk = %v", err)
 	}
