@@ -16,6 +16,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -236,13 +237,15 @@ func (c *Client) exchange(ctx context.Context, u *url.URL, last *Source, decode 
 	if err := wantJSON(resp.Header.Get("Content-Type")); err != nil {
 		return Source{}, err
 	}
-	var b bytes.Buffer
-	b.Grow(int(min(max(resp.ContentLength, 0), maxBody) + bytes.MinRead))
-	_, err = b.ReadFrom(io.LimitReader(resp.Body, maxBody+1))
+	var known []byte
+	if last != nil {
+		known = last.Body
+	}
+	body, err := read(io.LimitReader(resp.Body, maxBody+1), known)
 	switch {
 	case err != nil:
 		return Source{}, fmt.Errorf("reading the API's answer: %w", err)
-	case b.Len() > maxBody:
+	case len(body) > maxBody:
 		return Source{}, &InvalidError{Reason: "body over 8 MiB"}
 	}
 	src := Source{
@@ -251,13 +254,41 @@ func (c *Client) exchange(ctx context.Context, u *url.URL, last *Source, decode 
 		RequestID:  c.text(resp.Header.Get("X-Request-ID")),
 		Header:     c.headers(resp.Header),
 	}
-	if body := b.Bytes(); last != nil && bytes.Equal(body, last.Body) {
+	if last != nil && bytes.Equal(body, last.Body) {
 		src.Body, src.SHA256, src.HoldsKey = last.Body, last.SHA256, last.HoldsKey
 	} else {
 		sum := sha256.Sum256(body)
 		src.Body, src.SHA256, src.HoldsKey = body, hex.EncodeToString(sum[:]), c.key.Text(string(body)) != string(body)
 	}
 	return src, decode(src.Body)
+}
+
+// read reads all of r. Where that is known, it returns known itself, so that an answer which does not change costs no memory.
+func read(r io.Reader, known []byte) ([]byte, error) {
+	piece := make([]byte, 32<<10)
+	for n := 0; ; {
+		m, err := r.Read(piece)
+		if m > len(known)-n || !bytes.Equal(piece[:m], known[n:n+m]) || err != nil && err != io.EOF {
+			rest, err := io.ReadAll(io.MultiReader(bytes.NewReader(piece[:m]), after{r, err}))
+			return slices.Concat(known[:n], rest), err
+		}
+		if n += m; err == io.EOF {
+			return known[:n:n], nil
+		}
+	}
+}
+
+// after is a reader that may have said already how it ends.
+type after struct {
+	io.Reader
+	err error
+}
+
+func (a after) Read(p []byte) (int, error) {
+	if a.err != nil {
+		return 0, a.err
+	}
+	return a.Reader.Read(p)
 }
 
 // text makes a text of the API fit to be shown.
