@@ -86,6 +86,13 @@ type ChainOptions struct {
 	Eager     bool             // read events even where the storage is proven without them, to tell when and by whom
 	Required  bool             // what is not proven is unknown
 	Explained map[common.Address][]ExplainedSlot
+	Wanted    map[common.Address]Policy // what the operator wants, by contract
+	Accept    []Accept                  // of any chain
+	Baselines Baselines                 // nil: control is shown and not held against anything but Wanted
+
+	// CrossChecks holds the API's list of KMS against its on-chain detail and the contracts. Discovered leaves out of the
+	// report a chain that this list does not name.
+	CrossChecks, Discovered bool
 }
 
 // ExplainedSlot is a slot of which the operator says why it is in use.
