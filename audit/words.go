@@ -263,11 +263,11 @@ func (k Kind) Makes() Verdict { return kinds[k].makes }
 func (k Kind) OfEntry() bool { return kinds[k].entry }
 
 // Acceptable tells whether the operator may live with a finding of the kind for a time. One that says that a source lied,
-// or that nothing could be compared, is none: what was not verified cannot be consistent.
+// or that nothing was compared, is none: what was not verified cannot be consistent.
 func (k Kind) Acceptable() bool {
 	_, known := kinds[k]
 	switch k {
-	case ChainMismatch, ProviderDisagreement, ProofInvalid, GetterDisagrees, NoCode, AcceptExpired, AcceptUnused:
+	case ChainMismatch, ContractNotListed, ContractUnexpected, NoCode, ProviderDisagreement, ProofInvalid, GetterDisagrees, AcceptExpired, AcceptUnused:
 		return false
 	}
 	return known

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/accounts/abi"
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/crypto"
 )
 
@@ -172,7 +173,7 @@ func askControl(at pin, contract common.Address) *believedControl {
 		slot:     &call{method: "eth_getStorageAt", args: []any{contract, implementationSlot, at.ref()}},
 	}
 	for _, e := range controlCalls(contract) {
-		b.getters = append(b.getters, &call{method: "eth_call", args: []any{map[string]any{"to": e.Contract, "input": e.Data}, at.ref()}})
+		b.getters = append(b.getters, &call{method: "eth_call", args: []any{map[string]any{"to": e.Contract, "input": hexutil.Bytes(e.Data)}, at.ref()}})
 	}
 	return b
 }
