@@ -58,7 +58,7 @@ func (a *Auditor) recall(p *pass) []*target {
 		return nil
 	}
 	m := a.memoOf(p.chain)
-	if m.revision != p.state.Revision || !m.of(p.chain, p.detail) || !m.until.IsZero() && time.Now().After(m.until) {
+	if m.revision != p.state.Revision || !m.of(p.chain, p.detail) || !m.until.IsZero() && !p.began.Before(m.until) {
 		return nil
 	}
 	return m.targets
@@ -74,7 +74,7 @@ func (a *Auditor) keep(p *pass) {
 		return
 	}
 	m.revision, m.targets, m.until = p.state.Revision, p.targets, p.lasts()
-	if again := time.Now().Add(untold); p.untold && (m.until.IsZero() || again.Before(m.until)) {
+	if again := p.began.Add(untold); p.untold && (m.until.IsZero() || again.Before(m.until)) {
 		m.until = again
 	}
 	for _, t := range p.targets {
