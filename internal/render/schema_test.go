@@ -106,7 +106,7 @@ func TestTheSchemaHasEveryEnumValue(t *testing.T) {
 		values["Verdict"] = append(values["Verdict"], v.String())
 	}
 	for typ, def := range map[string]string{
-		"Verdict": "verdict", "EntryVerdict": "entry_verdict", "List": "list", "ClaimState": "claim_state", "ChainState": "chain_state",
+		"Verdict": "verdict", "EntryVerdict": "entry_verdict", "List": "list", "ClaimState": "claim_state", "ChainState": "chain_state", "PolicyState": "policy_state",
 		"Assurance": "assurance", "Completeness": "completeness", "Severity": "severity", "Stage": "stage", "Kind": "kind",
 	} {
 		if len(values[typ]) == 0 {
@@ -143,6 +143,10 @@ func TestTheSchemaHasEveryField(t *testing.T) {
 		{audit.Target{}, schema.Defs["target"]},
 		{audit.Counts{}, schema.Defs["counts"]},
 		{audit.Storage{}, schema.Defs["storage"]},
+		{audit.Control{}, schema.Defs["control"]},
+		{audit.Baseline{}, schema.Defs["baseline"]},
+		{audit.Acceptance{}, schema.Defs["acceptance"]},
+		{audit.Accepting{}, schema.Defs["accepting"]},
 		{audit.Explained{}, schema.Defs["explained_slot"]},
 		{audit.Entry{}, schema.Defs["entry"]},
 		{audit.Changed{}, schema.Defs["changed"]},
