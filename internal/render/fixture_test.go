@@ -112,9 +112,11 @@ func unknown() *audit.Report {
 	return report(audit.Unknown, one, other)
 }
 
+// evil would draw on a terminal, and break a table.
+const evil = "a\x1b[2J\tb\nc\u202ed\xff"
+
 // hostile has foreign text that would draw on a terminal, break a table, or fill the screen.
 func hostile() *audit.Report {
-	const evil = "a\x1b[2J\tb\nc\u202ed\xff"
 	r := drift()
 	c := &r.Chains[0]
 	c.Errors = []audit.SourceError{{Stage: audit.StageDecode, Source: evil, Message: evil + strings.Repeat("x", 1000)}}
@@ -125,5 +127,6 @@ func hostile() *audit.Report {
 	t.Entries[0].ID, t.Entries[0].Name, t.Entries[0].Version = evil, strings.Repeat("n", 1000), evil
 	t.Findings = t.Findings[:1]
 	t.Findings[0].ID, t.Findings[0].Message = evil, evil
+	t.Accepted = []audit.Acceptance{{Kind: audit.OwnerChanged, ID: evil, Message: evil, Reason: evil}}
 	return r
 }

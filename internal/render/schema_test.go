@@ -51,6 +51,7 @@ func TestReportsFitTheSchema(t *testing.T) {
 	}
 	for name, r := range map[string]*audit.Report{
 		"drift with every entry verdict": drift(), "consistent and proven": consistent(), "an id that is not listed": backdoor(), "unknown without block and claim": unknown(),
+		"policy, control, baseline and accepted differences": governed(),
 		"hostile": hostile(), "empty": report(audit.Unknown),
 	} {
 		t.Run(name, func(t *testing.T) {

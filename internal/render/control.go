@@ -1,0 +1,33 @@
+package render
+
+import (
+	"time"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+)
+
+// control tells who may change the contract, and what runs there. Addresses are whole: they are to be recognised.
+func (t *text) control(target *audit.Target) {
+	c := target.Control
+	if c == nil {
+		return
+	}
+	if c.Owner != "" {
+		t.printf("  owner %s\n", plain(c.Owner))
+	}
+	if c.PendingOwner != "" {
+		t.printf("  %s\n", t.paint(yellow, "a transfer of ownership is under way: "+plain(c.PendingOwner)+" can accept it at any time"))
+	}
+	if c.Implementation == "" {
+		t.printf("  code %s, no proxy\n", t.id(c.CodeHash))
+	} else {
+		t.printf("  implementation %s, code %s behind proxy code %s\n", plain(c.Implementation), t.id(c.ImplementationCodeHash), t.id(c.CodeHash))
+	}
+	if b := target.Baseline; b != nil {
+		how := "was first seen"
+		if b.Accepted {
+			how = "was accepted"
+		}
+		t.printf("  held against what %s at %s\n", how, b.Since.UTC().Format(time.RFC3339))
+	}
+}
