@@ -47,6 +47,7 @@ type App struct {
 	chains   map[string]*ethrpc.Client
 	auditor  *audit.Auditor
 	store    *history.Store
+	tracker  audit.Tracker
 	evidence *evidence.Recorder // nil: none is kept
 	last     atomic.Pointer[audit.Report]
 }
@@ -115,14 +116,21 @@ func New(cfg *config.Config, opt Options) (*App, error) {
 func (a *App) chainOptions(c config.Chain, client *ethrpc.Client) audit.ChainOptions {
 	o := audit.ChainOptions{
 		Name: c.Name, ChainID: c.ChainID, Policies: c.Block, Reader: client,
-		Eager:     !a.opt.Once || a.cfg.State != "",
-		Required:  c.Verify == ethrpc.VerifyRequired,
-		Explained: map[common.Address][]audit.ExplainedSlot{},
+		Eager:       !a.opt.Once || a.cfg.State != "",
+		Required:    c.Verify == ethrpc.VerifyRequired,
+		Explained:   map[common.Address][]audit.ExplainedSlot{},
+		Wanted:      map[common.Address]audit.Policy{},
+		Accept:      a.cfg.Accept,
+		CrossChecks: a.cfg.CrossChecks,
+		Discovered:  a.cfg.Discover,
 	}
 	from := map[common.Address]uint64{}
 	for _, contract := range c.Contracts {
 		o.Contracts = append(o.Contracts, contract.Address)
 		from[contract.Address] = contract.FromBlock
+		if contract.Policy != nil {
+			o.Wanted[contract.Address] = *contract.Policy
+		}
 		for _, e := range contract.Explained {
 			o.Explained[contract.Address] = append(o.Explained[contract.Address], audit.ExplainedSlot{Slot: e.Slot, Reason: e.Reason})
 		}
@@ -237,7 +245,8 @@ func (a *App) audit(ctx context.Context) *audit.Report {
 	return r
 }
 
-func (a *App) done(r *audit.Report, changes []audit.Change) {
+func (a *App) done(r *audit.Report) {
+	changes := a.tracker.Update(r)
 	a.last.Store(r)
 	a.metrics.Report(r)
 	a.logReport(r, changes)
