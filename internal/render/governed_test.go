@@ -21,18 +21,13 @@ const (
 // governed is a contract with a policy, an owner that is leaving, and differences that the operator lives with.
 func governed() *audit.Report {
 	r := drift()
-	until := noon.Add(40 * 24 * time.Hour)
 	t := &r.Chains[0].Targets[0]
 	t.Control = &audit.Control{Owner: owner, PendingOwner: heir, Implementation: runs,
 		CodeHash: "0x" + strings.Repeat("c0", 32), ImplementationCodeHash: "0x" + strings.Repeat("c1", 32)}
 	t.Baseline = &audit.Baseline{Control: *t.Control, Since: noon.Add(-48 * time.Hour), Accepted: true}
 	t.Entries[0].Policy, t.Entries[3].Policy, t.Entries[4].Policy = audit.PolicyAllowed, audit.PolicyDenied, audit.PolicyDenied
-	e := &t.Entries[2]
-	e.Policy, e.Accepted = audit.PolicyAllowed, &audit.Accepting{Reason: "node is being retired", Expires: until}
-	t.Accepted = []audit.Acceptance{
-		{Kind: e.Kind, List: e.List, ID: e.ID, Message: "the contract trusts what the API calls refused", Reason: e.Accepted.Reason, Expires: until},
-		{Kind: audit.OwnerChanged, Message: "the owner is another", Reason: "the new multisig", Expires: until},
-	}
+	t.Entries[2].Policy = audit.PolicyAllowed
+	t.Accepted = append(t.Accepted, audit.Acceptance{Kind: audit.OwnerChanged, Message: "the owner is another", Reason: "the new multisig", Expires: until})
 	t.Findings = append(t.Findings,
 		finding(audit.PolicyDeniedAllowed, audit.OSImage, allowed, "the policy refuses it, the contract allows it", nil),
 		finding(audit.NoHash, audit.OSImage, "", "image dstack-dev-0.5.1 is listed without a hash", nil),
@@ -47,20 +42,20 @@ func TestTheAcceptBlockIsYAMLThatSaysWhatTheFindingsSay(t *testing.T) {
 	odd.Chains[0].Targets[0].Findings = odd.Chains[0].Targets[0].Findings[1:2]
 	gone := consistent()
 	gone.Chains[0].Targets[0].Findings = []audit.Finding{finding(audit.NoCode, "", "", "", nil), finding(audit.OwnerChanged, "", "", "", nil)}
-	const until = "2026-12-01"
+	const day = "2026-12-01"
 	for _, tt := range []struct {
 		name   string
 		report *audit.Report
 		want   []row
 	}{
 		{"each finding has a row, and those of one name share it", governed(), []row{
-			{"base", contract, "claim_allowed_chain_denied", "os_image", refused, "", until},
-			{"base", contract, "malformed_id", "device", `"64a0"…`, "", until},
-			{"base", contract, "no_hash", "os_image", "", "", until},
-			{"base", contract, "policy_denied_chain_allowed", "os_image", allowed, "", until},
+			{"base", contract, "claim_allowed_chain_denied", "os_image", refused, "", day},
+			{"base", contract, "malformed_id", "device", `"64a0"…`, "", day},
+			{"base", contract, "no_hash", "os_image", "", "", day},
+			{"base", contract, "policy_denied_chain_allowed", "os_image", allowed, "", day},
 		}},
-		{"what cannot be accepted is not offered", gone, []row{{"base", contract, "owner_changed", "", "", "", until}}},
-		{"foreign text stays in its quotes", odd, []row{{odd.Chains[0].Chain, contract, "malformed_id", "device", `"64a0"…`, "", until}}},
+		{"what cannot be accepted is not offered", gone, []row{{"base", contract, "owner_changed", "", "", "", day}}},
+		{"foreign text stays in its quotes", odd, []row{{odd.Chains[0].Chain, contract, "malformed_id", "device", `"64a0"…`, "", day}}},
 		{"without findings there is no block", consistent(), nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

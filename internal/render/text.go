@@ -99,12 +99,6 @@ func (t *text) finding(f audit.Finding) {
 		t.about(f.Kind, f.List, f.ID), plain(f.Message), plain(f.Runbook))
 }
 
-// acceptance is a finding that does not count, and why.
-func (t *text) acceptance(a audit.Acceptance) {
-	t.printf("  %s %s\n           %s\n           until %s: %s\n", t.paint(entryColor(audit.Accepted), string(audit.Accepted)),
-		t.about(a.Kind, a.List, a.ID), plain(a.Message), a.Expires.UTC().Format(time.RFC3339), plain(a.Reason))
-}
-
 // about names a finding.
 func (t *text) about(k audit.Kind, l audit.List, id string) string {
 	return spaced(string(k), string(l), t.id(id))
