@@ -47,7 +47,6 @@ type App struct {
 	chains   map[string]*ethrpc.Client
 	auditor  *audit.Auditor
 	store    *history.Store
-	tracker  audit.Tracker
 	evidence *evidence.Recorder // nil: none is kept
 	last     atomic.Pointer[audit.Report]
 }
@@ -245,8 +244,7 @@ func (a *App) audit(ctx context.Context) *audit.Report {
 	return r
 }
 
-func (a *App) done(r *audit.Report) {
-	changes := a.tracker.Update(r)
+func (a *App) done(r *audit.Report, changes []audit.Change) {
 	a.last.Store(r)
 	a.metrics.Report(r)
 	a.logReport(r, changes)
