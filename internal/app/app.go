@@ -47,6 +47,7 @@ type App struct {
 	chains   map[string]*ethrpc.Client
 	auditor  *audit.Auditor
 	store    *history.Store
+	tracker  audit.Tracker
 	evidence *evidence.Recorder // nil: none is kept
 	last     atomic.Pointer[audit.Report]
 }
@@ -244,7 +245,8 @@ func (a *App) audit(ctx context.Context) *audit.Report {
 	return r
 }
 
-func (a *App) done(r *audit.Report, changes []audit.Change) {
+func (a *App) done(r *audit.Report) {
+	changes := a.tracker.Update(r)
 	a.last.Store(r)
 	a.metrics.Report(r)
 	a.logReport(r, changes)
