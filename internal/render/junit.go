@@ -131,11 +131,7 @@ func audited(class string, reasons ...string) junitCase {
 
 // entryCase is the test case of e; f is what was found of it, and may be zero.
 func entryCase(class string, e audit.Entry, f audit.Finding) junitCase {
-	version := e.Version
-	if strings.HasSuffix(e.Name, version) {
-		version = ""
-	}
-	tc := junitCase{Class: class + "." + plain(string(e.List)), Name: cmp.Or(spaced(e.Name, version, e.ID), "no name")}
+	tc := junitCase{Class: class + "." + plain(string(e.List)), Name: cmp.Or(spaced(title(e), e.ID), "no name")}
 	kind, states := cmp.Or(string(e.Kind), plain(e.Reason)), fmt.Sprintf("claim %s, on chain %s", e.Claim, e.OnChain)
 	if e.Policy != "" {
 		states += ", policy " + string(e.Policy)
