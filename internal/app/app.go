@@ -21,6 +21,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/config"
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
 	"github.com/kms-auditor/kms-auditor/internal/history"
+	"github.com/kms-auditor/kms-auditor/internal/memory"
 	"github.com/kms-auditor/kms-auditor/internal/replay"
 	"github.com/kms-auditor/kms-auditor/internal/web"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
@@ -47,7 +48,8 @@ type App struct {
 	chains   map[string]*ethrpc.Client
 	auditor  *audit.Auditor
 	store    *history.Store
-	tracker  audit.Tracker
+	memory   *memory.Memory // nil: nothing outlives the process
+	tracker  *audit.Tracker
 	evidence *evidence.Recorder // nil: none is kept
 	last     atomic.Pointer[audit.Report]
 }
@@ -92,6 +94,9 @@ func New(cfg *config.Config, opt Options) (*App, error) {
 		}
 		a.chains[c.Name] = client
 		chains = append(chains, a.chainOptions(c, client))
+	}
+	if err := a.remember(chains); err != nil {
+		return nil, errors.Join(err, a.store.Close())
 	}
 	o := audit.Options{
 		Version:      opt.Build.Version,
@@ -189,18 +194,17 @@ func (a *App) Close() {
 	}
 }
 
-// Once audits once.
+// Once audits once. With a state it logs what changed since the last audit, else every finding.
 func (a *App) Once(ctx context.Context) *audit.Report {
+	a.takeAccepted()
 	r := a.auditor.Audit(ctx)
-	var open []audit.Change
-	for _, c := range r.Chains {
-		for _, t := range c.Targets {
-			for _, f := range t.Findings {
-				open = append(open, audit.Change{Type: audit.Open, Chain: c.Chain, Contract: t.Contract, Finding: f})
-			}
-		}
+	if a.memory == nil || ctx.Err() != nil {
+		a.logReport(r, everything(r))
+		return r
 	}
-	a.logReport(r, open)
+	changes := a.tracker.Update(r)
+	a.logReport(r, changes)
+	a.keep(r, changes)
 	return r
 }
 
@@ -232,6 +236,7 @@ func (a *App) Evidence(r *audit.Report) (*evidence.File, error) { return a.evide
 // audit audits once in the daemon, and keeps evidence where that is configured. Where it cannot be kept, the audit
 // stands.
 func (a *App) audit(ctx context.Context) *audit.Report {
+	a.takeAccepted()
 	r := a.auditor.Audit(ctx)
 	if a.evidence != nil {
 		f, err := a.evidence.Take(r)
@@ -250,6 +255,7 @@ func (a *App) done(r *audit.Report) {
 	a.last.Store(r)
 	a.metrics.Report(r)
 	a.logReport(r, changes)
+	a.keep(r, changes)
 	if a.opt.Reported != nil {
 		a.opt.Reported(r, changes)
 	}
