@@ -121,13 +121,15 @@ func New(cfg *config.Config, opt Options) (*App, error) {
 func (a *App) chainOptions(c config.Chain, client *ethrpc.Client) audit.ChainOptions {
 	o := audit.ChainOptions{
 		Name: c.Name, ChainID: c.ChainID, Policies: c.Block, Reader: client,
-		Eager:       !a.opt.Once || a.cfg.State != "",
-		Required:    c.Verify == ethrpc.VerifyRequired,
-		Explained:   map[common.Address][]audit.ExplainedSlot{},
-		Wanted:      map[common.Address]audit.Policy{},
-		Accept:      a.cfg.Accept,
-		CrossChecks: a.cfg.CrossChecks,
-		Discovered:  a.cfg.Discover,
+		Eager:      !a.opt.Once || a.cfg.State != "",
+		Required:   c.Verify == ethrpc.VerifyRequired,
+		Explained:  map[common.Address][]audit.ExplainedSlot{},
+		Wanted:     map[common.Address]audit.Policy{},
+		Accept:     a.cfg.Accept,
+		Discovered: a.cfg.Discover,
+	}
+	if a.cfg.CrossChecks {
+		o.KMS = a.api
 	}
 	from := map[common.Address]uint64{}
 	for _, contract := range c.Contracts {
