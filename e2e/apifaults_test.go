@@ -33,7 +33,7 @@ var apiFaults = []row{
 		api: fakeapi.Fault{Name: fakeapi.EchoKey, Status: http.StatusBadGateway}},
 	{sentence: "the API echoes the key in its data, in the place of a device", exit: 1,
 		finds: []string{"critical unlisted_chain_allowed device prod5", `warning malformed_id device "your key [redacted]"`},
-		api:   fakeapi.Fault{Name: fakeapi.EchoKey, Status: http.StatusOK}},
+		api:   fakeapi.Fault{Name: fakeapi.EchoKey, Status: http.StatusOK}, keyInData: true},
 	{sentence: "the API does not know the path", exit: 3, fails: []string{"api api: …404 Not Found"}, api: status(http.StatusNotFound)},
 	{sentence: "the API complains in a list", exit: 3, fails: []string{"api api: …422 Unprocessable Entity…path.chain"},
 		api: fakeapi.Fault{Name: fakeapi.Status, Status: http.StatusUnprocessableEntity, Shape: fakeapi.ShapeList}},

@@ -41,6 +41,8 @@ type row struct {
 	entries []string // entries that do not match: verdict, reason, and which; nil: not looked at
 	says    string   // part of a target's reason, or of stderr where the exit code is 2
 	rests   string   // assurance and completeness of every target; empty: not looked at
+
+	keyInData bool // the API's answer holds the key, so no evidence is kept
 }
 
 // event happens while the auditor audits: just before the nth call of a method reaches the node. One eth_chainId is
@@ -83,8 +85,8 @@ func (r row) run(t *testing.T, s *stage, schema *jsonschema.Schema) {
 	}
 	r.set(t, s)
 	config := s.config(t, r)
-	path := filepath.Join(t.TempDir(), "report.json")
-	exit, stdout, stderr := runAuditorWith(t, s.env, "audit", "--once", "-o", "text", "-o", "json="+path, "-c", config)
+	path, kept := filepath.Join(t.TempDir(), "report.json"), filepath.Join(t.TempDir(), "evidence.json")
+	exit, stdout, stderr := runAuditorWith(t, s.env, "audit", "--once", "-o", "text", "-o", "json="+path, "--evidence", kept, "-c", config)
 	if exit != r.exit {
 		t.Errorf("exit code %d, want %d", exit, r.exit)
 	}
@@ -107,7 +109,16 @@ func (r row) run(t *testing.T, s *stage, schema *jsonschema.Schema) {
 	if err := schema.Validate(doc); err != nil {
 		t.Errorf("the report does not fit its schema: %v", err)
 	}
-	r.check(t, s, decodeReport(t, string(file)))
+	report := decodeReport(t, string(file))
+	r.check(t, s, report)
+	if r.keyInData {
+		if _, err := os.Stat(kept); err == nil || !strings.Contains(stderr, "holds the API key, so it cannot be kept") {
+			t.Errorf("evidence with the API key in it is kept: %v\n%s", err == nil, stderr)
+		}
+		return
+	}
+	s.secrets.absentFrom(t, kept)
+	verifies(t, kept, report)
 }
 
 // set brings about what is wrong.

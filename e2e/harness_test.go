@@ -164,9 +164,26 @@ func runAuditor(t testing.TB, args ...string) (exit int, stdout, stderr string) 
 // runAuditorWith runs kms-auditor with more environment.
 func runAuditorWith(t testing.TB, env []string, args ...string) (exit int, stdout, stderr string) {
 	t.Helper()
+	return runAuditorIn(t, nil, env, args...)
+}
+
+// offline has no network, not even 127.0.0.1: a namespace of its own. Where that is not permitted, nothing starts.
+func offline() *syscall.SysProcAttr {
+	attr := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	if uid := os.Getuid(); uid != 0 {
+		attr.Cloneflags |= syscall.CLONE_NEWUSER
+		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}}
+	}
+	return attr
+}
+
+// runAuditorIn runs kms-auditor with attributes of its process.
+func runAuditorIn(t testing.TB, attr *syscall.SysProcAttr, env []string, args ...string) (exit int, stdout, stderr string) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, "kms-auditor"), args...)
+	cmd.SysProcAttr = attr
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) } // a hang shows its goroutines
 	cmd.WaitDelay = 5 * time.Second
 	cmd.Env = environ(env)

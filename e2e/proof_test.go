@@ -68,12 +68,13 @@ func onBoth(t *testing.T, test func(*testing.T, *stage)) {
 	}
 }
 
-// audit audits once and returns the report's only target, and the whole report as text.
+// audit audits once and returns the report's only target, and the whole report as text. Its evidence must verify.
 func (s *stage) audit(t *testing.T, change func(*stage, *settings)) (audit.Target, string) {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "report.json")
-	_, text, errs := runAuditorWith(t, s.env, "audit", "--once", "-c", s.config(t, row{settings: change}), "-o", "text", "-o", "json="+path)
+	path, kept := filepath.Join(t.TempDir(), "report.json"), filepath.Join(t.TempDir(), "evidence.json.gz")
+	_, text, errs := runAuditorWith(t, s.env, "audit", "--once", "-c", s.config(t, row{settings: change}), "-o", "text", "-o", "json="+path, "--evidence", kept)
 	r := decodeReport(t, readFile(t, path))
+	verifies(t, kept, r)
 	if len(r.Chains) != 1 || len(r.Chains[0].Targets) != 1 {
 		t.Fatalf("not one target:\n%s%s", text, errs)
 	}

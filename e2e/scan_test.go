@@ -3,7 +3,9 @@
 package e2e_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -24,6 +26,8 @@ var scans = []row{
 	limited("without proofs the events tell of an image that the API leaves out", noProofs, "single events"),
 	limited("logs of few blocks at once", blocksAtOnce(5, "exceed maximum block range: 5"), wholly),
 	limited("logs of few blocks at once, and other words", blocksAtOnce(7, "query exceeds limits"), wholly),
+	inPieces("logs of 50 blocks at once, and more than twice as many blocks", blocksAtOnce(50, "eth_getLogs is limited to a 50 block range")),
+	inPieces("logs of 50 blocks at once, and a range that would do", suggesting(50)),
 	limited("few logs at once", logsAtOnce(3, "query returned more than 3 results"), wholly),
 	limited("few logs at once, and a range that would do", suggesting(9), wholly),
 	{sentence: "the logs are older than what the provider remembers", settings: scanned, claim: leaveOut(image058), exit: 1,
@@ -46,6 +50,24 @@ func limited(sentence string, f rpcfault.Fault, rests string) row {
 	if rests != wholly {
 		r.fails = []string{"rpc p1: not proven"}
 	}
+	return r
+}
+
+// inPieces: the logs of more than a hundred blocks come in three pieces or more, after a refusal.
+func inPieces(sentence string, f rpcfault.Fault) row {
+	r := limited(sentence, f, wholly)
+	r.before = func(ctx context.Context, s *stage) error {
+		for {
+			head, err := s.node.client.BlockNumber(ctx)
+			if err != nil || head > s.born+100 {
+				return errors.Join(err, allow059(ctx, s))
+			}
+			if err := s.advance(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	r.meanwhile = event{"eth_getLogs", 4, func(context.Context, *stage) error { return nil }}
 	return r
 }
 

@@ -59,6 +59,18 @@ func (s secrets) absent(t *testing.T, where, text string) {
 	}
 }
 
+// absentFrom looks into an evidence file, and into the API's answers that it keeps.
+func (s secrets) absentFrom(t *testing.T, path string) {
+	t.Helper()
+	f := decodeEvidence(t, path)
+	s.absent(t, "the evidence", readFile(t, path))
+	for _, c := range f.Chains {
+		for _, claim := range c.Claims {
+			s.absent(t, "the API's answer in the evidence", string(claim.Body))
+		}
+	}
+}
+
 // echoing answers with the secrets that were sent in place of the format's verb, as providers do that say what they
 // refuse. They stand in front, where no cut hides them.
 func echoing(status int, format string) rpcfault.Fault {

@@ -56,14 +56,17 @@ func (s *scanning) seen() (calls int, first uint64) {
 	return s.calls, s.first
 }
 
-// once audits once with the settings and returns the only target.
+// once audits once with the settings and returns the only target. Its evidence must verify.
 func (s *scene) once(t *testing.T, args ...string) audit.Target {
 	t.Helper()
-	exit, out, errs := runAuditor(t, append([]string{"audit", "--once", "-o", "json", "-c", writeConfig(t, s.settings)}, args...)...)
+	kept := filepath.Join(t.TempDir(), "evidence.json.gz")
+	exit, out, errs := runAuditor(t, append([]string{"audit", "--once", "-o", "json", "-c", writeConfig(t, s.settings), "--evidence", kept}, args...)...)
 	if exit != 0 {
 		t.Fatalf("exit code %d\n%s%s", exit, out, errs)
 	}
-	target := decodeReport(t, out).Chains[0].Targets[0]
+	report := decodeReport(t, out)
+	verifies(t, kept, report)
+	target := report.Chains[0].Targets[0]
 	if got := found(target); got != "consistent "+wholly {
 		t.Errorf("%s\n%s", got, errs)
 	}
