@@ -118,14 +118,21 @@ func (a *Auditor) readAgain(ctx context.Context, p *pass) {
 // annotate writes into the targets what is proven of each contract as a whole, which ids the API does not list, and
 // when and by whom an id was changed.
 func (a *Auditor) annotate(ctx context.Context, p *pass) {
-	if p.chain.Events == nil || !p.compared() {
+	if !p.compared() {
 		return
 	}
 	for _, t := range p.targets {
 		if !t.audited() || t.faulty(ChainMismatch) || !p.state.Code[t.address] {
 			continue
 		}
-		t.unlisted(p.chain.Events.Known(t.address), p.state)
+		var named Named
+		if p.chain.Events != nil {
+			named = p.chain.Events.Known(t.address)
+		}
+		t.unlisted(named, p.chain.Wanted[t.address], p.state)
+		if p.chain.Events == nil {
+			continue
+		}
 		t.judgeStorage(p.state, p.scans[t.address])
 		for _, e := range p.chain.Explained[t.address] {
 			t.explained = append(t.explained, Explained{e.Slot.Hex(), e.Reason})

@@ -86,6 +86,12 @@ type ChainOptions struct {
 	Eager     bool             // read events even where the storage is proven without them, to tell when and by whom
 	Required  bool             // what is not proven is unknown
 	Explained map[common.Address][]ExplainedSlot
+	Wanted    map[common.Address]Policy // what the operator wants, by contract
+	Accept    []Accept                  // of any chain
+	Baselines Baselines                 // nil: control is shown and not held against anything but Wanted
+
+	KMS        Lister // held against the on-chain detail and the contracts; nil: no cross-checks
+	Discovered bool   // a chain on which the API names no KMS is left out of the report; it needs KMS
 }
 
 // ExplainedSlot is a slot of which the operator says why it is in use.
@@ -145,10 +151,16 @@ func (a *Auditor) Audit(ctx context.Context) *Report {
 	}
 	a.opt.Started(r.AuditID)
 	var wg sync.WaitGroup
+	absent := make([]bool, len(r.Chains))
 	for i, c := range a.opt.Chains {
-		wg.Go(func() { r.Chains[i] = a.chain(ctx, c) })
+		wg.Go(func() { r.Chains[i], absent[i] = a.chain(ctx, c) })
 	}
 	wg.Wait()
+	for i := len(absent) - 1; i >= 0; i-- {
+		if absent[i] {
+			r.Chains = slices.Delete(r.Chains, i, i+1)
+		}
+	}
 	r.Verdict = worstOf(r.Chains, func(c *Chain) Verdict { return c.Verdict })
 	r.FinishedAt = now()
 	return r
@@ -156,24 +168,28 @@ func (a *Auditor) Audit(ctx context.Context) *Report {
 
 func now() time.Time { return time.Now().UTC() }
 
-// chain audits one chain. A bug in here costs this chain its verdict, and no other.
-func (a *Auditor) chain(ctx context.Context, c ChainOptions) (out Chain) {
+// chain audits one chain, and tells whether it is absent from the report. A bug in here costs this chain its verdict, and
+// no other.
+func (a *Auditor) chain(ctx context.Context, c ChainOptions) (out Chain, absent bool) {
 	start := time.Now()
 	defer func() {
 		if v := recover(); v != nil {
 			p := &pass{chain: c, errors: []SourceError{{StageInternal, self, bug(a.opt.Panicked, c.Name, v).Error()}}}
-			out = p.report()
+			out, absent = p.report(), false
 		}
 		out.Duration = time.Since(start)
 	}()
 	a.opt.Progress(c.Name, "reading the API and the chain")
 	p := a.look(ctx, c, a.opt.Now(c.Name))
-	if p.drifts() {
+	settled := !p.drifts()
+	if !settled {
 		p = a.again(ctx, p)
 		a.askHead(ctx, p)
-	} else {
+	}
+	p.begin()
+	if settled {
 		a.keep(p)
 	}
 	a.forget(p)
-	return p.report()
+	return p.report(), p.absent()
 }

@@ -27,6 +27,9 @@ type target struct {
 	completeness Completeness
 	storage      *Storage
 	explained    []Explained
+	control      *Control
+	baseline     *Baseline
+	accepted     []Acceptance
 
 	kept bool // nothing changes it any more
 	done *Target
@@ -36,12 +39,16 @@ type target struct {
 type entry struct {
 	Entry
 	ask      ethrpc.Ask
-	conflict bool // the rows of the id differ
+	conflict bool   // the rows of the id differ
+	policy   Kind   // what is wrong with it by the policy; Entry.Kind is by the claim
+	accepted []Kind // of both
 }
 
 type fault struct {
 	kind    Kind
 	message string
+	list    List
+	id      string
 }
 
 // targetsOf lists the contracts of a chain with what the API claims of them: the configured ones first, then what
@@ -153,7 +160,7 @@ func (t *target) audited() bool { return t.listed && !t.unexpected && t.foreign 
 // questionsOf lists what to read: the code of every contract that is audited, every claimed id, and every id that an
 // event named; and what else the contract stores, so that all its storage can be accounted for.
 func questionsOf(c ChainOptions, detail *kmsapi.OnChainDetail) ethrpc.Questions {
-	q := ethrpc.Questions{Slots: map[common.Address][]common.Hash{}}
+	q := ethrpc.Questions{Control: true, Slots: map[common.Address][]common.Hash{}}
 	if detail == nil || detail.ChainID != c.ChainID {
 		return q
 	}
@@ -173,6 +180,9 @@ func questionsOf(c ChainOptions, detail *kmsapi.OnChainDetail) ethrpc.Questions 
 			if e.ask.Getter != "" {
 				ask(e.ask)
 			}
+		}
+		for _, a := range c.Wanted[t.address].asks(t.address) {
+			ask(a)
 		}
 		if c.Events == nil {
 			continue

@@ -49,16 +49,16 @@ func (p *pass) confirm(other *pass) {
 				}
 			}
 		}
-		seen := map[ethrpc.Ask]Kind{}
+		seen := map[ethrpc.Ask][]Kind{}
 		for _, e := range o.entries {
 			if e.Verdict == Mismatch {
-				seen[e.ask] = e.Kind
+				seen[e.ask] = e.kinds()
 			}
 		}
 		for i := range t.entries {
 			e := &t.entries[i]
-			kind, differed := seen[e.ask]
-			if e.Verdict == Mismatch && kind != e.Kind || e.Reason == ReasonNotRead && differed {
+			kinds, differed := seen[e.ask]
+			if e.Verdict == Mismatch && !slices.Equal(kinds, e.kinds()) || e.Reason == ReasonNotRead && differed {
 				e.unconfirmed()
 			}
 		}
@@ -131,10 +131,18 @@ func (a *Auditor) settle(p *pass, t *target, head *ethrpc.State) {
 		switch {
 		case !ok || answer.Err != nil:
 			e.unconfirmed()
-		case (e.Claim == ClaimAllowed) == answer.Allowed && a.stillPending(p, e.ask):
-			e.Verdict, e.Kind, e.Reason = Pending, "", ReasonHeadAgrees
+		case e.at(answer).Verdict == Match && a.stillPending(p, e.ask):
+			e.Verdict, e.Kind, e.policy, e.Reason = Pending, "", "", ReasonHeadAgrees
 		}
 	}
+}
+
+// at is the entry as it would be judged by another answer of the chain.
+func (e *entry) at(a ethrpc.Answer) *entry {
+	then := *e
+	then.OnChain, then.Verdict, then.Kind, then.Reason = chainState(a.Allowed), Unverifiable, "", ""
+	then.judge()
+	return &then
 }
 
 func (t *target) faulty(k Kind) bool {

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
@@ -22,13 +23,16 @@ func diff(c ChainOptions, detail *kmsapi.OnChainDetail, state *ethrpc.State, lie
 			}
 			continue
 		}
-		t.compare(detail, state)
+		t.compare(c.Wanted[t.address], detail, state)
+		if state != nil && state.Code[t.address] {
+			t.controlled(c, state)
+		}
 	}
 	return targets
 }
 
 func (t *target) fault(k Kind, format string, args ...any) {
-	t.faults = append(t.faults, fault{k, fmt.Sprintf(format, args...)})
+	t.faults = append(t.faults, fault{kind: k, message: fmt.Sprintf(format, args...)})
 }
 
 // wrongChain notes every chain id that is not the configured one, and whatever else providers were caught at.
@@ -43,7 +47,7 @@ func (t *target) wrongChain(want uint64, detail *kmsapi.OnChainDetail, lies []fa
 	return t.faulty(ChainMismatch)
 }
 
-func (t *target) compare(detail *kmsapi.OnChainDetail, state *ethrpc.State) {
+func (t *target) compare(want Policy, detail *kmsapi.OnChainDetail, state *ethrpc.State) {
 	switch {
 	case detail == nil:
 		t.reasons = append(t.reasons, "the API could not be read")
@@ -63,6 +67,9 @@ func (t *target) compare(detail *kmsapi.OnChainDetail, state *ethrpc.State) {
 		} else if ok && state.Code[t.address] && len(t.reasons) == 0 {
 			t.reasons = append(t.reasons, fmt.Sprintf("calling %s: %v", e.ask.Getter, a.Err))
 		}
+		if e.ask.Getter != "" {
+			e.Policy = want.of(e.List, e.ask.ID)
+		}
 		e.judge()
 	}
 }
@@ -78,19 +85,28 @@ func assuranceOf(a ethrpc.Answer, s *ethrpc.State) Assurance {
 	}
 }
 
-// unlisted adds the ids that events named, that the contract allows, and that the API does not list.
-func (t *target) unlisted(named Named, state *ethrpc.State) {
-	claimed := map[ethrpc.Ask]bool{}
+// unlisted adds the ids that the API does not list, that events or the policy name, and that the contract allows or the
+// policy wants.
+func (t *target) unlisted(named Named, want Policy, state *ethrpc.State) {
+	seen := map[ethrpc.Ask]bool{}
 	for _, e := range t.entries {
-		claimed[e.ask] = true
+		seen[e.ask] = true
 	}
-	for _, ask := range named.asks(t.address) {
-		if a, ok := answerOf(state, ask); ok && a.Err == nil && a.Allowed && !claimed[ask] {
-			list := Device
-			if ask.Getter == getters[OSImage] {
-				list = OSImage
-			}
-			e := entry{ask: ask, Entry: Entry{List: list, ID: ask.ID.Hex(), Claim: ClaimUnlisted, OnChain: ChainAllowed, Assurance: assuranceOf(a, state)}}
+	for _, ask := range slices.Concat(named.asks(t.address), want.asks(t.address)) {
+		a, ok := answerOf(state, ask)
+		if seen[ask] || !ok {
+			continue
+		}
+		seen[ask] = true
+		list := Device
+		if ask.Getter == getters[OSImage] {
+			list = OSImage
+		}
+		e := entry{ask: ask, Entry: Entry{List: list, ID: ask.ID.Hex(), Claim: ClaimUnlisted, OnChain: ChainUnknown, Policy: want.of(list, ask.ID)}}
+		if a.Err == nil {
+			e.OnChain, e.Assurance = chainState(a.Allowed), assuranceOf(a, state)
+		}
+		if a.Allowed || e.Policy == PolicyAllowed {
 			e.judge()
 			t.entries = append(t.entries, e)
 		}
@@ -112,8 +128,13 @@ func chainState(allowed bool) ChainState {
 	return ChainDenied
 }
 
-// judge decides an entry by what the two sides say.
+// judge decides an entry by what the sides say.
 func (e *entry) judge() {
+	e.judgeClaim()
+	e.judgePolicy()
+}
+
+func (e *entry) judgeClaim() {
 	switch {
 	case e.Kind == NoHash:
 		e.unverifiable(ReasonNoHash)
@@ -141,6 +162,6 @@ func (e *entry) unverifiable(reason string) { e.Verdict, e.Reason = Unverifiable
 
 // unconfirmed takes back a difference that could not be confirmed.
 func (e *entry) unconfirmed() {
-	e.Kind = ""
+	e.Kind, e.policy = "", ""
 	e.unverifiable(ReasonUnconfirmed)
 }

@@ -56,19 +56,29 @@ func (t *target) assemble() Target {
 		Completeness: t.completeness,
 		Storage:      t.storage,
 		Explained:    t.explained,
+		Control:      t.control,
+		Baseline:     t.baseline,
+		Accepted:     t.accepted,
 		Entries:      []Entry{},
 		Findings:     []Finding{},
 	}
 	for _, f := range t.faults {
-		out.Findings = append(out.Findings, f.kind.finding("", "", f.message))
+		out.Findings = append(out.Findings, f.kind.finding(f.list, f.id, f.message))
 	}
 	why := map[string]int{}
 	for _, e := range t.entries {
 		out.Counts.add(e.Verdict)
 		out.Assurance = weaker(out.Assurance, e.Assurance)
+		for _, k := range e.kinds() {
+			if !slices.Contains(e.accepted, k) {
+				out.Findings = append(out.Findings, k.finding(e.List, e.ID, e.message(k)))
+			}
+		}
+		if e.policy != "" && e.Kind.Makes() != Drift {
+			e.Kind = e.policy
+		}
 		if e.Kind != "" {
 			e.Severity = e.Kind.Severity()
-			out.Findings = append(out.Findings, e.Kind.finding(e.List, e.ID, e.message()))
 		}
 		if e.Verdict == Unverifiable && !(e.Kind == NoHash && e.Claim == ClaimUnknown) {
 			why[e.Reason]++
@@ -133,7 +143,7 @@ func weaker(a, b Assurance) Assurance {
 func (s Severity) rank() int { return slices.Index([]Severity{Critical, Warning, Info}, s) }
 
 // message says in one sentence what is wrong with the entry.
-func (e *entry) message() string {
+func (e *entry) message(k Kind) string {
 	what := "device"
 	if e.List == OSImage {
 		what = "OS image"
@@ -144,7 +154,11 @@ func (e *entry) message() string {
 	if e.Version != "" && !strings.HasSuffix(e.Name, e.Version) {
 		what += " " + e.Version
 	}
-	switch e.Kind {
+	switch k {
+	case PolicyDeniedAllowed:
+		return what + ": the policy does not list it, the contract allows it"
+	case PolicyAllowedDenied:
+		return what + ": the policy wants it, the contract refuses it"
 	case ClaimAllowedChainDenied:
 		return what + ": the API says allowed, the contract refuses it"
 	case ClaimDeniedChainAllowed:

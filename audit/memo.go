@@ -16,7 +16,7 @@ type memo struct {
 
 	revision uint64 // of the state that was judged; 0: none
 	targets  []*target
-	until    time.Time // when to ask again what events do not tell; zero: never
+	until    time.Time // when an accepted difference runs out, or what events do not tell is asked for again; zero: never
 }
 
 // memoOf returns the chain's memo. Nobody else uses it while the chain is audited.
@@ -54,11 +54,11 @@ func (a *Auditor) questions(c ChainOptions, detail *kmsapi.OnChainDetail) ethrpc
 
 // recall returns the targets as they were judged before; nil: something is new.
 func (a *Auditor) recall(p *pass) []*target {
-	if !p.compared() || p.state.Revision == 0 || len(p.scans) > 0 {
+	if !p.compared() || p.state.Revision == 0 || len(p.scans) > 0 || p.chain.KMS != nil {
 		return nil
 	}
 	m := a.memoOf(p.chain)
-	if m.revision != p.state.Revision || !m.of(p.chain, p.detail) || !m.until.IsZero() && time.Now().After(m.until) {
+	if m.revision != p.state.Revision || !m.of(p.chain, p.detail) || !m.until.IsZero() && !p.began.Before(m.until) {
 		return nil
 	}
 	return m.targets
@@ -70,13 +70,12 @@ const untold = 10 * time.Minute
 // keep remembers the targets of a pass without drift. From now on nothing changes them.
 func (a *Auditor) keep(p *pass) {
 	m := a.memoOf(p.chain)
-	if !p.compared() || p.state.Revision == 0 || len(p.scans) > 0 || !m.of(p.chain, p.detail) {
+	if !p.compared() || p.state.Revision == 0 || len(p.scans) > 0 || p.chain.KMS != nil || !m.of(p.chain, p.detail) {
 		return
 	}
-	if m.revision, m.targets = p.state.Revision, p.targets; p.untold {
-		m.until = time.Now().Add(untold)
-	} else {
-		m.until = time.Time{}
+	m.revision, m.targets, m.until = p.state.Revision, p.targets, p.lasts()
+	if again := p.began.Add(untold); p.untold && (m.until.IsZero() || again.Before(m.until)) {
+		m.until = again
 	}
 	for _, t := range p.targets {
 		t.kept = true

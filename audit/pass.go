@@ -19,6 +19,7 @@ type pass struct {
 	chain   ChainOptions
 	began   time.Time // the chain's audit
 	detail  *kmsapi.OnChainDetail
+	list    *kmsapi.List // nil: not asked for, or not had
 	state   *ethrpc.State
 	errors  []SourceError
 	targets []*target
@@ -42,6 +43,19 @@ func (a *Auditor) look(ctx context.Context, c ChainOptions, began time.Time) *pa
 	}()
 	var claimErr error
 	waited := false
+	listed := make(chan error, 1)
+	go func() {
+		var err error
+		defer func() {
+			if v := recover(); v != nil {
+				err = bug(a.opt.Panicked, c.Name, v)
+			}
+			listed <- err
+		}()
+		if c.KMS != nil {
+			p.list, err = c.KMS.List(ctx, kmsapi.Filter{OnChain: true})
+		}
+	}()
 	claim := func() *kmsapi.OnChainDetail {
 		if !waited {
 			claimErr, waited = <-fetched, true
@@ -54,9 +68,13 @@ func (a *Auditor) look(ctx context.Context, c ChainOptions, began time.Time) *pa
 		Questions: func(context.Context, ethrpc.Block) ethrpc.Questions { return a.questions(c, claim()) },
 	})
 	claim()
+	listErr := <-listed
 	var lies []fault
 	if claimErr != nil {
 		p.errors = append(p.errors, claimFailure(claimErr))
+	}
+	if listErr != nil {
+		p.errors = append(p.errors, claimFailure(listErr))
 	}
 	if readErr != nil {
 		lies = liesOf(readErr)
@@ -73,6 +91,8 @@ func (a *Auditor) look(ctx context.Context, c ChainOptions, began time.Time) *pa
 	if p.targets = a.recall(p); p.targets == nil {
 		p.targets = diff(c, p.detail, p.state, lies)
 		a.annotate(ctx, p)
+		p.crossCheck()
+		p.accept()
 	}
 	return p
 }
@@ -82,18 +102,18 @@ func liesOf(err error) []fault {
 	var lies []fault
 	var foreign *ethrpc.ChainIDError
 	if errors.As(err, &foreign) {
-		lies = append(lies, fault{ChainMismatch, fmt.Sprintf("the provider's eth_chainId is %d, but chain_id is configured as %d", foreign.Got, foreign.Want)})
+		lies = append(lies, fault{kind: ChainMismatch, message: fmt.Sprintf("the provider's eth_chainId is %d, but chain_id is configured as %d", foreign.Got, foreign.Want)})
 	}
 	var disagreement *ethrpc.DisagreementError
 	if errors.As(err, &disagreement) {
-		lies = append(lies, fault{ProviderDisagreement, disagreement.Error()})
+		lies = append(lies, fault{kind: ProviderDisagreement, message: disagreement.Error()})
 	}
 	var getter *ethrpc.GetterError
 	if errors.As(err, &getter) {
-		lies = append(lies, fault{GetterDisagrees, getter.Error()})
+		lies = append(lies, fault{kind: GetterDisagrees, message: getter.Error()})
 	}
 	if errors.Is(err, proof.ErrInvalid) {
-		lies = append(lies, fault{ProofInvalid, "a provider's proof does not verify against the block's header; errors names it"})
+		lies = append(lies, fault{kind: ProofInvalid, message: "a provider's proof does not verify against the block's header; errors names it"})
 	}
 	return lies
 }

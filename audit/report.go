@@ -73,6 +73,9 @@ type Target struct {
 	Completeness Completeness `json:"completeness"`
 	Counts       Counts       `json:"counts"`
 	Storage      *Storage     `json:"storage,omitempty"`         // what is proven of the contract; nil: nothing
+	Control      *Control     `json:"control,omitempty"`         // who controls the contract; nil: not read
+	Baseline     *Baseline    `json:"baseline,omitempty"`        // what Control is held against; nil: it was seen for the first time
+	Accepted     []Acceptance `json:"accepted,omitempty"`        // the findings that the operator lives with
 	Explained    []Explained  `json:"explained_slots,omitempty"` // leftovers that the operator explains
 	Entries      []Entry      `json:"entries"`
 	Findings     []Finding    `json:"findings"`
@@ -83,6 +86,26 @@ type Storage struct {
 	Root     string `json:"root"`      // of its storage trie
 	CodeHash string `json:"code_hash"` // of the proxy
 	Slots    int    `json:"slots"`     // in use, and explained by a getter, an event, a well-known place or the operator
+}
+
+// Control is who controls a contract, and what runs there. Addresses are EIP-55; what the contract has no getter for is
+// empty.
+type Control struct {
+	Owner                  string `json:"owner,omitempty"`
+	PendingOwner           string `json:"pending_owner,omitempty"`            // whom the contract is offered to; empty: nobody
+	Implementation         string `json:"implementation,omitempty"`           // ERC-1967; empty: the contract is no proxy
+	CodeHash               string `json:"code_hash"`                          // of the contract itself
+	ImplementationCodeHash string `json:"implementation_code_hash,omitempty"` // of what runs behind it
+}
+
+// Acceptance is a finding that the operator lives with, and why, and until when.
+type Acceptance struct {
+	Kind    Kind      `json:"kind"`
+	List    List      `json:"list,omitempty"`
+	ID      string    `json:"id,omitempty"`
+	Message string    `json:"message"`
+	Reason  string    `json:"reason"`
+	Expires time.Time `json:"expires"`
 }
 
 // Explained is a slot that the operator explains in the configuration.
@@ -113,6 +136,7 @@ type Entry struct {
 	Version   string       `json:"version"` // an image's version; empty for devices
 	Claim     ClaimState   `json:"claim"`
 	OnChain   ChainState   `json:"on_chain"`
+	Policy    PolicyState  `json:"policy,omitempty"` // what the operator wants; empty: nothing is said
 	Verdict   EntryVerdict `json:"verdict"`
 	Kind      Kind         `json:"kind,omitempty"`
 	Severity  Severity     `json:"severity,omitempty"`
@@ -120,6 +144,15 @@ type Entry struct {
 	Reason    string       `json:"reason,omitempty"`    // why it is unverifiable or pending, as one of the Reason constants
 	FirstSeen *time.Time   `json:"first_seen,omitempty"`
 	Changed   *Changed     `json:"changed,omitempty"` // the last event of the id; nil: none is known
+
+	// Accepted is why and until when the operator lives with what is wrong; nil: no such thing.
+	Accepted *Accepting `json:"accepted,omitempty"`
+}
+
+// Accepting is a reason to live with a difference, and its end.
+type Accepting struct {
+	Reason  string    `json:"reason"`
+	Expires time.Time `json:"expires"`
 }
 
 // Changed is when, where and by whom an id was last added or removed.

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -22,12 +23,44 @@ type Change struct {
 	Contract  string
 	Finding   Finding
 	FirstSeen time.Time
+	LastSeen  time.Time
+}
+
+// Tracked is an open finding, as it outlives the process. Times are UTC.
+type Tracked struct {
+	Chain     string    `json:"chain"`
+	Contract  string    `json:"contract"`
+	Finding   Finding   `json:"finding"`
+	FirstSeen time.Time `json:"first_seen"`
+	LastSeen  time.Time `json:"last_seen"`
+	Told      time.Time `json:"told"` // of the last Opened or Open
 }
 
 // Tracker follows findings from audit to audit. What an audit could not check again stays open.
 // The zero value is ready; it is not safe for concurrent use.
 type Tracker struct {
-	open map[findingKey]*tracked
+	open map[findingKey]*Tracked
+}
+
+// NewTracker goes on from what another Tracker had open.
+func NewTracker(open []Tracked) *Tracker {
+	t := &Tracker{map[findingKey]*Tracked{}}
+	for _, seen := range open {
+		t.open[seen.key()] = &seen
+	}
+	return t
+}
+
+// Open lists what is open, the oldest first.
+func (t *Tracker) Open() []Tracked {
+	out := make([]Tracked, 0, len(t.open))
+	for _, seen := range t.open {
+		out = append(out, *seen)
+	}
+	slices.SortFunc(out, func(a, b Tracked) int {
+		return cmp.Or(a.FirstSeen.Compare(b.FirstSeen), a.key().compare(b.key()))
+	})
+	return out
 }
 
 type findingKey struct {
@@ -37,9 +70,17 @@ type findingKey struct {
 	id              string
 }
 
-type tracked struct {
-	finding     Finding
-	first, told time.Time
+func (k findingKey) compare(o findingKey) int {
+	return cmp.Or(cmp.Compare(k.chain, o.chain), cmp.Compare(k.contract, o.contract),
+		cmp.Compare(k.kind, o.kind), cmp.Compare(k.list, o.list), cmp.Compare(k.id, o.id))
+}
+
+func (t *Tracked) key() findingKey {
+	return findingKey{t.Chain, t.Contract, t.Finding.Kind, t.Finding.List, t.Finding.ID}
+}
+
+func (t *Tracked) change(what ChangeType) Change {
+	return Change{what, t.Chain, t.Contract, t.Finding, t.FirstSeen, t.LastSeen}
 }
 
 const reminder = 24 * time.Hour
@@ -48,7 +89,7 @@ const reminder = 24 * time.Hour
 // findings in the order of the report, then what was resolved.
 func (t *Tracker) Update(r *Report) []Change {
 	if t.open == nil {
-		t.open = map[findingKey]*tracked{}
+		t.open = map[findingKey]*Tracked{}
 	}
 	at := r.FinishedAt
 	var changes []Change
@@ -70,23 +111,23 @@ func (t *Tracker) Update(r *Report) []Change {
 				present[k] = true
 				seen, known := t.open[k]
 				if !known {
-					seen = &tracked{first: at, told: at}
+					seen = &Tracked{Chain: k.chain, Contract: k.contract, FirstSeen: at, Told: at}
 					t.open[k] = seen
 				}
-				seen.finding = *f
 				// A target that did not change is shared with earlier reports, which others may be reading.
-				if f.FirstSeen != &seen.first {
-					f.FirstSeen = &seen.first
+				if f.FirstSeen != &seen.FirstSeen {
+					f.FirstSeen = &seen.FirstSeen
 					if e := target.entry(f); e != nil {
-						e.FirstSeen = &seen.first
+						e.FirstSeen = &seen.FirstSeen
 					}
 				}
+				seen.Finding, seen.LastSeen = *f, at
 				switch {
 				case !known:
-					changes = append(changes, Change{Opened, k.chain, k.contract, *f, seen.first})
-				case at.Sub(seen.told) >= reminder:
-					seen.told = at
-					changes = append(changes, Change{Open, k.chain, k.contract, *f, seen.first})
+					changes = append(changes, seen.change(Opened))
+				case at.Sub(seen.Told) >= reminder || at.Before(seen.Told): // the clock may have been set back
+					seen.Told = at
+					changes = append(changes, seen.change(Open))
 				}
 			}
 		}
@@ -98,7 +139,7 @@ func (t *Tracker) Update(r *Report) []Change {
 			continue
 		}
 		delete(t.open, k)
-		resolved = append(resolved, Change{Resolved, k.chain, k.contract, seen.finding, seen.first})
+		resolved = append(resolved, seen.change(Resolved))
 	}
 	slices.SortFunc(resolved, func(a, b Change) int { return a.FirstSeen.Compare(b.FirstSeen) })
 	return append(changes, resolved...)

@@ -134,6 +134,15 @@ const (
 	ChainUnknown ChainState = "unknown"
 )
 
+// PolicyState is what the operator wants of an id.
+type PolicyState string
+
+// The policy states.
+const (
+	PolicyAllowed PolicyState = "allowed"
+	PolicyDenied  PolicyState = "denied"
+)
+
 // Assurance is what an answer from the chain rests on.
 type Assurance string
 
@@ -188,6 +197,16 @@ const (
 	StorageUnaccounted      Kind = "storage_unaccounted"
 	NoCode                  Kind = "no_code"
 	ChainMismatch           Kind = "chain_mismatch"
+	OwnerChanged            Kind = "owner_changed"
+	ImplementationChanged   Kind = "implementation_changed"
+	CodeChanged             Kind = "code_changed"
+	GatewayAppIDMismatch    Kind = "gateway_app_id_mismatch"
+	KMSPubkeyMismatch       Kind = "kms_pubkey_mismatch"
+	KMSContractMismatch     Kind = "kms_contract_mismatch"
+	PolicyDeniedAllowed     Kind = "policy_denied_chain_allowed"
+	PolicyAllowedDenied     Kind = "policy_allowed_chain_denied"
+	AcceptExpired           Kind = "accept_expired"
+	AcceptUnused            Kind = "accept_unused"
 )
 
 // A kind's row: its severity, what it makes of the target by itself (Consistent: nothing), and whether it is about one entry.
@@ -213,6 +232,16 @@ var kinds = map[Kind]kind{
 	ProofInvalid:            {Critical, Unknown, false},
 	GetterDisagrees:         {Critical, Unknown, false},
 	StorageUnaccounted:      {Critical, Drift, false},
+	OwnerChanged:            {Critical, Drift, false},
+	ImplementationChanged:   {Critical, Drift, false},
+	CodeChanged:             {Critical, Drift, false},
+	GatewayAppIDMismatch:    {Warning, Drift, false},
+	KMSPubkeyMismatch:       {Warning, Drift, false},
+	KMSContractMismatch:     {Warning, Drift, false},
+	PolicyDeniedAllowed:     {Critical, Drift, true},
+	PolicyAllowedDenied:     {Warning, Drift, true},
+	AcceptExpired:           {Warning, Consistent, false},
+	AcceptUnused:            {Info, Consistent, false},
 }
 
 // Kinds lists the kinds that this version looks for, in the order of their headings in docs/findings.md.
@@ -220,6 +249,8 @@ var Kinds = []Kind{
 	ClaimAllowedChainDenied, ClaimDeniedChainAllowed, UnlistedChainAllowed, ClaimUnknownKind, NoHash, MalformedID, DuplicateConflict,
 	ContractNotListed, ContractUnexpected, NoCode, ChainMismatch,
 	ProviderDisagreement, ProofInvalid, GetterDisagrees, StorageUnaccounted,
+	OwnerChanged, ImplementationChanged, CodeChanged, GatewayAppIDMismatch, KMSPubkeyMismatch, KMSContractMismatch,
+	PolicyDeniedAllowed, PolicyAllowedDenied, AcceptExpired, AcceptUnused,
 }
 
 // Severity returns the kind's one severity.
@@ -227,6 +258,20 @@ func (k Kind) Severity() Severity { return kinds[k].severity }
 
 // Makes returns what a finding of the kind makes of its target by itself; Consistent: nothing.
 func (k Kind) Makes() Verdict { return kinds[k].makes }
+
+// OfEntry tells whether the kind is about one entry, and not about the contract as a whole.
+func (k Kind) OfEntry() bool { return kinds[k].entry }
+
+// Acceptable tells whether the operator may live with a finding of the kind for a time. One that says that a source lied,
+// or that nothing was compared, is none: what was not verified cannot be consistent.
+func (k Kind) Acceptable() bool {
+	_, known := kinds[k]
+	switch k {
+	case ChainMismatch, ContractNotListed, ContractUnexpected, NoCode, ProviderDisagreement, ProofInvalid, GetterDisagrees, AcceptExpired, AcceptUnused:
+		return false
+	}
+	return known
+}
 
 // Runbook is the address of the heading that says what the kind means and what to do first.
 func (k Kind) Runbook() string {

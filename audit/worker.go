@@ -13,21 +13,20 @@ type Worker struct {
 	Audit    func(context.Context) *Report
 	Schedule cron.Schedule
 
-	Done    func(*Report, []Change)          // after each audit
+	Done    func(*Report)                    // after each audit
 	Next    func(time.Time)                  // when the next one is due
 	Skipped func(due time.Time, skipped int) // ticks that came while an audit was under way, the first at due
 }
 
 // Run works until ctx ends. An audit that is under way then ends with it, and is not reported.
 func (w *Worker) Run(ctx context.Context) {
-	var tracker Tracker
 	for {
 		began := time.Now()
 		r := w.Audit(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		w.Done(r, tracker.Update(r))
+		w.Done(r)
 		w.countSkipped(began, time.Now())
 		if !w.sleep(ctx) {
 			return

@@ -32,7 +32,7 @@ func TestTheWorkerAuditsAtOnceAndThenOnSchedule(t *testing.T) {
 			began = append(began, time.Now())
 			return &audit.Report{FinishedAt: time.Now()}
 		},
-		Done: func(*audit.Report, []audit.Change) {
+		Done: func(*audit.Report) {
 			if len(began) == 4 {
 				cancel()
 			}
@@ -64,7 +64,7 @@ func TestTicksDuringAnAuditAreSkippedAndTold(t *testing.T) {
 			}
 			return &audit.Report{}
 		},
-		Done:    func(*audit.Report, []audit.Change) {},
+		Done:    func(*audit.Report) {},
 		Next:    func(time.Time) { cancel() },
 		Skipped: func(_ time.Time, n int) { skipped += n },
 	}
@@ -83,7 +83,7 @@ func TestAnAuditThatIsCutShortIsNotReported(t *testing.T) {
 			<-ctx.Done()
 			return &audit.Report{}
 		},
-		Done: func(*audit.Report, []audit.Change) { t.Error("an audit that was cut short is reported") },
+		Done: func(*audit.Report) { t.Error("an audit that was cut short is reported") },
 	}
 	w.Run(ctx)
 }

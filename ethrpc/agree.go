@@ -57,7 +57,7 @@ func (c *Client) second(ctx context.Context, p *provider, s *State) error {
 		return nil
 	}
 	var other State
-	if err := p.readAt(ctx, at, s.questions.Asks, &other); err != nil {
+	if err := p.readAt(ctx, at, s.questions, &other); err != nil {
 		return err
 	}
 	var differ []string
@@ -65,6 +65,11 @@ func (c *Client) second(ctx context.Context, p *provider, s *State) error {
 		a, b := s.Answers[ask], other.Answers[ask]
 		if s.Code[ask.Contract] != other.Code[ask.Contract] || a.Allowed != b.Allowed || (a.Err == nil) != (b.Err == nil) {
 			differ = append(differ, fmt.Sprintf("%s(%s) is %s, or %s", ask.Getter, ask.ID, a, b))
+		}
+	}
+	for c, mine := range s.Control {
+		if theirs := other.Control[c]; !mine.equal(theirs) {
+			differ = append(differ, fmt.Sprintf("%s is %s, or %s", c, mine, theirs))
 		}
 	}
 	if len(differ) > 0 {

@@ -82,9 +82,10 @@ type State struct {
 	Answers  map[Ask]Answer          // one for each ask
 	Failed   []ProviderError         // the providers, or policies, that were tried before
 
+	Control   map[common.Address]Control  // of each contract with code, where Questions.Control is set
 	Contracts map[common.Address]Contract // what is proven of each contract; empty where answers are not proven
 	Unproven  error                       // why they are not
-	Revision  uint64                      // two states of one Client that have the same one, which is not 0, have the same Code, Answers and Contracts
+	Revision  uint64                      // two states of one Client that have the same one, which is not 0, have the same Code, Answers, Control and Contracts
 	Agreed    int                         // providers that say the same of the block; where answers are not proven, of them too
 
 	questions Questions

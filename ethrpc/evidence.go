@@ -69,7 +69,7 @@ func Prove(chainID uint64, hash common.Hash, e Evidence, q Questions) (*State, e
 // within tells whether all that was asked is asked again. Where it is not, an answer that nobody wants any more may be
 // all that explains a slot.
 func (q Questions) within(later Questions) bool {
-	if !subset(q.Asks, later.Asks, func(a Ask) Ask { return a }) ||
+	if q.Control && !later.Control || !subset(q.Asks, later.Asks, func(a Ask) Ask { return a }) ||
 		!subset(q.Explain, later.Explain, func(e Explain) string { return string(e.Contract[:]) + string(e.Data) }) {
 		return false
 	}

@@ -41,6 +41,7 @@ type Answer struct {
 // Questions are what to read of a chain's contracts.
 type Questions struct {
 	Asks    []Ask
+	Control bool                             // also who controls the contracts
 	Explain []Explain                        // only used where answers are proven
 	Slots   map[common.Address][]common.Hash // more slots that are known to be in use; only used where answers are proven
 }

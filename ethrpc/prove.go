@@ -100,10 +100,12 @@ type memory struct {
 	asked     Questions
 	answers   map[Ask]Answer
 	code      map[common.Address]bool
+	control   map[common.Address]Control
 	contracts map[common.Address]Contract
 	revision  uint64
 
 	touched  map[string][]proof.Slot // by job, what it read
+	outputs  map[string][]byte       // by job that is no Ask, what it returned; nil: it reverts
 	accounts []common.Address        // that the answers rest on
 	volatile bool                    // some code looked at the block itself: its answers are good for this one only
 }
@@ -137,7 +139,7 @@ func (m *memory) stands(w *proof.World, storage bool) bool {
 
 // fill tells a State what is proven.
 func (m *memory) fill(s *State) {
-	s.Answers, s.Code, s.Contracts, s.Revision, s.world = m.answers, m.code, m.contracts, m.revision, m.world
+	s.Answers, s.Code, s.Control, s.Contracts, s.Revision, s.world = m.answers, m.code, m.control, m.contracts, m.revision, m.world
 }
 
 // job is one local call.
@@ -158,6 +160,7 @@ type proving struct {
 	jobs    []*job
 	done    map[Ask]Answer
 	touched map[string][]proof.Slot
+	outputs map[string][]byte
 	keys    map[common.Address]map[common.Hash]bool // touched
 	compare []compared
 	asked   map[Ask]bool // what is in compare
@@ -211,16 +214,28 @@ func (p *provider) prove(ctx context.Context, chainID uint64, at pin, q Question
 func newProving(w *proof.World, q Questions) *proving {
 	r := &proving{
 		world: w, done: map[Ask]Answer{}, asked: map[Ask]bool{},
-		touched: map[string][]proof.Slot{}, keys: map[common.Address]map[common.Hash]bool{},
+		touched: map[string][]proof.Slot{}, outputs: map[string][]byte{}, keys: map[common.Address]map[common.Hash]bool{},
 	}
 	for _, a := range q.Asks {
 		if a.Getter != "" {
 			r.jobs = append(r.jobs, &job{a.Contract, a.data(), &a})
 		}
 	}
-	for _, e := range q.Explain {
-		r.jobs = append(r.jobs, &job{e.Contract, e.Data, nil})
+	seen := map[string]bool{}
+	explain := func(all []Explain) {
+		for _, e := range all {
+			if j := (&job{e.Contract, e.Data, nil}); !seen[j.key()] {
+				seen[j.key()] = true
+				r.jobs = append(r.jobs, j)
+			}
+		}
 	}
+	if q.Control {
+		for _, c := range q.contracts() {
+			explain(controlCalls(c))
+		}
+	}
+	explain(q.Explain)
 	return r
 }
 
@@ -257,7 +272,12 @@ func (r *proving) run(ctx context.Context, q Questions) error {
 				continue
 			}
 			for _, key := range append(slices.Clone(wellKnown), q.Slots[c]...) {
-				m.Slots = append(m.Slots, proof.Slot{Account: c, Key: key})
+				m.Slots = append(m.Slots, slotOf(c, key))
+			}
+			if impl := r.implementation(c); q.Control && impl != nil {
+				if _, known := r.world.Account(*impl); !known {
+					m.Accounts = append(m.Accounts, *impl)
+				}
 			}
 		}
 		limit := atOnce
@@ -325,6 +345,8 @@ func (r *proving) call(j *job, standing bool) (proof.Missing, error) {
 			r.note(j, touched)
 			if j.ask != nil {
 				r.done[*j.ask] = r.old.answers[*j.ask]
+			} else {
+				r.outputs[j.key()] = r.old.outputs[j.key()]
 			}
 			return proof.Missing{}, nil
 		}
@@ -347,9 +369,23 @@ func (r *proving) call(j *job, standing bool) (proof.Missing, error) {
 			a.Allowed, a.Err = boolBytes(res.Output)
 		}
 		r.done[*j.ask] = a
+	} else if !res.Reverted {
+		r.outputs[j.key()] = res.Output
 	}
 	return proof.Missing{}, nil
 }
+
+// implementation is what the contract's proven slot names; nil: nothing yet, or at all.
+func (r *proving) implementation(c common.Address) *common.Address {
+	word, known := r.world.Value(slotOf(c, implementationSlot))
+	if !known || word == (common.Hash{}) {
+		return nil
+	}
+	impl, _ := addressWord(word[:])
+	return impl
+}
+
+func slotOf(c common.Address, key common.Hash) proof.Slot { return proof.Slot{Account: c, Key: key} }
 
 // before is what the job read the last time; nil: it is new, or its code is.
 func (r *proving) before(j *job, standing bool) []proof.Slot {
@@ -490,13 +526,16 @@ func (r *proving) take(proofs []*wanted, codes map[common.Address]*call) error {
 func (r *proving) finish(q Questions) *memory {
 	m := &memory{
 		world: r.world, asked: q, answers: r.done, code: map[common.Address]bool{}, contracts: map[common.Address]Contract{},
-		touched: r.touched, accounts: r.world.Accounts(), volatile: r.volatile,
+		control: map[common.Address]Control{}, touched: r.touched, outputs: r.outputs, accounts: r.world.Accounts(), volatile: r.volatile,
 	}
 	for _, c := range q.contracts() {
 		a, _ := r.world.Account(c)
 		m.code[c] = a != nil && common.BytesToHash(a.CodeHash) != emptyCode
 		if a == nil {
 			continue
+		}
+		if q.Control && m.code[c] {
+			m.control[c] = r.control(c, common.BytesToHash(a.CodeHash))
 		}
 		explained := r.keys[c]
 		if explained == nil {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -86,7 +88,7 @@ func (c *Client) answer(ctx context.Context, p *provider, at pin, s *State, asid
 		}
 		s.Unproven = err
 	}
-	return p.readAt(ctx, at, s.questions.Asks, s)
+	return p.readAt(ctx, at, s.questions, s)
 }
 
 // proofPause is how long a provider that could not prove is not asked to.
@@ -125,40 +127,87 @@ func (p *provider) pinFrom(ctx context.Context, chainID uint64, policy Policy, n
 }
 
 // readAt asks everything at the pinned block and fills s.
-func (p *provider) readAt(ctx context.Context, at pin, asks []Ask, s *State) error {
+func (p *provider) readAt(ctx context.Context, at pin, q Questions, s *State) error {
 	s.doubt = nil
-	s.Code = map[common.Address]bool{}
-	s.Answers = make(map[Ask]Answer, len(asks))
+	s.Code, s.Control = map[common.Address]bool{}, map[common.Address]Control{}
+	s.Answers = make(map[Ask]Answer, len(q.Asks))
 	codes := map[common.Address]*call{}
 	var calls []*call
-	for _, a := range asks {
-		if codes[a.Contract] == nil {
-			codes[a.Contract] = &call{method: "eth_getCode", args: []any{a.Contract, at.ref()}}
-			calls = append(calls, codes[a.Contract])
+	var control []*believedControl
+	for _, c := range q.contracts() {
+		codes[c] = &call{method: "eth_getCode", args: []any{c, at.ref()}}
+		calls = append(calls, codes[c])
+		if q.Control {
+			b := askControl(at, c)
+			control = append(control, b)
+			calls = append(calls, b.calls()...)
 		}
 	}
-	gets := make(map[Ask]*call, len(asks))
-	for _, a := range asks {
+	gets := make(map[Ask]*call, len(q.Asks))
+	var lists []*call
+	for _, a := range q.Asks {
 		if a.Getter != "" && gets[a] == nil {
 			gets[a] = ethCall(at, a)
-			calls = append(calls, gets[a])
+			lists = append(lists, gets[a])
 		}
 	}
-	if err := p.do(ctx, calls); err != nil {
+	// What leads to further calls comes first, so that those go along with the rest.
+	room := max(int(p.batchSize.Load())-len(calls), 0)
+	if len(control) == 0 {
+		room = len(lists)
+	}
+	first := min(room, len(lists))
+	err := p.do(ctx, append(calls, lists[:first]...))
+	rest := lists[first:]
+	for _, b := range control {
+		if c := b.more(at); c != nil && err == nil {
+			rest = append(rest, c)
+		}
+	}
+	if err == nil {
+		err = p.do(ctx, rest)
+	}
+	if err != nil {
 		return fmt.Errorf("reading at block %d: %w", at.block.Number, err)
 	}
-	for _, c := range calls {
-		if err := fault(at, c.err); err != nil {
-			return err
+	for _, list := range [][]*call{slices.Collect(maps.Values(codes)), lists} {
+		for _, c := range list {
+			if err := fault(at, c.err); err != nil {
+				return err
+			}
 		}
 	}
+	code := map[common.Address][]byte{}
 	for a, c := range codes {
-		code, err := bytesOf(c.result)
+		b, err := bytesOf(c.result)
 		if err != nil {
 			return fmt.Errorf("reading the code of %s: %w", a, err)
 		}
-		s.Code[a] = len(code) > 0
+		s.Code[a], code[a] = len(b) > 0, b
 	}
+	for _, b := range control {
+		if !s.Code[b.contract] {
+			continue
+		}
+		if s.Control[b.contract], err = b.read(at, code[b.contract]); err != nil {
+			return err
+		}
+	}
+	if err := s.take(q.Asks, gets); err != nil {
+		return err
+	}
+	if !at.byNumber {
+		return nil
+	}
+	known, err := p.sameBlock(ctx, at)
+	if err == nil && !known {
+		err = fmt.Errorf("block %d, which was just read, is gone", at.block.Number)
+	}
+	return err
+}
+
+// take reads what the getters of the lists said.
+func (s *State) take(asks []Ask, gets map[Ask]*call) error {
 	for _, ask := range asks {
 		if !s.Code[ask.Contract] && s.doubt == nil {
 			s.doubt = fmt.Errorf("there is no code at %s", ask.Contract)
@@ -175,14 +224,7 @@ func (p *provider) readAt(ctx context.Context, at pin, asks []Ask, s *State) err
 			s.doubt = fmt.Errorf("calling %s of %s: %w", ask.Getter, ask.Contract, answer.Err)
 		}
 	}
-	if !at.byNumber {
-		return nil
-	}
-	known, err := p.sameBlock(ctx, at)
-	if err == nil && !known {
-		err = fmt.Errorf("block %d, which was just read, is gone", at.block.Number)
-	}
-	return err
+	return nil
 }
 
 func ethCall(at pin, a Ask) *call {

@@ -21,6 +21,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/config"
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
 	"github.com/kms-auditor/kms-auditor/internal/history"
+	"github.com/kms-auditor/kms-auditor/internal/memory"
 	"github.com/kms-auditor/kms-auditor/internal/replay"
 	"github.com/kms-auditor/kms-auditor/internal/web"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
@@ -47,6 +48,8 @@ type App struct {
 	chains   map[string]*ethrpc.Client
 	auditor  *audit.Auditor
 	store    *history.Store
+	memory   *memory.Memory // nil: nothing outlives the process
+	tracker  *audit.Tracker
 	evidence *evidence.Recorder // nil: none is kept
 	last     atomic.Pointer[audit.Report]
 }
@@ -92,6 +95,9 @@ func New(cfg *config.Config, opt Options) (*App, error) {
 		a.chains[c.Name] = client
 		chains = append(chains, a.chainOptions(c, client))
 	}
+	if err := a.remember(chains); err != nil {
+		return nil, errors.Join(err, a.store.Close())
+	}
 	o := audit.Options{
 		Version:      opt.Build.Version,
 		Claims:       a.api,
@@ -115,14 +121,23 @@ func New(cfg *config.Config, opt Options) (*App, error) {
 func (a *App) chainOptions(c config.Chain, client *ethrpc.Client) audit.ChainOptions {
 	o := audit.ChainOptions{
 		Name: c.Name, ChainID: c.ChainID, Policies: c.Block, Reader: client,
-		Eager:     !a.opt.Once || a.cfg.State != "",
-		Required:  c.Verify == ethrpc.VerifyRequired,
-		Explained: map[common.Address][]audit.ExplainedSlot{},
+		Eager:      !a.opt.Once || a.cfg.State != "",
+		Required:   c.Verify == ethrpc.VerifyRequired,
+		Explained:  map[common.Address][]audit.ExplainedSlot{},
+		Wanted:     map[common.Address]audit.Policy{},
+		Accept:     a.cfg.Accept,
+		Discovered: a.cfg.Discover,
+	}
+	if a.cfg.CrossChecks {
+		o.KMS = a.api
 	}
 	from := map[common.Address]uint64{}
 	for _, contract := range c.Contracts {
 		o.Contracts = append(o.Contracts, contract.Address)
 		from[contract.Address] = contract.FromBlock
+		if contract.Policy != nil {
+			o.Wanted[contract.Address] = *contract.Policy
+		}
 		for _, e := range contract.Explained {
 			o.Explained[contract.Address] = append(o.Explained[contract.Address], audit.ExplainedSlot{Slot: e.Slot, Reason: e.Reason})
 		}
@@ -181,18 +196,17 @@ func (a *App) Close() {
 	}
 }
 
-// Once audits once.
+// Once audits once. With a state it logs what changed since the last audit, else every finding.
 func (a *App) Once(ctx context.Context) *audit.Report {
+	a.takeAccepted()
 	r := a.auditor.Audit(ctx)
-	var open []audit.Change
-	for _, c := range r.Chains {
-		for _, t := range c.Targets {
-			for _, f := range t.Findings {
-				open = append(open, audit.Change{Type: audit.Open, Chain: c.Chain, Contract: t.Contract, Finding: f})
-			}
-		}
+	if a.memory == nil || ctx.Err() != nil {
+		a.logReport(r, everything(r))
+		return r
 	}
-	a.logReport(r, open)
+	changes := a.tracker.Update(r)
+	a.logReport(r, changes)
+	a.keep(r, changes)
 	return r
 }
 
@@ -224,6 +238,7 @@ func (a *App) Evidence(r *audit.Report) (*evidence.File, error) { return a.evide
 // audit audits once in the daemon, and keeps evidence where that is configured. Where it cannot be kept, the audit
 // stands.
 func (a *App) audit(ctx context.Context) *audit.Report {
+	a.takeAccepted()
 	r := a.auditor.Audit(ctx)
 	if a.evidence != nil {
 		f, err := a.evidence.Take(r)
@@ -237,10 +252,12 @@ func (a *App) audit(ctx context.Context) *audit.Report {
 	return r
 }
 
-func (a *App) done(r *audit.Report, changes []audit.Change) {
+func (a *App) done(r *audit.Report) {
+	changes := a.tracker.Update(r)
 	a.last.Store(r)
 	a.metrics.Report(r)
 	a.logReport(r, changes)
+	a.keep(r, changes)
 	if a.opt.Reported != nil {
 		a.opt.Reported(r, changes)
 	}

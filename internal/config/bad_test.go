@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -19,6 +20,7 @@ var badEnv = config.Env{
 		v, ok := map[string]string{"BLANK": " \n", "LINES": "https://rpc.example\nsecond", "PASTED_SECRET": "pasted-secret", "RPC_URL": "https://rpc.example"}[name]
 		return v, ok
 	},
+	Now: func() time.Time { return time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC) },
 }
 
 // TestEveryMistakeHasItsSentence holds each testdata/bad/X.yaml against X.txt, its exact messages.

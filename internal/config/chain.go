@@ -25,9 +25,15 @@ func mustPolicy(s string) policy {
 	return policy(p)
 }
 
+// discovers tells whether the API's list of KMS decides which chains are audited: where it is asked for, and the file
+// names none.
+func (r resolver) discovers(f file) bool {
+	return f.CrossChecks && len(f.Chains) == 0 && !r.bad("chains")
+}
+
 func (r resolver) chains(fs []fileChain) []Chain {
 	if len(fs) == 0 {
-		r.add("chains", "is empty: there is nothing to audit")
+		r.add("chains", "is empty: there is nothing to audit (with cross_checks: true, the chains of the built-in default that the API's list of KMS names)")
 	}
 	chains := make([]Chain, len(fs))
 	seen := map[string]bool{}

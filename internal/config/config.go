@@ -1,7 +1,7 @@
 // Package config reads the configuration file: strict YAML, typed at the border, every problem at once.
 //
 // The flow: YAML nodes (read.go) fill a mirror of the file (walk.go, scalar.go, file.go) over the defaults; resolving the mirror
-// (resolve.go, chain.go, contract.go, paths.go, secrets.go) checks it, reads the secrets it points at, and gives the Config.
+// (resolve.go, chain.go, contract.go, accept.go, paths.go, secrets.go) checks it, reads the secrets it points at, and gives the Config.
 package config
 
 import (
@@ -16,6 +16,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/robfig/cron/v3"
 
+	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/quote"
 	"github.com/kms-auditor/kms-auditor/internal/secret"
@@ -37,6 +38,9 @@ type Config struct {
 	EvidenceKeep int    // files in EvidenceDir, 1 or more
 	API          API
 	Chains       []Chain
+	Discover     bool // of Chains, only those of which the API's list of KMS names a contract
+	CrossChecks  bool
+	Accept       []audit.Accept // each about one of Chains
 	Web          Web
 }
 
@@ -65,6 +69,7 @@ type Contract struct {
 	Address   common.Address
 	FromBlock uint64 // its first block; 0: to be found
 	Explained []Explained
+	Policy    *audit.Policy // nil: the operator does not say
 }
 
 // Explained is a slot that the contract may use without a getter or event that tells of it.
@@ -83,6 +88,7 @@ type Web struct {
 type Env struct {
 	Dir    string                           // the folder that relative file names start from
 	Lookup func(name string) (string, bool) // nil: no variable is set
+	Now    func() time.Time                 // nil: the clock
 }
 
 // Default is the configuration that applies without a file; config.example.yaml says the same. It has no API key.

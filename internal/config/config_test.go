@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/robfig/cron/v3"
 
+	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/config"
 	"github.com/kms-auditor/kms-auditor/internal/secret"
@@ -86,7 +88,7 @@ func TestEveryKey(t *testing.T) {
 	}
 	got, err := config.Parse(data, config.Env{Dir: dir, Lookup: func(name string) (string, bool) {
 		return map[string]string{"RPC_URL": "https://env.example/k"}[name], name == "RPC_URL"
-	}})
+	}, Now: badEnv.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,6 +96,8 @@ func TestEveryKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	kms := common.HexToAddress("0x2f83172A49584C017F2B256F0FB2Dca14126Ba9C")
+	id := common.HexToHash("0x" + strings.Repeat("ab", 32))
 	want := &config.Config{
 		Schedule: "30 4 * * 1-5", Cron: &cron.SpecSchedule{Second: 1, Minute: 1 << 30, Hour: 1 << 4, Dom: 1<<63 | 0xfffffffe, Month: 1<<63 | 0x1ffe, Dow: 0x3e, Location: berlin},
 		Timezone: berlin, Timeout: 90 * time.Second, ConfirmDelay: 0, PendingMax: 90 * time.Minute,
@@ -107,21 +111,74 @@ func TestEveryKey(t *testing.T) {
 				{Name: "c", URL: secret.New("https://file.example/k"), Timeout: 20 * time.Second},
 			},
 			Contracts: []config.Contract{
-				{Address: common.HexToAddress("0x2f83172A49584C017F2B256F0FB2Dca14126Ba9C"), FromBlock: 51375546},
+				{Address: kms, FromBlock: 51375546, Policy: &audit.Policy{Devices: []common.Hash{}}},
 				{Address: common.HexToAddress("0xd343a3f5593b93D8056aB5D60c433622d7D65a80"), Explained: []config.Explained{
 					{Reason: "left by version 1"},
-					{Slot: common.HexToHash("0x" + strings.Repeat("ab", 32)), Reason: strings.Repeat("r", 200)},
-				}},
+					{Slot: id, Reason: strings.Repeat("r", 200)},
+				}, Policy: &audit.Policy{OSImages: []common.Hash{id, {}}, Owner: &common.Address{}, Implementation: &kms, CodeHash: &id}},
 			},
 		}, {
 			Name: "test_net-1", ChainID: 31337, Agreement: 1, BatchSize: 100, Verify: ethrpc.VerifyRequired,
 			Block:     []ethrpc.Policy{policy(t, "51375546"), policy(t, "0x"+strings.Repeat("ab", 32)), policy(t, "latest")},
 			Providers: []ethrpc.Provider{{Name: "a", URL: secret.New("http://localhost:8545"), Timeout: 20 * time.Second}},
 		}},
+		CrossChecks: true,
+		Accept: []audit.Accept{
+			{Chain: "base", Contract: kms, Kind: audit.OwnerChanged, Reason: "announced", Expires: time.Date(2026, 12, 31, 23, 59, 59, 0, time.UTC)},
+			{Chain: "test_net-1", Contract: kms, Kind: audit.ClaimUnknownKind, List: audit.OSImage, ID: id.Hex(), Reason: "a", Expires: time.Date(2027, 11, 24, 11, 0, 0, 0, time.UTC)},
+			{Chain: "base", Contract: kms, Kind: audit.MalformedID, List: audit.Device, ID: `"0x12\n"…`, Reason: "b", Expires: time.Date(2020, 2, 29, 23, 59, 59, 0, time.UTC)},
+			{Chain: "base", Contract: kms, Kind: audit.NoHash, List: audit.OSImage, Reason: "c", Expires: time.Date(2026, 12, 31, 23, 59, 59, 0, time.UTC)},
+		},
 		Web: config.Web{Listen: []string{"127.0.0.1:0", "[::1]:10726"}, ConfigFile: filepath.Join(dir, "web.yaml")},
 	}
 	if d := cmp.Diff(want, got, same); d != "" {
 		t.Errorf("wanted (-) and read (+) differ:\n%s", d)
+	}
+}
+
+// TestPolicyTellsNothingFromNotSaid: what the file leaves out is not checked, and an empty list wants nothing.
+func TestPolicyTellsNothingFromNotSaid(t *testing.T) {
+	for _, row := range []struct {
+		name, policy string
+		want         *audit.Policy
+	}{
+		{"no policy says nothing", "", nil},
+		{"an empty policy checks nothing", "policy: {}", &audit.Policy{}},
+		{"an empty list wants nothing allowed, and the other list is not checked", "policy: {devices: []}", &audit.Policy{Devices: []common.Hash{}}},
+		{"both lists may be empty", "policy: {devices: [], os_images: []}", &audit.Policy{Devices: []common.Hash{}, OSImages: []common.Hash{}}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			cfg, err := config.Parse(fmt.Appendf(nil, `chains: [{name: a, chain_id: 1, providers: [{name: a, url: http://rpc.example}], contracts: [{address: "0x2f83172A49584C017F2B256F0FB2Dca14126Ba9C", %s}]}]`, row.policy), config.Env{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(row.want, cfg.Chains[0].Contracts[0].Policy); d != "" {
+				t.Errorf("wanted (-) and read (+) differ:\n%s", d)
+			}
+		})
+	}
+}
+
+func TestChainsAreDiscoveredWhereNoneIsNamed(t *testing.T) {
+	want := config.Default()
+	want.CrossChecks = true
+	for _, row := range []struct {
+		name, file string
+		discover   bool
+	}{
+		{"no chains named: those of the default that the API's list of KMS names", "chains: []\ncross_checks: true", true},
+		{"chains left out: those of the default", "cross_checks: true", false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			got, err := config.Parse([]byte(row.file), config.Env{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want.Discover = row.discover
+			if d := cmp.Diff(want, got, same); d != "" {
+				t.Errorf("wanted (-) and read (+) differ:\n%s", d)
+			}
+		})
 	}
 }
 

@@ -6,11 +6,9 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 
+	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/quote"
 )
-
-// maxReason is what a report shows of a text, in bytes.
-const maxReason = quote.Max
 
 func (r resolver) contracts(path string, fs []fileContract) []Contract {
 	var list []Contract
@@ -28,14 +26,19 @@ func (r resolver) contracts(path string, fs []fileContract) []Contract {
 		default:
 			seen[f.Address] = true
 		}
-		list = append(list, Contract{common.Address(f.Address), f.FromBlock, r.explained(at+".explained_slots", f.Explained)})
+		list = append(list, Contract{
+			Address:   common.Address(f.Address),
+			FromBlock: f.FromBlock,
+			Explained: r.explained(at+".explained_slots", f.Explained),
+			Policy:    r.policy(at+".policy", f.Policy),
+		})
 	}
 	return list
 }
 
 func (r resolver) explained(path string, fs []fileExplained) []Explained {
 	var list []Explained
-	seen := map[slot]bool{}
+	seen := map[bytes32]bool{}
 	for i, f := range fs {
 		at := fmt.Sprintf("%s[%d]", path, i)
 		switch {
@@ -49,13 +52,56 @@ func (r resolver) explained(path string, fs []fileExplained) []Explained {
 		default:
 			seen[f.Slot] = true
 		}
-		switch {
-		case strings.TrimSpace(f.Reason) == "":
-			r.add(at+".reason", "must be given: the report shows why the slot may be in use")
-		case len(f.Reason) > maxReason:
-			r.add(at+".reason", "must be at most %d bytes long, and has %d", maxReason, len(f.Reason))
-		}
+		r.reason(at+".reason", f.Reason, "why the slot may be in use")
 		list = append(list, Explained{common.Hash(f.Slot), f.Reason})
 	}
 	return list
+}
+
+// reason checks that a text tells something, and fits into what a report shows of one.
+func (r resolver) reason(path, s, why string) {
+	switch {
+	case strings.TrimSpace(s) == "":
+		r.add(path, "must be given: the report shows %s", why)
+	case len(s) > quote.Max:
+		r.add(path, "must be at most %d bytes long, and has %d", quote.Max, len(s))
+	}
+}
+
+// policy keeps apart what the file leaves out, which is not checked, and an empty list, which wants nothing.
+func (r resolver) policy(path string, f filePolicy) *audit.Policy {
+	if !r.given(path) {
+		return nil
+	}
+	p := &audit.Policy{Devices: r.ids(path+".devices", f.Devices), OSImages: r.ids(path+".os_images", f.OSImages)}
+	if r.given(path + ".owner") {
+		p.Owner = (*common.Address)(&f.Owner)
+	}
+	if r.given(path + ".implementation") {
+		p.Implementation = (*common.Address)(&f.Implementation)
+	}
+	if r.given(path + ".code_hash") {
+		p.CodeHash = (*common.Hash)(&f.CodeHash)
+	}
+	return p
+}
+
+func (r resolver) ids(path string, fs []bytes32) []common.Hash {
+	if fs == nil {
+		return nil
+	}
+	ids := make([]common.Hash, len(fs))
+	seen := map[bytes32]bool{}
+	for i, f := range fs {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		switch {
+		case r.bad(at):
+			continue
+		case seen[f]:
+			r.add(at, "id %s is listed twice", common.Hash(f))
+		}
+		seen[f] = true
+		ids[i] = common.Hash(f)
+	}
+	return ids
 }

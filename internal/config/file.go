@@ -4,18 +4,19 @@ import "time"
 
 // file mirrors the YAML file; config.example.yaml documents each key.
 type file struct {
-	Schedule     string      `yaml:"schedule"`
-	Timezone     string      `yaml:"timezone"`
-	Timeout      duration    `yaml:"timeout"`
-	ConfirmDelay duration    `yaml:"confirm_delay"`
-	PendingMax   duration    `yaml:"pending_max"`
-	State        string      `yaml:"state"`
-	EvidenceDir  string      `yaml:"evidence_dir"`
-	EvidenceKeep uint64      `yaml:"evidence_keep"`
-	API          fileAPI     `yaml:"api"`
-	Chains       []fileChain `yaml:"chains"`
-	Accept       later       `yaml:"accept"`
-	Web          fileWeb     `yaml:"web"`
+	Schedule     string       `yaml:"schedule"`
+	Timezone     string       `yaml:"timezone"`
+	Timeout      duration     `yaml:"timeout"`
+	ConfirmDelay duration     `yaml:"confirm_delay"`
+	PendingMax   duration     `yaml:"pending_max"`
+	State        string       `yaml:"state"`
+	EvidenceDir  string       `yaml:"evidence_dir"`
+	EvidenceKeep uint64       `yaml:"evidence_keep"`
+	API          fileAPI      `yaml:"api"`
+	Chains       []fileChain  `yaml:"chains"`
+	CrossChecks  bool         `yaml:"cross_checks"`
+	Accept       []fileAccept `yaml:"accept"`
+	Web          fileWeb      `yaml:"web"`
 }
 
 type fileAPI struct {
@@ -51,12 +52,30 @@ type fileContract struct {
 	Address   address         `yaml:"address"`
 	FromBlock uint64          `yaml:"from_block"`
 	Explained []fileExplained `yaml:"explained_slots"`
-	Policy    later           `yaml:"policy"`
+	Policy    filePolicy      `yaml:"policy"`
 }
 
 type fileExplained struct {
-	Slot   slot   `yaml:"slot"`
-	Reason string `yaml:"reason"`
+	Slot   bytes32 `yaml:"slot"`
+	Reason string  `yaml:"reason"`
+}
+
+type filePolicy struct {
+	Devices        []bytes32 `yaml:"devices"`
+	OSImages       []bytes32 `yaml:"os_images"`
+	Owner          address   `yaml:"owner"`
+	Implementation address   `yaml:"implementation"`
+	CodeHash       bytes32   `yaml:"code_hash"`
+}
+
+type fileAccept struct {
+	Chain    string   `yaml:"chain"`
+	Contract address  `yaml:"contract"`
+	Kind     string   `yaml:"kind"`
+	List     string   `yaml:"list"`
+	ID       reportID `yaml:"id"`
+	Reason   string   `yaml:"reason"`
+	Expires  expiry   `yaml:"expires"`
 }
 
 type fileWeb struct {

@@ -52,7 +52,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(bomb))
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, data []byte) {
-		cfg, err := config.Parse(data, config.Env{Dir: dir, Lookup: badEnv.Lookup})
+		cfg, err := config.Parse(data, config.Env{Dir: dir, Lookup: badEnv.Lookup, Now: badEnv.Now})
 		if err != nil {
 			if ps, ok := errors.AsType[config.Problems](err); !ok || len(ps) == 0 || strings.Count(err.Error(), "\n") != len(ps)-1 {
 				t.Errorf("not one line for each problem: %q", err)
@@ -61,6 +61,11 @@ func FuzzParse(f *testing.F) {
 		}
 		if len(cfg.Chains) == 0 || cfg.Cron == nil || cfg.Timezone == nil || cfg.ConfirmDelay >= cfg.Timeout || cfg.EvidenceKeep < 1 {
 			t.Errorf("accepted as %+v", cfg)
+		}
+		for _, a := range cfg.Accept {
+			if a.Chain == "" || !a.Kind.Acceptable() || a.Kind.OfEntry() != (a.List != "") || strings.TrimSpace(a.Reason) == "" || len(a.Reason) > 200 || a.Expires.Sub(badEnv.Now()) > 366*24*time.Hour {
+				t.Errorf("accepted the difference %+v", a)
+			}
 		}
 		for _, c := range cfg.Chains {
 			if c.Name == "" || c.ChainID == 0 || c.BatchSize < 1 || len(c.Block) == 0 || len(c.Providers) == 0 || c.Providers[0].URL.Empty() || c.Agreement < 1 || c.Agreement > len(c.Providers) {

@@ -26,6 +26,10 @@ type resolver struct {
 
 func resolve(d *doc, f file, env Env) (*Config, error) {
 	r := resolver{d, env}
+	discover := r.discovers(f)
+	if discover {
+		f.Chains = defaults().Chains
+	}
 	cfg := &Config{
 		Schedule:     f.Schedule,
 		Timeout:      r.positive("timeout", f.Timeout),
@@ -36,6 +40,9 @@ func resolve(d *doc, f file, env Env) (*Config, error) {
 		EvidenceKeep: int(min(f.EvidenceKeep, maxEvidence)),
 		API:          r.api(f.API),
 		Chains:       r.chains(f.Chains),
+		Discover:     discover,
+		CrossChecks:  f.CrossChecks,
+		Accept:       r.accept(f.Accept, f.Chains),
 		Web:          r.web(f.Web),
 	}
 	r.schedule(cfg, f.Timezone)

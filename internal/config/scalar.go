@@ -38,7 +38,7 @@ func text(n *yaml.Node) (string, error) {
 
 func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 
-// decodeScalar sets v, a string or a number.
+// decodeScalar sets v, a string, a number or a truth value.
 func decodeScalar(n *yaml.Node, v reflect.Value) (err error) {
 	switch v.Kind() {
 	case reflect.String:
@@ -46,6 +46,11 @@ func decodeScalar(n *yaml.Node, v reflect.Value) (err error) {
 		if s, err = text(n); err == nil {
 			v.SetString(s)
 		}
+	case reflect.Bool:
+		if n.Tag != "!!bool" {
+			return errors.New("must be true or false, without quotes")
+		}
+		v.SetBool(strings.EqualFold(n.Value, "true"))
 	case reflect.Uint64:
 		var u uint64
 		if u, err = strconv.ParseUint(n.Value, 10, 64); err != nil || n.Tag != "!!int" {
@@ -87,12 +92,38 @@ func (a *address) decode(n *yaml.Node) error {
 	return err
 }
 
-type slot common.Hash
+type bytes32 common.Hash
 
-func (s *slot) decode(n *yaml.Node) error {
-	v, err := decodeHex(n, "slot", hexid.ParseID)
-	*s = slot(v)
+func (b *bytes32) decode(n *yaml.Node) error {
+	v, err := decodeHex(n, "value of 32 bytes", hexid.ParseID)
+	*b = bytes32(v)
 	return err
+}
+
+// reportID is an entry's id as a report may spell it; which spelling is right depends on the kind of finding.
+type reportID string
+
+func (i *reportID) decode(n *yaml.Node) error {
+	v, err := decodeHex(n, "id", func(string) (string, error) { return text(n) })
+	*i = reportID(v)
+	return err
+}
+
+// expiry is a moment in UTC: the last second of a day, or the one that is given.
+type expiry time.Time
+
+func (e *expiry) decode(n *yaml.Node) error {
+	if n.Kind != yaml.ScalarNode {
+		return errors.New("must be a single day or time")
+	}
+	t, err := time.Parse(time.DateOnly, n.Value)
+	if err == nil {
+		t = t.AddDate(0, 0, 1).Add(-time.Second)
+	} else if t, err = time.Parse(time.RFC3339, n.Value); err != nil {
+		return fmt.Errorf("%s is neither a day such as 2026-12-31, the whole of which is meant (UTC), nor a time such as 2026-12-31T18:00:00Z", quote.Cut(n.Value))
+	}
+	*e = expiry(t.UTC())
+	return nil
 }
 
 var errUnquoted = errors.New(`hex must be in quotes, or YAML may read it as a number: "0x…"`)
@@ -121,18 +152,6 @@ func (p *policy) decode(n *yaml.Node) error {
 	v, err := ethrpc.ParsePolicy(n.Value)
 	*p = policy(v)
 	return err
-}
-
-// later is a setting of a later version: only an empty list or mapping is accepted.
-type later struct{}
-
-var errLater = errors.New("not supported by this version")
-
-func (later) decode(n *yaml.Node) error {
-	if n.Kind == yaml.ScalarNode || len(n.Content) > 0 {
-		return errLater
-	}
-	return nil
 }
 
 type headers map[string]secret.String

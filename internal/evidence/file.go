@@ -39,20 +39,28 @@ type File struct {
 
 // Chain is what the judgement on one chain rests on. The lists are in the order in which the audit asked.
 type Chain struct {
-	Chain       string                     `json:"chain"`
-	ChainID     uint64                     `json:"chain_id"`
-	Policies    []string                   `json:"policies"`
-	Contracts   []common.Address           `json:"contracts,omitempty"` // the configured ones
-	Required    bool                       `json:"required,omitempty"`  // what is not proven is unknown
-	Explained   map[common.Address][]Slot  `json:"explained_slots,omitempty"`
-	Began       time.Time                  `json:"began"`
-	Interrupted string                     `json:"interrupted,omitempty"` // why there was no second pass
-	Claims      []Claim                    `json:"claims"`
-	Reads       []Read                     `json:"reads"`
-	Events      map[common.Address]*Events `json:"events,omitempty"` // nil: events were not looked for
-	Waited      []Waited                   `json:"waited,omitempty"`
-	Nodes       []hexutil.Bytes            `json:"nodes,omitempty"` // of all reads' tries
-	Codes       []hexutil.Bytes            `json:"codes,omitempty"`
+	Chain       string                    `json:"chain"`
+	ChainID     uint64                    `json:"chain_id"`
+	Policies    []string                  `json:"policies"`
+	Contracts   []common.Address          `json:"contracts,omitempty"` // the configured ones
+	Required    bool                      `json:"required,omitempty"`  // what is not proven is unknown
+	Explained   map[common.Address][]Slot `json:"explained_slots,omitempty"`
+	Wanted      map[common.Address]Policy `json:"policy,omitempty"`
+	Accept      []Accept                  `json:"accept,omitempty"`
+	Watched     bool                      `json:"watched,omitempty"` // control is held against baselines
+	Listed      bool                      `json:"listed,omitempty"`  // the list of KMS is held against the rest
+	Began       time.Time                 `json:"began"`
+	Interrupted string                    `json:"interrupted,omitempty"` // why there was no second pass
+	Claims      []Claim                   `json:"claims"`
+	Lists       []Listing                 `json:"lists,omitempty"`
+	Reads       []Read                    `json:"reads"`
+
+	// Baselines are what was known before the audit.
+	Baselines map[common.Address]audit.Baseline `json:"baselines,omitempty"`
+	Events    map[common.Address]*Events        `json:"events,omitempty"` // nil: events were not looked for
+	Waited    []Waited                          `json:"waited,omitempty"`
+	Nodes     []hexutil.Bytes                   `json:"nodes,omitempty"` // of all reads' tries
+	Codes     []hexutil.Bytes                   `json:"codes,omitempty"`
 }
 
 // Slot is one that the operator explains.
@@ -97,6 +105,8 @@ type Believed struct {
 	Why     string                  `json:"why,omitempty"` // empty: proof was not asked for
 	Code    map[common.Address]bool `json:"code"`
 	Answers []Answer                `json:"answers"`
+
+	Control map[common.Address]Control `json:"control,omitempty"`
 }
 
 // Answer is what a contract said.

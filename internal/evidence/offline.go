@@ -18,12 +18,14 @@ import (
 )
 
 // offline is the sources of a chain's audit as the evidence has them. What is wrong with the evidence itself is
-// remembered, for an audit takes it for the failure of a source. One goroutine asks for claims and another for the rest.
+// remembered, for an audit takes it for the failure of a source. One goroutine asks for claims, one for lists and another for the rest.
 type offline struct {
 	c        *Chain
 	claims   int // that were asked for
 	reads    int
 	waits    int
+	lists    int
+	listErr  error
 	claimErr error
 	readErr  error
 }
@@ -49,15 +51,23 @@ func (o *offline) claim() (*kmsapi.OnChainDetail, error) {
 	if c.Error != nil {
 		return nil, c.Error.err()
 	}
-	if sum := sha256.Sum256(c.Body); hex.EncodeToString(sum[:]) != c.SHA256 || c.FetchedAt == nil {
-		return nil, errors.New("the API's answer is not the one of its SHA-256 and time")
+	src, err := c.source()
+	if err != nil {
+		return nil, err
 	}
 	d, err := kmsapi.Decode(c.Body)
 	if err != nil {
 		return nil, fmt.Errorf("decoding the API's answer: %w", err)
 	}
-	d.Source = kmsapi.Source{FetchedAt: *c.FetchedAt, SHA256: c.SHA256, APIVersion: c.APIVersion, RequestID: c.RequestID, Body: c.Body}
+	d.Source = src
 	return d, nil
+}
+
+func (c *Claim) source() (kmsapi.Source, error) {
+	if sum := sha256.Sum256(c.Body); hex.EncodeToString(sum[:]) != c.SHA256 || c.FetchedAt == nil {
+		return kmsapi.Source{}, errors.New("the API's answer is not the one of its SHA-256 and time")
+	}
+	return kmsapi.Source{FetchedAt: *c.FetchedAt, SHA256: c.SHA256, APIVersion: c.APIVersion, RequestID: c.RequestID, Body: c.Body}, nil
 }
 
 func (o *offline) Read(ctx context.Context, req ethrpc.Request) (*ethrpc.State, error) {
@@ -118,7 +128,10 @@ func plain(in []hexutil.Bytes) [][]byte {
 }
 
 func (b *Believed) fill(s *ethrpc.State) {
-	s.Code, s.Answers = b.Code, map[ethrpc.Ask]ethrpc.Answer{}
+	s.Code, s.Answers, s.Control = b.Code, map[ethrpc.Ask]ethrpc.Answer{}, map[common.Address]ethrpc.Control{}
+	for addr, c := range b.Control {
+		s.Control[addr] = c.control()
+	}
 	if b.Why != "" {
 		s.Unproven = errors.New(b.Why)
 	}
@@ -143,8 +156,8 @@ func (o *offline) waited(_ string, ask ethrpc.Ask, _ time.Duration) time.Duratio
 
 // over tells what is wrong with the evidence after the audit.
 func (o *offline) over() error {
-	err := errors.Join(o.claimErr, o.readErr)
-	if err == nil && (o.claims < len(o.c.Claims) || o.reads < len(o.c.Reads) || o.waits < len(o.c.Waited)) {
+	err := errors.Join(o.claimErr, o.readErr, o.listErr)
+	if err == nil && (o.claims < len(o.c.Claims) || o.lists < len(o.c.Lists) || o.reads < len(o.c.Reads) || o.waits < len(o.c.Waited)) {
 		err = errors.New("there is more of it than the audit asks for")
 	}
 	return err

@@ -2,7 +2,9 @@ package evidence
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -45,6 +47,12 @@ func (r *Recorder) Wrap(o audit.Options) audit.Options {
 		if c.Events != nil {
 			c.Events = events{r, c.Name, c.Events}
 		}
+		if c.Baselines != nil {
+			c.Baselines = baselines{r, c.Name, c.Baselines}
+		}
+		if c.KMS != nil {
+			c.KMS = lister{r, c.Name, c.KMS}
+		}
 		o.Chains[i] = c
 	}
 	o.Now = func(chain string) (now time.Time) {
@@ -81,6 +89,9 @@ func (r *Recorder) Take(report *audit.Report) (*File, error) {
 	f := &File{Schema: Schema, Report: report, PendingMax: r.opt.PendingMax}
 	var failed error
 	for _, o := range r.opt.Chains {
+		if !slices.ContainsFunc(report.Chains, func(c audit.Chain) bool { return c.Chain == o.Name }) {
+			continue // the API names no KMS there
+		}
 		r.note(o.Name, func(c *record) {
 			if c.err != nil {
 				failed = fmt.Errorf("keeping evidence of chain %s: %w", o.Name, c.err)
@@ -99,6 +110,7 @@ func (c *record) finish(o audit.ChainOptions) Chain {
 	for _, p := range o.Policies {
 		c.Policies = append(c.Policies, p.String())
 	}
+	c.operator(o)
 	if len(o.Explained) > 0 {
 		c.Explained = map[common.Address][]Slot{}
 	}
@@ -141,15 +153,20 @@ func (s claims) OnChainDetail(ctx context.Context, chain string) (*kmsapi.OnChai
 			c.Claims = append(c.Claims, Claim{Error: &f})
 			return
 		}
-		src := d.Source
-		c.Claims = append(c.Claims, Claim{
-			FetchedAt: &src.FetchedAt, APIVersion: src.APIVersion, RequestID: src.RequestID, Headers: src.Header, Body: src.Body, SHA256: src.SHA256,
-		})
-		if src.HoldsKey {
-			c.err = fmt.Errorf("the API's answer holds the API key, so it cannot be kept")
+		c.Claims = append(c.Claims, claimOf(d.Source))
+		if d.Source.HoldsKey {
+			c.err = errHoldsKey
 		}
 	})
 	return d, err
+}
+
+var errHoldsKey = errors.New("the API's answer holds the API key, so it cannot be kept")
+
+func claimOf(src kmsapi.Source) Claim {
+	return Claim{
+		FetchedAt: &src.FetchedAt, APIVersion: src.APIVersion, RequestID: src.RequestID, Headers: src.Header, Body: src.Body, SHA256: src.SHA256,
+	}
 }
 
 type reader struct {
@@ -183,7 +200,7 @@ func (s reader) Read(ctx context.Context, req ethrpc.Request) (*ethrpc.State, er
 }
 
 func believed(s *ethrpc.State) *Believed {
-	b := &Believed{Code: s.Code, Answers: []Answer{}}
+	b := &Believed{Code: s.Code, Answers: []Answer{}, Control: controlsOf(s)}
 	if s.Unproven != nil {
 		b.Why = s.Unproven.Error()
 	}

@@ -207,6 +207,7 @@ func TestEvidenceFitsTheSchema(t *testing.T) {
 		"proven": func(*world) {}, "drift": denied, "believed": func(w *world) { w.proxy.Set(noProof) }, "unaccounted": backdoor,
 		"failed": func(w *world) { w.api.Fail(fakeapi.Fault{Name: fakeapi.HTML}) },
 		"a lie":  func(w *world) { w.proxy.Set(lie) },
+		"told":   told, "listed": listed,
 	} {
 		doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(bytes.SplitN(newWorldEvidence(t, change), []byte("\n"), 2)[0]))
 		must(t, err)

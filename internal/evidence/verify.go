@@ -59,6 +59,7 @@ func (f *File) derive(ctx context.Context, c *Chain) (*audit.Chain, error) {
 		}
 		chain.Policies = append(chain.Policies, p)
 	}
+	c.options(&chain, o)
 	if c.Events != nil {
 		chain.Events = logsOf(c.Events)
 	}

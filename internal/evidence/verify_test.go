@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kms-auditor/kms-auditor/audit"
@@ -15,6 +16,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
 	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
 	"github.com/kms-auditor/kms-auditor/internal/testchain"
+	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
 func backdoor(w *world) {
@@ -29,6 +31,40 @@ func denied(w *world) { w.claim(func(c *fakeapi.Contract) { c.Devices[0].Allowed
 var lie = rpcfault.Result("true", `"0x`+strings.Repeat("00", 31)+`01"`)
 
 var noProof = rpcfault.Refuse("eth_getProof", -32601, "the method eth_getProof does not exist/is not available")
+
+// seen is a memory of baselines.
+type seen map[common.Address]audit.Baseline
+
+func (s seen) Baseline(c common.Address) (audit.Baseline, bool) { b, ok := s[c]; return b, ok }
+
+func (s seen) Begin(c common.Address, b audit.Baseline) error { s[c] = b; return nil }
+
+// told is a world whose operator says much.
+func told(w *world) {
+	denied(w)
+	at := w.kms.Address()
+	accept := audit.Accept{
+		Chain: "test", Contract: at, List: audit.Device, ID: dev1.Hex(), Kind: audit.ClaimDeniedChainAllowed,
+		Reason: "rollout", Expires: time.Now().Add(time.Hour).UTC(),
+	}
+	unused := accept
+	unused.ID = dev2.Hex()
+	w.more = func(o *audit.ChainOptions, _ *kmsapi.Client) {
+		o.Accept = []audit.Accept{accept, unused}
+		o.Wanted = map[common.Address]audit.Policy{at: {Devices: []common.Hash{dev1, hidden}}}
+		o.Baselines = seen{at: {Control: audit.Control{Owner: "0x00000000000000000000000000000000000000AA", CodeHash: hidden.Hex()}, Since: time.Now().UTC()}}
+	}
+}
+
+// listed is a world whose API has a list of KMS that names one contract too many.
+func listed(w *world) {
+	w.more = func(o *audit.ChainOptions, api *kmsapi.Client) { o.KMS = api }
+	w.api.UpdateKMS(func(k *[]fakeapi.KMS) {
+		more := (*k)[1]
+		more.ID, more.Contract, more.Nodes = "kc_more", "0x00000000000000000000000000000000000000aa", []fakeapi.Node{{ID: "kms_more"}}
+		*k = append(*k, more)
+	})
+}
 
 func TestEvidenceGivesTheReportAgain(t *testing.T) {
 	for _, tt := range []struct {
@@ -79,6 +115,20 @@ func TestEvidenceGivesTheReportAgain(t *testing.T) {
 		{"logs are not to be had, and needed", func(w *world) {
 			backdoor(w)
 			w.proxy.Set(rpcfault.Refuse("eth_getLogs", -32601, "not on this plan"))
+		}, audit.Unknown, "", false},
+		{"the operator has a policy, accepts one of two differences, and knows another owner", told, audit.Drift,
+			"owner_changed implementation_changed code_changed policy_allowed_chain_denied accept_unused", false},
+		{"the same where nobody proves", func(w *world) {
+			told(w)
+			w.proxy.Set(noProof)
+		}, audit.Drift, "owner_changed implementation_changed code_changed policy_allowed_chain_denied accept_unused", true},
+		{"control is seen for the first time", func(w *world) {
+			w.more = func(o *audit.ChainOptions, _ *kmsapi.Client) { o.Baselines = seen{} }
+		}, audit.Consistent, "", false},
+		{"the list of KMS names another contract", listed, audit.Drift, "kms_contract_mismatch", false},
+		{"the list of KMS is not to be had", func(w *world) {
+			listed(w)
+			w.api.Fail(fakeapi.Fault{Name: fakeapi.HTML, Endpoint: fakeapi.List})
 		}, audit.Unknown, "", false},
 	} {
 		t.Run(tt.sentence, func(t *testing.T) {

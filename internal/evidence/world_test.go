@@ -42,6 +42,7 @@ type world struct {
 	key    secret.String
 	opt    audit.Options
 	policy string
+	more   func(o *audit.ChainOptions, api *kmsapi.Client)
 	record evidence.Recorder
 }
 
@@ -94,6 +95,9 @@ func (w *world) auditor() *audit.Auditor {
 	chain := audit.ChainOptions{Name: "test", ChainID: chainID, Policies: []ethrpc.Policy{policy}, Reader: client, Required: w.verify == ethrpc.VerifyRequired}
 	if w.verify != ethrpc.VerifyOff {
 		chain.Events = replay.New(replay.Options{ChainID: chainID, Client: client, Store: store})
+	}
+	if w.more != nil {
+		w.more(&chain, api)
 	}
 	o.Chains = []audit.ChainOptions{chain}
 	return audit.New(w.record.Wrap(o))

@@ -223,27 +223,40 @@ func (s *Store) Annotate(t Target, events ...Event) error {
 	return nil
 }
 
+// Blob is what is kept of a target under a name. One of no contract is kept under the zero Target.
+type Blob struct {
+	Target Target
+	Name   string
+	Data   []byte // nil: to be forgotten
+}
+
 // Save keeps a blob of t under name, in place of an earlier one; a nil blob forgets it.
-func (s *Store) Save(t Target, name string, blob []byte) error {
-	if name == "" {
-		return errors.New("saving a blob: it has no name")
-	}
+func (s *Store) Save(t Target, name string, blob []byte) error { return s.SaveAll(Blob{t, name, blob}) }
+
+// SaveAll saves all the blobs or none.
+func (s *Store) SaveAll(blobs ...Blob) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	known := s.of(t)
-	c := change{blobBucket, blobKey(t, name), nil}
-	if blob != nil {
-		blob = slices.Clone(blob)
-		c = seal(c.bucket, c.key, slices.Clone(blob))
+	changes := make([]change, len(blobs))
+	for i, b := range blobs {
+		if b.Name == "" {
+			return errors.New("saving a blob: it has no name")
+		}
+		if changes[i] = (change{blobBucket, blobKey(b.Target, b.Name), nil}); b.Data != nil {
+			changes[i] = seal(blobBucket, changes[i].key, slices.Clone(b.Data))
+		}
 	}
-	if err := s.commit([]change{c}); err != nil {
+	if err := s.commit(changes); err != nil {
 		return err
 	}
-	if blob == nil {
-		delete(known.blobs, name)
-		s.prune(t, known)
-	} else {
-		known.blobs[name], s.targets[t] = blob, known
+	for _, b := range blobs {
+		known := s.of(b.Target)
+		if b.Data == nil {
+			delete(known.blobs, b.Name)
+			s.prune(b.Target, known)
+		} else {
+			known.blobs[b.Name], s.targets[b.Target] = slices.Clone(b.Data), known
+		}
 	}
 	return nil
 }

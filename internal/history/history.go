@@ -1,8 +1,8 @@
 // Package history remembers, in one file, what was seen of each contract: its list events, how far they were scanned,
 // and what later audits want to know of earlier ones.
 //
-// Open reads and verifies the whole file, so that every answer comes from memory and none from a damaged page. Each
-// change is one transaction, on disk before it is seen in memory: a process killed at any moment leaves the state
+// Open and View read and verify the whole file, so that every answer comes from memory and none from a damaged page.
+// Each change is one transaction, on disk before it is seen in memory: a process killed at any moment leaves the state
 // before or after it. Without a path the same store lives in memory alone.
 package history
 
@@ -63,10 +63,10 @@ type target struct {
 // Store is the memory. Its methods may be called from several goroutines; what they return is the caller's own.
 type Store struct {
 	path string
-	db   *bbolt.DB // nil: in memory
+	db   *bbolt.DB // nil: in memory, or a view
 
 	mu      sync.RWMutex
-	broken  error // why db takes no more changes
+	broken  error // why no change is taken
 	targets map[Target]*target
 	version uint64 // since Open
 }
@@ -93,7 +93,9 @@ func (s *Store) Targets() []Target {
 	defer s.mu.RUnlock()
 	var out []Target
 	for t := range s.targets {
-		out = append(out, t)
+		if t != (Target{}) {
+			out = append(out, t)
+		}
 	}
 	slices.SortFunc(out, Target.compare)
 	return out

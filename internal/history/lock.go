@@ -2,7 +2,6 @@ package history
 
 import (
 	"bufio"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,21 +14,34 @@ const (
 	lockPause = 20 * time.Millisecond
 )
 
-// heldError names the process that holds f, where the system tells: Linux does, of processes of this user and
-// container. Asking is better than a note of the holder's, which outlives it.
-func heldError(f *os.File) error {
+// HeldError says that another process holds the file.
+type HeldError struct {
+	PID string // empty: the system does not tell
+}
+
+func (e *HeldError) Error() string {
 	who := "another process"
+	if e.PID != "" {
+		who = "process " + e.PID
+	}
+	return who + " holds it: end that one, or give each its own state"
+}
+
+// heldBy names the process that holds f, where the system tells: Linux does, of processes of this user and container.
+// Asking is better than a note of the holder's, which outlives it.
+func heldBy(f *os.File) *HeldError {
+	held := &HeldError{}
 	if locks, err := os.Open("/proc/locks"); err == nil {
 		defer locks.Close()
 		for lines := bufio.NewScanner(locks); lines.Scan(); {
 			// 1: FLOCK ADVISORY WRITE pid major:minor:inode start end
 			fields := strings.Fields(lines.Text())
 			if len(fields) > 4 && fields[1] == "FLOCK" && opened(fields[4], f) {
-				who = "process " + fields[4]
+				held.PID = fields[4]
 			}
 		}
 	}
-	return fmt.Errorf("%s holds it: end that one, or give each its own state", who)
+	return held
 }
 
 // opened tells whether the process with this id has the file open.

@@ -16,7 +16,7 @@ func lock(f *os.File) error {
 			return err
 		}
 		if time.Now().After(end) {
-			return heldError(f)
+			return heldBy(f)
 		}
 	}
 }

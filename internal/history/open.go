@@ -7,10 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"time"
 
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/kms-auditor/kms-auditor/internal/quote"
 )
@@ -24,43 +26,59 @@ func refusal(path string, why error) error {
 }
 
 // Open opens the file at path for this process alone, and creates it where there is none; an empty path is a store in
-// memory. A file that is damaged, not this program's, or of a newer version is refused.
+// memory. A file that is damaged, not this program's, or of a newer version is refused, and where another process holds
+// it the error is a *HeldError.
 func Open(path string) (*Store, error) {
 	s := &Store{path: path, targets: map[Target]*target{}}
 	if path == "" {
 		return s, nil
 	}
+	var held map[string][]record
 	_, err := guard(func() (err error) {
 		s.db, err = bbolt.Open(path, 0o600, &bbolt.Options{
-			OpenFile:     openChecked,
+			OpenFile: func(path string, flag int, mode fs.FileMode) (f *os.File, err error) {
+				f, held, err = openChecked(path, flag, mode)
+				return f, err
+			},
 			PageSize:     pageSize,
 			MaxSize:      maxSize,
 			Timeout:      lockWait,
 			NoStatistics: true,
 		})
-		if err != nil {
-			return err
+		if err == nil && len(held) == 0 {
+			return s.db.Update(create)
 		}
-		return s.load()
+		return err
 	})
-	if why := (*unusable)(nil); errors.As(err, &why) {
-		err = refusal(path, why)
-	} else if err != nil {
-		err = fmt.Errorf("opening state file %s: %w", quote.Plain(path), err)
+	if errors.Is(err, bbolterrors.ErrTimeout) {
+		err = &HeldError{}
 	}
-	if err != nil && s.db != nil {
-		err = errors.Join(err, s.db.Close())
+	if err == nil {
+		err = s.load(held)
 	}
 	if err != nil {
+		if err = opening(path, err); s.db != nil {
+			err = errors.Join(err, s.db.Close())
+		}
 		return nil, err
 	}
 	return s, nil
+}
+
+// opening says what it was that went wrong.
+func opening(path string, err error) error {
+	if why := (*unusable)(nil); errors.As(err, &why) {
+		return refusal(path, why)
+	}
+	return fmt.Errorf("opening state file %s: %w", quote.Plain(path), err)
 }
 
 // unusable is why a file's content cannot be used, to follow its name in a sentence.
 type unusable struct{ why string }
 
 func (e *unusable) Error() string { return e.why }
+
+var errForeign = &unusable{"is a database of another program"}
 
 func damaged(format string, args ...any) error {
 	return &unusable{"is damaged (" + fmt.Sprintf(format, args...) + ")"}
@@ -78,17 +96,18 @@ func guard(f func() error) (crashed bool, err error) {
 	return false, f()
 }
 
-// openChecked opens, locks and checks a file before bbolt looks at it: bbolt believes every page, and follows a wrong
+// openChecked opens, locks and reads a file before bbolt looks at it: bbolt believes every page, and follows a wrong
 // one to the process's end. Its own lock is the same one again.
-func openChecked(path string, flag int, mode fs.FileMode) (*os.File, error) {
+func openChecked(path string, flag int, mode fs.FileMode) (*os.File, map[string][]record, error) {
 	f, err := openLocked(path, flag, mode)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if err := checkFile(f); err != nil {
-		return nil, errors.Join(err, f.Close())
+	held, err := readFile(f)
+	if err != nil {
+		return nil, nil, errors.Join(err, f.Close())
 	}
-	return f, nil
+	return f, held, nil
 }
 
 func openLocked(path string, flag int, mode fs.FileMode) (*os.File, error) {
@@ -98,7 +117,7 @@ func openLocked(path string, flag int, mode fs.FileMode) (*os.File, error) {
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = errors.New("it is no regular file")
+		err = errNoFile
 	}
 	if err == nil {
 		err = lock(f)
@@ -109,78 +128,79 @@ func openLocked(path string, flag int, mode fs.FileMode) (*os.File, error) {
 	return f, nil
 }
 
-// checkFile empties a file that was killed before it was born.
-func checkFile(f *os.File) error {
-	info, err := f.Stat()
-	if err != nil || info.Size() == 0 {
-		return err
-	}
-	if info.Size() > maxSize {
-		return &unusable{fmt.Sprintf("has %d bytes, want at most %d", info.Size(), maxSize)}
-	}
-	b := make([]byte, info.Size())
-	if _, err := f.ReadAt(b, 0); err != nil {
-		return err
+var errNoFile = errors.New("it is no regular file")
+
+// readFile reads what the file holds, and empties one that was killed before it was born.
+func readFile(f *os.File) (map[string][]record, error) {
+	b, err := readAll(f)
+	if err != nil || len(b) == 0 {
+		return nil, err
 	}
 	if unborn(b) {
-		return f.Truncate(0)
+		return nil, f.Truncate(0)
 	}
-	return checkPages(b)
+	return readPages(b)
 }
 
-// load reads and verifies everything; an empty database becomes this program's.
-func (s *Store) load() error {
-	empty := false
-	if err := s.db.View(func(tx *bbolt.Tx) error {
-		first, _ := tx.Cursor().First()
-		empty = first == nil
+func readAll(f *os.File) ([]byte, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > maxSize {
+		return nil, &unusable{fmt.Sprintf("has %d bytes, want at most %d", info.Size(), maxSize)}
+	}
+	b := make([]byte, info.Size())
+	_, err = f.ReadAt(b, 0)
+	return b, err
+}
+
+// load takes over what a file held; one without any bucket is new.
+func (s *Store) load(held map[string][]record) error {
+	if len(held) == 0 {
 		return nil
-	}); err != nil {
-		return err
 	}
-	if empty {
-		return s.db.Update(create)
+	about, ours := held[aboutBucket]
+	if !ours {
+		return errForeign
 	}
-	return s.db.View(func(tx *bbolt.Tx) error {
-		about := tx.Bucket([]byte(aboutBucket))
-		if about == nil {
-			return &unusable{"is a database of another program"}
+	written := ""
+	if i := slices.IndexFunc(about, func(r record) bool { return string(r.key) == schemaKey }); i >= 0 {
+		written = string(about[i].value)
+	}
+	n, err := strconv.ParseUint(written, 10, 32)
+	if err != nil || n == 0 {
+		return damaged("its schema is %s", quote.Cut(written))
+	}
+	if n > schema {
+		return &unusable{fmt.Sprintf("was written by a newer version (schema %d, this one reads %d)", n, schema)}
+	}
+	for _, b := range []struct {
+		name string
+		read func(t Target, known *target, key, value []byte) error
+	}{{eventBucket, loadEvent}, {progressBucket, loadProgress}, {blobBucket, loadBlob}} {
+		records, ok := held[b.name]
+		if !ok {
+			return damaged("it has no %s", b.name)
 		}
-		written := string(about.Get([]byte(schemaKey)))
-		n, err := strconv.ParseUint(written, 10, 32)
-		if err != nil || n == 0 {
-			return damaged("its schema is %s", quote.Cut(written))
-		}
-		if n > schema {
-			return &unusable{fmt.Sprintf("was written by a newer version (schema %d, this one reads %d)", n, schema)}
-		}
-		for _, b := range []struct {
-			name string
-			read func(t Target, known *target, key, value []byte) error
-		}{{eventBucket, loadEvent}, {progressBucket, loadProgress}, {blobBucket, loadBlob}} {
-			bucket := tx.Bucket([]byte(b.name))
-			if bucket == nil {
-				return damaged("it has no %s", b.name)
+		for _, r := range records {
+			t, err := readTargetKey(r.key)
+			if err != nil {
+				return damaged("%v", err)
 			}
-			if err := bucket.ForEach(func(key, value []byte) error {
-				t, err := readTargetKey(key)
-				if err != nil {
-					return err
-				}
-				known := s.of(t)
-				s.targets[t] = known
-				return b.read(t, known, key, value)
-			}); err != nil {
+			known := s.of(t)
+			s.targets[t] = known
+			if err := b.read(t, known, r.key, r.value); err != nil {
 				return damaged("%v", err)
 			}
 		}
-		for t, known := range s.targets {
-			if len(known.events) > 0 && known.progress == (Progress{}) {
-				return damaged("it has events of %s, but no progress", t)
-			}
+	}
+	for t, known := range s.targets {
+		if len(known.events) > 0 && known.progress == (Progress{}) {
+			return damaged("it has events of %s, but no progress", t)
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 func create(tx *bbolt.Tx) error {

@@ -54,46 +54,50 @@ func unborn(file []byte) bool {
 	return err == nil && len(file) < bornPages*pageSize && m.tx == 0
 }
 
+// record is a key with its value, as it stands in the file.
+type record struct{ key, value []byte }
+
 // walk follows the pages of a file, each once.
 type walk struct {
 	file []byte
-	seen []bool // by page
+	seen []bool              // by page
+	held map[string][]record // by bucket, in the order of keys
 }
 
-// checkPages tells whether bbolt stays inside the file and comes to an end: every page in use is there, is what is
-// expected at its place and is used once, and keys are in order.
-func checkPages(file []byte) error {
+// readPages returns what the buckets of a file hold, and tells whether bbolt stays inside the file and comes to an end:
+// every page in use is there, is what is expected at its place and is used once, and keys are in order.
+func readPages(file []byte) (map[string][]record, error) {
 	m, err := readMeta(file)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	other, err := readMeta(file[min(pageSize, len(file)):])
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if m.tx%2 != 0 || m.tx-other.tx+1 > 2 || other.tx%2 != 1 || m.tx > maxTx {
-		return damaged("its transactions %d and %d do not follow one another", m.tx, other.tx)
+		return nil, damaged("its transactions %d and %d do not follow one another", m.tx, other.tx)
 	}
 	if other.tx > m.tx {
 		m = other
 	}
 	if m.pages > uint64(len(file)/pageSize) {
-		return damaged("it is cut short to %d bytes of %d pages", len(file), m.pages)
+		return nil, damaged("it is cut short to %d bytes of %d pages", len(file), m.pages)
 	}
-	w := walk{file, make([]bool, m.pages)}
+	w := walk{file, make([]bool, m.pages), map[string][]record{}}
 	if err := w.claim(0, 2); err != nil {
-		return err
+		return nil, err
 	}
 	if err := w.freelist(m.freelist); err != nil {
-		return err
+		return nil, err
 	}
-	if err := w.tree(m.root, nil, nil); err != nil {
-		return err
+	if err := w.tree(m.root, top, nil, nil); err != nil {
+		return nil, err
 	}
 	if i := slices.Index(w.seen, false); i >= 0 {
-		return damaged("page %d is neither used nor free", i)
+		return nil, damaged("page %d is neither used nor free", i)
 	}
-	return nil
+	return w.held, nil
 }
 
 func (w *walk) claim(id, n uint64) error {
@@ -153,15 +157,18 @@ func (w *walk) freelist(id uint64) error {
 	return nil
 }
 
-// tree follows the page and all below it; their keys must be from first to before hi, where these are given.
+// top stands for the bucket of all buckets, which has no name.
+const top = ""
+
+// tree follows the page of a bucket and all below it; their keys must be from first to before hi, where these are given.
 // Were first another key, bbolt would list a page that it changes twice.
-func (w *walk) tree(id uint64, first, hi []byte) error {
+func (w *walk) tree(id uint64, bucket string, first, hi []byte) error {
 	p, err := w.page(id)
 	if err != nil {
 		return err
 	}
 	if p.flags() == leafPage {
-		return w.leaf(p, first, hi, false)
+		return w.leaf(p, bucket, first, hi)
 	}
 	if p.flags() != branchPage || p.count() == 0 {
 		return damaged("page %d is neither branch nor leaf", id)
@@ -175,15 +182,15 @@ func (w *walk) tree(id uint64, first, hi []byte) error {
 		if i+1 < len(keys) {
 			next = keys[i+1]
 		}
-		if err := w.tree(order.Uint64(p[headerLen+i*elementLen+8:]), key, next); err != nil {
+		if err := w.tree(order.Uint64(p[headerLen+i*elementLen+8:]), bucket, key, next); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// leaf follows the buckets in a leaf page. One that stands in the page of its parent holds no further buckets.
-func (w *walk) leaf(p page, first, hi []byte, inline bool) error {
+// leaf reads the records in a leaf page, which are buckets at the top and only there.
+func (w *walk) leaf(p page, bucket string, first, hi []byte) error {
 	keys, err := p.keys(first, hi, func(e []byte) (pos, size, more uint32) {
 		return order.Uint32(e[4:]), order.Uint32(e[8:]), order.Uint32(e[12:])
 	})
@@ -193,11 +200,16 @@ func (w *walk) leaf(p page, first, hi []byte, inline bool) error {
 	for i, key := range keys {
 		e := p[headerLen+i*elementLen:]
 		flags, at := order.Uint32(e), int(order.Uint32(e[4:]))+len(key)
-		if flags > bucketValue || flags == bucketValue && inline {
+		value := e[at : at+int(order.Uint32(e[12:]))]
+		switch {
+		case flags == 0 && bucket != top:
+			w.held[bucket] = append(w.held[bucket], record{key, value})
+		case flags == bucketValue && bucket != top:
+			return errForeign
+		case flags != bucketValue:
 			return damaged("a value has flags %d", flags)
-		}
-		if flags == bucketValue {
-			if err := w.bucket(e[at : at+int(order.Uint32(e[12:]))]); err != nil {
+		default:
+			if err := w.bucket(string(key), value); err != nil {
 				return err
 			}
 		}
@@ -205,19 +217,20 @@ func (w *walk) leaf(p page, first, hi []byte, inline bool) error {
 	return nil
 }
 
-func (w *walk) bucket(value []byte) error {
+func (w *walk) bucket(name string, value []byte) error {
 	const head = 16 // root page, sequence
 	if len(value) < head {
 		return damaged("a bucket has %d bytes", len(value))
 	}
+	w.held[name] = []record{}
 	if root := order.Uint64(value); root != 0 {
-		return w.tree(root, nil, nil)
+		return w.tree(root, name, nil, nil)
 	}
 	p := page(value[head:])
 	if len(p) < headerLen || p.flags() != leafPage {
 		return damaged("a bucket has no page")
 	}
-	return w.leaf(p, nil, nil, true)
+	return w.leaf(p, name, nil, nil)
 }
 
 // keys returns the keys of the elements, each with as many bytes after it as the element says.

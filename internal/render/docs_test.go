@@ -30,10 +30,14 @@ func TestFindingsPage(t *testing.T) {
 		}
 		_, section, _ := strings.Cut(page, "\n## "+string(k)+"\n")
 		section, _, _ = strings.Cut(section, "\n## ")
-		for _, part := range []string{"**Meaning.**", "**Why it matters.**", "**First steps.**", "**Harmless when**"} {
-			if !strings.Contains(section, part) {
-				t.Errorf("%s has no part %s", k, part)
+		for _, part := range []string{"**Meaning.**", "**Why it matters.**", "**First steps.**", "**Harmless when**", "**To silence it.**"} {
+			if n := strings.Count(section, part); n != 1 {
+				t.Errorf("%s has %d parts %s", k, n, part)
 			}
+		}
+		_, silence, _ := strings.Cut(section, "**To silence it.**")
+		if accept, cannot := strings.Contains(silence, "(#living-with-a-finding)"), strings.Contains(silence, "cannot be accepted"); accept != k.Acceptable() || cannot == accept {
+			t.Errorf("%s is acceptable: %t, but to silence it:%s", k, k.Acceptable(), silence)
 		}
 	}
 }

@@ -7,12 +7,16 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 )
 
-const contract = "0x2f83172A49584C017F2B256F0FB2Dca14126Ba9C"
+const (
+	contract = "0x2f83172A49584C017F2B256F0FB2Dca14126Ba9C"
+	retired  = "node is being retired"
+)
 
 var (
 	noon    = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 	allowed = "0x6427f4f5ded88b72d326bd973e581c1689c5080c6444a0cf90fec7d9e4c8b92a"
 	refused = "0xbd369a8c2f9edb2b52dad48ac8e0b32dde5f1337c423a506b48d07403a7d8033"
+	until   = noon.Add(40 * 24 * time.Hour)
 	device  = "0xc84e73c6ce0b01f85606727593be79296c30a41510679c4492aec02dc57407d0"
 )
 
@@ -44,7 +48,7 @@ func drift() *audit.Report {
 			{List: audit.Device, ID: malformed, Name: "prod7", Claim: audit.ClaimAllowed, OnChain: audit.ChainUnknown, Verdict: audit.Unverifiable,
 				Kind: audit.MalformedID, Severity: audit.Warning, Reason: audit.ReasonMalformed},
 			{List: audit.Device, ID: "0x" + strings.Repeat("07", 32), Claim: audit.ClaimDenied, OnChain: audit.ChainAllowed, Verdict: audit.Accepted,
-				Kind: audit.ClaimDeniedChainAllowed, Severity: audit.Critical, Assurance: audit.Agreed},
+				Kind: audit.ClaimDeniedChainAllowed, Severity: audit.Critical, Assurance: audit.Agreed, Accepted: &audit.Accepting{Reason: retired, Expires: until}},
 			{List: audit.OSImage, ID: allowed, Name: "dstack-0.5.8", Version: "0.5.8", Claim: audit.ClaimAllowed, OnChain: audit.ChainAllowed, Verdict: audit.Match, Assurance: audit.Single},
 			{List: audit.OSImage, ID: refused, Name: "dstack-0.5.9", Version: "0.5.9", Claim: audit.ClaimAllowed, OnChain: audit.ChainDenied, Verdict: audit.Mismatch,
 				Kind: audit.ClaimAllowedChainDenied, Severity: audit.Warning, Assurance: audit.Single, FirstSeen: &seen},
@@ -53,6 +57,8 @@ func drift() *audit.Report {
 			{List: audit.OSImage, Name: "dstack-dev-0.5.0", Version: "0.5.0", Claim: audit.ClaimUnknown, OnChain: audit.ChainUnknown, Verdict: audit.Unverifiable,
 				Kind: audit.NoHash, Severity: audit.Info, Reason: audit.ReasonNoHash},
 		},
+		Accepted: []audit.Acceptance{{Kind: audit.ClaimDeniedChainAllowed, List: audit.Device, ID: "0x" + strings.Repeat("07", 32),
+			Message: "the contract allows it, the API refuses it", Reason: retired, Expires: until}},
 		Findings: []audit.Finding{
 			finding(audit.ClaimAllowedChainDenied, audit.OSImage, refused, "the API says that image dstack-0.5.9 is allowed, the contract refuses it", &seen),
 			finding(audit.MalformedID, audit.Device, malformed, "device id "+malformed+" has 4 characters, want 64 hex digits", nil),
@@ -112,9 +118,11 @@ func unknown() *audit.Report {
 	return report(audit.Unknown, one, other)
 }
 
+// evil would draw on a terminal, and break a table.
+const evil = "a\x1b[2J\tb\nc\u202ed\xff"
+
 // hostile has foreign text that would draw on a terminal, break a table, or fill the screen.
 func hostile() *audit.Report {
-	const evil = "a\x1b[2J\tb\nc\u202ed\xff"
 	r := drift()
 	c := &r.Chains[0]
 	c.Errors = []audit.SourceError{{Stage: audit.StageDecode, Source: evil, Message: evil + strings.Repeat("x", 1000)}}
@@ -125,5 +133,6 @@ func hostile() *audit.Report {
 	t.Entries[0].ID, t.Entries[0].Name, t.Entries[0].Version = evil, strings.Repeat("n", 1000), evil
 	t.Findings = t.Findings[:1]
 	t.Findings[0].ID, t.Findings[0].Message = evil, evil
+	t.Accepted = []audit.Acceptance{{Kind: audit.OwnerChanged, ID: evil, Message: evil, Reason: evil}}
 	return r
 }

@@ -106,6 +106,14 @@ func targetSuite(c *audit.Chain, t *audit.Target) junitSuite {
 		tc.judge(f.Kind.Makes(), string(f.Kind), plain(f.Message), f.Runbook)
 		s.Cases = append(s.Cases, tc)
 	}
+	for _, a := range t.Accepted {
+		if acceptedEntry(t, a) >= 0 {
+			continue // it has a case of its own
+		}
+		tc := junitCase{Class: class, Name: spaced(string(a.Kind), string(a.List), a.ID)}
+		tc.judge(audit.Consistent, "", spaced(string(audit.Accepted), accepting(a.Reason, a.Expires)), plain(a.Message))
+		s.Cases = append(s.Cases, tc)
+	}
 	for i, e := range t.Entries {
 		s.Cases = append(s.Cases, entryCase(class, e, about[i]))
 	}
@@ -123,12 +131,11 @@ func audited(class string, reasons ...string) junitCase {
 
 // entryCase is the test case of e; f is what was found of it, and may be zero.
 func entryCase(class string, e audit.Entry, f audit.Finding) junitCase {
-	version := e.Version
-	if strings.HasSuffix(e.Name, version) {
-		version = ""
-	}
-	tc := junitCase{Class: class + "." + plain(string(e.List)), Name: cmp.Or(spaced(e.Name, version, e.ID), "no name")}
+	tc := junitCase{Class: class + "." + plain(string(e.List)), Name: cmp.Or(spaced(title(e), e.ID), "no name")}
 	kind, states := cmp.Or(string(e.Kind), plain(e.Reason)), fmt.Sprintf("claim %s, on chain %s", e.Claim, e.OnChain)
+	if e.Policy != "" {
+		states += ", policy " + string(e.Policy)
+	}
 	message := cmp.Or(plain(f.Message), states)
 	switch {
 	case e.Verdict == audit.Match:
@@ -136,6 +143,8 @@ func entryCase(class string, e audit.Entry, f audit.Finding) junitCase {
 		tc.judge(audit.Drift, kind, message, states, f.Runbook)
 	case e.Verdict == audit.Unverifiable && (e.Kind != audit.NoHash || e.Claim != audit.ClaimUnknown):
 		tc.judge(audit.Unknown, kind, message, states, f.Runbook)
+	case e.Accepted != nil:
+		tc.judge(audit.Consistent, "", spaced(string(e.Verdict), accepting(e.Accepted.Reason, e.Accepted.Expires)+";", why(e)+";", states))
 	default:
 		tc.judge(audit.Consistent, "", spaced(string(e.Verdict)+":", why(e)+";", states))
 	}

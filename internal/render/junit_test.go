@@ -95,6 +95,10 @@ func TestJUnitOutcomes(t *testing.T) {
 		{List: audit.OSImage, Name: "dstack-dev", Version: "2", Claim: audit.ClaimAllowed, Verdict: audit.Unverifiable, Kind: audit.NoHash, Reason: audit.ReasonNoHash},
 		{List: audit.OSImage, Claim: audit.ClaimAllowed, Verdict: audit.Unverifiable, Reason: audit.ReasonUnconfirmed},
 	}
+	accepted := consistent()
+	target = &accepted.Chains[0].Targets[0]
+	target.Entries[0].Verdict, target.Entries[0].Kind = audit.Accepted, audit.ClaimDeniedChainAllowed
+	target.Accepted = []audit.Acceptance{{Kind: audit.OwnerChanged}, {Kind: audit.ClaimDeniedChainAllowed, List: audit.Device, ID: device}}
 	for _, tt := range []struct {
 		sentence string
 		report   *audit.Report
@@ -109,6 +113,9 @@ func TestJUnitOutcomes(t *testing.T) {
 		{"and errs where it makes the target unknown", refused, []string{"erred audit", "erred proof_invalid", "passed prod5 " + device}},
 		{"what cannot be compared is an error, what is nothing to compare is none", noHash,
 			[]string{"passed audit", "skipped dstack-dev", "erred dstack-dev 2", "erred no name"}},
+		{"what the operator lives with is skipped, be it an entry or the contract", accepted, []string{
+			"passed audit", "skipped owner_changed", "skipped prod5 " + device,
+		}},
 		{"a chain without contracts errs by its sources", unknown(), []string{
 			"erred source public", "erred audit", "erred prod5 " + device, "erred source api",
 		}},
@@ -120,6 +127,18 @@ func TestJUnitOutcomes(t *testing.T) {
 				t.Errorf("cases (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestJUnitSaysWhyADifferenceIsAccepted(t *testing.T) {
+	text := asJUnit(t, governed())
+	for _, want := range []string{
+		"<skipped>accepted until 2026-12-11T12:00:00Z: node is being retired; claim_denied_chain_allowed; claim denied, on chain allowed, policy allowed</skipped>",
+		"<skipped>accepted until 2026-12-11T12:00:00Z: the new multisig</skipped>",
+	} {
+		if strings.Count(text, want) != 1 {
+			t.Errorf("%s does not stand once in\n%s", want, text)
+		}
 	}
 }
 

@@ -19,6 +19,16 @@ var meanings = map[audit.Kind]string{
 	audit.ProofInvalid:            "a provider's proof does not verify, and nobody else could be read",
 	audit.GetterDisagrees:         "eth_call answers what the proven state does not give, and nobody else could be read",
 	audit.StorageUnaccounted:      "the contract stores something that no getter and no event explains",
+	audit.OwnerChanged:            "the owner is not that of the policy, else of the baseline",
+	audit.ImplementationChanged:   "the implementation is not that of the policy, else of the baseline",
+	audit.CodeChanged:             "the code is not that of the policy, else of the baseline",
+	audit.GatewayAppIDMismatch:    "the API's list of KMS gives another gateway app id than the contract",
+	audit.KMSPubkeyMismatch:       "the API gives another public key than the contract",
+	audit.KMSContractMismatch:     "the API's list of KMS and its on-chain detail do not name the same contracts",
+	audit.PolicyDeniedAllowed:     "the operator's own list refuses what the contract allows",
+	audit.PolicyAllowedDenied:     "the operator's own list allows what the contract refuses",
+	audit.AcceptExpired:           "an accepted difference ran out",
+	audit.AcceptUnused:            "an accepted difference matches nothing",
 }
 
 // entriesOf tells for each finding of t which entry it is about, by index; -1: none, it is about the contract.

@@ -116,19 +116,23 @@ type sarif struct {
 
 func (s *sarif) results(c *audit.Chain, t *audit.Target) []sarifResult {
 	var out []sarifResult
-	shown := map[int]bool{}
 	for i, of := range entriesOf(t) {
-		f, e := t.Findings[i], audit.Entry{Assurance: t.Assurance}
+		e := audit.Entry{Assurance: t.Assurance}
 		if of >= 0 {
-			e, shown[of] = t.Entries[of], true
+			e = t.Entries[of]
 		}
-		out = append(out, s.result(c, t, f, e))
+		out = append(out, s.result(c, t, t.Findings[i], e))
 	}
-	for i, e := range t.Entries {
-		if e.Verdict == audit.Accepted && !shown[i] {
-			f := audit.Finding{Kind: e.Kind, Severity: e.Severity, List: e.List, ID: e.ID, Message: sentence(meanings[e.Kind]), FirstSeen: e.FirstSeen}
-			out = append(out, s.result(c, t, f, e))
+	for _, a := range t.Accepted {
+		f := audit.Finding{Kind: a.Kind, Severity: a.Kind.Severity(), List: a.List, ID: a.ID, Message: a.Message}
+		e := audit.Entry{Assurance: t.Assurance}
+		if i := acceptedEntry(t, a); i >= 0 {
+			e, f.FirstSeen = t.Entries[i], t.Entries[i].FirstSeen
 		}
+		r := s.result(c, t, f, e)
+		why := message(accepting(a.Reason, a.Expires))
+		r.Suppressions = append(r.Suppressions, sarifSuppression{"external", "accepted", why.Text})
+		out = append(out, r)
 	}
 	return out
 }
@@ -141,10 +145,6 @@ func (s *sarif) result(c *audit.Chain, t *audit.Target, f audit.Finding, e audit
 			name = append(name, plain(part))
 		}
 	}
-	suppressions := []sarifSuppression{}
-	if e.Verdict == audit.Accepted {
-		suppressions = append(suppressions, sarifSuppression{"external", "accepted"})
-	}
 	return sarifResult{
 		RuleID: string(f.Kind), RuleIndex: slices.Index(audit.Kinds, f.Kind), Level: sarifLevels[f.Severity], Message: message(f.Message),
 		Locations: []sarifLocation{{
@@ -153,8 +153,8 @@ func (s *sarif) result(c *audit.Chain, t *audit.Target, f audit.Finding, e audit
 		}},
 		// Code scanning reads this key only. Without it, it would take all results of a kind for one, as they share a line.
 		Fingerprints: map[string]string{"primaryLocationLineHash": s.fingerprint(c.Chain, t.Contract, string(f.Kind), string(f.List), f.ID)},
-		Suppressions: suppressions,
-		Properties:   sarifProperties{e.Claim, e.OnChain, e.Assurance, c.Block, f.FirstSeen},
+		Suppressions: []sarifSuppression{},
+		Properties:   sarifProperties{e.Claim, e.OnChain, e.Policy, e.Assurance, c.Block, f.FirstSeen},
 	}
 }
 

@@ -88,14 +88,16 @@ type (
 		Kind string `json:"kind"`
 	}
 	sarifSuppression struct {
-		Kind   string `json:"kind"`
-		Status string `json:"status"`
+		Kind          string `json:"kind"`
+		Status        string `json:"status"`
+		Justification string `json:"justification"`
 	}
 	sarifProperties struct {
-		Claim     audit.ClaimState `json:"claim,omitempty"`
-		OnChain   audit.ChainState `json:"on_chain,omitempty"`
-		Assurance audit.Assurance  `json:"assurance,omitempty"`
-		Block     *audit.Block     `json:"block,omitempty"`
-		FirstSeen *time.Time       `json:"first_seen,omitempty"`
+		Claim     audit.ClaimState  `json:"claim,omitempty"`
+		OnChain   audit.ChainState  `json:"on_chain,omitempty"`
+		Policy    audit.PolicyState `json:"policy,omitempty"`
+		Assurance audit.Assurance   `json:"assurance,omitempty"`
+		Block     *audit.Block      `json:"block,omitempty"`
+		FirstSeen *time.Time        `json:"first_seen,omitempty"`
 	}
 )

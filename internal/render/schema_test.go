@@ -51,6 +51,7 @@ func TestReportsFitTheSchema(t *testing.T) {
 	}
 	for name, r := range map[string]*audit.Report{
 		"drift with every entry verdict": drift(), "consistent and proven": consistent(), "an id that is not listed": backdoor(), "unknown without block and claim": unknown(),
+		"policy, control, baseline and accepted differences": governed(),
 		"hostile": hostile(), "empty": report(audit.Unknown),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -106,7 +107,7 @@ func TestTheSchemaHasEveryEnumValue(t *testing.T) {
 		values["Verdict"] = append(values["Verdict"], v.String())
 	}
 	for typ, def := range map[string]string{
-		"Verdict": "verdict", "EntryVerdict": "entry_verdict", "List": "list", "ClaimState": "claim_state", "ChainState": "chain_state",
+		"Verdict": "verdict", "EntryVerdict": "entry_verdict", "List": "list", "ClaimState": "claim_state", "ChainState": "chain_state", "PolicyState": "policy_state",
 		"Assurance": "assurance", "Completeness": "completeness", "Severity": "severity", "Stage": "stage", "Kind": "kind",
 	} {
 		if len(values[typ]) == 0 {
@@ -143,6 +144,10 @@ func TestTheSchemaHasEveryField(t *testing.T) {
 		{audit.Target{}, schema.Defs["target"]},
 		{audit.Counts{}, schema.Defs["counts"]},
 		{audit.Storage{}, schema.Defs["storage"]},
+		{audit.Control{}, schema.Defs["control"]},
+		{audit.Baseline{}, schema.Defs["baseline"]},
+		{audit.Acceptance{}, schema.Defs["acceptance"]},
+		{audit.Accepting{}, schema.Defs["accepting"]},
 		{audit.Explained{}, schema.Defs["explained_slot"]},
 		{audit.Entry{}, schema.Defs["entry"]},
 		{audit.Changed{}, schema.Defs["changed"]},

@@ -39,8 +39,12 @@ func (t *text) entries(entries []audit.Entry) {
 	rank := func(e audit.Entry) int { return slices.Index(shown, e.Verdict) }
 	sorted := slices.SortedStableFunc(slices.Values(entries), func(a, b audit.Entry) int { return rank(a) - rank(b) })
 	dated := slices.ContainsFunc(entries, func(e audit.Entry) bool { return e.Changed != nil })
+	wanted := slices.ContainsFunc(entries, func(e audit.Entry) bool { return e.Policy != "" })
 	tab := tabwriter.NewWriter(t, 0, 0, 2, ' ', 0)
-	row := func(verdict, changed, why string, cells ...string) {
+	row := func(verdict, policy, changed, why string, cells ...string) {
+		if wanted {
+			cells = append(cells, policy)
+		}
 		if dated {
 			cells = append(cells, changed)
 		}
@@ -50,9 +54,9 @@ func (t *text) entries(entries []audit.Entry) {
 		}
 		fmt.Fprintf(tab, "  %s\t%s\n", verdict, strings.Join(cells, "\t"))
 	}
-	row(t.paint(bold, "VERDICT"), "CHANGED", "WHY", "LIST", "ID", "NAME", "VERSION", "CLAIM", "ON CHAIN")
+	row(t.paint(bold, "VERDICT"), "POLICY", "CHANGED", "WHY", "LIST", "ID", "NAME", "VERSION", "CLAIM", "ON CHAIN")
 	for _, e := range sorted {
-		row(t.paint(entryColor(e.Verdict), string(e.Verdict)), t.changed(e.Changed), why(e),
+		row(t.paint(entryColor(e.Verdict), string(e.Verdict)), string(e.Policy), t.changed(e.Changed), why(e),
 			string(e.List), t.id(e.ID), t.name(e.Name), t.name(e.Version), string(e.Claim), string(e.OnChain))
 	}
 	tab.Flush()

@@ -26,6 +26,7 @@ func Text(w io.Writer, r *audit.Report, opt TextOptions) error {
 			t.target(r.Chains[i].Chain, &r.Chains[i].Targets[j])
 		}
 	}
+	t.acceptBlock(r)
 	t.closing(r)
 	if _, err := w.Write(t.Bytes()); err != nil {
 		return fmt.Errorf("writing report %s as text: %w", r.AuditID, err)
@@ -76,8 +77,12 @@ func (t *text) target(chain string, target *audit.Target) {
 		t.printf("  unknown: %s\n", plain(reason))
 	}
 	t.storage(target)
+	t.control(target)
 	for _, f := range target.Findings {
 		t.finding(f)
+	}
+	for _, a := range target.Accepted {
+		t.acceptance(a)
 	}
 	t.entries(target.Entries)
 }
@@ -90,13 +95,13 @@ func assurance(t *audit.Target) string {
 }
 
 func (t *text) finding(f audit.Finding) {
-	t.printf("  %s", t.paint(severityColor(f.Severity), fmt.Sprintf("%-8s", f.Severity)))
-	for _, s := range []string{string(f.Kind), string(f.List), t.id(f.ID)} {
-		if s != "" {
-			t.printf(" %s", s)
-		}
-	}
-	t.printf("\n           %s\n           %s\n", plain(f.Message), plain(f.Runbook))
+	t.printf("  %s %s\n           %s\n           %s\n", t.paint(severityColor(f.Severity), fmt.Sprintf("%-8s", f.Severity)),
+		t.about(f.Kind, f.List, f.ID), plain(f.Message), plain(f.Runbook))
+}
+
+// about names a finding.
+func (t *text) about(k audit.Kind, l audit.List, id string) string {
+	return spaced(string(k), string(l), t.id(id))
 }
 
 // remarks say what a search leaves open; one that is proven leaves nothing.

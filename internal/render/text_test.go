@@ -58,6 +58,7 @@ func TestText(t *testing.T) {
 		{"a complete look has no closing remark", "consistent.txt", consistent(), render.TextOptions{}},
 		{"a known event adds a column with block and actor", "backdoor.txt", backdoor(), render.TextOptions{}},
 		{"wide shows time and transaction of the event too", "backdoor-wide.txt", backdoor(), render.TextOptions{Wide: true}},
+		{"policy, control and accepted differences are shown where they are", "governed.txt", governed(), render.TextOptions{}},
 		{"errors stand below the chain that they befell", "unknown.txt", unknown(), render.TextOptions{}},
 		{"foreign text is cut and cannot draw", "hostile.txt", hostile(), render.TextOptions{}},
 		{"a report of nothing is unknown", "empty.txt", report(audit.Unknown), render.TextOptions{}},
@@ -103,7 +104,9 @@ func TestColorChangesNothingButColor(t *testing.T) {
 
 func TestForeignTextIsPrintable(t *testing.T) {
 	for _, wide := range []bool{false, true} {
-		got := text(t, hostile(), render.TextOptions{Wide: wide})
+		r := hostile()
+		r.Chains[0].Targets[0].Control = &audit.Control{Owner: evil, PendingOwner: evil, Implementation: evil, CodeHash: evil, ImplementationCodeHash: evil}
+		got := text(t, r, render.TextOptions{Wide: wide})
 		if !utf8.ValidString(got) {
 			t.Error("not UTF-8")
 		}

@@ -1,0 +1,105 @@
+package audit_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
+)
+
+func TestAccept(t *testing.T) {
+	lies := func(w *world) { w.contract(func(c *fakeapi.Contract) { c.Devices[1].Allowed = &yes }) }
+	silent := func(w *world) { w.contract(func(c *fakeapi.Contract) { c.Devices[1].Allowed = nil }) }
+	device := audit.Accept{List: audit.Device, ID: dev2.Hex(), Kind: audit.ClaimAllowedChainDenied, Reason: "rollout"}
+	claimless := device
+	claimless.Kind = audit.ClaimUnknownKind
+	unwanted := device
+	unwanted.ID, unwanted.Kind = hidden.Hex(), audit.PolicyDeniedAllowed
+	unlisted := unwanted
+	unlisted.Kind = audit.UnlistedChainAllowed
+	storage := audit.Accept{Kind: audit.StorageUnaccounted, Reason: "known"}
+	elsewhere := device
+	elsewhere.Contract = common.Address{1}
+	hide := func(w *world) { must(t, w.kms.AllowDevice(context.Background(), hidden)) }
+	for _, row := range []struct {
+		sentence string
+		change   func(*world)
+		accept   []audit.Accept
+		expired  bool
+		verdict  audit.Verdict
+		kinds    string
+		accepted int // entries
+		aside    int // findings that are accepted
+	}{
+		{"a difference is accepted", lies, []audit.Accept{device}, false, audit.Consistent, "", 1, 1},
+		{"until it runs out", lies, []audit.Accept{device}, true, audit.Drift, "claim_allowed_chain_denied accept_expired", 0, 0},
+		{"there is no such difference", func(*world) {}, []audit.Accept{device}, false, audit.Consistent, "accept_unused", 0, 0},
+		{"there is no such difference any more", func(*world) {}, []audit.Accept{device}, true, audit.Consistent, "accept_unused", 0, 0},
+		{"the difference is another one", silent, []audit.Accept{device}, false, audit.Unknown, "claim_unknown", 0, 0},
+		{"the API's silence is accepted", silent, []audit.Accept{claimless}, false, audit.Consistent, "", 1, 1},
+		{"of two differences one is accepted", hide, []audit.Accept{unlisted}, false, audit.Drift, "policy_denied_chain_allowed", 0, 1},
+		{"of two differences both are accepted", hide, []audit.Accept{unlisted, unwanted}, false, audit.Consistent, "", 1, 2},
+		{"a back door is accepted", func(w *world) {
+			w.backdoor()
+		}, []audit.Accept{storage}, false, audit.Consistent, "", 0, 1},
+		{"the contract is none of the chain's", lies, []audit.Accept{device, elsewhere}, false, audit.Consistent, "accept_unused", 1, 1},
+	} {
+		t.Run(row.sentence, func(t *testing.T) {
+			w := provenWorld(t)
+			row.change(w)
+			for i := range row.accept {
+				a := &row.accept[i]
+				if a.Chain = "test"; a.Contract == (common.Address{}) {
+					a.Contract = w.kms.Address()
+				}
+				a.Expires = time.Now().Add(time.Hour)
+				if row.expired {
+					a.Expires = time.Now().Add(-time.Hour)
+				}
+			}
+			w.more = func(o *audit.ChainOptions) {
+				o.Accept = row.accept
+				o.Wanted = map[common.Address]audit.Policy{w.kms.Address(): {Devices: []common.Hash{dev1}}}
+			}
+			r := w.audit()
+			target := r.Chains[0].Targets[0]
+			if r.Verdict != row.verdict || kindsOf(r) != row.kinds || target.Counts.Accepted != row.accepted || len(target.Accepted) != row.aside {
+				t.Errorf("%s with %q, %d entries and %d findings accepted; want %s with %q, %d and %d\n%s",
+					r.Verdict, kindsOf(r), target.Counts.Accepted, len(target.Accepted), row.verdict, row.kinds, row.accepted, row.aside, text(t, r))
+			}
+			for _, a := range target.Accepted {
+				if a.Reason == "" || a.Message == "" || a.Expires.IsZero() {
+					t.Errorf("accepted without a reason or an end: %+v", a)
+				}
+			}
+		})
+	}
+}
+
+// TestAnAcceptedDifferenceRunsOutWhileTheDaemonRuns: what is remembered of an audit ends with it.
+func TestAnAcceptedDifferenceRunsOutWhileTheDaemonRuns(t *testing.T) {
+	w := provenWorld(t)
+	w.contract(func(c *fakeapi.Contract) { c.Devices[1].Allowed = &yes })
+	at := time.Now()
+	w.opt.Now = func(string) time.Time { return at }
+	w.more = func(o *audit.ChainOptions) {
+		o.Accept = []audit.Accept{{
+			Chain: "test", Contract: w.kms.Address(), List: audit.Device, ID: dev2.Hex(),
+			Kind: audit.ClaimAllowedChainDenied, Reason: "rollout", Expires: at.Add(time.Hour),
+		}}
+	}
+	a := w.auditor()
+	for _, row := range []struct {
+		after   time.Duration
+		verdict audit.Verdict
+	}{{0, audit.Consistent}, {time.Minute, audit.Consistent}, {time.Hour, audit.Drift}, {0, audit.Consistent}} {
+		at = time.Now().Add(row.after)
+		if r := w.auditWith(a); r.Verdict != row.verdict {
+			t.Errorf("after %s: %s, want %s", row.after, r.Verdict, row.verdict)
+		}
+	}
+}

@@ -1,0 +1,147 @@
+package render
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/hexid"
+	"github.com/kms-auditor/kms-auditor/internal/quote"
+)
+
+// Snapshot writes, for each chain of r, the contracts of a configuration whose policies want what is on chain now:
+// to be put under the chain as it is, at its indentation. What is in doubt is a comment that begins with WARNING.
+func Snapshot(w io.Writer, r *audit.Report) error {
+	var b bytes.Buffer
+	for i := range r.Chains {
+		c := &r.Chains[i]
+		at := "no block pinned"
+		if c.Block != nil {
+			at = fmt.Sprintf("%s block %d %s of %s", plain(c.Policy), c.Block.Number, plain(c.Block.Hash), c.Block.Time.UTC().Format(time.RFC3339))
+		}
+		fmt.Fprintf(&b, "# chain %s (%d): %s\n", plain(c.Chain), c.ChainID, at)
+		begin := "    contracts:\n"
+		for j := range c.Targets {
+			if t := &c.Targets[j]; !unasked(t) {
+				b.WriteString(begin)
+				snapshot(&b, t)
+				begin = ""
+			}
+		}
+	}
+	if _, err := w.Write(b.Bytes()); err != nil {
+		return fmt.Errorf("writing the policy of report %s: %w", r.AuditID, err)
+	}
+	return nil
+}
+
+// Doubts tells what keeps a snapshot of r from being all that is on chain, and proven.
+func Doubts(r *audit.Report) []string {
+	var out []string
+	for i := range r.Chains {
+		c, targets, before := &r.Chains[i], 0, len(out)
+		for j := range c.Targets {
+			t := &c.Targets[j]
+			if unasked(t) {
+				continue
+			}
+			targets++
+			for _, d := range doubts(t) {
+				out = append(out, plain(c.Chain)+" "+plain(t.Contract)+": "+d)
+			}
+		}
+		if targets == 0 {
+			out = append(out, plain(c.Chain)+": no contract was audited")
+		}
+		for _, e := range c.Errors {
+			if len(out) > before { // else it did not matter
+				out = append(out, plain(c.Chain)+": "+plain(e.Source)+": "+plain(e.Message))
+			}
+		}
+	}
+	if len(r.Chains) == 0 {
+		out = append(out, "nothing was audited")
+	}
+	return out
+}
+
+// unasked tells whether the API lists the contract, and the operator did not ask for it.
+func unasked(t *audit.Target) bool {
+	return slices.ContainsFunc(t.Findings, func(f audit.Finding) bool { return f.Kind == audit.ContractUnexpected }) ||
+		slices.ContainsFunc(t.Accepted, func(a audit.Acceptance) bool { return a.Kind == audit.ContractUnexpected })
+}
+
+func doubts(t *audit.Target) []string {
+	var out []string
+	if t.Completeness != audit.Complete {
+		out = append(out, fmt.Sprintf("completeness is %s, not proven: %s", t.Completeness, remarks[t.Completeness]))
+	}
+	unread := 0
+	for _, e := range t.Entries {
+		if _, err := hexid.ParseID(e.ID); err == nil && e.OnChain == audit.ChainUnknown {
+			unread++
+		}
+	}
+	if unread > 0 {
+		out = append(out, plural(unread, "id")+" could not be read")
+	}
+	if t.Assurance != audit.Proven && (t.Assurance != "" || t.Completeness != audit.Complete) {
+		out = append(out, "assurance is "+cmp.Or(string(t.Assurance), "none")+", not proven")
+	}
+	if t.Control == nil {
+		out = append(out, "who controls it was not read")
+	}
+	return out
+}
+
+func snapshot(b *bytes.Buffer, t *audit.Target) {
+	line := func(format string, args ...any) { fmt.Fprintf(b, "      "+format+"\n", args...) }
+	line("# %s, completeness %s", assurance(t), t.Completeness)
+	for _, d := range doubts(t) {
+		line("# WARNING: %s", d)
+	}
+	line("- address: %s", scalar(t.Contract))
+	line("  policy:")
+	for _, l := range audit.Lists {
+		key := string(l) + "s"
+		allowed := slices.DeleteFunc(slices.Clone(t.Entries), func(e audit.Entry) bool { return e.List != l || e.OnChain != audit.ChainAllowed })
+		if len(allowed) == 0 {
+			line("    %s: []", key)
+			continue
+		}
+		line("    %s:", key)
+		for _, e := range allowed {
+			line("      - %s # %s", scalar(e.ID), cmp.Or(title(e), "the API does not name it"))
+		}
+	}
+	c := t.Control
+	if c == nil {
+		return
+	}
+	pin := func(key, value, remark string) {
+		if value != "" {
+			line("    %s: %s%s", key, scalar(value), remark)
+		}
+	}
+	leaving := ""
+	if c.PendingOwner != "" {
+		leaving = " # a transfer to " + plain(c.PendingOwner) + " is under way"
+	}
+	pin("owner", c.Owner, leaving)
+	pin("implementation", c.Implementation, "")
+	pin("code_hash", cmp.Or(c.ImplementationCodeHash, c.CodeHash), "")
+}
+
+// title is what the API calls an entry: a name, and a version that is not in it.
+func title(e audit.Entry) string {
+	name, version := quote.Plain(e.Name), quote.Plain(e.Version)
+	if version == "" || strings.HasSuffix(name, version) {
+		return name
+	}
+	return spaced(name, version)
+}
