@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,6 +21,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/history"
 	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
 )
 
@@ -28,12 +30,11 @@ type scanning struct {
 	mu    sync.Mutex
 	calls int
 	first uint64 // the lowest block that logs were asked from
-	after func() // called once, at the call number at
-	at    int
 }
 
-func watchLogs(p *rpcfault.Proxy, at int, after func()) *scanning {
-	s := &scanning{first: math.MaxUint64, at: at, after: after}
+// watchLogs counts; after, where it is not nil, is called once, when logs from block at or a later one are asked for.
+func watchLogs(p *rpcfault.Proxy, at uint64, after func()) *scanning {
+	s := &scanning{first: math.MaxUint64}
 	p.Watch(func(c rpcfault.Call) {
 		var q query
 		if c.Method != "eth_getLogs" || json.Unmarshal(c.Params[0], &q) != nil {
@@ -43,8 +44,9 @@ func watchLogs(p *rpcfault.Proxy, at int, after func()) *scanning {
 		defer s.mu.Unlock()
 		s.calls++
 		s.first = min(s.first, uint64(q.FromBlock))
-		if s.calls == s.at {
-			s.after()
+		if after != nil && uint64(q.FromBlock) >= at {
+			after()
+			after = nil
 		}
 	})
 	return s
@@ -83,27 +85,44 @@ func toldOf(t *testing.T, target audit.Target) {
 	}
 }
 
-// newHistory is a scene of two thousand blocks with some hundred events among them, served 10 blocks at once.
+// newHistory is a scene of a long chain, of which the provider serves 2,000 logs at once.
 func newHistory(t *testing.T) *scene {
 	t.Helper()
-	s := newScene(t, 5, 20)
-	for i := range 12 {
-		must(t, s.client.Client().CallContext(t.Context(), nil, "anvil_mine", 130+i))
-		must(t, s.kms.Seed(t.Context(), s.devices, s.images))
-	}
-	s.proxy.Set(blocksAtOnce(10, "exceed maximum block range: 10"))
+	begun := time.Now()
+	c, dir := newLongChain(), t.TempDir()
+	c.write(t, dir)
+	t.Logf("%d blocks with %d changes of lists, made in %s", manyBlocks, c.done, time.Since(begun).Round(time.Second))
+	s := &scene{api: startAPI(t), node: dialNode(t, "geth", append([]string{"--datadir", dir, "--networkid", c.rules.ChainID.String(), "--maxpeers", "0", "--history.logs.disable"}, served...))}
+	must(t, s.api.put(c.claim(s.node)))
+	s.settings = s.node.settings(s.api)
 	s.settings.Schedule = "@every 1h"
+	s.settings.Chains[0].Providers[0].Timeout = "20s"
+	s.settings.Web = &webSettings{Listen: []string{"127.0.0.1:0"}}
 	return s
 }
 
+// limit puts a new proxy before the node, which knows nothing of what was asked before by processes that are dead now.
+// The auditor asks for 10,000 blocks at once; the provider serves 2,000 logs.
+func (s *scene) limit(t *testing.T) {
+	t.Helper()
+	s.proxy = rpcfault.New(s.node.url)
+	s.proxy.Set(logsAtOnce(2000, "query returned more than 2000 results"))
+	s.settings.Chains[0].Providers[0].URL = serve(t, s.proxy)
+}
+
 func TestScanOutlivesItsProcess(t *testing.T) {
+	const kills = 10
 	s := newHistory(t)
 	s.settings.State = filepath.Join(t.TempDir(), "state.db")
-	var begun []uint64
-	for range 10 {
+	began, asked := time.Now(), 0
+	var kept []uint64 // the block that the next run has to begin at; zero: nothing is kept yet
+	for i := range uint64(kills) {
+		// The moments are random, and spread over the scan.
+		at := (i*manyBlocks + rand.Uint64N(manyBlocks)) / (kills + 1)
+		s.limit(t)
 		var d *daemon
 		ready := make(chan struct{})
-		w := watchLogs(s.proxy, 40+rand.IntN(8), func() {
+		watchLogs(s.proxy, at, func() {
 			<-ready
 			_ = d.cmd.Process.Kill()
 		})
@@ -114,23 +133,23 @@ func TestScanOutlivesItsProcess(t *testing.T) {
 		case <-time.After(patience):
 			t.Fatalf("it still runs: it read all logs before it was killed\n%s", strings.Join(d.logged(), "\n"))
 		}
-		_, first := w.seen()
-		begun = append(begun, first)
+		next, _ := remembered(t, s.settings.State)
+		kept = append(kept, next)
+		asked += s.proxy.Requests()
 	}
+	s.limit(t)
 	w := watchLogs(s.proxy, 0, nil)
 	resumed := s.once(t)
-	_, first := w.seen()
-	begun = append(begun, first)
-	t.Logf("the runs began to read at blocks %v", begun)
-	for i := 1; i < len(begun); i++ {
-		if begun[i] < begun[i-1] {
-			t.Errorf("run %d began at block %d, the one before at %d", i, begun[i], begun[i-1])
-		}
-	}
-	if begun[len(begun)-1] <= begun[0]+300 {
-		t.Errorf("the last run began at block %d, the first at %d: hardly anything was kept", begun[len(begun)-1], begun[0])
+	calls, first := w.seen()
+	t.Logf("%d requests and %s for all runs; those killed kept what is before blocks %v; the last one asked %d times for logs, from block %d on",
+		asked+s.proxy.Requests(), time.Since(began).Round(time.Second), kept, calls, first)
+	if last := kept[kills-1]; !slices.IsSorted(kept) || last < manyBlocks/2 || first != last {
+		t.Error("what one run read, a later one reads again")
 	}
 	toldOf(t, resumed)
+	if _, n := remembered(t, s.settings.State); n != manyChanges {
+		t.Errorf("the state holds %d changes of lists, want %d", n, manyChanges)
+	}
 
 	w = watchLogs(s.proxy, 0, nil)
 	again := s.once(t)
@@ -138,11 +157,27 @@ func TestScanOutlivesItsProcess(t *testing.T) {
 		t.Errorf("an audit of a chain without news reads logs %d times", calls)
 	}
 	s.settings.State = filepath.Join(t.TempDir(), "fresh.db")
-	for what, got := range map[string]audit.Target{"the scan in one piece": s.once(t), "the audit that read no logs": again} {
+	began, asked = time.Now(), s.proxy.Requests()
+	fresh := s.once(t)
+	t.Logf("%d requests and %s in one piece", s.proxy.Requests()-asked, time.Since(began).Round(time.Second))
+	for what, got := range map[string]audit.Target{"the scan in one piece": fresh, "the audit that read no logs": again} {
 		if diff := cmp.Diff(resumed, got); diff != "" {
 			t.Errorf("%s ends with another result than the one that was killed:\n%s", what, diff)
 		}
 	}
+}
+
+// remembered tells how far the only contract in a state was read, and how many changes of its lists there were.
+func remembered(t *testing.T, state string) (next uint64, changes int) {
+	t.Helper()
+	store, err := history.Open(state)
+	must(t, err)
+	defer store.Close()
+	for _, target := range store.Targets() {
+		p, _ := store.Progress(target)
+		next, changes = p.Next, len(store.Events(target))
+	}
+	return next, changes
 }
 
 func TestScanOfManyLogs(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -28,9 +29,12 @@ var nodes = map[string]struct {
 	ready string
 }{
 	"anvil": {[]string{"--host", "127.0.0.1", "--port", "0"}, `Listening on (127\.0\.0\.1:\d+)`},
-	"geth": {[]string{"--dev", "--http", "--http.addr", "127.0.0.1", "--http.port", "0", "--http.api", "eth,net,web3",
-		"--ipcdisable", "--authrpc.port", "0", "--port", "0", "--nodiscover"}, `HTTP server started +endpoint=(127\.0\.0\.1:\d+)`},
+	"geth":  {append([]string{"--dev"}, served...), `HTTP server started +endpoint=(127\.0\.0\.1:\d+)`},
 }
+
+// served has geth serve JSON-RPC on a free port, and nothing else.
+var served = []string{"--http", "--http.addr", "127.0.0.1", "--http.port", "0", "--http.api", "eth,net,web3",
+	"--ipcdisable", "--authrpc.port", "0", "--port", "0", "--nodiscover"}
 
 // node is a chain on a real node, with a proxy before it that can be told to misbehave.
 type node struct {
@@ -44,7 +48,19 @@ type node struct {
 
 func startNode(t testing.TB, name string) *node {
 	t.Helper()
-	_, addr := start(t, nodes[name].ready, tool(t, name), nodes[name].args, nil, nil)
+	args := slices.Clone(nodes[name].args)
+	if name == "anvil" {
+		args = append(args, "--cache-path", t.TempDir()) // or its states stay in the home folder for good
+	}
+	n := dialNode(t, name, args)
+	must(t, testchain.Fund(t.Context(), n.client, testchain.Address("owner")))
+	return n
+}
+
+// dialNode starts a node that has all that it needs.
+func dialNode(t testing.TB, name string, args []string) *node {
+	t.Helper()
+	_, addr := start(t, nodes[name].ready, tool(t, name), args, nil, nil)
 	n := &node{name: name, url: "http://" + addr}
 	n.proxy = rpcfault.New(n.url)
 	n.proxied = serve(t, n.proxy)
@@ -56,7 +72,6 @@ func startNode(t testing.TB, name string) *node {
 	id, err := n.client.ChainID(t.Context())
 	must(t, err)
 	n.chainID = id.Uint64()
-	must(t, testchain.Fund(t.Context(), n.client, testchain.Address("owner")))
 	return n
 }
 

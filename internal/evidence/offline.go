@@ -115,8 +115,21 @@ func (o *offline) read(ctx context.Context, req ethrpc.Request) (*ethrpc.State, 
 	case len(q.Asks) > 0:
 		return nil, fmt.Errorf("nothing tells what the contracts say at block %d", at.Number)
 	}
+	if err := answered(s, q.Asks); err != nil {
+		return nil, fmt.Errorf("reading at block %d: %w", at.Number, err)
+	}
 	s.Policy, s.Provider, s.Head, s.Agreed, s.Failed = policy, r.Provider, ethrpc.Block(*r.Head), r.Agreed, providerErrors(r.Failed)
 	return s, nil
+}
+
+// answered tells which question a contract with code did not answer: an audit has an answer to each, or an error.
+func answered(s *ethrpc.State, asks []ethrpc.Ask) error {
+	for _, ask := range asks {
+		if _, ok := s.Answers[ask]; ask.Getter != "" && s.Code[ask.Contract] && !ok {
+			return fmt.Errorf("nothing tells what %s of %s of contract %s is", ask.Getter, ask.ID, ask.Contract)
+		}
+	}
+	return nil
 }
 
 func plain(in []hexutil.Bytes) [][]byte {
@@ -226,6 +239,16 @@ func (l logs) Annotate(context.Context, common.Address, map[audit.List][]common.
 }
 func (l logs) Last(contract common.Address, list audit.List, id common.Hash) *audit.Changed {
 	return l.of(contract).changed[change{list, id}]
+}
+
+// over tells of readings that the audit did not ask for.
+func (l logs) over() error {
+	for addr, r := range l {
+		if len(r.updates) > 0 {
+			return fmt.Errorf("the audit does not read the events of %s as often, or up to another block", addr)
+		}
+	}
+	return nil
 }
 
 func same(a, b audit.Named) bool {

@@ -114,6 +114,11 @@ func TestNobodyCanChangeTheMeaning(t *testing.T) {
 				e.Updates = nil
 			}
 		}, "does not read at block"},
+		{"the events were read up to another block", func(f *evidence.File) {
+			for _, e := range f.Chains[0].Events {
+				e.Updates[0].Block = &hidden
+			}
+		}, "does not read the events of"},
 		{"the report has a terminal's escape codes", func(f *evidence.File) { f.Report.AuditID = "\x1b[2J" }, "cannot be printed"},
 		{"a chain is left out", func(f *evidence.File) { f.Chains = nil }, "evidence of 0"},
 		{"the schema is another", func(f *evidence.File) { f.Schema = "kms-auditor/evidence/v9" }, "its schema is"},
@@ -133,6 +138,19 @@ func TestNobodyCanChangeTheMeaning(t *testing.T) {
 				t.Errorf("%v, want %q", err, tt.says)
 			}
 		})
+	}
+}
+
+func TestNoBelievedAnswerIsLeftOut(t *testing.T) {
+	f := decode(t, newWorldEvidence(t, func(w *world) { w.proxy.Set(noProof) }))
+	for i := range f.Chains[0].Reads {
+		b := f.Chains[0].Reads[i].Believed
+		all := b.Answers
+		b.Answers = all[1:]
+		if _, _, err := evidence.Verify(t.Context(), f); err == nil || !strings.Contains(err.Error(), "nothing tells what") {
+			t.Errorf("reading %d without an answer: %v", i, err)
+		}
+		b.Answers = all
 	}
 }
 
@@ -214,5 +232,17 @@ func TestEvidenceFitsTheSchema(t *testing.T) {
 		if err := schema.Validate(doc); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestWhenAFindingWasFirstSeenIsNotDerived(t *testing.T) {
+	f := decode(t, newWorldEvidence(t, denied))
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	target := &f.Report.Chains[0].Targets[0]
+	target.Findings[0].FirstSeen, target.Entries[0].FirstSeen = &at, &at
+	r, _, err := evidence.Verify(t.Context(), f)
+	must(t, err)
+	if got := r.Chains[0].Targets[0]; got.Findings[0].FirstSeen != &at || got.Entries[0].FirstSeen != &at {
+		t.Error("the derived report does not tell when the finding was first seen")
 	}
 }

@@ -34,6 +34,7 @@ func Verify(ctx context.Context, f *File) (report *audit.Report, believed []stri
 		if i == 0 {
 			out.Verdict = chain.Verdict
 		}
+		remember(f.Report.Chains[i].Targets, chain.Targets)
 		out.Chains[i], out.Verdict = *chain, audit.Worst(out.Verdict, chain.Verdict)
 		believed = append(believed, f.Chains[i].believed()...)
 	}
@@ -41,6 +42,19 @@ func Verify(ctx context.Context, f *File) (report *audit.Report, believed []stri
 		return nil, nil, err
 	}
 	return &out, believed, nil
+}
+
+// remember takes over when findings were first seen: audits before this one told, of which there is no evidence here.
+func remember(reported, derived []audit.Target) {
+	for i := range min(len(reported), len(derived)) {
+		from, to := reported[i], derived[i]
+		for j := range min(len(from.Findings), len(to.Findings)) {
+			to.Findings[j].FirstSeen = from.Findings[j].FirstSeen
+		}
+		for j := range min(len(from.Entries), len(to.Entries)) {
+			to.Entries[j].FirstSeen = from.Entries[j].FirstSeen
+		}
+	}
 }
 
 // derive audits one chain again, out of its evidence.
@@ -60,8 +74,9 @@ func (f *File) derive(ctx context.Context, c *Chain) (*audit.Chain, error) {
 		chain.Policies = append(chain.Policies, p)
 	}
 	c.options(&chain, o)
+	events := logsOf(c.Events)
 	if c.Events != nil {
-		chain.Events = logsOf(c.Events)
+		chain.Events = events
 	}
 	delay := time.Duration(0)
 	if c.Interrupted != "" {
@@ -75,7 +90,7 @@ func (f *File) derive(ctx context.Context, c *Chain) (*audit.Chain, error) {
 		Waited:   o.waited,
 		Panicked: func(_ string, v any, _ []byte) { bug = fmt.Errorf("a bug in kms-auditor: %v", v) },
 	}).Audit(ctx)
-	if err := errors.Join(bug, o.over()); err != nil {
+	if err := errors.Join(bug, o.over(), events.over()); err != nil {
 		return nil, fmt.Errorf("the evidence does not hold: %w", err)
 	}
 	return &r.Chains[0], nil
