@@ -137,10 +137,13 @@ func snapshot(b *bytes.Buffer, t *audit.Target) {
 	pin("code_hash", cmp.Or(c.ImplementationCodeHash, c.CodeHash), "")
 }
 
-// title is what the API calls an entry: a name, and a version that is not in it.
-func title(e audit.Entry) string {
-	name, version := quote.Plain(e.Name), quote.Plain(e.Version)
-	if version == "" || strings.HasSuffix(name, version) {
+// title is what the API calls an entry.
+func title(e audit.Entry) string { return named(e.Name, e.Version) }
+
+// named is a name with a version that is not in it.
+func named(name, version string) string {
+	name, version = quote.Plain(name), quote.Plain(version)
+	if strings.HasSuffix(name, version) {
 		return name
 	}
 	return spaced(name, version)
