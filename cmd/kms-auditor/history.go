@@ -97,15 +97,19 @@ func openPast(cfg *config.Config) (*past.Past, error) {
 	if cfg.State == "" {
 		return nil, &exitError{exitUsage, errors.New("the configuration has no state: without a state file nothing is remembered")}
 	}
-	names := map[uint64]string{}
-	for _, c := range cfg.Chains {
-		names[c.ChainID] = c.Name
-	}
-	p, err := past.Open(cfg.State, names)
+	p, err := past.Open(cfg.State, chainNames(cfg))
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w: nothing is remembered before the first audit", err)
 	}
 	return p, shown(err)
+}
+
+func chainNames(cfg *config.Config) map[uint64]string {
+	names := map[uint64]string{}
+	for _, c := range cfg.Chains {
+		names[c.ChainID] = c.Name
+	}
+	return names
 }
 
 // shown makes of an error that nothing can be told.

@@ -29,6 +29,15 @@ type Past struct {
 	Gone   []memory.Resolved       // the latest last
 }
 
+// New is a Past that remembers nothing.
+func New(names map[uint64]string) *Past {
+	store, err := history.Open("")
+	if err != nil {
+		panic(err) // there is no file
+	}
+	return &Past{Store: store, Names: names}
+}
+
 // Open reads the state file, which another process may hold.
 func Open(path string, names map[uint64]string) (*Past, error) {
 	store, err := history.View(path)
