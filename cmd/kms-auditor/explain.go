@@ -31,8 +31,8 @@ func newExplain(g *global) *cobra.Command {
 			"or a name that the API has for one id.\n\n" +
 			"The answer comes from the last audit in the state file: nobody is asked, and the daemon may be running. With --block,\n" +
 			"or where no audit is remembered, it audits once, and remembers nothing of it.\n\n" +
-			"Exit codes: 0 told, 2 usage, configuration or an ambiguous id, 3 nobody ever heard of the id, or what the contract\n" +
-			"says of it is not known.",
+			"Exit codes: 0 told, 2 usage, configuration or an ambiguous id, 3 the id is not known, or what the contract says\n" +
+			"of it is not.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if output != "text" && output != "json" {

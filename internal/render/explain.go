@@ -3,6 +3,7 @@ package render
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 // Explanation is all that is known of one id. It is what explain -o json writes.
 type Explanation struct {
 	ID     string   `json:"id"`
-	Places []Place  `json:"places"` // where something is known of it; empty: nobody ever heard of it
+	Places []Place  `json:"places"` // where something is known of it; empty: it is not known
 	Failed []string `json:"failed"` // what could not be asked, in sentences
 
 	Wide bool `json:"-"` // for people: ids and hashes whole
@@ -69,7 +70,7 @@ func (x Explanation) text(b *bytes.Buffer) {
 	t := text{opt: TextOptions{Wide: x.Wide}}
 	t.printf("%s\n", plain(x.ID))
 	if len(x.Places) == 0 {
-		t.printf("\nNobody ever heard of it: no audit, no event and no policy names it.\n")
+		t.printf("\nIt is not known: no audit, no event and no policy names it.\n")
 	}
 	for _, f := range x.Failed {
 		t.printf("\ncould not be asked: %s\n", plain(f))
@@ -111,6 +112,10 @@ func (t *text) place(p Place) {
 	}
 	for _, f := range p.Findings {
 		t.known(f)
+	}
+	if p.Kind != "" && !slices.ContainsFunc(p.Findings, func(f Known) bool { return f.Kind == p.Kind && f.ResolvedAt == nil }) {
+		say("meaning", "%s", sentence(meanings[p.Kind]))
+		say("", "what to do: %s", p.Kind.Runbook())
 	}
 	if len(p.Events) > 0 {
 		t.printf("  changes\n")
