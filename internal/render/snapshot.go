@@ -72,8 +72,7 @@ func Doubts(r *audit.Report) []string {
 
 // unasked tells whether the API lists the contract, and the operator did not ask for it.
 func unasked(t *audit.Target) bool {
-	return slices.ContainsFunc(t.Findings, func(f audit.Finding) bool { return f.Kind == audit.ContractUnexpected }) ||
-		slices.ContainsFunc(t.Accepted, func(a audit.Acceptance) bool { return a.Kind == audit.ContractUnexpected })
+	return slices.ContainsFunc(t.Findings, func(f audit.Finding) bool { return f.Kind == audit.ContractUnexpected })
 }
 
 func doubts(t *audit.Target) []string {
