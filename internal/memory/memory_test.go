@@ -144,6 +144,9 @@ func TestReportOutlivesTheProcess(t *testing.T) {
 		if state == "down" {
 			wantID = "A120300" // the last that compared
 		}
+		if _, aside := l.store.Load(history.Target{}, "compared:base"); aside != (state == "down") {
+			t.Errorf("after %s, an older report is kept: %t", state, aside)
+		}
 		if c := compared[0]; c.AuditID != wantID || len(c.Targets[0].Entries) != 1 || c.Block.Time.Format("A150405") != wantID {
 			t.Errorf("after %s, %s compared last, of block %v with %d entries, want %s", state, c.AuditID, c.Block, len(c.Targets[0].Entries), wantID)
 		}
