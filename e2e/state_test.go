@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.etcd.io/bbolt"
 
 	"github.com/kms-auditor/kms-auditor/audit"
@@ -139,7 +140,8 @@ func TestScanOutlivesItsProcess(t *testing.T) {
 	}
 	s.settings.State = filepath.Join(t.TempDir(), "fresh.db")
 	for what, got := range map[string]audit.Target{"the scan in one piece": s.once(t), "the audit that read no logs": again} {
-		if diff := cmp.Diff(resumed, got); diff != "" {
+		// A fresh state has a baseline of its own.
+		if diff := cmp.Diff(resumed, got, cmpopts.IgnoreFields(audit.Target{}, "Baseline")); diff != "" {
 			t.Errorf("%s ends with another result than the one that was killed:\n%s", what, diff)
 		}
 	}
