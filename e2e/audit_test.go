@@ -76,7 +76,8 @@ func TestAudit(t *testing.T) {
 	}
 }
 
-func (r row) run(t *testing.T, s *stage, schema *jsonschema.Schema) {
+// run audits and checks all that is said of it. It returns the path of the evidence; empty: there is none.
+func (r row) run(t *testing.T, s *stage, schema *jsonschema.Schema) string {
 	if r.after != nil {
 		defer func() { must(t, r.after(t.Context(), s)) }()
 	}
@@ -101,7 +102,7 @@ func (r row) run(t *testing.T, s *stage, schema *jsonschema.Schema) {
 		if err == nil || stdout != "" || !strings.Contains(stderr, r.says) {
 			t.Errorf("a bad configuration gives %q on stdout, a report: %v, and %q on stderr; want %q", stdout, err == nil, stderr, r.says)
 		}
-		return
+		return ""
 	}
 	must(t, err)
 	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(string(file)))
@@ -115,10 +116,11 @@ func (r row) run(t *testing.T, s *stage, schema *jsonschema.Schema) {
 		if _, err := os.Stat(kept); err == nil || !strings.Contains(stderr, "holds the API key, so it cannot be kept") {
 			t.Errorf("evidence with the API key in it is kept: %v\n%s", err == nil, stderr)
 		}
-		return
+		return ""
 	}
 	s.secrets.absentFrom(t, kept)
 	verifies(t, kept, report)
+	return kept
 }
 
 // set brings about what is wrong.
