@@ -159,7 +159,7 @@ func decodeRequests(b []byte) ([]Request, error) {
 	if err := dec.Decode(&all); err != nil {
 		return nil, errors.New(quote.Plain(err.Error()))
 	}
-	if all.Schema != requestSchema || dec.More() {
+	if _, err := dec.Token(); all.Schema != requestSchema || err != io.EOF {
 		return nil, fmt.Errorf("its schema is %s, want one object of %s", quote.Cut(all.Schema), requestSchema)
 	}
 	return all.Requests, nil
