@@ -86,7 +86,7 @@ func (r *Recorder) note(chain string, f func(*record)) {
 
 // Take returns the evidence of the audit that just ended with the report, and makes room for the next.
 func (r *Recorder) Take(report *audit.Report) (*File, error) {
-	f := &File{Schema: Schema, Report: report, PendingMax: r.opt.PendingMax}
+	f := &File{Schema: Schema, Report: report, PendingMax: r.opt.PendingMax, Chains: []Chain{}}
 	var failed error
 	for _, o := range r.opt.Chains {
 		if !slices.ContainsFunc(report.Chains, func(c audit.Chain) bool { return c.Chain == o.Name }) {
