@@ -24,6 +24,14 @@ func (p *pass) accept() {
 			t.entries[i].accepting()
 		}
 	}
+	// Of a contract that only the list of KMS names nothing is left to say, once that is accepted.
+	p.targets = slices.DeleteFunc(p.targets, func(t *target) bool {
+		gone := t.named && len(t.faults) == 0 && t != p.targets[0]
+		if gone {
+			p.targets[0].accepted = append(p.targets[0].accepted, t.accepted...)
+		}
+		return gone
+	})
 }
 
 // accept applies one accepted difference, the one at place i of the configuration.

@@ -80,6 +80,28 @@ func TestAccept(t *testing.T) {
 	}
 }
 
+// TestAContractThatOnlyTheListNames is not audited, and accepted it does not stand in the others' way.
+func TestAContractThatOnlyTheListNames(t *testing.T) {
+	w := provenWorld(t)
+	w.cross = true
+	stranger := common.Address{0x55}
+	w.api.UpdateKMS(func(k *[]fakeapi.KMS) {
+		more := (*k)[1]
+		more.ID, more.Contract = "kc_more", stranger.Hex()
+		*k = append(*k, more)
+	})
+	if r := w.audit(); r.Verdict != audit.Drift || len(r.Chains[0].Targets) != 2 {
+		t.Errorf("%s with %d contracts", r.Verdict, len(r.Chains[0].Targets))
+	}
+	w.more = func(o *audit.ChainOptions) {
+		o.Accept = []audit.Accept{{Chain: "test", Contract: stranger, Kind: audit.KMSContractMismatch, Reason: "a test", Expires: time.Now().Add(time.Hour)}}
+	}
+	r := w.audit()
+	if target := r.Chains[0].Targets[0]; r.Verdict != audit.Consistent || len(r.Chains[0].Targets) != 1 || len(target.Accepted) != 1 {
+		t.Errorf("%s\n%s", r.Verdict, text(t, r))
+	}
+}
+
 // TestAnAcceptedDifferenceRunsOutWhileTheDaemonRuns: what is remembered of an audit ends with it.
 func TestAnAcceptedDifferenceRunsOutWhileTheDaemonRuns(t *testing.T) {
 	w := provenWorld(t)

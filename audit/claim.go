@@ -18,6 +18,7 @@ type target struct {
 	address    common.Address
 	listed     bool   // by the API
 	unexpected bool   // listed, while other contracts are configured
+	named      bool   // by the API's list of KMS alone
 	foreign    uint64 // the chain id of a row of another chain; zero: none
 
 	entries []entry

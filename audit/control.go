@@ -94,6 +94,15 @@ func (t *target) controlled(c ChainOptions, state *ethrpc.State) {
 	}
 }
 
+// baselineStands tells whether the target was judged against the baseline as it is.
+func (t *target) baselineStands(c ChainOptions) bool {
+	if c.Baselines == nil || t.control == nil {
+		return true
+	}
+	b, known := c.Baselines.Baseline(t.address)
+	return known && t.baseline != nil && b.Control == t.baseline.Control && b.Accepted == t.baseline.Accepted && b.Since.Equal(t.baseline.Since)
+}
+
 func orNone(s string) string {
 	if s == "" {
 		return "none"

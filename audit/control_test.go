@@ -90,6 +90,24 @@ func TestWhoControlsTheContract(t *testing.T) {
 	}
 }
 
+// TestABaselineThatIsAcceptedShowsAtOnce, though nothing on the chain changed.
+func TestABaselineThatIsAcceptedShowsAtOnce(t *testing.T) {
+	w := provenWorld(t)
+	w.eager = true
+	known := baselines{}
+	w.more = func(o *audit.ChainOptions) { o.Baselines = known }
+	a := w.auditor()
+	for range 3 {
+		w.auditWith(a)
+	}
+	b := known[w.kms.Address()]
+	b.Accepted = true
+	known[w.kms.Address()] = b
+	if r := w.auditWith(a); !r.Chains[0].Targets[0].Baseline.Accepted {
+		t.Error("the report shows the baseline as it was before")
+	}
+}
+
 func TestControlIsHeldAgainstThePolicyFirst(t *testing.T) {
 	w := provenWorld(t)
 	var is audit.Control

@@ -52,10 +52,10 @@ func (p *pass) crossCheck() {
 		i := slices.IndexFunc(p.targets, func(t *target) bool { return t.address == a })
 		if i < 0 {
 			i = len(p.targets)
-			p.targets = append(p.targets, &target{address: a, completeness: Unchecked, reasons: []string{"the contract was not audited"}})
+			p.targets = append(p.targets, &target{address: a, completeness: Unchecked, named: true, reasons: []string{"the contract was not audited"}})
 		}
 		if t := p.targets[i]; !t.listed {
-			t.fault(KMSContractMismatch, "the API's list of KMS names the contract (%s), its on-chain detail does not", quote.Cut(listed[a][0].ID))
+			t.fault(KMSContractMismatch, "the API's list of KMS names the contract %s (%s), its on-chain detail does not", a, quote.Cut(listed[a][0].ID))
 		}
 	}
 }

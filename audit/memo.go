@@ -61,6 +61,11 @@ func (a *Auditor) recall(p *pass) []*target {
 	if m.revision != p.state.Revision || !m.of(p.chain, p.detail) || !m.until.IsZero() && !p.began.Before(m.until) {
 		return nil
 	}
+	for _, t := range m.targets {
+		if !t.baselineStands(p.chain) {
+			return nil
+		}
+	}
 	return m.targets
 }
 

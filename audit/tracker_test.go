@@ -90,3 +90,29 @@ func TestWhenFindingsOpenAndResolve(t *testing.T) {
 		})
 	}
 }
+
+func TestTrackerGoesOn(t *testing.T) {
+	noon := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+	var before audit.Tracker
+	before.Update(tracked("drift", noon))
+	for _, tt := range []struct {
+		sentence, state string
+		at              time.Time
+		want            string // event, and when it was last seen
+	}{
+		{"it is known", "drift", noon.Add(time.Hour), ""},
+		{"a reminder is due", "drift", noon.Add(25 * time.Hour), "finding_open 13:00"},
+		{"it was resolved meanwhile", "match", noon.Add(time.Hour), "finding_resolved 12:00"},
+		{"the clock was set back", "drift", noon.Add(-time.Hour), "finding_open 11:00"},
+	} {
+		got := ""
+		for _, c := range audit.NewTracker(before.Open()).Update(tracked(tt.state, tt.at)) {
+			if got += string(c.Type) + c.LastSeen.Format(" 15:04"); !c.FirstSeen.Equal(noon) {
+				t.Errorf("%s: first seen at %s", tt.sentence, c.FirstSeen)
+			}
+		}
+		if got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.sentence, got, tt.want)
+		}
+	}
+}

@@ -26,6 +26,7 @@ type row struct {
 	sentence string
 
 	claim     func(*stage, *fakeapi.Chain) // changes what the API says
+	kms       func(*stage, *[]fakeapi.KMS) // changes what the API lists
 	settings  func(*stage, *settings)      // changes the configuration
 	text      func(string) string          // changes the configuration's text
 	api       fakeapi.Fault
@@ -34,12 +35,14 @@ type row struct {
 	meanwhile event
 	after     act    // undoes what before and meanwhile did to the chain
 	only      string // the only node that can do this; empty: both
+	version   string // the only version of the API that can, for inBothVersions; empty: both
 
 	exit    int
 	finds   []string // every finding: severity, kind, and of what
 	fails   []string // every failed source: stage, source, and parts of the message between "…"
 	entries []string // entries that do not match: verdict, reason, and which; nil: not looked at
 	says    string   // part of a target's reason, or of stderr where the exit code is 2
+	prints  string   // part of the text report; empty: not looked at
 	rests   string   // assurance and completeness of every target; empty: not looked at
 
 	keyInData bool // the API's answer holds the key, so no evidence is kept
@@ -56,7 +59,8 @@ type event struct {
 // act changes the world.
 type act func(context.Context, *stage) error
 
-var rows = slices.Concat(truths, drifts, doubts, mistakes, apiFaults, providerFaults, overcome, passes, proofs, lies, scans, agreements)
+var rows = slices.Concat(truths, drifts, doubts, mistakes, apiFaults, providerFaults, overcome, passes, proofs, lies, scans, agreements,
+	inBothVersions(crosses, controls, policies, accepts))
 
 var verdicts = map[int]audit.Verdict{0: audit.Consistent, 1: audit.Drift, 3: audit.Unknown}
 
@@ -95,6 +99,9 @@ func (r row) run(t *testing.T, s *stage, schema *jsonschema.Schema) string {
 	s.secrets.absent(t, "stdout", stdout)
 	s.secrets.absent(t, "stderr", stderr)
 	s.secrets.absent(t, "the JSON report", string(file))
+	if !strings.Contains(stdout, r.prints) {
+		t.Errorf("the text report does not say %q", r.prints)
+	}
 	if t.Failed() {
 		t.Logf("stdout:\n%s\nstderr:\n%s", stdout, stderr)
 	}
@@ -129,7 +136,12 @@ func (r row) set(t *testing.T, s *stage) {
 	if r.claim != nil {
 		r.claim(s, &truth)
 	}
+	list := s.listed()
+	if r.kms != nil {
+		r.kms(s, &list)
+	}
 	must(t, s.api.put(truth))
+	must(t, s.api.list(list))
 	must(t, s.api.heal())
 	if r.api.Name != "" {
 		must(t, s.api.fail(r.api))

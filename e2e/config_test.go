@@ -11,18 +11,21 @@ import (
 
 // settings is a configuration of one chain; what is empty keeps its default.
 type settings struct {
-	Schedule     string          `json:"schedule,omitempty"`
-	Timeout      string          `json:"timeout,omitempty"`
-	ConfirmDelay string          `json:"confirm_delay,omitempty"`
-	PendingMax   string          `json:"pending_max,omitempty"`
-	State        string          `json:"state,omitempty"`
-	API          apiSettings     `json:"api"`
-	Chains       []chainSettings `json:"chains"`
-	Web          *webSettings    `json:"web,omitempty"`
+	Schedule     string           `json:"schedule,omitempty"`
+	Timeout      string           `json:"timeout,omitempty"`
+	ConfirmDelay string           `json:"confirm_delay,omitempty"`
+	PendingMax   string           `json:"pending_max,omitempty"`
+	State        string           `json:"state,omitempty"`
+	API          apiSettings      `json:"api"`
+	CrossChecks  bool             `json:"cross_checks,omitempty"`
+	Chains       []chainSettings  `json:"chains"`
+	Accept       []acceptSettings `json:"accept,omitempty"`
+	Web          *webSettings     `json:"web,omitempty"`
 }
 
 type apiSettings struct {
 	BaseURL    string `json:"base_url"`
+	Version    string `json:"version,omitempty"`
 	Timeout    string `json:"timeout,omitempty"`
 	APIKeyEnv  string `json:"api_key_env,omitempty"`
 	APIKeyFile string `json:"api_key_file,omitempty"`
@@ -50,6 +53,17 @@ type contractSettings struct {
 	Address   string              `json:"address"`
 	FromBlock uint64              `json:"from_block,omitempty"`
 	Explained []explainedSettings `json:"explained_slots,omitempty"`
+	Policy    map[string]any      `json:"policy,omitempty"`
+}
+
+type acceptSettings struct {
+	Chain    string `json:"chain"`
+	Contract string `json:"contract"`
+	Kind     string `json:"kind"`
+	List     string `json:"list,omitempty"`
+	ID       string `json:"id,omitempty"`
+	Reason   string `json:"reason"`
+	Expires  string `json:"expires"`
 }
 
 type explainedSettings struct {

@@ -31,6 +31,13 @@ var names = map[string]string{
 	"0x" + image057: "0.5.7", "0x" + image058: "0.5.8", "0x" + image059: "0.5.9",
 }
 
+// What the contract says of its KMS. The API spells it otherwise.
+var (
+	k256Pubkey   = "0x02" + strings.Repeat("a7", 32)
+	caPubkey     = "0x3059" + strings.Repeat("c5", 89)
+	gatewayAppID = "0x" + strings.Repeat("Ab", 20)
+)
+
 // stage is a node and an API with one contract. The contract allows prod5, prod7, 0.5.7 and 0.5.8.
 type stage struct {
 	node    *node
@@ -39,6 +46,8 @@ type stage struct {
 	born    uint64         // the block in which the contract had code and no list
 	gate    string         // URL of the proxy behind the gate
 	young   *testchain.KMS // another contract, younger than the rest
+	runs    common.Address // the implementation
+	code    common.Hash    // of the implementation
 	secrets secrets
 	keyFile string
 	env     []string
@@ -48,6 +57,7 @@ func newStage(t *testing.T, name string) *stage {
 	t.Helper()
 	s := &stage{node: startNode(t, name), secrets: newSecrets()}
 	s.kms = s.node.deploy(t)
+	must(t, s.describe(t.Context()))
 	var err error
 	s.born, err = s.node.client.BlockNumber(t.Context())
 	must(t, err)
@@ -65,6 +75,20 @@ func newStage(t *testing.T, name string) *stage {
 	return s
 }
 
+// describe has the contract tell of its KMS, and notes what runs there.
+func (s *stage) describe(ctx context.Context) error {
+	info := struct{ K256Pubkey, CaPubkey, Quote, Eventlog []byte }{common.FromHex(k256Pubkey), common.FromHex(caPubkey), []byte("quote"), nil}
+	_, err := s.kms.Send(ctx, "setKmsInfo", info)
+	if err == nil {
+		_, err = s.kms.Send(ctx, "setGatewayAppId", gatewayAppID)
+	}
+	if err != nil {
+		return err
+	}
+	s.runs, s.code, err = s.node.running(ctx, s.kms.Address())
+	return err
+}
+
 func id(hex string) common.Hash { return common.HexToHash(hex) }
 
 // advance adds so many blocks that what was done before shows at latest-5 too.
@@ -79,7 +103,7 @@ func (s *stage) advance(ctx context.Context) error {
 
 // truth is what the API should say, with ids in every spelling that it uses.
 func (s *stage) truth() fakeapi.Chain {
-	return s.node.claim(s.kms.Address(), []fakeapi.Device{
+	truth := s.node.claim(s.kms.Address(), []fakeapi.Device{
 		{ID: prod5, NodeName: new("prod5"), Allowed: new(true)},
 		{ID: "0x" + strings.ToUpper(prod7), NodeName: new("prod7"), Allowed: new(true)},
 		{ID: retired, Allowed: new(false)},
@@ -88,7 +112,26 @@ func (s *stage) truth() fakeapi.Chain {
 		{Name: "dstack-0.5.8", Version: "0.5.8", Hash: new(image058), Allowed: new(true)},
 		{Name: "dstack-0.5.9", Version: "0.5.9", Hash: new(image059), Allowed: new(false)},
 	})
+	truth.Contracts[0].K256Pubkey, truth.Contracts[0].CAPubkey = new(bare(k256Pubkey)), new(strings.ToUpper(bare(caPubkey)))
+	return truth
 }
+
+// listed is what the API should list as KMS: one off chain, and the contract's.
+func (s *stage) listed() []fakeapi.KMS {
+	node := func(name string) []fakeapi.Node {
+		return []fakeapi.Node{{ID: name, URL: "https://" + name + ".example", Version: "v0.5.8"}}
+	}
+	return []fakeapi.KMS{
+		{ID: "kc_phala", Contract: fakeapi.OffChain, Nodes: node("phala-prod")},
+		{
+			ID: "kc_base", Slug: new("base"), Contract: strings.ToLower(s.kms.Address().Hex()), ChainID: s.node.chainID,
+			K256Pubkey: new(bare(k256Pubkey)), CAPubkey: &caPubkey, GatewayAppID: new(strings.ToLower(bare(gatewayAppID))), Nodes: node("base-prod5"),
+		},
+	}
+}
+
+// bare is a hex text without its prefix.
+func bare(s string) string { return strings.TrimPrefix(s, "0x") }
 
 // config writes the row's configuration.
 func (s *stage) config(t *testing.T, r row) string {

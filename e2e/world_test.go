@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/ethereum/go-ethereum/ethclient"
 
 	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
@@ -83,6 +85,19 @@ func (n *node) deploy(t testing.TB) *testchain.KMS {
 	return k
 }
 
+// implementationSlot is where a proxy keeps its implementation (ERC-1967).
+var implementationSlot = common.HexToHash("0x360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbc")
+
+// running is the implementation of a proxy, and the hash of its code.
+func (n *node) running(ctx context.Context, proxy common.Address) (common.Address, common.Hash, error) {
+	word, err := n.client.StorageAt(ctx, proxy, implementationSlot, nil)
+	if err != nil {
+		return common.Address{}, common.Hash{}, err
+	}
+	code, err := n.client.CodeAt(ctx, common.BytesToAddress(word), nil)
+	return common.BytesToAddress(word), crypto.Keccak256Hash(code), err
+}
+
 func serve(t testing.TB, h http.Handler) string {
 	t.Helper()
 	srv := httptest.NewServer(h)
@@ -106,6 +121,12 @@ func startAPI(t testing.TB, args ...string) *api {
 func (a *api) put(c fakeapi.Chain) error {
 	_, err := a.do(http.MethodPut, "/chain", c)
 	return wrap("changing the API's world", err)
+}
+
+// list changes what the API lists as KMS.
+func (a *api) list(all []fakeapi.KMS) error {
+	_, err := a.do(http.MethodPut, "/kms", all)
+	return wrap("changing the API's list of KMS", err)
 }
 
 // fail makes the API commit a fault until it is healed.

@@ -74,14 +74,14 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true,
 		// Silence with exit code 0 would read as consistent where a script lost the command.
 		RunE: func(*cobra.Command, []string) error {
-			return errors.New("a command is missing: audit, config, kms, policy, verify or version")
+			return errors.New("a command is missing: audit, baseline, config, explain, history, kms, policy, verify or version")
 		},
 	}
 	f := root.PersistentFlags()
 	f.StringVarP(&g.config, "config", "c", os.Getenv("KMS_AUDITOR_CONFIG"), "configuration `FILE` (or env KMS_AUDITOR_CONFIG); without one the built-in default applies")
 	f.StringVar(&g.logLevel, "log.level", "info", "debug, info, warn or error")
 	f.StringVar(&g.logFormat, "log.format", "json", "json or console")
-	root.AddCommand(newAudit(g), newConfig(g), newKMS(g), newPolicy(g), newVerify(), newVersion())
+	root.AddCommand(newAudit(g), newBaseline(g), newConfig(g), newExplain(g), newHistory(g), newKMS(g), newPolicy(g), newVerify(), newVersion())
 	return root
 }
 

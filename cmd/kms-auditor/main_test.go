@@ -15,6 +15,8 @@ import (
 
 	main "github.com/kms-auditor/kms-auditor/cmd/kms-auditor"
 	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
+	"github.com/kms-auditor/kms-auditor/internal/history"
+	"github.com/kms-auditor/kms-auditor/internal/memory"
 	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
 	"github.com/kms-auditor/kms-auditor/internal/testchain"
 )
@@ -71,6 +73,8 @@ type world struct {
 	rpcHTTP *httptest.Server
 
 	terminated *exec.Cmd
+	held       *history.Store // by hold
+	memory     *memory.Memory // of held
 }
 
 func newWorld(upstream string) *world {

@@ -18,6 +18,8 @@ import (
 
 // commands are what the scripts can do besides testscript's own commands.
 var commands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
+	"seen": seen,
+	"hold": hold,
 	// exits CODE PROGRAM ARGS… runs a program that must end with just that code.
 	"exits": func(ts *testscript.TestScript, neg bool, args []string) {
 		refuse(ts, neg || len(args) < 2)

@@ -53,3 +53,29 @@ func TestTheDaemonKeepsEvidence(t *testing.T) {
 		t.Errorf("the newest evidence gives %v, %v; want the last audit, %s", got, err, last.AuditID)
 	}
 }
+
+// TestEvidenceOfAKnownFinding verifies reports that tell since when their finding is known.
+func TestEvidenceOfAKnownFinding(t *testing.T) {
+	w := newWorld(t)
+	w.claim(device, stranger)
+	cfg := w.config(t)
+	cfg.State = filepath.Join(t.TempDir(), "state.db")
+	for range 2 {
+		a, err := app.New(cfg, app.Options{Log: zap.NewNop(), Once: true, Evidence: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := a.Once(t.Context())
+		f, err := a.Evidence(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Chains[0].Targets[0].Findings[0].FirstSeen == nil {
+			t.Error("the report does not tell since when")
+		}
+		if _, _, err := evidence.Verify(t.Context(), f); err != nil {
+			t.Error(err)
+		}
+		a.Close()
+	}
+}

@@ -50,12 +50,15 @@ func (s *Server) listKMS(w http.ResponseWriter, r *http.Request) {
 	s.reply(w, r, f, true, 0, "", body)
 }
 
+// elsewhere is the chain of the KMS that a list grows by, so that they count among those on chain.
+const elsewhere = 999_999
+
 // listFor returns the list, which a fault may make grow.
 func (s *Server) listFor(f *Fault) []KMS {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if f != nil && f.Name == Growing {
-		s.kms = slices.Insert(s.list(), 0, newKMS(fmt.Sprintf("grown-%d", s.requests), OffChain, 0))
+		s.kms = slices.Insert(s.list(), 0, newKMS(fmt.Sprintf("grown-%d", s.requests), fmt.Sprintf("0x%040x", s.requests), elsewhere))
 	}
 	return s.list()
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -30,13 +31,14 @@ func (e *HeldError) Error() string {
 // heldBy names the process that holds f, where the system tells: Linux does, of processes of this user and container.
 // Asking is better than a note of the holder's, which outlives it.
 func heldBy(f *os.File) *HeldError {
-	held := &HeldError{}
+	held, self := &HeldError{}, strconv.Itoa(os.Getpid())
 	if locks, err := os.Open("/proc/locks"); err == nil {
 		defer locks.Close()
 		for lines := bufio.NewScanner(locks); lines.Scan(); {
 			// 1: FLOCK ADVISORY WRITE pid major:minor:inode start end
 			fields := strings.Fields(lines.Text())
-			if len(fields) > 4 && fields[1] == "FLOCK" && opened(fields[4], f) {
+			// This process has f open itself, and may hold another file.
+			if len(fields) > 4 && fields[1] == "FLOCK" && fields[4] != self && opened(fields[4], f) {
 				held.PID = fields[4]
 			}
 		}

@@ -1,6 +1,7 @@
 package history_test
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -17,7 +18,8 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/history"
 )
 
-// TestMain lets the test binary be the other process too: one that holds a file, or one that appends until it is killed.
+// TestMain lets the test binary be the other process too: one that holds a file, or appends
+// to it, or rewrites all its records, until it is killed.
 func TestMain(m *testing.M) {
 	path := os.Getenv("HISTORY_PATH")
 	switch os.Getenv("HISTORY_CHILD") {
@@ -39,6 +41,20 @@ func TestMain(m *testing.M) {
 		}
 		fmt.Println(err)
 		os.Exit(1)
+	case "rewrite":
+		s, err := history.Open(path)
+		for n := 0; err == nil; n++ {
+			b := bytes.Repeat([]byte{byte(n), byte(n >> 8)}, 1000)
+			blobs := make([]history.Blob, 200)
+			for i := range blobs {
+				blobs[i] = history.Blob{Target: history.Target{ChainID: uint64(i)}, Name: "audit", Data: b}
+			}
+			err = s.SaveAll(blobs...)
+			if n == 10 {
+				fmt.Println("started")
+			}
+		}
+		fmt.Println(err)
 	default:
 		os.Exit(m.Run())
 	}

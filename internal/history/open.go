@@ -3,6 +3,7 @@ package history
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -132,7 +133,11 @@ var errNoFile = errors.New("it is no regular file")
 
 // readFile reads what the file holds, and empties one that was killed before it was born.
 func readFile(f *os.File) (map[string][]record, error) {
-	b, err := readAll(f)
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	b, err := readAll(f, info.Size())
 	if err != nil || len(b) == 0 {
 		return nil, err
 	}
@@ -142,16 +147,12 @@ func readFile(f *os.File) (map[string][]record, error) {
 	return readPages(b)
 }
 
-func readAll(f *os.File) ([]byte, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
+func readAll(f io.ReaderAt, size int64) ([]byte, error) {
+	if size > maxSize {
+		return nil, &unusable{fmt.Sprintf("has %d bytes, want at most %d", size, maxSize)}
 	}
-	if info.Size() > maxSize {
-		return nil, &unusable{fmt.Sprintf("has %d bytes, want at most %d", info.Size(), maxSize)}
-	}
-	b := make([]byte, info.Size())
-	_, err = f.ReadAt(b, 0)
+	b := make([]byte, size)
+	_, err := f.ReadAt(b, 0)
 	return b, err
 }
 

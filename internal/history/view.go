@@ -3,13 +3,17 @@ package history
 import (
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"time"
 )
 
 const viewTries = 5
 
-var errView = errors.New("the state is only being looked at")
+var (
+	errView = errors.New("the state is only being looked at")
+	errBusy = errors.New("it is being written to again and again")
+)
 
 // View returns what the file at path remembers now, whether a process holds it or not: it takes no lock, changes
 // nothing and leaves nothing behind. The Store takes no changes.
@@ -39,7 +43,11 @@ func view(path string) (map[string][]record, error) {
 	}
 	defer f.Close()
 	for try := 1; ; try++ {
-		held, err := snapshot(f)
+		info, err := f.Stat()
+		if err != nil {
+			return nil, err
+		}
+		held, err := snapshot(f, info.Size())
 		if err == nil || try == viewTries {
 			return held, err
 		}
@@ -49,8 +57,8 @@ func view(path string) (map[string][]record, error) {
 
 // snapshot reads f as one transaction left it. What one transaction wrote, the next leaves alone, and the one after it
 // may not: so the file is one piece where its meta pages are afterwards what they were.
-func snapshot(f *os.File) (map[string][]record, error) {
-	b, err := readAll(f)
+func snapshot(f io.ReaderAt, size int64) (map[string][]record, error) {
+	b, err := readAll(f, size)
 	if err != nil || len(b) == 0 || unborn(b) {
 		return nil, err
 	}
@@ -59,7 +67,7 @@ func snapshot(f *os.File) (map[string][]record, error) {
 		return nil, err
 	}
 	if !bytes.Equal(metas, b[:len(metas)]) {
-		return nil, errors.New("it is being written to again and again")
+		return nil, errBusy
 	}
 	return readPages(b)
 }

@@ -1,13 +1,17 @@
 package memory
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/hexid"
 	"github.com/kms-auditor/kms-auditor/internal/history"
 )
 
@@ -61,29 +65,72 @@ func baselineOf(s *history.Store, t history.Target) (base audit.Baseline, ok boo
 	return base, true, nil
 }
 
-// Seen is who controls a contract, by the last audit that read it.
-type Seen struct {
-	Control audit.Control
-	Block   audit.Block
-	AuditID string
+// Controlled is what is known of who controls a contract.
+type Controlled struct {
+	Target   history.Target
+	Baseline *audit.Baseline // nil: there is none
+	Seen     *Seen           // nil: no audit that is remembered read it
 }
 
-// Seen returns who controls a contract, and false where no audit read it.
-func (m *Memory) Seen(chainID uint64, contract common.Address) (Seen, bool, error) {
+// Seen is who controls a contract, by the last audit that read it.
+type Seen struct {
+	Control audit.Control `json:"control"`
+	Block   audit.Block   `json:"block"`
+	AuditID string        `json:"audit_id"`
+}
+
+// Differs names what of the control is not as the baseline has it. An offer to another owner is no change yet.
+func (c *Controlled) Differs() []string {
+	out := []string{}
+	if c.Baseline == nil || c.Seen == nil {
+		return out
+	}
+	was, is := c.Baseline.Control, c.Seen.Control
+	for _, f := range []struct{ name, was, is string }{
+		{"owner", was.Owner, is.Owner},
+		{"implementation", was.Implementation, is.Implementation},
+		{"code_hash", was.CodeHash, is.CodeHash},
+		{"implementation_code_hash", was.ImplementationCodeHash, is.ImplementationCodeHash},
+	} {
+		if f.was != f.is {
+			out = append(out, f.name)
+		}
+	}
+	return out
+}
+
+// Controlled tells of every contract that has a baseline, or of which an audit read who controls it, in the order of
+// chain ids and addresses.
+func (m *Memory) Controlled() ([]Controlled, error) {
 	last, err := m.Last()
 	if err != nil {
-		return Seen{}, false, err
+		return nil, err
 	}
 	compared, err := m.Compared()
 	if err != nil {
-		return Seen{}, false, err
+		return nil, err
+	}
+	all := map[history.Target]Controlled{}
+	for _, t := range m.store.Targets() {
+		if base, ok, err := baselineOf(m.store, t); err != nil {
+			return nil, err
+		} else if ok {
+			all[t] = Controlled{t, &base, nil}
+		}
 	}
 	for _, c := range append(last, compared...) {
-		for _, t := range c.Targets {
-			if c.ChainID == chainID && t.Contract == contract.Hex() && t.Control != nil && c.Block != nil {
-				return Seen{*t.Control, *c.Block, c.AuditID}, true, nil
+		for _, target := range c.Targets {
+			contract, err := hexid.ParseAddress(target.Contract)
+			if err != nil {
+				return nil, fmt.Errorf("reading the last report from the state: %w", err)
+			}
+			t := history.Target{ChainID: c.ChainID, Contract: contract}
+			if known := all[t]; known.Seen == nil && target.Control != nil && c.Block != nil {
+				all[t] = Controlled{t, known.Baseline, &Seen{*target.Control, *c.Block, c.AuditID}}
 			}
 		}
 	}
-	return Seen{}, false, nil
+	return slices.SortedFunc(maps.Values(all), func(a, b Controlled) int {
+		return cmp.Or(cmp.Compare(a.Target.ChainID, b.Target.ChainID), a.Target.Contract.Cmp(b.Target.Contract))
+	}), nil
 }

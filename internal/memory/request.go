@@ -28,7 +28,9 @@ type Request struct {
 }
 
 // Target is what the request is about.
-func (r Request) Target() history.Target { return history.Target{ChainID: r.ChainID, Contract: r.Contract} }
+func (r Request) Target() history.Target {
+	return history.Target{ChainID: r.ChainID, Contract: r.Contract}
+}
 
 // requests is the content of the file beside the state.
 type requests struct {
@@ -46,13 +48,15 @@ func RequestPath(state string) string { return state + ".accepted" }
 
 // Apply does what the request asks for, unless the last report saw something else.
 func (m *Memory) Apply(r Request) error {
-	seen, ok, err := m.Seen(r.ChainID, r.Contract)
-	switch {
-	case err != nil:
+	all, err := m.Controlled()
+	if err != nil {
 		return err
-	case !ok:
+	}
+	i := slices.IndexFunc(all, func(c Controlled) bool { return c.Target == r.Target() && c.Seen != nil })
+	if i < 0 {
 		return fmt.Errorf("accepting the control over %s: no audit has seen it", r.Target())
-	case seen.Control != r.Control:
+	}
+	if seen := all[i].Seen; seen.Control != r.Control {
 		return fmt.Errorf("accepting the control over %s: the last report, of block %d, sees another one than the request", r.Target(), seen.Block.Number)
 	}
 	return m.Accept(r.ChainID, r.Contract, r.Control, r.At)
@@ -155,7 +159,7 @@ func decodeRequests(b []byte) ([]Request, error) {
 	if err := dec.Decode(&all); err != nil {
 		return nil, errors.New(quote.Plain(err.Error()))
 	}
-	if all.Schema != requestSchema || dec.More() {
+	if _, err := dec.Token(); all.Schema != requestSchema || err != io.EOF {
 		return nil, fmt.Errorf("its schema is %s, want one object of %s", quote.Cut(all.Schema), requestSchema)
 	}
 	return all.Requests, nil

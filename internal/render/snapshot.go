@@ -72,8 +72,7 @@ func Doubts(r *audit.Report) []string {
 
 // unasked tells whether the API lists the contract, and the operator did not ask for it.
 func unasked(t *audit.Target) bool {
-	return slices.ContainsFunc(t.Findings, func(f audit.Finding) bool { return f.Kind == audit.ContractUnexpected }) ||
-		slices.ContainsFunc(t.Accepted, func(a audit.Acceptance) bool { return a.Kind == audit.ContractUnexpected })
+	return slices.ContainsFunc(t.Findings, func(f audit.Finding) bool { return f.Kind == audit.ContractUnexpected })
 }
 
 func doubts(t *audit.Target) []string {
@@ -137,10 +136,13 @@ func snapshot(b *bytes.Buffer, t *audit.Target) {
 	pin("code_hash", cmp.Or(c.ImplementationCodeHash, c.CodeHash), "")
 }
 
-// title is what the API calls an entry: a name, and a version that is not in it.
-func title(e audit.Entry) string {
-	name, version := quote.Plain(e.Name), quote.Plain(e.Version)
-	if version == "" || strings.HasSuffix(name, version) {
+// title is what the API calls an entry.
+func title(e audit.Entry) string { return named(e.Name, e.Version) }
+
+// named is a name with a version that is not in it.
+func named(name, version string) string {
+	name, version = quote.Plain(name), quote.Plain(version)
+	if strings.HasSuffix(name, version) {
 		return name
 	}
 	return spaced(name, version)

@@ -15,6 +15,7 @@ const (
 	Plain    = "Kms"         // the lists at slots 7 and 8, an event for every write
 	Backdoor = "KmsBackdoor" // Plain, and two writers without events
 	Moved    = "KmsMoved"    // Plain, but the lists are at other slots
+	Old      = "KmsOld"      // the lists as in Plain; ownership moves in one step, and there is no pendingOwner
 	proxy    = "ERC1967Proxy"
 )
 

@@ -24,12 +24,15 @@ func Fund(ctx context.Context, c *ethclient.Client, to common.Address) error {
 	}
 	amount := new(big.Int).Mul(big.NewInt(100), big.NewInt(1e18))
 	tx := map[string]any{"from": held[0], "to": to, "value": (*hexutil.Big)(amount)}
-	if err := c.Client().CallContext(ctx, nil, "eth_sendTransaction", tx); err != nil {
-		return fmt.Errorf("funding %s: %w", to, err)
-	}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for {
+	for looks := range maxLooks {
+		// A node that has just started may miss that there is something to mine, until more of it comes.
+		if looks%200 == 0 {
+			if err := c.Client().CallContext(ctx, nil, "eth_sendTransaction", tx); err != nil {
+				return fmt.Errorf("funding %s: %w", to, err)
+			}
+		}
 		got, err := c.BalanceAt(ctx, to, nil)
 		if err != nil {
 			return fmt.Errorf("asking for the balance of %s: %w", to, err)
@@ -43,4 +46,8 @@ func Fund(ctx context.Context, c *ethclient.Client, to common.Address) error {
 		case <-tick.C:
 		}
 	}
+	return fmt.Errorf("waiting for the funds of %s: the node mines nothing", to)
 }
+
+// maxLooks bounds Fund to about a minute.
+const maxLooks = 6000

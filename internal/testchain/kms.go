@@ -22,7 +22,7 @@ type Backend interface {
 // DeployOptions configure Deploy.
 type DeployOptions struct {
 	Key            *ecdsa.PrivateKey // pays, and owns the contract; nil: Key("owner")
-	Implementation string            // Plain, Backdoor or Moved; empty: Plain
+	Implementation string            // Plain, Backdoor, Moved or Old; empty: Plain
 	Mine           func()            // seals a block after each transaction; nil: the chain does so by itself
 }
 

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/spf13/cobra"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/config"
+	"github.com/kms-auditor/kms-auditor/internal/past"
+	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/render"
+)
+
+func newExplain(g *global) *cobra.Command {
+	p := &pinned{}
+	var (
+		output string
+		wide   bool
+	)
+	cmd := &cobra.Command{
+		Use:   "explain ID",
+		Short: "Tell all that is known of one device or OS image",
+		Long: "Tell all that is known of one id, on every chain: what the API says, what the contract says, since when and by whom,\n" +
+			"your policy, the findings about it, what they mean and what to do. The id is 64 hex digits, its first eight or more,\n" +
+			"or a name that the API has for one id.\n\n" +
+			"The answer comes from the last audit in the state file: nobody is asked, and the daemon may be running. With --block,\n" +
+			"or where no audit is remembered, it audits once, and remembers nothing of it.\n\n" +
+			"Exit codes: 0 told, 2 usage, configuration or an ambiguous id, 3 the id is not known, or what the contract says\n" +
+			"of it is not.",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if output != "text" && output != "json" {
+				return fmt.Errorf("--output %q is neither text nor json", output)
+			}
+			if args[0] == "" {
+				return errors.New("the id is empty")
+			}
+			cfg, err := g.load()
+			if err != nil {
+				return err
+			}
+			var f past.Filter
+			if err := p.into(&f, cfg); err != nil {
+				return err
+			}
+			wanted := wants(cfg)
+			known, err := p.known(cmd, g, cfg)
+			if err != nil {
+				return err
+			}
+			id, err := known.Find(args[0], f)
+			if err != nil {
+				return err
+			}
+			id = cmp.Or(id, quote.Plain(args[0]))
+			x := known.Explain(id, f, func(chainID uint64, contract string, l audit.List) audit.PolicyState {
+				return wanted(chainID, contract, l, id)
+			})
+			x.Wide = wide
+			if err := render.Show(cmd.OutOrStdout(), x, output == "json"); err != nil {
+				return &exitError{exitUnknown, err}
+			}
+			if len(x.Places) == 0 || slices.ContainsFunc(x.Places, func(at render.Place) bool { return at.OnChain == audit.ChainUnknown }) {
+				return &exitError{code: exitUnknown}
+			}
+			return nil
+		},
+	}
+	p.flags(cmd)
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text, or json as docs/history.md describes it")
+	cmd.Flags().BoolVar(&wide, "wide", false, "print addresses and hashes whole")
+	return cmd
+}
+
+// known is what the state file remembers, with an audit of its own where that is asked for, or nothing is remembered.
+func (p *pinned) known(cmd *cobra.Command, g *global, cfg *config.Config) (*past.Past, error) {
+	names := chainNames(cfg)
+	known := past.New(names)
+	if cfg.State != "" {
+		remembered, err := past.Open(cfg.State, names)
+		switch {
+		case err == nil:
+			known = remembered
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, &exitError{exitUnknown, err}
+		}
+	}
+	if !cmd.Flags().Changed("block") && len(known.Chains) > 0 {
+		return known, nil
+	}
+	report, err := p.audit(cmd, g, cfg)
+	if err != nil {
+		return nil, err
+	}
+	known.Instead(report)
+	return known, nil
+}
+
+// wants tells what the configuration wants of an id; empty: nothing is said.
+func wants(cfg *config.Config) func(chainID uint64, contract string, l audit.List, id string) audit.PolicyState {
+	policies := map[uint64]map[string]*audit.Policy{}
+	for _, c := range cfg.Chains {
+		policies[c.ChainID] = map[string]*audit.Policy{}
+		for _, contract := range c.Contracts {
+			policies[c.ChainID][contract.Address.Hex()] = contract.Policy
+		}
+	}
+	return func(chainID uint64, contract string, l audit.List, id string) audit.PolicyState {
+		policy := policies[chainID][contract]
+		if policy == nil {
+			return ""
+		}
+		ids := map[audit.List][]common.Hash{audit.Device: policy.Devices, audit.OSImage: policy.OSImages}[l]
+		switch {
+		case ids == nil:
+			return ""
+		case slices.ContainsFunc(ids, func(h common.Hash) bool { return h.Hex() == id }):
+			return audit.PolicyAllowed
+		default:
+			return audit.PolicyDenied
+		}
+	}
+}

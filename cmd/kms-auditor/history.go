@@ -1,0 +1,143 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kms-auditor/kms-auditor/internal/config"
+	"github.com/kms-auditor/kms-auditor/internal/past"
+	"github.com/kms-auditor/kms-auditor/internal/render"
+)
+
+// eventLists are the lists that events tell of; the first two are audited.
+var eventLists = []string{"device", "os_image", "aggregated_mr", "app"}
+
+func newHistory(g *global) *cobra.Command {
+	var (
+		p      pick
+		lists  []string
+		since  string
+		limit  int
+		output string
+		wide   bool
+	)
+	cmd := &cobra.Command{
+		Use:   "history",
+		Short: "Show when what was added to the lists, or removed, and by whom",
+		Long: "Show the changes of the contracts' lists, the oldest first, from the state file alone: nobody is asked, and the\n" +
+			"daemon may be running. They come from the contracts' events, as far as audits have read them; the time and the\n" +
+			"actor of a change are there where an audit found them out.\n\n" +
+			"Exit codes: 0 shown, even where there is none, 2 usage or configuration, 3 there is no state file, or it cannot be read.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if output != "text" && output != "json" {
+				return fmt.Errorf("--output %q is neither text nor json", output)
+			}
+			for _, l := range lists {
+				if !slices.Contains(eventLists, l) {
+					return fmt.Errorf("--list %q is none of %s", l, strings.Join(eventLists, ", "))
+				}
+			}
+			f := past.Filter{Lists: lists, Limit: limit}
+			var err error
+			if limit < 0 {
+				return errors.New("--limit must not be negative")
+			}
+			if f.Since, err = parseSince(since, time.Now()); err != nil {
+				return err
+			}
+			cfg, err := g.load()
+			if err != nil {
+				return err
+			}
+			if err := p.into(&f, cfg); err != nil {
+				return err
+			}
+			remembered, err := openPast(cfg)
+			if err != nil {
+				return err
+			}
+			h := remembered.Timeline(f)
+			h.Wide = wide
+			return shown(render.Show(cmd.OutOrStdout(), h, output == "json"))
+		},
+	}
+	p.flags(cmd)
+	fs := cmd.Flags()
+	fs.StringArrayVar(&lists, "list", eventLists[:2], "changes of this list: device, os_image, aggregated_mr or app (repeatable)")
+	fs.StringVar(&since, "since", "", "changes since a day (2026-12-31), a time (RFC 3339), or so long ago (72h, 30d)")
+	fs.IntVar(&limit, "limit", 0, "the newest `N` changes; 0: all")
+	fs.StringVarP(&output, "output", "o", "text", "text, or json as docs/history.md describes it")
+	fs.BoolVar(&wide, "wide", false, "print ids, addresses and hashes whole")
+	return cmd
+}
+
+// into puts chain and contract into f.
+func (p *pick) into(f *past.Filter, cfg *config.Config) (err error) {
+	if f.Contract, err = p.parse(); err != nil || p.chain == "" {
+		return err
+	}
+	i := slices.IndexFunc(cfg.Chains, func(c config.Chain) bool { return c.Name == p.chain })
+	if i < 0 {
+		return fmt.Errorf("--chain %q is not configured", p.chain)
+	}
+	f.ChainID = cfg.Chains[i].ChainID
+	return nil
+}
+
+// openPast reads the state file; without one there is an error that says so.
+func openPast(cfg *config.Config) (*past.Past, error) {
+	if cfg.State == "" {
+		return nil, &exitError{exitUsage, errors.New("the configuration has no state: without a state file nothing is remembered")}
+	}
+	p, err := past.Open(cfg.State, chainNames(cfg))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: nothing is remembered before the first audit", err)
+	}
+	return p, shown(err)
+}
+
+func chainNames(cfg *config.Config) map[uint64]string {
+	names := map[uint64]string{}
+	for _, c := range cfg.Chains {
+		names[c.ChainID] = c.Name
+	}
+	return names
+}
+
+// shown makes of an error that nothing can be told.
+func shown(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &exitError{exitUnknown, err}
+}
+
+// parseSince reads a day or a time in UTC, or how long ago it was.
+func parseSince(s string, now time.Time) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	for _, layout := range []string{time.DateOnly, time.RFC3339} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t.UTC(), nil
+		}
+	}
+	ago, err := time.ParseDuration(s)
+	if days, isDays := strings.CutSuffix(s, "d"); isDays {
+		var n uint64
+		n, err = strconv.ParseUint(days, 10, 16)
+		ago = time.Duration(n) * 24 * time.Hour
+	}
+	if err != nil || ago < 0 {
+		return time.Time{}, fmt.Errorf("--since %q is neither a day (2026-12-31), a time (RFC 3339), nor so long ago (72h, 30d)", s)
+	}
+	return now.Add(-ago), nil
+}

@@ -1,0 +1,90 @@
+//go:build e2e
+
+package e2e_test
+
+import (
+	"context"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
+	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/testchain"
+)
+
+var owner, heir = testchain.Address("owner"), testchain.Address("heir")
+
+// controls: who controls the contract is what the policy says.
+var controls = []row{
+	{sentence: "owner, implementation and code are as the policy says", rests: wholly, settings: wants(nil)},
+	{sentence: "the same, of a provider that is believed", settings: both(plain, wants(nil)), rests: "single unchecked"},
+	{sentence: "the policy says another owner", exit: 1, settings: wants(map[string]any{"owner": somewhere}),
+		finds: []string{"critical owner_changed"}, prints: "the owner is " + owner.Hex() + ", the policy says " + somewhere},
+	{sentence: "the policy says another implementation", exit: 1, settings: wants(map[string]any{"implementation": somewhere}),
+		finds: []string{"critical implementation_changed"}},
+	{sentence: "the policy says other code", exit: 1, settings: wants(map[string]any{"code_hash": "0x" + prod5}),
+		finds: []string{"critical code_changed"}},
+	{sentence: "the policy says nothing of who controls the contract", settings: policy(map[string]any{"devices": []string{"0x" + prod5, "0x" + prod7}})},
+	{sentence: "an offer of the contract is shown, and is no finding", settings: wants(nil), before: offer(heir), after: offer(common.Address{}),
+		prints: "a transfer of ownership is under way: " + heir.Hex() + " can accept it at any time"},
+	{sentence: "a contract of the older generation has nobody that it is offered to", rests: wholly,
+		before: func(ctx context.Context, s *stage) (err error) {
+			if s.young, err = testchain.Deploy(ctx, s.node.client, testchain.DeployOptions{Implementation: testchain.Old}); err != nil {
+				return err
+			}
+			return s.young.Seed(ctx, []common.Hash{id(prod5), id(prod7)}, []common.Hash{id(image057), id(image058)})
+		},
+		claim: func(s *stage, c *fakeapi.Chain) {
+			c.Contracts[0].Address, c.Contracts[0].K256Pubkey, c.Contracts[0].CAPubkey = s.young.Address().Hex(), nil, nil
+		},
+		kms: func(s *stage, all *[]fakeapi.KMS) {
+			(*all)[1].Contract, (*all)[1].K256Pubkey, (*all)[1].CAPubkey, (*all)[1].GatewayAppID = s.young.Address().Hex(), nil, nil, nil
+		},
+		settings: func(s *stage, c *settings) {
+			c.configure(s.young.Address().Hex())
+			c.Chains[0].Contracts[0].FromBlock, c.Chains[0].Contracts[0].Policy = s.born, map[string]any{"owner": owner.Hex()}
+		},
+		prints: "  owner " + owner.Hex() + "\n  implementation 0x"},
+	{sentence: "what is believed of the implementation cannot be read", exit: 3, says: "who controls the contract could not be read",
+		settings: both(plain, wants(map[string]any{"implementation": somewhere})), rpc: rpcfault.Refuse("eth_getStorageAt", -32601, "no such method")},
+	{sentence: "nobody tells who controls the contract, where the provider is down", exit: 3,
+		settings: wants(map[string]any{"owner": somewhere}), rpc: rpcfault.Status(503, ""), fails: []string{"rpc p1: …503"}},
+	{sentence: "a provider's lie about the owner is not believed, nor asked for", settings: wants(nil), rpc: answer("eth_call", otherOwner), rests: wholly},
+	{sentence: "where nothing is verified, it is believed", exit: 1, settings: both(plain, wants(nil)), rpc: answer("eth_call", otherOwner),
+		finds: []string{"critical owner_changed"}},
+}
+
+// policy gives the contract a policy.
+func policy(p map[string]any) func(*stage, *settings) {
+	return func(s *stage, c *settings) {
+		scanned(s, c)
+		c.Chains[0].Contracts[0].Policy = p
+	}
+}
+
+// wants wants the contract to be controlled as it is, except for what other says.
+func wants(other map[string]any) func(*stage, *settings) {
+	return func(s *stage, c *settings) {
+		p := map[string]any{"owner": owner.Hex(), "implementation": s.runs.Hex(), "code_hash": s.code.Hex()}
+		for k, v := range other {
+			p[k] = v
+		}
+		policy(p)(s, c)
+	}
+}
+
+// offer offers the contract to another owner, or to nobody.
+func offer(to common.Address) act {
+	return func(ctx context.Context, s *stage) error {
+		_, err := s.kms.Send(ctx, "transferOwnership", to)
+		return err
+	}
+}
+
+// otherOwner answers a call for the owner with another one.
+func otherOwner(raw string) string {
+	if raw == `"`+common.BytesToHash(owner.Bytes()).Hex()+`"` {
+		return `"` + common.BytesToHash(heir.Bytes()).Hex() + `"`
+	}
+	return raw
+}

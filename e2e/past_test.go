@@ -1,0 +1,102 @@
+//go:build e2e
+
+package e2e_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum"
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/kms-auditor/kms-auditor/internal/render"
+)
+
+// quick is what a command on the state file may take, of which its start is the larger part.
+const quick = 100 * time.Millisecond
+
+// TestThePastIsTheNodesPast makes a thousand changes of the lists, audits once, and holds what the state file tells,
+// without a network, against the logs that the node gives.
+func TestThePastIsTheNodesPast(t *testing.T) {
+	s := newScene(t, 10, 15)
+	for range 19 {
+		must(t, s.kms.Seed(t.Context(), s.devices, s.images))
+	}
+	for range 250 {
+		must(t, s.kms.RemoveImage(t.Context(), s.images[3]))
+		must(t, s.kms.AllowImage(t.Context(), s.images[3]))
+	}
+	s.settings.State = filepath.Join(t.TempDir(), "state.db")
+	s.settings.Chains[0].Block = "latest"
+	file := writeConfig(t, s.settings)
+	if exit, out, errs := runAuditor(t, "audit", "--once", "-c", file); exit != 0 {
+		t.Fatalf("exit code %d\n%s%s", exit, out, errs)
+	}
+	var h render.History
+	s.offline(t, &h, "history", "-c", file, "-o", "json")
+	got := make([]string, 0, len(h.Events))
+	for _, e := range h.Events {
+		got = append(got, logged(e.Block, e.LogIndex, e.Tx, e.List, e.Change, e.ID))
+	}
+	want := s.logs(t)
+	if diff := cmp.Diff(want, got); diff != "" || len(want) < 1000 {
+		t.Errorf("%d changes (-node +history):\n%s", len(want), diff)
+	}
+	var x render.Explanation
+	s.offline(t, &x, "explain", s.images[3].Hex(), "-c", file, "-o", "json")
+	if len(x.Places) != 1 || len(x.Places[0].Events) != 520 || x.Places[0].OnChain != "allowed" || x.Places[0].Name != "image" {
+		t.Errorf("the image that was added 270 times and removed 250 times: %+v", x)
+	}
+	if last := x.Places[0].Events[519]; last.Actor == "" || last.Time == nil {
+		t.Errorf("nobody knows when and by whom the image was last added: %+v", last)
+	}
+}
+
+// offline decodes what a command on the state file answers; the best of a few times must be quick.
+func (s *scene) offline(t *testing.T, into any, args ...string) {
+	t.Helper()
+	best := time.Hour
+	for range 5 {
+		began := time.Now()
+		exit, out, errs := runAuditorIn(t, offline(), nil, args...)
+		best = min(best, time.Since(began))
+		if exit != 0 || errs != "" {
+			t.Fatalf("%s: exit code %d\n%s%s", args[0], exit, out, errs)
+		}
+		must(t, json.Unmarshal([]byte(out), into))
+	}
+	t.Logf("%s after 1,000 changes takes %s", args[0], best)
+	if best > quick {
+		t.Errorf("%s takes %s, want under %s", args[0], best, quick)
+	}
+}
+
+// logs are the changes of both lists, as the node logged them.
+func (s *scene) logs(t *testing.T) []string {
+	t.Helper()
+	topics := map[common.Hash][2]string{}
+	for signature, means := range map[string][2]string{
+		"KmsDeviceAdded(bytes32)": {"device", "added"}, "KmsDeviceRemoved(bytes32)": {"device", "removed"},
+		"OsImageHashAdded(bytes32)": {"os_image", "added"}, "OsImageHashRemoved(bytes32)": {"os_image", "removed"},
+	} {
+		topics[crypto.Keccak256Hash([]byte(signature))] = means
+	}
+	logs, err := s.client.FilterLogs(t.Context(), ethereum.FilterQuery{Addresses: []common.Address{s.kms.Address()}})
+	must(t, err)
+	var out []string
+	for _, l := range logs {
+		if means, ok := topics[l.Topics[0]]; ok {
+			out = append(out, logged(l.BlockNumber, l.Index, l.TxHash.Hex(), means[0], means[1], common.BytesToHash(l.Data).Hex()))
+		}
+	}
+	return out
+}
+
+func logged(block uint64, index uint, tx, list, change, id string) string {
+	return fmt.Sprintf("%d/%d %s %s %s %s", block, index, tx, list, change, id)
+}

@@ -1,0 +1,61 @@
+//go:build e2e
+
+package e2e_test
+
+import (
+	"strings"
+
+	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
+	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
+)
+
+// policies: the operator's lists are the third side.
+var policies = []row{
+	{sentence: "claim, chain and policy agree", settings: lists([]string{prod5, prod7}, []string{image057, image058}), rests: wholly},
+	{sentence: "the contract allows an image that the policy does not list", exit: 1, settings: lists(nil, []string{image057}),
+		finds: []string{"critical policy_denied_chain_allowed os_image 0.5.8"}, entries: []string{"mismatch  os_image 0.5.8"}},
+	{sentence: "the contract refuses a device that the policy wants", exit: 1, settings: lists([]string{prod5, prod7, retired}, nil),
+		finds: []string{"warning policy_allowed_chain_denied device retired"}},
+	{sentence: "the contract refuses an image that the policy wants and the API does not list", exit: 1,
+		settings: lists(nil, []string{image057, image058, unheard}),
+		finds:    []string{"warning policy_allowed_chain_denied os_image 0x" + unheard}},
+	{sentence: "a policy of empty lists wants nothing to be allowed", exit: 1, settings: lists([]string{}, []string{}),
+		finds: []string{
+			"critical policy_denied_chain_allowed device prod5", "critical policy_denied_chain_allowed device prod7",
+			"critical policy_denied_chain_allowed os_image 0.5.7", "critical policy_denied_chain_allowed os_image 0.5.8",
+		}},
+	{sentence: "API and policy refuse an image that the contract allows", exit: 1, claim: says(image058, false), settings: lists(nil, []string{image057}),
+		finds: []string{"critical claim_denied_chain_allowed os_image 0.5.8", "critical policy_denied_chain_allowed os_image 0.5.8"}},
+	{sentence: "an image that the policy wants is allowed without the API's knowledge", exit: 1, claim: leaveOut(image058),
+		settings: lists(nil, []string{image057, image058}), finds: []string{"critical unlisted_chain_allowed os_image 0.5.8"}},
+	{sentence: "where the API gives no answer, the policy is held against the chain all the same", exit: 1, settings: lists(nil, []string{image057}),
+		claim: func(_ *stage, c *fakeapi.Chain) { c.Contracts[0].OSImages[1].Allowed = nil },
+		finds: []string{"critical policy_denied_chain_allowed os_image 0.5.8", "info claim_unknown os_image 0.5.8"}},
+	{sentence: "what the policy wants and the contract allows since the pinned block is pending",
+		before: allow059, claim: says(image059, true), after: refuse059,
+		settings: both(lists(nil, []string{image057, image058, image059}), behind),
+		entries:  []string{"pending head_agrees os_image 0.5.9"}},
+	{sentence: "nothing is known of a policy where the provider is down", exit: 3, settings: lists([]string{}, nil),
+		rpc: rpcfault.Status(503, ""), fails: []string{"rpc p1: …503"}},
+	{sentence: "a policy is held against the chain where the API is down", exit: 3, settings: lists([]string{}, nil),
+		api: status(404), fails: []string{"api api: …404"}},
+}
+
+// unheard is an id that nobody ever named.
+var unheard = strings.Repeat("5e", 32)
+
+// lists wants the lists to be these; nil says nothing of a list.
+func lists(devices, images []string) func(*stage, *settings) {
+	p := map[string]any{}
+	for key, ids := range map[string][]string{"devices": devices, "os_images": images} {
+		if ids == nil {
+			continue
+		}
+		quoted := []string{}
+		for _, id := range ids {
+			quoted = append(quoted, "0x"+id)
+		}
+		p[key] = quoted
+	}
+	return policy(p)
+}

@@ -1,0 +1,190 @@
+package app_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/app"
+	"github.com/kms-auditor/kms-auditor/internal/config"
+	"github.com/kms-auditor/kms-auditor/internal/history"
+	"github.com/kms-auditor/kms-auditor/internal/memory"
+)
+
+// findings are the events of findings that were logged.
+func findings(logs *observer.ObservedLogs) (events []string) {
+	for _, e := range logs.All() {
+		if event, _ := e.ContextMap()["event"].(string); strings.HasPrefix(event, "finding_") {
+			events = append(events, strings.TrimPrefix(event, "finding_"))
+		}
+	}
+	return events
+}
+
+// once audits once, in an App of its own.
+func once(t *testing.T, cfg *config.Config) (*audit.Report, []string) {
+	t.Helper()
+	core, logs := observer.New(zapcore.DebugLevel)
+	a, err := app.New(cfg, app.Options{Log: zap.New(core), Once: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	return a.Once(t.Context()), findings(logs)
+}
+
+// audits lets a daemon audit n times, in an App of its own.
+func audits(t *testing.T, cfg *config.Config, n int) (*audit.Report, []string) {
+	t.Helper()
+	core, logs := observer.New(zapcore.DebugLevel)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var last *audit.Report
+	a, err := app.New(cfg, app.Options{Log: zap.New(core), Reported: func(r *audit.Report, _ []audit.Change) {
+		last = r
+		if n--; n == 0 {
+			cancel()
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	if err := a.Serve(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	return last, findings(logs)
+}
+
+func TestFindingsOutliveDaemonAndOnce(t *testing.T) {
+	w := newWorld(t)
+	w.claim(device, stranger)
+	cfg := w.config(t)
+	cfg.State = filepath.Join(t.TempDir(), "state.db")
+	daemon := func() (*audit.Report, []string) { return audits(t, cfg, 2) }
+	single := func() (*audit.Report, []string) { return once(t, cfg) }
+	past := func() (*audit.Report, []string) {
+		old := *cfg
+		old.Chains = slices.Clone(cfg.Chains)
+		old.Chains[0].Block = []ethrpc.Policy{ethrpc.AtNumber(0)}
+		return once(t, &old)
+	}
+	forgetful := func() (*audit.Report, []string) {
+		none := *cfg
+		none.State = ""
+		return once(t, &none)
+	}
+	var first time.Time
+	for _, row := range []struct {
+		sentence string
+		audit    func() (*audit.Report, []string)
+		agree    bool // the API and the contract
+		logged   string
+	}{
+		{"one audit opens it", single, false, "opened"},
+		{"another knows it", single, false, ""},
+		{"a daemon knows it too", daemon, false, ""},
+		{"a look at the past tells all and changes nothing", past, true, ""},
+		{"without a state nothing is known", forgetful, false, "open"},
+		{"it was resolved while no daemon ran", daemon, true, "resolved"},
+		{"nothing is left", single, true, ""},
+	} {
+		if w.claim(device, stranger); row.agree {
+			w.claim(device)
+		}
+		r, logged := row.audit()
+		if d := cmp.Diff(row.logged, strings.Join(logged, ", ")); d != "" {
+			t.Errorf("%s: %s", row.sentence, d)
+		}
+		if row.agree || row.logged == "open" {
+			continue
+		}
+		f := r.Chains[0].Targets[0].Findings
+		if row.logged == "opened" {
+			first = *f[0].FirstSeen
+		}
+		if len(f) != 1 || f[0].FirstSeen == nil || !f[0].FirstSeen.Equal(first) {
+			t.Errorf("%s: it was first seen at %v, want %s", row.sentence, f[0].FirstSeen, first)
+		}
+	}
+	s, err := history.View(cfg.State)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := memory.New(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := m.Report()
+	if err != nil || r.Verdict != audit.Consistent || len(m.Resolved()) != 1 || len(m.Open()) != 0 {
+		t.Errorf("the state knows %+v, %+v, %v (%v)", r, m.Resolved(), m.Open(), err)
+	}
+}
+
+// TestAcceptedRequestsAreTaken leaves a request that cannot be fulfilled: no audit has seen such a contract.
+func TestAcceptedRequestsAreTaken(t *testing.T) {
+	w := newWorld(t)
+	cfg := w.config(t)
+	cfg.State = filepath.Join(t.TempDir(), "state.db")
+	for _, row := range []struct {
+		sentence, content, want string
+	}{
+		{"a request", "", "baseline not accepted: accepting the control over " + history.Target{ChainID: 1, Contract: contract}.String() + ": no audit has seen it"},
+		{"nonsense", "[]", "taking accepted baselines: reading requests from"},
+	} {
+		path := memory.RequestPath(cfg.State)
+		if err := memory.Leave(cfg.State, memory.Request{ChainID: 1, Contract: contract}); err != nil {
+			t.Fatal(err)
+		}
+		if row.content != "" {
+			if err := os.WriteFile(path, []byte(row.content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		core, logs := observer.New(zapcore.ErrorLevel)
+		a, err := app.New(cfg, app.Options{Log: zap.New(core), Once: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Once(t.Context())
+		a.Close()
+		all := logs.All()
+		if len(all) != 1 || !strings.HasPrefix(all[0].Message+": "+fmt.Sprint(all[0].ContextMap()["error"]), row.want) {
+			t.Errorf("%s: logged %v, want %s", row.sentence, all, row.want)
+		}
+		if _, err := os.Stat(path); !os.IsNotExist(err) {
+			t.Errorf("%s is still there (%v)", row.sentence, err)
+		}
+	}
+}
+
+func TestAStateOfNonsenseIsRefused(t *testing.T) {
+	w := newWorld(t)
+	cfg := w.config(t)
+	cfg.State = filepath.Join(t.TempDir(), "state.db")
+	s, err := history.Open(cfg.State)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Save(history.Target{}, "findings", []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	for range 2 { // the file is given free again
+		if _, err := app.New(cfg, app.Options{Log: zap.NewNop()}); err == nil || !strings.HasPrefix(err.Error(), "state file "+cfg.State+": reading findings from the state: ") {
+			t.Errorf("the error is %v", err)
+		}
+	}
+}

@@ -1,0 +1,73 @@
+package render
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+)
+
+// History is the timeline of the lists, as far as events were read. It is what history -o json writes.
+type History struct {
+	Scanned []Scanned `json:"scanned"`
+	Events  []Event   `json:"events"` // the oldest first
+
+	Wide bool `json:"-"` // for people: ids and hashes whole
+}
+
+// Scanned is how far the events of a contract were read.
+type Scanned struct {
+	Chain    string `json:"chain"`
+	ChainID  uint64 `json:"chain_id"`
+	Contract string `json:"contract"`
+	From     uint64 `json:"from_block"`
+	To       uint64 `json:"to_block"`
+}
+
+// Event is one change of a list. It comes from a log, and is not proven.
+type Event struct {
+	Time     *time.Time `json:"time,omitempty"` // of the block; nil: not known
+	Chain    string     `json:"chain"`          // as configured; an id in decimals where it is not
+	ChainID  uint64     `json:"chain_id"`
+	Block    uint64     `json:"block"`
+	LogIndex uint       `json:"log_index"`
+	Contract string     `json:"contract"`
+	List     string     `json:"list"`
+	Change   string     `json:"change"` // added or removed
+	ID       string     `json:"id"`     // an address where the list is app
+	Name     string     `json:"name,omitempty"`
+	Version  string     `json:"version,omitempty"`
+	Actor    string     `json:"actor,omitempty"`
+	Tx       string     `json:"tx"`
+}
+
+func (h History) text(b *bytes.Buffer) {
+	if len(h.Events) == 0 {
+		b.WriteString("no change of the lists is remembered\n")
+	} else {
+		h.events(b)
+	}
+	for _, s := range h.Scanned {
+		fmt.Fprintf(b, "%s %s: events of blocks %d to %d were read\n", plain(s.Chain), plain(s.Contract), s.From, s.To)
+	}
+	if len(h.Scanned) == 0 {
+		b.WriteString("the events of no contract were read\n")
+	}
+}
+
+func (h History) events(b *bytes.Buffer) {
+	t := text{opt: TextOptions{Wide: h.Wide}}
+	g := grid{head: []string{"TIME", "CHAIN", "BLOCK", "CONTRACT", "LIST", "CHANGE", "ID", "NAME", "ACTOR", "TRANSACTION"}}
+	for _, e := range h.Events {
+		g.add(when(e.Time), e.Chain, fmt.Sprint(e.Block), t.address(e.Contract), e.List, e.Change, t.address(t.id(e.ID)),
+			t.name(named(e.Name, e.Version)), t.address(e.Actor), t.id(e.Tx))
+	}
+	g.write(b, "")
+}
+
+// when gives a time for people; nil is nothing.
+func when(t *time.Time) string {
+	if t == nil {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339)
+}
