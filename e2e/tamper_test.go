@@ -134,7 +134,8 @@ func showless(t *testing.T, f *evidence.File) evidence.File {
 }
 
 // showlessRead leaves out who served a reading, when, and how others failed: the report has that where it shows.
-// Where a later reading of the same block took its place, that one tells who controls a contract, and the number.
+// Where a later reading of the same block took its place, that one tells the number. Who controls a contract is in the
+// report too, and its keys are held against a list of KMS, which these rows do without.
 func showlessRead(r *evidence.Read, replaced bool) {
 	r.Provider, r.Head, r.Agreed = "", nil, 0
 	if r.Block != nil {
@@ -142,9 +143,9 @@ func showlessRead(r *evidence.Read, replaced bool) {
 	}
 	if r.Believed != nil {
 		believed := *r.Believed
-		believed.Why = ""
+		believed.Why, believed.Control = "", nil
 		if replaced {
-			believed.Control, r.Block.Number = nil, 0
+			r.Block.Number = 0
 		}
 		// Without cross-checks nothing is held against what the contract says of its KMS.
 		believed.Control = maps.Clone(believed.Control)

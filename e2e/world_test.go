@@ -25,13 +25,14 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testchain"
 )
 
-// nodes are the programs that serve a chain, and how each says where.
+// nodes are the programs that serve a chain, and how each says where. geth keeps all state, so that no row depends on
+// how many blocks the rows before it made.
 var nodes = map[string]struct {
 	args  []string
 	ready string
 }{
 	"anvil": {[]string{"--host", "127.0.0.1", "--port", "0"}, `Listening on (127\.0\.0\.1:\d+)`},
-	"geth":  {append([]string{"--dev"}, served...), `HTTP server started +endpoint=(127\.0\.0\.1:\d+)`},
+	"geth":  {append([]string{"--dev", "--gcmode", "archive", "--state.scheme", "hash"}, served...), `HTTP server started +endpoint=(127\.0\.0\.1:\d+)`},
 }
 
 // served has geth serve JSON-RPC on a free port, and nothing else.
