@@ -53,7 +53,9 @@ if ! cmp -s package-lock.json node_modules/.from-lock; then
   cp package-lock.json node_modules/.from-lock
 fi
 # The program itself, not npm's launcher: a signal must reach it.
-ln -sf "$PWD"/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil "$tools/bin/anvil"
+for program in anvil cast; do
+  ln -sf "$PWD"/node_modules/@foundry-rs/$program-linux-amd64/bin/$program "$tools/bin/$program"
+done
 chmod +x node_modules/@microsoft/sarif-multitool-linux/Sarif.Multitool # which its install script would do
 ln -sf "$PWD"/node_modules/@microsoft/sarif-multitool-linux/Sarif.Multitool "$tools/bin/sarif"
 

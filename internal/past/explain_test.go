@@ -1,9 +1,7 @@
 package past_test
 
 import (
-	"bytes"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -118,31 +116,5 @@ func TestAChainThatWasNeverComparedIsNamed(t *testing.T) {
 	x := open(t, state(t, nil, r)).Explain(key(1).Hex(), past.Filter{}, nil)
 	if diff := cmp.Diff([]string{"base: public: connection refused"}, x.Failed); diff != "" || len(x.Places) != 0 {
 		t.Errorf("%v %s", x.Places, diff)
-	}
-}
-
-// TestAnswersAreQuick takes the best of a few, since the machine may be busy.
-func TestAnswersAreQuick(t *testing.T) {
-	path := thousand(t)
-	best := map[string]time.Duration{}
-	for range 5 {
-		for what, answer := range map[string]func(p *past.Past) render.Answer{
-			"explain": func(p *past.Past) render.Answer { return p.Explain(key(7).Hex(), past.Filter{}, nil) },
-			"history": func(p *past.Past) render.Answer { return p.Timeline(past.Filter{Lists: images}) },
-		} {
-			began := time.Now()
-			if err := render.Show(&bytes.Buffer{}, answer(open(t, path)), false); err != nil {
-				t.Fatal(err)
-			}
-			if took := time.Since(began); best[what] == 0 || took < best[what] {
-				best[what] = took
-			}
-		}
-	}
-	for what, took := range best {
-		t.Logf("%s after 1,000 changes takes %s", what, took)
-		if took > 100*time.Millisecond {
-			t.Errorf("%s takes %s, want under 100ms", what, took)
-		}
 	}
 }
