@@ -74,7 +74,7 @@ type Target struct {
 	Counts       Counts       `json:"counts"`
 	Storage      *Storage     `json:"storage,omitempty"`         // what is proven of the contract; nil: nothing
 	Control      *Control     `json:"control,omitempty"`         // who controls the contract; nil: not read
-	Baseline     *Baseline    `json:"baseline,omitempty"`        // what Control is held against; nil: it was seen for the first time
+	Baseline     *Baseline    `json:"baseline,omitempty"`        // what Control is held against; nil: earlier audits are not known
 	Accepted     []Acceptance `json:"accepted,omitempty"`        // the findings that the operator lives with
 	Explained    []Explained  `json:"explained_slots,omitempty"` // leftovers that the operator explains
 	Entries      []Entry      `json:"entries"`

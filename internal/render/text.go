@@ -21,6 +21,9 @@ func Text(w io.Writer, r *audit.Report, opt TextOptions) error {
 	for i := range r.Chains {
 		t.chain(r, &r.Chains[i])
 	}
+	if len(r.Chains) == 0 {
+		t.printf("No chain was audited: the API's list names no KMS on any of them.\n\n")
+	}
 	for i := range r.Chains {
 		for j := range r.Chains[i].Targets {
 			t.target(r.Chains[i].Chain, &r.Chains[i].Targets[j])
