@@ -214,6 +214,8 @@ func (a *App) Once(ctx context.Context) *audit.Report {
 func (a *App) Serve(ctx context.Context, listeners []net.Listener) error {
 	server := web.New(web.Options{
 		Report:     a.last.Load,
+		Past:       a.past,
+		Plan:       a.plan,
 		Gatherer:   a.registry,
 		Logger:     a.opt.Log,
 		Version:    a.opt.Build.Version,
