@@ -8,7 +8,7 @@ import (
 // past is what the daemon remembers of the lists.
 func (a *App) past() *past.Past {
 	p := &past.Past{Store: a.store, Names: map[uint64]string{}}
-	for _, c := range a.cfg.Chains {
+	for _, c := range a.running.Load().cfg.Chains {
 		p.Names[c.ChainID] = c.Name
 	}
 	if r := a.last.Load(); r != nil {
@@ -17,4 +17,7 @@ func (a *App) past() *past.Past {
 	return p
 }
 
-func (a *App) plan() web.Plan { return web.Plan{Schedule: a.cfg.Cron, Timeout: a.cfg.Timeout} }
+func (a *App) plan() web.Plan {
+	cfg := a.running.Load().cfg
+	return web.Plan{Schedule: cfg.Cron, Timeout: cfg.Timeout}
+}
