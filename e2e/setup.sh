@@ -35,6 +35,7 @@ debian() {
 debian node nodejs
 debian npm npm
 debian promtool prometheus
+debian amtool prometheus-alertmanager
 debian xmllint libxml2-utils
 debian buildah buildah
 debian debootstrap debootstrap
