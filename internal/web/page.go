@@ -116,6 +116,7 @@ type status struct {
 	Now, Heard        time.Time     // Heard is the end of the last audit, else the start of the program
 	Due, Overdue      time.Time     // of the next audit; zero: none is expected
 	Critical, Warning int           // findings
+	Accepted          int           // differences that the operator lives with
 	Tag               string        // changes with what the page shows
 }
 
@@ -125,6 +126,7 @@ func (p *page) status(r *audit.Report, turn int, now time.Time) status {
 		s.Heard = r.FinishedAt.UTC()
 		for _, c := range r.Chains {
 			for _, t := range c.Targets {
+				s.Accepted += len(t.Accepted)
 				for _, f := range t.Findings {
 					switch f.Severity {
 					case audit.Critical:

@@ -25,19 +25,17 @@ var functions = template.FuncMap{
 	"changed":  changed,
 	"cut":      cut,
 	"day":      func(t time.Time) string { return t.UTC().Format(time.DateOnly) },
-	"fold":     func(n int) bool { return n >= foldFrom },
+	"folded":   folded,
 	"iso":      func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-	"matching": func(t audit.Target) []audit.Entry { return entries(t, audit.Match) },
 	"meaning":  func(f audit.Finding) string { return render.NewKnown(f).Meaning },
-	"number":   number,
+	"open":     open,
 	"plain":    quote.Plain,
 	"say":      say,
 	"sentence": sentence,
 	"tally":    tally,
+	"version":  version,
+	"wanted":   wanted,
 	"when":     func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") + " UTC" },
-	"wrong": func(t audit.Target) []audit.Entry {
-		return entries(t, audit.Mismatch, audit.Unverifiable, audit.Pending, audit.Accepted)
-	},
 }
 
 // span tells a time span for people, as page.js does.
@@ -51,15 +49,6 @@ func span(d time.Duration) string {
 		return fmt.Sprintf("%d h", d/time.Hour)
 	}
 	return fmt.Sprintf("%d days", d/(24*time.Hour))
-}
-
-// number groups digits by threes.
-func number(n any) string {
-	s := fmt.Sprint(n)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "\u202f" + s[i:]
-	}
-	return s
 }
 
 // cut makes a foreign text printable and short.
@@ -80,13 +69,31 @@ func sentence(s string) string {
 	return strings.Join(words, " ")
 }
 
-// entries are those of the verdicts, in this order.
-func entries(t audit.Target, verdicts ...audit.EntryVerdict) (out []audit.Entry) {
-	for _, v := range verdicts {
-		for _, e := range t.Entries {
-			if e.Verdict == v {
-				out = append(out, e)
-			}
+// worst is the order of entries: what disagrees comes first.
+var worst = []audit.EntryVerdict{audit.Mismatch, audit.Unverifiable, audit.Pending, audit.Accepted, audit.Match}
+
+// open are the entries to be seen at once, the worst first; folded are the others.
+func open(t audit.Target) (out []audit.Entry) {
+	for _, v := range worst {
+		if v == audit.Match && t.Counts.Match >= foldFrom {
+			break
+		}
+		out = append(out, of(v, t)...)
+	}
+	return out
+}
+
+func folded(t audit.Target) []audit.Entry {
+	if t.Counts.Match < foldFrom {
+		return nil
+	}
+	return of(audit.Match, t)
+}
+
+func of(v audit.EntryVerdict, t audit.Target) (out []audit.Entry) {
+	for _, e := range t.Entries {
+		if e.Verdict == v {
+			out = append(out, e)
 		}
 	}
 	return out
@@ -100,7 +107,7 @@ type count struct {
 
 // tally counts what there is, the worst first.
 func tally(c audit.Counts) (out []count) {
-	for _, v := range []audit.EntryVerdict{audit.Mismatch, audit.Unverifiable, audit.Pending, audit.Accepted, audit.Match} {
+	for _, v := range worst {
 		if n := c.Of(v); n > 0 {
 			out = append(out, count{n, v})
 		}
@@ -108,7 +115,19 @@ func tally(c audit.Counts) (out []count) {
 	return out
 }
 
-// changed tells whether the last change of any of the entries is known.
+// changed tells whether the last change of any of the entries is known, and wanted whether the operator wants anything of any.
 func changed(list []audit.Entry) bool {
 	return slices.ContainsFunc(list, func(e audit.Entry) bool { return e.Changed != nil })
+}
+
+func wanted(list []audit.Entry) bool {
+	return slices.ContainsFunc(list, func(e audit.Entry) bool { return e.Policy != "" })
+}
+
+// version is what the name does not say already.
+func version(name, version string) string {
+	if strings.Contains(name, version) {
+		return ""
+	}
+	return version
 }
