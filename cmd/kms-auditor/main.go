@@ -81,7 +81,7 @@ func newRoot() *cobra.Command {
 	f.StringVarP(&g.config, "config", "c", os.Getenv("KMS_AUDITOR_CONFIG"), "configuration `FILE` (or env KMS_AUDITOR_CONFIG); without one the built-in default applies")
 	f.StringVar(&g.logLevel, "log.level", "info", "debug, info, warn or error")
 	f.StringVar(&g.logFormat, "log.format", "json", "json or console")
-	root.AddCommand(newAudit(g), newBaseline(g), newConfig(g), newExplain(g), newHistory(g), newKMS(g), newPolicy(g), newVerify(), newVersion())
+	root.AddCommand(newAudit(g), newBaseline(g), newConfig(g), newExplain(g), newHistory(g), newKMS(g), newMan(), newPolicy(g), newVerify(), newVersion())
 	return root
 }
 
