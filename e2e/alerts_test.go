@@ -140,7 +140,7 @@ func TestAPageArrivesAndIsTakenBack(t *testing.T) {
 		t.Errorf("the page is about %q, want %s", got, id)
 	}
 
-	t.Log("the contract follows, and so does a claim that is only an outage")
+	t.Log("the contract follows, and then refuses a device that the API still offers")
 	must(t, s.kms.RemoveDevice(t.Context(), s.devices[1]))
 	if m := page.next(t, "KMSAuditorCriticalFinding"); m.Status != "resolved" || m.Alerts[0].Labels["id"] != id {
 		t.Errorf("%+v does not take the page back", m)
