@@ -36,9 +36,11 @@ debian node nodejs
 debian npm npm
 debian promtool prometheus
 debian amtool prometheus-alertmanager
+debian systemd-analyze systemd
 debian xmllint libxml2-utils
 debian buildah buildah
 debian debootstrap debootstrap
+debian chromium chromium
 debian /etc/ssl/certs/ca-certificates.crt ca-certificates
 if ((${#missing[@]})); then
   echo "setup: installing ${missing[*]}"
