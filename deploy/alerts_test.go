@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/kms-auditor/kms-auditor/audit"
@@ -95,6 +96,15 @@ func TestEveryAlertTellsWhatToDo(t *testing.T) {
 		case page != "operating.md" || anchor != strings.ToLower(r.Alert) || !operating[anchor]:
 			t.Errorf("the runbook of %s leads nowhere: %s", r.Alert, r.Annotations["runbook_url"])
 		}
+	}
+}
+
+func TestKubernetesHasTheSameAlerts(t *testing.T) {
+	var file, object struct{ Groups, Spec any }
+	readYAML(t, "prometheus/kms-auditor.rules.yml", &file)
+	readYAML(t, "kubernetes/monitoring/prometheusrule.yaml", &object)
+	if diff := cmp.Diff(map[string]any{"groups": file.Groups}, object.Spec); diff != "" {
+		t.Errorf("make deploy was forgotten (-file +object):\n%s", diff)
 	}
 }
 
