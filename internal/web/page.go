@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"encoding/base64"
 	"fmt"
+	"hash/crc32"
 	"html/template"
 	"net/http"
 	"slices"
@@ -117,6 +118,7 @@ type status struct {
 	Due, Overdue      time.Time     // of the next audit; zero: none is expected
 	Critical, Warning int           // findings
 	Accepted          int           // differences that the operator lives with
+	Config            string        // the one that is running, in a sentence; empty: nobody says
 	Tag               string        // changes with what the page shows
 }
 
@@ -139,7 +141,10 @@ func (p *page) status(r *audit.Report, turn int, now time.Time) status {
 		}
 	}
 	s.Due, s.Overdue = p.opt.Plan().after(s.Heard)
-	s.Tag = fmt.Sprintf(`"%x-%d-%x"`, p.began.UnixNano(), turn, s.Overdue.Unix())
+	if running := p.opt.Config.Running; running != nil {
+		s.Config = running()
+	}
+	s.Tag = fmt.Sprintf(`"%x-%d-%x-%x"`, p.began.UnixNano(), turn, s.Overdue.Unix(), crc32.ChecksumIEEE([]byte(s.Config)))
 	return s
 }
 

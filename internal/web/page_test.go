@@ -174,6 +174,8 @@ func TestTheTagFollowsWhatIsShown(t *testing.T) {
 	o.Report = func() *audit.Report { return report }
 	o.Plan = func() web.Plan { return plan }
 	o.Past = func() *past.Past { return &past.Past{Store: store} }
+	config := "is of 1 o'clock"
+	o.Config.Running = func() string { return config }
 	s := serve(t, o, 1)
 	last := ""
 	for _, tt := range []struct {
@@ -186,6 +188,7 @@ func TestTheTagFollowsWhatIsShown(t *testing.T) {
 		{"another report", func() { report = audited(report.FinishedAt, audit.Target{}) }, true},
 		{"another event", func() { remember(t, store, 1) }, true},
 		{"another schedule", func() { plan.Timeout = time.Hour }, true},
+		{"another configuration", func() { config = "is of 2 hours" }, true},
 	} {
 		tt.change()
 		head, _ := ask(t, client, request(t, "HEAD", "http://"+s.addrs[0]+"/"))
@@ -193,6 +196,9 @@ func TestTheTagFollowsWhatIsShown(t *testing.T) {
 		tag := head.Header.Get("ETag")
 		if tag == "" || (tag != last) != tt.another || page.Header.Get("ETag") != tag {
 			t.Errorf("%s: the tag is %s after %s, and the page's %s", tt.name, tag, last, page.Header.Get("ETag"))
+		}
+		if !strings.Contains(body, strings.ReplaceAll(config, "'", "&#39;")) {
+			t.Errorf("%s: the page does not tell which configuration runs", tt.name)
 		}
 		if !strings.Contains(body, `data-tag="`+strings.ReplaceAll(tag, `"`, "&#34;")) {
 			t.Errorf("%s: the page does not name its tag", tt.name)
