@@ -23,6 +23,8 @@ lint:
 	e2e/setup.sh lint
 	go vet -tags e2e ./...
 	e2e/.tools/bin/staticcheck -tags e2e ./...
+	e2e/.tools/bin/actionlint
+	cd e2e/k8s && go vet ./... && go mod tidy -diff
 
 # What is made of other files: the alerts once more, as kustomize takes no file of another folder.
 deploy:

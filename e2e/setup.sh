@@ -7,6 +7,7 @@ cd "$(dirname "$0")"
 
 geth=v1.17.8
 staticcheck=v0.8.2
+actionlint=v1.7.12
 
 tools=$PWD/.tools
 mkdir -p "$tools/bin"
@@ -22,6 +23,7 @@ go_tool() {
 }
 
 go_tool staticcheck honnef.co/go/tools/cmd/staticcheck "$staticcheck"
+go_tool actionlint github.com/rhysd/actionlint/cmd/actionlint "$actionlint"
 if [[ ${1:-} == lint ]]; then
   exit
 fi
