@@ -177,26 +177,30 @@ func TestAnAuditUnderWayEndsUnderTheOldConfiguration(t *testing.T) {
 
 // TestReloadKeepsWhatIsRemembered: neither the state file nor what is known of findings goes.
 func TestReloadKeepsWhatIsRemembered(t *testing.T) {
-	w := newWorld(t)
-	w.claim(device, stranger)
-	cfg := w.config(t)
-	cfg.State = filepath.Join(t.TempDir(), "state.db")
-	d, _, logs, _ := reloadable(t, cfg)
-	first := d.until(t, audit.Drift).Chains[0].Targets[0].Findings[0].FirstSeen
-	for range 5 {
-		if status, answer := d.reload(t); status != http.StatusOK {
-			t.Fatalf("%d %s", status, answer)
-		}
-		if again := d.until(t, audit.Drift).Chains[0].Targets[0].Findings[0].FirstSeen; !again.Equal(*first) {
-			t.Errorf("the finding is known since %s, and before it was %s", again, first)
-		}
+	for sentence, state := range map[string]string{"in a file": filepath.Join(t.TempDir(), "state.db"), "in the process": ""} {
+		t.Run(sentence, func(t *testing.T) {
+			w := newWorld(t)
+			w.claim(device, stranger)
+			cfg := w.config(t)
+			cfg.State = state
+			d, _, logs, _ := reloadable(t, cfg)
+			first := d.until(t, audit.Drift).Chains[0].Targets[0].Findings[0].FirstSeen
+			for range 5 {
+				if status, answer := d.reload(t); status != http.StatusOK {
+					t.Fatalf("%d %s", status, answer)
+				}
+				if again := d.until(t, audit.Drift).Chains[0].Targets[0].Findings[0].FirstSeen; !again.Equal(*first) {
+					t.Errorf("the finding is known since %s, and before it was %s", again, first)
+				}
+			}
+			if got := findings(logs); len(got) != 1 {
+				t.Errorf("the finding was told of as %v, want it opened once", got)
+			}
+			if s, err := history.Open(state); state != "" && err == nil {
+				s.Close()
+				t.Error("another process could take the state file")
+			}
+			d.stop(t)
+		})
 	}
-	if got := findings(logs); len(got) != 1 {
-		t.Errorf("the finding was told of as %v, want it opened once", got)
-	}
-	if s, err := history.Open(cfg.State); err == nil {
-		s.Close()
-		t.Error("another process could take the state file")
-	}
-	d.stop(t)
 }
