@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -92,6 +93,35 @@ func shipped(t testing.TB, dir, path string, replace ...[2]string) string {
 	return to
 }
 
+// draws waits until every panel of a dashboard has something to show.
+func (p *prometheus) draws(t testing.TB, dashboard string) {
+	t.Helper()
+	var board struct {
+		Panels []struct {
+			Type, Title string
+			Targets     []struct{ Expr string }
+		}
+	}
+	must(t, json.Unmarshal([]byte(readFile(t, dashboard)), &board))
+	all := strings.NewReplacer("$chain", ".*", "$contract", ".*")
+	for _, panel := range board.Panels {
+		if panel.Type == "row" || panel.Title == "Accepted differences run out" { // nothing is accepted here
+			continue
+		}
+		eventually(t, "panel "+panel.Title, func() bool {
+			shown := false
+			for _, q := range panel.Targets {
+				status, body := get(t, p.url+"/api/v1/query?query="+url.QueryEscape(all.Replace(q.Expr)))
+				if status != http.StatusOK {
+					t.Fatalf("panel %s: %d %s", panel.Title, status, body)
+				}
+				shown = shown || strings.Contains(body, `"metric":`)
+			}
+			return shown
+		})
+	}
+}
+
 // What is deployed pages with the id and the runbook, and takes it back. Only addresses and waiting times are others.
 func TestAPageArrivesAndIsTakenBack(t *testing.T) {
 	s := newScene(t, 2, 2)
@@ -109,9 +139,9 @@ func TestAPageArrivesAndIsTakenBack(t *testing.T) {
 	}, nil, nil)
 
 	shipped(t, dir, "prometheus/kms-auditor.rules.yml", [2]string{`\b(for|keep_firing_for): \w+`, "$1: 1s"})
-	prometheus, err := exec.LookPath("prometheus")
+	program, err := exec.LookPath("prometheus")
 	must(t, err)
-	start(t, `msg="Listening on" address=(127\.0\.0\.1:\d+)`, prometheus, []string{
+	_, addr := start(t, `msg="Listening on" address=(127\.0\.0\.1:\d+)`, program, []string{
 		"--config.file=" + shipped(t, dir, "prometheus/prometheus.yml",
 			[2]string{`kms-auditor:10726`, strings.TrimPrefix(d.url, "http://")}, [2]string{`alertmanager:9093`, alerts},
 			[2]string{`_interval: \w+`, "_interval: 1s"}),
@@ -139,6 +169,9 @@ func TestAPageArrivesAndIsTakenBack(t *testing.T) {
 	if got := m.Alerts[0].Labels["id"]; got != id {
 		t.Errorf("the page is about %q, want %s", got, id)
 	}
+
+	p := &prometheus{"http://" + addr}
+	p.draws(t, "../deploy/grafana/kms-auditor.json")
 
 	t.Log("the contract follows, and then refuses a device that the API still offers")
 	must(t, s.kms.RemoveDevice(t.Context(), s.devices[1]))
