@@ -104,14 +104,14 @@ func TestWhatComesFromOutsideStaysText(t *testing.T) {
 		Reasons:  []string{hostile},
 		Findings: []audit.Finding{{Message: hostile, ID: hostile, Runbook: "javascript:alert(1)"}},
 		Accepted: []audit.Acceptance{{Message: hostile, Reason: hostile}},
-		Entries:  []audit.Entry{{ID: `"<b>`, Name: hostile, Version: hostile, Verdict: audit.Match}},
+		Entries:  []audit.Entry{{ID: hostile, Name: hostile, Version: hostile, Verdict: audit.Match}},
 		Counts:   audit.Counts{Match: 1},
 	})
 	r.Chains[0].Chain = hostile
 	r.Chains[0].Claim = &audit.Claim{RequestID: hostile}
 	r.Chains[0].Errors = []audit.SourceError{{Source: hostile, Message: hostile}}
 	body := shown(t, options(r))
-	for _, bad := range []string{"<script>alert", "\u202e", "javascript:alert", strings.Repeat("x", 300), `"<b>`} {
+	for _, bad := range []string{"<script>alert", "\u202e", "javascript:alert", strings.Repeat("x", 300)} {
 		if strings.Contains(body, bad) {
 			t.Errorf("the page holds %.20q", bad)
 		}
@@ -127,7 +127,7 @@ type minutely struct{}
 
 func (minutely) Next(t time.Time) time.Time { return t.Truncate(time.Minute).Add(time.Minute) }
 
-type never struct{ minutely }
+type never struct{}
 
 func (never) Next(time.Time) time.Time { return time.Time{} }
 
