@@ -244,3 +244,21 @@ func TestTenThousandEntriesAreRenderedOnce(t *testing.T) {
 		t.Errorf("one more look takes %s", best)
 	}
 }
+
+func TestEveryWordIsExplained(t *testing.T) {
+	for _, c := range audit.Completenesses {
+		if body := shown(t, options(audited(time.Now(), audit.Target{Completeness: c}))); strings.Contains(body, "<span>"+string(c)+"</span>") {
+			t.Errorf("completeness %s is not", c)
+		}
+	}
+	for _, a := range []audit.Assurance{"", audit.Single, audit.Agreed, audit.Proven} {
+		if body := shown(t, options(audited(time.Now(), audit.Target{Assurance: a, Completeness: audit.Complete}))); strings.Contains(body, "<span>"+string(a)+"</span>") {
+			t.Errorf("assurance %q is not", a)
+		}
+	}
+	for _, v := range audit.Verdicts {
+		if body := shown(t, options(audited(time.Now(), audit.Target{Verdict: v}))); strings.Contains(body, `<p class="fresh">`+v.String()) {
+			t.Errorf("verdict %s is not", v)
+		}
+	}
+}
