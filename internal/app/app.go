@@ -97,6 +97,7 @@ func (a *App) Once(ctx context.Context) *audit.Report {
 
 // Serve audits on schedule and serves HTTP on the listeners, until ctx ends or serving fails. It closes the listeners.
 func (a *App) Serve(ctx context.Context, listeners []net.Listener) error {
+	first := a.running.Load() // before anybody can reload
 	server := web.New(web.Options{
 		Report:     a.last.Load,
 		Past:       a.past,
@@ -105,11 +106,11 @@ func (a *App) Serve(ctx context.Context, listeners []net.Listener) error {
 		Logger:     a.opt.Log,
 		Version:    a.opt.Build.Version,
 		Config:     a.webConfig(),
-		ConfigFile: a.running.Load().cfg.Web.ConfigFile,
+		ConfigFile: first.cfg.Web.ConfigFile,
 	})
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return server.Serve(ctx, listeners) })
-	g.Go(func() error { a.work(ctx); return nil })
+	g.Go(func() error { a.work(ctx, first); return nil })
 	g.Go(func() error { a.hangups(ctx); return nil })
 	g.Go(func() error { a.heart.run(ctx); return nil })
 	return g.Wait()

@@ -10,9 +10,8 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
 )
 
-// work audits on schedule until ctx ends. An audit that is under way ends under the configuration that it began with.
-func (a *App) work(ctx context.Context) {
-	s := a.running.Load()
+// work audits on schedule until ctx ends, at first under s. An audit that is under way ends under the configuration that it began with.
+func (a *App) work(ctx context.Context, s *setup) {
 	defer func() { s.close() }()
 	worker := audit.Worker{
 		Audit: func(ctx context.Context) *audit.Report {
