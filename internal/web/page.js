@@ -39,7 +39,8 @@
 	}
 
 	async function refresh() {
-		if (document.hidden || !getSelection().isCollapsed) return; // nobody looks, or somebody is about to copy
+		const left = Date.parse($("status").dataset.overdue) - Date.now() - skew;
+		if (!getSelection().isCollapsed && left > 10000) return; // somebody is about to copy, and there is time
 		try {
 			const head = await fetch(here, { method: "HEAD", cache: "no-store" });
 			if (!head.ok) throw head.status;
