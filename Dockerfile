@@ -18,7 +18,8 @@ ARG VERSION
 ARG REVISION
 RUN go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=${VERSION} -X main.revision=${REVISION}" \
         -o /out/kms-auditor ./cmd/kms-auditor \
-    && cp "$(go env GOROOT)/lib/time/zoneinfo.zip" /out/
+    && cp "$(go env GOROOT)/lib/time/zoneinfo.zip" /out/ \
+    && mkdir /out/state
 
 FROM ${RUNTIME_IMAGE}
 ARG VERSION
@@ -33,6 +34,8 @@ COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certifica
 COPY --from=build /out/zoneinfo.zip /usr/share/zoneinfo.zip
 COPY --from=build /out/kms-auditor /kms-auditor
 COPY LICENSE /LICENSE
+# Where a volume for `state` goes: an empty folder that the user below may write, which a new volume takes over.
+COPY --from=build --chown=65532:65532 /out/state /var/lib/kms-auditor
 # Where Go looks for the schedule's time zone.
 ENV ZONEINFO=/usr/share/zoneinfo.zip
 # A number, so that an orchestrator can tell that it is not root without reading /etc/passwd, which is not there.

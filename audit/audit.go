@@ -135,6 +135,15 @@ func New(opt Options) *Auditor {
 	return &Auditor{opt: opt, pending: map[late]time.Time{}, scanned: map[late]common.Hash{}, resync: map[late]common.Hash{}, memos: map[string]*memo{}}
 }
 
+// Continue takes over since when entries are pending on the chains that from audited too, which audits no more.
+func (a *Auditor) Continue(from *Auditor) {
+	for k, since := range from.pending {
+		if slices.ContainsFunc(a.opt.Chains, func(c ChainOptions) bool { return c.Name == k.chain }) {
+			a.pending[k] = since
+		}
+	}
+}
+
 // Audit audits every chain once. It has no error: what fails is in the report, and makes it unknown.
 func (a *Auditor) Audit(ctx context.Context) *Report {
 	if a.opt.Timeout > 0 {

@@ -154,20 +154,35 @@ func TestPending(t *testing.T) {
 }
 
 func TestPendingEndsWithTime(t *testing.T) {
-	w := newWorld(t)
-	w.policies, w.opt.PendingMax = "latest-1", 200*time.Millisecond
-	w.revoke()
-	w.contract(func(c *fakeapi.Contract) { c.OSImages[0].Allowed = &no })
-	a := w.auditor()
-	if r := w.auditWith(a); r.Verdict != audit.Consistent {
-		t.Fatalf("%s at first, want consistent", r.Verdict)
+	for _, row := range []struct {
+		sentence string
+		next     func(*world, *audit.Auditor) *audit.Auditor
+	}{
+		{"under one auditor", func(_ *world, a *audit.Auditor) *audit.Auditor { return a }},
+		{"under auditors that follow each other", func(w *world, a *audit.Auditor) *audit.Auditor {
+			next := w.auditor()
+			next.Continue(a)
+			return next
+		}},
+	} {
+		t.Run(row.sentence, func(t *testing.T) {
+			w := newWorld(t)
+			w.policies, w.opt.PendingMax = "latest-1", 200*time.Millisecond
+			w.revoke()
+			w.contract(func(c *fakeapi.Contract) { c.OSImages[0].Allowed = &no })
+			a := w.auditor()
+			if r := w.auditWith(a); r.Verdict != audit.Consistent {
+				t.Fatalf("%s at first, want consistent", r.Verdict)
+			}
+			for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+				a = row.next(w, a)
+				if r := w.auditWith(a); r.Verdict == audit.Drift {
+					return
+				}
+			}
+			t.Error("still pending after its time")
+		})
 	}
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
-		if r := w.auditWith(a); r.Verdict == audit.Drift {
-			return
-		}
-	}
-	t.Error("still pending after its time")
 }
 
 func TestPendingBeginsAnewAfterAMatch(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 type Worker struct {
 	Audit    func(context.Context) *Report
 	Schedule cron.Schedule
+	Again    <-chan struct{} // an audit is due at once, after the one that is under way; nil: never
 
 	Done    func(*Report)                    // after each audit
 	Next    func(time.Time)                  // when the next one is due
@@ -63,6 +64,9 @@ func (w *Worker) sleep(ctx context.Context) bool {
 		case <-ctx.Done():
 			t.Stop()
 			return false
+		case <-w.Again:
+			t.Stop()
+			return true
 		case <-t.C:
 		}
 		// A clock set back must not put the audit off.

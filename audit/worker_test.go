@@ -74,6 +74,45 @@ func TestTicksDuringAnAuditAreSkippedAndTold(t *testing.T) {
 	}
 }
 
+func TestTheWorkerAuditsAgainWhenItIsTold(t *testing.T) {
+	for _, row := range []struct {
+		sentence string
+		asleep   bool // when it is told
+	}{
+		{"while an audit is under way", false},
+		{"while it waits for an hour to pass", true},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		again := make(chan struct{}, 1)
+		audits := 0
+		w := audit.Worker{
+			Schedule: every(time.Hour),
+			Again:    again,
+			Audit: func(context.Context) *audit.Report {
+				if audits++; audits == 1 && !row.asleep {
+					again <- struct{}{}
+				}
+				return &audit.Report{}
+			},
+			Done: func(*audit.Report) {
+				if audits == 2 {
+					cancel()
+				}
+			},
+			Next: func(time.Time) {
+				if row.asleep {
+					again <- struct{}{}
+				}
+			},
+			Skipped: func(time.Time, int) {},
+		}
+		if w.Run(ctx); audits != 2 {
+			t.Errorf("%s: %d audits, want another one at once", row.sentence, audits)
+		}
+		cancel()
+	}
+}
+
 func TestAnAuditThatIsCutShortIsNotReported(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	w := audit.Worker{

@@ -74,6 +74,7 @@ type explainedSettings struct {
 type webSettings struct {
 	Listen     []string `json:"listen"`
 	ConfigFile string   `json:"config_file,omitempty"`
+	Reload     bool     `json:"reload,omitempty"`
 }
 
 // settings audits the node through its proxy at the newest block, and takes a second look at once.

@@ -182,6 +182,7 @@ func TestImage(t *testing.T) {
 			t.Errorf("exit code %d", code)
 		}
 	})
+	t.Run("it needs no root that can be written, only its state", func(t *testing.T) { runsBare(t, root, s) })
 	must(t, s.kms.RemoveDevice(t.Context(), s.devices[0]))
 	t.Run("audit --once exits 1 on drift", func(t *testing.T) { once(t, 1) })
 }

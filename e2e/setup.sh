@@ -7,6 +7,7 @@ cd "$(dirname "$0")"
 
 geth=v1.17.8
 staticcheck=v0.8.2
+actionlint=v1.7.12
 
 tools=$PWD/.tools
 mkdir -p "$tools/bin"
@@ -22,6 +23,7 @@ go_tool() {
 }
 
 go_tool staticcheck honnef.co/go/tools/cmd/staticcheck "$staticcheck"
+go_tool actionlint github.com/rhysd/actionlint/cmd/actionlint "$actionlint"
 if [[ ${1:-} == lint ]]; then
   exit
 fi
@@ -35,9 +37,12 @@ debian() {
 debian node nodejs
 debian npm npm
 debian promtool prometheus
+debian amtool prometheus-alertmanager
+debian systemd-analyze systemd
 debian xmllint libxml2-utils
 debian buildah buildah
 debian debootstrap debootstrap
+debian chromium chromium
 debian /etc/ssl/certs/ca-certificates.crt ca-certificates
 if ((${#missing[@]})); then
   echo "setup: installing ${missing[*]}"

@@ -8,12 +8,12 @@
 package metrics
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/hexid"
 )
 
@@ -38,7 +38,7 @@ type APILabels struct{ Endpoints, Results []string }
 // Metrics holds the series. Its methods may be called from several goroutines.
 type Metrics struct {
 	reported
-	known      map[string]bool // the configured chains
+	known      atomic.Pointer[map[string]Chain] // the configured chains
 	audits     *prometheus.CounterVec
 	duration   *prometheus.HistogramVec
 	scanned    *prometheus.GaugeVec
@@ -51,6 +51,7 @@ type Metrics struct {
 	apiTime    *prometheus.HistogramVec
 	reloadOK   prometheus.Gauge
 	reloadTime prometheus.Gauge
+	heartbeats *prometheus.CounterVec
 }
 
 // New registers the series with reg and panics, as MustRegister does, where reg has them already.
@@ -59,7 +60,6 @@ func New(reg prometheus.Registerer, build Build, chains []Chain, api APILabels) 
 	f := factory{reg}
 	m := &Metrics{
 		reported: newReported(f, build),
-		known:    map[string]bool{},
 		audits: f.counters("audits_total",
 			"Audits of a chain that finished, by verdict.", "chain", "verdict"),
 		duration: f.histograms("audit_duration_seconds",
@@ -84,9 +84,12 @@ func New(reg prometheus.Registerer, build Build, chains []Chain, api APILabels) 
 			"Whether the last attempt to load the configuration succeeded."),
 		reloadTime: f.gauge("config_last_reload_success_timestamp_seconds",
 			"Unix time at which the configuration was last loaded with success."),
+		heartbeats: f.counters("heartbeats_total",
+			"Heartbeats after audits, by result.", "result"),
 	}
-	for _, c := range chains {
-		m.start(c)
+	m.Configure(chains)
+	for _, r := range heartbeatResults {
+		m.heartbeats.WithLabelValues(r)
 	}
 	for _, e := range api.Endpoints {
 		m.apiTime.WithLabelValues(e)
@@ -97,43 +100,25 @@ func New(reg prometheus.Registerer, build Build, chains []Chain, api APILabels) 
 	return m
 }
 
-func (m *Metrics) start(c Chain) {
-	m.known[c.Name] = true
-	m.duration.WithLabelValues(c.Name)
-	m.lastAudit.WithLabelValues(c.Name)
-	for _, v := range audit.Verdicts {
-		m.audits.WithLabelValues(c.Name, v.String())
-	}
-	for _, a := range c.Contracts {
-		if addr, err := hexid.ParseAddress(a); err == nil {
-			m.compared.WithLabelValues(c.Name, addr.Hex())
-		}
-	}
-	for _, p := range c.Providers {
-		m.trips.WithLabelValues(c.Name, p)
-		m.tripTime.WithLabelValues(c.Name, p)
-		for _, method := range ethrpc.Methods {
-			for _, r := range ethrpc.Results {
-				m.calls.WithLabelValues(c.Name, p, method, r)
-			}
-		}
-	}
-}
-
-// Report counts the audit and replaces the state of the one before. Chains that New was not told of are left out.
+// Report counts the audit and replaces the state of the one before. Chains that are not configured are left out.
 func (m *Metrics) Report(r *audit.Report) {
-	for _, c := range m.show(r, func(chain string) bool { return m.known[chain] }) {
+	for _, c := range m.show(r, m.knows) {
 		m.audits.WithLabelValues(c.Chain, c.Verdict.String()).Inc()
 		m.duration.WithLabelValues(c.Chain).Observe(c.Duration.Seconds())
 	}
 }
 
-// EventScan notes that the events of a contract are read up to a block. A chain that New was not told of, and what is
-// no address, are left out.
+// EventScan notes that the events of a contract are read up to a block. A chain that is not configured, and what is no
+// address, are left out.
 func (m *Metrics) EventScan(chain, contract string, block uint64) {
-	if addr, err := hexid.ParseAddress(contract); err == nil && m.known[chain] {
+	if addr, err := hexid.ParseAddress(contract); err == nil && m.knows(chain) {
 		m.scanned.WithLabelValues(chain, addr.Hex()).Set(float64(block))
 	}
+}
+
+func (m *Metrics) knows(chain string) bool {
+	_, ok := (*m.known.Load())[chain]
+	return ok
 }
 
 // NextAudit notes when the schedule fires next; the zero time: not at all.
@@ -148,6 +133,11 @@ func (m *Metrics) ConfigLoaded(ok bool, at time.Time) {
 	m.reloadOK.Set(1)
 	m.reloadTime.Set(unix(at))
 }
+
+var heartbeatResults = map[bool]string{true: "ok", false: "failed"}
+
+// Heartbeat counts one heartbeat.
+func (m *Metrics) Heartbeat(ok bool) { m.heartbeats.WithLabelValues(heartbeatResults[ok]).Inc() }
 
 // API counts one HTTP request to the API.
 func (m *Metrics) API(endpoint, result string, took time.Duration) {

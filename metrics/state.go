@@ -25,6 +25,7 @@ var (
 	blockDesc        = desc("audited_block_number", "The block that the last audit read at.", "chain")
 	blockTimeDesc    = desc("audited_block_timestamp_seconds", "Unix time of the block that the last audit read at.", "chain")
 	completenessDesc = desc("completeness", "How ids that the API does not list were looked for: 1 for the level that holds.", "chain", "contract", "level")
+	acceptDesc       = desc("accept_expires_timestamp_seconds", "Unix time at which the first accepted difference of a kind runs out; absent where none is accepted.", "chain", "contract", "kind")
 	assuranceDesc    = desc("assurance", "What the weakest answer of a contract rests on: 1 for the level that holds.", "chain", "contract", "level")
 )
 
@@ -41,7 +42,7 @@ type state struct {
 }
 
 func (*state) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{verdictDesc, entriesDesc, findingsDesc, oldestDesc, openDesc, droppedDesc, blockDesc, blockTimeDesc, completenessDesc, assuranceDesc} {
+	for _, d := range []*prometheus.Desc{verdictDesc, entriesDesc, findingsDesc, oldestDesc, openDesc, droppedDesc, blockDesc, blockTimeDesc, completenessDesc, assuranceDesc, acceptDesc} {
 		ch <- d
 	}
 }
@@ -105,6 +106,7 @@ func (s *snapshot) target(chain, contract string, t *audit.Target) {
 		}
 	}
 	s.kinds(chain, contract, t)
+	s.accepted(chain, contract, t.Accepted)
 	s.open(chain, contract, t.Findings)
 }
 
@@ -141,6 +143,20 @@ func (s *snapshot) kinds(chain, contract string, t *audit.Target) {
 		}
 		if at, seen := oldest[k]; seen && t.Compared() {
 			s.gauge(oldestDesc, at, chain, contract, string(k))
+		}
+	}
+}
+
+func (s *snapshot) accepted(chain, contract string, list []audit.Acceptance) {
+	first := map[audit.Kind]float64{}
+	for _, a := range list {
+		if at, ok := first[a.Kind]; !ok || unix(a.Expires) < at {
+			first[a.Kind] = unix(a.Expires)
+		}
+	}
+	for _, k := range audit.Kinds {
+		if at, ok := first[k]; ok {
+			s.gauge(acceptDesc, at, chain, contract, string(k))
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package metrics_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -174,5 +175,29 @@ func TestAContractListedTwiceShowsTheWorse(t *testing.T) {
 				t.Errorf("want three series that say drift, got\n%s", got)
 			}
 		})
+	}
+}
+
+func TestAcceptedDifferencesRunOut(t *testing.T) {
+	reg, m := fresh()
+	target := consistent()
+	accept := func(k audit.Kind, days time.Duration) {
+		target.Accepted = append(target.Accepted, audit.Acceptance{Kind: k, Expires: noon.Add(days * 24 * time.Hour)})
+	}
+	accept(audit.ClaimAllowedChainDenied, 9)
+	accept(audit.ClaimAllowedChainDenied, 3)
+	accept(audit.ContractUnexpected, 30)
+	accept("made_up", 1)
+	m.Report(report(target))
+	line := func(k audit.Kind, days float64) string {
+		return fmt.Sprintf(`kms_auditor_accept_expires_timestamp_seconds{chain="base",contract="%s",kind="%s"} %v`, contract, k, float64(noon.Unix())+days*24*3600)
+	}
+	want := []string{line(audit.ClaimAllowedChainDenied, 3), line(audit.ContractUnexpected, 30)}
+	if diff := cmp.Diff(want, series(t, reg, "accept_expires_timestamp_seconds")); diff != "" {
+		t.Errorf("the first of each kind (-want +got):\n%s", diff)
+	}
+	m.Report(report(consistent()))
+	if got := series(t, reg, "accept_expires_timestamp_seconds"); got != nil {
+		t.Errorf("nothing is accepted any more, and still %q", got)
 	}
 }

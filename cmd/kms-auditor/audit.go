@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -219,7 +222,10 @@ func (f *auditFlags) serve(ctx context.Context, cfg *config.Config, stderr io.Wr
 	if err := checkWeb(cfg); err != nil {
 		return err
 	}
-	a, err := app.New(cfg, app.Options{Build: build(), Log: log})
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	a, err := app.New(cfg, app.Options{Build: build(), Log: log, Load: f.reload, Hangup: hangup})
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
@@ -237,4 +243,20 @@ func (f *auditFlags) serve(ctx context.Context, cfg *config.Config, stderr io.Wr
 		return &exitError{exitServe, err}
 	}
 	return nil
+}
+
+// reload reads the configuration again, for a daemon with these flags.
+func (f *auditFlags) reload() (*config.Config, error) {
+	cfg, err := config.Load(f.config)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.narrow(cfg, false); err != nil {
+		return nil, err
+	}
+	if web.Check(cfg.Web.ConfigFile) != nil {
+		// What is wrong there may show a password.
+		return nil, errors.New("web.config_file: it cannot be used, and kms-auditor config check tells why")
+	}
+	return cfg, nil
 }

@@ -22,6 +22,7 @@ const (
 	exitConsistent = 0
 	exitDrift      = 1
 	exitServe      = 1 // of the daemon
+	exitSelftest   = 1
 	exitUsage      = 2
 	exitUnknown    = 3
 )
@@ -74,14 +75,14 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true,
 		// Silence with exit code 0 would read as consistent where a script lost the command.
 		RunE: func(*cobra.Command, []string) error {
-			return errors.New("a command is missing: audit, baseline, config, explain, history, kms, policy, verify or version")
+			return errors.New("a command is missing: audit, baseline, config, explain, history, kms, policy, selftest, verify or version")
 		},
 	}
 	f := root.PersistentFlags()
 	f.StringVarP(&g.config, "config", "c", os.Getenv("KMS_AUDITOR_CONFIG"), "configuration `FILE` (or env KMS_AUDITOR_CONFIG); without one the built-in default applies")
 	f.StringVar(&g.logLevel, "log.level", "info", "debug, info, warn or error")
 	f.StringVar(&g.logFormat, "log.format", "json", "json or console")
-	root.AddCommand(newAudit(g), newBaseline(g), newConfig(g), newExplain(g), newHistory(g), newKMS(g), newPolicy(g), newVerify(), newVersion())
+	root.AddCommand(newAudit(g), newBaseline(g), newConfig(g), newExplain(g), newHistory(g), newKMS(g), newMan(), newPolicy(g), newSelftest(), newVerify(), newVersion())
 	return root
 }
 

@@ -13,31 +13,35 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/quote"
 )
 
-// remember lets audits know of earlier ones. One that looks at the past neither knows them nor is known later.
-func (a *App) remember(chains []audit.ChainOptions) error {
-	a.tracker = &audit.Tracker{}
-	if slices.ContainsFunc(a.cfg.Chains, func(c config.Chain) bool { return slices.ContainsFunc(c.Block, ethrpc.Policy.Fixed) }) {
+// remember lets the audits of s know of earlier ones. One that looks at the past neither knows them nor is known later.
+func (a *App) remember(s *setup, chains []audit.ChainOptions) error {
+	if slices.ContainsFunc(s.cfg.Chains, func(c config.Chain) bool { return slices.ContainsFunc(c.Block, ethrpc.Policy.Fixed) }) {
+		s.tracker = &audit.Tracker{}
 		return nil
 	}
-	m, err := memory.New(a.store)
-	if err != nil {
-		return fmt.Errorf("state file %s: %w", quote.Plain(a.cfg.State), err)
+	if a.memory == nil {
+		m, err := memory.New(a.store)
+		if err != nil {
+			return fmt.Errorf("state file %s: %w", quote.Plain(s.cfg.State), err)
+		}
+		a.memory, a.tracker = m, audit.NewTracker(m.Open())
 	}
 	for i := range chains {
-		chains[i].Baselines = m.Baselines(chains[i].ChainID)
+		chains[i].Baselines = a.memory.Baselines(chains[i].ChainID)
 	}
-	if a.cfg.State != "" {
-		a.memory, a.tracker = m, audit.NewTracker(m.Open())
+	s.tracker = a.tracker
+	if s.cfg.State != "" {
+		s.memory = a.memory
 	}
 	return nil
 }
 
 // takeAccepted makes those controls baselines that the operator accepted since the last audit.
-func (a *App) takeAccepted() {
-	if a.memory == nil {
+func (a *App) takeAccepted(s *setup) {
+	if s.memory == nil {
 		return
 	}
-	err := a.memory.Take(a.cfg.State, func(r memory.Request, err error) {
+	err := s.memory.Take(s.cfg.State, func(r memory.Request, err error) {
 		log := a.opt.Log.With(zap.Uint64("chain_id", r.ChainID), zap.Stringer("contract", r.Contract), zap.Time("requested_at", r.At.UTC()))
 		if err != nil {
 			log.Error("baseline not accepted", zap.Error(err))
@@ -51,11 +55,11 @@ func (a *App) takeAccepted() {
 }
 
 // keep remembers an audit, once it is logged: what a kill in between leaves out is logged again, and nothing is lost.
-func (a *App) keep(r *audit.Report, changes []audit.Change) {
-	if a.memory == nil {
+func (a *App) keep(s *setup, r *audit.Report, changes []audit.Change) {
+	if s.memory == nil {
 		return
 	}
-	if err := a.memory.Keep(r, a.tracker.Open(), changes); err != nil {
+	if err := s.memory.Keep(r, s.tracker.Open(), changes); err != nil {
 		a.opt.Log.Error("keeping the audit in memory", zap.String("audit_id", r.AuditID), zap.Error(err))
 	}
 }

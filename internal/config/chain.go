@@ -105,7 +105,7 @@ func (r resolver) providers(path string, fs []fileProvider) []ethrpc.Provider {
 		}
 		providers[i] = ethrpc.Provider{
 			Name:              f.Name,
-			URL:               secret.New(r.url(at, f)),
+			URL:               secret.New(r.url(at, f.URL, f.URLEnv, f.URLFile)),
 			Headers:           f.Headers,
 			Timeout:           r.positive(at+".timeout", f.Timeout),
 			RequestsPerSecond: f.RequestsPerSecond,

@@ -42,6 +42,7 @@ type Config struct {
 	CrossChecks  bool
 	Accept       []audit.Accept // each about one of Chains
 	Web          Web
+	Heartbeat    Heartbeat
 }
 
 // API is where the claims come from. Key is empty where none is given.
@@ -82,6 +83,13 @@ type Explained struct {
 type Web struct {
 	Listen     []string
 	ConfigFile string
+	Reload     bool // the configuration can be reloaded over HTTP
+}
+
+// Heartbeat is who is told that the daemon audits. URL is empty where nobody is.
+type Heartbeat struct {
+	URL        secret.String
+	Consistent bool // only after audits with that verdict
 }
 
 // Env is what of the world outside the file a configuration may point at.

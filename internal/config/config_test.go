@@ -129,7 +129,8 @@ func TestEveryKey(t *testing.T) {
 			{Chain: "base", Contract: kms, Kind: audit.MalformedID, List: audit.Device, ID: `"0x12\n"…`, Reason: "b", Expires: time.Date(2020, 2, 29, 23, 59, 59, 0, time.UTC)},
 			{Chain: "base", Contract: kms, Kind: audit.NoHash, List: audit.OSImage, Reason: "c", Expires: time.Date(2026, 12, 31, 23, 59, 59, 0, time.UTC)},
 		},
-		Web: config.Web{Listen: []string{"127.0.0.1:0", "[::1]:10726"}, ConfigFile: filepath.Join(dir, "web.yaml")},
+		Web:       config.Web{Listen: []string{"127.0.0.1:0", "[::1]:10726"}, ConfigFile: filepath.Join(dir, "web.yaml"), Reload: true},
+		Heartbeat: config.Heartbeat{URL: secret.New("https://env.example/k"), Consistent: true},
 	}
 	if d := cmp.Diff(want, got, same); d != "" {
 		t.Errorf("wanted (-) and read (+) differ:\n%s", d)

@@ -17,6 +17,8 @@ type file struct {
 	CrossChecks  bool         `yaml:"cross_checks"`
 	Accept       []fileAccept `yaml:"accept"`
 	Web          fileWeb      `yaml:"web"`
+
+	Heartbeat fileHeartbeat `yaml:"heartbeat"`
 }
 
 type fileAPI struct {
@@ -81,6 +83,14 @@ type fileAccept struct {
 type fileWeb struct {
 	Listen     []string `yaml:"listen"`
 	ConfigFile string   `yaml:"config_file"`
+	Reload     bool     `yaml:"reload"`
+}
+
+type fileHeartbeat struct {
+	URL     string `yaml:"url"`
+	URLEnv  string `yaml:"url_env"`
+	URLFile string `yaml:"url_file"`
+	On      string `yaml:"on"`
 }
 
 func (c *fileChain) setDefaults() {
@@ -107,7 +117,8 @@ func defaults() file {
 			public("base", 8453, "base-public", "https://mainnet.base.org", "publicnode", "https://base-rpc.publicnode.com", "drpc", "https://base.drpc.org"),
 			public("ethereum", 1, "publicnode", "https://ethereum-rpc.publicnode.com", "drpc", "https://eth.drpc.org"),
 		},
-		Web: fileWeb{Listen: []string{":10726"}},
+		Web:       fileWeb{Listen: []string{":10726"}},
+		Heartbeat: fileHeartbeat{On: heartbeatCompleted},
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/secret"
 )
 
 // apiVersions are the values of X-Phala-Version that the API knows, the oldest first.
@@ -44,6 +45,7 @@ func resolve(d *doc, f file, env Env) (*Config, error) {
 		CrossChecks:  f.CrossChecks,
 		Accept:       r.accept(f.Accept, f.Chains),
 		Web:          r.web(f.Web),
+		Heartbeat:    r.heartbeat(f.Heartbeat),
 	}
 	r.schedule(cfg, f.Timezone)
 	r.confirm(cfg)
@@ -144,7 +146,7 @@ func (r resolver) web(f fileWeb) Web {
 		}
 		seen[addr] = true
 	}
-	w := Web{Listen: f.Listen}
+	w := Web{Listen: f.Listen, Reload: f.Reload}
 	if f.ConfigFile != "" {
 		w.ConfigFile = r.abs(f.ConfigFile)
 		if _, err := readFile(w.ConfigFile, maxSize); err != nil {
@@ -152,4 +154,20 @@ func (r resolver) web(f fileWeb) Web {
 		}
 	}
 	return w
+}
+
+// The values of heartbeat.on.
+const (
+	heartbeatCompleted  = "completed"
+	heartbeatConsistent = "consistent"
+)
+
+func (r resolver) heartbeat(f fileHeartbeat) Heartbeat {
+	if !r.given("heartbeat") || r.bad("heartbeat") {
+		return Heartbeat{}
+	}
+	if f.On != heartbeatCompleted && f.On != heartbeatConsistent {
+		r.add("heartbeat.on", "must be %s or %s", heartbeatCompleted, heartbeatConsistent)
+	}
+	return Heartbeat{secret.New(r.url("heartbeat", f.URL, f.URLEnv, f.URLFile)), f.On == heartbeatConsistent}
 }

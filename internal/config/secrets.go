@@ -17,10 +17,10 @@ const maxSecret = 64 << 10
 // envName is strict so that a key or URL pasted in a variable's place is refused, not shown and not silently unset.
 var envName = regexp.MustCompile(`^[A-Z_][A-Z0-9_]*$`)
 
-// url is the provider's URL from the one key that gives it, or "" and a problem.
-func (r resolver) url(at string, f fileProvider) string {
+// url is a secret URL from the one key of three that gives it, or "" and a problem.
+func (r resolver) url(at, text, env, file string) string {
 	var from []string
-	for key, v := range map[string]string{"url": f.URL, "url_env": f.URLEnv, "url_file": f.URLFile} {
+	for key, v := range map[string]string{"url": text, "url_env": env, "url_file": file} {
 		if v != "" || r.given(at+"."+key) {
 			from = append(from, key)
 		}
@@ -33,16 +33,16 @@ func (r resolver) url(at string, f fileProvider) string {
 	if r.bad(at) {
 		return ""
 	}
-	v := f.URL
+	v := text
 	var err error
 	switch from[0] {
 	case "url_env":
-		v, err = r.variable(f.URLEnv)
+		v, err = r.variable(env)
 		if err == nil && v == "" {
-			err = fmt.Errorf("the environment variable %s is not set or empty", f.URLEnv)
+			err = fmt.Errorf("the environment variable %s is not set or empty", env)
 		}
 	case "url_file":
-		v, err = r.secretFile(f.URLFile)
+		v, err = r.secretFile(file)
 	}
 	if err != nil {
 		r.add(at, "%s", err)

@@ -17,6 +17,7 @@ const canary = "c4n4ry-5ecret"
 
 const withSecrets = `
 api: {%s}
+heartbeat: {url: "https://hc.example/%[2]s"}
 chains:
   - name: base
     chain_id: 8453
@@ -44,6 +45,9 @@ func TestSecretsNeverPrint(t *testing.T) {
 		}
 		if cfg.API.Key.Reveal() != canary {
 			t.Fatalf("%s did not bring the canary in", key)
+		}
+		if !strings.Contains(cfg.Heartbeat.URL.Reveal(), canary) {
+			t.Fatal("the heartbeat did not bring the canary in")
 		}
 		for i, p := range cfg.Chains[0].Providers {
 			if !strings.Contains(p.URL.Reveal(), canary) {

@@ -2,6 +2,7 @@ package replay
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
@@ -61,6 +62,7 @@ func init() {
 		byTopic[topic] = m
 		topics = append(topics, topic)
 	}
+	slices.SortFunc(topics, common.Hash.Cmp) // every process asks the same question, which can be answered from a cache
 	for name, list := range policies {
 		byPolicy[crypto.Keccak256Hash([]byte(name))] = list
 	}

@@ -1,4 +1,4 @@
-// Package web serves what the daemon knows over HTTP: the last report, the metrics, and the probes.
+// Package web serves what the daemon knows over HTTP: the status page, the last report, the history, the metrics, and the probes.
 //
 // Listen binds first, so that an occupied port is known before the first audit; Serve then answers until its context ends.
 // TLS and basic auth come from a web configuration file of the Prometheus exporter-toolkit.
@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/past"
 )
 
 // shutdown is the time that open requests get to finish.
@@ -28,9 +29,12 @@ const shutdown = 3 * time.Second
 // Options configure a Server.
 type Options struct {
 	Report     func() *audit.Report // the last report; nil before the first
+	Past       func() *past.Past    // what is remembered of the lists
+	Plan       func() Plan          // when audits come
 	Gatherer   prometheus.Gatherer
 	Logger     *zap.Logger
 	Version    string
+	Config     Config
 	ConfigFile string // exporter-toolkit's web configuration; empty: plain HTTP, no auth
 }
 

@@ -1,0 +1,185 @@
+//go:build e2e
+
+package e2e_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// check runs a checker, which must be content.
+func check(t testing.TB, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		t.Errorf("%s %q: %v\n%s", name, args, err, out)
+	}
+}
+
+func TestAlertRules(t *testing.T) {
+	const rules = "../deploy/prometheus/kms-auditor.rules.yml"
+	check(t, "promtool", "check", "rules", "--lint-fatal", rules)
+	check(t, "promtool", "check", "config", "../deploy/prometheus/prometheus.yml")
+	check(t, "amtool", "check-config", "../deploy/alertmanager/alertmanager.yml")
+	tests, err := filepath.Glob("../deploy/prometheus/*_test.yml")
+	must(t, err)
+	check(t, "promtool", append([]string{"test", "rules"}, tests...)...)
+}
+
+// message is what Alertmanager posts to a webhook.
+type message struct {
+	Status      string
+	Receiver    string
+	GroupLabels map[string]string
+	Alerts      []struct {
+		Status              string
+		Labels, Annotations map[string]string
+	}
+}
+
+// pager is a webhook that keeps the messages it gets.
+type pager chan message
+
+func (p pager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	var m message
+	if err := json.NewDecoder(r.Body).Decode(&m); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	p <- m
+}
+
+// next waits for the next message about an alert.
+func (p pager) next(t testing.TB, alert string) message {
+	t.Helper()
+	late := time.After(patience)
+	for {
+		select {
+		case m := <-p:
+			if m.GroupLabels["alertname"] == alert {
+				return m
+			}
+			t.Logf("%s to %s: %v", m.Status, m.Receiver, m.GroupLabels)
+		case <-late:
+			t.Fatalf("no message about %s within %s", alert, patience)
+		}
+	}
+}
+
+// shipped copies a deployed file to dir, with replacements of which each must change something.
+func shipped(t testing.TB, dir, path string, replace ...[2]string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("../deploy", path))
+	must(t, err)
+	for _, r := range replace {
+		changed := regexp.MustCompile(r[0]).ReplaceAll(text, []byte(r[1]))
+		if bytes.Equal(changed, text) {
+			t.Fatalf("%s has no %s", path, r[0])
+		}
+		text = changed
+	}
+	to := filepath.Join(dir, filepath.Base(path))
+	must(t, os.WriteFile(to, text, 0o600))
+	return to
+}
+
+// draws waits until every panel of a dashboard has something to show.
+func (p *prometheus) draws(t testing.TB, dashboard string) {
+	t.Helper()
+	var board struct {
+		Panels []struct {
+			Type, Title string
+			Targets     []struct{ Expr string }
+		}
+	}
+	must(t, json.Unmarshal([]byte(readFile(t, dashboard)), &board))
+	all := strings.NewReplacer("$chain", ".*", "$contract", ".*")
+	for _, panel := range board.Panels {
+		if panel.Type == "row" || panel.Title == "Accepted differences run out" { // nothing is accepted here
+			continue
+		}
+		eventually(t, "panel "+panel.Title, func() bool {
+			shown := false
+			for _, q := range panel.Targets {
+				status, body := get(t, p.url+"/api/v1/query?query="+url.QueryEscape(all.Replace(q.Expr)))
+				if status != http.StatusOK {
+					t.Fatalf("panel %s: %d %s", panel.Title, status, body)
+				}
+				shown = shown || strings.Contains(body, `"metric":`)
+			}
+			return shown
+		})
+	}
+}
+
+// What is deployed pages with the id and the runbook, and takes it back. Only addresses and waiting times are others.
+func TestAPageArrivesAndIsTakenBack(t *testing.T) {
+	s := newScene(t, 2, 2)
+	d := startDaemon(t, s.settings)
+	page, team := make(pager, 100), make(pager, 100)
+
+	dir := t.TempDir()
+	alertmanager, err := exec.LookPath("prometheus-alertmanager")
+	must(t, err)
+	_, alerts := start(t, `"?Listening on"? address=(127\.0\.0\.1:\d+)`, alertmanager, []string{
+		"--config.file=" + shipped(t, dir, "alertmanager/alertmanager.yml",
+			[2]string{`http://localhost:5001/page`, serve(t, page)}, [2]string{`http://localhost:5001/team`, serve(t, team)},
+			[2]string{`group_wait: \w+`, "group_wait: 0s"}, [2]string{`group_interval: \w+`, "group_interval: 1s"}),
+		"--storage.path=" + filepath.Join(dir, "alertmanager"), "--web.listen-address=127.0.0.1:0", "--cluster.listen-address=",
+	}, nil, nil)
+
+	shipped(t, dir, "prometheus/kms-auditor.rules.yml", [2]string{`\b(for|keep_firing_for): \w+`, "$1: 1s"})
+	program, err := exec.LookPath("prometheus")
+	must(t, err)
+	_, addr := start(t, `msg="Listening on" address=(127\.0\.0\.1:\d+)`, program, []string{
+		"--config.file=" + shipped(t, dir, "prometheus/prometheus.yml",
+			[2]string{`kms-auditor:10726`, strings.TrimPrefix(d.url, "http://")}, [2]string{`alertmanager:9093`, alerts},
+			[2]string{`_interval: \w+`, "_interval: 1s"}),
+		"--storage.tsdb.path=" + filepath.Join(dir, "prometheus"), "--web.listen-address=127.0.0.1:0",
+	}, nil, nil)
+	d.finds(t, "consistent")
+
+	t.Log("the API calls a device refused that the contract trusts")
+	lie := s.claim()
+	lie.Contracts[0].Devices[1].Allowed = new(false)
+	must(t, s.api.put(lie))
+	m := page.next(t, "KMSAuditorCriticalFinding")
+	if m.Status != "firing" || m.Receiver != "page" || len(m.Alerts) != 1 {
+		t.Fatalf("%+v is no page about one finding", m)
+	}
+	id, contract := s.devices[1].Hex(), s.kms.Address().Hex()
+	want := map[string]string{
+		"summary":     "claim_denied_chain_allowed on base",
+		"description": "KMS contract " + contract + " on base: claim_denied_chain_allowed, device " + id + ".",
+		"runbook_url": "https://github.com/kms-auditor/kms-auditor/blob/main/docs/findings.md#claim_denied_chain_allowed",
+	}
+	if diff := cmp.Diff(want, m.Alerts[0].Annotations); diff != "" {
+		t.Errorf("annotations (-want +got):\n%s", diff)
+	}
+	if got := m.Alerts[0].Labels["id"]; got != id {
+		t.Errorf("the page is about %q, want %s", got, id)
+	}
+
+	p := &prometheus{"http://" + addr}
+	p.draws(t, "../deploy/grafana/kms-auditor.json")
+
+	t.Log("the contract follows, and then refuses a device that the API still offers")
+	must(t, s.kms.RemoveDevice(t.Context(), s.devices[1]))
+	if m := page.next(t, "KMSAuditorCriticalFinding"); m.Status != "resolved" || m.Alerts[0].Labels["id"] != id {
+		t.Errorf("%+v does not take the page back", m)
+	}
+	must(t, s.kms.RemoveDevice(t.Context(), s.devices[0]))
+	if m := team.next(t, "KMSAuditorWarningFinding"); m.Status != "firing" || m.Alerts[0].Labels["id"] != s.devices[0].Hex() {
+		t.Errorf("%+v does not tell the team of %s", m, s.devices[0])
+	}
+}

@@ -1,0 +1,119 @@
+package web
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/hexid"
+	"github.com/kms-auditor/kms-auditor/internal/past"
+	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/render"
+)
+
+// How many changes /api/v1/history answers with, unless it is asked for fewer or more.
+const (
+	someChanges = 100
+	mostChanges = 10_000
+)
+
+// lists are those that events tell of; the first two are audited.
+var lists = []string{string(audit.Device), string(audit.OSImage), "aggregated_mr", "app"}
+
+func timeline(remembered func() *past.Past) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		p := remembered()
+		f, err := filter(p, r.URL.RawQuery)
+		if err != nil {
+			refuse(w, http.StatusBadRequest, err.Error())
+			return
+		}
+		var body bytes.Buffer
+		if err := render.Show(&body, p.Timeline(f), true); err != nil {
+			refuse(w, http.StatusInternalServerError, "the history cannot be written as JSON")
+			return
+		}
+		answer(w, http.StatusOK, body.Bytes())
+	}
+}
+
+// filter reads a query. An unknown parameter is an error: it would choose more than was meant.
+func filter(p *past.Past, query string) (past.Filter, error) {
+	f := past.Filter{Lists: lists[:2], Limit: someChanges}
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return f, errors.New("the query cannot be read")
+	}
+	for name, given := range values {
+		value := given[0]
+		switch {
+		case name == "list":
+			f.Lists = given
+			if i := slices.IndexFunc(given, func(l string) bool { return !slices.Contains(lists, l) }); i >= 0 {
+				err = fmt.Errorf("list %s is none of %s", quote.Cut(given[i]), strings.Join(lists, ", "))
+			}
+		case len(given) > 1:
+			err = fmt.Errorf("%s is given more than once", quote.Cut(name))
+		case name == "chain":
+			f.ChainID, err = chainID(p, value)
+		case name == "contract":
+			if f.Contract, err = hexid.ParseAddress(value); err != nil {
+				err = fmt.Errorf("contract %s is no address", quote.Cut(value))
+			}
+		case name == "since":
+			f.Since, err = parseSince(value)
+		case name == "limit":
+			if f.Limit, err = strconv.Atoi(value); err != nil || f.Limit < 1 || f.Limit > mostChanges {
+				err = fmt.Errorf("limit %s is not a number from 1 to %d", quote.Cut(value), mostChanges)
+			}
+		default:
+			err = fmt.Errorf("there is no parameter %s: chain, contract, list, since and limit are known", quote.Cut(name))
+		}
+		if err != nil {
+			return f, err
+		}
+	}
+	return f, nil
+}
+
+func chainID(p *past.Past, name string) (uint64, error) {
+	for id, known := range p.Names {
+		if known == name {
+			return id, nil
+		}
+	}
+	return 0, fmt.Errorf("chain %s is not configured", quote.Cut(name))
+}
+
+func parseSince(s string) (time.Time, error) {
+	for _, layout := range []string{time.DateOnly, time.RFC3339} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t.UTC(), nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("since %s is neither a day (2026-12-31) nor a time (RFC 3339)", quote.Cut(s))
+}
+
+func refuse(w http.ResponseWriter, status int, why string) {
+	body, err := json.Marshal(map[string]string{"error": why})
+	if err != nil {
+		panic(err) // a text always encodes
+	}
+	answer(w, status, append(body, '\n'))
+}
+
+// answer sends JSON that nobody keeps.
+func answer(w http.ResponseWriter, status int, body []byte) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // whoever asked has gone
+}

@@ -1,0 +1,152 @@
+package web
+
+import (
+	"bytes"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"fmt"
+	"hash/crc32"
+	"html/template"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/history"
+	"github.com/kms-auditor/kms-auditor/internal/past"
+	"github.com/kms-auditor/kms-auditor/internal/render"
+)
+
+// The page as it is written. Its style and its script are part of it, and the policy allows them by their digests alone.
+var (
+	//go:embed page.html
+	markup string
+	//go:embed page.css
+	style string
+	//go:embed page.js
+	script string
+
+	templates = template.Must(template.New("page").Funcs(functions).Parse(markup))
+
+	policy = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; img-src data:; connect-src 'self'; " +
+		"style-src " + digest(style) + "; script-src " + digest(script)
+)
+
+func digest(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+}
+
+// shownChanges is how many changes of the lists the page shows.
+const shownChanges = 50
+
+// page serves the status page. What depends on the report and the history alone is rendered once; what depends on the
+// clock, for every request.
+type page struct {
+	opt   Options
+	began time.Time
+
+	mu    sync.Mutex
+	of    source
+	body  []byte
+	turns int // how often body was rendered
+}
+
+// source is what a body was rendered from.
+type source struct {
+	report  *audit.Report
+	store   *history.Store
+	version uint64
+}
+
+func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, turn, report, err := p.render()
+	s := p.status(report, turn, time.Now())
+	var top bytes.Buffer
+	if err == nil {
+		err = templates.ExecuteTemplate(&top, "top", s)
+	}
+	if err != nil {
+		p.opt.Logger.Error("rendering the status page", zap.Error(err))
+		http.Error(w, "the status page cannot be shown; /api/v1/report has the last report", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("ETag", s.Tag)
+	for _, part := range [][]byte{top.Bytes(), body} {
+		if _, err := w.Write(part); err != nil {
+			return // whoever asked has gone
+		}
+	}
+}
+
+// render returns what follows the status, how often that was rendered, and the report that it shows.
+func (p *page) render() ([]byte, int, *audit.Report, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	remembered := p.opt.Past()
+	now := source{p.opt.Report(), remembered.Store, remembered.Store.Version()}
+	if p.body != nil && now == p.of {
+		return p.body, p.turns, now.report, nil
+	}
+	h := remembered.Timeline(past.Filter{Lists: lists[:2], Limit: shownChanges})
+	slices.Reverse(h.Events)
+	var body bytes.Buffer
+	err := templates.ExecuteTemplate(&body, "body", struct {
+		Report  *audit.Report
+		History render.History
+		Script  template.JS
+	}{now.report, h, template.JS(script)})
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	p.of, p.body, p.turns = now, body.Bytes(), p.turns+1
+	return p.body, p.turns, now.report, nil
+}
+
+// status is what the page says first.
+type status struct {
+	Version           string
+	Style             template.CSS
+	Report            *audit.Report // nil: no audit has ended
+	Now, Heard        time.Time     // Heard is the end of the last audit, else the start of the program
+	Due, Overdue      time.Time     // of the next audit; zero: none is expected
+	Critical, Warning int           // findings
+	Accepted          int           // differences that the operator lives with
+	Config            string        // the one that is running, in a sentence; empty: nobody says
+	Tag               string        // changes with what the page shows
+}
+
+func (p *page) status(r *audit.Report, turn int, now time.Time) status {
+	s := status{Version: p.opt.Version, Style: template.CSS(style), Report: r, Now: now.UTC(), Heard: p.began.UTC()}
+	if r != nil {
+		s.Heard = r.FinishedAt.UTC()
+		for _, c := range r.Chains {
+			for _, t := range c.Targets {
+				s.Accepted += len(t.Accepted)
+				for _, f := range t.Findings {
+					switch f.Severity {
+					case audit.Critical:
+						s.Critical++
+					case audit.Warning:
+						s.Warning++
+					}
+				}
+			}
+		}
+	}
+	s.Due, s.Overdue = p.opt.Plan().after(s.Heard)
+	if running := p.opt.Config.Running; running != nil {
+		s.Config = running()
+	}
+	s.Tag = fmt.Sprintf(`"%x-%d-%x-%x"`, p.began.UnixNano(), turn, s.Overdue.Unix(), crc32.ChecksumIEEE([]byte(s.Config)))
+	return s
+}
+
+// Stale tells whether the next audit should have been heard of.
+func (s status) Stale() bool { return !s.Overdue.IsZero() && s.Now.After(s.Overdue) }

@@ -1,0 +1,264 @@
+package web_test
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/history"
+	"github.com/kms-auditor/kms-auditor/internal/past"
+	"github.com/kms-auditor/kms-auditor/internal/web"
+)
+
+const contract = "0x2f83172A49584C017F2B256F0FB2Dca14126Ba9C"
+
+func id(n int) string { return fmt.Sprintf("0x%064x", n) }
+
+// audited is a report of one contract that ended at a time.
+func audited(at time.Time, t audit.Target) *audit.Report {
+	t.Contract = contract
+	return &audit.Report{
+		AuditID: "A1", FinishedAt: at, Verdict: t.Verdict,
+		Chains: []audit.Chain{{Chain: "base", ChainID: 8453, Verdict: t.Verdict, Policy: "finalized", Targets: []audit.Target{t}}},
+	}
+}
+
+// entries are n of one verdict.
+func entries(v audit.EntryVerdict, n int) (out []audit.Entry) {
+	for i := range n {
+		out = append(out, audit.Entry{List: audit.Device, ID: id(i), Claim: audit.ClaimAllowed, OnChain: audit.ChainAllowed, Verdict: v})
+	}
+	return out
+}
+
+// shown is the page of a report, in one line, so that a row can name what it must hold.
+func shown(t *testing.T, o web.Options) string {
+	t.Helper()
+	s := serve(t, o, 1)
+	resp, body := ask(t, client, request(t, "GET", "http://"+s.addrs[0]+"/"))
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/html; charset=utf-8" {
+		t.Fatalf("%d %s: %s", resp.StatusCode, resp.Header.Get("Content-Type"), body)
+	}
+	return strings.Join(strings.Fields(body), " ")
+}
+
+func TestThePageTells(t *testing.T) {
+	at := time.Date(2026, 11, 23, 3, 4, 5, 0, time.UTC)
+	block := &audit.Changed{Block: 51375546, Time: &at, Tx: id(7), Actor: contract}
+	for _, tt := range []struct {
+		name   string
+		target audit.Target
+		want   []string
+	}{
+		{"that all is well", audit.Target{Verdict: audit.Consistent}, []string{"<title>consistent ·", ">Consistent</h1>", "and agrees."}},
+		{"that something could not be checked, and why", audit.Target{Reasons: []string{"the API could not be asked"}},
+			[]string{">Unknown</h1>", "<li>the API could not be asked</li>"}},
+		{"what is wrong, what it means and what to do",
+			audit.Target{Verdict: audit.Drift, Findings: []audit.Finding{{
+				Kind: audit.ClaimDeniedChainAllowed, Severity: audit.Critical, List: audit.Device, ID: id(5), Message: "it is trusted",
+				Runbook: audit.ClaimDeniedChainAllowed.Runbook(), FirstSeen: &at,
+			}}},
+			[]string{">Drift</h1>", "1 critical", "it is trusted", `device <code class="whole">` + id(5), "the contract trusts what the API calls refused",
+				"2026-11-23 03:04:05 UTC", `docs/findings.md#claim_denied_chain_allowed"`}},
+		{"who changed an entry and when",
+			audit.Target{Entries: []audit.Entry{{List: audit.OSImage, ID: id(3), Name: "dstack", Version: "0.5.9", Verdict: audit.Mismatch,
+				Claim: audit.ClaimAllowed, OnChain: audit.ChainDenied, Policy: audit.PolicyAllowed, Changed: block}}, Counts: audit.Counts{Mismatch: 1}},
+			[]string{"<b>mismatch</b>", `title="` + id(3) + `">` + id(3) + "<", "0.5.9", `class="denied">denied`, "block 51375546", id(7), contract}},
+		{"why an entry was not compared",
+			audit.Target{Entries: []audit.Entry{{Verdict: audit.Unverifiable, Reason: audit.ReasonNotRead}}, Counts: audit.Counts{Unverifiable: 1}},
+			[]string{"the chain&#39;s answer could not be had"}},
+		{"what you live with, why and until when",
+			audit.Target{Accepted: []audit.Acceptance{{Kind: audit.ClaimAllowedChainDenied, Message: "it differs", Reason: "the rollout waits", Expires: at}}},
+			[]string{"1 accepted", "the rollout waits", ">2026-11-23</time>"}},
+		{"who controls the contract, and whom it is offered to",
+			audit.Target{Control: &audit.Control{Owner: "0xA1", PendingOwner: "0xA2", Implementation: "0xA3", CodeHash: id(9)}},
+			[]string{"0xA1", "0xA2</code> <span>A transfer of ownership waits", "0xA3", id(9)}},
+		{"how sure it is", audit.Target{Assurance: audit.Proven, Completeness: audit.EventsOnly},
+			[]string{"verified against the block&#39;s state root", "What was written without one is not seen"}},
+		{"few entries in order at once", audit.Target{Entries: entries(audit.Match, 24), Counts: audit.Counts{Match: 24}}, []string{id(23)}},
+		{"many entries in order folded away", audit.Target{Entries: entries(audit.Match, 1234), Counts: audit.Counts{Match: 1234}},
+			[]string{"<details", "1234 entries match</summary>", id(1233)}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			body := shown(t, options(audited(time.Now(), tt.target)))
+			for _, want := range tt.want {
+				if !strings.Contains(body, want) {
+					t.Errorf("the page lacks %q:\n%s", want, body[strings.Index(body, "<body>"):])
+				}
+			}
+			if strings.Contains(body, "<details") != (tt.target.Counts.Match > 24) {
+				t.Error("what is in order is folded where there is little of it, or open where there is much")
+			}
+		})
+	}
+}
+
+func TestWhatComesFromOutsideStaysText(t *testing.T) {
+	hostile := `</td><script>alert(1)</script>"'` + "\u202e\U0001F4A9" + strings.Repeat("x", 10_000)
+	r := audited(time.Now(), audit.Target{
+		Reasons:  []string{hostile},
+		Findings: []audit.Finding{{Message: hostile, ID: hostile, Runbook: "javascript:alert(1)"}},
+		Accepted: []audit.Acceptance{{Message: hostile, Reason: hostile}},
+		Entries:  []audit.Entry{{ID: hostile, Name: hostile, Version: hostile, Verdict: audit.Match}},
+		Counts:   audit.Counts{Match: 1},
+	})
+	r.Chains[0].Chain = hostile
+	r.Chains[0].Claim = &audit.Claim{RequestID: hostile}
+	r.Chains[0].Errors = []audit.SourceError{{Source: hostile, Message: hostile}}
+	body := shown(t, options(r))
+	for _, bad := range []string{"<script>alert", "\u202e", "javascript:alert", strings.Repeat("x", 300)} {
+		if strings.Contains(body, bad) {
+			t.Errorf("the page holds %.20q", bad)
+		}
+	}
+	for _, good := range []string{"&lt;script&gt;", "\U0001F4A9", "…</bdi>"} {
+		if !strings.Contains(body, good) {
+			t.Errorf("the page lacks %q", good)
+		}
+	}
+}
+
+type minutely struct{}
+
+func (minutely) Next(t time.Time) time.Time { return t.Truncate(time.Minute).Add(time.Minute) }
+
+type never struct{}
+
+func (never) Next(time.Time) time.Time { return time.Time{} }
+
+func TestAnOldPageSaysSo(t *testing.T) {
+	ago := func(d time.Duration) *audit.Report {
+		return audited(time.Now().Add(-d), audit.Target{Verdict: audit.Consistent})
+	}
+	soon := web.Plan{Schedule: minutely{}, Timeout: time.Second}
+	for _, tt := range []struct {
+		name   string
+		report *audit.Report
+		plan   web.Plan
+		class  string
+	}{
+		{"the last audit is within its period", ago(0), soon, "consistent"},
+		{"two periods have gone by", ago(2*time.Minute + time.Second), soon, "consistent stale"},
+		{"an audit may take longer than a period", ago(3 * time.Minute), web.Plan{Schedule: minutely{}, Timeout: time.Hour}, "consistent"},
+		{"but not for ever", ago(2 * time.Hour), web.Plan{Schedule: minutely{}, Timeout: time.Hour}, "consistent stale"},
+		{"nothing is ever due", ago(time.Hour), web.Plan{Schedule: never{}}, "consistent"},
+		{"nothing was heard of yet", nil, soon, "none"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			o := options(tt.report)
+			o.Plan = func() web.Plan { return tt.plan }
+			body := shown(t, o)
+			if !strings.Contains(body, `<header id="status" class="`+tt.class+`" `) {
+				t.Errorf("want class %q: %s", tt.class, body[strings.Index(body, "<header"):][:200])
+			}
+			if strings.Contains(body, "<title>out of date ·") != strings.HasSuffix(tt.class, "stale") {
+				t.Error("the title and the page differ")
+			}
+		})
+	}
+}
+
+// TestTheTagFollowsWhatIsShown is what lets the script ask for little.
+func TestTheTagFollowsWhatIsShown(t *testing.T) {
+	report, plan := audited(time.Now(), audit.Target{}), web.Plan{Schedule: minutely{}}
+	store, err := history.Open("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := options(nil)
+	o.Report = func() *audit.Report { return report }
+	o.Plan = func() web.Plan { return plan }
+	o.Past = func() *past.Past { return &past.Past{Store: store} }
+	config := "is of 1 o'clock"
+	o.Config.Running = func() string { return config }
+	s := serve(t, o, 1)
+	last := ""
+	for _, tt := range []struct {
+		name    string
+		change  func()
+		another bool
+	}{
+		{"the first page", func() {}, true},
+		{"nothing is new", func() {}, false},
+		{"another report", func() { report = audited(report.FinishedAt, audit.Target{}) }, true},
+		{"another event", func() { remember(t, store, 1) }, true},
+		{"another schedule", func() { plan.Timeout = time.Hour }, true},
+		{"another configuration", func() { config = "is of 2 hours" }, true},
+	} {
+		tt.change()
+		head, _ := ask(t, client, request(t, "HEAD", "http://"+s.addrs[0]+"/"))
+		page, body := ask(t, client, request(t, "GET", "http://"+s.addrs[0]+"/"))
+		tag := head.Header.Get("ETag")
+		if tag == "" || (tag != last) != tt.another || page.Header.Get("ETag") != tag {
+			t.Errorf("%s: the tag is %s after %s, and the page's %s", tt.name, tag, last, page.Header.Get("ETag"))
+		}
+		if !strings.Contains(body, strings.ReplaceAll(config, "'", "&#39;")) {
+			t.Errorf("%s: the page does not tell which configuration runs", tt.name)
+		}
+		if !strings.Contains(body, `data-tag="`+strings.ReplaceAll(tag, `"`, "&#34;")) {
+			t.Errorf("%s: the page does not name its tag", tt.name)
+		}
+		last = tag
+	}
+}
+
+func TestThePolicyAllowsNothingButThePage(t *testing.T) {
+	s := serve(t, options(first), 1)
+	resp, body := ask(t, client, request(t, "GET", "http://"+s.addrs[0]+"/"))
+	policy := resp.Header.Get("Content-Security-Policy")
+	for _, element := range []string{"style", "script"} {
+		_, text, _ := strings.Cut(body, "<"+element+">")
+		text, _, _ = strings.Cut(text, "</"+element+">")
+		digest := sha256.Sum256([]byte(text))
+		if want := element + "-src 'sha256-" + base64.StdEncoding.EncodeToString(digest[:]) + "'"; !strings.Contains(policy, want) {
+			t.Errorf("policy %s has no %s", policy, want)
+		}
+		if strings.Count(body, "<"+element) != 1 {
+			t.Errorf("there is more than one %s", element)
+		}
+	}
+	for _, open := range []string{"unsafe", "*", "http"} {
+		if strings.Contains(policy, open) {
+			t.Errorf("policy %s has %s", policy, open)
+		}
+	}
+}
+
+// TestTenThousandEntriesAreRenderedOnce bounds what one more reader costs.
+func TestTenThousandEntriesAreRenderedOnce(t *testing.T) {
+	o := options(audited(time.Now(), audit.Target{Entries: entries(audit.Match, 10_000), Counts: audit.Counts{Match: 10_000}}))
+	s := serve(t, o, 1)
+	ask(t, client, request(t, "GET", "http://"+s.addrs[0]+"/"))
+	best := time.Hour
+	for range 5 {
+		start := time.Now()
+		ask(t, client, request(t, "HEAD", "http://"+s.addrs[0]+"/"))
+		best = min(best, time.Since(start))
+	}
+	if best > 20*time.Millisecond {
+		t.Errorf("one more look takes %s", best)
+	}
+}
+
+func TestEveryWordIsExplained(t *testing.T) {
+	for _, c := range audit.Completenesses {
+		if body := shown(t, options(audited(time.Now(), audit.Target{Completeness: c}))); strings.Contains(body, "<span>"+string(c)+"</span>") {
+			t.Errorf("completeness %s is not", c)
+		}
+	}
+	for _, a := range []audit.Assurance{"", audit.Single, audit.Agreed, audit.Proven} {
+		if body := shown(t, options(audited(time.Now(), audit.Target{Assurance: a, Completeness: audit.Complete}))); strings.Contains(body, "<span>"+string(a)+"</span>") {
+			t.Errorf("assurance %q is not", a)
+		}
+	}
+	for _, v := range audit.Verdicts {
+		if body := shown(t, options(audited(time.Now(), audit.Target{Verdict: v}))); strings.Contains(body, `<p class="fresh">`+v.String()) {
+			t.Errorf("verdict %s is not", v)
+		}
+	}
+}

@@ -1,0 +1,112 @@
+package metrics
+
+import (
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/hexid"
+)
+
+// Configure tells which chains are audited from now on, and may not be called during an audit. The series of what is
+// configured no more vanish, those of what is new begin, and all others go on.
+func (m *Metrics) Configure(chains []Chain) {
+	known := map[string]Chain{}
+	for _, c := range chains {
+		c.Contracts = checksummed(c.Contracts)
+		known[c.Name] = c
+	}
+	m.known.Store(&known)
+	keep := func(labels prometheus.Labels) bool {
+		c, ok := known[labels["chain"]]
+		provider, byProvider := labels["provider"]
+		contract, byContract := labels["contract"]
+		return ok && (!byProvider || slices.Contains(c.Providers, provider)) &&
+			(!byContract || len(c.Contracts) == 0 || slices.Contains(c.Contracts, contract))
+	}
+	for _, v := range []vector{m.audits, m.duration, m.lastAudit, m.compared, m.scanned, m.calls, m.trips, m.tripTime, m.head} {
+		prune(v, keep)
+	}
+	m.state.prune(keep)
+	for _, c := range known {
+		m.start(c)
+	}
+}
+
+// checksummed spells addresses as labels do, and leaves out what is none.
+func checksummed(contracts []string) []string {
+	var out []string
+	for _, a := range contracts {
+		if addr, err := hexid.ParseAddress(a); err == nil {
+			out = append(out, addr.Hex())
+		}
+	}
+	return out
+}
+
+// start begins the series that the configuration names, where they are not there yet.
+func (m *Metrics) start(c Chain) {
+	m.duration.WithLabelValues(c.Name)
+	m.lastAudit.WithLabelValues(c.Name)
+	for _, v := range audit.Verdicts {
+		m.audits.WithLabelValues(c.Name, v.String())
+	}
+	for _, contract := range c.Contracts {
+		m.compared.WithLabelValues(c.Name, contract)
+	}
+	for _, p := range c.Providers {
+		m.trips.WithLabelValues(c.Name, p)
+		m.tripTime.WithLabelValues(c.Name, p)
+		for _, method := range ethrpc.Methods {
+			for _, r := range ethrpc.Results {
+				m.calls.WithLabelValues(c.Name, p, method, r)
+			}
+		}
+	}
+}
+
+// vector is a metric with labels.
+type vector interface {
+	Collect(chan<- prometheus.Metric)
+	Delete(prometheus.Labels) bool
+}
+
+func prune(v vector, keep func(prometheus.Labels) bool) {
+	all := make(chan prometheus.Metric)
+	go func() {
+		defer close(all)
+		v.Collect(all)
+	}()
+	var gone []prometheus.Labels
+	for one := range all {
+		if l := labelsOf(one); !keep(l) {
+			gone = append(gone, l)
+		}
+	}
+	for _, l := range gone {
+		v.Delete(l)
+	}
+}
+
+// prune drops what the last report said of things that are not to be kept.
+func (s *state) prune(keep func(prometheus.Labels) bool) {
+	if last := s.last.Load(); last != nil {
+		kept := slices.DeleteFunc(slices.Clone(*last), func(one prometheus.Metric) bool { return !keep(labelsOf(one)) })
+		s.last.Store(&kept)
+	}
+}
+
+func labelsOf(one prometheus.Metric) prometheus.Labels {
+	var m dto.Metric
+	if err := one.Write(&m); err != nil {
+		panic(err) // no metric of this package
+	}
+	labels := prometheus.Labels{}
+	for _, p := range m.GetLabel() {
+		labels[p.GetName()] = p.GetValue()
+	}
+	return labels
+}
