@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// bare starts the image's daemon as its user on a root that cannot be written, with the volume in the place of its state.
-const bare = `
+// onReadOnlyRoot starts the image's daemon as its user on a root that cannot be written, with the volume in the place of its state.
+const onReadOnlyRoot = `
 mount --bind "$1" "$1" && mount --bind "$2" "$1/var/lib/kms-auditor" && mount -o remount,bind,ro "$1" || exit 1
 exec chroot --userspec=65532:65532 "$1" /kms-auditor audit -c /var/lib/kms-auditor/config.yaml`
 
@@ -30,7 +30,7 @@ func runsBare(t *testing.T, root string, s *scene) {
 	must(t, os.Rename(config, filepath.Join(volume, "config.yaml")))
 	for _, sentence := range []string{"it begins its state", "it goes on with it"} {
 		t.Run(sentence, func(t *testing.T) {
-			p, addr := start(t, `"msg":"serving".*"addresses":\["([^"]+)"`, "unshare", []string{"--mount", "sh", "-c", bare, "bare", root, volume}, nil, nil)
+			p, addr := start(t, `"msg":"serving".*"addresses":\["([^"]+)"`, "unshare", []string{"--mount", "sh", "-c", onReadOnlyRoot, "bare", root, volume}, nil, nil)
 			eventually(t, "an audit ends", func() bool {
 				status, _ := get(t, "http://"+addr+"/-/ready")
 				return status == http.StatusOK

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"strings"
 	"time"
 
 	"github.com/ethereum/go-ethereum/accounts/abi/bind/v2"
@@ -136,7 +137,11 @@ func (k *KMS) Send(ctx context.Context, method string, args ...any) (*types.Rece
 	if err != nil {
 		return nil, err
 	}
-	tx, err := bound.Transact(opts, method, args...)
+	var tx *types.Transaction
+	err = funded(ctx, func() (err error) {
+		tx, err = bound.Transact(opts, method, args...)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("sending %s: %w", method, err)
 	}
@@ -190,7 +195,11 @@ func (k *KMS) create(ctx context.Context, name string, args ...any) (common.Addr
 	if err != nil {
 		return common.Address{}, err
 	}
-	_, tx, err := bind.DeployContract(opts, a.Bytecode, k.backend, input)
+	var tx *types.Transaction
+	err = funded(ctx, func() (err error) {
+		_, tx, err = bind.DeployContract(opts, a.Bytecode, k.backend, input)
+		return err
+	})
 	if err != nil {
 		return common.Address{}, fmt.Errorf("deploying %s: %w", name, err)
 	}
@@ -200,6 +209,24 @@ func (k *KMS) create(ctx context.Context, name string, args ...any) (common.Addr
 		return common.Address{}, fmt.Errorf("mining %s: %w", name, err)
 	}
 	return receipt.ContractAddress, nil
+}
+
+// funded sends a transaction, and again for a while where the node's pool has not heard of the account's funds yet: it
+// follows the chain a little behind.
+func funded(ctx context.Context, send func() error) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for looks := 1; ; looks++ {
+		err := send()
+		if err == nil || looks == 500 || !strings.Contains(err.Error(), "insufficient funds") {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		case <-tick.C:
+		}
+	}
 }
 
 // receipt waits for a transaction as bind.WaitMined does, but that looks once a second, which is too slow for a test.
