@@ -149,8 +149,15 @@ func certify(t *testing.T, hosts []string) (tls.Certificate, string) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
 	whose := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: hosts, NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+	}
+	for _, h := range hosts {
+		if ip := net.ParseIP(h); ip != nil {
+			whose.IPAddresses = append(whose.IPAddresses, ip)
+		} else {
+			whose.DNSNames = append(whose.DNSNames, h)
+		}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, whose, whose, &key.PublicKey, key)
 	must(t, err)

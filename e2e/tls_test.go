@@ -3,23 +3,17 @@
 package e2e_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // The bcrypt hash of password, and of no other one.
@@ -28,22 +22,17 @@ const (
 	passwordHash = "$2a$04$cVIlkunofM2L4yt4TU20wefLSl1tmNq0zZBZOigZSysQ6Fsp9344q"
 )
 
-// certify writes a certificate for 127.0.0.1 with its key into dir, and returns a client that trusts nothing else.
-func certify(t testing.TB, dir string) *http.Client {
+// certified writes a certificate for 127.0.0.1 with its key into dir, and returns a client that trusts nothing else.
+func certified(t *testing.T, dir string) *http.Client {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	cert, file := certify(t, []string{"127.0.0.1"})
+	private, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
 	must(t, err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	must(t, err)
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	must(t, err)
-	must(t, os.WriteFile(filepath.Join(dir, "cert.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
+	public := []byte(readFile(t, file))
+	must(t, os.WriteFile(filepath.Join(dir, "cert.pem"), public, 0o600))
 	must(t, os.WriteFile(filepath.Join(dir, "key.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600))
-	cert, err := x509.ParseCertificate(der)
-	must(t, err)
 	roots := x509.NewCertPool()
-	roots.AddCert(cert)
+	roots.AppendCertsFromPEM(public)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}
@@ -52,7 +41,7 @@ func certify(t testing.TB, dir string) *http.Client {
 func TestTLSAndBasicAuthHoldForEveryPath(t *testing.T) {
 	s := newScene(t, 1, 1)
 	dir := t.TempDir()
-	client := certify(t, dir)
+	client := certified(t, dir)
 	file := filepath.Join(dir, "web.yml")
 	secure := func(user string) {
 		must(t, os.WriteFile(file, fmt.Appendf(nil, "tls_server_config: {cert_file: cert.pem, key_file: key.pem}\nbasic_auth_users: {%s: %q}\n", user, passwordHash), 0o600))
