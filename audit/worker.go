@@ -66,7 +66,7 @@ func (w *Worker) sleep(ctx context.Context) bool {
 			return false
 		case <-w.Again:
 			t.Stop()
-			return true
+			return ctx.Err() == nil
 		case <-t.C:
 		}
 		// A clock set back must not put the audit off.
