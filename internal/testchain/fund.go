@@ -49,5 +49,14 @@ func Fund(ctx context.Context, c *ethclient.Client, to common.Address) error {
 	return fmt.Errorf("waiting for the funds of %s: the node mines nothing", to)
 }
 
+// nudge has a development node mine: it may miss that there is something to mine until more of it comes. Where the node
+// cannot, the caller goes on waiting.
+func nudge(ctx context.Context, c *ethclient.Client) {
+	var held []common.Address
+	if c.Client().CallContext(ctx, &held, "eth_accounts") == nil && len(held) > 0 {
+		_ = c.Client().CallContext(ctx, nil, "eth_sendTransaction", map[string]any{"from": held[0], "to": held[0]})
+	}
+}
+
 // maxLooks bounds Fund to about a minute.
 const maxLooks = 6000

@@ -12,6 +12,7 @@ import (
 	"github.com/ethereum/go-ethereum/accounts/abi/bind/v2"
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/ethclient"
 )
 
 // Backend is what Deploy needs of a chain; simulated.Client and *ethclient.Client have it.
@@ -249,6 +250,9 @@ func (k *KMS) receipt(ctx context.Context, tx common.Hash) (*types.Receipt, erro
 		}
 		if looks%100 == 0 {
 			k.mine()
+		}
+		if c, real := k.backend.(*ethclient.Client); real && looks%400 == 0 {
+			nudge(ctx, c)
 		}
 	}
 }
