@@ -1,0 +1,110 @@
+package ethrpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
+)
+
+// fetch asks for everything that is missing and verifies it. What room there is in the requests is used for compare.
+func (r *proving) fetch(ctx context.Context, m proof.Missing) error {
+	slots, seen := map[common.Address][]common.Hash{}, map[proof.Slot]bool{}
+	for _, s := range m.Slots {
+		if !seen[s] {
+			seen[s] = true
+			slots[s.Account] = append(slots[s.Account], s.Key)
+		}
+	}
+	var proofs []*wanted
+	codes := map[common.Address]*call{}
+	want := func(addr common.Address) {
+		keys := slots[addr]
+		delete(slots, addr)
+		for {
+			n := min(len(keys), keysAtOnce)
+			proofs = append(proofs, wantProof(addr, keys[:n], r.at.ref()))
+			if keys = keys[n:]; len(keys) == 0 {
+				return
+			}
+		}
+	}
+	for _, a := range append(slices.Clone(m.Accounts), m.Codes...) {
+		if codes[a] == nil {
+			codes[a] = &call{method: "eth_getCode", args: []any{a, r.at.ref()}}
+		}
+	}
+	for _, a := range unique(m.Accounts) {
+		want(a)
+	}
+	for _, a := range sortedKeys(slots) {
+		want(a)
+	}
+	calls := slices.Collect(maps.Values(codes))
+	for rest := proofs; ; {
+		n := min(len(rest), proofsAtOnce)
+		for _, w := range rest[:n] {
+			calls = append(calls, &w.call)
+		}
+		for len(calls) < int(r.p.batchSize.Load()) && r.sent < len(r.compare) {
+			calls = append(calls, r.compare[r.sent].call)
+			r.sent++
+		}
+		if err := r.p.do(ctx, calls); err != nil {
+			return fmt.Errorf("proving at block %d: %w", r.at.block.Number, err)
+		}
+		if rest = rest[n:]; len(rest) == 0 {
+			return r.take(proofs, codes)
+		}
+		calls = nil
+	}
+}
+
+// take verifies what came.
+func (r *proving) take(proofs []*wanted, codes map[common.Address]*call) error {
+	for _, w := range proofs {
+		if w.err != nil {
+			if err := fault(r.at, w.err); errors.Is(err, errUnknownBlock) {
+				return err
+			}
+			return fmt.Errorf("%w: eth_getProof: %w", ErrNoProof, w.err)
+		}
+		a, err := readProof(w.result, len(w.keys))
+		if err != nil {
+			return fmt.Errorf("reading eth_getProof of %s: %w", w.addr, err)
+		}
+		if err := r.world.AddAccount(w.addr, a.account); err != nil {
+			return err
+		}
+		if acct, _ := r.world.Account(w.addr); acct == nil {
+			continue
+		}
+		for i, key := range w.keys {
+			if err := r.world.AddSlot(w.addr, key, a.slots[i]); err != nil {
+				return err
+			}
+		}
+	}
+	for addr, c := range codes {
+		if err := fault(r.at, c.err); err != nil {
+			return err
+		}
+		code, err := bytesOf(c.result)
+		if err != nil {
+			return fmt.Errorf("reading the code of %s: %w", addr, err)
+		}
+		acct, known := r.world.Account(addr)
+		if !known || acct == nil || common.BytesToHash(acct.CodeHash) == emptyCode {
+			continue
+		}
+		if err := r.world.AddCode(code); err != nil {
+			return fmt.Errorf("the code of %s: %w", addr, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,324 @@
+package ethrpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/crypto"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
+)
+
+// job is one local call.
+type job struct {
+	contract common.Address
+	data     []byte
+	ask      *Ask // nil: an Explain
+}
+
+func (j *job) key() string { return string(j.contract[:]) + string(j.data) }
+
+// proving is one attempt to prove everything at one pin.
+type proving struct {
+	p       *provider
+	at      pin
+	world   *proof.World
+	old     *memory
+	jobs    []*job
+	done    map[Ask]Answer
+	touched map[string][]proof.Slot
+	outputs map[string][]byte
+	keys    map[common.Address]map[common.Hash]bool // touched
+	compare []compared
+	asked   map[Ask]bool // what is in compare
+	sent    int          // of compare
+
+	volatile bool
+}
+
+// compared is an eth_call whose answer must be what is proven.
+type compared struct {
+	ask  Ask
+	call *call
+}
+
+// prove answers the questions by running the contracts' own code over proven state. Where nothing changed since old,
+// nothing is asked or run; where little did, little is. The error is ErrNoProof where the provider cannot,
+// proof.ErrInvalid or a *GetterError where it lies.
+func (p *provider) prove(ctx context.Context, chainID uint64, at pin, q Questions, old *memory) (*memory, error) {
+	header, err := proof.EncodeHeader(at.raw)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoProof, err)
+	}
+	h, err := proof.Header(header, at.block.Hash)
+	if err != nil {
+		// A field of a fork that is not known here changes the hash as well, so this is no lie yet.
+		return nil, fmt.Errorf("%w: %w", ErrNoProof, err)
+	}
+	w := proof.New(h, chainID)
+	for i, addr := range at.early {
+		// Another node may have answered for another block: then the account is asked for again, by hash.
+		if a, err := readProof(at.proofs[i], 0); err == nil {
+			_ = w.AddAccount(addr, a.account)
+		}
+	}
+	if old != nil {
+		w.Adopt(old.world)
+	}
+	if old.stands(w, true) && old.asked.within(q) && q.within(old.asked) {
+		next := *old
+		next.world, next.asked = w, q
+		return &next, nil
+	}
+	r := newProving(w, q)
+	r.p, r.at, r.old = p, at, old
+	if err := r.run(ctx, q); err != nil {
+		return nil, err
+	}
+	return r.finish(q), nil
+}
+
+func newProving(w *proof.World, q Questions) *proving {
+	r := &proving{
+		world: w, done: map[Ask]Answer{}, asked: map[Ask]bool{},
+		touched: map[string][]proof.Slot{}, outputs: map[string][]byte{}, keys: map[common.Address]map[common.Hash]bool{},
+	}
+	for _, a := range q.Asks {
+		if a.Getter != "" {
+			r.jobs = append(r.jobs, &job{a.Contract, a.data(), &a})
+		}
+	}
+	seen := map[string]bool{}
+	explain := func(all []Explain) {
+		for _, e := range all {
+			if j := (&job{e.Contract, e.Data, nil}); !seen[j.key()] {
+				seen[j.key()] = true
+				r.jobs = append(r.jobs, j)
+			}
+		}
+	}
+	if q.Control {
+		for _, c := range q.contracts() {
+			explain(controlCalls(c))
+		}
+	}
+	explain(q.Explain)
+	return r
+}
+
+// run calls locally, fetches what is missing, and calls again, until nothing is missing. Along with what it fetches it
+// has the node make those calls that are new, or whose answer may have changed.
+func (r *proving) run(ctx context.Context, q Questions) error {
+	contracts := q.contracts()
+	standing := r.old.stands(r.world, false)
+	for _, j := range r.jobs {
+		if r.before(j, standing) == nil {
+			r.compareWith(j)
+		}
+	}
+	for round := 0; ; round++ {
+		var m proof.Missing
+		var left []*job
+		standing = r.old.stands(r.world, false)
+		for _, j := range r.jobs {
+			missing, err := r.call(j, standing)
+			if err != nil {
+				return err
+			}
+			if !missing.Empty() {
+				left = append(left, j)
+				m.Accounts, m.Slots, m.Codes = append(m.Accounts, missing.Accounts...), append(m.Slots, missing.Slots...), append(m.Codes, missing.Codes...)
+			}
+		}
+		for _, c := range contracts {
+			a, known := r.world.Account(c)
+			if !known {
+				m.Accounts = append(m.Accounts, c)
+			}
+			if known && a == nil {
+				continue
+			}
+			for _, key := range append(slices.Clone(wellKnown), q.Slots[c]...) {
+				m.Slots = append(m.Slots, slotOf(c, key))
+			}
+			if impl := r.implementation(c); q.Control && impl != nil {
+				if _, known := r.world.Account(*impl); !known {
+					m.Accounts = append(m.Accounts, *impl)
+				}
+			}
+		}
+		limit := atOnce
+		if round >= thrifty {
+			limit = 0
+		}
+		if m.Slots = r.world.Next(m.Slots, limit); m.Empty() {
+			break
+		}
+		if round == maxRounds {
+			return fmt.Errorf("%w: after %d rounds the contract's code still asks for more state", ErrNoProof, round)
+		}
+		r.jobs = left
+		if err := r.fetch(ctx, m); err != nil {
+			return err
+		}
+	}
+	var rest []*call
+	for _, c := range r.compare[r.sent:] {
+		rest = append(rest, c.call)
+	}
+	if err := r.p.do(ctx, rest); err != nil {
+		return fmt.Errorf("calling getters at block %d: %w", r.at.block.Number, err)
+	}
+	return r.hold()
+}
+
+// compareWith has the node asked what the job asks.
+func (r *proving) compareWith(j *job) {
+	if j.ask != nil && r.p != nil && !r.asked[*j.ask] {
+		r.asked[*j.ask] = true
+		r.compare = append(r.compare, compared{*j.ask, ethCall(r.at, *j.ask)})
+	}
+}
+
+// hold holds what the node answers against what is proven.
+func (r *proving) hold() error {
+	for _, c := range r.compare {
+		if err := fault(r.at, c.call.err); err != nil {
+			return err
+		}
+		said, proven := c.call.answer(), r.done[c.ask]
+		if (said.Err != nil) != (proven.Err != nil) || said.Allowed != proven.Allowed {
+			return &GetterError{c.ask, said, proven}
+		}
+	}
+	return nil
+}
+
+// call runs one job and notes what it read. standing: the code is what it was, so that a job which reads what it read
+// answers what it answered.
+func (r *proving) call(j *job, standing bool) (proof.Missing, error) {
+	if a, known := r.world.Account(j.contract); known && (a == nil || common.BytesToHash(a.CodeHash) == emptyCode) {
+		if j.ask != nil {
+			r.done[*j.ask] = Answer{Err: errNoCode, Proven: true}
+		}
+		return proof.Missing{}, nil
+	}
+	if touched := r.before(j, standing); touched != nil {
+		missing, same := r.reads(touched)
+		if !missing.Empty() {
+			return missing, nil
+		}
+		if same {
+			r.note(j, touched)
+			if j.ask != nil {
+				r.done[*j.ask] = r.old.answers[*j.ask]
+			} else {
+				r.outputs[j.key()] = r.old.outputs[j.key()]
+			}
+			return proof.Missing{}, nil
+		}
+		r.compareWith(j)
+	}
+	res, err := r.world.Call(j.contract, j.data)
+	if err != nil {
+		return proof.Missing{}, fmt.Errorf("%w: %w", ErrNoProof, err)
+	}
+	if !res.Missing.Empty() {
+		return res.Missing, nil
+	}
+	r.note(j, res.Touched)
+	r.volatile = r.volatile || res.Volatile
+	if j.ask != nil {
+		a := Answer{Proven: true}
+		if res.Reverted {
+			a.Err = errReverted
+		} else {
+			a.Allowed, a.Err = boolBytes(res.Output)
+		}
+		r.done[*j.ask] = a
+	} else if !res.Reverted {
+		r.outputs[j.key()] = res.Output
+	}
+	return proof.Missing{}, nil
+}
+
+// implementation is what the contract's proven slot names; nil: nothing yet, or at all.
+func (r *proving) implementation(c common.Address) *common.Address {
+	word, known := r.world.Value(slotOf(c, implementationSlot))
+	if !known || word == (common.Hash{}) {
+		return nil
+	}
+	impl, _ := addressWord(word[:])
+	return impl
+}
+
+func slotOf(c common.Address, key common.Hash) proof.Slot { return proof.Slot{Account: c, Key: key} }
+
+// before is what the job read the last time; nil: it is new, or its code is.
+func (r *proving) before(j *job, standing bool) []proof.Slot {
+	if !standing {
+		return nil
+	}
+	return r.old.touched[j.key()]
+}
+
+// reads holds slots against what they held before.
+func (r *proving) reads(slots []proof.Slot) (missing proof.Missing, same bool) {
+	same = true
+	for _, s := range slots {
+		is, known := r.world.Value(s)
+		was, _ := r.old.world.Value(s)
+		if !known {
+			missing.Slots = append(missing.Slots, s)
+		}
+		same = same && is == was
+	}
+	return missing, same
+}
+
+func (r *proving) note(j *job, touched []proof.Slot) {
+	r.touched[j.key()] = touched
+	for _, s := range touched {
+		if r.keys[s.Account] == nil {
+			r.keys[s.Account] = map[common.Hash]bool{}
+		}
+		r.keys[s.Account][s.Key] = true
+	}
+}
+
+var (
+	errReverted = errors.New("the contract reverts")
+	errNoCode   = errors.New("there is no code")
+	emptyCode   = crypto.Keccak256Hash()
+)
+
+// finish makes a memory of what is proven.
+func (r *proving) finish(q Questions) *memory {
+	m := &memory{
+		world: r.world, asked: q, answers: r.done, code: map[common.Address]bool{}, contracts: map[common.Address]Contract{},
+		control: map[common.Address]Control{}, touched: r.touched, outputs: r.outputs, accounts: r.world.Accounts(), volatile: r.volatile,
+	}
+	for _, c := range q.contracts() {
+		a, _ := r.world.Account(c)
+		m.code[c] = a != nil && common.BytesToHash(a.CodeHash) != emptyCode
+		if a == nil {
+			continue
+		}
+		if q.Control && m.code[c] {
+			m.control[c] = r.control(c, common.BytesToHash(a.CodeHash))
+		}
+		explained := r.keys[c]
+		if explained == nil {
+			explained = map[common.Hash]bool{}
+		}
+		for _, key := range append(slices.Clone(wellKnown), q.Slots[c]...) {
+			explained[key] = true
+		}
+		all, known := r.world.Leaves(c, explained)
+		m.contracts[c] = Contract{a.Root, common.BytesToHash(a.CodeHash), known, r.world.Complete(c) && known == all}
+	}
+	return m
+}
