@@ -80,6 +80,36 @@ func TestAccept(t *testing.T) {
 	}
 }
 
+// TestWhatIsAcceptedWithoutAComparisonIsNotConsistent: nothing else was compared either.
+func TestWhatIsAcceptedWithoutAComparisonIsNotConsistent(t *testing.T) {
+	for sentence, row := range map[string]struct {
+		kind   audit.Kind
+		id     string
+		device fakeapi.Device
+	}{
+		"an id that is none": {audit.MalformedID, `"0x12"`, fakeapi.Device{ID: "0x12", Allowed: &yes}},
+		"the API's silence":  {audit.ClaimUnknownKind, dev1.Hex(), fakeapi.Device{ID: dev1.Hex()}},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			w := provenWorld(t)
+			w.contract(func(c *fakeapi.Contract) { c.Devices, c.OSImages = []fakeapi.Device{row.device}, []fakeapi.OSImage{} })
+			must(t, w.kms.RemoveImage(t.Context(), img1))
+			if row.kind == audit.MalformedID {
+				must(t, w.kms.RemoveDevice(t.Context(), dev1))
+			}
+			w.more = func(o *audit.ChainOptions) {
+				o.Accept = []audit.Accept{{
+					Chain: "test", Contract: w.kms.Address(), List: audit.Device, ID: row.id, Kind: row.kind, Reason: "a test", Expires: time.Now().Add(time.Hour),
+				}}
+			}
+			r := w.audit()
+			if target := r.Chains[0].Targets[0]; r.Verdict != audit.Unknown || target.Counts.Accepted != 1 || target.Compared() {
+				t.Errorf("%s\n%s", r.Verdict, text(t, r))
+			}
+		})
+	}
+}
+
 // TestAContractThatOnlyTheListNames is not audited, and accepted it does not stand in the others' way.
 func TestAContractThatOnlyTheListNames(t *testing.T) {
 	w := provenWorld(t)

@@ -52,8 +52,16 @@ func (t *target) controlled(c ChainOptions, state *ethrpc.State) {
 	is := controlOf(read)
 	t.control = &is
 	want := c.Wanted[t.address]
+	// A provider that answers no call must not make drift: what is gone has to be proven.
+	gone := func(what, is, was string) bool {
+		lost := is == "" && was != "" && !read.Proven
+		if lost {
+			t.reasons = append(t.reasons, fmt.Sprintf("%s was %s, and that there is none now is not proven", what, was))
+		}
+		return lost
+	}
 	pinned := func(k Kind, what, is, want string) {
-		if is != want {
+		if is != want && !gone(what, is, want) {
 			t.fault(k, "%s is %s, the policy says %s", what, orNone(is), want)
 		}
 	}
@@ -75,7 +83,7 @@ func (t *target) controlled(c ChainOptions, state *ethrpc.State) {
 	}
 	t.baseline = &b
 	moved := func(k Kind, what, is, was string) {
-		if is != was {
+		if is != was && !gone(what, is, was) {
 			t.fault(k, "%s is %s, and was %s since %s", what, orNone(is), orNone(was), b.Since.UTC().Format("2006-01-02 15:04 MST"))
 		}
 	}

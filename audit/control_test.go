@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
@@ -142,6 +143,35 @@ func TestControlThatCannotBeReadIsUnknown(t *testing.T) {
 	r := w.audit()
 	if r.Verdict != audit.Unknown || !strings.Contains(text(t, r), "who controls the contract could not be read") {
 		t.Errorf("%s\n%s", r.Verdict, text(t, r))
+	}
+}
+
+// TestNoAnswerIsNoChangeOfHands: a provider that answers nothing, or that everything reverts, makes no drift.
+func TestNoAnswerIsNoChangeOfHands(t *testing.T) {
+	for sentence, spoil := range map[string]func(*rpcfault.Answer){
+		"no bytes": func(a *rpcfault.Answer) { a.Result = []byte(`"0x"`) },
+		"a revert": func(a *rpcfault.Answer) {
+			a.Result, a.Error = nil, &rpcfault.Error{Code: 3, Message: "execution reverted"}
+		},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			w := provenWorld(t)
+			w.verify = ethrpc.VerifyOff
+			known := baselines{}
+			w.more = func(o *audit.ChainOptions) { o.Baselines = known }
+			if r := w.audit(); r.Verdict != audit.Consistent {
+				t.Fatal(r.Verdict)
+			}
+			owner := "0x" + hex.EncodeToString(crypto.Keccak256([]byte("owner()"))[:4])
+			w.proxy.Set(rpcfault.Fault{Name: sentence, Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+				if c.Method == "eth_call" && a.Error == nil && strings.Contains(string(c.Params[0]), owner) {
+					spoil(a)
+				}
+			}})
+			if r := w.audit(); r.Verdict != audit.Unknown || kindsOf(r) != "" {
+				t.Errorf("%s with %q\n%s", r.Verdict, kindsOf(r), text(t, r))
+			}
+		})
 	}
 }
 

@@ -11,8 +11,7 @@ import (
 func (t *target) verdict() Verdict {
 	v := Unknown
 	for _, e := range t.entries {
-		switch e.Verdict {
-		case Match, Pending, Accepted:
+		if e.compared() {
 			v = Consistent
 		}
 	}
@@ -91,7 +90,11 @@ func (t *target) assemble() Target {
 		}
 	}
 	if out.Verdict == Unknown && len(out.Reasons) == 0 && len(out.Findings) == 0 {
-		out.Reasons = append(out.Reasons, "the API lists no device and no OS image of this contract: nothing was compared")
+		reason := "the API lists no device and no OS image of this contract: nothing was compared"
+		if len(t.entries) > 0 {
+			reason = "nothing was compared: of what is accepted, one side is not known"
+		}
+		out.Reasons = append(out.Reasons, reason)
 	}
 	slices.SortStableFunc(out.Findings, func(a, b Finding) int {
 		return cmp.Or(a.Severity.rank()-b.Severity.rank(), slices.Index(Kinds, a.Kind)-slices.Index(Kinds, b.Kind))

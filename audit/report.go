@@ -1,6 +1,9 @@
 package audit
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Schema names the shape of Report's JSON; docs/report.schema.json documents it.
 const Schema = "kms-auditor/report/v1"
@@ -116,7 +119,19 @@ type Explained struct {
 
 // Compared tells whether at least one claim of the target was held against the chain.
 func (t *Target) Compared() bool {
-	return t.Counts.Match+t.Counts.Mismatch+t.Counts.Pending+t.Counts.Accepted > 0
+	return t.Counts.Match+t.Counts.Mismatch+t.Counts.Pending > 0 ||
+		t.Counts.Accepted > 0 && slices.ContainsFunc(t.Entries, Entry.compared)
+}
+
+// compared tells whether both sides of the entry are known. What the operator accepts may lack one.
+func (e Entry) compared() bool {
+	switch e.Verdict {
+	case Match, Mismatch, Pending:
+		return true
+	case Accepted:
+		return e.OnChain != ChainUnknown && e.Claim != ClaimUnknown
+	}
+	return false
 }
 
 // Counts is the number of entries by verdict.

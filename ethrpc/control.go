@@ -220,6 +220,9 @@ func (b *believedControl) read(at pin, code []byte) (Control, error) {
 		}
 		if out, err := bytesOf(c.result); err != nil {
 			b.fail(fmt.Errorf("reading %s: %w", controls[i].signature, err))
+		} else if len(out) == 0 {
+			// A node that answers nothing at all does so too; a getter that is not there reverts.
+			b.fail(fmt.Errorf("reading %s: the answer has no bytes", controls[i].signature))
 		} else {
 			b.answer(i, out)
 		}
