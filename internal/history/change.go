@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 
@@ -32,9 +33,13 @@ func (s *Store) commit(changes []change) error {
 	if s.db == nil || s.broken != nil {
 		return s.broken
 	}
+	next := maps.Clone(s.roll)
+	for _, c := range changes {
+		next.call(c.bucket, c.key, c.value)
+	}
 	crashed, err := guard(func() error {
 		return s.db.Update(func(tx *bbolt.Tx) error {
-			for _, c := range changes {
+			for _, c := range append(changes, next.seal()...) {
 				if err := c.apply(tx); err != nil {
 					return err
 				}
@@ -49,6 +54,7 @@ func (s *Store) commit(changes []change) error {
 	if err != nil {
 		return fmt.Errorf("writing state file %s: %w", quote.Plain(s.path), err)
 	}
+	s.roll = next
 	return nil
 }
 

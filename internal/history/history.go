@@ -67,6 +67,7 @@ type Store struct {
 
 	mu      sync.RWMutex
 	broken  error // why no change is taken
+	roll    roll
 	targets map[Target]*target
 	version uint64 // since Open
 }

@@ -1,6 +1,7 @@
 package history
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -8,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"time"
 
@@ -30,7 +30,7 @@ func refusal(path string, why error) error {
 // memory. A file that is damaged, not this program's, or of a newer version is refused, and where another process holds
 // it the error is a *HeldError.
 func Open(path string) (*Store, error) {
-	s := &Store{path: path, targets: map[Target]*target{}}
+	s := &Store{path: path, targets: map[Target]*target{}, roll: roll{}}
 	if path == "" {
 		return s, nil
 	}
@@ -165,10 +165,11 @@ func (s *Store) load(held map[string][]record) error {
 	if !ours {
 		return errForeign
 	}
-	written := ""
-	if i := slices.IndexFunc(about, func(r record) bool { return string(r.key) == schemaKey }); i >= 0 {
-		written = string(about[i].value)
+	told := map[string][]byte{}
+	for _, r := range about {
+		told[string(r.key)] = r.value
 	}
+	written := string(told[schemaKey])
 	n, err := strconv.ParseUint(written, 10, 32)
 	if err != nil || n == 0 {
 		return damaged("its schema is %s", quote.Cut(written))
@@ -194,12 +195,11 @@ func (s *Store) load(held map[string][]record) error {
 			if err := b.read(t, known, r.key, r.value); err != nil {
 				return damaged("%v", err)
 			}
+			s.roll.call(b.name, r.key, r.value)
 		}
 	}
-	for t, known := range s.targets {
-		if len(known.events) > 0 && known.progress == (Progress{}) {
-			return damaged("it has events of %s, but no progress", t)
-		}
+	if n > 1 && !bytes.Equal(told[rollKey], s.roll.seal()[0].value) {
+		return damaged("its records are not those that it counted")
 	}
 	return nil
 }
@@ -210,7 +210,12 @@ func create(tx *bbolt.Tx) error {
 			return err
 		}
 	}
-	return tx.Bucket([]byte(aboutBucket)).Put([]byte(schemaKey), strconv.AppendInt(nil, schema, 10))
+	for _, c := range (roll{}).seal() {
+		if err := c.apply(tx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func loadEvent(_ Target, known *target, key, value []byte) error {

@@ -65,7 +65,7 @@ func TestUnusableFilesAreRefused(t *testing.T) {
 			}
 			db.Close()
 		}, "is no state file of kms-auditor"},
-		{"a newer version's file", func(t *testing.T, path string) { edit(t, path, schema("2")) }, "was written by a newer version (schema 2, this one reads 1)"},
+		{"a newer version's file", func(t *testing.T, path string) { edit(t, path, schema("3")) }, "was written by a newer version (schema 3, this one reads 2)"},
 		{"a file of no version", func(t *testing.T, path string) { edit(t, path, schema("\x1b[2J")) }, `is damaged (its schema is "\x1b[2J")`},
 		{"a file without events", func(t *testing.T, path string) {
 			edit(t, path, func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("events")) })
@@ -83,7 +83,14 @@ func TestUnusableFilesAreRefused(t *testing.T) {
 				c.First()
 				return c.Delete()
 			})
-		}, "but no progress"},
+		}, "is damaged (its records are not those that it counted)"},
+		{"a file with one blob less", func(t *testing.T, path string) {
+			edit(t, path, func(tx *bbolt.Tx) error {
+				c := tx.Bucket([]byte("blobs")).Cursor()
+				c.First()
+				return c.Delete()
+			})
+		}, "is damaged (its records are not those that it counted)"},
 		{"one chain's record under another chain", func(t *testing.T, path string) {
 			edit(t, path, func(tx *bbolt.Tx) error {
 				b := tx.Bucket([]byte("progress"))
@@ -101,6 +108,9 @@ func TestUnusableFilesAreRefused(t *testing.T) {
 			s := open(t, path)
 			scan(t, s, kms, 199)
 			scan(t, s, other, 150)
+			if err := s.Save(kms, "audit", []byte("{}")); err != nil {
+				t.Fatal(err)
+			}
 			s.Close()
 			tt.spoil(t, path)
 			_, err := history.Open(path)

@@ -6,22 +6,25 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 )
 
 // The file's buckets. Every key begins with the target but in aboutBucket, which tells whose file it is; every value
-// there ends with a checksum over bucket, key and value. The progress record counts and sums up the events as well:
-// a record that is gone, old or in another's place is noticed like one that is not what was written.
+// there ends with a checksum over bucket, key and value. The progress record counts and sums up the events as well, and
+// the roll the progress records and blobs: a record that is gone, old or in another's place is noticed like one that is
+// not what was written.
 const (
 	aboutBucket    = "kms-auditor"
 	eventBucket    = "events"   // target, block, index → event
 	progressBucket = "progress" // target → progress
 	blobBucket     = "blobs"    // target, name → blob
 
+	rollKey   = "roll"
 	schemaKey = "schema"
-	schema    = 1
+	schema    = 2 // 1 had no roll
 )
 
 const (
@@ -150,3 +153,30 @@ func readProgress(key, value []byte, events []Event, tally uint64) (Progress, er
 }
 
 func blobKey(t Target, name string) []byte { return append(targetKey(t), name...) }
+
+// roll has the checksum of each progress record and blob, by bucket and key.
+type roll map[[2]string]uint64
+
+// call takes a record up, or off where value is nil; those of other buckets are not on the roll.
+func (r roll) call(bucket string, key, value []byte) {
+	switch at := [2]string{bucket, string(key)}; {
+	case bucket != progressBucket && bucket != blobBucket:
+	case value == nil:
+		delete(r, at)
+	default:
+		r[at] = binary.BigEndian.Uint64(value[len(value)-sumLen:])
+	}
+}
+
+// seal returns what stands beside records that are those on the roll.
+func (r roll) seal() []change {
+	tally := uint64(0)
+	for _, sum := range r {
+		tally ^= sum
+	}
+	b := binary.BigEndian.AppendUint64(nil, uint64(len(r)))
+	return []change{
+		seal(aboutBucket, []byte(rollKey), binary.BigEndian.AppendUint64(b, tally)),
+		{aboutBucket, []byte(schemaKey), strconv.AppendInt(nil, schema, 10)},
+	}
+}

@@ -18,7 +18,7 @@ var (
 // View returns what the file at path remembers now, whether a process holds it or not: it takes no lock, changes
 // nothing and leaves nothing behind. The Store takes no changes.
 func View(path string) (*Store, error) {
-	s := &Store{path: path, broken: errView, targets: map[Target]*target{}}
+	s := &Store{path: path, broken: errView, targets: map[Target]*target{}, roll: roll{}}
 	held, err := view(path)
 	if err == nil {
 		err = s.load(held)

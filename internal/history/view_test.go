@@ -57,6 +57,8 @@ func TestEarlierFileOpens(t *testing.T) {
 		t.Error(diff)
 	}
 	scan(t, s, kms, 120)
+	s.Close()
+	scan(t, open(t, path), kms, 130)
 }
 
 func TestSaveAllIsOneChange(t *testing.T) {
@@ -117,11 +119,11 @@ func TestWhatCannotBeViewed(t *testing.T) {
 	}
 	whole := sample(t)
 	newer := put("newer", whole)
-	edit(t, newer, schema("2"))
+	edit(t, newer, schema("3"))
 	torn := slices.Clone(whole)
 	copy(torn[5*page:], torn[6*page:7*page])
 	for _, tt := range []struct{ sentence, path, want string }{
-		{"a file of a newer version", newer, "was written by a newer version (schema 2, this one reads 1); --state-reset"},
+		{"a file of a newer version", newer, "was written by a newer version (schema 3, this one reads 2); --state-reset"},
 		{"a torn file", put("torn", torn), "is damaged (page 5 says it is page 6)"},
 		{"a text", put("text", []byte("chains: []")), "is damaged (it is cut short)"},
 		{"a folder", dir, "it is no regular file"},
