@@ -41,7 +41,7 @@ func (w *World) unpackAccount(addr common.Address) {
 	if w.setAccount(addr, value) == nil && value != nil {
 		hash := common.BytesToHash(w.accounts[addr].CodeHash)
 		if code, ok := w.bag.codes[hash]; ok && len(code) <= maxCode {
-			w.codes[hash] = code
+			w.codes[hash] = newCode(code)
 		}
 	}
 }
@@ -86,7 +86,7 @@ func (w *World) Pack() (header []byte, trieNodes, codes [][]byte) {
 		}
 		maps.Copy(all, w.storages[a.Root].nodes)
 		if code, known := w.codes[common.BytesToHash(a.CodeHash)]; known {
-			used[common.BytesToHash(a.CodeHash)] = code
+			used[common.BytesToHash(a.CodeHash)] = code.bytes
 		}
 	}
 	return header, slices.Collect(maps.Values(all)), slices.Collect(maps.Values(used))

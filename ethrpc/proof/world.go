@@ -47,9 +47,10 @@ type World struct {
 	chainID  uint64
 	accounts map[common.Address]*types.StateAccount // nil: proven absent
 	storages map[common.Hash]*storage               // by root: what is true of a root is true in every block
-	codes    map[common.Hash][]byte
+	codes    map[common.Hash]code
 	nodes    nodes // of the state trie, that proved the accounts
 	bag      *bag  // nil: what is not known is not known
+	evm      *machine
 }
 
 // New returns the world of a block of which nothing is known but its header, which came out of Header.
@@ -59,7 +60,7 @@ func New(header *types.Header, chainID uint64) *World {
 		chainID:  chainID,
 		accounts: map[common.Address]*types.StateAccount{},
 		storages: map[common.Hash]*storage{},
-		codes:    map[common.Hash][]byte{},
+		codes:    map[common.Hash]code{},
 		nodes:    nodes{},
 	}
 }
@@ -97,12 +98,17 @@ func (w *World) setAccount(addr common.Address, value []byte) error {
 
 // Account returns a proven account: nil and true is one that is proven absent.
 func (w *World) Account(addr common.Address) (*types.StateAccount, bool) {
-	w.unpackAccount(addr)
-	a, known := w.accounts[addr]
+	a, known := w.account(addr)
 	if a == nil {
 		return nil, known
 	}
 	return a.Copy(), true
+}
+
+func (w *World) account(addr common.Address) (*types.StateAccount, bool) {
+	w.unpackAccount(addr)
+	a, known := w.accounts[addr]
+	return a, known
 }
 
 // AddSlot verifies one entry of eth_getProof's storageProof against the account, which is to be proven before.
@@ -155,7 +161,7 @@ func (w *World) AddCode(code []byte) error {
 	hash := crypto.Keccak256Hash(code)
 	for _, a := range w.accounts {
 		if a != nil && common.BytesToHash(a.CodeHash) == hash {
-			w.codes[hash] = bytes.Clone(code)
+			w.codes[hash] = newCode(bytes.Clone(code))
 			return nil
 		}
 	}
