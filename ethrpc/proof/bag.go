@@ -84,7 +84,7 @@ func (w *World) Pack() (header []byte, trieNodes, codes [][]byte) {
 		if a == nil {
 			continue
 		}
-		maps.Copy(all, w.storages[a.Root].nodes)
+		maps.Copy(all, w.storages[a.Root].allNodes())
 		if code, known := w.codes[common.BytesToHash(a.CodeHash)]; known {
 			used[common.BytesToHash(a.CodeHash)] = code.bytes
 		}

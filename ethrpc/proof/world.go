@@ -191,7 +191,7 @@ func (w *World) Adopt(old *World) {
 			theirs.merge(w.storages[a.Root])
 			w.storages[a.Root] = theirs
 		} else if was := old.accounts[addr]; theirs == nil && was != nil {
-			w.storages[a.Root].spare = old.storages[was.Root].nodes
+			w.storages[a.Root].spare = old.storages[was.Root].allNodes()
 		}
 		hash := common.BytesToHash(a.CodeHash)
 		if code, ok := old.codes[hash]; ok {
