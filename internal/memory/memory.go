@@ -64,6 +64,7 @@ type Memory struct {
 	audits   []Chain                // the last of each chain, without errors and targets, which its blob has
 	kept     map[string]audit.Chain // what Keep wrote last, by chain, as still leaves it
 	written  time.Time              // the findings
+	due      bool                   // they are to be written
 }
 
 // New reads what s knows of audits.
