@@ -11,6 +11,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/config"
 	"github.com/kms-auditor/kms-auditor/internal/memory"
 	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/metrics"
 )
 
 // remember lets the audits of s know of earlier ones. One that looks at the past neither knows them nor is known later.
@@ -59,7 +60,8 @@ func (a *App) keep(s *setup, r *audit.Report, changes []audit.Change) {
 	if s.memory == nil {
 		return
 	}
-	if err := s.memory.Keep(r, s.tracker.Open(), changes); err != nil {
+	err := s.memory.Keep(r, s.tracker.Open(), changes)
+	if a.metrics.Written(metrics.State, err == nil); err != nil {
 		a.opt.Log.Error("keeping the audit in memory", zap.String("audit_id", r.AuditID), zap.Error(err))
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
+	"github.com/kms-auditor/kms-auditor/metrics"
 )
 
 // work audits on schedule until ctx ends, at first under s. An audit that is under way ends under the configuration that it began with.
@@ -47,7 +48,7 @@ func (a *App) audit(ctx context.Context, s *setup) *audit.Report {
 		if err == nil {
 			err = evidence.Keep(s.cfg.EvidenceDir, s.cfg.EvidenceKeep, f)
 		}
-		if err != nil {
+		if a.metrics.Written(metrics.Evidence, err == nil); err != nil {
 			a.opt.Log.Error("keeping evidence", zap.String("audit_id", r.AuditID), zap.Error(err))
 		}
 	}
