@@ -99,9 +99,10 @@ func (p *page) render() ([]byte, int, *audit.Report, error) {
 	var body bytes.Buffer
 	err := templates.ExecuteTemplate(&body, "body", struct {
 		Report  *audit.Report
+		Sheets  []sheet
 		History render.History
 		Script  template.JS
-	}{now.report, h, template.JS(script)})
+	}{now.report, sheets(now.report), h, template.JS(script)})
 	if err != nil {
 		return nil, 0, nil, err
 	}
