@@ -11,9 +11,11 @@ import (
 
 // contender is a program that says where claim and chain differ.
 type contender struct {
-	name string
-	run  func(*world) (command, error)
-	read func(stdout []byte) (answer, error)
+	name       string
+	run        func(*world) (command, error)
+	read       func(stdout []byte) (answer, error)
+	sequential bool // it sends a request when the one before is answered
+	most       int  // entries that it is asked for; zero: any number
 }
 
 // exits are the codes of a program that could answer: nothing differs, or something does.

@@ -10,12 +10,14 @@ import (
 
 	"github.com/ethereum/go-ethereum/accounts/abi"
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/consensus/beacon"
 	"github.com/ethereum/go-ethereum/consensus/ethash"
 	"github.com/ethereum/go-ethereum/consensus/misc/eip1559"
 	"github.com/ethereum/go-ethereum/core"
 	"github.com/ethereum/go-ethereum/core/rawdb"
 	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/core/vm/runtime"
 	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/ethereum/go-ethereum/ethdb"
 	"github.com/ethereum/go-ethereum/ethdb/pebble"
@@ -34,6 +36,9 @@ const (
 	blockGas  = 60e6
 )
 
+// multicall3 is where Multicall3 is on most chains.
+var multicall3 = common.BytesToAddress(hexutil.MustDecode("0xcA11bde05977b3631167028862bE2a173976CA11"))
+
 // toggled is the entry of the first contract that the last blocks change.
 const toggled = 1
 
@@ -48,16 +53,14 @@ type ledger struct {
 	proxy     testchain.Artifact
 	contracts []common.Address
 	born      uint64        // the block of the contracts' deployment
-	settled   uint64        // the block after which the toggles come
-	hashes    []common.Hash // of the block settled, and of each toggle's
+	settled   []common.Hash // the block after which the toggles come, and that of each toggle
 }
 
-// newLedger writes the chain into a folder that geth takes as its --datadir.
-func newLedger(s size, dir string) (*ledger, error) {
-	l := &ledger{size: s, rules: *params.AllDevChainProtocolChanges, key: testchain.Key("owner"), owner: testchain.Address("owner"), born: before + 1}
+// newLedger is a ledger that is not written yet.
+func newLedger(s size) (l *ledger, err error) {
+	l = &ledger{size: s, rules: *params.AllDevChainProtocolChanges, key: testchain.Key("owner"), owner: testchain.Address("owner"), born: before + 1}
 	// Later rules have contracts of the protocol's own, which every block would write to.
 	l.rules.PragueTime, l.rules.OsakaTime, l.rules.BogotaTime = nil, nil, nil
-	var err error
 	if l.plain, err = testchain.Contract(testchain.Plain); err != nil {
 		return nil, err
 	}
@@ -67,16 +70,18 @@ func newLedger(s size, dir string) (*ledger, error) {
 	for c := range s.contracts {
 		l.contracts = append(l.contracts, crypto.CreateAddress(l.owner, uint64(c)+1))
 	}
+	return l, nil
+}
+
+// write makes the chain in a folder that geth takes as its --datadir. multicall is the creation code of Multicall3,
+// which the chain then has where other chains have it; empty: it has none.
+func (l *ledger) write(dir string, multicall []byte) error {
 	kv, err := pebble.New(filepath.Join(dir, "geth", "chaindata"), 64, 64, "", false)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	db := rawdb.NewDatabase(kv)
 	defer db.Close()
-	return l, l.write(db)
-}
-
-func (l *ledger) write(db ethdb.Database) error {
 	changes := l.changes()
 	blocks := before + 1 + len(changes) + 1 + after
 	tries := triedb.NewDatabase(db, triedb.HashDefaults)
@@ -84,6 +89,13 @@ func (l *ledger) write(db ethdb.Database) error {
 		Config: &l.rules, GasLimit: blockGas, Difficulty: new(big.Int), BaseFee: big.NewInt(1e9),
 		Timestamp: uint64(time.Now().Unix()) - uint64(blocks*blockTime),
 		Alloc:     types.GenesisAlloc{l.owner: {Balance: new(big.Int).Lsh(big.NewInt(1), 100)}},
+	}
+	if len(multicall) > 0 {
+		code, _, _, err := runtime.Create(multicall, nil)
+		if err != nil {
+			return fmt.Errorf("constructing Multicall3: %w", err)
+		}
+		genesis.Alloc[multicall3] = types.Account{Code: code}
 	}
 	head, err := genesis.Commit(db, tries, nil)
 	if err != nil {
@@ -103,16 +115,16 @@ func (l *ledger) write(db ethdb.Database) error {
 			if head, err = l.idle(db, head, 1); err != nil {
 				return err
 			}
-			l.settled, l.hashes = head.NumberU64(), []common.Hash{head.Hash()}
+			l.settled = []common.Hash{head.Hash()}
 		}
 		if head, err = l.busy(db, head, calls); err != nil {
 			return err
 		}
-		if l.settled > 0 {
-			l.hashes = append(l.hashes, head.Hash())
+		if l.settled != nil {
+			l.settled = append(l.settled, head.Hash())
 		}
 	}
-	rawdb.WriteFinalizedBlockHash(db, l.hashes[0])
+	rawdb.WriteFinalizedBlockHash(db, l.settled[0])
 	_, err = l.idle(db, head, after)
 	return err
 }

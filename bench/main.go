@@ -58,11 +58,12 @@ func run(ctx context.Context, args []string) error {
 	kind := fs.String("profile", "", "cpu or heap: writes a profile of kms-auditor and measures nothing else")
 	name := fs.String("case", "1x1000/proven", "what to profile: SIZE/proven, /searched or /believed, or SIZE/daemon for unchanged audits")
 	out := fs.String("o", "", "file of the profile (empty: SIZE-MODE.KIND.pprof in this folder)")
+	keep := fs.String("keep", "", "folder where chains are kept, so that they are made only once")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
 	if *kind != "" {
-		return profile(ctx, *kind, *name, *out, delays.values[0])
+		return profile(ctx, *kind, *name, *out, *keep, delays.values[0])
 	}
 	dir, err := os.MkdirTemp("", "kms-auditor-bench-bin-")
 	if err != nil {
@@ -73,6 +74,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	p.keep = *keep
 	for _, s := range sizes.values {
 		w, err := p.newWorld(s)
 		if err != nil {

@@ -56,7 +56,7 @@ func newProfiled(dir string) (*programs, error) {
 }
 
 // profile writes a profile of one case.
-func profile(ctx context.Context, kind, name, out string, delay time.Duration) error {
+func profile(ctx context.Context, kind, name, out, keep string, delay time.Duration) error {
 	sizeName, mode, _ := strings.Cut(name, "/")
 	s, err := parseSize(sizeName)
 	if err != nil {
@@ -80,6 +80,7 @@ func profile(ctx context.Context, kind, name, out string, delay time.Duration) e
 	if err != nil {
 		return err
 	}
+	p.keep = keep
 	w, err := p.newWorld(s)
 	if err != nil {
 		return err

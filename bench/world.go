@@ -43,7 +43,7 @@ func (p *programs) newWorld(s size) (w *world, err error) {
 	if w.dir, err = os.MkdirTemp("", "kms-auditor-bench-"); err != nil {
 		return w, err
 	}
-	if w.ledger, err = newLedger(s, w.dir); err != nil {
+	if w.ledger, err = p.openLedger(s, w.dir); err != nil {
 		return w, err
 	}
 	node, err := w.startNode()
