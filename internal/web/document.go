@@ -47,7 +47,6 @@ func (d *document) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Vary", "Accept-Encoding")
 	switch {
 	case listed(r.Header.Get("If-None-Match"), tag):
-		w.Header().Set("Cache-Control", "no-store")
 		w.WriteHeader(http.StatusNotModified)
 	case takesGzip(r):
 		w.Header().Set("Content-Encoding", "gzip")

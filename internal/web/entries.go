@@ -33,7 +33,6 @@ func (l *leaf) After() int  { return (l.Page + 1) % (l.Pages + 1) }
 // entries serves all entries of a contract, a thousand a page and the worst first, for those of which the status page has too many.
 func entries(o Options) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "no-store")
 		report := o.Report()
 		if report == nil {
 			http.Error(w, "no audit has finished yet", http.StatusServiceUnavailable)

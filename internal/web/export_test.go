@@ -1,3 +1,8 @@
 package web
 
-var Handler = handler
+// What tests hold by itself.
+var (
+	Handler = handler
+	Limit   = limit
+	Few     = few
+)

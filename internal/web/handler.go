@@ -9,9 +9,6 @@ import (
 	"go.uber.org/zap"
 )
 
-// maxScrapes is the number of scrapes that are answered at the same time.
-const maxScrapes = 8
-
 func handler(o Options) (http.Handler, error) {
 	errorLog, err := zap.NewStdLogAt(o.Logger, zap.ErrorLevel)
 	if err != nil {
@@ -20,7 +17,7 @@ func handler(o Options) (http.Handler, error) {
 	mux := http.NewServeMux()
 	began := time.Now()
 	mux.Handle("GET /{$}", &page{opt: o, began: began})
-	mux.HandleFunc("GET /entries", entries(o))
+	mux.Handle("GET /entries", few(maxRenderings, entries(o)))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{
 		ErrorLog:            errorLog,
 		ErrorHandling:       promhttp.ContinueOnError,
@@ -28,7 +25,7 @@ func handler(o Options) (http.Handler, error) {
 		MaxRequestsInFlight: maxScrapes,
 	}))
 	mux.Handle("GET /api/v1/report", &document{last: o.Report, began: began})
-	mux.HandleFunc("GET /api/v1/history", timeline(o.Past))
+	mux.Handle("GET /api/v1/history", few(maxRenderings, timeline(o.Past)))
 	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, "healthy")
 	})
@@ -41,21 +38,4 @@ func handler(o Options) (http.Handler, error) {
 		fmt.Fprintln(w, "ready")
 	})
 	return guard(mux), nil
-}
-
-// guard adds the security headers, where the web configuration has not set them already.
-func guard(next http.Handler) http.Handler {
-	headers := map[string]string{
-		"X-Content-Type-Options":  "nosniff",
-		"Referrer-Policy":         "no-referrer",
-		"Content-Security-Policy": policy,
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for name, value := range headers {
-			if w.Header().Get(name) == "" {
-				w.Header().Set(name, value)
-			}
-		}
-		next.ServeHTTP(w, r)
-	})
 }

@@ -76,7 +76,6 @@ func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("ETag", s.Tag)
 	for _, part := range [][]byte{top.Bytes(), body} {
 		if _, err := w.Write(part); err != nil {
