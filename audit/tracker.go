@@ -18,12 +18,12 @@ const (
 
 // Change is a finding that opened, is open still, or was resolved.
 type Change struct {
-	Type      ChangeType
-	Chain     string
-	Contract  string
-	Finding   Finding
-	FirstSeen time.Time
-	LastSeen  time.Time
+	Type      ChangeType `json:"type"`
+	Chain     string     `json:"chain"`
+	Contract  string     `json:"contract"`
+	Finding   Finding    `json:"finding"`
+	FirstSeen time.Time  `json:"first_seen"`
+	LastSeen  time.Time  `json:"last_seen"`
 }
 
 // Tracked is an open finding, as it outlives the process. Times are UTC.

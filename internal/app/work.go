@@ -14,6 +14,7 @@ import (
 // work audits on schedule until ctx ends, at first under s. An audit that is under way ends under the configuration that it began with.
 func (a *App) work(ctx context.Context, s *setup) {
 	defer func() { s.close() }()
+	a.tellUntold(s)
 	worker := audit.Worker{
 		Audit: func(ctx context.Context) *audit.Report {
 			if now := a.running.Load(); now != s {
@@ -59,8 +60,7 @@ func (a *App) done(s *setup, r *audit.Report) {
 	changes := s.tracker.Update(r)
 	a.last.Store(r)
 	a.metrics.Report(r)
-	a.logReport(r, changes)
-	a.keep(s, r, changes)
+	a.tell(s, r, changes)
 	a.heart.audited(s.cfg.Heartbeat, r.Verdict)
 	if a.opt.Reported != nil {
 		a.opt.Reported(r, changes)

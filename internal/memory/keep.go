@@ -49,8 +49,18 @@ func (m *Memory) Keep(r *audit.Report, open []audit.Tracked, changes []audit.Cha
 		}
 		blobs = append(blobs, b)
 	}
+	untold := Untold{r.AuditID, changes}
+	if len(changes) > 0 {
+		if b, err = pack(untoldBlob, untold); err != nil {
+			return err
+		}
+		blobs = append(blobs, b)
+	}
 	if err := m.store.SaveAll(blobs...); err != nil {
 		return err
+	}
+	if len(changes) > 0 {
+		m.untold = untold
 	}
 	m.audits = audits
 	maps.Copy(m.kept, kept)
