@@ -12,13 +12,13 @@ import (
 
 // judged is what a journal says, held against the truth.
 type judged struct {
-	audits, cut       int // those that ended, and those that a kill ended
-	verdicts          map[audit.Verdict]int
-	unknown, reopened int // unknown verdicts of chains, and findings that were told twice since a kill came before the state
-	opened, resolved  int
-	again             int              // audits at an older block than the one before
-	open              map[finding]line // after the last line
-	wrong             []string
+	audits, cut      int // those that ended, and those that a kill ended
+	verdicts         map[audit.Verdict]int
+	twice            int // events that were logged again, since a kill came before that was noted
+	opened, resolved int
+	again            int              // audits at an older block than the one before
+	open             map[finding]line // after the last line
+	wrong            []string
 }
 
 func (v *judged) lie(l *line, format string, args ...any) {
@@ -29,21 +29,14 @@ func (v *judged) lie(l *line, format string, args ...any) {
 var claimed = []audit.Kind{audit.ClaimAllowedChainDenied, audit.ClaimDeniedChainAllowed, audit.UnlistedChainAllowed}
 
 // judge holds every verdict, and every finding that opened or was resolved, against what was true of the block and the
-// claim that the audit names. A finding may be told twice only where a kill came between the log and the state.
+// claim that the audit names. An event may be told twice only by the process after the one that was killed, word for word.
 func (w *world) judge(lines []line) *judged {
 	v := &judged{verdicts: map[audit.Verdict]int{}, open: map[finding]line{}}
-	begun := map[int][]string{} // audits, by run
 	newest := map[string]uint64{}
-	untold := func(l *line, before line) bool {
-		ids := begun[before.run]
-		return l.run > before.run && ids[len(ids)-1] == before.AuditID
+	again := func(l *line, before line) bool {
+		return l.run > before.run && l.AuditID == before.AuditID && l.FirstSeen.Equal(before.FirstSeen)
 	}
 	gone := map[finding]line{}
-	for i := 0; i < len(lines); i++ {
-		if lines[i].Event == "audit_started" {
-			begun[lines[i].run] = append(begun[lines[i].run], lines[i].AuditID)
-		}
-	}
 	var events []*line // of the audit that is being told
 	for i := range lines {
 		l := &lines[i]
@@ -55,10 +48,10 @@ func (w *world) judge(lines []line) *judged {
 			events = nil
 		case "finding_opened":
 			v.opened++
-			if before, known := v.open[l.finding()]; known {
-				if v.reopened++; !untold(l, before) {
-					v.lie(l, "%v opens again", l.finding())
-				}
+			if before, known := v.open[l.finding()]; known && again(l, before) {
+				v.twice++
+			} else if known {
+				v.lie(l, "%v opens again", l.finding())
 			}
 			v.open[l.finding()] = *l
 			delete(gone, l.finding())
@@ -66,10 +59,12 @@ func (w *world) judge(lines []line) *judged {
 		case "finding_resolved":
 			v.resolved++
 			before, known := v.open[l.finding()]
-			if earlier := gone[l.finding()]; !known && (earlier.AuditID == "" || !untold(l, earlier)) {
+			switch {
+			case !known && again(l, gone[l.finding()]):
+				v.twice++
+			case !known:
 				v.lie(l, "%v is resolved and was not open", l.finding())
-			}
-			if known && !l.FirstSeen.Equal(before.FirstSeen) && !untold(l, before) {
+			case !l.FirstSeen.Equal(before.FirstSeen):
 				v.lie(l, "%v was first seen at %s, and now at %s", l.finding(), before.FirstSeen, l.FirstSeen)
 			}
 			delete(v.open, l.finding())
@@ -128,6 +123,6 @@ func (v *judged) stays() (out []finding) {
 
 func (v *judged) String() string {
 	return fmt.Sprintf("%d audits (%d consistent, %d drift, %d unknown verdicts of chains), %d findings opened, %d resolved, %d told twice, %d lies%s",
-		v.audits, v.verdicts[audit.Consistent], v.verdicts[audit.Drift], v.verdicts[audit.Unknown], v.opened, v.resolved, v.reopened, len(v.wrong),
+		v.audits, v.verdicts[audit.Consistent], v.verdicts[audit.Drift], v.verdicts[audit.Unknown], v.opened, v.resolved, v.twice, len(v.wrong),
 		strings.Join(append([]string{""}, v.wrong[:min(len(v.wrong), 20)]...), "\n"))
 }

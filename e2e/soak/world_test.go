@@ -173,6 +173,17 @@ func (c *chain) say(id common.Hash, yes *bool) {
 	c.put()
 }
 
+// deny has the API call all of some devices refused.
+func (c *chain) deny(ids []common.Hash) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range ids {
+		c.claim[id] = false
+	}
+	c.differ()
+	c.put()
+}
+
 // put has the API say what it claims.
 func (c *chain) put() {
 	row := fakeapi.Contract{Address: c.kms.Address().Hex(), ChainID: c.id, ChainName: c.name, Devices: []fakeapi.Device{}, OSImages: []fakeapi.OSImage{}}
