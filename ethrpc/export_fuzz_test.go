@@ -9,6 +9,11 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/secret"
 )
 
+// CheckSingle holds the answer to a single call against its id.
+func CheckSingle(body []byte, id string) error {
+	return new(guard).check(body, asked{ids: map[string]bool{id: true}})
+}
+
 // ReadBlock reads the answer to eth_getBlockByNumber.
 func ReadBlock(raw json.RawMessage) (Block, error) { return (&call{result: raw}).block() }
 
