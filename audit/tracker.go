@@ -18,12 +18,12 @@ const (
 
 // Change is a finding that opened, is open still, or was resolved.
 type Change struct {
-	Type      ChangeType
-	Chain     string
-	Contract  string
-	Finding   Finding
-	FirstSeen time.Time
-	LastSeen  time.Time
+	Type      ChangeType `json:"type"`
+	Chain     string     `json:"chain"`
+	Contract  string     `json:"contract"`
+	Finding   Finding    `json:"finding"`
+	FirstSeen time.Time  `json:"first_seen"`
+	LastSeen  time.Time  `json:"last_seen"`
 }
 
 // Tracked is an open finding, as it outlives the process. Times are UTC.
@@ -110,22 +110,26 @@ func (t *Tracker) Update(r *Report) []Change {
 				}
 				present[k] = true
 				seen, known := t.open[k]
-				if !known {
+				switch {
+				case !known:
 					seen = &Tracked{Chain: k.chain, Contract: k.contract, FirstSeen: at, Told: at}
 					t.open[k] = seen
+				case earlier(at, seen.FirstSeen): // the clock was set back; reports keep what they say
+					again := *seen
+					again.FirstSeen = at
+					seen, t.open[k] = &again, &again
 				}
 				// A target that did not change is shared with earlier reports, which others may be reading.
 				if f.FirstSeen != &seen.FirstSeen {
-					f.FirstSeen = &seen.FirstSeen
-					if e := target.entry(f); e != nil {
-						e.FirstSeen = &seen.FirstSeen
-					}
+					f = target.since(n, &seen.FirstSeen)
 				}
 				seen.Finding, seen.LastSeen = *f, at
 				switch {
 				case !known:
 					changes = append(changes, seen.change(Opened))
-				case at.Sub(seen.Told) >= reminder || at.Before(seen.Told): // the clock may have been set back
+				case at.Before(seen.Told):
+					seen.Told = at
+				case at.Sub(seen.Told) >= reminder:
 					seen.Told = at
 					changes = append(changes, seen.change(Open))
 				}
@@ -143,6 +147,22 @@ func (t *Tracker) Update(r *Report) []Change {
 	}
 	slices.SortFunc(resolved, func(a, b Change) int { return a.FirstSeen.Compare(b.FirstSeen) })
 	return append(changes, resolved...)
+}
+
+// earlier compares times by the clock on the wall, whatever it did in between.
+func earlier(a, b time.Time) bool { return a.Round(0).Before(b.Round(0)) }
+
+// since writes into a finding, and into the entry that it is about, since when it is known.
+func (t *Target) since(n int, first *time.Time) *Finding {
+	if t.Findings[n].FirstSeen != nil {
+		t.Findings, t.Entries = slices.Clone(t.Findings), slices.Clone(t.Entries)
+	}
+	f := &t.Findings[n]
+	f.FirstSeen = first
+	if e := t.entry(f); e != nil {
+		e.FirstSeen = first
+	}
+	return f
 }
 
 // settles tells whether the target was checked well enough to say that a finding which it lacks is gone.

@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -103,7 +104,7 @@ func TestTrackerGoesOn(t *testing.T) {
 		{"it is known", "drift", noon.Add(time.Hour), ""},
 		{"a reminder is due", "drift", noon.Add(25 * time.Hour), "finding_open 13:00"},
 		{"it was resolved meanwhile", "match", noon.Add(time.Hour), "finding_resolved 12:00"},
-		{"the clock was set back", "drift", noon.Add(-time.Hour), "finding_open 11:00"},
+		{"the clock was set back, which is no reason to tell of it", "drift", noon.Add(-time.Hour), ""},
 	} {
 		got := ""
 		for _, c := range audit.NewTracker(before.Open()).Update(tracked(tt.state, tt.at)) {
@@ -114,5 +115,26 @@ func TestTrackerGoesOn(t *testing.T) {
 		if got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.sentence, got, tt.want)
 		}
+	}
+}
+
+// TestNothingWasFirstSeenInTheFuture sets the clock back by a day between two audits, and lets a day go by then.
+func TestNothingWasFirstSeenInTheFuture(t *testing.T) {
+	noon := time.Date(2026, 11, 2, 12, 0, 0, 0, time.UTC)
+	yesterday := noon.AddDate(0, 0, -1)
+	var tracker audit.Tracker
+	early := tracked("drift", noon)
+	tracker.Update(early)
+	late := tracked("drift", yesterday)
+	late.Chains[0].Targets = slices.Clone(early.Chains[0].Targets) // a target that did not change is shared
+	changes := tracker.Update(late)
+	if target := late.Chains[0].Targets[0]; len(changes) > 0 || !target.Findings[0].FirstSeen.Equal(yesterday) || !target.Entries[0].FirstSeen.Equal(yesterday) {
+		t.Errorf("after the clock was set back: %+v, %+v", changes, target)
+	}
+	if target := early.Chains[0].Targets[0]; !target.Findings[0].FirstSeen.Equal(noon) || !target.Entries[0].FirstSeen.Equal(noon) {
+		t.Errorf("the report from before was changed: %+v", target)
+	}
+	if changes := tracker.Update(tracked("drift", noon)); len(changes) != 1 || changes[0].Type != audit.Open || !changes[0].FirstSeen.Equal(yesterday) {
+		t.Errorf("a day later: %+v", changes)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/fit"
 	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
 	"github.com/kms-auditor/kms-auditor/internal/secret"
 )
@@ -114,12 +115,20 @@ func FuzzAnswer(f *testing.F) {
 	f.Add(`{"error":{"code":"x"}}`)
 	f.Add("<html>")
 	f.Add("null")
+	f.Add(`{"id":1,"result":{}}`)
+	f.Add(`{"id":"1","result":"\u001b"}`)
 	f.Fuzz(func(t *testing.T, body string) {
+		if err := ethrpc.CheckSingle([]byte(body), "1"); err != nil {
+			fit.Error(t, err, 1000)
+		} else {
+			var one struct{ ID int }
+			if err := json.Unmarshal([]byte(body), &one); err != nil || one.ID != 1 {
+				t.Errorf("%q passes for the answer to 1", body)
+			}
+		}
 		err := ethrpc.CheckAnswer([]byte(body), "1", "2")
 		if err != nil {
-			if len(err.Error()) > 1000 {
-				t.Errorf("an error of %d bytes", len(err.Error()))
-			}
+			fit.Error(t, err, 1000)
 			return
 		}
 		var got []struct {

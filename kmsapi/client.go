@@ -234,7 +234,7 @@ func (c *Client) exchange(ctx context.Context, u *url.URL, last *Source, decode 
 	if resp.StatusCode != http.StatusOK {
 		return Source{}, c.refusal(resp)
 	}
-	if err := wantJSON(resp.Header.Get("Content-Type")); err != nil {
+	if err := c.wantJSON(resp.Header.Get("Content-Type")); err != nil {
 		return Source{}, err
 	}
 	var known []byte
@@ -307,10 +307,10 @@ func (c *Client) headers(h http.Header) map[string]string {
 	return kept
 }
 
-func wantJSON(contentType string) error {
+func (c *Client) wantJSON(contentType string) error {
 	t, _, err := mime.ParseMediaType(contentType)
 	if err != nil || t != "application/json" && !strings.HasSuffix(t, "+json") {
-		return &InvalidError{Reason: "content type " + quote.Cut(contentType) + ", want JSON"}
+		return &InvalidError{Reason: "content type " + quote.Cut(c.all.Text(contentType)) + ", want JSON"}
 	}
 	return nil
 }

@@ -81,6 +81,19 @@ func TestAReportOfAChainThatIsConfiguredNoMoreShowsNothing(t *testing.T) {
 	}
 }
 
+func TestWritesAreCounted(t *testing.T) {
+	reg, m := fresh()
+	m.Written(metrics.State, true)
+	m.Written(metrics.Evidence, false)
+	want := []string{`evidence",result="failed"} 1`, `evidence",result="ok"} 0`, `state",result="failed"} 0`, `state",result="ok"} 1`}
+	got := strings.Join(series(t, reg, "writes_total"), "\n")
+	for _, w := range want {
+		if !strings.Contains(got, w) {
+			t.Errorf("no %s in\n%s", w, got)
+		}
+	}
+}
+
 func TestHeartbeatsAreCounted(t *testing.T) {
 	reg, m := fresh()
 	m.Heartbeat(false)

@@ -52,6 +52,7 @@ type Metrics struct {
 	reloadOK   prometheus.Gauge
 	reloadTime prometheus.Gauge
 	heartbeats *prometheus.CounterVec
+	writes     *prometheus.CounterVec
 }
 
 // New registers the series with reg and panics, as MustRegister does, where reg has them already.
@@ -86,10 +87,14 @@ func New(reg prometheus.Registerer, build Build, chains []Chain, api APILabels) 
 			"Unix time at which the configuration was last loaded with success."),
 		heartbeats: f.counters("heartbeats_total",
 			"Heartbeats after audits, by result.", "result"),
+		writes: f.counters("writes_total",
+			"Audits that were to be written to the state file or as evidence, by result.", "file", "result"),
 	}
 	m.Configure(chains)
-	for _, r := range heartbeatResults {
+	for _, r := range okOrFailed {
 		m.heartbeats.WithLabelValues(r)
+		m.writes.WithLabelValues(State, r)
+		m.writes.WithLabelValues(Evidence, r)
 	}
 	for _, e := range api.Endpoints {
 		m.apiTime.WithLabelValues(e)
@@ -134,10 +139,19 @@ func (m *Metrics) ConfigLoaded(ok bool, at time.Time) {
 	m.reloadTime.Set(unix(at))
 }
 
-var heartbeatResults = map[bool]string{true: "ok", false: "failed"}
+var okOrFailed = map[bool]string{true: "ok", false: "failed"}
 
 // Heartbeat counts one heartbeat.
-func (m *Metrics) Heartbeat(ok bool) { m.heartbeats.WithLabelValues(heartbeatResults[ok]).Inc() }
+func (m *Metrics) Heartbeat(ok bool) { m.heartbeats.WithLabelValues(okOrFailed[ok]).Inc() }
+
+// What an audit is written to.
+const (
+	State    = "state"
+	Evidence = "evidence"
+)
+
+// Written counts one audit that was to be written to State or as Evidence.
+func (m *Metrics) Written(file string, ok bool) { m.writes.WithLabelValues(file, okOrFailed[ok]).Inc() }
 
 // API counts one HTTP request to the API.
 func (m *Metrics) API(endpoint, result string, took time.Duration) {

@@ -13,6 +13,7 @@ import (
 	"github.com/ethereum/go-ethereum/rlp"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
+	"github.com/kms-auditor/kms-auditor/internal/fit"
 	"github.com/kms-auditor/kms-auditor/internal/testchain"
 )
 
@@ -94,16 +95,23 @@ func TestBlocksThatAreNone(t *testing.T) {
 	}
 }
 
+// FuzzHeader holds that a header is read under its own hash alone, and is the one of that hash.
 func FuzzHeader(f *testing.F) {
-	good, err := rlp.EncodeToBytes(&types.Header{Difficulty: new(big.Int), Number: big.NewInt(7), Extra: []byte("x")})
-	must(f, err)
-	f.Add(good)
+	for _, h := range headers() {
+		good, err := rlp.EncodeToBytes(h)
+		must(f, err)
+		f.Add(good)
+		f.Add(good[:len(good)-1])
+		f.Add(append(good, 0))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if _, err := proof.Header(b, common.Hash{}); err == nil {
 			t.Fatal("a header of no hash")
 		}
 		h, err := proof.Header(b, crypto.Keccak256Hash(b))
-		if err == nil && h.Hash() != crypto.Keccak256Hash(b) {
+		if err != nil {
+			fit.Error(t, err, 500)
+		} else if h.Hash() != crypto.Keccak256Hash(b) {
 			t.Fatalf("%x is read as a header of hash %s", b, h.Hash())
 		}
 	})

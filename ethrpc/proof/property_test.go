@@ -16,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
+	"github.com/kms-auditor/kms-auditor/internal/fit"
 )
 
 // newTrie is a state or storage trie that is not on any chain: leaves by the preimage of their path.
@@ -213,6 +214,9 @@ func FuzzAddAccount(f *testing.F) {
 		for _, n := range split(b) {
 			w := proof.New(&types.Header{Root: crypto.Keccak256Hash(n)}, chainID)
 			err := w.AddAccount(at, split(b))
+			if err != nil {
+				fit.Error(t, err, 500)
+			}
 			if a, known := w.Account(at); known != (err == nil) || a != nil && len(a.CodeHash) != 32 {
 				t.Fatalf("got %v, %t, %v", a, known, err)
 			}
@@ -234,6 +238,9 @@ func FuzzAddSlot(f *testing.F) {
 			root := crypto.Keccak256Hash(n)
 			w, at := worldOf(t, root)
 			err := w.AddSlot(at, key, split(b))
+			if err != nil {
+				fit.Error(t, err, 500)
+			}
 			if _, known := w.Value(proof.Slot{Account: at, Key: key}); known != (err == nil) {
 				t.Fatalf("known is %t, but %v", known, err)
 			}

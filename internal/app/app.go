@@ -83,15 +83,14 @@ func (a *App) Close() {
 // Once audits once. With a state it logs what changed since the last audit, else every finding.
 func (a *App) Once(ctx context.Context) *audit.Report {
 	s := a.running.Load()
+	a.tellUntold(s)
 	a.takeAccepted(s)
 	r := s.auditor.Audit(ctx)
 	if s.memory == nil || ctx.Err() != nil {
 		a.logReport(r, everything(r))
 		return r
 	}
-	changes := s.tracker.Update(r)
-	a.logReport(r, changes)
-	a.keep(s, r, changes)
+	a.tell(s, r, s.tracker.Update(r))
 	return r
 }
 

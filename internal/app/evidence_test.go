@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/app"
@@ -78,4 +80,24 @@ func TestEvidenceOfAKnownFinding(t *testing.T) {
 		}
 		a.Close()
 	}
+}
+
+func TestEvidenceThatCannotBeKeptStopsNothing(t *testing.T) {
+	w := newWorld(t)
+	cfg := w.config(t)
+	cfg.EvidenceDir, cfg.EvidenceKeep = filepath.Join(t.TempDir(), "evidence"), 2
+	core, logs := observer.New(zapcore.ErrorLevel)
+	d := serve(t, cfg, app.Options{Log: zap.New(core)})
+	defer d.stop(t)
+	d.eventually(t, "the failure is counted", func() bool { return !metric(t, d, `writes_total{file="evidence",result="failed"} 0`) })
+	if r := <-d.reports; r.Verdict != audit.Consistent {
+		t.Errorf("the verdict is %s", r.Verdict)
+	}
+	if all := logs.FilterMessage("keeping evidence").All(); len(all) == 0 || all[0].ContextMap()["audit_id"] == "" {
+		t.Errorf("logged %v", logs.All())
+	}
+	if err := os.Mkdir(cfg.EvidenceDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	d.eventually(t, "evidence is kept again", func() bool { return !metric(t, d, `writes_total{file="evidence",result="ok"} 0`) })
 }

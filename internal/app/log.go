@@ -41,7 +41,7 @@ func (a *App) logStarted(id string) {
 }
 
 func (a *App) logSkipped(due time.Time, n int) {
-	a.opt.Log.Warn("audit outlasted its schedule, ticks skipped", zap.Time("first_due", due.UTC()), zap.Int("skipped", n))
+	a.opt.Log.Warn("ticks of the schedule skipped", zap.Time("first_due", due.UTC()), zap.Int("skipped", n))
 }
 
 // logPanic logs above the level of findings. A logger of NewLogger does not panic at it.

@@ -11,6 +11,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/config"
 	"github.com/kms-auditor/kms-auditor/internal/memory"
 	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/metrics"
 )
 
 // remember lets the audits of s know of earlier ones. One that looks at the past neither knows them nor is known later.
@@ -54,13 +55,36 @@ func (a *App) takeAccepted(s *setup) {
 	}
 }
 
-// keep remembers an audit, once it is logged: what a kill in between leaves out is logged again, and nothing is lost.
-func (a *App) keep(s *setup, r *audit.Report, changes []audit.Change) {
+// tell logs an audit and remembers it. What changed is in the state before it is in the log, and marked as told after
+// that: a process that is killed in between leaves it to the next one.
+func (a *App) tell(s *setup, r *audit.Report, changes []audit.Change) {
+	if s.memory == nil {
+		a.logReport(r, changes)
+		return
+	}
+	err := s.memory.Keep(r, s.tracker.Open(), changes)
+	if a.metrics.Written(metrics.State, err == nil); err != nil {
+		a.opt.Log.Error("keeping the audit in memory", zap.String("audit_id", r.AuditID), zap.Error(err))
+	}
+	a.logReport(r, changes)
+	a.told(s)
+}
+
+// tellUntold logs what a process that was killed left untold.
+func (a *App) tellUntold(s *setup) {
 	if s.memory == nil {
 		return
 	}
-	if err := s.memory.Keep(r, s.tracker.Open(), changes); err != nil {
-		a.opt.Log.Error("keeping the audit in memory", zap.String("audit_id", r.AuditID), zap.Error(err))
+	u := s.memory.Untold()
+	for _, c := range u.Changes {
+		logChange(a.opt.Log.With(zap.String("audit_id", u.AuditID)), c)
+	}
+	a.told(s)
+}
+
+func (a *App) told(s *setup) {
+	if err := s.memory.Told(); err != nil {
+		a.opt.Log.Error("noting in memory what was logged, so that it may be logged again", zap.Error(err))
 	}
 }
 

@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -185,6 +186,39 @@ func TestAStateOfNonsenseIsRefused(t *testing.T) {
 	for range 2 { // the file is given free again
 		if _, err := app.New(cfg, app.Options{Log: zap.NewNop()}); err == nil || !strings.HasPrefix(err.Error(), "state file "+cfg.State+": reading findings from the state: ") {
 			t.Errorf("the error is %v", err)
+		}
+	}
+}
+
+// TestAKillBetweenStateAndLogLosesNoEvent has a state that was written just before its process was killed.
+func TestAKillBetweenStateAndLogLosesNoEvent(t *testing.T) {
+	w := newWorld(t)
+	cfg := w.config(t)
+	cfg.State = filepath.Join(t.TempDir(), "state.db")
+	w.claim(device, stranger)
+	r, _ := once(t, cfg)
+	s, err := history.Open(cfg.State)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := memory.New(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost := audit.Change{Type: audit.Opened, Chain: "base", Finding: r.Chains[0].Targets[0].Findings[0], FirstSeen: r.StartedAt}
+	if err := errors.Join(m.Keep(r, m.Open(), []audit.Change{lost}), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		sentence, want string
+		audit          func() []string
+	}{
+		{"the next process tells of it, before its own audit", "opened, resolved", func() []string { _, events := audits(t, cfg, 1); return events }},
+		{"the one after that does not", "", func() []string { _, events := once(t, cfg); return events }},
+	} {
+		w.claim(device)
+		if d := cmp.Diff(row.want, strings.Join(row.audit(), ", ")); d != "" {
+			t.Errorf("%s: %s", row.sentence, d)
 		}
 	}
 }

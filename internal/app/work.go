@@ -8,11 +8,13 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
+	"github.com/kms-auditor/kms-auditor/metrics"
 )
 
 // work audits on schedule until ctx ends, at first under s. An audit that is under way ends under the configuration that it began with.
 func (a *App) work(ctx context.Context, s *setup) {
 	defer func() { s.close() }()
+	a.tellUntold(s)
 	worker := audit.Worker{
 		Audit: func(ctx context.Context) *audit.Report {
 			if now := a.running.Load(); now != s {
@@ -47,7 +49,7 @@ func (a *App) audit(ctx context.Context, s *setup) *audit.Report {
 		if err == nil {
 			err = evidence.Keep(s.cfg.EvidenceDir, s.cfg.EvidenceKeep, f)
 		}
-		if err != nil {
+		if a.metrics.Written(metrics.Evidence, err == nil); err != nil {
 			a.opt.Log.Error("keeping evidence", zap.String("audit_id", r.AuditID), zap.Error(err))
 		}
 	}
@@ -58,8 +60,7 @@ func (a *App) done(s *setup, r *audit.Report) {
 	changes := s.tracker.Update(r)
 	a.last.Store(r)
 	a.metrics.Report(r)
-	a.logReport(r, changes)
-	a.keep(s, r, changes)
+	a.tell(s, r, changes)
 	a.heart.audited(s.cfg.Heartbeat, r.Verdict)
 	if a.opt.Reported != nil {
 		a.opt.Reported(r, changes)

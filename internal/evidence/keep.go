@@ -8,11 +8,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 const (
 	prefix = "evidence-"
 	suffix = ".json.gz"
+
+	unfinished = ".evidence-"
+	abandoned  = time.Hour // no file takes so long to be written
 )
 
 // Pack encodes the evidence for a file of that name: one that ends in .gz is packed.
@@ -31,7 +35,8 @@ func (f *File) Pack(name string) ([]byte, error) {
 }
 
 // Keep writes the evidence into a folder, whole or not at all, and removes the oldest beyond n files of evidence. Their
-// names sort by the time of the audit. Other files are left alone.
+// names sort by the time of the audit; one of a later audit is older too, from before the clock was set back. What a
+// killed process left unfinished goes after an hour. Other files are left alone.
 func Keep(dir string, n int, f *File) error {
 	name := filepath.Join(dir, prefix+f.Report.StartedAt.UTC().Format("20060102T150405.000Z")+"-"+f.Report.AuditID+suffix)
 	b, err := f.Pack(name)
@@ -45,14 +50,25 @@ func Keep(dir string, n int, f *File) error {
 	if err != nil {
 		return fmt.Errorf("listing the evidence: %w", err)
 	}
-	var all []string
+	var earlier, later, gone []string
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), prefix) && strings.HasSuffix(e.Name(), suffix) && e.Type().IsRegular() {
-			all = append(all, e.Name())
+		path := filepath.Join(dir, e.Name())
+		switch {
+		case !e.Type().IsRegular():
+		case strings.HasPrefix(e.Name(), unfinished):
+			if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > abandoned {
+				gone = append(gone, path)
+			}
+		case !strings.HasPrefix(e.Name(), prefix) || !strings.HasSuffix(e.Name(), suffix):
+		case path > name:
+			later = append(later, path)
+		default:
+			earlier = append(earlier, path)
 		}
 	}
-	for _, old := range all[:max(len(all)-n, 0)] {
-		if err := os.Remove(filepath.Join(dir, old)); err != nil {
+	all := append(later, earlier...)
+	for _, old := range append(gone, all[:max(len(all)-n, 0)]...) {
+		if err := os.Remove(old); err != nil {
 			return fmt.Errorf("removing old evidence: %w", err)
 		}
 	}
@@ -60,7 +76,7 @@ func Keep(dir string, n int, f *File) error {
 }
 
 func write(name string, b []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(name), ".evidence-")
+	tmp, err := os.CreateTemp(filepath.Dir(name), unfinished)
 	if err != nil {
 		return err
 	}

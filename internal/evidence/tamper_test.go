@@ -21,6 +21,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
 	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
+	"github.com/kms-auditor/kms-auditor/internal/fit"
 	"github.com/kms-auditor/kms-auditor/internal/secret"
 )
 
@@ -120,6 +121,7 @@ func TestNobodyCanChangeTheMeaning(t *testing.T) {
 			}
 		}, "does not read the events of"},
 		{"the report has a terminal's escape codes", func(f *evidence.File) { f.Report.AuditID = "\x1b[2J" }, "cannot be printed"},
+		{"the chain's name has a terminal's escape codes", func(f *evidence.File) { f.Chains[0].Chain = "\x1b[2J" }, "chain \uFFFD[2J is reported"},
 		{"a chain is left out", func(f *evidence.File) { f.Chains = nil }, "evidence of 0"},
 		{"the schema is another", func(f *evidence.File) { f.Schema = "kms-auditor/evidence/v9" }, "its schema is"},
 		{"there is no report", func(f *evidence.File) { f.Report = nil }, "no report"},
@@ -154,7 +156,17 @@ func TestNoBelievedAnswerIsLeftOut(t *testing.T) {
 	}
 }
 
-func newWorldEvidence(t *testing.T, change func(*world)) []byte {
+func TestWhatIsBelievedIsFitToShow(t *testing.T) {
+	f := sample(t, "believed")
+	f.Chains[0].Reads[0].Believed.Why = "\x1b[2J" + strings.Repeat("x", 1<<20)
+	_, believed, err := evidence.Verify(t.Context(), f)
+	if len(believed) == 0 || err != nil {
+		t.Fatalf("%d bytes of sentences, %v", len(believed), err)
+	}
+	fit.Text(t, believed[0], 500)
+}
+
+func newWorldEvidence(t testing.TB, change func(*world)) []byte {
 	t.Helper()
 	w := newWorld(t)
 	change(w)
@@ -162,7 +174,7 @@ func newWorldEvidence(t *testing.T, change func(*world)) []byte {
 }
 
 // sealed encodes a file as somebody would who changed it.
-func sealed(t *testing.T, f *evidence.File) []byte {
+func sealed(t testing.TB, f *evidence.File) []byte {
 	t.Helper()
 	b, err := json.Marshal(f)
 	must(t, err)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/quote"
 )
 
 // Verify derives the report anew from its evidence alone, and returns it with a sentence on each chain's answers that
@@ -29,7 +30,7 @@ func Verify(ctx context.Context, f *File) (report *audit.Report, believed []stri
 	for i := range f.Chains {
 		chain, err := f.derive(ctx, &f.Chains[i])
 		if err != nil {
-			return nil, nil, fmt.Errorf("verifying chain %s: %w", f.Report.Chains[i].Chain, err)
+			return nil, nil, fmt.Errorf("verifying chain %s: %w", quote.Plain(f.Report.Chains[i].Chain), err)
 		}
 		if i == 0 {
 			out.Verdict = chain.Verdict
@@ -111,7 +112,7 @@ func (c *Chain) believed() []string {
 	for _, r := range c.Reads {
 		if b := r.Believed; b != nil {
 			return []string{fmt.Sprintf("%s: what the contracts say at block %d is not proven, but believed as the file has it: %s",
-				c.Chain, r.Block.Number, cmp.Or(b.Why, "proof was not asked for"))}
+				quote.Plain(c.Chain), r.Block.Number, quote.Plain(cmp.Or(b.Why, "proof was not asked for")))}
 		}
 	}
 	return nil
@@ -124,7 +125,7 @@ func equal(want, got *audit.Report) error {
 		a.Errors, b.Errors = sorted(a.Errors), sorted(b.Errors)
 		if !sameJSON(a, b) {
 			return fmt.Errorf("the report is not what its evidence gives: chain %s is reported %s, and the evidence makes it %s%s",
-				b.Chain, a.Verdict, b.Verdict, where(a, b))
+				quote.Plain(b.Chain), a.Verdict, b.Verdict, where(a, b))
 		}
 	}
 	if want.Verdict != got.Verdict {

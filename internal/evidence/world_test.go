@@ -33,7 +33,7 @@ func id(b string) common.Hash { return common.HexToHash(strings.Repeat(b, 32)) }
 
 // world is a real chain with the contract and an API that agree, until a test changes one of them.
 type world struct {
-	t      *testing.T
+	t      testing.TB
 	chain  *testchain.Chain
 	kms    *testchain.KMS
 	proxy  *rpcfault.Proxy
@@ -46,7 +46,7 @@ type world struct {
 	record evidence.Recorder
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	chain, err := testchain.Start(testchain.Options{})
 	must(t, err)
@@ -115,7 +115,7 @@ func (w *world) audit(a *audit.Auditor) []byte {
 	return b
 }
 
-func decode(t *testing.T, b []byte) *evidence.File {
+func decode(t testing.TB, b []byte) *evidence.File {
 	t.Helper()
 	f, err := evidence.Decode(bytes.NewReader(b))
 	must(t, err)
@@ -134,7 +134,7 @@ func kinds(r *audit.Report) string {
 	return strings.Join(out, " ")
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -1,7 +1,6 @@
 package hexid_test
 
 import (
-	"encoding/hex"
 	"strings"
 	"testing"
 
@@ -51,22 +50,4 @@ func TestParseAddress(t *testing.T) {
 			t.Errorf("ParseAddress(%q) = %s", in, a)
 		}
 	}
-}
-
-func FuzzParseID(f *testing.F) {
-	f.Add(digits)
-	f.Add("0x" + strings.ToUpper(digits))
-	f.Add("0x0x")
-	f.Fuzz(func(t *testing.T, s string) {
-		id, err := hexid.ParseID(s)
-		if err != nil {
-			if len(err.Error()) > 2000 {
-				t.Errorf("an error of %d bytes", len(err.Error()))
-			}
-			return
-		}
-		if bare := strings.ToLower(s); hex.EncodeToString(id[:]) != strings.TrimPrefix(bare, "0x") {
-			t.Errorf("ParseID(%q) = %s", s, id)
-		}
-	})
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -32,7 +33,8 @@ func Transport() *http.Transport {
 // RetryAfter reads the header of that name, in seconds or as an HTTP date; what is neither, or in the past, is zero.
 func RetryAfter(h http.Header, now time.Time) time.Duration {
 	v := h.Get("Retry-After")
-	if n, err := strconv.ParseUint(v, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
+	if v != "" && strings.Trim(v, "0123456789") == "" {
+		n, _ := strconv.ParseUint(v, 10, 64) // the largest, where there are too many digits
 		return time.Duration(min(n, math.MaxInt32)) * time.Second
 	}
 	t, err := http.ParseTime(v)

@@ -11,8 +11,10 @@ import (
 )
 
 // Keep adds an audit: its report, what is open after it, and what changed by it. What did not change but for times and
-// blocks is not written again.
+// blocks is not written again. What could not be written is with the next audit.
 func (m *Memory) Keep(r *audit.Report, open []audit.Tracked, changes []audit.Change) error {
+	m.findings = findings{open, m.resolved(changes, r.FinishedAt)}
+	m.due = m.due || len(changes) > 0 || len(open) > 0 && r.FinishedAt.Sub(m.written).Abs() >= rest
 	var blobs []history.Blob
 	audits, kept := slices.Clone(m.audits), map[string]audit.Chain{}
 	for _, c := range r.Chains {
@@ -41,10 +43,15 @@ func (m *Memory) Keep(r *audit.Report, open []audit.Tracked, changes []audit.Cha
 		return err
 	}
 	blobs = append(blobs, b)
-	found := findings{open, m.resolved(changes, r.FinishedAt)}
-	due := len(changes) > 0 || len(open) > 0 && r.FinishedAt.Sub(m.written).Abs() >= rest
-	if due {
-		if b, err = pack(findingsBlob, found); err != nil {
+	if m.due {
+		if b, err = pack(findingsBlob, m.findings); err != nil {
+			return err
+		}
+		blobs = append(blobs, b)
+	}
+	untold := Untold{r.AuditID, changes}
+	if len(changes) > 0 {
+		if b, err = pack(untoldBlob, untold); err != nil {
 			return err
 		}
 		blobs = append(blobs, b)
@@ -52,10 +59,13 @@ func (m *Memory) Keep(r *audit.Report, open []audit.Tracked, changes []audit.Cha
 	if err := m.store.SaveAll(blobs...); err != nil {
 		return err
 	}
-	m.audits, m.findings = audits, found
+	if len(changes) > 0 {
+		m.untold = untold
+	}
+	m.audits = audits
 	maps.Copy(m.kept, kept)
-	if due {
-		m.written = r.FinishedAt
+	if m.due {
+		m.written, m.due = r.FinishedAt, false
 	}
 	return nil
 }

@@ -1,8 +1,9 @@
 // Package memory keeps in the state file what later audits, and people, want to know of earlier ones: findings and since
 // when they are known, the last report, and who controlled each contract.
 //
-// New reads what was kept; Keep adds an audit to it, in one transaction. Baselines may be used from several goroutines,
-// all else from one.
+// New reads what was kept; Keep adds an audit to it, in one transaction; what changed is logged then, and Told says so, so
+// that a process which is killed in between is not the last that knows. Baselines may be used from several goroutines, all
+// else from one.
 package memory
 
 import (
@@ -24,6 +25,7 @@ const (
 	auditsBlob   = "audits"
 	lastBlob     = "last:"
 	comparedBlob = "compared:"
+	untoldBlob   = "untold"
 	baselineBlob = "baseline"
 )
 
@@ -57,6 +59,12 @@ type findings struct {
 	Resolved []Resolved      `json:"resolved"` // the last of them, the latest last
 }
 
+// Untold is what changed by an audit, until it is logged.
+type Untold struct {
+	AuditID string         `json:"audit_id"`
+	Changes []audit.Change `json:"changes"`
+}
+
 // Memory is what a Store knows of audits.
 type Memory struct {
 	store    *history.Store
@@ -64,6 +72,8 @@ type Memory struct {
 	audits   []Chain                // the last of each chain, without errors and targets, which its blob has
 	kept     map[string]audit.Chain // what Keep wrote last, by chain, as still leaves it
 	written  time.Time              // the findings
+	due      bool                   // they are to be written
+	untold   Untold
 }
 
 // New reads what s knows of audits.
@@ -72,6 +82,9 @@ func New(s *history.Store) (*Memory, error) {
 	err := m.load(findingsBlob, &m.findings)
 	if err == nil {
 		err = m.load(auditsBlob, &m.audits)
+	}
+	if err == nil {
+		err = m.load(untoldBlob, &m.untold)
 	}
 	for _, t := range s.Targets() {
 		if _, _, wrong := baselineOf(s, t); err == nil {
@@ -89,6 +102,21 @@ func (m *Memory) Open() []audit.Tracked { return m.findings.Open }
 
 // Resolved lists the last findings that were resolved, the latest last.
 func (m *Memory) Resolved() []Resolved { return m.findings.Resolved }
+
+// Untold is what was kept and not told: nothing, unless the process ended in between.
+func (m *Memory) Untold() Untold { return m.untold }
+
+// Told notes that everything was told.
+func (m *Memory) Told() error {
+	if len(m.untold.Changes) == 0 {
+		return nil
+	}
+	err := m.store.Save(history.Target{}, untoldBlob, nil)
+	if err == nil {
+		m.untold = Untold{}
+	}
+	return err
+}
 
 // load reads a blob of no contract; where there is none, v stays as it is.
 func (m *Memory) load(name string, v any) error {

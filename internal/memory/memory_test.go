@@ -81,6 +81,34 @@ func TestOpenAndResolvedAreKept(t *testing.T) {
 	}
 }
 
+// TestWhatCouldNotBeKeptIsKeptLater has two audits fail to be written, since no JSON can spell their time.
+func TestWhatCouldNotBeKeptIsKeptLater(t *testing.T) {
+	l := newLife(t)
+	unwritten := func(state string, at time.Time) {
+		t.Helper()
+		r := report(state, at)
+		changes := l.tracker.Update(r)
+		r.StartedAt = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
+		if err := l.memory.Keep(r, l.tracker.Open(), changes); err == nil {
+			t.Fatal("the state took a year of five digits")
+		}
+	}
+	l.audit("taken", noon)
+	unwritten("drift", noon.Add(time.Minute)) // the owner is back
+	unwritten("drift", noon.Add(2*time.Minute))
+	if changes := l.audit("drift", noon.Add(3*time.Minute)); len(changes) > 0 {
+		t.Fatalf("the difference is told again: %+v", changes)
+	}
+	l.restart()
+	open, gone := l.memory.Open(), l.memory.Resolved()
+	if len(open) != 1 || open[0].Finding.ID != device || !open[0].FirstSeen.Equal(noon.Add(time.Minute)) {
+		t.Errorf("open is %+v", open)
+	}
+	if len(gone) != 1 || gone[0].Finding.Kind != audit.OwnerChanged || !gone[0].ResolvedAt.Equal(noon.Add(time.Minute)) {
+		t.Errorf("resolved is %+v", gone)
+	}
+}
+
 func TestTheLastThousandResolvedAreKept(t *testing.T) {
 	l := newLife(t)
 	r := report("match", noon)

@@ -34,6 +34,26 @@ func TestJSON(t *testing.T) {
 	golden(t, "backdoor.json", asJSON(t, backdoor()))
 }
 
+// TestJSONIsWhatTheStandardLibraryWrites holds the entries that are written one by one against the whole.
+func TestJSONIsWhatTheStandardLibraryWrites(t *testing.T) {
+	tricky := drift()
+	first := &tricky.Chains[0].Targets[0]
+	first.Reasons = []string{`"entries": []`, `{"entries": []}`, "<&>\u2028"}
+	first.Entries[0].Name = `"entries": []`
+	tricky.Chains[0].Targets = append([]audit.Target{{Contract: `"entries": []`}, {Entries: []audit.Entry{}}}, tricky.Chains[0].Targets...)
+	for name, r := range map[string]*audit.Report{"drift": drift(), "unknown": unknown(), "zero": {}, "tricky": tricky} {
+		var want bytes.Buffer
+		enc := json.NewEncoder(&want)
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(r); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want.String(), asJSON(t, r)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
 func TestReportsFitTheSchema(t *testing.T) {
 	c := jsonschema.NewCompiler()
 	c.AssertFormat()

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -54,12 +55,12 @@ type Redactor struct{ old *[]string }
 // minimum is the shortest text that is searched for: shorter ones would mask parts of ordinary words.
 const minimum = 4
 
-// NewRedactor returns a Redactor for the given secrets, in every spelling that a URL or JSON gives them.
+// NewRedactor returns a Redactor for the given secrets, in every spelling that a URL, JSON or a Go string gives them.
 func NewRedactor(secrets ...string) Redactor {
 	seen := map[string]bool{}
 	var old []string
 	for _, s := range secrets {
-		for _, v := range []string{s, url.PathEscape(s), url.QueryEscape(s), jsonEscape(s)} {
+		for _, v := range []string{s, url.PathEscape(s), url.QueryEscape(s), jsonEscape(s), goEscape(s)} {
 			if len(v) >= minimum && !seen[v] {
 				seen[v] = true
 				old = append(old, v)
@@ -77,6 +78,11 @@ func jsonEscape(s string) string {
 		return s
 	}
 	return string(b[1 : len(b)-1])
+}
+
+func goEscape(s string) string {
+	q := strconv.Quote(s)
+	return q[1 : len(q)-1]
 }
 
 // URLParts returns what of a URL must never be shown: the whole, host, userinfo (also as basic auth sends it), path, its

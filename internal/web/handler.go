@@ -1,20 +1,13 @@
 package web
 
 import (
-	"bytes"
 	"fmt"
 	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
-
-	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/render"
 )
-
-// maxScrapes is the number of scrapes that are answered at the same time.
-const maxScrapes = 8
 
 func handler(o Options) (http.Handler, error) {
 	errorLog, err := zap.NewStdLogAt(o.Logger, zap.ErrorLevel)
@@ -22,15 +15,17 @@ func handler(o Options) (http.Handler, error) {
 		return nil, fmt.Errorf("bridging the scrapes' log: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /{$}", &page{opt: o, began: time.Now()})
+	began := time.Now()
+	mux.Handle("GET /{$}", &page{opt: o, began: began})
+	mux.Handle("GET /entries", few(maxRenderings, entries(o)))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{
 		ErrorLog:            errorLog,
 		ErrorHandling:       promhttp.ContinueOnError,
 		EnableOpenMetrics:   true,
 		MaxRequestsInFlight: maxScrapes,
 	}))
-	mux.HandleFunc("GET /api/v1/report", lastReport(o.Report))
-	mux.HandleFunc("GET /api/v1/history", timeline(o.Past))
+	mux.Handle("GET /api/v1/report", &document{last: o.Report, began: began})
+	mux.Handle("GET /api/v1/history", few(maxRenderings, timeline(o.Past)))
 	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, "healthy")
 	})
@@ -43,37 +38,4 @@ func handler(o Options) (http.Handler, error) {
 		fmt.Fprintln(w, "ready")
 	})
 	return guard(mux), nil
-}
-
-func lastReport(last func() *audit.Report) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		r := last()
-		if r == nil {
-			refuse(w, http.StatusServiceUnavailable, "no audit has finished yet")
-			return
-		}
-		var body bytes.Buffer
-		if err := render.JSON(&body, r); err != nil {
-			refuse(w, http.StatusInternalServerError, "the report cannot be written as JSON")
-			return
-		}
-		answer(w, http.StatusOK, body.Bytes())
-	}
-}
-
-// guard adds the security headers, where the web configuration has not set them already.
-func guard(next http.Handler) http.Handler {
-	headers := map[string]string{
-		"X-Content-Type-Options":  "nosniff",
-		"Referrer-Policy":         "no-referrer",
-		"Content-Security-Policy": policy,
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for name, value := range headers {
-			if w.Header().Get(name) == "" {
-				w.Header().Set(name, value)
-			}
-		}
-		next.ServeHTTP(w, r)
-	})
 }

@@ -110,10 +110,9 @@ func refuse(w http.ResponseWriter, status int, why string) {
 	answer(w, status, append(body, '\n'))
 }
 
-// answer sends JSON that nobody keeps.
+// answer sends JSON.
 func answer(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // whoever asked has gone
 }

@@ -16,7 +16,7 @@ import (
 )
 
 // remember lets a store know of n changes, one a block and one a day from 2026-01-01 on: devices, and apps in between.
-func remember(t *testing.T, s *history.Store, n int) {
+func remember(t testing.TB, s *history.Store, n int) {
 	t.Helper()
 	at := history.Target{ChainID: 8453, Contract: common.HexToAddress(contract)}
 	var events []history.Event

@@ -39,7 +39,7 @@ type running struct {
 }
 
 // serve starts a Server on n free ports, and expects a clean end with the test.
-func serve(t *testing.T, o web.Options, n int) *running {
+func serve(t testing.TB, o web.Options, n int) *running {
 	t.Helper()
 	free := make([]string, n)
 	for i := range free {

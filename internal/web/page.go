@@ -76,7 +76,6 @@ func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("ETag", s.Tag)
 	for _, part := range [][]byte{top.Bytes(), body} {
 		if _, err := w.Write(part); err != nil {
@@ -99,9 +98,10 @@ func (p *page) render() ([]byte, int, *audit.Report, error) {
 	var body bytes.Buffer
 	err := templates.ExecuteTemplate(&body, "body", struct {
 		Report  *audit.Report
+		Sheets  []sheet
 		History render.History
 		Script  template.JS
-	}{now.report, h, template.JS(script)})
+	}{now.report, sheets(now.report), h, template.JS(script)})
 	if err != nil {
 		return nil, 0, nil, err
 	}

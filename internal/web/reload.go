@@ -18,7 +18,6 @@ var ErrReloadOff = errors.New("reloading over HTTP is off: set web.reload to tru
 // reload answers POST /-/reload. Whoever may ask sees what is wrong with the configuration; no page of another site may.
 func reload(c Config) http.Handler {
 	return http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Cache-Control", "no-store")
 		err := ErrReloadOff
 		if c.Reload != nil {
 			err = c.Reload()

@@ -16,27 +16,25 @@ import (
 // maxName is the number of characters of a foreign name that the page shows; the rest is in its title.
 const maxName = 48
 
-// foldFrom is the number of entries in order from which they are folded away.
-const foldFrom = 25
-
 // functions are what the templates say things with.
 var functions = template.FuncMap{
 	"ago":      func(now, t time.Time) string { return span(now.Sub(t)) },
-	"changed":  changed,
 	"cut":      cut,
-	"day":      func(t time.Time) string { return t.UTC().Format(time.DateOnly) },
-	"folded":   folded,
-	"iso":      func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+	"day":      day,
+	"iso":      iso,
 	"meaning":  func(f audit.Finding) string { return render.NewKnown(f).Meaning },
-	"open":     open,
 	"plain":    quote.Plain,
 	"say":      say,
 	"sentence": sentence,
+	"table":    table,
 	"tally":    tally,
 	"version":  version,
-	"wanted":   wanted,
-	"when":     func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") + " UTC" },
+	"when":     when,
 }
+
+func day(t time.Time) string  { return t.UTC().Format(time.DateOnly) }
+func iso(t time.Time) string  { return t.UTC().Format(time.RFC3339) }
+func when(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") + " UTC" }
 
 // span tells a time span for people, as page.js does.
 func span(d time.Duration) string {
@@ -67,36 +65,6 @@ func sentence(s string) string {
 		words[i] = quote.Plain(w)
 	}
 	return strings.Join(words, " ")
-}
-
-// worst is the order of entries: what disagrees comes first.
-var worst = []audit.EntryVerdict{audit.Mismatch, audit.Unverifiable, audit.Pending, audit.Accepted, audit.Match}
-
-// open are the entries to be seen at once, the worst first; folded are the others.
-func open(t audit.Target) (out []audit.Entry) {
-	for _, v := range worst {
-		if v == audit.Match && t.Counts.Match >= foldFrom {
-			break
-		}
-		out = append(out, of(v, t)...)
-	}
-	return out
-}
-
-func folded(t audit.Target) []audit.Entry {
-	if t.Counts.Match < foldFrom {
-		return nil
-	}
-	return of(audit.Match, t)
-}
-
-func of(v audit.EntryVerdict, t audit.Target) (out []audit.Entry) {
-	for _, e := range t.Entries {
-		if e.Verdict == v {
-			out = append(out, e)
-		}
-	}
-	return out
 }
 
 // count is how many entries have a verdict.

@@ -98,7 +98,7 @@ func (s *Server) Serve(ctx context.Context, listeners []net.Listener) error {
 			MaxHeaderBytes:    16 << 10,
 		}
 		group.Go(func() error {
-			err := web.Serve(l, server, &web.FlagConfig{WebConfigFile: &s.opt.ConfigFile}, logger)
+			err := web.Serve(limit(l, maxConnections), server, &web.FlagConfig{WebConfigFile: &s.opt.ConfigFile}, logger)
 			if errors.Is(err, http.ErrServerClosed) {
 				return nil
 			}

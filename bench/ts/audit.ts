@@ -1,0 +1,76 @@
+// Holds what the API claims about KMS contracts against the chain, with the official client and viem, and prints what
+// differs. Usage: node audit.mjs API_URL NAME=CHAIN_ID=RPC_URL...; exit code 1 where something differs.
+//
+// The claim and the block are asked for at once; then one multicall for everything that a chain's contracts list, its
+// parts as one JSON-RPC batch, all at the block that was finalized first.
+import { createClient } from "@phala/cloud";
+import { createPublicClient, defineChain, http, parseAbi, type Address, type Hex } from "viem";
+
+const abi = parseAbi([
+  "function kmsAllowedDeviceIds(bytes32) view returns (bool)",
+  "function allowedOsImages(bytes32) view returns (bool)",
+]);
+const getters = { device: "kmsAllowedDeviceIds", os_image: "allowedOsImages" } as const;
+const multicall3 = { address: "0xcA11bde05977b3631167028862bE2a173976CA11" } as const;
+
+interface Row {
+  contract: Address;
+  list: keyof typeof getters;
+  id: Hex;
+  claim: boolean;
+}
+
+function bytes32(text: string): Hex {
+  const digits = text.toLowerCase().replace(/^0x/, "");
+  if (!/^[0-9a-f]{64}$/.test(digits)) throw new Error(`${JSON.stringify(text.slice(0, 100))} is no bytes32`);
+  return `0x${digits}`;
+}
+
+async function claims(chain: string): Promise<Row[]> {
+  const detail = await api.getKmsOnChainDetail({ chain });
+  const rows: Row[] = [];
+  for (const c of detail.contracts) {
+    const contract = c.contract_address.toLowerCase() as Address;
+    for (const d of c.devices) {
+      if (d.on_chain_allowed != null) rows.push({ contract, list: "device", id: bytes32(d.device_id), claim: d.on_chain_allowed });
+    }
+    for (const i of c.os_images) {
+      if (i.on_chain_allowed != null && i.os_image_hash != null) {
+        rows.push({ contract, list: "os_image", id: bytes32(i.os_image_hash), claim: i.on_chain_allowed });
+      }
+    }
+  }
+  return rows;
+}
+
+async function audit(name: string, id: number, url: string): Promise<string[]> {
+  const client = createPublicClient({
+    chain: defineChain({
+      id, name, nativeCurrency: { name: "Ether", symbol: "ETH", decimals: 18 },
+      rpcUrls: { default: { http: [url] } }, contracts: { multicall3 },
+    }),
+    transport: http(url, { batch: { batchSize: 100 }, timeout: 60_000 }),
+  });
+  const [rows, block] = await Promise.all([claims(name), client.getBlock({ blockTag: "finalized" })]);
+  const answers = await client.multicall({
+    allowFailure: false,
+    blockNumber: block.number,
+    batchSize: Number(process.env.MULTICALL_BYTES ?? 36 * 500),
+    contracts: rows.map((r) => ({ address: r.contract, abi, functionName: getters[r.list], args: [r.id] as const })),
+  });
+  return rows.flatMap((r, i) => (answers[i] === r.claim ? [] : [`${name} ${r.contract} ${r.list} ${r.id} ${r.claim} ${answers[i]}`]));
+}
+
+const [baseURL, ...chains] = process.argv.slice(2);
+const api = createClient({ baseURL, apiKey: "bench" });
+const found = await Promise.all(
+  chains.map((c) => {
+    const [name, id, url] = c.split("=", 3) as [string, string, string];
+    return audit(name, Number(id), url);
+  }),
+);
+const lines = found.flat();
+if (lines.length > 0) {
+  console.log(lines.join("\n"));
+  process.exitCode = 1;
+}

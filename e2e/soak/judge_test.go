@@ -1,0 +1,128 @@
+//go:build e2e
+
+package soak_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+)
+
+// judged is what a journal says, held against the truth.
+type judged struct {
+	audits, cut      int // those that ended, and those that a kill ended
+	verdicts         map[audit.Verdict]int
+	twice            int // events that were logged again, since a kill came before that was noted
+	opened, resolved int
+	again            int              // audits at an older block than the one before
+	open             map[finding]line // after the last line
+	wrong            []string
+}
+
+func (v *judged) lie(l *line, format string, args ...any) {
+	v.wrong = append(v.wrong, fmt.Sprintf("%s in run %d: %s", l.AuditID, l.run, fmt.Sprintf(format, args...)))
+}
+
+// claimed are the kinds of findings that the world makes; others come from broken answers.
+var claimed = []audit.Kind{audit.ClaimAllowedChainDenied, audit.ClaimDeniedChainAllowed, audit.UnlistedChainAllowed}
+
+// judge holds every verdict, and every finding that opened or was resolved, against what was true of the block and the
+// claim that the audit names. An event may be told twice only by the process after the one that was killed, word for word.
+func (w *world) judge(lines []line) *judged {
+	v := &judged{verdicts: map[audit.Verdict]int{}, open: map[finding]line{}}
+	newest := map[string]uint64{}
+	again := func(l *line, before line) bool {
+		return l.run > before.run && l.AuditID == before.AuditID && l.FirstSeen.Equal(before.FirstSeen)
+	}
+	gone := map[finding]line{}
+	var events []*line // of the audit that is being told
+	for i := range lines {
+		l := &lines[i]
+		switch l.Event {
+		case "audit_started":
+			if len(events) > 0 {
+				v.cut++
+			}
+			events = nil
+		case "finding_opened":
+			v.opened++
+			if before, known := v.open[l.finding()]; known && again(l, before) {
+				v.twice++
+			} else if known {
+				v.lie(l, "%v opens again", l.finding())
+			}
+			v.open[l.finding()] = *l
+			delete(gone, l.finding())
+			events = append(events, l)
+		case "finding_resolved":
+			v.resolved++
+			before, known := v.open[l.finding()]
+			switch {
+			case !known && again(l, gone[l.finding()]):
+				v.twice++
+			case !known:
+				v.lie(l, "%v is resolved and was not open", l.finding())
+			case !l.FirstSeen.Equal(before.FirstSeen):
+				v.lie(l, "%v was first seen at %s, and now at %s", l.finding(), before.FirstSeen, l.FirstSeen)
+			}
+			delete(v.open, l.finding())
+			gone[l.finding()] = *l
+			events = append(events, l)
+		case "audit_finished":
+			v.audits++
+			for _, c := range l.Chains {
+				v.verdicts[c.Verdict]++
+				if c.Block < newest[c.Chain] && c.Block > 0 {
+					v.again++
+				}
+				newest[c.Chain] = max(newest[c.Chain], c.Block)
+				v.chain(w, l, c.Chain, c.Verdict, c.Block, c.Claim, events)
+			}
+			events = nil
+		}
+	}
+	return v
+}
+
+func (v *judged) chain(w *world, l *line, name string, verdict audit.Verdict, block uint64, claim string, events []*line) {
+	truth, known := w.chain(name).truth(block, claim)
+	if !known {
+		if verdict != audit.Unknown {
+			v.lie(l, "%s of %s at block %d and a claim %.8s that nobody made", verdict, name, block, claim)
+		}
+		truth = nil
+	}
+	want := audit.Consistent
+	if len(truth) > 0 {
+		want = audit.Drift
+	}
+	if known && verdict != audit.Unknown && verdict != want {
+		v.lie(l, "%s of %s at block %d, where %v differ", verdict, name, block, truth)
+	}
+	for _, e := range events {
+		if e.Chain != name || !slices.Contains(claimed, e.Kind) {
+			continue
+		}
+		if is := slices.Contains(truth, e.finding()); known && is != (e.Event == "finding_opened") {
+			v.lie(l, "%s: %v, which is so: %t", e.Event, e.finding(), is)
+		} else if !known {
+			v.lie(l, "%s: %v without a comparison", e.Event, e.finding())
+		}
+	}
+}
+
+// stays are the findings that are open by the journal.
+func (v *judged) stays() (out []finding) {
+	for f := range v.open {
+		out = append(out, f)
+	}
+	return sorted(out)
+}
+
+func (v *judged) String() string {
+	return fmt.Sprintf("%d audits (%d consistent, %d drift, %d unknown verdicts of chains), %d findings opened, %d resolved, %d told twice, %d lies%s",
+		v.audits, v.verdicts[audit.Consistent], v.verdicts[audit.Drift], v.verdicts[audit.Unknown], v.opened, v.resolved, v.twice, len(v.wrong),
+		strings.Join(append([]string{""}, v.wrong[:min(len(v.wrong), 20)]...), "\n"))
+}

@@ -1,0 +1,284 @@
+//go:build e2e
+
+package soak_test
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http/httptest"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum"
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/crypto"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
+	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/testchain"
+)
+
+// world is some chains and the API that makes claims about them.
+type world struct {
+	chains []*chain
+	api    *flaky
+	url    string // of the API
+}
+
+// chain is a chain with one contract, and all that was ever true of it.
+type chain struct {
+	name      string
+	id        uint64
+	node      *testchain.Chain
+	kms       *testchain.KMS
+	providers []*provider
+	api       *fakeapi.Server
+
+	mu      sync.Mutex
+	head    uint64
+	devices []common.Hash
+	allowed map[common.Hash]bool
+	blocks  map[uint64]map[common.Hash]bool // what the contract allowed at the end of a block
+	claim   map[common.Hash]bool            // what the API says of each id that it lists
+	claims  map[string]map[common.Hash]bool // by the SHA-256 of the API's answer
+	gaps    map[finding]*gap                // what differs now
+	closed  []*gap
+}
+
+// provider is one way to the node.
+type provider struct {
+	*flaky
+	rpc *rpcfault.Proxy
+	url string
+}
+
+// finding is a difference, and names it as the log does.
+type finding struct {
+	Chain string
+	Kind  audit.Kind
+	ID    string
+}
+
+// gap is how long a difference was true.
+type gap struct {
+	finding
+	from, to time.Time
+}
+
+// newWorld makes chains of as many devices, half of them allowed, of which the API knows.
+func newWorld(t testing.TB, chains, devices, providers int) *world {
+	t.Helper()
+	api := fakeapi.New()
+	w := &world{api: &flaky{inner: api}}
+	w.url = serve(t, w.api) + "/api/v1"
+	t.Cleanup(api.Close)
+	for i := range chains {
+		c := &chain{name: fmt.Sprintf("chain-%d", i+1), id: uint64(1001 + i), api: api,
+			allowed: map[common.Hash]bool{}, claim: map[common.Hash]bool{}, gaps: map[finding]*gap{},
+			blocks: map[uint64]map[common.Hash]bool{}, claims: map[string]map[common.Hash]bool{}}
+		var err error
+		c.node, err = testchain.Start(testchain.Options{ChainID: c.id})
+		must(t, err)
+		t.Cleanup(func() { c.node.Close() })
+		c.kms, err = c.node.Deploy(t.Context(), testchain.DeployOptions{})
+		must(t, err)
+		for n := range devices {
+			id := crypto.Keccak256Hash(fmt.Appendf(nil, "device %d", n))
+			c.devices = append(c.devices, id)
+			c.allowed[id], c.claim[id] = n%2 == 0, n%2 == 0
+		}
+		var seeds []common.Hash
+		for id, yes := range c.allowed {
+			if yes {
+				seeds = append(seeds, id)
+			}
+		}
+		must(t, c.kms.Seed(t.Context(), seeds, nil))
+		must(t, c.seal(t, true))
+		c.put()
+		for range providers {
+			p := &provider{rpc: rpcfault.New(c.node.URL())}
+			p.flaky = &flaky{inner: p.rpc}
+			p.url = serve(t, p.flaky)
+			c.providers = append(c.providers, p)
+		}
+		w.chains = append(w.chains, c)
+	}
+	return w
+}
+
+func serve(t testing.TB, h *flaky) string {
+	srv := httptest.NewServer(h)
+	t.Cleanup(func() {
+		srv.CloseClientConnections()
+		srv.Close()
+	})
+	return srv.URL
+}
+
+// seal notes what is true at the head, after an empty block where more is wanted.
+func (c *chain) seal(t testing.TB, more bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if more {
+		c.node.Commit()
+	}
+	head, err := c.node.Client().BlockNumber(t.Context())
+	if err != nil {
+		return err
+	}
+	for n := c.head + 1; n < head; n++ {
+		c.blocks[n] = c.blocks[c.head]
+	}
+	c.blocks[head], c.head = maps.Clone(c.allowed), head
+	return nil
+}
+
+// allow changes the contract.
+func (c *chain) allow(t testing.TB, id common.Hash, yes bool) error {
+	method := map[bool]string{true: "addKmsDevice", false: "removeKmsDevice"}[yes]
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	receipt, err := c.kms.Send(t.Context(), method, id)
+	if err != nil {
+		return err
+	}
+	head, at := c.head, receipt.BlockNumber.Uint64()
+	for n := head + 1; n < at; n++ {
+		c.blocks[n] = c.blocks[head]
+	}
+	c.allowed[id] = yes
+	c.blocks[at], c.head = maps.Clone(c.allowed), at
+	c.differ()
+	return nil
+}
+
+// say changes the claim; nil: the API does not list the id.
+func (c *chain) say(id common.Hash, yes *bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if yes == nil {
+		delete(c.claim, id)
+	} else {
+		c.claim[id] = *yes
+	}
+	c.differ()
+	c.put()
+}
+
+// deny has the API call all of some devices refused.
+func (c *chain) deny(ids []common.Hash) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range ids {
+		c.claim[id] = false
+	}
+	c.differ()
+	c.put()
+}
+
+// put has the API say what it claims.
+func (c *chain) put() {
+	row := fakeapi.Contract{Address: c.kms.Address().Hex(), ChainID: c.id, ChainName: c.name, Devices: []fakeapi.Device{}, OSImages: []fakeapi.OSImage{}}
+	for _, id := range c.devices {
+		if yes, listed := c.claim[id]; listed {
+			row.Devices = append(row.Devices, fakeapi.Device{ID: id.Hex(), Allowed: &yes})
+		}
+	}
+	says := fakeapi.Chain{ChainName: c.name, ChainID: c.id, Contracts: []fakeapi.Contract{row}}
+	body, err := json.Marshal(says)
+	if err != nil {
+		panic(err) // the API's own types
+	}
+	c.claims[fmt.Sprintf("%x", sha256.Sum256(body))] = maps.Clone(c.claim)
+	c.api.Set(says)
+}
+
+// differ notes which differences began and which are over.
+func (c *chain) differ() {
+	now, is := time.Now(), map[finding]bool{}
+	for _, f := range c.differences(c.allowed, c.claim) {
+		if is[f] = true; c.gaps[f] == nil {
+			c.gaps[f] = &gap{finding: f, from: now}
+		}
+	}
+	for f, g := range c.gaps {
+		if !is[f] {
+			g.to = now
+			c.closed = append(c.closed, g)
+			delete(c.gaps, f)
+		}
+	}
+}
+
+// differences are what the auditor has to find.
+func (c *chain) differences(allowed, claim map[common.Hash]bool) (out []finding) {
+	for _, id := range c.devices {
+		says, listed := claim[id]
+		switch yes := allowed[id]; {
+		case !listed && yes:
+			out = append(out, finding{c.name, audit.UnlistedChainAllowed, id.Hex()})
+		case listed && yes && !says:
+			out = append(out, finding{c.name, audit.ClaimDeniedChainAllowed, id.Hex()})
+		case listed && !yes && says:
+			out = append(out, finding{c.name, audit.ClaimAllowedChainDenied, id.Hex()})
+		}
+	}
+	return out
+}
+
+// truth is what was true of a block and an answer of the API; false: there were none such.
+func (c *chain) truth(block uint64, answer string) ([]finding, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	allowed, claim := c.blocks[block], c.claims[answer]
+	return c.differences(allowed, claim), allowed != nil && claim != nil
+}
+
+// now is what is true now.
+func (c *chain) now() []finding {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.differences(c.allowed, c.claim)
+}
+
+// lasted are the differences that were true for so long, and are over.
+func (w *world) lasted(least time.Duration) (out []gap) {
+	for _, c := range w.chains {
+		c.mu.Lock()
+		for _, g := range c.closed {
+			if g.to.Sub(g.from) >= least {
+				out = append(out, *g)
+			}
+		}
+		c.mu.Unlock()
+	}
+	slices.SortFunc(out, func(a, b gap) int { return a.from.Compare(b.from) })
+	return out
+}
+
+func (w *world) chain(name string) *chain {
+	i := slices.IndexFunc(w.chains, func(c *chain) bool { return c.name == name })
+	return w.chains[i]
+}
+
+func sorted(fs []finding) []finding {
+	return slices.SortedFunc(slices.Values(fs), func(a, b finding) int {
+		return cmp.Or(cmp.Compare(a.Chain, b.Chain), cmp.Compare(a.ID, b.ID), cmp.Compare(a.Kind, b.Kind))
+	})
+}
+
+// events are the changes of the contract's lists, repeated ones included.
+func (c *chain) events(t testing.TB) []types.Log {
+	t.Helper()
+	logs, err := c.node.Client().FilterLogs(t.Context(), ethereum.FilterQuery{Addresses: []common.Address{c.kms.Address()}})
+	must(t, err)
+	return logs
+}

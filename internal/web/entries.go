@@ -1,0 +1,103 @@
+package web
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"html/template"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"go.uber.org/zap"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/hexid"
+	"github.com/kms-auditor/kms-auditor/internal/quote"
+)
+
+// leaf is one page of the entries of a contract.
+type leaf struct {
+	Style       template.CSS
+	Report      *audit.Report
+	Chain       *audit.Chain
+	Target      *audit.Target
+	Page, Pages int
+	Entries     []audit.Entry
+}
+
+// Before and After are the pages around this one; 0: there is none.
+func (l *leaf) Before() int { return l.Page - 1 }
+func (l *leaf) After() int  { return (l.Page + 1) % (l.Pages + 1) }
+
+// entries serves all entries of a contract, a thousand a page and the worst first, for those of which the status page has too many.
+func entries(o Options) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		report := o.Report()
+		if report == nil {
+			http.Error(w, "no audit has finished yet", http.StatusServiceUnavailable)
+			return
+		}
+		l, err := find(report, r.URL.RawQuery)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusNotFound)
+			return
+		}
+		var body bytes.Buffer
+		if err := templates.ExecuteTemplate(&body, "leaf", l); err != nil {
+			o.Logger.Error("rendering a page of entries", zap.Error(err))
+			http.Error(w, "the entries cannot be shown; /api/v1/report has the last report", http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		_, _ = w.Write(body.Bytes()) // whoever asked has gone
+	}
+}
+
+// find returns the page that a query names.
+func find(r *audit.Report, query string) (*leaf, error) {
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return nil, errors.New("the query cannot be read")
+	}
+	contract, err := hexid.ParseAddress(values.Get("contract"))
+	if err != nil {
+		return nil, fmt.Errorf("contract %s is no address", quote.Cut(values.Get("contract")))
+	}
+	page := 1
+	if p := values.Get("page"); p != "" {
+		if page, err = strconv.Atoi(p); err != nil {
+			return nil, fmt.Errorf("page %s is no number", quote.Cut(p))
+		}
+	}
+	for i := range r.Chains {
+		c := &r.Chains[i]
+		for j := range c.Targets {
+			t := &c.Targets[j]
+			if c.Chain != values.Get("chain") || t.Contract != contract.Hex() {
+				continue
+			}
+			l := &leaf{Style: template.CSS(style), Report: r, Chain: c, Target: t, Page: page, Pages: (len(t.Entries) + maxRows - 1) / maxRows}
+			if page < 1 || page > l.Pages {
+				return nil, fmt.Errorf("there is no page %d of %d", page, l.Pages)
+			}
+			l.Entries = window(t.Entries, (page-1)*maxRows)
+			return l, nil
+		}
+	}
+	return nil, fmt.Errorf("the last report has no contract %s on chain %s", contract.Hex(), quote.Cut(values.Get("chain")))
+}
+
+// window returns a page of entries, the worst first, without so many of the first.
+func window(list []audit.Entry, skip int) (out []audit.Entry) {
+	left := maxRows
+	for _, v := range worst {
+		out = pick(out, list, &left, func(e *audit.Entry) bool {
+			if e.Verdict == v {
+				skip--
+			}
+			return e.Verdict == v && skip < 0
+		})
+	}
+	return out
+}
