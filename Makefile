@@ -2,7 +2,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 FUZZTIME ?= 1m
 
-.PHONY: build test e2e lint fuzz deploy
+.PHONY: build test e2e lint fuzz deploy bench
 
 # The release binary, static: ./kms-auditor.
 build:
@@ -32,11 +32,12 @@ deploy:
 	  grep -v '^#' deploy/prometheus/kms-auditor.rules.yml | sed 's/^./  &/'; } > deploy/kubernetes/monitoring/.new
 	mv deploy/kubernetes/monitoring/.new deploy/kubernetes/monitoring/prometheusrule.yaml
 
-# Each fuzz target for FUZZTIME.
+# Each fuzz target for FUZZTIME, and a table of what each did.
 fuzz:
-	go test -run "^$$" ./... >/dev/null
-	@set -e; for p in $$(go list ./...); do \
-		for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz'); do \
-			go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p; \
-		done; \
-	done
+	.ci/fuzz $(FUZZTIME)
+
+# Side by side with what one would write instead: prints the tables of docs/performance.md.
+bench:
+	e2e/setup.sh
+	cd bench/ts && npm ci --no-audit --no-fund --loglevel=error
+	go run ./bench $(BENCH)
