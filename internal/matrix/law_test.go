@@ -38,8 +38,8 @@ type fataler interface {
 	Fatalf(string, ...any)
 }
 
-// try plays one case.
-func (b *bench) try(t fataler, p plan, count *tally) {
+// try plays one case, and returns its last report.
+func (b *bench) try(t fataler, p plan, count *tally) (r *audit.Report) {
 	t.Helper()
 	ctx := context.Background()
 	g, err := b.rig(ctx, p)
@@ -52,13 +52,15 @@ func (b *bench) try(t fataler, p plan, count *tally) {
 	for i, s := range p.Steps {
 		if g.step = i; i > 0 {
 			if err := g.apply(ctx, s.Before); err != nil {
+				b.drop()
 				t.Fatalf("changing the world: %v", err)
 			}
 		}
 		before := maps.Clone(g.known)
 		first := g.look(before)
-		r := g.auditor.Audit(ctx)
+		r = g.auditor.Audit(ctx)
 		if g.scene.trouble != nil {
+			b.drop()
 			t.Fatalf("changing the world during an audit: %v", g.scene.trouble)
 		}
 		complaint := g.lawful(r, before)
@@ -70,6 +72,7 @@ func (b *bench) try(t fataler, p plan, count *tally) {
 		}
 		count.audit(g, r, before)
 	}
+	return r
 }
 
 // view is all that an auditor can see at a time, where nothing fails.
@@ -297,9 +300,10 @@ func findingsOf(t *audit.Target) []finding {
 	return sorted(out)
 }
 
+// sorted makes a set of findings.
 func sorted(all []finding) []finding {
 	slices.SortFunc(all, func(a, b finding) int {
 		return strings.Compare(a.Kind+a.List+a.ID, b.Kind+b.List+b.ID)
 	})
-	return all
+	return slices.Compact(all)
 }

@@ -180,7 +180,7 @@ func (n *node) undo(ctx context.Context, root common.Hash, blocks int) ([]*types
 	}
 	n.Rollback()
 	clear(n.nonces)
-	n.tip *= 1.25
+	n.tip *= 1.12
 	var nothing []tx
 	for account, end := range was {
 		nonce, err := n.Client().NonceAt(ctx, testchain.Address(account), nil)

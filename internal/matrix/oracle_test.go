@@ -125,6 +125,7 @@ func (w world) judge(at common.Address) truth {
 		say("contract_unexpected")
 	case foreign:
 		say("chain_mismatch")
+		t.odd(rows)
 	case !listed:
 		say("contract_not_listed")
 	default:
@@ -147,21 +148,7 @@ func (w world) compare(t *truth, at common.Address, rows []saidRow) {
 	if !is.code {
 		t.findings = append(t.findings, finding{Kind: "no_code"})
 	}
-	claims := [2][ids + 1][]string{}
-	for _, r := range rows {
-		for _, e := range r.entries {
-			id := e.number()
-			switch {
-			case e.id == "" && e.list == image:
-				t.findings = append(t.findings, finding{"no_hash", listNames[e.list], ""})
-				t.held = t.held || e.allowed != "null"
-			case id < 0:
-				t.findings = append(t.findings, finding{"malformed_id", listNames[e.list], "malformed"})
-			default:
-				claims[e.list][id] = append(claims[e.list][id], e.allowed)
-			}
-		}
-	}
+	claims := t.odd(rows)
 	wanted := w.wants(n)
 	for list := range 2 {
 		for id := range ids + 1 {
@@ -182,6 +169,25 @@ func (w world) compare(t *truth, at common.Address, rows []saidRow) {
 		t.findings = append(t.findings, finding{Kind: "storage_unaccounted"})
 	}
 	w.controlled(t, at, n, is)
+}
+
+// odd tells of rows that have no id, or none that is one, and returns what the others say, by list and id.
+func (t *truth) odd(rows []saidRow) (claims [2][ids + 1][]string) {
+	for _, r := range rows {
+		for _, e := range r.entries {
+			id := e.number()
+			switch {
+			case e.id == "" && e.list == image:
+				t.findings = append(t.findings, finding{"no_hash", listNames[e.list], ""})
+				t.held = t.held || e.allowed != "null"
+			case id < 0:
+				t.findings = append(t.findings, finding{"malformed_id", listNames[e.list], "malformed"})
+			default:
+				claims[e.list][id] = append(claims[e.list][id], e.allowed)
+			}
+		}
+	}
+	return claims
 }
 
 // wants is what the policy wants of a contract; a list that is nil says nothing.

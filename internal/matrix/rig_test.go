@@ -64,11 +64,12 @@ func (b *bench) drop() {
 	}
 }
 
-// perChain is after how many cases a chain has become long enough.
+// perChain is after how many cases a chain has become long enough. It is too after many reorganisations: a node takes no
+// transaction that costs more than an ether.
 const perChain = 300
 
 func (b *bench) chain(ctx context.Context) (_ *node, err error) {
-	if b.cases++; b.node != nil && (b.cases%perChain == 0 || b.node.tip > 1e18) {
+	if b.cases++; b.node != nil && (b.cases%perChain == 0 || b.node.tip > 2e11) {
 		b.drop()
 	}
 	if b.node == nil {
