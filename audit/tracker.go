@@ -114,7 +114,7 @@ func (t *Tracker) Update(r *Report) []Change {
 				case !known:
 					seen = &Tracked{Chain: k.chain, Contract: k.contract, FirstSeen: at, Told: at}
 					t.open[k] = seen
-				case earlier(at, seen.FirstSeen): // the clock was set back; reports keep what they say
+				case at.Before(seen.FirstSeen): // the clock was set back; reports keep what they say
 					again := *seen
 					again.FirstSeen = at
 					seen, t.open[k] = &again, &again
@@ -148,9 +148,6 @@ func (t *Tracker) Update(r *Report) []Change {
 	slices.SortFunc(resolved, func(a, b Change) int { return a.FirstSeen.Compare(b.FirstSeen) })
 	return append(changes, resolved...)
 }
-
-// earlier compares times by the clock on the wall, whatever it did in between.
-func earlier(a, b time.Time) bool { return a.Round(0).Before(b.Round(0)) }
 
 // since writes into a finding, and into the entry that it is about, since when it is known.
 func (t *Target) since(n int, first *time.Time) *Finding {

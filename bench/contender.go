@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -14,8 +13,9 @@ type contender struct {
 	name       string
 	run        func(*world) (command, error)
 	read       func(stdout []byte) (answer, error)
-	sequential bool // it sends a request when the one before is answered
-	most       int  // entries that it is asked for; zero: any number
+	sequential bool          // it sends a request when the one before is answered
+	most       int           // entries that it is asked for; zero: any number
+	patience   time.Duration // of a run that is longer, the time is calculated; zero: it is always measured
 }
 
 // exits are the codes of a program that could answer: nothing differs, or something does.
@@ -47,38 +47,50 @@ func (w *world) try(ctx context.Context, c contender, seeded bool) (cost, error)
 	return r.cost, nil
 }
 
-// sample is what runs of a contender cost.
+// sample is what runs of a contender cost, in one world and with one delay.
 type sample struct {
-	contender string
-	size      size
-	delay     time.Duration
-	seeded    bool
-	costs     []cost
+	contender  string
+	size       size
+	delay      time.Duration
+	seeded     bool // the API claimed something that is not so
+	costs      []cost
+	calculated time.Duration // where it was not run: what it would take
 }
 
-// spread is the median of some figures, and their limits.
-type spread[T cmp.Ordered] struct{ median, least, most T }
+// tooLong is when one run is enough.
+const tooLong = 15 * time.Second
 
-func spreadOf[T cmp.Ordered](costs []cost, figure func(cost) T) spread[T] {
-	all := make([]T, len(costs))
-	for i, c := range costs {
-		all[i] = figure(c)
+// sample runs a contender against the world: once for the right answer to a wrong claim, and then some times for each
+// delay.
+func (w *world) sample(ctx context.Context, c contender, delays []time.Duration, runs int, patient bool) (all []sample, err error) {
+	w.tell(true)
+	spent, err := w.try(ctx, c, true)
+	w.tell(false)
+	if err != nil {
+		return nil, err
 	}
-	slices.Sort(all)
-	return spread[T]{all[len(all)/2], all[0], all[len(all)-1]}
-}
-
-// sample runs a contender some times.
-func (w *world) sample(ctx context.Context, c contender, delay time.Duration, seeded bool, runs int) (sample, error) {
-	s := sample{contender: c.name, size: w.size, delay: delay, seeded: seeded}
-	w.delay(delay)
+	all = append(all, sample{contender: c.name, size: w.size, seeded: true, costs: []cost{spent}})
 	defer w.delay(0)
-	for range runs {
-		spent, err := w.try(ctx, c, seeded)
-		if err != nil {
-			return s, err
+	for _, d := range delays {
+		s, runs := sample{contender: c.name, size: w.size, delay: d}, runs
+		if c.sequential {
+			expected := spent.wall + d*time.Duration(spent.rpc.requests+spent.api.requests)
+			if expected > tooLong {
+				runs = 1
+			}
+			if expected > c.patience && !patient {
+				s.calculated, runs = expected, 0
+			}
 		}
-		s.costs = append(s.costs, spent)
+		w.delay(d)
+		for range runs {
+			spent, err := w.try(ctx, c, false)
+			if err != nil {
+				return nil, err
+			}
+			s.costs = append(s.costs, spent)
+		}
+		all = append(all, s)
 	}
-	return s, nil
+	return all, nil
 }

@@ -53,7 +53,7 @@ type ledger struct {
 	proxy     testchain.Artifact
 	contracts []common.Address
 	born      uint64        // the block of the contracts' deployment
-	settled   []common.Hash // the block after which the toggles come, and that of each toggle
+	settled   []common.Hash // the block after which the toggles come, that of each toggle, and the newest
 }
 
 // newLedger is a ledger that is not written yet.
@@ -125,7 +125,8 @@ func (l *ledger) write(dir string, multicall []byte) error {
 		}
 	}
 	rawdb.WriteFinalizedBlockHash(db, l.settled[0])
-	_, err = l.idle(db, head, after)
+	head, err = l.idle(db, head, after)
+	l.settled = append(l.settled, head.Hash())
 	return err
 }
 

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -38,6 +39,9 @@ func (l *list[T]) String() string { return strings.Trim(fmt.Sprint(l.values), "[
 
 func (l *list[T]) Set(text string) error {
 	l.values = nil
+	if text == "none" {
+		return nil
+	}
 	for part := range strings.SplitSeq(text, ",") {
 		v, err := l.parse(part)
 		if err != nil {
@@ -49,48 +53,48 @@ func (l *list[T]) Set(text string) error {
 }
 
 func run(ctx context.Context, args []string) error {
-	sizes := list[size]{[]size{{1, 10, 1}, {1, 1000, 1}, {1, 10_000, 1}, {100, 1000, 8}}, parseSize}
-	delays := list[time.Duration]{[]time.Duration{0, 50 * time.Millisecond}, time.ParseDuration}
+	sizes := list[size]{distinct(byEntries, byContracts, byChains, []size{few, large}), parseSize}
+	daemons := list[size]{watched, parseSize}
+	delays := list[time.Duration]{[]time.Duration{0, 50 * time.Millisecond, 200 * time.Millisecond}, time.ParseDuration}
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
-	fs.Var(&sizes, "size", "CONTRACTSxENTRIES or CONTRACTSxENTRIES@CHAINS, with commas between")
+	fs.Var(&sizes, "size", "worlds to audit once: CONTRACTSxENTRIES or CONTRACTSxENTRIES@CHAINS, with commas between, or none")
+	fs.Var(&daemons, "daemon", "worlds to audit again and again, as in -size")
 	fs.Var(&delays, "delay", "of each request to API and provider, with commas between")
 	runs := fs.Int("runs", 3, "runs of each contender")
-	kind := fs.String("profile", "", "cpu or heap: writes a profile of kms-auditor and measures nothing else")
-	name := fs.String("case", "1x1000/proven", "what to profile: SIZE/proven, /searched or /believed, or SIZE/daemon for unchanged audits")
-	out := fs.String("o", "", "file of the profile (empty: SIZE-MODE.KIND.pprof in this folder)")
+	who := fs.String("contender", "", "only the contenders whose names match (REGEXP)")
+	all := fs.Bool("all", false, "all sizes, and nothing calculated: takes most of a day")
 	keep := fs.String("keep", "", "folder where chains are kept, so that they are made only once")
+	kind := fs.String("profile", "", "cpu or heap: writes profiles of kms-auditor and measures nothing else; -runs and -delay apply")
+	name := fs.String("case", "1x1000/proven", "what to profile: SIZE/proven, /searched or /believed for --once, or SIZE/daemon for unchanged audits")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	if *kind != "" {
-		return profile(ctx, *kind, *name, *out, *keep, delays.values[0])
+	pattern, err := regexp.Compile(*who)
+	if err != nil {
+		return err
 	}
 	dir, err := os.MkdirTemp("", "kms-auditor-bench-bin-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	if *kind != "" {
+		return profile(ctx, dir, *kind, *name, *keep, delays.values[0], *runs)
+	}
 	p, err := newPrograms(dir)
 	if err != nil {
 		return err
 	}
 	p.keep = *keep
-	for _, s := range sizes.values {
-		w, err := p.newWorld(s)
-		if err != nil {
-			return err
-		}
-		for _, mode := range []string{proven, searched, believed} {
-			for _, d := range delays.values {
-				s, err := w.sample(ctx, once(mode), d, false, *runs)
-				if err != nil {
-					w.close()
-					return err
-				}
-				fmt.Println(s)
-			}
-		}
-		w.close()
+	if err := p.addOthers(); err != nil {
+		return err
 	}
-	return nil
+	if *all {
+		sizes.values = product()
+	}
+	began := time.Now()
+	r, err := p.carryOut(ctx, plan{sizes.values, daemons.values, delays.values, *runs, pattern, *all})
+	r.print(os.Stdout, sizes.values, delays.values)
+	progress("that took %s", time.Since(began).Round(time.Second))
+	return err
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -55,27 +56,16 @@ func newProfiled(dir string) (*programs, error) {
 	return newPrograms(dir, "-overlay", path)
 }
 
-// profile writes a profile of one case.
-func profile(ctx context.Context, kind, name, out, keep string, delay time.Duration) error {
+// profile writes a profile of each run of one case.
+func profile(ctx context.Context, dir, kind, name, keep string, delay time.Duration, runs int) error {
 	sizeName, mode, _ := strings.Cut(name, "/")
 	s, err := parseSize(sizeName)
 	if err != nil {
 		return err
 	}
-	if _, ok := modes[mode]; !ok || kind != "cpu" && kind != "heap" {
-		return errors.New("-profile is cpu or heap, and -case SIZE/proven, /searched or /believed")
+	if _, ok := modes[mode]; !ok && mode != "daemon" || kind != "cpu" && kind != "heap" {
+		return errors.New("-profile is cpu or heap, and -case SIZE/proven, /searched, /believed or /daemon")
 	}
-	if out == "" {
-		out = fmt.Sprintf("%s-%s.%s.pprof", s, mode, kind)
-	}
-	if out, err = filepath.Abs(out); err != nil {
-		return err
-	}
-	dir, err := os.MkdirTemp("", "kms-auditor-bench-bin-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
 	p, err := newProfiled(dir)
 	if err != nil {
 		return err
@@ -87,17 +77,62 @@ func profile(ctx context.Context, kind, name, out, keep string, delay time.Durat
 	}
 	defer w.close()
 	w.delay(delay)
-	c := once(mode)
+	var files []string
+	for i := range runs {
+		out, err := filepath.Abs(fmt.Sprintf("%s-%s.%d.%s.pprof", s, mode, i+1, kind))
+		if err != nil {
+			return err
+		}
+		files = append(files, out)
+		env := []string{"BENCH_PROFILE=" + out, "BENCH_PROFILE_KIND=" + kind}
+		if mode == "daemon" {
+			err = w.profileDaemon(ctx, env)
+		} else {
+			err = w.profileOnce(ctx, once(mode), env)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	fmt.Printf("go tool pprof -top %s\n", strings.Join(files, " "))
+	return nil
+}
+
+func (w *world) profileOnce(ctx context.Context, c contender, env []string) error {
 	run := c.run
 	c.run = func(w *world) (command, error) {
 		cmd, err := run(w)
-		cmd.env = []string{"BENCH_PROFILE=" + out, "BENCH_PROFILE_KIND=" + kind}
+		cmd.env = env
 		return cmd, err
 	}
 	spent, err := w.try(ctx, c, false)
+	if err == nil {
+		fmt.Printf("%s, CPU %s, %s, %d requests to the provider\n", short(spent.wall), short(spent.cpu), mib(spent.rss), spent.rpc.requests)
+	}
+	return err
+}
+
+// profileDaemon profiles twenty unchanged audits.
+func (w *world) profileDaemon(ctx context.Context, env []string) error {
+	d, err := w.newDaemon(ctx, append(env, "BENCH_PROFILE_WAIT=1")...)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%s: %s, CPU %s, %d MiB, %d requests to the provider\ngo tool pprof %s\n", name, spent.wall, spent.cpu, spent.rss>>20, spent.rpc.requests, out)
+	defer d.end()
+	if err := d.settle(ctx); err != nil {
+		return err
+	}
+	if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+		return err
+	}
+	var costs []cost
+	for range 20 {
+		spent, err := d.consistent(ctx)
+		if err != nil {
+			return err
+		}
+		costs = append(costs, spent)
+	}
+	fmt.Printf("%s, CPU %s of an unchanged audit\n", short(spreadOf(costs, wall).median), short(spreadOf(costs, cpu).median))
 	return nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"io"
 	"log"
 	"net"
@@ -30,8 +31,12 @@ func newProxy(upstream string) (*proxy, error) {
 	transport.DisableCompression, transport.MaxIdleConnsPerHost = true, 256
 	pass := &httputil.ReverseProxy{
 		Transport: transport,
-		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(to) },
-		ErrorLog:  log.New(io.Discard, "", 0), // of answers that the client does not read to their end
+		Rewrite: func(r *httputil.ProxyRequest) {
+			// One client that goes away must not close a connection that others use next.
+			r.Out = r.Out.WithContext(context.WithoutCancel(r.Out.Context()))
+			r.SetURL(to)
+		},
+		ErrorLog: log.New(io.Discard, "", 0), // of answers that the client does not read to their end
 	}
 	p := &proxy{}
 	p.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

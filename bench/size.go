@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -47,3 +48,23 @@ func (s size) entriesOf(c int) []entry {
 func (s size) chainOf(c int) int { return c % s.chains }
 
 func chainName(i int) string { return fmt.Sprintf("chain%d", i) }
+
+func has(sizes []size, s size) bool { return slices.Contains(sizes, s) }
+
+// distinct is every size of some lists once, in their order.
+func distinct(lists ...[]size) (all []size) {
+	for _, s := range slices.Concat(lists...) {
+		if !has(all, s) {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+func intersection(a, b []size) []size {
+	return slices.DeleteFunc(slices.Clone(a), func(s size) bool { return !has(b, s) })
+}
+
+func without(a, b []size) []size {
+	return slices.DeleteFunc(slices.Clone(a), func(s size) bool { return has(b, s) })
+}

@@ -4,18 +4,13 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"sync"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common/hexutil"
-
-	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
 )
 
 // world is what is audited: one geth that serves all chains, one API, and a proxy before each.
@@ -27,6 +22,7 @@ type world struct {
 	authURL  string // where geth is told what is finalized
 	api, rpc *proxy
 	claims   *claims
+	final    int // toggles that are final
 }
 
 var endpoints = regexp.MustCompile(`HTTP server started +endpoint=(127\.0\.0\.1:\d+) auth=(true|false)`)
@@ -54,7 +50,7 @@ func (p *programs) newWorld(s size) (w *world, err error) {
 		return w, err
 	}
 	w.claims = newClaims()
-	w.tell(false, true)
+	w.tell(false)
 	w.api, err = newProxy(w.claims.URL)
 	return w, err
 }
@@ -62,7 +58,7 @@ func (p *programs) newWorld(s size) (w *world, err error) {
 // startNode returns where the node serves.
 func (w *world) startNode() (string, error) {
 	secret := filepath.Join(w.dir, "jwt")
-	if err := os.WriteFile(secret, []byte(hexutil.Encode(make([]byte, 32))), 0o600); err != nil {
+	if err := os.WriteFile(secret, []byte(hexutil.Encode(jwtSecret[:])), 0o600); err != nil {
 		return "", err
 	}
 	w.node = exec.Command(w.geth, "--datadir", w.dir, "--networkid", w.rules.ChainID.String(), "--maxpeers", "0", "--nodiscover", "--ipcdisable", "--port", "0",
@@ -117,73 +113,3 @@ func (w *world) close() {
 	}
 	_ = os.RemoveAll(w.dir)
 }
-
-// claims is the API. It makes an answer once, so that making it costs nothing while others are measured.
-type claims struct {
-	*httptest.Server
-	api *fakeapi.Server
-	mu  sync.Mutex
-	had map[string][]byte
-}
-
-func newClaims() *claims {
-	c := &claims{api: fakeapi.New(), had: map[string][]byte{}}
-	c.Server = httptest.NewServer(c)
-	return c
-}
-
-func (c *claims) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	body, ok := c.had[r.URL.Path]
-	if !ok {
-		answer := httptest.NewRecorder()
-		c.api.ServeHTTP(answer, r)
-		body = answer.Body.Bytes()
-		c.had[r.URL.Path] = body
-	}
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(body) // a client that went away is its own affair
-}
-
-func (c *claims) set(chain fakeapi.Chain) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.api.Set(chain)
-	clear(c.had)
-}
-
-// tell makes the API claim what the contracts say, with the differences of seeds or without, and with the toggled image
-// as given.
-func (w *world) tell(seeded, toggledOn bool) {
-	chains := make([]fakeapi.Chain, w.size.chains)
-	for i := range chains {
-		chains[i] = fakeapi.Chain{ChainName: chainName(i), ChainID: w.rules.ChainID.Uint64()}
-	}
-	for c, at := range w.contracts {
-		chain := &chains[w.size.chainOf(c)]
-		row := fakeapi.Contract{Address: at.Hex(), ChainID: chain.ChainID, ChainName: chain.ChainName}
-		for i, e := range w.size.entriesOf(c) {
-			id, claim := e.id.Hex(), e.allowed
-			if c == 0 && i == toggled {
-				claim = toggledOn
-			}
-			if seeded && isSeed(i) {
-				claim = !claim
-			}
-			if e.device {
-				row.Devices = append(row.Devices, fakeapi.Device{ID: id, NodeName: new(fmt.Sprintf("prod%d", i)), Allowed: &claim})
-			} else {
-				row.OSImages = append(row.OSImages, fakeapi.OSImage{Name: "dstack", Version: fmt.Sprintf("0.5.%d", i), Hash: &id, Allowed: &claim})
-			}
-		}
-		chain.Contracts = append(chain.Contracts, row)
-	}
-	for _, chain := range chains {
-		w.claims.set(chain)
-	}
-}
-
-// isSeed tells whether the API lies of the entry number i of every contract, where it is told to: a device and an image
-// that are allowed, and an image that is not.
-func isSeed(i int) bool { return i == 0 || i == 3 || i == 9 }

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Installs what the end-to-end tests need: programs into e2e/.tools/bin, npm packages into e2e/node_modules, and
 # Debian packages where their programs are missing. Every version is pinned but Debian's. Fast when all is there.
-# With the argument "lint" it installs the linter only.
+# With the argument "lint" it installs the linters only.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 geth=v1.17.8
 staticcheck=v0.8.2
 actionlint=v1.7.12
+gosec=v2.23.0
 
 tools=$PWD/.tools
 mkdir -p "$tools/bin"
@@ -24,6 +25,7 @@ go_tool() {
 
 go_tool staticcheck honnef.co/go/tools/cmd/staticcheck "$staticcheck"
 go_tool actionlint github.com/rhysd/actionlint/cmd/actionlint "$actionlint"
+go_tool gosec github.com/securego/gosec/v2/cmd/gosec "$gosec"
 if [[ ${1:-} == lint ]]; then
   exit
 fi
@@ -42,6 +44,7 @@ debian systemd-analyze systemd
 debian xmllint libxml2-utils
 debian buildah buildah
 debian debootstrap debootstrap
+debian strace strace
 debian chromium chromium
 debian /etc/ssl/certs/ca-certificates.crt ca-certificates
 if ((${#missing[@]})); then

@@ -3,6 +3,7 @@ package kmsapi
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strconv"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -58,6 +59,9 @@ const (
 	AllowedTrue
 )
 
+// maxContracts bounds the contracts of a chain, as each costs round trips, metrics and a part of the page.
+const maxContracts = 1000
+
 // Decode reads the body of an on-chain detail. Every error is an *InvalidError. Fields that it does not know are
 // passed over; a required one that is absent or null, a wrong type, a key given twice and anything after the JSON
 // are errors. Names match exactly: encoding/json alone would let "On_Chain_Allowed" override the field.
@@ -67,6 +71,9 @@ func decode(body []byte, key secret.Redactor) (*OnChainDetail, error) {
 	o := whole(body, key)
 	detail := &OnChainDetail{ChainName: o.required("chain_name"), ChainID: o.number("chain_id")}
 	o.each("contracts", func(o object) { detail.Contracts = append(detail.Contracts, o.contract()) })
+	if n := len(detail.Contracts); n > maxContracts {
+		o.fail("contracts", fmt.Sprintf("%d rows, more than %d", n, maxContracts))
+	}
 	if o.err != nil {
 		return nil, o.err
 	}

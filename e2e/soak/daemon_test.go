@@ -117,6 +117,11 @@ func (j *journal) length() int { return len(j.all()) }
 // await waits for a line from the from-th on that is wanted, and returns it and the number of the next.
 func (j *journal) await(t testing.TB, from int, what string, wanted func(*line) bool) (line, int) {
 	t.Helper()
+	return awaitFor(t, j, patience, from, what, wanted)
+}
+
+func awaitFor(t testing.TB, j *journal, patience time.Duration, from int, what string, wanted func(*line) bool) (line, int) {
+	t.Helper()
 	late := time.After(patience)
 	for {
 		j.mu.Lock()

@@ -13,6 +13,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/hexid"
 	"github.com/kms-auditor/kms-auditor/internal/history"
+	"github.com/kms-auditor/kms-auditor/internal/quote"
 )
 
 // Baselines are those of a chain's contracts.
@@ -60,7 +61,7 @@ func baselineOf(s *history.Store, t history.Target) (base audit.Baseline, ok boo
 		return base, false, nil
 	}
 	if err := json.Unmarshal(b, &base); err != nil {
-		return base, false, fmt.Errorf("reading the baseline of %s from the state: %w", t, err)
+		return base, false, fmt.Errorf("reading the baseline of %s from the state: %s", t, quote.Plain(err.Error()))
 	}
 	return base, true, nil
 }

@@ -32,7 +32,7 @@ func FuzzNew(f *testing.F) {
 	last := bytes.TrimSuffix(bytes.SplitN(found, []byte(`"chains":[`), 2)[1], []byte("]}"))
 	for name := range names {
 		for _, s := range []string{"null", "{}", "[]", "[{}]", `{"open":[{}],"resolved":[{}]}`, `{"chain":"base","targets":[{"contract":"0x\u001b"}],"block":{}}`, "\x1f\x8b", string(last), "[" + string(last) + "]",
-			`{"control":{"owner":"\u001b"},"since":"2026-11-01T12:00:00Z","accepted":true}`, `{"since":"\u001b"}`, `{"verdict":"\u001b"}`, `{"duration":"x"}`} {
+			`{"control":{"owner":"\u001b"},"since":"2026-11-01T12:00:00Z","accepted":true}`, `{"since":"\u001b"}`, `{"verdict":"\u001b"}`, `{"duration":"x"}`, `{"claim":{"fetched_at":"2026\u007f"}}`, `{"since":"\u007f"}`} {
 			f.Add(name, []byte(s), true)
 		}
 		f.Add(name, []byte("null"), false)

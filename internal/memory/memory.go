@@ -16,6 +16,7 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/history"
+	"github.com/kms-auditor/kms-auditor/internal/quote"
 )
 
 // The names of blobs: one of each under the zero target, but for the baselines, of which each contract has one, and for
@@ -129,7 +130,7 @@ func (m *Memory) load(name string, v any) error {
 		err = json.NewDecoder(io.LimitReader(z, maxBlob)).Decode(v)
 	}
 	if err != nil {
-		return fmt.Errorf("reading %s from the state: %w", name, err)
+		return fmt.Errorf("reading %s from the state: %s", quote.Plain(name), quote.Plain(err.Error()))
 	}
 	return nil
 }

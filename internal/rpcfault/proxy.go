@@ -81,8 +81,16 @@ func (p *Proxy) Requests() int {
 
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
+	fault := p.fault
+	p.mu.Unlock()
+	p.Serve(w, r, fault)
+}
+
+// Serve answers one request under a fault of its own, whatever Set put in force.
+func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, fault Fault) {
+	p.mu.Lock()
 	p.requests++
-	fault, seen := p.fault, p.seen
+	seen := p.seen
 	p.mu.Unlock()
 
 	body, err := io.ReadAll(r.Body)

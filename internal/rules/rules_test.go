@@ -53,7 +53,7 @@ func TestImportsGoOneWay(t *testing.T) {
 	var (
 		helpers = own("internal/hexid", "internal/httpx", "internal/quote", "internal/secret")
 		wiring  = own("internal/app", "internal/config", "internal/render", "internal/web")
-		testing = own("internal/testchain", "internal/rpcfault", "internal/fakeapi", "e2e")
+		testing = own("internal/testchain", "internal/rpcfault", "internal/fakeapi", "internal/faults", "e2e")
 		tools   = []string{"github.com/prometheus", "go.uber.org/zap", "go.yaml.in/yaml", "gopkg.in/yaml.v2", "gopkg.in/yaml.v3", "github.com/spf13/cobra"}
 	)
 	for _, row := range []struct {
@@ -68,7 +68,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		{"metrics render an audit, and decide nothing", own("metrics"), slices.Concat(wiring, testing, []string{"go.uber.org/zap", "go.yaml.in/yaml", "os"})},
 		{"a rendering knows the report alone", own("internal/render"), slices.Concat(own("metrics", "internal/app", "internal/config", "internal/web"), testing, tools)},
 		{"helpers know nobody", helpers, slices.Concat(own("audit", "ethrpc", "kmsapi", "metrics"), wiring, testing, tools, []string{"os"})},
-		{"a fake or a test chain knows nothing of what it tests", own("internal/testchain", "internal/rpcfault", "internal/fakeapi"), slices.Concat(own("audit", "ethrpc", "kmsapi", "metrics"), wiring)},
+		{"a fake or a test chain knows nothing of what it tests", own("internal/testchain", "internal/rpcfault", "internal/fakeapi", "internal/faults"), slices.Concat(own("audit", "ethrpc", "kmsapi", "metrics"), wiring)},
 	} {
 		held := false
 		for pkg := range imports {
@@ -109,7 +109,7 @@ func TestProgramLinksNoTests(t *testing.T) {
 	if !slices.Contains(linked, module+"audit") {
 		t.Fatalf("audit is not among the %d linked packages", len(linked))
 	}
-	never := append(own("internal/testchain", "internal/rpcfault", "internal/fakeapi", "cmd/demo", "e2e"),
+	never := append(own("internal/testchain", "internal/rpcfault", "internal/fakeapi", "internal/faults", "cmd/demo", "e2e"),
 		"github.com/ethereum/go-ethereum/ethclient/simulated", "github.com/ethereum/go-ethereum/node",
 		"testing", "net/http/httptest", "github.com/google/go-cmp", "github.com/rogpeppe/go-internal",
 		"github.com/santhosh-tekuri/jsonschema", "go.uber.org/goleak", "pgregory.net/rapid")

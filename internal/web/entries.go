@@ -77,7 +77,7 @@ func find(r *audit.Report, query string) (*leaf, error) {
 			if c.Chain != values.Get("chain") || t.Contract != contract.Hex() {
 				continue
 			}
-			l := &leaf{Style: template.CSS(style), Report: r, Chain: c, Target: t, Page: page, Pages: (len(t.Entries) + maxRows - 1) / maxRows}
+			l := &leaf{Style: css, Report: r, Chain: c, Target: t, Page: page, Pages: (len(t.Entries) + maxRows - 1) / maxRows}
 			if page < 1 || page > l.Pages {
 				return nil, fmt.Errorf("there is no page %d of %d", page, l.Pages)
 			}

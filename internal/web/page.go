@@ -30,6 +30,9 @@ var (
 	//go:embed page.js
 	script string
 
+	css = template.CSS(style) // #nosec G203 -- our own
+	js  = template.JS(script) // #nosec G203 -- our own
+
 	templates = template.Must(template.New("page").Funcs(functions).Parse(markup))
 
 	policy = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; img-src data:; connect-src 'self'; " +
@@ -101,7 +104,7 @@ func (p *page) render() ([]byte, int, *audit.Report, error) {
 		Sheets  []sheet
 		History render.History
 		Script  template.JS
-	}{now.report, sheets(now.report), h, template.JS(script)})
+	}{now.report, sheets(now.report), h, js})
 	if err != nil {
 		return nil, 0, nil, err
 	}
@@ -123,7 +126,7 @@ type status struct {
 }
 
 func (p *page) status(r *audit.Report, turn int, now time.Time) status {
-	s := status{Version: p.opt.Version, Style: template.CSS(style), Report: r, Now: now.UTC(), Heard: p.began.UTC()}
+	s := status{Version: p.opt.Version, Style: css, Report: r, Now: now.UTC(), Heard: p.began.UTC()}
 	if r != nil {
 		s.Heard = r.FinishedAt.UTC()
 		for _, c := range r.Chains {

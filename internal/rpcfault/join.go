@@ -1,0 +1,47 @@
+package rpcfault
+
+import (
+	"net/http"
+	"strings"
+)
+
+// Join makes one fault of several, which act in their order; the first that answers in the node's place does.
+func Join(faults ...Fault) Fault {
+	names := make([]string, len(faults))
+	for i, f := range faults {
+		names[i] = f.Name
+	}
+	return Fault{
+		Name: strings.Join(names, ", "),
+		HTTP: func(w http.ResponseWriter, r *http.Request, calls []Call, batch bool) bool {
+			for _, f := range faults {
+				if f.HTTP != nil && f.HTTP(w, r, calls, batch) {
+					return true
+				}
+			}
+			return false
+		},
+		Ask: func(c *Call) {
+			for _, f := range faults {
+				if f.Ask != nil {
+					f.Ask(c)
+				}
+			}
+		},
+		Reply: func(c Call, a *Answer) {
+			for _, f := range faults {
+				if f.Reply != nil {
+					f.Reply(c, a)
+				}
+			}
+		},
+		Batch: func(a []Answer) []Answer {
+			for _, f := range faults {
+				if f.Batch != nil && len(a) > 0 {
+					a = f.Batch(a)
+				}
+			}
+			return a
+		},
+	}
+}

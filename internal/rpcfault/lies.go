@@ -1,0 +1,90 @@
+package rpcfault
+
+import (
+	"bytes"
+	"encoding/json"
+	"math/rand/v2"
+)
+
+// LieInCalls turns the last digit of every word that eth_call returns.
+var LieInCalls = results("lies in eth_call", "eth_call", func(r json.RawMessage) json.RawMessage {
+	if len(r) != len(`"0x"`)+64 {
+		return r
+	}
+	return turn(r, len(r)-2)
+})
+
+// LieInStorage turns the last digit of every word that eth_getStorageAt returns.
+var LieInStorage = results("lies in eth_getStorageAt", "eth_getStorageAt", func(r json.RawMessage) json.RawMessage {
+	return turn(r, len(r)-2)
+})
+
+// LieInProofs turns one digit of each eth_getProof, somewhere.
+func LieInProofs(seed uint64) Fault {
+	return results("lies in proofs", "eth_getProof", func(r json.RawMessage) json.RawMessage {
+		from := max(bytes.Index(r, []byte("accountProof")), 0)
+		return turn(r, from+rand.New(rand.NewPCG(seed, 0)).IntN(len(r)-from))
+	})
+}
+
+// LieInBlocks gives every block another hash.
+var LieInBlocks = results("lies in block hashes", "", func(r json.RawMessage) json.RawMessage {
+	if at := bytes.Index(r, []byte(`"hash":"0x`)); at > 0 && bytes.Contains(r, []byte(`"stateRoot"`)) {
+		return turn(r, at+len(`"hash":"0x`)+63)
+	}
+	return r
+})
+
+// OtherCode answers every eth_getCode with some code.
+func OtherCode(code string) Fault {
+	return results("lies in eth_getCode", "eth_getCode", func(json.RawMessage) json.RawMessage { return json.RawMessage(`"` + code + `"`) })
+}
+
+// DropLogs leaves out every log but the first keep.
+func DropLogs(keep int) Fault {
+	return logs("drops logs", func(l []json.RawMessage) []json.RawMessage { return l[:min(keep, len(l))] })
+}
+
+// InventLogs adds a log to every answer that has one: its id and its place are nobody's.
+var InventLogs = logs("invents logs", func(l []json.RawMessage) []json.RawMessage {
+	if len(l) == 0 {
+		return l
+	}
+	var log map[string]any
+	if json.Unmarshal(l[0], &log) != nil {
+		return l
+	}
+	if data, ok := log["data"].(string); ok && len(data) == 66 {
+		log["data"] = "0x" + string(bytes.Repeat([]byte("5e"), 32))
+	}
+	log["logIndex"] = "0xfff"
+	made, err := json.Marshal(log)
+	if err != nil {
+		return l
+	}
+	return append(l, made)
+})
+
+func logs(name string, change func([]json.RawMessage) []json.RawMessage) Fault {
+	return results(name, "eth_getLogs", func(r json.RawMessage) json.RawMessage {
+		l := []json.RawMessage{}
+		if json.Unmarshal(r, &l) != nil {
+			return r
+		}
+		out, err := json.Marshal(change(l))
+		if err != nil {
+			return r
+		}
+		return out
+	})
+}
+
+// turn makes another digit of the hex digit at a place, and leaves alone what is none.
+func turn(r json.RawMessage, at int) json.RawMessage {
+	const digits = "0123456789abcdef"
+	out := bytes.Clone(r)
+	if i := bytes.IndexByte([]byte(digits), out[at]); i >= 0 {
+		out[at] = digits[i^1]
+	}
+	return out
+}

@@ -1,0 +1,68 @@
+package rpcfault
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Stale is a node that stopped at block head. newer tells of a block hash whether the node came too late for it.
+func Stale(head uint64, newer func(hash string) bool) Fault {
+	at := json.RawMessage(fmt.Sprintf(`"0x%x"`, head))
+	return Fault{
+		Name: "stale replica",
+		Ask: func(c *Call) {
+			for i, p := range c.Params {
+				switch string(p) {
+				case `"latest"`, `"safe"`, `"pending"`:
+					c.Params[i] = at
+				}
+			}
+		},
+		Reply: func(c Call, a *Answer) {
+			for i, p := range c.Params {
+				if !ahead(p, head, newer) {
+					continue
+				}
+				// The node answers for a block that it has, or knows of none.
+				switch {
+				case strings.HasPrefix(c.Method, "eth_getBlockBy") && i == 0:
+					a.Result, a.Error = json.RawMessage("null"), nil
+				case c.Method == "eth_getLogs":
+					a.Result, a.Error = json.RawMessage("[]"), nil
+				default:
+					a.Result, a.Error = nil, &Error{-32000, "header not found"}
+				}
+			}
+		},
+	}
+}
+
+// ahead tells whether a parameter names a block that is newer than head.
+func ahead(p json.RawMessage, head uint64, newer func(string) bool) bool {
+	var filter struct{ BlockHash, ToBlock string }
+	var text string
+	switch {
+	case json.Unmarshal(p, &text) == nil:
+	case json.Unmarshal(p, &filter) == nil && filter.BlockHash != "":
+		text = filter.BlockHash
+	default:
+		text = filter.ToBlock
+	}
+	if len(text) == 66 {
+		return newer(text)
+	}
+	n, err := strconv.ParseUint(strings.TrimPrefix(text, "0x"), 16, 64)
+	return strings.HasPrefix(text, "0x") && len(text) < 20 && err == nil && n > head
+}
+
+// Pruned keeps no state: what is asked of it is refused in the words of geth.
+var Pruned = Fault{Name: "pruned state", Reply: func(c Call, a *Answer) {
+	switch c.Method {
+	case "eth_call", "eth_getCode", "eth_getProof", "eth_getStorageAt":
+		if !ProbesBlockHash(c, a) {
+			a.Result, a.Error = nil, &Error{-32000, "missing trie node 5eed (path ) state 0x5eed is not available"}
+		}
+	}
+}}
