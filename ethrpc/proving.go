@@ -151,11 +151,17 @@ func (r *proving) run(ctx context.Context, q Questions) error {
 // round runs the jobs, and returns what is missing and the jobs that miss it.
 func (r *proving) round() (m proof.Missing, left []*job, err error) {
 	standing := r.old.stands(r.world, false)
+	blocked := map[common.Address]bool{} // for want of some code, which the other calls are likely to want too
 	for _, j := range r.jobs {
+		if blocked[j.contract] {
+			left = append(left, j)
+			continue
+		}
 		missing, err := r.call(j, standing)
 		if err != nil {
 			return m, nil, err
 		}
+		blocked[j.contract] = len(missing.Accounts)+len(missing.Codes) > 0
 		if !missing.Empty() {
 			left = append(left, j)
 			m.Accounts, m.Slots, m.Codes = append(m.Accounts, missing.Accounts...), append(m.Slots, missing.Slots...), append(m.Codes, missing.Codes...)
@@ -189,7 +195,7 @@ func (r *proving) whole(q Questions, m proof.Missing) proof.Missing {
 // call runs one job and notes what it read. standing: the code is what it was, so that a job which reads what it read
 // answers what it answered.
 func (r *proving) call(j *job, standing bool) (proof.Missing, error) {
-	if a, known := r.world.Account(j.contract); known && (a == nil || common.BytesToHash(a.CodeHash) == emptyCode) {
+	if r.world.Bare(j.contract) {
 		if j.ask != nil {
 			r.done[*j.ask] = Answer{Err: errNoCode, Proven: true}
 		}

@@ -106,9 +106,18 @@ func (w *World) Account(addr common.Address) (*types.StateAccount, bool) {
 }
 
 func (w *World) account(addr common.Address) (*types.StateAccount, bool) {
-	w.unpackAccount(addr)
 	a, known := w.accounts[addr]
+	if !known && w.bag != nil {
+		w.unpackAccount(addr)
+		a, known = w.accounts[addr]
+	}
 	return a, known
+}
+
+// Bare tells whether an account is proven to have no code.
+func (w *World) Bare(addr common.Address) bool {
+	a, known := w.account(addr)
+	return known && (a == nil || common.BytesToHash(a.CodeHash) == types.EmptyCodeHash)
 }
 
 // AddSlot verifies one entry of eth_getProof's storageProof against the account, which is to be proven before.
@@ -145,11 +154,14 @@ func (w *World) Value(s Slot) (common.Hash, bool) {
 	if a, known := w.accounts[s.Account]; known && a == nil {
 		return common.Hash{}, true
 	}
-	w.unpackSlot(s)
 	st, err := w.storage(s.Account)
 	if err != nil {
 		return common.Hash{}, false
 	}
+	if v, known := st.value(s.Key); known {
+		return v, true
+	}
+	w.unpackSlot(s)
 	return st.value(s.Key)
 }
 
