@@ -32,7 +32,7 @@ func newProxy(upstream string) (*proxy, error) {
 	pass := &httputil.ReverseProxy{
 		Transport: transport,
 		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(to) },
-		ErrorLog: log.New(io.Discard, "", 0), // of answers that the client does not read to their end
+		ErrorLog:  log.New(io.Discard, "", 0), // of answers that the client does not read to their end
 	}
 	p := &proxy{}
 	p.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
