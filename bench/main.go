@@ -62,7 +62,7 @@ func run(ctx context.Context, args []string) error {
 	fs.Var(&delays, "delay", "of each request to API and provider, with commas between")
 	runs := fs.Int("runs", 3, "runs of each contender")
 	who := fs.String("contender", "", "only the contenders whose names match (REGEXP)")
-	all := fs.Bool("all", false, "all sizes, and nothing calculated: takes most of a day")
+	all := fs.Bool("all", false, "all sizes, and nothing calculated: takes many hours")
 	keep := fs.String("keep", "", "folder where chains are kept, so that they are made only once")
 	kind := fs.String("profile", "", "cpu or heap: writes profiles of kms-auditor and measures nothing else; -runs and -delay apply")
 	name := fs.String("case", "1x1000/proven", "what to profile: SIZE/proven, /searched or /believed for --once, or SIZE/daemon for unchanged audits")

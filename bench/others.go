@@ -16,7 +16,7 @@ const (
 // not list.
 var others = []contender{
 	{name: viem, run: script, read: readLines},
-	{name: abigen, run: func(w *world) (command, error) { return w.command(w.abigen), nil }, read: readLines, sequential: true, patience: time.Minute},
+	{name: abigen, run: func(w *world) (command, error) { return w.command(w.abigen), nil }, read: readLines, sequential: true, most: 10_000, patience: time.Minute},
 	{name: shell, run: cast, read: readLines, sequential: true, most: 1000, patience: 5 * time.Minute},
 }
 

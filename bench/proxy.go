@@ -1,7 +1,7 @@
 package main
 
 import (
-	"context"
+	"bytes"
 	"io"
 	"log"
 	"net"
@@ -31,16 +31,19 @@ func newProxy(upstream string) (*proxy, error) {
 	transport.DisableCompression, transport.MaxIdleConnsPerHost = true, 256
 	pass := &httputil.ReverseProxy{
 		Transport: transport,
-		Rewrite: func(r *httputil.ProxyRequest) {
-			// One client that goes away must not close a connection that others use next.
-			r.Out = r.Out.WithContext(context.WithoutCancel(r.Out.Context()))
-			r.SetURL(to)
-		},
-		ErrorLog: log.New(io.Discard, "", 0), // of answers that the client does not read to their end
+		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(to) },
+		ErrorLog:  log.New(io.Discard, "", 0), // of answers that the client does not read to their end
 	}
 	p := &proxy{}
 	p.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.requests.Add(1)
+		// Read to its end first: the server closes it when the answer begins, and a transport that still looks for its
+		// end would then break off the answer.
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
 		time.Sleep(time.Duration(p.delay.Load()))
 		pass.ServeHTTP(w, r)
 	}))

@@ -111,18 +111,16 @@ func (s *snapshot) target(chain, contract string, t *audit.Target) {
 }
 
 func (s *snapshot) entries(chain, contract string, entries []audit.Entry) {
-	type cell struct {
-		list    audit.List
-		verdict audit.EntryVerdict
-	}
-	count := map[cell]float64{}
-	for _, e := range entries {
-		count[cell{e.List, e.Verdict}]++
-	}
-	for _, l := range audit.Lists {
-		for _, v := range audit.EntryVerdicts {
-			s.gauge(entriesDesc, count[cell{l, v}], chain, contract, string(l), string(v))
+	verdicts := len(audit.EntryVerdicts)
+	count := make([]float64, len(audit.Lists)*verdicts) // no map, since there may be 100,000 entries
+	for i := range entries {
+		l, v := slices.Index(audit.Lists, entries[i].List), slices.Index(audit.EntryVerdicts, entries[i].Verdict)
+		if l >= 0 && v >= 0 {
+			count[l*verdicts+v]++
 		}
+	}
+	for i, n := range count {
+		s.gauge(entriesDesc, n, chain, contract, string(audit.Lists[i/verdicts]), string(audit.EntryVerdicts[i%verdicts]))
 	}
 }
 

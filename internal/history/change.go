@@ -10,6 +10,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/kms-auditor/kms-auditor/internal/quote"
 )
@@ -28,18 +29,16 @@ func (c change) apply(tx *bbolt.Tx) error {
 	return b.Put(c.key, c.value)
 }
 
-// commit writes all the changes or none. Where bbolt itself breaks, the file takes no more of them.
+// commit writes all the changes or none, and those before that could not be written. Where bbolt itself breaks, the file
+// takes no more of them.
 func (s *Store) commit(changes []change) error {
 	if s.db == nil || s.broken != nil {
 		return s.broken
 	}
-	next := maps.Clone(s.roll)
-	for _, c := range changes {
-		next.call(c.bucket, c.key, c.value)
-	}
+	next := s.called(changes)
 	crashed, err := guard(func() error {
 		return s.db.Update(func(tx *bbolt.Tx) error {
-			for _, c := range append(changes, next.seal()...) {
+			for _, c := range slices.Concat(slices.Collect(maps.Values(s.unwritten)), changes, next.seal()) {
 				if err := c.apply(tx); err != nil {
 					return err
 				}
@@ -54,7 +53,33 @@ func (s *Store) commit(changes []change) error {
 	if err != nil {
 		return fmt.Errorf("writing state file %s: %w", quote.Plain(s.path), err)
 	}
-	s.roll = next
+	s.roll, s.unwritten = next, nil
+	return nil
+}
+
+// called is the roll once the changes are written.
+func (s *Store) called(changes []change) roll {
+	next := maps.Clone(s.roll)
+	for _, c := range changes {
+		next.call(c.bucket, c.key, c.value)
+	}
+	return next
+}
+
+// learn is commit for what the chain says. A disk that takes nothing must not make it unknown: it is in memory then, and
+// goes along with the next change that can be written.
+func (s *Store) learn(changes []change) error {
+	err := s.commit(changes)
+	if err == nil || s.broken != nil || errors.Is(err, bbolterrors.ErrDatabaseNotOpen) {
+		return err
+	}
+	if s.unwritten == nil {
+		s.unwritten = map[[2]string]change{}
+	}
+	for _, c := range changes {
+		s.unwritten[[2]string{c.bucket, string(c.key)}] = c
+	}
+	s.roll = s.called(changes)
 	return nil
 }
 
@@ -93,7 +118,7 @@ func (s *Store) Append(t Target, from, to uint64, hash common.Hash, events []Eve
 		tally ^= n
 		changes = append(changes, c)
 	}
-	if err := s.commit(append(changes, sealProgress(t, p, len(known.events)+len(events), tally))); err != nil {
+	if err := s.learn(append(changes, sealProgress(t, p, len(known.events)+len(events), tally))); err != nil {
 		return err
 	}
 	known.push(events)
@@ -170,7 +195,7 @@ func (s *Store) forget(t Target, known *target, n int, p Progress) error {
 	} else {
 		changes = append(changes, sealProgress(t, p, n, tally))
 	}
-	if err := s.commit(changes); err != nil {
+	if err := s.learn(changes); err != nil {
 		return err
 	}
 	known.cut(n)
@@ -218,7 +243,7 @@ func (s *Store) Annotate(t Target, events ...Event) error {
 	if len(changes) == 0 {
 		return nil
 	}
-	if err := s.commit(append(changes, sealProgress(t, known.progress, len(known.events), tally))); err != nil {
+	if err := s.learn(append(changes, sealProgress(t, known.progress, len(known.events), tally))); err != nil {
 		return err
 	}
 	for i, e := range changed {

@@ -3,7 +3,8 @@
 //
 // Open and View read and verify the whole file, so that every answer comes from memory and none from a damaged page.
 // Each change is one transaction, on disk before it is seen in memory: a process killed at any moment leaves the state
-// before or after it. Without a path the same store lives in memory alone.
+// before or after it. Where the disk takes nothing, Save fails, and what events tell lives in memory until it does.
+// Without a path the same store lives in memory alone.
 package history
 
 import (
@@ -70,6 +71,8 @@ type Store struct {
 	roll    roll
 	targets map[Target]*target
 	version uint64 // since Open
+
+	unwritten map[[2]string]change // by bucket and key: what the disk did not take yet
 }
 
 // Version is not 0 and changes whenever an event comes, goes or is annotated.
