@@ -35,7 +35,8 @@ func TestSoak(t *testing.T) {
 	w := newWorld(t, 4, 30, 2)
 	dir := t.TempDir()
 	state := filepath.Join(dir, "state.db")
-	more := map[string]any{"state": state, "confirm_delay": "100ms"}
+	w.timeout = "1s"
+	more := map[string]any{"state": state, "timeout": "5s", "confirm_delay": "100ms"}
 	if *proofs {
 		proof := filepath.Join(dir, "evidence")
 		must(t, os.Mkdir(proof, 0o700))
