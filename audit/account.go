@@ -20,15 +20,16 @@ type scan struct {
 
 // account accounts for everything that the contracts store: where the proven state of a contract holds more than is
 // asked for, its events are read for what they name, and what is new is asked for at the same block; where that is not
-// enough, the events are read anew, once for every state of the storage.
-func (a *Auditor) account(ctx context.Context, p *pass) {
+// enough, the events are read anew, once for every state of the storage. Where nothing can be read but a sketch, that
+// is no state, and lies are what providers were caught at.
+func (a *Auditor) account(ctx context.Context, p *pass) (lies []fault) {
 	scans := map[common.Address]*scan{}
 	p.scans = scans
 	if p.chain.Events == nil || !p.compared() {
-		return
+		return nil
 	}
 	for _, anew := range []bool{false, true} {
-		read := false
+		read := p.state.Sketch
 		for addr, deployed := range p.state.Code {
 			if !deployed || !a.wantsEvents(p, addr, scans[addr], anew) {
 				continue
@@ -37,8 +38,12 @@ func (a *Auditor) account(ctx context.Context, p *pass) {
 			scans[addr] = a.scan(ctx, p, addr, anew)
 			read = read || !p.chain.Events.Known(addr).equal(before)
 		}
-		if read {
-			a.readAgain(ctx, p)
+		if !read {
+			continue
+		}
+		if err := a.readAgain(ctx, p); err != nil && p.state.Sketch {
+			p.state, lies = nil, liesOf(err)
+			break
 		}
 	}
 	for addr, s := range scans {
@@ -46,10 +51,14 @@ func (a *Auditor) account(ctx context.Context, p *pass) {
 			p.errors = append(p.errors, SourceError{StageRPC, "events", s.err.Error()})
 		}
 		// Where the proof needs no events they are for show: what cannot be had is not asked for in every audit.
+		if p.state == nil {
+			continue
+		}
 		if c, proven := p.state.Contracts[addr]; proven && (s.err == nil || c.Complete) {
 			a.note(a.scanned, p, addr, c.StorageRoot)
 		}
 	}
+	return lies
 }
 
 // wantsEvents tells whether events may explain what is not explained, or tell of what is.
@@ -96,7 +105,7 @@ func (a *Auditor) scan(ctx context.Context, p *pass, addr common.Address, anew b
 }
 
 // readAgain asks at the same block what is asked now that more is known. Where that fails, what was read stands.
-func (a *Auditor) readAgain(ctx context.Context, p *pass) {
+func (a *Auditor) readAgain(ctx context.Context, p *pass) error {
 	a.opt.Progress(p.chain.Name, "reading what the events named")
 	s, err := p.chain.Reader.Read(ctx, ethrpc.Request{
 		Policies:  []ethrpc.Policy{ethrpc.AtHash(p.state.Block.Hash)},
@@ -104,7 +113,7 @@ func (a *Auditor) readAgain(ctx context.Context, p *pass) {
 	})
 	if err != nil {
 		p.errors = append(p.errors, readFailures(err)...)
-		return
+		return err
 	}
 	for _, f := range providerFailures(s.Failed) {
 		if !slices.Contains(p.errors, f) {
@@ -113,6 +122,7 @@ func (a *Auditor) readAgain(ctx context.Context, p *pass) {
 	}
 	s.Policy, s.Head = p.state.Policy, p.state.Head
 	p.state = s
+	return nil
 }
 
 // annotate writes into the targets what is proven of each contract as a whole, which ids the API does not list, and

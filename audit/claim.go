@@ -21,6 +21,7 @@ type target struct {
 	named      bool   // by the API's list of KMS alone
 	foreign    uint64 // the chain id of a row of another chain; zero: none
 
+	rows    []kmsapi.Contract // that entries are made of
 	entries []entry
 	faults  []fault  // what is wrong with the contract as a whole
 	reasons []string // what could not be checked, apart from entries
@@ -52,9 +53,21 @@ type fault struct {
 	id      string
 }
 
-// targetsOf lists the contracts of a chain with what the API claims of them: the configured ones first, then what
-// else the API lists, all rows of one contract together.
+// targetsOf lists the contracts of a chain with what the API claims of them.
 func targetsOf(c ChainOptions, detail *kmsapi.OnChainDetail) []*target {
+	all := rowsOf(c, detail)
+	for _, t := range all {
+		for _, row := range t.rows {
+			t.claim(row)
+		}
+		t.entries, t.rows = merge(t.entries), nil
+	}
+	return all
+}
+
+// rowsOf lists the contracts of a chain: the configured ones first, then what else the API lists, all rows of one
+// contract together.
+func rowsOf(c ChainOptions, detail *kmsapi.OnChainDetail) []*target {
 	var all []*target
 	for _, a := range c.Contracts {
 		all = append(all, &target{address: a, completeness: Unchecked})
@@ -74,16 +87,14 @@ func targetsOf(c ChainOptions, detail *kmsapi.OnChainDetail) []*target {
 			t.foreign = row.ChainID
 		}
 		if !t.unexpected {
-			t.claim(row)
+			t.rows = append(t.rows, row)
 		}
-	}
-	for _, t := range all {
-		t.entries = merge(t.entries)
 	}
 	return all
 }
 
 func (t *target) claim(row kmsapi.Contract) {
+	t.entries = slices.Grow(t.entries, len(row.Devices)+len(row.OSImages))
 	for _, d := range row.Devices {
 		t.add(Device, d.ID, d.NodeName, "", d.Allowed)
 	}
@@ -126,8 +137,8 @@ func merge(rows []entry) []entry {
 		return cmp.Or(cmp.Compare(a.List, b.List), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version),
 			cmp.Compare(a.ID, b.ID), cmp.Compare(a.Claim, b.Claim))
 	})
-	var out []entry
-	at := map[ethrpc.Ask]int{}
+	out := rows[:0]
+	at := make(map[ethrpc.Ask]int, len(rows))
 	for _, r := range rows {
 		i, again := at[r.ask]
 		if !again || r.ask.Getter == "" {
@@ -172,14 +183,22 @@ func questionsOf(c ChainOptions, detail *kmsapi.OnChainDetail) ethrpc.Questions 
 			q.Asks = append(q.Asks, a)
 		}
 	}
-	for _, t := range targetsOf(c, detail) {
+	for _, t := range rowsOf(c, detail) {
 		if !t.audited() {
 			continue
 		}
 		ask(ethrpc.Ask{Contract: t.address})
-		for _, e := range t.entries {
-			if e.ask.Getter != "" {
-				ask(e.ask)
+		claimed := func(list List, raw string) {
+			if id, err := hexid.ParseID(raw); err == nil {
+				ask(ethrpc.Ask{Contract: t.address, Getter: getters[list], ID: id})
+			}
+		}
+		for _, row := range t.rows {
+			for _, d := range row.Devices {
+				claimed(Device, d.ID)
+			}
+			for _, i := range row.OSImages {
+				claimed(OSImage, i.Hash)
 			}
 		}
 		for _, a := range c.Wanted[t.address].asks(t.address) {

@@ -65,6 +65,7 @@ func (a *Auditor) look(ctx context.Context, c ChainOptions, began time.Time) *pa
 
 	state, readErr := c.Reader.Read(ctx, ethrpc.Request{
 		Policies:  c.Policies,
+		Sketch:    c.Events != nil,
 		Questions: func(context.Context, ethrpc.Block) ethrpc.Questions { return a.questions(c, claim()) },
 	})
 	claim()
@@ -87,7 +88,7 @@ func (a *Auditor) look(ctx context.Context, c ChainOptions, began time.Time) *pa
 				"warning: the newest block %d is %s old: the node may be out of sync", state.Head.Number, age.Truncate(time.Second))})
 		}
 	}
-	a.account(ctx, p)
+	lies = append(lies, a.account(ctx, p)...)
 	if p.targets = a.recall(p); p.targets == nil {
 		p.targets = diff(c, p.detail, p.state, lies)
 		a.annotate(ctx, p)

@@ -33,6 +33,7 @@ type provider struct {
 	redact     secret.Redactor
 	batchSize  atomic.Int64 // shrinks where the provider refuses
 	noProof    atomic.Pointer[refusal]
+	noBundle   atomic.Pointer[refusal]
 	idle       func()
 }
 

@@ -61,6 +61,9 @@ type Request struct {
 	NotBefore uint64
 	// Aside is a question beside those that are asked time and again: what it proves is not kept for the next Read.
 	Aside bool
+	// Sketch leaves out the answers of a contract that stores more than the questions explain, rather than prove each:
+	// more is to be asked. The State says so.
+	Sketch bool
 	// Questions is called once a block is pinned, again for each provider that is tried, and may wait. nil: only pin.
 	Questions func(context.Context, Block) Questions
 }
@@ -85,6 +88,7 @@ type State struct {
 	Control   map[common.Address]Control  // of each contract with code, where Questions.Control is set
 	Contracts map[common.Address]Contract // what is proven of each contract; empty where answers are not proven
 	Unproven  error                       // why they are not
+	Sketch    bool                        // some answers were left out
 	Revision  uint64                      // two states of one Client that have the same one, which is not 0, have the same Code, Answers, Control and Contracts
 	Agreed    int                         // providers that say the same of the block; where answers are not proven, of them too
 

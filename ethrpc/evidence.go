@@ -28,8 +28,9 @@ func (s *State) Evidence() *Evidence {
 	return &Evidence{header, nodes, codes}
 }
 
-// Prove answers the questions at a block from evidence alone. What it returns has neither Policy, Provider nor Head.
-func Prove(chainID uint64, hash common.Hash, e Evidence, q Questions) (*State, error) {
+// Prove answers the questions at a block from evidence alone; a sketch leaves out what that does not answer. What it
+// returns has neither Policy, Provider nor Head.
+func Prove(chainID uint64, hash common.Hash, e Evidence, q Questions, sketch bool) (*State, error) {
 	h, err := proof.Header(e.Header, hash)
 	if err != nil {
 		return nil, err
@@ -56,11 +57,12 @@ func Prove(chainID uint64, hash common.Hash, e Evidence, q Questions) (*State, e
 		if err != nil {
 			return nil, err
 		}
-		if !missing.Empty() {
+		if !missing.Empty() && !sketch {
 			return nil, fmt.Errorf("the evidence lacks state that the code of %s reads", j.contract)
 		}
 	}
 	s := &State{Block: Block{h.Number.Uint64(), hash, time.Unix(int64(h.Time), 0).UTC()}}
+	r.sketch = sketch
 	r.finish(q).fill(s)
 	s.world = nil
 	return s, nil

@@ -49,8 +49,10 @@ type Questions struct {
 // contracts lists whom the questions are about.
 func (q Questions) contracts() []common.Address {
 	var out []common.Address
-	for _, a := range q.Asks {
-		out = append(out, a.Contract)
+	for i, a := range q.Asks {
+		if i == 0 || a.Contract != q.Asks[i-1].Contract {
+			out = append(out, a.Contract)
+		}
 	}
 	return unique(out)
 }

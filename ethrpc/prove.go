@@ -105,6 +105,7 @@ type memory struct {
 	outputs  map[string][]byte       // by job that is no Ask, what it returned; nil: it reverts
 	accounts []common.Address        // that the answers rest on
 	volatile bool                    // some code looked at the block itself: its answers are good for this one only
+	sketch   bool                    // answers were left out
 }
 
 // early are the accounts whose proofs may show at once that nothing changed.
@@ -118,7 +119,7 @@ func (m *memory) early() []common.Address {
 // stands tells whether every account that the answers rest on is proven to run the code that it ran, and where storage
 // is true, to store what it stored.
 func (m *memory) stands(w *proof.World, storage bool) bool {
-	if m == nil || m.volatile {
+	if m == nil || m.volatile || storage && m.sketch {
 		return false
 	}
 	for _, addr := range m.accounts {
@@ -136,5 +137,6 @@ func (m *memory) stands(w *proof.World, storage bool) bool {
 
 // fill tells a State what is proven.
 func (m *memory) fill(s *State) {
-	s.Answers, s.Code, s.Control, s.Contracts, s.Revision, s.world = m.answers, m.code, m.control, m.contracts, m.revision, m.world
+	s.Answers, s.Code, s.Control, s.Contracts, s.Sketch, s.world = m.answers, m.code, m.control, m.contracts, m.sketch, m.world
+	s.Revision = m.revision
 }

@@ -1,6 +1,7 @@
 package ethrpc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +13,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
 
-// fetch asks for everything that is missing and verifies it. What room there is in the requests is used for compare.
+// fetch asks for everything that is missing and verifies it. The node is asked along with it what is to be compared.
 func (r *proving) fetch(ctx context.Context, m proof.Missing) error {
 	slots, seen := map[common.Address][]common.Hash{}, map[proof.Slot]bool{}
 	for _, s := range m.Slots {
@@ -46,22 +47,49 @@ func (r *proving) fetch(ctx context.Context, m proof.Missing) error {
 		want(a)
 	}
 	calls := slices.Collect(maps.Values(codes))
-	for rest := proofs; ; {
-		n := min(len(rest), proofsAtOnce)
-		for _, w := range rest[:n] {
+	if err := r.send(ctx, calls, proofs); err != nil {
+		return err
+	}
+	return r.take(proofs, codes)
+}
+
+// send makes the calls, asks for the proofs, a few at once, and says what waits: along with the first where it is little.
+func (r *proving) send(ctx context.Context, calls []*call, proofs []*wanted) error {
+	said := make(chan error, 1)
+	var along []*bundle
+	if len(r.waiting) <= littleToSay {
+		along = r.bundles()
+		said <- nil
+	} else {
+		go func() { said <- r.say(ctx) }()
+	}
+	err := r.sendAll(ctx, calls, proofs, along)
+	return cmp.Or(err, <-said)
+}
+
+func (r *proving) sendAll(ctx context.Context, calls []*call, proofs []*wanted, along []*bundle) error {
+	for {
+		n := min(len(proofs), proofsAtOnce)
+		for _, w := range proofs[:n] {
 			calls = append(calls, &w.call)
 		}
-		for len(calls) < int(r.p.batchSize.Load()) && r.sent < len(r.compare) {
-			calls = append(calls, r.compare[r.sent].call)
-			r.sent++
+		err := r.p.do(ctx, append(calls, callsOf(along)...))
+		if _, again := passing(err); err != nil && !again && ctx.Err() == nil && len(along) > 0 {
+			for _, b := range along {
+				b.err = err
+			}
+			err = r.p.do(ctx, calls)
 		}
-		if err := r.p.do(ctx, calls); err != nil {
+		if err != nil {
 			return fmt.Errorf("proving at block %d: %w", r.at.block.Number, err)
 		}
-		if rest = rest[n:]; len(rest) == 0 {
-			return r.take(proofs, codes)
+		if err := r.hear(along); err != nil {
+			return err
 		}
-		calls = nil
+		if proofs = proofs[n:]; len(proofs) == 0 {
+			return nil
+		}
+		calls, along = nil, nil
 	}
 }
 

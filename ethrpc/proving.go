@@ -17,6 +17,9 @@ type job struct {
 	contract common.Address
 	data     []byte
 	ask      *Ask // nil: an Explain
+
+	compared bool  // or about to be
+	said     *byte // by the node, in a bundle
 }
 
 func (j *job) key() string { return string(j.contract[:]) + string(j.data) }
@@ -32,23 +35,19 @@ type proving struct {
 	touched map[string][]proof.Slot
 	outputs map[string][]byte
 	keys    map[common.Address]map[common.Hash]bool // touched
-	compare []compared
-	asked   map[Ask]bool // what is in compare
-	sent    int          // of compare
+	compare []*job                                  // what the node is asked too
+	waiting []*job                                  // what it was not asked yet
 
 	volatile bool
-}
-
-// compared is an eth_call whose answer must be what is proven.
-type compared struct {
-	ask  Ask
-	call *call
+	guessing guessing
+	sketchy  bool // what guesses do not explain is left out
+	sketch   bool // some was
 }
 
 // prove answers the questions by running the contracts' own code over proven state. Where nothing changed since old,
 // nothing is asked or run; where little did, little is. The error is ErrNoProof where the provider cannot,
 // proof.ErrInvalid or a *GetterError where it lies.
-func (p *provider) prove(ctx context.Context, chainID uint64, at pin, q Questions, old *memory) (*memory, error) {
+func (p *provider) prove(ctx context.Context, chainID uint64, at pin, q Questions, old *memory, sketch bool) (*memory, error) {
 	header, err := proof.EncodeHeader(at.raw)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoProof, err)
@@ -74,7 +73,7 @@ func (p *provider) prove(ctx context.Context, chainID uint64, at pin, q Question
 		return &next, nil
 	}
 	r := newProving(w, q)
-	r.p, r.at, r.old = p, at, old
+	r.p, r.at, r.old, r.sketchy = p, at, old, sketch
 	if err := r.run(ctx, q); err != nil {
 		return nil, err
 	}
@@ -83,18 +82,18 @@ func (p *provider) prove(ctx context.Context, chainID uint64, at pin, q Question
 
 func newProving(w *proof.World, q Questions) *proving {
 	r := &proving{
-		world: w, done: map[Ask]Answer{}, asked: map[Ask]bool{},
+		world: w, done: map[Ask]Answer{}, guessing: guessing{},
 		touched: map[string][]proof.Slot{}, outputs: map[string][]byte{}, keys: map[common.Address]map[common.Hash]bool{},
 	}
-	for _, a := range q.Asks {
+	for i, a := range q.Asks {
 		if a.Getter != "" {
-			r.jobs = append(r.jobs, &job{a.Contract, a.data(), &a})
+			r.jobs = append(r.jobs, &job{contract: a.Contract, data: a.data(), ask: &q.Asks[i]})
 		}
 	}
 	seen := map[string]bool{}
 	explain := func(all []Explain) {
 		for _, e := range all {
-			if j := (&job{e.Contract, e.Data, nil}); !seen[j.key()] {
+			if j := (&job{contract: e.Contract, data: e.Data}); !seen[j.key()] {
 				seen[j.key()] = true
 				r.jobs = append(r.jobs, j)
 			}
@@ -112,50 +111,31 @@ func newProving(w *proof.World, q Questions) *proving {
 // run calls locally, fetches what is missing, and calls again, until nothing is missing. Along with what it fetches it
 // has the node make those calls that are new, or whose answer may have changed.
 func (r *proving) run(ctx context.Context, q Questions) error {
-	contracts := q.contracts()
 	standing := r.old.stands(r.world, false)
 	for _, j := range r.jobs {
 		if r.before(j, standing) == nil {
 			r.compareWith(j)
 		}
 	}
+	if slices.ContainsFunc(r.waiting, func(j *job) bool { return r.world.Fresh(j.contract) }) {
+		if err := r.say(ctx); err != nil {
+			return err
+		}
+	}
 	for round := 0; ; round++ {
-		var m proof.Missing
-		var left []*job
-		standing = r.old.stands(r.world, false)
-		for _, j := range r.jobs {
-			missing, err := r.call(j, standing)
-			if err != nil {
-				return err
-			}
-			if !missing.Empty() {
-				left = append(left, j)
-				m.Accounts, m.Slots, m.Codes = append(m.Accounts, missing.Accounts...), append(m.Slots, missing.Slots...), append(m.Codes, missing.Codes...)
-			}
+		m, left, err := r.round()
+		if err != nil {
+			return err
 		}
-		for _, c := range contracts {
-			a, known := r.world.Account(c)
-			if !known {
-				m.Accounts = append(m.Accounts, c)
-			}
-			if known && a == nil {
-				continue
-			}
-			for _, key := range append(slices.Clone(wellKnown), q.Slots[c]...) {
-				m.Slots = append(m.Slots, slotOf(c, key))
-			}
-			if impl := r.implementation(c); q.Control && impl != nil {
-				if _, known := r.world.Account(*impl); !known {
-					m.Accounts = append(m.Accounts, *impl)
-				}
-			}
-		}
+		m = r.whole(q, m)
 		limit := atOnce
 		if round >= thrifty {
 			limit = 0
 		}
 		if m.Slots = r.world.Next(m.Slots, limit); m.Empty() {
-			break
+			if left = r.fill(); len(left) == 0 {
+				break
+			}
 		}
 		if round == maxRounds {
 			return fmt.Errorf("%w: after %d rounds the contract's code still asks for more state", ErrNoProof, round)
@@ -165,42 +145,57 @@ func (r *proving) run(ctx context.Context, q Questions) error {
 			return err
 		}
 	}
-	var rest []*call
-	for _, c := range r.compare[r.sent:] {
-		rest = append(rest, c.call)
-	}
-	if err := r.p.do(ctx, rest); err != nil {
-		return fmt.Errorf("calling getters at block %d: %w", r.at.block.Number, err)
-	}
-	return r.hold()
+	return r.hold(ctx)
 }
 
-// compareWith has the node asked what the job asks.
-func (r *proving) compareWith(j *job) {
-	if j.ask != nil && r.p != nil && !r.asked[*j.ask] {
-		r.asked[*j.ask] = true
-		r.compare = append(r.compare, compared{*j.ask, ethCall(r.at, *j.ask)})
+// round runs the jobs, and returns what is missing and the jobs that miss it.
+func (r *proving) round() (m proof.Missing, left []*job, err error) {
+	standing := r.old.stands(r.world, false)
+	blocked := map[common.Address]bool{} // for want of some code, which the other calls are likely to want too
+	for _, j := range r.jobs {
+		if blocked[j.contract] {
+			left = append(left, j)
+			continue
+		}
+		missing, err := r.call(j, standing)
+		if err != nil {
+			return m, nil, err
+		}
+		blocked[j.contract] = len(missing.Accounts)+len(missing.Codes) > 0
+		if !missing.Empty() {
+			left = append(left, j)
+			m.Accounts, m.Slots, m.Codes = append(m.Accounts, missing.Accounts...), append(m.Slots, missing.Slots...), append(m.Codes, missing.Codes...)
+		}
 	}
+	return m, left, nil
 }
 
-// hold holds what the node answers against what is proven.
-func (r *proving) hold() error {
-	for _, c := range r.compare {
-		if err := fault(r.at, c.call.err); err != nil {
-			return err
+// whole adds what is to be known of each contract whatever its code reads.
+func (r *proving) whole(q Questions, m proof.Missing) proof.Missing {
+	for _, c := range q.contracts() {
+		a, known := r.world.Account(c)
+		if !known {
+			m.Accounts = append(m.Accounts, c)
 		}
-		said, proven := c.call.answer(), r.done[c.ask]
-		if (said.Err != nil) != (proven.Err != nil) || said.Allowed != proven.Allowed {
-			return &GetterError{c.ask, said, proven}
+		if known && a == nil {
+			continue
+		}
+		for _, key := range append(slices.Clone(wellKnown), q.Slots[c]...) {
+			m.Slots = append(m.Slots, slotOf(c, key))
+		}
+		if impl := r.implementation(c); q.Control && impl != nil {
+			if _, known := r.world.Account(*impl); !known {
+				m.Accounts = append(m.Accounts, *impl)
+			}
 		}
 	}
-	return nil
+	return m
 }
 
 // call runs one job and notes what it read. standing: the code is what it was, so that a job which reads what it read
 // answers what it answered.
 func (r *proving) call(j *job, standing bool) (proof.Missing, error) {
-	if a, known := r.world.Account(j.contract); known && (a == nil || common.BytesToHash(a.CodeHash) == emptyCode) {
+	if r.world.Bare(j.contract) {
 		if j.ask != nil {
 			r.done[*j.ask] = Answer{Err: errNoCode, Proven: true}
 		}
@@ -222,13 +217,23 @@ func (r *proving) call(j *job, standing bool) (proof.Missing, error) {
 		}
 		r.compareWith(j)
 	}
-	res, err := r.world.Call(j.contract, j.data)
+	word, guessed := r.guess(j)
+	res, err := r.world.Suppose(j.contract, j.data, word)
 	if err != nil {
 		return proof.Missing{}, fmt.Errorf("%w: %w", ErrNoProof, err)
+	}
+	if guessed && r.guessing.take(j, res, word) {
+		return proof.Missing{}, nil
 	}
 	if !res.Missing.Empty() {
 		return res.Missing, nil
 	}
+	r.settle(j, res)
+	return proof.Missing{}, nil
+}
+
+// settle notes what a job came to.
+func (r *proving) settle(j *job, res proof.Result) {
 	r.note(j, res.Touched)
 	r.volatile = r.volatile || res.Volatile
 	if j.ask != nil {
@@ -242,7 +247,6 @@ func (r *proving) call(j *job, standing bool) (proof.Missing, error) {
 	} else if !res.Reverted {
 		r.outputs[j.key()] = res.Output
 	}
-	return proof.Missing{}, nil
 }
 
 // implementation is what the contract's proven slot names; nil: nothing yet, or at all.
@@ -299,7 +303,7 @@ var (
 func (r *proving) finish(q Questions) *memory {
 	m := &memory{
 		world: r.world, asked: q, answers: r.done, code: map[common.Address]bool{}, contracts: map[common.Address]Contract{},
-		control: map[common.Address]Control{}, touched: r.touched, outputs: r.outputs, accounts: r.world.Accounts(), volatile: r.volatile,
+		control: map[common.Address]Control{}, touched: r.touched, outputs: r.outputs, accounts: r.world.Accounts(), volatile: r.volatile, sketch: r.sketch,
 	}
 	for _, c := range q.contracts() {
 		a, _ := r.world.Account(c)

@@ -33,7 +33,7 @@ func (c *Client) read(ctx context.Context, p *provider, policy Policy, req Reque
 	}
 	delay := p.retryDelay
 	for try := 1; ; try++ {
-		err = c.answer(ctx, p, at, s, req.Aside, proofOnly)
+		err = c.answer(ctx, p, at, s, req, proofOnly)
 		if !errors.Is(err, errUnknownBlock) {
 			return s, err
 		}
@@ -66,13 +66,13 @@ func (c *Client) remember(m *memory, aside bool) {
 }
 
 // answer proves the answers where that is wanted and can be had, and otherwise reads them.
-func (c *Client) answer(ctx context.Context, p *provider, at pin, s *State, aside, proofOnly bool) error {
+func (c *Client) answer(ctx context.Context, p *provider, at pin, s *State, req Request, proofOnly bool) error {
 	if c.verify != VerifyOff {
 		err := p.cannotProve()
 		if c.verify == VerifyRequired || err == nil {
 			var next *memory
-			if next, err = p.prove(ctx, c.chainID, at, s.questions, c.proven); err == nil {
-				c.remember(next, aside)
+			if next, err = p.prove(ctx, c.chainID, at, s.questions, c.proven, req.Sketch); err == nil {
+				c.remember(next, req.Aside)
 				next.fill(s)
 				return nil
 			}
@@ -91,17 +91,19 @@ func (c *Client) answer(ctx context.Context, p *provider, at pin, s *State, asid
 	return p.readAt(ctx, at, s.questions, s)
 }
 
-// proofPause is how long a provider that could not prove is not asked to.
+// proofPause is how long a provider that could not prove, or bundle calls, is not asked to.
 const proofPause = 10 * time.Minute
 
-// refusal is why a provider cannot prove, for as long as that is believed.
+// refusal is why a provider cannot do something, for as long as that is believed.
 type refusal struct {
 	why   error
 	until time.Time
 }
 
-func (p *provider) cannotProve() error {
-	if r := p.noProof.Load(); r != nil && time.Now().Before(r.until) {
+func (p *provider) cannotProve() error { return p.noProof.Load().believed() }
+
+func (r *refusal) believed() error {
+	if r != nil && time.Now().Before(r.until) {
 		return r.why
 	}
 	return nil

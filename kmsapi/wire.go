@@ -100,8 +100,9 @@ func (o object) contract() Contract {
 
 // decoder keeps the first error; after it, everything reads as zero.
 type decoder struct {
-	key secret.Redactor
-	err error
+	key   secret.Redactor
+	err   error
+	names map[string]string // of fields, each once
 }
 
 func (d *decoder) fail(path, reason string) {
@@ -112,66 +113,54 @@ func (d *decoder) fail(path, reason string) {
 
 // whole is the object that a body must be.
 func whole(body []byte, key secret.Redactor) object {
-	d := &decoder{key: key}
-	if len(bytes.TrimSpace(body)) == 0 {
+	d := &decoder{key: key, names: map[string]string{}}
+	body = bytes.TrimSpace(body)
+	if len(body) == 0 {
 		d.fail("", "empty body")
-	} else if err := json.Unmarshal(body, new(json.RawMessage)); err != nil {
-		d.fail("", err.Error())
+	} else if !json.Valid(body) {
+		d.fail("", json.Unmarshal(body, new(json.RawMessage)).Error())
 	}
-	return d.object("", body)
-}
-
-// object is a JSON object and where it stands.
-type object struct {
-	*decoder
-	path   string
-	fields map[string]json.RawMessage
-}
-
-func (d *decoder) object(path string, raw []byte) object {
-	o := object{d, path, map[string]json.RawMessage{}}
-	dec := d.open(path, raw, '{', "an object")
-	for d.err == nil && dec.More() {
-		t, _ := dec.Token() // raw is valid JSON: what stands here is a key
-		name, _ := t.(string)
-		if _, twice := o.fields[name]; twice {
-			d.fail(path, quote.Cut(d.key.Text(name))+" given twice")
-		}
-		var v json.RawMessage
-		if err := dec.Decode(&v); err != nil {
-			d.fail(path, err.Error())
-		}
-		o.fields[name] = v
-	}
+	o := object{d, "", map[string][]byte{}}
+	o.read(body)
 	return o
 }
 
-// each calls f with every object of a required list.
-func (o object) each(name string, f func(object)) {
-	raw := o.value(name)
-	if o.err != nil {
-		return
+// object is a JSON object and where it stands. Its fields are parts of the body, as valid as that.
+type object struct {
+	*decoder
+	path   string
+	fields map[string][]byte
+}
+
+// read takes the fields of raw in place of those before.
+func (o object) read(raw []byte) {
+	clear(o.fields)
+	if o.err == nil && kind(raw) != "an object" {
+		o.fail(o.path, "want an object, got "+kind(raw))
 	}
-	dec := o.open(o.at(name), raw, '[', "a list")
-	for i := 0; o.err == nil && dec.More(); i++ {
-		path := o.at(name) + "[" + strconv.Itoa(i) + "]"
-		var v json.RawMessage
-		if err := dec.Decode(&v); err != nil {
-			o.fail(path, err.Error())
+	for key, value := range o.elements(raw) {
+		name := o.name(key)
+		if _, twice := o.fields[name]; twice {
+			o.fail(o.path, quote.Cut(o.key.Text(name))+" given twice")
 		}
-		f(o.object(path, v))
+		o.fields[name] = value
 	}
 }
 
-// open steps into raw, which must begin with the delimiter.
-func (d *decoder) open(path string, raw []byte, delim json.Delim, want string) *json.Decoder {
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	if d.err == nil {
-		if t, _ := dec.Token(); t != delim {
-			d.fail(path, "want "+want+", got "+kind(raw))
-		}
+// each calls f with every object of a required list. The object is good until f returns.
+func (o object) each(name string, f func(object)) {
+	raw := o.value(name)
+	if o.err == nil && kind(raw) != "a list" {
+		o.fail(o.at(name), "want a list, got "+kind(raw))
 	}
-	return dec
+	i, path := 0, o.at(name)
+	one := object{o.decoder, "", map[string][]byte{}}
+	for _, value := range o.elements(raw) {
+		one.path = path + "[" + strconv.Itoa(i) + "]"
+		one.read(value)
+		f(one)
+		i++
+	}
 }
 
 func (o object) at(name string) string {
@@ -196,11 +185,14 @@ func (o object) required(name string) string {
 }
 
 func (o object) optional(name string) string {
-	var s string
-	if raw := o.fields[name]; kind(raw) != "null" && json.Unmarshal(raw, &s) != nil {
-		o.fail(o.at(name), "want a string, got "+kind(raw))
+	raw := o.fields[name]
+	if k := kind(raw); k == "null" {
+		return ""
+	} else if k != "a string" {
+		o.fail(o.at(name), "want a string, got "+k)
+		return ""
 	}
-	return o.key.Text(s)
+	return o.key.Text(text(raw))
 }
 
 func (o object) number(name string) uint64 {

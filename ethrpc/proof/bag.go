@@ -41,7 +41,7 @@ func (w *World) unpackAccount(addr common.Address) {
 	if w.setAccount(addr, value) == nil && value != nil {
 		hash := common.BytesToHash(w.accounts[addr].CodeHash)
 		if code, ok := w.bag.codes[hash]; ok && len(code) <= maxCode {
-			w.codes[hash] = code
+			w.codes[hash] = newCode(code)
 		}
 	}
 }
@@ -84,9 +84,9 @@ func (w *World) Pack() (header []byte, trieNodes, codes [][]byte) {
 		if a == nil {
 			continue
 		}
-		maps.Copy(all, w.storages[a.Root].nodes)
+		maps.Copy(all, w.storages[a.Root].allNodes())
 		if code, known := w.codes[common.BytesToHash(a.CodeHash)]; known {
-			used[common.BytesToHash(a.CodeHash)] = code
+			used[common.BytesToHash(a.CodeHash)] = code.bytes
 		}
 	}
 	return header, slices.Collect(maps.Values(all)), slices.Collect(maps.Values(used))

@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"github.com/ethereum/go-ethereum/common"
-	"github.com/ethereum/go-ethereum/core/state"
 	"github.com/ethereum/go-ethereum/core/tracing"
 	"github.com/ethereum/go-ethereum/core/vm"
 	"github.com/ethereum/go-ethereum/params"
@@ -42,21 +41,35 @@ func (m Missing) Empty() bool { return len(m.Accounts)+len(m.Slots)+len(m.Codes)
 // Call runs the code of an account as eth_call does, from the zero address, but refuses all writes. It is an error
 // when the code neither returns nor reverts, or asks for what a header does not prove.
 func (w *World) Call(to common.Address, data []byte) (Result, error) {
-	r := &reader{world: w, touched: map[Slot]struct{}{}}
-	output, err := w.run(r, to, data)
+	return w.Suppose(to, data, common.Hash{})
+}
+
+// Suppose is Call as it were if every slot that is missing held word.
+func (w *World) Suppose(to common.Address, data []byte, word common.Hash) (Result, error) {
+	if w.evm == nil {
+		w.evm = newMachine(w, nil)
+	}
+	m := w.evm
+	output, err := m.run(to, data, word)
+	if m.suspect {
+		m = newMachine(w, &tracing.Hooks{
+			OnOpcode: func(_ uint64, op byte, _, _ uint64, _ tracing.OpContext, _ []byte, _ int, _ error) {
+				m.volatile = m.volatile || volatile[op]
+			},
+		})
+		output, err = m.run(to, data, word)
+	}
 	res := Result{
 		Output:   output,
 		Reverted: errors.Is(err, vm.ErrExecutionReverted),
-		Touched:  slices.SortedFunc(maps.Keys(r.touched), Slot.Compare),
-		Volatile: r.volatile,
-		Missing:  r.missing,
+		Touched:  slices.SortedFunc(maps.Keys(m.touched), Slot.Compare),
+		Volatile: m.volatile,
+		Missing:  m.missing,
 	}
 	switch {
-	case !r.missing.Empty():
-		return Result{Touched: res.Touched, Missing: r.missing}, nil
-	case r.err != nil:
-		err = r.err
-	case res.Reverted:
+	case m.err != nil && res.Missing.Empty():
+		err = m.err
+	case res.Reverted || !res.Missing.Empty():
 		err = nil
 	}
 	if err != nil {
@@ -65,31 +78,30 @@ func (w *World) Call(to common.Address, data []byte) (Result, error) {
 	return res, nil
 }
 
-// volatile are the instructions whose answer may change while code and storage stay.
-var volatile = [256]bool{
-	vm.BLOCKHASH: true, vm.COINBASE: true, vm.TIMESTAMP: true, vm.NUMBER: true, vm.DIFFICULTY: true,
-	vm.GASLIMIT: true, vm.BASEFEE: true, vm.BLOBBASEFEE: true, vm.SLOTNUM: true,
-	vm.BALANCE: true, vm.SELFBALANCE: true,
+// machine is a virtual machine over a World, for one call after the other.
+type machine struct {
+	*vm.EVM
+	state
 }
 
-func (w *World) run(r *reader, to common.Address, data []byte) (output []byte, err error) {
+func newMachine(w *World, tracer *tracing.Hooks) *machine {
+	m := &machine{state: state{warm: map[access]bool{}, reader: reader{world: w, touched: map[Slot]bool{}}}}
+	m.EVM = vm.NewEVM(w.block(&m.reader), &m.state, rules(w.chainID), vm.Config{Tracer: tracer})
+	m.SetTxContext(vm.TxContext{GasPrice: new(uint256.Int)})
+	return m
+}
+
+func (m *machine) run(to common.Address, data []byte, word common.Hash) (output []byte, err error) {
+	m.RevertToSnapshot(0)
+	clear(m.touched)
+	m.reader = reader{world: m.world, word: word, touched: m.touched}
 	defer func() {
 		if p := recover(); p != nil {
+			m.world.evm = nil // it stopped in the middle
 			output, err = nil, fmt.Errorf("panic: %s", quote.Plain(fmt.Sprint(p)))
 		}
 	}()
-	db, err := state.NewWithReader(w.header.Root, database{}, r)
-	if err != nil {
-		return nil, err
-	}
-	evm := vm.NewEVM(w.block(r), db, rules(w.chainID), vm.Config{Tracer: &tracing.Hooks{
-		OnOpcode: func(_ uint64, op byte, _, _ uint64, _ tracing.OpContext, _ []byte, _ int, _ error) {
-			r.volatile = r.volatile || volatile[op]
-		},
-	}})
-	defer evm.Release()
-	evm.SetTxContext(vm.TxContext{GasPrice: new(uint256.Int)})
-	output, _, err = evm.StaticCall(common.Address{}, to, data, vm.NewGasBudget(gas, 0))
+	output, _, err = m.StaticCall(common.Address{}, to, data, vm.NewGasBudget(gas, 0))
 	return output, err
 }
 

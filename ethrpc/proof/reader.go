@@ -2,23 +2,24 @@ package proof
 
 import (
 	"github.com/ethereum/go-ethereum/common"
-	"github.com/ethereum/go-ethereum/core/state"
 	"github.com/ethereum/go-ethereum/core/types"
 )
 
-// reader answers the virtual machine out of a World, as a state.Reader, and notes what it could not answer.
+// reader answers a call out of a World, and notes what it could not answer.
 //
-// After a missing slot the run goes on with zero, for it may read many more (a long string, say) whose names are
-// good. But accounts and code that it then asks for hang on that zero, and are not noted; and after a missing account
-// or code nothing is.
+// After a missing slot the run goes on with a word in its place, for it may read many more (a long string, say) whose
+// names are good. But accounts and code that it then asks for hang on that word, and are not noted; and after a missing
+// account or code nothing is.
 type reader struct {
 	world   *World
-	touched map[Slot]struct{}
+	word    common.Hash // in missing slots
+	touched map[Slot]bool
 	missing Missing
 	blind   bool // nothing is noted any more
 	err     error
 
-	volatile bool
+	suspect  bool // the code may be volatile
+	volatile bool // it is
 }
 
 func (r *reader) fail(err error) {
@@ -34,40 +35,35 @@ func (r *reader) note(list *[]common.Address, addr common.Address) {
 	r.blind = true
 }
 
-func (r *reader) Account(addr common.Address) (*types.StateAccount, error) {
-	a, known := r.world.Account(addr)
+func (r *reader) account(addr common.Address) *types.StateAccount {
+	a, known := r.world.account(addr)
 	if !known {
 		r.note(&r.missing.Accounts, addr)
 	}
-	return a, nil
+	return a
 }
 
-func (r *reader) Storage(addr common.Address, key common.Hash) (common.Hash, error) {
-	s := Slot{addr, key}
+func (r *reader) storage(s Slot) common.Hash {
 	v, known := r.world.Value(s)
-	if _, again := r.touched[s]; !again && !known && !r.blind {
+	if !known {
+		v = r.word
+	}
+	if !r.touched[s] && !known && !r.blind {
 		r.missing.Slots = append(r.missing.Slots, s)
 	}
-	r.touched[s] = struct{}{}
-	return v, nil
+	r.touched[s] = true
+	return v
 }
 
-func (r *reader) Code(addr common.Address, hash common.Hash) []byte {
-	code, known := r.world.codes[hash]
+func (r *reader) code(addr common.Address) []byte {
+	a := r.account(addr)
+	if a == nil || common.BytesToHash(a.CodeHash) == types.EmptyCodeHash {
+		return nil
+	}
+	code, known := r.world.codes[common.BytesToHash(a.CodeHash)]
 	if !known {
 		r.note(&r.missing.Codes, addr)
 	}
-	return code
+	r.suspect = r.suspect || code.volatile
+	return code.bytes
 }
-
-func (r *reader) CodeSize(addr common.Address, hash common.Hash) int { return len(r.Code(addr, hash)) }
-
-func (r *reader) Has(_ common.Address, hash common.Hash) bool {
-	_, known := r.world.codes[hash]
-	return known
-}
-
-// database is all that a state needs of its database when it is only read.
-type database struct{ state.Database }
-
-func (database) Type() state.DatabaseType { return state.TypeMPT }

@@ -17,6 +17,7 @@ type storage struct {
 	entries  map[common.Hash]entry
 	nodes    nodes // that proved them
 	complete bool  // the entries are all there is
+	bare     bool  // they were not proven node by node: nodes lacks some
 
 	// spare are nodes of an older trie. A node is named by its hash, so those that are in this trie too prove as much
 	// here; lacks is the first node on the way to a slot that is in neither.
@@ -41,6 +42,15 @@ func word(leaf []byte) (common.Hash, error) {
 	return common.BytesToHash(content), nil
 }
 
+// leafOf is the leaf of a word; nil: zero has none.
+func leafOf(word common.Hash) []byte {
+	if word == (common.Hash{}) {
+		return nil
+	}
+	leaf, _ := rlp.EncodeToBytes(bytes.TrimLeft(word[:], "\x00")) // bytes always encode
+	return leaf
+}
+
 func (s *storage) value(key common.Hash) (common.Hash, bool) {
 	e, known := s.entries[key]
 	if e.leaf == nil {
@@ -54,11 +64,20 @@ func (s *storage) value(key common.Hash) (common.Hash, bool) {
 func (s *storage) merge(t *storage) {
 	maps.Copy(s.entries, t.entries)
 	maps.Copy(s.nodes, t.nodes)
-	s.complete = s.complete || t.complete
+	s.complete, s.bare = s.complete || t.complete, s.bare || t.bare
 }
 
-// rebuild puts the entries into a trie of their own.
-func rebuild(entries map[common.Hash]entry) (root common.Hash, leaves int) {
+// allNodes are those that prove the entries, and perhaps more.
+func (s *storage) allNodes() nodes {
+	if s.bare {
+		rebuild(s.entries, func(_ []byte, hash common.Hash, node []byte) { s.nodes[hash] = bytes.Clone(node) })
+		s.bare = false
+	}
+	return s.nodes
+}
+
+// rebuild puts the entries into a trie of their own, whose nodes are handed on.
+func rebuild(entries map[common.Hash]entry, each trie.OnTrieNode) (root common.Hash, leaves int) {
 	list := make([]entry, 0, len(entries))
 	for _, e := range entries {
 		if e.leaf != nil {
@@ -66,7 +85,7 @@ func rebuild(entries map[common.Hash]entry) (root common.Hash, leaves int) {
 		}
 	}
 	slices.SortFunc(list, func(a, b entry) int { return bytes.Compare(a.path[:], b.path[:]) })
-	t := trie.NewStackTrie(nil)
+	t := trie.NewStackTrie(each)
 	for _, e := range list {
 		if err := t.Update(e.path[:], e.leaf); err != nil {
 			return common.Hash{}, len(list) // two keys of one hash, or a leaf of no bytes: neither comes this far
@@ -82,7 +101,7 @@ func (w *World) Rebuild(addr common.Address) (root common.Hash, leaves int) {
 	if err != nil {
 		return common.Hash{}, 0
 	}
-	return rebuild(s.entries)
+	return rebuild(s.entries, nil)
 }
 
 // Complete reports whether the known leaves of an account are all of its storage. From then on, and in the worlds that
@@ -93,10 +112,36 @@ func (w *World) Complete(addr common.Address) bool {
 		return false
 	}
 	if !s.complete {
-		root, _ := rebuild(s.entries)
+		root, _ := rebuild(s.entries, nil)
 		if s.complete = root == s.root; s.complete {
 			s.spare, s.lacks = nil, nil
 		}
 	}
 	return s.complete
+}
+
+// Fill takes words for what slots of an account hold that are not proven, if with those that are they make up all that it
+// stores: then its storage root proves them, whoever guessed them. Else it takes none.
+func (w *World) Fill(addr common.Address, words map[common.Hash]common.Hash) bool {
+	s, err := w.storage(addr)
+	if err != nil || w.size()+len(words) > maxSlots {
+		return false
+	}
+	all := maps.Clone(s.entries)
+	for key, word := range words {
+		if _, known := all[key]; !known {
+			all[key] = newEntry(key, leafOf(word))
+		}
+	}
+	if root, _ := rebuild(all, nil); root != s.root {
+		return false
+	}
+	s.entries, s.complete, s.bare, s.spare, s.lacks = all, true, true, nil, nil
+	return true
+}
+
+// Fresh tells whether nothing is known of an account's storage but single slots: neither all of it, nor an older one.
+func (w *World) Fresh(addr common.Address) bool {
+	s, err := w.storage(addr)
+	return err == nil && !s.complete && s.spare == nil
 }

@@ -47,9 +47,10 @@ type World struct {
 	chainID  uint64
 	accounts map[common.Address]*types.StateAccount // nil: proven absent
 	storages map[common.Hash]*storage               // by root: what is true of a root is true in every block
-	codes    map[common.Hash][]byte
+	codes    map[common.Hash]code
 	nodes    nodes // of the state trie, that proved the accounts
 	bag      *bag  // nil: what is not known is not known
+	evm      *machine
 }
 
 // New returns the world of a block of which nothing is known but its header, which came out of Header.
@@ -59,7 +60,7 @@ func New(header *types.Header, chainID uint64) *World {
 		chainID:  chainID,
 		accounts: map[common.Address]*types.StateAccount{},
 		storages: map[common.Hash]*storage{},
-		codes:    map[common.Hash][]byte{},
+		codes:    map[common.Hash]code{},
 		nodes:    nodes{},
 	}
 }
@@ -97,12 +98,26 @@ func (w *World) setAccount(addr common.Address, value []byte) error {
 
 // Account returns a proven account: nil and true is one that is proven absent.
 func (w *World) Account(addr common.Address) (*types.StateAccount, bool) {
-	w.unpackAccount(addr)
-	a, known := w.accounts[addr]
+	a, known := w.account(addr)
 	if a == nil {
 		return nil, known
 	}
 	return a.Copy(), true
+}
+
+func (w *World) account(addr common.Address) (*types.StateAccount, bool) {
+	a, known := w.accounts[addr]
+	if !known && w.bag != nil {
+		w.unpackAccount(addr)
+		a, known = w.accounts[addr]
+	}
+	return a, known
+}
+
+// Bare tells whether an account is proven to have no code.
+func (w *World) Bare(addr common.Address) bool {
+	a, known := w.account(addr)
+	return known && (a == nil || common.BytesToHash(a.CodeHash) == types.EmptyCodeHash)
 }
 
 // AddSlot verifies one entry of eth_getProof's storageProof against the account, which is to be proven before.
@@ -139,11 +154,14 @@ func (w *World) Value(s Slot) (common.Hash, bool) {
 	if a, known := w.accounts[s.Account]; known && a == nil {
 		return common.Hash{}, true
 	}
-	w.unpackSlot(s)
 	st, err := w.storage(s.Account)
 	if err != nil {
 		return common.Hash{}, false
 	}
+	if v, known := st.value(s.Key); known {
+		return v, true
+	}
+	w.unpackSlot(s)
 	return st.value(s.Key)
 }
 
@@ -155,7 +173,7 @@ func (w *World) AddCode(code []byte) error {
 	hash := crypto.Keccak256Hash(code)
 	for _, a := range w.accounts {
 		if a != nil && common.BytesToHash(a.CodeHash) == hash {
-			w.codes[hash] = bytes.Clone(code)
+			w.codes[hash] = newCode(bytes.Clone(code))
 			return nil
 		}
 	}
@@ -185,7 +203,7 @@ func (w *World) Adopt(old *World) {
 			theirs.merge(w.storages[a.Root])
 			w.storages[a.Root] = theirs
 		} else if was := old.accounts[addr]; theirs == nil && was != nil {
-			w.storages[a.Root].spare = old.storages[was.Root].nodes
+			w.storages[a.Root].spare = old.storages[was.Root].allNodes()
 		}
 		hash := common.BytesToHash(a.CodeHash)
 		if code, ok := old.codes[hash]; ok {

@@ -89,6 +89,7 @@ type Read struct {
 	Agreed   int           `json:"agreed,omitempty"`
 	Failed   []Fault       `json:"failed,omitempty"`
 	Header   hexutil.Bytes `json:"header,omitempty"` // RLP
+	Sketch   bool          `json:"sketch,omitempty"` // answers were left out, and asked for in the next
 	Believed *Believed     `json:"believed,omitempty"`
 	Error    *Fault        `json:"error,omitempty"` // every provider failed
 }

@@ -188,7 +188,7 @@ func (s reader) Read(ctx context.Context, req ethrpc.Request) (*ethrpc.State, er
 			Policy: state.Policy.String(), Provider: state.Provider, Block: &block, Head: &head, Agreed: state.Agreed, Failed: faultsOf(state.Failed),
 		}
 		if e := state.Evidence(); e != nil {
-			out.Header = e.Header
+			out.Header, out.Sketch = e.Header, state.Sketch
 			c.add(&c.Nodes, e.Nodes)
 			c.add(&c.Codes, e.Codes)
 		} else if state.Answers != nil {

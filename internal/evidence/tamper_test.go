@@ -114,7 +114,7 @@ func TestNobodyCanChangeTheMeaning(t *testing.T) {
 				e.Known = evidence.Named{Devices: e.Known.Devices}
 				e.Updates = nil
 			}
-		}, "does not read at block"},
+		}, "otherwise"},
 		{"the events were read up to another block", func(f *evidence.File) {
 			for _, e := range f.Chains[0].Events {
 				e.Updates[0].Block = &hidden

@@ -1,0 +1,95 @@
+package ethrpc
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/core/vm"
+	"github.com/ethereum/go-ethereum/core/vm/program"
+)
+
+const (
+	inputLen       = 4 + common.HashLength // of a call in a bundle
+	bundleLen      = 1000                  // calls; creation code may have 49,152 bytes (EIP-3860)
+	bundlesAtOnce  = 8                     // in one HTTP request, for its size
+	littleToSay    = 250                   // calls that go along with other requests
+	bundleNo       = 0                     // what a bundle answers for a call: false,
+	bundleYes      = 1                     // true,
+	bundleReverted = 2                     // a revert,
+	bundleOther    = 3                     // or what is no bool
+)
+
+// bundle is many calls of one contract, each of a selector and a word, in one eth_call: it creates a contract whose
+// constructor makes them and returns a byte for each, as its code. Nothing of it is ever on the chain.
+type bundle struct {
+	call
+	jobs []*job
+}
+
+func newBundle(at pin, jobs []*job) *bundle {
+	b := &bundle{call{method: "eth_call"}, jobs}
+	code := append(slices.Clone(bundleCode), jobs[0].contract[:]...)
+	for _, j := range jobs {
+		code = append(code, j.data...)
+	}
+	b.args = []any{map[string]any{"input": hexutil.Bytes(code)}, at.ref()}
+	return b
+}
+
+func callsOf(bundles []*bundle) []*call {
+	out := make([]*call, len(bundles))
+	for i, b := range bundles {
+		out[i] = &b.call
+	}
+	return out
+}
+
+// answers returns what the calls answered, a byte each.
+func (b *bundle) answers() ([]byte, error) {
+	if b.err != nil {
+		return nil, b.err
+	}
+	out, err := bytesOf(b.result)
+	if err == nil && len(out) != len(b.jobs) {
+		err = fmt.Errorf("%d calls in one were answered with %d bytes", len(b.jobs), len(out))
+	}
+	return out, err
+}
+
+// bundleCode is followed by the contract's address and the inputs of the calls.
+var bundleCode = func() []byte {
+	const (
+		input, output, results = 0, 0x40, 0x80 // in memory
+	)
+	build := func(inputs int) []byte {
+		p := program.New()
+		// The stack: the contract, where the next result goes, where the next input is.
+		p.Push(common.AddressLength).Push(inputs - common.AddressLength).Push(common.HashLength - common.AddressLength).Op(vm.CODECOPY)
+		p.Push(0).Op(vm.MLOAD).Push(results).Push(inputs)
+		p, loop := p.Jumpdest()
+		p.Op(vm.CODESIZE, vm.DUP2, vm.LT, vm.ISZERO)
+		end := p.Size() + 1
+		p.Push(1 << 8).Op(vm.JUMPI) // two bytes wide, set below
+		p.Push(inputLen).Op(vm.DUP2).Push(input).Op(vm.CODECOPY)
+		p.Push(common.HashLength).Push(output).Push(inputLen).Push(input).Op(vm.DUP7, vm.GAS, vm.STATICCALL)
+		// done · (good · word + 3 · !good) + 2 · !done, where a good answer is one word, 0 or 1
+		p.Push(output).Op(vm.MLOAD).Push(2).Op(vm.DUP2, vm.LT).Push(common.HashLength).Op(vm.RETURNDATASIZE, vm.EQ, vm.AND)
+		p.Op(vm.DUP1, vm.ISZERO).Push(bundleOther).Op(vm.MUL, vm.SWAP2, vm.MUL, vm.ADD)
+		p.Op(vm.DUP2, vm.MUL, vm.SWAP1, vm.ISZERO).Push(bundleReverted).Op(vm.MUL, vm.ADD)
+		p.Op(vm.DUP3, vm.MSTORE8)
+		p.Push(inputLen).Op(vm.ADD, vm.SWAP1).Push(1).Op(vm.ADD, vm.SWAP1)
+		p.Jump(loop)
+		p, last := p.Jumpdest()
+		p.Push(results).Op(vm.DUP1, vm.DUP4, vm.SUB, vm.SWAP1, vm.RETURN)
+		code := p.Bytes()
+		code[end], code[end+1] = byte(last>>8), byte(last)
+		return code
+	}
+	size := len(build(0xFF)) // as one byte, like the real one
+	return build(size + common.AddressLength)
+}()
+
+// cannotBundle is why a provider takes no bundles, for as long as that is believed.
+func (p *provider) cannotBundle() error { return p.noBundle.Load().believed() }

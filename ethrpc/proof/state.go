@@ -1,0 +1,109 @@
+package proof
+
+import (
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/stateless"
+	"github.com/ethereum/go-ethereum/core/tracing"
+	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/core/vm"
+	"github.com/holiman/uint256"
+)
+
+// state is what a virtual machine may ask of a state that nothing writes to. What is not here would write, which a
+// static call refuses before; were it asked for, it panics, which ends the call.
+type state struct {
+	vm.StateDB
+	reader
+	warm  map[access]bool
+	order []access // in which it came to be warm
+}
+
+// access is an entry of the access list (EIP-2929): an account, or a slot of it.
+type access struct {
+	addr common.Address
+	key  common.Hash
+	slot bool
+}
+
+func (s *state) GetState(addr common.Address, key common.Hash) common.Hash {
+	return s.storage(Slot{addr, key})
+}
+
+func (s *state) GetStateAndCommittedState(addr common.Address, key common.Hash) (common.Hash, common.Hash) {
+	v := s.GetState(addr, key)
+	return v, v
+}
+
+func (*state) Witness() *stateless.Witness { return nil }
+
+func (*state) GetTransientState(common.Address, common.Hash) common.Hash { return common.Hash{} }
+
+func (s *state) GetCode(addr common.Address) []byte  { return s.code(addr) }
+func (s *state) GetCodeSize(addr common.Address) int { return len(s.code(addr)) }
+func (s *state) Exist(addr common.Address) bool      { return s.account(addr) != nil }
+func (*state) HasSelfDestructed(common.Address) bool { return false }
+func (*state) IsNewContract(common.Address) bool     { return false }
+func (*state) Touch(common.Address)                  {}
+func (*state) AddRefund(uint64)                      {}
+func (*state) SubRefund(uint64)                      {}
+func (*state) GetRefund() uint64                     { return 0 }
+
+func (s *state) GetCodeHash(addr common.Address) common.Hash {
+	if a := s.account(addr); a != nil {
+		return common.BytesToHash(a.CodeHash)
+	}
+	return common.Hash{}
+}
+
+func (s *state) GetBalance(addr common.Address) *uint256.Int {
+	if a := s.account(addr); a != nil {
+		return a.Balance.Clone()
+	}
+	return new(uint256.Int)
+}
+
+// AddBalance is how a static call touches an account: with nothing.
+func (*state) AddBalance(common.Address, *uint256.Int, tracing.BalanceChangeReason) uint256.Int {
+	return uint256.Int{}
+}
+
+func (s *state) GetNonce(addr common.Address) uint64 {
+	if a := s.account(addr); a != nil {
+		return a.Nonce
+	}
+	return 0
+}
+
+func (s *state) Empty(addr common.Address) bool {
+	a := s.account(addr)
+	return a == nil || a.Nonce == 0 && a.Balance.IsZero() && common.BytesToHash(a.CodeHash) == types.EmptyCodeHash
+}
+
+func (s *state) AddressInAccessList(addr common.Address) bool { return s.warm[access{addr: addr}] }
+
+func (s *state) SlotInAccessList(addr common.Address, key common.Hash) (addressOk, slotOk bool) {
+	return s.AddressInAccessList(addr), s.warm[access{addr, key, true}]
+}
+
+func (s *state) AddAddressToAccessList(addr common.Address) { s.heat(access{addr: addr}) }
+
+func (s *state) AddSlotToAccessList(addr common.Address, key common.Hash) {
+	s.AddAddressToAccessList(addr)
+	s.heat(access{addr, key, true})
+}
+
+func (s *state) heat(a access) {
+	if !s.warm[a] {
+		s.warm[a] = true
+		s.order = append(s.order, a)
+	}
+}
+
+func (s *state) Snapshot() int { return len(s.order) }
+
+func (s *state) RevertToSnapshot(to int) {
+	for _, a := range s.order[to:] {
+		delete(s.warm, a)
+	}
+	s.order = s.order[:to]
+}
