@@ -122,7 +122,7 @@ func (v *judged) stays() (out []finding) {
 }
 
 func (v *judged) String() string {
-	return fmt.Sprintf("%d audits (%d consistent, %d drift, %d unknown verdicts of chains), %d findings opened, %d resolved, %d told twice, %d lies%s",
-		v.audits, v.verdicts[audit.Consistent], v.verdicts[audit.Drift], v.verdicts[audit.Unknown], v.opened, v.resolved, v.twice, len(v.wrong),
+	return fmt.Sprintf("%d audits (%d consistent, %d drift, %d unknown verdicts of chains), %d at an older block than the one before, %d findings opened, %d resolved, %d told twice, %d lies%s",
+		v.audits, v.verdicts[audit.Consistent], v.verdicts[audit.Drift], v.verdicts[audit.Unknown], v.again, v.opened, v.resolved, v.twice, len(v.wrong),
 		strings.Join(append([]string{""}, v.wrong[:min(len(v.wrong), 20)]...), "\n"))
 }
