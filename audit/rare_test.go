@@ -16,6 +16,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
 	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
 	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/testchain"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
@@ -119,6 +120,40 @@ func TestWhatSeldomHappens(t *testing.T) {
 		{"who controls the contract cannot be kept", func(w *world) {
 			w.more = func(o *audit.ChainOptions) { o.Baselines = forgetful{baselines{}} }
 		}, audit.Consistent, "", "the disk is full"},
+		{"who controls the contract cannot be read, and so is not held against the list of KMS", func(w *world) {
+			w.cross = true
+			read(1, func(s *ethrpc.State) (*ethrpc.State, error) {
+				s.Control[w.kms.Address()] = ethrpc.Control{Err: errPower}
+				return s, nil
+			})(w)
+		}, audit.Unknown, "", "who controls the contract could not be read: the power is out"},
+		{"the contract is no proxy, and has the code that is wanted", func(w *world) {
+			read(1, func(s *ethrpc.State) (*ethrpc.State, error) {
+				s.Control[w.kms.Address()] = ethrpc.Control{CodeHash: dev1}
+				return s, nil
+			})(w)
+			reader := w.more
+			w.more = func(o *audit.ChainOptions) {
+				reader(o)
+				o.Wanted = map[common.Address]audit.Policy{w.kms.Address(): {CodeHash: &dev1}}
+			}
+		}, audit.Consistent, "", `"code_hash":"` + dev1.Hex()},
+		{"nothing is deployed at the pinned block, and the newest cannot be asked", func(w *world) {
+			w.policies, w.opt.PendingMax = "latest-2", time.Hour
+			late, err := w.chain.Deploy(context.Background(), testchain.DeployOptions{})
+			must(w.t, err)
+			w.contract(func(c *fakeapi.Contract) { c.Address, c.Devices, c.OSImages = late.Address().Hex(), nil, nil })
+			w.more = func(o *audit.ChainOptions) { o.Events, o.Reader = nil, &failing{o.Reader, 3, powerless} }
+		}, audit.Unknown, "", "nothing is deployed at the pinned block, and the newest could not be asked"},
+		{"the list of KMS names a contract of a discovered chain that has none", func(w *world) {
+			w.cross = true
+			w.more = func(o *audit.ChainOptions) { o.Discovered = true }
+			w.api.UpdateKMS(func(k *[]fakeapi.KMS) {
+				*k = (*k)[1:2]
+				(*k)[0].ChainID = chainID
+			})
+			w.api.Update("test", func(c *fakeapi.Chain) { c.Contracts = nil })
+		}, audit.Drift, "kms_contract_mismatch", ""},
 		{"the list of KMS hits a bug", func(w *world) {
 			w.more = func(o *audit.ChainOptions) { o.KMS = lister(func() (*kmsapi.List, error) { panic("no such page") }) }
 		}, audit.Unknown, "", "a bug in kms-auditor: no such page"},
