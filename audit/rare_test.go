@@ -162,6 +162,13 @@ func TestWhatSeldomHappens(t *testing.T) {
 				o.Accept = []audit.Accept{{Chain: "other", Contract: w.kms.Address(), Kind: audit.StorageUnaccounted}}
 			}
 		}, audit.Consistent, "", ""},
+		{"the policy's difference is accepted, and the API's silence about the id is not", func(w *world) {
+			w.contract(func(c *fakeapi.Contract) { c.Devices[1].Allowed = nil })
+			w.more = func(o *audit.ChainOptions) {
+				o.Wanted = map[common.Address]audit.Policy{w.kms.Address(): {Devices: []common.Hash{dev1, dev2}}}
+				o.Accept = []audit.Accept{{Chain: "test", Contract: w.kms.Address(), List: audit.Device, ID: dev2.Hex(), Kind: audit.PolicyAllowedDenied, Expires: time.Now().Add(time.Hour)}}
+			}
+		}, audit.Unknown, "claim_unknown", ""},
 		{"one of two faults is accepted", func(w *world) {
 			w.backdoor()
 			w.more = func(o *audit.ChainOptions) {
