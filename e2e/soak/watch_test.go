@@ -30,7 +30,7 @@ type visitor struct {
 }
 
 func (v *visitor) run(ctx context.Context, url string) {
-	client := &http.Client{Transport: &http.Transport{}, Timeout: 5 * time.Second}
+	client := &http.Client{Transport: &http.Transport{}, Timeout: patience}
 	defer client.CloseIdleConnections()
 	tick := time.NewTicker(v.every)
 	defer tick.Stop()
