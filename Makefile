@@ -2,7 +2,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 FUZZTIME ?= 1m
 
-.PHONY: build test e2e lint fuzz deploy bench
+.PHONY: build test e2e lint fuzz deploy bench soak crash
 
 # The release binary, static: ./kms-auditor.
 build:
@@ -64,3 +64,12 @@ bench:
 .PHONY: nightly
 nightly:
 	go test -count=1 -v -timeout 3h ./internal/matrix -run '^TestLaw$$' -rapid.checks=20000
+
+# The daemon audits every second for SOAK, under faults and visitors: what grows, what lies, what is skipped.
+SOAK ?= 30m
+soak:
+	go test -tags e2e -count=1 -v -timeout 0 -run '^TestSoak$$' ./e2e/soak -args -for $(SOAK)
+
+# 200 kills, disks that are full or cannot be written, a clock that leaps. As root, for the disks.
+crash:
+	go test -tags e2e -count=1 -v -timeout 30m ./e2e/soak -args -kills 200

@@ -75,17 +75,19 @@ func (a Accept) of(message string) Acceptance {
 	return Acceptance{a.Kind, a.List, a.ID, message, a.Reason, a.Expires}
 }
 
-// accepting makes an entry Accepted once everything that is wrong with it is.
+// accepting makes an entry Accepted once everything that is wrong with it is. Where what is left is no difference, the
+// entry cannot be verified.
 func (e *entry) accepting() {
 	if len(e.accepted) == 0 {
 		return
 	}
-	for _, k := range e.kinds() {
-		if !slices.Contains(e.accepted, k) {
-			return
-		}
+	left := slices.DeleteFunc(e.kinds(), func(k Kind) bool { return slices.Contains(e.accepted, k) })
+	switch {
+	case len(left) == 0:
+		e.Verdict, e.Reason = Accepted, ""
+	case !slices.ContainsFunc(left, func(k Kind) bool { return k.Makes() == Drift }):
+		e.unverifiable(ReasonClaimAbsent)
 	}
-	e.Verdict, e.Reason = Accepted, ""
 }
 
 // lasts is when the first of the accepted differences runs out; zero: none does.

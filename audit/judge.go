@@ -73,7 +73,7 @@ func (t *target) assemble() Target {
 				out.Findings = append(out.Findings, k.finding(e.List, e.ID, e.message(k)))
 			}
 		}
-		if e.policy != "" && e.Kind.Makes() != Drift {
+		if e.policy != "" && e.Kind.Makes() != Drift && e.Verdict != Unverifiable {
 			e.Kind = e.policy
 		}
 		if e.Kind != "" {

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"slices"
 	"time"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
@@ -72,9 +73,12 @@ func (a *Auditor) recall(p *pass) []*target {
 // untold is how long it takes until what events do not tell is asked for again.
 const untold = 10 * time.Minute
 
-// keep remembers the targets of a pass without drift. From now on nothing changes them.
+// keep remembers the targets of a pass without drift. From now on nothing changes them, nor how long they stand.
 func (a *Auditor) keep(p *pass) {
 	m := a.memoOf(p.chain)
+	if slices.ContainsFunc(p.targets, func(t *target) bool { return t.kept }) {
+		return // they were recalled
+	}
 	if !p.compared() || p.state.Revision == 0 || len(p.scans) > 0 || p.chain.KMS != nil || !m.of(p.chain, p.detail) {
 		return
 	}

@@ -28,7 +28,11 @@ func (p *programs) openLedger(s size, dir string) (*ledger, error) {
 	}
 	marks, err := os.ReadFile(filepath.Join(kept, "settled.json"))
 	if errors.Is(err, fs.ErrNotExist) {
-		if err = l.write(kept, p.multicall); err == nil {
+		// What was begun and not ended begins again.
+		if err = os.RemoveAll(kept); err == nil {
+			err = l.write(kept, p.multicall)
+		}
+		if err == nil {
 			marks, err = json.Marshal(l.settled)
 		}
 		if err == nil {

@@ -93,8 +93,11 @@ func (s sample) spread() string {
 	if len(s.costs) == 0 {
 		return fmt.Sprintf("≈ %s", short(s.calculated))
 	}
-	x := spreadOf(s.costs, wall)
-	if len(s.costs) == 1 {
+	return inWords(spreadOf(s.costs, wall))
+}
+
+func inWords(x spread[time.Duration]) string {
+	if x.least == x.most {
 		return short(x.median)
 	}
 	return fmt.Sprintf("%s (%s–%s)", short(x.median), short(x.least), short(x.most))
@@ -109,9 +112,8 @@ func (r results) spent(w io.Writer, title string, sizes []size, delay time.Durat
 			if len(x.costs) == 0 {
 				continue
 			}
-			c := spreadOf(x.costs, cpu)
 			row(w, s.String(), name,
-				fmt.Sprintf("%s (%s–%s)", short(c.median), short(c.least), short(c.most)),
+				inWords(spreadOf(x.costs, cpu)),
 				mib(spreadOf(x.costs, func(c cost) int64 { return c.rss }).median),
 				fmt.Sprint(spreadOf(x.costs, func(c cost) int64 { return c.api.requests }).median),
 				fmt.Sprint(spreadOf(x.costs, func(c cost) int64 { return c.rpc.requests }).median),

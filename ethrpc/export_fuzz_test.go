@@ -40,6 +40,11 @@ var ReadBool = boolWord
 
 func ReadBytes(raw json.RawMessage) ([]byte, error) { return bytesOf(raw) }
 
+// ReadBundle reads what n calls in one answered.
+func ReadBundle(raw json.RawMessage, n int) ([]byte, error) {
+	return (&bundle{call{result: raw}, make([]*job, n)}).answers()
+}
+
 // ReadControl reads what the getters of a contract's Control returned, in their order, and its implementation's slot.
 func ReadControl(outputs [][]byte, slot common.Hash) Control {
 	var c Control

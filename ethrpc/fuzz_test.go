@@ -64,6 +64,11 @@ func FuzzWord(f *testing.F) {
 		} else if !isHex || hex.EncodeToString(b) != digits {
 			t.Errorf("%s is read as %x", raw, b)
 		}
+		if b, err := ethrpc.ReadBundle(raw, 32); err != nil {
+			fit.Error(t, err, 500)
+		} else if len(b) != 32 || hex.EncodeToString(b) != digits {
+			t.Errorf("%s is read as the answers %x", raw, b)
+		}
 		yes, err := ethrpc.ReadBool(raw)
 		if err != nil {
 			fit.Error(t, err, 500)

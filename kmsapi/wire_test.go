@@ -162,6 +162,13 @@ func TestRequiredFields(t *testing.T) {
 	}
 }
 
+func TestAnIDIsAText(t *testing.T) {
+	for _, tt := range []struct{ value, kind string }{{"true", "a boolean"}, {"{}", "an object"}, {"[]", "a list"}, {"1e3", `number "1e3"`}} {
+		body := []byte(strings.Replace(small, `"0xAb"`, tt.value, 1))
+		refused(t, tt.kind, body, &kmsapi.InvalidError{Path: "contracts[0].devices[0].device_id", Reason: "want a string, got " + tt.kind})
+	}
+}
+
 // FuzzDecode holds that a body is either refused with a short reason, or says the same when it is written down and read again.
 func FuzzDecode(f *testing.F) {
 	f.Add(vectors(f))

@@ -31,13 +31,13 @@ func (w *world) settings(more map[string]any) map[string]any {
 	for _, c := range w.chains {
 		var providers []any
 		for i, p := range c.providers {
-			providers = append(providers, map[string]any{"name": fmt.Sprintf("p%d", i+1), "url": p.url, "timeout": "1s"})
+			providers = append(providers, map[string]any{"name": fmt.Sprintf("p%d", i+1), "url": p.url, "timeout": w.timeout})
 		}
 		chains = append(chains, map[string]any{"name": c.name, "chain_id": c.id, "block": "latest", "providers": providers,
 			"contracts": []any{map[string]any{"address": c.kms.Address().Hex()}}})
 	}
-	s := map[string]any{"schedule": "@every 1s", "timeout": "5s", "confirm_delay": "0s", "pending_max": "0s",
-		"api": map[string]any{"base_url": w.url, "timeout": "1s"}, "chains": chains, "web": map[string]any{"listen": []string{"127.0.0.1:0"}}}
+	s := map[string]any{"schedule": "@every 1s", "timeout": "30s", "confirm_delay": "0s", "pending_max": "0s",
+		"api": map[string]any{"base_url": w.url, "timeout": w.timeout}, "chains": chains, "web": map[string]any{"listen": []string{"127.0.0.1:0"}}}
 	for k, v := range more {
 		s[k] = v
 	}

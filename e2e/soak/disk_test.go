@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -32,8 +33,10 @@ func TestDisk(t *testing.T) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 		out, err := cmd.CombinedOutput()
 		t.Logf("%s", out)
-		if err != nil {
-			t.Errorf("%v; it needs CAP_SYS_ADMIN", err)
+		if exited := (*exec.ExitError)(nil); errors.As(err, &exited) {
+			t.Error(err)
+		} else if err != nil {
+			t.Errorf("a mount namespace of its own needs CAP_SYS_ADMIN: %v", err)
 		}
 		return
 	}
@@ -101,10 +104,14 @@ func (s *stage) turns(t *testing.T) {
 		must(t, s.allow(t, s.devices[i], false))
 	}
 	s.deny(s.devices)
+	stranger := crypto.Keccak256Hash([]byte("a device that the API never listed"))
+	s.devices = append(s.devices, stranger)
+	must(t, s.allow(t, stranger, true))
 	was := finding{s.name, "claim_denied_chain_allowed", s.devices[2].Hex()}
 	is := finding{s.name, "claim_denied_chain_allowed", s.devices[4].Hex()}
 	s.j.await(t, from, "a difference is resolved", about("finding_resolved", was))
 	s.j.await(t, from, "another opens", about("finding_opened", is))
+	s.j.await(t, from, "what only an event names is found", about("finding_opened", finding{s.name, "unlisted_chain_allowed", stranger.Hex()}))
 }
 
 // fails waits until the daemon has told in log and metric that it could not write.
@@ -164,14 +171,12 @@ func full(t *testing.T) {
 	s := newStage(t, dir)
 	s.deny(s.devices[2:3])
 	s.start(t)
+	report := filepath.Join(dir, "report.json")
+	must(t, os.WriteFile(report, []byte("the one before"), 0o600))
 	free, from := fill(t, dir), s.j.length()
 	s.turns(t)
 	s.fails(t, from, "no space left on device")
 
-	report := filepath.Join(dir, "report.json")
-	must(t, os.Truncate(filepath.Join(dir, "ballast"), 0))
-	must(t, os.WriteFile(report, []byte("the one before"), 0o600))
-	fill(t, dir)
 	out, err := exec.CommandContext(t.Context(), filepath.Join(bin, "kms-auditor"), "audit", "--once", "-c",
 		writeConfig(t, s.settings(nil)), "-o", "json="+report).CombinedOutput()
 	exited := (*exec.ExitError)(nil)
@@ -179,16 +184,15 @@ func full(t *testing.T) {
 		t.Errorf("a report that cannot be written: %v, and in its place is %q\n%s", err, before, out)
 	}
 
-	s.d.kill()
-	s.start(t) // opening takes no room
 	free()
 	s.j.kept(t, s.j.length())
 	s.d.kill()
 	s.holds(t)
 	s.quiet(t)
-	s.d.kill()
-
 	free = fill(t, dir)
+	s.d.kill()
+	s.quiet(t) // opening takes no room
+	s.d.kill()
 	must(t, os.Rename(s.state, s.state+".old"))
 	s.refused(t, "no space left on device")
 	free()

@@ -19,7 +19,12 @@ type judged struct {
 	again            int              // audits at an older block than the one before
 	open             map[finding]line // after the last line
 	wrong            []string
+
+	unlike map[finding]int // how many audits in a row, that knew, left it otherwise than it was
 }
+
+// few is how many audits may pass until a difference is found, or resolved: each has to see it twice.
+const few = 3
 
 func (v *judged) lie(l *line, format string, args ...any) {
 	v.wrong = append(v.wrong, fmt.Sprintf("%s in run %d: %s", l.AuditID, l.run, fmt.Sprintf(format, args...)))
@@ -31,7 +36,7 @@ var claimed = []audit.Kind{audit.ClaimAllowedChainDenied, audit.ClaimDeniedChain
 // judge holds every verdict, and every finding that opened or was resolved, against what was true of the block and the
 // claim that the audit names. An event may be told twice only by the process after the one that was killed, word for word.
 func (w *world) judge(lines []line) *judged {
-	v := &judged{verdicts: map[audit.Verdict]int{}, open: map[finding]line{}}
+	v := &judged{verdicts: map[audit.Verdict]int{}, open: map[finding]line{}, unlike: map[finding]int{}}
 	newest := map[string]uint64{}
 	again := func(l *line, before line) bool {
 		return l.run > before.run && l.AuditID == before.AuditID && l.FirstSeen.Equal(before.FirstSeen)
@@ -101,6 +106,9 @@ func (v *judged) chain(w *world, l *line, name string, verdict audit.Verdict, bl
 	if known && verdict != audit.Unknown && verdict != want {
 		v.lie(l, "%s of %s at block %d, where %v differ", verdict, name, block, truth)
 	}
+	if known && verdict != audit.Unknown {
+		v.late(l, name, truth)
+	}
 	for _, e := range events {
 		if e.Chain != name || !slices.Contains(claimed, e.Kind) {
 			continue
@@ -113,6 +121,33 @@ func (v *judged) chain(w *world, l *line, name string, verdict audit.Verdict, bl
 	}
 }
 
+// late counts the audits in a row that leave open what is over, or not open what is so.
+func (v *judged) late(l *line, name string, truth []finding) {
+	unlike := map[finding]int{}
+	for f, n := range v.unlike {
+		if f.Chain != name {
+			unlike[f] = n
+		}
+	}
+	note := func(f finding) {
+		if unlike[f] = v.unlike[f] + 1; unlike[f] == few {
+			_, open := v.open[f]
+			v.lie(l, "after %d audits that saw it: %v, open: %t", few, f, open)
+		}
+	}
+	for _, f := range truth {
+		if _, open := v.open[f]; !open {
+			note(f)
+		}
+	}
+	for f := range v.open {
+		if f.Chain == name && slices.Contains(claimed, f.Kind) && !slices.Contains(truth, f) {
+			note(f)
+		}
+	}
+	v.unlike = unlike
+}
+
 // stays are the findings that are open by the journal.
 func (v *judged) stays() (out []finding) {
 	for f := range v.open {
@@ -122,7 +157,7 @@ func (v *judged) stays() (out []finding) {
 }
 
 func (v *judged) String() string {
-	return fmt.Sprintf("%d audits (%d consistent, %d drift, %d unknown verdicts of chains), %d findings opened, %d resolved, %d told twice, %d lies%s",
-		v.audits, v.verdicts[audit.Consistent], v.verdicts[audit.Drift], v.verdicts[audit.Unknown], v.opened, v.resolved, v.twice, len(v.wrong),
+	return fmt.Sprintf("%d audits (%d consistent, %d drift, %d unknown verdicts of chains), %d at an older block than the one before, %d findings opened, %d resolved, %d told twice, %d lies%s",
+		v.audits, v.verdicts[audit.Consistent], v.verdicts[audit.Drift], v.verdicts[audit.Unknown], v.again, v.opened, v.resolved, v.twice, len(v.wrong),
 		strings.Join(append([]string{""}, v.wrong[:min(len(v.wrong), 20)]...), "\n"))
 }

@@ -15,11 +15,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The sizes of what runs longer outside make e2e.
 var (
-	soakFor = flag.Duration("for", 0, "how long TestSoak lasts; 0: it does not run")
+	soakFor = flag.Duration("for", 10*time.Second, "how long TestSoak lasts; what grows is judged from two minutes on")
 	kills   = flag.Int("kills", 20, "how often TestKilled kills")
 	proofs  = flag.Bool("soak-evidence", false, "TestSoak keeps evidence too")
 )

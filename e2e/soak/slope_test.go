@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// slope is how a figure goes, per hour, by least squares over the last two thirds of its samples, one a second. They
+// slope is how a figure goes, per hour, by least squares over the last two thirds of its samples. They
 // are averaged in pieces first, since a sawtooth's neighbours are no independent samples.
 type slope struct {
 	start, end, most, mean float64
@@ -21,7 +21,7 @@ const (
 	tolerated = 0.02 // of the mean, an hour
 )
 
-func slopeOf(samples []float64) slope {
+func slopeOf(samples []float64, apart time.Duration) slope {
 	s := slope{start: samples[0], end: samples[len(samples)-1], most: samples[0]}
 	for _, v := range samples {
 		s.most = math.Max(s.most, v)
@@ -32,7 +32,7 @@ func slopeOf(samples []float64) slope {
 	for i := range n {
 		from, to := i*len(tail)/n, (i+1)*len(tail)/n
 		for at, v := range tail[from:to] {
-			x[i] += float64(from+at) / float64(to-from) / 3600
+			x[i] += float64(from+at) * apart.Hours() / float64(to-from)
 			y[i] += v / float64(to-from)
 		}
 	}
@@ -77,7 +77,7 @@ func TestSlope(t *testing.T) {
 		for i := range samples {
 			samples[i] = row.of(float64(i))
 		}
-		got := slopeOf(samples)
+		got := slopeOf(samples, time.Second)
 		if math.Abs(got.perHour-row.perHour) > max(4*got.err, 1e-6) || got.flat() != row.flat {
 			t.Errorf("%s: %.2f an hour with an error of %.2f", row.sentence, got.perHour, got.err)
 		}

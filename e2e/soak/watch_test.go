@@ -30,7 +30,7 @@ type visitor struct {
 }
 
 func (v *visitor) run(ctx context.Context, url string) {
-	client := &http.Client{Transport: &http.Transport{}, Timeout: 5 * time.Second}
+	client := &http.Client{Transport: &http.Transport{}, Timeout: patience}
 	defer client.CloseIdleConnections()
 	tick := time.NewTicker(v.every)
 	defer tick.Stop()
@@ -146,7 +146,7 @@ func kilobytes(file, key string) (float64, error) {
 }
 
 // table prints how the figures went, and returns those that grow.
-func table(samples [][]float64) (text string, growing []string) {
+func table(samples [][]float64, apart time.Duration) (text string, growing []string) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%-22s %5s %10s %10s %10s %12s %10s  %s\n", "", "", "start", "end", "max", "slope/h", "std error", "verdict")
 	for i, f := range figures {
@@ -154,7 +154,7 @@ func table(samples [][]float64) (text string, growing []string) {
 		for n, s := range samples {
 			column[n] = s[i] / f.per
 		}
-		s, verdict := slopeOf(column), "flat"
+		s, verdict := slopeOf(column, apart), "flat"
 		if !s.flat() {
 			verdict, growing = "not flat", append(growing, f.name)
 		}

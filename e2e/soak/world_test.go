@@ -30,6 +30,8 @@ type world struct {
 	chains []*chain
 	api    *flaky
 	url    string // of the API
+
+	timeout string // of a request to a source
 }
 
 // chain is a chain with one contract, and all that was ever true of it.
@@ -76,7 +78,7 @@ type gap struct {
 func newWorld(t testing.TB, chains, devices, providers int) *world {
 	t.Helper()
 	api := fakeapi.New()
-	w := &world{api: &flaky{inner: api}}
+	w := &world{api: &flaky{inner: api}, timeout: "10s"}
 	w.url = serve(t, w.api) + "/api/v1"
 	t.Cleanup(api.Close)
 	for i := range chains {

@@ -64,3 +64,51 @@ func FuzzBlock(f *testing.F) {
 		}
 	})
 }
+
+// FuzzFill guesses what a storage of three words holds, three bytes a guess, and holds that a guess is taken only where
+// it is all of the storage and true; of what was proven before, nothing is changed.
+func FuzzFill(f *testing.F) {
+	stored := map[common.Hash]byte{{1}: 1, {2}: 2, {3}: 1}
+	leaves := map[string][]byte{}
+	for key, v := range stored {
+		leaves[string(key[:])] = []byte{v}
+	}
+	tr := newTrie(f, leaves)
+	known := common.Hash{1}
+	node := prove(f, tr, known[:])
+	f.Add([]byte{1, 0, 1, 2, 0, 2, 3, 0, 1}, false)
+	f.Add([]byte{2, 0, 2, 3, 0, 1}, true)
+	f.Add([]byte{2, 0, 2, 3, 0, 1, 4, 0, 0}, true)
+	f.Add([]byte{1, 0, 7, 2, 0, 2, 3, 0, 1}, true)
+	f.Add([]byte{2, 0, 2, 3, 0, 2}, true)
+	f.Add([]byte{2, 0, 2}, true)
+	f.Add([]byte{2, 1, 2, 3, 0, 1}, true)
+	f.Add([]byte{}, false)
+	f.Fuzz(func(t *testing.T, guesses []byte, knows bool) {
+		w, at := worldOf(t, tr.Hash())
+		if knows {
+			must(t, w.AddSlot(at, known, node))
+		}
+		words := map[common.Hash]common.Hash{}
+		for ; len(guesses) >= 3; guesses = guesses[3:] {
+			words[common.Hash{guesses[0]}] = common.Hash{30: guesses[1], 31: guesses[2]}
+		}
+		right := true
+		for key, v := range stored {
+			guess, guessed := words[key]
+			right = right && (knows && key == known || guessed && guess == common.Hash{31: v})
+		}
+		for key, guess := range words {
+			right = right && (stored[key] > 0 || guess == common.Hash{})
+		}
+		if w.Fill(at, words) != right {
+			t.Fatalf("%v is taken: %t", words, !right)
+		}
+		for key := range words {
+			v, has := w.Value(proof.Slot{Account: at, Key: key})
+			if wants := right || knows && key == known; has != wants || has && v != (common.Hash{31: stored[key]}) {
+				t.Errorf("slot %s is %s (%t)", key, v, has)
+			}
+		}
+	})
+}

@@ -36,6 +36,8 @@ func FuzzDecode(f *testing.F) {
 	for i := range byte(len(replay.Topics())) {
 		f.Add([]byte{i, 0, 7, 7, i, 3, 7, 1, i, 4 << 2, 0, 0})
 		f.Add([]byte{i, 0, 1, 1})
+		f.Add([]byte{i, 4 << 2, 1, 1})
+		f.Add([]byte{i, 3 | 4<<2, 1, 1})
 	}
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {

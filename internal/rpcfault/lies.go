@@ -6,13 +6,21 @@ import (
 	"math/rand/v2"
 )
 
-// LieInCalls turns the last digit of every word that eth_call returns.
-var LieInCalls = results("lies in eth_call", "eth_call", func(r json.RawMessage) json.RawMessage {
-	if len(r) != len(`"0x"`)+64 {
-		return r
+// LieInCalls turns the last digit of every word that eth_call returns, and of every byte where many calls went as one that
+// creates a contract.
+var LieInCalls = Fault{Name: "lies in eth_call", Reply: func(c Call, a *Answer) {
+	if c.Method != "eth_call" || a.Error != nil || len(c.Params) == 0 {
+		return
 	}
-	return turn(r, len(r)-2)
-})
+	switch creates := !bytes.Contains(c.Params[0], []byte(`"to"`)); {
+	case creates:
+		for at := len(`"0x`) + 1; at < len(a.Result)-1; at += 2 {
+			a.Result = turn(a.Result, at)
+		}
+	case len(a.Result) == len(`"0x"`)+64:
+		a.Result = turn(a.Result, len(a.Result)-2)
+	}
+}}
 
 // LieInStorage turns the last digit of every word that eth_getStorageAt returns.
 var LieInStorage = results("lies in eth_getStorageAt", "eth_getStorageAt", func(r json.RawMessage) json.RawMessage {

@@ -45,7 +45,7 @@ func FuzzRequest(f *testing.F) {
 	for _, target := range []string{"/", "/metrics", "/api/v1/report", "/-/ready", "*", "http://other/", "/%", "/\x1b", "/../api//v1/history", "/ HTTP/1.1\r\nHost: x\r\n\r\nGET /"} {
 		f.Add(target)
 	}
-	for _, query := range []string{"", "limit=3", "limit=0", "limit=10001", "limit=1&limit=2", "list=app&list=device", "list=%1b", "chain=base", "chain=%", "contract=" + contract, "contract=0x12",
+	for _, query := range []string{"", "limit=3", "limit=0", "limit=10001", "limit=1&limit=2", "list=app&list=device", "list=%1b", "chain=base", "chain=ethereum", "chain=%", "contract=" + contract, "contract=0x12",
 		"since=2026-10-20", "since=2026-10-20T00:00:01Z", "since=yesterday", "lists=app", "limit=5&list=device&since=2026-02-01&chain=base&contract=" + contract} {
 		f.Add("/api/v1/history?" + query)
 	}
