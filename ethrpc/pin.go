@@ -114,7 +114,7 @@ func (p Policy) fits(got pin) error {
 }
 
 func checkChainID(c *call, want uint64) error {
-	var got *hexutil.Uint64
+	var got *quantity
 	err := c.err
 	if err == nil {
 		err = json.Unmarshal(c.result, &got)
@@ -147,9 +147,9 @@ func (c *call) block() (Block, error) {
 		return Block{}, c.err
 	}
 	var h *struct {
-		Number    *hexutil.Uint64 `json:"number"`
-		Hash      *common.Hash    `json:"hash"`
-		Timestamp *hexutil.Uint64 `json:"timestamp"`
+		Number    *quantity    `json:"number"`
+		Hash      *common.Hash `json:"hash"`
+		Timestamp *quantity    `json:"timestamp"`
 	}
 	if err := json.Unmarshal(c.result, &h); err != nil {
 		return Block{}, fmt.Errorf("decoding the block: %w", err)
