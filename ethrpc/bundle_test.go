@@ -95,7 +95,7 @@ func TestAProviderThatTakesNoBundles(t *testing.T) {
 					}
 				})
 				before := w.proxy.Requests()
-				s, err = c.Read(t.Context(), w.whole(w.images(n + 30)...))
+				s, err = c.Read(t.Context(), w.whole(w.images(n+30)...))
 				if err != nil {
 					t.Fatal(err)
 				}
