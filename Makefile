@@ -73,3 +73,8 @@ soak:
 # 200 kills, disks that are full or cannot be written, a clock that leaps. As root, for the disks.
 crash:
 	go test -tags e2e -count=1 -v -timeout 30m ./e2e/soak -args -kills 200
+
+# Known bugs, one at a time: which test finds each, or that none does. Takes an hour, so it is for the night.
+.PHONY: mutants
+mutants:
+	go run ./e2e/mutants $(MUTANTS)

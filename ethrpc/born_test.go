@@ -140,6 +140,12 @@ func TestEveryMethodThatIsSentIsListed(t *testing.T) {
 	if _, err := c.Read(t.Context(), w.whole()); err != nil {
 		t.Fatal(err)
 	}
+	believed := ethrpc.Request{Questions: func(context.Context, ethrpc.Block) ethrpc.Questions {
+		return ethrpc.Questions{Asks: w.asks(), Control: true}
+	}}
+	if _, err := newClient(t, "latest", w.url).Read(t.Context(), believed); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := c.Scan(t.Context(), w.scan()); err != nil {
 		t.Fatal(err)
 	}

@@ -87,11 +87,13 @@ func (r *proving) sendAll(ctx context.Context, calls []*call, proofs []*wanted, 
 		for _, w := range proofs[:n] {
 			calls = append(calls, &w.call)
 		}
+		size := r.p.batchSize.Load()
 		err := r.p.do(ctx, append(calls, callsOf(along)...))
 		if _, again := passing(err); err != nil && !again && ctx.Err() == nil && len(along) > 0 {
 			for _, b := range along {
 				b.err = err
 			}
+			r.p.batchSize.Store(size) // that the bundles were refused says nothing of batches
 			err = r.p.do(ctx, calls)
 		}
 		if err != nil {

@@ -86,7 +86,7 @@ func (r *proving) hold(ctx context.Context) error {
 			continue
 		}
 		proven, ok := r.done[*j.ask]
-		if ok && (j.said == nil || proven.Err != nil || proven.Allowed != (*j.said == bundleYes)) {
+		if ok && (j.said == nil || proven.Err != nil || *j.said != said(proven.Allowed)) {
 			single, asks = append(single, ethCall(r.at, *j.ask)), append(asks, *j.ask)
 		}
 	}
@@ -97,12 +97,20 @@ func (r *proving) hold(ctx context.Context) error {
 		if err := fault(r.at, c.err); err != nil {
 			return err
 		}
-		said, proven := c.answer(), r.done[asks[i]]
-		if (said.Err != nil) != (proven.Err != nil) || said.Allowed != proven.Allowed {
-			return &GetterError{asks[i], said, proven}
+		answer, proven := c.answer(), r.done[asks[i]]
+		if (answer.Err != nil) != (proven.Err != nil) || answer.Allowed != proven.Allowed {
+			return &GetterError{asks[i], answer, proven}
 		}
 	}
 	return nil
+}
+
+// said is what a bundle says of an answer.
+func said(allowed bool) byte {
+	if allowed {
+		return bundleYes
+	}
+	return bundleNo
 }
 
 func (r *proving) calling(err error) error {

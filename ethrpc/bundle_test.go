@@ -1,0 +1,287 @@
+package ethrpc_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"math/big"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/types"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/testchain"
+)
+
+// bundled tells the call that is many calls of a contract: it creates what makes them.
+func bundled(c rpcfault.Call) bool {
+	return c.Method == "eth_call" && !bytes.Contains(c.Params[0], []byte(`"to"`))
+}
+
+// inBundles changes what bundles are answered.
+func inBundles(f func(a *rpcfault.Answer)) rpcfault.Fault {
+	return rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+		if bundled(c) {
+			f(a)
+		}
+	}}
+}
+
+func saysInBundles(result string) rpcfault.Fault {
+	return inBundles(func(a *rpcfault.Answer) { a.Result, a.Error = json.RawMessage(result), nil })
+}
+
+func refusesBundles(code int, message string) rpcfault.Fault {
+	return inBundles(func(a *rpcfault.Answer) { a.Result, a.Error = nil, &rpcfault.Error{Code: code, Message: message} })
+}
+
+// refusesWithBundles answers every request that holds a bundle with an HTTP status.
+func refusesWithBundles(status int) rpcfault.Fault {
+	return rpcfault.Fault{HTTP: func(w http.ResponseWriter, _ *http.Request, calls []rpcfault.Call, _ bool) bool {
+		if !slices.ContainsFunc(calls, bundled) {
+			return false
+		}
+		http.Error(w, "no", status)
+		return true
+	}}
+}
+
+// images asks for n more images than asks, none of which is allowed.
+func (w *world) images(n int) (more []ethrpc.Ask) {
+	for i := range n {
+		more = append(more, ethrpc.Ask{Contract: w.kms.Address(), Getter: ethrpc.AllowedOSImage, ID: common.BigToHash(big.NewInt(int64(i + 1000)))})
+	}
+	return more
+}
+
+// TestAProviderThatTakesNoBundles: what it cannot be told at once it is told one by one, and it is not tried again soon.
+func TestAProviderThatTakesNoBundles(t *testing.T) {
+	w := newWorld(t)
+	for _, row := range []struct {
+		sentence string
+		fault    rpcfault.Fault
+	}{
+		{"it answers with an error", refusesBundles(-32000, "contract creation is refused")},
+		{"it reverts", refusesBundles(3, "execution reverted")},
+		{"its proxy answers 400", refusesWithBundles(http.StatusBadRequest)},
+		{"its proxy answers 413", refusesWithBundles(http.StatusRequestEntityTooLarge)},
+		{"its proxy answers 500", refusesWithBundles(http.StatusInternalServerError)},
+		{"it answers fewer calls than were made", saysInBundles(`"0x01"`)},
+		{"it answers more", saysInBundles(`"0x` + strings.Repeat("00", 2000) + `"`)},
+		{"it answers nothing", saysInBundles(`"0x"`)},
+		{"it answers null", saysInBundles(`null`)},
+		{"it answers no hex", saysInBundles(`"yes"`)},
+	} {
+		for name, n := range map[string]int{"few": 0, "many": 300} {
+			t.Run(row.sentence+"/"+name, func(t *testing.T) {
+				c := prover(t, ethrpc.VerifyRequired, 1, w.url)
+				w.proxy.Set(row.fault)
+				s, err := c.Read(t.Context(), w.whole(w.images(n)...))
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.proven(t, s, true)
+				var bundles atomic.Int64
+				w.proxy.Watch(func(c rpcfault.Call) {
+					if bundled(c) {
+						bundles.Add(1)
+					}
+				})
+				before := w.proxy.Requests()
+				s, err = c.Read(t.Context(), w.whole(w.images(n+30)...))
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.proven(t, s, true)
+				if got := w.proxy.Requests() - before; bundles.Load() > 0 || got > 3 {
+					t.Errorf("the next reading took %d requests and %d bundles, want a few batches", got, bundles.Load())
+				}
+			})
+		}
+	}
+}
+
+// TestBundlesAtABlockThatIsGone: that is for the reading to tell, and not for bundles to be given up.
+func TestBundlesAtABlockThatIsGone(t *testing.T) {
+	w := newWorld(t)
+	for _, row := range []struct {
+		sentence string
+		fault    rpcfault.Fault
+		n        int
+		says     string
+	}{
+		{"the node lags", refusesBundles(-32000, "header not found"), 0, "header not found"},
+		{"its state is pruned", refusesBundles(-32000, "missing trie node"), 300, "missing trie node"},
+		{"it wants to be asked more slowly, for ever", refusesBundles(-32005, "too many requests"), 300, "too many requests"},
+		{"and by a status", refusesWithBundles(http.StatusTooManyRequests), 0, "429"},
+	} {
+		w.proxy.Set(row.fault)
+		_, err := prover(t, ethrpc.VerifyRequired, 1, w.url).Read(t.Context(), w.whole(w.images(row.n)...))
+		if err == nil || !strings.Contains(err.Error(), row.says) {
+			t.Errorf("%s: Read = %v, want %q", row.sentence, err, row.says)
+		}
+	}
+}
+
+// TestWhatANodeSaysInBundlesAndInCalls: a lie is a lie where both say it; what is proven is true either way.
+func TestWhatANodeSaysInBundlesAndInCalls(t *testing.T) {
+	w := newWorld(t)
+	flipped := inBundles(func(a *rpcfault.Answer) {
+		for i := len(`"0x0`); i < len(a.Result)-1; i += 2 {
+			a.Result[i] ^= 1
+		}
+	})
+	inCalls := func(result string) rpcfault.Fault {
+		return rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+			if c.Method == "eth_call" && !bundled(c) && !rpcfault.ProbesBlockHash(c, a) {
+				a.Result = json.RawMessage(result)
+			}
+		}}
+	}
+	no := `"0x` + strings.Repeat("00", 32) + `"`
+	reverts := rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+		if c.Method == "eth_call" && !bundled(c) && bytes.Contains(c.Params[0], []byte(refused.Hex()[2:])) {
+			a.Result, a.Error = nil, &rpcfault.Error{Code: 3, Message: "execution reverted"}
+		}
+	}}
+	for _, row := range []struct {
+		sentence string
+		fault    rpcfault.Fault
+		calls    int64 // that are made one by one
+		lie      bool
+	}{
+		{"both are true", rpcfault.Fault{}, 0, false},
+		{"the bundle lies", flipped, 3, false},
+		{"all revert in the bundle", saysInBundles(`"0x020202"`), 3, false},
+		{"none is a bool in the bundle", saysInBundles(`"0x030303"`), 3, false},
+		{"calls lie, and nobody has to make one", inCalls(no), 0, false},
+		{"the bundle lies, and so do calls", rpcfault.Join(flipped, inCalls(no)), 3, true},
+		{"bundles are refused, and calls lie", rpcfault.Join(refusesBundles(-32000, "no"), inCalls(no)), 3, true},
+		{"what is refused reverts in both", rpcfault.Join(saysInBundles(`"0x010102"`), reverts), 1, true},
+	} {
+		t.Run(row.sentence, func(t *testing.T) {
+			w.proxy.Set(row.fault)
+			var calls atomic.Int64
+			w.proxy.Watch(func(c rpcfault.Call) {
+				if c.Method == "eth_call" && !bundled(c) {
+					calls.Add(1)
+				}
+			})
+			s, err := prover(t, ethrpc.VerifyRequired, 1, w.url).Read(t.Context(), w.whole())
+			var getter *ethrpc.GetterError
+			switch {
+			case row.lie != errors.As(err, &getter):
+				t.Errorf("Read = %v, want a getter that disagrees: %t", err, row.lie)
+			case err == nil:
+				w.proven(t, s, true)
+			}
+			if got := calls.Load() - 1; got != row.calls { // one is the probe
+				t.Errorf("%d calls were made one by one, want %d", got, row.calls)
+			}
+		})
+	}
+}
+
+// TestContractsThatAreOdd: the node's answers in bundles are no guess of their storage, or one that contradicts itself.
+func TestContractsThatAreOdd(t *testing.T) {
+	const word = "5f5260205ff3" // returns what is on the stack
+	at := func(i byte) common.Address { return common.Address{0: 0xcc, 19: i} }
+	rows := []struct {
+		sentence, code string
+		fault          rpcfault.Fault
+		allowed        bool
+		says           string // the answer's error
+	}{
+		{"it answers nobody else than an account that is none", "3315" + word, rpcfault.Fault{}, true, ""},
+		{"it answers contracts only", "331515" + word, rpcfault.Fault{}, false, ""},
+		{"all ids are one slot", "5f54" + word, rpcfault.Fault{}, true, ""},
+		{"all ids are one slot, of which the bundle says two things", "5f54" + word, saysInBundles(`"0x0100"`), true, ""},
+		{"it reads its slot and says the opposite", "5f5415" + word, rpcfault.Fault{}, false, ""},
+		{"it reads no slot", "6001" + word, rpcfault.Fault{}, true, ""},
+		{"it reverts", "5f5ffd", rpcfault.Fault{}, false, "the contract reverts"},
+		{"it answers with two", "6002" + word, rpcfault.Fault{}, false, "neither 0 nor 1"},
+		{"it answers with no bytes", "00", rpcfault.Fault{}, false, "0 bytes"},
+	}
+	alloc := types.GenesisAlloc{}
+	for i, row := range rows {
+		alloc[at(byte(i))] = types.Account{Code: common.FromHex(row.code), Balance: new(big.Int), Storage: map[common.Hash]common.Hash{{}: {31: 1}}}
+	}
+	chain, err := testchain.Start(testchain.Options{Alloc: alloc})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { chain.Close() })
+	proxy := rpcfault.New(chain.URL())
+	url := serve(t, proxy)
+	for i, row := range rows {
+		t.Run(row.sentence, func(t *testing.T) {
+			proxy.Set(row.fault)
+			asks := []ethrpc.Ask{
+				{Contract: at(byte(i)), Getter: ethrpc.AllowedDevice, ID: common.Hash{1}},
+				{Contract: at(byte(i)), Getter: "another(bytes32)", ID: common.Hash{2}},
+			}
+			s, err := prover(t, ethrpc.VerifyRequired, 1, url).Read(t.Context(), ethrpc.Request{
+				Questions: func(context.Context, ethrpc.Block) ethrpc.Questions { return ethrpc.Questions{Asks: asks} },
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, ask := range asks {
+				a := s.Answers[ask]
+				if !a.Proven || a.Allowed != row.allowed || (a.Err == nil) != (row.says == "") || a.Err != nil && !strings.Contains(a.Err.Error(), row.says) {
+					t.Errorf("%s: %+v, want %t or %q", ask.Getter, a, row.allowed, row.says)
+				}
+			}
+		})
+	}
+}
+
+// TestASketch: where more is stored than is asked for, the lists are left out, until all of it is asked for.
+func TestASketch(t *testing.T) {
+	w := newWorld(t)
+	hidden := ethrpc.Ask{Contract: w.kms.Address(), Getter: ethrpc.AllowedOSImage, ID: common.Hash{31: 7}}
+	if _, err := w.kms.Upgrade(t.Context(), testchain.Backdoor); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.kms.SneakImage(t.Context(), hidden.ID, true); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		sentence string
+		then     func(req ethrpc.Request) ethrpc.Request
+		complete bool
+	}{
+		{"then the same is asked for, and no sketch is wanted", func(r ethrpc.Request) ethrpc.Request { r.Sketch = false; return r }, false},
+		{"then all is asked for", func(ethrpc.Request) ethrpc.Request { return w.whole(hidden) }, true},
+	} {
+		t.Run(row.sentence, func(t *testing.T) {
+			c := prover(t, ethrpc.VerifyRequired, 1, w.url)
+			req := w.whole()
+			req.Sketch = true
+			for range 2 { // a sketch is no memory to answer from
+				s, err := c.Read(t.Context(), req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, answered := s.Answers[w.asks()[1]]; !s.Sketch && !answered || s.Contracts[w.kms.Address()].Complete {
+					t.Errorf("sketch is %t, answered %t, and the contract is %+v", s.Sketch, answered, s.Contracts)
+				}
+			}
+			s, err := c.Read(t.Context(), row.then(req))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s.Sketch {
+				t.Error("it is a sketch still")
+			}
+			w.proven(t, s, row.complete)
+		})
+	}
+}
