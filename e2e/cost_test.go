@@ -26,6 +26,7 @@ func TestWhatAnAuditCosts(t *testing.T) {
 		want            int
 	}{
 		{"all is proven: one round trip to pin, two for what the contract's code reads", 10, 30, "latest", 100, "auto", 3},
+		{"the same of a contract that the configuration names", 10, 30, "named", 100, "auto", 2},
 		{"the same at the finalized block", 10, 30, "finalized", 100, "auto", 3},
 		{"the same behind the head, which must be known first", 10, 30, "latest-5", 100, "auto", 4},
 		{"1,000 entries in batches of 100, all proven, and compared with what calls answer", 400, 600, "latest", 100, "auto", 4},
@@ -48,6 +49,9 @@ func TestWhatAnAuditCosts(t *testing.T) {
 			}
 			must(t, a.put(n.claim(k.Address(), devices, images)))
 			c := n.settings(a)
+			if row.block == "named" {
+				row.block, c.Chains[0].Contracts = "latest", []contractSettings{{Address: k.Address().Hex()}}
+			}
 			c.Chains[0].Block, c.Chains[0].BatchSize, c.Chains[0].Verify = row.block, row.batch, row.verify
 			asked, err := a.requests()
 			must(t, err)

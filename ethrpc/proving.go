@@ -116,7 +116,7 @@ func (r *proving) run(ctx context.Context, q Questions) error {
 			r.compareWith(j)
 		}
 	}
-	if slices.ContainsFunc(r.waiting, func(j *job) bool { return r.world.Fresh(j.contract) }) {
+	if slices.ContainsFunc(r.waiting, func(j *job) bool { return r.guessable(j.contract) }) {
 		if err := r.say(ctx); err != nil {
 			return err
 		}
@@ -145,6 +145,19 @@ func (r *proving) run(ctx context.Context, q Questions) error {
 		}
 	}
 	return r.hold(ctx)
+}
+
+// guessable tells whether guesses about the contract can be tried at once: nothing is likely to be missing but its slots.
+func (r *proving) guessable(c common.Address) bool {
+	if !r.world.Fresh(c) {
+		return false
+	}
+	impl := r.implementation(c)
+	if impl == nil {
+		return true
+	}
+	_, known := r.world.Account(*impl)
+	return known
 }
 
 // round runs the jobs, and returns what is missing and the jobs that miss it.
