@@ -116,7 +116,7 @@ func (a *Auditor) readAgain(ctx context.Context, p *pass) error {
 		return err
 	}
 	for _, f := range providerFailures(s.Failed) {
-		if !slices.Contains(p.errors, f) {
+		if !slices.ContainsFunc(p.errors, func(e SourceError) bool { return e.Source == f.Source }) {
 			p.errors = append(p.errors, f)
 		}
 	}

@@ -65,6 +65,7 @@ func (a *Auditor) look(ctx context.Context, c ChainOptions, began time.Time) *pa
 
 	state, readErr := c.Reader.Read(ctx, ethrpc.Request{
 		Policies:  c.Policies,
+		Likely:    c.Contracts,
 		Sketch:    c.Events != nil,
 		Questions: func(context.Context, ethrpc.Block) ethrpc.Questions { return a.questions(c, claim()) },
 	})

@@ -25,10 +25,10 @@ func TestWhatAnAuditCosts(t *testing.T) {
 		verify          string
 		want            int
 	}{
-		{"all is proven: one round trip to pin, three for what the contract's code reads", 10, 30, "latest", 100, "auto", 4},
-		{"the same at the finalized block", 10, 30, "finalized", 100, "auto", 4},
-		{"the same behind the head, which must be known first", 10, 30, "latest-5", 100, "auto", 5},
-		{"1,000 entries in batches of 100, all proven, and compared with what calls answer", 400, 600, "latest", 100, "auto", 12},
+		{"all is proven: one round trip to pin, two for what the contract's code reads", 10, 30, "latest", 100, "auto", 3},
+		{"the same at the finalized block", 10, 30, "finalized", 100, "auto", 3},
+		{"the same behind the head, which must be known first", 10, 30, "latest-5", 100, "auto", 4},
+		{"1,000 entries in batches of 100, all proven, and compared with what calls answer", 400, 600, "latest", 100, "auto", 4},
 		{"1,000 entries in batches of 1,000, all proven, and compared with what calls answer", 400, 600, "latest", 1000, "auto", 4},
 		{"nothing is verified: 10 devices and 30 images: one round trip to pin, one to read, one for the implementation's code", 10, 30, "latest", 100, "off", 3},
 		{"the same at the finalized block", 10, 30, "finalized", 100, "off", 3},

@@ -61,6 +61,8 @@ type Request struct {
 	NotBefore uint64
 	// Aside is a question beside those that are asked time and again: what it proves is not kept for the next Read.
 	Aside bool
+	// Likely are contracts that the questions will be about, so that what comes first is asked for at once.
+	Likely []common.Address
 	// Sketch leaves out the answers of a contract that stores more than the questions explain, rather than prove each:
 	// more is to be asked. The State says so.
 	Sketch bool

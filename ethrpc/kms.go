@@ -2,6 +2,7 @@ package ethrpc
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -90,6 +91,18 @@ func boolBytes(b []byte) (bool, error) {
 	return false, fmt.Errorf("the answer %s is neither 0 nor 1", word)
 }
 
+var errNoHex = errors.New("the answer is an empty text, want hex data")
+
+// quantity is a number as JSON-RPC writes it. hexutil takes an empty text for 0.
+type quantity uint64
+
+func (q *quantity) UnmarshalJSON(raw []byte) error {
+	if string(raw) == `""` {
+		return errNoHex
+	}
+	return (*hexutil.Uint64)(q).UnmarshalJSON(raw)
+}
+
 // bytesOf reads a JSON string of hex bytes; null is an error.
 func bytesOf(raw json.RawMessage) (hexutil.Bytes, error) {
 	var b *hexutil.Bytes
@@ -98,6 +111,9 @@ func bytesOf(raw json.RawMessage) (hexutil.Bytes, error) {
 	}
 	if b == nil {
 		return nil, errNull
+	}
+	if len(*b) == 0 && string(raw) != `"0x"` { // hexutil takes no text at all for no bytes
+		return nil, errNoHex
 	}
 	return *b, nil
 }

@@ -93,11 +93,11 @@ type wireLog struct {
 	Address     *common.Address `json:"address"`
 	Topics      []common.Hash   `json:"topics"`
 	Data        *hexutil.Bytes  `json:"data"`
-	BlockNumber *hexutil.Uint64 `json:"blockNumber"`
+	BlockNumber *quantity       `json:"blockNumber"`
 	BlockHash   *common.Hash    `json:"blockHash"`
 	TxHash      *common.Hash    `json:"transactionHash"`
-	TxIndex     *hexutil.Uint   `json:"transactionIndex"`
-	Index       *hexutil.Uint   `json:"logIndex"`
+	TxIndex     *quantity       `json:"transactionIndex"`
+	Index       *quantity       `json:"logIndex"`
 	Removed     bool            `json:"removed"`
 }
 

@@ -41,8 +41,8 @@ type Observer interface {
 
 // Methods lists every JSON-RPC method that a Client sends.
 var Methods = []string{
-	"eth_chainId", "eth_getBlockByNumber", "eth_getBlockByHash", "eth_getCode", "eth_call", "eth_getProof", "eth_getLogs",
-	"eth_getStorageAt", "eth_getTransactionByHash",
+	"eth_chainId", "eth_getBlockByNumber", "eth_getBlockByHash", "eth_getCode", "eth_getStorageAt", "eth_call",
+	"eth_createAccessList", "eth_getProof", "eth_getLogs", "eth_getTransactionByHash",
 }
 
 // What became of one JSON-RPC call.

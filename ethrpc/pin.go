@@ -18,9 +18,8 @@ type pin struct {
 	block, head Block
 	byNumber    bool // the provider does not honour a block hash
 
-	raw    json.RawMessage   // the block as it came
-	early  []common.Address  // the accounts that were asked for by the same tag
-	proofs []json.RawMessage // and what came, which may be of another block
+	raw   json.RawMessage // the block as it came
+	early []early         // what came along with it
 }
 
 // ref is the pin as the block parameter of a call.
@@ -33,8 +32,8 @@ func (p pin) ref() any {
 
 // pin chooses the block of a policy. One round trip tells the chain id, the head, the block, and whether the provider
 // honours a block hash: a call at a random one must fail. latest-N costs one more, since the head must be known first.
-// The proofs of early are asked for along with the block, where it is not fixed.
-func (p *provider) pin(ctx context.Context, chainID uint64, policy Policy, early []common.Address) (pin, error) {
+// What along asks for goes with the block, where it is not fixed.
+func (p *provider) pin(ctx context.Context, chainID uint64, policy Policy, along func(ref any) []early) (pin, error) {
 	var nowhere common.Hash
 	if _, err := rand.Read(nowhere[:]); err != nil {
 		return pin{}, err
@@ -53,16 +52,18 @@ func (p *provider) pin(ctx context.Context, chainID uint64, policy Policy, early
 		calls = append(calls, block)
 	}
 	var out pin
-	var proofs []*call
-	along := func(arg string) []*call {
-		out.early = early
-		for _, a := range early {
-			proofs = append(proofs, &wantProof(a, nil, arg).call)
+	with := func(ref string, calls ...*call) []*call {
+		if along == nil {
+			return calls
 		}
-		return proofs
+		out.early = along(ref)
+		for _, e := range out.early {
+			calls = append(calls, e.calls()...)
+		}
+		return calls
 	}
 	if policy.tag != "" && policy.behind == 0 {
-		calls = append(calls, along(policy.arg())...)
+		calls = with(policy.arg(), calls...)
 	}
 	if err := p.do(ctx, calls); err != nil {
 		return pin{}, fmt.Errorf("pinning block %s: %w", policy, err)
@@ -84,12 +85,9 @@ func (p *provider) pin(ctx context.Context, chainID uint64, policy Policy, early
 		}
 		at := hexutil.EncodeUint64(out.head.Number - policy.behind)
 		block = getBlock(at)
-		if err := p.do(ctx, append(along(at), block)); err != nil {
+		if err := p.do(ctx, with(at, block)); err != nil {
 			return pin{}, fmt.Errorf("pinning block %s: %w", policy, err)
 		}
-	}
-	for _, c := range proofs {
-		out.proofs = append(out.proofs, c.result)
 	}
 	if out.block, err = block.block(); err != nil {
 		return pin{}, fmt.Errorf("pinning block %s: %w", policy, err)
@@ -116,7 +114,7 @@ func (p Policy) fits(got pin) error {
 }
 
 func checkChainID(c *call, want uint64) error {
-	var got *hexutil.Uint64
+	var got *quantity
 	err := c.err
 	if err == nil {
 		err = json.Unmarshal(c.result, &got)
@@ -149,9 +147,9 @@ func (c *call) block() (Block, error) {
 		return Block{}, c.err
 	}
 	var h *struct {
-		Number    *hexutil.Uint64 `json:"number"`
-		Hash      *common.Hash    `json:"hash"`
-		Timestamp *hexutil.Uint64 `json:"timestamp"`
+		Number    *quantity    `json:"number"`
+		Hash      *common.Hash `json:"hash"`
+		Timestamp *quantity    `json:"timestamp"`
 	}
 	if err := json.Unmarshal(c.result, &h); err != nil {
 		return Block{}, fmt.Errorf("decoding the block: %w", err)

@@ -108,14 +108,6 @@ type memory struct {
 	sketch   bool                    // answers were left out
 }
 
-// early are the accounts whose proofs may show at once that nothing changed.
-func (m *memory) early() []common.Address {
-	if m == nil {
-		return nil
-	}
-	return m.accounts
-}
-
 // stands tells whether every account that the answers rest on is proven to run the code that it ran, and where storage
 // is true, to store what it stored.
 func (m *memory) stands(w *proof.World, storage bool) bool {

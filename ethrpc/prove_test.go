@@ -109,7 +109,7 @@ func TestRoundTripsOfProofs(t *testing.T) {
 		change   func() error
 		want     int
 	}{
-		{"the first time", func() error { return nil }, 4},
+		{"the first time", func() error { return nil }, 3},
 		{"nothing changed", func() error { return nil }, 1},
 		{"a block came, and nothing changed", func() error { w.chain.Commit(); return nil }, 1},
 		{"one entry changed", func() error { return w.kms.AllowDevice(t.Context(), common.Hash{1}) }, 2},
@@ -138,7 +138,7 @@ func TestAnUnchangedBlockBehindTheHeadCostsTwo(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := prover(t, ethrpc.VerifyRequired, 1, w.url)
-	for _, want := range []int{5, 2, 2} {
+	for _, want := range []int{4, 2, 2} {
 		req := w.whole()
 		req.Policies = []ethrpc.Policy{policy}
 		before := w.proxy.Requests()

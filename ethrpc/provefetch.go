@@ -47,10 +47,24 @@ func (r *proving) fetch(ctx context.Context, m proof.Missing) error {
 		want(a)
 	}
 	calls := slices.Collect(maps.Values(codes))
+	hints := r.askHints(m.Accounts)
+	calls = append(calls, hints...)
 	if err := r.send(ctx, calls, proofs); err != nil {
 		return err
 	}
+	r.hint(hints)
 	return r.take(proofs, codes)
+}
+
+// askHints asks for hints about contracts of which nothing is known but that they are missing.
+func (r *proving) askHints(missing []common.Address) (out []*call) {
+	for _, c := range r.contracts {
+		if len(r.hinted) < maxLikely && !r.hinted[c] && slices.Contains(missing, c) {
+			r.hinted[c] = true
+			out = append(out, hintsFor(c, r.at.ref())...)
+		}
+	}
+	return out
 }
 
 // send makes the calls, asks for the proofs, a few at once, and says what waits: along with the first where it is little.

@@ -26,10 +26,12 @@ func (j *job) key() string { return string(j.contract[:]) + string(j.data) }
 
 // proving is one attempt to prove everything at one pin.
 type proving struct {
-	p       *provider
-	at      pin
-	world   *proof.World
-	old     *memory
+	p         *provider
+	at        pin
+	world     *proof.World
+	old       *memory
+	contracts []common.Address
+
 	jobs    []*job
 	done    map[Ask]Answer
 	touched map[string][]proof.Slot
@@ -39,6 +41,8 @@ type proving struct {
 	waiting []*job                                  // what it was not asked yet
 
 	volatile bool
+	hints    proof.Missing           // what may be missing next
+	hinted   map[common.Address]bool // the contracts of which hints were asked for
 	guessing guessing
 	sketchy  bool // what guesses do not explain is left out
 	sketch   bool // some was
@@ -58,12 +62,9 @@ func (p *provider) prove(ctx context.Context, chainID uint64, at pin, q Question
 		return nil, fmt.Errorf("%w: %w", ErrNoProof, err)
 	}
 	w := proof.New(h, chainID)
-	for i, addr := range at.early {
-		// Another node may have answered for another block: then the account is asked for again, by hash.
-		if a, err := readProof(at.proofs[i], 0); err == nil {
-			_ = w.AddAccount(addr, a.account)
-		}
-	}
+	r := newProving(w, q)
+	r.p, r.at, r.old, r.sketchy = p, at, old, sketch
+	r.takeEarly(at.early)
 	if old != nil {
 		w.Adopt(old.world)
 	}
@@ -72,8 +73,6 @@ func (p *provider) prove(ctx context.Context, chainID uint64, at pin, q Question
 		next.world, next.asked = w, q
 		return &next, nil
 	}
-	r := newProving(w, q)
-	r.p, r.at, r.old, r.sketchy = p, at, old, sketch
 	if err := r.run(ctx, q); err != nil {
 		return nil, err
 	}
@@ -82,7 +81,7 @@ func (p *provider) prove(ctx context.Context, chainID uint64, at pin, q Question
 
 func newProving(w *proof.World, q Questions) *proving {
 	r := &proving{
-		world: w, done: map[Ask]Answer{}, guessing: guessing{},
+		world: w, contracts: q.contracts(), done: map[Ask]Answer{}, guessing: guessing{}, hinted: map[common.Address]bool{},
 		touched: map[string][]proof.Slot{}, outputs: map[string][]byte{}, keys: map[common.Address]map[common.Hash]bool{},
 	}
 	for i, a := range q.Asks {
@@ -127,7 +126,7 @@ func (r *proving) run(ctx context.Context, q Questions) error {
 		if err != nil {
 			return err
 		}
-		m = r.whole(q, m)
+		m = r.withHints(r.whole(q, m))
 		limit := atOnce
 		if round >= thrifty {
 			limit = 0
@@ -172,7 +171,7 @@ func (r *proving) round() (m proof.Missing, left []*job, err error) {
 
 // whole adds what is to be known of each contract whatever its code reads.
 func (r *proving) whole(q Questions, m proof.Missing) proof.Missing {
-	for _, c := range q.contracts() {
+	for _, c := range r.contracts {
 		a, known := r.world.Account(c)
 		if !known {
 			m.Accounts = append(m.Accounts, c)

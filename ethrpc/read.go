@@ -20,7 +20,7 @@ func (c *Client) read(ctx context.Context, p *provider, policy Policy, req Reque
 	if err := p.cannotProve(); proofOnly && err != nil {
 		return nil, err
 	}
-	at, err := p.pinFrom(ctx, c.chainID, policy, req.NotBefore, c.proven.early())
+	at, err := p.pinFrom(ctx, c.chainID, policy, req.NotBefore, func(ref any) []early { return c.earlyOf(p, req, ref) })
 	if err != nil {
 		return nil, err
 	}
@@ -110,10 +110,10 @@ func (r *refusal) believed() error {
 }
 
 // pinFrom pins a block that is not older than notBefore, giving a node that lags behind time to catch up.
-func (p *provider) pinFrom(ctx context.Context, chainID uint64, policy Policy, notBefore uint64, early []common.Address) (pin, error) {
+func (p *provider) pinFrom(ctx context.Context, chainID uint64, policy Policy, notBefore uint64, along func(ref any) []early) (pin, error) {
 	delay := p.retryDelay
 	for try := 1; ; try++ {
-		at, err := p.pin(ctx, chainID, policy, early)
+		at, err := p.pin(ctx, chainID, policy, along)
 		if err != nil || at.block.Number >= notBefore {
 			return at, err
 		}

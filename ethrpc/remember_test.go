@@ -91,7 +91,7 @@ func TestWhatIsAskedAsideIsForgotten(t *testing.T) {
 	for i, row := range []struct {
 		req  ethrpc.Request
 		want int
-	}{{w.whole(), 4}, {aside, 1}, {w.whole(), 1}} {
+	}{{w.whole(), 3}, {aside, 1}, {w.whole(), 1}} {
 		before := w.proxy.Requests()
 		if _, err := c.Read(t.Context(), row.req); err != nil {
 			t.Fatal(err)

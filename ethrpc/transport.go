@@ -138,7 +138,7 @@ func (g *guard) check(body []byte, want asked) error {
 // cut makes a body fit for an error message.
 func (g *guard) cut(body []byte) string {
 	// Secrets go before the cut, so that none is left in part.
-	text := strings.TrimSpace(g.redact.Text(string(body[:min(len(body), 4096)])))
+	text := strings.TrimSpace(g.redact.Text(string(body)))
 	if text == "" {
 		return ""
 	}
