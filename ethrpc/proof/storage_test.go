@@ -276,3 +276,21 @@ func provesAll(w *proof.World, at common.Address, words map[common.Hash]common.H
 	}
 	return true
 }
+
+func TestNothingIsKnownOfAnAccountThatIsNotProven(t *testing.T) {
+	p := start(t, testchain.Options{})
+	w, nobody := p.world(), testchain.Address("nobody")
+	for _, proven := range []bool{false, true} {
+		if proven {
+			must(t, w.AddAccount(nobody, p.proofs(t, nobody).account()))
+			next := p.world()
+			next.Adopt(w)
+			w = next
+		}
+		root, leaves := w.Rebuild(nobody)
+		all, explained := w.Leaves(nobody, nil)
+		if root != (common.Hash{}) || leaves+all+explained > 0 || w.Complete(nobody) || w.Fresh(nobody) || w.Fill(nobody, nil) || w.Bare(nobody) != proven {
+			t.Errorf("proven to be none: %t; root %s, %d, %d and %d leaves", proven, root, leaves, all, explained)
+		}
+	}
+}
