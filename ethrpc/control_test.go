@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math/big"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/ethereum/go-ethereum/rlp"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
@@ -117,7 +119,10 @@ func TestProvidersAgreeOnControl(t *testing.T) {
 		{"one names an owner", ofGetter("owner()", `"0x`+strings.Repeat("0", 63)+`1"`), "is owned by nobody, offered to nobody, implemented by nobody"},
 		{"one names a gateway", ofGetter("gatewayAppId()", `"0x`+strings.Repeat("0", 62)+"20"+strings.Repeat("0", 63)+"1"+"61"+strings.Repeat("0", 62)+`"`), "disagree"},
 		{"one has no such block", rpcfault.Null("eth_getBlockByNumber"), "1 of the 2 providers"},
-		{"one has another", rpcfault.LieInBlocks, "disagree about block"},
+		{"one has another", edit("", "eth_getBlockByNumber", func(_ rpcfault.Call, r string) string {
+			hash := strings.Index(r, `"hash":"`) + len(`"hash":"`)
+			return r[:hash] + hash1 + r[hash+len(hash1):]
+		}), "its hash is 0x"},
 		{"one answers no code", rpcfault.WrongType("eth_getCode", "7"), "1 of the 2 providers"},
 	} {
 		other.Set(row.fault)
@@ -138,8 +143,9 @@ func TestAStateIsProvenByItsEvidence(t *testing.T) {
 		Asks: w.asks(), Control: true, Explain: ethrpc.Whole(w.kms.Address(), []common.Hash{{1}}, []common.Address{{2}}),
 		Slots: map[common.Address][]common.Hash{w.kms.Address(): {{31: 99}}},
 	}
+	person := ethrpc.Ask{Contract: testchain.Address("owner")}
 	nobody := ethrpc.Ask{Contract: testchain.Address("nobody"), Getter: ethrpc.AllowedDevice, ID: device}
-	q.Asks = append(q.Asks, nobody)
+	q.Asks = append(q.Asks, person, nobody)
 	c := prover(t, ethrpc.VerifyRequired, 1, w.url)
 	s, err := c.Read(t.Context(), ethrpc.Request{Questions: func(context.Context, ethrpc.Block) ethrpc.Questions { return q }})
 	if err != nil {
@@ -193,6 +199,13 @@ func TestAStateIsProvenByItsEvidence(t *testing.T) {
 		if _, err := ethrpc.Prove(1337, s.Block.Hash, row.e, q, false); err == nil || !strings.Contains(err.Error(), row.says) {
 			t.Errorf("%s: Prove = %v, want %q", row.sentence, err, row.says)
 		}
+	}
+	never, err := rlp.EncodeToBytes(&types.Header{Number: big.NewInt(1), Difficulty: new(big.Int), Time: 1 << 63})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ethrpc.Prove(1337, crypto.Keccak256Hash(never), ethrpc.Evidence{Header: never}, q, false); err == nil || !strings.Contains(err.Error(), "lacks a possible number or time") {
+		t.Errorf("Prove = %v, want no block of that time", err)
 	}
 	if s, err := newClient(t, "latest", w.url).Read(t.Context(), w.request()); err != nil || s.Evidence() != nil {
 		t.Errorf("what is believed has evidence: %v, %v", s, err)

@@ -236,15 +236,19 @@ func TestNoLieIsBelieved(t *testing.T) {
 		t.Run(lie.Name, func(t *testing.T) {
 			w.proxy.Set(lie)
 			defer w.proxy.Set(rpcfault.Fault{})
-			s, err := prover(t, ethrpc.VerifyRequired, 1, w.url).Read(t.Context(), w.whole())
-			var getter *ethrpc.GetterError
-			switch {
-			case err == nil:
-				t.Fatalf("believed: %+v", s)
-			case !errors.Is(err, proof.ErrInvalid) && !errors.As(err, &getter):
-				t.Errorf("Read = %v, want an invalid proof or a getter that disagrees", err)
+			for _, verify := range []ethrpc.Verify{ethrpc.VerifyRequired, ethrpc.VerifyAuto} {
+				s, err := prover(t, verify, 1, w.url).Read(t.Context(), w.whole())
+				var getter *ethrpc.GetterError
+				switch {
+				case err == nil && s.Unproven != nil && lie.Name == "the header is another's":
+					// It may be of a fork that is not known here, whose fields change the hash as well.
+				case err == nil:
+					t.Fatalf("believed: %+v", s)
+				case !errors.Is(err, proof.ErrInvalid) && !errors.As(err, &getter):
+					t.Errorf("Read = %v, want an invalid proof or a getter that disagrees", err)
+				}
 			}
-			s, err = prover(t, ethrpc.VerifyAuto, 1, w.url, w.chain.URL()).Read(t.Context(), w.whole())
+			s, err := prover(t, ethrpc.VerifyAuto, 1, w.url, w.chain.URL()).Read(t.Context(), w.whole())
 			if err != nil {
 				t.Fatalf("with an honest second provider: %v", err)
 			}

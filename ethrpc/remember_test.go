@@ -157,3 +157,27 @@ func TestRevision(t *testing.T) {
 		t.Errorf("what is not proven has revision %d, %v", s.Revision, err)
 	}
 }
+
+// TestRevisionFollowsTheSlotsThatAreNamed: one that is named no more may be all that explained something.
+func TestRevisionFollowsTheSlotsThatAreNamed(t *testing.T) {
+	w := newWorld(t)
+	c := prover(t, ethrpc.VerifyRequired, 1, w.url)
+	named := func(slots ...common.Hash) ethrpc.Questions {
+		return ethrpc.Questions{Asks: w.asks(), Slots: map[common.Address][]common.Hash{w.kms.Address(): slots}}
+	}
+	two, one := named(common.Hash{1}, common.Hash{2}), named(common.Hash{2})
+	var last uint64
+	for i, row := range []struct {
+		q    ethrpc.Questions
+		same bool
+	}{{two, false}, {two, true}, {named(common.Hash{2}, common.Hash{1}), true}, {one, false}, {one, true}, {two, false}} {
+		s, err := c.Read(t.Context(), ethrpc.Request{Questions: func(context.Context, ethrpc.Block) ethrpc.Questions { return row.q }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Revision == 0 || s.Revision == last != row.same {
+			t.Errorf("reading %d: revision %d after %d", i, s.Revision, last)
+		}
+		last = s.Revision
+	}
+}

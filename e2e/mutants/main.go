@@ -1,8 +1,8 @@
 // Command mutants puts known bugs into the code, one at a time, and tells which test finds each.
 //
 // The bugs are rows of bugs.yaml. The tree stays as it is: the go command reads the changed file in place of the
-// original (-overlay). Run it in the folder of go.mod; the exit code is 1 where a bug survives, 2 where the table or
-// the tests are wrong without any.
+// original (-overlay). Run it in the folder of go.mod; the exit code is 1 where a bug survives or is no Go, 2 where the
+// table is wrong, or tests fail without any bug.
 package main
 
 import (
@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"strings"
 	"time"
 )
 
@@ -66,10 +67,13 @@ func hunt(ctx context.Context, bugs []bug, stdout io.Writer) (survived int, err 
 	for i, b := range bugs {
 		start := time.Now()
 		by, err := t.find(ctx, b)
-		if err != nil {
-			return survived, fmt.Errorf("testing with the bug %q: %w", b.Bug, err)
-		}
-		if by == "" {
+		switch {
+		case ctx.Err() != nil:
+			return survived, ctx.Err()
+		case err != nil:
+			survived++
+			by = "**error**: " + strings.Join(strings.Fields(err.Error()), " ")
+		case by == "":
 			survived++
 			by = "**nothing**"
 		}

@@ -119,9 +119,20 @@ func TestAnAccountThatIsNotThereAnswersNothing(t *testing.T) {
 	}
 }
 
+const (
+	other  = "00000000000000000000000000000000000000c1"
+	writer = "00000000000000000000000000000000000000c2"
+	funded = "00000000000000000000000000000000000000c3"
+	nobody = "00000000000000000000000000000000000000c4"
+)
+
 // TestOddCode runs code that no compiler would write.
 func TestOddCode(t *testing.T) {
-	alloc := types.GenesisAlloc{}
+	alloc := types.GenesisAlloc{
+		common.HexToAddress(other):  {Code: common.FromHex("60016002600301")},
+		common.HexToAddress(writer): {Code: common.FromHex("6001600055")},
+		common.HexToAddress(funded): {Balance: common.Big2},
+	}
 	rows := []struct{ name, code, want string }{
 		{"a loop without end runs out of gas", "5b600056", "out of gas"},
 		{"a write is refused", "6001600055", "write protection"},
@@ -134,6 +145,15 @@ func TestOddCode(t *testing.T) {
 		{"the hash of the parent is", "6001430340" + "60005260206000f3", ""},
 		{"the blob fee is not in the header", "4a60005260206000f3", "panic"},
 		{"chain, block, time and its own balance are known", "4660005243602052426040524760605260806000f3", ""},
+		{"a slot is written with what it holds, and yet refused", "60005460005500", "write protection"},
+		{"an account is given away, and refused", "33ff", "write protection"},
+		{"a creation at a known address is refused", "6000600060006000f5", "write protection"},
+		{"transient storage is empty", "60015c60005260206000f3", ""},
+		{"the code of another is read", "73" + other + "3b60005273" + other + "3f60205260606000600073" + other + "3c60806000f3", ""},
+		{"the code of nobody is none, and its balance too", "73" + nobody + "3b60005273" + nobody + "3f60205273" + nobody + "3160405260606000f3", ""},
+		{"an account without code has the hash of none", "73" + funded + "3f60005273" + funded + "3160205260406000f3", ""},
+		{"a call of nobody, with nothing, goes well", "6000600060006000600073" + nobody + "61fffff160005260206000f3", ""},
+		{"a call of another whose write is refused", "6000600060006000600073" + writer + "61fffff160005260206000f3", ""},
 		{"clz is an instruction of today", "60011e60005260206000f3", ""},
 		{"a precompile may be called", "60006000600060006002" + "61fffffa" + "60005260206000f3", ""},
 		{"a revert shows its reason", "60aa60005260206000fd", ""},
@@ -173,20 +193,45 @@ func TestOddCode(t *testing.T) {
 }
 
 func TestCodeThatLooksAtTheBlockIsVolatile(t *testing.T) {
-	p := start(t, testchain.Options{Alloc: types.GenesisAlloc{
-		common.Address{1}: {Code: common.FromHex("4260005260206000f3")}, // its time
-		common.Address{2}: {Code: common.FromHex("4660005260206000f3")}, // its chain
-		common.Address{3}: {Code: common.FromHex("614242" + "60005260206000f3")},
-	}})
+	const answer = "60005260206000f3"
+	at := func(i int) common.Address { return common.Address{0: 0xcc, 19: byte(i)} }
+	rows := []struct {
+		sentence, code string
+		volatile       bool
+	}{
+		{"it asks for the time", "42" + answer, true},
+		{"it asks for the chain", "46" + answer, false},
+		{"the time's instruction is data", "614242" + answer, false},
+		{"it asks for the time right behind data", "600042" + answer, true},
+		{"it pushes nothing, and asks for the time", "5f42" + answer, true},
+		{"it asks for the time behind as much data as there is", "7f" + strings.Repeat("42", 32) + "42" + answer, true},
+		{"it jumps over bytes that no run comes to, to where it asks", "60045600" + "5b42" + answer, true},
+		{"bytes that it jumps over seem to push what it jumps to", "60055660ff" + "5b42" + answer, true},
+		{"it ends, and then there are other bytes", "6001" + answer + "42434445", false},
+		{"it reverts, and then there are other bytes", "60006000fd" + "4242", false},
+		{"where it would ask it never comes", "6000600f57" + "6001" + answer + "5b42" + answer, false},
+		{"its code ends in the middle of data", "6001" + answer + "7f42", false},
+		{"it asks for a balance", "3031" + answer, true},
+		{"it asks for its own", "47" + answer, true},
+		{"another that it calls asks for the time", "602060006000600073" + common.Bytes2Hex(at(0).Bytes()) + "61fffffa60206000f3", true},
+	}
+	alloc := types.GenesisAlloc{}
+	for i, row := range rows {
+		alloc[at(i)] = types.Account{Code: common.FromHex(row.code)}
+	}
+	p := start(t, testchain.Options{Alloc: alloc})
 	p.Commit()
 	p.pin(t)
-	w := p.world()
-	for _, tt := range []struct {
-		at       common.Address
-		volatile bool
-	}{{common.Address{1}, true}, {common.Address{2}, false}, {common.Address{3}, false}} {
-		if res, _ := p.call(t, w, tt.at, nil); res.Volatile != tt.volatile {
-			t.Errorf("the code of %s is volatile: %v, want %v", tt.at, res.Volatile, tt.volatile)
-		}
+	for i, row := range rows {
+		t.Run(row.sentence, func(t *testing.T) {
+			w := p.world()
+			for range 2 { // a machine that watched is as good as new
+				res, _ := p.call(t, w, at(i), nil)
+				want, _ := p.ethCall(t, at(i), nil)
+				if res.Volatile != row.volatile || !bytes.Equal(res.Output, want) {
+					t.Errorf("it is volatile: %t, and says %x, want %t and %x", res.Volatile, res.Output, row.volatile, want)
+				}
+			}
+		})
 	}
 }

@@ -29,11 +29,6 @@ func (s *state) GetState(addr common.Address, key common.Hash) common.Hash {
 	return s.storage(Slot{addr, key})
 }
 
-func (s *state) GetStateAndCommittedState(addr common.Address, key common.Hash) (common.Hash, common.Hash) {
-	v := s.GetState(addr, key)
-	return v, v
-}
-
 func (*state) Witness() *stateless.Witness { return nil }
 
 func (*state) GetTransientState(common.Address, common.Hash) common.Hash { return common.Hash{} }
@@ -41,12 +36,6 @@ func (*state) GetTransientState(common.Address, common.Hash) common.Hash { retur
 func (s *state) GetCode(addr common.Address) []byte  { return s.code(addr) }
 func (s *state) GetCodeSize(addr common.Address) int { return len(s.code(addr)) }
 func (s *state) Exist(addr common.Address) bool      { return s.account(addr) != nil }
-func (*state) HasSelfDestructed(common.Address) bool { return false }
-func (*state) IsNewContract(common.Address) bool     { return false }
-func (*state) Touch(common.Address)                  {}
-func (*state) AddRefund(uint64)                      {}
-func (*state) SubRefund(uint64)                      {}
-func (*state) GetRefund() uint64                     { return 0 }
 
 func (s *state) GetCodeHash(addr common.Address) common.Hash {
 	if a := s.account(addr); a != nil {
@@ -65,13 +54,6 @@ func (s *state) GetBalance(addr common.Address) *uint256.Int {
 // AddBalance is how a static call touches an account: with nothing.
 func (*state) AddBalance(common.Address, *uint256.Int, tracing.BalanceChangeReason) uint256.Int {
 	return uint256.Int{}
-}
-
-func (s *state) GetNonce(addr common.Address) uint64 {
-	if a := s.account(addr); a != nil {
-		return a.Nonce
-	}
-	return 0
 }
 
 func (s *state) Empty(addr common.Address) bool {

@@ -1,6 +1,7 @@
 package proof_test
 
 import (
+	"maps"
 	"slices"
 	"testing"
 
@@ -183,4 +184,113 @@ func (p *provider) implementation(t testing.TB, w *proof.World, at common.Addres
 	}
 	t.Fatal("no implementation is known")
 	return common.Address{}
+}
+
+// TestFill: what somebody says of slots is proven by the root of the storage, or not taken at all.
+func TestFill(t *testing.T) {
+	p := start(t, testchain.Options{})
+	k := p.deploy(t, testchain.Plain)
+	devices, images := ids('d', 3), ids('i', 4)
+	must(t, k.Seed(t.Context(), devices, images))
+	p.pin(t)
+	whole := p.world()
+	if !p.explain(t, whole, k.Address(), devices, images) {
+		t.Fatal("the whole storage is not known")
+	}
+	asked := [][]byte{pack(t, "owner")}
+	for _, id := range images {
+		asked = append(asked, pack(t, "allowedOsImages", id))
+	}
+	for _, id := range devices {
+		asked = append(asked, pack(t, "kmsAllowedDeviceIds", id))
+	}
+	slots := []proof.Slot{{Account: k.Address(), Key: initialized()}}
+	for _, data := range asked {
+		res, err := whole.Call(k.Address(), data)
+		must(t, err)
+		slots = append(slots, res.Touched...)
+	}
+	truth := map[common.Hash]common.Hash{}
+	for _, s := range slots {
+		truth[s.Key], _ = whole.Value(s)
+	}
+	list := slices.SortedFunc(maps.Keys(truth), common.Hash.Cmp)
+	full, empty := list[0], common.Hash{1, 2, 3}
+	for _, row := range []struct {
+		sentence string
+		change   func(words map[common.Hash]common.Hash)
+		proven   []common.Hash // slots that are proven before
+		at       common.Address
+		right    bool
+	}{
+		{"all of it", func(map[common.Hash]common.Hash) {}, nil, k.Address(), true},
+		{"all of it, and a slot that is empty", func(w map[common.Hash]common.Hash) { w[empty] = common.Hash{} }, nil, k.Address(), true},
+		{"all but what is proven", func(w map[common.Hash]common.Hash) { delete(w, full) }, []common.Hash{full}, k.Address(), true},
+		{"another word for a slot that is proven", func(w map[common.Hash]common.Hash) { w[full] = common.Hash{9} }, []common.Hash{full}, k.Address(), true},
+		{"a slot is left out", func(w map[common.Hash]common.Hash) { delete(w, full) }, nil, k.Address(), false},
+		{"a slot holds another word", func(w map[common.Hash]common.Hash) { w[full] = common.Hash{9} }, nil, k.Address(), false},
+		{"a slot is said to be empty", func(w map[common.Hash]common.Hash) { w[full] = common.Hash{} }, nil, k.Address(), false},
+		{"a slot too many", func(w map[common.Hash]common.Hash) { w[empty] = common.Hash{9} }, nil, k.Address(), false},
+		{"nothing", func(w map[common.Hash]common.Hash) { clear(w) }, nil, k.Address(), false},
+		{"an account that is not proven", func(map[common.Hash]common.Hash) {}, nil, common.Address{1}, false},
+	} {
+		t.Run(row.sentence, func(t *testing.T) {
+			w := p.world()
+			must(t, w.AddAccount(k.Address(), p.proofs(t, k.Address()).account()))
+			if !w.Fresh(k.Address()) {
+				t.Error("nothing is known, and it is not fresh")
+			}
+			for _, key := range row.proven {
+				must(t, w.AddSlot(k.Address(), key, p.proofs(t, k.Address(), key).slot(0)))
+			}
+			words := maps.Clone(truth)
+			row.change(words)
+			if got := w.Fill(row.at, words); got != row.right || w.Fresh(k.Address()) == row.right || w.Complete(k.Address()) != row.right {
+				t.Fatalf("taken: %t, fresh: %t, complete: %t", got, w.Fresh(k.Address()), w.Complete(k.Address()))
+			}
+			for _, key := range append(list, empty) {
+				v, known := w.Value(proof.Slot{Account: k.Address(), Key: key})
+				if row.right && (!known || v != truth[key]) || !row.right && known {
+					t.Errorf("slot %s holds %s, which is known: %t", key, v, known)
+				}
+			}
+			if !row.right {
+				return
+			}
+			packed := p.world() // its nodes prove it to others
+			_, nodes, codes := w.Pack()
+			packed.Unpack(nodes, codes)
+			if _, known := packed.Account(k.Address()); !known || !provesAll(packed, k.Address(), truth) {
+				t.Error("what was filled cannot be proven to others")
+			}
+		})
+	}
+}
+
+// provesAll tells whether the world knows every word.
+func provesAll(w *proof.World, at common.Address, words map[common.Hash]common.Hash) bool {
+	for key, want := range words {
+		if v, known := w.Value(proof.Slot{Account: at, Key: key}); !known || v != want {
+			return false
+		}
+	}
+	return true
+}
+
+func TestNothingIsKnownOfAnAccountThatIsNotProven(t *testing.T) {
+	p := start(t, testchain.Options{})
+	w, nobody := p.world(), testchain.Address("nobody")
+	for _, proven := range []bool{false, true} {
+		if proven {
+			must(t, w.AddAccount(nobody, p.proofs(t, nobody).account()))
+			next := p.world()
+			next.Adopt(w)
+			w = next
+		}
+		root, leaves := w.Rebuild(nobody)
+		all, explained := w.Leaves(nobody, nil)
+		if root != (common.Hash{}) || leaves+all+explained > 0 || w.Complete(nobody) || w.Fresh(nobody) || w.Fill(nobody, nil) || w.Bare(nobody) != proven {
+			t.Errorf("proven to be none: %t; root %s, %d, %d and %d leaves", proven, root, leaves, all, explained)
+		}
+	}
 }

@@ -62,7 +62,7 @@ func (d drawer) edits() []edit {
 func (d drawer) change(undo int) change {
 	c := change{Undo: d.upTo("undo", undo)}
 	c.Blocks = some(d, "blocks", 2, d.block)
-	if c.Still = d.chance("the API stands still", 25); !c.Still {
+	if c.Still = d.chance("the API stands still", 50); !c.Still {
 		c.Edits = d.edits()
 	}
 	return c
@@ -71,7 +71,7 @@ func (d drawer) change(undo int) change {
 func (d drawer) plan() plan {
 	p := plan{config: d.config(), Past: some(d, "past", 3, d.block)}
 	p.Steps = append(p.Steps, step{Before: change{Edits: d.edits()}})
-	if d.chance("a second audit", 40) {
+	if d.chance("a second audit", 50) {
 		p.Steps = append(p.Steps, step{Before: d.change(0)})
 	}
 	for i := range p.Steps {
@@ -128,6 +128,9 @@ func (d drawer) accept() accept {
 	return a
 }
 
+// lies are the faults that have to be found out.
+var lies = offered(func(d dish) bool { return d.lie })
+
 // forNodes and forAPI are what the menu has for each side.
 var forNodes, forAPI = offered(func(d dish) bool { return d.api == nil }), offered(func(d dish) bool { return d.api != nil || d.wire != nil })
 
@@ -145,7 +148,9 @@ func (d drawer) fault(providers int) fault {
 	f := fault{At: api, Seed: rapid.Uint64Range(0, 1<<16).Draw(d.T, "seed")}
 	if d.chance("of a provider", 80) {
 		f.At = d.upTo("provider", providers-1)
-		f.Name = d.one("fault", forNodes...)
+		if f.Name = d.one("fault", forNodes...); d.chance("a lie", 25) {
+			f.Name = d.one("lie", lies...)
+		}
 		f.When = faults.When{From: d.upTo("from", 12), Count: rapid.SampledFrom([]int{0, 0, 1, 2, 4}).Draw(d.T, "count"), Every: d.upTo("every", 3)}
 	} else {
 		f.Name = d.one("fault", forAPI...)
@@ -159,8 +164,9 @@ func (d drawer) fault(providers int) fault {
 
 // believable leaves out the lies that an auditor believes by design. A lie is found out by a proof, or by another
 // provider that has to agree. So there must be one of the two, at most one liar, and where proofs are not required, the
-// liar must not at the same time be unable to prove: then it is believed as any provider is that cannot. A provider that
-// leaves logs out is found out by the proof of the storage, and needs an honest one beside it to tell what is missing.
+// liar must not at the same time be unable to prove: then it is believed as any provider is that cannot. One that gives
+// its block another hash is such a one: the header of a fork that is not known yet would look the same. One that leaves
+// logs out is found out by the proof of the storage, and needs an honest one beside it to tell what is missing.
 func believable(p plan) []fault {
 	var out []fault
 	liar := -2
@@ -183,7 +189,7 @@ func believable(p plan) []fault {
 			if p.Verify == "off" || !alone || !others || p.Providers < 2 {
 				continue
 			}
-		case !proven && p.Agreement < 2:
+		case f.Name == "lies in block hashes" && p.Verify != "required" && p.Agreement < 2, !proven && p.Agreement < 2:
 			continue
 		}
 		liar = f.At

@@ -102,7 +102,7 @@ var menu = map[string]dish{
 	"lies in calls":        {node: always(rpcfault.LieInCalls), lie: true},
 	"lies in storage":      {node: always(rpcfault.LieInStorage), lie: true},
 	"lies in proofs":       {node: func(r *rand.Rand, _ *scene) rpcfault.Fault { return rpcfault.LieInProofs(r.Uint64()) }, lie: true},
-	"lies in block hashes": {node: always(rpcfault.LieInBlocks), lie: true},
+	"lies in block hashes": {node: func(*rand.Rand, *scene) rpcfault.Fault { return rpcfault.LieInBlocks() }, lie: true},
 	"lies in code":         {node: func(r *rand.Rand, _ *scene) rpcfault.Fault { return rpcfault.OtherCode(oneOf(r, "0x", "0x6001")) }, lie: true},
 	"dropped logs":         {node: func(r *rand.Rand, _ *scene) rpcfault.Fault { return rpcfault.DropLogs(r.IntN(3)) }, lie: true},
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"math/rand/v2"
+	"sync"
 )
 
 // LieInCalls turns the last digit of every word that eth_call returns, and of every byte where many calls went as one that
@@ -35,13 +36,39 @@ func LieInProofs(seed uint64) Fault {
 	})
 }
 
-// LieInBlocks gives every block another hash.
-var LieInBlocks = results("lies in block hashes", "", func(r json.RawMessage) json.RawMessage {
-	if at := bytes.Index(r, []byte(`"hash":"0x`)); at > 0 && bytes.Contains(r, []byte(`"stateRoot"`)) {
-		return turn(r, at+len(`"hash":"0x`)+63)
+// LieInBlocks gives every block another hash, and stands by it when it is asked for the block of that hash.
+func LieInBlocks() Fault {
+	var mu sync.Mutex
+	truly := map[string]string{} // by what is said
+	return Fault{
+		Name: "lies in block hashes",
+		Ask: func(c *Call) {
+			mu.Lock()
+			defer mu.Unlock()
+			for i, p := range c.Params {
+				for said, is := range truly {
+					c.Params[i] = bytes.ReplaceAll(p, []byte(said), []byte(is))
+					if !bytes.Equal(p, c.Params[i]) {
+						break
+					}
+				}
+			}
+		},
+		Reply: func(_ Call, a *Answer) {
+			mark := []byte(`"hash":"0x`)
+			at := bytes.Index(a.Result, mark)
+			if at < 0 || !bytes.Contains(a.Result, []byte(`"stateRoot"`)) {
+				return
+			}
+			from := at + len(mark)
+			lie := turn(a.Result, from+63)
+			mu.Lock()
+			defer mu.Unlock()
+			truly[string(lie[from:from+64])] = string(a.Result[from : from+64])
+			a.Result = lie
+		},
 	}
-	return r
-})
+}
 
 // OtherCode answers every eth_getCode with some code.
 func OtherCode(code string) Fault {

@@ -1,0 +1,66 @@
+package ethrpc_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/testchain"
+)
+
+// alongTheBlock changes what is answered along with the block, by its tag.
+func alongTheBlock(method, result string) rpcfault.Fault {
+	return rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+		if c.Method == method && bytes.Equal(c.Params[len(c.Params)-1], []byte(`"latest"`)) {
+			a.Result, a.Error = json.RawMessage(result), nil
+		}
+	}}
+}
+
+// TestALikelyContract: what comes early saves requests where it fits, and does no harm where it does not.
+func TestALikelyContract(t *testing.T) {
+	w := newWorld(t)
+	key := `"0x` + strings.Repeat("ab", 32) + `"`
+	list := func(address string, keys int) string {
+		return `{"accessList":[{"address":"` + address + `","storageKeys":[` + strings.Repeat(key+",", keys-1) + key + `]}]}`
+	}
+	for _, row := range []struct {
+		sentence string
+		fault    rpcfault.Fault
+		likely   []common.Address
+		trips    int // at most
+	}{
+		{"nothing is likely", rpcfault.Fault{}, nil, 4},
+		{"it is the one", rpcfault.Fault{}, []common.Address{w.kms.Address()}, 3},
+		{"it is another", rpcfault.Fault{}, []common.Address{testchain.Address("nobody")}, 4},
+		{"its proof is of another block", alongTheBlock("eth_getProof", `{"accountProof":["0x01"],"storageProof":[{},{},{},{},{},{}]}`), []common.Address{w.kms.Address()}, 4},
+		{"its proof is a number", alongTheBlock("eth_getProof", "7"), []common.Address{w.kms.Address()}, 4},
+		{"its code is another's", alongTheBlock("eth_getCode", `"0x00"`), []common.Address{w.kms.Address()}, 4},
+		{"its code is a number", alongTheBlock("eth_getCode", "7"), []common.Address{w.kms.Address()}, 4},
+		{"no hint is given", rpcfault.Refuse("eth_createAccessList", -32601, "no such method"), []common.Address{w.kms.Address()}, 4},
+		{"the hints are a number", alongTheBlock("eth_createAccessList", "7"), []common.Address{w.kms.Address()}, 4},
+		{"the hints are about slots that are empty", alongTheBlock("eth_createAccessList", list(w.kms.Address().Hex(), 5)), []common.Address{w.kms.Address()}, 4},
+		{"the hints are many", alongTheBlock("eth_createAccessList", list(w.kms.Address().Hex(), 5000)), []common.Address{w.kms.Address()}, 4},
+		{"the hints are about nobody", alongTheBlock("eth_createAccessList", list(testchain.Address("nobody").Hex(), 1)), []common.Address{w.kms.Address()}, 4},
+	} {
+		t.Run(row.sentence, func(t *testing.T) {
+			w.proxy.Set(row.fault)
+			req := w.whole()
+			req.Likely = row.likely
+			before := w.proxy.Requests()
+			s, err := prover(t, ethrpc.VerifyRequired, 1, w.url).Read(t.Context(), req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.proven(t, s, true)
+			if got := w.proxy.Requests() - before; got > row.trips {
+				t.Errorf("%d round trips, want at most %d", got, row.trips)
+			}
+		})
+	}
+}

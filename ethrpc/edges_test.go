@@ -1,0 +1,225 @@
+package ethrpc_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"math/big"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/crypto"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/testchain"
+)
+
+func TestClientsThatCannotBe(t *testing.T) {
+	latest := []ethrpc.Policy{ethrpc.Latest}
+	one := []ethrpc.Provider{{Name: "p1", URL: secret.New("http://127.0.0.1:1")}}
+	for _, row := range []struct {
+		sentence string
+		o        ethrpc.Options
+		says     string
+	}{
+		{"no policy", ethrpc.Options{Providers: one}, "needs a block policy and a provider"},
+		{"no provider", ethrpc.Options{Policies: latest}, "needs a block policy and a provider"},
+		{"two of one must agree", ethrpc.Options{Policies: latest, Providers: one, Agreement: 2}, "2 providers cannot agree, there are 1"},
+		{"a provider by FTP", ethrpc.Options{Policies: latest, Providers: []ethrpc.Provider{{Name: "p1", URL: secret.New("ftp://canary")}}}, "provider p1: "},
+	} {
+		if _, err := ethrpc.New(row.o); err == nil || !strings.Contains(err.Error(), row.says) || strings.Contains(err.Error(), "canary") {
+			t.Errorf("%s: New = %v, want %q", row.sentence, err, row.says)
+		}
+	}
+}
+
+// ofBlocks answers for blocks by number, not by tag.
+func ofBlocks(result string) rpcfault.Fault {
+	return rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+		if c.Method == "eth_getBlockByNumber" && bytes.HasPrefix(c.Params[0], []byte(`"0x`)) {
+			a.Result, a.Error = json.RawMessage(result), nil
+		}
+	}}
+}
+
+// only breaks requests that call a method.
+func only(method string, broken http.HandlerFunc) rpcfault.Fault {
+	return rpcfault.Fault{HTTP: func(w http.ResponseWriter, r *http.Request, calls []rpcfault.Call, _ bool) bool {
+		for _, c := range calls {
+			if c.Method == method {
+				broken(w, r)
+				return true
+			}
+		}
+		return false
+	}}
+}
+
+func answers500(w http.ResponseWriter, _ *http.Request) {
+	http.Error(w, "no", http.StatusInternalServerError)
+}
+
+func breaksOff(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Length", "1000")
+	_, _ = w.Write([]byte(`[{"jsonrpc`))
+}
+
+// TestReadingThatIsSpoiled: whatever is wrong with one method, there is an error that says it.
+func TestReadingThatIsSpoiled(t *testing.T) {
+	w := newWorld(t)
+	w.chain.Commit()
+	notYet := rpcfault.Refuse("eth_call", -32000, "header not found")
+	for _, row := range []struct {
+		sentence string
+		verify   ethrpc.Verify
+		policy   string
+		fault    rpcfault.Fault
+		says     string
+	}{
+		{"the head is not to be had", ethrpc.VerifyOff, "1", rpcfault.Refuse("eth_getBlockByNumber", -32603, "on fire"), "reading the latest block: "},
+		{"the node has no block at all", ethrpc.VerifyOff, "latest", rpcfault.Refuse("eth_getBlockByNumber", -32000, "header not found"), "no such block"},
+		{"the head is no block", ethrpc.VerifyOff, "latest", rpcfault.WrongType("eth_getBlockByNumber", "7"), "decoding the block"},
+		{"the block behind the head cannot be asked for", ethrpc.VerifyOff, "latest-1", rpcfault.Fault{HTTP: func(w http.ResponseWriter, _ *http.Request, calls []rpcfault.Call, batch bool) bool {
+			if len(calls) == 1 {
+				answers500(w, nil)
+			}
+			return len(calls) == 1
+		}}, "pinning block latest-1: HTTP status 500"},
+		{"the chain id is null", ethrpc.VerifyOff, "latest", rpcfault.Null("eth_chainId"), "reading eth_chainId: the answer is null"},
+		{"code is a number", ethrpc.VerifyOff, "latest", rpcfault.WrongType("eth_getCode", "7"), "reading the code of"},
+		{"reading is answered 500", ethrpc.VerifyOff, "latest", only("eth_getCode", answers500), "reading at block"},
+		{"an answer breaks off", ethrpc.VerifyOff, "latest", only("eth_getCode", breaksOff), "reading the answer: unexpected EOF"},
+		{"a block that was read by its number is gone", ethrpc.VerifyOff, "latest", rpcfault.Join(rpcfault.RefusesBlockObject, ofBlocks("null")), "which was just read, is gone"},
+		{"a block that was read by its number is no block", ethrpc.VerifyOff, "latest", rpcfault.Join(rpcfault.RefusesBlockObject, ofBlocks("7")), "checking block"},
+		{"a block that is not known is gone", ethrpc.VerifyOff, "latest", rpcfault.Join(notYet, ofBlocks("null")), "header not found"},
+		{"a block that is not known is no block", ethrpc.VerifyOff, "latest", rpcfault.Join(notYet, ofBlocks("7")), "checking block"},
+		{"a block that is not known is another", ethrpc.VerifyOff, "latest", rpcfault.Join(notYet, ofBlocks(`{"number":"0x1","hash":"`+hash1+`","timestamp":"0x1"}`)), "reorganised between pin and read"},
+
+		{"code to be proven is a number", ethrpc.VerifyRequired, "latest", rpcfault.WrongType("eth_getCode", "7"), "reading the code of"},
+		{"code to be proven is refused", ethrpc.VerifyRequired, "latest", rpcfault.Refuse("eth_getCode", -32603, "on fire"), "on fire"},
+		{"code to be proven is of a block that is gone", ethrpc.VerifyRequired, "latest", rpcfault.Refuse("eth_getCode", -32000, "missing trie node"), "use a provider that keeps older state"},
+		{"proofs are of a block that is not known", ethrpc.VerifyRequired, "latest", rpcfault.Refuse("eth_getProof", -32000, "header not found"), "header not found"},
+		{"a proof is a number", ethrpc.VerifyRequired, "latest", rpcfault.WrongType("eth_getProof", "7"), "it cannot be decoded"},
+		{"a proof is null", ethrpc.VerifyRequired, "latest", rpcfault.Null("eth_getProof"), "the answer is null"},
+		{"proving is answered 500", ethrpc.VerifyRequired, "latest", only("eth_getProof", answers500), "proving at block"},
+		{"a block has no header's fields", ethrpc.VerifyRequired, "latest", rpcfault.WrongType("eth_getBlockByNumber", `{"number":"0x1","hash":"`+hash1+`","timestamp":"0x1"}`), "not proven: decoding the block's header"},
+		{"calls are answered 500 once bundles are refused", ethrpc.VerifyRequired, "latest", rpcfault.Join(refusesBundles(-32000, "no"), rpcfault.Fault{HTTP: func(w http.ResponseWriter, _ *http.Request, calls []rpcfault.Call, _ bool) bool {
+			if calls[0].Method == "eth_call" && bytes.Contains(calls[0].Params[0], []byte("input")) && !bundled(calls[0]) {
+				answers500(w, nil)
+				return true
+			}
+			return false
+		}}), "calling getters at block"},
+		{"calls are of a block that is gone once bundles are refused", ethrpc.VerifyRequired, "latest", rpcfault.Join(refusesBundles(-32000, "no"), rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+			if c.Method == "eth_call" && !bundled(c) {
+				a.Result, a.Error = nil, &rpcfault.Error{Code: -32000, Message: "missing trie node"}
+			}
+		}}), "missing trie node"},
+	} {
+		t.Run(row.sentence, func(t *testing.T) {
+			w.proxy.Set(row.fault)
+			policy, err := ethrpc.ParsePolicy(row.policy)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req := w.whole()
+			req.Policies = []ethrpc.Policy{policy}
+			if s, err := prover(t, row.verify, 1, w.url).Read(t.Context(), req); err == nil || !strings.Contains(err.Error(), row.says) {
+				t.Errorf("Read = %+v, %v, want %q", s, err, row.says)
+			}
+		})
+	}
+}
+
+// TestCodeThatCannotBeProven: it is believed where that may be.
+func TestCodeThatCannotBeProven(t *testing.T) {
+	at := func(i byte) common.Address { return common.Address{0: 0xcc, 19: i} }
+	var last common.Hash
+	chained := map[common.Hash]common.Hash{} // each slot holds the key of the next
+	for range 40 {
+		chained[last], last = crypto.Keccak256Hash(last[:]), crypto.Keccak256Hash(last[:])
+	}
+	rows := []struct{ sentence, code, says string }{
+		{"its slots are found one by one", "5f" + strings.Repeat("54", 40) + "5f5260205ff3", "the contract's code still asks for more state"},
+		{"it is no code", "fe", "invalid opcode"},
+		{"it asks for an old block's hash", "5f405f5260205ff3", "hash of block 0"},
+	}
+	alloc := types.GenesisAlloc{}
+	for i, row := range rows {
+		alloc[at(byte(i))] = types.Account{Code: common.FromHex(row.code), Balance: new(big.Int), Storage: chained}
+	}
+	chain, err := testchain.Start(testchain.Options{Alloc: alloc})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { chain.Close() })
+	chain.Commit()
+	chain.Commit()
+	proxy := rpcfault.New(chain.URL())
+	proxy.Set(rpcfault.Refuse("eth_createAccessList", -32601, "no such method")) // or it would name all slots at once
+	url := serve(t, proxy)
+	for i, row := range rows {
+		req := ethrpc.Request{Questions: func(context.Context, ethrpc.Block) ethrpc.Questions {
+			return ethrpc.Questions{Asks: []ethrpc.Ask{{Contract: at(byte(i)), Getter: ethrpc.AllowedDevice, ID: device}}}
+		}}
+		if _, err := prover(t, ethrpc.VerifyRequired, 1, url).Read(t.Context(), req); !errors.Is(err, ethrpc.ErrNoProof) || !strings.Contains(err.Error(), row.says) {
+			t.Errorf("%s: Read = %v, want %q", row.sentence, err, row.says)
+		}
+		if s, err := prover(t, ethrpc.VerifyAuto, 1, url).Read(t.Context(), req); err != nil || !errors.Is(s.Unproven, ethrpc.ErrNoProof) {
+			t.Errorf("%s: Read = %+v, %v, want an answer that is not proven", row.sentence, s, err)
+		}
+	}
+}
+
+// TestAnAccountWithoutCode is no contract, which is proven too.
+func TestAnAccountWithoutCode(t *testing.T) {
+	w := newWorld(t)
+	for name, at := range map[string]common.Address{"a person": testchain.Address("owner"), "nobody": testchain.Address("nobody")} {
+		ask := ethrpc.Ask{Contract: at, Getter: ethrpc.AllowedDevice, ID: device}
+		s, err := prover(t, ethrpc.VerifyRequired, 1, w.url).Read(t.Context(), ethrpc.Request{Questions: func(context.Context, ethrpc.Block) ethrpc.Questions {
+			return ethrpc.Questions{Asks: []ethrpc.Ask{ask}, Control: true, Explain: ethrpc.Whole(at, nil, nil)}
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a := s.Answers[ask]; a.Err == nil || !a.Proven || a.String() != "no answer (there is no code)" || s.Code[at] || len(s.Control) > 0 {
+			t.Errorf("%s: %+v", name, s)
+		}
+	}
+}
+
+// TestAReadingThatIsCalledOff ends, whatever it waits for.
+func TestAReadingThatIsCalledOff(t *testing.T) {
+	w := newWorld(t)
+	for _, row := range []struct {
+		sentence string
+		fault    rpcfault.Fault
+		method   string // whose call ends it
+		req      ethrpc.Request
+	}{
+		{"it waits for a block to come", rpcfault.Fault{}, "eth_getBlockByNumber", ethrpc.Request{NotBefore: 5000}},
+		{"it waits for a node that lags", rpcfault.Refuse("eth_call", -32000, "header not found"), "eth_getCode", w.request()},
+		{"it waits for its turn", rpcfault.Status(http.StatusTooManyRequests, ""), "eth_chainId", w.request()},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		w.proxy.Set(row.fault)
+		w.proxy.Watch(func(c rpcfault.Call) {
+			if c.Method == row.method {
+				cancel()
+			}
+		})
+		if s, err := newClient(t, "latest", w.url).Read(ctx, row.req); err == nil {
+			t.Errorf("%s: Read = %+v", row.sentence, s)
+		}
+		if _, err := newClient(t, "latest", w.url, w.url).Born(ctx, w.kms.Address(), 1); err == nil || strings.Contains(err.Error(), "p2") {
+			t.Errorf("%s: Born = %v, want only p1 to be asked", row.sentence, err)
+		}
+		cancel()
+	}
+}
