@@ -59,9 +59,9 @@ func (b *bench) try(t fataler, p plan, count *tally) (r *audit.Report) {
 		before := maps.Clone(g.known)
 		first := g.look(before)
 		r = g.auditor.Audit(ctx)
-		if g.scene.trouble != nil {
+		if err := g.scene.failed(); err != nil {
 			b.drop()
-			t.Fatalf("changing the world during an audit: %v", g.scene.trouble)
+			t.Fatalf("changing the world during an audit: %v", err)
 		}
 		complaint := g.lawful(r, before)
 		if complaint == "" && len(p.Faults) == 0 {
@@ -181,21 +181,22 @@ func (g *rig) lawful(r *audit.Report, known baselines) string {
 		}
 		return ""
 	}
+	g.mu.Lock()
 	claim, heard := g.heard[chain.Claim.SHA256]
+	g.mu.Unlock()
 	if !heard {
 		return "the claim is none that the API made"
 	}
-	var pinned snapshot
-	number := uint64(0)
+	// Where nothing is asked of the chain, a block may be named that is none of it: then nothing may rest on it.
+	at, real := g.scene.now(), false
 	if chain.Block != nil {
-		b, real := g.scene.block(chain.Block.Number, common.HexToHash(chain.Block.Hash))
-		if !real {
-			return fmt.Sprintf("block %d (%s) is none of the chain", chain.Block.Number, chain.Block.Hash)
+		var b sighting
+		if b, real = g.scene.block(chain.Block.Number, common.HexToHash(chain.Block.Hash)); real {
+			at = b
 		}
-		pinned, number = b.snapshot, b.number
 	}
-	truly := g.world(claim, pinned, known)
-	worst := audit.Consistent
+	truly := g.world(claim, at.snapshot, known)
+	worst, heads := audit.Consistent, g.scene.since(at.number)
 	for _, at := range truly.targets() {
 		t := targetOf(chain, at)
 		if t == nil {
@@ -206,7 +207,7 @@ func (g *rig) lawful(r *audit.Report, known baselines) string {
 			return fmt.Sprintf("%s is missing", at)
 		}
 		worst = audit.Worst(worst, t.Verdict)
-		if complaint := g.holds(truly, t, at, chain.Block != nil, g.scene.since(number)); complaint != "" {
+		if complaint := g.holds(truly, t, at, real, heads); complaint != "" {
 			return fmt.Sprintf("%s (%s, %s, %s): %s", at, t.Verdict, t.Assurance, t.Completeness, complaint)
 		}
 	}
@@ -254,6 +255,9 @@ func (g *rig) holds(truly world, t *audit.Target, at common.Address, pinned bool
 			return "drift without a finding"
 		}
 	case audit.Consistent:
+		if !pinned {
+			return "consistent, and the block is none of the chain"
+		}
 		truly.events = truly.events && (t.Completeness == audit.Complete || t.Completeness == audit.EventsOnly)
 		truly.storage = truly.storage && t.Completeness == audit.Complete
 		want := truly.judge(at)
@@ -268,7 +272,8 @@ func (g *rig) holds(truly world, t *audit.Target, at common.Address, pinned bool
 		if !ok {
 			return fmt.Sprintf("in truth it is %s: %+v", want.verdict(), want.told())
 		}
-		if t.Completeness == audit.Incomplete && (t.Assurance == audit.Proven || g.Verify == "required") {
+		lived := slices.ContainsFunc(t.Accepted, func(a audit.Acceptance) bool { return a.Kind == audit.StorageUnaccounted })
+		if t.Completeness == audit.Incomplete && !lived && (t.Assurance == audit.Proven || g.Verify == "required") {
 			return "proven, incomplete, and yet consistent"
 		}
 	}

@@ -92,7 +92,7 @@ type rig struct {
 	newest  fakeapi.Chain
 	serving sync.Mutex // a fault of fakeapi is for one request
 
-	mu    sync.Mutex
+	mu    sync.Mutex      // of edits too
 	heard map[string]said // what the API said, by the digest of the body
 
 	close []func()
@@ -321,9 +321,6 @@ func (g *rig) commits(f fakeapi.Fault) faults.Wire {
 		r = r.WithContext(context.WithValue(r.Context(), committing{}, true))
 		g.serving.Lock()
 		defer g.serving.Unlock()
-		if f.Name == fakeapi.ForeignRow && len(g.newest.Contracts) == 0 {
-			f.Name = fakeapi.WrongChainID
-		}
 		g.server.Fail(f)
 		next.ServeHTTP(w, r)
 		g.server.Heal()
@@ -349,6 +346,13 @@ func (g *rig) note(body []byte) {
 	g.heard[hex.EncodeToString(sum[:])] = read(body)
 }
 
+// lie is what the API would say with one more edit.
+func (g *rig) lie(e edit) []byte {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return encode(g.scene.claim(g.scene.now().snapshot, append(slices.Clone(g.edits), e)))
+}
+
 // tapped notes all that was written, each time that more is.
 type tapped struct {
 	http.ResponseWriter
@@ -366,6 +370,7 @@ func (t *tapped) Unwrap() http.ResponseWriter { return t.ResponseWriter }
 
 // done lets go of everything, in the opposite order.
 func (g *rig) done() {
+	g.scene.end()
 	for _, c := range slices.Backward(g.close) {
 		c()
 	}
@@ -385,8 +390,10 @@ func (g *rig) apply(ctx context.Context, c change) error {
 		err = cmp.Or(err, g.scene.mine(ctx, ops))
 	}
 	if !c.Still {
+		g.mu.Lock()
 		g.edits = c.Edits
-		g.say(g.scene.claim(g.scene.now().snapshot, g.edits))
+		g.mu.Unlock()
+		g.say(g.scene.claim(g.scene.now().snapshot, c.Edits))
 	}
 	return errors.Join(err, ctx.Err())
 }
