@@ -63,7 +63,7 @@ bench:
 # Worlds and faults, and whether the verdicts are true: forty times what the tests draw.
 .PHONY: nightly
 nightly:
-	go test -count=1 -v -timeout 3h ./internal/matrix -run '^TestLaw$$' -rapid.checks=20000
+	go test -count=1 -v -timeout 3h -parallel 8 ./internal/matrix -run '^TestLaw$$' -rapid.checks=20000
 
 # The daemon audits every second for SOAK, under faults and visitors: what grows, what lies, what is skipped.
 SOAK ?= 30m

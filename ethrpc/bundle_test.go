@@ -203,6 +203,7 @@ func TestContractsThatAreOdd(t *testing.T) {
 		{"it answers contracts only", "331515" + word, rpcfault.Fault{}, false, ""},
 		{"all ids are one slot", "5f54" + word, rpcfault.Fault{}, true, ""},
 		{"all ids are one slot, of which the bundle says two things", "5f54" + word, saysInBundles(`"0x0100"`), true, ""},
+		{"all ids are one slot, of which the bundle says two things the other way round", "5f54" + word, saysInBundles(`"0x0001"`), true, ""},
 		{"it reads its slot and says the opposite", "5f5415" + word, rpcfault.Fault{}, false, ""},
 		{"it reads no slot", "6001" + word, rpcfault.Fault{}, true, ""},
 		{"it reverts", "5f5ffd", rpcfault.Fault{}, false, "the contract reverts"},

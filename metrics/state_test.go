@@ -100,6 +100,11 @@ func TestStateVanishesAndTimestampsStand(t *testing.T) {
 			return r
 		}, append(state, "findings", "audited_block_number", "audited_block_timestamp_seconds"), "unknown", nil},
 		{"the target is gone", func() *audit.Report { return report() }, append(state, "findings", "target_verdict", "open_finding"), "", nil},
+		{"there is neither a block nor a target", func() *audit.Report {
+			r := report()
+			r.Chains[0].Block = nil
+			return r
+		}, append(state, "findings", "target_verdict", "open_finding", "audited_block_number", "audited_block_timestamp_seconds"), "", nil},
 		{"nothing was compared, and yet something is wrong", func() *audit.Report {
 			target := unread()
 			target.Verdict, target.Findings = audit.Drift, []audit.Finding{{Kind: audit.NoCode, FirstSeen: &noon}}

@@ -88,8 +88,10 @@ type event struct {
 // goTest runs tests of a package and returns the first that fails; empty: all pass. It is an error when they cannot be
 // built, or end otherwise than by a test.
 func goTest(ctx context.Context, pkg, names string, more ...string) (failed string, err error) {
-	args := append([]string{"test", "-json", "-vet=off", "-failfast", "-ldflags=-w", "-timeout=20m", "-run", names}, more...)
-	out, err := exec.CommandContext(ctx, "go", append(args, "./"+pkg)...).Output()
+	args := append([]string{"test", "-json", "-vet=off", "-failfast", "-ldflags=-w", "-timeout=10m", "-run", names}, more...)
+	cmd := exec.CommandContext(ctx, "go", append(args, "./"+pkg)...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // which it hands on to the tests
+	out, err := cmd.Output()
 	if ctx.Err() != nil {
 		return "", ctx.Err()
 	}

@@ -103,16 +103,6 @@ func Status(code int) Wire {
 	}
 }
 
-// Typed answers with another content type.
-func Typed(contentType string) Wire {
-	return func(w http.ResponseWriter, r *http.Request, next http.Handler, _ <-chan struct{}) {
-		code, header, body := record(r, next)
-		header.Set("Content-Type", contentType)
-		begin(w, code, header)
-		_, _ = w.Write(body)
-	}
-}
-
 // Says answers with a body in place of any other.
 func Says(contentType string, body func() []byte) Wire {
 	return func(w http.ResponseWriter, _ *http.Request, _ http.Handler, _ <-chan struct{}) {

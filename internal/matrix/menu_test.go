@@ -111,7 +111,7 @@ var menu = map[string]dish{
 	}},
 	"wrong entry": {api: func(r *rand.Rand, g *rig) faults.Wire {
 		e := edit{oneOf(r, flip, null, drop, contradict, malformed), r.IntN(contracts), r.IntN(2), r.IntN(listed)}
-		return onDetail(faults.Says("application/json", func() []byte { return encode(g.scene.claim(g.scene.now().snapshot, append(g.edits, e))) }))
+		return onDetail(faults.Says("application/json", func() []byte { return g.lie(e) }))
 	}},
 	"missing field": {api: func(r *rand.Rand, g *rig) faults.Wire {
 		return g.commits(fakeapi.Fault{Name: fakeapi.Missing, Path: oneOf(r, "chain_id", "contracts", "chain_name")})

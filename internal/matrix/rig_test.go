@@ -3,17 +3,13 @@ package matrix_test
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -29,55 +25,6 @@ import (
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
-// maxProviders is how many a case may have.
-const maxProviders = 3
-
-// bench is what all cases share: a chain, and ports.
-type bench struct {
-	node  *node
-	cases int
-	ports [maxProviders + 1]*httptest.Server // the last is the API's
-	doors [maxProviders + 1]atomic.Pointer[http.Handler]
-}
-
-func newBench() *bench {
-	b := &bench{}
-	for i := range b.ports {
-		b.ports[i] = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*b.doors[i].Load()).ServeHTTP(w, r) }))
-	}
-	return b
-}
-
-func (b *bench) close() {
-	for _, p := range b.ports {
-		p.CloseClientConnections()
-		p.Close()
-	}
-	b.drop()
-}
-
-// drop ends the chain: the next case begins another.
-func (b *bench) drop() {
-	if b.node != nil {
-		b.node.Close()
-		b.node = nil
-	}
-}
-
-// perChain is after how many cases a chain has become long enough. It is too after many reorganisations: a node takes no
-// transaction that costs more than an ether.
-const perChain = 300
-
-func (b *bench) chain(ctx context.Context) (_ *node, err error) {
-	if b.cases++; b.node != nil && (b.cases%perChain == 0 || b.node.tip > 2e11) {
-		b.drop()
-	}
-	if b.node == nil {
-		b.node, err = startNode(ctx)
-	}
-	return b.node, err
-}
-
 // rig is one case put together.
 type rig struct {
 	plan
@@ -92,7 +39,7 @@ type rig struct {
 	newest  fakeapi.Chain
 	serving sync.Mutex // a fault of fakeapi is for one request
 
-	mu    sync.Mutex
+	mu    sync.Mutex      // of edits too
 	heard map[string]said // what the API said, by the digest of the body
 
 	close []func()
@@ -308,64 +255,9 @@ func (g *rig) fault(f fault) faults.Fault {
 	return out
 }
 
-// committing marks a request for which fakeapi commits a fault already.
-type committing struct{}
-
-// commits has fakeapi commit a fault for one request, of several the last.
-func (g *rig) commits(f fakeapi.Fault) faults.Wire {
-	return func(w http.ResponseWriter, r *http.Request, next http.Handler, _ <-chan struct{}) {
-		if r.Context().Value(committing{}) != nil {
-			next.ServeHTTP(w, r)
-			return
-		}
-		r = r.WithContext(context.WithValue(r.Context(), committing{}, true))
-		g.serving.Lock()
-		defer g.serving.Unlock()
-		if f.Name == fakeapi.ForeignRow && len(g.newest.Contracts) == 0 {
-			f.Name = fakeapi.WrongChainID
-		}
-		g.server.Fail(f)
-		next.ServeHTTP(w, r)
-		g.server.Heal()
-	}
-}
-
-func isDetail(r *http.Request) bool { return strings.Contains(r.URL.Path, "/kms/on-chain/") }
-
-// overhear keeps what the API says to the auditor, which may use it before the handler returns.
-func (g *rig) overhear(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if isDetail(r) {
-			w = &tapped{ResponseWriter: w, note: g.note}
-		}
-		h.ServeHTTP(w, r)
-	})
-}
-
-func (g *rig) note(body []byte) {
-	sum := sha256.Sum256(body)
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.heard[hex.EncodeToString(sum[:])] = read(body)
-}
-
-// tapped notes all that was written, each time that more is.
-type tapped struct {
-	http.ResponseWriter
-	note func([]byte)
-	body []byte
-}
-
-func (t *tapped) Write(b []byte) (int, error) {
-	t.body = append(t.body, b...)
-	t.note(t.body)
-	return t.ResponseWriter.Write(b)
-}
-
-func (t *tapped) Unwrap() http.ResponseWriter { return t.ResponseWriter }
-
 // done lets go of everything, in the opposite order.
 func (g *rig) done() {
+	g.scene.end()
 	for _, c := range slices.Backward(g.close) {
 		c()
 	}
@@ -385,8 +277,10 @@ func (g *rig) apply(ctx context.Context, c change) error {
 		err = cmp.Or(err, g.scene.mine(ctx, ops))
 	}
 	if !c.Still {
+		g.mu.Lock()
 		g.edits = c.Edits
-		g.say(g.scene.claim(g.scene.now().snapshot, g.edits))
+		g.mu.Unlock()
+		g.say(g.scene.claim(g.scene.now().snapshot, c.Edits))
 	}
 	return errors.Join(err, ctx.Err())
 }

@@ -52,6 +52,17 @@ func TestRows(t *testing.T) {
 		{"the only provider lies in every call", plan{
 			config: proven, Past: [][]op{{{What: add}}}, Steps: once(edit{What: flip}), Faults: []fault{{Name: "lies in calls", At: 0}},
 		}, "unknown unknown"},
+		{"the only provider gives every block another hash, and stands by it", plan{
+			config: proven, Past: [][]op{{{What: add}}}, Steps: once(), Faults: []fault{{Name: "lies in block hashes", At: 0}},
+		}, "unknown unknown"},
+		{"of three providers that are believed, two must agree, and the first lies in every call", plan{
+			config: with(two, func(c *config) { c.Verify, c.Providers, c.Agreement = "off", 3, 2 }),
+			Past:   [][]op{{{What: add}}}, Steps: once(), Faults: []fault{{Name: "lies in calls", At: 0}},
+		}, "unknown unknown"},
+		{"the chain changes after an audit without drift, and the API says what it said", plan{
+			config: proven,
+			Steps:  []step{{Between: change{Still: true}}, {Before: change{Blocks: [][]op{{{What: add}}}, Still: true}, Between: change{Still: true}}},
+		}, "drift consistent"},
 		{"a change is undone between the passes", plan{
 			config: proven,
 			Past:   [][]op{nil, {{What: add, ID: 3}}},

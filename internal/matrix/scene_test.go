@@ -1,6 +1,7 @@
 package matrix_test
 
 import (
+	"cmp"
 	"context"
 	"sync"
 
@@ -21,10 +22,12 @@ type scene struct {
 	at   [contracts]common.Address
 	base uint64 // the newest block before the case
 
-	mu      sync.Mutex
-	seen    map[common.Hash]sighting
-	branch  []sighting // the blocks of the case as they stand
-	births  uint64
+	mu     sync.Mutex
+	seen   map[common.Hash]sighting
+	branch []sighting // the blocks of the case as they stand
+
+	acts    sync.Mutex
+	over    bool
 	trouble error // of what happened in the middle of an audit
 }
 
@@ -158,14 +161,27 @@ func (s *scene) undo(ctx context.Context, blocks int) error {
 	return nil
 }
 
-// meddle is what happens to the chain while an audit is under way.
+// meddle lets something happen to the chain while an audit is under way, unless the case is over: a request may outlive it.
 func (s *scene) meddle(do func() error) {
-	err := do()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err != nil && s.trouble == nil {
-		s.trouble = err
+	s.acts.Lock()
+	defer s.acts.Unlock()
+	if !s.over {
+		s.trouble = cmp.Or(s.trouble, do())
 	}
+}
+
+// failed tells what went wrong in the middle of an audit.
+func (s *scene) failed() error {
+	s.acts.Lock()
+	defer s.acts.Unlock()
+	return s.trouble
+}
+
+// end waits for what happens, and lets nothing happen any more.
+func (s *scene) end() {
+	s.acts.Lock()
+	defer s.acts.Unlock()
+	s.over = true
 }
 
 // newer tells whether a block came after a number, or is nobody's.
