@@ -223,3 +223,32 @@ func TestAReadingThatIsCalledOff(t *testing.T) {
 		cancel()
 	}
 }
+
+// TestBatchesThatAreRefusedCallByCall are asked for one by one.
+func TestBatchesThatAreRefusedCallByCall(t *testing.T) {
+	w := newWorld(t)
+	w.proxy.Set(rpcfault.Fault{Batch: func(all []rpcfault.Answer) []rpcfault.Answer {
+		for i := range all {
+			all[i].Result, all[i].Error = nil, &rpcfault.Error{Code: -32000, Message: "batch requests are not allowed"}
+		}
+		return all
+	}})
+	s, err := newClient(t, "latest", w.url).Read(t.Context(), w.request())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.truth(t, s)
+}
+
+// TestAReadingWithoutQuestions pins, and asks for no more.
+func TestAReadingWithoutQuestions(t *testing.T) {
+	w := newWorld(t)
+	head, err := w.chain.Client().HeaderByNumber(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := newClient(t, "latest", w.url).Read(t.Context(), ethrpc.Request{})
+	if err != nil || s.Block.Hash != head.Hash() || len(s.Answers) > 0 || w.proxy.Requests() != 1 {
+		t.Errorf("Read = %+v, %v after %d requests", s, err, w.proxy.Requests())
+	}
+}

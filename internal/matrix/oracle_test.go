@@ -167,6 +167,8 @@ func (w world) compare(t *truth, at common.Address, rows []saidRow) {
 	}
 	if w.storage && w.leftover(is, claims, wanted) {
 		t.findings = append(t.findings, finding{Kind: "storage_unaccounted"})
+		// Who lives with it may, but it is not proven that there is nothing else.
+		t.held = t.held || w.Verify == "required"
 	}
 	w.controlled(t, at, n, is)
 }

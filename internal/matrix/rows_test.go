@@ -32,6 +32,16 @@ func TestRows(t *testing.T) {
 			Past:  [][]op{{{What: add}}},
 			Steps: once(edit{What: null}),
 		}, "unknown consistent"},
+		{"storage that nothing names is accepted, where proofs are required", plan{
+			config: with(proven, func(c *config) { c.Accepts = []accept{{Kind: "storage_unaccounted", ID: -1}} }),
+			Past:   [][]op{{{What: toDoor}, {What: sneakIn, ID: 3}}},
+			Steps:  once(),
+		}, "unknown consistent"},
+		{"storage that nothing names is accepted, where proofs are not required", plan{
+			config: with(two, func(c *config) { c.Accepts = []accept{{Kind: "storage_unaccounted", ID: -1}} }),
+			Past:   [][]op{{{What: toDoor}, {What: sneakIn, ID: 3}}},
+			Steps:  once(),
+		}, "consistent consistent"},
 		{"an answer about another chain still says which of its ids are malformed", plan{
 			config: proven, Steps: once(edit{What: malformed}, edit{What: abroad}),
 		}, "unknown unknown"},
