@@ -252,3 +252,18 @@ func TestAReadingWithoutQuestions(t *testing.T) {
 		t.Errorf("Read = %+v, %v after %d requests", s, err, w.proxy.Requests())
 	}
 }
+
+// TestMoreSlotsThanOneRequestProves are proven in several.
+func TestMoreSlotsThanOneRequestProves(t *testing.T) {
+	w := newWorld(t)
+	w.proxy.Set(refusesBundles(-32000, "contract creation is refused"))
+	more := w.images(1100)
+	s, err := prover(t, ethrpc.VerifyRequired, 1, w.url).Read(t.Context(), w.whole(more...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.proven(t, s, true)
+	if n := len(s.Answers); n != len(more)+3 {
+		t.Errorf("%d answers, want %d", n, len(more)+3)
+	}
+}
