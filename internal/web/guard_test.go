@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -167,24 +168,26 @@ func TestNoMoreConnectionsThanAllowed(t *testing.T) {
 
 func TestNoMoreRenderingsThanAllowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		at, most, release := 0, 0, make(chan struct{})
+		var at, most atomic.Int64
+		release := make(chan struct{})
 		h := web.Few(2, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-			at++
-			most = max(most, at)
+			if n := at.Add(1); n > most.Load() {
+				most.Store(n)
+			}
 			<-release
-			at--
+			at.Add(-1)
 		}))
 		for range 5 {
 			go h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
 		}
-		for left := 5; left > 0; left-- {
-			if synctest.Wait(); at != min(2, left) {
-				t.Fatalf("%d at a time, %d left", at, left)
+		for left := int64(5); left > 0; left-- {
+			if synctest.Wait(); at.Load() != min(2, left) {
+				t.Fatalf("%d at a time, %d left", at.Load(), left)
 			}
 			release <- struct{}{}
 		}
-		if synctest.Wait(); most != 2 {
-			t.Errorf("%d at a time", most)
+		if synctest.Wait(); most.Load() != 2 {
+			t.Errorf("%d at a time", most.Load())
 		}
 	})
 }
