@@ -88,7 +88,7 @@ func (g *rig) holds(truly world, t *audit.Target, at common.Address, pinned bool
 			if makes[f.Kind] != drift {
 				continue
 			}
-			if told++; !slices.Contains(true, f) {
+			if told++; !slices.Contains(true, f) && !(f.Kind == "kms_contract_mismatch" && g.hushing()) {
 				return fmt.Sprintf("%v is not true; true are %v", f, true)
 			}
 		}
@@ -110,6 +110,11 @@ func (g *rig) holds(truly world, t *audit.Target, at common.Address, pinned bool
 				ok = then.verdict() == consistent
 			}
 		}
+		if !ok && g.hushing() {
+			truly.Cross = false
+			then := truly.judge(at)
+			ok = then.verdict() == consistent
+		}
 		if !ok {
 			return fmt.Sprintf("in truth it is %s: %+v", want.verdict(), want.told())
 		}
@@ -119,6 +124,11 @@ func (g *rig) holds(truly world, t *audit.Target, at common.Address, pinned bool
 		}
 	}
 	return ""
+}
+
+// hushing tells whether the list of KMS changes between the passes: nothing in a report says which one it rests on.
+func (g *rig) hushing() bool {
+	return slices.ContainsFunc(g.Steps[g.step].Between.Edits, func(e edit) bool { return e.What == "hush" })
 }
 
 func targetOf(c audit.Chain, at common.Address) *audit.Target {
