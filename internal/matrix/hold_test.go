@@ -11,8 +11,9 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testchain"
 )
 
-// lawful holds a report against the truth at the block and about the claim that it names, whatever failed.
-func (g *rig) lawful(r *audit.Report, known baselines) string {
+// lawful holds a report against the truth at the block and about the claim that it names, whatever failed. Of the API's list
+// of KMS it does not say which one it rests on: that is as the edits make it.
+func (g *rig) lawful(r *audit.Report, known baselines, edits []edit) string {
 	chain := r.Chains[0]
 	if chain.Claim == nil {
 		for _, t := range chain.Targets {
@@ -37,6 +38,7 @@ func (g *rig) lawful(r *audit.Report, known baselines) string {
 		}
 	}
 	truly := g.world(claim, at.snapshot, known)
+	truly.hushed = g.scene.hushed(edits)
 	worst, heads := audit.Consistent, g.scene.since(at.number)
 	for _, at := range truly.targets() {
 		t := targetOf(chain, at)
