@@ -72,13 +72,13 @@ func (o object) Error() string  { return o.text }
 func (o object) ErrorCode() int { return o.code }
 
 // Answered is what becomes of a JSON-RPC error object, where a text is secret.
-func Answered(code int, text, hidden string) (error, Kinds) {
+func Answered(code int, text, hidden string) (Kinds, error) {
 	err := (&provider{redact: secret.NewRedactor(hidden)}).answered(object{code, text})
-	return err, kindsOf(err)
+	return kindsOf(err), err
 }
 
 // Refused is what becomes of an HTTP answer, where a text is secret.
-func Refused(status int, body []byte, hidden string) (error, Kinds) {
+func Refused(status int, body []byte, hidden string) (Kinds, error) {
 	err := &statusError{status: status, body: (&guard{redact: secret.NewRedactor(hidden)}).cut(body)}
-	return err, kindsOf(err)
+	return kindsOf(err), err
 }

@@ -205,7 +205,7 @@ func FuzzProviderError(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, code int, text string, status int) {
 		text = strings.ReplaceAll(text, "KEY", canary)
-		said, is := ethrpc.Answered(code, text, canary)
+		is, said := ethrpc.Answered(code, text, canary)
 		fit.Error(t, said, 1200, canary[:8], canary[len(canary)-8:])
 		lower := strings.ToLower(text)
 		switch {
@@ -213,7 +213,7 @@ func FuzzProviderError(f *testing.F) {
 			is.Revert && code != 3 && !strings.Contains(lower, "revert") && !strings.Contains(lower, "invalid") && !strings.Contains(lower, "out of gas") && !strings.Contains(lower, "stack") && !strings.Contains(lower, "opcode"):
 			t.Errorf("%d %q is taken for %+v", code, text, is)
 		}
-		refused, is := ethrpc.Refused(status, []byte(text), canary)
+		is, refused := ethrpc.Refused(status, []byte(text), canary)
 		fit.Error(t, refused, 1200, canary[:8], canary[len(canary)-8:])
 		if is.Pruned || is.UnknownBlock || is.FormRefused || is.Revert || is.Passing != (status == 429 || status == 503) || errors.Is(refused, ethrpc.ErrNoState) {
 			t.Errorf("HTTP status %d %q is taken for %+v", status, text, is)
