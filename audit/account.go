@@ -109,6 +109,7 @@ func (a *Auditor) readAgain(ctx context.Context, p *pass) error {
 	a.opt.Progress(p.chain.Name, "reading what the events named")
 	s, err := p.chain.Reader.Read(ctx, ethrpc.Request{
 		Policies:  []ethrpc.Policy{ethrpc.AtHash(p.state.Block.Hash)},
+		First:     p.state.Provider,
 		Questions: func(context.Context, ethrpc.Block) ethrpc.Questions { return a.questions(p.chain, p.detail) },
 	})
 	if err != nil {
@@ -116,7 +117,7 @@ func (a *Auditor) readAgain(ctx context.Context, p *pass) error {
 		return err
 	}
 	for _, f := range providerFailures(s.Failed) {
-		if !slices.ContainsFunc(p.errors, func(e SourceError) bool { return e.Source == f.Source }) {
+		if !slices.Contains(p.errors, f) {
 			p.errors = append(p.errors, f)
 		}
 	}

@@ -127,7 +127,7 @@ func showless(t *testing.T, f *evidence.File) evidence.File {
 			c.Claims[j].FetchedAt, c.Claims[j].APIVersion, c.Claims[j].RequestID, c.Claims[j].Headers = nil, "", "", nil
 		}
 		for j := range c.Reads {
-			showlessRead(&c.Reads[j], j > 0, j+1 < len(c.Reads))
+			showlessRead(&c.Reads[j], j+1 < len(c.Reads))
 		}
 	}
 	return out
@@ -136,8 +136,7 @@ func showless(t *testing.T, f *evidence.File) evidence.File {
 // showlessRead leaves out who served a reading, when, and how others failed: the report has that where it shows.
 // Where a later reading of the same block took its place, that one tells the number. Who controls a contract is in the
 // report too, and its keys are held against a list of KMS, which these rows do without.
-// A provider that failed before is told of once, so that a later text about it is not shown.
-func showlessRead(r *evidence.Read, later, replaced bool) {
+func showlessRead(r *evidence.Read, replaced bool) {
 	r.Provider, r.Head, r.Agreed = "", nil, 0
 	if r.Block != nil {
 		r.Block = &evidence.Block{Number: r.Block.Number, Hash: r.Block.Hash}
@@ -158,9 +157,7 @@ func showlessRead(r *evidence.Read, later, replaced bool) {
 	}
 	r.Failed = slices.Clone(r.Failed)
 	for i := range r.Failed {
-		if r.Failed[i].Getter = nil; later {
-			r.Failed[i].Text = ""
-		}
+		r.Failed[i].Getter = nil
 	}
 }
 

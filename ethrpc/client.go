@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -61,6 +62,8 @@ type Request struct {
 	NotBefore uint64
 	// Aside is a question beside those that are asked time and again: what it proves is not kept for the next Read.
 	Aside bool
+	// First is the provider to try before the others; empty: their order.
+	First string
 	// Likely are contracts that the questions will be about, so that what comes first is asked for at once.
 	Likely []common.Address
 	// Sketch leaves out the answers of a contract that stores more than the questions explain, rather than prove each:
@@ -118,7 +121,7 @@ func (c *Client) Read(ctx context.Context, req Request) (*State, error) {
 	for _, policy := range policies {
 		var best *State
 		noState := false
-		for _, p := range c.providers {
+		for _, p := range c.from(req.First) {
 			s, err := c.read(ctx, p, policy, req, best != nil && best.doubt == nil)
 			if err == nil {
 				err = cmp.Or(s.doubt, s.Unproven)
@@ -144,6 +147,15 @@ func (c *Client) Read(ctx context.Context, req Request) (*State, error) {
 		}
 	}
 	return nil, &ReadError{failed}
+}
+
+// from returns the providers, the named one first.
+func (c *Client) from(first string) []*provider {
+	i := slices.IndexFunc(c.providers, func(p *provider) bool { return p.name == first })
+	if i < 1 {
+		return c.providers
+	}
+	return slices.Concat(c.providers[i:i+1], c.providers[:i], c.providers[i+1:])
 }
 
 // Check asks every provider for the chain id and for a block by the first policy that it can serve, and returns what

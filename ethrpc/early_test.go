@@ -64,3 +64,19 @@ func TestALikelyContract(t *testing.T) {
 		})
 	}
 }
+
+func TestTheProviderThatServedIsAskedFirst(t *testing.T) {
+	w := newWorld(t)
+	c := prover(t, ethrpc.VerifyRequired, 1, "http://127.0.0.1:1", w.url)
+	req := w.whole()
+	for _, want := range []int{1, 0} {
+		s, err := c.Read(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(s.Failed) != want {
+			t.Errorf("asking %q first, %d providers failed: %v", req.First, len(s.Failed), s.Failed)
+		}
+		req.First = s.Provider
+	}
+}
