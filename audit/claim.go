@@ -33,8 +33,8 @@ type target struct {
 	baseline     *Baseline
 	accepted     []Acceptance
 
-	kept bool // nothing changes it any more
-	done *Target
+	kept bool    // nothing changes it any more
+	done *Target // then, what it came to, in place of its entries
 }
 
 // entry is one entry while it is being judged. ask is what the chain is asked; without a Getter there is no valid id.
@@ -112,7 +112,7 @@ func (t *target) add(list List, raw, name, version string, allowed kmsapi.Allowe
 	case err != nil:
 		e.ID, e.Kind = quote.Cut(raw), MalformedID
 	default:
-		e.ID = id.Hex()
+		e.ID = hexid.Text(id, raw)
 		e.ask = ethrpc.Ask{Contract: t.address, Getter: getters[list], ID: id}
 	}
 	t.entries = append(t.entries, e)
@@ -137,12 +137,21 @@ func merge(rows []entry) []entry {
 		return cmp.Or(cmp.Compare(a.List, b.List), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version),
 			cmp.Compare(a.ID, b.ID), cmp.Compare(a.Claim, b.Claim))
 	})
+	type key struct {
+		image bool
+		id    common.Hash
+	}
 	out := rows[:0]
-	at := make(map[ethrpc.Ask]int, len(rows))
+	at := make(map[key]int, len(rows))
 	for _, r := range rows {
-		i, again := at[r.ask]
-		if !again || r.ask.Getter == "" {
-			at[r.ask] = len(out)
+		if r.ask.Getter == "" {
+			out = append(out, r)
+			continue
+		}
+		k := key{r.List == OSImage, r.ask.ID}
+		i, again := at[k]
+		if !again {
+			at[k] = len(out)
 			out = append(out, r)
 			continue
 		}
@@ -176,7 +185,12 @@ func questionsOf(c ChainOptions, detail *kmsapi.OnChainDetail) ethrpc.Questions 
 	if detail == nil || detail.ChainID != c.ChainID {
 		return q
 	}
-	seen := map[ethrpc.Ask]bool{}
+	rows := 0
+	for _, row := range detail.Contracts {
+		rows += 1 + len(row.Devices) + len(row.OSImages)
+	}
+	q.Asks = make([]ethrpc.Ask, 0, rows)
+	seen := make(map[ethrpc.Ask]bool, rows)
 	ask := func(a ethrpc.Ask) {
 		if !seen[a] {
 			seen[a] = true

@@ -177,8 +177,12 @@ func (a *Auditor) forget(p *pass) {
 	}
 	open := map[late]bool{}
 	for _, t := range p.targets {
+		if t.done != nil {
+			return // as the audit before found it
+		}
 		open[late{p.chain.Name, ethrpc.Ask{Contract: t.address}}] = !p.state.Code[t.address]
-		for _, e := range t.entries {
+		for i := range t.entries {
+			e := &t.entries[i]
 			open[late{p.chain.Name, e.ask}] = e.Verdict != Match
 		}
 	}

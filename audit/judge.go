@@ -9,14 +9,18 @@ import (
 
 // verdict judges a target: worst wins, and without anything compared it is unknown.
 func (t *target) verdict() Verdict {
+	if t.done != nil {
+		return t.done.Verdict
+	}
 	v := Unknown
-	for _, e := range t.entries {
-		if e.compared() {
+	for i := range t.entries {
+		if t.entries[i].compared() {
 			v = Consistent
+			break
 		}
 	}
-	for _, e := range t.entries {
-		switch {
+	for i := range t.entries {
+		switch e := &t.entries[i]; {
 		case e.Verdict == Mismatch:
 			return Drift
 		case e.Verdict == Unverifiable && !(e.Kind == NoHash && e.Claim == ClaimUnknown):
@@ -42,7 +46,7 @@ func (t *target) report() Target {
 	}
 	if t.done == nil {
 		out := t.assemble()
-		t.done = &out
+		t.done, t.entries = &out, nil
 	}
 	return *t.done
 }
@@ -58,14 +62,15 @@ func (t *target) assemble() Target {
 		Control:      t.control,
 		Baseline:     t.baseline,
 		Accepted:     t.accepted,
-		Entries:      []Entry{},
+		Entries:      make([]Entry, 0, len(t.entries)),
 		Findings:     []Finding{},
 	}
 	for _, f := range t.faults {
 		out.Findings = append(out.Findings, f.kind.finding(f.list, f.id, f.message))
 	}
 	why := map[string]int{}
-	for _, e := range t.entries {
+	for i := range t.entries {
+		e := t.entries[i] // a copy
 		out.Counts.add(e.Verdict)
 		out.Assurance = weaker(out.Assurance, e.Assurance)
 		for _, k := range e.kinds() {

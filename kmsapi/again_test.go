@@ -59,7 +59,7 @@ func TestAnAnswerThatComesAgain(t *testing.T) {
 			t.Fatalf("%s: %v", row.sentence, err)
 		}
 		sum := sha256.Sum256([]byte(row.body))
-		if d.ChainName != row.name || string(d.Source.Body) != row.body || d.Source.SHA256 != hex.EncodeToString(sum[:]) || d.Source.FetchedAt.IsZero() {
+		if d.ChainName != row.name || d.Source.Body != row.body || d.Source.SHA256 != hex.EncodeToString(sum[:]) || d.Source.FetchedAt.IsZero() {
 			t.Errorf("%s: %q with %d bytes and digest %s", row.sentence, d.ChainName, len(d.Source.Body), d.Source.SHA256)
 		}
 	}

@@ -29,7 +29,7 @@ func (c *Client) NextAppIDs(ctx context.Context, counts int) ([]AppID, error) {
 	c.Close() // net/http repeats a GET by itself where a kept connection turns out to be broken
 	var ids []AppID
 	q := call{endpoint: nextAppIDs, path: "/kms/phala/next_app_id", query: url.Values{"counts": {strconv.Itoa(counts)}}, once: true}
-	_, err := c.get(ctx, q, func(body []byte) (err error) {
+	_, err := c.get(ctx, q, func(body string) (err error) {
 		ids, err = decodeAppIDs(body, c.key)
 		return err
 	})
@@ -44,9 +44,9 @@ func (c *Client) NextAppIDs(ctx context.Context, counts int) ([]AppID, error) {
 }
 
 // DecodeAppIDs reads the body of GET /kms/phala/next_app_id with the rules of Decode.
-func DecodeAppIDs(body []byte) ([]AppID, error) { return decodeAppIDs(body, secret.Redactor{}) }
+func DecodeAppIDs(body []byte) ([]AppID, error) { return decodeAppIDs(string(body), secret.Redactor{}) }
 
-func decodeAppIDs(body []byte, key secret.Redactor) ([]AppID, error) {
+func decodeAppIDs(body string, key secret.Redactor) ([]AppID, error) {
 	o := whole(body, key)
 	var ids []AppID
 	o.each("app_ids", func(o object) { ids = append(ids, AppID{o.required("app_id"), o.number("nonce")}) })

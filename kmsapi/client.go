@@ -16,7 +16,6 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -61,7 +60,7 @@ type Source struct {
 	SHA256     string            // of Body, in hex
 	APIVersion string            // the version that was asked for
 	RequestID  string            // as the API gave it, cut
-	Body       []byte            // as received (after decompression): not redacted
+	Body       string            // as received (after decompression): not redacted
 	HoldsKey   bool              // the API echoes the key: Body is not to be kept
 	Header     map[string]string // those of keptHeaders that came, cut
 }
@@ -132,8 +131,8 @@ func (c *Client) OnChainDetail(ctx context.Context, chain string) (*OnChainDetai
 		q.last = &last.Source
 	}
 	var d *OnChainDetail
-	src, err := c.get(ctx, q, func(body []byte) (err error) {
-		if last != nil && bytes.Equal(body, last.Source.Body) {
+	src, err := c.get(ctx, q, func(body string) (err error) {
+		if last != nil && body == last.Source.Body {
 			again := *last
 			d = &again
 			return nil
@@ -172,7 +171,7 @@ func (c *Client) locate(q call) (*url.URL, error) {
 }
 
 // get asks until there is an answer that may not pass by itself, at most tries times.
-func (c *Client) get(ctx context.Context, q call, decode func([]byte) error) (Source, error) {
+func (c *Client) get(ctx context.Context, q call, decode func(string) error) (Source, error) {
 	u, err := c.locate(q)
 	if err != nil {
 		return Source{}, err
@@ -197,7 +196,7 @@ func (c *Client) get(ctx context.Context, q call, decode func([]byte) error) (So
 }
 
 // try is one HTTP request within the timeout.
-func (c *Client) try(parent context.Context, u *url.URL, last *Source, decode func([]byte) error) (Source, error) {
+func (c *Client) try(parent context.Context, u *url.URL, last *Source, decode func(string) error) (Source, error) {
 	ctx, cancel := context.WithTimeout(parent, c.o.Timeout)
 	defer cancel()
 	src, err := c.exchange(ctx, u, last, decode)
@@ -212,7 +211,7 @@ func (c *Client) try(parent context.Context, u *url.URL, last *Source, decode fu
 }
 
 // exchange uses the transport and not http.Client, which would follow redirects and put the URL into its errors.
-func (c *Client) exchange(ctx context.Context, u *url.URL, last *Source, decode func([]byte) error) (Source, error) {
+func (c *Client) exchange(ctx context.Context, u *url.URL, last *Source, decode func(string) error) (Source, error) {
 	req := (&http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: http.Header{}}).WithContext(ctx)
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", c.o.UserAgent)
@@ -237,7 +236,7 @@ func (c *Client) exchange(ctx context.Context, u *url.URL, last *Source, decode 
 	if err := c.wantJSON(resp.Header.Get("Content-Type")); err != nil {
 		return Source{}, err
 	}
-	var known []byte
+	var known string
 	if last != nil {
 		known = last.Body
 	}
@@ -254,41 +253,39 @@ func (c *Client) exchange(ctx context.Context, u *url.URL, last *Source, decode 
 		RequestID:  c.text(resp.Header.Get("X-Request-ID")),
 		Header:     c.headers(resp.Header),
 	}
-	if last != nil && bytes.Equal(body, last.Body) {
+	if last != nil && body == last.Body {
 		src.Body, src.SHA256, src.HoldsKey = last.Body, last.SHA256, last.HoldsKey
 	} else {
-		sum := sha256.Sum256(body)
-		src.Body, src.SHA256, src.HoldsKey = body, hex.EncodeToString(sum[:]), c.key.Text(string(body)) != string(body)
+		sum := sha256.Sum256([]byte(body))
+		src.Body, src.SHA256, src.HoldsKey = body, hex.EncodeToString(sum[:]), c.key.Text(body) != body
 	}
 	return src, decode(src.Body)
 }
 
 // read reads all of r. Where that is known, it returns known itself, so that an answer which does not change costs no memory.
-func read(r io.Reader, known []byte) ([]byte, error) {
+func read(r io.Reader, known string) (string, error) {
 	piece := make([]byte, 32<<10)
-	for n := 0; ; {
+	var out bytes.Buffer
+	n, same := 0, true
+	for {
 		m, err := r.Read(piece)
-		if m > len(known)-n || !bytes.Equal(piece[:m], known[n:n+m]) || err != nil && err != io.EOF {
-			rest, err := io.ReadAll(io.MultiReader(bytes.NewReader(piece[:m]), after{r, err}))
-			return slices.Concat(known[:n], rest), err
+		if same = same && m <= len(known)-n && string(piece[:m]) == known[n:n+m]; same {
+			n += m
+		} else {
+			if out.Len() == 0 {
+				out.WriteString(known[:n])
+			}
+			out.Write(piece[:m])
 		}
-		if n += m; err == io.EOF {
-			return known[:n:n], nil
+		switch {
+		case err == io.EOF && same:
+			return known[:n], nil
+		case err == io.EOF:
+			return out.String(), nil
+		case err != nil:
+			return "", err
 		}
 	}
-}
-
-// after is a reader that may have said already how it ends.
-type after struct {
-	io.Reader
-	err error
-}
-
-func (a after) Read(p []byte) (int, error) {
-	if a.err != nil {
-		return 0, a.err
-	}
-	return a.Reader.Read(p)
 }
 
 // text makes a text of the API fit to be shown.

@@ -56,7 +56,7 @@ func TestRequestAndEvidence(t *testing.T) {
 		SHA256:     fmt.Sprintf("%x", sha256.Sum256(body)),
 		APIVersion: "2026-06-23",
 		RequestID:  strings.Repeat("r", 200) + "…",
-		Body:       body,
+		Body:       string(body),
 		Header: map[string]string{
 			"Content-Type": "application/problem+json; charset=utf-8", "X-Request-Id": strings.Repeat("r", 200) + "…",
 		},

@@ -1,31 +1,30 @@
 package kmsapi
 
 import (
-	"bytes"
 	"encoding/json"
 	"iter"
-	"unicode/utf8"
+	"strings"
 )
 
 // elements yields the elements of a JSON list or object, with their keys, as parts of raw, until there is an error. raw
 // is known to be valid: so the levels of a body of some megabytes are told apart without decoding it once for each.
-func (d *decoder) elements(raw []byte) iter.Seq2[[]byte, []byte] {
-	return func(yield func(key, value []byte) bool) {
+func (d *decoder) elements(raw string) iter.Seq2[string, string] {
+	return func(yield func(key, value string) bool) {
 		if d.err != nil {
 			return
 		}
 		keyed := raw[0] == '{'
 		for rest := raw[1:]; d.err == nil; {
-			rest = bytes.TrimLeft(rest, " \t\r\n,")
+			rest = strings.TrimLeft(rest, " \t\r\n,")
 			if rest[0] == '}' || rest[0] == ']' {
 				return
 			}
-			var key []byte
+			var key string
 			if keyed {
 				key, rest = cut(rest)
-				rest = bytes.TrimLeft(rest, " \t\r\n:")
+				rest = strings.TrimLeft(rest, " \t\r\n:")
 			}
-			var value []byte
+			var value string
 			if value, rest = cut(rest); !yield(key, value) {
 				return
 			}
@@ -34,7 +33,7 @@ func (d *decoder) elements(raw []byte) iter.Seq2[[]byte, []byte] {
 }
 
 // cut splits valid JSON after its first value.
-func cut(b []byte) (value, rest []byte) {
+func cut(b string) (value, rest string) {
 	end, depth := 0, 0
 	for {
 		switch b[end] {
@@ -49,7 +48,7 @@ func cut(b []byte) (value, rest []byte) {
 		case ' ', '\t', '\r', '\n', ',', ':':
 			end++ // between values, for one begins at once
 		default:
-			for end < len(b) && bytes.IndexByte([]byte(" \t\r\n,:]}"), b[end]) < 0 {
+			for end < len(b) && strings.IndexByte(" \t\r\n,:]}", b[end]) < 0 {
 				end++
 			}
 		}
@@ -60,7 +59,7 @@ func cut(b []byte) (value, rest []byte) {
 }
 
 // stringLen is the length of the JSON string that b begins with.
-func stringLen(b []byte) int {
+func stringLen(b string) int {
 	for i := 1; ; i++ {
 		switch b[i] {
 		case '\\':
@@ -71,27 +70,27 @@ func stringLen(b []byte) int {
 	}
 }
 
-// text is what a JSON string says.
-func text(raw []byte) string {
-	if bytes.IndexByte(raw, '\\') < 0 && utf8.Valid(raw) {
-		return string(raw[1 : len(raw)-1])
+// text is what a JSON string says, as a part of it where it can be.
+func text(raw string) string {
+	if strings.IndexByte(raw, '\\') < 0 {
+		return raw[1 : len(raw)-1]
 	}
 	var s string
-	_ = json.Unmarshal(raw, &s) // it is valid
+	_ = json.Unmarshal([]byte(raw), &s) // it is valid
 	return s
 }
 
 // maxNames bounds how many names of fields are kept for the next object.
 const maxNames = 64
 
-func (d *decoder) name(key []byte) string {
+func (d *decoder) name(key string) string {
 	raw := key[1 : len(key)-1]
-	if name, known := d.names[string(raw)]; known {
+	if name, known := d.names[raw]; known {
 		return name
 	}
 	name := text(key)
 	if len(d.names) < maxNames {
-		d.names[string(raw)] = name
+		d.names[raw] = name
 	}
 	return name
 }

@@ -44,7 +44,7 @@ type Info struct {
 // ErrNotFound where the API knows no such KMS.
 func (c *Client) Info(ctx context.Context, idOrSlug string) (*Info, error) {
 	var k KMS
-	src, err := c.get(ctx, call{endpoint: kmsInfo, path: "/kms/", name: idOrSlug}, func(body []byte) (err error) {
+	src, err := c.get(ctx, call{endpoint: kmsInfo, path: "/kms/", name: idOrSlug}, func(body string) (err error) {
 		k, err = decodeKMS(body, c.key)
 		return err
 	})
@@ -59,9 +59,9 @@ func (c *Client) Info(ctx context.Context, idOrSlug string) (*Info, error) {
 }
 
 // DecodeKMS reads the body of GET /kms/{kms_id}, of any version, with the rules of Decode.
-func DecodeKMS(body []byte) (KMS, error) { return decodeKMS(body, secret.Redactor{}) }
+func DecodeKMS(body []byte) (KMS, error) { return decodeKMS(string(body), secret.Redactor{}) }
 
-func decodeKMS(body []byte, key secret.Redactor) (KMS, error) {
+func decodeKMS(body string, key secret.Redactor) (KMS, error) {
 	o := whole(body, key)
 	k := o.kms()
 	if o.err != nil {

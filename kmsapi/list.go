@@ -58,7 +58,7 @@ func (c *Client) list(ctx context.Context, f Filter) (*List, error) {
 		if f.OnChain {
 			q.Set("is_onchain", "true")
 		}
-		src, err := c.get(ctx, call{endpoint: kmsList, path: "/kms", query: q}, func(body []byte) error { return all.add(body, c.key) })
+		src, err := c.get(ctx, call{endpoint: kmsList, path: "/kms", query: q}, func(body string) error { return all.add(body, c.key) })
 		var status *StatusError
 		if errors.As(err, &status) && status.Status == http.StatusNotFound && n > 1 {
 			return nil, fmt.Errorf("%w: %w", &TornError{n, "gone"}, err)
@@ -77,7 +77,7 @@ func (c *Client) list(ctx context.Context, f Filter) (*List, error) {
 func DecodeList(bodies ...[]byte) ([]KMS, error) {
 	var all listing
 	for _, body := range bodies {
-		if err := all.add(body, secret.Redactor{}); err != nil {
+		if err := all.add(string(body), secret.Redactor{}); err != nil {
 			return nil, err
 		}
 	}
@@ -104,7 +104,7 @@ type place struct{ page, index int }
 func (l *listing) more() bool { return l.pages == 0 || uint64(l.pages) < l.last }
 
 // add takes the next page.
-func (l *listing) add(body []byte, key secret.Redactor) error {
+func (l *listing) add(body string, key secret.Redactor) error {
 	o := whole(body, key)
 	total, page, size, pages := o.number("total"), o.number("page"), o.number("page_size"), o.number("pages")
 	var items []KMS

@@ -73,7 +73,7 @@ func TestListIsReadToItsEnd(t *testing.T) {
 			}
 			bodies := make([][]byte, len(l.Pages))
 			for i, p := range l.Pages {
-				bodies[i] = p.Body
+				bodies[i] = []byte(p.Body)
 			}
 			again, err := kmsapi.DecodeList(bodies...)
 			if diff := cmp.Diff(l.KMS, again); err != nil || diff != "" {

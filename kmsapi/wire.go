@@ -1,10 +1,11 @@
 package kmsapi
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/ethereum/go-ethereum/common"
 
@@ -63,11 +64,11 @@ const (
 const maxContracts = 1000
 
 // Decode reads the body of an on-chain detail. Every error is an *InvalidError. Fields that it does not know are
-// passed over; a required one that is absent or null, a wrong type, a key given twice and anything after the JSON
+// passed over; a required one that is absent or null, a wrong type, a key given twice, bytes that are no UTF-8 and anything after the JSON
 // are errors. Names match exactly: encoding/json alone would let "On_Chain_Allowed" override the field.
-func Decode(body []byte) (*OnChainDetail, error) { return decode(body, secret.Redactor{}) }
+func Decode(body []byte) (*OnChainDetail, error) { return decode(string(body), secret.Redactor{}) }
 
-func decode(body []byte, key secret.Redactor) (*OnChainDetail, error) {
+func decode(body string, key secret.Redactor) (*OnChainDetail, error) {
 	o := whole(body, key)
 	detail := &OnChainDetail{ChainName: o.required("chain_name"), ChainID: o.number("chain_id")}
 	o.each("contracts", func(o object) { detail.Contracts = append(detail.Contracts, o.contract()) })
@@ -112,15 +113,18 @@ func (d *decoder) fail(path, reason string) {
 }
 
 // whole is the object that a body must be.
-func whole(body []byte, key secret.Redactor) object {
+func whole(body string, key secret.Redactor) object {
 	d := &decoder{key: key, names: map[string]string{}}
-	body = bytes.TrimSpace(body)
+	body = strings.TrimSpace(body)
 	if len(body) == 0 {
 		d.fail("", "empty body")
-	} else if !json.Valid(body) {
-		d.fail("", json.Unmarshal(body, new(json.RawMessage)).Error())
+	} else if raw := []byte(body); !json.Valid(raw) {
+		d.fail("", json.Unmarshal(raw, new(json.RawMessage)).Error())
 	}
-	o := object{d, "", map[string][]byte{}}
+	if !utf8.ValidString(body) {
+		d.fail("", "not UTF-8, as JSON is")
+	}
+	o := object{d, "", map[string]string{}}
 	o.read(body)
 	return o
 }
@@ -129,11 +133,11 @@ func whole(body []byte, key secret.Redactor) object {
 type object struct {
 	*decoder
 	path   string
-	fields map[string][]byte
+	fields map[string]string
 }
 
 // read takes the fields of raw in place of those before.
-func (o object) read(raw []byte) {
+func (o object) read(raw string) {
 	clear(o.fields)
 	if o.err == nil && kind(raw) != "an object" {
 		o.fail(o.path, "want an object, got "+kind(raw))
@@ -154,7 +158,7 @@ func (o object) each(name string, f func(object)) {
 		o.fail(o.at(name), "want a list, got "+kind(raw))
 	}
 	i, path := 0, o.at(name)
-	one := object{o.decoder, "", map[string][]byte{}}
+	one := object{o.decoder, "", map[string]string{}}
 	for _, value := range o.elements(raw) {
 		one.path = path + "[" + strconv.Itoa(i) + "]"
 		one.read(value)
@@ -171,7 +175,7 @@ func (o object) at(name string) string {
 }
 
 // value is a required field, raw; null is as good as absent.
-func (o object) value(name string) []byte {
+func (o object) value(name string) string {
 	raw := o.fields[name]
 	if kind(raw) == "null" {
 		o.fail(o.at(name), "missing")
@@ -197,7 +201,7 @@ func (o object) optional(name string) string {
 
 func (o object) number(name string) uint64 {
 	var n uint64
-	if raw := o.value(name); json.Unmarshal(raw, &n) != nil {
+	if raw := o.value(name); json.Unmarshal([]byte(raw), &n) != nil {
 		o.fail(o.at(name), "want a whole number, got "+kind(raw))
 	}
 	return n
@@ -213,7 +217,7 @@ func (o object) address(name string) common.Address {
 }
 
 func (o object) allowed() Allowed {
-	switch raw := o.fields["on_chain_allowed"]; string(raw) {
+	switch raw := o.fields["on_chain_allowed"]; raw {
 	case "true":
 		return AllowedTrue
 	case "false":
@@ -227,8 +231,8 @@ func (o object) allowed() Allowed {
 }
 
 // kind names the type of a JSON value; no value at all is null.
-func kind(raw []byte) string {
-	raw = bytes.TrimSpace(raw)
+func kind(raw string) string {
+	raw = strings.TrimSpace(raw)
 	if len(raw) == 0 {
 		return "null"
 	}
@@ -244,6 +248,6 @@ func kind(raw []byte) string {
 	case 'n':
 		return "null"
 	default:
-		return "number " + quote.Cut(string(raw))
+		return "number " + quote.Cut(raw)
 	}
 }

@@ -118,6 +118,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"contracts given twice", `{"chain_name"`, `{"contracts": [], "chain_name"`, "", `"contracts" given twice`},
 		{"an address of 39 digits", `"2F83172A49584C017F2B256F0FB2DCA14126BA9C"`, `"0x2F83172A49584C017F2B256F0FB2DCA14126BA9"`, "contracts[0].contract_address", `"0x2F83172A49584C017F2B256F0FB2DCA14126BA9" has 39 characters after the prefix, want 40 hex digits`},
 		{"an address that is no hex", `"2F83172A49584C017F2B256F0FB2DCA14126BA9C"`, `"zF83172A49584C017F2B256F0FB2DCA14126BA9C"`, "contracts[0].contract_address", `"zF83172A49584C017F2B256F0FB2DCA14126BA9C" is not hex`},
+		{"a byte that is no UTF-8", `"n"`, "\"\xff\"", "", "not UTF-8, as JSON is"},
 		{"nesting without end", `"n"`, strings.Repeat("[", 20000), "", "invalid character '[' exceeded max depth"},
 	}
 	for _, tt := range tests {

@@ -1,8 +1,8 @@
 // Holds what the API claims about KMS contracts against the chain, with the official client and viem, and prints what
-// differs. Usage: node audit.mjs API_URL NAME=CHAIN_ID=RPC_URL...; exit code 1 where something differs.
+// differs. Usage: node audit.mjs API_URL NAME=CHAIN_ID=RPC_URL...; exit code 1 where something differs, 2 where it failed.
 //
 // The claim and the block are asked for at once; then one multicall for everything that a chain's contracts list, its
-// parts as one JSON-RPC batch, all at the block that was finalized first.
+// parts in as few JSON-RPC batches as geth takes, all at the block that was finalized first.
 import { createClient } from "@phala/cloud";
 import { createPublicClient, defineChain, http, parseAbi, type Address, type Hex } from "viem";
 
@@ -11,6 +11,11 @@ const abi = parseAbi([
   "function allowedOsImages(bytes32) view returns (bool)",
 ]);
 const getters = { device: "kmsAllowedDeviceIds", os_image: "allowedOsImages" } as const;
+const batchSize = 20; // parts of 500 ids: geth takes 5 MiB in one request
+process.on("uncaughtException", (err) => {
+  console.error(err);
+  process.exit(2);
+});
 const multicall3 = { address: "0xcA11bde05977b3631167028862bE2a173976CA11" } as const;
 
 interface Row {
@@ -49,7 +54,7 @@ async function audit(name: string, id: number, url: string): Promise<string[]> {
       id, name, nativeCurrency: { name: "Ether", symbol: "ETH", decimals: 18 },
       rpcUrls: { default: { http: [url] } }, contracts: { multicall3 },
     }),
-    transport: http(url, { batch: { batchSize: 100 }, timeout: 60_000 }),
+    transport: http(url, { batch: { batchSize }, timeout: 60_000 }),
   });
   const [rows, block] = await Promise.all([claims(name), client.getBlock({ blockTag: "finalized" })]);
   const answers = await client.multicall({

@@ -67,7 +67,7 @@ func (c *Claim) source() (kmsapi.Source, error) {
 	if sum := sha256.Sum256(c.Body); hex.EncodeToString(sum[:]) != c.SHA256 || c.FetchedAt == nil {
 		return kmsapi.Source{}, errors.New("the API's answer is not the one of its SHA-256 and time")
 	}
-	return kmsapi.Source{FetchedAt: *c.FetchedAt, SHA256: c.SHA256, APIVersion: c.APIVersion, RequestID: c.RequestID, Body: c.Body}, nil
+	return kmsapi.Source{FetchedAt: *c.FetchedAt, SHA256: c.SHA256, APIVersion: c.APIVersion, RequestID: c.RequestID, Body: string(c.Body)}, nil
 }
 
 func (o *offline) Read(ctx context.Context, req ethrpc.Request) (*ethrpc.State, error) {

@@ -194,7 +194,7 @@ func (o *offline) listing() (*kmsapi.List, error) {
 		if err != nil {
 			return nil, err
 		}
-		out.Pages, bodies = append(out.Pages, src), append(bodies, src.Body)
+		out.Pages, bodies = append(out.Pages, src), append(bodies, page.Body)
 	}
 	var err error
 	if out.KMS, err = kmsapi.DecodeList(bodies...); err != nil {

@@ -165,7 +165,7 @@ var errHoldsKey = errors.New("the API's answer holds the API key, so it cannot b
 
 func claimOf(src kmsapi.Source) Claim {
 	return Claim{
-		FetchedAt: &src.FetchedAt, APIVersion: src.APIVersion, RequestID: src.RequestID, Headers: src.Header, Body: src.Body, SHA256: src.SHA256,
+		FetchedAt: &src.FetchedAt, APIVersion: src.APIVersion, RequestID: src.RequestID, Headers: src.Header, Body: []byte(src.Body), SHA256: src.SHA256,
 	}
 }
 

@@ -25,6 +25,16 @@ func ParseAddress(s string) (common.Address, error) {
 	return a, decode(a[:], s)
 }
 
+// Text is the one spelling of an id: 0x and 64 lower-case digits. Where s, which ParseID read, is spelled so, it is s itself.
+func Text(id common.Hash, s string) string {
+	text := [2 + 2*common.HashLength]byte{'0', 'x'}
+	hex.Encode(text[2:], id[:])
+	if s == string(text[:]) {
+		return s
+	}
+	return string(text[:])
+}
+
 func decode(dst []byte, s string) error {
 	digits := strings.TrimPrefix(s, "0x")
 	if len(digits) == len(s) {
@@ -33,7 +43,8 @@ func decode(dst []byte, s string) error {
 	if len(digits) != 2*len(dst) {
 		return fmt.Errorf("%s has %d characters after the prefix, want %d hex digits", quote.Cut(s), len(digits), 2*len(dst))
 	}
-	if _, err := hex.Decode(dst, []byte(digits)); err != nil {
+	var text [2 * common.HashLength]byte // on the stack
+	if _, err := hex.Decode(dst, text[:copy(text[:], digits)]); err != nil {
 		return fmt.Errorf("%s is not hex", quote.Cut(s))
 	}
 	return nil
