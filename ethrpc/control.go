@@ -145,7 +145,7 @@ func (c *Control) implement(word common.Hash) {
 func (r *proving) control(contract common.Address, codeHash common.Hash) Control {
 	c := Control{Proven: true, CodeHash: codeHash}
 	for i, e := range controlCalls(contract) {
-		c.answer(i, r.outputs[(&job{contract: e.Contract, data: e.Data}).key()])
+		c.answer(i, r.outputs[input{e.Contract, string(e.Data)}])
 	}
 	word, _ := r.world.Value(slotOf(contract, implementationSlot))
 	c.implement(word)

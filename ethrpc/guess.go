@@ -21,8 +21,9 @@ type guessed struct {
 
 // supposed is what a job comes to if the guess is right.
 type supposed struct {
-	job    *job
-	result proof.Result
+	job      *job
+	touched  []proof.Slot
+	volatile bool
 }
 
 // guess returns what a slot that the job reads must hold for the node's answer to be true.
@@ -30,8 +31,11 @@ func (r *proving) guess(j *job) (word common.Hash, ok bool) {
 	if g := r.guessing[j.contract]; j.said == nil || *j.said > bundleYes || g != nil && g.wrong || !r.world.Fresh(j.contract) {
 		return common.Hash{}, false
 	}
-	return common.Hash{31: *j.said}, true
+	return j.word(), true
 }
+
+// word is the node's answer as the word of a bool.
+func (j *job) word() common.Hash { return common.Hash{31: *j.said} }
 
 // take keeps a result that rests on one slot of the contract holding word, and on it alone, if it is what the node says.
 func (g guessing) take(j *job, res proof.Result, word common.Hash) bool {
@@ -47,7 +51,7 @@ func (g guessing) take(j *job, res proof.Result, word common.Hash) bool {
 		of.wrong = true
 	}
 	of.words[m.Slots[0].Key] = word
-	of.results = append(of.results, supposed{j, res})
+	of.results = append(of.results, supposed{j, res.Touched, res.Volatile})
 	return true
 }
 
@@ -58,7 +62,7 @@ func (r *proving) fill() (left []*job) {
 		for _, s := range g.results {
 			switch {
 			case right:
-				r.settle(s.job, s.result)
+				r.settle(s.job, proof.Result{Output: s.job.word().Bytes(), Touched: s.touched, Volatile: s.volatile})
 			case r.sketchy:
 				r.sketch = true
 			default:

@@ -58,7 +58,7 @@ func (q Questions) contracts() []common.Address {
 	return unique(out)
 }
 
-// data is the call's input: selector and id.
+// data is the input of the call, which has inputLen bytes: selector and id.
 func (a Ask) data() hexutil.Bytes {
 	s, known := selectors[a.Getter]
 	if !known {

@@ -101,11 +101,11 @@ type memory struct {
 	contracts map[common.Address]Contract
 	revision  uint64
 
-	touched  map[string][]proof.Slot // by job, what it read
-	outputs  map[string][]byte       // by job that is no Ask, what it returned; nil: it reverts
-	accounts []common.Address        // that the answers rest on
-	volatile bool                    // some code looked at the block itself: its answers are good for this one only
-	sketch   bool                    // answers were left out
+	touched  map[input][]proof.Slot // by job, what it read
+	outputs  map[input][]byte       // by job that is no Ask, what it returned; nil: it reverts
+	accounts []common.Address       // that the answers rest on
+	volatile bool                   // some code looked at the block itself: its answers are good for this one only
+	sketch   bool                   // answers were left out
 }
 
 // stands tells whether every account that the answers rest on is proven to run the code that it ran, and where storage

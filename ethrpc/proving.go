@@ -14,15 +14,18 @@ import (
 
 // job is one local call.
 type job struct {
-	contract common.Address
-	data     []byte
-	ask      *Ask // nil: an Explain
+	input
+	ask *Ask // nil: an Explain
 
 	compared bool  // or about to be
 	said     *byte // by the node, in a bundle
 }
 
-func (j *job) key() string { return string(j.contract[:]) + string(j.data) }
+// input names a call by the contract and what it is called with.
+type input struct {
+	contract common.Address
+	data     string
+}
 
 // proving is one attempt to prove everything at one pin.
 type proving struct {
@@ -34,8 +37,8 @@ type proving struct {
 
 	jobs    []*job
 	done    map[Ask]Answer
-	touched map[string][]proof.Slot
-	outputs map[string][]byte
+	touched map[input][]proof.Slot
+	outputs map[input][]byte
 	keys    map[common.Address]map[common.Hash]bool // touched
 	compare []*job                                  // what the node is asked too
 	waiting []*job                                  // what it was not asked yet
@@ -81,19 +84,25 @@ func (p *provider) prove(ctx context.Context, chainID uint64, at pin, q Question
 
 func newProving(w *proof.World, q Questions) *proving {
 	r := &proving{
-		world: w, contracts: q.contracts(), done: map[Ask]Answer{}, guessing: guessing{}, hinted: map[common.Address]bool{},
-		touched: map[string][]proof.Slot{}, outputs: map[string][]byte{}, keys: map[common.Address]map[common.Hash]bool{},
+		world: w, contracts: q.contracts(), done: make(map[Ask]Answer, len(q.Asks)), guessing: guessing{}, hinted: map[common.Address]bool{},
+		touched: make(map[input][]proof.Slot, len(q.Asks)), outputs: map[input][]byte{}, keys: map[common.Address]map[common.Hash]bool{},
 	}
-	for i, a := range q.Asks {
-		if a.Getter != "" {
-			r.jobs = append(r.jobs, &job{contract: a.Contract, data: a.data(), ask: &q.Asks[i]})
+	// One piece of memory for all of them, as there may be many.
+	jobs, data := make([]job, len(q.Asks)), make([]byte, 0, len(q.Asks)*inputLen)
+	for _, a := range q.Asks {
+		data = append(data, a.data()...)
+	}
+	for i, all := 0, string(data); i < len(jobs); i++ {
+		if a := &q.Asks[i]; a.Getter != "" {
+			jobs[i] = job{input: input{a.Contract, all[i*inputLen : (i+1)*inputLen]}, ask: a}
+			r.jobs = append(r.jobs, &jobs[i])
 		}
 	}
-	seen := map[string]bool{}
+	seen := map[input]bool{}
 	explain := func(all []Explain) {
 		for _, e := range all {
-			if j := (&job{contract: e.Contract, data: e.Data}); !seen[j.key()] {
-				seen[j.key()] = true
+			if j := (&job{input: input{e.Contract, string(e.Data)}}); !seen[j.input] {
+				seen[j.input] = true
 				r.jobs = append(r.jobs, j)
 			}
 		}
@@ -116,7 +125,7 @@ func (r *proving) run(ctx context.Context, q Questions) error {
 			r.compareWith(j)
 		}
 	}
-	if slices.ContainsFunc(r.waiting, func(j *job) bool { return r.guessable(j.contract) }) {
+	if len(r.waiting) > 0 && slices.ContainsFunc(r.contracts, r.guessable) {
 		if err := r.say(ctx); err != nil {
 			return err
 		}
@@ -223,14 +232,14 @@ func (r *proving) call(j *job, standing bool) (proof.Missing, error) {
 			if j.ask != nil {
 				r.done[*j.ask] = r.old.answers[*j.ask]
 			} else {
-				r.outputs[j.key()] = r.old.outputs[j.key()]
+				r.outputs[j.input] = r.old.outputs[j.input]
 			}
 			return proof.Missing{}, nil
 		}
 		r.compareWith(j)
 	}
 	word, guessed := r.guess(j)
-	res, err := r.world.Suppose(j.contract, j.data, word)
+	res, err := r.world.Suppose(j.contract, []byte(j.data), word)
 	if err != nil {
 		return proof.Missing{}, fmt.Errorf("%w: %w", ErrNoProof, err)
 	}
@@ -257,7 +266,7 @@ func (r *proving) settle(j *job, res proof.Result) {
 		}
 		r.done[*j.ask] = a
 	} else if !res.Reverted {
-		r.outputs[j.key()] = res.Output
+		r.outputs[j.input] = res.Output
 	}
 }
 
@@ -278,7 +287,7 @@ func (r *proving) before(j *job, standing bool) []proof.Slot {
 	if !standing {
 		return nil
 	}
-	return r.old.touched[j.key()]
+	return r.old.touched[j.input]
 }
 
 // reads holds slots against what they held before.
@@ -296,7 +305,7 @@ func (r *proving) reads(slots []proof.Slot) (missing proof.Missing, same bool) {
 }
 
 func (r *proving) note(j *job, touched []proof.Slot) {
-	r.touched[j.key()] = touched
+	r.touched[j.input] = touched
 	for _, s := range touched {
 		if r.keys[s.Account] == nil {
 			r.keys[s.Account] = map[common.Hash]bool{}

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"bytes"
+	"bufio"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -86,39 +86,47 @@ func (o outputs) write(r *audit.Report, stdout io.Writer, v view) error {
 }
 
 func (o output) write(r *audit.Report, stdout io.Writer, v view) error {
-	var b bytes.Buffer
-	var err error
-	switch o.kind {
-	case "json":
-		err = render.JSON(&b, r)
-	case "sarif":
-		err = render.SARIF(&b, r, render.SARIFOptions{Config: v.config})
-	case "junit":
-		err = render.JUnit(&b, r)
-	case "prom":
-		err = metrics.Write(&b, r, build())
-	default:
-		err = render.Text(&b, r, render.TextOptions{Color: o.path == "" && useColor(stdout), Wide: v.wide})
+	if o.path != "" {
+		return replaceBy(o.path, func(w io.Writer) error { return o.render(w, r, v, false) })
 	}
-	if err != nil {
-		return err
-	}
-	if o.path == "" {
-		_, err = stdout.Write(b.Bytes())
-		return err
-	}
-	return replace(o.path, b.Bytes())
+	return buffered(stdout, func(w io.Writer) error { return o.render(w, r, v, useColor(stdout)) })
 }
 
-// replace writes a file whole or not at all. It follows links and keeps the mode of what it replaces.
-// What is no regular file, such as a pipe, is written to as it is.
+func (o output) render(w io.Writer, r *audit.Report, v view, color bool) error {
+	switch o.kind {
+	case "json":
+		return render.JSON(w, r)
+	case "sarif":
+		return render.SARIF(w, r, render.SARIFOptions{Config: v.config})
+	case "junit":
+		return render.JUnit(w, r)
+	case "prom":
+		return metrics.Write(w, r, build())
+	default:
+		return render.Text(w, r, render.TextOptions{Color: color, Wide: v.wide})
+	}
+}
+
 func replace(path string, data []byte) error {
+	return replaceBy(path, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+// replaceBy writes a file whole or not at all. It follows links and keeps the mode of what it replaces.
+// What is no regular file, such as a pipe, is written to as it is.
+func replaceBy(path string, write func(io.Writer) error) error {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target
 	}
 	old, err := os.Stat(path)
 	if err == nil && !old.Mode().IsRegular() {
-		return os.WriteFile(path, data, 0o644)
+		file, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(buffered(file, write), file.Close())
 	}
 	tmp, err := os.OpenFile(filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+rand.Text()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
@@ -128,9 +136,14 @@ func replace(path string, data []byte) error {
 	if old != nil {
 		err = tmp.Chmod(old.Mode().Perm())
 	}
-	_, failed := tmp.Write(data)
-	if err = errors.Join(err, failed, tmp.Sync(), tmp.Close()); err != nil {
+	if err = errors.Join(err, buffered(tmp, write), tmp.Sync(), tmp.Close()); err != nil {
 		return err
 	}
 	return os.Rename(tmp.Name(), path)
+}
+
+// buffered writes in large pieces.
+func buffered(to io.Writer, write func(io.Writer) error) error {
+	w := bufio.NewWriterSize(to, 1<<16)
+	return errors.Join(write(w), w.Flush())
 }

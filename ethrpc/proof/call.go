@@ -62,10 +62,11 @@ func (w *World) Suppose(to common.Address, data []byte, word common.Hash) (Resul
 	res := Result{
 		Output:   output,
 		Reverted: errors.Is(err, vm.ErrExecutionReverted),
-		Touched:  slices.SortedFunc(maps.Keys(m.touched), Slot.Compare),
+		Touched:  slices.AppendSeq(make([]Slot, 0, len(m.touched)), maps.Keys(m.touched)),
 		Volatile: m.volatile,
 		Missing:  m.missing,
 	}
+	slices.SortFunc(res.Touched, Slot.Compare)
 	switch {
 	case m.err != nil && res.Missing.Empty():
 		err = m.err

@@ -42,10 +42,16 @@ func word(leaf []byte) (common.Hash, error) {
 	return common.BytesToHash(content), nil
 }
 
+// leafOfTrue is that of most slots of a list, which need not have one each.
+var leafOfTrue = []byte{1}
+
 // leafOf is the leaf of a word; nil: zero has none.
 func leafOf(word common.Hash) []byte {
 	if word == (common.Hash{}) {
 		return nil
+	}
+	if word == (common.Hash{31: 1}) {
+		return leafOfTrue
 	}
 	leaf, _ := rlp.EncodeToBytes(bytes.TrimLeft(word[:], "\x00")) // bytes always encode
 	return leaf
@@ -127,7 +133,8 @@ func (w *World) Fill(addr common.Address, words map[common.Hash]common.Hash) boo
 	if err != nil || w.size()+len(words) > maxSlots {
 		return false
 	}
-	all := maps.Clone(s.entries)
+	all := make(map[common.Hash]entry, len(s.entries)+len(words))
+	maps.Copy(all, s.entries)
 	for key, word := range words {
 		if _, known := all[key]; !known {
 			all[key] = newEntry(key, leafOf(word))

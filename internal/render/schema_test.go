@@ -48,7 +48,11 @@ func TestJSONIsWhatTheStandardLibraryWrites(t *testing.T) {
 		if err := enc.Encode(r); err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(want.String(), asJSON(t, r)); diff != "" {
+		var got bytes.Buffer
+		if err := json.Indent(&got, []byte(asJSON(t, r)), "", "  "); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want.String(), got.String()); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
