@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
@@ -90,6 +91,8 @@ type ChainOptions struct {
 	Accept    []Accept                  // of any chain
 	Baselines Baselines                 // nil: control is shown and not held against anything but Wanted
 
+	Forget func() // told that nothing more is asked of the chain, and nothing to be kept for a next audit; nil: there may be one
+
 	KMS        Lister // held against the on-chain detail and the contracts; nil: no cross-checks
 	Discovered bool   // a chain on which the API names no KMS is left out of the report; it needs KMS
 }
@@ -110,6 +113,7 @@ type Auditor struct {
 	scanned map[late]common.Hash // the storage root for which the events were read, by contract
 	resync  map[late]common.Hash // the storage root for which they were read anew in vain
 	memos   map[string]*memo     // by chain
+	room    *semaphore.Weighted  // for large claims
 }
 
 // New returns an Auditor.
@@ -132,7 +136,7 @@ func New(opt Options) *Auditor {
 	if opt.Interrupted == nil {
 		opt.Interrupted = func(string, error) {}
 	}
-	return &Auditor{opt: opt, pending: map[late]time.Time{}, scanned: map[late]common.Hash{}, resync: map[late]common.Hash{}, memos: map[string]*memo{}}
+	return &Auditor{opt: opt, pending: map[late]time.Time{}, scanned: map[late]common.Hash{}, resync: map[late]common.Hash{}, memos: map[string]*memo{}, room: newRoom()}
 }
 
 // Continue takes over since when entries are pending on the chains that from audited too, which audits no more.
@@ -181,7 +185,9 @@ func now() time.Time { return time.Now().UTC() }
 // no other.
 func (a *Auditor) chain(ctx context.Context, c ChainOptions) (out Chain, absent bool) {
 	start := time.Now()
+	turn := &turn{room: a.room}
 	defer func() {
+		turn.end()
 		if v := recover(); v != nil {
 			p := &pass{chain: c, errors: []SourceError{{StageInternal, self, bug(a.opt.Panicked, c.Name, v).Error()}}}
 			out, absent = p.report(), false
@@ -189,16 +195,24 @@ func (a *Auditor) chain(ctx context.Context, c ChainOptions) (out Chain, absent 
 		out.Duration = time.Since(start)
 	}()
 	a.opt.Progress(c.Name, "reading the API and the chain")
-	p := a.look(ctx, c, a.opt.Now(c.Name))
+	p := a.look(ctx, c, turn, a.opt.Now(c.Name))
 	settled := !p.drifts()
 	if !settled {
-		p = a.again(ctx, p)
+		turn.end() // others need not wait for the pause
+		p = a.again(ctx, p, turn)
 		a.askHead(ctx, p)
 	}
 	p.begin()
-	if settled {
+	if settled && c.Forget == nil {
 		a.keep(p)
 	}
 	a.forget(p)
-	return p.report(), p.absent()
+	out, absent = p.report(), p.absent()
+	if c.Forget != nil {
+		a.mu.Lock()
+		delete(a.memos, c.Name)
+		a.mu.Unlock()
+		c.Forget()
+	}
+	return out, absent
 }

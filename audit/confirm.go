@@ -10,7 +10,7 @@ import (
 )
 
 // again looks a second time after the pause, and keeps as drift what stands in both passes.
-func (a *Auditor) again(ctx context.Context, first *pass) *pass {
+func (a *Auditor) again(ctx context.Context, first *pass, turn *turn) *pass {
 	a.opt.Progress(first.chain.Name, fmt.Sprintf("something differs, looking again in %s", a.opt.ConfirmDelay))
 	pause := time.NewTimer(a.opt.ConfirmDelay)
 	defer pause.Stop()
@@ -23,7 +23,7 @@ func (a *Auditor) again(ctx context.Context, first *pass) *pass {
 		return first
 	}
 	a.opt.Progress(first.chain.Name, "reading the API and the chain a second time")
-	second := a.look(ctx, first.chain, first.began)
+	second := a.look(ctx, first.chain, turn, first.began)
 	if !second.compared() && first.compared() {
 		first.errors = append(first.errors, second.errors...)
 		first.confirm(nil)

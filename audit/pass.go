@@ -28,7 +28,7 @@ type pass struct {
 }
 
 // look fetches the claim while the block is pinned, reads every claimed id there, and compares.
-func (a *Auditor) look(ctx context.Context, c ChainOptions, began time.Time) *pass {
+func (a *Auditor) look(ctx context.Context, c ChainOptions, turn *turn, began time.Time) *pass {
 	p := &pass{chain: c, began: began}
 	fetched := make(chan error, 1)
 	go func() {
@@ -64,10 +64,16 @@ func (a *Auditor) look(ctx context.Context, c ChainOptions, began time.Time) *pa
 	}
 
 	state, readErr := c.Reader.Read(ctx, ethrpc.Request{
-		Policies:  c.Policies,
-		Likely:    c.Contracts,
-		Sketch:    c.Events != nil,
-		Questions: func(context.Context, ethrpc.Block) ethrpc.Questions { return a.questions(c, claim()) },
+		Policies: c.Policies,
+		Likely:   c.Contracts,
+		Sketch:   c.Events != nil,
+		Questions: func(ctx context.Context, _ ethrpc.Block) ethrpc.Questions {
+			detail := claim()
+			if detail != nil && !a.memoOf(c).of(c, detail) {
+				turn.take(ctx, detail)
+			}
+			return a.questions(c, detail)
+		},
 	})
 	claim()
 	listErr := <-listed

@@ -54,6 +54,13 @@ func (c *Client) Close() {
 	}
 }
 
+// Forget drops what was proven, which otherwise makes the next Read cheap.
+func (c *Client) Forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.proven = nil
+}
+
 // Request is what to read.
 type Request struct {
 	// Policies choose the block, in order of preference; nil: the Client's own.

@@ -34,8 +34,8 @@ type Ask struct {
 // Answer is the contract's answer to an Ask. Err is set where the contract gave none: it reverted, or what came back
 // is not one ABI word holding 0 or 1.
 type Answer struct {
-	Allowed bool
 	Err     error
+	Allowed bool
 	Proven  bool // against the block's state root
 }
 

@@ -150,6 +150,13 @@ func (c *Client) OnChainDetail(ctx context.Context, chain string) (*OnChainDetai
 	return d, nil
 }
 
+// Forget drops what the API said last, by which an answer that comes again is known.
+func (c *Client) Forget(chain string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.last, chain)
+}
+
 // call says what to ask for.
 type call struct {
 	endpoint string // one of Endpoints

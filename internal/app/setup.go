@@ -97,6 +97,12 @@ func (a *App) chainOptions(s *setup, c config.Chain, client *ethrpc.Client) audi
 		Accept:     s.cfg.Accept,
 		Discovered: s.cfg.Discover,
 	}
+	if a.opt.Once {
+		o.Forget = func() {
+			client.Forget()
+			s.api.Forget(c.Name)
+		}
+	}
 	if s.cfg.CrossChecks {
 		o.KMS = s.api
 	}
