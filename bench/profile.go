@@ -86,7 +86,7 @@ func profile(ctx context.Context, dir, kind, name, keep string, delay time.Durat
 		files = append(files, out)
 		env := []string{"BENCH_PROFILE=" + out, "BENCH_PROFILE_KIND=" + kind}
 		if mode == "daemon" {
-			err = w.profileDaemon(ctx, env)
+			err = w.profileDaemon(ctx, kind, env)
 		} else {
 			err = w.profileOnce(ctx, once(mode), env)
 		}
@@ -112,9 +112,12 @@ func (w *world) profileOnce(ctx context.Context, c contender, env []string) erro
 	return err
 }
 
-// profileDaemon profiles twenty unchanged audits.
-func (w *world) profileDaemon(ctx context.Context, env []string) error {
-	d, err := w.newDaemon(ctx, append(env, "BENCH_PROFILE_WAIT=1")...)
+// profileDaemon profiles the heap from the start, or the CPU time of twenty unchanged audits.
+func (w *world) profileDaemon(ctx context.Context, kind string, env []string) error {
+	if kind == "cpu" {
+		env = append(env, "BENCH_PROFILE_WAIT=1")
+	}
+	d, err := w.newDaemon(ctx, env...)
 	if err != nil {
 		return err
 	}
@@ -122,8 +125,10 @@ func (w *world) profileDaemon(ctx context.Context, env []string) error {
 	if err := d.settle(ctx); err != nil {
 		return err
 	}
-	if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
-		return err
+	if kind == "cpu" {
+		if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+			return err
+		}
 	}
 	var costs []cost
 	for range 20 {
