@@ -138,7 +138,10 @@ func TestAnUnchangedBlockBehindTheHeadCostsTwo(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := prover(t, ethrpc.VerifyRequired, 1, w.url)
-	for _, want := range []int{4, 2, 2} {
+	for i, want := range []int{4, 2, 2, 4} {
+		if i == 3 {
+			c.Forget()
+		}
 		req := w.whole()
 		req.Policies = []ethrpc.Policy{policy}
 		before := w.proxy.Requests()
