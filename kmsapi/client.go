@@ -5,7 +5,6 @@
 package kmsapi
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -272,23 +271,24 @@ func (c *Client) exchange(ctx context.Context, u *url.URL, last *Source, decode 
 // read reads all of r. Where that is known, it returns known itself, so that an answer which does not change costs no memory.
 func read(r io.Reader, known string) (string, error) {
 	piece := make([]byte, 32<<10)
-	var out bytes.Buffer
-	n, same := 0, true
+	var parts []string // from the first that differs on
+	n, full := 0, 0
 	for {
-		m, err := r.Read(piece)
-		if same = same && m <= len(known)-n && string(piece[:m]) == known[n:n+m]; same {
-			n += m
-		} else {
-			if out.Len() == 0 {
-				out.WriteString(known[:n])
-			}
-			out.Write(piece[:m])
+		m, err := r.Read(piece[full:])
+		if full += m; err == nil && full < len(piece) {
+			continue
 		}
+		if len(parts) == 0 && full <= len(known)-n && string(piece[:full]) == known[n:n+full] {
+			n += full
+		} else {
+			parts = append(parts, string(piece[:full]))
+		}
+		full = 0
 		switch {
-		case err == io.EOF && same:
+		case err == io.EOF && len(parts) == 0:
 			return known[:n], nil
 		case err == io.EOF:
-			return out.String(), nil
+			return known[:n] + strings.Join(parts, ""), nil
 		case err != nil:
 			return "", err
 		}
