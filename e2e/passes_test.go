@@ -40,7 +40,7 @@ var passes = []row{
 	{sentence: "the API lists a contract at the second look only",
 		claim: says(image059, true), exit: 1,
 		settings: func(s *stage, c *settings) { c.configure(s.kms.Address().Hex()) },
-		meanwhile: event{"eth_getCode", 1, func(_ context.Context, s *stage) error {
+		meanwhile: event{"eth_call", 1, func(_ context.Context, s *stage) error { // code is asked for along with the claim
 			more := s.truth()
 			says(image059, true)(s, &more)
 			anotherContract(s, &more)
