@@ -50,7 +50,11 @@ func (g *rig) lawful(r *audit.Report, known baselines, edits []edit) string {
 			return fmt.Sprintf("%s is missing", at)
 		}
 		worst = audit.Worst(worst, t.Verdict)
-		if complaint := g.holds(truly, t, at, real, heads); complaint != "" {
+		complaint := g.holds(truly, t, at, real, heads)
+		if complaint != "" && g.holds(truly.remembering(g.scene.since(0)), t, at, real, heads) == "" {
+			complaint = ""
+		}
+		if complaint != "" {
 			return fmt.Sprintf("%s (%s, %s, %s): %s", at, t.Verdict, t.Assurance, t.Completeness, complaint)
 		}
 	}

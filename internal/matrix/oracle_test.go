@@ -105,6 +105,21 @@ func (w world) onList() []common.Address {
 	return out
 }
 
+// remembering is the world of an auditor that still knows what events named in blocks that were taken back. It sees by name
+// what is there without an event, where another sees only that something is.
+func (w world) remembering(blocks []sighting) world {
+	for _, b := range blocks {
+		for n := range w.is {
+			for list := range 2 {
+				for id := range ids {
+					w.is[n].named[list][id] = w.is[n].named[list][id] || b.snapshot[n].named[list][id]
+				}
+			}
+		}
+	}
+	return w
+}
+
 // judge tells the truth about one target.
 func (w world) judge(at common.Address) truth {
 	var t truth

@@ -78,6 +78,11 @@ func TestRows(t *testing.T) {
 			Past:   [][]op{nil, {{What: add, ID: 3}}},
 			Steps:  []step{{Between: change{Undo: 1, Still: true}}},
 		}, "consistent consistent"},
+		{"what an event named is taken back between the passes, and is there again without one", plan{
+			config: proven,
+			Past:   [][]op{{{What: toDoor}}, {{What: add, List: image, ID: 3}}},
+			Steps:  []step{{Between: change{Undo: 1, Blocks: [][]op{{{What: sneakIn, List: image, ID: 3}}}, Still: true}}},
+		}, "drift consistent"},
 		{"the second audit meets an upgrade that moves the lists", plan{
 			config: with(proven, func(c *config) { c.Baseline = "none" }),
 			Past:   [][]op{{{What: add}}},
