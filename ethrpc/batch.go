@@ -99,7 +99,11 @@ type call struct {
 	result json.RawMessage
 	err    error
 	probe  bool // an error object is what is hoped for
+	weight int  // about how much comes back, or goes: a slot's proof is 1
 }
+
+// heaviest is the weight of the calls of one HTTP request, unless one alone is heavier.
+const heaviest = 4 * (keysAtOnce + proofWeight)
 
 // do makes the calls, in batches that the provider takes. The error is of the way there and back;
 // what the provider answers to a single call is in the call.
@@ -109,9 +113,8 @@ func (p *provider) do(ctx context.Context, calls []*call) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	for len(calls) > 0 {
-		n := min(int(p.batchSize.Load()), len(calls))
-		chunk := calls[:n]
-		calls = calls[n:]
+		chunk := together(calls, int(p.batchSize.Load()))
+		calls = calls[len(chunk):]
 		g.Go(func() error {
 			err := p.chunk(ctx, chunk)
 			if err != nil {
@@ -121,6 +124,16 @@ func (p *provider) do(ctx context.Context, calls []*call) error {
 		})
 	}
 	return g.Wait()
+}
+
+// together returns those of the first calls that go into one HTTP request.
+func together(calls []*call, most int) []*call {
+	n, weight := 0, 0
+	for n < min(most, len(calls)) && (n == 0 || weight+calls[n].weight <= heaviest) {
+		weight += calls[n].weight
+		n++
+	}
+	return calls[:n]
 }
 
 // chunk makes the calls in one round trip, or in two halves where the provider refuses so many at once.

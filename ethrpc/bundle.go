@@ -13,7 +13,7 @@ import (
 const (
 	inputLen       = 4 + common.HashLength // of a call in a bundle
 	bundleLen      = 1000                  // calls; creation code may have 49,152 bytes (EIP-3860)
-	bundlesAtOnce  = 8                     // in one HTTP request, for its size
+	bundleWeight   = heaviest / 8          // of as many; the request is as large as an answer with proofs
 	littleToSay    = 250                   // calls that go along with other requests
 	bundleNo       = 0                     // what a bundle answers for a call: false,
 	bundleYes      = 1                     // true,
@@ -29,7 +29,7 @@ type bundle struct {
 }
 
 func newBundle(at pin, jobs []*job) *bundle {
-	b := &bundle{call{method: "eth_call"}, jobs}
+	b := &bundle{call{method: "eth_call", weight: max(1, bundleWeight*len(jobs)/bundleLen)}, jobs}
 	code := append(slices.Clone(bundleCode), jobs[0].contract[:]...)
 	for _, j := range jobs {
 		code = append(code, j.data...)

@@ -62,7 +62,8 @@ func (r *proving) takeEarly(all []early) {
 }
 
 const (
-	maxLikely       = 8   // contracts that are hurried along, for the size of the requests
+	maxLikely       = 12  // contracts that are hurried along, for the size of the requests
+	maxHinted       = 128 // contracts that hints are asked for
 	maxHintAccounts = 8   // of one call
 	maxHintSlots    = 512 // of one account; kmsInfo holds a quote of some kilobytes
 )

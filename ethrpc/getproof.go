@@ -23,7 +23,7 @@ func wantProof(addr common.Address, keys []common.Hash, ref any) *wanted {
 	if keys == nil {
 		keys = []common.Hash{}
 	}
-	return &wanted{call{method: "eth_getProof", args: []any{addr, keys, ref}}, addr, keys}
+	return &wanted{call{method: "eth_getProof", args: []any{addr, keys, ref}, weight: proofWeight + len(keys)}, addr, keys}
 }
 
 // accountProof is the answer to one eth_getProof: nodes only, since what they prove is read from them.

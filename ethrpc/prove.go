@@ -84,11 +84,11 @@ func namespace(id string) common.Hash {
 }
 
 const (
-	maxRounds    = 16  // of asking for what a call still misses
-	thrifty      = 8   // rounds that ask for what changed, before all that is missing is asked for
-	atOnce       = 32  // slots of a thrifty round
-	keysAtOnce   = 256 // of one eth_getProof; geth allows 1,024
-	proofsAtOnce = 4   // eth_getProof calls in one HTTP request, for the size of the answer
+	maxRounds   = 16  // of asking for what a call still misses
+	thrifty     = 8   // rounds that ask for what changed, before all that is missing is asked for
+	atOnce      = 32  // slots of a thrifty round
+	keysAtOnce  = 256 // of one eth_getProof; geth allows 1,024
+	proofWeight = 8   // of the account in it
 )
 
 // memory is what was proven before. Two Reads share what it tells a State, so nothing changes it.

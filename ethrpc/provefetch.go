@@ -59,7 +59,7 @@ func (r *proving) fetch(ctx context.Context, m proof.Missing) error {
 // askHints asks for hints about contracts of which nothing is known but that they are missing.
 func (r *proving) askHints(missing []common.Address) (out []*call) {
 	for _, c := range r.contracts {
-		if len(r.hinted) < maxLikely && !r.hinted[c] && slices.Contains(missing, c) {
+		if len(r.hinted) < maxHinted && !r.hinted[c] && slices.Contains(missing, c) {
 			r.hinted[c] = true
 			out = append(out, hintsFor(c, r.at.ref())...)
 		}
@@ -67,7 +67,7 @@ func (r *proving) askHints(missing []common.Address) (out []*call) {
 	return out
 }
 
-// send makes the calls, asks for the proofs, a few at once, and says what waits: along with the first where it is little.
+// send makes the calls, asks for the proofs, and says what waits: along with them where it is little.
 func (r *proving) send(ctx context.Context, calls []*call, proofs []*wanted) error {
 	said := make(chan error, 1)
 	var along []*bundle
@@ -82,31 +82,22 @@ func (r *proving) send(ctx context.Context, calls []*call, proofs []*wanted) err
 }
 
 func (r *proving) sendAll(ctx context.Context, calls []*call, proofs []*wanted, along []*bundle) error {
-	for {
-		n := min(len(proofs), proofsAtOnce)
-		for _, w := range proofs[:n] {
-			calls = append(calls, &w.call)
-		}
-		size := r.p.batchSize.Load()
-		err := r.p.do(ctx, append(calls, callsOf(along)...))
-		if _, again := passing(err); err != nil && !again && ctx.Err() == nil && len(along) > 0 {
-			for _, b := range along {
-				b.err = err
-			}
-			r.p.batchSize.Store(size) // that the bundles were refused says nothing of batches
-			err = r.p.do(ctx, calls)
-		}
-		if err != nil {
-			return fmt.Errorf("proving at block %d: %w", r.at.block.Number, err)
-		}
-		if err := r.hear(along); err != nil {
-			return err
-		}
-		if proofs = proofs[n:]; len(proofs) == 0 {
-			return nil
-		}
-		calls, along = nil, nil
+	for _, w := range proofs {
+		calls = append(calls, &w.call)
 	}
+	size := r.p.batchSize.Load()
+	err := r.p.do(ctx, slices.Concat(calls, callsOf(along)))
+	if _, again := passing(err); err != nil && !again && ctx.Err() == nil && len(along) > 0 {
+		for _, b := range along {
+			b.err = err
+		}
+		r.p.batchSize.Store(size) // that the bundles were refused says nothing of batches
+		err = r.p.do(ctx, calls)
+	}
+	if err != nil {
+		return fmt.Errorf("proving at block %d: %w", r.at.block.Number, err)
+	}
+	return r.hear(along)
 }
 
 // take verifies what came.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // compareWith has the node asked what the job asks.
@@ -16,13 +18,13 @@ func (r *proving) compareWith(j *job) {
 	}
 }
 
-// bundles makes bundles of some of the jobs that wait.
+// bundles makes bundles of the jobs that wait.
 func (r *proving) bundles() (out []*bundle) {
 	if r.p.cannotBundle() != nil {
 		return nil
 	}
 	slices.SortStableFunc(r.waiting, func(a, b *job) int { return a.contract.Cmp(b.contract) })
-	for len(r.waiting) > 0 && len(out) < bundlesAtOnce {
+	for len(r.waiting) > 0 {
 		n := 1
 		for n < min(len(r.waiting), bundleLen) && r.waiting[n].contract == r.waiting[0].contract {
 			n++
@@ -35,23 +37,30 @@ func (r *proving) bundles() (out []*bundle) {
 
 // say asks all that waits in bundles. One that the provider does not take is no fault.
 func (r *proving) say(ctx context.Context) error {
-	for {
-		bundles := r.bundles()
-		if len(bundles) == 0 {
-			return nil
-		}
-		if err := r.p.retry(ctx, callsOf(bundles)); err != nil {
+	bundles := r.bundles()
+	var g errgroup.Group
+	g.SetLimit(parallel)
+	for rest := bundles; len(rest) > 0; {
+		some := rest[:len(together(callsOf(rest), len(rest)))]
+		rest = rest[len(some):]
+		g.Go(func() error {
+			err := r.p.retry(ctx, callsOf(some))
+			if err == nil {
+				return nil
+			}
 			if _, again := passing(err); again || ctx.Err() != nil {
 				return r.calling(err)
 			}
-			for _, b := range bundles {
+			for _, b := range some {
 				b.err = err
 			}
-		}
-		if err := r.hear(bundles); err != nil {
-			return err
-		}
+			return nil
+		})
 	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return r.hear(bundles)
 }
 
 // hear takes what the bundles were answered. What cannot be had in bundles is asked one by one, in the end.
