@@ -74,7 +74,7 @@ soak:
 crash:
 	go test -tags e2e -count=1 -v -timeout 30m ./e2e/soak -args -kills 200
 
-# Known bugs, one at a time: which test finds each, or that none does. Takes an hour, so it is for the night.
+# Known bugs, one at a time: which test finds each, or that none does.
 .PHONY: mutants
 mutants:
 	go run ./e2e/mutants $(MUTANTS)
