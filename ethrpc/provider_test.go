@@ -78,7 +78,7 @@ func TestWhatAnObserverIsTold(t *testing.T) {
 	o := &observed{calls: map[string]int{}}
 	c, err := ethrpc.New(ethrpc.Options{
 		ChainID: 1337, Verify: ethrpc.VerifyOff, Policies: []ethrpc.Policy{ethrpc.Latest}, BatchSize: 100, Observer: o, RetryDelay: time.Millisecond,
-		Providers: []ethrpc.Provider{{Name: "p1", URL: secret.New(w.url), Timeout: 100 * time.Millisecond}},
+		Providers: []ethrpc.Provider{{Name: "p1", URL: secret.New(w.url), Timeout: time.Second}},
 	})
 	if err != nil {
 		t.Fatal(err)
