@@ -176,6 +176,7 @@ var lost = []struct {
 	{rpcfault.Status(500, ""), "HTTP status 500"},
 	{rpcfault.Redirect("https://example.invalid/"), "redirects are refused"},
 	{rpcfault.Body("HTML", "text/html", "<html>Welcome</html>"), `the answer is no JSON-RPC: "<html>Welcome</html>"`},
+	{rpcfault.Body("flipped bit", "application/json", "[{\"jsonrpc\":\"2.0\",\"id\":1,\"resul\xf4\":null}]"), "the answer is no UTF-8"},
 	{rpcfault.Body("empty body", "application/json", ""), "the answer is no JSON-RPC"},
 	{rpcfault.Body("null body", "application/json", "null"), "a batch was answered by no batch"},
 	{rpcfault.Body("truncated body", "application/json", `[{"jsonrpc":"2.0","id":1,"resu`), "the answer is no JSON-RPC"},

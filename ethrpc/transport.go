@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/time/rate"
 
@@ -106,6 +107,9 @@ func decode(body []byte) (msgs []message, batch bool, err error) {
 
 // check holds an answer against what was asked: every id once, nothing else, and each with a result or an error.
 func (g *guard) check(body []byte, want asked) error {
+	if !utf8.Valid(body) {
+		return fmt.Errorf("the answer is no UTF-8, as JSON is: %s", g.cut(body))
+	}
 	msgs, batch, err := decode(body)
 	switch {
 	case err != nil:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/big"
+	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 )
@@ -46,6 +47,16 @@ func (k *KMS) Seed(ctx context.Context, devices, images []common.Hash) error {
 			}
 			sent = append(sent, tx.Hash())
 			nonce++
+		}
+	}
+	// The pool takes its time to see that they follow each other.
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		n, err := k.backend.PendingNonceAt(ctx, opts.From)
+		if err != nil {
+			return fmt.Errorf("waiting for the pool: %w", err)
+		}
+		if n >= nonce {
+			break
 		}
 	}
 	k.mine()
