@@ -95,7 +95,7 @@ func (v *judged) chain(w *world, l *line, name string, verdict audit.Verdict, bl
 	truth, known := w.chain(name).truth(block, claim)
 	if !known {
 		if verdict != audit.Unknown {
-			v.lie(l, "%s of %s at block %d and a claim %.8s that nobody made", verdict, name, block, claim)
+			v.lie(l, "%s of %s at block %d and by the claim %.8s, one of which never was", verdict, name, block, claim)
 		}
 		truth = nil
 	}
