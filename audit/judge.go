@@ -132,8 +132,9 @@ func (c *Counts) add(v EntryVerdict) {
 	}
 }
 
+// finding has an id of its own: a finding is remembered for long, and the id of an entry may be a part of the API's answer.
 func (k Kind) finding(list List, id, message string) Finding {
-	return Finding{Kind: k, Severity: k.Severity(), List: list, ID: id, Message: message, Runbook: k.Runbook()}
+	return Finding{Kind: k, Severity: k.Severity(), List: list, ID: strings.Clone(id), Message: message, Runbook: k.Runbook()}
 }
 
 // weaker returns the assurance that less rests on; empty is none.
