@@ -65,7 +65,7 @@ func run(ctx context.Context, args []string) error {
 	all := fs.Bool("all", false, "all sizes, and nothing calculated: takes many hours")
 	keep := fs.String("keep", "", "folder where chains are kept, so that they are made only once")
 	kind := fs.String("profile", "", "cpu or heap: writes profiles of kms-auditor and measures nothing else; -runs and -delay apply")
-	name := fs.String("case", "1x1000/proven", "what to profile: SIZE/proven, /searched or /believed for --once, or SIZE/daemon for unchanged audits")
+	name := fs.String("case", "1x1000/proven", "what to profile: SIZE/proven, /searched or /believed for --once, SIZE/daemon for unchanged audits, or SIZE/first for those before them")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}

@@ -63,8 +63,8 @@ func profile(ctx context.Context, dir, kind, name, keep string, delay time.Durat
 	if err != nil {
 		return err
 	}
-	if _, ok := modes[mode]; !ok && mode != "daemon" || kind != "cpu" && kind != "heap" {
-		return errors.New("-profile is cpu or heap, and -case SIZE/proven, /searched, /believed or /daemon")
+	if _, ok := modes[mode]; !ok && mode != "daemon" && mode != "first" || kind != "cpu" && kind != "heap" {
+		return errors.New("-profile is cpu or heap, and -case SIZE/proven, /searched, /believed, /daemon or /first")
 	}
 	p, err := newProfiled(dir)
 	if err != nil {
@@ -85,8 +85,8 @@ func profile(ctx context.Context, dir, kind, name, keep string, delay time.Durat
 		}
 		files = append(files, out)
 		env := []string{"BENCH_PROFILE=" + out, "BENCH_PROFILE_KIND=" + kind}
-		if mode == "daemon" {
-			err = w.profileDaemon(ctx, kind, env)
+		if mode == "daemon" || mode == "first" {
+			err = w.profileDaemon(ctx, mode == "first", env)
 		} else {
 			err = w.profileOnce(ctx, once(mode), env)
 		}
@@ -112,9 +112,9 @@ func (w *world) profileOnce(ctx context.Context, c contender, env []string) erro
 	return err
 }
 
-// profileDaemon profiles the heap from the start, or the CPU time of twenty unchanged audits.
-func (w *world) profileDaemon(ctx context.Context, kind string, env []string) error {
-	if kind == "cpu" {
+// profileDaemon profiles a daemon from its start until all is read, or twenty unchanged audits of it.
+func (w *world) profileDaemon(ctx context.Context, first bool, env []string) error {
+	if !first {
 		env = append(env, "BENCH_PROFILE_WAIT=1")
 	}
 	d, err := w.newDaemon(ctx, env...)
@@ -122,13 +122,11 @@ func (w *world) profileDaemon(ctx context.Context, kind string, env []string) er
 		return err
 	}
 	defer d.end()
-	if err := d.settle(ctx); err != nil {
+	if err := d.settle(ctx); err != nil || first {
 		return err
 	}
-	if kind == "cpu" {
-		if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
-			return err
-		}
+	if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+		return err
 	}
 	var costs []cost
 	for range 20 {
