@@ -160,7 +160,7 @@ func (w *world) faults(ctx context.Context) {
 			w.api.fail(faults[rand.IntN(4)], c.name, last) // no garbled ones: nothing but TLS would tell
 		case 1:
 			c.mu.Lock()
-			p.lag(c.head - min(c.head, uint64(rand.IntN(6))))
+			p.lag(c.head - min(c.head-c.first, uint64(rand.IntN(6))))
 			c.mu.Unlock()
 			time.AfterFunc(last, p.catchUp)
 		case 2:

@@ -43,6 +43,7 @@ type chain struct {
 	providers []*provider
 	api       *fakeapi.Server
 
+	first   uint64 // block of which the truth is known: the contract is there and filled
 	mu      sync.Mutex
 	head    uint64
 	devices []common.Hash
@@ -104,6 +105,7 @@ func newWorld(t testing.TB, chains, devices, providers int) *world {
 		}
 		must(t, c.kms.Seed(t.Context(), seeds, nil))
 		must(t, c.seal(t, true))
+		c.first = c.head
 		c.put()
 		for range providers {
 			p := &provider{rpc: rpcfault.New(c.node.URL())}
