@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -26,6 +27,7 @@ type row struct {
 	sentence string
 
 	claim     func(*stage, *fakeapi.Chain) // changes what the API says
+	later     func(*stage, *fakeapi.Chain) // changes what it says from its second answer on; nil: nothing new
 	kms       func(*stage, *[]fakeapi.KMS) // changes what the API lists
 	settings  func(*stage, *settings)      // changes the configuration
 	text      func(string) string          // changes the configuration's text
@@ -150,6 +152,13 @@ func (r row) set(t *testing.T, s *stage) {
 	must(t, s.api.put(truth))
 	must(t, s.api.list(list))
 	must(t, s.api.heal())
+	if r.later != nil {
+		other := s.truth()
+		r.later(s, &other)
+		contracts, err := json.Marshal(other.Contracts)
+		must(t, err)
+		r.api = fakeapi.Fault{Name: fakeapi.Replaced, After: 1, Path: "contracts", Value: contracts}
+	}
 	if r.api.Name != "" {
 		must(t, s.api.fail(r.api))
 	}

@@ -152,7 +152,7 @@ func imageRow(i fakeapi.OSImage) func(*stage, *fakeapi.Chain) {
 // anotherContract lists one more contract, at somewhere.
 func anotherContract(s *stage, c *fakeapi.Chain) {
 	more := s.truth().Contracts[0]
-	more.Address, more.Devices, more.OSImages = somewhere, more.Devices[:1], nil
+	more.Address, more.Devices, more.OSImages = somewhere, more.Devices[:1], more.OSImages[:0]
 	c.Contracts = append(c.Contracts, more)
 }
 

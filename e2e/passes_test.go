@@ -17,20 +17,14 @@ var passes = []row{
 		claim:     says(image059, true),
 		meanwhile: event{"eth_chainId", 2, allow059}, after: refuse059},
 	{sentence: "the API takes its claim back before the second look",
-		claim:     says(image059, true),
-		meanwhile: event{"eth_getCode", 1, func(_ context.Context, s *stage) error { return s.api.put(s.truth()) }}},
+		claim: says(image059, true), later: func(*stage, *fakeapi.Chain) {}},
 	{sentence: "another difference is there at the second look",
-		claim: says(image059, true), exit: 3,
-		meanwhile: event{"eth_getCode", 1, func(_ context.Context, s *stage) error {
-			other := s.truth()
-			says(prod5, false)(s, &other)
-			return s.api.put(other)
-		}},
+		claim: says(image059, true), later: says(prod5, false), exit: 3,
 		entries: []string{"unverifiable unconfirmed device prod5"}, says: "could not be confirmed"},
 	{sentence: "the API fails at the second look",
 		claim: says(image059, true), exit: 3,
-		meanwhile: event{"eth_getCode", 1, func(_ context.Context, s *stage) error { return s.api.fail(status(500)) }},
-		entries:   []string{"unverifiable unconfirmed os_image 0.5.9"}, says: "could not be confirmed",
+		api:     fakeapi.Fault{Name: fakeapi.Status, After: 1},
+		entries: []string{"unverifiable unconfirmed os_image 0.5.9"}, says: "could not be confirmed",
 		fails: []string{"api api: …500"}},
 	{sentence: "the provider fails at the second look",
 		claim: says(image059, true), settings: plain, exit: 3,
@@ -40,12 +34,10 @@ var passes = []row{
 	{sentence: "the API lists a contract at the second look only",
 		claim: says(image059, true), exit: 1,
 		settings: func(s *stage, c *settings) { c.configure(s.kms.Address().Hex()) },
-		meanwhile: event{"eth_call", 1, func(_ context.Context, s *stage) error { // code is asked for along with the claim
-			more := s.truth()
-			says(image059, true)(s, &more)
-			anotherContract(s, &more)
-			return s.api.put(more)
-		}},
+		later: func(s *stage, c *fakeapi.Chain) {
+			says(image059, true)(s, c)
+			anotherContract(s, c)
+		},
 		finds: []string{"warning claim_allowed_chain_denied os_image 0.5.9"}, says: "contract_unexpected was seen in one of two passes only"},
 	{sentence: "an image that the contract allows since the pinned block is pending",
 		before: allow059, claim: says(image059, true), settings: behind, after: refuse059,

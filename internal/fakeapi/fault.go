@@ -14,6 +14,7 @@ type Fault struct {
 	Endpoint string `json:"endpoint,omitempty"` // one of Endpoints; empty: OnChain
 	Chain    string `json:"chain,omitempty"`    // OnChain: empty for every chain
 	Page     int    `json:"page,omitempty"`     // List: zero for every page
+	After    int    `json:"after,omitempty"`    // so many requests are answered well before
 	Times    int    `json:"times,omitempty"`    // for that many requests; zero: until Heal
 
 	Status     int             `json:"status,omitempty"`      // Status: 500 if zero; EchoKey: 401 if zero, and 200 puts the key into a good answer
@@ -140,6 +141,10 @@ func (s *Server) takeFault(a asked) *Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.fault == nil || !s.fault.concerns(a) {
+		return nil
+	}
+	if s.fault.After > 0 {
+		s.fault.After--
 		return nil
 	}
 	f := *s.fault

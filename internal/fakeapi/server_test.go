@@ -130,6 +130,10 @@ func TestFaultEnds(t *testing.T) {
 	if got := codes("/kms/on-chain/base", 3); !slices.Equal(got, []int{503, 503, 200}) {
 		t.Errorf("a fault of two requests: %d", got)
 	}
+	s.Fail(fakeapi.Fault{Name: fakeapi.Status, After: 2, Times: 1})
+	if got := codes("/kms/on-chain/base", 4); !slices.Equal(got, []int{200, 200, 500, 200}) {
+		t.Errorf("a fault after two requests: %d", got)
+	}
 	s.Fail(fakeapi.Fault{Name: fakeapi.Status})
 	if got := codes("/kms/on-chain/base", 3); !slices.Equal(got, []int{500, 500, 500}) {
 		t.Errorf("a fault that stays: %d", got)
