@@ -75,7 +75,7 @@ var (
 	noProofs = rpcfault.Refuse("eth_getProof", -32601, "the method eth_getProof does not exist/is not available")
 	noLogs   = rpcfault.Refuse("eth_getLogs", -32601, "no logs on this plan")
 
-	earlyBlock = regexp.MustCompile(`"blockNumber":"0x[0-9]"`)
+	earlyBlock = regexp.MustCompile(`"blockNumber":"0x1?[0-9a-f]"`)
 	blockHash  = regexp.MustCompile(`"hash":"0x[0-9a-f]{64}"`)
 )
 
@@ -133,7 +133,7 @@ func suggesting(n int) rpcfault.Fault {
 	})
 }
 
-// forgetful answers as if nothing had been logged in the first ten blocks, where the lists were made.
+// forgetful answers as if nothing had been logged in the first 32 blocks, where the lists were made.
 var forgetful = editLogs(func(logs []json.RawMessage) []json.RawMessage {
 	return slices.DeleteFunc(logs, func(l json.RawMessage) bool { return earlyBlock.Match(l) })
 })
