@@ -3,8 +3,11 @@ package audit_test
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
@@ -205,6 +208,41 @@ func TestPendingBeginsAnewAfterAMatch(t *testing.T) {
 	must(t, w.kms.AllowImage(t.Context(), img1))
 	w.contract(func(c *fakeapi.Contract) { c.OSImages[0].Allowed = &yes })
 	expect(audit.Pending)
+}
+
+func TestPendingGoesOnWhileTheAPICannotTell(t *testing.T) {
+	w := provenWorld(t)
+	w.policies, w.opt.PendingMax = "latest-1", 500*time.Millisecond
+	a := w.auditor()
+	says := func(claim *bool, verdict audit.EntryVerdict) {
+		t.Helper()
+		w.contract(func(c *fakeapi.Contract) { c.OSImages[0].Allowed = claim })
+		if e := entry(t, w.auditWith(a), img1.Hex()); e.Verdict != verdict {
+			t.Fatalf("the entry is %s, want %s", e.Verdict, verdict)
+		}
+	}
+	w.revoke()
+	start := time.Now()
+	says(&no, audit.Pending)
+	says(nil, audit.Unverifiable)
+	says(nil, audit.Unverifiable) // as the audit before found it
+	time.Sleep(time.Until(start.Add(2 * w.opt.PendingMax)))
+	says(&no, audit.Mismatch)
+}
+
+func TestNoEntryIsLateWhereAContractIsNotListed(t *testing.T) {
+	w := newWorld(t)
+	w.policies, w.opt.PendingMax, w.pinned = "latest-1", time.Hour, []common.Address{w.kms.Address()}
+	w.api.Update("test", func(c *fakeapi.Chain) { c.Contracts = nil })
+	var pins atomic.Int64
+	w.proxy.Watch(func(c rpcfault.Call) {
+		if c.Method == "eth_chainId" {
+			pins.Add(1)
+		}
+	})
+	if r := w.audit(); r.Verdict != audit.Drift || kindsOf(r) != string(audit.ContractNotListed) || pins.Load() != 2 {
+		t.Errorf("%s with %q after %d pinned blocks, want drift after two: the newest has nothing to say\n%s", r.Verdict, kindsOf(r), pins.Load(), text(t, r))
+	}
 }
 
 func TestAContractThatIsNewerThanThePinnedBlock(t *testing.T) {

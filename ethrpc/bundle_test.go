@@ -228,16 +228,19 @@ func TestContractsThatAreOdd(t *testing.T) {
 				{Contract: at(byte(i)), Getter: ethrpc.AllowedDevice, ID: common.Hash{1}},
 				{Contract: at(byte(i)), Getter: "another(bytes32)", ID: common.Hash{2}},
 			}
-			s, err := prover(t, ethrpc.VerifyRequired, 1, url).Read(t.Context(), ethrpc.Request{
-				Questions: func(context.Context, ethrpc.Block) ethrpc.Questions { return ethrpc.Questions{Asks: asks} },
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, ask := range asks {
-				a := s.Answers[ask]
-				if !a.Proven || a.Allowed != row.allowed || (a.Err == nil) != (row.says == "") || a.Err != nil && !strings.Contains(a.Err.Error(), row.says) {
-					t.Errorf("%s: %+v, want %t or %q", ask.Getter, a, row.allowed, row.says)
+			for _, likely := range [][]common.Address{nil, {at(byte(i))}} {
+				s, err := prover(t, ethrpc.VerifyRequired, 1, url).Read(t.Context(), ethrpc.Request{
+					Likely:    likely,
+					Questions: func(context.Context, ethrpc.Block) ethrpc.Questions { return ethrpc.Questions{Asks: asks} },
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, ask := range asks {
+					a := s.Answers[ask]
+					if !a.Proven || a.Allowed != row.allowed || (a.Err == nil) != (row.says == "") || a.Err != nil && !strings.Contains(a.Err.Error(), row.says) {
+						t.Errorf("%s, likely %t: %+v, want %t or %q", ask.Getter, likely != nil, a, row.allowed, row.says)
+					}
 				}
 			}
 		})
