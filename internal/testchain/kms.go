@@ -248,6 +248,9 @@ func (k *KMS) receipt(ctx context.Context, tx common.Hash) (*types.Receipt, erro
 			return nil, errors.Join(ctx.Err(), err)
 		case <-tick.C:
 		}
+		if looks == 2*maxLooks {
+			return nil, fmt.Errorf("the node does not mine transaction %s: %w", tx, err)
+		}
 		if looks%100 == 0 {
 			k.mine()
 		}

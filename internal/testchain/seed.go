@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/ethclient"
 )
 
 // writeGas is more than one write of a list needs.
@@ -34,6 +35,8 @@ func (k *KMS) Seed(ctx context.Context, devices, images []common.Hash) error {
 	opts.GasTipCap = big.NewInt(1e9)
 	opts.GasFeeCap = new(big.Int).Add(opts.GasTipCap, new(big.Int).Mul(head.BaseFee, big.NewInt(10)))
 
+	k, release := k.hold(ctx)
+	defer release()
 	var sent []common.Hash
 	for _, list := range []struct {
 		method string
@@ -66,4 +69,16 @@ func (k *KMS) Seed(ctx context.Context, devices, images []common.Hash) error {
 		}
 	}
 	return nil
+}
+
+// hold keeps anvil from sealing a block after each transaction: while it seals one it may take the next for one whose
+// nonce is too high, and never looks at it again. The blocks of the KMS that it returns are sealed by mine alone.
+func (k *KMS) hold(ctx context.Context) (held *KMS, release func()) {
+	c, real := k.backend.(*ethclient.Client)
+	if !real || c.Client().CallContext(ctx, nil, "evm_setAutomine", false) != nil {
+		return k, func() {}
+	}
+	other := *k
+	other.mine = func() { _ = c.Client().CallContext(ctx, nil, "evm_mine") } // who waits for a receipt tries again
+	return &other, func() { _ = c.Client().CallContext(context.WithoutCancel(ctx), nil, "evm_setAutomine", true) }
 }
