@@ -34,6 +34,9 @@ func TestSoak(t *testing.T) {
 		t.Parallel()
 	}
 	w := newWorld(t, 4, 30, 2)
+	if *soakFor >= enough {
+		w.past(t)
+	}
 	dir := t.TempDir()
 	state := filepath.Join(dir, "state.db")
 	w.timeout = "1s"
@@ -46,6 +49,9 @@ func TestSoak(t *testing.T) {
 	j := newJournal()
 	d := start(t, j, filepath.Join(bin, "kms-auditor"), writeConfig(t, w.settings(more)))
 	j.audited(t, 0)
+	if *soakFor >= enough {
+		w.fill(t, j)
+	}
 
 	visitors := []*visitor{
 		{name: "scraper", paths: []string{"/metrics"}, every: 200 * time.Millisecond},
@@ -86,6 +92,42 @@ func TestSoak(t *testing.T) {
 		t.Errorf("it ended with %d", code)
 	}
 	w.report(t, lines, samples, visitors)
+}
+
+// past has the contracts log a thousand events in few blocks, since a node forgets the state of older ones.
+func (w *world) past(t *testing.T) {
+	for _, c := range w.chains {
+		var ids []common.Hash
+		for id, yes := range c.allowed {
+			if yes {
+				ids = append(ids, id)
+			}
+		}
+		must(t, c.kms.Seed(t.Context(), slices.Repeat(ids, 17), nil))
+		must(t, c.seal(t, true))
+	}
+}
+
+// fill has so many findings come and go that the state forgets the oldest. From then on it does not grow by them.
+func (w *world) fill(t *testing.T, j *journal) {
+	for resolved := 0; resolved < 1000; {
+		from := j.length()
+		for _, contrary := range []bool{true, false} {
+			for _, c := range w.chains {
+				c.saysAll(contrary)
+			}
+			j.kept(t, j.length())
+		}
+		before := resolved
+		for _, l := range j.all()[from:] {
+			if l.Event == "finding_resolved" {
+				resolved++
+			}
+		}
+		if resolved == before {
+			t.Fatal("findings do not come and go")
+		}
+	}
 }
 
 // live makes a block a second.

@@ -188,6 +188,17 @@ func (c *chain) deny(ids []common.Hash) {
 	c.put()
 }
 
+// saysAll has the API tell the truth of every device, or its contrary.
+func (c *chain) saysAll(contrary bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, yes := range c.allowed {
+		c.claim[id] = yes != contrary
+	}
+	c.differ()
+	c.put()
+}
+
 // put has the API say what it claims.
 func (c *chain) put() {
 	row := fakeapi.Contract{Address: c.kms.Address().Hex(), ChainID: c.id, ChainName: c.name, Devices: []fakeapi.Device{}, OSImages: []fakeapi.OSImage{}}
