@@ -97,13 +97,7 @@ func newWorld(t testing.TB, chains, devices, providers int) *world {
 			c.devices = append(c.devices, id)
 			c.allowed[id], c.claim[id] = n%2 == 0, n%2 == 0
 		}
-		var seeds []common.Hash
-		for id, yes := range c.allowed {
-			if yes {
-				seeds = append(seeds, id)
-			}
-		}
-		must(t, c.kms.Seed(t.Context(), seeds, nil))
+		must(t, c.kms.Seed(t.Context(), c.trusted(), nil))
 		must(t, c.seal(t, true))
 		c.first = c.head
 		c.put()
@@ -116,6 +110,16 @@ func newWorld(t testing.TB, chains, devices, providers int) *world {
 		w.chains = append(w.chains, c)
 	}
 	return w
+}
+
+// trusted are the devices that are allowed now.
+func (c *chain) trusted() (ids []common.Hash) {
+	for id, yes := range c.allowed {
+		if yes {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 func serve(t testing.TB, h *flaky) string {
