@@ -98,7 +98,7 @@ type State struct {
 	Failed   []ProviderError         // the providers, or policies, that were tried before
 
 	Control   map[common.Address]Control  // of each contract with code, where Questions.Control is set
-	Contracts map[common.Address]Contract // what is proven of each contract; empty where answers are not proven
+	Contracts map[common.Address]Contract // what is proven of each contract; nil where answers are not proven
 	Unproven  error                       // why they are not
 	Sketch    bool                        // some answers were left out
 	Revision  uint64                      // two states of one Client that have the same one, which is not 0, have the same Code, Answers, Control and Contracts

@@ -16,6 +16,7 @@ type ScanRequest struct {
 	Topics   []common.Hash // a log's first topic is one of these
 	From, To uint64        // inclusive; with From above To only the hashes are checked
 	ToHash   common.Hash   // of block To, the pinned one
+	After    common.Hash   // of the block before From, up to which was read before; zero: nothing was
 	Step     uint64        // blocks of the first range, and of the largest; zero: 10,000
 	Turn     uint          // moves on which provider is asked first: one that left logs out does so again
 	// Piece is handed the logs of the blocks from to to, sorted, and last, the hash of block to. Pieces are contiguous,
@@ -38,6 +39,9 @@ func (c *Client) Scan(ctx context.Context, req ScanRequest) (provider string, er
 	var failed []ProviderError
 	var refused error // by Piece
 	marks := []Block{{Number: req.To, Hash: req.ToHash}}
+	if req.After != (common.Hash{}) {
+		marks = append(marks, Block{Number: req.From - 1, Hash: req.After})
+	}
 	first := int(req.Turn % uint(len(c.providers)))
 	for _, p := range slices.Concat(c.providers[first:], c.providers[:first]) {
 		begun := req.From

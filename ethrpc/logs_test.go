@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/big"
 	"net/http"
 	"strings"
 	"sync"
@@ -212,5 +213,28 @@ func TestAScanEndsWithItsContext(t *testing.T) {
 	_, err := newClient(t, "latest", w.url, w.chain.URL()).Scan(ctx, req)
 	if !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "p2") {
 		t.Errorf("Scan = %v, want p1's end", err)
+	}
+}
+
+func TestAScanStandsOnWhatWasReadBefore(t *testing.T) {
+	w := newLogWorld(t)
+	before, err := w.chain.Client().HeaderByNumber(t.Context(), big.NewInt(99))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		sentence string
+		after    common.Hash
+		gone     bool
+	}{
+		{"it stands on what was read", before.Hash(), false},
+		{"it does not", common.Hash{1}, true},
+	} {
+		req := w.scan()
+		req.From, req.After = 100, tt.after
+		_, err := newClient(t, "latest", w.url).Scan(t.Context(), req)
+		if errors.Is(err, ethrpc.ErrReorganised) != tt.gone || tt.gone == (err == nil) || tt.gone && len(w.pieces) > 0 {
+			t.Errorf("%s: %v, and %d pieces", tt.sentence, err, len(w.pieces))
+		}
 	}
 }

@@ -60,6 +60,9 @@ func ParsePolicy(s string) (Policy, error) {
 // Fixed tells whether the policy names one block for ever: a number or a hash.
 func (p Policy) Fixed() bool { return p.tag == "" }
 
+// Behind is how many blocks before the tag it is.
+func (p Policy) Behind() uint64 { return p.behind }
+
 // String spells the policy as ParsePolicy reads it.
 func (p Policy) String() string {
 	switch {

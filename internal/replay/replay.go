@@ -5,9 +5,12 @@
 package replay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sort"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -31,7 +34,10 @@ type Options struct {
 // Replay is an audit.Events of one chain, for one goroutine.
 type Replay struct {
 	opt   Options
-	turns map[common.Address]uint // how often events were forgotten: another provider may have what one left out
+	turns map[common.Address]uint           // how often events were forgotten: another provider may have what one left out
+	marks map[common.Address][]ethrpc.Block // up to which events were read, the oldest first
+	named map[common.Address]audit.Named    // by events that were forgotten, until they are read anew
+	anew  uint64                            // how often that came to its end
 }
 
 // New returns a Replay.
@@ -39,7 +45,7 @@ func New(o Options) *Replay {
 	if o.Progress == nil {
 		o.Progress = func(common.Address, uint64, uint64) {}
 	}
-	return &Replay{o, map[common.Address]uint{}}
+	return &Replay{opt: o, turns: map[common.Address]uint{}, marks: map[common.Address][]ethrpc.Block{}, named: map[common.Address]audit.Named{}}
 }
 
 func (r *Replay) target(contract common.Address) history.Target {
@@ -52,12 +58,12 @@ func (r *Replay) Update(ctx context.Context, contract common.Address, to ethrpc.
 	if err := r.rewind(ctx, t); err != nil {
 		return err
 	}
-	from, err := r.from(ctx, t, to)
+	from, after, err := r.from(ctx, t, to)
 	if err != nil || from > to.Number {
 		return err
 	}
 	_, err = r.opt.Client.Scan(ctx, ethrpc.ScanRequest{
-		Contract: contract, Topics: topics, From: from, To: to.Number, ToHash: to.Hash, Turn: r.turns[contract],
+		Contract: contract, Topics: topics, From: from, After: after, To: to.Number, ToHash: to.Hash, Turn: r.turns[contract],
 		Piece: func(from, until uint64, last common.Hash, logs []types.Log) error {
 			events, err := decode(logs)
 			if err != nil {
@@ -70,55 +76,103 @@ func (r *Replay) Update(ctx context.Context, contract common.Address, to ethrpc.
 	if err != nil {
 		return fmt.Errorf("reading the events of %s: %w", contract, err)
 	}
+	r.mark(contract, to)
+	if _, was := r.named[contract]; was {
+		delete(r.named, contract)
+		r.anew++
+	}
 	return nil
 }
 
-// from is the first block that was not read yet.
-func (r *Replay) from(ctx context.Context, t history.Target, to ethrpc.Block) (uint64, error) {
+// from is the first block that was not read yet, and the hash of the one before, if that was.
+func (r *Replay) from(ctx context.Context, t history.Target, to ethrpc.Block) (uint64, common.Hash, error) {
 	if p, known := r.opt.Store.Progress(t); known {
-		return p.Next, nil
+		return p.Next, p.Hash, nil
 	}
-	if from, configured := r.opt.From[t.Contract]; configured && from > 0 {
-		return from, nil
+	if from := r.opt.From[t.Contract]; from > 0 {
+		return from, common.Hash{}, nil
 	}
-	return r.opt.Client.Born(ctx, t.Contract, to.Number)
+	from, err := r.opt.Client.Born(ctx, t.Contract, to.Number)
+	return from, common.Hash{}, err
 }
 
-// firstStep is how far a reorganisation is thought to reach at first, in blocks.
-const firstStep = 64
+// maxMarks bounds the memory of how far events were read. Beyond it every second mark goes.
+const maxMarks = 32
 
-// rewind forgets what was read of a branch that is gone.
-func (r *Replay) rewind(ctx context.Context, t history.Target) error {
-	for step := uint64(firstStep); ; step *= 4 {
-		p, known := r.opt.Store.Progress(t)
-		if !known {
-			return nil
+func (r *Replay) mark(contract common.Address, b ethrpc.Block) {
+	marks := append(r.marks[contract], b)
+	if len(marks) > maxMarks {
+		thin := marks[:0]
+		for i := 1; i < len(marks); i += 2 {
+			thin = append(thin, marks[i])
 		}
-		last := p.Next - 1
-		s, err := r.opt.Client.Read(ctx, ethrpc.Request{Policies: []ethrpc.Policy{ethrpc.AtNumber(last)}})
-		switch {
-		case err != nil && !errors.Is(err, ethrpc.ErrNoState):
-			return fmt.Errorf("checking block %d, up to which events were read: %w", last, err)
-		case err == nil && s.Block.Hash == p.Hash:
-			return nil
-		case last < p.From+step:
-			return r.opt.Store.Reset(t)
-		}
-		s, err = r.opt.Client.Read(ctx, ethrpc.Request{Policies: []ethrpc.Policy{ethrpc.AtNumber(last - step)}})
-		if err == nil {
-			err = r.opt.Store.Rewind(t, last-step, s.Block.Hash)
-		}
-		if err != nil {
-			// The events kept in that block are of another one, or it cannot be asked for: all is read anew.
-			return r.opt.Store.Reset(t)
-		}
+		marks = thin
 	}
+	r.marks[contract] = marks
+}
+
+// rewind forgets what was read of a branch that is gone: it goes back to the newest mark or event whose block is still
+// there. It forgets all where reading began behind the block that is configured now.
+func (r *Replay) rewind(ctx context.Context, t history.Target) error {
+	p, known := r.opt.Store.Progress(t)
+	if !known {
+		return nil
+	}
+	if from := r.opt.From[t.Contract]; from > 0 && from < p.From {
+		return r.forget(t, nil)
+	}
+	last := ethrpc.Block{Number: p.Next - 1, Hash: p.Hash}
+	if stands, err := r.stands(ctx, last); stands || err != nil {
+		return err
+	}
+	points := slices.Clone(r.marks[t.Contract])
+	for _, e := range r.opt.Store.Events(t) {
+		points = append(points, ethrpc.Block{Number: e.Block, Hash: e.BlockHash})
+	}
+	points = slices.DeleteFunc(points, func(b ethrpc.Block) bool { return b.Number < p.From || b.Number >= last.Number })
+	slices.SortFunc(points, func(a, b ethrpc.Block) int { return cmp.Compare(a.Number, b.Number) })
+	var failed error
+	gone := sort.Search(len(points), func(i int) bool { // blocks stand on each other
+		stands, err := r.stands(ctx, points[i])
+		failed = errors.Join(failed, err)
+		return !stands
+	})
+	switch {
+	case failed != nil:
+		return failed
+	case gone == 0:
+		return r.forget(t, nil)
+	}
+	return r.forget(t, &points[gone-1])
+}
+
+// stands tells whether the block is still on the chain.
+func (r *Replay) stands(ctx context.Context, b ethrpc.Block) (bool, error) {
+	s, err := r.opt.Client.Read(ctx, ethrpc.Request{Policies: []ethrpc.Policy{ethrpc.AtNumber(b.Number)}})
+	switch {
+	case errors.Is(err, ethrpc.ErrNoState):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("checking block %d, up to which events were read: %w", b.Number, err)
+	}
+	return s.Block.Hash == b.Hash, nil
+}
+
+// forget forgets the events behind a block; nil: all. What they named is asked for until they are read anew.
+func (r *Replay) forget(t history.Target, behind *ethrpc.Block) error {
+	r.named[t.Contract] = r.Known(t.Contract)
+	if behind == nil {
+		delete(r.marks, t.Contract)
+		return r.opt.Store.Reset(t)
+	}
+	r.marks[t.Contract] = slices.DeleteFunc(r.marks[t.Contract], func(b ethrpc.Block) bool { return b.Number > behind.Number })
+	return r.opt.Store.Rewind(t, behind.Number, behind.Hash)
 }
 
 // Reset forgets all events of a contract, so that the next Update reads them anew, from the next provider first.
 func (r *Replay) Reset(contract common.Address) error {
 	r.turns[contract]++
-	return r.opt.Store.Reset(r.target(contract))
+	return r.forget(r.target(contract), nil)
 }
 
 // Known returns every id and address that an event ever named.
@@ -128,7 +182,22 @@ func (r *Replay) Known(contract common.Address) audit.Named {
 	for _, key := range known[apps] {
 		n.Apps = append(n.Apps, common.BytesToAddress(key[12:]))
 	}
-	return n
+	before, forgotten := r.named[contract]
+	if !forgotten {
+		return n
+	}
+	return audit.Named{
+		Devices:       union(n.Devices, before.Devices, common.Hash.Cmp),
+		Images:        union(n.Images, before.Images, common.Hash.Cmp),
+		AggregatedMRs: union(n.AggregatedMRs, before.AggregatedMRs, common.Hash.Cmp),
+		Apps:          union(n.Apps, before.Apps, common.Address.Cmp),
+	}
+}
+
+func union[T comparable](a, b []T, by func(T, T) int) []T {
+	all := slices.Concat(a, b)
+	slices.SortFunc(all, by)
+	return slices.Compact(all)
 }
 
 // Last returns the last event of an id; nil: there is none.
@@ -184,7 +253,7 @@ func (r *Replay) Annotate(ctx context.Context, contract common.Address, ids map[
 }
 
 // Version changes whenever Known or Last tell something else.
-func (r *Replay) Version() uint64 { return r.opt.Store.Version() }
+func (r *Replay) Version() uint64 { return r.opt.Store.Version() + r.anew }
 
 // maxAnnotated bounds what one audit asks for.
 const maxAnnotated = 500
