@@ -62,9 +62,19 @@ func (t *target) accept(a Accept, i int, now time.Time) {
 	switch {
 	case met && expired:
 		t.faultOf(a, AcceptExpired, fmt.Sprintf("%s ran out on %s, and the difference is still there", what, a.Expires.UTC().Format(time.DateOnly)))
-	case !met && t.verdict() != Unknown:
+	case !met && t.looked(a) && t.verdict() != Unknown:
 		t.faultOf(a, AcceptUnused, what+" matches nothing")
 	}
+}
+
+// looked tells whether the difference would have been seen.
+func (t *target) looked(a Accept) bool {
+	if a.Kind == StorageUnaccounted && t.completeness != Complete || !a.Kind.OfEntry() && len(t.reasons) > 0 {
+		return false
+	}
+	return !slices.ContainsFunc(t.entries, func(e entry) bool {
+		return e.List == a.List && e.ID == a.ID && e.Verdict == Unverifiable
+	})
 }
 
 func (t *target) faultOf(a Accept, k Kind, message string) {

@@ -14,7 +14,7 @@ import (
 
 // scan is how far the search for ids that the API does not list has come.
 type scan struct {
-	read bool  // the events were read up to the pinned block
+	read bool  // the events were read up to the pinned block, and what they named was asked for
 	err  error // why they were not
 }
 
@@ -41,8 +41,13 @@ func (a *Auditor) account(ctx context.Context, p *pass) (lies []fault) {
 		if !read {
 			continue
 		}
-		if err := a.readAgain(ctx, p); err != nil && p.state.Sketch {
-			p.state, lies = nil, liesOf(err)
+		if err := a.readAgain(ctx, p); err != nil {
+			for _, s := range scans {
+				s.read = false // what they named was not asked for
+			}
+			if p.state.Sketch {
+				p.state, lies = nil, liesOf(err)
+			}
 			break
 		}
 	}

@@ -195,7 +195,7 @@ func (a *Auditor) chain(ctx context.Context, c ChainOptions) (out Chain, absent 
 		out.Duration = time.Since(start)
 	}()
 	a.opt.Progress(c.Name, "reading the API and the chain")
-	p := a.look(ctx, c, turn, a.opt.Now(c.Name))
+	p := a.look(ctx, c, turn, &pass{began: a.opt.Now(c.Name)})
 	settled := !p.drifts()
 	if !settled {
 		turn.end() // others need not wait for the pause

@@ -246,14 +246,31 @@ func (panics) Read(context.Context, ethrpc.Request) (*ethrpc.State, error) {
 }
 
 func TestAProviderThatStandsStill(t *testing.T) {
-	w := newWorld(t)
-	w.proxy.Set(rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
-		if c.Method == "eth_getBlockByNumber" {
-			a.Result = []byte(regexp.MustCompile(`"timestamp":"0x[0-9a-f]+"`).ReplaceAllString(string(a.Result), `"timestamp":"0x60000000"`))
+	for _, tt := range []struct{ policy, old, says string }{
+		{"latest", `"latest"`, "warning: the newest block 1 is "},
+		{"finalized", `"finalized"`, "warning: the audited block 32 is "},
+		{"latest-3", `"0x21"`, ""},
+		{"33", `"0x21"`, ""},
+	} {
+		w := newWorld(t)
+		w.policies = tt.policy
+		if tt.policy != "latest" {
+			for range 35 {
+				w.chain.Commit()
+			}
 		}
-	}})
-	r := w.audit()
-	if e := r.Chains[0].Errors; r.Verdict != audit.Consistent || len(e) != 1 || !strings.Contains(e[0].Message, "may be out of sync") {
-		t.Errorf("%s with errors %+v, want consistent with a warning", r.Verdict, e)
+		w.proxy.Set(rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+			if c.Method == "eth_getBlockByNumber" && string(c.Params[0]) == tt.old {
+				a.Result = []byte(regexp.MustCompile(`"timestamp":"0x[0-9a-f]+"`).ReplaceAllString(string(a.Result), `"timestamp":"0x60000000"`))
+			}
+		}})
+		r := w.audit()
+		e := r.Chains[0].Errors
+		if tt.says == "" && len(e) == 0 {
+			continue
+		}
+		if r.Verdict != audit.Consistent || len(e) != 1 || !strings.HasPrefix(e[0].Message, tt.says) || !strings.Contains(e[0].Message, "may be out of sync") {
+			t.Errorf("%s: %s with errors %+v, want consistent and %q", tt.policy, r.Verdict, e, tt.says)
+		}
 	}
 }

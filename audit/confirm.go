@@ -23,7 +23,7 @@ func (a *Auditor) again(ctx context.Context, first *pass, turn *turn) *pass {
 		return first
 	}
 	a.opt.Progress(first.chain.Name, "reading the API and the chain a second time")
-	second := a.look(ctx, first.chain, turn, first.began)
+	second := a.look(ctx, first.chain, turn, first)
 	if !second.compared() && first.compared() {
 		first.errors = append(first.errors, second.errors...)
 		first.confirm(nil)
@@ -73,7 +73,8 @@ func (p *pass) confirm(other *pass) {
 }
 
 // askHead asks at the newest block for what differs at the pinned one. Where the head agrees with the claim already, the
-// entry is pending, for as long as PendingMax allows; where the head cannot be asked, nothing is confirmed.
+// entry is pending, for as long as PendingMax allows; where the head cannot be asked, or not be believed as the pinned
+// block is, nothing is confirmed.
 func (a *Auditor) askHead(ctx context.Context, p *pass) {
 	if a.opt.PendingMax == 0 || p.state == nil || p.state.Policy.Fixed() || p.state.Policy == ethrpc.Latest {
 		return
@@ -114,7 +115,8 @@ func (a *Auditor) settle(p *pass, t *target, head *ethrpc.State) {
 	young := false
 	if t.faulty(NoCode) {
 		deployed, asked := head.Code[t.address]
-		young = deployed && a.stillPending(p, ethrpc.Ask{Contract: t.address})
+		asked = asked && (p.state.Contracts == nil || head.Contracts != nil)
+		young = asked && deployed && a.stillPending(p, ethrpc.Ask{Contract: t.address})
 		if !asked || young {
 			t.faults = slices.DeleteFunc(t.faults, func(f fault) bool { return f.kind == NoCode })
 		}
@@ -129,7 +131,7 @@ func (a *Auditor) settle(p *pass, t *target, head *ethrpc.State) {
 		}
 		answer, ok := head.Answers[e.ask]
 		switch {
-		case !ok || answer.Err != nil:
+		case !ok || answer.Err != nil || e.Assurance == Proven && !answer.Proven:
 			e.unconfirmed()
 		case e.at(answer).Verdict == Match && a.stillPending(p, e.ask):
 			e.Verdict, e.Kind, e.policy, e.Reason = Pending, "", "", ReasonHeadAgrees

@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -47,6 +48,15 @@ func TestOnlyWhatStandsInBothPassesIsDrift(t *testing.T) {
 			audit.Unknown, img1.Hex(), audit.Unverifiable, audit.ReasonUnconfirmed},
 		{"the API fails", (*world).revoke, func(w *world) { w.api.Fail(fakeapi.Fault{Name: "status", Status: 500}) },
 			audit.Unknown, img1.Hex(), audit.Unverifiable, audit.ReasonUnconfirmed},
+		{"the provider goes back to a block before", (*world).revoke, func(w *world) {
+			head, err := w.chain.Client().BlockNumber(context.Background())
+			must(w.t, err)
+			w.proxy.Set(rpcfault.Fault{Ask: func(c *rpcfault.Call) {
+				if c.Method == "eth_getBlockByNumber" {
+					c.Params[0] = fmt.Appendf(nil, `"0x%x"`, head-1)
+				}
+			}})
+		}, audit.Unknown, img1.Hex(), audit.Unverifiable, audit.ReasonUnconfirmed},
 		{"the contract's answers are broken", (*world).revoke, func(w *world) { w.proxy.Set(rpcfault.Result("31 bytes", `"0x00"`)) },
 			audit.Unknown, img1.Hex(), audit.Unverifiable, audit.ReasonUnconfirmed},
 		{"another entry differs by then", (*world).revoke, func(w *world) {

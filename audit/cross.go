@@ -20,7 +20,7 @@ type Lister interface {
 
 // crossCheck holds the API's list of KMS against its on-chain detail, and against what the contracts say of themselves.
 func (p *pass) crossCheck() {
-	if p.chain.KMS == nil || p.detail == nil {
+	if p.chain.KMS == nil || p.detail == nil || p.detail.ChainID != p.chain.ChainID {
 		return
 	}
 	if p.list == nil {
@@ -41,7 +41,7 @@ func (p *pass) crossCheck() {
 		listed[*k.Contract] = append(listed[*k.Contract], k)
 	}
 	for _, t := range p.targets {
-		if t.listed && listed[t.address] == nil {
+		if t.listed && t.foreign == 0 && listed[t.address] == nil {
 			t.fault(KMSContractMismatch, "the API's on-chain detail lists the contract, its list of KMS does not")
 		}
 		if t.audited() && !t.faulty(ChainMismatch) && p.state != nil {
@@ -97,8 +97,8 @@ func (t *target) speaksOf(listed []kmsapi.KMS, detail *kmsapi.OnChainDetail, sta
 func bare(s string) string { return strings.TrimPrefix(strings.ToLower(strings.TrimSpace(s)), "0x") }
 
 // absent tells whether the chain is to be left out of the report: the API names no KMS on it, neither in its list nor in
-// its on-chain detail.
+// its on-chain detail, or does not know the chain.
 func (p *pass) absent() bool {
-	return p.chain.Discovered && p.list != nil && (p.detail == nil || len(p.detail.Contracts) == 0) &&
+	return p.chain.Discovered && p.list != nil && (p.nowhere || p.detail != nil && len(p.detail.Contracts) == 0) &&
 		!slices.ContainsFunc(p.list.KMS, func(k kmsapi.KMS) bool { return k.Contract != nil && k.ChainID == p.chain.ChainID })
 }

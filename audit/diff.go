@@ -13,7 +13,7 @@ import (
 func diff(c ChainOptions, detail *kmsapi.OnChainDetail, state *ethrpc.State, lies []fault) []*target {
 	targets := targetsOf(c, detail)
 	for _, t := range targets {
-		if t.unexpected {
+		if t.unexpected && detail.ChainID == c.ChainID {
 			t.fault(ContractUnexpected, "the API lists this contract, which is not configured; it is not audited")
 			continue
 		}
@@ -86,27 +86,28 @@ func assuranceOf(a ethrpc.Answer, s *ethrpc.State) Assurance {
 }
 
 // unlisted adds the ids that the API does not list, that events or the policy name, and that the contract allows or the
-// policy wants.
+// policy wants. Of what could not be read nobody knows whether the contract allows it.
 func (t *target) unlisted(named Named, want Policy, state *ethrpc.State) {
 	seen := map[ethrpc.Ask]bool{}
 	for _, e := range t.entries {
 		seen[e.ask] = true
 	}
 	for _, ask := range slices.Concat(named.asks(t.address), want.asks(t.address)) {
-		a, ok := answerOf(state, ask)
-		if seen[ask] || !ok {
+		if seen[ask] {
 			continue
 		}
 		seen[ask] = true
+		a, ok := answerOf(state, ask)
+		read := ok && a.Err == nil
 		list := Device
 		if ask.Getter == getters[OSImage] {
 			list = OSImage
 		}
 		e := entry{ask: ask, Entry: Entry{List: list, ID: ask.ID.Hex(), Claim: ClaimUnlisted, OnChain: ChainUnknown, Policy: want.of(list, ask.ID)}}
-		if a.Err == nil {
+		if read {
 			e.OnChain, e.Assurance = chainState(a.Allowed), assuranceOf(a, state)
 		}
-		if a.Allowed || e.Policy == PolicyAllowed {
+		if !read || a.Allowed || e.Policy == PolicyAllowed {
 			e.judge()
 			t.entries = append(t.entries, e)
 		}

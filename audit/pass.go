@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -19,6 +20,7 @@ type pass struct {
 	chain   ChainOptions
 	began   time.Time // the chain's audit
 	detail  *kmsapi.OnChainDetail
+	nowhere bool         // the API refuses the chain, as one that it does not know
 	list    *kmsapi.List // nil: not asked for, or not had
 	state   *ethrpc.State
 	errors  []SourceError
@@ -27,9 +29,14 @@ type pass struct {
 	untold  bool                     // events do not tell everything about every entry
 }
 
-// look fetches the claim while the block is pinned, reads every claimed id there, and compares.
-func (a *Auditor) look(ctx context.Context, c ChainOptions, turn *turn, began time.Time) *pass {
-	p := &pass{chain: c, began: began}
+// look fetches the claim while the block is pinned, reads every claimed id there, and compares. The block is none
+// before that of an earlier look: what was seen there is not undone by going back.
+func (a *Auditor) look(ctx context.Context, c ChainOptions, turn *turn, before *pass) *pass {
+	p := &pass{chain: c, began: before.began}
+	var notBefore uint64
+	if before.state != nil {
+		notBefore = before.state.Block.Number
+	}
 	fetched := make(chan error, 1)
 	go func() {
 		var err error
@@ -64,9 +71,10 @@ func (a *Auditor) look(ctx context.Context, c ChainOptions, turn *turn, began ti
 	}
 
 	state, readErr := c.Reader.Read(ctx, ethrpc.Request{
-		Policies: c.Policies,
-		Likely:   c.Contracts,
-		Sketch:   c.Events != nil,
+		Policies:  c.Policies,
+		NotBefore: notBefore,
+		Likely:    c.Contracts,
+		Sketch:    c.Events != nil,
 		Questions: func(ctx context.Context, _ ethrpc.Block) ethrpc.Questions {
 			detail := claim()
 			if detail != nil && !a.memoOf(c).of(c, detail) {
@@ -79,6 +87,8 @@ func (a *Auditor) look(ctx context.Context, c ChainOptions, turn *turn, began ti
 	listErr := <-listed
 	var lies []fault
 	if claimErr != nil {
+		var refused *kmsapi.StatusError
+		p.nowhere = errors.As(claimErr, &refused) && (slices.Contains([]int{400, 404, 422}, refused.Status))
 		p.errors = append(p.errors, claimFailure(claimErr))
 	}
 	if listErr != nil {
@@ -90,9 +100,9 @@ func (a *Auditor) look(ctx context.Context, c ChainOptions, turn *turn, began ti
 	} else {
 		p.state = state
 		p.errors = append(p.errors, providerFailures(state.Failed)...)
-		if age := began.Sub(state.Head.Time); age > maxHeadAge {
-			p.errors = append(p.errors, SourceError{StageRPC, state.Provider, fmt.Sprintf(
-				"warning: the newest block %d is %s old: the node may be out of sync", state.Head.Number, age.Truncate(time.Second))})
+		p.stale("newest", state.Head)
+		if !state.Policy.Fixed() && state.Policy.Behind() == 0 && state.Block.Number < state.Head.Number {
+			p.stale("audited", state.Block)
 		}
 	}
 	lies = append(lies, a.account(ctx, p)...)
@@ -103,6 +113,14 @@ func (a *Auditor) look(ctx context.Context, c ChainOptions, turn *turn, began ti
 		p.accept()
 	}
 	return p
+}
+
+// stale notes a block that is too old to be what the provider calls it.
+func (p *pass) stale(which string, b ethrpc.Block) {
+	if age := p.began.Sub(b.Time); age > maxHeadAge {
+		p.errors = append(p.errors, SourceError{StageRPC, p.state.Provider, fmt.Sprintf(
+			"warning: the %s block %d is %s old: the node may be out of sync", which, b.Number, age.Truncate(time.Second))})
+	}
 }
 
 // liesOf names what providers were caught at.
@@ -126,7 +144,7 @@ func liesOf(err error) []fault {
 	return lies
 }
 
-// maxHeadAge is the age of the newest block from which on a provider is suspected to be out of sync.
+// maxHeadAge is the age of the newest block, and of a finalized one, from which on a provider is suspected to be out of sync.
 const maxHeadAge = time.Hour
 
 // self is the source of what is this program's own doing.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -35,6 +36,20 @@ func (f *failing) Read(ctx context.Context, req ethrpc.Request) (*ethrpc.State, 
 	return s, err
 }
 
+// aside is a reader whose look at the newest block ends otherwise.
+type aside struct {
+	audit.Reader
+	become func(*ethrpc.State)
+}
+
+func (a aside) Read(ctx context.Context, req ethrpc.Request) (*ethrpc.State, error) {
+	s, err := a.Reader.Read(ctx, req)
+	if err == nil && req.Aside {
+		a.become(s)
+	}
+	return s, err
+}
+
 var errPower = errors.New("the power is out")
 
 func powerless(*ethrpc.State) (*ethrpc.State, error) { return nil, errPower }
@@ -48,6 +63,13 @@ func (stuck) Reset(common.Address) error { return errors.New("the disk is full")
 type lister func() (*kmsapi.List, error)
 
 func (l lister) List(context.Context, kmsapi.Filter) (*kmsapi.List, error) { return l() }
+
+// apart is an API that refuses the on-chain detail.
+type apart int
+
+func (status apart) OnChainDetail(context.Context, string) (*kmsapi.OnChainDetail, error) {
+	return nil, fmt.Errorf("asking for its on-chain detail: %w", &kmsapi.StatusError{Status: int(status)})
+}
 
 // forgetful keeps no baseline.
 type forgetful struct{ baselines }
@@ -88,6 +110,42 @@ func TestWhatSeldomHappens(t *testing.T) {
 			must(w.t, w.kms.AllowDevice(context.Background(), hidden))
 			read(2, powerless)(w)
 		}, audit.Unknown, "", "the power is out"},
+		{"what events name cannot be asked for, and nothing is proven", func(w *world) {
+			must(w.t, w.kms.AllowDevice(context.Background(), hidden))
+			w.proxy.Set(rpcfault.Refuse("eth_getProof", -32601, "not on this plan"))
+			read(2, powerless)(w)
+		}, audit.Unknown, "", "1 of 5 entries: the contract's answer could not be read"},
+		{"what events name is answered with nothing that can be read", func(w *world) {
+			must(w.t, w.kms.AllowDevice(context.Background(), hidden))
+			read(2, func(s *ethrpc.State) (*ethrpc.State, error) {
+				s.Answers[ethrpc.Ask{Contract: w.kms.Address(), Getter: ethrpc.AllowedDevice, ID: hidden}] = ethrpc.Answer{Err: errPower}
+				return s, nil
+			})(w)
+		}, audit.Unknown, "", "1 of 5 entries: the contract's answer could not be read"},
+		{"the API's answer is about another chain, and lists a contract that is not configured", func(w *world) {
+			w.cross, w.pinned = true, []common.Address{w.kms.Address()}
+			w.api.Update("test", func(c *fakeapi.Chain) {
+				c.ChainID, c.Contracts[0].Address = 1, "0x00000000000000000000000000000000000000AA"
+			})
+		}, audit.Unknown, "chain_mismatch chain_mismatch", ""},
+		{"a contract's row is of another chain, and the list of KMS lacks it", func(w *world) {
+			w.cross = true
+			w.contract(func(c *fakeapi.Contract) { c.ChainID = 1 })
+			w.api.UpdateKMS(func(k *[]fakeapi.KMS) { *k = nil })
+		}, audit.Unknown, "chain_mismatch", ""},
+		{"the API does not tell of a discovered chain that its list does not name", func(w *world) {
+			w.cross = true
+			w.more = func(o *audit.ChainOptions) { o.Discovered = true }
+			w.api.UpdateKMS(func(k *[]fakeapi.KMS) { *k = nil })
+			w.opt.Claims = apart(500)
+		}, audit.Unknown, "", `"message":"asking for its on-chain detail: the API answered 500`},
+		{"what is accepted cannot be read, while something else differs", func(w *world) {
+			must(w.t, w.kms.RemoveImage(context.Background(), img1))
+			w.contract(func(c *fakeapi.Contract) { c.Devices[0].Allowed = nil })
+			w.more = func(o *audit.ChainOptions) {
+				o.Accept = []audit.Accept{{Chain: "test", Contract: w.kms.Address(), List: audit.Device, ID: dev1.Hex(), Kind: audit.ClaimAllowedChainDenied, Expires: time.Now().Add(time.Hour)}}
+			}
+		}, audit.Drift, "claim_allowed_chain_denied claim_unknown", ""},
 		{"what events name is answered by one provider of two", func(w *world) {
 			must(w.t, w.kms.AllowDevice(context.Background(), hidden))
 			read(2, func(s *ethrpc.State) (*ethrpc.State, error) {
@@ -145,6 +203,26 @@ func TestWhatSeldomHappens(t *testing.T) {
 			w.contract(func(c *fakeapi.Contract) { c.Address, c.Devices, c.OSImages = late.Address().Hex(), nil, nil })
 			w.more = func(o *audit.ChainOptions) { o.Events, o.Reader = nil, &failing{o.Reader, 3, powerless} }
 		}, audit.Unknown, "", "nothing is deployed at the pinned block, and the newest could not be asked"},
+		{"nothing is deployed at the pinned block, as is proven, and that it is at the newest is not", func(w *world) {
+			w.policies, w.opt.PendingMax = "latest-2", time.Hour
+			late, err := w.chain.Deploy(context.Background(), testchain.DeployOptions{})
+			must(w.t, err)
+			w.contract(func(c *fakeapi.Contract) { c.Address = late.Address().Hex() })
+			w.more = func(o *audit.ChainOptions) { o.Reader = aside{o.Reader, func(s *ethrpc.State) { s.Contracts = nil }} }
+		}, audit.Unknown, "", "nothing is deployed at the pinned block, and the newest could not be asked"},
+		{"the difference is proven, and that the newest block agrees with the API is not", func(w *world) {
+			w.policies, w.opt.PendingMax = "latest-1", time.Hour
+			must(w.t, w.kms.RemoveImage(context.Background(), img1))
+			w.contract(func(c *fakeapi.Contract) { c.OSImages[0].Allowed = &no })
+			w.more = func(o *audit.ChainOptions) {
+				o.Reader = aside{o.Reader, func(s *ethrpc.State) {
+					for ask, a := range s.Answers {
+						a.Proven = false
+						s.Answers[ask] = a
+					}
+				}}
+			}
+		}, audit.Unknown, "", "a difference was seen and could not be confirmed"},
 		{"the list of KMS names a contract of a discovered chain that has none", func(w *world) {
 			w.cross = true
 			w.more = func(o *audit.ChainOptions) { o.Discovered = true }

@@ -94,11 +94,11 @@ func (t *Tracker) Update(r *Report) []Change {
 	at := r.FinishedAt
 	var changes []Change
 	present := map[findingKey]bool{}
-	settled := map[string]bool{} // chains whose list of contracts was fetched
+	chains := map[string]*Chain{}
 	checked := map[[2]string]*Target{}
 	for i := range r.Chains {
 		c := &r.Chains[i]
-		settled[c.Chain] = c.Claim != nil
+		chains[c.Chain] = c
 		for j := range c.Targets {
 			target := &c.Targets[j]
 			checked[[2]string{c.Chain, target.Contract}] = target
@@ -138,8 +138,10 @@ func (t *Tracker) Update(r *Report) []Change {
 	}
 	var resolved []Change
 	for k, seen := range t.open {
-		target := checked[[2]string{k.chain, k.contract}]
-		if present[k] || target == nil && !settled[k.chain] || target != nil && !target.settles(k) {
+		if present[k] {
+			continue
+		}
+		if target := checked[[2]string{k.chain, k.contract}]; target != nil && !target.settles(k) || target == nil && !chains[k.chain].lacks() {
 			continue
 		}
 		delete(t.open, k)
@@ -162,17 +164,30 @@ func (t *Target) since(n int, first *time.Time) *Finding {
 	return f
 }
 
+// lacks tells whether the chain was audited so well that a contract which is not there is audited no more: the API's
+// lists were read, and are about this chain.
+func (c *Chain) lacks() bool {
+	return c != nil && c.Claim != nil && c.Verdict != Unknown &&
+		!slices.ContainsFunc(c.Errors, func(e SourceError) bool { return e.Stage != StageRPC })
+}
+
 // settles tells whether the target was checked well enough to say that a finding which it lacks is gone.
 func (t *Target) settles(k findingKey) bool {
-	if !t.Compared() && t.Verdict == Unknown {
+	switch {
+	case !t.Compared():
 		return false
+	case k.list == "" && k.kind == StorageUnaccounted && t.Completeness != Complete && t.Completeness != Unchecked:
+		return slices.ContainsFunc(t.Accepted, func(a Acceptance) bool { return a.Kind == k.kind })
+	case k.list == "":
+		return t.Verdict != Unknown && len(t.Reasons) == 0
 	}
 	for _, e := range t.Entries {
-		if e.List == k.list && e.ID == k.id && e.Verdict == Unverifiable && e.Kind == "" {
-			return false
+		if e.List == k.list && e.ID == k.id {
+			return e.Verdict != Unverifiable
 		}
 	}
-	return k.list != "" || t.Verdict != Unknown
+	// What is listed no more may be trusted still, and nothing else may name it.
+	return k.kind != ClaimDeniedChainAllowed && k.kind != PolicyDeniedAllowed || t.Completeness != Incomplete
 }
 
 // entry returns the entry that a finding is about; nil: the target as a whole.

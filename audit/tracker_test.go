@@ -26,18 +26,51 @@ func tracked(state string, at time.Time) *audit.Report {
 		target.Counts.Match = 1 // another entry
 	case "unread":
 		e.Verdict, e.Reason, target.Verdict = audit.Unverifiable, audit.ReasonNotRead, audit.Unknown
+	case "null":
+		e.Verdict, e.Kind, e.Reason, target.Verdict = audit.Unverifiable, audit.ClaimUnknownKind, audit.ReasonClaimAbsent, audit.Unknown
+		target.Counts.Match = 1
+	case "not listed":
+		e.ID, e.Verdict, target.Verdict = "", audit.Unverifiable, audit.Drift
+		target.Findings = []audit.Finding{{Kind: audit.ContractNotListed}}
+	case "owner", "denied":
+		kind := map[string]audit.Kind{"owner": audit.OwnerChanged, "denied": audit.ClaimDeniedChainAllowed}[state]
+		target.Verdict, target.Findings = audit.Drift, []audit.Finding{{Kind: kind}}
+		if state == "denied" {
+			e.Verdict, e.Kind = audit.Mismatch, kind
+			target.Findings[0].List, target.Findings[0].ID = e.List, e.ID
+		}
+		target.Counts.Match = 1
+	case "control unread":
+		target.Verdict, target.Reasons = audit.Drift, []string{"who controls the contract could not be read"}
+	case "storage":
+		target.Verdict, target.Completeness = audit.Drift, audit.Incomplete
+		target.Findings = []audit.Finding{{Kind: audit.StorageUnaccounted}}
+	case "events only":
+		target.Completeness = audit.EventsOnly
+	case "all proven":
+		target.Completeness = audit.Complete
+	case "storage accepted":
+		target.Completeness, target.Accepted = audit.Incomplete, []audit.Acceptance{{Kind: audit.StorageUnaccounted}}
+	case "gone, others may be hidden":
+		e.ID, target.Completeness = dev2.Hex(), audit.Incomplete
 	case "no code":
 		target.Verdict = audit.Drift
 		target.Findings = []audit.Finding{{Kind: audit.NoCode, Severity: audit.Critical}}
 	}
 	target.Counts.Match += map[bool]int{true: 1}[e.Verdict == audit.Match]
 	target.Entries = []audit.Entry{e}
-	c.Targets = []audit.Target{target}
+	c.Targets, c.Verdict = []audit.Target{target}, target.Verdict
 	switch state {
 	case "API down":
 		c.Claim, c.Targets = nil, nil
 	case "unlisted":
-		c.Targets = nil
+		c.Targets[0].Contract = "0xBB"
+	case "unlisted, and the list of KMS failed":
+		c.Targets[0].Contract, c.Errors = "0xBB", []audit.SourceError{{Stage: audit.StageAPI}}
+	case "unlisted, and others are of another chain":
+		c.Targets[0].Contract, c.Verdict = "0xBB", audit.Unknown
+	case "nothing is listed":
+		c.Targets, c.Verdict = nil, audit.Unknown
 	case "entry gone":
 		c.Targets[0].Entries = []audit.Entry{{List: audit.Device, ID: dev2.Hex(), Verdict: audit.Match}}
 	}
@@ -50,36 +83,46 @@ func TestWhenFindingsOpenAndResolve(t *testing.T) {
 		states   string // one an hour
 		changes  string // hour and event
 	}{
-		{"nothing is wrong", "match, match", ""},
-		{"it opens once and is resolved once", "match, drift, drift, match, match", "1 opened, 3 resolved"},
-		{"it comes back", "drift, match, drift", "0 opened, 1 resolved, 2 opened"},
-		{"a failure resolves nothing", "drift, unread, API down, drift, match", "0 opened, 4 resolved"},
-		{"a difference that is not confirmed is not resolved", "drift, unconfirmed, match", "0 opened, 2 resolved"},
-		{"the API drops the entry", "drift, entry gone", "0 opened, 1 resolved"},
-		{"the API drops the contract", "drift, unlisted", "0 opened, 1 resolved"},
-		{"a finding of the whole contract", "no code, unread, match", "0 opened, 2 resolved"},
-		{"a finding of the whole contract stays open while another entry is unknown", "no code, unconfirmed, match", "0 opened, 2 resolved"},
-		{"a reminder a day", strings.TrimSuffix(strings.Repeat("drift, ", 50), ", "), "0 opened, 24 open, 48 open"},
+		{"nothing is wrong", "match; match", ""},
+		{"it opens once and is resolved once", "match; drift; drift; match; match", "1 opened, 3 resolved"},
+		{"it comes back", "drift; match; drift", "0 opened, 1 resolved, 2 opened"},
+		{"a failure resolves nothing", "drift; unread; API down; drift; match", "0 opened, 4 resolved"},
+		{"a difference that is not confirmed is not resolved", "drift; unconfirmed; match", "0 opened, 2 resolved"},
+		{"the API drops the entry", "drift; entry gone", "0 opened, 1 resolved"},
+		{"the API drops the contract", "drift; unlisted", "0 opened, 1 resolved"},
+		{"a finding of the whole contract", "no code; unread; match", "0 opened, 2 resolved"},
+		{"a finding of the whole contract stays open while another entry is unknown", "no code; unconfirmed; match", "0 opened, 2 resolved"},
+		{"the API has no answer any more", "drift; null; match", "0 opened, 2 resolved"},
+		{"the API drops a contract that is configured", "drift; not listed; match", "0 opened, 1 opened, 2 resolved, 2 resolved"},
+		{"the API drops all contracts", "drift; nothing is listed; match", "0 opened, 2 resolved"},
+		{"the API drops the contract, and fails otherwise", "drift; unlisted, and the list of KMS failed; unlisted", "0 opened, 2 resolved"},
+		{"the API tells of another chain", "drift; unlisted, and others are of another chain; match", "0 opened, 2 resolved"},
+		{"the API drops an entry, and nothing else would name it", "denied; gone, others may be hidden; entry gone", "0 opened, 2 resolved"},
+		{"the API drops an entry that the contract refused", "drift; gone, others may be hidden", "0 opened, 1 resolved"},
+		{"control cannot be read while something else differs", "owner; control unread; match", "0 opened, 2 resolved"},
+		{"storage is not proven any more", "storage; events only; all proven", "0 opened, 2 resolved"},
+		{"storage is accepted", "storage; storage accepted", "0 opened, 1 resolved"},
+		{"a reminder a day", strings.TrimSuffix(strings.Repeat("drift; ", 50), "; "), "0 opened, 24 open, 48 open"},
 	} {
 		t.Run(tt.sentence, func(t *testing.T) {
 			var tracker audit.Tracker
 			var got []string
 			noon := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
-			var first time.Time
-			for hour, state := range strings.Split(tt.states, ", ") {
+			first := map[audit.Kind]time.Time{}
+			for hour, state := range strings.Split(tt.states, "; ") {
 				at := noon.Add(time.Duration(hour) * time.Hour)
 				r := tracked(state, at)
 				for _, c := range tracker.Update(r) {
 					got = append(got, fmt.Sprintf("%d %s", hour, strings.TrimPrefix(string(c.Type), "finding_")))
 					if c.Type == audit.Opened {
-						first = at
+						first[c.Finding.Kind] = at
 					}
-					if !c.FirstSeen.Equal(first) {
-						t.Errorf("first seen at %s, want %s", c.FirstSeen, first)
+					if want := first[c.Finding.Kind]; !c.FirstSeen.Equal(want) {
+						t.Errorf("first seen at %s, want %s", c.FirstSeen, want)
 					}
 				}
 				if state == "drift" {
-					target := r.Chains[0].Targets[0]
+					target, first := r.Chains[0].Targets[0], first[audit.ClaimAllowedChainDenied]
 					if f, e := target.Findings[0].FirstSeen, target.Entries[0].FirstSeen; f == nil || !f.Equal(first) || e == nil || !e.Equal(first) {
 						t.Errorf("the report says first seen at %v and %v, want %s", f, e, first)
 					}

@@ -72,7 +72,7 @@ func (w world) targets() []common.Address {
 	for _, r := range w.claim.rows {
 		add(r.contract)
 	}
-	if w.Cross {
+	if w.Cross && w.claim.chain == chainID {
 		for _, a := range w.onList() {
 			add(a)
 		}
@@ -125,7 +125,8 @@ func (w world) judge(at common.Address) truth {
 	var t truth
 	say := func(kind string) { t.findings = append(t.findings, finding{Kind: kind}) }
 	var rows []saidRow
-	foreign := w.claim.chain != chainID
+	elsewhere := w.claim.chain != chainID // the whole answer
+	foreign := elsewhere
 	for _, r := range w.claim.rows {
 		if r.contract == at {
 			rows = append(rows, r)
@@ -136,8 +137,10 @@ func (w world) judge(at common.Address) truth {
 	switch {
 	case !listed && !mine || !listed && len(w.configured()) == 0: // only the list of KMS names it
 		t.held = true
-	case !mine:
+	case !mine && !elsewhere:
 		say("contract_unexpected")
+	case !mine:
+		say("chain_mismatch")
 	case foreign:
 		say("chain_mismatch")
 		t.odd(rows)
@@ -146,7 +149,7 @@ func (w world) judge(at common.Address) truth {
 	default:
 		w.compare(&t, at, rows)
 	}
-	if w.Cross && listed != slices.Contains(w.onList(), at) {
+	if w.Cross && !elsewhere && !(listed && foreign) && listed != slices.Contains(w.onList(), at) {
 		say("kms_contract_mismatch")
 	}
 	w.accept(&t, at)
