@@ -93,22 +93,22 @@ func (p *provider) pin(ctx context.Context, chainID uint64, policy Policy, along
 		return pin{}, fmt.Errorf("pinning block %s: %w", policy, err)
 	}
 	out.raw = block.result
-	return out, policy.fits(out)
+	return out, policy.Fits(out.block, out.head)
 }
 
-// fits refuses a block that is not the one that the policy names.
-func (p Policy) fits(got pin) error {
-	want := got.block.Number
+// Fits refuses a block that is not the one that the policy names, where head was the newest one.
+func (p Policy) Fits(block, head Block) error {
+	want := block.Number
 	switch {
-	case p.hash != nil && *p.hash != got.block.Hash:
-		return fmt.Errorf("asked for block %s, got %s", p.hash, got.block.Hash)
+	case p.hash != nil && *p.hash != block.Hash:
+		return fmt.Errorf("asked for block %s, got %s", p.hash, block.Hash)
 	case p.hash == nil && p.tag == "":
 		want = p.number
 	case p.behind > 0:
-		want = got.head.Number - p.behind
+		want = head.Number - p.behind
 	}
-	if got.block.Number != want {
-		return fmt.Errorf("asked for block %d, got %d", want, got.block.Number)
+	if block.Number != want {
+		return fmt.Errorf("asked for block %d, got %d", want, block.Number)
 	}
 	return nil
 }

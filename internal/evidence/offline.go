@@ -87,7 +87,10 @@ func (o *offline) read(ctx context.Context, req ethrpc.Request) (*ethrpc.State, 
 	}
 	r := o.c.Reads[o.reads]
 	o.reads++
-	if r.Error != nil {
+	switch {
+	case r.Error != nil && (len(r.Header) > 0 || r.Believed != nil) || len(r.Header) > 0 && r.Believed != nil:
+		return nil, errors.New("a reading is more than one of failed, proven and believed")
+	case r.Error != nil:
 		return nil, r.Error.err()
 	}
 	policy, err := ethrpc.ParsePolicy(r.Policy)
@@ -100,6 +103,9 @@ func (o *offline) read(ctx context.Context, req ethrpc.Request) (*ethrpc.State, 
 		return nil, fmt.Errorf("the audit does not read at block %d by policy %s there", r.Block.Number, policy)
 	}
 	at := ethrpc.Block(*r.Block)
+	if err := policy.Fits(at, ethrpc.Block(*r.Head)); err != nil {
+		return nil, fmt.Errorf("reading by policy %s: %w", policy, err)
+	}
 	q := req.Questions(ctx, at)
 	s := &ethrpc.State{Block: at}
 	switch {

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
 	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
 	"github.com/kms-auditor/kms-auditor/internal/fit"
+	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
 	"github.com/kms-auditor/kms-auditor/internal/secret"
 )
 
@@ -140,6 +142,54 @@ func TestNobodyCanChangeTheMeaning(t *testing.T) {
 				t.Errorf("%v, want %q", err, tt.says)
 			}
 		})
+	}
+}
+
+// TestAReadingIsOneThing adds to a reading what leaves the report as it is.
+func TestAReadingIsOneThing(t *testing.T) {
+	failed := newWorldEvidence(t, func(w *world) { w.proxy.Set(rpcfault.Status(401, "")) })
+	proven := newWorldEvidence(t, denied)
+	for _, tt := range []struct {
+		sentence string
+		from     []byte
+		change   func(*evidence.Read)
+	}{
+		{"one that failed is believed", failed, func(r *evidence.Read) { r.Believed = &evidence.Believed{} }},
+		{"one that failed is proven", failed, func(r *evidence.Read) { r.Header = hexutil.Bytes{1} }},
+		{"one that is proven is believed", proven, func(r *evidence.Read) { r.Believed = &evidence.Believed{} }},
+	} {
+		f := decode(t, tt.from)
+		tt.change(&f.Chains[0].Reads[0])
+		_, believed, err := evidence.Verify(t.Context(), decode(t, sealed(t, f)))
+		if err == nil || !strings.Contains(err.Error(), "more than one of failed, proven and believed") {
+			t.Errorf("%s: %v, believing %q", tt.sentence, err, believed)
+		}
+	}
+}
+
+// TestABlockIsTheOneOfItsPolicy has an audit of the newest block say that it was another policy's.
+func TestABlockIsTheOneOfItsPolicy(t *testing.T) {
+	b := newWorldEvidence(t, denied)
+	at := decode(t, b).Chains[0].Reads[0].Block
+	for _, tt := range []struct{ sentence, policy, says string }{
+		{"its number", strconv.FormatUint(at.Number, 10), ""},
+		{"its hash", at.Hash.Hex(), ""},
+		{"another number", strconv.FormatUint(at.Number-1, 10), "asked for block"},
+		{"another hash", hidden.Hex(), "asked for block"},
+		{"farther behind the head", "latest-1", "asked for block"},
+	} {
+		f := decode(t, b)
+		c := &f.Chains[0]
+		f.Report.Chains[0].Policy, c.Policies = tt.policy, []string{tt.policy}
+		for i := range c.Reads {
+			if c.Reads[i].Policy == "latest" {
+				c.Reads[i].Policy = tt.policy
+			}
+		}
+		_, _, err := evidence.Verify(t.Context(), decode(t, sealed(t, f)))
+		if (err == nil) != (tt.says == "") || err != nil && !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: %v, want %q", tt.sentence, err, tt.says)
+		}
 	}
 }
 

@@ -110,7 +110,7 @@ func explained(c *Chain) map[common.Address][]audit.ExplainedSlot {
 // believed tells of the first answers that are not proven.
 func (c *Chain) believed() []string {
 	for _, r := range c.Reads {
-		if b := r.Believed; b != nil {
+		if b := r.Believed; b != nil && r.Block != nil {
 			return []string{fmt.Sprintf("%s: what the contracts say at block %d is not proven, but believed as the file has it: %s",
 				quote.Plain(c.Chain), r.Block.Number, quote.Plain(cmp.Or(b.Why, "proof was not asked for")))}
 		}
