@@ -88,8 +88,10 @@ func (r resolver) accepted(at string, f fileAccept, chains []fileChain, latest t
 // unacceptable says why the operator cannot live with a kind.
 func unacceptable(k audit.Kind) string {
 	switch k {
-	case audit.ChainMismatch, audit.NoCode:
+	case audit.ChainMismatch, audit.ContractNotListed, audit.NoCode:
 		return "nothing was compared, and that is never consistent"
+	case audit.ContractUnexpected:
+		return "the contract is not audited, so add it to contracts"
 	case audit.AcceptExpired, audit.AcceptUnused:
 		return "change or remove the accept that it is about"
 	default:
