@@ -2,7 +2,9 @@ package config
 
 import (
 	"fmt"
+	"net/url"
 	"regexp"
+	"strings"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/secret"
@@ -78,8 +80,29 @@ func (r resolver) chain(at string, f fileChain) Chain {
 		r.add(at+".agreement", "%d must be from 1 to the number of providers, which is %d", f.Agreement, n)
 	}
 	c.Agreement = int(min(f.Agreement, uint64(len(f.Providers))))
+	if c.Agreement > 1 {
+		r.apart(at+".providers", c.Providers)
+	}
 	c.Contracts = r.contracts(at+".contracts", f.Contracts)
 	return c
+}
+
+// apart checks that no two providers are one endpoint, which would agree with itself. It shows no URL.
+func (r resolver) apart(path string, providers []ethrpc.Provider) {
+	seen := map[string]int{}
+	for i, p := range providers {
+		u, err := url.Parse(p.URL.Reveal())
+		if err != nil || u.Host == "" {
+			continue // that is a problem already
+		}
+		u.Host, u.Path, u.RawPath = strings.ToLower(u.Host), strings.TrimRight(u.Path, "/"), strings.TrimRight(u.RawPath, "/")
+		first, twice := seen[u.String()]
+		if twice {
+			r.add(fmt.Sprintf("%s[%d]", path, i), "has the URL of providers[%d]: one endpoint cannot agree with itself, so agreement takes different ones", first)
+			continue
+		}
+		seen[u.String()] = i
+	}
 }
 
 func (r resolver) providers(path string, fs []fileProvider) []ethrpc.Provider {
