@@ -80,7 +80,8 @@ func (a *App) Close() {
 	a.running.Load().close()
 }
 
-// Once audits once. With a state it logs what changed since the last audit, else every finding.
+// Once audits once. With a state it logs what changed since the last audit, and every finding of what
+// is not remembered.
 func (a *App) Once(ctx context.Context) *audit.Report {
 	s := a.running.Load()
 	a.tellUntold(s)
@@ -90,7 +91,8 @@ func (a *App) Once(ctx context.Context) *audit.Report {
 		a.logReport(r, everything(r))
 		return r
 	}
-	a.tell(s, r, s.tracker.Update(r))
+	now, past := s.split(r)
+	a.tell(s, r, append(s.tracker.Update(now), everything(past)...))
 	return r
 }
 

@@ -8,16 +8,21 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
-	"github.com/kms-auditor/kms-auditor/internal/config"
 	"github.com/kms-auditor/kms-auditor/internal/memory"
 	"github.com/kms-auditor/kms-auditor/internal/quote"
 	"github.com/kms-auditor/kms-auditor/metrics"
 )
 
-// remember lets the audits of s know of earlier ones. One that looks at the past neither knows them nor is known later.
+// remember lets the audits of s know of earlier ones. A chain that is looked at in the past neither knows them nor is
+// known later; its findings are followed as long as s lives.
 func (a *App) remember(s *setup, chains []audit.ChainOptions) error {
-	if slices.ContainsFunc(s.cfg.Chains, func(c config.Chain) bool { return slices.ContainsFunc(c.Block, ethrpc.Policy.Fixed) }) {
-		s.tracker = &audit.Tracker{}
+	s.fixed, s.tracker, s.past = map[string]bool{}, &audit.Tracker{}, &audit.Tracker{}
+	for _, c := range chains {
+		if slices.ContainsFunc(c.Policies, ethrpc.Policy.Fixed) {
+			s.fixed[c.Name] = true
+		}
+	}
+	if len(s.fixed) == len(chains) {
 		return nil
 	}
 	if a.memory == nil {
@@ -27,14 +32,32 @@ func (a *App) remember(s *setup, chains []audit.ChainOptions) error {
 		}
 		a.memory, a.tracker = m, audit.NewTracker(m.Open())
 	}
-	for i := range chains {
-		chains[i].Baselines = a.memory.Baselines(chains[i].ChainID)
+	for i, c := range chains {
+		if !s.fixed[c.Name] {
+			chains[i].Baselines = a.memory.Baselines(c.ChainID)
+		}
 	}
 	s.tracker = a.tracker
 	if s.cfg.State != "" {
 		s.memory = a.memory
 	}
 	return nil
+}
+
+// split parts the chains of a report into those that are remembered and those that are looked at in the past. Both
+// share their targets with it.
+func (s *setup) split(r *audit.Report) (now, past *audit.Report) {
+	now, past = new(audit.Report), new(audit.Report)
+	*now, *past = *r, *r
+	now.Chains, past.Chains = nil, nil
+	for _, c := range r.Chains {
+		to := now
+		if s.fixed[c.Chain] {
+			to = past
+		}
+		to.Chains = append(to.Chains, c)
+	}
+	return now, past
 }
 
 // takeAccepted makes those controls baselines that the operator accepted since the last audit.
@@ -62,7 +85,9 @@ func (a *App) tell(s *setup, r *audit.Report, changes []audit.Change) {
 		a.logReport(r, changes)
 		return
 	}
-	err := s.memory.Keep(r, s.tracker.Open(), changes)
+	now, _ := s.split(r)
+	known := slices.DeleteFunc(slices.Clone(changes), func(c audit.Change) bool { return s.fixed[c.Chain] })
+	err := s.memory.Keep(now, s.tracker.Open(), known)
 	if a.metrics.Written(metrics.State, err == nil); err != nil {
 		a.opt.Log.Error("keeping the audit in memory", zap.String("audit_id", r.AuditID), zap.Error(err))
 	}

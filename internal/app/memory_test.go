@@ -20,8 +20,11 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/app"
 	"github.com/kms-auditor/kms-auditor/internal/config"
+	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
 	"github.com/kms-auditor/kms-auditor/internal/history"
 	"github.com/kms-auditor/kms-auditor/internal/memory"
+	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/testchain"
 )
 
 // findings are the events of findings that were logged.
@@ -131,6 +134,71 @@ func TestFindingsOutliveDaemonAndOnce(t *testing.T) {
 	r, err := m.Report()
 	if err != nil || r.Verdict != audit.Consistent || len(m.Resolved()) != 1 || len(m.Open()) != 0 {
 		t.Errorf("the state knows %+v, %+v, %v (%v)", r, m.Resolved(), m.Open(), err)
+	}
+}
+
+// TestAChainInThePastTakesNobodysMemory audits one chain as it is, and another, which differs, as it began.
+func TestAChainInThePastTakesNobodysMemory(t *testing.T) {
+	w := newWorld(t)
+	other, err := testchain.Start(testchain.Options{ChainID: 1, Preload: []testchain.Preload{{Address: contract}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { other.Close() })
+	yes := true
+	w.api.Set(fakeapi.Chain{ChainName: "ethereum", ChainID: 1, Contracts: []fakeapi.Contract{{
+		Address: contract.Hex(), ChainID: 1, ChainName: "ethereum", Devices: []fakeapi.Device{{ID: stranger.Hex(), Allowed: &yes}},
+	}}})
+	cfg := w.config(t)
+	cfg.State = filepath.Join(t.TempDir(), "state.db")
+	past := cfg.Chains[0]
+	past.Name, past.ChainID, past.Block = "ethereum", 1, []ethrpc.Policy{ethrpc.AtNumber(0)}
+	past.Providers = []ethrpc.Provider{{Name: "local", URL: secret.New(other.URL()), Timeout: time.Minute}}
+	cfg.Chains = append(cfg.Chains, past)
+	transfer := func() error { return w.kms.TransferOwnership(t.Context(), testchain.Key("stranger")) }
+	single := func() (*audit.Report, []string) { return once(t, cfg) }
+	for _, row := range []struct {
+		sentence string
+		change   func() error
+		audit    func() (*audit.Report, []string)
+		finds    string // on base
+		logged   string
+	}{
+		{"the first audit knows nobody else", nil, single, "", "open"},
+		{"another owner is a change", transfer, single, "owner_changed", "opened, open"},
+		{"which is remembered", nil, single, "owner_changed", "open"},
+		{"by a daemon too, which tells once of the past", nil, func() (*audit.Report, []string) { return audits(t, cfg, 3) }, "owner_changed", "opened"},
+	} {
+		if row.change != nil {
+			if err := row.change(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r, logged := row.audit()
+		finds := ""
+		for _, f := range r.Chains[0].Targets[0].Findings {
+			if finds += string(f.Kind); f.FirstSeen == nil {
+				t.Errorf("%s: nobody knows since when", row.sentence)
+			}
+		}
+		if finds != row.finds || strings.Join(logged, ", ") != row.logged {
+			t.Errorf("%s: found %q and logged %q, want %q and %q", row.sentence, finds, logged, row.finds, row.logged)
+		}
+	}
+	s, err := history.View(cfg.State)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := memory.New(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last, err := m.Last()
+	if err != nil || len(last) != 1 || last[0].Chain.Chain != "base" || len(m.Open()) != 1 {
+		t.Errorf("the state knows the audits %+v and the findings %+v (%v)", last, m.Open(), err)
+	}
+	if all, err := m.Controlled(); err != nil || len(all) != 1 || all[0].Target.ChainID != 8453 || all[0].Baseline == nil {
+		t.Errorf("the state knows who controls %+v (%v)", all, err)
 	}
 }
 

@@ -26,8 +26,10 @@ type setup struct {
 	chains   map[string]*ethrpc.Client
 	auditor  *audit.Auditor
 	evidence *evidence.Recorder // nil: none is kept
-	tracker  *audit.Tracker
-	memory   *memory.Memory // nil: nothing outlives the process
+	fixed    map[string]bool    // chains that are looked at in the past
+	tracker  *audit.Tracker     // of the others
+	past     *audit.Tracker     // of those
+	memory   *memory.Memory     // nil: nothing outlives the process
 }
 
 // setUp wires cfg. It dials nobody.

@@ -57,7 +57,8 @@ func (a *App) audit(ctx context.Context, s *setup) *audit.Report {
 }
 
 func (a *App) done(s *setup, r *audit.Report) {
-	changes := s.tracker.Update(r)
+	now, past := s.split(r)
+	changes := append(s.tracker.Update(now), s.past.Update(past)...)
 	a.last.Store(r)
 	a.metrics.Report(r)
 	a.tell(s, r, changes)
