@@ -30,7 +30,8 @@ func newConfigCheck(g *global) *cobra.Command {
 		Use:   "check",
 		Short: "Report every problem of the configuration at once",
 		Long: "Report every problem of the configuration at once, each by line and key path.\n" +
-			"With --online every source is asked too: the API for each chain, and each provider for its chain id and block.\n\n" +
+			"With --online every source is asked too: the API for each chain, and each provider for its chain id and block.\n" +
+			"With cross_checks the API's list of KMS is asked for as well.\n\n" +
 			"Exits 0 when all is well, 2 on a bad configuration, 3 when a source could not be used.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

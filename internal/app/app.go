@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -131,21 +133,56 @@ func (a *App) Check(ctx context.Context, tell func(chain, source string, err err
 		failed = errors.Join(failed, err)
 	}
 	s := a.running.Load()
+	list, err := s.checkList(ctx)
+	absent := 0
 	for _, c := range s.cfg.Chains {
-		say(c.Name, "api", s.checkAPI(ctx, c.Name))
+		out, err := s.checkAPI(ctx, c, list)
+		if out {
+			absent++
+		}
+		say(c.Name, "api", err)
 		wrong := s.checkProviders(ctx, c.Name)
 		for _, p := range c.Providers {
 			say(c.Name, p.Name, wrong[p.Name])
 		}
 	}
+	if absent == len(s.cfg.Chains) {
+		err = errors.New("the API names no KMS on any of these chains: there is nothing to audit")
+	}
+	if s.cfg.CrossChecks {
+		say("api", "kms", err)
+	}
 	return failed
 }
 
-func (s *setup) checkAPI(ctx context.Context, chain string) error {
+// checkList asks for the list of KMS; nil: the configuration does not want it, or it cannot be had.
+func (s *setup) checkList(ctx context.Context) (*kmsapi.List, error) {
+	if !s.cfg.CrossChecks {
+		return nil, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	_, err := s.api.OnChainDetail(ctx, chain)
-	return err
+	return s.api.List(ctx, kmsapi.Filter{OnChain: true})
+}
+
+// checkAPI asks for the claim on a chain. Where chains are discovered, one that the API names no KMS on, or refuses as
+// unknown to it, is absent from audits, and that is no fault.
+func (s *setup) checkAPI(ctx context.Context, c config.Chain, list *kmsapi.List) (absent bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	detail, err := s.api.OnChainDetail(ctx, c.Name)
+	if !s.cfg.Discover || list == nil ||
+		slices.ContainsFunc(list.KMS, func(k kmsapi.KMS) bool { return k.Contract != nil && k.ChainID == c.ChainID }) {
+		return false, err
+	}
+	if err != nil {
+		refused, ok := errors.AsType[*kmsapi.StatusError](err)
+		if ok && (refused.Status == http.StatusBadRequest || refused.Status == http.StatusNotFound) {
+			return true, nil
+		}
+		return false, err
+	}
+	return len(detail.Contracts) == 0, nil
 }
 
 func (s *setup) checkProviders(ctx context.Context, chain string) map[string]error {
