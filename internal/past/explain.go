@@ -3,6 +3,7 @@ package past
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -213,6 +214,8 @@ func (x *explanation) finding(k audit.Tracked, f Filter, gone *memory.Resolved) 
 	known.FirstSeen, known.LastSeen = &k.FirstSeen, &k.LastSeen
 	if gone != nil {
 		known.ResolvedAt = &gone.ResolvedAt
+	} else {
+		known.Abandoned = !slices.Contains(slices.Collect(maps.Values(x.p.Names)), k.Chain)
 	}
 	at := x.place(chainID, k.Contract, string(k.Finding.List))
 	at.Findings = append(at.Findings, known)

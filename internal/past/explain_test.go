@@ -97,6 +97,35 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+func TestAFindingOfAChainThatIsNoLongerConfiguredIsAbandoned(t *testing.T) {
+	path := state(t, nil,
+		report(900, 4, image(1, audit.ClaimDenied, audit.ChainAllowed, audit.ClaimDeniedChainAllowed)),
+		report(1000, 5, image(1, audit.ClaimAllowed, audit.ChainDenied, audit.ClaimAllowedChainDenied)))
+	for _, tt := range []struct {
+		sentence string
+		names    map[uint64]string
+		want     []bool // the open one, and the one that was resolved
+	}{
+		{"its chain is configured", names, []bool{false, false}},
+		{"another one is", map[uint64]string{1: "ethereum"}, []bool{true, false}},
+		{"its chain has another name", map[uint64]string{8453: "mainnet"}, []bool{true, false}},
+	} {
+		p, err := past.Open(path, tt.names)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []bool
+		for _, at := range p.Explain(key(1).Hex(), past.Filter{ChainID: 8453}, nil).Places {
+			for _, f := range at.Findings {
+				got = append(got, f.Abandoned)
+			}
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s: %s", tt.sentence, diff)
+		}
+	}
+}
+
 func TestAnotherAuditIsExplainedInstead(t *testing.T) {
 	p := open(t, state(t, map[history.Target][]history.Event{kms: {event(10, 1, true, 1), event(40, 1, false, 3)}},
 		report(1000, 5, image(1, audit.ClaimAllowed, audit.ChainDenied, audit.ClaimAllowedChainDenied))))

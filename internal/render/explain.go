@@ -59,6 +59,8 @@ type Known struct {
 	FirstSeen  *time.Time     `json:"first_seen,omitempty"`
 	LastSeen   *time.Time     `json:"last_seen,omitempty"`
 	ResolvedAt *time.Time     `json:"resolved_at,omitempty"` // nil: it is open
+
+	Abandoned bool `json:"abandoned,omitempty"` // it is open, and of a chain that is not configured any more
 }
 
 // NewKnown is f with its meaning.
@@ -170,6 +172,9 @@ func (t *text) known(f Known) {
 		what = "resolved"
 	}
 	t.printf("  %-9s %s\n", what, spaced(string(f.Severity), string(f.Kind)+":", strings.Join(seen, ", ")))
+	if f.Abandoned {
+		t.printf("            its chain is not configured any more: no audit looks whether it is still there\n")
+	}
 	for _, line := range []string{f.Message, sentence(f.Meaning)} {
 		if line = plain(line); line != "" {
 			t.printf("            %s\n", line)

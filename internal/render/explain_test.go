@@ -35,6 +35,8 @@ func explained() render.Explanation {
 	open, gone := render.NewKnown(f), render.NewKnown(f)
 	open.LastSeen, gone.LastSeen, gone.ResolvedAt = &last, &first, &fixed
 	audited := render.Audited{AuditID: "0198f3c2", FinishedAt: noon, Block: &audit.Block{Number: 51375546, Time: noon.Add(-15 * time.Minute)}}
+	alone := open
+	alone.Abandoned = true
 	later := audited
 	later.Later = &failed
 	return render.Explanation{ID: refused, Failed: []string{}, Places: []render.Place{
@@ -45,7 +47,7 @@ func explained() render.Explanation {
 			Verdict: audit.Pending, Kind: audit.UnlistedChainAllowed, Reason: audit.ReasonHeadAgrees,
 			Completeness: audit.EventsOnly, Audit: &later, Findings: []render.Known{}, Events: events()[1:]},
 		{Chain: "polygon", ChainID: 137, Contract: contract, List: "os_image", Claim: audit.ClaimUnlisted, OnChain: audit.ChainUnknown,
-			Completeness: audit.Unchecked, Audit: &render.Audited{FinishedAt: noon}, Findings: []render.Known{}, Events: []render.Event{}},
+			Completeness: audit.Unchecked, Audit: &render.Audited{FinishedAt: noon}, Findings: []render.Known{alone}, Events: []render.Event{}},
 	}}
 }
 
