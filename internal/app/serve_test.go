@@ -126,6 +126,45 @@ func TestServesWhatWasAudited(t *testing.T) {
 	d.stop(t)
 }
 
+// TestWhatIsServedWhileTheAPIIsDown compares once, and then cannot.
+func TestWhatIsServedWhileTheAPIIsDown(t *testing.T) {
+	verdict := `kms_auditor_target_verdict{chain="base",contract="` + contract.Hex() + `",verdict="unknown"} 1`
+	compared := `kms_auditor_last_comparison_timestamp_seconds{chain="base",contract="` + contract.Hex() + `"} 1.`
+	for _, row := range []struct {
+		sentence   string
+		contracts  []config.Contract
+		has, lacks []string
+	}{
+		{"a configured contract is unknown", []config.Contract{{Address: contract}}, []string{verdict, compared}, []string{"kms_auditor_entries{"}},
+		{"one that only the API listed has no verdict", nil, []string{compared}, []string{"kms_auditor_target_verdict{", "kms_auditor_entries{"}},
+	} {
+		t.Run(row.sentence, func(t *testing.T) {
+			w := newWorld(t)
+			cfg := w.config(t)
+			cfg.Chains[0].Contracts = row.contracts
+			d := serve(t, cfg, app.Options{Log: zap.NewNop()})
+			d.until(t, audit.Consistent)
+			w.api.Fail(fakeapi.Fault{Name: fakeapi.HTML})
+			d.until(t, audit.Unknown)
+			_, body := get(t, d.url+"/metrics")
+			for _, s := range row.has {
+				if !strings.Contains(body, s) {
+					t.Errorf("no %s in\n%s", s, body)
+				}
+			}
+			for _, s := range row.lacks {
+				if strings.Contains(body, s) {
+					t.Errorf("%s in\n%s", s, body)
+				}
+			}
+			if counted := `kms_auditor_audits_total{chain="base",verdict="unknown"} `; !strings.Contains(body, counted) || strings.Contains(body, counted+"0\n") {
+				t.Error("no unknown audit is counted")
+			}
+			d.stop(t)
+		})
+	}
+}
+
 // TestEndsInMidAudit cancels where an audit waits longest, and looks for what is left behind.
 func TestEndsInMidAudit(t *testing.T) {
 	for _, row := range []struct {
