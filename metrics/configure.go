@@ -75,20 +75,24 @@ type vector interface {
 }
 
 func prune(v vector, keep func(prometheus.Labels) bool) {
+	for _, l := range series(v) {
+		if !keep(l) {
+			v.Delete(l)
+		}
+	}
+}
+
+// series are the labels that v has.
+func series(v vector) (out []prometheus.Labels) {
 	all := make(chan prometheus.Metric)
 	go func() {
 		defer close(all)
 		v.Collect(all)
 	}()
-	var gone []prometheus.Labels
 	for one := range all {
-		if l := labelsOf(one); !keep(l) {
-			gone = append(gone, l)
-		}
+		out = append(out, labelsOf(one))
 	}
-	for _, l := range gone {
-		v.Delete(l)
-	}
+	return out
 }
 
 // prune drops what the last report said of things that are not to be kept.

@@ -111,6 +111,10 @@ func (m *Metrics) Report(r *audit.Report) {
 		m.audits.WithLabelValues(c.Chain, c.Verdict.String()).Inc()
 		m.duration.WithLabelValues(c.Chain).Observe(c.Duration.Seconds())
 	}
+	// A chain that was compared and is not in the report was looked for: time goes on, and the comparison stands still.
+	for _, l := range series(m.compared) {
+		m.lastAudit.WithLabelValues(l["chain"]).Set(unix(r.FinishedAt))
+	}
 }
 
 // EventScan notes that the events of a contract are read up to a block. A chain that is not configured, and what is no

@@ -105,6 +105,8 @@ func TestStateVanishesAndTimestampsStand(t *testing.T) {
 			r.Chains[0].Block = nil
 			return r
 		}, append(state, "findings", "target_verdict", "open_finding", "audited_block_number", "audited_block_timestamp_seconds"), "", nil},
+		{"the API names no KMS on the chain any more", func() *audit.Report { return &audit.Report{} },
+			append(state, "findings", "target_verdict", "open_finding", "audited_block_number", "audited_block_timestamp_seconds"), "", nil},
 		{"nothing was compared, and yet something is wrong", func() *audit.Report {
 			target := unread()
 			target.Verdict, target.Findings = audit.Drift, []audit.Finding{{Kind: audit.NoCode, FirstSeen: &noon}}
