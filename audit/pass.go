@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"slices"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -88,7 +87,7 @@ func (a *Auditor) look(ctx context.Context, c ChainOptions, turn *turn, before *
 	var lies []fault
 	if claimErr != nil {
 		var refused *kmsapi.StatusError
-		p.nowhere = errors.As(claimErr, &refused) && (slices.Contains([]int{400, 404, 422}, refused.Status))
+		p.nowhere = errors.As(claimErr, &refused) && refused.Unknown()
 		p.errors = append(p.errors, claimFailure(claimErr))
 	}
 	if listErr != nil {

@@ -93,6 +93,11 @@ func (e *StatusError) Error() string {
 	return b.String()
 }
 
+// Unknown tells whether the API does not know what was asked for, such as a chain.
+func (e *StatusError) Unknown() bool {
+	return e.Status == http.StatusBadRequest || e.Status == http.StatusNotFound || e.Status == http.StatusUnprocessableEntity
+}
+
 func (e *StatusError) redirect() bool { return e.Status/100 == 3 }
 
 func (e *StatusError) unauthorized() bool {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/http"
 	"os"
 	"slices"
 	"sync"
@@ -177,7 +176,7 @@ func (s *setup) checkAPI(ctx context.Context, c config.Chain, list *kmsapi.List)
 	}
 	if err != nil {
 		refused, ok := errors.AsType[*kmsapi.StatusError](err)
-		if ok && (refused.Status == http.StatusBadRequest || refused.Status == http.StatusNotFound) {
+		if ok && refused.Unknown() {
 			return true, nil
 		}
 		return false, err
