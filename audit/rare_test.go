@@ -334,3 +334,17 @@ func TestAVerdictIsOneOfThree(t *testing.T) {
 		}
 	}
 }
+
+// A discovered chain that the list of KMS does not name is left out where the API does not know it, and nowhere else.
+func TestWhichChainsAreLeftOut(t *testing.T) {
+	for status, left := range map[int]bool{400: true, 404: true, 422: true, 401: false, 429: false, 500: false} {
+		w := newWorld(t)
+		w.cross = true
+		w.more = func(o *audit.ChainOptions) { o.Discovered = true }
+		w.api.UpdateKMS(func(k *[]fakeapi.KMS) { *k = nil })
+		w.opt.Claims = apart(status)
+		if r := w.audit(); (len(r.Chains) == 0) != left || r.Verdict != audit.Unknown {
+			t.Errorf("HTTP %d: %s of %d chains", status, r.Verdict, len(r.Chains))
+		}
+	}
+}
