@@ -67,9 +67,16 @@ func (t *target) accept(a Accept, i int, now time.Time) {
 	}
 }
 
+// ofList are the kinds that take the API's list of KMS to be seen.
+var ofList = []Kind{GatewayAppIDMismatch, KMSPubkeyMismatch, KMSContractMismatch}
+
 // looked tells whether the difference would have been seen.
 func (t *target) looked(a Accept) bool {
-	if a.Kind == StorageUnaccounted && t.completeness != Complete || !a.Kind.OfEntry() && len(t.reasons) > 0 {
+	switch {
+	case a.Kind == StorageUnaccounted && t.completeness != Complete,
+		a.Kind == UnlistedChainAllowed && t.completeness != Complete && t.completeness != EventsOnly,
+		slices.Contains(ofList, a.Kind) && !t.crossed,
+		!a.Kind.OfEntry() && len(t.reasons) > 0:
 		return false
 	}
 	return !slices.ContainsFunc(t.entries, func(e entry) bool {

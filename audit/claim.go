@@ -19,6 +19,7 @@ type target struct {
 	listed     bool   // by the API
 	unexpected bool   // listed, while other contracts are configured
 	named      bool   // by the API's list of KMS alone
+	crossed    bool   // it was held against that list
 	foreign    uint64 // the chain id of a row of another chain; zero: none
 
 	rows    []kmsapi.Contract // that entries are made of

@@ -3,6 +3,7 @@ package audit_test
 import (
 	"context"
 	"fmt"
+	"math/big"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -23,6 +24,19 @@ func (w *world) between(f func()) {
 			f()
 		}
 	}
+}
+
+// prune takes the state of the block so far behind the head.
+func (w *world) prune(behind int64) {
+	head, err := w.chain.Client().BlockNumber(context.Background())
+	must(w.t, err)
+	block, err := w.chain.Client().HeaderByNumber(context.Background(), big.NewInt(int64(head)-behind))
+	must(w.t, err)
+	w.proxy.Set(rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+		if n := len(c.Params); n > 0 && strings.Contains(string(c.Params[n-1]), block.Hash().Hex()) {
+			a.Result, a.Error = nil, &rpcfault.Error{Code: -32000, Message: "missing trie node"}
+		}
+	}})
 }
 
 func (w *world) revoke() { must(w.t, w.kms.RemoveImage(context.Background(), img1)) }
@@ -136,6 +150,21 @@ func TestPending(t *testing.T) {
 		verdict  audit.Verdict
 		entry    audit.EntryVerdict
 	}{
+		{"the state of the preferred block is pruned in the first pass only", "latest-3 latest", time.Hour, func(w *world) {
+			w.revoke()
+			for range 5 {
+				w.chain.Commit()
+			}
+			w.prune(3)
+			w.between(func() { w.proxy.Set(rpcfault.Fault{}) })
+		}, audit.Drift, audit.Mismatch},
+		{"the state of the preferred block is pruned", "latest-3 latest", time.Hour, func(w *world) {
+			w.revoke()
+			for range 5 {
+				w.chain.Commit()
+			}
+			w.prune(3)
+		}, audit.Drift, audit.Mismatch},
 		{"the head agrees with the API already", "latest-1", time.Hour, follow, audit.Consistent, audit.Pending},
 		{"the head does not agree either", "latest-1", time.Hour, func(w *world) { w.revoke(); w.chain.Commit() }, audit.Drift, audit.Mismatch},
 		{"pending is turned off", "latest-1", 0, follow, audit.Drift, audit.Mismatch},

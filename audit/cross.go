@@ -40,7 +40,9 @@ func (p *pass) crossCheck() {
 		}
 		listed[*k.Contract] = append(listed[*k.Contract], k)
 	}
+	p.crossed = true
 	for _, t := range p.targets {
+		t.crossed = true
 		if t.listed && t.foreign == 0 && listed[t.address] == nil {
 			t.fault(KMSContractMismatch, "the API's on-chain detail lists the contract, its list of KMS does not")
 		}

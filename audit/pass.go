@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -21,6 +22,7 @@ type pass struct {
 	detail  *kmsapi.OnChainDetail
 	nowhere bool         // the API refuses the chain, as one that it does not know
 	list    *kmsapi.List // nil: not asked for, or not had
+	crossed bool         // the claim was held against it
 	state   *ethrpc.State
 	errors  []SourceError
 	targets []*target
@@ -32,8 +34,10 @@ type pass struct {
 // before that of an earlier look: what was seen there is not undone by going back.
 func (a *Auditor) look(ctx context.Context, c ChainOptions, turn *turn, before *pass) *pass {
 	p := &pass{chain: c, began: before.began}
-	var notBefore uint64
+	policies, notBefore := c.Policies, uint64(0)
 	if before.state != nil {
+		// A policy that is preferred to the one that was used could name an older block.
+		policies = policies[max(slices.Index(policies, before.state.Policy), 0):]
 		notBefore = before.state.Block.Number
 	}
 	fetched := make(chan error, 1)
@@ -70,7 +74,7 @@ func (a *Auditor) look(ctx context.Context, c ChainOptions, turn *turn, before *
 	}
 
 	state, readErr := c.Reader.Read(ctx, ethrpc.Request{
-		Policies:  c.Policies,
+		Policies:  policies,
 		NotBefore: notBefore,
 		Likely:    c.Contracts,
 		Sketch:    c.Events != nil,
@@ -199,6 +203,9 @@ func (p *pass) report() Chain {
 		ChainID: p.chain.ChainID,
 		Errors:  orEmpty(p.errors),
 		Targets: []Target{},
+
+		Elsewhere: p.detail != nil && p.detail.ChainID != p.chain.ChainID,
+		Crossed:   p.crossed,
 	}
 	if len(p.chain.Policies) > 0 {
 		out.Policy = p.chain.Policies[0].String()

@@ -30,6 +30,11 @@ type Chain struct {
 	Errors  []SourceError `json:"errors"`
 	Targets []Target      `json:"targets"`
 
+	// Elsewhere and Crossed tell whether the API's answer is about another chain, and whether it was held against the API's
+	// list of KMS: what a Tracker has to know, and the JSON says otherwise.
+	Elsewhere bool `json:"-"`
+	Crossed   bool `json:"-"`
+
 	// Duration is how long the chain's audit took; it is measured, not evidence, and stays out of the JSON.
 	Duration time.Duration `json:"-"`
 }
@@ -82,6 +87,11 @@ type Target struct {
 	Explained    []Explained  `json:"explained_slots,omitempty"` // leftovers that the operator explains
 	Entries      []Entry      `json:"entries"`
 	Findings     []Finding    `json:"findings"`
+
+	// Held and Crossed tell whether something beside the entries could not be checked, and whether the target was held against
+	// the API's list of KMS, as Chain does.
+	Held    bool `json:"-"`
+	Crossed bool `json:"-"`
 }
 
 // Storage is what is proven of a contract as a whole.

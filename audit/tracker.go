@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"github.com/kms-auditor/kms-auditor/internal/hexid"
 )
 
 // ChangeType tells what became of a finding. The values are the events of the log.
@@ -26,7 +28,7 @@ type Change struct {
 	LastSeen  time.Time  `json:"last_seen"`
 }
 
-// Tracked is an open finding, as it outlives the process. Times are UTC.
+// Tracked is an open finding, as it outlives the process. Times are UTC, and Block is where it was last seen.
 type Tracked struct {
 	Chain     string    `json:"chain"`
 	Contract  string    `json:"contract"`
@@ -34,6 +36,7 @@ type Tracked struct {
 	FirstSeen time.Time `json:"first_seen"`
 	LastSeen  time.Time `json:"last_seen"`
 	Told      time.Time `json:"told"` // of the last Opened or Open
+	Block     uint64    `json:"block,omitempty"`
 }
 
 // Tracker follows findings from audit to audit. What an audit could not check again stays open.
@@ -61,6 +64,20 @@ func (t *Tracker) Open() []Tracked {
 		return cmp.Or(a.FirstSeen.Compare(b.FirstSeen), a.key().compare(b.key()))
 	})
 	return out
+}
+
+// Named returns the ids of a contract that findings are open about.
+func (t *Tracker) Named(chain, contract string) (n Named) {
+	for k := range t.open {
+		if id, err := hexid.ParseID(k.id); err == nil && k.chain == chain && k.contract == contract {
+			if k.list == Device {
+				n.Devices = append(n.Devices, id)
+			} else {
+				n.Images = append(n.Images, id)
+			}
+		}
+	}
+	return n
 }
 
 type findingKey struct {
@@ -124,6 +141,9 @@ func (t *Tracker) Update(r *Report) []Change {
 					f = target.since(n, &seen.FirstSeen)
 				}
 				seen.Finding, seen.LastSeen = *f, at
+				if c.Block != nil {
+					seen.Block = c.Block.Number
+				}
 				switch {
 				case !known:
 					changes = append(changes, seen.change(Opened))
@@ -138,14 +158,13 @@ func (t *Tracker) Update(r *Report) []Change {
 	}
 	var resolved []Change
 	for k, seen := range t.open {
-		if present[k] {
-			continue
+		c, target := chains[k.chain], checked[[2]string{k.chain, k.contract}]
+		switch {
+		case present[k] || c == nil || c.Block != nil && c.Block.Number < seen.Block:
+		case target != nil && target.settles(k) || target == nil && c.drops(k.kind):
+			delete(t.open, k)
+			resolved = append(resolved, seen.change(Resolved))
 		}
-		if target := checked[[2]string{k.chain, k.contract}]; target != nil && !target.settles(k) || target == nil && !chains[k.chain].lacks() {
-			continue
-		}
-		delete(t.open, k)
-		resolved = append(resolved, seen.change(Resolved))
 	}
 	slices.SortFunc(resolved, func(a, b Change) int { return a.FirstSeen.Compare(b.FirstSeen) })
 	return append(changes, resolved...)
@@ -164,30 +183,52 @@ func (t *Target) since(n int, first *time.Time) *Finding {
 	return f
 }
 
-// lacks tells whether the chain was audited so well that a contract which is not there is audited no more: the API's
-// lists were read, and are about this chain.
-func (c *Chain) lacks() bool {
-	return c != nil && c.Claim != nil && c.Verdict != Unknown &&
-		!slices.ContainsFunc(c.Errors, func(e SourceError) bool { return e.Stage != StageRPC })
+// drops tells whether a contract that is not in the report is audited no more: the API's answer is about this chain and
+// lists others.
+func (c *Chain) drops(k Kind) bool {
+	switch {
+	case c.Claim == nil:
+		return false
+	case k == ChainMismatch: // a contract that such an answer made up goes with the answer
+		return true
+	case slices.Contains(ofList, k) && !c.Crossed:
+		return false
+	}
+	return !c.Elsewhere && len(c.Targets) > 0
 }
+
+// byClaim are the kinds that take an answer of the API to be over.
+var byClaim = []Kind{ClaimAllowedChainDenied, ClaimDeniedChainAllowed, UnlistedChainAllowed}
 
 // settles tells whether the target was checked well enough to say that a finding which it lacks is gone.
 func (t *Target) settles(k findingKey) bool {
-	switch {
-	case !t.Compared():
+	if !t.Compared() {
 		return false
-	case k.list == "" && k.kind == StorageUnaccounted && t.Completeness != Complete && t.Completeness != Unchecked:
-		return slices.ContainsFunc(t.Accepted, func(a Acceptance) bool { return a.Kind == k.kind })
-	case k.list == "":
-		return t.Verdict != Unknown && len(t.Reasons) == 0
 	}
+	whole := !t.Held // nothing of it was left unread
 	for _, e := range t.Entries {
-		if e.List == k.list && e.ID == k.id {
-			return e.Verdict != Unverifiable
+		left := e.Reason == ReasonNotRead || e.Reason == ReasonUnconfirmed || e.Reason == ReasonNotAudited
+		if k.list != "" && e.List == k.list && e.ID == k.id {
+			return !left && (e.Reason != ReasonClaimAbsent || !slices.Contains(byClaim, k.kind))
 		}
+		whole = whole && !left
 	}
-	// What is listed no more may be trusted still, and nothing else may name it.
-	return k.kind != ClaimDeniedChainAllowed && k.kind != PolicyDeniedAllowed || t.Completeness != Incomplete
+	switch k.kind {
+	case ContractNotListed, ContractUnexpected, ChainMismatch, NoCode, AcceptExpired, AcceptUnused:
+		return true
+	case StorageUnaccounted:
+		return t.Completeness == Complete || slices.ContainsFunc(t.Accepted, func(a Acceptance) bool { return a.Kind == k.kind })
+	case OwnerChanged, ImplementationChanged, CodeChanged:
+		return t.Control != nil && !t.Held
+	case GatewayAppIDMismatch, KMSPubkeyMismatch, KMSContractMismatch:
+		return t.Control != nil && !t.Held && t.Crossed
+	case ProviderDisagreement, ProofInvalid, GetterDisagrees:
+		return whole
+	case ClaimDeniedChainAllowed, UnlistedChainAllowed, PolicyDeniedAllowed:
+		// Listed no more, it has an entry as long as it is trusted, if it was asked for.
+		return t.Completeness != Unchecked
+	}
+	return true
 }
 
 // entry returns the entry that a finding is about; nil: the target as a whole.

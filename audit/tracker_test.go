@@ -10,13 +10,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
 )
 
 // The states of one entry and its target, as a tracker sees them from audit to audit.
 func tracked(state string, at time.Time) *audit.Report {
 	e := audit.Entry{List: audit.Device, ID: dev1.Hex(), Verdict: audit.Match}
-	target := audit.Target{Contract: "0xAA", Verdict: audit.Consistent}
-	c := audit.Chain{Chain: "test", Claim: &audit.Claim{}, Block: &audit.Block{}}
+	target := audit.Target{Contract: "0xAA", Verdict: audit.Consistent, Control: &audit.Control{}}
+	c := audit.Chain{Chain: "test", Claim: &audit.Claim{}, Block: &audit.Block{Number: 9}}
 	switch state {
 	case "drift":
 		e.Verdict, e.Kind, target.Verdict = audit.Mismatch, audit.ClaimAllowedChainDenied, audit.Drift
@@ -41,7 +42,14 @@ func tracked(state string, at time.Time) *audit.Report {
 		}
 		target.Counts.Match = 1
 	case "control unread":
-		target.Verdict, target.Reasons = audit.Drift, []string{"who controls the contract could not be read"}
+		target.Verdict, target.Control = audit.Drift, nil
+	case "lie":
+		target.Verdict, target.Findings = audit.Unknown, []audit.Finding{{Kind: audit.ProviderDisagreement}}
+	case "unused":
+		e.Verdict, e.Reason, target.Verdict = audit.Unverifiable, audit.ReasonClaimAbsent, audit.Unknown
+		target.Counts.Match, target.Findings = 1, []audit.Finding{{Kind: audit.AcceptUnused, List: e.List, ID: e.ID}}
+	case "older":
+		c.Block.Number = 8
 	case "storage":
 		target.Verdict, target.Completeness = audit.Drift, audit.Incomplete
 		target.Findings = []audit.Finding{{Kind: audit.StorageUnaccounted}}
@@ -51,8 +59,8 @@ func tracked(state string, at time.Time) *audit.Report {
 		target.Completeness = audit.Complete
 	case "storage accepted":
 		target.Completeness, target.Accepted = audit.Incomplete, []audit.Acceptance{{Kind: audit.StorageUnaccounted}}
-	case "gone, others may be hidden":
-		e.ID, target.Completeness = dev2.Hex(), audit.Incomplete
+	case "gone, and nobody looks for it":
+		e.ID, target.Completeness = dev2.Hex(), audit.Unchecked
 	case "no code":
 		target.Verdict = audit.Drift
 		target.Findings = []audit.Finding{{Kind: audit.NoCode, Severity: audit.Critical}}
@@ -65,10 +73,6 @@ func tracked(state string, at time.Time) *audit.Report {
 		c.Claim, c.Targets = nil, nil
 	case "unlisted":
 		c.Targets[0].Contract = "0xBB"
-	case "unlisted, and the list of KMS failed":
-		c.Targets[0].Contract, c.Errors = "0xBB", []audit.SourceError{{Stage: audit.StageAPI}}
-	case "unlisted, and others are of another chain":
-		c.Targets[0].Contract, c.Verdict = "0xBB", audit.Unknown
 	case "nothing is listed":
 		c.Targets, c.Verdict = nil, audit.Unknown
 	case "entry gone":
@@ -91,14 +95,16 @@ func TestWhenFindingsOpenAndResolve(t *testing.T) {
 		{"the API drops the entry", "drift; entry gone", "0 opened, 1 resolved"},
 		{"the API drops the contract", "drift; unlisted", "0 opened, 1 resolved"},
 		{"a finding of the whole contract", "no code; unread; match", "0 opened, 2 resolved"},
-		{"a finding of the whole contract stays open while another entry is unknown", "no code; unconfirmed; match", "0 opened, 2 resolved"},
+		{"there is code where anything is compared", "no code; unconfirmed", "0 opened, 1 resolved"},
+		{"what a source was caught at stays open while an entry is not read", "lie; unconfirmed; null", "0 opened, 2 resolved"},
+		{"who controls the contract is known while the API has no answer", "owner; null", "0 opened, 1 resolved"},
+		{"an accept that is removed", "unused; null", "0 opened, 1 resolved"},
+		{"an older block tells nothing new", "drift; older; match", "0 opened, 2 resolved"},
 		{"the API has no answer any more", "drift; null; match", "0 opened, 2 resolved"},
 		{"the API drops a contract that is configured", "drift; not listed; match", "0 opened, 1 opened, 2 resolved, 2 resolved"},
 		{"the API drops all contracts", "drift; nothing is listed; match", "0 opened, 2 resolved"},
-		{"the API drops the contract, and fails otherwise", "drift; unlisted, and the list of KMS failed; unlisted", "0 opened, 2 resolved"},
-		{"the API tells of another chain", "drift; unlisted, and others are of another chain; match", "0 opened, 2 resolved"},
-		{"the API drops an entry, and nothing else would name it", "denied; gone, others may be hidden; entry gone", "0 opened, 2 resolved"},
-		{"the API drops an entry that the contract refused", "drift; gone, others may be hidden", "0 opened, 1 resolved"},
+		{"the API drops an entry that the contract trusts, and nobody looks", "denied; gone, and nobody looks for it; entry gone", "0 opened, 2 resolved"},
+		{"the API drops an entry that the contract refused", "drift; gone, and nobody looks for it", "0 opened, 1 resolved"},
 		{"control cannot be read while something else differs", "owner; control unread; match", "0 opened, 2 resolved"},
 		{"storage is not proven any more", "storage; events only; all proven", "0 opened, 2 resolved"},
 		{"storage is accepted", "storage; storage accepted", "0 opened, 1 resolved"},
@@ -179,5 +185,65 @@ func TestNothingWasFirstSeenInTheFuture(t *testing.T) {
 	}
 	if changes := tracker.Update(tracked("drift", noon)); len(changes) != 1 || changes[0].Type != audit.Open || !changes[0].FirstSeen.Equal(yesterday) {
 		t.Errorf("a day later: %+v", changes)
+	}
+}
+
+// TestWhatIsNotLookedAtIsNotResolved has real audits go on after a finding, and an API that keeps back what it is about.
+func TestWhatIsNotLookedAtIsNotResolved(t *testing.T) {
+	other := func(chain uint64) func(*world) {
+		return func(w *world) {
+			w.api.Update("test", func(c *fakeapi.Chain) {
+				c.ChainID, c.Contracts[0].Address = chain, "0x00000000000000000000000000000000000000AA"
+			})
+		}
+	}
+	names := func(w *world) {
+		w.api.UpdateKMS(func(k *[]fakeapi.KMS) {
+			more := (*k)[1]
+			more.ID, more.Contract = "kc_more", "0x00000000000000000000000000000000000000BB"
+			*k = append(*k, more)
+		})
+	}
+	for _, tt := range []struct {
+		sentence string
+		wrong    func(*world) // before the first audit
+		change   func(*world) // before the second
+		resolved string
+	}{
+		{"the API lists another contract", (*world).revoke, other(chainID), "claim_allowed_chain_denied"},
+		{"the API lists another contract of another chain", (*world).revoke, other(1), ""},
+		{"the API answers for another chain", (*world).revoke, func(w *world) {
+			w.api.Update("test", func(c *fakeapi.Chain) { c.ChainID = 1 })
+		}, ""},
+		{"a contract of another chain is listed no more", func(w *world) {
+			w.contract(func(c *fakeapi.Contract) { c.ChainID = 1 })
+		}, other(1), "chain_mismatch"},
+		{"the list of KMS, which named another contract, cannot be read", names, func(w *world) {
+			w.api.Fail(fakeapi.Fault{Name: fakeapi.Status, Endpoint: fakeapi.List})
+		}, ""},
+		{"the list of KMS names it no more", names, func(w *world) {
+			w.api.UpdateKMS(func(k *[]fakeapi.KMS) { *k = (*k)[:2] })
+		}, "kms_contract_mismatch"},
+	} {
+		t.Run(tt.sentence, func(t *testing.T) {
+			w := newWorld(t)
+			w.cross = true
+			tt.wrong(w)
+			a, tracker := w.auditor(), &audit.Tracker{}
+			if opened := tracker.Update(w.auditWith(a)); len(opened) == 0 {
+				t.Fatal("nothing is wrong")
+			}
+			tt.change(w)
+			r := w.auditWith(a)
+			var resolved []string
+			for _, c := range tracker.Update(r) {
+				if c.Type == audit.Resolved {
+					resolved = append(resolved, string(c.Finding.Kind))
+				}
+			}
+			if got := strings.Join(resolved, " "); got != tt.resolved {
+				t.Errorf("resolved: %q, want %q\n%s", got, tt.resolved, text(t, r))
+			}
+		})
 	}
 }

@@ -79,11 +79,12 @@ func (w *world) judge(lines []line) *judged {
 			v.audits++
 			for _, c := range l.Chains {
 				v.verdicts[c.Verdict]++
-				if c.Block < newest[c.Chain] && c.Block > 0 {
+				older := c.Block < newest[c.Chain]
+				if older && c.Block > 0 {
 					v.again++
 				}
 				newest[c.Chain] = max(newest[c.Chain], c.Block)
-				v.chain(w, l, c.Chain, c.Verdict, c.Block, c.Claim, events)
+				v.chain(w, l, c.Chain, c.Verdict, c.Block, c.Claim, events, older)
 			}
 			events = nil
 		}
@@ -91,7 +92,7 @@ func (w *world) judge(lines []line) *judged {
 	return v
 }
 
-func (v *judged) chain(w *world, l *line, name string, verdict audit.Verdict, block uint64, claim string, events []*line) {
+func (v *judged) chain(w *world, l *line, name string, verdict audit.Verdict, block uint64, claim string, events []*line, older bool) {
 	truth, known := w.chain(name).truth(block, claim)
 	if !known {
 		if verdict != audit.Unknown {
@@ -106,7 +107,7 @@ func (v *judged) chain(w *world, l *line, name string, verdict audit.Verdict, bl
 	if known && verdict != audit.Unknown && verdict != want {
 		v.lie(l, "%s of %s at block %d, where %v differ", verdict, name, block, truth)
 	}
-	if known && verdict != audit.Unknown {
+	if known && verdict != audit.Unknown && !older { // an older block resolves nothing
 		v.late(l, name, truth)
 	}
 	for _, e := range events {

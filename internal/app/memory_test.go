@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -23,6 +24,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
 	"github.com/kms-auditor/kms-auditor/internal/history"
 	"github.com/kms-auditor/kms-auditor/internal/memory"
+	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
 	"github.com/kms-auditor/kms-auditor/internal/secret"
 	"github.com/kms-auditor/kms-auditor/internal/testchain"
 )
@@ -287,6 +289,44 @@ func TestAKillBetweenStateAndLogLosesNoEvent(t *testing.T) {
 		w.claim(device)
 		if d := cmp.Diff(row.want, strings.Join(row.audit(), ", ")); d != "" {
 			t.Errorf("%s: %s", row.sentence, d)
+		}
+	}
+}
+
+// The contract trusts a device that no event names, and nothing is proven: once the API lists it no more, only the finding
+// knows of it.
+func TestWhatTheAPIHidesOfAFindingIsAskedForStill(t *testing.T) {
+	w := newWorld(t)
+	w.proxy.Set(rpcfault.Refuse("eth_getProof", -32601, "not on this plan"))
+	cfg := w.config(t)
+	cfg.State = filepath.Join(t.TempDir(), "state.db")
+	no := false
+	for _, row := range []struct {
+		sentence string
+		list     []common.Hash // as denied
+		change   func() error
+		verdict  audit.Verdict
+		events   string
+	}{
+		{"the API says denied", []common.Hash{device, stranger}, nil, audit.Drift, "opened"},
+		{"the API lists it no more", []common.Hash{stranger}, nil, audit.Drift, "opened, resolved"}, // it is another finding now
+		{"as before", []common.Hash{stranger}, nil, audit.Drift, ""},
+		{"the contract refuses it", []common.Hash{stranger}, func() error { return w.kms.RemoveDevice(t.Context(), device) }, audit.Consistent, "resolved"},
+	} {
+		w.claim()
+		w.api.Update("base", func(c *fakeapi.Chain) {
+			for _, d := range row.list {
+				c.Contracts[0].Devices = append(c.Contracts[0].Devices, fakeapi.Device{ID: d.Hex(), Allowed: &no})
+			}
+		})
+		if row.change != nil {
+			if err := row.change(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r, events := once(t, cfg)
+		if got := strings.Join(events, ", "); r.Verdict != row.verdict || got != row.events {
+			t.Errorf("%s: %s and %q, want %s and %q", row.sentence, r.Verdict, got, row.verdict, row.events)
 		}
 	}
 }

@@ -27,6 +27,8 @@ type Options struct {
 	Client  *ethrpc.Client
 	Store   *history.Store
 	From    map[common.Address]uint64 // the blocks of deployment that are configured; others are found
+	// Open names what findings are open about, so that it is asked for until they are over; nil: nothing.
+	Open func(contract common.Address) audit.Named
 	// Progress is told of each piece that was read; nil: nobody is.
 	Progress func(contract common.Address, next, to uint64)
 }
@@ -36,16 +38,25 @@ type Replay struct {
 	opt   Options
 	turns map[common.Address]uint           // how often events were forgotten: another provider may have what one left out
 	marks map[common.Address][]ethrpc.Block // up to which events were read, the oldest first
-	named map[common.Address]audit.Named    // by events that were forgotten, until they are read anew
+	named map[common.Address]named          // by events that were forgotten
 	anew  uint64                            // how often that came to its end
+}
+
+// named is what events named before they were forgotten. It counts until they are read anew up to where they had been.
+type named struct {
+	audit.Named
+	until uint64
 }
 
 // New returns a Replay.
 func New(o Options) *Replay {
+	if o.Open == nil {
+		o.Open = func(common.Address) (none audit.Named) { return none }
+	}
 	if o.Progress == nil {
 		o.Progress = func(common.Address, uint64, uint64) {}
 	}
-	return &Replay{opt: o, turns: map[common.Address]uint{}, marks: map[common.Address][]ethrpc.Block{}, named: map[common.Address]audit.Named{}}
+	return &Replay{opt: o, turns: map[common.Address]uint{}, marks: map[common.Address][]ethrpc.Block{}, named: map[common.Address]named{}}
 }
 
 func (r *Replay) target(contract common.Address) history.Target {
@@ -77,7 +88,7 @@ func (r *Replay) Update(ctx context.Context, contract common.Address, to ethrpc.
 		return fmt.Errorf("reading the events of %s: %w", contract, err)
 	}
 	r.mark(contract, to)
-	if _, was := r.named[contract]; was {
+	if n, was := r.named[contract]; was && to.Number >= n.until {
 		delete(r.named, contract)
 		r.anew++
 	}
@@ -160,7 +171,8 @@ func (r *Replay) stands(ctx context.Context, b ethrpc.Block) (bool, error) {
 
 // forget forgets the events behind a block; nil: all. What they named is asked for until they are read anew.
 func (r *Replay) forget(t history.Target, behind *ethrpc.Block) error {
-	r.named[t.Contract] = r.Known(t.Contract)
+	p, _ := r.opt.Store.Progress(t)
+	r.named[t.Contract] = named{r.read(t.Contract), max(p.Next, r.named[t.Contract].until+1) - 1}
 	if behind == nil {
 		delete(r.marks, t.Contract)
 		return r.opt.Store.Reset(t)
@@ -175,26 +187,34 @@ func (r *Replay) Reset(contract common.Address) error {
 	return r.forget(r.target(contract), nil)
 }
 
-// Known returns every id and address that an event ever named.
+// Known returns every id and address that an event ever named, and those that findings are open about.
 func (r *Replay) Known(contract common.Address) audit.Named {
+	return both(r.read(contract), r.opt.Open(contract))
+}
+
+// read is what events named, those too that are to be read anew.
+func (r *Replay) read(contract common.Address) audit.Named {
 	known := r.opt.Store.Known(r.target(contract))
 	n := audit.Named{Devices: known[devices], Images: known[images], AggregatedMRs: known[mrs]}
 	for _, key := range known[apps] {
 		n.Apps = append(n.Apps, common.BytesToAddress(key[12:]))
 	}
-	before, forgotten := r.named[contract]
-	if !forgotten {
-		return n
-	}
+	return both(n, r.named[contract].Named)
+}
+
+func both(a, b audit.Named) audit.Named {
 	return audit.Named{
-		Devices:       union(n.Devices, before.Devices, common.Hash.Cmp),
-		Images:        union(n.Images, before.Images, common.Hash.Cmp),
-		AggregatedMRs: union(n.AggregatedMRs, before.AggregatedMRs, common.Hash.Cmp),
-		Apps:          union(n.Apps, before.Apps, common.Address.Cmp),
+		Devices:       union(a.Devices, b.Devices, common.Hash.Cmp),
+		Images:        union(a.Images, b.Images, common.Hash.Cmp),
+		AggregatedMRs: union(a.AggregatedMRs, b.AggregatedMRs, common.Hash.Cmp),
+		Apps:          union(a.Apps, b.Apps, common.Address.Cmp),
 	}
 }
 
 func union[T comparable](a, b []T, by func(T, T) int) []T {
+	if len(b) == 0 {
+		return a
+	}
 	all := slices.Concat(a, b)
 	slices.SortFunc(all, by)
 	return slices.Compact(all)

@@ -121,6 +121,7 @@ type status struct {
 	Due, Overdue      time.Time     // of the next audit; zero: none is expected
 	Critical, Warning int           // findings
 	Accepted          int           // differences that the operator lives with
+	Pending           int           // entries whose difference the newest block has settled
 	Config            string        // the one that is running, in a sentence; empty: nobody says
 	Tag               string        // changes with what the page shows
 }
@@ -132,6 +133,7 @@ func (p *page) status(r *audit.Report, turn int, now time.Time) status {
 		for _, c := range r.Chains {
 			for _, t := range c.Targets {
 				s.Accepted += len(t.Accepted)
+				s.Pending += t.Counts.Pending
 				for _, f := range t.Findings {
 					switch f.Severity {
 					case audit.Critical:

@@ -56,8 +56,11 @@ func TestThePageTells(t *testing.T) {
 		want   []string
 	}{
 		{"that all is well", audit.Target{Verdict: audit.Consistent}, []string{"<title>consistent ·", ">Consistent</h1>", "and agrees."}},
+		{"that a difference is on its way, and who lives with another", audit.Target{Verdict: audit.Consistent, Counts: audit.Counts{Pending: 2},
+			Accepted: []audit.Acceptance{{Kind: audit.ClaimAllowedChainDenied, Expires: at}}},
+			[]string{">Consistent</h1>", ">Nothing differs but what is accepted or pending. <b>1 accepted</b> <b>2 pending</b></p>"}},
 		{"that something could not be checked, and why", audit.Target{Reasons: []string{"the API could not be asked"}},
-			[]string{">Unknown</h1>", "<li>the API could not be asked</li>"}},
+			[]string{">Unknown</h1>", "No difference is confirmed, but", "<li>the API could not be asked</li>"}},
 		{"what is wrong, what it means and what to do",
 			audit.Target{Verdict: audit.Drift, Findings: []audit.Finding{{
 				Kind: audit.ClaimDeniedChainAllowed, Severity: audit.Critical, List: audit.Device, ID: id(5), Message: "it is trusted",

@@ -10,7 +10,7 @@ import (
 var sayings = map[any]string{
 	audit.Consistent: "Every claim of the API was compared with the contract, and agrees.",
 	audit.Drift:      "The API and the contract differ, or the contract is not as it should be.",
-	audit.Unknown:    "No difference was seen, but something could not be checked.",
+	audit.Unknown:    "No difference is confirmed, but something could not be checked.",
 
 	audit.Match:        "claim and chain agree",
 	audit.Mismatch:     "claim and chain differ",
