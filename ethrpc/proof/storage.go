@@ -126,8 +126,8 @@ func (w *World) Complete(addr common.Address) bool {
 	return s.complete
 }
 
-// Fill takes words for what slots of an account hold that are not proven, if with those that are they make up all that it
-// stores: then its storage root proves them, whoever guessed them. Else it takes none.
+// Fill takes words for what slots of an account hold, if they contradict nothing that is proven and with it make up all
+// that the account stores: then its storage root proves them, whoever guessed them. Else it takes none.
 func (w *World) Fill(addr common.Address, words map[common.Hash]common.Hash) bool {
 	s, err := w.storage(addr)
 	if err != nil || w.size()+len(words) > maxSlots {
@@ -136,8 +136,10 @@ func (w *World) Fill(addr common.Address, words map[common.Hash]common.Hash) boo
 	all := make(map[common.Hash]entry, len(s.entries)+len(words))
 	maps.Copy(all, s.entries)
 	for key, word := range words {
-		if _, known := all[key]; !known {
+		if v, known := s.value(key); !known {
 			all[key] = newEntry(key, leafOf(word))
+		} else if v != word {
+			return false
 		}
 	}
 	if root, _ := rebuild(all, nil); root != s.root {

@@ -226,7 +226,11 @@ func TestFill(t *testing.T) {
 		{"all of it", func(map[common.Hash]common.Hash) {}, nil, k.Address(), true},
 		{"all of it, and a slot that is empty", func(w map[common.Hash]common.Hash) { w[empty] = common.Hash{} }, nil, k.Address(), true},
 		{"all but what is proven", func(w map[common.Hash]common.Hash) { delete(w, full) }, []common.Hash{full}, k.Address(), true},
-		{"another word for a slot that is proven", func(w map[common.Hash]common.Hash) { w[full] = common.Hash{9} }, []common.Hash{full}, k.Address(), true},
+		{"all of it, some of which is proven", func(map[common.Hash]common.Hash) {}, []common.Hash{full, empty}, k.Address(), true},
+		{"all of it, and a slot that is proven to be empty", func(w map[common.Hash]common.Hash) { w[empty] = common.Hash{} }, []common.Hash{empty}, k.Address(), true},
+		{"another word for a slot that is proven", func(w map[common.Hash]common.Hash) { w[full] = common.Hash{9} }, []common.Hash{full}, k.Address(), false},
+		{"a slot that is proven is said to be empty", func(w map[common.Hash]common.Hash) { w[full] = common.Hash{} }, []common.Hash{full}, k.Address(), false},
+		{"a word for a slot that is proven to be empty", func(w map[common.Hash]common.Hash) { w[empty] = common.Hash{9} }, []common.Hash{empty}, k.Address(), false},
 		{"a slot is left out", func(w map[common.Hash]common.Hash) { delete(w, full) }, nil, k.Address(), false},
 		{"a slot holds another word", func(w map[common.Hash]common.Hash) { w[full] = common.Hash{9} }, nil, k.Address(), false},
 		{"a slot is said to be empty", func(w map[common.Hash]common.Hash) { w[full] = common.Hash{} }, nil, k.Address(), false},
@@ -250,7 +254,7 @@ func TestFill(t *testing.T) {
 			}
 			for _, key := range append(list, empty) {
 				v, known := w.Value(proof.Slot{Account: k.Address(), Key: key})
-				if row.right && (!known || v != truth[key]) || !row.right && known {
+				if known != (row.right || slices.Contains(row.proven, key)) || known && v != truth[key] {
 					t.Errorf("slot %s holds %s, which is known: %t", key, v, known)
 				}
 			}
@@ -264,6 +268,17 @@ func TestFill(t *testing.T) {
 				t.Error("what was filled cannot be proven to others")
 			}
 		})
+	}
+}
+
+// TestFillWithALeafOfZero: some nodes keep one, and what it holds is no contradiction.
+func TestFillWithALeafOfZero(t *testing.T) {
+	key := common.Hash{1}
+	tr := newTrie(t, map[string][]byte{string(key[:]): {0x80}})
+	w, at := worldOf(t, tr.Hash())
+	must(t, w.AddSlot(at, key, prove(t, tr, key[:])))
+	if w.Fill(at, map[common.Hash]common.Hash{key: {31: 1}}) || !w.Fill(at, map[common.Hash]common.Hash{key: {}}) {
+		t.Error("it is to be taken for zero, and for nothing else")
 	}
 }
 

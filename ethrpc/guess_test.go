@@ -1,0 +1,138 @@
+package ethrpc_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"math/big"
+	"testing"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/crypto"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/testchain"
+)
+
+// hintsAt has a provider hint at what a getter reads for an id.
+func hintsAt(getter ethrpc.Getter, id common.Hash) rpcfault.Fault {
+	input := append(crypto.Keccak256([]byte(getter))[:4], id[:]...)
+	return rpcfault.Fault{Ask: func(c *rpcfault.Call) {
+		var args map[string]any
+		if c.Method == "eth_createAccessList" && json.Unmarshal(c.Params[0], &args) == nil {
+			args["input"] = hexutil.Bytes(input)
+			c.Params[0], _ = json.Marshal(args)
+		}
+	}}
+}
+
+// saysInCalls answers what is called by itself.
+func saysInCalls(result string) rpcfault.Fault {
+	return rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+		if c.Method == "eth_call" && !bundled(c) && !rpcfault.ProbesBlockHash(c, a) {
+			a.Result, a.Error = json.RawMessage(result), nil
+		}
+	}}
+}
+
+const (
+	wordYes = `"0x0000000000000000000000000000000000000000000000000000000000000001"`
+	wordNo  = `"0x0000000000000000000000000000000000000000000000000000000000000000"`
+)
+
+// TestGuessesThatSettleNothing: of two ids of which the provider says something, the second is a lie.
+// All that is stored is known in the end, so that the root alone contradicts no guess.
+func TestGuessesThatSettleNothing(t *testing.T) {
+	const (
+		slot   = "60043554"     // what the slot named by the id holds
+		answer = "5f5260205ff3" // it is answered
+	)
+	first, second := common.Hash{1}, common.Hash{2}
+	rows := []struct {
+		sentence, code string
+		stored         []common.Hash // slots that hold 1
+		fault          rpcfault.Fault
+		says, lie      string // of the second, in a bundle and in a call
+		allowed        bool
+	}{
+		{"its slot is proven to hold 1, as the provider had it asked for", slot + answer, []common.Hash{first, second},
+			hintsAt(ethrpc.AllowedDevice, second), `"0x0100"`, wordNo, true},
+		{"its slot is proven to be empty", slot + answer, []common.Hash{first},
+			hintsAt(ethrpc.AllowedDevice, second), `"0x0101"`, wordYes, false},
+	}
+	alloc := types.GenesisAlloc{}
+	at := func(i int) common.Address { return common.Address{0: 0xcc, 19: byte(i)} }
+	for i, row := range rows {
+		stored := map[common.Hash]common.Hash{}
+		for _, key := range row.stored {
+			stored[key] = common.Hash{31: 1}
+		}
+		alloc[at(i)] = types.Account{Code: common.FromHex(row.code), Balance: new(big.Int), Storage: stored}
+	}
+	chain, err := testchain.Start(testchain.Options{Alloc: alloc})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { chain.Close() })
+	chain.Commit()
+	chain.Commit()
+	proxy := rpcfault.New(chain.URL())
+	url := serve(t, proxy)
+	for i, row := range rows {
+		t.Run(row.sentence, func(t *testing.T) {
+			ask := func(id common.Hash) ethrpc.Ask {
+				return ethrpc.Ask{Contract: at(i), Getter: ethrpc.AllowedDevice, ID: id}
+			}
+			req := ethrpc.Request{Questions: func(context.Context, ethrpc.Block) ethrpc.Questions {
+				return ethrpc.Questions{Asks: []ethrpc.Ask{ask(first), ask(second)}}
+			}}
+			lie := rpcfault.Join(row.fault, saysInBundles(row.says))
+			proxy.Set(lie)
+			s, err := prover(t, ethrpc.VerifyRequired, 1, url).Read(t.Context(), req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if a, b := s.Answers[ask(first)], s.Answers[ask(second)]; a.Err != nil || !a.Allowed || b.Err != nil || b.Allowed != row.allowed || !a.Proven || !b.Proven {
+				t.Errorf("answered: %+v and %+v, want true and %t", a, b, row.allowed)
+			}
+			proxy.Set(rpcfault.Join(lie, saysInCalls(row.lie)))
+			_, err = prover(t, ethrpc.VerifyRequired, 1, url).Read(t.Context(), req)
+			if _, caught := errors.AsType[*ethrpc.GetterError](err); !caught {
+				t.Errorf("where calls lie too, Read = %v", err)
+			}
+		})
+	}
+}
+
+// TestALieAboutOneNewEntry: a provider makes the proxy's account be proven late, and the entry's slot along with a guess.
+func TestALieAboutOneNewEntry(t *testing.T) {
+	w := newWorld(t)
+	added := ethrpc.Ask{Contract: w.kms.Address(), Getter: ethrpc.AllowedOSImage, ID: common.Hash{31: 7}}
+	c := prover(t, ethrpc.VerifyRequired, 1, w.url)
+	s, err := c.Read(t.Context(), w.whole())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.proven(t, s, true)
+	if err := w.kms.AllowImage(t.Context(), added.ID); err != nil {
+		t.Fatal(err)
+	}
+	spoilt := rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+		if c.Method == "eth_getProof" && bytes.Contains(bytes.ToLower(c.Params[0]), bytes.ToLower([]byte(added.Contract.Hex()))) && bytes.Equal(c.Params[2], []byte(`"latest"`)) {
+			a.Result = json.RawMessage("7")
+		}
+	}}
+	w.proxy.Set(rpcfault.Join(spoilt, hintsAt(added.Getter, added.ID), saysInBundles(`"0x01010000"`)))
+	s, err = c.Read(t.Context(), w.whole(added))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.proven(t, s, true)
+	if a := s.Answers[added]; !a.Allowed || a.Err != nil {
+		t.Errorf("the entry is %+v, though it is proven to be there", a)
+	}
+}
