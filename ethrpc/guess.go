@@ -14,30 +14,21 @@ type guessing map[common.Address]*guessed
 
 // guessed is the guess about one contract.
 type guessed struct {
-	words   map[common.Hash]common.Hash // by slot
-	results []supposed
-	wrong   bool // it did not come to the root, or the answers contradict one another
-}
-
-// supposed is what a job comes to if the guess is right.
-type supposed struct {
-	job      *job
-	touched  []proof.Slot
-	volatile bool
+	words map[common.Hash]common.Hash // by slot
+	jobs  []*job                      // whose answers these are
+	tried bool                        // against the root: no more is guessed
 }
 
 // guess returns what a slot that the job reads must hold for the node's answer to be true.
 func (r *proving) guess(j *job) (word common.Hash, ok bool) {
-	if g := r.guessing[j.contract]; j.said == nil || *j.said > bundleYes || g != nil && g.wrong || !r.world.Fresh(j.contract) {
+	if g := r.guessing[j.contract]; j.said == nil || *j.said > bundleYes || g != nil && g.tried || !r.world.Fresh(j.contract) {
 		return common.Hash{}, false
 	}
-	return j.word(), true
+	return common.Hash{31: *j.said}, true
 }
 
-// word is the node's answer as the word of a bool.
-func (j *job) word() common.Hash { return common.Hash{31: *j.said} }
-
-// take keeps a result that rests on one slot of the contract holding word, and on it alone, if it is what the node says.
+// take keeps a guess if what the job came to is what the node says, and rests on one slot of the contract holding word. The
+// answer is not kept: the run may have wanted more than it told of.
 func (g guessing) take(j *job, res proof.Result, word common.Hash) bool {
 	m := res.Missing
 	if len(m.Slots) != 1 || len(m.Accounts)+len(m.Codes) > 0 || m.Slots[0].Account != j.contract || res.Reverted || !bytes.Equal(res.Output, word[:]) {
@@ -47,29 +38,22 @@ func (g guessing) take(j *job, res proof.Result, word common.Hash) bool {
 		g[j.contract] = &guessed{words: map[common.Hash]common.Hash{}}
 	}
 	of := g[j.contract]
-	if was, guessed := of.words[m.Slots[0].Key]; guessed && was != word {
-		of.wrong = true
-	}
 	of.words[m.Slots[0].Key] = word
-	of.results = append(of.results, supposed{j, res.Touched, res.Volatile})
+	of.jobs = append(of.jobs, j)
 	return true
 }
 
-// fill holds the guesses against the storage roots, and returns the jobs whose guess was wrong.
+// fill holds the guesses against the storage roots, and returns the jobs that guessed: they are to be run again, over the
+// storage that is proven by now or, where the guess was wrong, without one.
 func (r *proving) fill() (left []*job) {
 	for addr, g := range r.guessing {
-		right := !g.wrong && r.world.Fill(addr, g.words)
-		for _, s := range g.results {
-			switch {
-			case right:
-				r.settle(s.job, proof.Result{Output: s.job.word().Bytes(), Touched: s.touched, Volatile: s.volatile})
-			case r.sketchy:
-				r.sketch = true
-			default:
-				left = append(left, s.job)
-			}
+		right := !g.tried && r.world.Fill(addr, g.words)
+		if !right && r.sketchy {
+			r.sketch = r.sketch || len(g.jobs) > 0
+		} else {
+			left = append(left, g.jobs...)
 		}
-		g.wrong, g.results, g.words = true, nil, nil
+		g.tried, g.jobs, g.words = true, nil, nil
 	}
 	return left
 }

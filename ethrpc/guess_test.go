@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math/big"
+	"strings"
 	"testing"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -44,27 +45,38 @@ const (
 	wordNo  = `"0x0000000000000000000000000000000000000000000000000000000000000000"`
 )
 
-// TestGuessesThatSettleNothing: of two ids of which the provider says something, the second is a lie.
+// TestGuessesThatSettleNothing: of two ids of which the provider says something, the second is a lie, or cannot be proven.
 // All that is stored is known in the end, so that the root alone contradicts no guess.
 func TestGuessesThatSettleNothing(t *testing.T) {
 	const (
 		slot   = "60043554"     // what the slot named by the id holds
 		answer = "5f5260205ff3" // it is answered
 	)
+	yes := common.Address{0: 0xdd}
 	first, second := common.Hash{1}, common.Hash{2}
+	// What the slot holds, or else what another contract says.
+	orAnother := slot + "806028575060205f5f5f73" + common.Bytes2Hex(yes[:]) + "5afa505f515b" + answer
+	unhinted := rpcfault.Refuse("eth_createAccessList", -32601, "no such method")
 	rows := []struct {
 		sentence, code string
 		stored         []common.Hash // slots that hold 1
 		fault          rpcfault.Fault
 		says, lie      string // of the second, in a bundle and in a call
 		allowed        bool
+		unproven       string
 	}{
 		{"its slot is proven to hold 1, as the provider had it asked for", slot + answer, []common.Hash{first, second},
-			hintsAt(ethrpc.AllowedDevice, second), `"0x0100"`, wordNo, true},
+			hintsAt(ethrpc.AllowedDevice, second), `"0x0100"`, wordNo, true, ""},
 		{"its slot is proven to be empty", slot + answer, []common.Hash{first},
-			hintsAt(ethrpc.AllowedDevice, second), `"0x0101"`, wordYes, false},
+			hintsAt(ethrpc.AllowedDevice, second), `"0x0101"`, wordYes, false, ""},
+		{"its slot is empty, and another contract says yes", orAnother, []common.Hash{first},
+			unhinted, `"0x0100"`, wordNo, true, ""},
+		{"its slot is what it says, and it looks at an old block too", slot + "5f4050" + answer, []common.Hash{first, second},
+			unhinted, `"0x0101"`, wordYes, false, "hash of block 0"},
+		{"it looks at an old block first", "5f4050" + slot + answer, []common.Hash{first, second},
+			unhinted, `"0x0101"`, wordYes, false, "hash of block 0"},
 	}
-	alloc := types.GenesisAlloc{}
+	alloc := types.GenesisAlloc{yes: {Code: common.FromHex("6001" + answer), Balance: new(big.Int)}}
 	at := func(i int) common.Address { return common.Address{0: 0xcc, 19: byte(i)} }
 	for i, row := range rows {
 		stored := map[common.Hash]common.Hash{}
@@ -93,6 +105,12 @@ func TestGuessesThatSettleNothing(t *testing.T) {
 			lie := rpcfault.Join(row.fault, saysInBundles(row.says))
 			proxy.Set(lie)
 			s, err := prover(t, ethrpc.VerifyRequired, 1, url).Read(t.Context(), req)
+			if row.unproven != "" {
+				if !errors.Is(err, ethrpc.ErrNoProof) || !strings.Contains(err.Error(), row.unproven) {
+					t.Errorf("Read = %v, want %q", err, row.unproven)
+				}
+				return
+			}
 			if err != nil {
 				t.Fatal(err)
 			}
