@@ -243,8 +243,11 @@ func TestNoLieIsBelieved(t *testing.T) {
 				s, err := prover(t, verify, 1, w.url).Read(t.Context(), w.whole())
 				var getter *ethrpc.GetterError
 				switch {
-				case err == nil && s.Unproven != nil && lie.Name == "the header is another's":
-					// It may be of a fork that is not known here, whose fields change the hash as well.
+				case lie.Name == "the header is another's":
+					// It may be of a fork that is not known here, whose fields change the hash as well. So it is no lie.
+					if required := verify == ethrpc.VerifyRequired; required != errors.Is(err, ethrpc.ErrNoProof) || errors.Is(err, proof.ErrInvalid) || !required && s.Unproven == nil {
+						t.Errorf("required: %t; Read = %v, want it to be not proven, and no lie", required, err)
+					}
 				case err == nil:
 					t.Fatalf("believed: %+v", s)
 				case !errors.Is(err, proof.ErrInvalid) && !errors.As(err, &getter):

@@ -62,7 +62,7 @@ func (p *provider) prove(ctx context.Context, chainID uint64, at pin, q Question
 	h, err := proof.Header(header, at.block.Hash)
 	if err != nil {
 		// A field of a fork that is not known here changes the hash as well, so this is no lie yet.
-		return nil, fmt.Errorf("%w: %w", ErrNoProof, err)
+		return nil, fmt.Errorf("%w: %v", ErrNoProof, err)
 	}
 	w := proof.New(h, chainID)
 	r := newProving(w, q)
