@@ -153,7 +153,7 @@ func TestAStateIsProvenByItsEvidence(t *testing.T) {
 	}
 	delete(s.Answers, nobody) // its error is another value in each
 	all := *s.Evidence()
-	got, err := ethrpc.Prove(1337, s.Block.Hash, all, q, false)
+	got, err := ethrpc.Prove(t.Context(), 1337, s.Block.Hash, all, q, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,10 +170,10 @@ func TestAStateIsProvenByItsEvidence(t *testing.T) {
 	}
 	less := func(what string, e ethrpc.Evidence) {
 		t.Helper()
-		if got, err := ethrpc.Prove(1337, s.Block.Hash, e, q, false); err == nil && !same(got) {
+		if got, err := ethrpc.Prove(t.Context(), 1337, s.Block.Hash, e, q, false); err == nil && !same(got) {
 			t.Errorf("without %s: %+v", what, got)
 		}
-		if got, err := ethrpc.Prove(1337, s.Block.Hash, e, q, true); err == nil {
+		if got, err := ethrpc.Prove(t.Context(), 1337, s.Block.Hash, e, q, true); err == nil {
 			for ask, a := range got.Answers {
 				if want, asked := s.Answers[ask]; asked && a != want {
 					t.Errorf("a sketch without %s says %+v of %+v", what, a, ask)
@@ -196,15 +196,20 @@ func TestAStateIsProvenByItsEvidence(t *testing.T) {
 		{"no nodes", ethrpc.Evidence{Header: all.Header, Codes: all.Codes}, "does not prove the account"},
 		{"no codes", ethrpc.Evidence{Header: all.Header, Nodes: all.Nodes}, "lacks state that the code"},
 	} {
-		if _, err := ethrpc.Prove(1337, s.Block.Hash, row.e, q, false); err == nil || !strings.Contains(err.Error(), row.says) {
+		if _, err := ethrpc.Prove(t.Context(), 1337, s.Block.Hash, row.e, q, false); err == nil || !strings.Contains(err.Error(), row.says) {
 			t.Errorf("%s: Prove = %v, want %q", row.sentence, err, row.says)
 		}
+	}
+	ended, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("enough"))
+	if _, err := ethrpc.Prove(ended, 1337, s.Block.Hash, all, q, false); err == nil || !strings.Contains(err.Error(), "enough") {
+		t.Errorf("Prove = %v, want it to end with its context", err)
 	}
 	never, err := rlp.EncodeToBytes(&types.Header{Number: big.NewInt(1), Difficulty: new(big.Int), Time: 1 << 63})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ethrpc.Prove(1337, crypto.Keccak256Hash(never), ethrpc.Evidence{Header: never}, q, false); err == nil || !strings.Contains(err.Error(), "lacks a possible number or time") {
+	if _, err := ethrpc.Prove(t.Context(), 1337, crypto.Keccak256Hash(never), ethrpc.Evidence{Header: never}, q, false); err == nil || !strings.Contains(err.Error(), "lacks a possible number or time") {
 		t.Errorf("Prove = %v, want no block of that time", err)
 	}
 	if s, err := newClient(t, "latest", w.url).Read(t.Context(), w.request()); err != nil || s.Evidence() != nil {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
@@ -221,6 +222,49 @@ func TestAReadingThatIsCalledOff(t *testing.T) {
 			t.Errorf("%s: Born = %v, want only p1 to be asked", row.sentence, err)
 		}
 		cancel()
+	}
+}
+
+// TestGettersThatTakeLong: a reading ends with its time also while code runs here, and the next one can begin.
+func TestGettersThatTakeLong(t *testing.T) {
+	at, quick := common.Address{0: 0xcc}, common.Address{0: 0xcd}
+	chain, err := testchain.Start(testchain.Options{Alloc: types.GenesisAlloc{
+		at:    {Code: common.FromHex("620f0000" + "5b600190038060045760015f5260205ff3"), Balance: new(big.Int)}, // a million turns
+		quick: {Code: common.FromHex("60015f5260205ff3"), Balance: new(big.Int)},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { chain.Close() })
+	proxy := rpcfault.New(chain.URL())
+	proxy.Set(rpcfault.Fault{Ask: func(c *rpcfault.Call) { // only here it is to take long
+		if bundled(*c) || c.Method == "eth_createAccessList" {
+			c.Method = "none"
+		}
+	}})
+	c := prover(t, ethrpc.VerifyAuto, 1, serve(t, proxy))
+	of := func(contract common.Address, n int) ethrpc.Request {
+		var asks []ethrpc.Ask
+		for i := range n {
+			asks = append(asks, ethrpc.Ask{Contract: contract, Getter: ethrpc.AllowedDevice, ID: common.BigToHash(big.NewInt(int64(i)))})
+		}
+		return ethrpc.Request{Questions: func(context.Context, ethrpc.Block) ethrpc.Questions { return ethrpc.Questions{Asks: asks} }}
+	}
+	if s, err := c.Read(t.Context(), of(at, 1)); err != nil || s.Unproven != nil {
+		t.Fatalf("one that takes long: %+v, %v", s, err)
+	}
+	c.Forget()
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if s, err := c.Read(ctx, of(at, 1000)); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ethrpc.ErrNoProof) {
+		t.Errorf("Read = %+v, %v, want it to end with its time", s, err)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	if s, err := c.Read(t.Context(), of(quick, 1)); err != nil || s.Unproven != nil {
+		t.Errorf("the next reading: %+v, %v", s, err)
 	}
 }
 

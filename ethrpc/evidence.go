@@ -1,6 +1,7 @@
 package ethrpc
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -30,7 +31,7 @@ func (s *State) Evidence() *Evidence {
 
 // Prove answers the questions at a block from evidence alone; a sketch leaves out what that does not answer. What it
 // returns has neither Policy, Provider nor Head.
-func Prove(chainID uint64, hash common.Hash, e Evidence, q Questions, sketch bool) (*State, error) {
+func Prove(ctx context.Context, chainID uint64, hash common.Hash, e Evidence, q Questions, sketch bool) (*State, error) {
 	h, err := proof.Header(e.Header, hash)
 	if err != nil {
 		return nil, err
@@ -53,7 +54,7 @@ func Prove(chainID uint64, hash common.Hash, e Evidence, q Questions, sketch boo
 		}
 	}
 	for _, j := range r.jobs {
-		missing, err := r.call(j, false)
+		missing, err := r.call(ctx, j, false)
 		if err != nil {
 			return nil, err
 		}

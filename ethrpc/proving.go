@@ -131,7 +131,7 @@ func (r *proving) run(ctx context.Context, q Questions) error {
 		}
 	}
 	for round := 0; ; round++ {
-		m, left, err := r.round()
+		m, left, err := r.round(ctx)
 		if err != nil {
 			return err
 		}
@@ -170,7 +170,7 @@ func (r *proving) guessable(c common.Address) bool {
 }
 
 // round runs the jobs, and returns what is missing and the jobs that miss it.
-func (r *proving) round() (m proof.Missing, left []*job, err error) {
+func (r *proving) round(ctx context.Context) (m proof.Missing, left []*job, err error) {
 	standing := r.old.stands(r.world, false)
 	blocked := map[common.Address]bool{} // for want of some code, which the other calls are likely to want too
 	for _, j := range r.jobs {
@@ -178,7 +178,7 @@ func (r *proving) round() (m proof.Missing, left []*job, err error) {
 			left = append(left, j)
 			continue
 		}
-		missing, err := r.call(j, standing)
+		missing, err := r.call(ctx, j, standing)
 		if err != nil {
 			return m, nil, err
 		}
@@ -215,7 +215,7 @@ func (r *proving) whole(q Questions, m proof.Missing) proof.Missing {
 
 // call runs one job and notes what it read. standing: the code is what it was, so that a job which reads what it read
 // answers what it answered.
-func (r *proving) call(j *job, standing bool) (proof.Missing, error) {
+func (r *proving) call(ctx context.Context, j *job, standing bool) (proof.Missing, error) {
 	if r.world.Bare(j.contract) {
 		if j.ask != nil {
 			r.done[*j.ask] = Answer{Err: errNoCode, Proven: true}
@@ -239,8 +239,11 @@ func (r *proving) call(j *job, standing bool) (proof.Missing, error) {
 		r.compareWith(j)
 	}
 	word, guessed := r.guess(j)
-	res, err := r.world.Suppose(j.contract, []byte(j.data), word)
-	if err != nil {
+	res, err := r.world.Suppose(ctx, j.contract, []byte(j.data), word)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return proof.Missing{}, err
+	case err != nil:
 		return proof.Missing{}, fmt.Errorf("%w: %w", ErrNoProof, err)
 	}
 	if guessed && r.guessing.take(j, res, word) {

@@ -23,7 +23,7 @@ func large(b *testing.B) (w *proof.World, p *provider, at common.Address, calls 
 	for getter, list := range map[string][]common.Hash{"kmsAllowedDeviceIds": devices, "allowedOsImages": images} {
 		for _, id := range list {
 			data := pack(b, getter, id)
-			res, err := w.Call(at, data)
+			res, err := w.Call(b.Context(), at, data)
 			must(b, err)
 			m.Slots = append(m.Slots, res.Missing.Slots...)
 			calls = append(calls, data)
@@ -39,7 +39,7 @@ func large(b *testing.B) (w *proof.World, p *provider, at common.Address, calls 
 func BenchmarkCall(b *testing.B) {
 	w, _, at, calls := large(b)
 	for i := 0; b.Loop(); i++ {
-		if res, err := w.Call(at, calls[i%len(calls)]); err != nil || res.Output[31] != 1 {
+		if res, err := w.Call(b.Context(), at, calls[i%len(calls)]); err != nil || res.Output[31] != 1 {
 			b.Fatal(res, err)
 		}
 	}
@@ -64,7 +64,7 @@ func BenchmarkUnchanged(b *testing.B) {
 		must(b, w.AddAccount(at, proxy))
 		must(b, w.AddAccount(impl, code))
 		w.Adopt(old)
-		if res, err := w.Call(at, calls[0]); err != nil || res.Output[31] != 1 || !w.Complete(at) {
+		if res, err := w.Call(b.Context(), at, calls[0]); err != nil || res.Output[31] != 1 || !w.Complete(at) {
 			b.Fatal(res, err)
 		}
 		old = w

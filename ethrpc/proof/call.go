@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -39,25 +40,25 @@ type Missing struct {
 func (m Missing) Empty() bool { return len(m.Accounts)+len(m.Slots)+len(m.Codes) == 0 }
 
 // Call runs the code of an account as eth_call does, from the zero address, but refuses all writes. It is an error
-// when the code neither returns nor reverts, or asks for what a header does not prove.
-func (w *World) Call(to common.Address, data []byte) (Result, error) {
-	return w.Suppose(to, data, common.Hash{})
+// when the code neither returns nor reverts, or asks for what a header does not prove, and when ctx ends before it does.
+func (w *World) Call(ctx context.Context, to common.Address, data []byte) (Result, error) {
+	return w.Suppose(ctx, to, data, common.Hash{})
 }
 
 // Suppose is Call as it were if every slot that is missing held word.
-func (w *World) Suppose(to common.Address, data []byte, word common.Hash) (Result, error) {
+func (w *World) Suppose(ctx context.Context, to common.Address, data []byte, word common.Hash) (Result, error) {
 	if w.evm == nil {
 		w.evm = newMachine(w, nil)
 	}
 	m := w.evm
-	output, err := m.run(to, data, word)
+	output, err := m.run(ctx, to, data, word)
 	if m.suspect {
 		m = newMachine(w, &tracing.Hooks{
 			OnOpcode: func(_ uint64, op byte, _, _ uint64, _ tracing.OpContext, _ []byte, _ int, _ error) {
 				m.volatile = m.volatile || volatile[op]
 			},
 		})
-		output, err = m.run(to, data, word)
+		output, err = m.run(ctx, to, data, word)
 	}
 	res := Result{
 		Output:   output,
@@ -68,6 +69,8 @@ func (w *World) Suppose(to common.Address, data []byte, word common.Hash) (Resul
 	}
 	slices.SortFunc(res.Touched, Slot.Compare)
 	switch {
+	case ctx.Err() != nil: // it may have been stopped anywhere
+		err = context.Cause(ctx)
 	case m.err != nil && res.Missing.Empty():
 		err = m.err
 	case res.Reverted || !res.Missing.Empty():
@@ -92,7 +95,7 @@ func newMachine(w *World, tracer *tracing.Hooks) *machine {
 	return m
 }
 
-func (m *machine) run(to common.Address, data []byte, word common.Hash) (output []byte, err error) {
+func (m *machine) run(ctx context.Context, to common.Address, data []byte, word common.Hash) (output []byte, err error) {
 	m.RevertToSnapshot(0)
 	clear(m.touched)
 	m.reader = reader{world: m.world, word: word, touched: m.touched}
@@ -100,6 +103,12 @@ func (m *machine) run(to common.Address, data []byte, word common.Hash) (output 
 		if p := recover(); p != nil {
 			m.world.evm = nil // it stopped in the middle
 			output, err = nil, fmt.Errorf("panic: %s", quote.Plain(fmt.Sprint(p)))
+		}
+	}()
+	stop := context.AfterFunc(ctx, m.Cancel)
+	defer func() {
+		if !stop() {
+			m.world.evm = nil // it stays stopped
 		}
 	}()
 	output, _, err = m.StaticCall(common.Address{}, to, data, vm.NewGasBudget(gas, 0))

@@ -2,13 +2,17 @@ package proof_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 	"github.com/kms-auditor/kms-auditor/internal/testchain"
 )
 
@@ -171,7 +175,7 @@ func TestOddCode(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			w := p.world()
 			for {
-				res, err := w.Call(at(i), nil)
+				res, err := w.Call(t.Context(), at(i), nil)
 				if err == nil && !res.Missing.Empty() {
 					p.supply(t, w, res.Missing)
 					continue
@@ -190,6 +194,43 @@ func TestOddCode(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestACallEndsWithItsContext: code that was stopped returned nothing, which is no answer, and says nothing of later calls.
+func TestACallEndsWithItsContext(t *testing.T) {
+	busy := common.Address{0: 0xcc} // it answers with 1 once its gas is nearly gone
+	p := start(t, testchain.Options{Alloc: types.GenesisAlloc{busy: {Code: common.FromHex("5b5a62010000105f57" + "60015f5260205ff3"), Balance: common.Big1}}})
+	w := p.world()
+	p.supply(t, w, proof.Missing{Accounts: []common.Address{busy}})
+	answers := func() time.Duration {
+		began := time.Now()
+		if res, err := w.Call(t.Context(), busy, nil); err != nil || len(res.Output) != 32 || res.Output[31] != 1 {
+			t.Fatalf("it answers %x, %v", res.Output, err)
+		}
+		return time.Since(began)
+	}
+	whole := answers()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("enough"))
+	if res, err := w.Call(ctx, busy, nil); err == nil || !strings.Contains(err.Error(), "enough") {
+		t.Errorf("called too late, it answers %x, %v", res.Output, err)
+	}
+	answers()
+	for range 20 { // a busy machine may not come to stop it at once
+		ctx, cancel := context.WithTimeout(t.Context(), whole/10)
+		began := time.Now()
+		res, err := w.Call(ctx, busy, nil)
+		took := time.Since(began)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("stopped, it answers %x, %v", res.Output, err)
+		}
+		if took < whole/2 {
+			answers()
+			return
+		}
+	}
+	t.Errorf("a call that takes %s is never stopped", whole)
 }
 
 func TestCodeThatLooksAtTheBlockIsVolatile(t *testing.T) {

@@ -141,10 +141,10 @@ func TestOnlyWhatChangedIsProvenAnew(t *testing.T) {
 		t.Fatal("the first world is not complete")
 	}
 	var slots []proof.Slot
-	always, err := old.Call(k.Address(), pack(t, "allowedOsImages", common.Hash{}))
+	always, err := old.Call(t.Context(), k.Address(), pack(t, "allowedOsImages", common.Hash{}))
 	must(t, err)
 	for _, id := range images {
-		res, err := old.Call(k.Address(), pack(t, "allowedOsImages", id))
+		res, err := old.Call(t.Context(), k.Address(), pack(t, "allowedOsImages", id))
 		must(t, err)
 		slots = append(slots, slices.DeleteFunc(res.Touched, func(s proof.Slot) bool { return slices.Contains(always.Touched, s) })...)
 	}
@@ -206,7 +206,7 @@ func TestFill(t *testing.T) {
 	}
 	slots := []proof.Slot{{Account: k.Address(), Key: initialized()}}
 	for _, data := range asked {
-		res, err := whole.Call(k.Address(), data)
+		res, err := whole.Call(t.Context(), k.Address(), data)
 		must(t, err)
 		slots = append(slots, res.Touched...)
 	}

@@ -5,7 +5,7 @@
 // answers or says what has to be proven first; the caller fetches that and calls again. So no knowledge of the
 // contract's storage layout is needed. Complete tells whether the slots known so far are all that an account stores.
 //
-// Nothing here touches a network, a clock or a goroutine.
+// Nothing here touches a network or a clock.
 package proof
 
 import (

@@ -131,7 +131,7 @@ func (p *provider) supply(t testing.TB, w *proof.World, m proof.Missing) {
 func (p *provider) call(t testing.TB, w *proof.World, to common.Address, data []byte) (proof.Result, int) {
 	t.Helper()
 	for rounds := 1; rounds <= 10; rounds++ {
-		res, err := w.Call(to, data)
+		res, err := w.Call(t.Context(), to, data)
 		must(t, err)
 		if res.Missing.Empty() {
 			return res, rounds

@@ -21,6 +21,7 @@ import (
 // remembered, for an audit takes it for the failure of a source. One goroutine asks for claims, one for lists and another for the rest.
 type offline struct {
 	c        *Chain
+	prove    func(common.Hash, ethrpc.Evidence, ethrpc.Questions, bool) (*ethrpc.State, error)
 	claims   int // that were asked for
 	reads    int
 	waits    int
@@ -110,7 +111,7 @@ func (o *offline) read(ctx context.Context, req ethrpc.Request) (*ethrpc.State, 
 	s := &ethrpc.State{Block: at}
 	switch {
 	case len(r.Header) > 0:
-		if s, err = ethrpc.Prove(o.c.ChainID, at.Hash, ethrpc.Evidence{Header: r.Header, Nodes: plain(o.c.Nodes), Codes: plain(o.c.Codes)}, q, r.Sketch); err != nil {
+		if s, err = o.prove(at.Hash, ethrpc.Evidence{Header: r.Header, Nodes: plain(o.c.Nodes), Codes: plain(o.c.Codes)}, q, r.Sketch); err != nil {
 			return nil, fmt.Errorf("proving what the contracts say at block %d: %w", at.Number, err)
 		}
 		if s.Block.Number != at.Number || !s.Block.Time.Equal(at.Time) {

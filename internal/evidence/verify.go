@@ -60,9 +60,11 @@ func remember(reported, derived []audit.Target) {
 
 // derive audits one chain again, out of its evidence.
 func (f *File) derive(ctx context.Context, c *Chain) (*audit.Chain, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
+	auditing, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	o := &offline{c: c}
+	o := &offline{c: c, prove: func(hash common.Hash, e ethrpc.Evidence, q ethrpc.Questions, sketch bool) (*ethrpc.State, error) {
+		return ethrpc.Prove(ctx, c.ChainID, hash, e, q, sketch) // also what was proven before the audit was interrupted
+	}}
 	chain := audit.ChainOptions{
 		Name: c.Chain, ChainID: c.ChainID, Reader: o, Contracts: c.Contracts, Required: c.Required, Eager: true,
 		Explained: explained(c),
@@ -90,7 +92,10 @@ func (f *File) derive(ctx context.Context, c *Chain) (*audit.Chain, error) {
 		Now:      func(string) time.Time { return c.Began },
 		Waited:   o.waited,
 		Panicked: func(_ string, v any, _ []byte) { bug = fmt.Errorf("a bug in kms-auditor: %v", v) },
-	}).Audit(ctx)
+	}).Audit(auditing)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	if err := errors.Join(bug, o.over(), events.over()); err != nil {
 		return nil, fmt.Errorf("the evidence does not hold: %w", err)
 	}

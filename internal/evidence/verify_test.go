@@ -222,3 +222,14 @@ func TestEvidenceOfAnInterruptedAudit(t *testing.T) {
 		t.Errorf("%s, targets (-was +derived):\n%s", got.Verdict, diff)
 	}
 }
+
+func TestAVerificationThatIsCalledOff(t *testing.T) {
+	w := newWorld(t)
+	f, err := w.record.Take(w.auditor().Audit(t.Context()))
+	must(t, err)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("enough"))
+	if _, _, err := evidence.Verify(ctx, f); err == nil || !strings.Contains(err.Error(), "enough") || strings.Contains(err.Error(), "does not hold") {
+		t.Errorf("Verify = %v, want no judgement", err)
+	}
+}
