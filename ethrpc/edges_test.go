@@ -16,6 +16,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
 	"github.com/kms-auditor/kms-auditor/internal/secret"
 	"github.com/kms-auditor/kms-auditor/internal/testchain"
@@ -174,6 +175,28 @@ func TestCodeThatCannotBeProven(t *testing.T) {
 		}
 		if s, err := prover(t, ethrpc.VerifyAuto, 1, url).Read(t.Context(), req); err != nil || !errors.Is(s.Unproven, ethrpc.ErrNoProof) {
 			t.Errorf("%s: Read = %+v, %v, want an answer that is not proven", row.sentence, s, err)
+		}
+	}
+}
+
+// TestAGetterThatWrites has two answers: one where it may, and one where it must not, as another contract's call of a view
+// function. Neither is taken.
+func TestAGetterThatWrites(t *testing.T) {
+	at, writer := common.Address{0: 0xcc}, common.Address{0: 0xcd}
+	chain, err := testchain.Start(testchain.Options{Alloc: types.GenesisAlloc{
+		at:     {Code: common.FromHex("5f5f5f5f5f73" + common.Bytes2Hex(writer[:]) + "5af15f5260205ff3"), Balance: new(big.Int)}, // whether a call of it goes well
+		writer: {Code: common.FromHex("600160005d"), Balance: new(big.Int)},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { chain.Close() })
+	for _, verify := range []ethrpc.Verify{ethrpc.VerifyRequired, ethrpc.VerifyAuto} {
+		s, err := prover(t, verify, 1, chain.URL()).Read(t.Context(), ethrpc.Request{Questions: func(context.Context, ethrpc.Block) ethrpc.Questions {
+			return ethrpc.Questions{Asks: []ethrpc.Ask{{Contract: at, Getter: ethrpc.AllowedDevice, ID: device}}}
+		}})
+		if !errors.Is(err, proof.ErrWrites) || errors.Is(err, ethrpc.ErrNoProof) {
+			t.Errorf("Read = %+v, %v", s, err)
 		}
 	}
 }

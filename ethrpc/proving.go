@@ -241,8 +241,8 @@ func (r *proving) call(ctx context.Context, j *job, standing bool) (proof.Missin
 	word, guessed := r.guess(j)
 	res, err := r.world.Suppose(ctx, j.contract, []byte(j.data), word)
 	switch {
-	case err != nil && ctx.Err() != nil:
-		return proof.Missing{}, err
+	case err != nil && (ctx.Err() != nil || j.ask != nil && errors.Is(err, proof.ErrWrites)):
+		return proof.Missing{}, err // with two answers to choose from, what the node says is none either
 	case err != nil:
 		return proof.Missing{}, fmt.Errorf("%w: %w", ErrNoProof, err)
 	}

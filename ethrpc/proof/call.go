@@ -20,6 +20,9 @@ import (
 // gas bounds a call's time and memory; reading a slot costs 2,100 of it.
 const gas = 30_000_000
 
+// ErrWrites marks code that writes, also where that would come to nothing: where it must not, it may answer otherwise.
+var ErrWrites = fmt.Errorf("it writes when it is called: %w", vm.ErrWriteProtection)
+
 // Result is what a call came to. It counts only when nothing is missing.
 type Result struct {
 	Output   []byte // what was returned, or the reason of the revert
@@ -39,8 +42,8 @@ type Missing struct {
 // Empty reports whether nothing is missing.
 func (m Missing) Empty() bool { return len(m.Accounts)+len(m.Slots)+len(m.Codes) == 0 }
 
-// Call runs the code of an account as eth_call does, from the zero address, but refuses all writes. It is an error
-// when the code neither returns nor reverts, or asks for what a header does not prove, and when ctx ends before it does.
+// Call runs the code of an account as eth_call does, from the zero address. It is an error when the code neither returns
+// nor reverts, when it writes (ErrWrites) or asks for what a header does not prove, and when ctx ends before it does.
 func (w *World) Call(ctx context.Context, to common.Address, data []byte) (Result, error) {
 	return w.Suppose(ctx, to, data, common.Hash{})
 }
@@ -102,7 +105,9 @@ func (m *machine) run(ctx context.Context, to common.Address, data []byte, word 
 	defer func() {
 		if p := recover(); p != nil {
 			m.world.evm = nil // it stopped in the middle
-			output, err = nil, fmt.Errorf("panic: %s", quote.Plain(fmt.Sprint(p)))
+			if output, err = nil, ErrWrites; p != err {
+				err = fmt.Errorf("panic: %s", quote.Plain(fmt.Sprint(p)))
+			}
 		}
 	}()
 	stop := context.AfterFunc(ctx, m.Cancel)
@@ -111,7 +116,7 @@ func (m *machine) run(ctx context.Context, to common.Address, data []byte, word 
 			m.world.evm = nil // it stays stopped
 		}
 	}()
-	output, _, err = m.StaticCall(common.Address{}, to, data, vm.NewGasBudget(gas, 0))
+	output, _, err = m.EVM.Call(common.Address{}, to, data, vm.NewGasBudget(gas, 0), new(uint256.Int))
 	return output, err
 }
 
@@ -120,7 +125,7 @@ func (m *machine) run(ctx context.Context, to common.Address, data []byte, word 
 func (w *World) block(r *reader) vm.BlockContext {
 	h := w.header
 	return vm.BlockContext{
-		CanTransfer: func(db vm.StateDB, a common.Address, amount *uint256.Int) bool { return !db.GetBalance(a).Lt(amount) },
+		CanTransfer: func(_ vm.StateDB, _ common.Address, amount *uint256.Int) bool { return amount.IsZero() || writes() },
 		Transfer:    func(vm.StateDB, common.Address, common.Address, *uint256.Int, *params.Rules) {}, // only of nothing
 		GetHash: func(n uint64) common.Hash {
 			if n+1 == h.Number.Uint64() {

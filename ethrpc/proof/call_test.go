@@ -124,18 +124,22 @@ func TestAnAccountThatIsNotThereAnswersNothing(t *testing.T) {
 }
 
 const (
-	other  = "00000000000000000000000000000000000000c1"
-	writer = "00000000000000000000000000000000000000c2"
-	funded = "00000000000000000000000000000000000000c3"
-	nobody = "00000000000000000000000000000000000000c4"
+	other   = "00000000000000000000000000000000000000c1"
+	writer  = "00000000000000000000000000000000000000c2"
+	funded  = "00000000000000000000000000000000000000c3"
+	nobody  = "00000000000000000000000000000000000000c4"
+	passing = "00000000000000000000000000000000000000c5"
+	logger  = "00000000000000000000000000000000000000c6"
 )
 
 // TestOddCode runs code that no compiler would write.
 func TestOddCode(t *testing.T) {
 	alloc := types.GenesisAlloc{
-		common.HexToAddress(other):  {Code: common.FromHex("60016002600301")},
-		common.HexToAddress(writer): {Code: common.FromHex("6001600055")},
-		common.HexToAddress(funded): {Balance: common.Big2},
+		common.HexToAddress(other):   {Code: common.FromHex("60016002600301")},
+		common.HexToAddress(writer):  {Code: common.FromHex("6001600055")},
+		common.HexToAddress(funded):  {Balance: common.Big2},
+		common.HexToAddress(passing): {Code: common.FromHex("600160005d")},
+		common.HexToAddress(logger):  {Code: common.FromHex("60006000a0")},
 	}
 	rows := []struct{ name, code, want string }{
 		{"a loop without end runs out of gas", "5b600056", "out of gas"},
@@ -157,7 +161,13 @@ func TestOddCode(t *testing.T) {
 		{"the code of nobody is none, and its balance too", "73" + nobody + "3b60005273" + nobody + "3f60205273" + nobody + "3160405260606000f3", ""},
 		{"an account without code has the hash of none", "73" + funded + "3f60005273" + funded + "3160205260406000f3", ""},
 		{"a call of nobody, with nothing, goes well", "6000600060006000600073" + nobody + "61fffff160005260206000f3", ""},
-		{"a call of another whose write is refused", "6000600060006000600073" + writer + "61fffff160005260206000f3", ""},
+		{"another that it calls would write", "6000600060006000600073" + writer + "61fffff160005260206000f3", "write protection"},
+		{"another that it calls would write, if it were let", "600060006000600073" + writer + "61fffffa60005260206000f3", ""},
+		{"another that it calls would write for the while of the call", "6000600060006000600073" + passing + "61fffff160005260206000f3", "write protection"},
+		{"another that it calls would log", "6000600060006000600073" + logger + "61fffff160005260206000f3", "write protection"},
+		{"a transfer of more than it has is refused", "6000600060006000600573" + strings.Repeat("11", 20) + "61fffff160005260206000f3", "write protection"},
+		{"a creation with more than it has is refused", "6000600060056000f05060005260206000f3", "write protection"},
+		{"a precompile may be called as if it were to write", "60006000600060006000600261fffff160005260206000f3", ""},
 		{"clz is an instruction of today", "60011e60005260206000f3", ""},
 		{"a precompile may be called", "60006000600060006002" + "61fffffa" + "60005260206000f3", ""},
 		{"a revert shows its reason", "60aa60005260206000fd", ""},

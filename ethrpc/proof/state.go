@@ -9,8 +9,9 @@ import (
 	"github.com/holiman/uint256"
 )
 
-// state is what a virtual machine may ask of a state that nothing writes to. What is not here would write, which a
-// static call refuses before; were it asked for, it panics, which ends the call.
+// state is what a virtual machine may ask of a state that nothing writes to. Calls are not static, in which code can tell
+// that its writes are refused: the first one ends them all. So an answer is the same, static or not. What is not here is
+// asked for only after one; were it asked for, it panics as well.
 type state struct {
 	vm.StateDB
 	reader
@@ -50,6 +51,27 @@ func (s *state) GetBalance(addr common.Address) *uint256.Int {
 	}
 	return new(uint256.Int)
 }
+
+// writes ends the call.
+func writes() bool { panic(ErrWrites) }
+
+// What comes first of all that an instruction does that writes, or where it learns what writing costs.
+
+func (*state) GetStateAndCommittedState(common.Address, common.Hash) (_, _ common.Hash) {
+	writes()
+	return
+}
+func (*state) SetTransientState(_ common.Address, _, _ common.Hash) { writes() }
+func (*state) AddLog(*types.Log)                                    { writes() }
+func (*state) IsNewContract(common.Address) bool                    { return writes() }
+
+func (*state) GetNonce(common.Address) uint64 { // for the address of what is created
+	writes()
+	return 0
+}
+
+// CreateAccount is how a call, with nothing, of a precompile begins that is no account.
+func (*state) CreateAccount(common.Address) {}
 
 // AddBalance is how a static call touches an account: with nothing.
 func (*state) AddBalance(common.Address, *uint256.Int, tracing.BalanceChangeReason) uint256.Int {
