@@ -53,7 +53,7 @@ type proving struct {
 
 // prove answers the questions by running the contracts' own code over proven state. Where nothing changed since old,
 // nothing is asked or run; where little did, little is. The error is ErrNoProof where the provider cannot,
-// proof.ErrInvalid or a *GetterError where it lies.
+// proof.ErrInvalid or a *GetterError where it lies, and proof.ErrWrites where a getter has no answer to prove.
 func (p *provider) prove(ctx context.Context, chainID uint64, at pin, q Questions, old *memory, sketch bool) (*memory, error) {
 	header, err := proof.EncodeHeader(at.raw)
 	if err != nil {
