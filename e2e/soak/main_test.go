@@ -21,6 +21,7 @@ import (
 // The sizes of what runs longer outside make e2e.
 var (
 	soakFor = flag.Duration("for", 10*time.Second, "how long TestSoak lasts; what grows is judged from two minutes on")
+	still   = flag.Bool("still", false, "in TestSoak only the API's lists change, and no contract logs an event")
 	kills   = flag.Int("kills", 20, "how often TestKilled kills")
 	proofs  = flag.Bool("soak-evidence", false, "TestSoak keeps evidence too")
 )

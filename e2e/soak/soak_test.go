@@ -161,8 +161,8 @@ func (w *world) changes(t testing.TB, ctx context.Context) {
 		c.mu.Lock()
 		yes := c.allowed[id]
 		c.mu.Unlock()
-		switch rand.IntN(3) {
-		case 0: // the API forgets it, or shows the contrary
+		switch which := rand.IntN(3); {
+		case *still || which == 0: // the API forgets it, or shows the contrary
 			c.say(id, []*bool{nil, new(!yes)}[rand.IntN(2)])
 		default:
 			yes = !yes
