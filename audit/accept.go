@@ -13,6 +13,10 @@ func (p *pass) accept() {
 			continue
 		}
 		at := slices.IndexFunc(p.targets, func(t *target) bool { return t.address == a.Contract })
+		if at < 0 && (p.detail == nil || p.chain.KMS != nil && !p.crossed) {
+			p.targets[0].unmet = append(p.targets[0].unmet, a.of(""))
+			continue
+		}
 		if at < 0 {
 			p.targets[0].faultOf(a, AcceptUnused, fmt.Sprintf("accept[%d] is about %s, which is not audited on this chain", i, a.Contract))
 			continue
@@ -64,6 +68,8 @@ func (t *target) accept(a Accept, i int, now time.Time) {
 		t.faultOf(a, AcceptExpired, fmt.Sprintf("%s ran out on %s, and the difference is still there", what, a.Expires.UTC().Format(time.DateOnly)))
 	case !met && t.looked(a) && t.verdict() != Unknown:
 		t.faultOf(a, AcceptUnused, what+" matches nothing")
+	case !met:
+		t.unmet = append(t.unmet, a.of(""))
 	}
 }
 
@@ -75,7 +81,7 @@ func (t *target) looked(a Accept) bool {
 	switch {
 	case a.Kind == StorageUnaccounted && t.completeness != Complete,
 		a.Kind == UnlistedChainAllowed && t.completeness != Complete && t.completeness != EventsOnly,
-		slices.Contains(ofList, a.Kind) && !t.crossed,
+		slices.Contains(ofList, a.Kind) && !slices.Contains(t.crossed, a.Kind),
 		!a.Kind.OfEntry() && len(t.reasons) > 0:
 		return false
 	}

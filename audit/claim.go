@@ -19,7 +19,6 @@ type target struct {
 	listed     bool   // by the API
 	unexpected bool   // listed, while other contracts are configured
 	named      bool   // by the API's list of KMS alone
-	crossed    bool   // it was held against that list
 	foreign    uint64 // the chain id of a row of another chain; zero: none
 
 	rows    []kmsapi.Contract // that entries are made of
@@ -33,6 +32,9 @@ type target struct {
 	control      *Control
 	baseline     *Baseline
 	accepted     []Acceptance
+	unmet        []Acceptance // that could not be looked for
+	crossed      []Kind       // that the list of KMS was looked through for
+	judged       bool         // control was held against all that it is to be held against
 
 	kept bool    // nothing changes it any more
 	done *Target // then, what it came to, in place of its entries

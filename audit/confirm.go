@@ -67,6 +67,7 @@ func (p *pass) confirm(other *pass) {
 				return false
 			}
 			t.reasons = append(t.reasons, fmt.Sprintf("%s was seen in one of two passes only: %s", f.kind, f.message))
+			t.judged, t.crossed = false, nil
 			return true
 		})
 	}

@@ -50,12 +50,13 @@ func (t *target) controlled(c ChainOptions, state *ethrpc.State) {
 		return
 	}
 	is := controlOf(read)
-	t.control = &is
+	t.control, t.judged = &is, true
 	want := c.Wanted[t.address]
 	// A provider that answers no call must not make drift: what is gone has to be proven.
 	gone := func(what, is, was string) bool {
 		lost := is == "" && was != "" && !read.Proven
 		if lost {
+			t.judged = false
 			t.reasons = append(t.reasons, fmt.Sprintf("%s was %s, and that there is none now is not proven", what, was))
 		}
 		return lost

@@ -42,7 +42,7 @@ func (p *pass) crossCheck() {
 	}
 	p.crossed = true
 	for _, t := range p.targets {
-		t.crossed = true
+		t.crossed = []Kind{KMSContractMismatch}
 		if t.listed && t.foreign == 0 && listed[t.address] == nil {
 			t.fault(KMSContractMismatch, "the API's on-chain detail lists the contract, its list of KMS does not")
 		}
@@ -70,6 +70,9 @@ func (t *target) speaksOf(listed []kmsapi.KMS, detail *kmsapi.OnChainDetail, sta
 	}
 	told := map[string]bool{} // one finding for all rows that say the same
 	differ := func(k Kind, what, claim, is string) {
+		if claim != "" && !slices.Contains(t.crossed, k) {
+			t.crossed = append(t.crossed, k)
+		}
 		if claim == "" || bare(claim) == bare(is) || told[what+bare(claim)] {
 			return
 		}

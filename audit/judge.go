@@ -64,8 +64,9 @@ func (t *target) assemble() Target {
 		Accepted:     t.accepted,
 		Entries:      make([]Entry, 0, len(t.entries)),
 		Findings:     []Finding{},
-		Held:         len(t.reasons) > 0,
 		Crossed:      t.crossed,
+		Judged:       t.judged,
+		Unmet:        t.unmet,
 	}
 	for _, f := range t.faults {
 		out.Findings = append(out.Findings, f.kind.finding(f.list, f.id, f.message))

@@ -139,6 +139,13 @@ func TestWhatSeldomHappens(t *testing.T) {
 			w.api.UpdateKMS(func(k *[]fakeapi.KMS) { *k = nil })
 			w.opt.Claims = apart(500)
 		}, audit.Unknown, "", `"message":"asking for its on-chain detail: the API answered 500`},
+		{"what is accepted is of a contract that only the list of KMS names, which fails", func(w *world) {
+			w.cross = true
+			w.api.Fail(fakeapi.Fault{Name: fakeapi.Status, Endpoint: fakeapi.List})
+			w.more = func(o *audit.ChainOptions) {
+				o.Accept = []audit.Accept{{Chain: "test", Contract: common.Address{0xbb}, Kind: audit.KMSContractMismatch, Expires: time.Now().Add(time.Hour)}}
+			}
+		}, audit.Unknown, "", "the API's list of KMS could not be read"},
 		{"what is accepted cannot be read, while something else differs", func(w *world) {
 			must(w.t, w.kms.RemoveImage(context.Background(), img1))
 			w.contract(func(c *fakeapi.Contract) { c.Devices[0].Allowed = nil })

@@ -88,10 +88,12 @@ type Target struct {
 	Entries      []Entry      `json:"entries"`
 	Findings     []Finding    `json:"findings"`
 
-	// Held and Crossed tell whether something beside the entries could not be checked, and whether the target was held against
-	// the API's list of KMS, as Chain does.
-	Held    bool `json:"-"`
-	Crossed bool `json:"-"`
+	// What a Tracker has to know, and the JSON says otherwise: the kinds of finding that the API's list of KMS was looked
+	// through for, whether Control was held against all that it is to be held against, and which accepted differences could not be
+	// looked for.
+	Crossed []Kind       `json:"-"`
+	Judged  bool         `json:"-"`
+	Unmet   []Acceptance `json:"-"`
 }
 
 // Storage is what is proven of a contract as a whole.

@@ -42,12 +42,13 @@ type Tracked struct {
 // Tracker follows findings from audit to audit. What an audit could not check again stays open.
 // The zero value is ready; it is not safe for concurrent use.
 type Tracker struct {
-	open map[findingKey]*Tracked
+	open    map[findingKey]*Tracked
+	version uint64
 }
 
 // NewTracker goes on from what another Tracker had open.
 func NewTracker(open []Tracked) *Tracker {
-	t := &Tracker{map[findingKey]*Tracked{}}
+	t := &Tracker{open: map[findingKey]*Tracked{}}
 	for _, seen := range open {
 		t.open[seen.key()] = &seen
 	}
@@ -66,10 +67,13 @@ func (t *Tracker) Open() []Tracked {
 	return out
 }
 
-// Named returns the ids of a contract that findings are open about.
+// Named returns the ids of a contract that may differ, by what is open. Version changes whenever it does.
 func (t *Tracker) Named(chain, contract string) (n Named) {
 	for k := range t.open {
-		if id, err := hexid.ParseID(k.id); err == nil && k.chain == chain && k.contract == contract {
+		if k.chain != chain || k.contract != contract || !k.kind.OfEntry() || k.kind.Makes() != Drift {
+			continue
+		}
+		if id, err := hexid.ParseID(k.id); err == nil {
 			if k.list == Device {
 				n.Devices = append(n.Devices, id)
 			} else {
@@ -79,6 +83,9 @@ func (t *Tracker) Named(chain, contract string) (n Named) {
 	}
 	return n
 }
+
+// Version is how often a finding opened or was resolved.
+func (t *Tracker) Version() uint64 { return t.version }
 
 type findingKey struct {
 	chain, contract string
@@ -131,6 +138,7 @@ func (t *Tracker) Update(r *Report) []Change {
 				case !known:
 					seen = &Tracked{Chain: k.chain, Contract: k.contract, FirstSeen: at, Told: at}
 					t.open[k] = seen
+					t.version++
 				case at.Before(seen.FirstSeen): // the clock was set back; reports keep what they say
 					again := *seen
 					again.FirstSeen = at
@@ -163,6 +171,7 @@ func (t *Tracker) Update(r *Report) []Change {
 		case present[k] || c == nil || c.Block != nil && c.Block.Number < seen.Block:
 		case target != nil && target.settles(k) || target == nil && c.drops(k.kind):
 			delete(t.open, k)
+			t.version++
 			resolved = append(resolved, seen.change(Resolved))
 		}
 	}
@@ -202,10 +211,17 @@ var byClaim = []Kind{ClaimAllowedChainDenied, ClaimDeniedChainAllowed, UnlistedC
 
 // settles tells whether the target was checked well enough to say that a finding which it lacks is gone.
 func (t *Target) settles(k findingKey) bool {
-	if !t.Compared() {
+	is := func(kind Kind) func(Finding) bool { return func(f Finding) bool { return f.Kind == kind } }
+	of := func(a Acceptance) bool { return a.List == k.list && a.ID == k.id }
+	switch {
+	case slices.ContainsFunc(t.Findings, is(ContractUnexpected)): // the operator has it audited no more
+		return true
+	case !t.Compared():
 		return false
+	case k.kind == AcceptExpired || k.kind == AcceptUnused:
+		return !slices.ContainsFunc(t.Unmet, of)
 	}
-	whole := !t.Held // nothing of it was left unread
+	whole := t.Control != nil // nothing of it was left unread
 	for _, e := range t.Entries {
 		left := e.Reason == ReasonNotRead || e.Reason == ReasonUnconfirmed || e.Reason == ReasonNotAudited
 		if k.list != "" && e.List == k.list && e.ID == k.id {
@@ -214,14 +230,12 @@ func (t *Target) settles(k findingKey) bool {
 		whole = whole && !left
 	}
 	switch k.kind {
-	case ContractNotListed, ContractUnexpected, ChainMismatch, NoCode, AcceptExpired, AcceptUnused:
-		return true
 	case StorageUnaccounted:
 		return t.Completeness == Complete || slices.ContainsFunc(t.Accepted, func(a Acceptance) bool { return a.Kind == k.kind })
 	case OwnerChanged, ImplementationChanged, CodeChanged:
-		return t.Control != nil && !t.Held
+		return t.Judged
 	case GatewayAppIDMismatch, KMSPubkeyMismatch, KMSContractMismatch:
-		return t.Control != nil && !t.Held && t.Crossed
+		return slices.Contains(t.Crossed, k.kind)
 	case ProviderDisagreement, ProofInvalid, GetterDisagrees:
 		return whole
 	case ClaimDeniedChainAllowed, UnlistedChainAllowed, PolicyDeniedAllowed:

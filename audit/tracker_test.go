@@ -16,7 +16,7 @@ import (
 // The states of one entry and its target, as a tracker sees them from audit to audit.
 func tracked(state string, at time.Time) *audit.Report {
 	e := audit.Entry{List: audit.Device, ID: dev1.Hex(), Verdict: audit.Match}
-	target := audit.Target{Contract: "0xAA", Verdict: audit.Consistent, Control: &audit.Control{}}
+	target := audit.Target{Contract: "0xAA", Verdict: audit.Consistent, Control: &audit.Control{}, Judged: true}
 	c := audit.Chain{Chain: "test", Claim: &audit.Claim{}, Block: &audit.Block{Number: 9}}
 	switch state {
 	case "drift":
@@ -42,12 +42,17 @@ func tracked(state string, at time.Time) *audit.Report {
 		}
 		target.Counts.Match = 1
 	case "control unread":
-		target.Verdict, target.Control = audit.Drift, nil
+		target.Verdict, target.Control, target.Judged = audit.Drift, nil, false
 	case "lie":
 		target.Verdict, target.Findings = audit.Unknown, []audit.Finding{{Kind: audit.ProviderDisagreement}}
 	case "unused":
 		e.Verdict, e.Reason, target.Verdict = audit.Unverifiable, audit.ReasonClaimAbsent, audit.Unknown
 		target.Counts.Match, target.Findings = 1, []audit.Finding{{Kind: audit.AcceptUnused, List: e.List, ID: e.ID}}
+	case "unmet":
+		target.Unmet = []audit.Acceptance{{Kind: audit.ClaimAllowedChainDenied, List: e.List, ID: e.ID}}
+	case "unexpected":
+		target.Verdict, target.Findings = audit.Drift, []audit.Finding{{Kind: audit.ContractUnexpected}}
+		e.ID, e.Verdict = "", audit.Unverifiable
 	case "older":
 		c.Block.Number = 8
 	case "storage":
@@ -99,6 +104,8 @@ func TestWhenFindingsOpenAndResolve(t *testing.T) {
 		{"what a source was caught at stays open while an entry is not read", "lie; unconfirmed; null", "0 opened, 2 resolved"},
 		{"who controls the contract is known while the API has no answer", "owner; null", "0 opened, 1 resolved"},
 		{"an accept that is removed", "unused; null", "0 opened, 1 resolved"},
+		{"an accept that could not be looked for", "unused; unmet; match", "0 opened, 2 resolved"},
+		{"a contract that the operator takes out of the configuration", "owner; unexpected", "0 opened, 1 opened, 1 resolved"},
 		{"an older block tells nothing new", "drift; older; match", "0 opened, 2 resolved"},
 		{"the API has no answer any more", "drift; null; match", "0 opened, 2 resolved"},
 		{"the API drops a contract that is configured", "drift; not listed; match", "0 opened, 1 opened, 2 resolved, 2 resolved"},
@@ -220,6 +227,18 @@ func TestWhatIsNotLookedAtIsNotResolved(t *testing.T) {
 		}, other(1), "chain_mismatch"},
 		{"the list of KMS, which named another contract, cannot be read", names, func(w *world) {
 			w.api.Fail(fakeapi.Fault{Name: fakeapi.Status, Endpoint: fakeapi.List})
+		}, ""},
+		{"the API says nothing of the keys any more", func(w *world) {
+			w.contract(func(c *fakeapi.Contract) { key := "ab"; c.K256Pubkey = &key })
+		}, func(w *world) {
+			w.contract(func(c *fakeapi.Contract) { c.K256Pubkey, c.CAPubkey = nil, nil })
+		}, ""},
+		{"the API has no answer about what an accept of no use is about", func(w *world) {
+			w.more = func(o *audit.ChainOptions) {
+				o.Accept = []audit.Accept{{Chain: "test", Contract: w.kms.Address(), List: audit.Device, ID: dev1.Hex(), Kind: audit.ClaimAllowedChainDenied, Expires: time.Now().Add(time.Hour)}}
+			}
+		}, func(w *world) {
+			w.contract(func(c *fakeapi.Contract) { c.Devices[0].Allowed = nil })
 		}, ""},
 		{"the list of KMS names it no more", names, func(w *world) {
 			w.api.UpdateKMS(func(k *[]fakeapi.KMS) { *k = (*k)[:2] })

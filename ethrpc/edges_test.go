@@ -7,6 +7,7 @@ import (
 	"errors"
 	"math/big"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -191,12 +192,20 @@ func TestAGetterThatWrites(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { chain.Close() })
+	simple := rpcfault.New(chain.URL()) // a provider that proves nothing, and would be believed
+	simple.Set(rpcfault.Refuse("eth_getProof", -32601, "not on this plan"))
+	srv := httptest.NewServer(simple)
+	t.Cleanup(srv.Close)
+	ask := ethrpc.Ask{Contract: at, Getter: ethrpc.AllowedDevice, ID: device}
 	for _, verify := range []ethrpc.Verify{ethrpc.VerifyRequired, ethrpc.VerifyAuto} {
-		s, err := prover(t, verify, 1, chain.URL()).Read(t.Context(), ethrpc.Request{Questions: func(context.Context, ethrpc.Block) ethrpc.Questions {
-			return ethrpc.Questions{Asks: []ethrpc.Ask{{Contract: at, Getter: ethrpc.AllowedDevice, ID: device}}}
+		s, err := prover(t, verify, 1, chain.URL(), srv.URL).Read(t.Context(), ethrpc.Request{Questions: func(context.Context, ethrpc.Block) ethrpc.Questions {
+			return ethrpc.Questions{Asks: []ethrpc.Ask{ask}}
 		}})
-		if !errors.Is(err, proof.ErrWrites) || errors.Is(err, ethrpc.ErrNoProof) {
-			t.Errorf("Read = %+v, %v", s, err)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a := s.Answers[ask]; !errors.Is(a.Err, proof.ErrWrites) || !a.Proven {
+			t.Errorf("%s, of %s", a, s.Provider)
 		}
 	}
 }

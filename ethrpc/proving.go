@@ -53,7 +53,7 @@ type proving struct {
 
 // prove answers the questions by running the contracts' own code over proven state. Where nothing changed since old,
 // nothing is asked or run; where little did, little is. The error is ErrNoProof where the provider cannot,
-// proof.ErrInvalid or a *GetterError where it lies, and proof.ErrWrites where a getter has no answer to prove.
+// proof.ErrInvalid or a *GetterError where it lies.
 func (p *provider) prove(ctx context.Context, chainID uint64, at pin, q Questions, old *memory, sketch bool) (*memory, error) {
 	header, err := proof.EncodeHeader(at.raw)
 	if err != nil {
@@ -241,8 +241,11 @@ func (r *proving) call(ctx context.Context, j *job, standing bool) (proof.Missin
 	word, guessed := r.guess(j)
 	res, err := r.world.Suppose(ctx, j.contract, []byte(j.data), word)
 	switch {
-	case err != nil && (ctx.Err() != nil || j.ask != nil && errors.Is(err, proof.ErrWrites)):
-		return proof.Missing{}, err // with two answers to choose from, what the node says is none either
+	case ctx.Err() != nil:
+		return proof.Missing{}, err
+	case errors.Is(err, proof.ErrWrites) && j.ask != nil:
+		r.done[*j.ask] = Answer{Err: proof.ErrWrites, Proven: true} // with two answers to choose from there is none
+		return proof.Missing{}, nil
 	case err != nil:
 		return proof.Missing{}, fmt.Errorf("%w: %w", ErrNoProof, err)
 	}

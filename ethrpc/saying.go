@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
 
 // compareWith has the node asked what the job asks.
@@ -95,7 +97,7 @@ func (r *proving) hold(ctx context.Context) error {
 			continue
 		}
 		proven, ok := r.done[*j.ask]
-		if ok && (j.said == nil || proven.Err != nil || *j.said != said(proven.Allowed)) {
+		if ok && !errors.Is(proven.Err, proof.ErrWrites) && (j.said == nil || proven.Err != nil || *j.said != said(proven.Allowed)) {
 			single, asks = append(single, ethCall(r.at, *j.ask)), append(asks, *j.ask)
 		}
 	}

@@ -330,3 +330,14 @@ func TestWhatTheAPIHidesOfAFindingIsAskedForStill(t *testing.T) {
 		}
 	}
 }
+
+// An accepted difference that is of no use names an id that nobody asks for: that is no reason to ask, nor to miss the answer.
+func TestAnAcceptOfNoUseMakesNothingUnknown(t *testing.T) {
+	w := newWorld(t)
+	w.proxy.Set(rpcfault.Refuse("eth_getProof", -32601, "not on this plan"))
+	cfg := w.config(t)
+	cfg.Accept = []audit.Accept{{Chain: "base", Contract: contract, List: audit.Device, ID: stranger.Hex(), Kind: audit.ClaimAllowedChainDenied, Expires: time.Now().Add(time.Hour)}}
+	if r, events := audits(t, cfg, 3); r.Verdict != audit.Consistent || strings.Join(events, ", ") != "opened" {
+		t.Errorf("%s and %q", r.Verdict, events)
+	}
+}

@@ -120,7 +120,7 @@ func (a *App) chainOptions(s *setup, c config.Chain, client *ethrpc.Client) audi
 		}
 	}
 	if c.Verify != ethrpc.VerifyOff {
-		o.Events = replay.New(replay.Options{ChainID: c.ChainID, Client: client, Store: a.store, From: from, Open: s.openOn(c.Name), Progress: a.scanProgress(c.Name)})
+		o.Events = replay.New(replay.Options{ChainID: c.ChainID, Client: client, Store: a.store, From: from, Open: s.openOn(c.Name), Opened: func() uint64 { return s.tracker.Version() }, Progress: a.scanProgress(c.Name)})
 	}
 	return o
 }

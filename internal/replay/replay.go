@@ -27,8 +27,10 @@ type Options struct {
 	Client  *ethrpc.Client
 	Store   *history.Store
 	From    map[common.Address]uint64 // the blocks of deployment that are configured; others are found
-	// Open names what findings are open about, so that it is asked for until they are over; nil: nothing.
-	Open func(contract common.Address) audit.Named
+	// Open names what findings are open about, so that it is asked for until they are over; nil: nothing. Opened changes
+	// whenever it does.
+	Open   func(contract common.Address) audit.Named
+	Opened func() uint64
 	// Progress is told of each piece that was read; nil: nobody is.
 	Progress func(contract common.Address, next, to uint64)
 }
@@ -51,7 +53,7 @@ type named struct {
 // New returns a Replay.
 func New(o Options) *Replay {
 	if o.Open == nil {
-		o.Open = func(common.Address) (none audit.Named) { return none }
+		o.Open, o.Opened = func(common.Address) (none audit.Named) { return none }, func() uint64 { return 0 }
 	}
 	if o.Progress == nil {
 		o.Progress = func(common.Address, uint64, uint64) {}
@@ -273,7 +275,7 @@ func (r *Replay) Annotate(ctx context.Context, contract common.Address, ids map[
 }
 
 // Version changes whenever Known or Last tell something else.
-func (r *Replay) Version() uint64 { return r.opt.Store.Version() + r.anew }
+func (r *Replay) Version() uint64 { return r.opt.Store.Version() + r.anew + r.opt.Opened() }
 
 // maxAnnotated bounds what one audit asks for.
 const maxAnnotated = 500
