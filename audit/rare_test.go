@@ -50,6 +50,19 @@ func (a aside) Read(ctx context.Context, req ethrpc.Request) (*ethrpc.State, err
 	return s, err
 }
 
+// unruled is a reader to whom no contract says who controls it.
+type unruled struct{ audit.Reader }
+
+func (u unruled) Read(ctx context.Context, req ethrpc.Request) (*ethrpc.State, error) {
+	s, err := u.Reader.Read(ctx, req)
+	if err == nil {
+		for contract := range s.Control {
+			s.Control[contract] = ethrpc.Control{Err: errPower}
+		}
+	}
+	return s, err
+}
+
 var errPower = errors.New("the power is out")
 
 func powerless(*ethrpc.State) (*ethrpc.State, error) { return nil, errPower }
@@ -146,6 +159,16 @@ func TestWhatSeldomHappens(t *testing.T) {
 				o.Accept = []audit.Accept{{Chain: "test", Contract: common.Address{0xbb}, Kind: audit.KMSContractMismatch, Expires: time.Now().Add(time.Hour)}}
 			}
 		}, audit.Unknown, "", "the API's list of KMS could not be read"},
+		{"what is accepted is of control, and of storage, neither of which could be looked at while something else differs", func(w *world) {
+			must(w.t, w.kms.RemoveImage(context.Background(), img1))
+			w.proxy.Set(rpcfault.Refuse("eth_getProof", -32601, "not on this plan"))
+			w.more = func(o *audit.ChainOptions) {
+				for _, k := range []audit.Kind{audit.OwnerChanged, audit.StorageUnaccounted} {
+					o.Accept = append(o.Accept, audit.Accept{Chain: "test", Contract: w.kms.Address(), Kind: k, Expires: time.Now().Add(time.Hour)})
+				}
+				o.Reader = unruled{o.Reader}
+			}
+		}, audit.Drift, "claim_allowed_chain_denied", "who controls the contract could not be read"},
 		{"what is accepted cannot be read, while something else differs", func(w *world) {
 			must(w.t, w.kms.RemoveImage(context.Background(), img1))
 			w.contract(func(c *fakeapi.Contract) { c.Devices[0].Allowed = nil })

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kms-auditor/kms-auditor/audit"
@@ -192,6 +193,31 @@ func TestNothingWasFirstSeenInTheFuture(t *testing.T) {
 	}
 	if changes := tracker.Update(tracked("drift", noon)); len(changes) != 1 || changes[0].Type != audit.Open || !changes[0].FirstSeen.Equal(yesterday) {
 		t.Errorf("a day later: %+v", changes)
+	}
+}
+
+func TestFindingsNameWhatTheyAreAbout(t *testing.T) {
+	r := tracked("denied", time.Now())
+	target := &r.Chains[0].Targets[0]
+	for _, f := range []audit.Finding{
+		{Kind: audit.UnlistedChainAllowed, List: audit.OSImage, ID: img1.Hex()},
+		{Kind: audit.AcceptUnused, List: audit.OSImage, ID: img2.Hex()},
+		{Kind: audit.MalformedID, List: audit.Device, ID: `"0x12"`},
+		{Kind: audit.OwnerChanged},
+	} {
+		target.Findings = append(target.Findings, f)
+	}
+	var tracker audit.Tracker
+	tracker.Update(r)
+	want := audit.Named{Devices: []common.Hash{dev1}, Images: []common.Hash{img1}}
+	if d := cmp.Diff(want, tracker.Named("test", "0xAA")); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff(audit.Named{}, tracker.Named("test", "0xBB")); d != "" {
+		t.Error(d)
+	}
+	if before := tracker.Version(); before == 0 || len(tracker.Update(r)) > 0 || tracker.Version() != before {
+		t.Error("the version does not follow what opens")
 	}
 }
 
