@@ -75,7 +75,7 @@ func report(state string, at time.Time) *audit.Report {
 	who := control
 	tg := audit.Target{
 		Contract: contract.Hex(), Verdict: audit.Consistent, Reasons: []string{}, Assurance: audit.Single, Completeness: audit.Unchecked,
-		Counts: audit.Counts{Match: 1}, Control: &who, Findings: []audit.Finding{},
+		Counts: audit.Counts{Match: 1}, Control: &who, Judged: true, Findings: []audit.Finding{},
 	}
 	c := audit.Chain{
 		Chain: "base", ChainID: 8453, Policy: "latest", Errors: []audit.SourceError{},
