@@ -199,14 +199,12 @@ func TestNothingWasFirstSeenInTheFuture(t *testing.T) {
 func TestFindingsNameWhatTheyAreAbout(t *testing.T) {
 	r := tracked("denied", time.Now())
 	target := &r.Chains[0].Targets[0]
-	for _, f := range []audit.Finding{
+	target.Findings = append(target.Findings, []audit.Finding{
 		{Kind: audit.UnlistedChainAllowed, List: audit.OSImage, ID: img1.Hex()},
 		{Kind: audit.AcceptUnused, List: audit.OSImage, ID: img2.Hex()},
 		{Kind: audit.MalformedID, List: audit.Device, ID: `"0x12"`},
 		{Kind: audit.OwnerChanged},
-	} {
-		target.Findings = append(target.Findings, f)
-	}
+	}...)
 	var tracker audit.Tracker
 	tracker.Update(r)
 	want := audit.Named{Devices: []common.Hash{dev1}, Images: []common.Hash{img1}}
