@@ -66,7 +66,7 @@ nightly:
 	go test -count=1 -v -timeout 3h -parallel 8 ./internal/matrix -run '^TestLaw$$' -rapid.checks=20000
 
 # The daemon audits every second for SOAK, under faults and visitors: what grows, what lies, what is skipped.
-SOAK ?= 30m
+SOAK ?= 60m
 soak:
 	go test -tags e2e -count=1 -v -timeout 0 -run '^TestSoak$$' ./e2e/soak -args -for $(SOAK)
 
