@@ -1,210 +1,240 @@
 package audit
 
 import (
-	"context"
-	"fmt"
 	"slices"
 	"time"
 
-	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/ethereum/go-ethereum/common"
 )
 
-// again looks a second time after the pause, and keeps as drift what stands in both passes.
-func (a *Auditor) again(ctx context.Context, first *pass, turn *turn) *pass {
-	a.opt.Progress(first.chain.Name, fmt.Sprintf("something differs, looking again in %s", a.opt.ConfirmDelay))
-	pause := time.NewTimer(a.opt.ConfirmDelay)
-	defer pause.Stop()
-	select {
-	case <-pause.C:
-	case <-ctx.Done():
-		a.opt.Interrupted(first.chain.Name, context.Cause(ctx))
-		first.errors = append(first.errors, SourceError{StageInternal, self, fmt.Sprintf("the audit ended before its second pass: %v", context.Cause(ctx))})
-		first.confirm(nil)
-		return first
-	}
-	a.opt.Progress(first.chain.Name, "reading the API and the chain a second time")
-	second := a.look(ctx, first.chain, turn, first)
-	if !second.compared() && first.compared() {
-		first.errors = append(first.errors, second.errors...)
-		first.confirm(nil)
-		return first
-	}
-	for _, e := range first.errors {
-		if !slices.Contains(second.errors, e) {
-			second.errors = append(second.errors, e)
+// confirm keeps of what is new and drifts only what the other look saw too. other is nil where there is none: then nothing
+// new is confirmed. What one look saw and the other did not is unstable.
+func (j *judgement) confirm(other []*target) {
+	for _, t := range j.targets {
+		var o *target
+		if i := slices.IndexFunc(other, sameAddress(t.address)); i >= 0 {
+			o = other[i]
 		}
-	}
-	second.confirm(first)
-	return second
-}
-
-// confirm takes back every difference of p that other has not seen too; nil has seen none.
-func (p *pass) confirm(other *pass) {
-	for _, t := range p.targets {
-		o := &target{}
-		if other != nil {
-			for _, c := range other.targets {
-				if c.address == t.address {
-					o = c
-				}
-			}
-		}
-		seen := map[ethrpc.Ask][]Kind{}
-		for _, e := range o.entries {
-			if e.Verdict == Mismatch {
-				seen[e.ask] = e.kinds()
-			}
-		}
-		for i := range t.entries {
-			e := &t.entries[i]
-			kinds, differed := seen[e.ask]
-			if e.Verdict == Mismatch && !slices.Equal(kinds, e.kinds()) || e.Reason == ReasonNotRead && differed {
-				e.unconfirmed()
-			}
-		}
-		t.faults = slices.DeleteFunc(t.faults, func(f fault) bool {
-			if kinds[f.kind].makes != Drift || o.faulty(f.kind) {
-				return false
-			}
-			t.reasons = append(t.reasons, fmt.Sprintf("%s was seen in one of two passes only: %s", f.kind, f.message))
-			t.judged, t.crossed = false, nil
-			return true
-		})
+		j.confirmEntries(t, o)
+		j.confirmFindings(t, o)
 	}
 }
 
-// askHead asks at the newest block for what differs at the pinned one. Where the head agrees with the claim already, the
-// entry is pending, for as long as PendingMax allows; where the head cannot be asked, or not be believed as the pinned
-// block is, nothing is confirmed.
-func (a *Auditor) askHead(ctx context.Context, p *pass) {
-	if a.opt.PendingMax == 0 || p.state == nil || p.state.Policy.Fixed() || p.state.Policy == ethrpc.Latest {
-		return
-	}
-	var asks []ethrpc.Ask
-	for _, t := range p.targets {
-		if t.faulty(NoCode) {
-			asks = append(asks, ethrpc.Ask{Contract: t.address})
-		}
-		for _, e := range t.entries {
-			if e.mayBeLate(t.faulty(NoCode)) {
-				asks = append(asks, e.ask)
+func (j *judgement) confirmEntries(t, o *target) {
+	seen := map[listID]*entry{}
+	if o != nil {
+		for i := range o.entries {
+			if e := &o.entries[i]; e.valid {
+				seen[listID{e.List, e.id}] = e
 			}
-		}
-	}
-	if len(asks) == 0 {
-		return
-	}
-	a.opt.Progress(p.chain.Name, "asking the newest block")
-	head, err := p.chain.Reader.Read(ctx, ethrpc.Request{
-		Policies:  []ethrpc.Policy{ethrpc.Latest},
-		NotBefore: p.state.Block.Number,
-		Aside:     true,
-		Questions: func(context.Context, ethrpc.Block) ethrpc.Questions { return ethrpc.Questions{Asks: asks} },
-	})
-	if err != nil {
-		p.errors = append(p.errors, readFailures(err)...)
-		head = &ethrpc.State{}
-	}
-	for _, t := range p.targets {
-		a.settle(p, t, head)
-	}
-}
-
-// settle holds a target's differences against the head. A contract that was deployed after the pinned block has none
-// of its entries there, so all of them may be late.
-func (a *Auditor) settle(p *pass, t *target, head *ethrpc.State) {
-	young := false
-	if t.faulty(NoCode) {
-		deployed, asked := head.Code[t.address]
-		asked = asked && (p.state.Contracts == nil || head.Contracts != nil)
-		young = asked && deployed && a.stillPending(p, ethrpc.Ask{Contract: t.address})
-		if !asked || young {
-			t.faults = slices.DeleteFunc(t.faults, func(f fault) bool { return f.kind == NoCode })
-		}
-		if !asked {
-			t.reasons = append(t.reasons, "nothing is deployed at the pinned block, and the newest could not be asked")
 		}
 	}
 	for i := range t.entries {
 		e := &t.entries[i]
-		if !e.mayBeLate(young) {
+		if !e.valid {
 			continue
 		}
-		answer, ok := head.Answers[e.ask]
-		switch {
-		case !ok || answer.Err != nil || e.Assurance == Proven && !answer.Proven:
-			e.unconfirmed()
-		case e.at(answer).Verdict == Match && a.stillPending(p, e.ask):
-			e.Verdict, e.Kind, e.policy, e.Reason = Pending, "", "", ReasonHeadAgrees
+		k := listID{e.List, e.id}
+		was := seen[k]
+		delete(seen, k)
+		j.confirmEntry(t, e, was)
+	}
+	// An entry that the look which counts has no more: the contract refuses the id, and nobody names it.
+	for _, was := range seen {
+		for _, k := range was.kinds() {
+			j.unstable(t, was, k)
 		}
 	}
 }
 
-// at is the entry as it would be judged by another answer of the chain.
-func (e *entry) at(a ethrpc.Answer) *entry {
-	then := *e
-	then.OnChain, then.Verdict, then.Kind, then.Reason = chainState(a.Allowed), Unverifiable, "", ""
-	then.judge()
-	return &then
-}
-
-func (t *target) faulty(k Kind) bool {
-	return slices.ContainsFunc(t.faults, func(f fault) bool { return f.kind == k })
-}
-
-// mayBeLate tells whether the head may already say what the claim says. young: the contract is newer than the pin.
-func (e *entry) mayBeLate(young bool) bool {
-	return !e.conflict && e.ask.Getter != "" && (e.Verdict == Mismatch || young && e.Claim != ClaimUnknown)
-}
-
-// late names what a chain is asked.
-type late struct {
-	chain string
-	ask   ethrpc.Ask
-}
-
-func (a *Auditor) stillPending(p *pass, ask ethrpc.Ask) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	k := late{p.chain.Name, ask}
-	if _, ok := a.pending[k]; !ok {
-		a.pending[k] = time.Now()
+func (j *judgement) confirmEntry(t *target, e, was *entry) {
+	var before []Kind
+	if was != nil {
+		before = was.kinds()
 	}
-	return a.opt.Waited(k.chain, ask, time.Since(a.pending[k])) <= a.opt.PendingMax
+	for _, k := range e.kinds() {
+		if k.Makes() != Drift || slices.Contains(before, k) || j.isOpen(t, k, e.List, e.ID) {
+			continue
+		}
+		if j.other.compared() && (was == nil || was.Reason != ReasonNotRead) {
+			j.unstable(t, e, k)
+		}
+		e.remove(k)
+	}
+	for _, k := range before {
+		if k.Makes() != Drift || slices.Contains(e.kinds(), k) {
+			continue
+		}
+		if e.Reason == ReasonNotRead || e.Reason == ReasonNoClaim {
+			t.unsettled[findingKey{t.address.Hex(), k, e.List, e.ID}] = true
+			e.unverifiable(ReasonUnconfirmed)
+		} else if e.Reason != ReasonUnconfirmed {
+			j.unstable(t, e, k)
+		}
+	}
 }
 
-// forget drops the memory of what is late no more, or listed no more.
-func (a *Auditor) forget(p *pass) {
-	if !p.compared() || !a.anyPending(p.chain.Name) {
+// remove takes back one thing that is wrong with the entry; what cannot be confirmed cannot be verified.
+func (e *entry) remove(k Kind) {
+	if e.policyKind == k {
+		e.policyKind = ""
+	} else {
+		e.Kind = ""
+	}
+	if e.Kind.Makes() != Drift && e.policyKind == "" {
+		e.drop(ReasonUnconfirmed)
+	}
+}
+
+// unstable notes that one of two looks saw a difference of an entry.
+func (j *judgement) unstable(t *target, e *entry, k Kind) {
+	if k.Makes() != Drift {
 		return
 	}
-	open := map[late]bool{}
-	for _, t := range p.targets {
-		if t.done != nil {
-			return // as the audit before found it
+	t.unsettled[findingKey{t.address.Hex(), k, e.List, e.ID}] = true
+	t.findOnce(finding{kind: ClaimUnstable, list: e.List, id: e.ID, message: e.message(ClaimUnstable), state: Confirmed})
+}
+
+func (t *target) findOnce(f finding) {
+	if !slices.ContainsFunc(t.findings, func(o finding) bool { return o.kind == f.kind && o.list == f.list && o.id == f.id }) {
+		t.findings = append(t.findings, f)
+	}
+}
+
+func (j *judgement) confirmFindings(t, o *target) {
+	saw := func(t *target, f finding) bool {
+		return t != nil && slices.ContainsFunc(t.findings, func(g finding) bool { return g.kind == f.kind && g.list == f.list && g.id == f.id })
+	}
+	once := func(f finding) {
+		t.unsettled[findingKey{t.address.Hex(), f.kind, f.list, f.id}] = true
+		t.findOnce(finding{kind: ClaimUnstable, message: "one of two looks saw " + string(f.kind) + ", the other did not", state: Confirmed})
+	}
+	for _, f := range slices.Clone(t.findings) {
+		if f.kind.Makes() != Drift || saw(o, f) || j.isOpen(t, f.kind, f.list, f.id) {
+			continue
 		}
-		open[late{p.chain.Name, ethrpc.Ask{Contract: t.address}}] = !p.state.Code[t.address]
-		for i := range t.entries {
-			e := &t.entries[i]
-			open[late{p.chain.Name, e.ask}] = e.Verdict != Match
+		t.findings = slices.DeleteFunc(t.findings, func(g finding) bool { return g == f })
+		t.judged[f.kind] = false
+		t.reason("%s could not be confirmed by a second look: %s", f.kind, f.message)
+		if o != nil && j.other.compared() {
+			once(f)
 		}
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for k := range a.pending {
-		if k.chain == p.chain.Name && !open[k] {
-			delete(a.pending, k)
+	if o == nil {
+		return
+	}
+	for _, f := range o.findings {
+		if f.kind.Makes() == Drift && !saw(t, f) {
+			once(f)
 		}
 	}
 }
 
-func (a *Auditor) anyPending(chain string) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for k := range a.pending {
-		if k.chain == chain {
-			return true
+// HeadQuery asks the newest block for what differs at the pinned one.
+type HeadQuery struct {
+	Contract common.Address
+	Devices  []common.Hash
+	OSImages []common.Hash
+}
+
+// HeadQueries lists what to ask at the newest block; nil: nothing.
+func HeadQueries(intent Intent, prior Prior, looks Looks) []HeadQuery {
+	j := newJudgement(&intent, &prior, &looks)
+	if !j.headMatters() {
+		return nil
+	}
+	var out []HeadQuery
+	for _, t := range j.targets {
+		young := t.has(NoCode) && !j.isOpen(t, NoCode, "", "")
+		q := HeadQuery{Contract: t.address}
+		for i := range t.entries {
+			switch e := &t.entries[i]; {
+			case !j.mayBePending(t, e, young):
+			case e.List == Device:
+				q.Devices = append(q.Devices, e.id)
+			default:
+				q.OSImages = append(q.OSImages, e.id)
+			}
+		}
+		if young || len(q.Devices)+len(q.OSImages) > 0 {
+			out = append(out, q)
 		}
 	}
-	return false
+	return out
+}
+
+// headMatters reports whether a newer block may already agree.
+func (j *judgement) headMatters() bool {
+	rank, _ := tagRank(j.look.Tag)
+	return j.intent.PendingMax > 0 && rank > 0 && j.look.Tag != "latest" && !j.goesBack()
+}
+
+// mayBePending reports whether the head may already say what the claim says. What an earlier audit left open is not
+// pending: it ends when the pinned block agrees. young: the contract was deployed after the pinned block.
+func (j *judgement) mayBePending(t *target, e *entry, young bool) bool {
+	if e.conflict || !e.valid || e.noClaim || e.wrongChain {
+		return false
+	}
+	if e.Verdict != Mismatch {
+		return young && e.Claim != ClaimUnknown
+	}
+	for _, k := range e.kinds() {
+		if j.isOpen(t, k, e.List, e.ID) {
+			return false
+		}
+	}
+	return true
+}
+
+// applyHead makes pending what the head has right already. Where the head could not be asked, or is not as sure as the
+// pinned block, nothing is confirmed.
+func (j *judgement) applyHead() {
+	if !j.headMatters() {
+		return
+	}
+	for _, t := range j.targets {
+		head := j.looks.Head.Reading(t.address)
+		young := false
+		if t.has(NoCode) && !j.isOpen(t, NoCode, "", "") {
+			asked := head.read() && !head.Assurance.weakerThan(t.reading.Assurance)
+			young = asked && head.HasCode && j.stillPending(PendingChange{Contract: t.address})
+			if !asked || young {
+				t.findings = slices.DeleteFunc(t.findings, func(f finding) bool { return f.kind == NoCode })
+			}
+			if !asked {
+				t.unsettled[findingKey{t.address.Hex(), NoCode, "", ""}] = true
+				t.reason("nothing is deployed at the pinned block, and the newest could not be asked")
+			}
+			t.young = young
+		}
+		answers := head.index()
+		for i := range t.entries {
+			e := &t.entries[i]
+			if !j.mayBePending(t, e, young) {
+				continue
+			}
+			a, ok := answers[listID{e.List, e.id}]
+			switch {
+			case !ok || a.Err != "" || head.Assurance.weakerThan(e.Assurance):
+				e.drop(ReasonUnconfirmed)
+			case e.at(a.Allowed).Verdict == Match && j.stillPending(PendingChange{t.address, e.List, e.id, time.Time{}}):
+				e.drop(ReasonHeadAgrees)
+				e.Verdict = Pending
+			}
+		}
+	}
+}
+
+func (j *judgement) stillPending(c PendingChange) bool {
+	return j.looks.First.At.Sub(j.prior.pendingSince(c, j.looks.First.At)) <= j.intent.PendingMax
+}
+
+// pendingSince returns since when a change is pending; now where it is new.
+func (p *Prior) pendingSince(c PendingChange, now time.Time) time.Time {
+	for _, o := range p.Pending {
+		if o.Contract == c.Contract && o.List == c.List && o.ID == c.ID {
+			return o.Since
+		}
+	}
+	return now
 }

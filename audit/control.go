@@ -1,115 +1,124 @@
 package audit
 
-import (
-	"fmt"
+import "slices"
 
-	"github.com/ethereum/go-ethereum/common"
-
-	"github.com/kms-auditor/kms-auditor/ethrpc"
-)
-
-// controlOf spells what was read of the control over a contract.
-func controlOf(c ethrpc.Control) Control {
-	text := func(a *common.Address) string {
-		if a == nil {
-			return ""
-		}
-		return a.Hex()
-	}
-	out := Control{
-		Owner:          text(c.Owner),
-		PendingOwner:   text(c.PendingOwner),
-		Implementation: text(c.Implementation),
-		CodeHash:       c.CodeHash.Hex(),
-	}
-	if c.PendingOwner != nil && *c.PendingOwner == (common.Address{}) {
-		out.PendingOwner = ""
-	}
-	if c.ImplementationCodeHash != (common.Hash{}) {
-		out.ImplementationCodeHash = c.ImplementationCodeHash.Hex()
-	}
-	return out
+// controlField is one field of Control: where it is read, and which finding a change of it is.
+type controlField struct {
+	kind Kind // empty: a change is none
+	what string
+	read func(*Controls) *Field
+	kept func(*Control) *string
 }
 
-// runs is the hash of the code that runs: the implementation's, where the contract is a proxy.
-func (c Control) runs() string {
-	if c.ImplementationCodeHash != "" {
-		return c.ImplementationCodeHash
-	}
-	return c.CodeHash
+var controlFields = []controlField{
+	{OwnerChanged, "the owner", func(c *Controls) *Field { return &c.Owner }, func(c *Control) *string { return &c.Owner }},
+	{"", "the pending owner", func(c *Controls) *Field { return &c.PendingOwner }, func(c *Control) *string { return &c.PendingOwner }},
+	{ImplementationChanged, "the implementation", func(c *Controls) *Field { return &c.Implementation }, func(c *Control) *string { return &c.Implementation }},
+	{CodeChanged, "the hash of the contract's own code", func(c *Controls) *Field { return &c.CodeHash }, func(c *Control) *string { return &c.CodeHash }},
+	{CodeChanged, "the hash of the implementation's code", func(c *Controls) *Field { return &c.ImplementationCodeHash }, func(c *Control) *string { return &c.ImplementationCodeHash }},
 }
 
-// controlled judges who controls the contract: against the policy where that says it, else against the baseline.
-func (t *target) controlled(c ChainOptions, state *ethrpc.State) {
-	read, known := state.Control[t.address]
-	if !known {
-		return
+// judgeControl judges who controls the contract, field by field: against the policy where that covers the field, else
+// against the baseline.
+func (t *target) judgeControl(intent *Intent, want Policy, base *Baseline) {
+	if t.reading.Assurance == "" {
+		return // control was not asked for
 	}
-	if read.Err != nil {
-		t.reasons = append(t.reasons, fmt.Sprintf("who controls the contract could not be read: %v", read.Err))
-		return
-	}
-	is := controlOf(read)
-	t.control, t.judged = &is, true
-	want := c.Wanted[t.address]
-	// A provider that answers no call must not make drift: what is gone has to be proven.
-	gone := func(what, is, was string) bool {
-		lost := is == "" && was != "" && !read.Proven
-		if lost {
-			t.judged = false
-			t.reasons = append(t.reasons, fmt.Sprintf("%s was %s, and that there is none now is not proven", what, was))
-		}
-		return lost
-	}
-	pinned := func(k Kind, what, is, want string) {
-		if is != want && !gone(what, is, want) {
-			t.fault(k, "%s is %s, the policy says %s", what, orNone(is), want)
+	is := Control{}
+	t.wholeControl = true
+	for _, f := range controlFields {
+		read := f.read(&t.reading.Control)
+		*f.kept(&is) = read.Value
+		if t.wholeControl = t.wholeControl && read.Known; !read.Known && (intent.Baselines || f.wanted(want) != nil) {
+			t.reason("%s could not be read: %s", f.what, read.Err)
 		}
 	}
-	if want.Owner != nil {
-		pinned(OwnerChanged, "the owner", is.Owner, want.Owner.Hex())
+	t.control = &is
+	if intent.Baselines && base != nil {
+		t.baseline = base
 	}
-	if want.Implementation != nil {
-		pinned(ImplementationChanged, "the implementation", is.Implementation, want.Implementation.Hex())
+	for _, f := range controlFields {
+		t.judgeField(f, want, base, intent.Baselines)
 	}
-	if want.CodeHash != nil {
-		pinned(CodeChanged, "the hash of the code that runs", is.runs(), want.CodeHash.Hex())
-	}
-	if c.Baselines == nil {
+	t.judgeCodeHash(want)
+}
+
+func (t *target) judgeField(f controlField, want Policy, base *Baseline, watched bool) {
+	is := f.read(&t.reading.Control)
+	if f.kind == "" || !is.Known {
 		return
 	}
-	b, known := c.Baselines.Baseline(t.address)
-	if !known {
-		return
-	}
-	t.baseline = &b
-	moved := func(k Kind, what, is, was string) {
-		if is != was && !gone(what, is, was) {
-			t.fault(k, "%s is %s, and was %s since %s", what, orNone(is), orNone(was), b.Since.UTC().Format("2006-01-02 15:04 MST"))
+	if w := f.wanted(want); w != nil {
+		if t.compareField(f.kind, f.what, *is, *w) && is.Value != *w {
+			t.find(f.kind, "%s is %s, the policy says %s", f.what, orNone(is.Value), *w)
 		}
-	}
-	if want.Owner == nil {
-		moved(OwnerChanged, "the owner", is.Owner, b.Control.Owner)
-	}
-	if want.Implementation == nil {
-		moved(ImplementationChanged, "the implementation", is.Implementation, b.Control.Implementation)
-	}
-	if moved(CodeChanged, "the hash of the contract's own code", is.CodeHash, b.Control.CodeHash); t.faulty(CodeChanged) {
 		return
 	}
-	// Another implementation has other code: that is one finding.
-	if want.CodeHash == nil && is.Implementation == b.Control.Implementation {
-		moved(CodeChanged, "the hash of the implementation's code", is.ImplementationCodeHash, b.Control.ImplementationCodeHash)
+	if f.kind == CodeChanged && f.what != controlFields[3].what && want.CodeHash != nil {
+		return // judgeCodeHash compares it
+	}
+	if !watched || base == nil {
+		return
+	}
+	was := *f.kept(&base.Control)
+	if f.kind == CodeChanged && (t.has(CodeChanged) || f.what != controlFields[3].what && t.control.Implementation != base.Control.Implementation) {
+		return // another implementation has other code: that is one finding
+	}
+	if t.compareField(f.kind, f.what, *is, was) && is.Value != was {
+		t.find(f.kind, "%s is %s, and was %s since %s", f.what, orNone(is.Value), orNone(was), base.Since.UTC().Format("2006-01-02 15:04 MST"))
 	}
 }
 
-// baselineStands tells whether the target was judged against the baseline as it is.
-func (t *target) baselineStands(c ChainOptions) bool {
-	if c.Baselines == nil || t.control == nil {
-		return true
+// judgeCodeHash compares the hash of the code that runs with the policy: the implementation's, where the contract is a proxy.
+func (t *target) judgeCodeHash(want Policy) {
+	if want.CodeHash == nil {
+		return
 	}
-	b, known := c.Baselines.Baseline(t.address)
-	return known && t.baseline != nil && b.Control == t.baseline.Control && b.Accepted == t.baseline.Accepted && b.Since.Equal(t.baseline.Since)
+	runs := t.reading.Control.ImplementationCodeHash
+	if runs.Known && runs.Value == "" {
+		runs = t.reading.Control.CodeHash
+	}
+	if runs.Known && t.compareField(CodeChanged, "the hash of the code that runs", runs, want.CodeHash.Hex()) && runs.Value != want.CodeHash.Hex() {
+		t.find(CodeChanged, "the hash of the code that runs is %s, the policy says %s", runs.Value, want.CodeHash.Hex())
+	}
+}
+
+// compareField reports whether a field can be compared. A provider that answers no call must not make drift: what is gone
+// has to be proven.
+func (t *target) compareField(k Kind, what string, is Field, was string) bool {
+	if is.Value == "" && was != "" && t.reading.Assurance != Proven {
+		t.judged[k] = false
+		t.reason("%s was %s, and that there is none now is not proven", what, was)
+		return false
+	}
+	if _, failed := t.judged[k]; !failed {
+		t.judged[k] = true
+	}
+	return true
+}
+
+// wanted is what the policy says of the field; nil: nothing.
+func (f controlField) wanted(p Policy) *string {
+	switch {
+	case f.kind == OwnerChanged && p.Owner != nil:
+		s := p.Owner.Hex()
+		return &s
+	case f.kind == ImplementationChanged && p.Implementation != nil:
+		s := p.Implementation.Hex()
+		return &s
+	}
+	return nil
+}
+
+// Differs names the fields of the control that are not as the baseline has them. An offer to another owner is no change yet.
+func (b Baseline) Differs(is Control) []string {
+	out := []string{}
+	for i, name := range []string{"owner", "", "implementation", "code_hash", "implementation_code_hash"} {
+		if f := controlFields[i]; name != "" && *f.kept(&b.Control) != *f.kept(&is) {
+			out = append(out, name)
+		}
+	}
+	return slices.Clip(out)
 }
 
 func orNone(s string) string {
@@ -117,22 +126,4 @@ func orNone(s string) string {
 		return "none"
 	}
 	return s
-}
-
-// begin keeps as baseline what is seen for the first time.
-func (p *pass) begin() {
-	if p.chain.Baselines == nil || p.state == nil {
-		return
-	}
-	for _, t := range p.targets {
-		if t.control == nil || t.baseline != nil || t.kept {
-			continue
-		}
-		b := Baseline{Control: *t.control, Since: p.began}
-		if err := p.chain.Baselines.Begin(t.address, b); err != nil {
-			p.errors = append(p.errors, SourceError{StageInternal, self, fmt.Sprintf("keeping who controls %s: %v", t.address, err)})
-			continue
-		}
-		t.baseline = &b
-	}
 }

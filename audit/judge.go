@@ -4,90 +4,291 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
 )
 
-// verdict judges a target: worst wins, and without anything compared it is unknown.
-func (t *target) verdict() Verdict {
-	if t.done != nil {
-		return t.done.Verdict
+// Outcome is what Judge makes of the looks at one chain.
+type Outcome struct {
+	Chain   Chain
+	Absent  bool // the API names no KMS on the chain, which is to be discovered: it is left out of the report
+	Next    Prior
+	Changes []Change // findings that opened, are open still, or were resolved, in the order of the report
+}
+
+// Judge compares what was seen of a chain with what the operator wants and with what earlier audits left open.
+func Judge(intent Intent, prior Prior, looks Looks) Outcome {
+	j := newJudgement(&intent, &prior, &looks)
+	if j.wentBack = j.goesBack(); j.wentBack {
+		j.dropDifferences()
+	} else {
+		j.applyHead()
 	}
-	v := Unknown
-	for i := range t.entries {
-		if t.entries[i].compared() {
-			v = Consistent
-			break
+	j.applyExceptions()
+	j.beginBaselines()
+	out := Outcome{Absent: j.absent()}
+	j.carryOver(&out)
+	out.Chain = j.report()
+	j.remember(&out)
+	return out
+}
+
+// NeedsSecondLook reports whether a first look shows a difference that no earlier audit left open.
+func NeedsSecondLook(intent Intent, prior Prior, first Observation) bool {
+	j := &judgement{intent: &intent, prior: &prior, look: &first, open: openKeys(&prior)}
+	j.targets = j.compare(&first)
+	return !j.goesBack() && slices.ContainsFunc(j.targets, j.newlyDiffers)
+}
+
+// newlyDiffers reports whether something drifts that no earlier audit left open.
+func (j *judgement) newlyDiffers(t *target) bool {
+	for _, f := range t.findings {
+		if f.kind.Makes() == Drift && !j.isOpen(t, f.kind, f.list, f.id) {
+			return true
 		}
 	}
+	for i := range t.entries {
+		for _, k := range t.entries[i].kinds() {
+			if k.Makes() == Drift && !j.isOpen(t, k, t.entries[i].List, t.entries[i].ID) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// judgement is a chain while it is being judged.
+type judgement struct {
+	intent   *Intent
+	prior    *Prior
+	looks    *Looks
+	look     *Observation // the look that counts: the second where it saw as much as the first
+	other    *Observation // the other one; nil: there was one look
+	targets  []*target
+	open     map[findingKey]bool
+	crossed  bool // the claim was compared with the API's list of KMS
+	wentBack bool
+	failures []Failure
+}
+
+func newJudgement(intent *Intent, prior *Prior, looks *Looks) *judgement {
+	j := &judgement{intent: intent, prior: prior, looks: looks, look: &looks.First, open: openKeys(prior)}
+	first := j.compare(&looks.First)
+	var second []*target
+	if looks.Second != nil {
+		second = j.compare(looks.Second)
+	}
+	j.targets, j.other = first, looks.Second
+	if looks.Second.compared() || looks.Second != nil && !looks.First.compared() {
+		j.look, j.targets, j.other, second = looks.Second, second, &looks.First, first
+	}
+	j.confirm(second)
+	j.collectFailures()
+	return j
+}
+
+// compared reports whether the look saw both sides.
+func (o *Observation) compared() bool { return o != nil && o.Claim != nil && o.Block != nil }
+
+func openKeys(p *Prior) map[findingKey]bool {
+	out := make(map[findingKey]bool, len(p.Open))
+	for i := range p.Open {
+		out[p.Open[i].key()] = true
+	}
+	return out
+}
+
+func (j *judgement) isOpen(t *target, k Kind, list List, id string) bool {
+	return len(j.open) > 0 && j.open[findingKey{t.address.Hex(), k, list, id}]
+}
+
+// collectFailures puts the failures of all looks into one list, those of the look that counts last.
+func (j *judgement) collectFailures() {
+	if j.looks.Interrupted != "" {
+		j.fail(failure(StageInternal, Self, "the audit ended before its second look: %s", j.looks.Interrupted))
+	}
+	all := []*Observation{&j.looks.First, j.looks.Second, j.looks.Head}
+	for _, o := range all {
+		if o == nil {
+			continue
+		}
+		for _, f := range o.Failures {
+			j.fail(f)
+		}
+	}
+}
+
+func (j *judgement) fail(f Failure) {
+	if !slices.ContainsFunc(j.failures, func(o Failure) bool { return o.SourceError == f.SourceError }) {
+		j.failures = append(j.failures, f)
+	}
+}
+
+// Self is the source of what is this program's own doing.
+const Self = "kms-auditor"
+
+// goesBack reports whether the pinned block is older than one that was audited before, by the same tag or by one that
+// names older blocks. `latest-N` may go back by N blocks.
+func (j *judgement) goesBack() bool { return j.look.Block != nil && j.backFrom() > 0 }
+
+// backFrom returns the block that was audited before the chain went back; 0: it did not.
+func (j *judgement) backFrom() uint64 {
+	rank, allowed := tagRank(j.look.Tag)
+	if rank == 0 || j.look.Block == nil {
+		return 0
+	}
+	for _, b := range j.prior.Blocks {
+		if r, _ := tagRank(b.Tag); r > 0 && r <= rank && b.Number > j.look.Block.Number+allowed {
+			return b.Number
+		}
+	}
+	return 0
+}
+
+// tagRank orders tags by how old the blocks are that they name, and returns how far one may go back. The rank of a number
+// or a hash is 0.
+func tagRank(tag string) (rank int, mayGoBack uint64) {
+	switch tag {
+	case "finalized":
+		return 1, 0
+	case "safe":
+		return 2, 0
+	case "latest":
+		return 3, 0
+	}
+	if _, err := fmt.Sscanf(tag, "latest-%d", &mayGoBack); err == nil {
+		return 3, mayGoBack
+	}
+	return 0, 0
+}
+
+// LowestBlock returns the lowest block that a tag may name without going back.
+func (p *Prior) LowestBlock(tag string) uint64 {
+	rank, allowed := tagRank(tag)
+	lowest := uint64(0)
+	for _, b := range p.Blocks {
+		if r, _ := tagRank(b.Tag); rank > 0 && r > 0 && r <= rank && b.Number > allowed {
+			lowest = max(lowest, b.Number-allowed)
+		}
+	}
+	return lowest
+}
+
+// dropDifferences takes back what an older block shows: it is no news.
+func (j *judgement) dropDifferences() {
+	for _, t := range j.targets {
+		t.findings = slices.DeleteFunc(t.findings, func(f finding) bool { return f.kind.Makes() == Drift })
+		for i := range t.entries {
+			if e := &t.entries[i]; e.Verdict == Mismatch || e.Verdict == Match || e.Reason == ReasonNotRead {
+				e.drop(ReasonWentBack)
+			}
+		}
+		t.find(ChainWentBack, "the pinned block %d is older than block %d, which was audited before", j.look.Block.Number, j.backFrom())
+	}
+}
+
+// absent reports whether the chain is to be left out of the report: it is to be discovered, the API names no KMS on it,
+// and no audit knows a contract there.
+func (j *judgement) absent() bool {
+	o := j.look
+	return j.intent.Discover && !o.ListingFailed && len(o.Listing) == 0 && len(j.prior.Contracts) == 0 && len(j.prior.Open) == 0 &&
+		(o.ChainUnknown || o.Claim != nil && len(o.Claim.Contracts) == 0)
+}
+
+// beginBaselines takes for a baseline what is seen for the first time.
+func (j *judgement) beginBaselines() {
+	if !j.intent.Baselines || j.wentBack {
+		return
+	}
+	for _, t := range j.targets {
+		if t.control != nil && t.wholeControl && t.baseline == nil {
+			t.baseline = &Baseline{Control: *t.control, Since: j.looks.First.At}
+		}
+	}
+}
+
+// report makes the chain's part of the report.
+func (j *judgement) report() Chain {
+	out := Chain{Chain: j.intent.Chain, ChainID: j.intent.ChainID, Errors: []SourceError{}, Targets: []Target{}, Policy: j.look.Tag, Block: j.look.Block}
+	if out.Policy == "" && len(j.intent.Tags) > 0 {
+		out.Policy = j.intent.Tags[0]
+	}
+	for _, f := range j.failures {
+		out.Errors = append(out.Errors, f.SourceError)
+	}
+	if c := j.look.Claim; c != nil {
+		claim := c.Claim
+		out.Claim = &claim
+		if len(j.targets) == 0 {
+			out.Errors = append(out.Errors, SourceError{StageAPI, "api", "it lists no contract on this chain, and none is configured: nothing was compared"})
+		}
+	}
+	for _, t := range j.targets {
+		out.Targets = append(out.Targets, t.report())
+	}
+	out.Verdict = worstOf(out.Targets, func(t *Target) Verdict { return t.Verdict })
+	return out
+}
+
+// verdict judges a target: worst wins, and without a comparison it is unknown.
+func (t *target) verdict() Verdict {
+	consistent, compared := len(t.reasons) == 0, false
 	for i := range t.entries {
 		switch e := &t.entries[i]; {
 		case e.Verdict == Mismatch:
 			return Drift
-		case e.Verdict == Unverifiable && !(e.Kind == NoHash && e.Claim == ClaimUnknown):
-			v = Unknown
+		case e.Verdict == Unverifiable && !e.harmless():
+			consistent = false
+		case e.compared():
+			compared = true
 		}
 	}
-	for _, f := range t.faults {
-		if kinds[f.kind].makes == Drift {
+	for _, f := range t.findings {
+		switch makes := f.kind.Makes(); {
+		case makes == Drift && f.state == Confirmed:
 			return Drift
+		case makes != Consistent:
+			consistent = false
 		}
-		v = Worst(v, kinds[f.kind].makes)
 	}
-	if len(t.reasons) > 0 {
-		v = Unknown
+	if consistent && compared {
+		return Consistent
 	}
-	return v
+	return Unknown
 }
 
-// report makes the target's part of the report, once where nothing changes it any more.
+// harmless reports whether the entry is an image without a hash of which the API claims nothing: there is nothing to compare.
+func (e *Entry) harmless() bool { return e.Kind == NoHash && e.Claim == ClaimUnknown }
+
+// report makes the target's part of the report.
 func (t *target) report() Target {
-	if !t.kept {
-		return t.assemble()
-	}
-	if t.done == nil {
-		out := t.assemble()
-		t.done, t.entries = &out, nil
-	}
-	return *t.done
-}
-
-func (t *target) assemble() Target {
 	out := Target{
 		Contract:     t.address.Hex(),
 		Verdict:      t.verdict(),
-		Reasons:      orEmpty(slices.Clone(t.reasons)),
+		Reasons:      append([]string{}, t.reasons...),
 		Completeness: t.completeness,
-		Storage:      t.storage,
-		Explained:    t.explained,
 		Control:      t.control,
 		Baseline:     t.baseline,
 		Accepted:     t.accepted,
+		Explained:    t.explained,
 		Entries:      make([]Entry, 0, len(t.entries)),
 		Findings:     []Finding{},
-		Crossed:      t.crossed,
-		Judged:       t.judged,
-		Unmet:        t.unmet,
 	}
-	for _, f := range t.faults {
-		out.Findings = append(out.Findings, f.kind.finding(f.list, f.id, f.message))
+	if t.reading.read() {
+		out.Storage, out.Assurance = t.reading.Storage, t.reading.Assurance
 	}
 	why := map[string]int{}
 	for i := range t.entries {
-		e := t.entries[i] // a copy
+		e := &t.entries[i]
 		out.Counts.add(e.Verdict)
-		out.Assurance = weaker(out.Assurance, e.Assurance)
-		for _, k := range e.kinds() {
-			if !slices.Contains(e.accepted, k) {
-				out.Findings = append(out.Findings, k.finding(e.List, e.ID, e.message(k)))
-			}
-		}
-		if e.policy != "" && e.Kind.Makes() != Drift && e.Verdict != Unverifiable {
-			e.Kind = e.policy
+		if e.policyKind != "" && e.Kind.Makes() != Drift && e.Verdict != Unverifiable {
+			e.Kind = e.policyKind
 		}
 		if e.Kind != "" {
 			e.Severity = e.Kind.Severity()
 		}
-		if e.Verdict == Unverifiable && !(e.Kind == NoHash && e.Claim == ClaimUnknown) {
+		if e.Verdict == Unverifiable && !e.harmless() {
 			why[e.Reason]++
 		}
 		out.Entries = append(out.Entries, e.Entry)
@@ -97,12 +298,11 @@ func (t *target) assemble() Target {
 			out.Reasons = append(out.Reasons, fmt.Sprintf("%d of %d entries: %s", n, len(t.entries), r.text))
 		}
 	}
-	if out.Verdict == Unknown && len(out.Reasons) == 0 && len(out.Findings) == 0 {
-		reason := "the API lists no device and no OS image of this contract: nothing was compared"
-		if len(t.entries) > 0 {
-			reason = "nothing was compared: of what is accepted, one side is not known"
-		}
-		out.Reasons = append(out.Reasons, reason)
+	for _, f := range t.findings {
+		out.Findings = append(out.Findings, f.report())
+	}
+	if out.Verdict == Unknown && len(out.Reasons) == 0 && !slices.ContainsFunc(out.Findings, func(f Finding) bool { return f.Kind.Makes() != Consistent }) {
+		out.Reasons = append(out.Reasons, t.whyNothing(out.Counts))
 	}
 	slices.SortStableFunc(out.Findings, func(a, b Finding) int {
 		return cmp.Or(a.Severity.rank()-b.Severity.rank(), slices.Index(Kinds, a.Kind)-slices.Index(Kinds, b.Kind))
@@ -110,14 +310,28 @@ func (t *target) assemble() Target {
 	return out
 }
 
+// whyNothing says why nothing was compared.
+func (t *target) whyNothing(n Counts) string {
+	switch {
+	case len(t.entries) == 0:
+		return "the API lists no device and no OS image of this contract: nothing was compared"
+	case n.Pending > 0:
+		return "every entry is pending: nothing was compared at the pinned block"
+	default:
+		return "nothing was compared: of every entry, one side is not known"
+	}
+}
+
 // entryReasons says for each reason of an entry what it means to the target.
 var entryReasons = []struct{ reason, text string }{
 	{ReasonUnconfirmed, "a difference was seen and could not be confirmed"},
 	{ReasonNotRead, "the contract's answer could not be read"},
+	{ReasonNoClaim, "the API was not read"},
 	{ReasonClaimAbsent, "the API gives no answer (null)"},
 	{ReasonMalformed, "the id is not 32 bytes of hex"},
 	{ReasonNoHash, "the API makes a claim about an image without a hash"},
 	{ReasonNotAudited, "not compared, since the chain ids disagree"},
+	{ReasonWentBack, "not compared, since the pinned block is older than one that was audited before"},
 }
 
 func (c *Counts) add(v EntryVerdict) {
@@ -130,60 +344,21 @@ func (c *Counts) add(v EntryVerdict) {
 		c.Pending++
 	case Accepted:
 		c.Accepted++
+	case Unclaimed:
+		c.Unclaimed++
 	default:
 		c.Unverifiable++
 	}
 }
 
-// finding has an id of its own: a finding is remembered for long, and the id of an entry may be a part of the API's answer.
-func (k Kind) finding(list List, id, message string) Finding {
-	return Finding{Kind: k, Severity: k.Severity(), List: list, ID: strings.Clone(id), Message: message, Runbook: k.Runbook()}
-}
-
-// weaker returns the assurance that less rests on; empty is none.
-func weaker(a, b Assurance) Assurance {
-	switch {
-	case a == "" || b == Single:
-		return b
-	case b == "" || a == Single || a == Agreed:
-		return a
-	default:
-		return b
+// NewReport puts the chains of an audit into a report.
+func NewReport(id, version string, started, finished time.Time, chains []Chain) *Report {
+	return &Report{
+		Schema: Schema, AuditID: id, Version: version, StartedAt: started, FinishedAt: finished,
+		Verdict: worstOf(chains, func(c *Chain) Verdict { return c.Verdict }), Chains: append([]Chain{}, chains...),
 	}
 }
 
-func (s Severity) rank() int { return slices.Index([]Severity{Critical, Warning, Info}, s) }
-
-// message says in one sentence what is wrong with the entry.
-func (e *entry) message(k Kind) string {
-	what := "device"
-	if e.List == OSImage {
-		what = "OS image"
-	}
-	if e.Name != "" {
-		what += " " + e.Name
-	}
-	if e.Version != "" && !strings.HasSuffix(e.Name, e.Version) {
-		what += " " + e.Version
-	}
-	switch k {
-	case PolicyDeniedAllowed:
-		return what + ": the policy does not list it, the contract allows it"
-	case PolicyAllowedDenied:
-		return what + ": the policy wants it, the contract refuses it"
-	case ClaimAllowedChainDenied:
-		return what + ": the API says allowed, the contract refuses it"
-	case ClaimDeniedChainAllowed:
-		return what + ": the API says denied, the contract allows it"
-	case UnlistedChainAllowed:
-		return what + ": the contract allows it, the API does not list it"
-	case ClaimUnknownKind:
-		return what + ": the API gives no answer (null), the contract says " + string(e.OnChain)
-	case NoHash:
-		return what + ": the API lists it without a hash"
-	case MalformedID:
-		return what + ": the API's id " + e.ID + " is not 32 bytes of hex"
-	default:
-		return what + ": the API lists it more than once, with claims that differ; the contract says " + string(e.OnChain)
-	}
+func sameAddress(a common.Address) func(*target) bool {
+	return func(t *target) bool { return t.address == a }
 }

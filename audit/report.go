@@ -1,9 +1,6 @@
 package audit
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 // Schema names the shape of Report's JSON; docs/report.schema.json documents it.
 const Schema = "kms-auditor/report/v1"
@@ -29,11 +26,6 @@ type Chain struct {
 	Claim   *Claim        `json:"claim"`  // nil: no claim was fetched
 	Errors  []SourceError `json:"errors"`
 	Targets []Target      `json:"targets"`
-
-	// Elsewhere and Crossed tell whether the API's answer is about another chain, and whether it was held against the API's
-	// list of KMS: what a Tracker has to know, and the JSON says otherwise.
-	Elsewhere bool `json:"-"`
-	Crossed   bool `json:"-"`
 
 	// Duration is how long the chain's audit took; it is measured, not evidence, and stays out of the JSON.
 	Duration time.Duration `json:"-"`
@@ -87,13 +79,6 @@ type Target struct {
 	Explained    []Explained  `json:"explained_slots,omitempty"` // leftovers that the operator explains
 	Entries      []Entry      `json:"entries"`
 	Findings     []Finding    `json:"findings"`
-
-	// What a Tracker has to know, and the JSON says otherwise: the kinds of finding that the API's list of KMS was looked
-	// through for, whether Control was held against all that it is to be held against, and which accepted differences could not be
-	// looked for.
-	Crossed []Kind       `json:"-"`
-	Judged  bool         `json:"-"`
-	Unmet   []Acceptance `json:"-"`
 }
 
 // Storage is what is proven of a contract as a whole.
@@ -129,18 +114,21 @@ type Explained struct {
 	Reason string `json:"reason"`
 }
 
-// Compared tells whether at least one claim of the target was held against the chain.
+// Compared reports whether at least one claim of the target was compared with the chain at the pinned block.
 func (t *Target) Compared() bool {
-	return t.Counts.Match+t.Counts.Mismatch+t.Counts.Pending > 0 ||
-		t.Counts.Accepted > 0 && slices.ContainsFunc(t.Entries, Entry.compared)
+	for i := range t.Entries {
+		if t.Entries[i].compared() {
+			return true
+		}
+	}
+	return false
 }
 
-// compared tells whether both sides of the entry are known. What the operator accepts may lack one.
-func (e Entry) compared() bool {
+// compared reports whether both sides of the entry are known and were compared. A pending entry compares nothing: its
+// claim is about a block that is not pinned yet.
+func (e *Entry) compared() bool {
 	switch e.Verdict {
-	case Match, Mismatch, Pending:
-		return true
-	case Accepted:
+	case Match, Mismatch, Accepted:
 		return e.OnChain != ChainUnknown && e.Claim != ClaimUnknown
 	}
 	return false
@@ -153,6 +141,7 @@ type Counts struct {
 	Unverifiable int `json:"unverifiable"`
 	Pending      int `json:"pending"`
 	Accepted     int `json:"accepted"`
+	Unclaimed    int `json:"unclaimed"`
 }
 
 // Entry is one id of one list of one target.
@@ -192,8 +181,10 @@ type Changed struct {
 
 // Reasons of an entry.
 const (
-	ReasonUnconfirmed = "unconfirmed"  // seen in one pass only, or the other pass or the look at the head failed
+	ReasonUnconfirmed = "unconfirmed"  // a second look, or the look at the head, did not confirm a difference
 	ReasonNotRead     = "not_read"     // the chain's answer could not be had
+	ReasonNoClaim     = "no_claim"     // the API was not read
+	ReasonWentBack    = "went_back"    // the pinned block is older than one that was audited before
 	ReasonHeadAgrees  = "head_agrees"  // at the newest block the contract already says what the API says
 	ReasonNotAudited  = "not_audited"  // the target's claim is about another chain
 	ReasonClaimAbsent = "claim_absent" // the API gives no answer (null)
@@ -201,13 +192,24 @@ const (
 	ReasonNoHash      = "no_hash"      // the API lists the image without a hash
 )
 
+// FindingState says whether the last audit saw a finding, or could not look at it again.
+type FindingState string
+
+// The finding states.
+const (
+	Confirmed FindingState = "confirmed"
+	Still     FindingState = "open"
+)
+
 // Finding is one thing wrong.
 type Finding struct {
-	Kind      Kind       `json:"kind"`
-	Severity  Severity   `json:"severity"`
-	List      List       `json:"list,omitempty"`
-	ID        string     `json:"id,omitempty"`
-	Message   string     `json:"message"`
-	Runbook   string     `json:"runbook"`
-	FirstSeen *time.Time `json:"first_seen,omitempty"`
+	Kind            Kind         `json:"kind"`
+	Severity        Severity     `json:"severity"`
+	List            List         `json:"list,omitempty"`
+	ID              string       `json:"id,omitempty"`
+	Message         string       `json:"message"`
+	Runbook         string       `json:"runbook"`
+	FirstSeen       *time.Time   `json:"first_seen,omitempty"`
+	LastConfirmedAt *time.Time   `json:"last_confirmed_at,omitempty"`
+	State           FindingState `json:"state"`
 }

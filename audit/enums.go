@@ -92,10 +92,11 @@ const (
 	Unverifiable EntryVerdict = "unverifiable"
 	Pending      EntryVerdict = "pending"
 	Accepted     EntryVerdict = "accepted"
+	Unclaimed    EntryVerdict = "unclaimed" // nobody claims or wants anything of the id
 )
 
 // EntryVerdicts lists every EntryVerdict.
-var EntryVerdicts = []EntryVerdict{Match, Mismatch, Unverifiable, Pending, Accepted}
+var EntryVerdicts = []EntryVerdict{Match, Mismatch, Unverifiable, Pending, Accepted, Unclaimed}
 
 // Of returns the number of entries with verdict v.
 func (c Counts) Of(v EntryVerdict) int {
@@ -108,6 +109,8 @@ func (c Counts) Of(v EntryVerdict) int {
 		return c.Pending
 	case Accepted:
 		return c.Accepted
+	case Unclaimed:
+		return c.Unclaimed
 	default:
 		return c.Unverifiable
 	}
@@ -153,6 +156,21 @@ const (
 	Proven Assurance = "proven"
 )
 
+// weakerThan reports whether less rests on a than on b.
+func (a Assurance) weakerThan(b Assurance) bool { return a.rank() < b.rank() }
+
+func (a Assurance) rank() int {
+	switch a {
+	case Single:
+		return 1
+	case Agreed:
+		return 2
+	case Proven:
+		return 3
+	}
+	return 0
+}
+
 // Completeness tells how ids that the API does not list were looked for.
 type Completeness string
 
@@ -176,6 +194,16 @@ const (
 	Warning  Severity = "warning"
 	Info     Severity = "info"
 )
+
+func (s Severity) rank() int {
+	switch s {
+	case Critical:
+		return 0
+	case Warning:
+		return 1
+	}
+	return 2
+}
 
 // Kind names what is wrong; docs/findings.md has a heading for each.
 type Kind string
@@ -205,6 +233,8 @@ const (
 	KMSContractMismatch     Kind = "kms_contract_mismatch"
 	PolicyDeniedAllowed     Kind = "policy_denied_chain_allowed"
 	PolicyAllowedDenied     Kind = "policy_allowed_chain_denied"
+	ClaimUnstable           Kind = "claim_unstable"
+	ChainWentBack           Kind = "chain_went_back"
 	AcceptExpired           Kind = "accept_expired"
 	AcceptUnused            Kind = "accept_unused"
 )
@@ -240,6 +270,8 @@ var kinds = map[Kind]kind{
 	KMSContractMismatch:     {Warning, Drift, false},
 	PolicyDeniedAllowed:     {Critical, Drift, true},
 	PolicyAllowedDenied:     {Warning, Drift, true},
+	ClaimUnstable:           {Info, Consistent, false},
+	ChainWentBack:           {Critical, Unknown, false},
 	AcceptExpired:           {Warning, Consistent, false},
 	AcceptUnused:            {Info, Consistent, false},
 }
@@ -250,7 +282,7 @@ var Kinds = []Kind{
 	ContractNotListed, ContractUnexpected, NoCode, ChainMismatch,
 	ProviderDisagreement, ProofInvalid, GetterDisagrees, StorageUnaccounted,
 	OwnerChanged, ImplementationChanged, CodeChanged, GatewayAppIDMismatch, KMSPubkeyMismatch, KMSContractMismatch,
-	PolicyDeniedAllowed, PolicyAllowedDenied, AcceptExpired, AcceptUnused,
+	ClaimUnstable, ChainWentBack, PolicyDeniedAllowed, PolicyAllowedDenied, AcceptExpired, AcceptUnused,
 }
 
 // Severity returns the kind's one severity.
@@ -267,7 +299,8 @@ func (k Kind) OfEntry() bool { return kinds[k].entry }
 func (k Kind) Acceptable() bool {
 	_, known := kinds[k]
 	switch k {
-	case ChainMismatch, ContractNotListed, ContractUnexpected, NoCode, ProviderDisagreement, ProofInvalid, GetterDisagrees, AcceptExpired, AcceptUnused:
+	case ChainMismatch, ContractNotListed, ContractUnexpected, NoCode, ProviderDisagreement, ProofInvalid, GetterDisagrees,
+		ClaimUnstable, ChainWentBack, AcceptExpired, AcceptUnused:
 		return false
 	}
 	return known

@@ -1,0 +1,91 @@
+package audit
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/kms-auditor/kms-auditor/internal/quote"
+)
+
+// crossCheck compares the API's list of KMS with its on-chain detail, and with what the contracts say of themselves.
+func (j *judgement) crossCheck(o *Observation, all []*target) []*target {
+	if !j.intent.CrossChecks || !o.rightChain(j.intent.ChainID) {
+		return all
+	}
+	if o.ListingFailed {
+		for _, t := range all {
+			t.reason("the API's list of KMS could not be read, so nothing was compared with it")
+		}
+		return all
+	}
+	j.crossed = true
+	for _, t := range all {
+		t.crossed = []Kind{KMSContractMismatch}
+		var listed []ListedKMS
+		for _, k := range o.Listing {
+			if k.Contract == t.address {
+				listed = append(listed, k)
+			}
+		}
+		if t.listed && t.foreign == 0 && listed == nil {
+			t.find(KMSContractMismatch, "the API's on-chain detail lists the contract, its list of KMS does not")
+		}
+		if t.audited() && t.reading.read() && t.reading.HasCode {
+			t.crossCheckFields(listed, o.Claim)
+		}
+	}
+	for _, k := range o.Listing {
+		i := slices.IndexFunc(all, sameAddress(k.Contract))
+		if i < 0 {
+			i = len(all)
+			all = append(all, &target{
+				address: k.Contract, completeness: Unchecked, onlyInList: true, claimRead: true, crossed: []Kind{KMSContractMismatch},
+				reasons: []string{"the contract was not audited"},
+				judged:  map[Kind]bool{}, unsettled: map[findingKey]bool{},
+			})
+		}
+		if t := all[i]; !t.listed && !t.has(KMSContractMismatch) {
+			t.find(KMSContractMismatch, "the API's list of KMS names the contract %s (%s), its on-chain detail does not", k.Contract, quote.Cut(k.ID))
+		}
+	}
+	return all
+}
+
+// crossCheckFields compares what the API says of the KMS of a contract with what the contract says.
+func (t *target) crossCheckFields(listed []ListedKMS, claim *APIClaim) {
+	said := map[string]bool{} // one finding for all rows that say the same
+	differ := func(k Kind, what, claimed string, is Field) {
+		if claimed == "" {
+			return
+		}
+		if !is.Known {
+			if is.Err != "" {
+				t.reason("%s could not be read: %s", what, is.Err)
+			}
+			return
+		}
+		if !slices.Contains(t.crossed, k) {
+			t.crossed = append(t.crossed, k)
+		}
+		if bareHex(claimed) == bareHex(is.Value) || said[what+bareHex(claimed)] {
+			return
+		}
+		said[what+bareHex(claimed)] = true
+		t.find(k, "the API says that the %s is %s, the contract says %s", what, quote.Cut(claimed), quote.Cut(orNone(is.Value)))
+	}
+	c := &t.reading.Control
+	for _, row := range claim.Contracts {
+		if row.Address == t.address {
+			differ(KMSPubkeyMismatch, "k256_pubkey", row.K256Pubkey, c.K256Pubkey)
+			differ(KMSPubkeyMismatch, "ca_pubkey", row.CAPubkey, c.CAPubkey)
+		}
+	}
+	for _, k := range listed {
+		differ(KMSPubkeyMismatch, "k256_pubkey", k.K256Pubkey, c.K256Pubkey)
+		differ(KMSPubkeyMismatch, "ca_pubkey", k.CAPubkey, c.CAPubkey)
+		differ(GatewayAppIDMismatch, "gateway_app_id", k.GatewayAppID, c.GatewayAppID)
+	}
+}
+
+// bareHex is a hex text without its prefix, in lower case.
+func bareHex(s string) string { return strings.TrimPrefix(strings.ToLower(strings.TrimSpace(s)), "0x") }

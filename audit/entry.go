@@ -1,0 +1,135 @@
+package audit
+
+import (
+	"strings"
+
+	"github.com/ethereum/go-ethereum/common"
+)
+
+// entry is one entry while it is being judged.
+type entry struct {
+	Entry
+	id         common.Hash
+	valid      bool // id is one: the contract can be asked
+	conflict   bool // the rows of the id differ
+	wrongChain bool // its row is about another chain
+	noClaim    bool // it has no row, since no claim was read
+	policyKind Kind // what is wrong with it by the policy; Entry.Kind is by the claim
+	accepted   []Kind
+}
+
+// judge decides an entry by what the sides say.
+func (e *entry) judge() {
+	e.judgeClaim()
+	e.judgePolicy()
+}
+
+func (e *entry) judgeClaim() {
+	switch {
+	case e.noClaim:
+		e.unverifiable(ReasonNoClaim)
+	case e.wrongChain:
+		e.drop(ReasonNotAudited)
+	case e.Kind == NoHash:
+		e.unverifiable(ReasonNoHash)
+	case e.Kind == MalformedID:
+		e.unverifiable(ReasonMalformed)
+	case e.conflict:
+		e.Verdict, e.Kind = Mismatch, DuplicateConflict
+	case e.OnChain == ChainUnknown:
+		e.unverifiable(ReasonNotRead)
+	case e.Claim == ClaimUnlisted && e.OnChain == ChainAllowed:
+		e.Verdict, e.Kind = Mismatch, UnlistedChainAllowed
+	case e.Claim == ClaimUnknown:
+		e.Kind = ClaimUnknownKind
+		e.unverifiable(ReasonClaimAbsent)
+	case e.Claim == ClaimAllowed && e.OnChain == ChainDenied:
+		e.Verdict, e.Kind = Mismatch, ClaimAllowedChainDenied
+	case e.Claim == ClaimDenied && e.OnChain == ChainAllowed:
+		e.Verdict, e.Kind = Mismatch, ClaimDeniedChainAllowed
+	default:
+		e.Verdict = Match
+	}
+}
+
+// judgePolicy compares the chain's answer with what the operator wants.
+func (e *entry) judgePolicy() {
+	e.policyKind = ""
+	switch {
+	case e.Policy == PolicyDenied && e.OnChain == ChainAllowed:
+		e.policyKind = PolicyDeniedAllowed
+	case e.Policy == PolicyAllowed && e.OnChain == ChainDenied:
+		e.policyKind = PolicyAllowedDenied
+	default:
+		return
+	}
+	e.Verdict, e.Reason = Mismatch, ""
+}
+
+func (e *entry) unverifiable(reason string) { e.Verdict, e.Reason = Unverifiable, reason }
+
+// drop takes back what is wrong with the entry.
+func (e *entry) drop(reason string) {
+	e.Kind, e.policyKind = "", ""
+	e.unverifiable(reason)
+}
+
+// kinds are what is wrong with the entry.
+func (e *entry) kinds() []Kind {
+	switch {
+	case e.Kind != "" && e.policyKind != "":
+		return []Kind{e.Kind, e.policyKind}
+	case e.Kind != "":
+		return []Kind{e.Kind}
+	case e.policyKind != "":
+		return []Kind{e.policyKind}
+	}
+	return nil
+}
+
+// at is the entry as it would be judged by another answer of the chain.
+func (e *entry) at(allowed bool) *entry {
+	then := *e
+	then.OnChain, then.Verdict, then.Kind, then.Reason = ChainDenied, Unverifiable, "", ""
+	if allowed {
+		then.OnChain = ChainAllowed
+	}
+	then.judge()
+	return &then
+}
+
+// message says in one sentence what is wrong with the entry.
+func (e *entry) message(k Kind) string {
+	what := "device"
+	if e.List == OSImage {
+		what = "OS image"
+	}
+	if e.Name != "" {
+		what += " " + e.Name
+	}
+	if e.Version != "" && !strings.HasSuffix(e.Name, e.Version) {
+		what += " " + e.Version
+	}
+	switch k {
+	case PolicyDeniedAllowed:
+		return what + ": the policy does not list it, the contract allows it"
+	case PolicyAllowedDenied:
+		return what + ": the policy wants it, the contract refuses it"
+	case ClaimAllowedChainDenied:
+		return what + ": the API says allowed, the contract refuses it"
+	case ClaimDeniedChainAllowed:
+		return what + ": the API says denied, the contract allows it"
+	case UnlistedChainAllowed:
+		return what + ": the contract allows it, the API does not list it"
+	case ClaimUnknownKind:
+		return what + ": the API gives no answer (null), the contract says " + string(e.OnChain)
+	case NoHash:
+		return what + ": the API lists it without a hash"
+	case MalformedID:
+		return what + ": the API's id " + e.ID + " is not 32 bytes of hex"
+	case ClaimUnstable:
+		return what + ": one of two looks saw a difference between the API and the contract, the other did not"
+	default:
+		return what + ": the API lists it more than once, with claims that differ; the contract says " + string(e.OnChain)
+	}
+}

@@ -1,0 +1,168 @@
+package audit
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+)
+
+// Looks are the observations of one chain that an audit judges together.
+type Looks struct {
+	First       Observation  `json:"first"`
+	Second      *Observation `json:"second,omitempty"`      // after the confirm delay; nil: nothing new was wrong, or see Interrupted
+	Head        *Observation `json:"head,omitempty"`        // the newest block, for what differs at the pinned one; nil: not asked
+	Interrupted string       `json:"interrupted,omitempty"` // why there is no second look
+}
+
+// Observation is what one look at one chain saw. It is a plain value.
+type Observation struct {
+	At       time.Time `json:"at"`              // when the look began, UTC
+	Tag      string    `json:"tag,omitempty"`   // the block policy used; empty: no block was pinned
+	Block    *Block    `json:"block,omitempty"` // the pinned block; nil: none could be pinned
+	Head     *Block    `json:"head,omitempty"`  // the provider's newest block; unverified
+	Provider string    `json:"provider,omitempty"`
+
+	Claim         *APIClaim   `json:"-"`                        // nil: the API was not read, or not asked
+	ChainUnknown  bool        `json:"chain_unknown,omitempty"`  // the API does not know the chain
+	Listing       []ListedKMS `json:"-"`                        // the API's list of KMS, of this chain
+	ListingFailed bool        `json:"listing_failed,omitempty"` // it was asked for and could not be read
+
+	Readings []Reading `json:"readings,omitempty"` // at most one of a contract
+	Failures []Failure `json:"failures,omitempty"`
+}
+
+// Failure is what a source failed at, or was caught at.
+type Failure struct {
+	SourceError
+	Contract *common.Address `json:"contract,omitempty"` // nil: the chain as a whole
+	Kind     Kind            `json:"kind,omitempty"`     // the finding that it is; empty: a failure, and no finding
+	Finding  string          `json:"finding,omitempty"`  // the finding's message
+}
+
+// APIClaim is what the API says of a chain.
+type APIClaim struct {
+	Claim
+	ChainID   uint64
+	Contracts []ClaimedContract
+}
+
+// ClaimedContract is one row of the API's contracts. A contract may have several.
+type ClaimedContract struct {
+	Address              common.Address
+	ChainID              uint64
+	K256Pubkey, CAPubkey string // hex as the API spells it; empty: none
+	Entries              []ClaimedEntry
+}
+
+// ClaimedEntry is one row of a list. ID may be malformed; an image's is empty where the API has no hash.
+type ClaimedEntry struct {
+	List              List
+	ID, Name, Version string
+	State             ClaimState // allowed, denied or unknown
+}
+
+// ListedKMS is one KMS of the API's list. Texts are empty where the API has none.
+type ListedKMS struct {
+	ID                                 string
+	Contract                           common.Address
+	K256Pubkey, CAPubkey, GatewayAppID string
+}
+
+// Reading is what one contract said at the observation's block. It stands alone.
+type Reading struct {
+	Contract  common.Address `json:"contract"`
+	Provider  string         `json:"provider,omitempty"`
+	Err       string         `json:"error,omitempty"` // nothing was read, and why
+	HasCode   bool           `json:"has_code"`
+	Assurance Assurance      `json:"assurance,omitempty"` // of all that was read
+	Answers   []Answer       `json:"answers,omitempty"`   // at most one of an id
+	Control   Controls       `json:"control"`
+	Storage   *Storage       `json:"storage,omitempty"` // nil: not proven
+	Complete  bool           `json:"complete"`          // Storage.Slots are all that the contract stores
+	Events    *EventScan     `json:"events,omitempty"`  // nil: events were not needed, or not asked for
+	Changes   []ListChange   `json:"changes,omitempty"` // the last event of an id; display only
+}
+
+// Answer is what a contract said of one id of a list.
+type Answer struct {
+	List    List        `json:"list"`
+	ID      common.Hash `json:"id"`
+	Allowed bool        `json:"allowed"`
+	Err     string      `json:"error,omitempty"` // the contract gave no answer, and why
+}
+
+// Controls are the fields that say who controls a contract, and what the contract says of its KMS. Each stands alone.
+type Controls struct {
+	Owner                  Field `json:"owner"`
+	PendingOwner           Field `json:"pending_owner"`
+	Implementation         Field `json:"implementation"`           // ERC-1967
+	CodeHash               Field `json:"code_hash"`                // of the contract itself
+	ImplementationCodeHash Field `json:"implementation_code_hash"` // of what runs behind it
+	GatewayAppID           Field `json:"gateway_app_id"`
+	K256Pubkey             Field `json:"k256_pubkey"` // hex without prefix
+	CAPubkey               Field `json:"ca_pubkey"`
+}
+
+// Field is one field of Controls. Without Known nothing was read, and Err says why; an empty Value is one that the contract
+// does not have.
+type Field struct {
+	Known bool   `json:"known,omitempty"`
+	Value string `json:"value,omitempty"`
+	Err   string `json:"error,omitempty"`
+}
+
+// EventScan is how far the search for ids that the API does not list came.
+type EventScan struct {
+	Read bool   `json:"read"`            // events were read up to the pinned block, and what they named was asked for
+	Err  string `json:"error,omitempty"` // why not
+}
+
+// ListChange is the last event of an id.
+type ListChange struct {
+	List List        `json:"list"`
+	ID   common.Hash `json:"id"`
+	Changed
+}
+
+// Reading returns the reading of a contract; nil: there is none.
+func (o *Observation) Reading(contract common.Address) *Reading {
+	if o == nil {
+		return nil
+	}
+	for i := range o.Readings {
+		if o.Readings[i].Contract == contract {
+			return &o.Readings[i]
+		}
+	}
+	return nil
+}
+
+// rightChain reports whether there is a claim, and it is about the configured chain.
+func (o *Observation) rightChain(chainID uint64) bool {
+	return o.Claim != nil && o.Claim.ChainID == chainID
+}
+
+// read reports whether the contract's answers are there.
+func (r *Reading) read() bool { return r != nil && r.Err == "" }
+
+func (r *Reading) index() map[listID]Answer {
+	if r == nil {
+		return nil
+	}
+	out := make(map[listID]Answer, len(r.Answers))
+	for _, a := range r.Answers {
+		out[listID{a.List, a.ID}] = a
+	}
+	return out
+}
+
+// listID names an entry of a contract.
+type listID struct {
+	list List
+	id   common.Hash
+}
+
+func failure(stage Stage, source, format string, args ...any) Failure {
+	return Failure{SourceError: SourceError{stage, source, fmt.Sprintf(format, args...)}}
+}

@@ -1,0 +1,100 @@
+package audit
+
+import (
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+)
+
+// Prior is what is remembered of one chain. The zero value remembers nothing.
+type Prior struct {
+	Blocks    []AuditedBlock  `json:"blocks,omitempty"` // the highest of each tag
+	Contracts []Known         `json:"contracts,omitempty"`
+	Open      []OpenFinding   `json:"open,omitempty"` // the oldest first
+	Pending   []PendingChange `json:"pending,omitempty"`
+	Verdicts  []LastVerdict   `json:"verdicts,omitempty"` // of the last audit, by contract
+}
+
+// AuditedBlock is the highest block that was audited by a tag.
+type AuditedBlock struct {
+	Tag    string `json:"tag"`
+	Number uint64 `json:"number"`
+}
+
+// Known is a contract that an earlier audit read. It is audited until the operator forgets it.
+type Known struct {
+	Address  common.Address `json:"address"`
+	Since    time.Time      `json:"since"`
+	Devices  []common.Hash  `json:"devices,omitempty"` // that anybody ever named, sorted
+	OSImages []common.Hash  `json:"os_images,omitempty"`
+	Baseline *Baseline      `json:"baseline,omitempty"`
+}
+
+// Baseline is the control over a contract that counts as right.
+type Baseline struct {
+	Control  Control   `json:"control"`
+	Since    time.Time `json:"since"`
+	Accepted bool      `json:"accepted"` // by the operator; false: first seen
+}
+
+// OpenFinding is a finding that no audit has found right since it was opened. Times are UTC.
+type OpenFinding struct {
+	Contract  string    `json:"contract"` // EIP-55
+	Finding   Finding   `json:"finding"`
+	Block     uint64    `json:"block,omitempty"`     // where it was last confirmed; 0: no block was read
+	Assurance Assurance `json:"assurance,omitempty"` // of the reading that confirmed it last
+	Logged    time.Time `json:"logged"`              // the last finding_opened or finding_open
+}
+
+// PendingChange is a difference at the pinned block that the head does not have.
+type PendingChange struct {
+	Contract common.Address `json:"contract"`
+	List     List           `json:"list,omitempty"` // empty: the contract's code
+	ID       common.Hash    `json:"id"`
+	Since    time.Time      `json:"since"`
+}
+
+// LastVerdict is what an audit said of a contract.
+type LastVerdict struct {
+	Contract string  `json:"contract"`
+	Verdict  Verdict `json:"verdict"`
+}
+
+// Contract returns what is remembered of a contract; nil: nothing.
+func (p *Prior) Contract(a common.Address) *Known {
+	for i := range p.Contracts {
+		if p.Contracts[i].Address == a {
+			return &p.Contracts[i]
+		}
+	}
+	return nil
+}
+
+func (p *Prior) baseline(a common.Address) *Baseline {
+	if k := p.Contract(a); k != nil {
+		return k.Baseline
+	}
+	return nil
+}
+
+// findingKey names a finding.
+type findingKey struct {
+	contract string
+	kind     Kind
+	list     List
+	id       string
+}
+
+func (o *OpenFinding) key() findingKey {
+	return findingKey{o.Contract, o.Finding.Kind, o.Finding.List, o.Finding.ID}
+}
+
+// isOpen reports whether an earlier audit left the finding open.
+func (p *Prior) isOpen(k findingKey) bool {
+	for i := range p.Open {
+		if p.Open[i].key() == k {
+			return true
+		}
+	}
+	return false
+}
