@@ -250,8 +250,8 @@ func TestAReadingThatIsCalledOff(t *testing.T) {
 		if s, err := newClient(t, "latest", w.url).Read(ctx, row.req); err == nil {
 			t.Errorf("%s: Read = %+v", row.sentence, s)
 		}
-		if _, err := newClient(t, "latest", w.url, w.url).Born(ctx, w.kms.Address(), 1); err == nil || strings.Contains(err.Error(), "p2") {
-			t.Errorf("%s: Born = %v, want only p1 to be asked", row.sentence, err)
+		if _, err := newClient(t, "latest", w.url, w.url).DeploymentBlock(ctx, w.kms.Address(), 1); err == nil || strings.Contains(err.Error(), "p2") {
+			t.Errorf("%s: DeploymentBlock = %v, want only p1 to be asked", row.sentence, err)
 		}
 		cancel()
 	}

@@ -12,17 +12,17 @@ import (
 
 // ScanRequest is which logs to read.
 type ScanRequest struct {
-	Contract common.Address
-	Topics   []common.Hash // a log's first topic is one of these
-	From, To uint64        // inclusive; with From above To only the hashes are checked
-	ToHash   common.Hash   // of block To, the pinned one
-	After    common.Hash   // of the block before From, up to which was read before; zero: nothing was
-	Step     uint64        // blocks of the first range, and of the largest; zero: 10,000
-	Turn     uint          // moves on which provider is asked first: one that left logs out does so again
-	// Piece is handed the logs of the blocks from to to, sorted, and last, the hash of block to. Pieces are contiguous,
+	Contract       common.Address
+	Topics         []common.Hash // a log's first topic is one of these
+	From, To       uint64        // inclusive; with From above To only the hashes are checked
+	ToHash         common.Hash   // of block To, the pinned one
+	After          common.Hash   // of the block before From, up to which was read before; zero: nothing was
+	Step           uint64        // blocks of the first range, and of the largest; zero: 10,000
+	ProviderOffset uint          // moves on which provider is asked first: one that left logs out does so again
+	// OnBatch is handed the logs of the blocks from to to, sorted, and last, the hash of block to. Pieces are contiguous,
 	// come in order, one at a time, and may be empty. Its error ends the scan. Progress that is kept stands on last:
 	// pieces handed on before an error may be of a branch that is gone.
-	Piece func(from, to uint64, last common.Hash, logs []types.Log) error
+	OnBatch func(from, to uint64, last common.Hash, logs []types.Log) error
 }
 
 // ErrReorganised marks a block that is not what it was at the pin, or when its logs were read.
@@ -30,23 +30,23 @@ var ErrReorganised = errors.New("the chain was reorganised")
 
 // Scan reads every log that req names and returns the name of the provider that ended it. Where a provider fails, the
 // next one takes over behind the last piece that was handed on. A reorganisation seen after a piece was handed on is
-// an error, and so is one of Piece, which is returned wrapped; any other error is a *ReadError.
+// an error, and so is one of OnBatch, which is returned wrapped; any other error is a *ReadError.
 //
 // Ranges are what providers differ in most: one that refuses is asked for smaller ones, down to a single block. A
 // provider that leaves logs out, or answers an empty list for blocks that it no longer keeps, cannot be told from one
 // that has none to show: that every log is there is for the proof of the contract's storage to say.
 func (c *Client) Scan(ctx context.Context, req ScanRequest) (provider string, err error) {
 	var failed []ProviderError
-	var refused error // by Piece
+	var refused error // by OnBatch
 	marks := []Block{{Number: req.To, Hash: req.ToHash}}
 	if req.After != (common.Hash{}) {
 		marks = append(marks, Block{Number: req.From - 1, Hash: req.After})
 	}
-	first := int(req.Turn % uint(len(c.providers)))
+	first := int(req.ProviderOffset % uint(len(c.providers)))
 	for _, p := range slices.Concat(c.providers[first:], c.providers[:first]) {
 		begun := req.From
 		err := p.scan(ctx, c.chainID, req, marks, func(s *stretch) error {
-			if refused = req.Piece(s.from, s.to, s.last, s.logs); refused != nil {
+			if refused = req.OnBatch(s.from, s.to, s.last, s.logs); refused != nil {
 				return refused
 			}
 			req.From = s.to + 1

@@ -73,8 +73,8 @@ func TestTheNextProviderTakesOver(t *testing.T) {
 	handed := uint64(0) // by p1
 	req := w.scan()
 	req.Step = 20
-	keep := req.Piece
-	req.Piece = func(from, to uint64, last common.Hash, logs []types.Log) error {
+	keep := req.OnBatch
+	req.OnBatch = func(from, to uint64, last common.Hash, logs []types.Log) error {
 		mu.Lock()
 		if first == ^uint64(0) {
 			handed = to + 1
@@ -113,8 +113,8 @@ func TestATakeoverStandsOnTheSameBlocks(t *testing.T) {
 	}})
 	req := w.scan()
 	req.Step = 20
-	keep := req.Piece
-	req.Piece = func(from, to uint64, last common.Hash, logs []types.Log) error {
+	keep := req.OnBatch
+	req.OnBatch = func(from, to uint64, last common.Hash, logs []types.Log) error {
 		defer close(handed)
 		return keep(from, to, last, logs)
 	}
@@ -147,8 +147,8 @@ func TestReorganisationsEndAScan(t *testing.T) {
 			}
 			req := w.scan()
 			req.Step = 20
-			keep := req.Piece
-			req.Piece = func(from, to uint64, last common.Hash, logs []types.Log) error {
+			keep := req.OnBatch
+			req.OnBatch = func(from, to uint64, last common.Hash, logs []types.Log) error {
 				if err := keep(from, to, last, logs); err != nil {
 					return err
 				}
@@ -177,8 +177,8 @@ func TestAScanIsResumedFromWhereItEnded(t *testing.T) {
 	full := errors.New("the disk is full")
 	req := w.scan()
 	req.Step = 50
-	keep := req.Piece
-	req.Piece = func(from, to uint64, last common.Hash, logs []types.Log) error {
+	keep := req.OnBatch
+	req.OnBatch = func(from, to uint64, last common.Hash, logs []types.Log) error {
 		if len(w.pieces) == 3 {
 			return full
 		}
@@ -188,7 +188,7 @@ func TestAScanIsResumedFromWhereItEnded(t *testing.T) {
 	if by, err := c.Scan(t.Context(), req); !errors.Is(err, full) || by != "p1" {
 		t.Fatalf("Scan = %q, %v; want p1's, ended by the caller", by, err)
 	}
-	req.From, req.Piece = w.pieces[2][1]+1, keep
+	req.From, req.OnBatch = w.pieces[2][1]+1, keep
 	if _, err := c.Scan(t.Context(), req); err != nil {
 		t.Fatal(err)
 	}
@@ -205,8 +205,8 @@ func TestAScanEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	req := w.scan()
 	req.Step = 20
-	keep := req.Piece
-	req.Piece = func(from, to uint64, last common.Hash, logs []types.Log) error {
+	keep := req.OnBatch
+	req.OnBatch = func(from, to uint64, last common.Hash, logs []types.Log) error {
 		cancel()
 		return keep(from, to, last, logs)
 	}

@@ -73,7 +73,7 @@ func (w *logWorld) scan() ethrpc.ScanRequest {
 	w.pieces, w.got = nil, nil
 	return ethrpc.ScanRequest{
 		Contract: w.kms.Address(), Topics: listTopics, To: w.head.Number.Uint64(), ToHash: w.head.Hash(), Step: 200,
-		Piece: func(from, to uint64, last common.Hash, logs []types.Log) error {
+		OnBatch: func(from, to uint64, last common.Hash, logs []types.Log) error {
 			if h, err := w.chain.Client().HeaderByNumber(context.Background(), new(big.Int).SetUint64(to)); err != nil || h.Hash() != last {
 				return fmt.Errorf("block %d is not %s", to, last)
 			}

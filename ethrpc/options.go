@@ -8,8 +8,8 @@ import (
 
 // Options configure a Client.
 type Options struct {
-	ChainID   uint64   // what eth_chainId must answer
-	Policies  []Policy // in order of preference; at least one
+	ChainID   uint64     // what eth_chainId must answer
+	Tags      []BlockTag // in order of preference; at least one
 	Verify    Verify
 	Agreement int        // how many providers must say the same; 0: one
 	BatchSize int        // calls in one JSON-RPC batch, 1 or more

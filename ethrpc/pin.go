@@ -1,25 +1,79 @@
 package ethrpc
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/rpc"
+
+	"github.com/kms-auditor/kms-auditor/internal/httpx"
 )
+
+// PinRequest is how to choose a block.
+type PinRequest struct {
+	Tags      []BlockTag       // in order of preference; nil: the Client's own
+	NotBefore uint64           // refuses a block with a lower number, as a node that lags behind would serve
+	Avoid     []string         // providers to try last, by name: they pinned a block that could not be read
+	Prefetch  []common.Address // contracts that the Read will be about: what comes first is asked for along with the block
+}
+
+// Pinned is a block to read at.
+type Pinned struct {
+	Provider    string // that pinned it
+	Tag         BlockTag
+	Block, Head Block           // Head is the provider's newest block
+	Failed      []ProviderError // the providers, or tags, that were tried before
+
+	pin pin
+}
+
+// Pin chooses a block. Providers are tried in their order; the next tag is tried only where no provider could serve the
+// one before, and one could not because it has no such block. The error is a *ReadError, fit to show.
+func (c *Client) Pin(ctx context.Context, req PinRequest) (*Pinned, error) {
+	tags := req.Tags
+	if tags == nil {
+		tags = c.tags
+	}
+	providers := slices.Clone(c.providers)
+	slices.SortStableFunc(providers, func(a, b *provider) int {
+		return cmp.Compare(slices.Index(req.Avoid, a.name), slices.Index(req.Avoid, b.name))
+	})
+	var failed []ProviderError
+	for _, tag := range tags {
+		noState := false
+		for _, p := range providers {
+			at, err := p.pinFrom(ctx, c.chainID, tag, req.NotBefore, func(ref any) []prefetch { return c.prefetch(p, req.Prefetch, ref) })
+			if err == nil {
+				return &Pinned{p.name, tag, at.block, at.head, failed, at}, nil
+			}
+			failed = append(failed, ProviderError{p.name, err})
+			noState = noState || errors.Is(err, ErrNoState)
+			if ctx.Err() != nil {
+				break
+			}
+		}
+		if !noState || ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, &ReadError{failed}
+}
 
 // pin is a block that everything is read at.
 type pin struct {
 	block, head Block
 	byNumber    bool // the provider does not honour a block hash
 
-	raw   json.RawMessage // the block as it came
-	early []early         // what came along with it
+	raw        json.RawMessage // the block as it came
+	prefetched []prefetch      // what came along with it
 }
 
 // ref is the pin as the block parameter of a call.
@@ -30,10 +84,10 @@ func (p pin) ref() any {
 	return rpc.BlockNumberOrHashWithHash(p.block.Hash, true)
 }
 
-// pin chooses the block of a policy. One round trip tells the chain id, the head, the block, and whether the provider
+// pin chooses the block of a tag. One round trip tells the chain id, the head, the block, and whether the provider
 // honours a block hash: a call at a random one must fail. latest-N costs one more, since the head must be known first.
 // What along asks for goes with the block, where it is not fixed.
-func (p *provider) pin(ctx context.Context, chainID uint64, policy Policy, along func(ref any) []early) (pin, error) {
+func (p *provider) pin(ctx context.Context, chainID uint64, tag BlockTag, along func(ref any) []prefetch) (pin, error) {
 	var nowhere common.Hash
 	if _, err := rand.Read(nowhere[:]); err != nil {
 		return pin{}, err
@@ -44,11 +98,11 @@ func (p *provider) pin(ctx context.Context, chainID uint64, policy Policy, along
 	calls := []*call{id, head, probe}
 	block := head
 	switch {
-	case policy.hash != nil:
-		block = &call{method: "eth_getBlockByHash", args: []any{*policy.hash, false}}
+	case tag.hash != nil:
+		block = &call{method: "eth_getBlockByHash", args: []any{*tag.hash, false}}
 		calls = append(calls, block)
-	case policy.tag != "latest":
-		block = getBlock(policy.arg())
+	case tag.tag != "latest":
+		block = getBlock(tag.arg())
 		calls = append(calls, block)
 	}
 	var out pin
@@ -56,17 +110,17 @@ func (p *provider) pin(ctx context.Context, chainID uint64, policy Policy, along
 		if along == nil {
 			return calls
 		}
-		out.early = along(ref)
-		for _, e := range out.early {
+		out.prefetched = along(ref)
+		for _, e := range out.prefetched {
 			calls = append(calls, e.calls()...)
 		}
 		return calls
 	}
-	if policy.tag != "" && policy.behind == 0 {
-		calls = with(policy.arg(), calls...)
+	if tag.tag != "" && tag.behind == 0 {
+		calls = with(tag.arg(), calls...)
 	}
 	if err := p.do(ctx, calls); err != nil {
-		return pin{}, fmt.Errorf("pinning block %s: %w", policy, err)
+		return pin{}, fmt.Errorf("pinning block %s: %w", tag, err)
 	}
 
 	if err := checkChainID(id, chainID); err != nil {
@@ -79,38 +133,57 @@ func (p *provider) pin(ctx context.Context, chainID uint64, policy Policy, along
 	p.observer.Head(p.name, out.head.Time)
 	out.byNumber = probe.err == nil || isFormRefused(probe.err)
 
-	if policy.behind > 0 {
-		if policy.behind > out.head.Number {
-			return pin{}, fmt.Errorf("pinning block %s: the head is block %d: %w", policy, out.head.Number, ErrNoState)
+	if tag.behind > 0 {
+		if tag.behind > out.head.Number {
+			return pin{}, fmt.Errorf("pinning block %s: the head is block %d: %w", tag, out.head.Number, ErrNoState)
 		}
-		at := hexutil.EncodeUint64(out.head.Number - policy.behind)
+		at := hexutil.EncodeUint64(out.head.Number - tag.behind)
 		block = getBlock(at)
 		if err := p.do(ctx, with(at, block)); err != nil {
-			return pin{}, fmt.Errorf("pinning block %s: %w", policy, err)
+			return pin{}, fmt.Errorf("pinning block %s: %w", tag, err)
 		}
 	}
 	if out.block, err = block.block(); err != nil {
-		return pin{}, fmt.Errorf("pinning block %s: %w", policy, err)
+		return pin{}, fmt.Errorf("pinning block %s: %w", tag, err)
 	}
 	out.raw = block.result
-	return out, policy.Fits(out.block, out.head)
+	return out, tag.Fits(out.block, out.head)
 }
 
-// Fits refuses a block that is not the one that the policy names, where head was the newest one.
-func (p Policy) Fits(block, head Block) error {
+// Fits refuses a block that is not the one that the tag names, where head was the newest one.
+func (t BlockTag) Fits(block, head Block) error {
 	want := block.Number
 	switch {
-	case p.hash != nil && *p.hash != block.Hash:
-		return fmt.Errorf("asked for block %s, got %s", p.hash, block.Hash)
-	case p.hash == nil && p.tag == "":
-		want = p.number
-	case p.behind > 0:
-		want = head.Number - p.behind
+	case t.hash != nil && *t.hash != block.Hash:
+		return fmt.Errorf("asked for block %s, got %s", t.hash, block.Hash)
+	case t.hash == nil && t.tag == "":
+		want = t.number
+	case t.behind > 0:
+		want = head.Number - t.behind
 	}
 	if block.Number != want {
 		return fmt.Errorf("asked for block %d, got %d", want, block.Number)
 	}
 	return nil
+}
+
+// pinFrom pins a block that is not older than notBefore, giving a node that lags behind time to catch up.
+func (p *provider) pinFrom(ctx context.Context, chainID uint64, tag BlockTag, notBefore uint64, along func(ref any) []prefetch) (pin, error) {
+	delay := p.retryDelay
+	for try := 1; ; try++ {
+		at, err := p.pin(ctx, chainID, tag, along)
+		if err != nil || at.block.Number >= notBefore {
+			return at, err
+		}
+		err = fmt.Errorf("block %d is behind block %d, which was seen before", at.block.Number, notBefore)
+		if try == tries {
+			return pin{}, err
+		}
+		if err := httpx.Pause(ctx, delay, err); err != nil {
+			return pin{}, err
+		}
+		delay *= 2
+	}
 }
 
 func checkChainID(c *call, want uint64) error {

@@ -8,36 +8,36 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 )
 
-// Place is where a log stands.
-type Place struct{ Block, Tx common.Hash }
+// LogRef is where a log stands.
+type LogRef struct{ Block, Tx common.Hash }
 
-// Origin is when and by whom. What no provider told is zero.
-type Origin struct {
-	Time   time.Time // of the block, UTC
-	Sender common.Address
+// TxInfo is when and by whom. What no provider told is zero.
+type TxInfo struct {
+	BlockTime time.Time // UTC
+	Sender    common.Address
 }
 
-// Origins tells when the blocks were made and who sent the transactions. It is for show: there is an Origin for every
+// TxInfo tells when the blocks were made and who sent the transactions. It is for show: there is a TxInfo for every
 // place, but providers are believed, and what none of them tells is left out without an error.
-func (c *Client) Origins(ctx context.Context, places []Place) map[Place]Origin {
+func (c *Client) TxInfo(ctx context.Context, refs []LogRef) map[LogRef]TxInfo {
 	times := map[common.Hash]time.Time{}
-	senders := map[Place]common.Address{}
+	senders := map[LogRef]common.Address{}
 	for _, p := range c.providers {
-		p.origins(ctx, places, times, senders)
+		p.txInfo(ctx, refs, times, senders)
 	}
-	out := make(map[Place]Origin, len(places))
-	for _, at := range places {
-		out[at] = Origin{times[at.Block], senders[at]}
+	out := make(map[LogRef]TxInfo, len(refs))
+	for _, at := range refs {
+		out[at] = TxInfo{times[at.Block], senders[at]}
 	}
 	return out
 }
 
 // origins asks for what is still missing.
-func (p *provider) origins(ctx context.Context, places []Place, times map[common.Hash]time.Time, senders map[Place]common.Address) {
+func (p *provider) txInfo(ctx context.Context, refs []LogRef, times map[common.Hash]time.Time, senders map[LogRef]common.Address) {
 	blocks := map[common.Hash]*call{}
-	txs := map[Place]*call{}
+	txs := map[LogRef]*call{}
 	var calls []*call
-	for _, at := range places {
+	for _, at := range refs {
 		if _, known := times[at.Block]; !known && blocks[at.Block] == nil {
 			blocks[at.Block] = &call{method: "eth_getBlockByHash", args: []any{at.Block, false}}
 			calls = append(calls, blocks[at.Block])

@@ -15,7 +15,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testchain"
 )
 
-func TestBornIsTheFirstBlockWithCode(t *testing.T) {
+func TestDeploymentBlockIsTheFirstBlockWithCode(t *testing.T) {
 	chain, err := testchain.Start(testchain.Options{Preload: []testchain.Preload{{Address: common.Address{7}}}})
 	if err != nil {
 		t.Fatal(err)
@@ -40,16 +40,16 @@ func TestBornIsTheFirstBlockWithCode(t *testing.T) {
 	}
 	c := newClient(t, "latest", chain.URL())
 	for contract, want := range births {
-		if got, err := c.Born(t.Context(), contract, head); err != nil || got != want {
-			t.Errorf("Born = %d, %v; want %d", got, err, want)
+		if got, err := c.DeploymentBlock(t.Context(), contract, head); err != nil || got != want {
+			t.Errorf("DeploymentBlock = %d, %v; want %d", got, err, want)
 		}
 	}
-	if _, err := c.Born(t.Context(), common.Address{8}, head); err == nil || !strings.Contains(err.Error(), "has no code at block") {
-		t.Errorf("Born of nothing = %v", err)
+	if _, err := c.DeploymentBlock(t.Context(), common.Address{8}, head); err == nil || !strings.Contains(err.Error(), "has no code at block") {
+		t.Errorf("DeploymentBlock of nothing = %v", err)
 	}
 }
 
-func TestBornAsksForFromBlockWhereStateIsGone(t *testing.T) {
+func TestDeploymentBlockAsksForFromBlockWhereStateIsGone(t *testing.T) {
 	w := newWorld(t)
 	for range 300 { // the node keeps the state of 128 blocks
 		w.chain.Commit()
@@ -58,13 +58,13 @@ func TestBornAsksForFromBlockWhereStateIsGone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = newClient(t, "latest", w.chain.URL()).Born(t.Context(), w.kms.Address(), head)
+	_, err = newClient(t, "latest", w.chain.URL()).DeploymentBlock(t.Context(), w.kms.Address(), head)
 	if !errors.Is(err, ethrpc.ErrNoState) || !strings.Contains(err.Error(), "set from_block of the contract") {
-		t.Errorf("Born = %v, want the plea for from_block", err)
+		t.Errorf("DeploymentBlock = %v, want the plea for from_block", err)
 	}
 }
 
-func TestBornGoesOnWithTheNextProvider(t *testing.T) {
+func TestDeploymentBlockGoesOnWithTheNextProvider(t *testing.T) {
 	w := newWorld(t)
 	head, err := w.chain.Client().BlockNumber(t.Context())
 	if err != nil {
@@ -79,11 +79,11 @@ func TestBornGoesOnWithTheNextProvider(t *testing.T) {
 	} {
 		t.Run(f.Name, func(t *testing.T) {
 			w.proxy.Set(f)
-			if _, err := newClient(t, "latest", w.url).Born(t.Context(), w.kms.Address(), head); err == nil {
+			if _, err := newClient(t, "latest", w.url).DeploymentBlock(t.Context(), w.kms.Address(), head); err == nil {
 				t.Error("a provider that answers nothing found the block")
 			}
-			if got, err := newClient(t, "latest", w.url, w.chain.URL()).Born(t.Context(), w.kms.Address(), head); err != nil || got != 2 {
-				t.Errorf("Born = %d, %v; want 2", got, err)
+			if got, err := newClient(t, "latest", w.url, w.chain.URL()).DeploymentBlock(t.Context(), w.kms.Address(), head); err != nil || got != 2 {
+				t.Errorf("DeploymentBlock = %d, %v; want 2", got, err)
 			}
 		})
 	}

@@ -8,14 +8,14 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 )
 
-// Born returns the first block at which the contract has code, looked for up to block to, where it must have some. The
+// DeploymentBlock returns the first block at which the contract has code, looked for up to block to, where it must have some. The
 // error is a *ReadError, and ErrNoState where providers do not keep state old enough. What is found is as good as the
 // provider's memory: one that answers without an error that nothing was there before some block is believed, and so
 // is one whose contract was destroyed and came back.
-func (c *Client) Born(ctx context.Context, contract common.Address, to uint64) (uint64, error) {
+func (c *Client) DeploymentBlock(ctx context.Context, contract common.Address, to uint64) (uint64, error) {
 	var failed []ProviderError
 	for _, p := range c.providers {
-		born, err := p.born(ctx, c.chainID, contract, to)
+		born, err := p.deploymentBlock(ctx, c.chainID, contract, to)
 		if err == nil {
 			return born, nil
 		}
@@ -27,8 +27,8 @@ func (c *Client) Born(ctx context.Context, contract common.Address, to uint64) (
 	return 0, &ReadError{failed}
 }
 
-// born keeps two things true: before block low there is no code, at block high there is.
-func (p *provider) born(ctx context.Context, chainID uint64, contract common.Address, high uint64) (uint64, error) {
+// deploymentBlock keeps two things true: before block low there is no code, at block high there is.
+func (p *provider) deploymentBlock(ctx context.Context, chainID uint64, contract common.Address, high uint64) (uint64, error) {
 	id := &call{method: "eth_chainId"}
 	if err := p.do(ctx, []*call{id}); err != nil {
 		return 0, err

@@ -1,0 +1,76 @@
+package ethrpc
+
+import (
+	"context"
+	"errors"
+
+	"github.com/ethereum/go-ethereum/common"
+)
+
+// Query is what to read of one contract.
+type Query struct {
+	Contract          common.Address
+	Devices, OSImages []common.Hash    // ids to look up in its two allowlists
+	Control           bool             // owner, implementation, code, kmsInfo, gateway
+	AggregatedMRs     []common.Hash    // named by events: they only account for the storage
+	Apps              []common.Address // the same
+	Slots             []common.Hash    // further slots that are known to be in use
+	CodeOnly          bool             // only whether code is deployed
+}
+
+// ReadOptions change how a Read works.
+type ReadOptions struct {
+	// AllowPartial leaves out the answers of a contract that stores more than its Query explains, rather than prove
+	// each: more is to be asked. The Reading is marked as Partial.
+	AllowPartial bool
+	// NoCache is for a question beside those that are asked time and again: what it proves is not kept.
+	NoCache bool
+}
+
+// State is what a Read found at one block.
+type State struct {
+	Readings []Reading       // one for each Query, in their order
+	Failed   []ProviderError // providers that failed for the block as a whole
+	Agreed   int             // providers that say the same of the block's hash
+}
+
+// Reading is of one contract and stands alone: what is wrong with another contract does not change it.
+type Reading struct {
+	Contract          common.Address
+	Provider          string // whose answers these are
+	Err               error  // nothing was read; HasCode is not known
+	HasCode           bool
+	Devices, OSImages map[common.Hash]Answer // one for each id of the Query; none where Partial left it out
+	Control           Control                // zero where not asked for, or without code
+	Proven            bool                   // all answers, against the state root
+	Unproven          error                  // why they are not; nil with VerifyOff
+	Agreed            int                    // providers that say the same of these answers; proven: of the block's hash
+	Storage           *Storage               // nil where nothing is proven, or the account does not exist
+	Partial           bool                   // answers were left out
+	Failed            []ProviderError        // providers that failed, or lied, for this contract alone
+}
+
+// Answer is what a contract says of one id. Err is set where it says nothing: it reverted, it writes when it is called,
+// or what came back is not one ABI word holding 0 or 1.
+type Answer struct {
+	Err     error
+	Allowed bool
+}
+
+// Storage is what was proven of a contract's storage as a whole.
+type Storage struct {
+	Root, CodeHash common.Hash
+	Slots          int  // in use and explained: a getter reads them, or they were named
+	Complete       bool // they are all that the contract stores
+}
+
+// Read reads every Query at the pinned block, by its hash. The provider that pinned comes first. Any other is first
+// asked for the chain id and the block. A contract that the first one could not answer, or not prove unless VerifyOff,
+// is asked of the next. Where none proves, the first that answered everything counts, and where each leaves something
+// unanswered, the first that answered. With an agreement of k, k providers must then say the same.
+//
+// There is a Reading for every Query, in their order. The error is of the block as a whole: no provider could serve it
+// (*ReadError, which wraps ErrNoState where its state is gone, *DisagreementError about its hash, *ChainIDError).
+func (c *Client) Read(ctx context.Context, at *Pinned, queries []Query, opt ReadOptions) (*State, error) {
+	return nil, errors.New("soon")
+}
