@@ -167,7 +167,7 @@ func (t *target) compareClaim(intent *Intent, o *Observation) {
 		t.find(ChainMismatch, "the API lists the contract on chain %d, but chain_id is configured as %d", t.foreign, intent.ChainID)
 	}
 	for _, f := range o.Failures {
-		if f.Kind != "" && (f.Contract == nil || *f.Contract == t.address) {
+		if f.Kind != "" && !t.has(f.Kind) && (f.Contract == nil || *f.Contract == t.address) {
 			t.find(f.Kind, "%s", f.Finding)
 		}
 	}

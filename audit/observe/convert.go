@@ -1,0 +1,239 @@
+package observe
+
+import (
+	"encoding/hex"
+	"errors"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
+	"github.com/kms-auditor/kms-auditor/kmsapi"
+)
+
+// Record is all that the judgement on one chain rests on, with what proves it.
+type Record struct {
+	Intent audit.Intent
+	Prior  audit.Prior
+	Looks  audit.Looks
+	Raw    Raw
+}
+
+// Raw is what proves the looks of a Record.
+type Raw struct{ First, Second, Head RawLook }
+
+// RawLook is what proves one look. What is nil was not had.
+type RawLook struct {
+	Claim   *kmsapi.Source
+	Listing []kmsapi.Source // a page each
+	Queries []ethrpc.Query
+	Witness *ethrpc.Witness
+}
+
+// ClaimOf is the API's answer as an audit.APIClaim.
+func ClaimOf(d *kmsapi.OnChainDetail) *audit.APIClaim {
+	out := &audit.APIClaim{
+		Claim:   audit.Claim{FetchedAt: d.Source.FetchedAt.UTC(), SHA256: d.Source.SHA256, APIVersion: d.Source.APIVersion, RequestID: d.Source.RequestID},
+		ChainID: d.ChainID,
+	}
+	for _, c := range d.Contracts {
+		row := audit.ClaimedContract{Address: c.Address, ChainID: c.ChainID, K256Pubkey: c.K256Pubkey, CAPubkey: c.CAPubkey}
+		row.Entries = make([]audit.ClaimedEntry, 0, len(c.Devices)+len(c.OSImages))
+		for _, d := range c.Devices {
+			row.Entries = append(row.Entries, audit.ClaimedEntry{List: audit.Device, ID: d.ID, Name: d.NodeName, State: claimState(d.Allowed)})
+		}
+		for _, i := range c.OSImages {
+			row.Entries = append(row.Entries, audit.ClaimedEntry{List: audit.OSImage, ID: i.Hash, Name: i.Name, Version: i.Version, State: claimState(i.Allowed)})
+		}
+		out.Contracts = append(out.Contracts, row)
+	}
+	return out
+}
+
+func claimState(a kmsapi.Allowed) audit.ClaimState {
+	switch a {
+	case kmsapi.AllowedTrue:
+		return audit.ClaimAllowed
+	case kmsapi.AllowedFalse:
+		return audit.ClaimDenied
+	default:
+		return audit.ClaimUnknown
+	}
+}
+
+// ListingOf is the API's list of KMS as far as it is about the chain.
+func ListingOf(all []kmsapi.KMS, chainID uint64) []audit.ListedKMS {
+	out := []audit.ListedKMS{}
+	for _, k := range all {
+		if k.Contract != nil && k.ChainID == chainID {
+			out = append(out, audit.ListedKMS{ID: k.ID, Contract: *k.Contract, K256Pubkey: k.K256Pubkey, CAPubkey: k.CAPubkey, GatewayAppID: k.GatewayAppID})
+		}
+	}
+	return out
+}
+
+func blockOf(b ethrpc.Block) audit.Block {
+	return audit.Block{Number: b.Number, Hash: b.Hash.Hex(), Time: b.Time}
+}
+
+// take converts what was read.
+func (l *look) take(state *ethrpc.State, queries []ethrpc.Query, scans map[common.Address]*audit.EventScan) {
+	l.addFailures(state.Failed)
+	for i := range state.Readings {
+		r := &state.Readings[i]
+		l.Readings = append(l.Readings, ReadingOf(r, queries[i], scans[r.Contract]))
+		for _, p := range r.Failed {
+			l.failContract(r.Contract, p, r.Err != nil)
+		}
+	}
+}
+
+// ReadingOf is a contract's reading as an audit.Reading, its answers in the order of the query.
+func ReadingOf(r *ethrpc.Reading, q ethrpc.Query, scan *audit.EventScan) audit.Reading {
+	out := audit.Reading{Contract: r.Contract, Provider: r.Provider, HasCode: r.HasCode, Events: scan}
+	if r.Err != nil {
+		out.Err = r.Err.Error()
+		return out
+	}
+	switch {
+	case r.Proven:
+		out.Assurance = audit.Proven
+	case r.Agreed > 1:
+		out.Assurance = audit.Agreed
+	default:
+		out.Assurance = audit.Single
+	}
+	if s := r.Storage; s != nil {
+		out.Storage, out.Complete = &audit.Storage{Root: s.Root.Hex(), CodeHash: s.CodeHash.Hex(), Slots: s.Slots}, s.Complete
+	}
+	if !r.HasCode {
+		return out
+	}
+	out.Answers = make([]audit.Answer, 0, len(q.Devices)+len(q.OSImages))
+	add := func(list audit.List, ids []common.Hash, answers map[common.Hash]ethrpc.Answer) {
+		for _, id := range ids {
+			a := audit.Answer{List: list, ID: id}
+			got, ok := answers[id]
+			if a.Allowed = got.Allowed; got.Err != nil {
+				a.Err = got.Err.Error()
+			} else if !ok {
+				a.Err = "it was not answered"
+			}
+			out.Answers = append(out.Answers, a)
+		}
+	}
+	add(audit.Device, q.Devices, r.Devices)
+	add(audit.OSImage, q.OSImages, r.OSImages)
+	if q.Control {
+		out.Control = controlsOf(&r.Control)
+	}
+	return out
+}
+
+func controlsOf(c *ethrpc.Control) audit.Controls {
+	out := audit.Controls{
+		Owner:          fieldOf(c.Owner, common.Address.Hex),
+		PendingOwner:   fieldOf(c.PendingOwner, nonzero),
+		Implementation: fieldOf(c.Implementation, common.Address.Hex),
+		GatewayAppID:   fieldOf(c.GatewayAppID, func(s string) string { return s }),
+		K256Pubkey:     fieldOf(c.K256Pubkey, hex.EncodeToString),
+		CAPubkey:       fieldOf(c.CAPubkey, hex.EncodeToString),
+		CodeHash:       audit.Field{Known: true, Value: c.CodeHash.Hex()},
+	}
+	switch {
+	case c.CodeErr != nil:
+		out.ImplementationCodeHash.Err = c.CodeErr.Error()
+	case c.ImplementationCodeHash != (common.Hash{}):
+		out.ImplementationCodeHash = audit.Field{Known: true, Value: c.ImplementationCodeHash.Hex()}
+	default:
+		out.ImplementationCodeHash.Known = true
+	}
+	return out
+}
+
+func nonzero(a common.Address) string {
+	if a == (common.Address{}) {
+		return ""
+	}
+	return a.Hex()
+}
+
+func fieldOf[T any](f ethrpc.Field[T], text func(T) string) audit.Field {
+	switch {
+	case f.Err != nil:
+		return audit.Field{Err: f.Err.Error()}
+	case !f.Present:
+		return audit.Field{Known: true}
+	default:
+		return audit.Field{Known: true, Value: text(f.Value)}
+	}
+}
+
+// fail notes why the chain could not be read, and what providers were caught at.
+func (l *look) fail(err error) {
+	for _, p := range providerErrors(err) {
+		l.add(failed(audit.StageRPC, p.Provider, p.Err))
+	}
+	for _, f := range liesOf(err) {
+		l.add(f)
+	}
+}
+
+// failContract notes what a provider failed at for one contract. What another provider had right is no finding.
+func (l *look) failContract(contract common.Address, p ethrpc.ProviderError, unread bool) {
+	l.add(failed(audit.StageRPC, p.Provider, p.Err))
+	if !unread {
+		return
+	}
+	for _, f := range liesOf(p.Err) {
+		f.Contract = &contract
+		l.add(f)
+	}
+}
+
+func (l *look) addFailures(all []ethrpc.ProviderError) {
+	for _, p := range all {
+		l.add(failed(audit.StageRPC, p.Provider, p.Err))
+	}
+}
+
+func (l *look) add(f audit.Failure) {
+	for _, o := range l.Failures {
+		if o.SourceError == f.SourceError && o.Kind == f.Kind && (o.Contract == nil) == (f.Contract == nil) && (f.Contract == nil || *o.Contract == *f.Contract) {
+			return
+		}
+	}
+	l.Failures = append(l.Failures, f)
+}
+
+func providerErrors(err error) []ethrpc.ProviderError {
+	if all, ok := errors.AsType[*ethrpc.ReadError](err); ok {
+		return all.Failures
+	}
+	return []ethrpc.ProviderError{{Provider: "rpc", Err: err}}
+}
+
+// liesOf names what providers were caught at.
+func liesOf(err error) (out []audit.Failure) {
+	for _, p := range providerErrors(err) {
+		lie := func(k audit.Kind, message string) {
+			f := failed(audit.StageRPC, p.Provider, p.Err)
+			f.Kind, f.Finding = k, message
+			out = append(out, f)
+		}
+		if foreign, ok := errors.AsType[*ethrpc.ChainIDError](p.Err); ok {
+			lie(audit.ChainMismatch, "the provider's "+foreign.Error())
+		}
+		if e, ok := errors.AsType[*ethrpc.DisagreementError](p.Err); ok {
+			lie(audit.ProviderDisagreement, e.Error())
+		}
+		if e, ok := errors.AsType[*ethrpc.GetterError](p.Err); ok {
+			lie(audit.GetterDisagrees, e.Error())
+		}
+		if errors.Is(p.Err, proof.ErrInvalid) {
+			lie(audit.ProofInvalid, "a provider's proof does not verify against the block's header; errors names it")
+		}
+	}
+	return out
+}

@@ -1,0 +1,289 @@
+package observe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/hexid"
+	"github.com/kms-auditor/kms-auditor/kmsapi"
+)
+
+// observer looks at one chain. What it remembers only saves requests.
+type observer struct {
+	Chain
+	opt       *Options
+	scanned   map[common.Address]common.Hash // the storage root for which events were read
+	rescanned map[common.Address]common.Hash // the storage root for which they were read anew in vain
+	annotated map[common.Address]annotation
+}
+
+// look is an observation while it is made.
+type look struct {
+	audit.Observation
+	raw    RawLook
+	pinned *ethrpc.Pinned
+	detail *kmsapi.OnChainDetail
+	states []*ethrpc.State
+}
+
+// look fetches the claim while a block is pinned, and reads the contracts there. The block is not older than that of an
+// earlier look: what was seen there is not undone by going back.
+func (c *observer) look(ctx context.Context, prior audit.Prior, before *look) *look {
+	l := &look{Observation: audit.Observation{At: now()}}
+	tags, notBefore := c.Tags, uint64(0)
+	if before != nil && before.pinned != nil {
+		// A tag that is preferred to the one that was used could name an older block.
+		tags = tags[max(slices.Index(tags, before.pinned.Tag), 0):]
+		notBefore = before.pinned.Block.Number
+	}
+	var claim, listing []audit.Failure
+	var wg sync.WaitGroup
+	wg.Go(func() { claim = c.guarded(func() []audit.Failure { return c.fetchClaim(ctx, l) }) })
+	wg.Go(func() { listing = c.guarded(func() []audit.Failure { return c.fetchListing(ctx, l) }) })
+	pinned, err := c.pin(ctx, prior, tags, notBefore, nil)
+	wg.Wait()
+	l.Failures = append(l.Failures, append(claim, listing...)...)
+	if err == nil {
+		err = c.readContracts(ctx, prior, l, pinned, tags, notBefore)
+	}
+	if err != nil {
+		l.fail(err)
+	}
+	return l
+}
+
+// guarded makes a bug a failure.
+func (c *observer) guarded(f func() []audit.Failure) (out []audit.Failure) {
+	defer func() {
+		if v := recover(); v != nil {
+			c.opt.Panicked(c.Intent.Chain, v, debug.Stack())
+			out = []audit.Failure{bug(v)}
+		}
+	}()
+	return f()
+}
+
+func (c *observer) fetchClaim(ctx context.Context, l *look) []audit.Failure {
+	detail, err := c.opt.Claims.OnChainDetail(ctx, c.Intent.Chain)
+	if err != nil {
+		refused, ok := errors.AsType[*kmsapi.StatusError](err)
+		l.ChainUnknown = ok && refused.Unknown()
+		return []audit.Failure{claimFailure(err)}
+	}
+	l.detail, l.Claim = detail, ClaimOf(detail)
+	l.raw.Claim = &detail.Source
+	return nil
+}
+
+func (c *observer) fetchListing(ctx context.Context, l *look) []audit.Failure {
+	if !c.Intent.CrossChecks && !c.Intent.Discover {
+		return nil
+	}
+	list, err := c.opt.Listing.List(ctx, kmsapi.Filter{OnChain: true})
+	if err != nil {
+		l.ListingFailed = true
+		return []audit.Failure{claimFailure(err)}
+	}
+	l.Listing, l.raw.Listing = ListingOf(list.KMS, c.Intent.ChainID), list.Pages
+	return nil
+}
+
+// pin pins a block. A node that lags is given time to catch up with what was audited before; where none does, the older
+// block is pinned, for the judge to say so.
+func (c *observer) pin(ctx context.Context, prior audit.Prior, tags []ethrpc.BlockTag, notBefore uint64, avoid []string) (*ethrpc.Pinned, error) {
+	req := ethrpc.PinRequest{Tags: tags, NotBefore: notBefore, Avoid: avoid, Prefetch: audit.Contracts(c.Intent, prior, nil)}
+	if len(tags) > 0 {
+		req.NotBefore = max(notBefore, prior.LowestBlock(tags[0].String()))
+	}
+	pinned, err := c.Reader.Pin(ctx, req)
+	if err == nil || req.NotBefore == notBefore || ctx.Err() != nil {
+		return pinned, err
+	}
+	req.NotBefore = notBefore
+	older, e := c.Reader.Pin(ctx, req)
+	if e != nil {
+		return nil, err
+	}
+	return older, nil
+}
+
+// readContracts reads the contracts at the pinned block. If no provider can serve its state, the next tag is taken; if the
+// block itself cannot be read, another provider pins one.
+func (c *observer) readContracts(ctx context.Context, prior audit.Prior, l *look, pinned *ethrpc.Pinned, tags []ethrpc.BlockTag, notBefore uint64) error {
+	contracts := audit.Contracts(c.Intent, prior, l.Claim)
+	var avoid []string
+	for {
+		l.pinned = pinned
+		l.addFailures(pinned.Failed)
+		if len(contracts) == 0 {
+			break
+		}
+		err := c.read(ctx, prior, l, contracts)
+		if err == nil {
+			break
+		}
+		l.pinned = nil
+		next := slices.Index(tags, pinned.Tag) + 1
+		switch {
+		case ctx.Err() != nil:
+			return err
+		case errors.Is(err, ethrpc.ErrNoState) && next > 0 && next < len(tags):
+			tags, avoid = tags[next:], nil
+		case errors.Is(err, ethrpc.ErrNoState) || slices.Contains(avoid, pinned.Provider):
+			return err
+		default:
+			avoid = append(avoid, pinned.Provider)
+		}
+		again, e := c.pin(ctx, prior, tags, notBefore, avoid)
+		if e != nil || slices.Contains(avoid, again.Provider) {
+			return err
+		}
+		l.fail(err)
+		pinned = again
+	}
+	at, head := blockOf(pinned.Block), blockOf(pinned.Head)
+	l.Tag, l.Provider, l.Block, l.Head = pinned.Tag.String(), pinned.Provider, &at, &head
+	l.warnStale("newest", pinned.Head)
+	if !pinned.Tag.Fixed() && pinned.Tag.Behind() == 0 && pinned.Block.Number < pinned.Head.Number {
+		l.warnStale("audited", pinned.Block)
+	}
+	return nil
+}
+
+// read reads the contracts and, where it may bring more, their events.
+func (c *observer) read(ctx context.Context, prior audit.Prior, l *look, contracts []common.Address) error {
+	ids := claimedIDs(l.Claim, c.Intent.ChainID)
+	ask := func() []ethrpc.Query {
+		out := make([]ethrpc.Query, 0, len(contracts))
+		for _, a := range contracts {
+			out = append(out, c.query(a, prior.Contract(a), ids[a]))
+		}
+		return out
+	}
+	queries := ask()
+	state, err := c.Reader.Read(ctx, l.pinned, queries, ethrpc.ReadOptions{AllowPartial: c.Events != nil})
+	if err != nil {
+		return err
+	}
+	scans := map[common.Address]*audit.EventScan{}
+	if c.Events != nil {
+		state, queries = c.complete(ctx, l, state, queries, scans, ask)
+	}
+	l.take(state, queries, scans)
+	if c.Events != nil {
+		c.addChanges(ctx, l, ids)
+	}
+	if c.opt.Record {
+		l.raw.Queries, l.raw.Witness = queries, state.Witness()
+	}
+	return nil
+}
+
+// query asks for every id that anybody named: the policy, events, earlier audits and the claim.
+func (c *observer) query(contract common.Address, known *audit.Known, claimed map[audit.List][]common.Hash) ethrpc.Query {
+	want, _ := c.Intent.Contract(contract)
+	q := ethrpc.Query{Contract: contract, Control: true}
+	var named Named
+	if c.Events != nil {
+		named = c.Events.Named(contract)
+	}
+	if known == nil {
+		known = &audit.Known{}
+	}
+	q.Devices = union(claimed[audit.Device], want.Policy.Devices, named.Devices, known.Devices)
+	q.OSImages = union(claimed[audit.OSImage], want.Policy.OSImages, named.OSImages, known.OSImages)
+	q.AggregatedMRs, q.Apps = named.AggregatedMRs, named.Apps
+	for _, e := range want.Explained {
+		q.Slots = append(q.Slots, e.Slot)
+	}
+	return q
+}
+
+// union joins lists in their order, each id once.
+func union(lists ...[]common.Hash) []common.Hash {
+	n := 0
+	for _, l := range lists {
+		n += len(l)
+	}
+	out, seen := make([]common.Hash, 0, n), make(map[common.Hash]bool, n)
+	for _, l := range lists {
+		for _, id := range l {
+			if !seen[id] {
+				seen[id] = true
+				out = append(out, id)
+			}
+		}
+	}
+	return out
+}
+
+// claimedIDs are the well-formed ids of a claim about the chain, by contract and list.
+func claimedIDs(claim *audit.APIClaim, chainID uint64) map[common.Address]map[audit.List][]common.Hash {
+	out := map[common.Address]map[audit.List][]common.Hash{}
+	if claim == nil || claim.ChainID != chainID {
+		return out
+	}
+	for _, row := range claim.Contracts {
+		if out[row.Address] == nil {
+			out[row.Address] = map[audit.List][]common.Hash{}
+		}
+		for _, e := range row.Entries {
+			if id, err := hexid.ParseID(e.ID); err == nil {
+				out[row.Address][e.List] = append(out[row.Address][e.List], id)
+			}
+		}
+	}
+	return out
+}
+
+// lookAtHead asks the newest block for what differs at the pinned one.
+func (c *observer) lookAtHead(ctx context.Context, queries []audit.HeadQuery, looks audit.Looks) *look {
+	l := &look{Observation: audit.Observation{At: now()}}
+	notBefore := uint64(0)
+	for _, o := range []*audit.Observation{&looks.First, looks.Second} {
+		if o != nil && o.Block != nil {
+			notBefore = max(notBefore, o.Block.Number)
+		}
+	}
+	pinned, err := c.Reader.Pin(ctx, ethrpc.PinRequest{Tags: []ethrpc.BlockTag{ethrpc.Latest}, NotBefore: notBefore})
+	if err != nil {
+		l.fail(err)
+		return l
+	}
+	var asked []ethrpc.Query
+	for _, q := range queries {
+		asked = append(asked, ethrpc.Query{Contract: q.Contract, Devices: q.Devices, OSImages: q.OSImages, CodeOnly: len(q.Devices)+len(q.OSImages) == 0})
+	}
+	state, err := c.Reader.Read(ctx, pinned, asked, ethrpc.ReadOptions{NoCache: true})
+	if err != nil {
+		l.fail(err)
+		return l
+	}
+	at := blockOf(pinned.Block)
+	l.Tag, l.Block, l.Head, l.Provider = pinned.Tag.String(), &at, &at, pinned.Provider
+	l.take(state, asked, nil)
+	if c.opt.Record {
+		l.raw.Queries, l.raw.Witness = asked, state.Witness()
+	}
+	return l
+}
+
+// maxHeadAge is the age of the newest block, and of a finalized one, from which on a provider is suspected to be out of sync.
+const maxHeadAge = time.Hour
+
+// warnStale notes a block that is too old to be what the provider calls it.
+func (l *look) warnStale(which string, b ethrpc.Block) {
+	if age := l.At.Sub(b.Time); age > maxHeadAge {
+		l.Failures = append(l.Failures, failed(audit.StageRPC, l.Provider, fmt.Errorf(
+			"warning: the %s block %d is %s old: the node may be out of sync", which, b.Number, age.Truncate(time.Second))))
+	}
+}

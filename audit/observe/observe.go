@@ -1,0 +1,210 @@
+// Package observe looks at chains, and has what it saw judged.
+//
+// One look pins a block while it fetches the API's claim, then reads every contract that is configured, known to an earlier
+// audit, or listed by the API, and asks for every id that anybody named. Where the storage of a contract is not explained
+// yet, its events are read for more ids, and what is new is asked for at the same block. What a look saw is an
+// audit.Observation. If something new is wrong, there is a second look after a pause, and a look at the newest block.
+//
+// Nothing is decided here: audit.Judge makes the verdict.
+package observe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/kmsapi"
+)
+
+// Claims is where the claim comes from. Its errors carry no secret.
+type Claims interface {
+	OnChainDetail(ctx context.Context, chain string) (*kmsapi.OnChainDetail, error)
+}
+
+// Lister gives the API's list of KMS. Its errors carry no secret.
+type Lister interface {
+	List(ctx context.Context, f kmsapi.Filter) (*kmsapi.List, error)
+}
+
+// Reader reads one chain. Its errors carry no secret.
+type Reader interface {
+	Pin(ctx context.Context, req ethrpc.PinRequest) (*ethrpc.Pinned, error)
+	Read(ctx context.Context, at *ethrpc.Pinned, queries []ethrpc.Query, opt ethrpc.ReadOptions) (*ethrpc.State, error)
+}
+
+// Events remembers what the events of contracts named, so that ids which the API does not list are found.
+type Events interface {
+	// Update reads the events that came since, up to a block. What was read before an error is kept.
+	Update(ctx context.Context, contract common.Address, to ethrpc.Block) error
+	// Reset forgets them all, so that Update reads them anew.
+	Reset(contract common.Address) error
+	// Named lists what any event ever named.
+	Named(contract common.Address) Named
+	// Last returns the last event of an id; nil: none is known.
+	Last(contract common.Address, list audit.List, id common.Hash) *audit.Changed
+	// Annotate finds out when and by whom the last events of ids were sent, as far as it can, and reports whether nothing
+	// is left to find out.
+	Annotate(ctx context.Context, contract common.Address, ids map[audit.List][]common.Hash) bool
+}
+
+// Named is what events named: ids of the two lists, measurements and apps.
+type Named struct {
+	Devices, OSImages, AggregatedMRs []common.Hash
+	Apps                             []common.Address
+}
+
+// Options configure an Auditor.
+type Options struct {
+	Version      string // of the program, for the report
+	Claims       Claims
+	Listing      Lister // asked for the chains whose Intent has CrossChecks or Discover
+	Chains       []Chain
+	Timeout      time.Duration // of one audit; zero: none
+	ConfirmDelay time.Duration // before the second look
+	Record       bool          // keep what proves the observations, for evidence
+
+	// Progress says what an audit is doing, as it does it: an audit takes up to minutes, and a person waits. It is optional,
+	// and called from several goroutines.
+	Progress func(chain, doing string)
+	// Panicked reports a bug with its stack, which the report has no place for. It is optional.
+	Panicked func(chain string, v any, stack []byte)
+}
+
+// Chain is one chain to audit.
+type Chain struct {
+	Intent audit.Intent
+	Tags   []ethrpc.BlockTag // Intent.Tags
+	Reader Reader
+	Events Events // nil: ids that the API does not list are not looked for
+	Eager  bool   // read events even where the storage is proven without them, to show when and by whom
+}
+
+// Auditor audits. Between audits it remembers only what saves requests.
+type Auditor struct {
+	opt    Options
+	chains []*observer
+}
+
+// New returns an Auditor.
+func New(opt Options) *Auditor {
+	if opt.Progress == nil {
+		opt.Progress = func(string, string) {}
+	}
+	if opt.Panicked == nil {
+		opt.Panicked = func(string, any, []byte) {}
+	}
+	a := &Auditor{opt: opt}
+	for _, c := range opt.Chains {
+		a.chains = append(a.chains, &observer{
+			Chain: c, opt: &a.opt, scanned: map[common.Address]common.Hash{}, rescanned: map[common.Address]common.Hash{}, annotated: map[common.Address]annotation{},
+		})
+	}
+	return a
+}
+
+// Result is what an audit came to.
+type Result struct {
+	Report  *audit.Report
+	Next    map[string]audit.Prior // by chain, of those in the report
+	Changes []audit.Change
+	Records []Record // of the chains in the report; empty without Options.Record
+}
+
+// Audit audits every chain once. prior is what is remembered of each. It has no error: what fails is in the report, and
+// makes it unknown.
+func (a *Auditor) Audit(ctx context.Context, id string, prior map[string]audit.Prior) Result {
+	if a.opt.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, a.opt.Timeout, fmt.Errorf("the audit's timeout of %s passed: %w", a.opt.Timeout, context.DeadlineExceeded))
+		defer cancel()
+	}
+	started := now()
+	outcomes, records := make([]audit.Outcome, len(a.chains)), make([]Record, len(a.chains))
+	var wg sync.WaitGroup
+	for i, c := range a.chains {
+		wg.Go(func() { outcomes[i], records[i] = c.audit(ctx, prior[c.Intent.Chain]) })
+	}
+	wg.Wait()
+	out := Result{Next: map[string]audit.Prior{}}
+	var chains []audit.Chain
+	for i, o := range outcomes {
+		if o.Absent {
+			continue
+		}
+		chains = append(chains, o.Chain)
+		out.Next[o.Chain.Chain] = o.Next
+		out.Changes = append(out.Changes, o.Changes...)
+		if a.opt.Record {
+			out.Records = append(out.Records, records[i])
+		}
+	}
+	out.Report = audit.NewReport(id, a.opt.Version, started, now(), chains)
+	return out
+}
+
+func now() time.Time { return time.Now().UTC() }
+
+// audit audits the chain. A bug costs this chain its verdict, and no other.
+func (c *observer) audit(ctx context.Context, prior audit.Prior) (out audit.Outcome, rec Record) {
+	start := now()
+	rec = Record{Intent: c.Intent, Prior: prior}
+	defer func() {
+		if v := recover(); v != nil {
+			c.opt.Panicked(c.Intent.Chain, v, debug.Stack())
+			rec.Looks = audit.Looks{First: audit.Observation{At: start, Failures: []audit.Failure{bug(v)}}}
+			out = audit.Judge(c.Intent, prior, rec.Looks)
+		}
+		out.Chain.Duration = time.Since(start)
+	}()
+	c.opt.Progress(c.Intent.Chain, "reading the API and the chain")
+	first := c.look(ctx, prior, nil)
+	rec.Looks.First, rec.Raw.First = first.Observation, first.raw
+	if audit.NeedsSecondLook(c.Intent, prior, first.Observation) {
+		c.secondLook(ctx, prior, first, &rec)
+	}
+	if queries := audit.HeadQueries(c.Intent, prior, rec.Looks); queries != nil {
+		c.opt.Progress(c.Intent.Chain, "asking the newest block")
+		head := c.lookAtHead(ctx, queries, rec.Looks)
+		rec.Looks.Head, rec.Raw.Head = &head.Observation, head.raw
+	}
+	return audit.Judge(c.Intent, prior, rec.Looks), rec
+}
+
+// secondLook looks again after the pause.
+func (c *observer) secondLook(ctx context.Context, prior audit.Prior, first *look, rec *Record) {
+	c.opt.Progress(c.Intent.Chain, fmt.Sprintf("something differs, looking again in %s", c.opt.ConfirmDelay))
+	pause := time.NewTimer(c.opt.ConfirmDelay)
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-ctx.Done():
+		rec.Looks.Interrupted = context.Cause(ctx).Error()
+		return
+	}
+	c.opt.Progress(c.Intent.Chain, "reading the API and the chain a second time")
+	second := c.look(ctx, prior, first)
+	rec.Looks.Second, rec.Raw.Second = &second.Observation, second.raw
+}
+
+func bug(v any) audit.Failure {
+	return failed(audit.StageInternal, audit.Self, fmt.Errorf("a bug in kms-auditor: %v", v))
+}
+
+func failed(stage audit.Stage, source string, err error) audit.Failure {
+	return audit.Failure{SourceError: audit.SourceError{Stage: stage, Source: source, Message: err.Error()}}
+}
+
+func claimFailure(err error) audit.Failure {
+	stage := audit.StageAPI
+	if _, invalid := errors.AsType[*kmsapi.InvalidError](err); invalid {
+		stage = audit.StageDecode
+	}
+	return failed(stage, "api", err)
+}
