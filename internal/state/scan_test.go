@@ -1,8 +1,7 @@
-package history_test
+package state_test
 
 import (
 	"cmp"
-	"errors"
 	"math"
 	"os"
 	"slices"
@@ -14,7 +13,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
-	"github.com/kms-auditor/kms-auditor/internal/history"
+	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
 func TestNothingIsKnownAtFirst(t *testing.T) {
@@ -23,7 +22,7 @@ func TestNothingIsKnownAtFirst(t *testing.T) {
 		if diff := differ(read(open(t, "")), read(s)); diff != "" {
 			t.Error(diff)
 		}
-		if _, ok := s.Last(kms, "device", key(1)); ok {
+		if _, ok := s.LastEvent(kms, "device", key(1)); ok {
 			t.Error("there is a last event")
 		}
 		if err := s.Reset(kms); err != nil {
@@ -33,8 +32,8 @@ func TestNothingIsKnownAtFirst(t *testing.T) {
 }
 
 func TestAppend(t *testing.T) {
-	at := func(block uint64, index uint) history.Event {
-		return history.Event{Block: block, BlockHash: blockHash(block), Index: index, List: "device"}
+	at := func(block uint64, index uint) state.Event {
+		return state.Event{Block: block, BlockHash: blockHash(block), Index: index, List: "device"}
 	}
 	forked, unnamed, long := at(200, 3), at(200, 3), at(200, 3)
 	forked.BlockHash = blockHash(1)
@@ -42,23 +41,23 @@ func TestAppend(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
 		from, to uint64
-		events   []history.Event
+		events   []state.Event
 		want     string // in the error; empty: none
 	}{
 		{"the next block is taken", 200, 200, nil, ""},
-		{"several blocks are taken", 200, 300, []history.Event{at(200, 3), at(200, 4), at(201, 0), at(300, 1)}, ""},
+		{"several blocks are taken", 200, 300, []state.Event{at(200, 3), at(200, 4), at(201, 0), at(300, 1)}, ""},
 		{"a gap is refused", 201, 300, nil, "goes on at 200"},
 		{"an overlap is refused", 199, 300, nil, "goes on at 200"},
 		{"a range that ends before it begins is refused", 200, 199, nil, "goes on at 200"},
 		{"the last number is no block", 200, math.MaxUint64, nil, "goes on at 200"},
-		{"an event before the range is refused", 200, 300, []history.Event{at(199, 0)}, "an event of block 199"},
-		{"an event after the range is refused", 200, 300, []history.Event{at(301, 0)}, "an event of block 301"},
-		{"events out of order are refused", 200, 300, []history.Event{at(201, 0), at(200, 0)}, "log 0 of block 200 comes after log 0 of block 201"},
-		{"the same log twice is refused", 200, 300, []history.Event{at(201, 7), at(201, 7)}, "log 7 of block 201 comes after"},
-		{"a block with two hashes is refused", 200, 300, []history.Event{at(200, 2), forked}, "block 200 has two hashes"},
-		{"an event of the last block's rival is refused", 200, 200, []history.Event{forked}, "block 200 has two hashes"},
-		{"an event without a list is refused", 200, 300, []history.Event{unnamed}, "has 0 bytes"},
-		{"a list's name that is too long is refused", 200, 300, []history.Event{long}, "has 65 bytes"},
+		{"an event before the range is refused", 200, 300, []state.Event{at(199, 0)}, "an event of block 199"},
+		{"an event after the range is refused", 200, 300, []state.Event{at(301, 0)}, "an event of block 301"},
+		{"events out of order are refused", 200, 300, []state.Event{at(201, 0), at(200, 0)}, "log 0 of block 200 comes after log 0 of block 201"},
+		{"the same log twice is refused", 200, 300, []state.Event{at(201, 7), at(201, 7)}, "log 7 of block 201 comes after"},
+		{"a block with two hashes is refused", 200, 300, []state.Event{at(200, 2), forked}, "block 200 has two hashes"},
+		{"an event of the last block's rival is refused", 200, 200, []state.Event{forked}, "block 200 has two hashes"},
+		{"an event without a list is refused", 200, 300, []state.Event{unnamed}, "has 0 bytes"},
+		{"a list's name that is too long is refused", 200, 300, []state.Event{long}, "has 65 bytes"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			path := file(t)
@@ -68,7 +67,7 @@ func TestAppend(t *testing.T) {
 			err := s.Append(kms, tt.from, tt.to, blockHash(tt.to), tt.events)
 			want := before
 			if tt.want == "" {
-				want.Progress[kms] = history.Progress{From: first, Next: tt.to + 1, Hash: blockHash(tt.to)}
+				want.Progress[kms] = state.Progress{From: first, Next: tt.to + 1, Hash: blockHash(tt.to)}
 				want.Events[kms] = append(want.Events[kms], tt.events...)
 				want.Known[kms] = s.Known(kms)
 				if err != nil {
@@ -100,7 +99,7 @@ func TestRewind(t *testing.T) {
 		{"a block without events may have another hash", 152, blockHash(1), 153, ""},
 		{"a block with events may not", 150, blockHash(1), 200, "its events are of hash"},
 		{"to the last block, nothing is dropped", 199, blockHash(199), 200, ""},
-		{"above the last block is refused", 200, blockHash(200), 200, "it was not scanned"},
+		{"above the last block is refused", 200, blockHash(200), 200, "it was not read"},
 		{"below the first block, all is dropped", first - 1, blockHash(1), 0, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -115,7 +114,7 @@ func TestRewind(t *testing.T) {
 			if p.Next != tt.next || ok != (tt.next > 0) || ok && err == nil && p.Hash != tt.hash {
 				t.Errorf("the progress is %v, want it to go on at %d", p, tt.next)
 			}
-			var kept []history.Event
+			var kept []state.Event
 			if tt.next > 0 {
 				kept = eventsOf(first, tt.next-1)
 			}
@@ -154,57 +153,8 @@ func TestAnnotate(t *testing.T) {
 	}
 }
 
-func TestResetKeepsBlobs(t *testing.T) {
-	path := file(t)
-	s := open(t, path)
-	scan(t, s, kms, 199)
-	blob := []byte("{}")
-	if err := errors.Join(s.Save(kms, "audit", blob), s.Save(kms, "baseline", []byte{}), s.Save(kms, "old", blob), s.Save(kms, "old", nil), s.Reset(kms)); err != nil {
-		t.Fatal(err)
-	}
-	if s.Save(kms, "", blob) == nil {
-		t.Error("a blob without a name was saved")
-	}
-	blob[0] = 'x'
-	s.Close()
-	s = open(t, path)
-	got := read(s)
-	if got.Audit[kms] != "{}" || len(got.Progress) > 0 || len(got.Events) > 0 {
-		t.Errorf("what is left is %+v", got)
-	}
-	if b, ok := s.Load(kms, "baseline"); !ok || len(b) != 0 {
-		t.Errorf("an empty blob is %q, %t", b, ok)
-	}
-	if b, ok := s.Load(kms, "old"); ok {
-		t.Errorf("a forgotten blob is %q", b)
-	}
-}
-
-// TestLargeFile makes pages overflow, trees grow and shrink, and free pages many.
-func TestLargeFile(t *testing.T) {
-	path := file(t)
-	s := open(t, path)
-	for i, to := range []uint64{9000, 500, 4000, 12000, 101, 7000} {
-		var err error
-		if p, ok := s.Progress(kms); ok && to < p.Next {
-			err = s.Rewind(kms, to, blockHash(to))
-		} else {
-			scan(t, s, kms, to)
-		}
-		if err = errors.Join(err, s.Save(kms, "audit", make([]byte, i%2*1_000_000))); err != nil {
-			t.Fatal(err)
-		}
-		want := read(s)
-		s.Close()
-		s = open(t, path)
-		if diff := differ(want, read(s)); diff != "" || !slices.Equal(s.Events(kms), eventsOf(first, to)) {
-			t.Fatalf("after block %d: %s", to, diff)
-		}
-	}
-}
-
-// TestStoreIsItsModel does anything in any order, to a store on disk, to one in memory, and to a plain list.
-func TestStoreIsItsModel(t *testing.T) {
+// TestStateIsItsModel does anything in any order, to a state on disk, to one in memory, and to a plain list.
+func TestStateIsItsModel(t *testing.T) {
 	dir := t.TempDir()
 	rapid.Check(t, func(rt *rapid.T) {
 		f, err := os.CreateTemp(dir, "")
@@ -213,19 +163,19 @@ func TestStoreIsItsModel(t *testing.T) {
 		}
 		f.Close()
 		disk, memory := open(t, f.Name()), open(t, "")
-		next := map[history.Target]uint64{}
-		model := map[history.Target][]history.Event{}
-		both := func(do func(*history.Store) error) {
+		next := map[state.Target]uint64{}
+		model := map[state.Target][]state.Event{}
+		both := func(do func(*state.State) error) {
 			if err := cmp.Or(do(disk), do(memory)); err != nil {
 				rt.Fatal(err)
 			}
 		}
-		targets := rapid.SampledFrom([]history.Target{kms, other})
+		targets := rapid.SampledFrom([]state.Target{kms, other})
 		rt.Repeat(map[string]func(*rapid.T){
 			"append": func(rt *rapid.T) {
 				of, n := targets.Draw(rt, "target"), rapid.Uint64Range(0, 20).Draw(rt, "blocks")
 				from := max(next[of], first)
-				both(func(s *history.Store) error {
+				both(func(s *state.State) error {
 					return s.Append(of, from, from+n, blockHash(from+n), eventsOf(from, from+n))
 				})
 				next[of] = from + n + 1
@@ -237,15 +187,15 @@ func TestStoreIsItsModel(t *testing.T) {
 					rt.Skip()
 				}
 				to := rapid.Uint64Range(first-1, next[of]-1).Draw(rt, "to")
-				both(func(s *history.Store) error { return s.Rewind(of, to, blockHash(to)) })
-				model[of] = slices.DeleteFunc(slices.Clone(model[of]), func(e history.Event) bool { return e.Block > to })
+				both(func(s *state.State) error { return s.Rewind(of, to, blockHash(to)) })
+				model[of] = slices.DeleteFunc(slices.Clone(model[of]), func(e state.Event) bool { return e.Block > to })
 				if next[of] = to + 1; to < first {
 					next[of] = 0
 				}
 			},
 			"reset": func(rt *rapid.T) {
 				of := targets.Draw(rt, "target")
-				both(func(s *history.Store) error { return s.Reset(of) })
+				both(func(s *state.State) error { return s.Reset(of) })
 				model[of], next[of] = nil, 0
 			},
 			"annotate": func(rt *rapid.T) {
@@ -256,7 +206,7 @@ func TestStoreIsItsModel(t *testing.T) {
 				i := rapid.IntRange(0, len(model[of])-1).Draw(rt, "event")
 				e := model[of][i]
 				e.Actor, e.Time = common.Address{1}, time.Unix(1, 0).UTC()
-				both(func(s *history.Store) error { return s.Annotate(of, e) })
+				both(func(s *state.State) error { return s.Annotate(of, e) })
 				model[of] = slices.Clone(model[of])
 				model[of][i] = e
 			},
@@ -285,11 +235,11 @@ func TestStoreIsItsModel(t *testing.T) {
 }
 
 // replay holds Last and Known against the events in their order.
-func replay(t *rapid.T, s *history.Store, of history.Target, events []history.Event) {
-	known := map[string]map[common.Hash]history.Event{}
+func replay(t *rapid.T, s *state.State, of state.Target, events []state.Event) {
+	known := map[string]map[common.Hash]state.Event{}
 	for _, e := range events {
 		if known[e.List] == nil {
-			known[e.List] = map[common.Hash]history.Event{}
+			known[e.List] = map[common.Hash]state.Event{}
 		}
 		known[e.List][e.Key] = e
 	}
@@ -302,7 +252,7 @@ func replay(t *rapid.T, s *history.Store, of history.Target, events []history.Ev
 			t.Fatalf("of %s, %d keys are known, want %d in order", list, len(got[list]), len(keys))
 		}
 		for _, k := range got[list] {
-			if e, ok := s.Last(of, list, k); !ok || e != keys[k] {
+			if e, ok := s.LastEvent(of, list, k); !ok || e != keys[k] {
 				t.Fatalf("the last event is %+v, want %+v", e, keys[k])
 			}
 		}

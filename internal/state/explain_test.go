@@ -1,4 +1,4 @@
-package past_test
+package state_test
 
 import (
 	"testing"
@@ -6,10 +6,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/history"
-	"github.com/kms-auditor/kms-auditor/internal/past"
 	"github.com/kms-auditor/kms-auditor/internal/render"
+	"github.com/kms-auditor/kms-auditor/internal/state"
 )
+
+// configured are the chains of the configuration.
+var configured = []string{"base", "ethereum"}
 
 // told is what a place says, in short.
 type told struct {
@@ -50,17 +52,17 @@ func TestExplain(t *testing.T) {
 	failed.Chains[0].Claim, failed.Chains[0].Targets = nil, nil
 	mr := event(30, 4, true, 2)
 	mr.List = "aggregated_mr"
-	path := state(t, map[history.Target][]history.Event{
-		kms:   {event(10, 1, true, 1), event(20, 2, true, 1), mr, event(40, 1, false, 3), event(1100, 1, true, 8)},
-		other: {event(10, 2, true, 1)},
+	p := remember(t, map[state.Target][]state.Event{
+		kms:      {event(10, 1, true, 1), event(20, 2, true, 1), mr, event(40, 1, false, 3), event(1100, 1, true, 8)},
+		ethereum: {event(10, 2, true, 1)},
 	},
 		report(900, 4, image(1, audit.ClaimAllowed, audit.ChainAllowed, ""), image(2, audit.ClaimDenied, audit.ChainAllowed, audit.ClaimDeniedChainAllowed)),
 		report(1000, 5, image(1, audit.ClaimAllowed, audit.ChainDenied, audit.ClaimAllowedChainDenied), image(2, audit.ClaimAllowed, audit.ChainAllowed, "")),
 		failed)
-	none := func(uint64, string, audit.List) audit.PolicyState { return "" }
-	onBase := func(want audit.PolicyState) func(uint64, string, audit.List) audit.PolicyState {
-		return func(chain uint64, _ string, l audit.List) audit.PolicyState {
-			if chain == kms.ChainID && l == audit.OSImage {
+	none := func(string, string, audit.List) audit.PolicyState { return "" }
+	onBase := func(want audit.PolicyState) state.Wants {
+		return func(chain, _ string, l audit.List) audit.PolicyState {
+			if chain == kms.Chain && l == audit.OSImage {
 				return want
 			}
 			return ""
@@ -69,28 +71,28 @@ func TestExplain(t *testing.T) {
 	for _, tt := range []struct {
 		sentence string
 		id       string
-		filter   past.Filter
-		wanted   func(uint64, string, audit.List) audit.PolicyState
+		filter   state.Filter
+		wants    state.Wants
 		want     []told
 	}{
-		{"what differs has its finding and its events up to the audited block, though a later audit failed", key(1).Hex(), past.Filter{}, none, []told{
+		{"what differs has its finding and its events up to the audited block, though a later audit failed", imageID(1).Hex(), state.Filter{}, none, []told{
 			{Chain: "base", List: "os_image", Claim: "allowed", OnChain: "denied", Events: []string{"added", "removed"}, Findings: []string{"claim_allowed_chain_denied"}, Block: 1000, Later: true},
 		}},
-		{"what was wrong once is told, and where all is accounted for an old event is no permission", key(2).Hex(), past.Filter{}, onBase(audit.PolicyDenied), []told{
+		{"what was wrong once is told, and where all is accounted for an old event is no permission", imageID(2).Hex(), state.Filter{}, onBase(audit.PolicyDenied), []told{
 			{Chain: "ethereum", List: "os_image", Claim: "unlisted", OnChain: "denied", Events: []string{"added"}, Block: 1000},
 			{Chain: "base", List: "os_image", Claim: "allowed", OnChain: "allowed", Policy: "denied", Events: []string{"added"}, Findings: []string{"-claim_denied_chain_allowed"}, Block: 1000, Later: true},
 		}},
-		{"one chain", key(2).Hex(), past.Filter{ChainID: 1}, none, []told{
+		{"one chain", imageID(2).Hex(), state.Filter{Chain: "ethereum"}, none, []told{
 			{Chain: "ethereum", List: "os_image", Claim: "unlisted", OnChain: "denied", Events: []string{"added"}, Block: 1000},
 		}},
-		{"a list that is not audited has events", key(4).Hex(), past.Filter{}, none, []told{{Chain: "base", List: "aggregated_mr", Events: []string{"added"}}}},
-		{"what only the policy names, and events cannot rule out", key(5).Hex(), past.Filter{}, onBase(audit.PolicyAllowed), []told{
+		{"a list that is not audited has events", imageID(4).Hex(), state.Filter{}, none, []told{{Chain: "base", List: "aggregated_mr", Events: []string{"added"}}}},
+		{"what only the policy names, and events cannot rule out", imageID(5).Hex(), state.Filter{}, onBase(audit.PolicyAllowed), []told{
 			{Chain: "base", List: "os_image", Claim: "unlisted", OnChain: "unknown", Policy: "allowed", Block: 1000, Later: true},
 		}},
-		{"an id that a policy does not want is not known by that", key(5).Hex(), past.Filter{}, onBase(audit.PolicyDenied), nil},
+		{"an id that a policy does not want is not known by that", imageID(5).Hex(), state.Filter{}, onBase(audit.PolicyDenied), nil},
 	} {
 		t.Run(tt.sentence, func(t *testing.T) {
-			if diff := cmp.Diff(tt.want, inShort(open(t, path).Explain(tt.id, tt.filter, tt.wanted))); diff != "" {
+			if diff := cmp.Diff(tt.want, inShort(p.Explain(tt.id, tt.filter, configured, tt.wants))); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -98,24 +100,20 @@ func TestExplain(t *testing.T) {
 }
 
 func TestAFindingOfAChainThatIsNoLongerConfiguredIsAbandoned(t *testing.T) {
-	path := state(t, nil,
+	p := remember(t, nil,
 		report(900, 4, image(1, audit.ClaimDenied, audit.ChainAllowed, audit.ClaimDeniedChainAllowed)),
 		report(1000, 5, image(1, audit.ClaimAllowed, audit.ChainDenied, audit.ClaimAllowedChainDenied)))
 	for _, tt := range []struct {
 		sentence string
-		names    map[uint64]string
+		names    []string
 		want     []bool // the open one, and the one that was resolved
 	}{
-		{"its chain is configured", names, []bool{false, false}},
-		{"another one is", map[uint64]string{1: "ethereum"}, []bool{true, false}},
-		{"its chain has another name", map[uint64]string{8453: "mainnet"}, []bool{true, false}},
+		{"its chain is configured", configured, []bool{false, false}},
+		{"another one is", []string{"ethereum"}, []bool{true, false}},
+		{"its chain has another name", []string{"mainnet"}, []bool{true, false}},
 	} {
-		p, err := past.Open(path, tt.names)
-		if err != nil {
-			t.Fatal(err)
-		}
 		var got []bool
-		for _, at := range p.Explain(key(1).Hex(), past.Filter{ChainID: 8453}, nil).Places {
+		for _, at := range p.Explain(imageID(1).Hex(), state.Filter{Chain: "base"}, tt.names, nil).Places {
 			for _, f := range at.Findings {
 				got = append(got, f.Abandoned)
 			}
@@ -127,11 +125,11 @@ func TestAFindingOfAChainThatIsNoLongerConfiguredIsAbandoned(t *testing.T) {
 }
 
 func TestAnotherAuditIsExplainedInstead(t *testing.T) {
-	p := open(t, state(t, map[history.Target][]history.Event{kms: {event(10, 1, true, 1), event(40, 1, false, 3)}},
-		report(1000, 5, image(1, audit.ClaimAllowed, audit.ChainDenied, audit.ClaimAllowedChainDenied))))
-	p.Instead(report(20, 6, image(1, audit.ClaimDenied, audit.ChainAllowed, audit.ClaimDeniedChainAllowed)))
+	p := remember(t, map[state.Target][]state.Event{kms: {event(10, 1, true, 1), event(40, 1, false, 3)}},
+		report(1000, 5, image(1, audit.ClaimAllowed, audit.ChainDenied, audit.ClaimAllowedChainDenied)))
+	p.ReplaceWith(report(20, 6, image(1, audit.ClaimDenied, audit.ChainAllowed, audit.ClaimDeniedChainAllowed)))
 	want := []told{{Chain: "base", List: "os_image", Claim: "denied", OnChain: "allowed", Events: []string{"added"}, Findings: []string{"claim_denied_chain_allowed"}, Block: 20}}
-	if diff := cmp.Diff(want, inShort(p.Explain(key(1).Hex(), past.Filter{}, nil))); diff != "" {
+	if diff := cmp.Diff(want, inShort(p.Explain(imageID(1).Hex(), state.Filter{}, configured, nil))); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -142,7 +140,7 @@ func TestAChainThatWasNeverComparedIsNamed(t *testing.T) {
 		r.Chains[i].Block, r.Chains[i].Errors = nil, []audit.SourceError{{Stage: audit.StageRPC, Source: "public", Message: "connection refused"}}
 	}
 	r.Chains = r.Chains[:1]
-	x := open(t, state(t, nil, r)).Explain(key(1).Hex(), past.Filter{}, nil)
+	x := remember(t, nil, r).Explain(imageID(1).Hex(), state.Filter{}, configured, nil)
 	if diff := cmp.Diff([]string{"base: public: connection refused"}, x.Failed); diff != "" || len(x.Places) != 0 {
 		t.Errorf("%v %s", x.Places, diff)
 	}
