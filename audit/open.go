@@ -277,7 +277,10 @@ func (j *judgement) policyOf(t *target, f *Finding) PolicyState {
 
 // attainable is an assurance, or the best that the configuration allows where that is less.
 func (j *judgement) attainable(a Assurance) Assurance {
-	if a == Proven && !j.intent.Events {
+	switch {
+	case a == Proven && !j.intent.Events && j.intent.Agreement > 1:
+		return Agreed
+	case a == Proven && !j.intent.Events, a == Agreed && j.intent.Agreement < 2:
 		return Single
 	}
 	return a

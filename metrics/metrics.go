@@ -41,6 +41,7 @@ type Metrics struct {
 	known      atomic.Pointer[map[string]Chain] // the configured chains
 	audits     *prometheus.CounterVec
 	duration   *prometheus.HistogramVec
+	unstable   *prometheus.CounterVec
 	scanned    *prometheus.GaugeVec
 	next       prometheus.Gauge
 	calls      *prometheus.CounterVec
@@ -65,6 +66,8 @@ func New(reg prometheus.Registerer, build Build, chains []Chain, api APILabels) 
 			"Audits of a chain that finished, by verdict.", "chain", "verdict"),
 		duration: f.histograms("audit_duration_seconds",
 			"Time that an audit of a chain took.", "chain"),
+		unstable: f.counters("unconfirmed_differences_total",
+			"Differences that one of two looks of an audit saw and the other did not.", "chain"),
 		scanned: f.gauges("event_scan_block_number",
 			"The block up to which the events of a contract are read; absent before the first are. It stands still while they cannot be read.", "chain", "contract"),
 		next: f.gauge("next_audit_timestamp_seconds",
@@ -110,11 +113,28 @@ func (m *Metrics) Report(r *audit.Report) {
 	for _, c := range m.show(r, m.knows) {
 		m.audits.WithLabelValues(c.Chain, c.Verdict.String()).Inc()
 		m.duration.WithLabelValues(c.Chain).Observe(c.Duration.Seconds())
+		m.unstable.WithLabelValues(c.Chain).Add(unstable(c))
 	}
 	// A chain that was compared and is not in the report was looked for: time goes on, and the comparison stands still.
 	for _, l := range series(m.compared) {
 		m.lastAudit.WithLabelValues(l["chain"]).Set(unix(r.FinishedAt))
 	}
+}
+
+// Restore shows the report of an earlier process, so that what was open stays open until an audit looks again. It counts
+// nothing.
+func (m *Metrics) Restore(r *audit.Report) { m.show(r, m.knows) }
+
+// unstable is the number of differences that one of two looks saw.
+func unstable(c audit.Chain) (n float64) {
+	for _, t := range c.Targets {
+		for _, f := range t.Findings {
+			if f.Kind == audit.ClaimUnstable && f.State == audit.Confirmed {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // EventScan notes that the events of a contract are read up to a block. A chain that is not configured, and what is no

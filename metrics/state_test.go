@@ -36,16 +36,18 @@ kms_auditor_entries{chain="base",contract="CONTRACT",list="device",verdict="acce
 kms_auditor_entries{chain="base",contract="CONTRACT",list="device",verdict="match"} 1
 kms_auditor_entries{chain="base",contract="CONTRACT",list="device",verdict="mismatch"} 0
 kms_auditor_entries{chain="base",contract="CONTRACT",list="device",verdict="pending"} 0
+kms_auditor_entries{chain="base",contract="CONTRACT",list="device",verdict="unclaimed"} 0
 kms_auditor_entries{chain="base",contract="CONTRACT",list="device",verdict="unverifiable"} 0
 kms_auditor_entries{chain="base",contract="CONTRACT",list="os_image",verdict="accepted"} 0
 kms_auditor_entries{chain="base",contract="CONTRACT",list="os_image",verdict="match"} 0
 kms_auditor_entries{chain="base",contract="CONTRACT",list="os_image",verdict="mismatch"} 1
 kms_auditor_entries{chain="base",contract="CONTRACT",list="os_image",verdict="pending"} 0
+kms_auditor_entries{chain="base",contract="CONTRACT",list="os_image",verdict="unclaimed"} 0
 kms_auditor_entries{chain="base",contract="CONTRACT",list="os_image",verdict="unverifiable"} 0
 # HELP kms_auditor_oldest_finding_timestamp_seconds Unix time at which the oldest open finding of a kind was first seen.
 # TYPE kms_auditor_oldest_finding_timestamp_seconds gauge
 kms_auditor_oldest_finding_timestamp_seconds{chain="base",contract="CONTRACT",kind="claim_allowed_chain_denied"} 1.7935308e+09
-# HELP kms_auditor_open_finding One open finding, the most severe first, at most 100 a contract; id is empty where it is no 32 bytes of hex.
+# HELP kms_auditor_open_finding One open finding, whether or not the last audit could look at it again; the most severe first, at most 100 a contract; id is empty if it is not 32 bytes of hex.
 # TYPE kms_auditor_open_finding gauge
 kms_auditor_open_finding{chain="base",contract="CONTRACT",id="0xbd369a8c2f9edb2b52dad48ac8e0b32dde5f1337c423a506b48d07403a7d8033",kind="claim_allowed_chain_denied",list="os_image",severity="warning"} 1
 # HELP kms_auditor_open_findings_dropped Open findings without an open_finding series of their own.

@@ -109,7 +109,7 @@ func (f *auditFlags) narrow(cfg *config.Config, block bool) error {
 		cfg.Chains = slices.DeleteFunc(cfg.Chains, func(c config.Chain) bool { return !slices.Contains(f.chains, c.Name) })
 	}
 	if block {
-		policy, err := ethrpc.ParsePolicy(f.block)
+		policy, err := ethrpc.ParseBlockTag(f.block)
 		if err != nil {
 			return fmt.Errorf("--block: %w", err)
 		}
@@ -117,7 +117,7 @@ func (f *auditFlags) narrow(cfg *config.Config, block bool) error {
 			return errors.New("--block with a number or a hash needs one --chain")
 		}
 		for i := range cfg.Chains {
-			cfg.Chains[i].Block = []ethrpc.Policy{policy}
+			cfg.Chains[i].Block = []ethrpc.BlockTag{policy}
 		}
 	}
 	for _, addr := range f.listen {

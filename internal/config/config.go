@@ -40,7 +40,7 @@ type Config struct {
 	Chains       []Chain
 	Discover     bool // of Chains, only those of which the API's list of KMS names a contract
 	CrossChecks  bool
-	Accept       []audit.Accept // each about one of Chains
+	Accept       []Exception // each about one of Chains
 	Web          Web
 	Heartbeat    Heartbeat
 }
@@ -57,7 +57,7 @@ type API struct {
 type Chain struct {
 	Name      string
 	ChainID   uint64
-	Block     []ethrpc.Policy
+	Block     []ethrpc.BlockTag
 	Agreement int // of the providers, from 1 to all of them
 	BatchSize int
 	Verify    ethrpc.Verify

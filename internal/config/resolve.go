@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/quote"
 	"github.com/kms-auditor/kms-auditor/internal/secret"
 )
@@ -63,7 +62,7 @@ func (r resolver) schedule(cfg *Config, zone string) {
 	if cfg.Timezone, err = time.LoadLocation(zone); err != nil {
 		r.add("timezone", "%s is not a time zone such as UTC or Europe/Berlin", quote.Cut(zone))
 	}
-	if cfg.Cron, err = audit.ParseSchedule(cfg.Schedule, cfg.Timezone); err != nil {
+	if cfg.Cron, err = ParseSchedule(cfg.Schedule, cfg.Timezone); err != nil {
 		r.add("schedule", "%s", err)
 	}
 }

@@ -1,4 +1,4 @@
-package app
+package daemon
 
 import (
 	"cmp"
@@ -36,22 +36,22 @@ func NewLogger(w io.Writer, level, format string) (*zap.Logger, error) {
 
 func event(name string) zap.Field { return zap.String("event", name) }
 
-func (a *App) logStarted(id string) {
-	a.opt.Log.Info("audit started", event("audit_started"), zap.String("audit_id", id))
+func (d *Daemon) logStarted(id string) {
+	d.opt.Log.Info("audit started", event("audit_started"), zap.String("audit_id", id))
 }
 
-func (a *App) logSkipped(due time.Time, n int) {
-	a.opt.Log.Warn("ticks of the schedule skipped", zap.Time("first_due", due.UTC()), zap.Int("skipped", n))
+func (d *Daemon) logSkipped(due time.Time, n int) {
+	d.opt.Log.Warn("ticks of the schedule skipped", zap.Time("first_due", due.UTC()), zap.Int("skipped", n))
 }
 
 // logPanic logs above the level of findings. A logger of NewLogger does not panic at it.
-func (a *App) logPanic(chain string, v any, stack []byte) {
-	a.opt.Log.DPanic("bug, please report it", zap.String("chain", chain), zap.Any("panic", v), zap.ByteString("stack", stack))
+func (d *Daemon) logPanic(chain string, v any, stack []byte) {
+	d.opt.Log.DPanic("bug, please report it", zap.String("chain", chain), zap.Any("panic", v), zap.ByteString("stack", stack))
 }
 
 // logReport writes what failed, what changed, and one wide line on the audit.
-func (a *App) logReport(r *audit.Report, changes []audit.Change) {
-	log := a.opt.Log.With(zap.String("audit_id", r.AuditID))
+func (d *Daemon) logReport(r *audit.Report, changes []audit.Change) {
+	log := d.opt.Log.With(zap.String("audit_id", r.AuditID))
 	for _, c := range r.Chains {
 		for _, e := range c.Errors {
 			log.Warn("source failed", event("source_failed"), zap.String("chain", c.Chain),
@@ -60,6 +60,9 @@ func (a *App) logReport(r *audit.Report, changes []audit.Change) {
 	}
 	for _, c := range changes {
 		logChange(log, c)
+	}
+	for _, c := range r.Chains {
+		logUnconfirmed(log, c)
 	}
 	level := zapcore.InfoLevel
 	if r.Verdict != audit.Consistent {
@@ -92,10 +95,22 @@ func logChange(log *zap.Logger, c audit.Change) {
 		fields = append(fields, zap.String("list", string(c.Finding.List)), zap.String("id", c.Finding.ID))
 	}
 	fields = append(fields, zap.String("finding", c.Finding.Message), zap.String("runbook", c.Finding.Runbook))
-	if !c.FirstSeen.IsZero() {
-		fields = append(fields, zap.Time("first_seen", c.FirstSeen))
+	if c.Finding.FirstSeen != nil {
+		fields = append(fields, zap.Time("first_seen", *c.Finding.FirstSeen), zap.Time("last_confirmed_at", *c.Finding.LastConfirmedAt))
 	}
 	log.Log(level, messages[c.Type], fields...)
+}
+
+// logUnconfirmed logs the differences that one of two looks saw.
+func logUnconfirmed(log *zap.Logger, c audit.Chain) {
+	for _, t := range c.Targets {
+		for _, f := range t.Findings {
+			if f.Kind == audit.ClaimUnstable && f.State == audit.Confirmed {
+				log.Info("difference unconfirmed", event("difference_unconfirmed"), zap.String("chain", c.Chain), zap.String("contract", t.Contract),
+					zap.String("list", string(f.List)), zap.String("id", f.ID), zap.String("finding", f.Message))
+			}
+		}
+	}
 }
 
 // chainLog is a chain's part of the wide line.

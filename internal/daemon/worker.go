@@ -1,20 +1,22 @@
-package audit
+package daemon
 
 import (
 	"context"
 	"time"
 
 	"github.com/robfig/cron/v3"
+
+	"github.com/kms-auditor/kms-auditor/audit/observe"
 )
 
 // Worker audits at once and then on schedule, one audit after the other: a tick that comes while an audit is under
 // way, or before a process that stood still goes on, is skipped.
 type Worker struct {
-	Audit    func(context.Context) *Report
+	Audit    func(context.Context) observe.Result
 	Schedule cron.Schedule
 	Again    <-chan struct{} // an audit is due at once, after the one that is under way; nil: never
 
-	Done    func(*Report)                    // after each audit
+	Done    func(observe.Result)             // after each audit
 	Next    func(time.Time)                  // when the next one is due
 	Skipped func(due time.Time, skipped int) // ticks without an audit, the first at due; at most maxSkipped are counted
 }

@@ -1,4 +1,4 @@
-package app_test
+package daemon_test
 
 import (
 	"context"

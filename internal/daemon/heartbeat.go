@@ -1,4 +1,4 @@
-package app
+package daemon
 
 import (
 	"context"
@@ -92,9 +92,9 @@ func (h *heart) send(ctx context.Context, client *http.Client, to string) error 
 }
 
 // beaten counts a beat, and logs where it failed.
-func (a *App) beaten(err error) {
-	a.metrics.Heartbeat(err == nil)
+func (d *Daemon) beaten(err error) {
+	d.metrics.Heartbeat(err == nil)
 	if err != nil {
-		a.opt.Log.Warn("heartbeat failed", zap.Error(err))
+		d.opt.Log.Warn("heartbeat failed", zap.Error(err))
 	}
 }

@@ -1,11 +1,11 @@
-package audit_test
+package config_test
 
 import (
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/config"
 )
 
 // The machine is elsewhere, from before any goroutine could look.
@@ -29,7 +29,7 @@ func TestScheduleFiresInItsZone(t *testing.T) {
 		{"the leap day comes within five years", "0 0 29 2 *", time.UTC, "2028-02-29T00:00:00Z"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			s, err := audit.ParseSchedule(row.spec, row.loc)
+			s, err := config.ParseSchedule(row.spec, row.loc)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -62,7 +62,7 @@ func TestScheduleRefused(t *testing.T) {
 		{"a long line is cut", strings.Repeat("9", 5000) + " * * * *", "…"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			s, err := audit.ParseSchedule(row.spec, time.UTC)
+			s, err := config.ParseSchedule(row.spec, time.UTC)
 			if err == nil {
 				t.Fatalf("%q was accepted as %v", row.spec, s)
 			}
@@ -78,7 +78,7 @@ func FuzzParseSchedule(f *testing.F) {
 		f.Add(spec)
 	}
 	f.Fuzz(func(t *testing.T, spec string) {
-		s, err := audit.ParseSchedule(spec, time.UTC)
+		s, err := config.ParseSchedule(spec, time.UTC)
 		if err != nil {
 			return
 		}

@@ -1,4 +1,4 @@
-package app
+package daemon
 
 import (
 	"context"
@@ -14,36 +14,36 @@ import (
 
 // reload reads the configuration again. It either makes all of it the one that the next audit runs under, and has that
 // audit begin as soon as none is under way, or it changes nothing. It logs and counts which.
-func (a *App) reload() error {
-	a.reloading.Lock()
-	defer a.reloading.Unlock()
-	s, err := a.reloaded()
+func (d *Daemon) reload() error {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	s, err := d.reloaded()
 	if err != nil {
-		a.metrics.ConfigLoaded(false, time.Time{})
-		a.opt.Log.Error("configuration not reloaded", event("config_reloaded"), zap.Bool("ok", false),
-			zap.Strings("problems", strings.Split(err.Error(), "\n")), zap.Stringer("running", a.running.Load()))
+		d.metrics.ConfigLoaded(false, time.Time{})
+		d.opt.Log.Error("configuration not reloaded", event("config_reloaded"), zap.Bool("ok", false),
+			zap.Strings("problems", strings.Split(err.Error(), "\n")), zap.Stringer("running", d.running.Load()))
 		return err
 	}
-	a.running.Store(s)
-	a.metrics.ConfigLoaded(true, s.loaded)
-	a.opt.Log.Info("configuration reloaded", event("config_reloaded"), zap.Bool("ok", true), zap.Stringer("running", s))
+	d.running.Store(s)
+	d.metrics.ConfigLoaded(true, s.loaded)
+	d.opt.Log.Info("configuration reloaded", event("config_reloaded"), zap.Bool("ok", true), zap.Stringer("running", s))
 	select {
-	case a.again <- struct{}{}:
+	case d.again <- struct{}{}:
 	default: // an audit that has not begun yet is due already
 	}
 	return nil
 }
 
 // reloaded checks the configuration whole.
-func (a *App) reloaded() (*setup, error) {
-	cfg, err := a.opt.Load()
+func (d *Daemon) reloaded() (*runtime, error) {
+	cfg, err := d.opt.Load()
 	if err != nil {
 		return nil, err
 	}
-	if ps := needsRestart(a.running.Load().cfg, cfg); ps != nil {
+	if ps := needsRestart(d.running.Load().cfg, cfg); ps != nil {
 		return nil, ps
 	}
-	return a.setUp(cfg)
+	return d.newRuntime(cfg)
 }
 
 // needsRestart tells what of a new configuration takes a restart.
@@ -64,26 +64,26 @@ func needsRestart(old, now *config.Config) (ps config.Problems) {
 }
 
 // hangups reloads whenever the process is told to by a signal.
-func (a *App) hangups(ctx context.Context) {
+func (d *Daemon) hangups(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-a.opt.Hangup:
-			_ = a.reload() // it has logged the error
+		case <-d.opt.Hangup:
+			_ = d.reload() // it has logged the error
 		}
 	}
 }
 
 // webConfig tells HTTP of the configuration.
-func (a *App) webConfig() web.Config {
-	c := web.Config{Running: func() string { return a.running.Load().String() }}
-	if a.opt.Load != nil {
+func (d *Daemon) webConfig() web.Config {
+	c := web.Config{Running: func() string { return d.running.Load().String() }}
+	if d.opt.Load != nil {
 		c.Reload = func() error {
-			if !a.running.Load().cfg.Web.Reload {
+			if !d.running.Load().cfg.Web.Reload {
 				return web.ErrReloadOff
 			}
-			return a.reload()
+			return d.reload()
 		}
 	}
 	return c
