@@ -146,13 +146,12 @@ func play(intent audit.Intent, prior audit.Prior, names string, block uint64, at
 	return audit.Judge(intent, prior, looks)
 }
 
-// said is the verdict on the contract, and its findings: those that are only open in brackets, and no severity info.
+// said is the verdict on the contract, and its findings: those that are only open in brackets.
 func said(c audit.Chain) string {
 	out := []string{c.Verdict.String()}
 	for _, t := range c.Targets {
 		for _, f := range t.Findings {
 			switch {
-			case f.Kind.Severity() == audit.Info:
 			case f.State == audit.Confirmed:
 				out = append(out, string(f.Kind))
 			default:
@@ -193,7 +192,7 @@ func TestRulesOfAVerdict(t *testing.T) {
 
 		// 2. consistent takes a comparison.
 		{"without a claim nothing is consistent", nil, [][2]string{{"honest", "consistent"}, {"API down", "unknown"}}},
-		{"a claim of nulls compares nothing", nil, [][2]string{{"all null", "unknown"}}},
+		{"a claim of nulls compares nothing", nil, [][2]string{{"all null", "unknown claim_unknown claim_unknown claim_unknown"}}},
 		{"what is pending compares nothing", nil, [][2]string{{"no code / no code / honest", "unknown"}}},
 		{"one pending entry leaves the others consistent", nil, [][2]string{{"API denies / API denies / revoked", "consistent"}}},
 		{"a pending entry becomes drift when its time is over", nil, [][2]string{
@@ -222,8 +221,11 @@ func TestRulesOfAVerdict(t *testing.T) {
 			{"backdoor", "drift claim_denied_chain_allowed"}, {"unproven", "unknown (claim_denied_chain_allowed)"}, {"honest", "consistent"},
 		}},
 		{"null is no look at a difference", nil, [][2]string{
-			{"backdoor", "drift claim_denied_chain_allowed"}, {"backdoor and null", "unknown (claim_denied_chain_allowed)"},
-			{"hidden", "drift unlisted_chain_allowed"}, {"hidden and API hides it", "unknown (unlisted_chain_allowed)"}, {"hidden and API lists it", "consistent"},
+			{"backdoor", "drift claim_denied_chain_allowed"}, {"backdoor and null", "unknown (claim_denied_chain_allowed) claim_unknown"},
+			{"hidden", "drift unlisted_chain_allowed"}, {"hidden and API hides it", "unknown (unlisted_chain_allowed) claim_unknown"}, {"hidden and API lists it", "consistent"},
+		}},
+		{"null is no look at a device that the contract refuses", nil, [][2]string{
+			{"revoked", "drift claim_allowed_chain_denied"}, {"revoked and all null", "unknown (claim_allowed_chain_denied) claim_unknown claim_unknown claim_unknown"}, {"revoked and API denies", "consistent"},
 		}},
 		{"an API that drops a device which the contract trusts only renames the finding", nil, [][2]string{
 			{"backdoor", "drift claim_denied_chain_allowed"}, {"backdoor and delisted", "drift unlisted_chain_allowed unlisted_chain_allowed"},
@@ -256,11 +258,13 @@ func TestRulesOfAVerdict(t *testing.T) {
 		}},
 
 		// 7. A difference that one of two looks saw is no drift.
-		{"only what stands in both looks is drift", nil, [][2]string{{"backdoor / honest", "consistent"}}},
+		{"only what stands in both looks is drift", nil, [][2]string{
+			{"backdoor / honest", "consistent claim_unstable"}, {"backdoor / honest", "consistent claim_unstable"}, {"honest", "consistent"},
+		}},
 		{"a second look that fails confirms nothing", nil, [][2]string{
 			{"backdoor / chain down", "unknown"}, {"backdoor / API down", "unknown"}, {"owner / contract unread", "unknown"},
 		}},
-		{"a difference that the second look sees first is not confirmed", nil, [][2]string{{"backdoor / hidden", "unknown"}}},
+		{"a difference that the second look sees first is not confirmed", nil, [][2]string{{"backdoor / hidden", "unknown claim_unstable claim_unstable"}}},
 		{"a head that cannot be asked confirms nothing", nil, [][2]string{{"revoked / revoked / chain down", "unknown"}, {"revoked / revoked / unproven", "unknown"}}},
 	} {
 		t.Run(tt.sentence, func(t *testing.T) {
