@@ -187,7 +187,6 @@ func TestAReadingIsProvenByItsWitness(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sameError := cmp.Comparer(func(a, b error) bool { return (a == nil) == (b == nil) && (a == nil || a.Error() == b.Error()) })
 	offline := cmpopts.IgnoreFields(ethrpc.Reading{}, "Provider", "Agreed")
 	if diff := cmp.Diff(s.state.Readings, got.Readings, sameError, offline); diff != "" || block != s.at.Block || got.Witness() != nil {
 		t.Errorf("proven anew at %+v (-want +got):\n%s", block, diff)
