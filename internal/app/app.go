@@ -49,6 +49,7 @@ type App struct {
 	tracker   *audit.Tracker // as long as memory is there
 	heart     *heart
 	last      atomic.Pointer[audit.Report]
+	unkept    bool                  // an audit changed something, and its evidence could not be written: the next one's stands in
 	running   atomic.Pointer[setup] // what the next audit runs under
 	reloading sync.Mutex
 	again     chan struct{} // of capacity 1: an audit is due at once

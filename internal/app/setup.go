@@ -80,7 +80,7 @@ func (a *App) setUp(cfg *config.Config) (*setup, error) {
 		Progress:     a.opt.Progress,
 		Panicked:     a.logPanic,
 	}
-	if a.opt.Evidence || cfg.EvidenceDir != "" && !a.opt.Once {
+	if a.opt.Evidence || cfg.Evidence.Dir != "" && !a.opt.Once {
 		s.evidence = &evidence.Recorder{}
 		o = s.evidence.Wrap(o)
 	}

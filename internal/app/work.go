@@ -2,6 +2,8 @@ package app
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -23,7 +25,8 @@ func (a *App) work(ctx context.Context, s *setup) {
 				s.close()
 				s = now
 			}
-			return a.audit(ctx, s)
+			a.takeAccepted(s)
+			return s.auditor.Audit(ctx)
 		},
 		Schedule: schedule{a},
 		Again:    a.again,
@@ -39,26 +42,10 @@ type schedule struct{ a *App }
 
 func (s schedule) Next(t time.Time) time.Time { return s.a.running.Load().cfg.Cron.Next(t) }
 
-// audit audits once in the daemon, and keeps evidence where that is configured. Where it cannot be kept, the audit
-// stands.
-func (a *App) audit(ctx context.Context, s *setup) *audit.Report {
-	a.takeAccepted(s)
-	r := s.auditor.Audit(ctx)
-	if s.evidence != nil {
-		f, err := s.evidence.Take(r)
-		if err == nil {
-			err = evidence.Keep(s.cfg.EvidenceDir, s.cfg.EvidenceKeep, f)
-		}
-		if a.metrics.Written(metrics.Evidence, err == nil); err != nil {
-			a.opt.Log.Error("keeping evidence", zap.String("audit_id", r.AuditID), zap.Error(err))
-		}
-	}
-	return r
-}
-
 func (a *App) done(s *setup, r *audit.Report) {
 	now, past := s.split(r)
 	changes := append(s.tracker.Update(now), s.past.Update(past)...)
+	a.keepEvidence(s, r, changes)
 	a.last.Store(r)
 	a.metrics.Report(r)
 	a.tell(s, r, changes)
@@ -66,4 +53,38 @@ func (a *App) done(s *setup, r *audit.Report) {
 	if a.opt.Reported != nil {
 		a.opt.Reported(r, changes)
 	}
+}
+
+// keepEvidence writes what the audit rests on, where that is configured. If it cannot be written, the audit stands.
+func (a *App) keepEvidence(s *setup, r *audit.Report, changes []audit.Change) {
+	if s.evidence == nil {
+		return
+	}
+	keep, changed := s.cfg.Evidence, a.unkept || changed(a.last.Load(), r, changes)
+	f, err := s.evidence.Take(r)
+	if err == nil {
+		err = evidence.Keep(keep.Dir, evidence.Rotation{KeepChanges: keep.KeepChanges, KeepLast: keep.KeepLast}, changed, f)
+	}
+	a.unkept = changed && err != nil
+	if a.metrics.Written(metrics.Evidence, err == nil); err != nil {
+		a.opt.Log.Error("keeping evidence", zap.String("audit_id", r.AuditID), zap.Error(err))
+	}
+}
+
+// changed reports whether an audit opened or resolved a finding, or gave any contract another verdict than the last one.
+func changed(last, r *audit.Report, changes []audit.Change) bool {
+	return last == nil || !maps.Equal(verdicts(last), verdicts(r)) ||
+		slices.ContainsFunc(changes, func(c audit.Change) bool { return c.Type != audit.Open })
+}
+
+// verdicts are those of the chains and their contracts.
+func verdicts(r *audit.Report) map[[2]string]audit.Verdict {
+	all := map[[2]string]audit.Verdict{}
+	for _, c := range r.Chains {
+		all[[2]string{c.Chain}] = c.Verdict
+		for _, t := range c.Targets {
+			all[[2]string{c.Chain, t.Contract}] = t.Verdict
+		}
+	}
+	return all
 }
