@@ -49,10 +49,11 @@ type Rotation struct{ KeepChanges, KeepLast int }
 // Names sort by the time of the audit; one of a later audit is older too, from before the clock was set back. What a
 // killed process left unfinished goes after an hour. Other files are left alone.
 func Keep(dir string, r Rotation, changed bool, f *File) error {
-	name := prefix + f.Report.StartedAt.UTC().Format("20060102T150405.000Z") + "-" + f.Report.AuditID + suffix
+	end := suffix
 	if !changed {
-		name = strings.TrimSuffix(name, suffix) + unchanged
+		end = unchanged
 	}
+	name := prefix + f.Report.StartedAt.UTC().Format("20060102T150405.000Z") + "-" + f.Report.AuditID + end
 	b, err := f.Pack(name)
 	if err != nil {
 		return err
