@@ -19,7 +19,7 @@ func newVerify() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify FILE",
 		Short: "Derive a report again from its evidence, offline",
-		Long: "Derive the report of an audit again from the evidence that audit --evidence or evidence_dir wrote, without a\n" +
+		Long: "Derive the report of an audit again from the evidence that audit --evidence or evidence.dir wrote, without a\n" +
 			"network, and print it. What the evidence does not prove is believed, which a line on stderr says.\n\n" +
 			"Exit codes: 0 consistent, 1 drift, 2 the file does not hold, or usage, 3 unknown.",
 		Args: cobra.ExactArgs(1),

@@ -46,7 +46,7 @@ func (d *Daemon) newRuntime(cfg *config.Config) (*runtime, error) {
 	}
 	o := observe.Options{
 		Version: d.opt.Build.Version, Claims: r.api, Listing: r.api, Timeout: cfg.Timeout, ConfirmDelay: cfg.ConfirmDelay,
-		Record: d.opt.Evidence || cfg.EvidenceDir != "" && !d.opt.Once, Progress: d.opt.Progress, Panicked: d.logPanic,
+		Record: d.opt.Evidence || cfg.Evidence.Dir != "" && !d.opt.Once, Progress: d.opt.Progress, Panicked: d.logPanic,
 	}
 	for _, c := range cfg.Chains {
 		client, err := ethrpc.New(ethrpc.Options{

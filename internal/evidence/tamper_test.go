@@ -254,7 +254,7 @@ func TestKeep(t *testing.T) {
 	for i := range 4 {
 		f.Report.StartedAt = time.Date(2026, 1, 2, 3, 4, 5+i, 0, time.UTC)
 		f.Report.AuditID = "AUDIT"
-		must(t, evidence.Keep(dir, 2, f))
+		must(t, evidence.Keep(dir, evidence.Rotation{KeepChanges: 1, KeepLast: 2}, i == 0, f))
 	}
 	entries, err := os.ReadDir(dir)
 	must(t, err)
@@ -262,7 +262,7 @@ func TestKeep(t *testing.T) {
 	for _, e := range entries {
 		names = append(names, e.Name())
 	}
-	if diff := cmp.Diff([]string{"evidence-20260102T030407.000Z-AUDIT.json.gz", "evidence-20260102T030408.000Z-AUDIT.json.gz", "notes.txt"}, names); diff != "" {
+	if diff := cmp.Diff([]string{"evidence-20260102T030405.000Z-AUDIT.json.gz", "evidence-20260102T030407.000Z-AUDIT-unchanged.json.gz", "evidence-20260102T030408.000Z-AUDIT-unchanged.json.gz", "notes.txt"}, names); diff != "" {
 		t.Fatal("files (-want +got):\n", diff)
 	}
 	r, err := os.Open(filepath.Join(dir, names[1]))
@@ -273,7 +273,7 @@ func TestKeep(t *testing.T) {
 	if _, _, err := evidence.Verify(t.Context(), kept); err != nil {
 		t.Error(err)
 	}
-	if err := evidence.Keep(filepath.Join(dir, "missing"), 2, f); !errors.Is(err, os.ErrNotExist) {
+	if err := evidence.Keep(filepath.Join(dir, "missing"), evidence.Rotation{}, true, f); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%v, want that the folder is missing", err)
 	}
 }
