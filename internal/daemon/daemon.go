@@ -51,7 +51,7 @@ type Daemon struct {
 	last      atomic.Pointer[audit.Report]
 	running   atomic.Pointer[runtime] // what the next audit runs under
 	reloading sync.Mutex
-	again     chan struct{} // of capacity 1: an audit is due at once
+	again     chan struct{}    // of capacity 1: an audit is due at once
 	records   []observe.Record // of Once, for Evidence
 	unkept    bool             // an audit changed something, and its evidence could not be written: that of the next one is kept instead
 }
