@@ -15,7 +15,9 @@ import (
 // Where several contracts are proven at once, one that asks for more than this is put off until the others are done.
 const (
 	maxSharedSlots = 2048 // in a round; the lists of an ordinary contract have some dozens of entries
-	maxSharedTime  = 500 * time.Millisecond
+
+	// Of a step of all of them, whose code takes some milliseconds each.
+	maxSharedTime, maxStepTime, minStepTime = 5 * time.Second, 500 * time.Millisecond, 20 * time.Millisecond
 )
 
 // prover proves contracts with one provider.
@@ -27,13 +29,13 @@ type prover struct {
 }
 
 // prove has every contract's code run over proven state, which it fetches. Each ends on its own: in fault where its code
-// is to blame, in err where the provider is.
-func (r *prover) prove(ctx context.Context, all []*proving) {
+// is to blame, in err where the provider is. late is for those that are put off.
+func (r *prover) prove(ctx, late context.Context, all []*proving) {
 	later := r.proveTogether(ctx, all, len(all) > 1)
 	for i, c := range later {
-		alone, cancel := ctx, context.CancelFunc(func() {})
-		if end, ok := ctx.Deadline(); ok { // half of the time is for others, though they come after
-			alone, cancel = context.WithTimeoutCause(ctx, time.Until(end)/time.Duration(len(later)-i+1), errRunTime)
+		alone, cancel := late, context.CancelFunc(func() {})
+		if end, ok := late.Deadline(); ok {
+			alone, cancel = context.WithTimeoutCause(late, time.Until(end)/time.Duration(len(later)-i), errRunTime)
 		}
 		if r.proveTogether(alone, []*proving{c}, false); c.err != nil && alone.Err() != nil && ctx.Err() == nil {
 			c.end(errRunTime)
@@ -44,6 +46,13 @@ func (r *prover) prove(ctx context.Context, all []*proving) {
 
 // proveTogether returns the contracts that it put off.
 func (r *prover) proveTogether(ctx context.Context, all []*proving, putOff bool) (later []*proving) {
+	limit := time.Duration(0)
+	if putOff {
+		limit = min(max(maxSharedTime/time.Duration(len(all)), minStepTime), maxStepTime)
+		slow := func(c *proving) bool { return r.p.slow.has(c.query.Contract) }
+		later = slices.DeleteFunc(slices.Clone(all), func(c *proving) bool { return !slow(c) })
+		all = slices.DeleteFunc(slices.Clone(all), slow)
+	}
 	for _, c := range all {
 		standing := c.old.unchangedIn(r.world, false)
 		for _, j := range c.jobs {
@@ -55,19 +64,15 @@ func (r *prover) proveTogether(ctx context.Context, all []*proving, putOff bool)
 	if slices.ContainsFunc(all, func(c *proving) bool { return len(c.waiting) > 0 && c.guessable() }) {
 		r.sendMulticalls(ctx, all)
 	}
-	limit := time.Duration(0)
-	if putOff {
-		limit = maxSharedTime
-	}
 	var done []*proving
 	for live := all; len(live) > 0; {
 		var wanting []*proving
 		for _, c := range live {
 			switch {
 			case c.err != nil:
-			case !c.step(ctx, limit):
+			case !c.step(ctx, limit) && !(putOff && r.p.slow.has(c.query.Contract)):
 				done = append(done, c)
-			case putOff && (c.slow || len(c.missing.Slots) > maxSharedSlots):
+			case putOff && (c.slow || len(c.missing.Slots) > maxSharedSlots || r.p.slow.has(c.query.Contract)):
 				later = append(later, c)
 			default:
 				wanting = append(wanting, c)
@@ -114,7 +119,7 @@ func (r *prover) fetch(ctx context.Context, all []*proving) {
 		for _, a := range sortedKeys(answers[i].codes) {
 			groups[i].calls = append(groups[i].calls, answers[i].codes[a])
 		}
-		groups[i].optional = answers[i].hints
+		groups[i].contract, groups[i].optional = c.query.Contract, answers[i].hints
 		c.rounds++
 	}
 	var along [][]*multicall
