@@ -22,10 +22,10 @@ const (
 
 // prover proves contracts with one provider.
 type prover struct {
-	p      *provider
-	at     pin
-	world  *proof.World
-	hinted int
+	p        *provider
+	at       pin
+	verified *proof.VerifiedState
+	hinted   int
 }
 
 // prove has every contract's code run over proven state, which it fetches. Each ends on its own: in fault where its code
@@ -54,7 +54,7 @@ func (r *prover) proveTogether(ctx context.Context, all []*proving, putOff bool)
 		all = slices.DeleteFunc(slices.Clone(all), slow)
 	}
 	for _, c := range all {
-		standing := c.old.unchangedIn(r.world, false)
+		standing := c.old.unchangedIn(r.verified, false)
 		for _, j := range c.jobs {
 			if c.before(j, standing) == nil {
 				c.compareWithNode(j)
@@ -89,14 +89,14 @@ func (r *prover) proveTogether(ctx context.Context, all []*proving, putOff bool)
 
 // guessable reports whether guesses about the contract can be tried at once: nothing is likely to be missing but its slots.
 func (c *proving) guessable() bool {
-	if !c.world.Fresh(c.query.Contract) {
+	if !c.verified.Fresh(c.query.Contract) {
 		return false
 	}
 	impl := c.implementation()
 	if impl == nil {
 		return true
 	}
-	_, known := c.world.Account(*impl)
+	_, known := c.verified.Account(*impl)
 	return known
 }
 
@@ -234,14 +234,14 @@ func (r *prover) takeProof(w *wanted) error {
 	if err != nil {
 		return fmt.Errorf("reading eth_getProof of %s: %w", w.addr, err)
 	}
-	if err := r.world.AddAccount(w.addr, a.account); err != nil {
+	if err := r.verified.AddAccount(w.addr, a.account); err != nil {
 		return err
 	}
-	if acct, _ := r.world.Account(w.addr); acct == nil {
+	if acct, _ := r.verified.Account(w.addr); acct == nil {
 		return nil
 	}
 	for i, key := range w.keys {
-		if err := r.world.AddSlot(w.addr, key, a.slots[i]); err != nil {
+		if err := r.verified.AddSlot(w.addr, key, a.slots[i]); err != nil {
 			return err
 		}
 	}
@@ -256,11 +256,11 @@ func (r *prover) takeCode(addr common.Address, c *call) error {
 	if err != nil {
 		return fmt.Errorf("reading the code of %s: %w", addr, err)
 	}
-	acct, known := r.world.Account(addr)
+	acct, known := r.verified.Account(addr)
 	if !known || acct == nil || common.BytesToHash(acct.CodeHash) == emptyCode {
 		return nil
 	}
-	if err := r.world.AddCode(code); err != nil {
+	if err := r.verified.AddCode(code); err != nil {
 		return fmt.Errorf("the code of %s: %w", addr, err)
 	}
 	return nil

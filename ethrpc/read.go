@@ -39,15 +39,15 @@ type entry struct {
 
 // reader is one Read.
 type reader struct {
-	c       *Client
-	at      *Pinned
-	opt     ReadOptions
-	entries []*entry
-	failed  []ProviderError
-	world   *proof.World // nil: no header was proven
-	old     proofCache
-	proven  proofCache
-	hints   map[common.Address][]*call
+	c        *Client
+	at       *Pinned
+	opt      ReadOptions
+	entries  []*entry
+	failed   []ProviderError
+	verified *proof.VerifiedState // nil: no header was proven
+	old      proofCache
+	proven   proofCache
+	hints    map[common.Address][]*call
 }
 
 // Read reads every Query at the pinned block, by its hash. The provider that pinned comes first. Any other is first
@@ -227,17 +227,17 @@ func (r *reader) prove(ctx, late context.Context, p *provider, at pin, todo []*e
 		}
 		return
 	}
-	run := &prover{p: p, at: at, world: r.world}
+	run := &prover{p: p, at: at, verified: r.verified}
 	var all []*proving
 	for _, e := range todo {
 		old := r.old[e.query.Contract]
-		if old.unchangedIn(r.world, true) && old.query.equal(e.query) {
+		if old.unchangedIn(r.verified, true) && old.query.equal(e.query) {
 			same := *old
-			same.world = r.world
+			same.verified = r.verified
 			r.settle(p, e, &same)
 			continue
 		}
-		e.proving = newProving(e.query, r.world, old)
+		e.proving = newProving(e.query, r.verified, old)
 		e.proving.compares, e.proving.partial = true, r.opt.AllowPartial
 		if hints, asked := r.hints[e.query.Contract]; asked {
 			e.proving.hinted = true
@@ -270,7 +270,7 @@ func (r *reader) prove(ctx, late context.Context, p *provider, at pin, todo []*e
 
 // begin proves the header, once.
 func (r *reader) begin(at pin) error {
-	if r.world != nil {
+	if r.verified != nil {
 		return nil
 	}
 	header, err := proof.EncodeHeader(at.raw)
@@ -282,13 +282,13 @@ func (r *reader) begin(at pin) error {
 		// A field of a fork that is not known here changes the hash as well, so this is no lie yet.
 		return fmt.Errorf("%w: %v", ErrNoProof, err)
 	}
-	r.world = proof.New(h, r.c.chainID)
-	r.hints = takePrefetched(r.world, at.prefetched)
-	adopted := map[*proof.World]bool{}
+	r.verified = proof.New(h, r.c.chainID)
+	r.hints = takePrefetched(r.verified, at.prefetched)
+	adopted := map[*proof.VerifiedState]bool{}
 	for _, m := range r.old {
-		if !adopted[m.world] {
-			adopted[m.world] = true
-			r.world.Adopt(m.world)
+		if !adopted[m.verified] {
+			adopted[m.verified] = true
+			r.verified.ReuseFrom(m.verified)
 		}
 	}
 	return nil
