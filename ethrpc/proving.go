@@ -36,12 +36,12 @@ type job struct {
 	node     *byte // what the node answers, in a multicall
 }
 
-// proving is the attempt to prove one contract's answers by running its code over proven state. Several share a world,
+// proving is the attempt to prove one contract's answers by running its code over proven state. Several share what is verified,
 // and nothing else.
 type proving struct {
 	query    *Query
 	old      *provenContract // nil: nothing is known of it
-	world    *proof.World
+	verified *proof.VerifiedState
 	partial  bool // what a guess does not explain may be left out
 	compares bool // with what a node answers
 
@@ -70,9 +70,9 @@ type proving struct {
 	err   error // why the provider could not prove it
 }
 
-func newProving(q *Query, w *proof.World, old *provenContract) *proving {
+func newProving(q *Query, w *proof.VerifiedState, old *provenContract) *proving {
 	c := &proving{
-		query: q, world: w, old: old, reading: q.newReading(), touched: map[string][]proof.Slot{}, outputs: map[string]output{},
+		query: q, verified: w, old: old, reading: q.newReading(), touched: map[string][]proof.Slot{}, outputs: map[string]output{},
 		keys: map[common.Hash]bool{}, accounts: map[common.Address]bool{q.Contract: true},
 	}
 	lists := q.listCalls()
@@ -113,7 +113,7 @@ func (c *proving) step(ctx context.Context, limit time.Duration) (left bool) {
 		if c.rounds >= maxIncrementalRounds {
 			incremental = 0
 		}
-		m.Slots = c.world.Next(m.Slots, incremental)
+		m.Slots = c.verified.NextSlots(m.Slots, incremental)
 		c.missing = m
 		if !m.Empty() {
 			break
@@ -171,7 +171,7 @@ func (c *proving) failJob(j *job, err error) {
 
 // round runs the jobs, and returns what is missing and the jobs that are left.
 func (c *proving) round(ctx context.Context) (m proof.Missing, left []*job) {
-	standing := c.old.unchangedIn(c.world, false)
+	standing := c.old.unchangedIn(c.verified, false)
 	blocked := false // for want of some code, which the other calls are likely to want too
 	for i, j := range c.jobs {
 		if blocked {
@@ -211,7 +211,7 @@ func (c *proving) costs(missing int) error {
 // needed adds what is to be known of the contract whatever its code reads.
 func (c *proving) needed(m proof.Missing) proof.Missing {
 	addr := c.query.Contract
-	a, known := c.world.Account(addr)
+	a, known := c.verified.Account(addr)
 	if !known {
 		m.Accounts = append(m.Accounts, addr)
 	}
@@ -227,7 +227,7 @@ func (c *proving) needed(m proof.Missing) proof.Missing {
 		hinted = append(hinted, *impl)
 	}
 	for _, a := range hinted {
-		if _, known := c.world.Account(a); !known {
+		if _, known := c.verified.Account(a); !known {
 			m.Accounts = append(m.Accounts, a)
 		}
 	}
@@ -239,7 +239,7 @@ func (c *proving) needed(m proof.Missing) proof.Missing {
 // call runs one job and notes what it read. standing: the code is what it was, so that a job which reads what it read
 // answers what it answered.
 func (c *proving) call(ctx context.Context, j *job, standing bool) (proof.Missing, error) {
-	if c.world.Bare(c.query.Contract) {
+	if c.verified.HasNoCode(c.query.Contract) {
 		if j.list != nil {
 			c.reading.answers(j.list.getter)[j.list.id] = Answer{Err: errNoCode}
 		}
@@ -263,7 +263,7 @@ func (c *proving) call(ctx context.Context, j *job, standing bool) (proof.Missin
 		c.compareWithNode(j)
 	}
 	word, guessed := c.guessFor(j)
-	res, err := c.world.Suppose(ctx, c.query.Contract, []byte(j.data), word)
+	res, err := c.verified.CallAssuming(ctx, c.query.Contract, []byte(j.data), word)
 	switch {
 	case ctx.Err() != nil && err != nil:
 		return proof.Missing{}, err
@@ -297,7 +297,7 @@ func (c *proving) call(ctx context.Context, j *job, standing bool) (proof.Missin
 
 // implementation is what the contract's proven slot names; nil: nothing yet, or at all.
 func (c *proving) implementation() *common.Address {
-	word, known := c.world.Value(proof.Slot{Account: c.query.Contract, Key: implementationSlot})
+	word, known := c.verified.Value(proof.Slot{Account: c.query.Contract, Key: implementationSlot})
 	if !known || word == (common.Hash{}) {
 		return nil
 	}
@@ -320,8 +320,8 @@ func (c *proving) before(j *job, standing bool) []proof.Slot {
 func (c *proving) readsTheSame(slots []proof.Slot) (missing proof.Missing, same bool) {
 	same = true
 	for _, s := range slots {
-		is, known := c.world.Value(s)
-		was, _ := c.old.world.Value(s)
+		is, known := c.verified.Value(s)
+		was, _ := c.old.verified.Value(s)
 		if !known {
 			missing.Slots = append(missing.Slots, s)
 		}
@@ -350,7 +350,7 @@ var (
 func (c *proving) finish() *provenContract {
 	addr, r := c.query.Contract, c.reading
 	r.Proven = true
-	a, _ := c.world.Account(addr)
+	a, _ := c.verified.Account(addr)
 	if a != nil {
 		hash := common.BytesToHash(a.CodeHash)
 		if r.HasCode = hash != emptyCode; r.HasCode && c.query.Control && !c.query.CodeOnly {
@@ -360,8 +360,8 @@ func (c *proving) finish() *provenContract {
 			for _, key := range c.query.slots() {
 				c.keys[key] = true
 			}
-			all, known := c.world.Leaves(addr, c.keys)
-			r.Storage = &Storage{a.Root, hash, known, c.world.Complete(addr) && known == all}
+			all, known := c.verified.Leaves(addr, c.keys)
+			r.Storage = &Storage{a.Root, hash, known, c.verified.Complete(addr) && known == all}
 		}
 	}
 	if c.reused { // what was not run again rests on what it rested on
@@ -370,7 +370,7 @@ func (c *proving) finish() *provenContract {
 		}
 	}
 	return &provenContract{
-		query: c.query.clone(), reading: r, world: c.world, touched: c.touched, outputs: c.outputs,
+		query: c.query.clone(), reading: r, verified: c.verified, touched: c.touched, outputs: c.outputs,
 		accounts: slices.SortedFunc(maps.Keys(c.accounts), common.Address.Cmp), volatile: c.volatile,
 	}
 }
@@ -381,10 +381,10 @@ func (c *proving) control(codeHash common.Hash) Control {
 	for i := range controlGetters {
 		out.set(i, c.outputs[string(selector(coverageGetters[i]))])
 	}
-	word, _ := c.world.Value(proof.Slot{Account: c.query.Contract, Key: implementationSlot})
+	word, _ := c.verified.Value(proof.Slot{Account: c.query.Contract, Key: implementationSlot})
 	out.setImplementation(word, nil)
 	if out.Implementation.Present {
-		if a, known := c.world.Account(out.Implementation.Value); known && a != nil {
+		if a, known := c.verified.Account(out.Implementation.Value); known && a != nil {
 			out.ImplementationCodeHash = common.BytesToHash(a.CodeHash)
 		}
 	}
