@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -35,7 +36,7 @@ func newConfigCheck(g *global) *cobra.Command {
 			"Exits 0 when all is well, 2 on a bad configuration, 3 when a source could not be used.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := g.load()
+			cfg, err := g.load(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -45,7 +46,7 @@ func newConfigCheck(g *global) *cobra.Command {
 				return &exitError{exitUsage, err}
 			}
 			defer a.Close()
-			if err := checkWeb(cfg); err != nil {
+			if err := checkWeb(cmd.Context(), cfg); err != nil {
 				return err
 			}
 			out := cmd.OutOrStdout()
@@ -79,18 +80,30 @@ func names(chains []config.Chain) string {
 }
 
 // checkWeb reads the file behind web.config_file, which config.Load leaves to the toolkit that serves by it.
-func checkWeb(cfg *config.Config) error {
-	if err := web.Check(cfg.Web.ConfigFile); err != nil {
+func checkWeb(ctx context.Context, cfg *config.Config) error {
+	if err := await(ctx, cfg.Web.ConfigFile, func() error { return web.Check(cfg.Web.ConfigFile) }); err != nil {
 		return &exitError{exitUsage, fmt.Errorf("web.config_file: %w", err)}
 	}
 	return nil
 }
 
 // load reads the configuration; its errors exit with exitUsage.
-func (g *global) load() (*config.Config, error) {
-	cfg, err := config.Load(g.config)
+func (g *global) load(ctx context.Context) (*config.Config, error) {
+	cfg, err := g.read(ctx)
 	if err != nil {
 		return nil, &exitError{exitUsage, err}
+	}
+	return cfg, nil
+}
+
+func (g *global) read(ctx context.Context) (*config.Config, error) {
+	var cfg *config.Config
+	err := await(ctx, g.config, func() (err error) {
+		cfg, err = config.Load(g.config)
+		return err
+	})
+	if err != nil {
+		return nil, err // cfg may still be written to
 	}
 	return cfg, nil
 }

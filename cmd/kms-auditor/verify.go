@@ -32,7 +32,7 @@ func newVerify() *cobra.Command {
 				return &exitError{exitUsage, err}
 			}
 			to := outputs{{kind: output}}
-			if err := to.write(report, cmd.OutOrStdout(), view{wide: f.wide}); err != nil {
+			if err := to.write(cmd.Context(), report, cmd.OutOrStdout(), view{wide: f.wide}); err != nil {
 				return &exitError{exitUnknown, err}
 			}
 			return f.exit(report.Verdict)
@@ -48,13 +48,16 @@ func newVerify() *cobra.Command {
 
 // verify reads and verifies the file, and says what of it is only believed.
 func verify(ctx context.Context, path string, stderr io.Writer) (*audit.Report, error) {
-	b, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer b.Close()
-	file, err := evidence.Decode(b)
-	if err != nil {
+	var file *evidence.File
+	if err := await(ctx, path, func() error {
+		b, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer b.Close()
+		file, err = evidence.Decode(b)
+		return err
+	}); err != nil {
 		return nil, err
 	}
 	report, believed, err := evidence.Verify(ctx, file)

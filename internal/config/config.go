@@ -43,6 +43,7 @@ type Config struct {
 	Accept       []audit.Accept // each about one of Chains
 	Web          Web
 	Heartbeat    Heartbeat
+	Secrets      []string // the files that secrets were read from
 }
 
 // API is where the claims come from. Key is empty where none is given.
