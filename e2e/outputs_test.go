@@ -24,10 +24,9 @@ func (s *stage) kept(t *testing.T) (dir, config string) {
 	t.Helper()
 	dir = t.TempDir()
 	must(t, os.Mkdir(dir+"/evidence", 0o700))
-	for name, text := range map[string]string{"key": s.secrets.key, "web.yml": "{}", "evidence/evidence-1.json.gz": "old", "state.accepted": "", "file": ""} {
+	for name, text := range map[string]string{"key": s.secrets.key, "web.yml": "{}", "evidence/evidence-1.json.gz": "old", "file": "old"} {
 		must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 	}
-	must(t, os.Remove(dir+"/state.accepted"))
 	must(t, os.Symlink("new", dir+"/dangling"))
 	must(t, os.Symlink("file", dir+"/link"))
 	must(t, os.Symlink("state", dir+"/to-state"))
@@ -63,46 +62,46 @@ func contents(t *testing.T, dir string) map[string]string {
 func TestOutputsSpareWhatIsKept(t *testing.T) {
 	s := newStage(t, "anvil")
 	row{}.set(t, s)
-	dir, config := s.kept(t)
-	mistake := func(sentence, says string, args ...string) {
-		t.Helper()
-		t.Run(sentence, func(t *testing.T) {
-			before := contents(t, dir)
-			for i, arg := range args {
-				args[i] = strings.ReplaceAll(arg, "DIR", dir)
+	const state = "the path is the state file"
+	for _, tt := range []struct{ sentence, args, says string }{
+		{"the state", "-o json=DIR/state", state},
+		{"the state by a link", "-o json=DIR/to-state", state},
+		{"the state by a link to its folder", "-o json=DIR/folder/state", state},
+		{"the state by a hard link", "-o json=DIR/hard", state},
+		{"the state as evidence", "--evidence DIR/state", state},
+		{"a state that is to be set aside", "--state-reset -o json=DIR/state", state},
+		{"a state that is not there yet, by a link", "-o json=DIR/to-state", state},
+		{"accepted baselines", "-o json=DIR/state.accepted", "the path is a file that belongs to the state"},
+		{"accepted baselines that were taken", "-o json=DIR/state.accepted.taken", "the path is a file that belongs to the state"},
+		{"the configuration", "-o json=CONFIG", "the path is the configuration file"},
+		{"the configuration by a link", "--evidence DIR/config", "the path is the configuration file"},
+		{"the API's key", "-o json=DIR/key", "the path is a file of secrets"},
+		{"the web configuration", "-o json=DIR/web.yml", "the path is web.config_file"},
+		{"evidence", "--evidence DIR/evidence/evidence-1.json.gz", "the path is evidence of an earlier audit"},
+		{"two outputs by a link", "-o json=DIR/file -o prom=DIR/link", "the path is given twice"},
+		{"two outputs by a link to what is not there yet", "-o json=DIR/dangling -o prom=DIR/new", "the path is given twice"},
+		{"a report and evidence", "-o json=DIR/file --evidence DIR/file", "the path is given twice"},
+		{"a loop", "-o json=DIR/loop", "too many levels of symbolic links"},
+	} {
+		t.Run(tt.sentence, func(t *testing.T) {
+			dir, config := s.kept(t)
+			if !strings.Contains(tt.sentence, "state that is not there") {
+				if exit, _, stderr := runAuditor(t, "audit", "--once", "-c", config); exit != 0 {
+					t.Fatal(stderr)
+				}
+				must(t, os.Link(dir+"/state", dir+"/hard"))
 			}
-			exit, stdout, stderr := runAuditorWith(t, []string{"KMS_AUDITOR_CONFIG=" + config}, append([]string{"audit", "--once", "-o", "text"}, args...)...)
-			if exit != 2 || stdout != "" || !strings.Contains(stderr, says) {
-				t.Errorf("exit code %d, want 2 and %q\n%s%s", exit, says, stdout, stderr)
+			before := contents(t, dir)
+			args := strings.Fields("audit --once -o text " + strings.NewReplacer("DIR", dir, "CONFIG", config).Replace(tt.args))
+			exit, stdout, stderr := runAuditorWith(t, []string{"KMS_AUDITOR_CONFIG=" + config}, args...)
+			if exit != 2 || stdout != "" || !strings.Contains(stderr, tt.says) {
+				t.Errorf("exit code %d, want 2 and %q\n%s%s", exit, tt.says, stdout, stderr)
 			}
 			if diff := cmp.Diff(before, contents(t, dir)); diff != "" {
-				t.Errorf("files changed:\n%s", diff)
+				t.Errorf("files changed:\n%.2000s", diff)
 			}
-			must(t, os.RemoveAll(dir+"/new"))
 		})
 	}
-	mistake("the state, which is not there yet, by a link", "the path is the state file", "-o", "json=DIR/to-state")
-	if exit, _, stderr := runAuditor(t, "audit", "--once", "-c", config); exit != 0 {
-		t.Fatal(stderr)
-	}
-	must(t, os.Link(dir+"/state", dir+"/hard"))
-	mistake("the state", "the path is the state file", "-o", "json=DIR/state")
-	mistake("the state by a link", "the path is the state file", "-o", "json=DIR/to-state")
-	mistake("the state by a link to its folder", "the path is the state file", "-o", "json=DIR/folder/state")
-	mistake("the state by a hard link", "the path is the state file", "-o", "json=DIR/hard")
-	mistake("the state as evidence", `--evidence "`+dir+`/state": the path is the state file`, "--evidence", "DIR/state")
-	mistake("a state that is to be set aside", "the path is the state file", "--state-reset", "-o", "json=DIR/state")
-	mistake("accepted baselines", "the path is a file that belongs to the state", "-o", "json=DIR/state.accepted")
-	mistake("accepted baselines that were taken", "the path is a file that belongs to the state", "-o", "json=DIR/state.accepted.taken")
-	mistake("the configuration", "the path is the configuration file", "-o", "json="+config)
-	mistake("the configuration by a link", "the path is the configuration file", "--evidence", "DIR/config")
-	mistake("the API's key", "the path is a file of secrets", "-o", "json=DIR/key")
-	mistake("the web configuration", "the path is web.config_file", "-o", "json=DIR/web.yml")
-	mistake("evidence", "the path is evidence of an earlier audit", "--evidence", "DIR/evidence/evidence-1.json.gz")
-	mistake("two outputs by a link", "the path is given twice", "-o", "json=DIR/file", "-o", "prom=DIR/link")
-	mistake("two outputs by a link to what is not there yet", "the path is given twice", "-o", "json=DIR/dangling", "-o", "prom=DIR/new")
-	mistake("a report and evidence", "the path is given twice", "-o", "json=DIR/file", "--evidence", "DIR/file")
-	mistake("a loop", "too many levels of symbolic links", "-o", "json=DIR/loop")
 }
 
 // TestOutputsThroughDev: what a shell writes through /dev, the auditor does, and leaves /dev as it is.
@@ -128,7 +127,7 @@ func TestOutputsThroughDev(t *testing.T) {
 		{"a process", "$K -o json=>(cat >out); wait $!", nil},
 		{"/dev/null", "$K -o json=/dev/null; $K -o json=out", nil},
 		{"/dev/stderr", "$K --log.level=error -o json=/dev/stderr 2>out", nil},
-		{"a file that is stdout, before and after", "{ printf ' '; $K -o json=/dev/stdout; echo; } >out", nil},
+		{"a file that is stdout, before and after", "{ echo head; $K -o json=/dev/stdout; echo tail; } >all; test $(sed -n '1p;$p' all | tr -d '\\n') = headtail; sed '1d;$d' all >out", nil},
 		{"a file without a name", "exec 3<>gone; rm gone; $K -o json=stdout >&3; test -L stdout; cat /dev/fd/3 >out", nil},
 		{"a file without a name, by /dev/stdout itself", `mount -t tmpfs none /dev; ln -s /proc/self/fd/1 /dev/stdout
 			exec 3<>gone; rm gone; $K -o json=/dev/stdout >&3; test -L /dev/stdout; cat /proc/self/fd/3 >out`, []string{"unshare", "-rm"}},
@@ -235,4 +234,18 @@ func opens(pid int) bool {
 		}
 	}
 	return false
+}
+
+// A reload that waits for a pipe holds up neither the daemon nor its end.
+func TestReloadFromAPipe(t *testing.T) {
+	s := newScene(t, 1, 1)
+	d := startConfigured(t, s.settings)
+	must(t, os.Remove(d.path))
+	must(t, syscall.Mkfifo(d.path, 0o600))
+	must(t, d.cmd.Process.Signal(syscall.SIGHUP))
+	eventually(t, "it opens the pipe", func() bool { return opens(d.cmd.Process.Pid) })
+	signalled := time.Now()
+	if exit, took := d.end(t, syscall.SIGTERM), time.Since(signalled); exit != 0 || took > 5*time.Second {
+		t.Errorf("exit code %d after %s", exit, took)
+	}
 }

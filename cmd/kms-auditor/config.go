@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -79,9 +80,14 @@ func names(chains []config.Chain) string {
 	return strings.Join(out, ", ")
 }
 
-// checkWeb reads the file behind web.config_file, which config.Load leaves to the toolkit that serves by it.
+// checkWeb reads the file behind web.config_file, which config.Load leaves to the toolkit that serves by it. The toolkit
+// reads it for every request: from a pipe that has run dry, it would take that nobody needs a password.
 func checkWeb(ctx context.Context, cfg *config.Config) error {
-	if err := await(ctx, cfg.Web.ConfigFile, func() error { return web.Check(cfg.Web.ConfigFile) }); err != nil {
+	path := cfg.Web.ConfigFile
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return &exitError{exitUsage, errors.New("web.config_file: it is read again and again, and must be a regular file")}
+	}
+	if err := await(ctx, path, func() error { return web.Check(path) }); err != nil {
 		return &exitError{exitUsage, fmt.Errorf("web.config_file: %w", err)}
 	}
 	return nil

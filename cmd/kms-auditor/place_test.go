@@ -66,9 +66,7 @@ func stillLink(t *testing.T, path string) {
 
 // TestReplaceDescriptor: a folder with links as /dev has them, to a descriptor of this process.
 func TestReplaceDescriptor(t *testing.T) {
-	if _, err := os.Stat("/proc/self/fd"); err != nil {
-		t.Skip("there is no /proc")
-	}
+	needsProc(t)
 	for _, sentence := range []string{"a file without a name", "a file that already holds something", "a socket"} {
 		for _, way := range []string{"stdout", "fd"} {
 			t.Run(sentence+" by "+way, func(t *testing.T) {
@@ -118,7 +116,14 @@ func TestReplaceDescriptor(t *testing.T) {
 	}
 }
 
+func needsProc(t *testing.T) {
+	if _, err := os.Stat("/proc/self/fd"); err != nil {
+		t.Skip("there is no /proc")
+	}
+}
+
 func TestOutputsThatCannotBe(t *testing.T) {
+	needsProc(t)
 	dir := t.TempDir()
 	must(t, os.Symlink("loop", dir+"/loop"))
 	must(t, os.Symlink(dir+"/nowhere/file", dir+"/dangling"))
