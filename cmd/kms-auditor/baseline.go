@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -50,7 +51,7 @@ func newBaseline(g *global) *cobra.Command {
 		Use:   "show",
 		Short: "Show who controls the contracts by the baseline and by the last report, and what differs",
 		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return f.show(cmd.OutOrStdout()) },
+		RunE:  func(cmd *cobra.Command, _ []string) error { return f.show(cmd.Context(), cmd.OutOrStdout()) },
 	}
 	show.Flags().StringVarP(&f.output, "output", "o", "text", "text or json")
 	accept := &cobra.Command{
@@ -60,7 +61,7 @@ func newBaseline(g *global) *cobra.Command {
 			"Where a daemon holds the state file, it is asked to, by a file beside the state: it accepts at the beginning of its\n" +
 			"next audit, and logs so, or why not. What is accepted already is left as it is.",
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return f.accept(cmd.OutOrStdout()) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.accept(cmd.Context(), cmd.OutOrStdout()) },
 	}
 	cmd.AddCommand(show, accept)
 	return cmd
@@ -75,8 +76,8 @@ type known struct {
 func (k known) String() string { return quote.Plain(k.chain) + " " + k.Target.Contract.Hex() }
 
 // known reads from the state file what is known of the contracts that the flags name.
-func (f *baselineFlags) known() (state string, out []known, err error) {
-	cfg, err := f.load()
+func (f *baselineFlags) known(ctx context.Context) (state string, out []known, err error) {
+	cfg, err := f.load(ctx)
 	if err != nil {
 		return "", nil, err
 	}
@@ -128,8 +129,8 @@ func controlled(state string) ([]memory.Controlled, error) {
 }
 
 // accept asks for what is not accepted yet, and tells of each contract what becomes of it.
-func (f *baselineFlags) accept(stdout io.Writer) error {
-	state, all, err := f.known()
+func (f *baselineFlags) accept(ctx context.Context, stdout io.Writer) error {
+	state, all, err := f.known(ctx)
 	if err != nil {
 		return err
 	}

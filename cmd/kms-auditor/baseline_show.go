@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -25,11 +26,11 @@ type baselineJSON struct {
 	Differs  []string        `json:"differs"`  // the fields of control that do
 }
 
-func (f *baselineFlags) show(stdout io.Writer) error {
+func (f *baselineFlags) show(ctx context.Context, stdout io.Writer) error {
 	if f.output != "text" && f.output != "json" {
 		return fmt.Errorf("--output %q is neither text nor json", f.output)
 	}
-	_, all, err := f.known()
+	_, all, err := f.known(ctx)
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ func newExplain(g *global) *cobra.Command {
 			if args[0] == "" {
 				return errors.New("the id is empty")
 			}
-			cfg, err := g.load()
+			cfg, err := g.load(cmd.Context())
 			if err != nil {
 				return err
 			}

@@ -53,7 +53,7 @@ func newHistory(g *global) *cobra.Command {
 			if f.Since, err = parseSince(since, time.Now()); err != nil {
 				return err
 			}
-			cfg, err := g.load()
+			cfg, err := g.load(cmd.Context())
 			if err != nil {
 				return err
 			}

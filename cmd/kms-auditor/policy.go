@@ -123,7 +123,7 @@ func newPolicySnapshot(g *global) *cobra.Command {
 			"Exit codes: 0 printed, 2 usage or configuration, 3 not everything is proven (see --allow-incomplete).",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := g.load()
+			cfg, err := g.load(cmd.Context())
 			if err != nil {
 				return err
 			}

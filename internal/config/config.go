@@ -42,6 +42,7 @@ type Config struct {
 	Accept       []Exception // each about one of Chains
 	Web          Web
 	Heartbeat    Heartbeat
+	Secrets      []string // the files that secrets were read from
 }
 
 // Evidence is where the daemon writes what each verdict rests on, and how many files stay; each number is 1 or more.

@@ -131,6 +131,7 @@ func TestEveryKey(t *testing.T) {
 		},
 		Web:       config.Web{Listen: []string{"127.0.0.1:0", "[::1]:10726"}, ConfigFile: filepath.Join(dir, "web.yaml"), Reload: true},
 		Heartbeat: config.Heartbeat{URL: secret.New("https://env.example/k"), Consistent: true},
+		Secrets:   []string{filepath.Join(dir, "key"), filepath.Join(dir, "rpc-url")},
 	}
 	if d := cmp.Diff(want, got, same); d != "" {
 		t.Errorf("wanted (-) and read (+) differ:\n%s", d)

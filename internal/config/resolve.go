@@ -43,6 +43,7 @@ func resolve(d *doc, f file, env Env) (*Config, error) {
 		Web:          r.web(f.Web),
 		Heartbeat:    r.heartbeat(f.Heartbeat),
 	}
+	cfg.Secrets = d.secrets
 	r.schedule(cfg, f.Timezone)
 	r.confirm(cfg)
 	if err := d.err(); err != nil {

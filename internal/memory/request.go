@@ -46,6 +46,9 @@ const (
 // RequestPath is the file that requests are left in for the process that holds the state.
 func RequestPath(state string) string { return state + ".accepted" }
 
+// TakenPath is that file while its requests are applied.
+func TakenPath(state string) string { return RequestPath(state) + ".taken" }
+
 // Apply does what the request asks for, unless the last report saw something else.
 func (m *Memory) Apply(r Request) error {
 	all, err := m.Controlled()
@@ -103,7 +106,7 @@ func replace(path string, b []byte) error {
 // understood is removed too.
 func (m *Memory) Take(state string, tell func(Request, error)) error {
 	// Out of the way of new ones. What a process left there when it was killed comes first; applying it again does no harm.
-	taken := RequestPath(state) + ".taken"
+	taken := TakenPath(state)
 	if _, err := os.Lstat(taken); errors.Is(err, fs.ErrNotExist) {
 		err := os.Rename(RequestPath(state), taken)
 		if errors.Is(err, fs.ErrNotExist) {
