@@ -1,4 +1,4 @@
-package replay
+package events
 
 import "github.com/ethereum/go-ethereum/common"
 

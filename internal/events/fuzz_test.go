@@ -1,4 +1,4 @@
-package replay_test
+package events_test
 
 import (
 	"testing"

@@ -1,4 +1,4 @@
-package replay
+package events
 
 import (
 	"fmt"
@@ -8,7 +8,7 @@ import (
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/crypto"
 
-	"github.com/kms-auditor/kms-auditor/internal/history"
+	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
 // The lists that events name, as they are remembered.
@@ -77,30 +77,30 @@ type change struct {
 }
 
 // decode turns the logs of a piece into events, with the actors that PolicyChanged names beside them.
-func decode(logs []types.Log) ([]history.Event, error) {
+func decode(logs []types.Log) ([]state.Event, error) {
 	actors := map[change]common.Address{}
 	for _, l := range logs {
 		if l.Topics[0] != policyChanged {
 			continue
 		}
 		if len(l.Topics) != 4 || len(l.Data) != 32 {
-			return nil, odd(l)
+			return nil, malformedLog(l)
 		}
 		if list, known := byPolicy[l.Topics[2]]; known {
 			actors[change{l.TxHash, list, l.Topics[3], l.Data[31] == 1}] = common.BytesToAddress(l.Topics[1][12:])
 		}
 	}
-	var events []history.Event
+	var events []state.Event
 	for _, l := range logs {
 		m, known := byTopic[l.Topics[0]]
 		if !known {
 			continue
 		}
 		if len(l.Topics) != 1 || len(l.Data) != 32 {
-			return nil, odd(l)
+			return nil, malformedLog(l)
 		}
 		key := common.BytesToHash(l.Data)
-		events = append(events, history.Event{
+		events = append(events, state.Event{
 			Block: l.BlockNumber, BlockHash: l.BlockHash, Index: l.Index, Tx: l.TxHash,
 			List: m.list, Key: key, Added: m.added,
 			Actor: actors[change{l.TxHash, m.list, key, m.added}],
@@ -109,6 +109,6 @@ func decode(logs []types.Log) ([]history.Event, error) {
 	return events, nil
 }
 
-func odd(l types.Log) error {
+func malformedLog(l types.Log) error {
 	return fmt.Errorf("log %d of block %d has %d topics and %d bytes, which is not its event's shape", l.Index, l.BlockNumber, len(l.Topics), len(l.Data))
 }
