@@ -25,16 +25,16 @@ const (
 
 // provider is one Provider and what was learnt of it.
 type provider struct {
-	name       string
-	rpc        *rpc.Client
-	timeout    time.Duration
-	retryDelay time.Duration
-	observer   Observer
-	redact     secret.Redactor
-	batchSize  atomic.Int64 // shrinks where the provider refuses
-	noProof    atomic.Pointer[refusal]
-	noBundle   atomic.Pointer[refusal]
-	idle       func()
+	name        string
+	rpc         *rpc.Client
+	timeout     time.Duration
+	retryDelay  time.Duration
+	observer    Observer
+	redact      secret.Redactor
+	batchSize   atomic.Int64 // shrinks where the provider refuses
+	noProof     atomic.Pointer[refusal]
+	noMulticall atomic.Pointer[refusal]
+	idle        func()
 }
 
 func newProvider(cfg Provider, opt Options) (*provider, error) {
@@ -51,7 +51,7 @@ func newProvider(cfg Provider, opt Options) (*provider, error) {
 		p.retryDelay = 500 * time.Millisecond
 	}
 	if p.observer == nil {
-		p.observer = nobody{}
+		p.observer = nopObserver{}
 	}
 	p.batchSize.Store(int64(max(opt.BatchSize, 1)))
 
@@ -86,11 +86,11 @@ func newProvider(cfg Provider, opt Options) (*provider, error) {
 	return p, nil
 }
 
-type nobody struct{}
+type nopObserver struct{}
 
-func (nobody) RoundTrip(string, time.Duration) {}
-func (nobody) Call(string, string, string)     {}
-func (nobody) Head(string, time.Time)          {}
+func (nopObserver) RoundTrip(string, time.Duration) {}
+func (nopObserver) Call(string, string, string)     {}
+func (nopObserver) Head(string, time.Time)          {}
 
 // call is one JSON-RPC call and its answer: result, or err where the provider answered with an error object.
 type call struct {
@@ -102,8 +102,8 @@ type call struct {
 	weight int  // about how much comes back, or goes: a slot's proof is 1
 }
 
-// heaviest is the weight of the calls of one HTTP request, unless one alone is heavier.
-const heaviest = 4 * (keysAtOnce + proofWeight)
+// maxBatchWeight is the weight of the calls of one HTTP request, unless one alone is heavier.
+const maxBatchWeight = 4 * (keysAtOnce + proofWeight)
 
 // do makes the calls, in batches that the provider takes. The error is of the way there and back;
 // what the provider answers to a single call is in the call.
@@ -113,7 +113,7 @@ func (p *provider) do(ctx context.Context, calls []*call) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	for len(calls) > 0 {
-		chunk := together(calls, int(p.batchSize.Load()))
+		chunk := splitBatch(calls, int(p.batchSize.Load()))
 		calls = calls[len(chunk):]
 		g.Go(func() error {
 			err := p.chunk(ctx, chunk)
@@ -126,10 +126,10 @@ func (p *provider) do(ctx context.Context, calls []*call) error {
 	return g.Wait()
 }
 
-// together returns those of the first calls that go into one HTTP request.
-func together(calls []*call, most int) []*call {
+// splitBatch returns those of the first calls that go into one HTTP request.
+func splitBatch(calls []*call, most int) []*call {
 	n, weight := 0, 0
-	for n < min(most, len(calls)) && (n == 0 || weight+calls[n].weight <= heaviest) {
+	for n < min(most, len(calls)) && (n == 0 || weight+calls[n].weight <= maxBatchWeight) {
 		weight += calls[n].weight
 		n++
 	}
@@ -160,7 +160,7 @@ func (p *provider) retry(ctx context.Context, calls []*call) error {
 	delay := p.retryDelay
 	for try := 1; ; try++ {
 		err := p.roundTrip(ctx, calls)
-		asked, again := passing(err)
+		asked, again := isTransient(err)
 		if !again || try == tries {
 			return err
 		}
@@ -195,10 +195,10 @@ func (p *provider) roundTrip(parent context.Context, calls []*call) error {
 		err = p.rpc.BatchCallContext(ctx, elems)
 	}
 	if err != nil {
-		err = p.lost(parent, err)
+		err = p.transportError(parent, err)
 	}
 	for i, c := range calls {
-		c.err = p.answered(elems[i].Error)
+		c.err = p.rpcError(elems[i].Error)
 		if err == nil && c.err == nil && c.result == nil {
 			c.err = errNull
 		}
@@ -208,7 +208,7 @@ func (p *provider) roundTrip(parent context.Context, calls []*call) error {
 		return err
 	}
 	for _, c := range calls {
-		if _, again := passing(c.err); again && !(c.method == getLogs && isTooWide(c.err)) {
+		if _, again := isTransient(c.err); again && !(c.method == getLogs && isTooWide(c.err)) {
 			return c.err
 		}
 		if len(calls) > 1 && isBatchRefused(c.err) {
@@ -218,8 +218,8 @@ func (p *provider) roundTrip(parent context.Context, calls []*call) error {
 	return nil
 }
 
-// lost is why no answer came, without URL and secrets.
-func (p *provider) lost(parent context.Context, err error) error {
+// transportError is why no answer came, without URL and secrets.
+func (p *provider) transportError(parent context.Context, err error) error {
 	err = p.redact.Error(plain(err))
 	switch {
 	case parent.Err() != nil:
@@ -230,11 +230,11 @@ func (p *provider) lost(parent context.Context, err error) error {
 	return err
 }
 
-// answered is an error object fit to show.
-func (p *provider) answered(err error) error {
+// rpcError is an error object fit to show.
+func (p *provider) rpcError(err error) error {
 	var object rpc.Error
 	if errors.As(err, &object) {
-		return &answered{object, quote.Cut(p.redact.Text(object.Error()))}
+		return &rpcError{object, quote.Cut(p.redact.Text(object.Error()))}
 	}
 	return p.redact.Error(err)
 }

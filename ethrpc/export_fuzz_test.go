@@ -40,18 +40,17 @@ var ReadBool = boolWord
 
 func ReadBytes(raw json.RawMessage) ([]byte, error) { return bytesOf(raw) }
 
-// ReadBundle reads what n calls in one answered.
-func ReadBundle(raw json.RawMessage, n int) ([]byte, error) {
-	return (&bundle{call{result: raw}, make([]*job, n)}).answers()
+// ReadMulticall reads what n calls in one answered.
+func ReadMulticall(raw json.RawMessage, n int) ([]byte, error) {
+	return (&multicall{call{result: raw}, make([]*job, n)}).answers()
 }
 
 // ReadControl reads what the getters of a contract's Control returned, in their order, and its implementation's slot.
-func ReadControl(outputs [][]byte, slot common.Hash) Control {
-	var c Control
-	for i, b := range outputs[:min(len(outputs), len(controls))] {
-		c.answer(i, b)
+func ReadControl(outputs [][]byte, slot common.Hash) (c Control) {
+	for i, b := range outputs[:min(len(outputs), controlGetters)] {
+		c.set(i, output{data: b})
 	}
-	c.implement(slot)
+	c.setImplementation(slot, nil)
 	return c
 }
 
@@ -59,7 +58,7 @@ func ReadControl(outputs [][]byte, slot common.Hash) Control {
 type Kinds struct{ Passing, Pruned, UnknownBlock, FormRefused, Revert, BatchRefused, TooWide bool }
 
 func kindsOf(err error) Kinds {
-	_, again := passing(err)
+	_, again := isTransient(err)
 	return Kinds{again, isPruned(err), isUnknownBlock(err), isFormRefused(err), isRevert(err), isBatchRefused(err), isTooWide(err)}
 }
 
@@ -73,7 +72,7 @@ func (o object) ErrorCode() int { return o.code }
 
 // Answered is what becomes of a JSON-RPC error object, where a text is secret.
 func Answered(code int, text, hidden string) (Kinds, error) {
-	err := (&provider{redact: secret.NewRedactor(hidden)}).answered(object{code, text})
+	err := (&provider{redact: secret.NewRedactor(hidden)}).rpcError(object{code, text})
 	return kindsOf(err), err
 }
 

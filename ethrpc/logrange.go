@@ -38,7 +38,7 @@ func (p *provider) fetchOnce(ctx context.Context, req *ScanRequest, s *stretch) 
 		"address": req.Contract, "topics": [][]common.Hash{req.Topics}, "fromBlock": hex(s.from), "toBlock": hex(s.to),
 	}}}
 	end := getBlock(hex(s.to))
-	err := p.together(ctx, get, end)
+	err := p.sameBatch(ctx, get, end)
 	switch {
 	case ctx.Err() != nil && err != nil:
 	case err != nil:
@@ -57,9 +57,9 @@ func (p *provider) fetchOnce(ctx context.Context, req *ScanRequest, s *stretch) 
 	return nil
 }
 
-// together makes the calls in one round trip where the provider takes batches, so that one node answers them. Unlike
+// sameBatch makes the calls in one round trip where the provider takes batches, so that one node answers them. Unlike
 // in do, nothing is learnt of batches: an HTTP status may be meant for the range.
-func (p *provider) together(ctx context.Context, calls ...*call) error {
+func (p *provider) sameBatch(ctx context.Context, calls ...*call) error {
 	if int(p.batchSize.Load()) >= len(calls) {
 		if err := p.retry(ctx, calls); !isBatchRefused(err) || isTooWide(err) {
 			return err

@@ -28,7 +28,7 @@ func byHash(all [][]byte) nodes {
 }
 
 func (w *World) unpackAccount(addr common.Address) {
-	if _, known := w.accounts[addr]; known || w.bag == nil || len(w.accounts) == maxAccounts {
+	if _, known := w.accounts[addr]; known || w.bag == nil {
 		return
 	}
 	var value []byte
@@ -49,7 +49,7 @@ func (w *World) unpackAccount(addr common.Address) {
 // unpackSlot proves a slot from the nodes that are there already.
 func (w *World) unpackSlot(s Slot) {
 	st, err := w.storage(s.Account)
-	if err != nil || st.complete || w.bag == nil && st.spare == nil || w.size() >= maxSlots {
+	if err != nil || st.complete || w.bag == nil && st.spare == nil || len(st.entries) >= maxSlots {
 		return
 	}
 	if _, known := st.entries[s.Key]; known {
@@ -72,15 +72,16 @@ func (w *World) unpackSlot(s Slot) {
 	_ = st.set(s.Key, value) // a leaf that is no word proves nothing: the slot stays unknown
 }
 
-// Pack returns the header's RLP, the trie nodes and the codes that everything known of this world's accounts was proven
-// with, in an order of no meaning.
-func (w *World) Pack() (header []byte, trieNodes, codes [][]byte) {
+// Pack returns the header's RLP, the trie nodes and the codes that everything known of some accounts was proven with, in
+// an order of no meaning.
+func (w *World) Pack(accounts map[common.Address]bool) (header []byte, trieNodes, codes [][]byte) {
 	header, err := rlp.EncodeToBytes(w.header)
 	if err != nil {
 		return nil, nil, nil // it came out of RLP
 	}
 	all, used := maps.Clone(w.nodes), nodes{}
-	for _, a := range w.accounts {
+	for addr := range accounts {
+		a := w.accounts[addr]
 		if a == nil {
 			continue
 		}

@@ -27,8 +27,9 @@ var ErrWrites = fmt.Errorf("it writes when it is called: %w", vm.ErrWriteProtect
 type Result struct {
 	Output   []byte // what was returned, or the reason of the revert
 	Reverted bool
-	Touched  []Slot // all that was read, sorted: a proxy's storage also where its implementation reads it
-	Volatile bool   // the code looked at the block itself (its time, say) or at a balance: the same state may answer otherwise later
+	Touched  []Slot           // all that was read, sorted: a proxy's storage also where its implementation reads it
+	Accounts []common.Address // all that the code asked about, and those whose code ran, sorted
+	Volatile bool             // the code looked at the block itself (its time, say) or at a balance: the same state may answer otherwise later
 	Missing  Missing
 }
 
@@ -44,6 +45,7 @@ func (m Missing) Empty() bool { return len(m.Accounts)+len(m.Slots)+len(m.Codes)
 
 // Call runs the code of an account as eth_call does, from the zero address. It is an error when the code neither returns
 // nor reverts, when it writes (ErrWrites) or asks for what a header does not prove, and when ctx ends before it does.
+// With an error the Result tells what the code looked at until then.
 func (w *World) Call(ctx context.Context, to common.Address, data []byte) (Result, error) {
 	return w.Suppose(ctx, to, data, common.Hash{})
 }
@@ -67,20 +69,22 @@ func (w *World) Suppose(ctx context.Context, to common.Address, data []byte, wor
 		Output:   output,
 		Reverted: errors.Is(err, vm.ErrExecutionReverted),
 		Touched:  slices.AppendSeq(make([]Slot, 0, len(m.touched)), maps.Keys(m.touched)),
+		Accounts: slices.AppendSeq(make([]common.Address, 0, len(m.asked)), maps.Keys(m.asked)),
 		Volatile: m.volatile,
 		Missing:  m.missing,
 	}
 	slices.SortFunc(res.Touched, Slot.Compare)
+	slices.SortFunc(res.Accounts, common.Address.Cmp)
 	switch {
 	case ctx.Err() != nil: // it may have been stopped anywhere
 		err = context.Cause(ctx)
-	case m.err != nil && res.Missing.Empty():
+	case m.err != nil && res.Missing.Empty() && !errors.Is(err, ErrWrites):
 		err = m.err
 	case res.Reverted || !res.Missing.Empty():
 		err = nil
 	}
 	if err != nil {
-		return Result{}, fmt.Errorf("running the code of %s: %w", to, err)
+		return res, fmt.Errorf("running the code of %s: %w", to, err)
 	}
 	return res, nil
 }
@@ -92,7 +96,7 @@ type machine struct {
 }
 
 func newMachine(w *World, tracer *tracing.Hooks) *machine {
-	m := &machine{state: state{warm: map[access]bool{}, reader: reader{world: w, touched: map[Slot]bool{}}}}
+	m := &machine{state: state{warm: map[access]bool{}, reader: reader{world: w, touched: map[Slot]bool{}, asked: map[common.Address]bool{}}}}
 	m.EVM = vm.NewEVM(w.block(&m.reader), &m.state, rules(w.chainID), vm.Config{Tracer: tracer})
 	m.SetTxContext(vm.TxContext{GasPrice: new(uint256.Int)})
 	return m
@@ -101,7 +105,8 @@ func newMachine(w *World, tracer *tracing.Hooks) *machine {
 func (m *machine) run(ctx context.Context, to common.Address, data []byte, word common.Hash) (output []byte, err error) {
 	m.RevertToSnapshot(0)
 	clear(m.touched)
-	m.reader = reader{world: m.world, word: word, touched: m.touched}
+	clear(m.asked)
+	m.reader = reader{world: m.world, word: word, touched: m.touched, asked: m.asked}
 	defer func() {
 		if p := recover(); p != nil {
 			m.world.evm = nil // it stopped in the middle

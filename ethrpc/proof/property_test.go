@@ -184,20 +184,6 @@ func TestLeavesThatNoContractWrites(t *testing.T) {
 	}
 }
 
-func TestAWorldHasNoRoomForMoreThanItsAccounts(t *testing.T) {
-	tr := newTrie(t, map[string][]byte{"x": {1}})
-	w := proof.New(&types.Header{Root: tr.Hash()}, chainID)
-	var err error
-	n := 0
-	for ; err == nil && n < 1000; n++ {
-		at := common.Address{byte(n >> 8), byte(n)}
-		err = w.AddAccount(at, prove(t, tr, at[:]))
-	}
-	if err == nil || n != 257 {
-		t.Errorf("account %d: %v", n, err)
-	}
-}
-
 // FuzzAddAccount and FuzzAddSlot let the fuzzer invent the root as well, as a provider does who invents the header.
 func FuzzAddAccount(f *testing.F) {
 	at := common.Address{1}

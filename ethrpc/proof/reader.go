@@ -14,6 +14,7 @@ type reader struct {
 	world   *World
 	word    common.Hash // in missing slots
 	touched map[Slot]bool
+	asked   map[common.Address]bool // about its existence, code or balance
 	missing Missing
 	blind   bool // nothing is noted any more
 	err     error
@@ -37,6 +38,7 @@ func (r *reader) note(list *[]common.Address, addr common.Address) {
 
 func (r *reader) account(addr common.Address) *types.StateAccount {
 	a, known := r.world.account(addr)
+	r.asked[addr] = true
 	if !known {
 		r.note(&r.missing.Accounts, addr)
 	}

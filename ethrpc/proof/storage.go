@@ -130,7 +130,7 @@ func (w *World) Complete(addr common.Address) bool {
 // that the account stores: then its storage root proves them, whoever guessed them. Else it takes none.
 func (w *World) Fill(addr common.Address, words map[common.Hash]common.Hash) bool {
 	s, err := w.storage(addr)
-	if err != nil || w.size()+len(words) > maxSlots {
+	if err != nil || len(s.entries)+len(words) > maxSlots {
 		return false
 	}
 	all := make(map[common.Hash]entry, len(s.entries)+len(words))

@@ -24,9 +24,8 @@ import (
 )
 
 const (
-	maxAccounts = 256
-	maxSlots    = 1_000_000
-	maxCode     = 2 * params.MaxCodeSize
+	maxSlots = 1_000_000 // of one account
+	maxCode  = 2 * params.MaxCodeSize
 )
 
 // Slot names one place in the storage of an account.
@@ -67,9 +66,6 @@ func New(header *types.Header, chainID uint64) *World {
 
 // AddAccount verifies eth_getProof's accountProof, of an account or of its absence.
 func (w *World) AddAccount(addr common.Address, proof [][]byte) error {
-	if _, known := w.accounts[addr]; !known && len(w.accounts) == maxAccounts {
-		return fmt.Errorf("proving account %s: more than %d accounts", addr, maxAccounts)
-	}
 	value, err := leaf(w.header.Root, addr[:], proof, w.nodes)
 	if err != nil {
 		return fmt.Errorf("proving account %s: %w", addr, err)
@@ -126,7 +122,7 @@ func (w *World) AddSlot(addr common.Address, key common.Hash, proof [][]byte) er
 	if err != nil {
 		return fmt.Errorf("proving slot %s: %w", key, err)
 	}
-	if _, known := s.entries[key]; !known && w.size() == maxSlots {
+	if _, known := s.entries[key]; !known && len(s.entries) >= maxSlots {
 		return fmt.Errorf("proving slot %s of %s: more than %d slots", key, addr, maxSlots)
 	}
 	value, err := leaf(s.root, key[:], proof, s.nodes)
@@ -254,20 +250,6 @@ func (w *World) storage(addr common.Address) (*storage, error) {
 		return nil, fmt.Errorf("reading the storage of %s: %w", addr, errNotProven)
 	}
 	return w.storages[a.Root], nil
-}
-
-// size is the number of slots that are known, in all accounts.
-func (w *World) size() int {
-	n := 0
-	for _, s := range w.storages {
-		n += len(s.entries)
-	}
-	return n
-}
-
-// Accounts lists the accounts of which anything is proven.
-func (w *World) Accounts() []common.Address {
-	return slices.SortedFunc(maps.Keys(w.accounts), common.Address.Cmp)
 }
 
 // Leaves counts the known leaves in an account's storage trie, and those of them whose slots are explained.
