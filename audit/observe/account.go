@@ -113,7 +113,7 @@ type annotation struct {
 }
 
 // annotateAgain is how long it takes until what events do not say is asked for again.
-const annotateAgain = 10 * time.Minute
+var annotateAgain = 10 * time.Minute
 
 // addChanges adds the last event of every id that the claim lists or the contract allows.
 func (c *observer) addChanges(ctx context.Context, l *look, claimed map[common.Address]map[audit.List][]common.Hash) {
