@@ -1,7 +1,8 @@
-package history
+package state
 
 import (
 	"bufio"
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -9,7 +10,7 @@ import (
 	"time"
 )
 
-// How long another process may still hold the file: one that only read it, or is just ending.
+// How long another process that is just ending may still hold the file.
 const (
 	lockWait  = 300 * time.Millisecond
 	lockPause = 20 * time.Millisecond
@@ -26,6 +27,26 @@ func (e *HeldError) Error() string {
 		who = "process " + e.PID
 	}
 	return who + " holds it: end that one, or give each its own state"
+}
+
+// lockFile opens and locks a file until it is closed.
+func lockFile(path string, flag int) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|flag, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for end := time.Now().Add(lockWait); ; time.Sleep(lockPause) {
+		free, err := flock(f)
+		if free {
+			return f, nil
+		}
+		if err == nil && time.Now().After(end) {
+			err = heldBy(f)
+		}
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+	}
 }
 
 // heldBy names the process that holds f, where the system tells: Linux does, of processes of this user and container.
@@ -46,7 +67,7 @@ func heldBy(f *os.File) *HeldError {
 	return held
 }
 
-// opened tells whether the process with this id has the file open.
+// opened reports whether the process with this id has the file open.
 func opened(pid string, f *os.File) bool {
 	want, err := f.Stat()
 	if err != nil {
