@@ -2,6 +2,7 @@ package ethrpc_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -89,6 +90,15 @@ func (w *world) unharmed(t *testing.T, verify ethrpc.Verify, req request) ethrpc
 	return s.Readings[0]
 }
 
+// runsLittle is a node that names no slots ahead, and takes no multicalls, which would keep it busy.
+func runsLittle(multicalls bool) rpcfault.Fault {
+	return rpcfault.Fault{Ask: func(c *rpcfault.Call) {
+		if c.Method == "eth_createAccessList" || multicalls && bundled(*c) {
+			c.Method = "none"
+		}
+	}}
+}
+
 // TestCodeThatMisbehavesEndsItsOwnRunOnly, whatever it does.
 func TestCodeThatMisbehavesEndsItsOwnRunOnly(t *testing.T) {
 	chained := map[common.Hash]common.Hash{} // each slot holds the key of the next
@@ -124,11 +134,7 @@ func TestCodeThatMisbehavesEndsItsOwnRunOnly(t *testing.T) {
 		t.Run(row.sentence, func(t *testing.T) {
 			t.Parallel()
 			w := twoContracts(t, row.code, row.storage)
-			w.proxy.Set(rpcfault.Fault{Ask: func(c *rpcfault.Call) { // a node that would name all slots at once, or take long as well
-				if c.Method == "eth_createAccessList" || bundled(*c) && row.devices > 1 {
-					c.Method = "none"
-				}
-			}})
+			w.proxy.Set(runsLittle(row.devices > 1))
 			got := w.unharmed(t, ethrpc.VerifyRequired, w.both(row.devices))
 			answer := got.Devices[ids(1)[0]]
 			switch {
@@ -378,4 +384,18 @@ func TestCodeThatLooksAtTheBlockIsRunAgainAlone(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTimeIsLeftForTheOthers: what takes long comes last, and ends before the audit does.
+func TestTimeIsLeftForTheOthers(t *testing.T) {
+	w := twoContracts(t, "5b5f56", nil) // it never ends
+	w.proxy.Set(runsLittle(true))
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+	defer cancel()
+	req := w.both(400)
+	s, err := look(ctx, prover(t, ethrpc.VerifyRequired, 1, w.url), req)
+	if !errors.Is(err, ethrpc.ErrNoProof) || ctx.Err() != nil {
+		t.Fatalf("Read = %+v, %v; the time is over: %v", s, err, ctx.Err())
+	}
+	w.proven(t, &result{Reading: s.state.Readings[1]}, true)
 }
