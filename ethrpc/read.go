@@ -138,7 +138,7 @@ func (r *reader) readFrom(ctx, late context.Context, p *provider, todo []*entry)
 			return
 		}
 	}
-	r.readPatiently(ctx, late, p, at, todo)
+	r.readRetrying(ctx, late, p, at, todo)
 	if !slices.ContainsFunc(todo, func(e *entry) bool { return e.complaint == nil || e.own }) {
 		r.failed = append(r.failed, ProviderError{p.name, todo[0].complaint})
 		return
@@ -150,8 +150,8 @@ func (r *reader) readFrom(ctx, late context.Context, p *provider, todo []*entry)
 	}
 }
 
-// readPatiently reads, and where the provider does not know the block, reads again after a wait.
-func (r *reader) readPatiently(ctx, late context.Context, p *provider, at pin, todo []*entry) {
+// readRetrying reads, and where the provider does not know the block, reads again after a wait.
+func (r *reader) readRetrying(ctx, late context.Context, p *provider, at pin, todo []*entry) {
 	delay := p.retryDelay
 	for try := 1; ; try++ {
 		r.readOnce(ctx, late, p, at, todo)
