@@ -388,7 +388,9 @@ func (c *proving) control(codeHash common.Hash) Control {
 	word, _ := c.verified.Value(proof.Slot{Account: c.query.Contract, Key: implementationSlot})
 	out.setImplementation(word, nil)
 	if out.Implementation.Present {
-		if a, known := c.verified.Account(out.Implementation.Value); known && a != nil {
+		if a, known := c.verified.Account(out.Implementation.Value); !known {
+			out.CodeErr = errLacksState
+		} else if a != nil {
 			out.ImplementationCodeHash = common.BytesToHash(a.CodeHash)
 		}
 	}
