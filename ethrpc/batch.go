@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -21,20 +22,23 @@ import (
 const (
 	tries    = 3 // of one HTTP request that meets a passing fault
 	parallel = 4 // HTTP requests of one read under way at once
+
+	quickPart = 4 // of the provider's timeout: of 20 s, what go-ethereum gives an eth_call
 )
 
 // provider is one Provider and what was learnt of it.
 type provider struct {
-	name       string
-	rpc        *rpc.Client
-	timeout    time.Duration
-	retryDelay time.Duration
-	observer   Observer
-	redact     secret.Redactor
-	batchSize  atomic.Int64 // shrinks where the provider refuses
-	noProof    atomic.Pointer[refusal]
-	noBundle   atomic.Pointer[refusal]
-	idle       func()
+	name        string
+	rpc         *rpc.Client
+	timeout     time.Duration
+	retryDelay  time.Duration
+	observer    Observer
+	redact      secret.Redactor
+	batchSize   atomic.Int64 // shrinks where the provider refuses
+	noProof     atomic.Pointer[refusal]
+	slow        slowContracts
+	noMulticall atomic.Pointer[refusal]
+	idle        func()
 }
 
 func newProvider(cfg Provider, opt Options) (*provider, error) {
@@ -51,7 +55,7 @@ func newProvider(cfg Provider, opt Options) (*provider, error) {
 		p.retryDelay = 500 * time.Millisecond
 	}
 	if p.observer == nil {
-		p.observer = nobody{}
+		p.observer = nopObserver{}
 	}
 	p.batchSize.Store(int64(max(opt.BatchSize, 1)))
 
@@ -71,7 +75,7 @@ func newProvider(cfg Provider, opt Options) (*provider, error) {
 	transport.MaxIdleConnsPerHost = parallel
 	p.idle = transport.CloseIdleConnections
 	client, err := rpc.DialOptions(context.Background(), cfg.URL.Reveal(), rpc.WithHeaders(headers), rpc.WithHTTPClient(&http.Client{
-		Transport: &guard{
+		Transport: &validatingTransport{
 			next:    transport,
 			limiter: rate.NewLimiter(limit, 1),
 			redact:  p.redact,
@@ -86,11 +90,11 @@ func newProvider(cfg Provider, opt Options) (*provider, error) {
 	return p, nil
 }
 
-type nobody struct{}
+type nopObserver struct{}
 
-func (nobody) RoundTrip(string, time.Duration) {}
-func (nobody) Call(string, string, string)     {}
-func (nobody) Head(string, time.Time)          {}
+func (nopObserver) RoundTrip(string, time.Duration) {}
+func (nopObserver) Call(string, string, string)     {}
+func (nopObserver) Head(string, time.Time)          {}
 
 // call is one JSON-RPC call and its answer: result, or err where the provider answered with an error object.
 type call struct {
@@ -99,11 +103,12 @@ type call struct {
 	result json.RawMessage
 	err    error
 	probe  bool // an error object is what is hoped for
+	quick  bool // it gets less time: it is suspected of making a request late
 	weight int  // about how much comes back, or goes: a slot's proof is 1
 }
 
-// heaviest is the weight of the calls of one HTTP request, unless one alone is heavier.
-const heaviest = 4 * (keysAtOnce + proofWeight)
+// maxBatchWeight is the weight of the calls of one HTTP request, unless one alone is heavier.
+const maxBatchWeight = 4 * (keysAtOnce + proofWeight)
 
 // do makes the calls, in batches that the provider takes. The error is of the way there and back;
 // what the provider answers to a single call is in the call.
@@ -113,7 +118,7 @@ func (p *provider) do(ctx context.Context, calls []*call) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	for len(calls) > 0 {
-		chunk := together(calls, int(p.batchSize.Load()))
+		chunk := splitBatch(calls, int(p.batchSize.Load()))
 		calls = calls[len(chunk):]
 		g.Go(func() error {
 			err := p.chunk(ctx, chunk)
@@ -126,10 +131,10 @@ func (p *provider) do(ctx context.Context, calls []*call) error {
 	return g.Wait()
 }
 
-// together returns those of the first calls that go into one HTTP request.
-func together(calls []*call, most int) []*call {
+// splitBatch returns those of the first calls that go into one HTTP request.
+func splitBatch(calls []*call, most int) []*call {
 	n, weight := 0, 0
-	for n < min(most, len(calls)) && (n == 0 || weight+calls[n].weight <= heaviest) {
+	for n < min(most, len(calls)) && (n == 0 || weight+calls[n].weight <= maxBatchWeight) {
 		weight += calls[n].weight
 		n++
 	}
@@ -160,7 +165,7 @@ func (p *provider) retry(ctx context.Context, calls []*call) error {
 	delay := p.retryDelay
 	for try := 1; ; try++ {
 		err := p.roundTrip(ctx, calls)
-		asked, again := passing(err)
+		asked, again := isTransient(err)
 		if !again || try == tries {
 			return err
 		}
@@ -174,7 +179,11 @@ func (p *provider) retry(ctx context.Context, calls []*call) error {
 // roundTrip makes the calls in one HTTP request. A rate limit in the answer to a single call fails them all, and so
 // does a batch whose every call is refused for being in a batch.
 func (p *provider) roundTrip(parent context.Context, calls []*call) error {
-	ctx, cancel := context.WithTimeout(parent, p.timeout)
+	timeout := p.timeout
+	if slices.ContainsFunc(calls, func(c *call) bool { return c.quick }) {
+		timeout /= quickPart
+	}
+	ctx, cancel := context.WithTimeout(parent, timeout)
 	defer cancel()
 	elems := make([]rpc.BatchElem, len(calls))
 	for i, c := range calls {
@@ -195,10 +204,10 @@ func (p *provider) roundTrip(parent context.Context, calls []*call) error {
 		err = p.rpc.BatchCallContext(ctx, elems)
 	}
 	if err != nil {
-		err = p.lost(parent, err)
+		err = p.transportError(parent, timeout, err)
 	}
 	for i, c := range calls {
-		c.err = p.answered(elems[i].Error)
+		c.err = p.rpcError(elems[i].Error)
 		if err == nil && c.err == nil && c.result == nil {
 			c.err = errNull
 		}
@@ -208,7 +217,7 @@ func (p *provider) roundTrip(parent context.Context, calls []*call) error {
 		return err
 	}
 	for _, c := range calls {
-		if _, again := passing(c.err); again && !(c.method == getLogs && isTooWide(c.err)) {
+		if _, again := isTransient(c.err); again && !(c.method == getLogs && isTooWide(c.err)) {
 			return c.err
 		}
 		if len(calls) > 1 && isBatchRefused(c.err) {
@@ -218,23 +227,23 @@ func (p *provider) roundTrip(parent context.Context, calls []*call) error {
 	return nil
 }
 
-// lost is why no answer came, without URL and secrets.
-func (p *provider) lost(parent context.Context, err error) error {
+// transportError is why no answer came, without URL and secrets.
+func (p *provider) transportError(parent context.Context, timeout time.Duration, err error) error {
 	err = p.redact.Error(plain(err))
 	switch {
 	case parent.Err() != nil:
 		return fmt.Errorf("the audit ended before the provider answered: %w", context.Cause(parent))
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("no answer within %s: %w", p.timeout, err)
+		return fmt.Errorf("no answer within %s: %w", timeout, err)
 	}
 	return err
 }
 
-// answered is an error object fit to show.
-func (p *provider) answered(err error) error {
+// rpcError is an error object fit to show.
+func (p *provider) rpcError(err error) error {
 	var object rpc.Error
 	if errors.As(err, &object) {
-		return &answered{object, quote.Cut(p.redact.Text(object.Error()))}
+		return &rpcError{object, quote.Cut(p.redact.Text(object.Error()))}
 	}
 	return p.redact.Error(err)
 }

@@ -1,6 +1,13 @@
 package ethrpc
 
-import "github.com/ethereum/go-ethereum/common"
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/ethereum/go-ethereum/accounts/abi"
+	"github.com/ethereum/go-ethereum/common"
+)
 
 // Field is one thing that a contract says of itself.
 type Field[T any] struct {
@@ -21,3 +28,119 @@ type Control struct {
 	ImplementationCodeHash common.Hash // zero without CodeErr: there is no implementation
 	CodeErr                error       // why the implementation's code could not be read
 }
+
+// controlGetters is how many of coverageGetters make up a Control.
+const controlGetters = 4
+
+// output is what a getter returned. Neither data nor err: it reverted, or returned no bytes: there is no such getter.
+type output struct {
+	data []byte
+	err  error
+}
+
+// set takes what getter i of coverageGetters returned.
+func (c *Control) set(i int, out output) {
+	switch i {
+	case 0:
+		c.Owner = field(i, out, addressWord)
+	case 1:
+		c.PendingOwner = field(i, out, addressWord)
+	case 2:
+		c.GatewayAppID = field(i, out, func(b []byte) (string, error) {
+			v, err := textType.Unpack(b)
+			if err != nil {
+				return "", err
+			}
+			return v[0].(string), nil
+		})
+	case 3:
+		part := func(n int) Field[[]byte] {
+			return field(i, out, func(b []byte) ([]byte, error) {
+				v, err := infoType.Unpack(b)
+				if err != nil {
+					return nil, err
+				}
+				return v[n].([]byte), nil
+			})
+		}
+		c.K256Pubkey, c.CAPubkey = part(0), part(1)
+	}
+}
+
+func field[T any](i int, out output, decode func([]byte) (T, error)) (f Field[T]) {
+	if out.err == nil && len(out.data) == 0 {
+		return f
+	}
+	if f.Err = out.err; f.Err == nil {
+		f.Value, f.Err = decode(out.data)
+	}
+	if f.Present = f.Err == nil; !f.Present {
+		f.Err = fmt.Errorf("reading %s: %w", coverageGetters[i], f.Err)
+	}
+	return f
+}
+
+// setImplementation takes the word of implementationSlot, or why it could not be read.
+func (c *Control) setImplementation(word common.Hash, err error) {
+	f := &c.Implementation
+	if err == nil && word != (common.Hash{}) {
+		f.Value, err = addressWord(word[:])
+		f.Present = err == nil
+	}
+	if err != nil {
+		f.Err = fmt.Errorf("reading the implementation's slot: %w", err)
+		c.CodeErr = f.Err
+	}
+}
+
+// equal reports whether two providers say the same.
+func (c *Control) equal(o *Control) bool {
+	return sameField(c.Owner, o.Owner) && sameField(c.PendingOwner, o.PendingOwner) && sameField(c.Implementation, o.Implementation) &&
+		sameField(c.GatewayAppID, o.GatewayAppID) && sameField(asText(c.K256Pubkey), asText(o.K256Pubkey)) && sameField(asText(c.CAPubkey), asText(o.CAPubkey)) &&
+		c.CodeHash == o.CodeHash && c.ImplementationCodeHash == o.ImplementationCodeHash && (c.CodeErr == nil) == (o.CodeErr == nil)
+}
+
+func sameField[T comparable](a, b Field[T]) bool {
+	return a.Value == b.Value && a.Present == b.Present && (a.Err == nil) == (b.Err == nil)
+}
+
+func asText(f Field[[]byte]) Field[string] { return Field[string]{string(f.Value), f.Present, f.Err} }
+
+func (c *Control) String() string {
+	show := func(f Field[common.Address]) string {
+		switch {
+		case f.Err != nil:
+			return "nobody knows whom"
+		case !f.Present:
+			return "nobody"
+		}
+		return f.Value.Hex()
+	}
+	return fmt.Sprintf("owned by %s, offered to %s, implemented by %s with code %s", show(c.Owner), show(c.PendingOwner), show(c.Implementation), c.ImplementationCodeHash)
+}
+
+// What the getters return: a string, and the four parts of kmsInfo.
+var textType, infoType = arguments("string"), arguments("bytes", "bytes", "bytes", "bytes")
+
+func arguments(types ...string) (out abi.Arguments) {
+	for _, name := range types {
+		t, err := abi.NewType(name, "", nil)
+		if err != nil {
+			panic(err)
+		}
+		out = append(out, abi.Argument{Type: t})
+	}
+	return out
+}
+
+var errNoAddress = errors.New("the answer is no address")
+
+func addressWord(b []byte) (common.Address, error) {
+	if len(b) != 32 || !bytes.Equal(b[:12], make([]byte, 12)) {
+		return common.Address{}, errNoAddress
+	}
+	return common.BytesToAddress(b), nil
+}
+
+// implementationSlot is where a proxy keeps its implementation (ERC-1967).
+var implementationSlot = wellKnown[0]

@@ -16,6 +16,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/ethereum/go-ethereum/rlp"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
@@ -23,10 +24,8 @@ import (
 )
 
 // controlled asks for a contract's code and control.
-func controlled(contract common.Address) ethrpc.Request {
-	return ethrpc.Request{Questions: func(context.Context, ethrpc.Block) ethrpc.Questions {
-		return ethrpc.Questions{Asks: []ethrpc.Ask{{Contract: contract}}, Control: true}
-	}}
+func controlled(contract common.Address) request {
+	return request{queries: []ethrpc.Query{{Contract: contract, Control: true}}}
 }
 
 // ofGetter changes what the calls of a getter are answered.
@@ -39,63 +38,97 @@ func ofGetter(signature, result string) rpcfault.Fault {
 	}}
 }
 
-// TestControlThatIsBelieved: what cannot be read of it is told, and the rest is good.
+// errorsOf lists what could not be read of a Control.
+func errorsOf(c ethrpc.Control) map[string]error {
+	out := map[string]error{}
+	for name, err := range map[string]error{"owner": c.Owner.Err, "pending owner": c.PendingOwner.Err, "implementation": c.Implementation.Err,
+		"gateway": c.GatewayAppID.Err, "k256": c.K256Pubkey.Err, "ca": c.CAPubkey.Err, "code": c.CodeErr} {
+		if err != nil {
+			out[name] = err
+		}
+	}
+	return out
+}
+
+// TestControlThatIsBelieved: each part that cannot be read has an error of its own, and the rest is good.
 func TestControlThatIsBelieved(t *testing.T) {
 	w := newWorld(t)
-	proven, err := prover(t, ethrpc.VerifyRequired, 1, w.url).Read(t.Context(), controlled(w.kms.Address()))
+	proven, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, w.url), controlled(w.kms.Address()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := proven.Control[w.kms.Address()]
+	want := proven.Control
+	if !want.Owner.Present || !want.Implementation.Present || want.ImplementationCodeHash == (common.Hash{}) || len(errorsOf(want)) > 0 {
+		t.Fatalf("proven: %+v", want)
+	}
 	ofImplementation := func(result string) rpcfault.Fault {
 		return rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
-			if c.Method == "eth_getCode" && strings.Contains(string(c.Params[0]), strings.ToLower(want.Implementation.Hex()[2:])) {
+			if c.Method == "eth_getCode" && strings.Contains(string(c.Params[0]), strings.ToLower(want.Implementation.Value.Hex()[2:])) {
 				a.Result, a.Error = json.RawMessage(result), nil
 			}
 		}}
 	}
+	slot := []string{"implementation", "code"}
 	for _, row := range []struct {
 		sentence string
 		fault    rpcfault.Fault
-		says     string // why not all of it could be read; empty: it could
+		lost     []string // what could not be read
+		says     string   // why
 	}{
-		{"nothing is wrong", rpcfault.Fault{}, ""},
-		{"the slot is refused", rpcfault.Refuse("eth_getStorageAt", -32601, "no such method"), "no such method"},
-		{"the slot reverts, as nothing does that is no call", rpcfault.Refuse("eth_getStorageAt", 3, "execution reverted"), "execution reverted"},
-		{"the slot is null", rpcfault.Null("eth_getStorageAt"), "the answer is null"},
-		{"the slot is a number", rpcfault.WrongType("eth_getStorageAt", "7"), "reading the implementation's slot: the answer is no hex data"},
-		{"the slot has 31 bytes", rpcfault.ShortWord("eth_getStorageAt"), "the answer has 31 bytes, want 32"},
-		{"the slot holds no address", rpcfault.WrongType("eth_getStorageAt", `"0x`+strings.Repeat("f", 64)+`"`), "reading the implementation's slot: the answer is no address"},
-		{"the implementation's code is a number", ofImplementation("7"), "reading the implementation's code: the answer is no hex data"},
-		{"the implementation's code is null", ofImplementation("null"), "the answer is null"},
-		{"a getter answers no bytes", ofGetter("owner()", `"0x"`), "reading owner(): the answer has no bytes"},
-		{"a getter answers a number", ofGetter("owner()", "7"), "reading owner(): the answer is no hex data"},
-		{"the owner is no address", ofGetter("owner()", `"0x01"`), "reading owner(): the answer is no address"},
-		{"a text has no end", ofGetter("gatewayAppId()", `"0x`+strings.Repeat("f", 64)+`"`), "reading gatewayAppId()"},
+		{"nothing is wrong", rpcfault.Fault{}, nil, ""},
+		{"the slot is refused", rpcfault.Refuse("eth_getStorageAt", -32601, "no such method"), slot, "no such method"},
+		{"the slot reverts, as nothing does that is no call", rpcfault.Refuse("eth_getStorageAt", 3, "execution reverted"), slot, "execution reverted"},
+		{"the slot is null", rpcfault.Null("eth_getStorageAt"), slot, "the answer is null"},
+		{"the slot is a number", rpcfault.WrongType("eth_getStorageAt", "7"), slot, "reading the implementation's slot: the answer is no hex data"},
+		{"the slot has 31 bytes", rpcfault.ShortWord("eth_getStorageAt"), slot, "the answer has 31 bytes, want 32"},
+		{"the slot holds no address", rpcfault.WrongType("eth_getStorageAt", `"0x`+strings.Repeat("f", 64)+`"`), slot, "reading the implementation's slot: the answer is no address"},
+		{"the implementation's code is a number", ofImplementation("7"), []string{"code"}, "reading the implementation's code: the answer is no hex data"},
+		{"the implementation's code is null", ofImplementation("null"), []string{"code"}, "the answer is null"},
+		{"a getter answers no bytes", ofGetter("owner()", `"0x"`), []string{"owner"}, "reading owner(): the answer has no bytes"},
+		{"a getter answers a number", ofGetter("owner()", "7"), []string{"owner"}, "reading owner(): the answer is no hex data"},
+		{"the owner is no address", ofGetter("owner()", `"0x01"`), []string{"owner"}, "reading owner(): the answer is no address"},
+		{"a text has no end", ofGetter("gatewayAppId()", `"0x`+strings.Repeat("f", 64)+`"`), []string{"gateway"}, "reading gatewayAppId()"},
+		{"the keys are too short", ofGetter("kmsInfo()", `"0x01"`), []string{"k256", "ca"}, "reading kmsInfo()"},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
 			w.proxy.Set(row.fault)
-			s, err := newClient(t, "latest", w.url).Read(t.Context(), controlled(w.kms.Address()))
+			s, err := look(t.Context(), newClient(t, "latest", w.url), controlled(w.kms.Address()))
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := s.Control[w.kms.Address()]
-			switch {
-			case row.says != "" && (got.Err == nil || !strings.Contains(got.Err.Error(), row.says)):
-				t.Errorf("Err = %v, want %q", got.Err, row.says)
-			case row.says != "" && (got.CodeHash != want.CodeHash || !bytes.Equal(got.K256Pubkey, want.K256Pubkey)):
-				t.Errorf("what was read well is %+v, want it of %+v", got, want)
-			case row.says == "":
-				want := want
-				want.Proven = false
-				if diff := cmp.Diff(want, got); diff != "" {
-					t.Errorf("believed and proven (-want +got):\n%s", diff)
+			lost := errorsOf(s.Control)
+			for _, name := range row.lost {
+				if err := lost[name]; err == nil || !strings.Contains(err.Error(), row.says) {
+					t.Errorf("%s: %v, want %q", name, err, row.says)
 				}
+			}
+			if len(lost) != len(row.lost) {
+				t.Errorf("lost: %v, want %q", lost, row.lost)
+			}
+			got, want := s.Control, want
+			for name := range lost { // the rest is as it is proven
+				switch name {
+				case "owner":
+					got.Owner, want.Owner = ethrpc.Field[common.Address]{}, ethrpc.Field[common.Address]{}
+				case "implementation":
+					got.Implementation, want.Implementation = ethrpc.Field[common.Address]{}, ethrpc.Field[common.Address]{}
+				case "gateway":
+					got.GatewayAppID, want.GatewayAppID = ethrpc.Field[string]{}, ethrpc.Field[string]{}
+				case "k256":
+					got.K256Pubkey, want.K256Pubkey = ethrpc.Field[[]byte]{}, ethrpc.Field[[]byte]{}
+				case "ca":
+					got.CAPubkey, want.CAPubkey = ethrpc.Field[[]byte]{}, ethrpc.Field[[]byte]{}
+				case "code":
+					got.CodeErr, want.ImplementationCodeHash = nil, common.Hash{}
+				}
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("believed and proven (-want +got):\n%s", diff)
 			}
 		})
 	}
 	w.proxy.Set(rpcfault.Refuse("eth_getStorageAt", -32000, "missing trie node"))
-	if _, err := newClient(t, "latest", w.url).Read(t.Context(), controlled(w.kms.Address())); !errors.Is(err, ethrpc.ErrNoState) {
+	if _, err := look(t.Context(), newClient(t, "latest", w.url), controlled(w.kms.Address())); !errors.Is(err, ethrpc.ErrNoState) {
 		t.Errorf("Read = %v, want no state where the slot's is pruned", err)
 	}
 }
@@ -126,7 +159,7 @@ func TestProvidersAgreeOnControl(t *testing.T) {
 		{"one answers no code", rpcfault.WrongType("eth_getCode", "7"), "1 of the 2 providers"},
 	} {
 		other.Set(row.fault)
-		s, err := prover(t, ethrpc.VerifyOff, 2, urls...).Read(t.Context(), controlled(bare))
+		s, err := look(t.Context(), prover(t, ethrpc.VerifyOff, 2, urls...), controlled(bare))
 		switch {
 		case row.says == "" && (err != nil || s.Agreed != 2):
 			t.Errorf("%s: Read = %+v, %v", row.sentence, s, err)
@@ -136,83 +169,112 @@ func TestProvidersAgreeOnControl(t *testing.T) {
 	}
 }
 
-// TestAStateIsProvenByItsEvidence: by all of it, and by nothing less.
-func TestAStateIsProvenByItsEvidence(t *testing.T) {
+// weakerControl reports whether each field of got is that of want, or an error.
+func weakerControl(want, got ethrpc.Control) bool {
+	if got.CodeErr != nil {
+		want.ImplementationCodeHash, want.CodeErr = got.ImplementationCodeHash, got.CodeErr
+	}
+	if got.Owner.Err != nil {
+		want.Owner = got.Owner
+	}
+	if got.PendingOwner.Err != nil {
+		want.PendingOwner = got.PendingOwner
+	}
+	if got.GatewayAppID.Err != nil {
+		want.GatewayAppID = got.GatewayAppID
+	}
+	if got.K256Pubkey.Err != nil {
+		want.K256Pubkey = got.K256Pubkey
+	}
+	if got.CAPubkey.Err != nil {
+		want.CAPubkey = got.CAPubkey
+	}
+	return cmp.Equal(want, got, sameError)
+}
+
+// TestAReadingIsProvenByItsWitness: by all of it. Less proves the same, but for fields of control, which are errors then, and
+// how much of the storage is explained.
+func TestAReadingIsProvenByItsWitness(t *testing.T) {
 	w := newWorld(t)
-	q := ethrpc.Questions{
-		Asks: w.asks(), Control: true, Explain: ethrpc.Whole(w.kms.Address(), []common.Hash{{1}}, []common.Address{{2}}),
-		Slots: map[common.Address][]common.Hash{w.kms.Address(): {{31: 99}}},
-	}
-	person := ethrpc.Ask{Contract: testchain.Address("owner")}
-	nobody := ethrpc.Ask{Contract: testchain.Address("nobody"), Getter: ethrpc.AllowedDevice, ID: device}
-	q.Asks = append(q.Asks, person, nobody)
+	q := w.query()
+	q.Control, q.AggregatedMRs, q.Apps, q.Slots = true, []common.Hash{{1}}, []common.Address{{2}}, []common.Hash{{31: 99}}
+	person := ethrpc.Query{Contract: testchain.Address("owner"), CodeOnly: true}
+	nobody := ethrpc.Query{Contract: testchain.Address("nobody"), Devices: []common.Hash{device}}
+	queries := []ethrpc.Query{q, person, nobody}
 	c := prover(t, ethrpc.VerifyRequired, 1, w.url)
-	s, err := c.Read(t.Context(), ethrpc.Request{Questions: func(context.Context, ethrpc.Block) ethrpc.Questions { return q }})
+	s, err := look(t.Context(), c, request{queries: queries})
 	if err != nil {
 		t.Fatal(err)
 	}
-	delete(s.Answers, nobody) // its error is another value in each
-	all := *s.Evidence()
-	got, err := ethrpc.Prove(t.Context(), 1337, s.Block.Hash, all, q, false)
+	all := *s.state.Witness()
+	got, block, err := ethrpc.Prove(t.Context(), 1337, s.at.Block.Hash, all, queries, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a := got.Answers[nobody]; a.Err == nil || !a.Proven {
+	offline := cmpopts.IgnoreFields(ethrpc.Reading{}, "Provider", "Agreed")
+	if diff := cmp.Diff(s.state.Readings, got.Readings, sameError, offline); diff != "" || block != s.at.Block || got.Witness() != nil {
+		t.Errorf("proven anew at %+v (-want +got):\n%s", block, diff)
+	}
+	if a := got.Readings[2].Devices[device]; a.Err == nil || !got.Readings[2].Proven {
 		t.Errorf("an account that is not there answers %+v", a)
 	}
-	same := func(got *ethrpc.State) bool {
-		delete(got.Answers, nobody)
-		return cmp.Equal(s.Block, got.Block) && cmp.Equal(s.Answers, got.Answers) && cmp.Equal(s.Control, got.Control) &&
-			cmp.Equal(s.Contracts, got.Contracts) && cmp.Equal(s.Code, got.Code)
-	}
-	if !same(got) || got.Evidence() != nil {
-		t.Errorf("proven anew: %+v, want %+v", got, s)
-	}
-	less := func(what string, e ethrpc.Evidence) {
+	weaker := cmpopts.IgnoreFields(ethrpc.Reading{}, "Control", "Storage.Slots", "Storage.Complete")
+	less := func(what string, less ethrpc.Witness) {
 		t.Helper()
-		if got, err := ethrpc.Prove(t.Context(), 1337, s.Block.Hash, e, q, false); err == nil && !same(got) {
-			t.Errorf("without %s: %+v", what, got)
-		}
-		if got, err := ethrpc.Prove(t.Context(), 1337, s.Block.Hash, e, q, true); err == nil {
-			for ask, a := range got.Answers {
-				if want, asked := s.Answers[ask]; asked && a != want {
-					t.Errorf("a sketch without %s says %+v of %+v", what, a, ask)
+		for _, partial := range []bool{false, true} {
+			got, _, err := ethrpc.Prove(t.Context(), 1337, s.at.Block.Hash, less, queries, partial)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, r := range got.Readings {
+				want := s.state.Readings[i]
+				if r.Err == nil && !r.Partial && (!cmp.Equal(want, r, sameError, offline, weaker) || !weakerControl(want.Control, r.Control) || want.Storage != nil && *want.Storage != *r.Storage && r.Storage.Complete) {
+					t.Errorf("without %s: %+v", what, r)
+				}
+				for id, a := range r.OSImages {
+					if a.Allowed != s.state.Readings[i].OSImages[id].Allowed {
+						t.Errorf("without %s, image %s is %+v", what, id, a)
+					}
 				}
 			}
 		}
 	}
 	for i := range all.Nodes {
-		less("a node", ethrpc.Evidence{Header: all.Header, Nodes: slices.Delete(slices.Clone(all.Nodes), i, i+1), Codes: all.Codes})
+		less("a node", ethrpc.Witness{Header: all.Header, Nodes: slices.Delete(slices.Clone(all.Nodes), i, i+1), Codes: all.Codes})
 	}
 	for i := range all.Codes {
-		less("a code", ethrpc.Evidence{Header: all.Header, Nodes: all.Nodes, Codes: slices.Delete(slices.Clone(all.Codes), i, i+1)})
+		less("a code", ethrpc.Witness{Header: all.Header, Nodes: all.Nodes, Codes: slices.Delete(slices.Clone(all.Codes), i, i+1)})
 	}
 	for _, row := range []struct {
 		sentence string
-		e        ethrpc.Evidence
+		e        ethrpc.Witness
 		says     string
 	}{
-		{"no header", ethrpc.Evidence{Nodes: all.Nodes, Codes: all.Codes}, "the header is that of block"},
-		{"no nodes", ethrpc.Evidence{Header: all.Header, Codes: all.Codes}, "does not prove the account"},
-		{"no codes", ethrpc.Evidence{Header: all.Header, Nodes: all.Nodes}, "lacks state that the code"},
+		{"no header", ethrpc.Witness{Nodes: all.Nodes, Codes: all.Codes}, "the header is that of block"},
+		{"no nodes", ethrpc.Witness{Header: all.Header, Codes: all.Codes}, "does not prove the account"},
+		{"no codes", ethrpc.Witness{Header: all.Header, Nodes: all.Nodes}, "lacks state that the code"},
 	} {
-		if _, err := ethrpc.Prove(t.Context(), 1337, s.Block.Hash, row.e, q, false); err == nil || !strings.Contains(err.Error(), row.says) {
+		got, _, err := ethrpc.Prove(t.Context(), 1337, s.at.Block.Hash, row.e, queries, false)
+		if err == nil {
+			err = got.Readings[0].Err
+		}
+		if err == nil || !strings.Contains(err.Error(), row.says) {
 			t.Errorf("%s: Prove = %v, want %q", row.sentence, err, row.says)
 		}
 	}
 	ended, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("enough"))
-	if _, err := ethrpc.Prove(ended, 1337, s.Block.Hash, all, q, false); err == nil || !strings.Contains(err.Error(), "enough") {
+	if _, _, err := ethrpc.Prove(ended, 1337, s.at.Block.Hash, all, queries, false); err == nil || !strings.Contains(err.Error(), "enough") {
 		t.Errorf("Prove = %v, want it to end with its context", err)
 	}
 	never, err := rlp.EncodeToBytes(&types.Header{Number: big.NewInt(1), Difficulty: new(big.Int), Time: 1 << 63})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ethrpc.Prove(t.Context(), 1337, crypto.Keccak256Hash(never), ethrpc.Evidence{Header: never}, q, false); err == nil || !strings.Contains(err.Error(), "lacks a possible number or time") {
+	if _, _, err := ethrpc.Prove(t.Context(), 1337, crypto.Keccak256Hash(never), ethrpc.Witness{Header: never}, queries, false); err == nil || !strings.Contains(err.Error(), "lacks a possible number or time") {
 		t.Errorf("Prove = %v, want no block of that time", err)
 	}
-	if s, err := newClient(t, "latest", w.url).Read(t.Context(), w.request()); err != nil || s.Evidence() != nil {
-		t.Errorf("what is believed has evidence: %v, %v", s, err)
+	if s, err := look(t.Context(), newClient(t, "latest", w.url), w.request()); err != nil || s.state.Witness() != nil {
+		t.Errorf("what is believed has a witness: %v, %v", s, err)
 	}
 }

@@ -89,7 +89,7 @@ func TestDeploymentBlockGoesOnWithTheNextProvider(t *testing.T) {
 	}
 }
 
-func TestOriginsAreToldAsFarAsTheyAreKnown(t *testing.T) {
+func TestTxInfoAreToldAsFarAsTheyAreKnown(t *testing.T) {
 	w := newWorld(t)
 	receipt, err := w.kms.Send(t.Context(), "addKmsDevice", common.Hash{9})
 	if err != nil {
@@ -101,31 +101,31 @@ func TestOriginsAreToldAsFarAsTheyAreKnown(t *testing.T) {
 	}
 	made := time.Unix(int64(header.Time), 0).UTC()
 	owner := testchain.Address("owner")
-	place := ethrpc.Place{Block: receipt.BlockHash, Tx: receipt.TxHash}
-	nowhere := ethrpc.Place{Block: receipt.BlockHash, Tx: common.Hash{1}}
-	orphan := ethrpc.Place{Block: common.Hash{1}, Tx: receipt.TxHash}
+	place := ethrpc.LogRef{Block: receipt.BlockHash, Tx: receipt.TxHash}
+	nowhere := ethrpc.LogRef{Block: receipt.BlockHash, Tx: common.Hash{1}}
+	orphan := ethrpc.LogRef{Block: common.Hash{1}, Tx: receipt.TxHash}
 
 	for _, tt := range []struct {
 		name  string
 		fault rpcfault.Fault
-		want  ethrpc.Origin
+		want  ethrpc.TxInfo
 	}{
-		{"a provider that knows all", rpcfault.Fault{}, ethrpc.Origin{Time: made, Sender: owner}},
-		{"a provider without transactions", rpcfault.Refuse("eth_getTransactionByHash", -32601, "no"), ethrpc.Origin{Time: made}},
-		{"a provider without blocks", answers("", "eth_getBlockByHash", "null"), ethrpc.Origin{Sender: owner}},
-		{"a provider of other blocks", answers("", "eth_getBlockByHash", `{"number":"0x1","hash":"`+common.Hash{2}.Hex()+`","timestamp":"0x1"}`), ethrpc.Origin{Sender: owner}},
-		{"a provider of null transactions", answers("", "eth_getTransactionByHash", "null"), ethrpc.Origin{Time: made}},
-		{"a provider that is down", rpcfault.Status(500, ""), ethrpc.Origin{}},
+		{"a provider that knows all", rpcfault.Fault{}, ethrpc.TxInfo{BlockTime: made, Sender: owner}},
+		{"a provider without transactions", rpcfault.Refuse("eth_getTransactionByHash", -32601, "no"), ethrpc.TxInfo{BlockTime: made}},
+		{"a provider without blocks", answers("", "eth_getBlockByHash", "null"), ethrpc.TxInfo{Sender: owner}},
+		{"a provider of other blocks", answers("", "eth_getBlockByHash", `{"number":"0x1","hash":"`+common.Hash{2}.Hex()+`","timestamp":"0x1"}`), ethrpc.TxInfo{Sender: owner}},
+		{"a provider of null transactions", answers("", "eth_getTransactionByHash", "null"), ethrpc.TxInfo{BlockTime: made}},
+		{"a provider that is down", rpcfault.Status(500, ""), ethrpc.TxInfo{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w.proxy.Set(tt.fault)
-			got := newClient(t, "latest", w.url).Origins(t.Context(), []ethrpc.Place{place, nowhere, orphan, place})
-			if len(got) != 3 || got[place] != tt.want || got[nowhere] != (ethrpc.Origin{Time: tt.want.Time}) || got[orphan] != (ethrpc.Origin{}) {
-				t.Errorf("Origins = %v, want %v", got, tt.want)
+			got := newClient(t, "latest", w.url).TxInfo(t.Context(), []ethrpc.LogRef{place, nowhere, orphan, place})
+			if len(got) != 3 || got[place] != tt.want || got[nowhere] != (ethrpc.TxInfo{BlockTime: tt.want.BlockTime}) || got[orphan] != (ethrpc.TxInfo{}) {
+				t.Errorf("TxInfo = %v, want %v", got, tt.want)
 			}
-			got = newClient(t, "latest", w.url, w.chain.URL()).Origins(t.Context(), []ethrpc.Place{place})
-			if got[place] != (ethrpc.Origin{Time: made, Sender: owner}) {
-				t.Errorf("with a second provider: Origins = %v", got)
+			got = newClient(t, "latest", w.url, w.chain.URL()).TxInfo(t.Context(), []ethrpc.LogRef{place})
+			if got[place] != (ethrpc.TxInfo{BlockTime: made, Sender: owner}) {
+				t.Errorf("with a second provider: TxInfo = %v", got)
 			}
 		})
 	}
@@ -137,19 +137,18 @@ func TestEveryMethodThatIsSentIsListed(t *testing.T) {
 	sent := map[string]bool{}
 	w.proxy.Watch(func(c rpcfault.Call) { mu.Lock(); sent[c.Method] = true; mu.Unlock() })
 	c := prover(t, ethrpc.VerifyAuto, 1, w.url)
-	if _, err := c.Read(t.Context(), w.whole()); err != nil {
+	if _, err := look(t.Context(), c, w.request()); err != nil {
 		t.Fatal(err)
 	}
-	believed := ethrpc.Request{Questions: func(context.Context, ethrpc.Block) ethrpc.Questions {
-		return ethrpc.Questions{Asks: w.asks(), Control: true}
-	}}
-	if _, err := newClient(t, "latest", w.url).Read(t.Context(), believed); err != nil {
+	believed := w.request()
+	believed.queries[0].Control = true
+	if _, err := look(t.Context(), newClient(t, "latest", w.url), believed); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.Scan(t.Context(), w.scan()); err != nil {
 		t.Fatal(err)
 	}
-	c.Origins(context.Background(), []ethrpc.Place{{Block: w.head.Hash(), Tx: w.truth[0].TxHash}})
+	c.TxInfo(context.Background(), []ethrpc.LogRef{{Block: w.head.Hash(), Tx: w.truth[0].TxHash}})
 	for _, m := range ethrpc.Methods {
 		delete(sent, m)
 	}

@@ -24,7 +24,7 @@ import (
 )
 
 func TestClientsThatCannotBe(t *testing.T) {
-	latest := []ethrpc.Policy{ethrpc.Latest}
+	latest := []ethrpc.BlockTag{ethrpc.Latest}
 	one := []ethrpc.Provider{{Name: "p1", URL: secret.New("http://127.0.0.1:1")}}
 	for _, row := range []struct {
 		sentence string
@@ -32,9 +32,9 @@ func TestClientsThatCannotBe(t *testing.T) {
 		says     string
 	}{
 		{"no policy", ethrpc.Options{Providers: one}, "needs a block policy and a provider"},
-		{"no provider", ethrpc.Options{Policies: latest}, "needs a block policy and a provider"},
-		{"two of one must agree", ethrpc.Options{Policies: latest, Providers: one, Agreement: 2}, "2 providers cannot agree, there are 1"},
-		{"a provider by FTP", ethrpc.Options{Policies: latest, Providers: []ethrpc.Provider{{Name: "p1", URL: secret.New("ftp://canary")}}}, "provider p1: "},
+		{"no provider", ethrpc.Options{Tags: latest}, "needs a block policy and a provider"},
+		{"two of one must agree", ethrpc.Options{Tags: latest, Providers: one, Agreement: 2}, "2 providers cannot agree, there are 1"},
+		{"a provider by FTP", ethrpc.Options{Tags: latest, Providers: []ethrpc.Provider{{Name: "p1", URL: secret.New("ftp://canary")}}}, "provider p1: "},
 	} {
 		if _, err := ethrpc.New(row.o); err == nil || !strings.Contains(err.Error(), row.says) || strings.Contains(err.Error(), "canary") {
 			t.Errorf("%s: New = %v, want %q", row.sentence, err, row.says)
@@ -127,13 +127,13 @@ func TestReadingThatIsSpoiled(t *testing.T) {
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
 			w.proxy.Set(row.fault)
-			policy, err := ethrpc.ParsePolicy(row.policy)
+			policy, err := ethrpc.ParseBlockTag(row.policy)
 			if err != nil {
 				t.Fatal(err)
 			}
-			req := w.whole()
-			req.Policies = []ethrpc.Policy{policy}
-			if s, err := prover(t, row.verify, 1, w.url).Read(t.Context(), req); err == nil || !strings.Contains(err.Error(), row.says) {
+			req := w.request()
+			req.Tags = []ethrpc.BlockTag{policy}
+			if s, err := look(t.Context(), prover(t, row.verify, 1, w.url), req); err == nil || !strings.Contains(err.Error(), row.says) {
 				t.Errorf("Read = %+v, %v, want %q", s, err, row.says)
 			}
 		})
@@ -168,13 +168,11 @@ func TestCodeThatCannotBeProven(t *testing.T) {
 	proxy.Set(rpcfault.Refuse("eth_createAccessList", -32601, "no such method")) // or it would name all slots at once
 	url := serve(t, proxy)
 	for i, row := range rows {
-		req := ethrpc.Request{Questions: func(context.Context, ethrpc.Block) ethrpc.Questions {
-			return ethrpc.Questions{Asks: []ethrpc.Ask{{Contract: at(byte(i)), Getter: ethrpc.AllowedDevice, ID: device}}}
-		}}
-		if _, err := prover(t, ethrpc.VerifyRequired, 1, url).Read(t.Context(), req); !errors.Is(err, ethrpc.ErrNoProof) || !strings.Contains(err.Error(), row.says) {
+		req := request{queries: []ethrpc.Query{{Contract: at(byte(i)), Devices: []common.Hash{device}}}}
+		if _, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, url), req); !errors.Is(err, ethrpc.ErrNoProof) || !strings.Contains(err.Error(), row.says) {
 			t.Errorf("%s: Read = %v, want %q", row.sentence, err, row.says)
 		}
-		if s, err := prover(t, ethrpc.VerifyAuto, 1, url).Read(t.Context(), req); err != nil || !errors.Is(s.Unproven, ethrpc.ErrNoProof) {
+		if s, err := look(t.Context(), prover(t, ethrpc.VerifyAuto, 1, url), req); err != nil || !errors.Is(s.Unproven, ethrpc.ErrNoProof) {
 			t.Errorf("%s: Read = %+v, %v, want an answer that is not proven", row.sentence, s, err)
 		}
 	}
@@ -196,15 +194,12 @@ func TestAGetterThatWrites(t *testing.T) {
 	simple.Set(rpcfault.Refuse("eth_getProof", -32601, "not on this plan"))
 	srv := httptest.NewServer(simple)
 	t.Cleanup(srv.Close)
-	ask := ethrpc.Ask{Contract: at, Getter: ethrpc.AllowedDevice, ID: device}
 	for _, verify := range []ethrpc.Verify{ethrpc.VerifyRequired, ethrpc.VerifyAuto} {
-		s, err := prover(t, verify, 1, chain.URL(), srv.URL).Read(t.Context(), ethrpc.Request{Questions: func(context.Context, ethrpc.Block) ethrpc.Questions {
-			return ethrpc.Questions{Asks: []ethrpc.Ask{ask}}
-		}})
+		s, err := look(t.Context(), prover(t, verify, 1, chain.URL(), srv.URL), request{queries: []ethrpc.Query{{Contract: at, Devices: []common.Hash{device}}}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if a := s.Answers[ask]; !errors.Is(a.Err, proof.ErrWrites) || !a.Proven {
+		if a := s.Devices[device]; !errors.Is(a.Err, proof.ErrWrites) || !s.Proven {
 			t.Errorf("%s, of %s", a, s.Provider)
 		}
 	}
@@ -214,14 +209,11 @@ func TestAGetterThatWrites(t *testing.T) {
 func TestAnAccountWithoutCode(t *testing.T) {
 	w := newWorld(t)
 	for name, at := range map[string]common.Address{"a person": testchain.Address("owner"), "nobody": testchain.Address("nobody")} {
-		ask := ethrpc.Ask{Contract: at, Getter: ethrpc.AllowedDevice, ID: device}
-		s, err := prover(t, ethrpc.VerifyRequired, 1, w.url).Read(t.Context(), ethrpc.Request{Questions: func(context.Context, ethrpc.Block) ethrpc.Questions {
-			return ethrpc.Questions{Asks: []ethrpc.Ask{ask}, Control: true, Explain: ethrpc.Whole(at, nil, nil)}
-		}})
+		s, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, w.url), request{queries: []ethrpc.Query{{Contract: at, Devices: []common.Hash{device}, Control: true}}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if a := s.Answers[ask]; a.Err == nil || !a.Proven || a.String() != "no answer (there is no code)" || s.Code[at] || len(s.Control) > 0 {
+		if a := s.Devices[device]; a.Err == nil || !s.Proven || a.String() != "no answer (there is no code)" || s.HasCode || s.Control.Owner.Present {
 			t.Errorf("%s: %+v", name, s)
 		}
 	}
@@ -234,9 +226,9 @@ func TestAReadingThatIsCalledOff(t *testing.T) {
 		sentence string
 		fault    rpcfault.Fault
 		method   string // whose call ends it
-		req      ethrpc.Request
+		req      request
 	}{
-		{"it waits for a block to come", rpcfault.Fault{}, "eth_getBlockByNumber", ethrpc.Request{NotBefore: 5000}},
+		{"it waits for a block to come", rpcfault.Fault{}, "eth_getBlockByNumber", request{PinRequest: ethrpc.PinRequest{NotBefore: 5000}}},
 		{"it waits for a node that lags", rpcfault.Refuse("eth_call", -32000, "header not found"), "eth_getCode", w.request()},
 		{"it waits for its turn", rpcfault.Status(http.StatusTooManyRequests, ""), "eth_chainId", w.request()},
 	} {
@@ -247,7 +239,7 @@ func TestAReadingThatIsCalledOff(t *testing.T) {
 				cancel()
 			}
 		})
-		if s, err := newClient(t, "latest", w.url).Read(ctx, row.req); err == nil {
+		if s, err := look(ctx, newClient(t, "latest", w.url), row.req); err == nil {
 			t.Errorf("%s: Read = %+v", row.sentence, s)
 		}
 		if _, err := newClient(t, "latest", w.url, w.url).DeploymentBlock(ctx, w.kms.Address(), 1); err == nil || strings.Contains(err.Error(), "p2") {
@@ -275,27 +267,27 @@ func TestGettersThatTakeLong(t *testing.T) {
 		}
 	}})
 	c := prover(t, ethrpc.VerifyAuto, 1, serve(t, proxy))
-	of := func(contract common.Address, n int) ethrpc.Request {
-		var asks []ethrpc.Ask
+	of := func(contract common.Address, n int) request {
+		query := ethrpc.Query{Contract: contract}
 		for i := range n {
-			asks = append(asks, ethrpc.Ask{Contract: contract, Getter: ethrpc.AllowedDevice, ID: common.BigToHash(big.NewInt(int64(i)))})
+			query.Devices = append(query.Devices, common.BigToHash(big.NewInt(int64(i))))
 		}
-		return ethrpc.Request{Questions: func(context.Context, ethrpc.Block) ethrpc.Questions { return ethrpc.Questions{Asks: asks} }}
+		return request{queries: []ethrpc.Query{query}}
 	}
-	if s, err := c.Read(t.Context(), of(at, 1)); err != nil || s.Unproven != nil {
+	if s, err := look(t.Context(), c, of(at, 1)); err != nil || s.Unproven != nil {
 		t.Fatalf("one that takes long: %+v, %v", s, err)
 	}
 	c.Forget()
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
 	began := time.Now()
-	if s, err := c.Read(ctx, of(at, 1000)); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ethrpc.ErrNoProof) {
+	if s, err := look(ctx, c, of(at, 1000)); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ethrpc.ErrNoProof) {
 		t.Errorf("Read = %+v, %v, want it to end with its time", s, err)
 	}
 	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("it took %s", took)
 	}
-	if s, err := c.Read(t.Context(), of(quick, 1)); err != nil || s.Unproven != nil {
+	if s, err := look(t.Context(), c, of(quick, 1)); err != nil || s.Unproven != nil {
 		t.Errorf("the next reading: %+v, %v", s, err)
 	}
 }
@@ -309,22 +301,22 @@ func TestBatchesThatAreRefusedCallByCall(t *testing.T) {
 		}
 		return all
 	}})
-	s, err := newClient(t, "latest", w.url).Read(t.Context(), w.request())
+	s, err := look(t.Context(), newClient(t, "latest", w.url), w.request())
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.truth(t, s)
 }
 
-// TestAReadingWithoutQuestions pins, and asks for no more.
-func TestAReadingWithoutQuestions(t *testing.T) {
+// TestAReadingOfNothing pins, and asks for no more.
+func TestAReadingOfNothing(t *testing.T) {
 	w := newWorld(t)
 	head, err := w.chain.Client().HeaderByNumber(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := newClient(t, "latest", w.url).Read(t.Context(), ethrpc.Request{})
-	if err != nil || s.Block.Hash != head.Hash() || len(s.Answers) > 0 || w.proxy.Requests() != 1 {
+	s, err := look(t.Context(), newClient(t, "latest", w.url), request{})
+	if err != nil || s.at.Block.Hash != head.Hash() || len(s.state.Readings) > 0 || w.proxy.Requests() != 1 {
 		t.Errorf("Read = %+v, %v after %d requests", s, err, w.proxy.Requests())
 	}
 }
@@ -334,12 +326,12 @@ func TestMoreSlotsThanOneRequestProves(t *testing.T) {
 	w := newWorld(t)
 	w.proxy.Set(refusesBundles(-32000, "contract creation is refused"))
 	more := w.images(1100)
-	s, err := prover(t, ethrpc.VerifyRequired, 1, w.url).Read(t.Context(), w.whole(more...))
+	s, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, w.url), w.request(more...))
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.proven(t, s, true)
-	if n := len(s.Answers); n != len(more)+3 {
+	if n := len(s.OSImages) + len(s.Devices); n != len(more)+3 {
 		t.Errorf("%d answers, want %d", n, len(more)+3)
 	}
 }

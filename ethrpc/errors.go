@@ -79,8 +79,8 @@ func (e *statusError) Error() string {
 	return fmt.Sprintf("HTTP status %d%s: %s", e.status, hint, e.body)
 }
 
-// passing tells whether a second try a little later may succeed, and how long the provider asked to wait.
-func passing(err error) (time.Duration, bool) {
+// isTransient reports whether a second try a little later may succeed, and how long the provider asked to wait.
+func isTransient(err error) (time.Duration, bool) {
 	var status *statusError
 	if errors.As(err, &status) {
 		return status.retryAfter, status.status == 429 || status.status == 503
@@ -88,7 +88,7 @@ func passing(err error) (time.Duration, bool) {
 	return 0, isRPC(err, []int{-32005, 429}, "rate limit", "too many requests", "request limit")
 }
 
-// isRPC tells whether err is a JSON-RPC error object with one of the codes or with one of the texts in its message.
+// isRPC reports whether err is a JSON-RPC error object with one of the codes or with one of the texts in its message.
 func isRPC(err error, codes []int, texts ...string) bool {
 	var e rpc.Error
 	if !errors.As(err, &e) {
@@ -148,17 +148,17 @@ func plain(err error) error {
 	return err
 }
 
-// answered is a JSON-RPC error object: its text comes from the provider, so it is cleaned, cut and quoted.
-type answered struct {
+// rpcError is a JSON-RPC error object: its text comes from the provider, so it is cleaned, cut and quoted.
+type rpcError struct {
 	err  rpc.Error
 	text string
 }
 
-func (e *answered) Error() string {
+func (e *rpcError) Error() string {
 	return fmt.Sprintf("the provider answers with error %d, %s", e.err.ErrorCode(), e.text)
 }
 
-func (e *answered) Unwrap() error { return e.err }
+func (e *rpcError) Unwrap() error { return e.err }
 
 // foreign is a text from a provider as an error: cut and quoted.
 func foreign(format, text string) error { return fmt.Errorf(format, quote.Cut(text)) }

@@ -11,7 +11,7 @@ import (
 
 // CheckSingle holds the answer to a single call against its id.
 func CheckSingle(body []byte, id string) error {
-	return new(guard).check(body, asked{ids: map[string]bool{id: true}})
+	return new(validatingTransport).check(body, asked{ids: map[string]bool{id: true}})
 }
 
 // ReadBlock reads the answer to eth_getBlockByNumber.
@@ -24,7 +24,7 @@ func ReadChainID(raw json.RawMessage, want uint64) error {
 
 // ReadLogs reads the answers to eth_getLogs of the blocks from to to, and to eth_getBlockByNumber of block to.
 func ReadLogs(req ScanRequest, from, to uint64, logs, block json.RawMessage) ([]types.Log, common.Hash, error) {
-	s := &stretch{from: from, to: to}
+	s := &blockRange{from: from, to: to}
 	err := s.fill(&req, logs, &call{result: block})
 	return s.logs, s.last, err
 }
@@ -40,18 +40,17 @@ var ReadBool = boolWord
 
 func ReadBytes(raw json.RawMessage) ([]byte, error) { return bytesOf(raw) }
 
-// ReadBundle reads what n calls in one answered.
-func ReadBundle(raw json.RawMessage, n int) ([]byte, error) {
-	return (&bundle{call{result: raw}, make([]*job, n)}).answers()
+// ReadMulticall reads what n calls in one answered.
+func ReadMulticall(raw json.RawMessage, n int) ([]byte, error) {
+	return (&multicall{call{result: raw}, make([]*job, n)}).answers()
 }
 
 // ReadControl reads what the getters of a contract's Control returned, in their order, and its implementation's slot.
-func ReadControl(outputs [][]byte, slot common.Hash) Control {
-	var c Control
-	for i, b := range outputs[:min(len(outputs), len(controls))] {
-		c.answer(i, b)
+func ReadControl(outputs [][]byte, slot common.Hash) (c Control) {
+	for i, b := range outputs[:min(len(outputs), controlGetters)] {
+		c.set(i, output{data: b})
 	}
-	c.implement(slot)
+	c.setImplementation(slot, nil)
 	return c
 }
 
@@ -59,7 +58,7 @@ func ReadControl(outputs [][]byte, slot common.Hash) Control {
 type Kinds struct{ Passing, Pruned, UnknownBlock, FormRefused, Revert, BatchRefused, TooWide bool }
 
 func kindsOf(err error) Kinds {
-	_, again := passing(err)
+	_, again := isTransient(err)
 	return Kinds{again, isPruned(err), isUnknownBlock(err), isFormRefused(err), isRevert(err), isBatchRefused(err), isTooWide(err)}
 }
 
@@ -73,12 +72,12 @@ func (o object) ErrorCode() int { return o.code }
 
 // Answered is what becomes of a JSON-RPC error object, where a text is secret.
 func Answered(code int, text, hidden string) (Kinds, error) {
-	err := (&provider{redact: secret.NewRedactor(hidden)}).answered(object{code, text})
+	err := (&provider{redact: secret.NewRedactor(hidden)}).rpcError(object{code, text})
 	return kindsOf(err), err
 }
 
 // Refused is what becomes of an HTTP answer, where a text is secret.
 func Refused(status int, body []byte, hidden string) (Kinds, error) {
-	err := &statusError{status: status, body: (&guard{redact: secret.NewRedactor(hidden)}).cut(body)}
+	err := &statusError{status: status, body: (&validatingTransport{redact: secret.NewRedactor(hidden)}).cut(body)}
 	return kindsOf(err), err
 }

@@ -1,5 +1,3 @@
-//go:build ignore
-
 package ethrpc
 
 import (
@@ -12,6 +10,11 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
+)
+
+const (
+	keysAtOnce  = 256 // of one eth_getProof; geth allows 1,024
+	proofWeight = 8   // of the account in it
 )
 
 // wanted is one eth_getProof.

@@ -113,7 +113,7 @@ func TestScanReadsAllWhateverTheLimits(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w.proxy.Set(tt.fault)
 			before := w.proxy.Requests()
-			c, err := ethrpc.New(ethrpc.Options{ChainID: 1337, Policies: []ethrpc.Policy{ethrpc.Latest}, BatchSize: 10, RetryDelay: time.Millisecond, Verify: ethrpc.VerifyOff,
+			c, err := ethrpc.New(ethrpc.Options{ChainID: 1337, Tags: []ethrpc.BlockTag{ethrpc.Latest}, BatchSize: 10, RetryDelay: time.Millisecond, Verify: ethrpc.VerifyOff,
 				Providers: []ethrpc.Provider{{Name: "p1", URL: secret.New(w.url), Timeout: tt.timeout}}})
 			if err != nil {
 				t.Fatal(err)
@@ -129,7 +129,7 @@ func TestScanReadsAllWhateverTheLimits(t *testing.T) {
 			// A status that was meant for a range is not taken for a refusal of batches.
 			w.proxy.Set(rpcfault.Fault{})
 			before = w.proxy.Requests()
-			if _, err := c.Read(t.Context(), w.request()); err != nil {
+			if _, err := look(t.Context(), c, w.request()); err != nil {
 				t.Fatal(err)
 			}
 			if n := w.proxy.Requests() - before; n > 2 && tt.fault.Name != rpcfault.NoBatches.Name {

@@ -1,5 +1,3 @@
-//go:build ignore
-
 package ethrpc
 
 import (
@@ -13,55 +11,47 @@ import (
 )
 
 const (
-	inputLen       = 4 + common.HashLength // of a call in a bundle
-	bundleLen      = 1000                  // calls; creation code may have 49,152 bytes (EIP-3860)
-	bundleWeight   = heaviest / 8          // of as many; the request is as large as an answer with proofs
-	littleToSay    = 250                   // calls that go along with other requests
-	bundleNo       = 0                     // what a bundle answers for a call: false,
-	bundleYes      = 1                     // true,
-	bundleReverted = 2                     // a revert,
-	bundleOther    = 3                     // or what is no bool
+	inputLen        = 4 + common.HashLength // of a call in a multicall
+	maxCalls        = 1000                  // calls of a multicall; creation code may have 49,152 bytes (EIP-3860)
+	multicallWeight = maxBatchWeight / 8    // of as many; the request is as large as an answer with proofs
+	maxInlineCalls  = 250                   // calls that go along with other requests
+	callFalse       = 0                     // what a multicall answers for a call: false,
+	callTrue        = 1                     // true,
+	callReverted    = 2                     // a revert,
+	callOther       = 3                     // or what is no bool
 )
 
-// bundle is many calls of one contract, each of a selector and a word, in one eth_call: it creates a contract whose
+// multicall is many calls of one contract, each of a selector and a word, in one eth_call: it creates a contract whose
 // constructor makes them and returns a byte for each, as its code. Nothing of it is ever on the chain.
-type bundle struct {
+type multicall struct {
 	call
 	jobs []*job
 }
 
-func newBundle(at pin, jobs []*job) *bundle {
-	b := &bundle{call{method: "eth_call", weight: max(1, bundleWeight*len(jobs)/bundleLen)}, jobs}
-	code := append(slices.Clone(bundleCode), jobs[0].contract[:]...)
+func newMulticall(at pin, contract common.Address, jobs []*job) *multicall {
+	m := &multicall{call{method: "eth_call", weight: max(1, multicallWeight*len(jobs)/maxCalls)}, jobs}
+	code := append(slices.Clone(multicallCode), contract[:]...)
 	for _, j := range jobs {
 		code = append(code, j.data...)
 	}
-	b.args = []any{map[string]any{"input": hexutil.Bytes(code)}, at.ref()}
-	return b
-}
-
-func callsOf(bundles []*bundle) []*call {
-	out := make([]*call, len(bundles))
-	for i, b := range bundles {
-		out[i] = &b.call
-	}
-	return out
+	m.args = []any{map[string]any{"input": hexutil.Bytes(code)}, at.ref()}
+	return m
 }
 
 // answers returns what the calls answered, a byte each.
-func (b *bundle) answers() ([]byte, error) {
-	if b.err != nil {
-		return nil, b.err
+func (m *multicall) answers() ([]byte, error) {
+	if m.err != nil {
+		return nil, m.err
 	}
-	out, err := bytesOf(b.result)
-	if err == nil && len(out) != len(b.jobs) {
-		err = fmt.Errorf("%d calls in one were answered with %d bytes", len(b.jobs), len(out))
+	out, err := bytesOf(m.result)
+	if err == nil && len(out) != len(m.jobs) {
+		err = fmt.Errorf("%d calls in one were answered with %d bytes", len(m.jobs), len(out))
 	}
 	return out, err
 }
 
-// bundleCode is followed by the contract's address and the inputs of the calls.
-var bundleCode = func() []byte {
+// multicallCode is followed by the contract's address and the inputs of the calls.
+var multicallCode = func() []byte {
 	const (
 		input, output, results = 0, 0x40, 0x80 // in memory
 	)
@@ -78,8 +68,8 @@ var bundleCode = func() []byte {
 		p.Push(common.HashLength).Push(output).Push(inputLen).Push(input).Op(vm.DUP7, vm.GAS, vm.STATICCALL)
 		// done · (good · word + 3 · !good) + 2 · !done, where a good answer is one word, 0 or 1
 		p.Push(output).Op(vm.MLOAD).Push(2).Op(vm.DUP2, vm.LT).Push(common.HashLength).Op(vm.RETURNDATASIZE, vm.EQ, vm.AND)
-		p.Op(vm.DUP1, vm.ISZERO).Push(bundleOther).Op(vm.MUL, vm.SWAP2, vm.MUL, vm.ADD)
-		p.Op(vm.DUP2, vm.MUL, vm.SWAP1, vm.ISZERO).Push(bundleReverted).Op(vm.MUL, vm.ADD)
+		p.Op(vm.DUP1, vm.ISZERO).Push(callOther).Op(vm.MUL, vm.SWAP2, vm.MUL, vm.ADD)
+		p.Op(vm.DUP2, vm.MUL, vm.SWAP1, vm.ISZERO).Push(callReverted).Op(vm.MUL, vm.ADD)
 		p.Op(vm.DUP3, vm.MSTORE8)
 		p.Push(inputLen).Op(vm.ADD, vm.SWAP1).Push(1).Op(vm.ADD, vm.SWAP1)
 		p.Jump(loop)
@@ -93,5 +83,5 @@ var bundleCode = func() []byte {
 	return build(size + common.AddressLength)
 }()
 
-// cannotBundle is why a provider takes no bundles, for as long as that is believed.
-func (p *provider) cannotBundle() error { return p.noBundle.Load().believed() }
+// cannotMulticall is why a provider takes no multicalls, for as long as that is believed.
+func (p *provider) cannotMulticall() error { return p.noMulticall.Load().believed() }

@@ -2,7 +2,6 @@ package ethrpc_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"math/big"
@@ -54,9 +53,9 @@ func refusesWithBundles(status int) rpcfault.Fault {
 }
 
 // images asks for n more images than asks, none of which is allowed.
-func (w *world) images(n int) (more []ethrpc.Ask) {
+func (w *world) images(n int) (more []common.Hash) {
 	for i := range n {
-		more = append(more, ethrpc.Ask{Contract: w.kms.Address(), Getter: ethrpc.AllowedOSImage, ID: common.BigToHash(big.NewInt(int64(i + 1000)))})
+		more = append(more, common.BigToHash(big.NewInt(int64(i+1000))))
 	}
 	return more
 }
@@ -83,7 +82,7 @@ func TestAProviderThatTakesNoBundles(t *testing.T) {
 			t.Run(row.sentence+"/"+name, func(t *testing.T) {
 				c := prover(t, ethrpc.VerifyRequired, 1, w.url)
 				w.proxy.Set(row.fault)
-				s, err := c.Read(t.Context(), w.whole(w.images(n)...))
+				s, err := look(t.Context(), c, w.request(w.images(n)...))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -95,7 +94,7 @@ func TestAProviderThatTakesNoBundles(t *testing.T) {
 					}
 				})
 				before := w.proxy.Requests()
-				s, err = c.Read(t.Context(), w.whole(w.images(n+30)...))
+				s, err = look(t.Context(), c, w.request(w.images(n+30)...))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -123,7 +122,7 @@ func TestBundlesAtABlockThatIsGone(t *testing.T) {
 		{"and by a status", refusesWithBundles(http.StatusTooManyRequests), 0, "429"},
 	} {
 		w.proxy.Set(row.fault)
-		_, err := prover(t, ethrpc.VerifyRequired, 1, w.url).Read(t.Context(), w.whole(w.images(row.n)...))
+		_, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, w.url), w.request(w.images(row.n)...))
 		if err == nil || !strings.Contains(err.Error(), row.says) {
 			t.Errorf("%s: Read = %v, want %q", row.sentence, err, row.says)
 		}
@@ -174,7 +173,7 @@ func TestWhatANodeSaysInBundlesAndInCalls(t *testing.T) {
 					calls.Add(1)
 				}
 			})
-			s, err := prover(t, ethrpc.VerifyRequired, 1, w.url).Read(t.Context(), w.whole())
+			s, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, w.url), w.request())
 			var getter *ethrpc.GetterError
 			switch {
 			case row.lie != errors.As(err, &getter) || row.lie && !strings.Contains(err.Error(), ", but the proven state gives "):
@@ -224,22 +223,18 @@ func TestContractsThatAreOdd(t *testing.T) {
 	for i, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {
 			proxy.Set(row.fault)
-			asks := []ethrpc.Ask{
-				{Contract: at(byte(i)), Getter: ethrpc.AllowedDevice, ID: common.Hash{1}},
-				{Contract: at(byte(i)), Getter: "another(bytes32)", ID: common.Hash{2}},
-			}
+			query := ethrpc.Query{Contract: at(byte(i)), Devices: []common.Hash{{1}}, OSImages: []common.Hash{{2}}}
 			for _, likely := range [][]common.Address{nil, {at(byte(i))}} {
-				s, err := prover(t, ethrpc.VerifyRequired, 1, url).Read(t.Context(), ethrpc.Request{
-					Likely:    likely,
-					Questions: func(context.Context, ethrpc.Block) ethrpc.Questions { return ethrpc.Questions{Asks: asks} },
+				s, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, url), request{
+					PinRequest: ethrpc.PinRequest{Prefetch: likely},
+					queries:    []ethrpc.Query{query},
 				})
 				if err != nil {
 					t.Fatal(err)
 				}
-				for _, ask := range asks {
-					a := s.Answers[ask]
-					if !a.Proven || a.Allowed != row.allowed || (a.Err == nil) != (row.says == "") || a.Err != nil && !strings.Contains(a.Err.Error(), row.says) {
-						t.Errorf("%s, likely %t: %+v, want %t or %q", ask.Getter, likely != nil, a, row.allowed, row.says)
+				for getter, a := range map[string]ethrpc.Answer{"devices": s.Devices[common.Hash{1}], "images": s.OSImages[common.Hash{2}]} {
+					if !s.Proven || a.Allowed != row.allowed || (a.Err == nil) != (row.says == "") || a.Err != nil && !strings.Contains(a.Err.Error(), row.says) {
+						t.Errorf("%s, likely %t: %+v, want %t or %q", getter, likely != nil, a, row.allowed, row.says)
 					}
 				}
 			}
@@ -247,43 +242,43 @@ func TestContractsThatAreOdd(t *testing.T) {
 	}
 }
 
-// TestASketch: where more is stored than is asked for, the lists are left out, until all of it is asked for.
-func TestASketch(t *testing.T) {
+// TestAPartialReading: where more is stored than is asked for, the lists are left out, until all of it is asked for.
+func TestAPartialReading(t *testing.T) {
 	w := newWorld(t)
-	hidden := ethrpc.Ask{Contract: w.kms.Address(), Getter: ethrpc.AllowedOSImage, ID: common.Hash{31: 7}}
+	hidden := common.Hash{31: 7}
 	if _, err := w.kms.Upgrade(t.Context(), testchain.Backdoor); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.kms.SneakImage(t.Context(), hidden.ID, true); err != nil {
+	if err := w.kms.SneakImage(t.Context(), hidden, true); err != nil {
 		t.Fatal(err)
 	}
 	for _, row := range []struct {
 		sentence string
-		then     func(req ethrpc.Request) ethrpc.Request
+		then     func(req request) request
 		complete bool
 	}{
-		{"then the same is asked for, and no sketch is wanted", func(r ethrpc.Request) ethrpc.Request { r.Sketch = false; return r }, false},
-		{"then all is asked for", func(ethrpc.Request) ethrpc.Request { return w.whole(hidden) }, true},
+		{"then the same is asked for, and nothing may be left out", func(r request) request { r.AllowPartial = false; return r }, false},
+		{"then all is asked for", func(request) request { return w.request(hidden) }, true},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
 			c := prover(t, ethrpc.VerifyRequired, 1, w.url)
-			req := w.whole()
-			req.Sketch = true
-			for range 2 { // a sketch is no memory to answer from
-				s, err := c.Read(t.Context(), req)
+			req := w.request()
+			req.AllowPartial = true
+			for range 2 { // a partial reading is nothing to answer from
+				s, err := look(t.Context(), c, req)
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, answered := s.Answers[w.asks()[1]]; !s.Sketch && !answered || s.Contracts[w.kms.Address()].Complete {
-					t.Errorf("sketch is %t, answered %t, and the contract is %+v", s.Sketch, answered, s.Contracts)
+				if _, answered := s.Devices[device]; !s.Partial && !answered || s.Storage.Complete {
+					t.Errorf("partial is %t, answered %t, and the storage is %+v", s.Partial, answered, s.Storage)
 				}
 			}
-			s, err := c.Read(t.Context(), row.then(req))
+			s, err := look(t.Context(), c, row.then(req))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if s.Sketch {
-				t.Error("it is a sketch still")
+			if s.Partial {
+				t.Error("it is partial still")
 			}
 			w.proven(t, s, row.complete)
 		})

@@ -1,131 +1,136 @@
-//go:build ignore
-
 package ethrpc
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
 
-// compareWith has the node asked what the job asks.
-func (r *proving) compareWith(j *job) {
-	if r.p != nil && len(j.data) == inputLen && !j.compared {
+// compareWithNode has the node asked what the job asks.
+func (c *proving) compareWithNode(j *job) {
+	if c.compares && len(j.data) == inputLen && !j.compared {
 		j.compared = true
-		r.compare, r.waiting = append(r.compare, j), append(r.waiting, j)
+		c.compare, c.waiting = append(c.compare, j), append(c.waiting, j)
 	}
 }
 
-// bundles makes bundles of the jobs that wait.
-func (r *proving) bundles() (out []*bundle) {
-	if r.p.cannotBundle() != nil {
+// countWaiting counts the jobs that the node was not asked yet.
+func countWaiting(all []*proving) (n int) {
+	for _, c := range all {
+		n += len(c.waiting)
+	}
+	return n
+}
+
+// multicalls makes multicalls of the jobs that wait, for each contract its own; nil where the provider takes none.
+func (r *prover) multicalls(all []*proving) [][]*multicall {
+	if r.p.cannotMulticall() != nil || countWaiting(all) == 0 {
 		return nil
 	}
-	slices.SortStableFunc(r.waiting, func(a, b *job) int { return a.contract.Cmp(b.contract) })
-	for len(r.waiting) > 0 {
-		n := 1
-		for n < min(len(r.waiting), bundleLen) && r.waiting[n].contract == r.waiting[0].contract {
-			n++
+	out := make([][]*multicall, len(all))
+	for i, c := range all {
+		for jobs := range slices.Chunk(c.waiting, maxCalls) {
+			out[i] = append(out[i], newMulticall(r.at, c.query.Contract, jobs))
 		}
-		out = append(out, newBundle(r.at, r.waiting[:n]))
-		r.waiting = r.waiting[n:]
+		c.waiting = nil
 	}
 	return out
 }
 
-// say asks all that waits in bundles. One that the provider does not take is no fault.
-func (r *proving) say(ctx context.Context) error {
-	bundles := r.bundles()
-	var g errgroup.Group
-	g.SetLimit(parallel)
-	for rest := bundles; len(rest) > 0; {
-		some := rest[:len(together(callsOf(rest), len(rest)))]
-		rest = rest[len(some):]
-		g.Go(func() error {
-			err := r.p.retry(ctx, callsOf(some))
-			if err == nil {
-				return nil
-			}
-			if _, again := passing(err); again || ctx.Err() != nil {
-				return r.calling(err)
-			}
-			for _, b := range some {
-				b.err = err
-			}
-			return nil
-		})
+func callsOf(multicalls []*multicall) (out []*call) {
+	for _, m := range multicalls {
+		out = append(out, &m.call)
 	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	return r.hear(bundles)
+	return out
 }
 
-// hear takes what the bundles were answered. What cannot be had in bundles is asked one by one, in the end.
-func (r *proving) hear(bundles []*bundle) error {
-	for _, b := range bundles {
-		out, err := b.answers()
-		if gone := fault(r.at, b.err); errors.Is(gone, errUnknownBlock) || errors.Is(gone, ErrNoState) {
-			return gone
-		}
-		if err != nil {
-			r.p.noBundle.Store(&refusal{err, time.Now().Add(proofPause)})
-			r.waiting = append(r.waiting, b.jobs...)
-			continue
-		}
-		for i, j := range b.jobs {
-			j.said = &out[i]
-		}
+// sendMulticalls asks all that waits in multicalls. One that the provider does not take is no fault.
+func (r *prover) sendMulticalls(ctx context.Context, all []*proving) {
+	made := r.multicalls(all)
+	if made == nil {
+		return
 	}
-	return nil
+	groups := make([]group, len(made))
+	for i := range made {
+		groups[i] = group{contract: all[i].query.Contract, optional: callsOf(made[i])}
+	}
+	r.failed("calling getters", all, r.p.doGroups(ctx, groups))
+	r.collect(all, made)
 }
 
-// hold holds what the node says against what is proven. Where a bundle says something else, or nothing, the node is asked
-// once more in a call of its own: a contract may answer another contract otherwise.
-func (r *proving) hold(ctx context.Context) error {
-	if err := r.say(ctx); err != nil {
-		return err
-	}
-	var single []*call
-	var asks []Ask
-	for _, j := range r.compare {
-		if j.ask == nil {
-			continue
-		}
-		proven, ok := r.done[*j.ask]
-		if ok && !errors.Is(proven.Err, proof.ErrWrites) && (j.said == nil || proven.Err != nil || *j.said != said(proven.Allowed)) {
-			single, asks = append(single, ethCall(r.at, *j.ask)), append(asks, *j.ask)
-		}
-	}
-	if err := r.p.do(ctx, single); err != nil {
-		return r.calling(err)
-	}
-	for i, c := range single {
-		if err := fault(r.at, c.err); err != nil {
-			return err
-		}
-		answer, proven := c.answer(), r.done[asks[i]]
-		if (answer.Err != nil) != (proven.Err != nil) || answer.Allowed != proven.Allowed {
-			return &GetterError{asks[i], answer, proven}
+// collect decodes what the multicalls were answered. What cannot be had in one is asked call by call, in the end.
+func (r *prover) collect(all []*proving, made [][]*multicall) {
+	var refused error
+	taken := false
+	for i, c := range all {
+		for _, m := range made[i] {
+			if c.err != nil {
+				break
+			}
+			out, err := m.answers()
+			if gone := providerError(r.at, m.err); isGone(gone) {
+				c.err = gone
+				break
+			}
+			if err != nil {
+				refused = err
+				c.waiting = append(c.waiting, m.jobs...)
+				continue
+			}
+			taken = true
+			for k, j := range m.jobs {
+				j.node = &out[k]
+			}
 		}
 	}
-	return nil
+	if refused != nil && !taken { // else it is the contract's matter
+		r.p.noMulticall.Store(&refusal{refused, time.Now().Add(proofPause)})
+	}
 }
 
-// said is what a bundle says of an answer.
-func said(allowed bool) byte {
+// checkNode compares what the node says with what is proven. Where a multicall says something else, or nothing, the node is
+// asked once more in a call of its own: a contract may answer another contract otherwise.
+func (r *prover) checkNode(ctx context.Context, all []*proving) {
+	all = slices.DeleteFunc(slices.Clone(all), func(c *proving) bool { return c.err != nil || c.fault != nil })
+	r.sendMulticalls(ctx, all)
+	groups, jobs := make([]group, len(all)), make([][]*job, len(all))
+	for i, c := range all {
+		groups[i].contract = c.query.Contract
+		for _, j := range c.compare {
+			if j.list == nil {
+				continue
+			}
+			proven, ok := c.reading.answers(j.list.getter)[j.list.id]
+			if ok && !errors.Is(proven.Err, proof.ErrWrites) && (j.node == nil || proven.Err != nil || *j.node != inMulticall(proven.Allowed)) {
+				groups[i].calls, jobs[i] = append(groups[i].calls, ethCall(r.at, c.query.Contract, j.data)), append(jobs[i], j)
+			}
+		}
+	}
+	r.failed("calling getters", all, r.p.doGroups(ctx, groups))
+	for i, c := range all {
+		for k, j := range jobs[i] {
+			if c.err == nil {
+				c.err = providerError(r.at, groups[i].calls[k].err)
+			}
+			if c.err != nil {
+				break
+			}
+			answer, proven := groups[i].calls[k].answer(), c.reading.answers(j.list.getter)[j.list.id]
+			if (answer.Err != nil) != (proven.Err != nil) || answer.Allowed != proven.Allowed {
+				c.err = &GetterError{c.query.Contract, j.list.getter, j.list.id, answer, proven}
+				break
+			}
+		}
+	}
+}
+
+// inMulticall is what a multicall says of an answer.
+func inMulticall(allowed bool) byte {
 	if allowed {
-		return bundleYes
+		return callTrue
 	}
-	return bundleNo
-}
-
-func (r *proving) calling(err error) error {
-	return fmt.Errorf("calling getters at block %d: %w", r.at.block.Number, err)
+	return callFalse
 }

@@ -106,21 +106,25 @@ func (p *provider) pin(ctx context.Context, chainID uint64, tag BlockTag, along 
 		calls = append(calls, block)
 	}
 	var out pin
-	with := func(ref string, calls ...*call) []*call {
-		if along == nil {
-			return calls
+	do := func(ref string, calls ...*call) error {
+		var more []*call
+		if along != nil && ref != "" {
+			out.prefetched = along(ref)
+			for _, f := range out.prefetched {
+				more = append(more, f.calls()...)
+			}
 		}
-		out.prefetched = along(ref)
-		for _, e := range out.prefetched {
-			calls = append(calls, e.calls()...)
+		if err := p.doGroups(ctx, []group{{calls: calls, optional: more}})[0]; err != nil {
+			return fmt.Errorf("pinning block %s: %w", tag, err)
 		}
-		return calls
+		return nil
 	}
+	ref := ""
 	if tag.tag != "" && tag.behind == 0 {
-		calls = with(tag.arg(), calls...)
+		ref = tag.arg()
 	}
-	if err := p.do(ctx, calls); err != nil {
-		return pin{}, fmt.Errorf("pinning block %s: %w", tag, err)
+	if err := do(ref, calls...); err != nil {
+		return pin{}, err
 	}
 
 	if err := checkChainID(id, chainID); err != nil {
@@ -139,8 +143,8 @@ func (p *provider) pin(ctx context.Context, chainID uint64, tag BlockTag, along 
 		}
 		at := hexutil.EncodeUint64(out.head.Number - tag.behind)
 		block = getBlock(at)
-		if err := p.do(ctx, with(at, block)); err != nil {
-			return pin{}, fmt.Errorf("pinning block %s: %w", tag, err)
+		if err := do(at, block); err != nil {
+			return pin{}, err
 		}
 	}
 	if out.block, err = block.block(); err != nil {

@@ -50,10 +50,10 @@ func TestALikelyContract(t *testing.T) {
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
 			w.proxy.Set(row.fault)
-			req := w.whole()
-			req.Likely = row.likely
+			req := w.request()
+			req.Prefetch = row.likely
 			before := w.proxy.Requests()
-			s, err := prover(t, ethrpc.VerifyRequired, 1, w.url).Read(t.Context(), req)
+			s, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, w.url), req)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -65,18 +65,18 @@ func TestALikelyContract(t *testing.T) {
 	}
 }
 
-func TestTheProviderThatServedIsAskedFirst(t *testing.T) {
+func TestAProviderToAvoidIsAskedLast(t *testing.T) {
 	w := newWorld(t)
 	c := prover(t, ethrpc.VerifyRequired, 1, "http://127.0.0.1:1", w.url)
-	req := w.whole()
+	req := w.request()
 	for _, want := range []int{1, 0} {
-		s, err := c.Read(t.Context(), req)
+		s, err := look(t.Context(), c, req)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(s.Failed) != want {
-			t.Errorf("asking %q first, %d providers failed: %v", req.First, len(s.Failed), s.Failed)
+		if len(s.failed) != want || s.at.Provider != "p2" {
+			t.Errorf("avoiding %q, %s pinned, and %d providers failed: %v", req.Avoid, s.at.Provider, len(s.failed), s.failed)
 		}
-		req.First = s.Provider
+		req.Avoid = []string{"p1"}
 	}
 }

@@ -1,5 +1,3 @@
-//go:build ignore
-
 package ethrpc
 
 import (
@@ -24,18 +22,20 @@ const (
 	VerifyOff                    // providers are believed
 )
 
-// ErrNoProof marks a provider that cannot prove what it says. That is no lie; proof.ErrInvalid marks one.
+// ErrNoProof marks what cannot be proven. That is no lie; proof.ErrInvalid marks one.
 var ErrNoProof = errors.New("not proven")
 
 // GetterError is an eth_call that does not answer what the proven state gives.
 type GetterError struct {
-	Ask    Ask
-	Said   Answer
-	Proven Answer
+	Contract common.Address
+	Getter   string // its Solidity signature
+	ID       common.Hash
+	Said     Answer
+	Proven   Answer
 }
 
 func (e *GetterError) Error() string {
-	return fmt.Sprintf("eth_call of %s(%s) at %s answers %s, but the proven state gives %s", e.Ask.Getter, e.Ask.ID, e.Ask.Contract, e.Said, e.Proven)
+	return fmt.Sprintf("eth_call of %s(%s) at %s answers %s, but the proven state gives %s", e.Getter, e.ID, e.Contract, e.Said, e.Proven)
 }
 
 func (a Answer) String() string {
@@ -49,75 +49,52 @@ func (a Answer) String() string {
 	}
 }
 
-// Contract is what was proven of a contract as a whole.
-type Contract struct {
-	StorageRoot common.Hash
-	CodeHash    common.Hash
-	Slots       int  // that are in use and explained: one of the calls reads them, or they were named
-	Complete    bool // they are all that the contract stores
-}
-
-// Explain is a call of which only the slots matter that it reads: they are part of what the contract is known to store.
-type Explain struct {
-	Contract common.Address
-	Data     []byte
-}
-
 // Well-known slots that no getter may read: the implementation's, and those of OpenZeppelin's initializer (ERC-1967, ERC-7201).
 var wellKnown = []common.Hash{
-	before("eip1967.proxy.implementation"),
-	before("eip1967.proxy.admin"),
-	before("eip1967.proxy.beacon"),
-	namespace("openzeppelin.storage.Initializable"),
-	namespace("openzeppelin.storage.Ownable"),
-	namespace("openzeppelin.storage.Ownable2Step"),
+	erc1967Slot("eip1967.proxy.implementation"),
+	erc1967Slot("eip1967.proxy.admin"),
+	erc1967Slot("eip1967.proxy.beacon"),
+	erc7201Slot("openzeppelin.storage.Initializable"),
+	erc7201Slot("openzeppelin.storage.Ownable"),
+	erc7201Slot("openzeppelin.storage.Ownable2Step"),
 }
 
-func before(name string) common.Hash { return minus(crypto.Keccak256Hash([]byte(name))) }
+func erc1967Slot(name string) common.Hash { return minusOne(crypto.Keccak256Hash([]byte(name))) }
 
-func minus(h common.Hash) common.Hash {
+func minusOne(h common.Hash) common.Hash {
 	return common.BigToHash(new(big.Int).Sub(h.Big(), common.Big1))
 }
 
-func namespace(id string) common.Hash {
-	h := crypto.Keccak256Hash(before(id).Bytes())
+func erc7201Slot(id string) common.Hash {
+	h := crypto.Keccak256Hash(erc1967Slot(id).Bytes())
 	h[31] = 0
 	return h
 }
 
-const (
-	maxRounds   = 16  // of asking for what a call still misses
-	thrifty     = 8   // rounds that ask for what changed, before all that is missing is asked for
-	atOnce      = 32  // slots of a thrifty round
-	keysAtOnce  = 256 // of one eth_getProof; geth allows 1,024
-	proofWeight = 8   // of the account in it
-)
+// proofCache is what earlier Reads proved. Nothing changes it: a Read makes a new one.
+type proofCache map[common.Address]*provenContract
 
-// memory is what was proven before. Two Reads share what it tells a State, so nothing changes it.
-type memory struct {
-	world     *proof.World
-	asked     Questions
-	answers   map[Ask]Answer
-	code      map[common.Address]bool
-	control   map[common.Address]Control
-	contracts map[common.Address]Contract
-	revision  uint64
+// provenContract is what was proven of one contract. Readings share its maps, so nothing changes them.
+type provenContract struct {
+	query    Query
+	reading  Reading
+	verified *proof.VerifiedState
+	block    common.Hash
 
-	touched  map[input][]proof.Slot // by job, what it read
-	outputs  map[input][]byte       // by job that is no Ask, what it returned; nil: it reverts
-	accounts []common.Address       // that the answers rest on
-	volatile bool                   // some code looked at the block itself: its answers are good for this one only
-	sketch   bool                   // answers were left out
+	touched  map[string][]proof.Slot // by call, what it read
+	outputs  map[string]output       // by call that is none of a list
+	accounts []common.Address        // that the answers rest on
+	volatile bool                    // some code looked at the block itself: its answers are good for this one only
 }
 
-// stands tells whether every account that the answers rest on is proven to run the code that it ran, and where storage
-// is true, to store what it stored.
-func (m *memory) stands(w *proof.World, storage bool) bool {
-	if m == nil || m.volatile || storage && m.sketch {
+// unchangedIn reports whether every account that the answers rest on is proven to run the code that it ran, and where
+// storage is true, to store what it stored.
+func (m *provenContract) unchangedIn(w *proof.VerifiedState, storage bool) bool {
+	if m == nil || m.volatile || storage && m.reading.Partial {
 		return false
 	}
 	for _, addr := range m.accounts {
-		was, _ := m.world.Account(addr)
+		was, _ := m.verified.Account(addr)
 		is, known := w.Account(addr)
 		if !known || (was == nil) != (is == nil) {
 			return false
@@ -129,8 +106,17 @@ func (m *memory) stands(w *proof.World, storage bool) bool {
 	return true
 }
 
-// fill tells a State what is proven.
-func (m *memory) fill(s *State) {
-	s.Answers, s.Code, s.Control, s.Contracts, s.Sketch, s.world = m.answers, m.code, m.control, m.contracts, m.sketch, m.world
-	s.Revision = m.revision
+// next is the cache after a Read: what it proved, and what was proven before of the contracts that it could not prove or,
+// at the same block, did not ask about.
+func (c proofCache) next(proven proofCache, block common.Hash, asked []*entry) proofCache {
+	keep := map[common.Address]bool{}
+	for _, e := range asked {
+		keep[e.query.Contract] = true
+	}
+	for addr, m := range c {
+		if proven[addr] == nil && (keep[addr] || m.block == block) {
+			proven[addr] = m
+		}
+	}
+	return proven
 }

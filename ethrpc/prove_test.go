@@ -1,7 +1,6 @@
 package ethrpc_test
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -21,7 +20,7 @@ import (
 func prover(t *testing.T, verify ethrpc.Verify, agreement int, urls ...string) *ethrpc.Client {
 	t.Helper()
 	opt := ethrpc.Options{
-		ChainID: 1337, Policies: []ethrpc.Policy{ethrpc.Latest}, BatchSize: 100, RetryDelay: time.Millisecond,
+		ChainID: 1337, Tags: []ethrpc.BlockTag{ethrpc.Latest}, BatchSize: 100, RetryDelay: time.Millisecond,
 		Verify: verify, Agreement: agreement,
 	}
 	for i, u := range urls {
@@ -35,32 +34,20 @@ func prover(t *testing.T, verify ethrpc.Verify, agreement int, urls ...string) *
 	return c
 }
 
-// whole asks for the lists and everything else that the contract stores.
-func (w *world) whole(more ...ethrpc.Ask) ethrpc.Request {
-	return ethrpc.Request{Questions: func(context.Context, ethrpc.Block) ethrpc.Questions {
-		return ethrpc.Questions{Asks: append(w.asks(), more...), Explain: ethrpc.Whole(w.kms.Address(), nil, nil)}
-	}}
-}
-
-func (w *world) proven(t *testing.T, s *ethrpc.State, complete bool) {
+func (w *world) proven(t *testing.T, s *result, complete bool) {
 	t.Helper()
 	w.truth(t, s)
-	for ask, a := range s.Answers {
-		if !a.Proven {
-			t.Errorf("the answer to %v is not proven: %v", ask, s.Unproven)
-		}
-	}
-	if c := s.Contracts[w.kms.Address()]; c.Complete != complete || c.Slots == 0 {
-		t.Errorf("the contract is %+v, want complete: %v", c, complete)
+	if !s.Proven || s.Storage == nil || s.Storage.Complete != complete || s.Storage.Slots == 0 {
+		t.Errorf("the contract is proven %t (%v) and stores %+v, want complete: %t", s.Proven, s.Unproven, s.Storage, complete)
 	}
 }
 
 func TestAnswersAreProvenWhereverTheListsAre(t *testing.T) {
 	w := newWorld(t)
 	c := prover(t, ethrpc.VerifyRequired, 1, w.url)
-	read := func() *ethrpc.State {
+	read := func() *result {
 		t.Helper()
-		s, err := c.Read(t.Context(), w.whole())
+		s, err := look(t.Context(), c, w.request())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -70,7 +57,7 @@ func TestAnswersAreProvenWhereverTheListsAre(t *testing.T) {
 	if _, err := w.kms.Upgrade(t.Context(), testchain.Moved); err != nil {
 		t.Fatal(err)
 	}
-	if s := read(); s.Answers[w.asks()[1]].Allowed || s.Contracts[w.kms.Address()].Complete {
+	if s := read(); s.Devices[device].Allowed || s.Storage.Complete {
 		t.Error("after the upgrade the old lists are out of reach: nothing is allowed, and their slots are not explained")
 	}
 	if err := w.kms.Seed(t.Context(), []common.Hash{device}, []common.Hash{image}); err != nil {
@@ -89,12 +76,12 @@ func TestWhatIsHiddenLeavesTheStorageUnexplained(t *testing.T) {
 	if err := w.kms.SneakImage(t.Context(), hidden, true); err != nil {
 		t.Fatal(err)
 	}
-	s, err := c.Read(t.Context(), w.whole())
+	s, err := look(t.Context(), c, w.request())
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.proven(t, s, false)
-	s, err = c.Read(t.Context(), w.whole(ethrpc.Ask{Contract: w.kms.Address(), Getter: ethrpc.AllowedOSImage, ID: hidden}))
+	s, err = look(t.Context(), c, w.request(hidden))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +106,7 @@ func TestRoundTripsOfProofs(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := w.proxy.Requests()
-		s, err := c.Read(t.Context(), w.whole())
+		s, err := look(t.Context(), c, w.request())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -133,7 +120,7 @@ func TestRoundTripsOfProofs(t *testing.T) {
 func TestAnUnchangedBlockBehindTheHeadCostsTwo(t *testing.T) {
 	w := newWorld(t)
 	w.chain.Commit()
-	policy, err := ethrpc.ParsePolicy("latest-1")
+	policy, err := ethrpc.ParseBlockTag("latest-1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,10 +129,10 @@ func TestAnUnchangedBlockBehindTheHeadCostsTwo(t *testing.T) {
 		if i == 3 {
 			c.Forget()
 		}
-		req := w.whole()
-		req.Policies = []ethrpc.Policy{policy}
+		req := w.request()
+		req.Tags = []ethrpc.BlockTag{policy}
 		before := w.proxy.Requests()
-		s, err := c.Read(t.Context(), req)
+		s, err := look(t.Context(), c, req)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -240,7 +227,7 @@ func TestNoLieIsBelieved(t *testing.T) {
 			w.proxy.Set(lie)
 			defer w.proxy.Set(rpcfault.Fault{})
 			for _, verify := range []ethrpc.Verify{ethrpc.VerifyRequired, ethrpc.VerifyAuto} {
-				s, err := prover(t, verify, 1, w.url).Read(t.Context(), w.whole())
+				s, err := look(t.Context(), prover(t, verify, 1, w.url), w.request())
 				var getter *ethrpc.GetterError
 				switch {
 				case lie.Name == "the header is another's":
@@ -254,7 +241,7 @@ func TestNoLieIsBelieved(t *testing.T) {
 					t.Errorf("Read = %v, want an invalid proof or a getter that disagrees", err)
 				}
 			}
-			s, err := prover(t, ethrpc.VerifyAuto, 1, w.url, w.chain.URL()).Read(t.Context(), w.whole())
+			s, err := look(t.Context(), prover(t, ethrpc.VerifyAuto, 1, w.url, w.chain.URL()), w.request())
 			if err != nil {
 				t.Fatalf("with an honest second provider: %v", err)
 			}
@@ -266,15 +253,15 @@ func TestNoLieIsBelieved(t *testing.T) {
 func TestAProviderThatCannotProve(t *testing.T) {
 	w := newWorld(t)
 	w.proxy.Set(rpcfault.Refuse("eth_getProof", -32601, "the method eth_getProof does not exist/is not available"))
-	s, err := prover(t, ethrpc.VerifyAuto, 1, w.url).Read(t.Context(), w.whole())
-	if err != nil || !errors.Is(s.Unproven, ethrpc.ErrNoProof) || len(s.Contracts) != 0 {
+	s, err := look(t.Context(), prover(t, ethrpc.VerifyAuto, 1, w.url), w.request())
+	if err != nil || !errors.Is(s.Unproven, ethrpc.ErrNoProof) || s.Proven || s.Storage != nil {
 		t.Fatalf("Read = %+v, %v, want answers that are not proven, and why", s, err)
 	}
 	w.truth(t, s)
-	if _, err := prover(t, ethrpc.VerifyRequired, 1, w.url).Read(t.Context(), w.whole()); !errors.Is(err, ethrpc.ErrNoProof) {
+	if _, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, w.url), w.request()); !errors.Is(err, ethrpc.ErrNoProof) {
 		t.Errorf("Read = %v, want no answer where proof is required", err)
 	}
-	if s, err = prover(t, ethrpc.VerifyAuto, 1, w.url, w.chain.URL()).Read(t.Context(), w.whole()); err != nil || s.Provider != "p2" {
+	if s, err = look(t.Context(), prover(t, ethrpc.VerifyAuto, 1, w.url, w.chain.URL()), w.request()); err != nil || s.Provider != "p2" {
 		t.Fatalf("Read = %+v, %v, want the proof of the second provider", s, err)
 	}
 	w.proven(t, s, true)
@@ -288,7 +275,7 @@ func TestAProviderThatCannotProveIsNotAskedToAgainAtOnce(t *testing.T) {
 	c := prover(t, ethrpc.VerifyAuto, 1, w.url, serve(t, second))
 	for i, want := range []struct{ first, second int }{{3, 2}, {2, 0}} {
 		before, beforeSecond := w.proxy.Requests(), second.Requests()
-		s, err := c.Read(t.Context(), w.whole())
+		s, err := look(t.Context(), c, w.request())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -324,7 +311,7 @@ func TestAgreement(t *testing.T) {
 		{"without proof the answers must agree", ethrpc.VerifyAuto, 2, []string{plain, plain}, ""},
 	} {
 		t.Run(tt.sentence, func(t *testing.T) {
-			s, err := prover(t, tt.verify, tt.k, tt.urls...).Read(t.Context(), w.whole())
+			s, err := look(t.Context(), prover(t, tt.verify, tt.k, tt.urls...), w.request())
 			switch {
 			case tt.says == "" && err != nil:
 				t.Error(err)

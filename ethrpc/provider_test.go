@@ -18,7 +18,7 @@ import (
 func TestRequestsPerSecondAreKept(t *testing.T) {
 	w := newWorld(t)
 	c, err := ethrpc.New(ethrpc.Options{
-		ChainID: 1337, Verify: ethrpc.VerifyOff, Policies: []ethrpc.Policy{ethrpc.Latest}, BatchSize: 100,
+		ChainID: 1337, Verify: ethrpc.VerifyOff, Tags: []ethrpc.BlockTag{ethrpc.Latest}, BatchSize: 100,
 		Providers: []ethrpc.Provider{{Name: "p1", URL: secret.New(w.url), RequestsPerSecond: 0.001}},
 	})
 	if err != nil {
@@ -27,7 +27,7 @@ func TestRequestsPerSecondAreKept(t *testing.T) {
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
-	_, err = c.Read(ctx, w.request())
+	_, err = look(ctx, c, w.request())
 	if err == nil || !strings.Contains(err.Error(), "waiting for requests_per_second") || w.proxy.Requests() != 1 {
 		t.Errorf("Read = %v after %d requests, want the second one to wait for its turn", err, w.proxy.Requests())
 	}
@@ -42,14 +42,14 @@ func TestHeadersGoToTheProvider(t *testing.T) {
 	}})
 	url := strings.Replace(w.url, "http://", "http://user:pass@", 1)
 	c, err := ethrpc.New(ethrpc.Options{
-		ChainID: 1337, Verify: ethrpc.VerifyOff, Policies: []ethrpc.Policy{ethrpc.Latest}, BatchSize: 100, UserAgent: "kms-auditor/test",
+		ChainID: 1337, Verify: ethrpc.VerifyOff, Tags: []ethrpc.BlockTag{ethrpc.Latest}, BatchSize: 100, UserAgent: "kms-auditor/test",
 		Providers: []ethrpc.Provider{{Name: "p1", URL: secret.New(url), Headers: map[string]secret.String{"X-Key": secret.New("k")}}},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if _, err := c.Read(t.Context(), w.request()); err != nil {
+	if _, err := look(t.Context(), c, w.request()); err != nil {
 		t.Fatal(err)
 	}
 	if got.Get("X-Key") != "k" || got.Get("User-Agent") != "kms-auditor/test" || got.Get("Authorization") == "" {
@@ -77,14 +77,14 @@ func TestWhatAnObserverIsTold(t *testing.T) {
 	w := newWorld(t)
 	o := &observed{calls: map[string]int{}}
 	c, err := ethrpc.New(ethrpc.Options{
-		ChainID: 1337, Verify: ethrpc.VerifyOff, Policies: []ethrpc.Policy{ethrpc.Latest}, BatchSize: 100, Observer: o, RetryDelay: time.Millisecond,
+		ChainID: 1337, Verify: ethrpc.VerifyOff, Tags: []ethrpc.BlockTag{ethrpc.Latest}, BatchSize: 100, Observer: o, RetryDelay: time.Millisecond,
 		Providers: []ethrpc.Provider{{Name: "p1", URL: secret.New(w.url), Timeout: time.Second}},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if _, err := c.Read(t.Context(), w.request()); err != nil {
+	if _, err := look(t.Context(), c, w.request()); err != nil {
 		t.Fatal(err)
 	}
 	// The call at a random hash is meant to fail, and counts as one that went well.
@@ -100,7 +100,7 @@ func TestWhatAnObserverIsTold(t *testing.T) {
 		{rpcfault.Refuse("eth_chainId", -32603, "no"), "eth_chainId error"},
 	} {
 		w.proxy.Set(f.fault)
-		if _, err := c.Read(t.Context(), w.request()); err == nil || o.calls[f.counts] != 1 {
+		if _, err := look(t.Context(), c, w.request()); err == nil || o.calls[f.counts] != 1 {
 			t.Errorf("%s: Read = %v, told of %v", f.fault.Name, err, o.calls)
 		}
 	}

@@ -1,12 +1,12 @@
-//go:build ignore
-
 package ethrpc
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
@@ -14,296 +14,318 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
 
+// What one contract's code may cost here. A contract that takes more is not proven; no other one notices.
+const (
+	maxRounds            = 16        // of asking for what a call still misses
+	maxIncrementalRounds = 8         // that ask for what changed, before all that is missing is asked for
+	slotsPerRound        = 32        // of an incremental round
+	maxAccounts          = 64        // that its code asks about: a proxy and its implementation are two, each is proven in every audit
+	maxReads             = 2_000_000 // of slots, by all its calls: a list's getter reads two, kmsInfo() some hundreds
+
+	// Time is measured in gas, so that it is the same on every machine. A call that uses up its gas takes about 200 ms, a
+	// getter of a list 60 µs at most.
+	maxRunTime        = 5 * time.Second
+	maxRunTimePerCall = 500 * time.Microsecond
+	timePerGas        = 7 * time.Nanosecond
+)
+
 // job is one local call.
 type job struct {
-	input
-	ask *Ask // nil: an Explain
+	data string    // what the contract is called with
+	list *listCall // nil: a coverage call
 
-	compared bool  // or about to be
-	said     *byte // by the node, in a bundle
+	compared bool
+	node     *byte // what the node answers, in a multicall
 }
 
-// input names a call by the contract and what it is called with.
-type input struct {
-	contract common.Address
-	data     string
-}
-
-// proving is one attempt to prove everything at one pin.
+// proving is the attempt to prove one contract's answers by running its code over proven state. Several share what is verified,
+// and nothing else.
 type proving struct {
-	p         *provider
-	at        pin
-	world     *proof.World
-	old       *memory
-	contracts []common.Address
+	query    *Query
+	old      *provenContract // nil: nothing is known of it
+	verified *proof.VerifiedState
+	partial  bool // what a guess does not explain may be left out
+	compares bool // with what a node answers
 
-	jobs    []*job
-	done    map[Ask]Answer
-	touched map[input][]proof.Slot
-	outputs map[input][]byte
-	keys    map[common.Address]map[common.Hash]bool // touched
-	compare []*job                                  // what the node is asked too
-	waiting []*job                                  // what it was not asked yet
-
+	jobs     []*job // left to run
+	compare  []*job // that the node is asked too
+	waiting  []*job // that it was not asked yet
+	reading  Reading
+	touched  map[string][]proof.Slot
+	outputs  map[string]output
+	keys     map[common.Hash]bool // of the contract's own storage, that calls read
+	accounts map[common.Address]bool
+	reads    int
 	volatile bool
-	hints    proof.Missing           // what may be missing next
-	hinted   map[common.Address]bool // the contracts of which hints were asked for
-	guessing guessing
-	sketchy  bool // what guesses do not explain is left out
-	sketch   bool // some was
+	reused   bool // some answers of old
+	guess    guess
+
+	hints   proof.Missing // what may be missing next
+	hinted  bool          // they were asked for
+	missing proof.Missing
+	rounds  int
+	budget  time.Duration // that is left to run
+	slow    bool          // a step was cut short
+
+	fault error // why the contract's code cannot be proven, by whichever provider; an ErrNoProof
+	ended bool  // by what it costs
+	err   error // why the provider could not prove it
 }
 
-// prove answers the questions by running the contracts' own code over proven state. Where nothing changed since old,
-// nothing is asked or run; where little did, little is. The error is ErrNoProof where the provider cannot,
-// proof.ErrInvalid or a *GetterError where it lies.
-func (p *provider) prove(ctx context.Context, chainID uint64, at pin, q Questions, old *memory, sketch bool) (*memory, error) {
-	header, err := proof.EncodeHeader(at.raw)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoProof, err)
+func newProving(q *Query, w *proof.VerifiedState, old *provenContract) *proving {
+	c := &proving{
+		query: q, verified: w, old: old, reading: q.newReading(), touched: map[string][]proof.Slot{}, outputs: map[string]output{},
+		keys: map[common.Hash]bool{}, accounts: map[common.Address]bool{q.Contract: true},
 	}
-	h, err := proof.Header(header, at.block.Hash)
-	if err != nil {
-		// A field of a fork that is not known here changes the hash as well, so this is no lie yet.
-		return nil, fmt.Errorf("%w: %v", ErrNoProof, err)
+	lists := q.listCalls()
+	jobs := make([]job, len(lists)) // one piece of memory for all of them, as there may be many
+	for i := range lists {
+		jobs[i] = job{data: lists[i].data, list: &lists[i]}
+		c.jobs = append(c.jobs, &jobs[i])
 	}
-	w := proof.New(h, chainID)
-	r := newProving(w, q)
-	r.p, r.at, r.old, r.sketchy = p, at, old, sketch
-	r.takeEarly(at.early)
-	if old != nil {
-		w.Adopt(old.world)
+	for _, data := range q.coverageCalls() {
+		c.jobs = append(c.jobs, &job{data: data})
 	}
-	if old.stands(w, true) && old.asked.within(q) && q.within(old.asked) {
-		next := *old
-		next.world, next.asked = w, q
-		return &next, nil
-	}
-	if err := r.run(ctx, q); err != nil {
-		return nil, err
-	}
-	return r.finish(q), nil
+	c.budget = maxRunTime + time.Duration(len(c.jobs))*maxRunTimePerCall
+	return c
 }
 
-func newProving(w *proof.World, q Questions) *proving {
-	r := &proving{
-		world: w, contracts: q.contracts(), done: make(map[Ask]Answer, len(q.Asks)), guessing: guessing{}, hinted: map[common.Address]bool{},
-		touched: make(map[input][]proof.Slot, len(q.Asks)), outputs: map[input][]byte{}, keys: map[common.Address]map[common.Hash]bool{},
+var errRunTime = errors.New("the contract's code takes too long")
+
+// step runs what can be run, for limit at most where that is not 0, and reports whether something is left. What is missing
+// for it is in c.missing.
+func (c *proving) step(ctx context.Context, limit time.Duration) (left bool) {
+	run := ctx
+	if limit > 0 {
+		var cancel context.CancelFunc
+		run, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
 	}
-	// One piece of memory for all of them, as there may be many.
-	jobs, data := make([]job, len(q.Asks)), make([]byte, 0, len(q.Asks)*inputLen)
-	for _, a := range q.Asks {
-		data = append(data, a.data()...)
-	}
-	for i, all := 0, string(data); i < len(jobs); i++ {
-		if a := &q.Asks[i]; a.Getter != "" {
-			jobs[i] = job{input: input{a.Contract, all[i*inputLen : (i+1)*inputLen]}, ask: a}
-			r.jobs = append(r.jobs, &jobs[i])
+	for {
+		m, jobs := c.round(run)
+		if c.ended {
+			return false
+		}
+		c.jobs, c.missing = jobs, proof.Missing{}
+		switch c.slow = len(jobs) > 0 && run.Err() != nil; {
+		case ctx.Err() != nil:
+			c.err = fmt.Errorf("the audit ended before its code had run: %w", context.Cause(ctx))
+			return false
+		case c.slow:
+			return true
+		}
+		m = c.needed(m)
+		incremental := slotsPerRound
+		if c.rounds >= maxIncrementalRounds {
+			incremental = 0
+		}
+		if m.Slots = c.verified.NextSlots(m.Slots, incremental); !m.Empty() {
+			c.missing = m
+			break
+		}
+		if c.jobs = c.settleGuess(); len(c.jobs) == 0 {
+			return false
 		}
 	}
-	seen := map[input]bool{}
-	explain := func(all []Explain) {
-		for _, e := range all {
-			if j := (&job{input: input{e.Contract, string(e.Data)}}); !seen[j.input] {
-				seen[j.input] = true
-				r.jobs = append(r.jobs, j)
-			}
-		}
+	if c.rounds == maxRounds {
+		c.endRounds()
 	}
-	if q.Control {
-		for _, c := range q.contracts() {
-			explain(controlCalls(c))
-		}
-	}
-	explain(q.Explain)
-	return r
+	return !c.missing.Empty()
 }
 
-// run calls locally, fetches what is missing, and calls again, until nothing is missing. Along with what it fetches it
-// has the node make those calls that are new, or whose answer may have changed.
-func (r *proving) run(ctx context.Context, q Questions) error {
-	standing := r.old.stands(r.world, false)
-	for _, j := range r.jobs {
-		if r.before(j, standing) == nil {
-			r.compareWith(j)
-		}
+// endRounds gives up the calls that still miss something.
+func (c *proving) endRounds() {
+	err := fmt.Errorf("after %d rounds the contract's code still asks for more state", c.rounds)
+	for _, j := range c.jobs {
+		c.failJob(j, err)
 	}
-	if len(r.waiting) > 0 && slices.ContainsFunc(r.contracts, r.guessable) {
-		if err := r.say(ctx); err != nil {
-			return err
-		}
+	c.jobs, c.missing = nil, proof.Missing{}
+}
+
+// fail notes that the contract's code cannot be proven. Its other calls go on: one that writes is not to be believed.
+func (c *proving) fail(err error) {
+	if c.fault == nil {
+		c.fault = fmt.Errorf("%w: %w", ErrNoProof, err)
 	}
-	for round := 0; ; round++ {
-		m, left, err := r.round(ctx)
+}
+
+// end is fail for code that costs too much.
+func (c *proving) end(err error) {
+	c.fail(err)
+	c.ended, c.jobs, c.missing = true, nil, proof.Missing{}
+}
+
+// failJob notes that one call cannot be made here. A list must be proven as a whole. Anything else stands for itself.
+func (c *proving) failJob(j *job, err error) {
+	if j.list == nil {
+		c.outputs[j.data] = output{err: err}
+		return
+	}
+	c.reading.answers(j.list.getter)[j.list.id] = Answer{Err: err}
+	if !errors.Is(err, proof.ErrWrites) { // with two answers to choose from there is none, and that is proven
+		c.fail(err)
+	}
+}
+
+// round runs the jobs, and returns what is missing and the jobs that are left.
+func (c *proving) round(ctx context.Context) (m proof.Missing, left []*job) {
+	standing := c.old.unchangedIn(c.verified, false)
+	blocked := false // for want of some code, which the other calls are likely to want too
+	for i, j := range c.jobs {
+		if blocked {
+			return m, append(left, c.jobs[i:]...)
+		}
+		missing, err := c.call(ctx, j, standing)
+		if ctx.Err() != nil && err != nil {
+			return m, append(left, c.jobs[i:]...)
+		}
 		if err != nil {
-			return err
+			c.failJob(j, err)
 		}
-		m = r.withHints(r.whole(q, m))
-		limit := atOnce
-		if round >= thrifty {
-			limit = 0
-		}
-		if m.Slots = r.world.Next(m.Slots, limit); m.Empty() {
-			if left = r.fill(); len(left) == 0 {
-				break
-			}
-		}
-		if round == maxRounds {
-			return fmt.Errorf("%w: after %d rounds the contract's code still asks for more state", ErrNoProof, round)
-		}
-		r.jobs = left
-		if err := r.fetch(ctx, m); err != nil {
-			return err
-		}
-	}
-	return r.hold(ctx)
-}
-
-// guessable tells whether guesses about the contract can be tried at once: nothing is likely to be missing but its slots.
-func (r *proving) guessable(c common.Address) bool {
-	if !r.world.Fresh(c) {
-		return false
-	}
-	impl := r.implementation(c)
-	if impl == nil {
-		return true
-	}
-	_, known := r.world.Account(*impl)
-	return known
-}
-
-// round runs the jobs, and returns what is missing and the jobs that miss it.
-func (r *proving) round(ctx context.Context) (m proof.Missing, left []*job, err error) {
-	standing := r.old.stands(r.world, false)
-	blocked := map[common.Address]bool{} // for want of some code, which the other calls are likely to want too
-	for _, j := range r.jobs {
-		if blocked[j.contract] {
-			left = append(left, j)
-			continue
-		}
-		missing, err := r.call(ctx, j, standing)
-		if err != nil {
-			return m, nil, err
-		}
-		blocked[j.contract] = len(missing.Accounts)+len(missing.Codes) > 0
+		blocked = len(missing.Accounts)+len(missing.Codes) > 0
 		if !missing.Empty() {
 			left = append(left, j)
 			m.Accounts, m.Slots, m.Codes = append(m.Accounts, missing.Accounts...), append(m.Slots, missing.Slots...), append(m.Codes, missing.Codes...)
 		}
+		if err := c.costs(len(m.Slots)); err != nil {
+			c.end(err)
+			return m, nil
+		}
 	}
-	return m, left, nil
+	return m, left
 }
 
-// whole adds what is to be known of each contract whatever its code reads.
-func (r *proving) whole(q Questions, m proof.Missing) proof.Missing {
-	for _, c := range r.contracts {
-		a, known := r.world.Account(c)
-		if !known {
-			m.Accounts = append(m.Accounts, c)
-		}
-		if known && a == nil {
-			continue
-		}
-		for _, key := range append(slices.Clone(wellKnown), q.Slots[c]...) {
-			m.Slots = append(m.Slots, slotOf(c, key))
-		}
-		if impl := r.implementation(c); q.Control && impl != nil {
-			if _, known := r.world.Account(*impl); !known {
-				m.Accounts = append(m.Accounts, *impl)
-			}
+// costs is an error where the code asks for too much, with so many slots that are missing.
+func (c *proving) costs(missing int) error {
+	switch {
+	case c.budget < 0:
+		return errRunTime
+	case len(c.accounts) > maxAccounts:
+		return fmt.Errorf("the contract's code asks for more than %d accounts", maxAccounts)
+	case c.reads+missing > maxReads:
+		return fmt.Errorf("the contract's code reads more than %d slots", maxReads)
+	}
+	return nil
+}
+
+// needed adds what is to be known of the contract whatever its code reads.
+func (c *proving) needed(m proof.Missing) proof.Missing {
+	addr := c.query.Contract
+	a, known := c.verified.Account(addr)
+	if !known {
+		m.Accounts = append(m.Accounts, addr)
+	}
+	if known && a == nil {
+		return m
+	}
+	for _, key := range c.query.slots() {
+		m.Slots = append(m.Slots, proof.Slot{Account: addr, Key: key})
+	}
+	hinted := c.hints.Accounts
+	if impl := c.implementation(); c.query.Control && !c.query.CodeOnly && impl != nil {
+		c.accounts[*impl] = true
+		hinted = append(hinted, *impl)
+	}
+	for _, a := range hinted {
+		if _, known := c.verified.Account(a); !known {
+			m.Accounts = append(m.Accounts, a)
 		}
 	}
+	m.Slots = append(m.Slots, c.hints.Slots...)
+	c.hints = proof.Missing{}
 	return m
 }
 
 // call runs one job and notes what it read. standing: the code is what it was, so that a job which reads what it read
 // answers what it answered.
-func (r *proving) call(ctx context.Context, j *job, standing bool) (proof.Missing, error) {
-	if r.world.Bare(j.contract) {
-		if j.ask != nil {
-			r.done[*j.ask] = Answer{Err: errNoCode, Proven: true}
+func (c *proving) call(ctx context.Context, j *job, standing bool) (proof.Missing, error) {
+	if c.verified.HasNoCode(c.query.Contract) {
+		if j.list != nil {
+			c.reading.answers(j.list.getter)[j.list.id] = Answer{Err: errNoCode}
 		}
 		return proof.Missing{}, nil
 	}
-	if touched := r.before(j, standing); touched != nil {
-		missing, same := r.reads(touched)
+	if touched := c.before(j, standing); touched != nil {
+		missing, same := c.readsTheSame(touched)
 		if !missing.Empty() {
 			return missing, nil
 		}
 		if same {
-			r.note(j, touched)
-			if j.ask != nil {
-				r.done[*j.ask] = r.old.answers[*j.ask]
+			c.note(j, touched)
+			c.reused = true
+			if j.list != nil {
+				c.reading.answers(j.list.getter)[j.list.id] = c.old.reading.answers(j.list.getter)[j.list.id]
 			} else {
-				r.outputs[j.input] = r.old.outputs[j.input]
+				c.outputs[j.data] = c.old.outputs[j.data]
 			}
 			return proof.Missing{}, nil
 		}
-		r.compareWith(j)
+		c.compareWithNode(j)
 	}
-	word, guessed := r.guess(j)
-	res, err := r.world.Suppose(ctx, j.contract, []byte(j.data), word)
+	word, guessed := c.guessFor(j)
+	began := time.Now()
+	res, err := c.verified.CallAssuming(ctx, c.query.Contract, []byte(j.data), word)
+	if c.budget -= time.Duration(res.Gas) * timePerGas; res.Gas == 0 {
+		c.budget -= time.Since(began)
+	}
 	switch {
-	case ctx.Err() != nil:
+	case ctx.Err() != nil && err != nil:
 		return proof.Missing{}, err
-	case errors.Is(err, proof.ErrWrites) && j.ask != nil:
-		r.done[*j.ask] = Answer{Err: proof.ErrWrites, Proven: true} // with two answers to choose from there is none
+	case guessed && c.guess.take(c.query.Contract, j, res, word):
 		return proof.Missing{}, nil
-	case err != nil:
-		return proof.Missing{}, fmt.Errorf("%w: %w", ErrNoProof, err)
-	}
-	if guessed && r.guessing.take(j, res, word) {
-		return proof.Missing{}, nil
-	}
-	if !res.Missing.Empty() {
+	case !res.Missing.Empty():
 		return res.Missing, nil
 	}
-	r.settle(j, res)
+	for _, a := range res.Accounts {
+		c.accounts[a] = true
+	}
+	c.volatile = c.volatile || res.Volatile
+	if err != nil {
+		return proof.Missing{}, err
+	}
+	c.note(j, res.Touched)
+	switch {
+	case j.list != nil:
+		a := Answer{Err: errReverted}
+		if !res.Reverted {
+			a.Allowed, a.Err = boolBytes(res.Output)
+		}
+		c.reading.answers(j.list.getter)[j.list.id] = a
+	case res.Reverted:
+		c.outputs[j.data] = output{}
+	default:
+		c.outputs[j.data] = output{data: res.Output}
+	}
 	return proof.Missing{}, nil
 }
 
-// settle notes what a job came to.
-func (r *proving) settle(j *job, res proof.Result) {
-	r.note(j, res.Touched)
-	r.volatile = r.volatile || res.Volatile
-	if j.ask != nil {
-		a := Answer{Proven: true}
-		if res.Reverted {
-			a.Err = errReverted
-		} else {
-			a.Allowed, a.Err = boolBytes(res.Output)
-		}
-		r.done[*j.ask] = a
-	} else if !res.Reverted {
-		r.outputs[j.input] = res.Output
-	}
-}
-
 // implementation is what the contract's proven slot names; nil: nothing yet, or at all.
-func (r *proving) implementation(c common.Address) *common.Address {
-	word, known := r.world.Value(slotOf(c, implementationSlot))
+func (c *proving) implementation() *common.Address {
+	word, known := c.verified.Value(proof.Slot{Account: c.query.Contract, Key: implementationSlot})
 	if !known || word == (common.Hash{}) {
 		return nil
 	}
-	impl, _ := addressWord(word[:])
-	return impl
+	impl, err := addressWord(word[:])
+	if err != nil {
+		return nil
+	}
+	return &impl
 }
 
-func slotOf(c common.Address, key common.Hash) proof.Slot { return proof.Slot{Account: c, Key: key} }
-
 // before is what the job read the last time; nil: it is new, or its code is.
-func (r *proving) before(j *job, standing bool) []proof.Slot {
+func (c *proving) before(j *job, standing bool) []proof.Slot {
 	if !standing {
 		return nil
 	}
-	return r.old.touched[j.input]
+	return c.old.touched[j.data]
 }
 
-// reads holds slots against what they held before.
-func (r *proving) reads(slots []proof.Slot) (missing proof.Missing, same bool) {
+// readsTheSame compares what slots hold with what they held before.
+func (c *proving) readsTheSame(slots []proof.Slot) (missing proof.Missing, same bool) {
 	same = true
 	for _, s := range slots {
-		is, known := r.world.Value(s)
-		was, _ := r.old.world.Value(s)
+		is, known := c.verified.Value(s)
+		was, _ := c.old.verified.Value(s)
 		if !known {
 			missing.Slots = append(missing.Slots, s)
 		}
@@ -312,13 +334,13 @@ func (r *proving) reads(slots []proof.Slot) (missing proof.Missing, same bool) {
 	return missing, same
 }
 
-func (r *proving) note(j *job, touched []proof.Slot) {
-	r.touched[j.input] = touched
+func (c *proving) note(j *job, touched []proof.Slot) {
+	c.touched[j.data] = touched
+	c.reads += len(touched)
 	for _, s := range touched {
-		if r.keys[s.Account] == nil {
-			r.keys[s.Account] = map[common.Hash]bool{}
+		if s.Account == c.query.Contract {
+			c.keys[s.Key] = true
 		}
-		r.keys[s.Account][s.Key] = true
 	}
 }
 
@@ -328,30 +350,49 @@ var (
 	emptyCode   = crypto.Keccak256Hash()
 )
 
-// finish makes a memory of what is proven.
-func (r *proving) finish(q Questions) *memory {
-	m := &memory{
-		world: r.world, asked: q, answers: r.done, code: map[common.Address]bool{}, contracts: map[common.Address]Contract{},
-		control: map[common.Address]Control{}, touched: r.touched, outputs: r.outputs, accounts: r.world.Accounts(), volatile: r.volatile, sketch: r.sketch,
+// finish returns what is proven.
+func (c *proving) finish() *provenContract {
+	addr, r := c.query.Contract, c.reading
+	r.Proven = true
+	a, _ := c.verified.Account(addr)
+	if a != nil {
+		hash := common.BytesToHash(a.CodeHash)
+		if r.HasCode = hash != emptyCode; r.HasCode && c.query.Control && !c.query.CodeOnly {
+			r.Control = c.control(hash)
+		}
+		if !c.query.CodeOnly {
+			for _, key := range c.query.slots() {
+				c.keys[key] = true
+			}
+			all, known := c.verified.Leaves(addr, c.keys)
+			r.Storage = &Storage{a.Root, hash, known, c.verified.Complete(addr) && known == all}
+		}
 	}
-	for _, c := range q.contracts() {
-		a, _ := r.world.Account(c)
-		m.code[c] = a != nil && common.BytesToHash(a.CodeHash) != emptyCode
-		if a == nil {
-			continue
+	if c.reused { // what was not run again rests on what it rested on
+		for _, a := range c.old.accounts {
+			c.accounts[a] = true
 		}
-		if q.Control && m.code[c] {
-			m.control[c] = r.control(c, common.BytesToHash(a.CodeHash))
-		}
-		explained := r.keys[c]
-		if explained == nil {
-			explained = map[common.Hash]bool{}
-		}
-		for _, key := range append(slices.Clone(wellKnown), q.Slots[c]...) {
-			explained[key] = true
-		}
-		all, known := r.world.Leaves(c, explained)
-		m.contracts[c] = Contract{a.Root, common.BytesToHash(a.CodeHash), known, r.world.Complete(c) && known == all}
 	}
-	return m
+	return &provenContract{
+		query: c.query.clone(), reading: r, verified: c.verified, touched: c.touched, outputs: c.outputs,
+		accounts: slices.SortedFunc(maps.Keys(c.accounts), common.Address.Cmp), volatile: c.volatile,
+	}
+}
+
+// control is what is proven of the contract's control.
+func (c *proving) control(codeHash common.Hash) Control {
+	out := Control{CodeHash: codeHash}
+	for i := range controlGetters {
+		out.set(i, c.outputs[string(selector(coverageGetters[i]))])
+	}
+	word, _ := c.verified.Value(proof.Slot{Account: c.query.Contract, Key: implementationSlot})
+	out.setImplementation(word, nil)
+	if out.Implementation.Present {
+		if a, known := c.verified.Account(out.Implementation.Value); !known {
+			out.CodeErr = errLacksState
+		} else if a != nil {
+			out.ImplementationCodeHash = common.BytesToHash(a.CodeHash)
+		}
+	}
+	return out
 }

@@ -1,72 +1,123 @@
-//go:build ignore
-
 package ethrpc
 
 import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/crypto"
 )
 
-// Getter is a getter of the contract's allowlists, by its Solidity signature: bytes32 in, bool out.
-type Getter string
-
-// The getters of the main line of DstackKms (since May 2025).
+// The getters of the allowlists in the main line of DstackKms (since May 2025): bytes32 in, bool out.
 const (
-	AllowedDevice  Getter = "kmsAllowedDeviceIds(bytes32)"
-	AllowedOSImage Getter = "allowedOsImages(bytes32)"
+	allowedDevice  = "kmsAllowedDeviceIds(bytes32)"
+	allowedOSImage = "allowedOsImages(bytes32)"
 )
 
-var selectors = map[Getter][]byte{AllowedDevice: selector(AllowedDevice), AllowedOSImage: selector(AllowedOSImage)}
+func selector(signature string) []byte { return crypto.Keccak256([]byte(signature))[:4:4] }
 
-func selector(g Getter) []byte { return crypto.Keccak256([]byte(g))[:4] }
-
-// Ask is one question: does Contract allow ID in the list of Getter? Without a Getter it only asks for the contract's
-// code, which is asked for with every other question too.
-type Ask struct {
-	Contract common.Address
-	Getter   Getter
-	ID       common.Hash
+// listCall is a call of one of the lists' getters, and where its answer belongs.
+type listCall struct {
+	getter string
+	id     common.Hash
+	data   string // selector and id: inputLen bytes
 }
 
-// Answer is the contract's answer to an Ask. Err is set where the contract gave none: it reverted, or what came back
-// is not one ABI word holding 0 or 1.
-type Answer struct {
-	Err     error
-	Allowed bool
-	Proven  bool // against the block's state root
-}
-
-// Questions are what to read of a chain's contracts.
-type Questions struct {
-	Asks    []Ask
-	Control bool                             // also who controls the contracts
-	Explain []Explain                        // only used where answers are proven
-	Slots   map[common.Address][]common.Hash // more slots that are known to be in use; only used where answers are proven
-}
-
-// contracts lists whom the questions are about.
-func (q Questions) contracts() []common.Address {
-	var out []common.Address
-	for i, a := range q.Asks {
-		if i == 0 || a.Contract != q.Asks[i-1].Contract {
-			out = append(out, a.Contract)
+// listCalls are the calls that a Query's two lists take, each once.
+func (q *Query) listCalls() []listCall {
+	if q.CodeOnly {
+		return nil
+	}
+	out := make([]listCall, 0, len(q.Devices)+len(q.OSImages))
+	add := func(getter string, ids []common.Hash) {
+		s, seen := selector(getter), make(map[common.Hash]bool, len(ids))
+		for _, id := range ids {
+			if !seen[id] {
+				seen[id] = true
+				out = append(out, listCall{getter, id, string(append(s, id[:]...))})
+			}
 		}
 	}
-	return unique(out)
+	add(allowedDevice, q.Devices)
+	add(allowedOSImage, q.OSImages)
+	return out
 }
 
-// data is the input of the call, which has inputLen bytes: selector and id.
-func (a Ask) data() hexutil.Bytes {
-	s, known := selectors[a.Getter]
-	if !known {
-		s = selector(a.Getter)
+// answers is where the answer to a call of a list belongs.
+func (r *Reading) answers(getter string) map[common.Hash]Answer {
+	if getter == allowedDevice {
+		return r.Devices
 	}
-	return append(s[:4:4], a.ID[:]...)
+	return r.OSImages
+}
+
+// newReading has room for the answers.
+func (q *Query) newReading() Reading {
+	r := Reading{Contract: q.Contract}
+	if !q.CodeOnly {
+		r.Devices, r.OSImages = make(map[common.Hash]Answer, len(q.Devices)), make(map[common.Hash]Answer, len(q.OSImages))
+	}
+	return r
+}
+
+// equal reports whether another Query asks for the same, in the same order.
+func (q *Query) equal(o *Query) bool {
+	return q.Contract == o.Contract && q.Control == o.Control && q.CodeOnly == o.CodeOnly && slices.Equal(q.Devices, o.Devices) &&
+		slices.Equal(q.OSImages, o.OSImages) && slices.Equal(q.AggregatedMRs, o.AggregatedMRs) && slices.Equal(q.Apps, o.Apps) && slices.Equal(q.Slots, o.Slots)
+}
+
+// clone copies what the caller may change.
+func (q *Query) clone() Query {
+	c := *q
+	c.Devices, c.OSImages, c.AggregatedMRs = slices.Clone(q.Devices), slices.Clone(q.OSImages), slices.Clone(q.AggregatedMRs)
+	c.Apps, c.Slots = slices.Clone(q.Apps), slices.Clone(q.Slots)
+	return c
+}
+
+// slots are those to prove whatever the contract's code reads.
+func (q *Query) slots() []common.Hash {
+	if q.CodeOnly {
+		return nil
+	}
+	return slices.Concat(wellKnown, q.Slots)
+}
+
+// coverageGetters are the getters of everything that the contract stores apart from its mappings. The first ones are those
+// of Control. Older generations lack some; a call of what is not there explains nothing and does no harm.
+var coverageGetters = []string{"owner()", "pendingOwner()", "gatewayAppId()", "kmsInfo()", "appImplementation()"}
+
+// coverageCalls are calls of which the slots matter that they read: those are part of what the contract is known to store.
+func (q *Query) coverageCalls() (out []string) {
+	if q.CodeOnly {
+		return nil
+	}
+	for _, g := range coverageGetters {
+		out = append(out, string(selector(g)))
+	}
+	for _, mr := range q.AggregatedMRs {
+		out = append(out, string(append(selector("kmsAllowedAggregatedMrs(bytes32)"), mr[:]...)))
+	}
+	for _, a := range q.Apps {
+		out = append(out, string(append(selector("registeredApps(address)"), common.LeftPadBytes(a[:], 32)...)))
+	}
+	return out
+}
+
+// ethCall is a call of a contract at a pinned block.
+func ethCall(at pin, contract common.Address, data string) *call {
+	return &call{method: "eth_call", args: []any{map[string]any{"to": contract, "input": hexutil.Bytes(data)}, at.ref()}}
+}
+
+// answer reads what a getter of a list said.
+func (c *call) answer() Answer {
+	if c.err != nil {
+		return Answer{Err: c.err}
+	}
+	allowed, err := boolWord(c.result)
+	return Answer{Allowed: allowed, Err: err}
 }
 
 // boolWord reads an ABI bool strictly: 32 bytes, 31 of them zero, the last 0 or 1. An account without code answers
@@ -118,26 +169,4 @@ func bytesOf(raw json.RawMessage) (hexutil.Bytes, error) {
 		return nil, errNoHex
 	}
 	return *b, nil
-}
-
-// wholeGetters are the getters of everything that the contract stores apart from its mappings. Older generations lack
-// some; a call of what is not there explains nothing and does no harm.
-var wholeGetters = []string{"kmsInfo()", "gatewayAppId()", "owner()", "pendingOwner()", "appImplementation()"}
-
-// Whole explains what a contract stores beside its two lists: its other fields, and the entries of its other mappings.
-func Whole(contract common.Address, aggregatedMRs []common.Hash, apps []common.Address) []Explain {
-	var out []Explain
-	add := func(signature string, arg ...byte) {
-		out = append(out, Explain{contract, append(crypto.Keccak256([]byte(signature))[:4], arg...)})
-	}
-	for _, g := range wholeGetters {
-		add(g)
-	}
-	for _, mr := range aggregatedMRs {
-		add("kmsAllowedAggregatedMrs(bytes32)", mr[:]...)
-	}
-	for _, a := range apps {
-		add("registeredApps(address)", common.LeftPadBytes(a[:], 32)...)
-	}
-	return out
 }

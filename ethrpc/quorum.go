@@ -1,11 +1,13 @@
-//go:build ignore
-
 package ethrpc
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
+
+	"github.com/ethereum/go-ethereum/common"
 )
 
 // DisagreementError is two providers that say different things of one block.
@@ -19,63 +21,102 @@ func (e *DisagreementError) Error() string {
 	return fmt.Sprintf("%s and %s disagree about block %d: %s", e.Providers[0], e.Providers[1], e.Block.Number, e.What)
 }
 
-// agreed asks further providers until enough say the same: of the block's hash, and where the answers are not proven,
-// of every answer. One proof needs no second opinion.
-func (c *Client) agreed(ctx context.Context, s *State) (*State, error) {
-	s.Agreed = 1
-	failed := s.Failed
-	for _, p := range c.providers {
-		if s.Agreed >= c.agreement {
-			break
-		}
-		if p.name == s.Provider {
+// quorum asks further providers until enough say the same: of the block's hash, and of each contract whose answers are not
+// proven, of every answer. One proof needs no second opinion.
+func (r *reader) quorum(ctx context.Context) (*State, error) {
+	need := r.c.agreement
+	short := func(agreed int) error {
+		return fmt.Errorf("%d of the %d providers that must agree say the same", agreed, need)
+	}
+	s := &State{Agreed: 1, verified: r.verified, accounts: map[common.Address]bool{}}
+	for _, p := range r.c.providers {
+		open := r.open(p)
+		if s.Agreed >= need && len(open) == 0 {
 			continue
 		}
-		err := c.second(ctx, p, s)
-		if err == nil {
+		first := p.name == r.at.Provider
+		if first && len(open) == 0 {
+			continue
+		}
+		at, err := p.pin(ctx, r.c.chainID, AtNumber(r.at.Block.Number), nil)
+		if err == nil && at.block.Hash != r.at.Block.Hash {
+			err = r.disagreement(r.at.Provider, p, fmt.Sprintf("its hash is %s, or %s", r.at.Block.Hash, at.block.Hash))
+		}
+		if err != nil {
+			r.failed = append(r.failed, ProviderError{p.name, err})
+			continue
+		}
+		if !first {
 			s.Agreed++
-			continue
 		}
-		failed = append(failed, ProviderError{p.name, err})
+		for i, u := range p.believe(ctx, at, open) {
+			e := open[i]
+			err := u.err
+			if differ := e.reading.differences(&u.reading); err == nil && differ != "" {
+				err = r.disagreement(e.reading.Provider, p, differ)
+			}
+			if err != nil {
+				e.failed = append(e.failed, ProviderError{p.name, err})
+			} else {
+				e.reading.Agreed++
+			}
+		}
 	}
-	if s.Agreed < c.agreement {
-		err := fmt.Errorf("%d of the %d providers that must agree say the same", s.Agreed, c.agreement)
-		return nil, &ReadError{append(failed, ProviderError{s.Provider, err})}
+	if s.Agreed < need {
+		return nil, &ReadError{append(r.failed, ProviderError{r.at.Provider, short(s.Agreed)})}
 	}
-	s.Failed = failed
+	s.Failed = r.failed
+	for _, e := range r.entries {
+		out := e.reading
+		switch {
+		case e.quality == unread:
+			out.Err = cmp.Or(e.fault, error(&ReadError{slices.Concat(e.failed, r.failed)}))
+		case e.quality == proven:
+			out.Agreed = s.Agreed
+			for _, a := range e.proof.accounts {
+				s.accounts[a] = true
+			}
+		case out.Agreed < need:
+			failed := slices.Concat(e.failed, r.failed, []ProviderError{{out.Provider, short(out.Agreed)}})
+			out = Reading{Contract: out.Contract, Err: &ReadError{failed}}
+		}
+		out.Failed = e.failed
+		s.Readings = append(s.Readings, out)
+	}
 	return s, nil
 }
 
-// second asks another provider for the same block.
-func (c *Client) second(ctx context.Context, p *provider, s *State) error {
-	at, err := p.pin(ctx, c.chainID, AtNumber(s.Block.Number), nil)
-	if err != nil {
-		return err
+// open lists the contracts of which the provider's word is needed.
+func (r *reader) open(p *provider) (out []*entry) {
+	for _, e := range r.entries {
+		if (e.quality == doubtful || e.quality == answered) && e.reading.Agreed < r.c.agreement && e.reading.Provider != p.name {
+			out = append(out, e)
+		}
 	}
-	if at.block.Hash != s.Block.Hash {
-		return &DisagreementError{[2]string{s.Provider, p.name}, s.Block, fmt.Sprintf("its hash is %s, or %s", s.Block.Hash, at.block.Hash)}
-	}
-	if s.Unproven == nil && c.verify != VerifyOff || len(s.questions.Asks) == 0 {
-		return nil
-	}
-	var other State
-	if err := p.readAt(ctx, at, s.questions, &other); err != nil {
-		return err
-	}
+	return out
+}
+
+func (r *reader) disagreement(first string, p *provider, what string) error {
+	return &DisagreementError{[2]string{first, p.name}, r.at.Block, what}
+}
+
+// differences tells what another provider says otherwise; empty: nothing.
+func (r *Reading) differences(o *Reading) string {
 	var differ []string
-	for _, ask := range s.questions.Asks {
-		a, b := s.Answers[ask], other.Answers[ask]
-		if s.Code[ask.Contract] != other.Code[ask.Contract] || a.Allowed != b.Allowed || (a.Err == nil) != (b.Err == nil) {
-			differ = append(differ, fmt.Sprintf("%s(%s) is %s, or %s", ask.Getter, ask.ID, a, b))
+	for _, getter := range []string{allowedDevice, allowedOSImage} {
+		theirs := o.answers(getter)
+		for id, a := range r.answers(getter) {
+			if b := theirs[id]; a.Allowed != b.Allowed || (a.Err == nil) != (b.Err == nil) {
+				differ = append(differ, fmt.Sprintf("%s(%s) is %s, or %s", getter, id, a, b))
+			}
 		}
 	}
-	for c, mine := range s.Control {
-		if theirs := other.Control[c]; !mine.equal(theirs) {
-			differ = append(differ, fmt.Sprintf("%s is %s, or %s", c, mine, theirs))
-		}
+	slices.Sort(differ)
+	if !r.Control.equal(&o.Control) {
+		differ = append(differ, fmt.Sprintf("%s is %s, or %s", r.Contract, &r.Control, &o.Control))
 	}
-	if len(differ) > 0 {
-		return &DisagreementError{[2]string{s.Provider, p.name}, s.Block, strings.Join(differ[:min(len(differ), 3)], "; ")}
+	if r.HasCode != o.HasCode {
+		differ = append(differ, fmt.Sprintf("%s has code: %t, or %t", r.Contract, r.HasCode, o.HasCode))
 	}
-	return nil
+	return strings.Join(differ[:min(len(differ), 3)], "; ")
 }

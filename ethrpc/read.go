@@ -1,99 +1,324 @@
-//go:build ignore
-
 package ethrpc
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
-	"github.com/ethereum/go-ethereum/common/hexutil"
 
+	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 	"github.com/kms-auditor/kms-auditor/internal/httpx"
 )
 
-// read pins a block with this provider and reads there.
-// proofOnly: another provider has answered already, and only a proof would be better.
-func (c *Client) read(ctx context.Context, p *provider, policy Policy, req Request, proofOnly bool) (*State, error) {
-	if err := p.cannotProve(); proofOnly && err != nil {
-		return nil, err
+// How good a Reading is: a better one takes its place.
+const (
+	unread   = iota
+	doubtful // something is not answered, which may be the contract's or the provider's fault
+	answered
+	proven
+)
+
+// entry is one contract of a Read.
+type entry struct {
+	query   *Query
+	reading Reading
+	quality int
+	failed  []ProviderError
+	fault   error             // why its code cannot be proven, by whichever provider
+	writes  map[listCall]bool // that write when they are made
+	proving *proving
+	proof   *provenContract // nil: it is not proven
+
+	// What is wrong with what the provider that was asked last says, and whether it is about this contract alone.
+	complaint error
+	own       bool
+}
+
+// reader is one Read.
+type reader struct {
+	c        *Client
+	at       *Pinned
+	opt      ReadOptions
+	entries  []*entry
+	failed   []ProviderError
+	verified *proof.VerifiedState // nil: no header was proven
+	old      proofCache
+	proven   proofCache
+	hints    map[common.Address][]*call
+}
+
+// Read reads every Query at the pinned block, by its hash. The provider that pinned comes first. Any other is first
+// asked for the chain id and the block. A contract that the first one could not answer, or not prove unless VerifyOff,
+// is asked of the next. Where none proves, the first that answered everything counts, and where each leaves something
+// unanswered, the first that answered. With an agreement of k, k providers must then say the same.
+//
+// There is a Reading for every Query, in their order. The error is of the block as a whole: no provider could serve it
+// (*ReadError, which wraps ErrNoState where its state is gone, *DisagreementError about its hash, *ChainIDError).
+func (c *Client) Read(ctx context.Context, at *Pinned, queries []Query, opt ReadOptions) (*State, error) {
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	r := &reader{c: c, at: at, opt: opt, proven: proofCache{}}
+	if old := c.proven.Load(); old != nil {
+		r.old = *old
 	}
-	at, err := p.pinFrom(ctx, c.chainID, policy, req.NotBefore, func(ref any) []early { return c.earlyOf(p, req, ref) })
-	if err != nil {
-		return nil, err
+	for i := range queries {
+		r.entries = append(r.entries, &entry{query: &queries[i], reading: Reading{Contract: queries[i].Contract}})
 	}
-	s := &State{Provider: p.name, Policy: policy, Block: at.block, Head: at.head}
-	if req.Questions != nil {
-		s.questions = req.Questions(ctx, at.block)
+	late := ctx
+	if end, ok := ctx.Deadline(); ok && len(queries) > 1 {
+		var cancel context.CancelFunc
+		late, cancel = context.WithTimeoutCause(ctx, time.Until(end)/2, errLate)
+		defer cancel()
 	}
-	if len(s.questions.Asks) == 0 {
-		return s, nil
+	for _, p := range c.from(at.Provider) {
+		todo, within := r.todo(p), ctx
+		if len(todo) < len(queries) {
+			within = late
+		}
+		if within.Err() != nil {
+			break
+		}
+		if len(todo) > 0 {
+			r.readFrom(within, late, p, todo)
+		}
 	}
+	if !opt.NoCache {
+		if next := r.old.next(r.proven, at.Block.Hash, r.entries); len(next) > 0 {
+			c.proven.Store(&next)
+		}
+	}
+	told := func(e *entry) bool { return e.quality > unread || len(e.failed) > 0 || e.fault != nil }
+	if len(queries) > 0 && !slices.ContainsFunc(r.entries, told) {
+		return nil, &ReadError{r.failed}
+	}
+	return r.quorum(ctx)
+}
+
+// from returns the providers, the named one first.
+func (c *Client) from(first string) []*provider {
+	i := slices.IndexFunc(c.providers, func(p *provider) bool { return p.name == first })
+	if i < 1 {
+		return c.providers
+	}
+	return slices.Concat(c.providers[i:i+1], c.providers[:i], c.providers[i+1:])
+}
+
+// todo lists the contracts that the provider may have something better to say of.
+func (r *reader) todo(p *provider) (out []*entry) {
+	cannot := false
+	for _, e := range r.entries {
+		switch {
+		case e.quality == proven, e.quality == answered && (r.c.verify == VerifyOff || e.fault != nil), e.fault != nil && r.c.verify == VerifyRequired:
+		case e.quality == answered && p.cannotProve() != nil:
+			cannot = true
+		default:
+			out = append(out, e)
+		}
+	}
+	if cannot && len(out) == 0 {
+		r.failed = append(r.failed, ProviderError{p.name, p.cannotProve()})
+	}
+	return out
+}
+
+// errLate ends what is asked about contracts that keep the others waiting, so that time is left for those.
+var errLate = errors.New("it takes more than half of the time that was left")
+
+// readFrom asks one provider; late is for contracts that are put off. What it fails at alike for all the contracts is about
+// the block as a whole.
+func (r *reader) readFrom(ctx, late context.Context, p *provider, todo []*entry) {
+	at := r.at.pin
+	if p.name != r.at.Provider || at.raw == nil {
+		var err error
+		if at, err = p.pin(ctx, r.c.chainID, AtHash(r.at.Block.Hash), nil); err != nil {
+			r.failed = append(r.failed, ProviderError{p.name, err})
+			return
+		}
+	}
+	r.readRetrying(ctx, late, p, at, todo)
+	if !slices.ContainsFunc(todo, func(e *entry) bool { return e.complaint == nil || e.own }) {
+		r.failed = append(r.failed, ProviderError{p.name, todo[0].complaint})
+		return
+	}
+	for _, e := range todo {
+		if e.complaint != nil {
+			e.failed = append(e.failed, ProviderError{p.name, e.complaint})
+		}
+	}
+}
+
+// readRetrying reads, and where the provider does not know the block, reads again after a wait.
+func (r *reader) readRetrying(ctx, late context.Context, p *provider, at pin, todo []*entry) {
 	delay := p.retryDelay
 	for try := 1; ; try++ {
-		err = c.answer(ctx, p, at, s, req, proofOnly)
-		if !errors.Is(err, errUnknownBlock) {
-			return s, err
+		r.readOnce(ctx, late, p, at, todo)
+		todo = slices.DeleteFunc(slices.Clone(todo), func(e *entry) bool { return !errors.Is(e.complaint, errUnknownBlock) })
+		if len(todo) == 0 {
+			return
 		}
 		// A node that lags, or forgot the block's state, or a reorganisation: the block of that number tells.
-		known, e := p.sameBlock(ctx, at)
+		err := todo[0].complaint
+		known, changed := p.sameBlock(ctx, at)
 		switch {
-		case e != nil:
-			return nil, e
-		case try == tries && known:
-			return nil, pruned(at, err)
-		case try == tries:
-			return nil, fmt.Errorf("reading at block %d (%s): %w", at.block.Number, at.block.Hash, err)
-		}
-		if err := httpx.Pause(ctx, delay, err); err != nil {
-			return nil, err
-		}
-		delay *= 2
-	}
-}
-
-// remember keeps what is proven for the next Read, unless that was asked aside.
-func (c *Client) remember(m *memory, aside bool) {
-	if m.revision == 0 && !m.volatile {
-		c.revision++
-		m.revision = c.revision
-	}
-	if !aside {
-		c.proven = m
-	}
-}
-
-// answer proves the answers where that is wanted and can be had, and otherwise reads them.
-func (c *Client) answer(ctx context.Context, p *provider, at pin, s *State, req Request, proofOnly bool) error {
-	if c.verify != VerifyOff {
-		err := p.cannotProve()
-		if c.verify == VerifyRequired || err == nil {
-			var next *memory
-			if next, err = p.prove(ctx, c.chainID, at, s.questions, c.proven, req.Sketch); err == nil {
-				c.remember(next, req.Aside)
-				next.fill(s)
-				return nil
+		case changed != nil:
+			err = changed
+		case try < tries:
+			if err = httpx.Pause(ctx, delay, err); err == nil {
+				delay *= 2
+				continue
 			}
+		case known:
+			err = pruned(at, err)
+		default:
+			err = fmt.Errorf("reading at block %d (%s): %w", at.block.Number, at.block.Hash, err)
 		}
-		if !errors.Is(err, ErrNoProof) || ctx.Err() != nil {
-			return err
+		for _, e := range todo {
+			e.complaint = err
 		}
-		if p.cannotProve() == nil {
-			p.noProof.Store(&refusal{err, time.Now().Add(proofPause)})
-		}
-		if c.verify == VerifyRequired || proofOnly {
-			return err
-		}
-		s.Unproven = err
+		return
 	}
-	return p.readAt(ctx, at, s.questions, s)
 }
 
-// proofPause is how long a provider that could not prove, or bundle calls, is not asked to.
+// readOnce proves the answers where that is wanted and can be had, and otherwise takes the provider's word. Contracts whose
+// own code keeps them from being proven come last, each by itself.
+func (r *reader) readOnce(ctx, late context.Context, p *provider, at pin, todo []*entry) {
+	var prove, ask, alone []*entry
+	for _, e := range todo {
+		switch e.complaint, e.own = nil, false; {
+		case r.c.verify == VerifyOff:
+			ask = append(ask, e)
+		case e.fault != nil:
+			alone = append(alone, e)
+		default:
+			prove = append(prove, e)
+		}
+	}
+	if err := p.cannotProve(); err != nil && r.c.verify == VerifyAuto {
+		for _, e := range prove {
+			e.complaint = err
+		}
+	} else {
+		r.prove(ctx, late, p, at, prove)
+	}
+	for _, e := range prove {
+		switch {
+		case e.fault != nil && r.c.verify == VerifyAuto:
+			alone = append(alone, e)
+		case e.fault == nil && errors.Is(e.complaint, ErrNoProof) && ctx.Err() == nil && r.c.verify == VerifyAuto && e.quality < answered:
+			ask = append(ask, e)
+		}
+	}
+	r.readUnproven(ctx, p, at, ask)
+	r.readEachUnproven(late, p, at, alone)
+}
+
+// prove leaves for each contract a proven Reading, a fault, or a complaint.
+func (r *reader) prove(ctx, late context.Context, p *provider, at pin, todo []*entry) {
+	if len(todo) == 0 {
+		return
+	}
+	if err := r.begin(at); err != nil {
+		p.refuseProof(err)
+		for _, e := range todo {
+			e.complaint = err
+		}
+		return
+	}
+	run := &prover{p: p, at: at, verified: r.verified}
+	var all []*proving
+	for _, e := range todo {
+		old := r.old[e.query.Contract]
+		if old.unchangedIn(r.verified, true) && old.query.equal(e.query) {
+			same := *old
+			same.verified = r.verified
+			r.settle(p, e, &same)
+			continue
+		}
+		e.proving = newProving(e.query, r.verified, old)
+		e.proving.compares, e.proving.partial = true, r.opt.AllowPartial
+		if hints, asked := r.hints[e.query.Contract]; asked {
+			e.proving.hinted = true
+			e.proving.hint(hints)
+		}
+		all = append(all, e.proving)
+	}
+	run.prove(ctx, late, all)
+	refused := true // by the provider, whatever the contract
+	for _, e := range todo {
+		c := e.proving
+		switch {
+		case e.quality == proven:
+			refused = false
+		case c.fault != nil:
+			e.fault = c.fault
+			e.noteWrites(c)
+		case c.err != nil:
+			e.complaint, e.own = c.err, isLie(c.err)
+			refused = refused && errors.Is(c.err, ErrNoProof)
+		default:
+			refused = false
+			r.settle(p, e, c.finish())
+		}
+	}
+	if i := slices.IndexFunc(todo, func(e *entry) bool { return e.complaint != nil }); refused && i >= 0 && ctx.Err() == nil {
+		p.refuseProof(todo[i].complaint)
+	}
+}
+
+// begin proves the header, once.
+func (r *reader) begin(at pin) error {
+	if r.verified != nil {
+		return nil
+	}
+	header, err := proof.EncodeHeader(at.raw)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNoProof, err)
+	}
+	h, err := proof.Header(header, at.block.Hash)
+	if err != nil {
+		// A field of a fork that is not known here changes the hash as well, so this is no lie yet.
+		return fmt.Errorf("%w: %v", ErrNoProof, err)
+	}
+	r.verified = proof.New(h, r.c.chainID)
+	r.hints = takePrefetched(r.verified, at.prefetched)
+	adopted := map[*proof.VerifiedState]bool{}
+	for _, m := range r.old {
+		if !adopted[m.verified] {
+			adopted[m.verified] = true
+			r.verified.ReuseFrom(m.verified)
+		}
+	}
+	return nil
+}
+
+// settle takes what is proven.
+func (r *reader) settle(p *provider, e *entry, m *provenContract) {
+	m.block = r.at.Block.Hash
+	e.reading, e.quality, e.proof = m.reading, proven, m
+	e.reading.Provider = p.name
+	if !e.query.CodeOnly {
+		r.proven[e.query.Contract] = m
+	}
+}
+
+// noteWrites notes which calls were seen to write: what the node answers to them is not taken.
+func (e *entry) noteWrites(c *proving) {
+	e.writes = map[listCall]bool{}
+	for _, l := range e.query.listCalls() {
+		e.writes[l] = errors.Is(c.reading.answers(l.getter)[l.id].Err, proof.ErrWrites)
+	}
+}
+
+// isLie reports whether a provider was caught at something that is not so.
+func isLie(err error) bool {
+	_, getter := errors.AsType[*GetterError](err)
+	return getter || errors.Is(err, proof.ErrInvalid)
+}
+
+// proofPause is how long a provider that could not prove, or take multicalls, is not asked to.
 const proofPause = 10 * time.Minute
 
 // refusal is why a provider cannot do something, for as long as that is believed.
@@ -102,8 +327,6 @@ type refusal struct {
 	until time.Time
 }
 
-func (p *provider) cannotProve() error { return p.noProof.Load().believed() }
-
 func (r *refusal) believed() error {
 	if r != nil && time.Now().Before(r.until) {
 		return r.why
@@ -111,161 +334,17 @@ func (r *refusal) believed() error {
 	return nil
 }
 
-// pinFrom pins a block that is not older than notBefore, giving a node that lags behind time to catch up.
-func (p *provider) pinFrom(ctx context.Context, chainID uint64, policy Policy, notBefore uint64, along func(ref any) []early) (pin, error) {
-	delay := p.retryDelay
-	for try := 1; ; try++ {
-		at, err := p.pin(ctx, chainID, policy, along)
-		if err != nil || at.block.Number >= notBefore {
-			return at, err
-		}
-		err = fmt.Errorf("block %d is behind block %d, which was seen before", at.block.Number, notBefore)
-		if try == tries {
-			return pin{}, err
-		}
-		if err := httpx.Pause(ctx, delay, err); err != nil {
-			return pin{}, err
-		}
-		delay *= 2
-	}
-}
+func (p *provider) cannotProve() error { return p.noProof.Load().believed() }
 
-// readAt asks everything at the pinned block and fills s.
-func (p *provider) readAt(ctx context.Context, at pin, q Questions, s *State) error {
-	s.doubt = nil
-	s.Code, s.Control = map[common.Address]bool{}, map[common.Address]Control{}
-	s.Answers = make(map[Ask]Answer, len(q.Asks))
-	codes := map[common.Address]*call{}
-	var calls []*call
-	var control []*believedControl
-	for _, c := range q.contracts() {
-		codes[c] = &call{method: "eth_getCode", args: []any{c, at.ref()}}
-		calls = append(calls, codes[c])
-		if q.Control {
-			b := askControl(at, c)
-			control = append(control, b)
-			calls = append(calls, b.calls()...)
-		}
+func (p *provider) refuseProof(err error) {
+	if p.cannotProve() == nil {
+		p.noProof.Store(&refusal{err, time.Now().Add(proofPause)})
 	}
-	gets := make(map[Ask]*call, len(q.Asks))
-	var lists []*call
-	for _, a := range q.Asks {
-		if a.Getter != "" && gets[a] == nil {
-			gets[a] = ethCall(at, a)
-			lists = append(lists, gets[a])
-		}
-	}
-	// What leads to further calls comes first, so that those go along with the rest.
-	room := max(int(p.batchSize.Load())-len(calls), 0)
-	if len(control) == 0 {
-		room = len(lists)
-	}
-	first := min(room, len(lists))
-	err := p.do(ctx, append(calls, lists[:first]...))
-	rest := lists[first:]
-	for _, b := range control {
-		if c := b.more(at); c != nil && err == nil {
-			rest = append(rest, c)
-		}
-	}
-	if err == nil {
-		err = p.do(ctx, rest)
-	}
-	if err != nil {
-		return fmt.Errorf("reading at block %d: %w", at.block.Number, err)
-	}
-	for _, list := range [][]*call{slices.Collect(maps.Values(codes)), lists} {
-		for _, c := range list {
-			if err := fault(at, c.err); err != nil {
-				return err
-			}
-		}
-	}
-	code := map[common.Address][]byte{}
-	for a, c := range codes {
-		b, err := bytesOf(c.result)
-		if err != nil {
-			return fmt.Errorf("reading the code of %s: %w", a, err)
-		}
-		s.Code[a], code[a] = len(b) > 0, b
-	}
-	for _, b := range control {
-		if !s.Code[b.contract] {
-			continue
-		}
-		if s.Control[b.contract], err = b.read(at, code[b.contract]); err != nil {
-			return err
-		}
-	}
-	if err := s.take(q.Asks, gets); err != nil {
-		return err
-	}
-	if !at.byNumber {
-		return nil
-	}
-	known, err := p.sameBlock(ctx, at)
-	if err == nil && !known {
-		err = fmt.Errorf("block %d, which was just read, is gone", at.block.Number)
-	}
-	return err
-}
-
-// take reads what the getters of the lists said.
-func (s *State) take(asks []Ask, gets map[Ask]*call) error {
-	for _, ask := range asks {
-		if !s.Code[ask.Contract] && s.doubt == nil {
-			s.doubt = fmt.Errorf("there is no code at %s", ask.Contract)
-		}
-		if gets[ask] == nil {
-			continue
-		}
-		answer := gets[ask].answer()
-		s.Answers[ask] = answer
-		if answer.Err == nil && !s.Code[ask.Contract] {
-			return fmt.Errorf("the provider says that %s has no code, and yet answers calls to it", ask.Contract)
-		}
-		if answer.Err != nil && s.doubt == nil {
-			s.doubt = fmt.Errorf("calling %s of %s: %w", ask.Getter, ask.Contract, answer.Err)
-		}
-	}
-	return nil
-}
-
-func ethCall(at pin, a Ask) *call {
-	return &call{method: "eth_call", args: []any{map[string]any{"to": a.Contract, "input": a.data()}, at.ref()}}
-}
-
-// answer reads what a getter said.
-func (c *call) answer() Answer {
-	if c.err != nil {
-		return Answer{Err: c.err}
-	}
-	allowed, err := boolWord(c.result)
-	return Answer{Allowed: allowed, Err: err}
-}
-
-// fault tells the provider's fault from the contract's answer: nil for no error, and for a revert.
-func fault(at pin, err error) error {
-	switch {
-	case err == nil || isRevert(err):
-		return nil
-	case isUnknownBlock(err):
-		return fmt.Errorf("%w: %w", errUnknownBlock, err)
-	case isPruned(err):
-		return pruned(at, err)
-	default:
-		return fmt.Errorf("reading at block %d: %w", at.block.Number, err)
-	}
-}
-
-func pruned(at pin, err error) error {
-	return fmt.Errorf("%w at block %d: use a provider that keeps older state, or a younger block policy such as `block: latest-5`: %w",
-		ErrNoState, at.block.Number, err)
 }
 
 // sameBlock reports whether the provider knows a block of the pinned number. One with another hash is an error.
 func (p *provider) sameBlock(ctx context.Context, at pin) (bool, error) {
-	c := getBlock(hexutil.EncodeUint64(at.block.Number))
+	c := getBlock(hex(at.block.Number))
 	if err := p.do(ctx, []*call{c}); err != nil {
 		return false, fmt.Errorf("checking block %d again: %w", at.block.Number, err)
 	}

@@ -64,31 +64,30 @@ func serve(t *testing.T, h http.Handler) string {
 	return srv.URL
 }
 
-func (w *world) asks() []ethrpc.Ask {
-	a := w.kms.Address()
-	return []ethrpc.Ask{
-		{Contract: a},
-		{Contract: a, Getter: ethrpc.AllowedDevice, ID: device},
-		{Contract: a, Getter: ethrpc.AllowedOSImage, ID: image},
-		{Contract: a, Getter: ethrpc.AllowedOSImage, ID: refused},
-	}
+// query asks for what truth knows, and for more images.
+func (w *world) query(images ...common.Hash) ethrpc.Query {
+	return ethrpc.Query{Contract: w.kms.Address(), Devices: []common.Hash{device}, OSImages: append([]common.Hash{image, refused}, images...)}
 }
 
-// request asks all of asks.
-func (w *world) request() ethrpc.Request {
-	return ethrpc.Request{Questions: func(context.Context, ethrpc.Block) ethrpc.Questions { return ethrpc.Questions{Asks: w.asks()} }}
+func (w *world) request(images ...common.Hash) request {
+	return request{queries: []ethrpc.Query{w.query(images...)}}
 }
 
-func newClient(t *testing.T, policies string, urls ...string) *ethrpc.Client {
+func parseTags(t *testing.T, s string) (tags []ethrpc.BlockTag) {
 	t.Helper()
-	opt := ethrpc.Options{ChainID: 1337, Verify: ethrpc.VerifyOff, BatchSize: 100, UserAgent: "test", RetryDelay: time.Millisecond}
-	for p := range strings.SplitSeq(policies, " ") {
-		policy, err := ethrpc.ParsePolicy(p)
+	for text := range strings.SplitSeq(s, " ") {
+		tag, err := ethrpc.ParseBlockTag(text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		opt.Policies = append(opt.Policies, policy)
+		tags = append(tags, tag)
 	}
+	return tags
+}
+
+func newClient(t *testing.T, tags string, urls ...string) *ethrpc.Client {
+	t.Helper()
+	opt := ethrpc.Options{ChainID: 1337, Tags: parseTags(t, tags), Verify: ethrpc.VerifyOff, BatchSize: 100, UserAgent: "test", RetryDelay: time.Millisecond}
 	for i, u := range urls {
 		opt.Providers = append(opt.Providers, ethrpc.Provider{Name: "p" + strconv.Itoa(i+1), URL: secret.New(u), Timeout: 2 * time.Second})
 	}
@@ -101,15 +100,17 @@ func newClient(t *testing.T, policies string, urls ...string) *ethrpc.Client {
 }
 
 // truth holds a state against what the world allows.
-func (w *world) truth(t *testing.T, s *ethrpc.State) {
+func (w *world) truth(t *testing.T, s *result) {
 	t.Helper()
-	for i, want := range []bool{true, true, false} {
-		ask := w.asks()[i+1]
-		if got := s.Answers[ask]; got.Err != nil || got.Allowed != want {
-			t.Errorf("%s of %s = %v, %v; want %v", ask.Getter, ask.ID, got.Allowed, got.Err, want)
+	if got := s.Devices[device]; got.Err != nil || !got.Allowed {
+		t.Errorf("the device is %v, want true", got)
+	}
+	for id, want := range map[common.Hash]bool{image: true, refused: false} {
+		if got, ok := s.OSImages[id]; !ok || got.Err != nil || got.Allowed != want {
+			t.Errorf("image %s is %v, want %t", id, got, want)
 		}
 	}
-	if !s.Code[w.kms.Address()] {
+	if !s.HasCode {
 		t.Error("the contract's code was not seen")
 	}
 }
@@ -137,13 +138,13 @@ func TestReadingAtEveryPolicy(t *testing.T) {
 		{head.Hash().Hex(), head.Number.Uint64()},
 	} {
 		t.Run(tt.policy, func(t *testing.T) {
-			s, err := newClient(t, tt.policy, w.url).Read(t.Context(), w.request())
+			s, err := look(t.Context(), newClient(t, tt.policy, w.url), w.request())
 			if err != nil {
 				t.Fatal(err)
 			}
 			w.truth(t, s)
-			if s.Block.Number != tt.block || s.Policy.String() != tt.policy || s.Head.Number != tip {
-				t.Errorf("read at block %d by %s with head %d, want %d and head %d", s.Block.Number, s.Policy, s.Head.Number, tt.block, tip)
+			if s.at.Block.Number != tt.block || s.at.Tag.String() != tt.policy || s.at.Head.Number != tip {
+				t.Errorf("read at block %d by %s with head %d, want %d and head %d", s.at.Block.Number, s.at.Tag, s.at.Head.Number, tt.block, tip)
 			}
 		})
 	}
@@ -156,7 +157,7 @@ func TestFaultsThatAreOvercome(t *testing.T) {
 	} {
 		t.Run(f.Name, func(t *testing.T) {
 			w.proxy.Set(f)
-			s, err := newClient(t, "latest", w.url).Read(t.Context(), w.request())
+			s, err := look(t.Context(), newClient(t, "latest", w.url), w.request())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -207,7 +208,7 @@ func TestFaultsThatLoseAProvider(t *testing.T) {
 			w.proxy.Set(tt.fault)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			_, err := newClient(t, "latest", w.url).Read(ctx, w.request())
+			_, err := look(ctx, newClient(t, "latest", w.url), w.request())
 			var all *ethrpc.ReadError
 			if !errors.As(err, &all) || all.Failures[0].Provider != "p1" || !strings.Contains(err.Error(), tt.says) {
 				t.Fatalf("Read = %v, want an error of p1 that says %q", err, tt.says)
@@ -216,13 +217,13 @@ func TestFaultsThatLoseAProvider(t *testing.T) {
 				t.Errorf("the error shows the provider's address: %v", err)
 			}
 
-			s, err := newClient(t, "latest", w.url, w.chain.URL()).Read(ctx, w.request())
+			s, err := look(ctx, newClient(t, "latest", w.url, w.chain.URL()), w.request())
 			if err != nil {
 				t.Fatalf("with a second provider: %v", err)
 			}
 			w.truth(t, s)
-			if s.Provider != "p2" || len(s.Failed) != 1 || s.Failed[0].Provider != "p1" {
-				t.Errorf("%s answered after %v, want p2 after p1", s.Provider, s.Failed)
+			if s.Provider != "p2" || len(s.failed) != 1 || s.failed[0].Provider != "p1" {
+				t.Errorf("%s answered after %v, want p2 after p1", s.Provider, s.failed)
 			}
 		})
 	}
@@ -243,16 +244,16 @@ func TestAnswersOfNoKnownShape(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w.proxy.Set(rpcfault.Result(tt.name, tt.result))
-			s, err := newClient(t, "latest", w.url).Read(t.Context(), w.request())
+			s, err := look(t.Context(), newClient(t, "latest", w.url), w.request())
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, ask := range w.asks()[1:] {
-				if got := s.Answers[ask]; got.Allowed || got.Err == nil || !strings.Contains(got.Err.Error(), tt.says) {
+			for _, got := range []ethrpc.Answer{s.Devices[device], s.OSImages[image], s.OSImages[refused]} {
+				if got.Allowed || got.Err == nil || !strings.Contains(got.Err.Error(), tt.says) {
 					t.Errorf("answer %v, want the error %q", got, tt.says)
 				}
 			}
-			s, err = newClient(t, "latest", w.url, w.chain.URL()).Read(t.Context(), w.request())
+			s, err = look(t.Context(), newClient(t, "latest", w.url, w.chain.URL()), w.request())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -264,16 +265,15 @@ func TestAnswersOfNoKnownShape(t *testing.T) {
 func TestAContractThatIsNoKMS(t *testing.T) {
 	w := newWorld(t)
 	stranger := testchain.Address("stranger")
-	ask := ethrpc.Ask{Contract: stranger, Getter: ethrpc.AllowedDevice, ID: device}
-	s, err := newClient(t, "latest", w.url).Read(t.Context(), ethrpc.Request{Questions: func(context.Context, ethrpc.Block) ethrpc.Questions {
-		return ethrpc.Questions{Asks: append(w.asks(), ask)}
-	}})
+	req := w.request()
+	req.queries = append(req.queries, ethrpc.Query{Contract: stranger, Devices: []common.Hash{device}})
+	s, err := look(t.Context(), newClient(t, "latest", w.url), req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.truth(t, s)
-	if s.Code[stranger] || s.Answers[ask].Err == nil {
-		t.Errorf("an account without code answers %v, code %v", s.Answers[ask], s.Code[stranger])
+	if other := s.state.Readings[1]; other.Contract != stranger || other.Err != nil || other.HasCode || other.Devices[device].Err == nil {
+		t.Errorf("an account without code is read as %+v", other)
 	}
 }
 
@@ -283,12 +283,13 @@ func TestAReorganisationBetweenPinAndRead(t *testing.T) {
 			w := newWorld(t)
 			w.proxy.Set(f)
 			// A provider that ignores the hash reads by number, where the block of that number is another one by then.
-			_, err := newClient(t, "latest", w.url).Read(t.Context(), ethrpc.Request{Questions: func(ctx context.Context, _ ethrpc.Block) ethrpc.Questions {
-				if _, err := w.chain.Reorg(ctx, 1); err != nil {
+			req := w.request()
+			req.between = func() {
+				if _, err := w.chain.Reorg(t.Context(), 1); err != nil {
 					t.Error(err)
 				}
-				return ethrpc.Questions{Asks: w.asks()}
-			}})
+			}
+			_, err := look(t.Context(), newClient(t, "latest", w.url), req)
 			if err == nil || !strings.Contains(err.Error(), "the chain was reorganised between pin and read") {
 				t.Fatalf("Read = %v, want the reorganisation", err)
 			}
@@ -307,7 +308,7 @@ func TestEveryCallStandsAtThePinnedHash(t *testing.T) {
 			at = append(at, string(c.Params[1]))
 		}
 	})
-	s, err := newClient(t, "latest", w.url).Read(t.Context(), w.request())
+	s, err := look(t.Context(), newClient(t, "latest", w.url), w.request())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -319,8 +320,8 @@ func TestEveryCallStandsAtThePinnedHash(t *testing.T) {
 			BlockHash        common.Hash
 			RequireCanonical bool
 		}
-		if err := json.Unmarshal([]byte(param), &ref); err != nil || ref.BlockHash != s.Block.Hash || !ref.RequireCanonical {
-			t.Errorf("a call stands at %s, want the hash %s and requireCanonical", param, s.Block.Hash)
+		if err := json.Unmarshal([]byte(param), &ref); err != nil || ref.BlockHash != s.at.Block.Hash || !ref.RequireCanonical {
+			t.Errorf("a call stands at %s, want the hash %s and requireCanonical", param, s.at.Block.Hash)
 		}
 	}
 }
@@ -360,16 +361,18 @@ func TestTheNextPolicyOnlyWhereStateIsMissing(t *testing.T) {
 	} {
 		t.Run(tt.fault.Name+", "+tt.policies, func(t *testing.T) {
 			w.proxy.Set(tt.fault)
-			s, err := newClient(t, tt.policies, w.url).Read(t.Context(), w.request())
+			req := w.request()
+			req.Tags = parseTags(t, tt.policies)
+			s, err := look(t.Context(), newClient(t, "latest", w.url), req)
 			switch {
 			case tt.used == "" && err == nil:
-				t.Errorf("read by %s, want an error", s.Policy)
+				t.Errorf("read by %s, want an error", s.at.Tag)
 			case tt.used != "" && err != nil:
 				t.Error(err)
 			case tt.used != "":
 				w.truth(t, s)
-				if s.Policy.String() != tt.used {
-					t.Errorf("read by %s, want %s", s.Policy, tt.used)
+				if s.at.Tag.String() != tt.used {
+					t.Errorf("read by %s, want %s", s.at.Tag, tt.used)
 				}
 			}
 		})
@@ -380,7 +383,7 @@ func TestABlockBehindOneSeenBefore(t *testing.T) {
 	w := newWorld(t)
 	req := w.request()
 	req.NotBefore = 5000
-	if _, err := newClient(t, "latest", w.url).Read(t.Context(), req); err == nil || !strings.Contains(err.Error(), "is behind block 5000") {
+	if _, err := look(t.Context(), newClient(t, "latest", w.url), req); err == nil || !strings.Contains(err.Error(), "is behind block 5000") {
 		t.Errorf("Read = %v, want the complaint that the node is behind", err)
 	}
 }
@@ -397,14 +400,14 @@ func TestRoundTrips(t *testing.T) {
 		{"latest", 1000, 12},
 	} {
 		t.Run(fmt.Sprintf("%s, %d entries", tt.policy, tt.entries), func(t *testing.T) {
-			asks := []ethrpc.Ask{{Contract: w.kms.Address()}}
+			query := ethrpc.Query{Contract: w.kms.Address()}
 			for i := range tt.entries {
-				asks = append(asks, ethrpc.Ask{Contract: w.kms.Address(), Getter: ethrpc.AllowedOSImage, ID: common.Hash{31: byte(i), 30: byte(i >> 8)}})
+				query.OSImages = append(query.OSImages, common.Hash{31: byte(i), 30: byte(i >> 8)})
 			}
 			before := w.proxy.Requests()
-			s, err := newClient(t, tt.policy, w.url).Read(t.Context(), ethrpc.Request{Questions: func(context.Context, ethrpc.Block) ethrpc.Questions { return ethrpc.Questions{Asks: asks} }})
-			if err != nil || len(s.Answers) != tt.entries {
-				t.Fatalf("%d answers, %v; want %d", len(s.Answers), err, tt.entries)
+			s, err := look(t.Context(), newClient(t, tt.policy, w.url), request{queries: []ethrpc.Query{query}})
+			if err != nil || len(s.OSImages) != tt.entries {
+				t.Fatalf("Read = %+v, %v; want %d answers", s, err, tt.entries)
 			}
 			if got := w.proxy.Requests() - before; got != tt.want {
 				t.Errorf("%d round trips, want %d", got, tt.want)
@@ -417,7 +420,7 @@ func TestProvidersThatAreDown(t *testing.T) {
 	gone := httptest.NewServer(nil)
 	gone.Close()
 	c := newClient(t, "latest", gone.URL+"/v2/canary-in-path")
-	_, err := c.Read(t.Context(), ethrpc.Request{})
+	_, err := look(t.Context(), c, request{})
 	if err == nil || !strings.Contains(err.Error(), "connection refused") || strings.Contains(err.Error(), "canary") {
 		t.Errorf("Read = %v, want a refused connection without the URL", err)
 	}
@@ -426,19 +429,19 @@ func TestProvidersThatAreDown(t *testing.T) {
 func TestATimeoutIsNamed(t *testing.T) {
 	w := newWorld(t)
 	w.proxy.Set(rpcfault.Hang)
-	c, err := ethrpc.New(ethrpc.Options{ChainID: 1337, Verify: ethrpc.VerifyOff, Policies: []ethrpc.Policy{ethrpc.Latest}, BatchSize: 10,
+	c, err := ethrpc.New(ethrpc.Options{ChainID: 1337, Verify: ethrpc.VerifyOff, Tags: []ethrpc.BlockTag{ethrpc.Latest}, BatchSize: 10,
 		Providers: []ethrpc.Provider{{Name: "p1", URL: secret.New(w.url), Timeout: 50 * time.Millisecond}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_, err = c.Read(t.Context(), w.request())
+	_, err = look(t.Context(), c, w.request())
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no answer within 50ms") {
 		t.Errorf("Read = %v, want the provider's timeout", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err = c.Read(ctx, w.request()); err == nil || !strings.Contains(err.Error(), "the audit ended before the provider answered") {
+	if _, err = look(ctx, c, w.request()); err == nil || !strings.Contains(err.Error(), "the audit ended before the provider answered") {
 		t.Errorf("Read = %v, want the audit's end", err)
 	}
 }

@@ -1,10 +1,9 @@
 package ethrpc
 
 import (
-	"context"
-	"errors"
-
 	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
 
 // Query is what to read of one contract.
@@ -32,6 +31,9 @@ type State struct {
 	Readings []Reading       // one for each Query, in their order
 	Failed   []ProviderError // providers that failed for the block as a whole
 	Agreed   int             // providers that say the same of the block's hash
+
+	verified *proof.VerifiedState
+	accounts map[common.Address]bool // that the proven Readings rest on
 }
 
 // Reading is of one contract and stands alone: what is wrong with another contract does not change it.
@@ -62,15 +64,4 @@ type Storage struct {
 	Root, CodeHash common.Hash
 	Slots          int  // in use and explained: a getter reads them, or they were named
 	Complete       bool // they are all that the contract stores
-}
-
-// Read reads every Query at the pinned block, by its hash. The provider that pinned comes first. Any other is first
-// asked for the chain id and the block. A contract that the first one could not answer, or not prove unless VerifyOff,
-// is asked of the next. Where none proves, the first that answered everything counts, and where each leaves something
-// unanswered, the first that answered. With an agreement of k, k providers must then say the same.
-//
-// There is a Reading for every Query, in their order. The error is of the block as a whole: no provider could serve it
-// (*ReadError, which wraps ErrNoState where its state is gone, *DisagreementError about its hash, *ChainIDError).
-func (c *Client) Read(ctx context.Context, at *Pinned, queries []Query, opt ReadOptions) (*State, error) {
-	return nil, errors.New("soon")
 }

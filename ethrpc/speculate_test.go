@@ -2,7 +2,6 @@ package ethrpc_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"math/big"
@@ -20,7 +19,7 @@ import (
 )
 
 // hintsAt has a provider hint at what a getter reads for an id.
-func hintsAt(getter ethrpc.Getter, id common.Hash) rpcfault.Fault {
+func hintsAt(getter string, id common.Hash) rpcfault.Fault {
 	input := append(crypto.Keccak256([]byte(getter))[:4], id[:]...)
 	return rpcfault.Fault{Ask: func(c *rpcfault.Call) {
 		var args map[string]any
@@ -39,6 +38,12 @@ func saysInCalls(result string) rpcfault.Fault {
 		}
 	}}
 }
+
+// The getters of the lists.
+const (
+	allowedDevice  = "kmsAllowedDeviceIds(bytes32)"
+	allowedOSImage = "allowedOsImages(bytes32)"
+)
 
 const (
 	wordYes = `"0x0000000000000000000000000000000000000000000000000000000000000001"`
@@ -66,9 +71,9 @@ func TestGuessesThatSettleNothing(t *testing.T) {
 		unproven       string
 	}{
 		{"its slot is proven to hold 1, as the provider had it asked for", slot + answer, []common.Hash{first, second},
-			hintsAt(ethrpc.AllowedDevice, second), `"0x0100"`, wordNo, true, ""},
+			hintsAt(allowedDevice, second), `"0x0100"`, wordNo, true, ""},
 		{"its slot is proven to be empty", slot + answer, []common.Hash{first},
-			hintsAt(ethrpc.AllowedDevice, second), `"0x0101"`, wordYes, false, ""},
+			hintsAt(allowedDevice, second), `"0x0101"`, wordYes, false, ""},
 		{"its slot is empty, and another contract says yes", orAnother, []common.Hash{first},
 			unhinted, `"0x0100"`, wordNo, true, ""},
 		{"its slot is what it says, and it looks at an old block too", slot + "5f4050" + answer, []common.Hash{first, second},
@@ -96,15 +101,10 @@ func TestGuessesThatSettleNothing(t *testing.T) {
 	url := serve(t, proxy)
 	for i, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {
-			ask := func(id common.Hash) ethrpc.Ask {
-				return ethrpc.Ask{Contract: at(i), Getter: ethrpc.AllowedDevice, ID: id}
-			}
-			req := ethrpc.Request{Questions: func(context.Context, ethrpc.Block) ethrpc.Questions {
-				return ethrpc.Questions{Asks: []ethrpc.Ask{ask(first), ask(second)}}
-			}}
+			req := request{queries: []ethrpc.Query{{Contract: at(i), Devices: []common.Hash{first, second}}}}
 			lie := rpcfault.Join(row.fault, saysInBundles(row.says))
 			proxy.Set(lie)
-			s, err := prover(t, ethrpc.VerifyRequired, 1, url).Read(t.Context(), req)
+			s, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, url), req)
 			if row.unproven != "" {
 				if !errors.Is(err, ethrpc.ErrNoProof) || !strings.Contains(err.Error(), row.unproven) {
 					t.Errorf("Read = %v, want %q", err, row.unproven)
@@ -114,11 +114,11 @@ func TestGuessesThatSettleNothing(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if a, b := s.Answers[ask(first)], s.Answers[ask(second)]; a.Err != nil || !a.Allowed || b.Err != nil || b.Allowed != row.allowed || !a.Proven || !b.Proven {
+			if a, b := s.Devices[first], s.Devices[second]; a.Err != nil || !a.Allowed || b.Err != nil || b.Allowed != row.allowed || !s.Proven {
 				t.Errorf("answered: %+v and %+v, want true and %t", a, b, row.allowed)
 			}
 			proxy.Set(rpcfault.Join(lie, saysInCalls(row.lie)))
-			_, err = prover(t, ethrpc.VerifyRequired, 1, url).Read(t.Context(), req)
+			_, err = look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, url), req)
 			if _, caught := errors.AsType[*ethrpc.GetterError](err); !caught {
 				t.Errorf("where calls lie too, Read = %v", err)
 			}
@@ -129,28 +129,28 @@ func TestGuessesThatSettleNothing(t *testing.T) {
 // TestALieAboutOneNewEntry: a provider makes the proxy's account be proven late, and the entry's slot along with a guess.
 func TestALieAboutOneNewEntry(t *testing.T) {
 	w := newWorld(t)
-	added := ethrpc.Ask{Contract: w.kms.Address(), Getter: ethrpc.AllowedOSImage, ID: common.Hash{31: 7}}
+	added := common.Hash{31: 7}
 	c := prover(t, ethrpc.VerifyRequired, 1, w.url)
-	s, err := c.Read(t.Context(), w.whole())
+	s, err := look(t.Context(), c, w.request())
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.proven(t, s, true)
-	if err := w.kms.AllowImage(t.Context(), added.ID); err != nil {
+	if err := w.kms.AllowImage(t.Context(), added); err != nil {
 		t.Fatal(err)
 	}
 	spoilt := rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
-		if c.Method == "eth_getProof" && bytes.Contains(bytes.ToLower(c.Params[0]), bytes.ToLower([]byte(added.Contract.Hex()))) && bytes.Equal(c.Params[2], []byte(`"latest"`)) {
+		if c.Method == "eth_getProof" && bytes.Contains(bytes.ToLower(c.Params[0]), bytes.ToLower([]byte(w.kms.Address().Hex()))) && bytes.Equal(c.Params[2], []byte(`"latest"`)) {
 			a.Result = json.RawMessage("7")
 		}
 	}}
-	w.proxy.Set(rpcfault.Join(spoilt, hintsAt(added.Getter, added.ID), saysInBundles(`"0x01010000"`)))
-	s, err = c.Read(t.Context(), w.whole(added))
+	w.proxy.Set(rpcfault.Join(spoilt, hintsAt(allowedOSImage, added), saysInBundles(`"0x01010000"`)))
+	s, err = look(t.Context(), c, w.request(added))
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.proven(t, s, true)
-	if a := s.Answers[added]; !a.Allowed || a.Err != nil {
+	if a := s.OSImages[added]; !a.Allowed || a.Err != nil {
 		t.Errorf("the entry is %+v, though it is proven to be there", a)
 	}
 }

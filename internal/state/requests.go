@@ -94,7 +94,6 @@ func (s *State) forget(r Request) error {
 	p := &c.Prior
 	p.Contracts = slices.DeleteFunc(slices.Clone(p.Contracts), func(k audit.Known) bool { return k.Address == r.Contract })
 	p.Pending = slices.DeleteFunc(slices.Clone(p.Pending), func(o audit.PendingChange) bool { return o.Contract == r.Contract })
-	p.Verdicts = slices.DeleteFunc(slices.Clone(p.Verdicts), func(v audit.LastVerdict) bool { return v.Contract == contract })
 	by := quote.Plain(cmp.Or(r.By, "the operator"))
 	var ended []audit.Change
 	for _, o := range p.Open {

@@ -1,0 +1,220 @@
+package ethrpc
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/crypto"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
+)
+
+// unproven is what a provider is asked of one contract, and believed.
+type unproven struct {
+	entry    *entry
+	code     *call
+	getters  []*call // of Control
+	slot     *call   // of the implementation; nil: Control is not asked for
+	implCode *call   // nil: there is no implementation
+	lists    []listCall
+	answers  []*call // of lists
+	control  Control
+	reading  Reading
+	err      error
+	doubt    error // the first reason to ask another provider too: it may be the contract's fault, or the provider's
+}
+
+func newUnproven(at pin, e *entry) *unproven {
+	q := e.query
+	u := &unproven{entry: e, code: getCode(at, q.Contract), lists: q.listCalls(), reading: q.newReading()}
+	if q.Control && !q.CodeOnly {
+		u.slot = &call{method: "eth_getStorageAt", args: []any{q.Contract, implementationSlot, at.ref()}}
+		for _, g := range coverageGetters[:controlGetters] {
+			u.getters = append(u.getters, ethCall(at, q.Contract, string(selector(g))))
+		}
+	}
+	for _, l := range u.lists {
+		u.answers = append(u.answers, ethCall(at, q.Contract, l.data))
+	}
+	return u
+}
+
+func getCode(at pin, addr common.Address) *call {
+	return &call{method: "eth_getCode", args: []any{addr, at.ref()}}
+}
+
+// readUnproven takes the provider's word for several contracts.
+func (r *reader) readUnproven(ctx context.Context, p *provider, at pin, todo []*entry) {
+	for i, u := range p.believe(ctx, at, todo) {
+		e := todo[i]
+		quality := answered
+		if u.err != nil {
+			quality = unread
+		} else if u.doubt != nil {
+			quality = doubtful
+		}
+		unproven := cmp.Or(e.fault, e.complaint)
+		if e.complaint, e.own = cmp.Or(u.err, u.doubt, e.complaint), u.err == nil && u.doubt != nil; quality > e.quality {
+			e.reading, e.quality = u.reading, quality
+			e.reading.Provider, e.reading.Agreed, e.reading.Unproven = p.name, 1, unproven
+		}
+	}
+}
+
+// readEachUnproven is readUnproven in requests of their own for each contract.
+func (r *reader) readEachUnproven(ctx context.Context, p *provider, at pin, todo []*entry) {
+	var g errgroup.Group
+	g.SetLimit(parallel)
+	for _, e := range todo {
+		g.Go(func() error {
+			r.readUnproven(ctx, p, at, []*entry{e})
+			return nil
+		})
+	}
+	_ = g.Wait()
+}
+
+// believe asks everything at the pinned block.
+func (p *provider) believe(ctx context.Context, at pin, todo []*entry) []*unproven {
+	out, first, rest := make([]*unproven, len(todo)), make([]group, len(todo)), make([]group, len(todo))
+	// What leads to further calls comes first, so that those go along with the rest.
+	room, ahead := int(p.batchSize.Load()), false
+	for i, e := range todo {
+		out[i] = newUnproven(at, e)
+		first[i].contract, rest[i].contract = e.query.Contract, e.query.Contract
+		first[i].calls = append(first[i].calls, out[i].code)
+		if out[i].slot != nil {
+			first[i].calls, ahead = append(append(first[i].calls, out[i].getters...), out[i].slot), true
+		}
+		room -= len(first[i].calls)
+	}
+	for i, u := range out {
+		n := len(u.answers)
+		if ahead {
+			n = min(n, max(room, 0))
+		}
+		room -= n
+		first[i].calls, rest[i].calls = append(first[i].calls, u.answers[:n]...), u.answers[n:]
+	}
+	fail := func(errs []error) {
+		for i, u := range out {
+			if u.err == nil && errs[i] != nil {
+				u.err = atBlock("reading", at, errs[i])
+			}
+		}
+	}
+	fail(p.doGroups(ctx, first))
+	for i, u := range out {
+		if u.err != nil {
+			rest[i].calls = nil
+		} else if u.slot != nil && u.takeSlot(at) {
+			rest[i].calls = append(rest[i].calls, u.implCode)
+		}
+	}
+	fail(p.doGroups(ctx, rest))
+	for _, u := range out {
+		if u.err == nil {
+			u.err = u.take(at)
+		}
+	}
+	if at.byNumber && len(todo) > 0 {
+		known, err := p.sameBlock(ctx, at)
+		if err == nil && !known {
+			err = fmt.Errorf("block %d, which was just read, is gone", at.block.Number)
+		}
+		for _, u := range out {
+			u.err = cmp.Or(u.err, err)
+		}
+	}
+	return out
+}
+
+// takeSlot reads which account is the implementation, and reports whether there is one, whose code to ask for.
+func (u *unproven) takeSlot(at pin) bool {
+	word, err := []byte(nil), u.slot.err
+	if err == nil {
+		word, err = bytesOf(u.slot.result)
+	}
+	if err == nil && len(word) != 32 {
+		err = fmt.Errorf("the answer has %d bytes, want 32", len(word))
+	}
+	if u.control.setImplementation(common.BytesToHash(word), err); !u.control.Implementation.Present {
+		return false
+	}
+	u.implCode = getCode(at, u.control.Implementation.Value)
+	return true
+}
+
+// take reads the answers. The error is of all of them.
+func (u *unproven) take(at pin) error {
+	addr := u.entry.query.Contract
+	for _, c := range append([]*call{u.code}, u.answers...) {
+		if err := providerError(at, c.err); err != nil {
+			return err
+		}
+	}
+	code, err := bytesOf(u.code.result)
+	if err != nil {
+		return fmt.Errorf("reading the code of %s: %w", addr, err)
+	}
+	if u.reading.HasCode = len(code) > 0; !u.reading.HasCode {
+		u.doubt = fmt.Errorf("there is no code at %s", addr)
+	}
+	for i, l := range u.lists {
+		answer := u.answers[i].answer()
+		if answer.Err == nil && !u.reading.HasCode {
+			return fmt.Errorf("the provider says that %s has no code, and yet answers calls to it", addr)
+		}
+		if u.entry.writes[l] {
+			answer = Answer{Err: proof.ErrWrites}
+		} else if answer.Err != nil && u.doubt == nil {
+			u.doubt = fmt.Errorf("calling %s of %s: %w", l.getter, addr, answer.Err)
+		}
+		u.reading.answers(l.getter)[l.id] = answer
+	}
+	if u.slot == nil || !u.reading.HasCode {
+		return nil
+	}
+	return u.takeControl(at, code)
+}
+
+// takeControl reads what the getters of Control returned. The error is of the block: it is not to be had.
+func (u *unproven) takeControl(at pin, code []byte) error {
+	u.control.CodeHash = crypto.Keccak256Hash(code)
+	for i, c := range u.getters {
+		err := providerError(at, c.err)
+		if isGone(err) {
+			return err
+		}
+		out := output{err: err}
+		if c.err == nil {
+			out.data, out.err = bytesOf(c.result)
+			if out.err == nil && len(out.data) == 0 {
+				// A node that answers nothing at all does so too; a getter that is not there reverts.
+				out.err = errors.New("the answer has no bytes")
+			}
+		}
+		u.control.set(i, out)
+	}
+	if err := providerError(at, u.slot.err); isGone(err) {
+		return err
+	}
+	if c := u.implCode; c != nil {
+		impl, err := []byte(nil), c.err
+		if gone := providerError(at, err); isGone(gone) {
+			return gone
+		}
+		if err == nil {
+			impl, err = bytesOf(c.result)
+		}
+		if u.control.ImplementationCodeHash = crypto.Keccak256Hash(impl); err != nil {
+			u.control.ImplementationCodeHash, u.control.CodeErr = common.Hash{}, fmt.Errorf("reading the implementation's code: %w", err)
+		}
+	}
+	u.reading.Control = u.control
+	return nil
+}
