@@ -24,7 +24,7 @@ func (s *State) Witness() *Witness {
 	if len(s.accounts) == 0 {
 		return nil
 	}
-	header, nodes, codes := s.world.Pack(s.accounts)
+	header, nodes, codes := s.verified.Witness(s.accounts)
 	return &Witness{header, nodes, codes}
 }
 
@@ -40,11 +40,11 @@ func Prove(ctx context.Context, chainID uint64, hash common.Hash, w Witness, que
 	if !h.Number.IsUint64() || h.Time > uint64(maxTime.Unix()) {
 		return nil, Block{}, fmt.Errorf("the header of block %s lacks a possible number or time", hash)
 	}
-	world := proof.New(h, chainID)
-	world.Unpack(w.Nodes, w.Codes)
+	verified := proof.New(h, chainID)
+	verified.LoadWitness(w.Nodes, w.Codes)
 	s := &State{}
 	for i := range queries {
-		c := newProving(&queries[i], world, nil)
+		c := newProving(&queries[i], verified, nil)
 		c.partial = allowPartial
 		err := c.proveOffline(ctx)
 		if ctx.Err() != nil {
@@ -61,14 +61,14 @@ func Prove(ctx context.Context, chainID uint64, hash common.Hash, w Witness, que
 
 var errLacksState = errors.New("the evidence lacks state")
 
-// proveOffline runs everything once, over a world that knows all that it will ever know.
+// proveOffline runs everything once, over a state that knows all that it will ever know.
 func (c *proving) proveOffline(ctx context.Context) error {
 	addr := c.query.Contract
-	if a, known := c.world.Account(addr); !known {
+	if a, known := c.verified.Account(addr); !known {
 		return fmt.Errorf("the evidence does not prove the account %s", addr)
 	} else if a != nil {
 		for _, key := range c.query.slots() { // to look them up proves them
-			if _, known := c.world.Value(proof.Slot{Account: addr, Key: key}); !known && key == implementationSlot {
+			if _, known := c.verified.Value(proof.Slot{Account: addr, Key: key}); !known && key == implementationSlot {
 				return fmt.Errorf("the evidence does not prove slot %s of %s", key, addr)
 			}
 		}

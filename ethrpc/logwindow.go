@@ -12,17 +12,17 @@ import (
 
 const getLogs = "eth_getLogs"
 
-// narrowError is a stretch of blocks that the provider does not serve, where it may serve a smaller one.
-type narrowError struct {
+// rangeError is a range of blocks that the provider does not serve, where it may serve a smaller one.
+type rangeError struct {
 	err    error
 	blocks uint64 // that it may serve; zero: not known
 }
 
-func (e *narrowError) Error() string { return e.err.Error() }
-func (e *narrowError) Unwrap() error { return e.err }
+func (e *rangeError) Error() string { return e.err.Error() }
+func (e *rangeError) Unwrap() error { return e.err }
 
-// narrowable makes what went wrong on the way a *narrowError where the size of the answer may be the reason.
-func narrowable(err error, s *stretch) error {
+// rangeTooWide makes what went wrong on the way a *rangeError where the size of the answer may be the reason.
+func rangeTooWide(err error, s *blockRange) error {
 	var status *statusError
 	slow := errors.Is(err, context.DeadlineExceeded)
 	large := errors.Is(err, errTooLong) || isTooWide(err)
@@ -32,10 +32,10 @@ func narrowable(err error, s *stretch) error {
 	}
 	switch {
 	case large:
-		return &narrowError{err, suggested(wording(err), s.from, s.to)}
+		return &rangeError{err, suggested(wording(err), s.from, s.to)}
 	case slow:
 		// Every try takes a whole timeout: in large steps the one that hangs is soon left for the next provider.
-		return &narrowError{err, max((s.to-s.from+1)/32, 1)}
+		return &rangeError{err, max((s.to-s.from+1)/32, 1)}
 	}
 	return err
 }
@@ -108,10 +108,10 @@ const (
 	maxPatience = 64
 )
 
-// span is how many blocks to ask for at once. It falls at a refusal, and rises again where all went well for a while,
+// rangeSizer is how many blocks to ask for at once. It falls at a refusal, and rises again where all went well for a while,
 // to its double at most, and half way towards the smallest size that was refused, which is forgotten slowly: a limit of
 // blocks is soon found, and some blocks with many logs do not make the rest of the chain slow.
-type span struct {
+type rangeSizer struct {
 	blocks   uint64 // of the next range
 	good     uint64 // to fall back to
 	bad      uint64 // refused
@@ -120,16 +120,16 @@ type span struct {
 	patience int // the streak that makes it rise
 }
 
-func newSpan(step uint64) *span {
+func newRangeSizer(step uint64) *rangeSizer {
 	if step == 0 {
 		step = defaultStep
 	}
 	step = min(step, maxStep)
-	return &span{blocks: step, good: step, bad: step + 1, max: step, patience: minPatience}
+	return &rangeSizer{blocks: step, good: step, bad: step + 1, max: step, patience: minPatience}
 }
 
 // refused takes note that n blocks, two or more, were too many, and that want may do, where it is not zero.
-func (s *span) refused(n, want uint64) {
+func (s *rangeSizer) refused(n, want uint64) {
 	switch {
 	case s.good >= n && want == 0:
 		want = n / 2
@@ -146,7 +146,7 @@ func (s *span) refused(n, want uint64) {
 }
 
 // accepted takes note that n blocks were served.
-func (s *span) accepted(n uint64) {
+func (s *rangeSizer) accepted(n uint64) {
 	if n < s.blocks || s.blocks == s.max {
 		return
 	}

@@ -65,7 +65,7 @@ func (p *provider) block(t testing.TB, tag string) (json.RawMessage, common.Hash
 	return raw, id.Hash
 }
 
-func (p *provider) world() *proof.World { return proof.New(p.header, chainID) }
+func (p *provider) world() *proof.VerifiedState { return proof.New(p.header, chainID) }
 
 // proofs is eth_getProof's answer.
 type proofs struct {
@@ -104,7 +104,7 @@ func (p *provider) code(t testing.TB, addr common.Address) hexutil.Bytes {
 }
 
 // supply proves what is missing, and the code of accounts that are.
-func (p *provider) supply(t testing.TB, w *proof.World, m proof.Missing) {
+func (p *provider) supply(t testing.TB, w *proof.VerifiedState, m proof.Missing) {
 	t.Helper()
 	for _, a := range m.Accounts {
 		must(t, w.AddAccount(a, p.proofs(t, a).account()))
@@ -128,7 +128,7 @@ func (p *provider) supply(t testing.TB, w *proof.World, m proof.Missing) {
 }
 
 // call proves and calls until nothing is missing, and returns how many calls that took.
-func (p *provider) call(t testing.TB, w *proof.World, to common.Address, data []byte) (proof.Result, int) {
+func (p *provider) call(t testing.TB, w *proof.VerifiedState, to common.Address, data []byte) (proof.Result, int) {
 	t.Helper()
 	for rounds := 1; rounds <= 10; rounds++ {
 		res, err := w.Call(t.Context(), to, data)

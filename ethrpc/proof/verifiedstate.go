@@ -1,9 +1,9 @@
 // Package proof finds out what a contract says at a block of which only the hash is believed.
 //
-// Header checks a header against that hash; a World holds the part of the block's state that proofs against the
+// Header checks a header against that hash; a VerifiedState holds the part of the block's state that proofs against the
 // header's state root have shown (AddAccount, AddSlot, AddCode). Call runs the contract's own code over it and either
 // answers or says what has to be proven first; the caller fetches that and calls again. So no knowledge of the
-// contract's storage layout is needed. Complete tells whether the slots known so far are all that an account stores.
+// contract's storage layout is needed. Complete reports whether the slots known so far are all that an account stores.
 //
 // Nothing here touches a network or a clock.
 package proof
@@ -39,22 +39,22 @@ func (s Slot) Compare(t Slot) int {
 	return cmp.Or(s.Account.Cmp(t.Account), s.Key.Cmp(t.Key))
 }
 
-// World is the proven part of the state of one block. It is not safe for concurrent use, neither are two worlds of
+// VerifiedState is the proven part of the state of one block. It is not safe for concurrent use, neither are two of them of
 // which one adopted the other.
-type World struct {
+type VerifiedState struct {
 	header   *types.Header
 	chainID  uint64
 	accounts map[common.Address]*types.StateAccount // nil: proven absent
 	storages map[common.Hash]*storage               // by root: what is true of a root is true in every block
 	codes    map[common.Hash]code
-	nodes    nodes // of the state trie, that proved the accounts
-	bag      *bag  // nil: what is not known is not known
+	nodes    nodes    // of the state trie, that proved the accounts
+	witness  *witness // nil: what is not known is not known
 	evm      *machine
 }
 
-// New returns the world of a block of which nothing is known but its header, which came out of Header.
-func New(header *types.Header, chainID uint64) *World {
-	return &World{
+// New returns the verified state of a block of which nothing is known but its header, which came out of Header.
+func New(header *types.Header, chainID uint64) *VerifiedState {
+	return &VerifiedState{
 		header:   types.CopyHeader(header),
 		chainID:  chainID,
 		accounts: map[common.Address]*types.StateAccount{},
@@ -65,15 +65,15 @@ func New(header *types.Header, chainID uint64) *World {
 }
 
 // AddAccount verifies eth_getProof's accountProof, of an account or of its absence.
-func (w *World) AddAccount(addr common.Address, proof [][]byte) error {
-	value, err := leaf(w.header.Root, addr[:], proof, w.nodes)
+func (w *VerifiedState) AddAccount(addr common.Address, proof [][]byte) error {
+	value, err := proveKey(w.header.Root, addr[:], proof, w.nodes)
 	if err != nil {
 		return fmt.Errorf("proving account %s: %w", addr, err)
 	}
 	return w.setAccount(addr, value)
 }
 
-func (w *World) setAccount(addr common.Address, value []byte) error {
+func (w *VerifiedState) setAccount(addr common.Address, value []byte) error {
 	if value == nil {
 		w.accounts[addr] = nil
 		return nil
@@ -87,13 +87,13 @@ func (w *World) setAccount(addr common.Address, value []byte) error {
 	}
 	w.accounts[addr] = &a
 	if w.storages[a.Root] == nil {
-		w.storages[a.Root] = &storage{root: a.Root, entries: map[common.Hash]entry{}, nodes: nodes{}, lacks: map[common.Hash]common.Hash{}}
+		w.storages[a.Root] = &storage{root: a.Root, entries: map[common.Hash]entry{}, nodes: nodes{}, missingNode: map[common.Hash]common.Hash{}}
 	}
 	return nil
 }
 
 // Account returns a proven account: nil and true is one that is proven absent.
-func (w *World) Account(addr common.Address) (*types.StateAccount, bool) {
+func (w *VerifiedState) Account(addr common.Address) (*types.StateAccount, bool) {
 	a, known := w.account(addr)
 	if a == nil {
 		return nil, known
@@ -101,23 +101,23 @@ func (w *World) Account(addr common.Address) (*types.StateAccount, bool) {
 	return a.Copy(), true
 }
 
-func (w *World) account(addr common.Address) (*types.StateAccount, bool) {
+func (w *VerifiedState) account(addr common.Address) (*types.StateAccount, bool) {
 	a, known := w.accounts[addr]
-	if !known && w.bag != nil {
-		w.unpackAccount(addr)
+	if !known && w.witness != nil {
+		w.loadAccount(addr)
 		a, known = w.accounts[addr]
 	}
 	return a, known
 }
 
-// Bare tells whether an account is proven to have no code.
-func (w *World) Bare(addr common.Address) bool {
+// HasNoCode reports whether an account is proven to have no code.
+func (w *VerifiedState) HasNoCode(addr common.Address) bool {
 	a, known := w.account(addr)
 	return known && (a == nil || common.BytesToHash(a.CodeHash) == types.EmptyCodeHash)
 }
 
 // AddSlot verifies one entry of eth_getProof's storageProof against the account, which is to be proven before.
-func (w *World) AddSlot(addr common.Address, key common.Hash, proof [][]byte) error {
+func (w *VerifiedState) AddSlot(addr common.Address, key common.Hash, proof [][]byte) error {
 	s, err := w.storage(addr)
 	if err != nil {
 		return fmt.Errorf("proving slot %s: %w", key, err)
@@ -125,7 +125,7 @@ func (w *World) AddSlot(addr common.Address, key common.Hash, proof [][]byte) er
 	if _, known := s.entries[key]; !known && len(s.entries) >= maxSlots {
 		return fmt.Errorf("proving slot %s of %s: more than %d slots", key, addr, maxSlots)
 	}
-	value, err := leaf(s.root, key[:], proof, s.nodes)
+	value, err := proveKey(s.root, key[:], proof, s.nodes)
 	if err == nil {
 		err = s.set(key, value)
 	}
@@ -146,7 +146,7 @@ func (s *storage) set(key common.Hash, value []byte) error {
 }
 
 // Value returns what a slot holds, and whether that is proven.
-func (w *World) Value(s Slot) (common.Hash, bool) {
+func (w *VerifiedState) Value(s Slot) (common.Hash, bool) {
 	if a, known := w.accounts[s.Account]; known && a == nil {
 		return common.Hash{}, true
 	}
@@ -157,12 +157,12 @@ func (w *World) Value(s Slot) (common.Hash, bool) {
 	if v, known := st.value(s.Key); known {
 		return v, true
 	}
-	w.unpackSlot(s)
+	w.loadSlot(s)
 	return st.value(s.Key)
 }
 
 // AddCode verifies code against the code hashes of the proven accounts.
-func (w *World) AddCode(code []byte) error {
+func (w *VerifiedState) AddCode(code []byte) error {
 	if len(code) > maxCode {
 		return fmt.Errorf("proving code: %w", invalid("it has %d bytes, more than %d", len(code), maxCode))
 	}
@@ -176,10 +176,10 @@ func (w *World) AddCode(code []byte) error {
 	return fmt.Errorf("proving code: %w", invalid("no proven account has code with hash %s", hash))
 }
 
-// Adopt takes over what an older world proved and this one's accounts show to be true still: the storage where the
+// ReuseFrom takes over what an older state proved and this one's accounts show to be true still: the storage where the
 // storage root is the same, the code where the code hash is, and where the root is another, what both tries share.
 // Of a block with the same state it takes the accounts too.
-func (w *World) Adopt(old *World) {
+func (w *VerifiedState) ReuseFrom(old *VerifiedState) {
 	if old.header.Root == w.header.Root {
 		maps.Copy(w.nodes, old.nodes)
 		for addr, a := range old.accounts {
@@ -199,7 +199,7 @@ func (w *World) Adopt(old *World) {
 			theirs.merge(w.storages[a.Root])
 			w.storages[a.Root] = theirs
 		} else if was := old.accounts[addr]; theirs == nil && was != nil {
-			w.storages[a.Root].spare = old.storages[was.Root].allNodes()
+			w.storages[a.Root].oldNodes = old.storages[was.Root].allNodes()
 		}
 		hash := common.BytesToHash(a.CodeHash)
 		if code, ok := old.codes[hash]; ok {
@@ -208,10 +208,10 @@ func (w *World) Adopt(old *World) {
 	}
 }
 
-// Next picks, of slots that are not known, those to prove next. Where an older trie is known, only what changed since is
+// NextSlots picks, of slots that are not known, those to prove next. Where an older trie is known, only what changed since is
 // missing: a few slots below every missing node, at most about limit in all, and at least one each, bring that node and
 // more. Where none is, or limit is 0, it is all of them.
-func (w *World) Next(slots []Slot, limit int) []Slot {
+func (w *VerifiedState) NextSlots(slots []Slot, limit int) []Slot {
 	type place struct {
 		addr common.Address
 		node common.Hash
@@ -223,11 +223,11 @@ func (w *World) Next(slots []Slot, limit int) []Slot {
 			continue
 		}
 		st, err := w.storage(s.Account)
-		if err != nil || st.spare == nil || limit == 0 {
+		if err != nil || st.oldNodes == nil || limit == 0 {
 			out = append(out, s)
 			continue
 		}
-		p := place{s.Account, st.lacks[s.Key]}
+		p := place{s.Account, st.missingNode[s.Key]}
 		below[p] = append(below[p], s)
 	}
 	for _, group := range below {
@@ -244,7 +244,7 @@ func (w *World) Next(slots []Slot, limit int) []Slot {
 
 var errNotProven = errors.New("the account is not proven to exist")
 
-func (w *World) storage(addr common.Address) (*storage, error) {
+func (w *VerifiedState) storage(addr common.Address) (*storage, error) {
 	a := w.accounts[addr]
 	if a == nil {
 		return nil, fmt.Errorf("reading the storage of %s: %w", addr, errNotProven)
@@ -253,7 +253,7 @@ func (w *World) storage(addr common.Address) (*storage, error) {
 }
 
 // Leaves counts the known leaves in an account's storage trie, and those of them whose slots are explained.
-func (w *World) Leaves(addr common.Address, explained map[common.Hash]bool) (all, explainedOnes int) {
+func (w *VerifiedState) Leaves(addr common.Address, explained map[common.Hash]bool) (all, explainedOnes int) {
 	s, err := w.storage(addr)
 	if err != nil {
 		return 0, 0

@@ -10,13 +10,13 @@ import (
 	"github.com/ethereum/go-ethereum/rlp"
 )
 
-// bag is what a world may be proven from, by hash. What is in it and not needed does neither good nor harm.
-type bag struct{ nodes, codes nodes }
+// witness is what a verified state may be proven from, by hash. What is in it and not needed does neither good nor harm.
+type witness struct{ nodes, codes nodes }
 
-// Unpack lets the world prove whatever it is asked for out of trie nodes and codes that Pack gave. From then on, what
+// LoadWitness lets the verified state prove whatever it is asked for out of trie nodes and codes that Witness gave. From then on, what
 // it does not know cannot be proven from them.
-func (w *World) Unpack(trieNodes, codes [][]byte) {
-	w.bag = &bag{byHash(trieNodes), byHash(codes)}
+func (w *VerifiedState) LoadWitness(trieNodes, codes [][]byte) {
+	w.witness = &witness{byHash(trieNodes), byHash(codes)}
 }
 
 func byHash(all [][]byte) nodes {
@@ -27,29 +27,29 @@ func byHash(all [][]byte) nodes {
 	return out
 }
 
-func (w *World) unpackAccount(addr common.Address) {
-	if _, known := w.accounts[addr]; known || w.bag == nil {
+func (w *VerifiedState) loadAccount(addr common.Address) {
+	if _, known := w.accounts[addr]; known || w.witness == nil {
 		return
 	}
 	var value []byte
 	if w.header.Root != types.EmptyRootHash {
 		var err error
-		if value, _, err = find(w.header.Root, addr[:], w.nodes, w.bag.nodes); err != nil {
+		if value, _, err = lookUp(w.header.Root, addr[:], w.nodes, w.witness.nodes); err != nil {
 			return
 		}
 	}
 	if w.setAccount(addr, value) == nil && value != nil {
 		hash := common.BytesToHash(w.accounts[addr].CodeHash)
-		if code, ok := w.bag.codes[hash]; ok && len(code) <= maxCode {
+		if code, ok := w.witness.codes[hash]; ok && len(code) <= maxCode {
 			w.codes[hash] = newCode(code)
 		}
 	}
 }
 
-// unpackSlot proves a slot from the nodes that are there already.
-func (w *World) unpackSlot(s Slot) {
+// loadSlot proves a slot from the nodes that are there already.
+func (w *VerifiedState) loadSlot(s Slot) {
 	st, err := w.storage(s.Account)
-	if err != nil || st.complete || w.bag == nil && st.spare == nil || len(st.entries) >= maxSlots {
+	if err != nil || st.complete || w.witness == nil && st.oldNodes == nil || len(st.entries) >= maxSlots {
 		return
 	}
 	if _, known := st.entries[s.Key]; known {
@@ -59,22 +59,22 @@ func (w *World) unpackSlot(s Slot) {
 		_ = st.set(s.Key, nil) // nothing is always well-formed
 		return
 	}
-	sources := []nodes{st.nodes, st.spare}
-	if w.bag != nil {
-		sources = append(sources, w.bag.nodes)
+	sources := []nodes{st.nodes, st.oldNodes}
+	if w.witness != nil {
+		sources = append(sources, w.witness.nodes)
 	}
-	value, lacks, err := find(st.root, s.Key[:], st.nodes, sources...)
+	value, missingNode, err := lookUp(st.root, s.Key[:], st.nodes, sources...)
 	if err != nil {
-		st.lacks[s.Key] = lacks
+		st.missingNode[s.Key] = missingNode
 		return
 	}
-	delete(st.lacks, s.Key)
+	delete(st.missingNode, s.Key)
 	_ = st.set(s.Key, value) // a leaf that is no word proves nothing: the slot stays unknown
 }
 
-// Pack returns the header's RLP, the trie nodes and the codes that everything known of some accounts was proven with, in
+// Witness returns the header's RLP, the trie nodes and the codes that everything known of some accounts was proven with, in
 // an order of no meaning.
-func (w *World) Pack(accounts map[common.Address]bool) (header []byte, trieNodes, codes [][]byte) {
+func (w *VerifiedState) Witness(accounts map[common.Address]bool) (header []byte, trieNodes, codes [][]byte) {
 	header, err := rlp.EncodeToBytes(w.header)
 	if err != nil {
 		return nil, nil, nil // it came out of RLP

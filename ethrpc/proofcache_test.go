@@ -119,3 +119,25 @@ func TestTheSameBlockIsNotProvenTwice(t *testing.T) {
 		t.Errorf("%d slots and %d calls for one more question about a storage that is known in full, want none and two: the probe and the new one", n.slots.Load(), n.calls.Load())
 	}
 }
+
+// TestAnAnswerThatNobodyWantsAnyMoreExplainsNothing: it may have been all that explained a slot.
+func TestAnAnswerThatNobodyWantsAnyMoreExplainsNothing(t *testing.T) {
+	w := newWorld(t)
+	hidden := common.Hash{31: 7}
+	if err := w.kms.AllowImage(t.Context(), hidden); err != nil {
+		t.Fatal(err)
+	}
+	c := prover(t, ethrpc.VerifyRequired, 1, w.url)
+	for i, row := range []struct {
+		req      request
+		complete bool
+	}{{w.request(hidden), true}, {w.request(), false}, {w.request(), false}, {w.request(hidden), true}} {
+		s, err := look(t.Context(), c, row.req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Storage.Complete != row.complete || s.OSImages[hidden].Allowed != row.complete {
+			t.Errorf("reading %d: %+v, the image is %+v", i, s.Storage, s.OSImages[hidden])
+		}
+	}
+}
