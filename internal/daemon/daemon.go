@@ -51,8 +51,9 @@ type Daemon struct {
 	last      atomic.Pointer[audit.Report]
 	running   atomic.Pointer[runtime] // what the next audit runs under
 	reloading sync.Mutex
-	again     chan struct{} // of capacity 1: an audit is due at once
-	records   []observe.Record
+	again     chan struct{}    // of capacity 1: an audit is due at once
+	records   []observe.Record // of Once, for Evidence
+	unkept    bool             // an audit changed something, and its evidence could not be written: that of the next one is kept instead
 }
 
 // New wires cfg. It does not connect.
@@ -113,7 +114,7 @@ func (d *Daemon) Serve(ctx context.Context, listeners []net.Listener) error {
 	first := d.running.Load() // before anybody can reload
 	server := web.New(web.Options{
 		Report:     d.last.Load,
-		History:    d.history,
+		State:      d.state,
 		Plan:       d.plan,
 		Gatherer:   d.registry,
 		Logger:     d.opt.Log,
