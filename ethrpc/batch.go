@@ -75,7 +75,7 @@ func newProvider(cfg Provider, opt Options) (*provider, error) {
 	transport.MaxIdleConnsPerHost = parallel
 	p.idle = transport.CloseIdleConnections
 	client, err := rpc.DialOptions(context.Background(), cfg.URL.Reveal(), rpc.WithHeaders(headers), rpc.WithHTTPClient(&http.Client{
-		Transport: &guard{
+		Transport: &validatingTransport{
 			next:    transport,
 			limiter: rate.NewLimiter(limit, 1),
 			redact:  p.redact,

@@ -22,9 +22,11 @@ const (
 	maxAccounts          = 64        // that its code asks about: a proxy and its implementation are two, each is proven in every audit
 	maxReads             = 2_000_000 // of slots, by all its calls: a list's getter reads two, kmsInfo() some hundreds
 
-	// A call that uses up its gas takes about 200 ms, a getter of a list about 20 µs.
+	// Time is measured in gas, so that it is the same on every machine. A call that uses up its gas takes about 200 ms, a
+	// getter of a list 60 µs at most.
 	maxRunTime        = 5 * time.Second
 	maxRunTimePerCall = 500 * time.Microsecond
+	timePerGas        = 7 * time.Nanosecond
 )
 
 // job is one local call.
@@ -62,8 +64,8 @@ type proving struct {
 	hinted  bool          // they were asked for
 	missing proof.Missing
 	rounds  int
-	budget  time.Duration
-	slow    bool // a step was cut short
+	budget  time.Duration // that is left to run
+	slow    bool          // a step was cut short
 
 	fault error // why the contract's code cannot be proven, by whichever provider; an ErrNoProof
 	ended bool  // by what it costs
@@ -93,46 +95,42 @@ var errRunTime = errors.New("the contract's code takes too long")
 // step runs what can be run, for limit at most where that is not 0, and reports whether something is left. What is missing
 // for it is in c.missing.
 func (c *proving) step(ctx context.Context, limit time.Duration) (left bool) {
-	began, most := time.Now(), c.budget
+	run := ctx
 	if limit > 0 {
-		most = min(most, limit)
+		var cancel context.CancelFunc
+		run, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
 	}
-	run, cancel := context.WithTimeoutCause(ctx, most, errRunTime)
-	defer cancel()
 	for {
 		m, jobs := c.round(run)
 		if c.ended {
 			return false
 		}
 		c.jobs, c.missing = jobs, proof.Missing{}
-		if c.slow = len(jobs) > 0 && run.Err() != nil; c.slow {
-			break
+		switch c.slow = len(jobs) > 0 && run.Err() != nil; {
+		case ctx.Err() != nil:
+			c.err = fmt.Errorf("the audit ended before its code had run: %w", context.Cause(ctx))
+			return false
+		case c.slow:
+			return true
 		}
 		m = c.needed(m)
 		incremental := slotsPerRound
 		if c.rounds >= maxIncrementalRounds {
 			incremental = 0
 		}
-		m.Slots = c.verified.NextSlots(m.Slots, incremental)
-		c.missing = m
-		if !m.Empty() {
+		if m.Slots = c.verified.NextSlots(m.Slots, incremental); !m.Empty() {
+			c.missing = m
 			break
 		}
 		if c.jobs = c.settleGuess(); len(c.jobs) == 0 {
 			return false
 		}
 	}
-	c.budget -= time.Since(began)
-	switch {
-	case ctx.Err() != nil:
-		c.err = fmt.Errorf("the audit ended before its code had run: %w", context.Cause(ctx))
-	case c.budget <= 0:
-		c.slow = false
-		c.end(errRunTime)
-	case !c.slow && c.rounds == maxRounds:
+	if c.rounds == maxRounds {
 		c.endRounds()
 	}
-	return c.err == nil && (c.slow || !c.missing.Empty())
+	return !c.missing.Empty()
 }
 
 // endRounds gives up the calls that still miss something.
@@ -200,6 +198,8 @@ func (c *proving) round(ctx context.Context) (m proof.Missing, left []*job) {
 // costs is an error where the code asks for too much, with so many slots that are missing.
 func (c *proving) costs(missing int) error {
 	switch {
+	case c.budget < 0:
+		return errRunTime
 	case len(c.accounts) > maxAccounts:
 		return fmt.Errorf("the contract's code asks for more than %d accounts", maxAccounts)
 	case c.reads+missing > maxReads:
@@ -263,7 +263,11 @@ func (c *proving) call(ctx context.Context, j *job, standing bool) (proof.Missin
 		c.compareWithNode(j)
 	}
 	word, guessed := c.guessFor(j)
+	began := time.Now()
 	res, err := c.verified.CallAssuming(ctx, c.query.Contract, []byte(j.data), word)
+	if c.budget -= time.Duration(res.Gas) * timePerGas; res.Gas == 0 {
+		c.budget -= time.Since(began)
+	}
 	switch {
 	case ctx.Err() != nil && err != nil:
 		return proof.Missing{}, err
@@ -384,7 +388,9 @@ func (c *proving) control(codeHash common.Hash) Control {
 	word, _ := c.verified.Value(proof.Slot{Account: c.query.Contract, Key: implementationSlot})
 	out.setImplementation(word, nil)
 	if out.Implementation.Present {
-		if a, known := c.verified.Account(out.Implementation.Value); known && a != nil {
+		if a, known := c.verified.Account(out.Implementation.Value); !known {
+			out.CodeErr = errLacksState
+		} else if a != nil {
 			out.ImplementationCodeHash = common.BytesToHash(a.CodeHash)
 		}
 	}

@@ -74,13 +74,15 @@ func (c *Client) Read(ctx context.Context, at *Pinned, queries []Query, opt Read
 		defer cancel()
 	}
 	for _, p := range c.from(at.Provider) {
-		if todo := r.todo(p); len(todo) > 0 && len(todo) == len(queries) {
-			r.readFrom(ctx, late, p, todo)
-		} else if len(todo) > 0 {
-			r.readFrom(late, late, p, todo)
+		todo, within := r.todo(p), ctx
+		if len(todo) < len(queries) {
+			within = late
 		}
-		if ctx.Err() != nil {
+		if within.Err() != nil {
 			break
+		}
+		if len(todo) > 0 {
+			r.readFrom(within, late, p, todo)
 		}
 	}
 	if !opt.NoCache {
@@ -88,11 +90,8 @@ func (c *Client) Read(ctx context.Context, at *Pinned, queries []Query, opt Read
 			c.proven.Store(&next)
 		}
 	}
-	lost := len(r.entries) > 0
-	for _, e := range r.entries {
-		lost = lost && e.quality == unread && len(e.failed) == 0 && e.fault == nil
-	}
-	if lost {
+	told := func(e *entry) bool { return e.quality > unread || len(e.failed) > 0 || e.fault != nil }
+	if len(queries) > 0 && !slices.ContainsFunc(r.entries, told) {
 		return nil, &ReadError{r.failed}
 	}
 	return r.quorum(ctx)
@@ -128,7 +127,8 @@ func (r *reader) todo(p *provider) (out []*entry) {
 // errLate ends what is asked about contracts that keep the others waiting, so that time is left for those.
 var errLate = errors.New("it takes more than half of the time that was left")
 
-// readFrom asks one provider; late is for contracts that are put off. What it fails at alike for all the contracts is about the block as a whole.
+// readFrom asks one provider; late is for contracts that are put off. What it fails at alike for all the contracts is about
+// the block as a whole.
 func (r *reader) readFrom(ctx, late context.Context, p *provider, todo []*entry) {
 	at := r.at.pin
 	if p.name != r.at.Provider || at.raw == nil {
@@ -138,7 +138,7 @@ func (r *reader) readFrom(ctx, late context.Context, p *provider, todo []*entry)
 			return
 		}
 	}
-	r.readPatiently(ctx, late, p, at, todo)
+	r.readRetrying(ctx, late, p, at, todo)
 	if !slices.ContainsFunc(todo, func(e *entry) bool { return e.complaint == nil || e.own }) {
 		r.failed = append(r.failed, ProviderError{p.name, todo[0].complaint})
 		return
@@ -150,8 +150,8 @@ func (r *reader) readFrom(ctx, late context.Context, p *provider, todo []*entry)
 	}
 }
 
-// readPatiently reads, and where the provider does not know the block, reads again after a wait.
-func (r *reader) readPatiently(ctx, late context.Context, p *provider, at pin, todo []*entry) {
+// readRetrying reads, and where the provider does not know the block, reads again after a wait.
+func (r *reader) readRetrying(ctx, late context.Context, p *provider, at pin, todo []*entry) {
 	delay := p.retryDelay
 	for try := 1; ; try++ {
 		r.readOnce(ctx, late, p, at, todo)

@@ -2,6 +2,7 @@ package ethrpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -28,8 +29,9 @@ func (s *State) Witness() *Witness {
 }
 
 // Prove answers the queries at a block from a Witness alone. The error is of the header, or of ctx. A Reading has an Err
-// where the witness does not prove it, unless allowPartial and only answers of lists are lacking: they are left out. What it
-// returns has neither Provider nor Agreed.
+// where the witness does not prove it, unless allowPartial and only answers of lists are lacking: they are left out. A
+// getter of anything else that lacks state is an error of its field, and explains nothing: a later release may read more than
+// the one that made the witness. What Prove returns has neither Provider nor Agreed.
 func Prove(ctx context.Context, chainID uint64, hash common.Hash, w Witness, queries []Query, allowPartial bool) (*State, Block, error) {
 	h, err := proof.Header(w.Header, hash)
 	if err != nil {
@@ -57,14 +59,16 @@ func Prove(ctx context.Context, chainID uint64, hash common.Hash, w Witness, que
 	return s, Block{h.Number.Uint64(), hash, time.Unix(int64(h.Time), 0).UTC()}, nil
 }
 
+var errLacksState = errors.New("the evidence lacks state")
+
 // proveOffline runs everything once, over a state that knows all that it will ever know.
 func (c *proving) proveOffline(ctx context.Context) error {
 	addr := c.query.Contract
 	if a, known := c.verified.Account(addr); !known {
 		return fmt.Errorf("the evidence does not prove the account %s", addr)
 	} else if a != nil {
-		for _, key := range c.query.slots() {
-			if _, known := c.verified.Value(proof.Slot{Account: addr, Key: key}); !known {
+		for _, key := range c.query.slots() { // to look them up proves them
+			if _, known := c.verified.Value(proof.Slot{Account: addr, Key: key}); !known && key == implementationSlot {
 				return fmt.Errorf("the evidence does not prove slot %s of %s", key, addr)
 			}
 		}
@@ -81,8 +85,10 @@ func (c *proving) proveOffline(ctx context.Context) error {
 		case missing.Empty():
 		case c.partial && len(j.data) == inputLen:
 			c.reading.Partial = true
+		case j.list == nil:
+			c.failJob(j, errLacksState)
 		default:
-			return fmt.Errorf("the evidence lacks state that the code of %s reads", addr)
+			return fmt.Errorf("%w that the code of %s reads", errLacksState, addr)
 		}
 	}
 	return c.fault

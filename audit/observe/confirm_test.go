@@ -1,4 +1,4 @@
-package audit_test
+package observe_test
 
 import (
 	"context"
@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
@@ -185,7 +183,7 @@ func TestPending(t *testing.T) {
 	} {
 		t.Run(tt.sentence, func(t *testing.T) {
 			w := newWorld(t)
-			w.policies, w.opt.PendingMax = tt.policy, tt.max
+			w.tags, w.intent.PendingMax = tt.policy, tt.max
 			tt.change(w)
 			r := w.audit()
 			if e := entry(t, r, img1.Hex()); r.Verdict != tt.verdict || e.Verdict != tt.entry {
@@ -196,44 +194,29 @@ func TestPending(t *testing.T) {
 }
 
 func TestPendingEndsWithTime(t *testing.T) {
-	for _, row := range []struct {
-		sentence string
-		next     func(*world, *audit.Auditor) *audit.Auditor
-	}{
-		{"under one auditor", func(_ *world, a *audit.Auditor) *audit.Auditor { return a }},
-		{"under auditors that follow each other", func(w *world, a *audit.Auditor) *audit.Auditor {
-			next := w.auditor()
-			next.Continue(a)
-			return next
-		}},
-	} {
-		t.Run(row.sentence, func(t *testing.T) {
-			w := newWorld(t)
-			w.policies, w.opt.PendingMax = "latest-1", 200*time.Millisecond
-			w.revoke()
-			w.contract(func(c *fakeapi.Contract) { c.OSImages[0].Allowed = &no })
-			a := w.auditor()
-			if r := w.auditWith(a); r.Verdict != audit.Consistent {
-				t.Fatalf("%s at first, want consistent", r.Verdict)
-			}
-			for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
-				a = row.next(w, a)
-				if r := w.auditWith(a); r.Verdict == audit.Drift {
-					return
-				}
-			}
-			t.Error("still pending after its time")
-		})
+	w := newWorld(t)
+	w.tags, w.intent.PendingMax = "latest-1", 200*time.Millisecond
+	w.revoke()
+	w.contract(func(c *fakeapi.Contract) { c.OSImages[0].Allowed = &no })
+	before := w.auditor()
+	before.says(audit.Consistent, "")
+	a := w.auditor() // as after a restart
+	a.prior = before.prior
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+		if a.audit().Verdict == audit.Drift {
+			return
+		}
 	}
+	t.Error("still pending after its time")
 }
 
 func TestPendingBeginsAnewAfterAMatch(t *testing.T) {
 	w := newWorld(t)
-	w.policies, w.opt.PendingMax = "latest-1", 500*time.Millisecond
+	w.tags, w.intent.PendingMax = "latest-1", 500*time.Millisecond
 	a := w.auditor()
 	expect := func(verdict audit.EntryVerdict) {
 		t.Helper()
-		if e := entry(t, w.auditWith(a), img1.Hex()); e.Verdict != verdict {
+		if e := entry(t, a.audit(), img1.Hex()); e.Verdict != verdict {
 			t.Fatalf("the entry is %s, want %s", e.Verdict, verdict)
 		}
 	}
@@ -243,7 +226,7 @@ func TestPendingBeginsAnewAfterAMatch(t *testing.T) {
 	start := time.Now()
 	w.chain.Commit()
 	expect(audit.Match)
-	time.Sleep(time.Until(start.Add(w.opt.PendingMax + time.Millisecond)))
+	time.Sleep(time.Until(start.Add(w.intent.PendingMax + time.Millisecond)))
 	must(t, w.kms.AllowImage(t.Context(), img1))
 	w.contract(func(c *fakeapi.Contract) { c.OSImages[0].Allowed = &yes })
 	expect(audit.Pending)
@@ -251,12 +234,12 @@ func TestPendingBeginsAnewAfterAMatch(t *testing.T) {
 
 func TestPendingGoesOnWhileTheAPICannotTell(t *testing.T) {
 	w := provenWorld(t)
-	w.policies, w.opt.PendingMax = "latest-1", 500*time.Millisecond
+	w.tags, w.intent.PendingMax = "latest-1", 500*time.Millisecond
 	a := w.auditor()
 	says := func(claim *bool, verdict audit.EntryVerdict) {
 		t.Helper()
 		w.contract(func(c *fakeapi.Contract) { c.OSImages[0].Allowed = claim })
-		if e := entry(t, w.auditWith(a), img1.Hex()); e.Verdict != verdict {
+		if e := entry(t, a.audit(), img1.Hex()); e.Verdict != verdict {
 			t.Fatalf("the entry is %s, want %s", e.Verdict, verdict)
 		}
 	}
@@ -265,13 +248,14 @@ func TestPendingGoesOnWhileTheAPICannotTell(t *testing.T) {
 	says(&no, audit.Pending)
 	says(nil, audit.Unverifiable)
 	says(nil, audit.Unverifiable) // as the audit before found it
-	time.Sleep(time.Until(start.Add(2 * w.opt.PendingMax)))
+	time.Sleep(time.Until(start.Add(2 * w.intent.PendingMax)))
 	says(&no, audit.Mismatch)
 }
 
 func TestNoEntryIsLateWhereAContractIsNotListed(t *testing.T) {
 	w := newWorld(t)
-	w.policies, w.opt.PendingMax, w.pinned = "latest-1", time.Hour, []common.Address{w.kms.Address()}
+	w.tags, w.intent.PendingMax = "latest-1", time.Hour
+	w.want(audit.Policy{})
 	w.api.Update("test", func(c *fakeapi.Chain) { c.Contracts = nil })
 	var pins atomic.Int64
 	w.proxy.Watch(func(c rpcfault.Call) {
@@ -286,7 +270,7 @@ func TestNoEntryIsLateWhereAContractIsNotListed(t *testing.T) {
 
 func TestAContractThatIsNewerThanThePinnedBlock(t *testing.T) {
 	w := newWorld(t)
-	w.policies, w.opt.PendingMax = "latest-30", time.Hour
+	w.tags, w.intent.PendingMax = "latest-30", time.Hour
 	for range 40 {
 		w.chain.Commit()
 	}

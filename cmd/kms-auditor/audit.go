@@ -16,9 +16,9 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
-	"github.com/kms-auditor/kms-auditor/internal/app"
 	"github.com/kms-auditor/kms-auditor/internal/config"
-	"github.com/kms-auditor/kms-auditor/internal/history"
+	"github.com/kms-auditor/kms-auditor/internal/daemon"
+	"github.com/kms-auditor/kms-auditor/internal/state"
 	"github.com/kms-auditor/kms-auditor/internal/web"
 )
 
@@ -165,7 +165,7 @@ func (f *auditFlags) runOnce(cmd *cobra.Command, cfg *config.Config, to outputs)
 		log = log.WithOptions(zap.IncreaseLevel(zap.DPanicLevel))
 	}
 	progress := newProgress(stderr)
-	a, err := app.New(cfg, app.Options{Build: build(), Log: log, Progress: progress.show, Once: true, Evidence: f.evidence != ""})
+	a, err := daemon.New(cfg, daemon.Options{Build: build(), Log: log, Progress: progress.show, Once: true, Evidence: f.evidence != ""})
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
@@ -187,7 +187,7 @@ func resetState(path string, stderr io.Writer) error {
 	if path == "" {
 		return errors.New("--state-reset: no state is configured")
 	}
-	aside, err := history.ResetFile(path)
+	aside, err := state.ResetFile(path)
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
@@ -219,7 +219,7 @@ func (f *auditFlags) serve(ctx context.Context, cfg *config.Config, stderr io.Wr
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
-	a, err := app.New(cfg, app.Options{Build: build(), Log: log, Load: func() (*config.Config, error) { return f.reload(ctx) }, Hangup: hangup})
+	a, err := daemon.New(cfg, daemon.Options{Build: build(), Log: log, Load: func() (*config.Config, error) { return f.reload(ctx) }, Hangup: hangup})
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}

@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/memory"
 	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
 // baselineJSON is a contract of baseline show -o json.
@@ -22,7 +22,7 @@ type baselineJSON struct {
 	ChainID  uint64          `json:"chain_id"`
 	Contract string          `json:"contract"`
 	Baseline *audit.Baseline `json:"baseline"` // null: there is none
-	Seen     *memory.Seen    `json:"seen"`     // by the last audit that read it; null: none did
+	Seen     *state.Seen     `json:"seen"`     // by the last audit that read it; null: none did
 	Differs  []string        `json:"differs"`  // the fields of control that do
 }
 
@@ -40,7 +40,7 @@ func (f *baselineFlags) show(ctx context.Context, stdout io.Writer) error {
 			Contracts []baselineJSON `json:"contracts"`
 		}
 		for _, k := range all {
-			out.Contracts = append(out.Contracts, baselineJSON{k.chain, k.Target.ChainID, k.Target.Contract.Hex(), k.Baseline, k.Seen, k.Differs()})
+			out.Contracts = append(out.Contracts, baselineJSON{k.Target.Chain, k.ChainID, k.Target.Contract.Hex(), k.Baseline, k.Seen, k.Differs()})
 		}
 		enc := json.NewEncoder(&b)
 		enc.SetIndent("", "  ")
@@ -92,6 +92,6 @@ func (k known) text(b *bytes.Buffer) {
 	}
 	_ = tab.Flush() // a buffer takes everything
 	if len(differs) > 0 {
-		fmt.Fprintf(b, "  to accept it: kms-auditor baseline accept --chain %s --contract %s\n", quote.Plain(k.chain), k.Target.Contract.Hex())
+		fmt.Fprintf(b, "  to accept it: kms-auditor baseline accept --chain %s --contract %s\n", quote.Plain(k.Target.Chain), k.Target.Contract.Hex())
 	}
 }

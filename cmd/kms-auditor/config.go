@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
-	"github.com/kms-auditor/kms-auditor/internal/app"
 	"github.com/kms-auditor/kms-auditor/internal/config"
+	"github.com/kms-auditor/kms-auditor/internal/daemon"
 	"github.com/kms-auditor/kms-auditor/internal/web"
 )
 
@@ -42,7 +42,7 @@ func newConfigCheck(g *global) *cobra.Command {
 				return err
 			}
 			cfg.State = "" // the daemon may hold it, and nothing is kept here
-			a, err := app.New(cfg, app.Options{Build: build(), Log: zap.NewNop()})
+			a, err := daemon.New(cfg, daemon.Options{Build: build(), Log: zap.NewNop()})
 			if err != nil {
 				return &exitError{exitUsage, err}
 			}

@@ -17,8 +17,8 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/config"
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
-	"github.com/kms-auditor/kms-auditor/internal/memory"
 	"github.com/kms-auditor/kms-auditor/internal/render"
+	"github.com/kms-auditor/kms-auditor/internal/state"
 	"github.com/kms-auditor/kms-auditor/metrics"
 )
 
@@ -95,12 +95,12 @@ func needed(cfg *config.Config, configFile string) []file {
 	add("web.config_file", cfg.Web.ConfigFile)
 	if cfg.State != "" {
 		add("the state file", cfg.State)
-		add("a file that belongs to the state", memory.RequestPath(cfg.State), memory.TakenPath(cfg.State))
+		add("a file that belongs to the state", state.RequestPath(cfg.State), state.TakenPath(cfg.State))
 	}
-	if cfg.EvidenceDir != "" {
-		kept, _ := fs.Glob(os.DirFS(cfg.EvidenceDir), "evidence-*.json.gz") // the pattern is fine
+	if cfg.Evidence.Dir != "" {
+		kept, _ := fs.Glob(os.DirFS(cfg.Evidence.Dir), "evidence-*.json.gz") // the pattern is fine
 		for _, name := range kept {
-			add("evidence of an earlier audit", filepath.Join(cfg.EvidenceDir, name))
+			add("evidence of an earlier audit", filepath.Join(cfg.Evidence.Dir, name))
 		}
 	}
 	return all

@@ -11,8 +11,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/app"
 	"github.com/kms-auditor/kms-auditor/internal/config"
+	"github.com/kms-auditor/kms-auditor/internal/daemon"
 	"github.com/kms-auditor/kms-auditor/internal/hexid"
 	"github.com/kms-auditor/kms-auditor/internal/render"
 )
@@ -87,7 +87,7 @@ func (p *pinned) audit(cmd *cobra.Command, g *global, cfg *config.Config) (*audi
 	}
 	cfg.State = "" // the daemon may hold it, and what is asked of the past is none of its memory
 	progress := newProgress(cmd.ErrOrStderr())
-	a, err := app.New(cfg, app.Options{Build: build(), Log: log, Progress: progress.show, Once: true})
+	a, err := daemon.New(cfg, daemon.Options{Build: build(), Log: log, Progress: progress.show, Once: true})
 	if err != nil {
 		return nil, &exitError{exitUsage, err}
 	}

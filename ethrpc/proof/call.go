@@ -30,6 +30,7 @@ type Result struct {
 	Touched  []Slot           // all that was read, sorted: a proxy's storage also where its implementation reads it
 	Accounts []common.Address // all that the code asked about, and those whose code ran, sorted
 	Volatile bool             // the code looked at the block itself (its time, say) or at a balance: the same state may answer otherwise later
+	Gas      uint64 // that it used, about 150 a microsecond; 0 where something ended it on the way, as a write does
 	Missing  Missing
 }
 
@@ -71,6 +72,7 @@ func (w *VerifiedState) CallAssuming(ctx context.Context, to common.Address, dat
 		Touched:  slices.AppendSeq(make([]Slot, 0, len(m.touched)), maps.Keys(m.touched)),
 		Accounts: slices.AppendSeq(make([]common.Address, 0, len(m.asked)), maps.Keys(m.asked)),
 		Volatile: m.volatile,
+		Gas:      m.gas,
 		Missing:  m.missing,
 	}
 	slices.SortFunc(res.Touched, Slot.Compare)
@@ -121,7 +123,8 @@ func (m *machine) run(ctx context.Context, to common.Address, data []byte, word 
 			m.verified.evm = nil // it stays stopped
 		}
 	}()
-	output, _, err = m.EVM.Call(common.Address{}, to, data, vm.NewGasBudget(gas, 0), new(uint256.Int))
+	output, left, err := m.EVM.Call(common.Address{}, to, data, vm.NewGasBudget(gas, 0), new(uint256.Int))
+	m.gas = gas - left.ExecutionGas
 	return output, err
 }
 

@@ -18,6 +18,7 @@ type reader struct {
 	missing    Missing
 	incomplete bool // nothing is noted any more
 	err        error
+	gas        uint64
 
 	mayBeBlockDependent bool // the code may be volatile
 	volatile            bool // it is

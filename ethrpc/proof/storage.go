@@ -149,7 +149,7 @@ func (w *VerifiedState) ProveBySpeculation(addr common.Address, words map[common
 	return true
 }
 
-// Fresh tells whether nothing is known of an account's storage but single slots: neither all of it, nor an older one.
+// Fresh reports whether nothing is known of an account's storage but single slots: neither all of it, nor an older one.
 func (w *VerifiedState) Fresh(addr common.Address) bool {
 	s, err := w.storage(addr)
 	return err == nil && !s.complete && s.oldNodes == nil

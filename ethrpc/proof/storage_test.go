@@ -284,7 +284,7 @@ func TestFillWithALeafOfZero(t *testing.T) {
 	}
 }
 
-// provesAll tells whether the verified state knows every word.
+// provesAll reports whether the verified state knows every word.
 func provesAll(w *proof.VerifiedState, at common.Address, words map[common.Hash]common.Hash) bool {
 	for key, want := range words {
 		if v, known := w.Value(proof.Slot{Account: at, Key: key}); !known || v != want {

@@ -3,7 +3,7 @@
 // Header checks a header against that hash; a VerifiedState holds the part of the block's state that proofs against the
 // header's state root have shown (AddAccount, AddSlot, AddCode). Call runs the contract's own code over it and either
 // answers or says what has to be proven first; the caller fetches that and calls again. So no knowledge of the
-// contract's storage layout is needed. Complete tells whether the slots known so far are all that an account stores.
+// contract's storage layout is needed. Complete reports whether the slots known so far are all that an account stores.
 //
 // Nothing here touches a network or a clock.
 package proof

@@ -114,7 +114,7 @@ func (d *Daemon) Serve(ctx context.Context, listeners []net.Listener) error {
 	first := d.running.Load() // before anybody can reload
 	server := web.New(web.Options{
 		Report:     d.last.Load,
-		History:    d.history,
+		State:      d.state,
 		Plan:       d.plan,
 		Gatherer:   d.registry,
 		Logger:     d.opt.Log,

@@ -63,6 +63,9 @@ func (d *Daemon) newRuntime(cfg *config.Config) (*runtime, error) {
 			return nil, fmt.Errorf("chain %s: %w", c.Name, err)
 		}
 		r.clients[c.Name] = client
+		if !isFixed(c) {
+			d.state.SetChainID(c.Name, c.ChainID)
+		}
 		o.Chains = append(o.Chains, d.observed(cfg, c, client))
 	}
 	r.auditor = observe.New(o)

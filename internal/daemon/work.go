@@ -62,9 +62,9 @@ func (d *Daemon) audit(ctx context.Context, r *runtime) observe.Result {
 
 func (d *Daemon) done(r *runtime, res observe.Result) {
 	d.keepEvidence(r, res)
-	d.last.Store(res.Report)
 	d.metrics.Report(res.Report)
 	d.remember(r, res)
+	d.last.Store(res.Report)
 	d.heart.audited(r.cfg.Heartbeat, res.Report.Verdict)
 	if d.opt.Reported != nil {
 		d.opt.Reported(res.Report, res.Changes)

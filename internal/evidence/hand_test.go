@@ -55,7 +55,7 @@ func byHand(t testing.TB) observe.Record {
 	second := look
 	second.At = noon.Add(time.Minute)
 	return observe.Record{
-		Intent: audit.Intent{Chain: "base", ChainID: 8453, Tags: []string{"finalized"}, Events: true, Baselines: true, PendingMax: time.Hour, Contracts: []audit.ContractIntent{{
+		Intent: audit.Intent{Chain: "base", ChainID: 8453, Tags: []string{"finalized"}, Events: true, Baselines: true, Contracts: []audit.ContractIntent{{
 			Address: at, Policy: audit.Policy{Devices: []common.Hash{dev1, hidden}},
 		}}},
 		Prior: audit.Prior{

@@ -37,7 +37,7 @@ func TestRecordsAreJudgedAgain(t *testing.T) {
 		{"the head was asked", func(r *observe.Record) {
 			head := *r.Looks.Second
 			head.Tag, head.Claim, head.Block = "latest", nil, &audit.Block{Number: 120, Hash: id("b2").Hex(), Time: noon}
-			r.Looks.Head = &head
+			r.Looks.Head, r.Intent.PendingMax = &head, time.Hour
 		}, audit.Drift},
 		{"nothing could be read", func(r *observe.Record) {
 			r.Looks = audit.Looks{First: audit.Observation{At: noon, ChainUnknown: true, ListingFailed: true, Failures: r.Looks.First.Failures}}
@@ -73,13 +73,13 @@ func TestForgedEvidenceIsRefuted(t *testing.T) {
 		{"the report's verdict is another", func(f *evidence.File) { f.Report.Verdict = audit.Consistent }, "the report: the report says consistent, the evidence gives drift"},
 		{"the chain's verdict is another", func(f *evidence.File) { f.Report.Chains[0].Verdict = audit.Unknown }, "base: the report says unknown"},
 		{"the contract's verdict is another", func(f *evidence.File) { target(f).Verdict = audit.Consistent }, "base " + at.Hex() + ": the report says consistent"},
-		{"an entry is another", func(f *evidence.File) { target(f).Entries[0].OnChain = audit.ChainDenied },
-			"entry device " + dev1.Hex() + ": the report says claim allowed on chain denied policy allowed match none, the evidence gives claim allowed on chain allowed"},
-		{"an entry is removed", func(f *evidence.File) { target(f).Entries = target(f).Entries[1:] }, "entry device " + dev1.Hex() + ": the report has none"},
+		{"an entry is another", func(f *evidence.File) { target(f).Entries[0].OnChain = audit.ChainAllowed },
+			"entry device " + dev2.Hex() + ": the report says claim denied on chain allowed policy denied match none, the evidence gives claim denied on chain denied"},
+		{"an entry is removed", func(f *evidence.File) { target(f).Entries = target(f).Entries[1:] }, "entry device " + dev2.Hex() + ": the report has none"},
 		{"an entry is added", func(f *evidence.File) {
 			target(f).Entries = append(target(f).Entries, audit.Entry{List: audit.OSImage, ID: dev1.Hex(), Verdict: audit.Match})
 		}, "the evidence gives none"},
-		{"an entry is there twice", func(f *evidence.File) { target(f).Entries = append(target(f).Entries, target(f).Entries[0]) }, "entry device " + dev1.Hex()},
+		{"an entry is there twice", func(f *evidence.File) { target(f).Entries = append(target(f).Entries, target(f).Entries[0]) }, "entry device " + dev2.Hex()},
 		{"a finding is removed", func(f *evidence.File) { target(f).Findings = target(f).Findings[1:] }, "finding unlisted_chain_allowed device " + hidden.Hex() + ": the report has none"},
 		{"an open finding is said to be confirmed", func(f *evidence.File) {
 			for i := range target(f).Findings {
@@ -95,7 +95,7 @@ func TestForgedEvidenceIsRefuted(t *testing.T) {
 		{"the chain is reported twice", func(f *evidence.File) { f.Report.Chains = append(f.Report.Chains, f.Report.Chains[0]) }, "the report says"},
 		{"the policy is another", func(f *evidence.File) { f.Chains[0].Intent.Contracts[0].Policy.Devices = nil }, "entry device"},
 		{"nothing was open before", func(f *evidence.File) { f.Chains[0].Prior.Open = nil }, "finding owner_changed"},
-		{"an older block was audited before", func(f *evidence.File) { f.Chains[0].Prior.Blocks[0].Number = 101 }, "chain_went_back"},
+		{"an older block was audited before", func(f *evidence.File) { f.Chains[0].Prior.Blocks[0].Number = 101 }, "the evidence gives claim denied on chain denied policy denied unverifiable"},
 		{"what was believed is said to be proven", func(f *evidence.File) { f.Chains[0].Second.Observation.Readings[0].Assurance = audit.Proven }, "nothing proves it"},
 		{"it is proven out of nothing", func(f *evidence.File) {
 			s := f.Chains[0].Second

@@ -16,9 +16,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/history"
-	"github.com/kms-auditor/kms-auditor/internal/past"
 	"github.com/kms-auditor/kms-auditor/internal/render"
+	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
 // The page as it is written. Its style and its script are part of it, and the policy allows them by their digests alone.
@@ -54,16 +53,9 @@ type page struct {
 	began time.Time
 
 	mu    sync.Mutex
-	of    source
+	of    *audit.Report // that body shows
 	body  []byte
 	turns int // how often body was rendered
-}
-
-// source is what a body was rendered from.
-type source struct {
-	report  *audit.Report
-	store   *history.Store
-	version uint64
 }
 
 func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -91,12 +83,11 @@ func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (p *page) render() ([]byte, int, *audit.Report, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	remembered := p.opt.Past()
-	now := source{p.opt.Report(), remembered.Store, remembered.Store.Version()}
-	if p.body != nil && now == p.of {
-		return p.body, p.turns, now.report, nil
+	report := p.opt.Report()
+	if p.body != nil && report == p.of {
+		return p.body, p.turns, report, nil
 	}
-	h := remembered.Timeline(past.Filter{Lists: lists[:2], Limit: shownChanges})
+	h := p.opt.State.Timeline(state.Filter{Lists: state.Lists[:shownLists], Limit: shownChanges})
 	slices.Reverse(h.Events)
 	var body bytes.Buffer
 	err := templates.ExecuteTemplate(&body, "body", struct {
@@ -104,12 +95,12 @@ func (p *page) render() ([]byte, int, *audit.Report, error) {
 		Chains  []chainView
 		History render.History
 		Script  template.JS
-	}{now.report, chainViews(now.report), h, js})
+	}{report, chainViews(report), h, js})
 	if err != nil {
 		return nil, 0, nil, err
 	}
-	p.of, p.body, p.turns = now, body.Bytes(), p.turns+1
-	return p.body, p.turns, now.report, nil
+	p.of, p.body, p.turns = report, body.Bytes(), p.turns+1
+	return p.body, p.turns, report, nil
 }
 
 // status is what the page says first.
