@@ -115,7 +115,7 @@ func (j *judgement) confirmFindings(t, o *target) {
 		}
 		t.findings = slices.DeleteFunc(t.findings, func(g finding) bool { return g == f })
 		t.judged[f.kind] = false
-		t.reason("%s could not be confirmed by a second look: %s", f.kind, f.message)
+		t.unconfirmed(f)
 		if o != nil && j.other.compared() {
 			once(f)
 		}
@@ -124,10 +124,19 @@ func (j *judgement) confirmFindings(t, o *target) {
 		return
 	}
 	for _, f := range o.findings {
-		if f.kind.Makes() == Drift && !saw(t, f) {
+		switch {
+		case f.kind.Makes() != Drift || saw(t, f):
+		case t.looksAt(f.kind):
 			once(f)
+		default:
+			t.unsettled[findingKey{t.address.Hex(), f.kind, f.list, f.id}] = true
+			t.unconfirmed(f)
 		}
 	}
+}
+
+func (t *target) unconfirmed(f finding) {
+	t.reason("%s could not be confirmed by a second look: %s", f.kind, f.message)
 }
 
 // HeadQuery asks the newest block for what differs at the pinned one.

@@ -19,6 +19,7 @@ type Intent struct {
 	Events      bool             `json:"events,omitempty"`       // look for ids that the API does not list
 	Required    bool             `json:"required,omitempty"`     // what is not proven is unknown
 	Baselines   bool             `json:"baselines,omitempty"`    // compare who controls a contract with what was seen before
+	Agreement   int              `json:"agreement,omitempty"`    // how many providers must say the same
 	PendingMax  time.Duration    `json:"pending_max"`            // how long the pinned block may lag behind a head that agrees; 0: not at all
 }
 

@@ -155,13 +155,16 @@ func tagRank(tag string) (rank int, mayGoBack uint64) {
 	case "safe":
 		return 2, 0
 	case "latest":
-		return 3, 0
+		return 3, headSlack
 	}
 	if _, err := fmt.Sscanf(tag, "latest-%d", &mayGoBack); err == nil {
 		return 3, mayGoBack
 	}
 	return 0, 0
 }
+
+// headSlack is how many blocks the head of a chain may go back: by a reorganisation, or where another node answers.
+const headSlack = 32
 
 // LowestBlock returns the lowest block that a tag may name without going back.
 func (p *Prior) LowestBlock(tag string) uint64 {

@@ -200,23 +200,17 @@ func (j *judgement) settled(t *target, o *OpenFinding) bool {
 	}
 	switch k {
 	case ContractNotListed:
-		return t.claimRead && t.listed || !t.configured && !t.known
-	case ContractUnexpected:
-		return t.claimRead
+		return t.looksAt(k) || !t.configured && !t.known
 	case NoCode:
-		return chain && t.reading.HasCode || t.claimRead && !t.audited()
+		return chain && t.looksAt(k) || t.claimRead && !t.audited()
 	case ChainMismatch:
 		return t.claimRead && j.look.Block != nil
-	case ProviderDisagreement:
-		return chain
 	case ProofInvalid, GetterDisagrees:
 		return chain && (t.reading.Assurance == Proven || !j.intent.Events)
-	case StorageUnaccounted:
-		return chain && t.completeness == Complete
-	case OwnerChanged, ImplementationChanged, CodeChanged:
-		return chain && t.judged[k]
-	case GatewayAppIDMismatch, KMSPubkeyMismatch, KMSContractMismatch:
-		return slices.Contains(t.crossed, k)
+	case ProviderDisagreement, StorageUnaccounted, OwnerChanged, ImplementationChanged, CodeChanged:
+		return chain && t.looksAt(k)
+	case ContractUnexpected, GatewayAppIDMismatch, KMSPubkeyMismatch, KMSContractMismatch:
+		return t.looksAt(k)
 	case AcceptExpired, AcceptUnused:
 		return !slices.ContainsFunc(t.unevaluated, func(a Acceptance) bool { return a.List == f.List && a.ID == f.ID })
 	case ClaimUnstable:
@@ -229,6 +223,23 @@ func (j *judgement) settled(t *target, o *OpenFinding) bool {
 		return j.look.Block != nil
 	}
 	return false
+}
+
+// looksAt reports whether the look saw what a finding of the kind, about the contract as a whole, is about.
+func (t *target) looksAt(k Kind) bool {
+	switch k {
+	case StorageUnaccounted:
+		return t.completeness == Complete
+	case OwnerChanged, ImplementationChanged, CodeChanged:
+		return t.reading.read() && t.judged[k]
+	case NoCode:
+		return t.reading.read() && t.reading.HasCode
+	case GatewayAppIDMismatch, KMSPubkeyMismatch, KMSContractMismatch:
+		return slices.Contains(t.crossed, k)
+	case ContractNotListed, ContractUnexpected:
+		return t.claimRead
+	}
+	return t.reading.read()
 }
 
 // settledEntry is settled for what is about one entry. A difference is over as soon as either side, looked at, makes it
@@ -277,7 +288,10 @@ func (j *judgement) policyOf(t *target, f *Finding) PolicyState {
 
 // attainable is an assurance, or the best that the configuration allows where that is less.
 func (j *judgement) attainable(a Assurance) Assurance {
-	if a == Proven && !j.intent.Events {
+	switch {
+	case a == Proven && !j.intent.Events && j.intent.Agreement > 1:
+		return Agreed
+	case a == Proven && !j.intent.Events, a == Agreed && j.intent.Agreement < 2:
 		return Single
 	}
 	return a
@@ -296,10 +310,7 @@ func (t *target) entry(list List, id string) *entry {
 func (j *judgement) remember(out *Outcome) {
 	p := j.prior
 	n := &out.Next
-	n.Blocks, n.Pending, n.Contracts, n.Verdicts = p.Blocks, p.Pending, p.Contracts, nil
-	for _, t := range out.Chain.Targets {
-		n.Verdicts = append(n.Verdicts, LastVerdict{t.Contract, t.Verdict})
-	}
+	n.Blocks, n.Pending, n.Contracts = p.Blocks, p.Pending, p.Contracts
 	if j.wentBack {
 		return
 	}

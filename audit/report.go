@@ -129,7 +129,7 @@ func (t *Target) Compared() bool {
 func (e *Entry) compared() bool {
 	switch e.Verdict {
 	case Match, Mismatch, Accepted:
-		return e.OnChain != ChainUnknown && e.Claim != ClaimUnknown
+		return e.OnChain != ChainUnknown && (e.Claim == ClaimAllowed || e.Claim == ClaimDenied)
 	}
 	return false
 }

@@ -27,7 +27,7 @@ func (m *Metrics) Configure(chains []Chain) {
 		return ok && (!byProvider || slices.Contains(c.Providers, provider)) &&
 			(!byContract || len(c.Contracts) == 0 || slices.Contains(c.Contracts, contract))
 	}
-	for _, v := range []vector{m.audits, m.duration, m.lastAudit, m.compared, m.scanned, m.calls, m.trips, m.tripTime, m.head} {
+	for _, v := range []vector{m.audits, m.duration, m.unstable, m.lastAudit, m.compared, m.scanned, m.calls, m.trips, m.tripTime, m.head} {
 		prune(v, keep)
 	}
 	m.state.prune(keep)
@@ -51,6 +51,7 @@ func checksummed(contracts []string) []string {
 func (m *Metrics) start(c Chain) {
 	m.duration.WithLabelValues(c.Name)
 	m.lastAudit.WithLabelValues(c.Name)
+	m.unstable.WithLabelValues(c.Name)
 	for _, v := range audit.Verdicts {
 		m.audits.WithLabelValues(c.Name, v.String())
 	}

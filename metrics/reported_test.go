@@ -28,7 +28,7 @@ func TestAFileShowsWhatTheDaemonShows(t *testing.T) {
 		t.Run(sentence, func(t *testing.T) {
 			reg, m := fresh()
 			m.Report(report(target))
-			counted := regexp.MustCompile(`^kms_auditor_(audits_total|audit_duration|rpc_|api_|next_audit|config_|event_scan|provider_head|heartbeats|writes)`)
+			counted := regexp.MustCompile(`^kms_auditor_(audits_total|audit_duration|rpc_|api_|next_audit|config_|event_scan|provider_head|heartbeats|writes|unconfirmed)`)
 			never := `kms_auditor_last_comparison_timestamp_seconds{chain="base",contract="` + contract + `"} 0`
 			var want []string
 			for _, line := range series(t, reg, "[a-z_]+") {

@@ -12,7 +12,6 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 
-	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/config"
 	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
@@ -102,7 +101,7 @@ func (w *world) config() *config.Config {
 	cfg.API.BaseURL = w.url
 	cfg.ConfirmDelay = 500 * time.Millisecond
 	every := "@every " + max(w.pace/3, time.Second).Truncate(time.Second).String()
-	schedule, err := audit.ParseSchedule(every, time.UTC)
+	schedule, err := config.ParseSchedule(every, time.UTC)
 	if err != nil {
 		panic(err)
 	}
@@ -110,7 +109,7 @@ func (w *world) config() *config.Config {
 	cfg.Chains = []config.Chain{{
 		Name:      "base",
 		ChainID:   8453,
-		Block:     []ethrpc.Policy{ethrpc.Latest},
+		Block:     []ethrpc.BlockTag{ethrpc.Latest},
 		BatchSize: 100,
 		Providers: []ethrpc.Provider{{Name: "in-process", URL: secret.New(w.chain.URL())}},
 	}}

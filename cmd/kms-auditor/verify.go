@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"time"
@@ -50,7 +49,7 @@ func newVerify() *cobra.Command {
 				return err
 			}
 			to := outputs{{kind: output}}
-			if err := to.write(result.Report, cmd.OutOrStdout(), view{wide: f.wide}); err != nil {
+			if err := to.write(cmd.Context(), result.Report, cmd.OutOrStdout(), view{wide: f.wide}); err != nil {
 				return &exitError{exitUnknown, err}
 			}
 			return f.exit(result.Verdict())
@@ -66,12 +65,16 @@ func newVerify() *cobra.Command {
 }
 
 func verify(ctx context.Context, path string) (*evidence.Result, error) {
-	in, err := open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer in.Close()
-	file, err := evidence.Decode(in)
+	var file *evidence.File
+	err := await(ctx, path, func() error {
+		in, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer in.Close()
+		file, err = evidence.Decode(in)
+		return err
+	})
 	switch {
 	case errors.Is(err, evidence.ErrRefuted):
 		return nil, &exitError{exitRefuted, err}
@@ -86,14 +89,6 @@ func verify(ctx context.Context, path string) (*evidence.Result, error) {
 		return nil, &exitError{exitUnknown, err}
 	}
 	return result, nil
-}
-
-func open(path string) (io.ReadCloser, error) {
-	in, err := os.Open(path)
-	if err != nil {
-		return nil, &exitError{exitUsage, err}
-	}
-	return in, nil
 }
 
 // sentences say what was checked, what remains trusted, and what today's rules judge otherwise.

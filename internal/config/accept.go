@@ -14,26 +14,33 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/quote"
 )
 
+// Exception is a difference on a chain that the operator accepts until a date.
+type Exception struct {
+	Chain string
+	audit.Exception
+}
+
 // maxAccept is how far ahead a difference may be accepted: one that is accepted for ever is never looked at again.
 // A file that is right stays right, since time only brings its dates nearer.
 const maxAccept = 366 * 24 * time.Hour
 
-func (r resolver) accept(fs []fileAccept, chains []fileChain) []audit.Accept {
+func (r resolver) accept(fs []fileAccept, chains []fileChain) []Exception {
 	now := time.Now
 	if r.env.Now != nil {
 		now = r.env.Now
 	}
 	latest := now().Add(maxAccept)
-	var list []audit.Accept
-	seen := map[audit.Accept]int{}
+	var list []Exception
+	seen := map[Exception]int{}
 	for i, f := range fs {
 		at := fmt.Sprintf("accept[%d]", i)
 		if r.bad(at) {
 			continue
 		}
 		a := r.accepted(at, f, chains, latest)
+		a.Index = i
 		list = append(list, a)
-		a.Reason, a.Expires = "", time.Time{}
+		a.Index, a.Reason, a.Expires = 0, "", time.Time{}
 		switch first, twice := seen[a]; {
 		case slices.ContainsFunc([]string{".chain", ".contract", ".kind", ".list", ".id"}, func(key string) bool { return r.bad(at + key) }):
 		case twice:
@@ -45,16 +52,15 @@ func (r resolver) accept(fs []fileAccept, chains []fileChain) []audit.Accept {
 	return list
 }
 
-func (r resolver) accepted(at string, f fileAccept, chains []fileChain, latest time.Time) audit.Accept {
-	a := audit.Accept{
-		Chain:    f.Chain,
+func (r resolver) accepted(at string, f fileAccept, chains []fileChain, latest time.Time) Exception {
+	a := Exception{f.Chain, audit.Exception{
 		Contract: common.Address(f.Contract),
 		List:     audit.List(f.List),
 		ID:       string(f.ID),
 		Kind:     audit.Kind(f.Kind),
 		Reason:   f.Reason,
 		Expires:  time.Time(f.Expires),
-	}
+	}}
 	named := func(c fileChain) bool { return c.Name == f.Chain }
 	switch {
 	case !r.given(at + ".chain"):
@@ -73,7 +79,7 @@ func (r resolver) accepted(at string, f fileAccept, chains []fileChain, latest t
 	case !a.Kind.Acceptable():
 		r.add(at+".kind", "%s cannot be accepted: %s", a.Kind, unacceptable(a.Kind))
 	default:
-		a.ID = r.about(at, a)
+		a.ID = r.about(at, a.Exception)
 	}
 	r.reason(at+".reason", f.Reason, "why you live with it")
 	switch {
@@ -100,7 +106,7 @@ func unacceptable(k audit.Kind) string {
 }
 
 // about checks list and id against the kind, and returns the id as a report spells it.
-func (r resolver) about(at string, a audit.Accept) string {
+func (r resolver) about(at string, a audit.Exception) string {
 	if !a.Kind.OfEntry() {
 		for _, key := range []string{".list", ".id"} {
 			if r.given(at + key) {

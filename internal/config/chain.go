@@ -20,7 +20,7 @@ const maxBatch = 1000
 var verifies = map[string]ethrpc.Verify{"auto": ethrpc.VerifyAuto, "required": ethrpc.VerifyRequired, "off": ethrpc.VerifyOff}
 
 func mustPolicy(s string) policy {
-	p, err := ethrpc.ParsePolicy(s)
+	p, err := ethrpc.ParseBlockTag(s)
 	if err != nil {
 		panic(err)
 	}
@@ -73,7 +73,7 @@ func (r resolver) chain(at string, f fileChain) Chain {
 		r.add(at+".block", "must have at least one block policy")
 	}
 	for _, p := range f.Block {
-		c.Block = append(c.Block, ethrpc.Policy(p))
+		c.Block = append(c.Block, ethrpc.BlockTag(p))
 	}
 	c.Providers = r.providers(at+".providers", f.Providers)
 	if n := len(f.Providers); !r.bad(at+".providers") && (f.Agreement < 1 || f.Agreement > uint64(n)) {

@@ -9,15 +9,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/quote"
 	"github.com/kms-auditor/kms-auditor/internal/secret"
 )
 
 // apiVersions are the values of X-Phala-Version that the API knows, the oldest first.
 var apiVersions = []string{"2025-10-28", "2026-01-21", "2026-05-22", "2026-06-23"}
-
-const maxEvidence = 100_000
 
 // resolver turns the mirror of a file into a Config.
 type resolver struct {
@@ -37,8 +34,7 @@ func resolve(d *doc, f file, env Env) (*Config, error) {
 		ConfirmDelay: r.notNegative("confirm_delay", f.ConfirmDelay),
 		PendingMax:   r.notNegative("pending_max", f.PendingMax),
 		State:        r.state(f.State),
-		EvidenceDir:  r.evidenceDir(f.EvidenceDir),
-		EvidenceKeep: int(min(f.EvidenceKeep, maxEvidence)),
+		Evidence:     r.evidence(f.Evidence),
 		API:          r.api(f.API),
 		Chains:       r.chains(f.Chains),
 		Discover:     discover,
@@ -47,11 +43,9 @@ func resolve(d *doc, f file, env Env) (*Config, error) {
 		Web:          r.web(f.Web),
 		Heartbeat:    r.heartbeat(f.Heartbeat),
 	}
+	cfg.Secrets = d.secrets
 	r.schedule(cfg, f.Timezone)
 	r.confirm(cfg)
-	if f.EvidenceKeep < 1 || f.EvidenceKeep > maxEvidence {
-		r.add("evidence_keep", "must be from 1 to %d", maxEvidence)
-	}
 	if err := d.err(); err != nil {
 		return nil, err
 	}
@@ -63,7 +57,7 @@ func (r resolver) schedule(cfg *Config, zone string) {
 	if cfg.Timezone, err = time.LoadLocation(zone); err != nil {
 		r.add("timezone", "%s is not a time zone such as UTC or Europe/Berlin", quote.Cut(zone))
 	}
-	if cfg.Cron, err = audit.ParseSchedule(cfg.Schedule, cfg.Timezone); err != nil {
+	if cfg.Cron, err = ParseSchedule(cfg.Schedule, cfg.Timezone); err != nil {
 		r.add("schedule", "%s", err)
 	}
 }

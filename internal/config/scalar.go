@@ -140,7 +140,7 @@ func decodeHex[T any](n *yaml.Node, what string, parse func(string) (T, error)) 
 
 type policies []policy
 
-type policy ethrpc.Policy
+type policy ethrpc.BlockTag
 
 func (p *policy) decode(n *yaml.Node) error {
 	if n.Kind != yaml.ScalarNode {
@@ -149,7 +149,7 @@ func (p *policy) decode(n *yaml.Node) error {
 	if n.Style&quoted == 0 && strings.HasPrefix(strings.ToLower(n.Value), "0x") {
 		return errUnquoted
 	}
-	v, err := ethrpc.ParsePolicy(n.Value)
+	v, err := ethrpc.ParseBlockTag(n.Value)
 	*p = policy(v)
 	return err
 }

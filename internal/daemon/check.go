@@ -1,0 +1,81 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/kms-auditor/kms-auditor/internal/config"
+	"github.com/kms-auditor/kms-auditor/kmsapi"
+)
+
+// Check connects to every source, in the order of the configuration, and calls tell with what is wrong with each; err is
+// nil where the source can be used. The API, and the providers of a chain, get the time of one audit each.
+func (d *Daemon) Check(ctx context.Context, tell func(chain, source string, err error)) error {
+	var failed error
+	say := func(chain, source string, err error) {
+		tell(chain, source, err)
+		failed = errors.Join(failed, err)
+	}
+	r := d.running.Load()
+	list, err := r.checkList(ctx)
+	absent := 0
+	for _, c := range r.cfg.Chains {
+		out, err := r.checkAPI(ctx, c, list)
+		if out {
+			absent++
+		}
+		say(c.Name, "api", err)
+		wrong := r.checkProviders(ctx, c.Name)
+		for _, p := range c.Providers {
+			say(c.Name, p.Name, wrong[p.Name])
+		}
+	}
+	if absent == len(r.cfg.Chains) {
+		err = errors.New("the API names no KMS on any of these chains: there is nothing to audit")
+	}
+	if r.cfg.CrossChecks {
+		say("api", "kms", err)
+	}
+	return failed
+}
+
+// checkList asks for the list of KMS; nil: the configuration does not want it, or it cannot be had.
+func (r *runtime) checkList(ctx context.Context) (*kmsapi.List, error) {
+	if !r.cfg.CrossChecks {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
+	defer cancel()
+	return r.api.List(ctx, kmsapi.Filter{OnChain: true})
+}
+
+// checkAPI asks for the claim on a chain. Where chains are discovered, one that the API names no KMS on, or refuses as
+// unknown to it, is absent from audits, and that is no fault.
+func (r *runtime) checkAPI(ctx context.Context, c config.Chain, list *kmsapi.List) (absent bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
+	defer cancel()
+	detail, err := r.api.OnChainDetail(ctx, c.Name)
+	if !r.cfg.Discover || list == nil ||
+		slices.ContainsFunc(list.KMS, func(k kmsapi.KMS) bool { return k.Contract != nil && k.ChainID == c.ChainID }) {
+		return false, err
+	}
+	if err != nil {
+		refused, ok := errors.AsType[*kmsapi.StatusError](err)
+		if ok && refused.Unknown() {
+			return true, nil
+		}
+		return false, err
+	}
+	return len(detail.Contracts) == 0, nil
+}
+
+func (r *runtime) checkProviders(ctx context.Context, chain string) map[string]error {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
+	defer cancel()
+	wrong := map[string]error{}
+	for _, p := range r.clients[chain].Check(ctx) {
+		wrong[p.Provider] = p.Err
+	}
+	return wrong
+}

@@ -1,0 +1,134 @@
+// Package daemon wires a configuration into an auditor, once or on schedule. The command and the demo run the same lines.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/audit/observe"
+	"github.com/kms-auditor/kms-auditor/internal/config"
+	"github.com/kms-auditor/kms-auditor/internal/evidence"
+	"github.com/kms-auditor/kms-auditor/internal/state"
+	"github.com/kms-auditor/kms-auditor/internal/web"
+	"github.com/kms-auditor/kms-auditor/kmsapi"
+	"github.com/kms-auditor/kms-auditor/metrics"
+)
+
+// Options are what the configuration does not say.
+type Options struct {
+	Build    metrics.Build
+	Log      *zap.Logger
+	Once     bool // one audit only: events are read where they are needed, and not for show
+	Evidence bool // Once also keeps what the report rests on
+
+	// Progress says what an audit is doing, for a person who waits. It is optional.
+	Progress func(chain, doing string)
+	// Reported is called after each audit of the daemon, for the demo to go on with its story. It is optional.
+	Reported func(*audit.Report, []audit.Change)
+
+	// Load reads the configuration again and checks it. Without it the daemon cannot be reloaded.
+	Load   func() (*config.Config, error)
+	Hangup <-chan os.Signal // reloads it; nil: never
+}
+
+// Daemon is a wired auditor. What it has lives as long as the process; what a configuration makes is a runtime.
+type Daemon struct {
+	opt       Options
+	registry  *prometheus.Registry
+	metrics   *metrics.Metrics
+	state     *state.State
+	heart     *heart
+	last      atomic.Pointer[audit.Report]
+	running   atomic.Pointer[runtime] // what the next audit runs under
+	reloading sync.Mutex
+	again     chan struct{}    // of capacity 1: an audit is due at once
+	records   []observe.Record // of Once, for Evidence
+	unkept    bool             // an audit changed something, and its evidence could not be written: that of the next one is kept instead
+}
+
+// New wires cfg. It does not connect.
+func New(cfg *config.Config, opt Options) (*Daemon, error) {
+	d := &Daemon{opt: opt, registry: prometheus.NewRegistry(), again: make(chan struct{}, 1)}
+	d.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	d.metrics = metrics.New(d.registry, opt.Build, nil, metrics.APILabels{Endpoints: kmsapi.Endpoints, Results: kmsapi.Results})
+	d.heart = newHeart("kms-auditor/"+opt.Build.Version, d.beaten)
+	var err error
+	if d.state, err = state.Open(cfg.State); err != nil {
+		return nil, err
+	}
+	r, err := d.newRuntime(cfg)
+	if err != nil {
+		return nil, errors.Join(err, d.state.Close())
+	}
+	d.running.Store(r)
+	d.metrics.Configure(d.metricsChains(cfg))
+	if last := d.state.Report(); last != nil && !opt.Once {
+		d.metrics.Restore(last) // what is open stays open while the first audit is under way
+	}
+	d.metrics.ConfigLoaded(true, r.loaded)
+	return d, nil
+}
+
+// Close drops idle connections and closes the state file.
+func (d *Daemon) Close() {
+	if err := d.state.Close(); err != nil {
+		d.opt.Log.Error("closing the state", zap.Error(err))
+	}
+	d.running.Load().close()
+}
+
+// Once audits once. Of a chain that is remembered it logs what changed since the last audit, and of others every finding.
+func (d *Daemon) Once(ctx context.Context) *audit.Report {
+	r := d.running.Load()
+	d.logOutbox(r)
+	res := d.audit(ctx, r)
+	d.records = res.Records
+	lasting := r.remembers() && ctx.Err() == nil
+	for i, c := range res.Changes {
+		if !lasting || r.fixed(c.Chain) {
+			res.Changes[i].Type = audit.Open // without earlier audits nothing is news
+		}
+	}
+	if lasting {
+		d.remember(r, res)
+	} else {
+		d.logReport(res.Report, res.Changes)
+	}
+	return res.Report
+}
+
+// Serve audits on schedule and serves HTTP on the listeners, until ctx ends or serving fails. It closes the listeners.
+func (d *Daemon) Serve(ctx context.Context, listeners []net.Listener) error {
+	first := d.running.Load() // before anybody can reload
+	server := web.New(web.Options{
+		Report:     d.last.Load,
+		State:      d.state,
+		Plan:       d.plan,
+		Gatherer:   d.registry,
+		Logger:     d.opt.Log,
+		Version:    d.opt.Build.Version,
+		Config:     d.webConfig(),
+		ConfigFile: first.cfg.Web.ConfigFile,
+	})
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return server.Serve(ctx, listeners) })
+	g.Go(func() error { d.work(ctx, first); return nil })
+	g.Go(func() error { d.hangups(ctx); return nil })
+	g.Go(func() error { d.heart.run(ctx); return nil })
+	return g.Wait()
+}
+
+// Evidence returns what the report of Once rests on, with Options.Evidence.
+func (d *Daemon) Evidence(r *audit.Report) (*evidence.File, error) {
+	return evidence.New(r, d.records)
+}

@@ -1,0 +1,100 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/config"
+	"github.com/kms-auditor/kms-auditor/internal/httpx"
+	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/secret"
+)
+
+const (
+	beatTimeout = 10 * time.Second
+	maxBeat     = 64 << 10 // bytes of an answer that are read, so that its connection can be used again
+)
+
+// heart tells somebody after audits that they go on: one beat at a time, and none that would hold up an audit.
+type heart struct {
+	due   chan secret.String // of capacity 1
+	agent string
+	beat  func(error) // told of each
+}
+
+func newHeart(agent string, beat func(error)) *heart {
+	return &heart{make(chan secret.String, 1), agent, beat}
+}
+
+// audited notes that an audit has finished. Where a beat waits for the one before it, it counts for this audit too.
+func (h *heart) audited(c config.Heartbeat, v audit.Verdict) {
+	if c.URL.Empty() || c.Consistent && v != audit.Consistent {
+		return
+	}
+	select {
+	case h.due <- c.URL:
+	default:
+	}
+}
+
+// run sends what is due until ctx ends.
+func (h *heart) run(ctx context.Context) {
+	client := &http.Client{
+		Transport: httpx.Transport(),
+		// A redirect would hand the URL on, as the Referer.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	defer client.CloseIdleConnections()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case url := <-h.due:
+			if err := h.send(ctx, client, url.Reveal()); ctx.Err() == nil {
+				h.beat(err)
+			}
+		}
+	}
+}
+
+// send asks for the URL. Its error does not show it.
+func (h *heart) send(ctx context.Context, client *http.Client, to string) error {
+	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, to, nil)
+	if err != nil {
+		return errors.New("the URL cannot be asked for")
+	}
+	req.Header.Set("User-Agent", h.agent)
+	resp, err := client.Do(req)
+	if err != nil {
+		if asked, ok := errors.AsType[*url.Error](err); ok {
+			err = asked.Err // the URL stands before it
+		}
+		return errors.New(quote.Plain(secret.NewRedactor(secret.URLParts(to)...).Text(err.Error())))
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode/100 != 2 {
+		return fmt.Errorf("it was answered with status %d", resp.StatusCode)
+	}
+	if _, err := io.Copy(io.Discard, io.LimitReader(resp.Body, maxBeat)); err != nil {
+		return errors.New("the answer broke off")
+	}
+	return nil
+}
+
+// beaten counts a beat, and logs where it failed.
+func (d *Daemon) beaten(err error) {
+	d.metrics.Heartbeat(err == nil)
+	if err != nil {
+		d.opt.Log.Warn("heartbeat failed", zap.Error(err))
+	}
+}

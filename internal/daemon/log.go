@@ -1,0 +1,162 @@
+package daemon
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+)
+
+// NewLogger logs to w. Nothing is sampled: every line counts as evidence. format is json or console.
+func NewLogger(w io.Writer, level, format string) (*zap.Logger, error) {
+	lvl, err := zapcore.ParseLevel(level)
+	if err != nil || level == "" || lvl > zapcore.ErrorLevel {
+		return nil, fmt.Errorf("log level %q is none of debug, info, warn, error", level)
+	}
+	enc := zap.NewProductionEncoderConfig()
+	enc.TimeKey, enc.EncodeTime = "time", func(t time.Time, e zapcore.PrimitiveArrayEncoder) {
+		e.AppendString(t.UTC().Format("2006-01-02T15:04:05.000Z07:00"))
+	}
+	encoder := zapcore.NewJSONEncoder(enc)
+	switch format {
+	case "json":
+	case "console":
+		encoder = zapcore.NewConsoleEncoder(enc)
+	default:
+		return nil, fmt.Errorf("log format %q is neither json nor console", format)
+	}
+	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), lvl)), nil
+}
+
+func event(name string) zap.Field { return zap.String("event", name) }
+
+func (d *Daemon) logStarted(id string) {
+	d.opt.Log.Info("audit started", event("audit_started"), zap.String("audit_id", id))
+}
+
+func (d *Daemon) logSkipped(due time.Time, n int) {
+	d.opt.Log.Warn("ticks of the schedule skipped", zap.Time("first_due", due.UTC()), zap.Int("skipped", n))
+}
+
+// logPanic logs above the level of findings. A logger of NewLogger does not panic at it.
+func (d *Daemon) logPanic(chain string, v any, stack []byte) {
+	d.opt.Log.DPanic("bug, please report it", zap.String("chain", chain), zap.Any("panic", v), zap.ByteString("stack", stack))
+}
+
+// logReport writes what failed, what changed, and one wide line on the audit.
+func (d *Daemon) logReport(r *audit.Report, changes []audit.Change) {
+	log := d.opt.Log.With(zap.String("audit_id", r.AuditID))
+	for _, c := range r.Chains {
+		for _, e := range c.Errors {
+			log.Warn("source failed", event("source_failed"), zap.String("chain", c.Chain),
+				zap.String("stage", string(e.Stage)), zap.String("source", e.Source), zap.String("error", e.Message))
+		}
+	}
+	for _, c := range changes {
+		logChange(log, c)
+	}
+	for _, c := range r.Chains {
+		logUnconfirmed(log, c)
+	}
+	level := zapcore.InfoLevel
+	if r.Verdict != audit.Consistent {
+		level = zapcore.WarnLevel
+	}
+	log.Log(level, "audit finished", event("audit_finished"),
+		zap.Stringer("verdict", r.Verdict),
+		zap.Float64("duration_seconds", r.FinishedAt.Sub(r.StartedAt).Seconds()),
+		zap.Objects("chains", chainLogs(r.Chains)))
+}
+
+var messages = map[audit.ChangeType]string{
+	audit.Opened: "finding opened", audit.Open: "finding open", audit.Resolved: "finding resolved",
+}
+
+var levels = map[audit.Severity]zapcore.Level{
+	audit.Critical: zapcore.ErrorLevel, audit.Warning: zapcore.WarnLevel, audit.Info: zapcore.InfoLevel,
+}
+
+func logChange(log *zap.Logger, c audit.Change) {
+	level := levels[c.Finding.Severity]
+	if c.Type == audit.Resolved {
+		level = zapcore.InfoLevel
+	}
+	fields := []zap.Field{
+		event(string(c.Type)), zap.String("chain", c.Chain), zap.String("contract", c.Contract),
+		zap.String("kind", string(c.Finding.Kind)), zap.String("severity", string(c.Finding.Severity)),
+	}
+	if c.Finding.List != "" {
+		fields = append(fields, zap.String("list", string(c.Finding.List)), zap.String("id", c.Finding.ID))
+	}
+	fields = append(fields, zap.String("finding", c.Finding.Message), zap.String("runbook", c.Finding.Runbook))
+	if c.Finding.FirstSeen != nil {
+		fields = append(fields, zap.Time("first_seen", *c.Finding.FirstSeen), zap.Time("last_confirmed_at", *c.Finding.LastConfirmedAt))
+	}
+	log.Log(level, messages[c.Type], fields...)
+}
+
+// logUnconfirmed logs the differences that one of two looks saw.
+func logUnconfirmed(log *zap.Logger, c audit.Chain) {
+	for _, t := range c.Targets {
+		for _, f := range t.Findings {
+			if f.Kind == audit.ClaimUnstable && f.State == audit.Confirmed {
+				log.Info("difference unconfirmed", event("difference_unconfirmed"), zap.String("chain", c.Chain), zap.String("contract", t.Contract),
+					zap.String("list", string(f.List)), zap.String("id", f.ID), zap.String("finding", f.Message))
+			}
+		}
+	}
+}
+
+// chainLog is a chain's part of the wide line.
+type chainLog audit.Chain
+
+func chainLogs(cs []audit.Chain) []chainLog {
+	out := make([]chainLog, len(cs))
+	for i, c := range cs {
+		out[i] = chainLog(c)
+	}
+	return out
+}
+
+func (c chainLog) MarshalLogObject(e zapcore.ObjectEncoder) error {
+	e.AddString("chain", c.Chain)
+	e.AddString("verdict", c.Verdict.String())
+	e.AddString("policy", c.Policy)
+	if c.Block != nil {
+		e.AddUint64("block_number", c.Block.Number)
+		e.AddString("block_hash", c.Block.Hash)
+	}
+	if c.Claim != nil {
+		e.AddString("claim_sha256", c.Claim.SHA256)
+	}
+	e.AddInt("contracts", len(c.Targets))
+	assurance, completeness := map[string]int{}, map[string]int{}
+	for _, t := range c.Targets {
+		assurance[cmp.Or(string(t.Assurance), "none")]++
+		completeness[string(t.Completeness)]++
+	}
+	if err := errors.Join(e.AddReflected("assurance", assurance), e.AddReflected("completeness", completeness)); err != nil {
+		return err
+	}
+	findings := 0
+	counts := map[audit.EntryVerdict]int{}
+	for _, t := range c.Targets {
+		findings += len(t.Findings)
+		for _, v := range audit.EntryVerdicts {
+			counts[v] += t.Counts.Of(v)
+		}
+	}
+	for _, v := range audit.EntryVerdicts {
+		e.AddInt(string(v), counts[v])
+	}
+	e.AddInt("findings", findings)
+	e.AddInt("errors", len(c.Errors))
+	e.AddFloat64("duration_seconds", c.Duration.Seconds())
+	return nil
+}

@@ -1,0 +1,196 @@
+package daemon
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/audit/observe"
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/config"
+	"github.com/kms-auditor/kms-auditor/internal/events"
+	"github.com/kms-auditor/kms-auditor/kmsapi"
+	"github.com/kms-auditor/kms-auditor/metrics"
+)
+
+// runtime is what one configuration makes. What outlives a configuration is the Daemon's.
+type runtime struct {
+	cfg     *config.Config
+	loaded  time.Time
+	api     *kmsapi.Client
+	clients map[string]*ethrpc.Client // by chain
+	auditor *observe.Auditor
+	past    map[string]audit.Prior // of chains that are looked at in the past: it is forgotten with the runtime
+}
+
+// newRuntime wires cfg. It does not connect.
+func (d *Daemon) newRuntime(cfg *config.Config) (*runtime, error) {
+	r := &runtime{cfg: cfg, loaded: time.Now().UTC(), clients: map[string]*ethrpc.Client{}, past: map[string]audit.Prior{}}
+	agent := "kms-auditor/" + d.opt.Build.Version
+	var err error
+	r.api, err = kmsapi.New(kmsapi.Options{
+		BaseURL:   cfg.API.BaseURL,
+		Version:   cfg.API.Version,
+		Key:       cfg.API.Key,
+		Timeout:   cfg.API.Timeout,
+		UserAgent: agent,
+		Observe:   d.metrics.API,
+	})
+	if err != nil {
+		return nil, err
+	}
+	o := observe.Options{
+		Version: d.opt.Build.Version, Claims: r.api, Listing: r.api, Timeout: cfg.Timeout, ConfirmDelay: cfg.ConfirmDelay,
+		Record: d.opt.Evidence || cfg.Evidence.Dir != "" && !d.opt.Once, Progress: d.opt.Progress, Panicked: d.logPanic,
+	}
+	for _, c := range cfg.Chains {
+		client, err := ethrpc.New(ethrpc.Options{
+			ChainID:   c.ChainID,
+			Tags:      c.Block,
+			Verify:    c.Verify,
+			Agreement: c.Agreement,
+			BatchSize: c.BatchSize,
+			Providers: c.Providers,
+			UserAgent: agent,
+			Observer:  d.metrics.Chain(c.Name),
+		})
+		if err != nil {
+			return nil, fmt.Errorf("chain %s: %w", c.Name, err)
+		}
+		r.clients[c.Name] = client
+		if !isFixed(c) {
+			d.state.SetChainID(c.Name, c.ChainID)
+		}
+		o.Chains = append(o.Chains, d.observed(cfg, c, client))
+	}
+	r.auditor = observe.New(o)
+	return r, nil
+}
+
+// observed wires one chain, with its events unless nothing is to be verified.
+func (d *Daemon) observed(cfg *config.Config, c config.Chain, client *ethrpc.Client) observe.Chain {
+	out := observe.Chain{Intent: intentOf(cfg, c), Tags: c.Block, Reader: client, Eager: !d.opt.Once || cfg.State != ""}
+	if out.Intent.Events {
+		from := map[common.Address]uint64{}
+		for _, contract := range c.Contracts {
+			from[contract.Address] = contract.FromBlock
+		}
+		out.Events = events.New(events.Options{Chain: c.Name, Client: client, State: d.state, From: from, Progress: d.scanProgress(c.Name)})
+	}
+	return out
+}
+
+// intentOf is what the operator configured of a chain.
+func intentOf(cfg *config.Config, c config.Chain) audit.Intent {
+	out := audit.Intent{
+		Chain: c.Name, ChainID: c.ChainID, Agreement: c.Agreement, Discover: cfg.Discover, CrossChecks: cfg.CrossChecks,
+		Events: c.Verify != ethrpc.VerifyOff, Required: c.Verify == ethrpc.VerifyRequired, Baselines: !isFixed(c), PendingMax: cfg.PendingMax,
+	}
+	for _, tag := range c.Block {
+		out.Tags = append(out.Tags, tag.String())
+	}
+	for _, contract := range c.Contracts {
+		want := audit.ContractIntent{Address: contract.Address}
+		if contract.Policy != nil {
+			want.Policy = *contract.Policy
+		}
+		for _, e := range contract.Explained {
+			want.Explained = append(want.Explained, audit.ExplainedSlot{Slot: e.Slot, Reason: e.Reason})
+		}
+		out.Contracts = append(out.Contracts, want)
+	}
+	for _, x := range cfg.Accept {
+		if x.Chain == c.Name {
+			out.Exceptions = append(out.Exceptions, x.Exception)
+		}
+	}
+	return out
+}
+
+// isFixed reports whether a chain is looked at in the past: such an audit knows nothing of others, and none of it.
+func isFixed(c config.Chain) bool { return slices.ContainsFunc(c.Block, ethrpc.BlockTag.Fixed) }
+
+// fixed reports whether the chain of that name is looked at in the past.
+func (r *runtime) fixed(chain string) bool {
+	return slices.ContainsFunc(r.cfg.Chains, func(c config.Chain) bool { return c.Name == chain && isFixed(c) })
+}
+
+// remembers reports whether anything outlives the process.
+func (r *runtime) remembers() bool {
+	return r.cfg.State != "" && slices.ContainsFunc(r.cfg.Chains, func(c config.Chain) bool { return !isFixed(c) })
+}
+
+// scanProgress reports how far the reading of events has come, how fast it is and how long it will take.
+func (d *Daemon) scanProgress(chain string) func(common.Address, uint64, uint64) {
+	var mu sync.Mutex
+	began := map[common.Address]time.Time{}
+	first := map[common.Address]uint64{}
+	return func(contract common.Address, next, to uint64) {
+		d.metrics.EventScan(chain, contract.Hex(), next-1)
+		if d.opt.Progress == nil {
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if _, known := began[contract]; !known || next <= first[contract] {
+			began[contract], first[contract] = time.Now(), next
+			return
+		}
+		rate := float64(next-first[contract]) / time.Since(began[contract]).Seconds()
+		left := time.Duration(float64(to+1-next) / rate * float64(time.Second)).Round(time.Second)
+		d.opt.Progress(chain, fmt.Sprintf("events of %s: block %d of %d, %.0f blocks/s, %s left", contract.Hex()[:10], next-1, to, rate, left))
+	}
+}
+
+// String names the configuration, without secrets.
+func (r *runtime) String() string {
+	return fmt.Sprintf("was loaded at %s and audits %s on schedule %q in %s",
+		r.loaded.Format(loadedFormat), strings.Join(r.names(), ", "), r.cfg.Schedule, r.cfg.Timezone)
+}
+
+// loadedFormat has the precision of the metric that says the same.
+const loadedFormat = "2006-01-02T15:04:05.000Z07:00"
+
+func (r *runtime) names() []string {
+	var out []string
+	for _, c := range r.cfg.Chains {
+		out = append(out, c.Name)
+	}
+	return out
+}
+
+// metricsChains names what series exist for: what is configured and, beside it, the contracts that earlier audits knew.
+func (d *Daemon) metricsChains(cfg *config.Config) []metrics.Chain {
+	var out []metrics.Chain
+	for _, c := range cfg.Chains {
+		m := metrics.Chain{Name: c.Name}
+		for _, p := range c.Providers {
+			m.Providers = append(m.Providers, p.Name)
+		}
+		for _, contract := range c.Contracts {
+			m.Contracts = append(m.Contracts, contract.Address.Hex())
+		}
+		if len(m.Contracts) > 0 {
+			for _, k := range d.state.Prior(c.Name).Contracts {
+				if a := k.Address.Hex(); !slices.Contains(m.Contracts, a) {
+					m.Contracts = append(m.Contracts, a)
+				}
+			}
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+// close drops idle connections.
+func (r *runtime) close() {
+	r.api.Close()
+	for _, c := range r.clients {
+		c.Close()
+	}
+}

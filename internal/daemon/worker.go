@@ -1,0 +1,83 @@
+package daemon
+
+import (
+	"context"
+	"time"
+
+	"github.com/robfig/cron/v3"
+
+	"github.com/kms-auditor/kms-auditor/audit/observe"
+)
+
+// Worker audits at once and then on schedule, one audit after the other: a tick that comes while an audit is under
+// way, or before a process that stood still goes on, is skipped.
+type Worker struct {
+	Audit    func(context.Context) observe.Result
+	Schedule cron.Schedule
+	Again    <-chan struct{} // an audit is due at once, after the one that is under way; nil: never
+
+	Done    func(observe.Result)             // after each audit
+	Next    func(time.Time)                  // when the next one is due
+	Skipped func(due time.Time, skipped int) // ticks without an audit, the first at due; at most maxSkipped are counted
+}
+
+// Run works until ctx ends. An audit that is under way then ends with it, and is not reported.
+func (w *Worker) Run(ctx context.Context) {
+	for due := time.Now(); !due.IsZero(); {
+		r := w.Audit(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		w.Done(r)
+		done := time.Now()
+		w.countSkipped(due, done)
+		due = w.sleep(ctx, done)
+	}
+}
+
+// maxSkipped bounds the counting: a clock that was never set before may go on by decades.
+const maxSkipped = 100_000
+
+// countSkipped reports the ticks after from and up to to.
+func (w *Worker) countSkipped(from, to time.Time) {
+	n := 0
+	first := w.Schedule.Next(from)
+	for t := first; n < maxSkipped && !t.IsZero() && !t.After(to); t = w.Schedule.Next(t) {
+		n++
+	}
+	if n > 0 {
+		w.Skipped(first, n)
+	}
+}
+
+// recheck is how often a sleeping worker looks at the clock, which may be set while it sleeps.
+const recheck = 30 * time.Second
+
+// sleep waits for the next tick after a time and returns when it was due; zero: ctx has ended.
+func (w *Worker) sleep(ctx context.Context, after time.Time) time.Time {
+	next := w.Schedule.Next(after)
+	for {
+		w.Next(next)
+		d := time.Until(next)
+		if d <= 0 {
+			return next
+		}
+		t := time.NewTimer(min(d, recheck))
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return time.Time{}
+		case <-w.Again:
+			t.Stop()
+			if ctx.Err() != nil {
+				return time.Time{}
+			}
+			return time.Now()
+		case <-t.C:
+		}
+		// A clock set back must not put the audit off.
+		if again := w.Schedule.Next(time.Now()); again.Before(next) {
+			next = again
+		}
+	}
+}
