@@ -11,6 +11,7 @@ build:
 # Needs nothing but Go.
 test:
 	go test ./...
+	cd bench && go test ./...
 
 # Installs and runs the real things. Needs Linux on amd64 with Node.js; on Debian it installs the rest as root.
 e2e:
@@ -38,6 +39,7 @@ lint:
 	e2e/.tools/bin/staticcheck -tags e2e ./...
 	e2e/.tools/bin/actionlint
 	e2e/.tools/bin/gosec -quiet -confidence medium -exclude $(GOSEC_LEFT_OUT) $(addprefix -exclude-dir=,$(GOSEC_NOT)) ./...
+	cd bench && go vet ./... && ../e2e/.tools/bin/staticcheck ./... && go mod tidy -diff
 	cd e2e/k8s && go vet ./... && go mod tidy -diff
 
 # Known vulnerabilities of what the binary calls. Asks Go's database, so that it needs the network.
@@ -54,11 +56,11 @@ deploy:
 fuzz:
 	.ci/fuzz $(FUZZTIME)
 
-# Side by side with what one would write instead: prints the tables of docs/performance.md.
+# Beside what one would write instead: prints the tables of docs/performance.md. A module of its own.
 bench:
 	e2e/setup.sh
 	cd bench/ts && npm ci --no-audit --no-fund --loglevel=error
-	go run ./bench $(BENCH)
+	cd bench && go run . $(BENCH)
 
 # Worlds and faults, and whether the verdicts are true: forty times what the tests draw.
 .PHONY: nightly

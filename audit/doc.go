@@ -7,3 +7,8 @@
 //
 // Every rule of a verdict is in this package, and nowhere else.
 package audit
+
+// Rules is the version of the rules by which Judge decides. Raise it with every change after which Judge makes another
+// verdict, finding or state of an entry of the same observations; a change of wording needs none. Evidence names it, so that
+// what older rules judged otherwise is not taken for tampering.
+const Rules = 2

@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -330,6 +331,22 @@ func lawful(t *testing.T, before audit.Prior, out audit.Outcome) {
 		k := fmt.Sprint(o.Contract, o.Finding.Kind, o.Finding.List, o.Finding.ID)
 		if !open[k] && !resolved[k] {
 			t.Errorf("%s vanished", k)
+		}
+	}
+}
+
+func TestAVerdictIsOneOfThree(t *testing.T) {
+	v := audit.Drift
+	if err := json.Unmarshal([]byte(`"fine"`), &v); err == nil || v != audit.Drift {
+		t.Errorf(`"fine" is read as %s`, v)
+	}
+	for _, want := range audit.Verdicts {
+		b, err := json.Marshal(want)
+		if err == nil {
+			err = json.Unmarshal(b, &v)
+		}
+		if err != nil || v != want {
+			t.Errorf("%s is read as %s (%v)", b, v, err)
 		}
 	}
 }

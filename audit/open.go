@@ -310,10 +310,7 @@ func (t *target) entry(list List, id string) *entry {
 func (j *judgement) remember(out *Outcome) {
 	p := j.prior
 	n := &out.Next
-	n.Blocks, n.Pending, n.Contracts, n.Verdicts = p.Blocks, p.Pending, p.Contracts, nil
-	for _, t := range out.Chain.Targets {
-		n.Verdicts = append(n.Verdicts, LastVerdict{t.Contract, t.Verdict})
-	}
+	n.Blocks, n.Pending, n.Contracts = p.Blocks, p.Pending, p.Contracts
 	if j.wentBack {
 		return
 	}

@@ -12,7 +12,6 @@ type Prior struct {
 	Contracts []Known         `json:"contracts,omitempty"`
 	Open      []OpenFinding   `json:"open,omitempty"` // the oldest first
 	Pending   []PendingChange `json:"pending,omitempty"`
-	Verdicts  []LastVerdict   `json:"verdicts,omitempty"` // of the last audit, by contract
 }
 
 // AuditedBlock is the highest block that was audited by a tag.
@@ -52,12 +51,6 @@ type PendingChange struct {
 	List     List           `json:"list,omitempty"` // empty: the contract's code
 	ID       common.Hash    `json:"id"`
 	Since    time.Time      `json:"since"`
-}
-
-// LastVerdict is what an audit said of a contract.
-type LastVerdict struct {
-	Contract string  `json:"contract"`
-	Verdict  Verdict `json:"verdict"`
 }
 
 // Contract returns what is remembered of a contract; nil: nothing.

@@ -1,96 +1,130 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
-// contender is a program that says where claim and chain differ.
+// contender is a program that prints where claim and chain differ.
 type contender struct {
-	name       string
-	run        func(*world) (command, error)
-	read       func(stdout []byte) (answer, error)
-	sequential bool          // it sends a request when the one before is answered
-	most       int           // entries that it is asked for; zero: any number
-	patience   time.Duration // of a run that is longer, the time is calculated; zero: it is always measured
+	name   string
+	args   func(p *programs, w *world, api string) ([]string, error)
+	read   func(stdout []byte) ([]string, error) // the differences
+	serial bool                                  // it sends one request after the other: what a delay adds is calculated
 }
 
-// exits are the codes of a program that could answer: nothing differs, or something does.
-var exits = map[bool]int{false: 0, true: 1}
-
-// try runs a contender once. A wrong answer is an error.
-func (w *world) try(ctx context.Context, c contender, seeded bool) (cost, error) {
-	fail := func(err error) (cost, error) {
-		return cost{}, fmt.Errorf("%s against %s: %w", c.name, w.size, err)
-	}
-	cmd, err := c.run(w)
-	if err != nil {
-		return fail(err)
-	}
-	r, err := w.measure(ctx, cmd)
-	if err != nil {
-		return fail(err)
-	}
-	if r.exit != exits[seeded] {
-		return fail(fmt.Errorf("exit code %d, want %d\n%s", r.exit, exits[seeded], tail(r.stderr)))
-	}
-	got, err := c.read(r.stdout)
-	if err != nil {
-		return fail(err)
-	}
-	if want := w.truth(seeded); !slices.Equal(want, got) {
-		return fail(fmt.Errorf("it finds %d differences, and there are %d: \n%s\nwant\n%s", len(got), len(want), tail([]byte(strings.Join(got, "\n"))), tail([]byte(strings.Join(want, "\n")))))
-	}
-	return r.cost, nil
+// contenders has kms-auditor first. The others prove nothing, and do not see what the API does not list.
+var contenders = []contender{
+	{name: "kms-auditor", args: auditor, read: readReport},
+	{name: "TypeScript", args: func(p *programs, w *world, api string) ([]string, error) {
+		return []string{"node", p.dir + "/audit.mjs", api, chainName, fmt.Sprint(chainID), w.rpc.URL}, nil
+	}, read: readLines},
+	{name: "cast loop", args: func(p *programs, w *world, api string) ([]string, error) {
+		return []string{"bash", "cast.sh", api, chainName, w.rpc.URL}, nil
+	}, read: readLines, serial: true},
 }
 
-// sample is what runs of a contender cost, in one world and with one delay.
-type sample struct {
-	contender  string
-	size       size
-	delay      time.Duration
-	seeded     bool // the API claimed something that is not so
-	costs      []cost
-	calculated time.Duration // where it was not run: what it would take
+// auditor is audit --once with the contracts configured. A difference is looked at again at once: the wait is not measured.
+func auditor(p *programs, w *world, api string) ([]string, error) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "confirm_delay: 0s\napi: {base_url: %q}\nchains:\n  - name: %s\n    chain_id: %d\n    providers: [{name: node, url: %q}]\n    contracts:\n",
+		api, chainName, chainID, w.rpc.URL)
+	for _, at := range w.contracts {
+		fmt.Fprintf(&b, "      - {address: %q, from_block: 1}\n", at)
+	}
+	path := filepath.Join(p.dir, "config.yaml")
+	return []string{p.dir + "/kms-auditor", "audit", "--once", "-o", "json", "-c", path}, os.WriteFile(path, []byte(b.String()), 0o600)
 }
 
-// tooLong is when one run is enough.
-const tooLong = 15 * time.Second
-
-// sample runs a contender against the world: once for the right answer to a wrong claim, and then some times for each
-// delay.
-func (w *world) sample(ctx context.Context, c contender, delays []time.Duration, runs int, patient bool) (all []sample, err error) {
-	w.tell(true)
-	spent, err := w.try(ctx, c, true)
-	w.tell(false)
-	if err != nil {
-		return nil, err
-	}
-	all = append(all, sample{contender: c.name, size: w.size, seeded: true, costs: []cost{spent}})
-	defer w.delay(0)
-	for _, d := range delays {
-		s, runs := sample{contender: c.name, size: w.size, delay: d}, runs
-		if c.sequential {
-			expected := spent.wall + d*time.Duration(spent.rpc.requests+spent.api.requests)
-			if expected > tooLong {
-				runs = 1
-			}
-			if expected > c.patience && !patient {
-				s.calculated, runs = expected, 0
+// readReport refuses a report that does not prove everything.
+func readReport(out []byte) ([]string, error) {
+	var r struct {
+		Chains []struct {
+			Errors  []any
+			Targets []struct {
+				Contract, Verdict, Assurance, Completeness string
+				Entries                                    []struct {
+					List, ID, Claim, Verdict string
+					OnChain                  string `json:"on_chain"`
+				}
 			}
 		}
-		w.delay(d)
-		for range runs {
-			spent, err := w.try(ctx, c, false)
-			if err != nil {
-				return nil, err
-			}
-			s.costs = append(s.costs, spent)
-		}
-		all = append(all, s)
 	}
-	return all, nil
+	if err := json.Unmarshal(out, &r); err != nil {
+		return nil, fmt.Errorf("reading the report: %w", err)
+	}
+	found := []string{}
+	for _, c := range r.Chains {
+		for _, t := range c.Targets {
+			if t.Verdict == "unknown" || t.Assurance != "proven" || t.Completeness != "proven" || len(c.Errors) > 0 {
+				return nil, fmt.Errorf("contract %s is %s, %s, %s: %v", t.Contract, t.Verdict, t.Assurance, t.Completeness, c.Errors)
+			}
+			for _, e := range t.Entries {
+				if e.Verdict != "match" {
+					found = append(found, difference(t.Contract, e.List, e.ID, e.Claim == "allowed", e.OnChain == "allowed"))
+				}
+			}
+		}
+	}
+	slices.Sort(found)
+	return found, nil
+}
+
+func readLines(out []byte) ([]string, error) {
+	return slices.Sorted(strings.FieldsFuncSeq(string(out), func(r rune) bool { return r == '\n' })), nil
+}
+
+// cost is what one run takes, the programs that it starts included.
+type cost struct {
+	wall, cpu       time.Duration
+	rss             int64 // bytes: of the largest process, at its peak
+	api, rpc, bytes int64
+}
+
+// run has a contender find the differences between an API and the chain. A wrong answer is an error.
+func (p *programs) run(ctx context.Context, c contender, w *world, api *meter, want []string) (spent cost, err error) {
+	args, err := c.args(p, w, api.URL)
+	if err != nil {
+		return spent, err
+	}
+	cmd := exec.CommandContext(ctx, p.dir+"/launch", args...)
+	// A group of its own: what the program started ends with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.Env = []string{"PATH=" + p.tools + ":" + os.Getenv("PATH"), "HOME=" + p.dir}
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	figures, tell, err := os.Pipe()
+	if err != nil {
+		return spent, err
+	}
+	defer figures.Close()
+	cmd.ExtraFiles = []*os.File{tell}
+	before := [3]int64{api.requests.Load(), w.rpc.requests.Load(), api.bytes.Load() + w.rpc.bytes.Load()}
+	err = cmd.Start()
+	tell.Close()
+	if err != nil {
+		return spent, err
+	}
+	told, _ := io.ReadAll(figures) // what is missing is noticed below
+	_ = cmd.Wait()                 // its exit code is looked at below
+	if _, err := fmt.Sscan(string(told), &spent.wall, &spent.cpu, &spent.rss); err != nil {
+		return spent, fmt.Errorf("%s ended without its figures: %w\n%s", c.name, err, stderr.Bytes())
+	}
+	spent.api, spent.rpc, spent.bytes = api.requests.Load()-before[0], w.rpc.requests.Load()-before[1], api.bytes.Load()+w.rpc.bytes.Load()-before[2]
+	got, err := c.read(stdout.Bytes())
+	if exit := cmd.ProcessState.ExitCode(); err != nil || !slices.Equal(got, want) || exit != min(len(want), 1) {
+		return spent, fmt.Errorf("%s exits with %d and finds %d differences of %d (%v)\n%s", c.name, exit, len(got), len(want), err, stderr.Bytes())
+	}
+	return spent, nil
 }

@@ -1,100 +1,102 @@
-// Command bench measures kms-auditor side by side with what one would write instead, against one chain and one API.
+// Command bench measures kms-auditor beside what one would write instead, and prints the tables of docs/performance.md.
 //
-// For each size of the world it makes a chain (ledger.go), which a real geth serves, and an API with the same lists
-// (world.go), puts proxies before both that delay and count (proxy.go), and runs every contender as a process of its own
-// (launch.go). Whoever gives a wrong answer ends the run. tables.go prints what was measured.
+// For each size it makes a chain and an API (world.go) behind meters that delay and count (meter.go), and runs each
+// contender as a process of its own (contender.go). A wrong answer ends the bench (table.go).
 //
-// It needs what e2e/setup.sh installs.
+// It needs what e2e/setup.sh installs, and npm ci in ts. Run it in its own folder.
 package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
-	"regexp"
+	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil && !errors.Is(err, flag.ErrHelp) {
+	runs := flag.Int("runs", 3, "runs of each contender")
+	flag.Usage = func() {
+		fmt.Fprintln(flag.CommandLine.Output(), "bench [-runs N] [CONTRACTSxENTRIES...]")
+		flag.PrintDefaults()
+	}
+	flag.Parse()
+	names := flag.Args()
+	if len(names) == 0 {
+		names = []string{"1x10", "1x40", "1x1000", "10x40"}
+	}
+	if err := run(ctx, names, *runs); err != nil {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
 		os.Exit(1)
 	}
 }
 
-// list is a flag of values between commas.
-type list[T any] struct {
-	values []T
-	parse  func(string) (T, error)
-}
-
-func (l *list[T]) String() string { return strings.Trim(fmt.Sprint(l.values), "[]") }
-
-func (l *list[T]) Set(text string) error {
-	l.values = nil
-	if text == "none" {
-		return nil
-	}
-	for part := range strings.SplitSeq(text, ",") {
-		v, err := l.parse(part)
-		if err != nil {
+func run(ctx context.Context, names []string, runs int) error {
+	sizes := make([]size, len(names))
+	for i, name := range names {
+		var err error
+		if sizes[i], err = parseSize(name); err != nil {
 			return err
 		}
-		l.values = append(l.values, v)
 	}
-	return nil
-}
-
-func run(ctx context.Context, args []string) error {
-	sizes := list[size]{distinct(byEntries, byContracts, byChains, []size{few, large}), parseSize}
-	daemons := list[size]{watched, parseSize}
-	delays := list[time.Duration]{[]time.Duration{0, 50 * time.Millisecond, 200 * time.Millisecond}, time.ParseDuration}
-	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
-	fs.Var(&sizes, "size", "worlds to audit once: CONTRACTSxENTRIES or CONTRACTSxENTRIES@CHAINS, with commas between, or none")
-	fs.Var(&daemons, "daemon", "worlds to audit again and again, as in -size")
-	fs.Var(&delays, "delay", "of each request to API and provider, with commas between")
-	runs := fs.Int("runs", 3, "runs of each contender")
-	who := fs.String("contender", "", "only the contenders whose names match (REGEXP)")
-	all := fs.Bool("all", false, "all sizes, and nothing calculated: takes many hours")
-	keep := fs.String("keep", "", "folder where chains are kept, so that they are made only once")
-	kind := fs.String("profile", "", "cpu or heap: writes profiles of kms-auditor and measures nothing else; -runs and -delay apply")
-	name := fs.String("case", "1x1000/proven", "what to profile: SIZE/proven, /searched or /believed for --once, SIZE/daemon for unchanged audits, or SIZE/first for those before them")
-	if err := fs.Parse(args); err != nil {
-		return err
-	}
-	pattern, err := regexp.Compile(*who)
-	if err != nil {
-		return err
-	}
-	dir, err := os.MkdirTemp("", "kms-auditor-bench-bin-")
+	dir, err := os.MkdirTemp("", "kms-auditor-bench-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if *kind != "" {
-		return profile(ctx, dir, *kind, *name, *keep, delays.values[0], *runs)
-	}
-	p, err := newPrograms(dir)
+	programs, err := build(ctx, dir)
 	if err != nil {
 		return err
 	}
-	p.keep = *keep
-	if err := p.addOthers(); err != nil {
-		return err
+	var times, costs []string
+	for _, s := range sizes {
+		w, err := newWorld(s, programs.multicall)
+		if err != nil {
+			return fmt.Errorf("making a world of %s: %w", s, err)
+		}
+		t, c, err := programs.measureAll(ctx, w, runs)
+		w.close()
+		if err != nil {
+			return fmt.Errorf("%s: %w", s, err)
+		}
+		times, costs = append(times, t...), append(costs, c...)
 	}
-	if *all {
-		sizes.values = product()
+	fmt.Printf("%s\n%s\n\n%s\n%s\n", timesHead, strings.Join(times, "\n"), costsHead, strings.Join(costs, "\n"))
+	return nil
+}
+
+// programs are what the bench runs.
+type programs struct {
+	dir       string // has the programs that are built here, and the auditor's configuration
+	tools     string // has cast
+	multicall []byte // creation code of Multicall3
+}
+
+// build compiles kms-auditor as it is released, the launcher and the TypeScript.
+func build(ctx context.Context, dir string) (p *programs, err error) {
+	p = &programs{dir: dir}
+	if p.tools, err = filepath.Abs("../e2e/.tools/bin"); err != nil {
+		return nil, err
 	}
-	began := time.Now()
-	r, err := p.carryOut(ctx, plan{sizes.values, daemons.values, delays.values, *runs, pattern, *all})
-	r.print(os.Stdout, sizes.values, delays.values)
-	progress("that took %s", time.Since(began).Round(time.Second))
-	return err
+	for _, args := range [][]string{
+		{"go", "build", "-C", "..", "-trimpath", "-ldflags", "-s -w", "-o", dir + "/kms-auditor", "./cmd/kms-auditor"},
+		{"go", "build", "-o", dir + "/launch", "./launch"},
+		{"ts/node_modules/.bin/esbuild", "ts/audit.ts", "--bundle", "--minify", "--platform=node", "--target=node20", "--format=esm", "--log-level=warning",
+			"--banner:js=import{createRequire}from'node:module';const require=createRequire(import.meta.url);", "--outfile=" + dir + "/audit.mjs"},
+		{p.tools + "/cast", "--version"},
+	} {
+		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("running %s: %w (e2e/setup.sh and npm ci in bench/ts come first)\n%s", args[0], err, out)
+		}
+	}
+	p.multicall, err = readMulticall(ctx)
+	return p, err
 }

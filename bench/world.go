@@ -1,115 +1,132 @@
 package main
 
 import (
-	"bufio"
+	"context"
 	"fmt"
-	"io"
-	"os"
+	"math/big"
+	"net/http/httputil"
+	"net/url"
 	"os/exec"
-	"path/filepath"
-	"regexp"
-	"time"
+	"slices"
+	"strings"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/core/vm/runtime"
+	"github.com/ethereum/go-ethereum/crypto"
+
+	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
+	"github.com/kms-auditor/kms-auditor/internal/testchain"
 )
 
-// world is what is audited: one geth that serves all chains, one API, and a proxy before each.
+const (
+	chainName = "base"
+	chainID   = 8453
+	blocks    = 70 // the finalized one is the last multiple of 32
+)
+
+// size is how much there is to audit: contracts with so many entries each.
+type size struct{ contracts, entries int }
+
+func (s size) String() string { return fmt.Sprintf("%dx%d", s.contracts, s.entries) }
+
+func parseSize(text string) (s size, err error) {
+	if n, _ := fmt.Sscanf(text, "%dx%d", &s.contracts, &s.entries); n < 2 || s.String() != text || min(s.contracts, s.entries) < 1 {
+		return s, fmt.Errorf("size %q is not CONTRACTSxENTRIES, such as 1x1000", text)
+	}
+	return s, nil
+}
+
+// world is a chain and two APIs: one tells the truth, the other is wrong about some entries of each contract.
 type world struct {
-	*programs
-	*ledger
-	dir      string
-	node     *exec.Cmd
-	authURL  string // where geth is told what is finalized
-	api, rpc *proxy
-	claims   *claims
-	final    int // toggles that are final
+	size
+	chain            *testchain.Chain
+	rpc, truth, lies *meter
+	contracts        []common.Address
+	differences      []string // between chain and lies, as every contender spells them
 }
 
-var endpoints = regexp.MustCompile(`HTTP server started +endpoint=(127\.0\.0\.1:\d+) auth=(true|false)`)
-
-// newWorld makes a world of the size. The API tells the truth.
-func (p *programs) newWorld(s size) (w *world, err error) {
-	w = &world{programs: p}
-	defer func() {
-		if err != nil {
-			w.close()
-			err = fmt.Errorf("making a world of %s: %w", s, err)
-		}
-	}()
-	if w.dir, err = os.MkdirTemp("", "kms-auditor-bench-"); err != nil {
-		return w, err
-	}
-	if w.ledger, err = p.openLedger(s, w.dir); err != nil {
-		return w, err
-	}
-	node, err := w.startNode()
+// newWorld puts Multicall3 where most chains have it. A fifth of the entries are devices, the rest images; a tenth are denied.
+func newWorld(s size, multicall []byte) (*world, error) {
+	w := &world{size: s}
+	code, _, _, err := runtime.Create(multicall, nil)
 	if err != nil {
-		return w, err
+		return nil, fmt.Errorf("constructing Multicall3: %w", err)
 	}
-	if w.rpc, err = newProxy(node); err != nil {
-		return w, err
-	}
-	w.claims = newClaims()
-	w.tell(false)
-	w.api, err = newProxy(w.claims.URL)
-	return w, err
-}
-
-// startNode returns where the node serves.
-func (w *world) startNode() (string, error) {
-	secret := filepath.Join(w.dir, "jwt")
-	if err := os.WriteFile(secret, []byte(hexutil.Encode(jwtSecret[:])), 0o600); err != nil {
-		return "", err
-	}
-	w.node = exec.Command(w.geth, "--datadir", w.dir, "--networkid", w.rules.ChainID.String(), "--maxpeers", "0", "--nodiscover", "--ipcdisable", "--port", "0",
-		"--history.logs.disable", "--gcmode", "archive", "--state.scheme", "hash", "--cache", "512",
-		"--http", "--http.addr", "127.0.0.1", "--http.port", "0", "--http.api", "eth,net,web3", "--authrpc.port", "0", "--authrpc.jwtsecret", secret)
-	out, err := w.node.StderrPipe()
-	if err != nil {
-		return "", err
-	}
-	if err := w.node.Start(); err != nil {
-		return "", err
-	}
-	url, said := "", ""
-	in := bufio.NewScanner(out)
-	for (url == "" || w.authURL == "") && in.Scan() {
-		said += in.Text() + "\n"
-		m := endpoints.FindStringSubmatch(in.Text())
-		switch {
-		case m == nil:
-		case m[2] == "true":
-			w.authURL = "http://" + m[1]
-		default:
-			url = "http://" + m[1]
+	options := testchain.Options{ChainID: chainID, Alloc: types.GenesisAlloc{
+		common.BytesToAddress(hexutil.MustDecode("0xcA11bde05977b3631167028862bE2a173976CA11")): {Code: code},
+	}}
+	truth := fakeapi.Chain{ChainName: chainName, ChainID: chainID}
+	lies := truth
+	for c := range s.contracts {
+		at := testchain.Address(fmt.Sprint("contract ", c))
+		on := testchain.Preload{Address: at}
+		right := fakeapi.Contract{Address: at.Hex(), ChainID: chainID, ChainName: chainName}
+		wrong := right
+		for i := range s.entries {
+			id, allowed, lie := crypto.Keccak256Hash(at[:], big.NewInt(int64(i)).Bytes()), i%10 != 9, i == 0 || i == 3 || i == 9
+			list := "os_image"
+			if i%5 == 0 {
+				list = "device"
+			}
+			claim(&right, list, id, allowed)
+			claim(&wrong, list, id, allowed != lie)
+			switch {
+			case allowed && list == "device":
+				on.Devices = append(on.Devices, id)
+			case allowed:
+				on.Images = append(on.Images, id)
+			}
+			if lie {
+				w.differences = append(w.differences, difference(at.Hex(), list, id.Hex(), !allowed, allowed))
+			}
 		}
+		options.Preload, w.contracts = append(options.Preload, on), append(w.contracts, at)
+		truth.Contracts, lies.Contracts = append(truth.Contracts, right), append(lies.Contracts, wrong)
 	}
-	if url == "" || w.authURL == "" {
-		return "", fmt.Errorf("starting geth: it did not say where it listens\n%s", said)
+	slices.Sort(w.differences)
+	if w.chain, err = testchain.Start(options); err != nil {
+		return nil, err
 	}
-	go func() { _, _ = io.Copy(io.Discard, out) }() // until geth ends
-	return url, nil
+	for range blocks {
+		w.chain.Commit()
+	}
+	node, err := url.Parse(w.chain.URL())
+	if err != nil {
+		return nil, err
+	}
+	w.rpc = newMeter(&httputil.ReverseProxy{Transport: transport(), Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(node) }})
+	w.truth, w.lies = newMeter(fakeapi.New(truth)), newMeter(fakeapi.New(lies))
+	return w, nil
 }
 
-// delay makes every request to API and node wait.
-func (w *world) delay(d time.Duration) {
-	w.api.delay.Store(int64(d))
-	w.rpc.delay.Store(int64(d))
+func claim(c *fakeapi.Contract, list string, id common.Hash, allowed bool) {
+	text := id.Hex()
+	if list == "device" {
+		c.Devices = append(c.Devices, fakeapi.Device{ID: text, NodeName: new("prod"), Allowed: &allowed})
+	} else {
+		c.OSImages = append(c.OSImages, fakeapi.OSImage{Name: "dstack", Version: "0.5", Hash: &text, Allowed: &allowed})
+	}
+}
+
+func difference(contract, list, id string, claim, onChain bool) string {
+	return fmt.Sprintf("%s %s %s %t %t", strings.ToLower(contract), list, strings.ToLower(id), claim, onChain)
 }
 
 func (w *world) close() {
-	for _, p := range []*proxy{w.api, w.rpc} {
-		if p != nil {
-			p.CloseClientConnections()
-			p.Close()
-		}
+	for _, m := range []*meter{w.rpc, w.truth, w.lies} {
+		m.CloseClientConnections()
+		m.Close()
 	}
-	if w.claims != nil {
-		w.claims.Close()
+	_ = w.chain.Close() // it is thrown away
+}
+
+// readMulticall returns the creation code of Multicall3 as viem has it.
+func readMulticall(ctx context.Context) ([]byte, error) {
+	out, err := exec.CommandContext(ctx, "node", "-p", "require('./ts/node_modules/viem/_cjs/constants/contracts.js').multicall3Bytecode").Output()
+	if err != nil {
+		return nil, fmt.Errorf("reading viem's Multicall3: %w", err)
 	}
-	if w.node != nil && w.node.Process != nil {
-		_ = w.node.Process.Kill() // its database is thrown away
-		_ = w.node.Wait()
-	}
-	_ = os.RemoveAll(w.dir)
+	return hexutil.Decode(strings.TrimSpace(string(out)))
 }

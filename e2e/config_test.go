@@ -16,6 +16,7 @@ type settings struct {
 	ConfirmDelay string           `json:"confirm_delay,omitempty"`
 	PendingMax   string           `json:"pending_max,omitempty"`
 	State        string           `json:"state,omitempty"`
+	EvidenceDir  string           `json:"evidence_dir,omitempty"`
 	API          apiSettings      `json:"api"`
 	CrossChecks  bool             `json:"cross_checks,omitempty"`
 	Chains       []chainSettings  `json:"chains"`

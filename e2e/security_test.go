@@ -89,7 +89,7 @@ func traceAll(t *testing.T) (map[string]traced, []string) {
 	must(t, err)
 	var with map[string]any
 	must(t, json.Unmarshal(b, &with))
-	with["evidence_dir"], with["evidence_keep"] = proof, 2
+	with["evidence"] = map[string]any{"dir": proof, "keep_changes": 1, "keep_last": 1}
 	config, all := writeConfig(t, with), map[string]traced{}
 
 	path, line := strace(t, "audit", "-c", config)
@@ -144,7 +144,7 @@ func traceAll(t *testing.T) (map[string]traced, []string) {
 	return all, []string{state, proof, out}
 }
 
-// TestNothingIsWrittenElsewhere holds every program under strace: only state, evidence_dir and the paths of -o and --evidence are
+// TestNothingIsWrittenElsewhere holds every program under strace: only state, evidence.dir and the paths of -o and --evidence are
 // changed, and no more than the listed calls are made, which seccomp and systemd then allow.
 func TestNothingIsWrittenElsewhere(t *testing.T) {
 	all, places := traceAll(t)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +22,8 @@ import (
 const (
 	tries    = 3 // of one HTTP request that meets a passing fault
 	parallel = 4 // HTTP requests of one read under way at once
+
+	quickPart = 4 // of the provider's timeout: of 20 s, what go-ethereum gives an eth_call
 )
 
 // provider is one Provider and what was learnt of it.
@@ -33,6 +36,7 @@ type provider struct {
 	redact      secret.Redactor
 	batchSize   atomic.Int64 // shrinks where the provider refuses
 	noProof     atomic.Pointer[refusal]
+	slow        slowContracts
 	noMulticall atomic.Pointer[refusal]
 	idle        func()
 }
@@ -71,7 +75,7 @@ func newProvider(cfg Provider, opt Options) (*provider, error) {
 	transport.MaxIdleConnsPerHost = parallel
 	p.idle = transport.CloseIdleConnections
 	client, err := rpc.DialOptions(context.Background(), cfg.URL.Reveal(), rpc.WithHeaders(headers), rpc.WithHTTPClient(&http.Client{
-		Transport: &guard{
+		Transport: &validatingTransport{
 			next:    transport,
 			limiter: rate.NewLimiter(limit, 1),
 			redact:  p.redact,
@@ -99,6 +103,7 @@ type call struct {
 	result json.RawMessage
 	err    error
 	probe  bool // an error object is what is hoped for
+	quick  bool // it gets less time: it is suspected of making a request late
 	weight int  // about how much comes back, or goes: a slot's proof is 1
 }
 
@@ -174,7 +179,11 @@ func (p *provider) retry(ctx context.Context, calls []*call) error {
 // roundTrip makes the calls in one HTTP request. A rate limit in the answer to a single call fails them all, and so
 // does a batch whose every call is refused for being in a batch.
 func (p *provider) roundTrip(parent context.Context, calls []*call) error {
-	ctx, cancel := context.WithTimeout(parent, p.timeout)
+	timeout := p.timeout
+	if slices.ContainsFunc(calls, func(c *call) bool { return c.quick }) {
+		timeout /= quickPart
+	}
+	ctx, cancel := context.WithTimeout(parent, timeout)
 	defer cancel()
 	elems := make([]rpc.BatchElem, len(calls))
 	for i, c := range calls {
@@ -195,7 +204,7 @@ func (p *provider) roundTrip(parent context.Context, calls []*call) error {
 		err = p.rpc.BatchCallContext(ctx, elems)
 	}
 	if err != nil {
-		err = p.transportError(parent, err)
+		err = p.transportError(parent, timeout, err)
 	}
 	for i, c := range calls {
 		c.err = p.rpcError(elems[i].Error)
@@ -219,13 +228,13 @@ func (p *provider) roundTrip(parent context.Context, calls []*call) error {
 }
 
 // transportError is why no answer came, without URL and secrets.
-func (p *provider) transportError(parent context.Context, err error) error {
+func (p *provider) transportError(parent context.Context, timeout time.Duration, err error) error {
 	err = p.redact.Error(plain(err))
 	switch {
 	case parent.Err() != nil:
 		return fmt.Errorf("the audit ended before the provider answered: %w", context.Cause(parent))
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("no answer within %s: %w", p.timeout, err)
+		return fmt.Errorf("no answer within %s: %w", timeout, err)
 	}
 	return err
 }

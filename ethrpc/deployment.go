@@ -15,9 +15,9 @@ import (
 func (c *Client) DeploymentBlock(ctx context.Context, contract common.Address, to uint64) (uint64, error) {
 	var failed []ProviderError
 	for _, p := range c.providers {
-		born, err := p.deploymentBlock(ctx, c.chainID, contract, to)
+		first, err := p.deploymentBlock(ctx, c.chainID, contract, to)
 		if err == nil {
-			return born, nil
+			return first, nil
 		}
 		failed = append(failed, ProviderError{p.name, fmt.Errorf("finding the first block of %s: %w", contract, err)})
 		if ctx.Err() != nil {
@@ -57,7 +57,7 @@ func (p *provider) deploymentBlock(ctx context.Context, chainID uint64, contract
 	return high, nil
 }
 
-// codeAt tells whether the contract has code at a block.
+// codeAt reports whether the contract has code at a block.
 func (p *provider) codeAt(ctx context.Context, contract common.Address, block uint64) (bool, error) {
 	c := &call{method: "eth_getCode", args: []any{contract, hex(block)}}
 	err := p.do(ctx, []*call{c})

@@ -1,7 +1,10 @@
 // Package ethrpc reads dstack KMS contracts over JSON-RPC from providers that it does not believe blindly.
 //
-// One Read asks one provider: it checks the chain id, pins a block, and reads every id at that block, by its hash
-// (EIP-1898) where the provider is seen to honour one, else by its number with the hash checked again afterwards.
-// A provider that cannot do that, or answers in a shape that no node answers, is left for the next one, which
-// starts anew: answers of two providers, or of two blocks, are never mixed.
+// Pin chooses a block: it checks the chain id, and asks along with the block for what an unchanged contract takes to be
+// proven again. Read then asks at the block's hash (EIP-1898), which means the same to every provider, or, where a provider
+// is seen not to honour one, at its number with the hash checked again afterwards. It proves what it can against the state
+// root (package proof), fails over to the next provider, and asks for a second opinion where that is wanted.
+//
+// Contracts share round trips and verified trie nodes, never their fate: each has a Reading of its own, from one provider
+// at one block, and code that misbehaves ends its own run.
 package ethrpc

@@ -88,7 +88,7 @@ func isTransient(err error) (time.Duration, bool) {
 	return 0, isRPC(err, []int{-32005, 429}, "rate limit", "too many requests", "request limit")
 }
 
-// isRPC tells whether err is a JSON-RPC error object with one of the codes or with one of the texts in its message.
+// isRPC reports whether err is a JSON-RPC error object with one of the codes or with one of the texts in its message.
 func isRPC(err error, codes []int, texts ...string) bool {
 	var e rpc.Error
 	if !errors.As(err, &e) {

@@ -11,7 +11,7 @@ import (
 
 // CheckSingle holds the answer to a single call against its id.
 func CheckSingle(body []byte, id string) error {
-	return new(guard).check(body, asked{ids: map[string]bool{id: true}})
+	return new(validatingTransport).check(body, asked{ids: map[string]bool{id: true}})
 }
 
 // ReadBlock reads the answer to eth_getBlockByNumber.
@@ -24,7 +24,7 @@ func ReadChainID(raw json.RawMessage, want uint64) error {
 
 // ReadLogs reads the answers to eth_getLogs of the blocks from to to, and to eth_getBlockByNumber of block to.
 func ReadLogs(req ScanRequest, from, to uint64, logs, block json.RawMessage) ([]types.Log, common.Hash, error) {
-	s := &stretch{from: from, to: to}
+	s := &blockRange{from: from, to: to}
 	err := s.fill(&req, logs, &call{result: block})
 	return s.logs, s.last, err
 }
@@ -78,6 +78,6 @@ func Answered(code int, text, hidden string) (Kinds, error) {
 
 // Refused is what becomes of an HTTP answer, where a text is secret.
 func Refused(status int, body []byte, hidden string) (Kinds, error) {
-	err := &statusError{status: status, body: (&guard{redact: secret.NewRedactor(hidden)}).cut(body)}
+	err := &statusError{status: status, body: (&validatingTransport{redact: secret.NewRedactor(hidden)}).cut(body)}
 	return kindsOf(err), err
 }

@@ -6,7 +6,7 @@ var Suggested = suggested
 // CountRequests counts the ranges, and those of them that are refused, that it takes to read blocks of a provider
 // that takes at most limit of them at once.
 func CountRequests(blocks, limit, step uint64) (all, refused int) {
-	s := newSpan(step)
+	s := newRangeSizer(step)
 	for blocks > 0 {
 		n := min(s.blocks, blocks)
 		all++

@@ -6,5 +6,5 @@ func CheckAnswer(body []byte, ids ...string) error {
 	for _, id := range ids {
 		want.ids[id] = true
 	}
-	return new(guard).check(body, want)
+	return new(validatingTransport).check(body, want)
 }

@@ -2,6 +2,7 @@ package ethrpc_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -27,6 +28,7 @@ import (
 const (
 	returnsTop = "5f5260205ff3"          // what is on the stack
 	looksUp    = "60043554" + returnsTop // the slot that the id names
+	onlyLists  = "36602414600857005b"    // goes on at 8 where it is called with an id, and returns nothing else
 )
 
 var odd, honest = common.Address{0: 0xcc}, common.Address{0: 0xaa}
@@ -89,6 +91,15 @@ func (w *world) unharmed(t *testing.T, verify ethrpc.Verify, req request) ethrpc
 	return s.Readings[0]
 }
 
+// runsLittle is a node that names no slots ahead, and takes no multicalls, which would keep it busy.
+func runsLittle(multicalls bool) rpcfault.Fault {
+	return rpcfault.Fault{Ask: func(c *rpcfault.Call) {
+		if c.Method == "eth_createAccessList" || multicalls && bundled(*c) {
+			c.Method = "none"
+		}
+	}}
+}
+
 // TestCodeThatMisbehavesEndsItsOwnRunOnly, whatever it does.
 func TestCodeThatMisbehavesEndsItsOwnRunOnly(t *testing.T) {
 	chained := map[common.Hash]common.Hash{} // each slot holds the key of the next
@@ -105,13 +116,12 @@ func TestCodeThatMisbehavesEndsItsOwnRunOnly(t *testing.T) {
 		proven         bool
 	}{
 		{"it asks for an old block's hash", "5f40" + returnsTop, nil, 1, "hash of block 0", false},
-		{"it never ends", "5b5f56", nil, 1, "out of gas", false},
-		{"it calls itself, twice, as deep as it can", "5f5f5f5f5f305af15f5f5f5f5f305af1" + returnsTop, nil, 1, "", true},
+		{"it never ends", "600856", nil, 1, "out of gas", false},
+		{"it calls itself, twice, as deep as it can", "365f5f37" + strings.Repeat("5f5f365f5f305af1", 2) + returnsTop, nil, 1, "", true},
 		{"its slots are found one by one", "5f" + strings.Repeat("54", 40) + returnsTop, chained, 1, "still asks for more state", false},
-		{"its accounts are found one by one", "6110005b803b506001018061106411600357" + looksUp, nil, 1, "still asks for more state", false},
+		{"its accounts are found one by one", "6110005b803b506001018061106411600c57" + looksUp, nil, 1, "still asks for more state", false},
 		{"it is no code", "fe", nil, 1, "invalid opcode", false},
-		{"it is slow", "6303ffffff5b600190038060055760015f5260205ff3", nil, 60, "out of gas", false},
-		{"it is slow, but ends", "620c00005b600190038060045760015f5260205ff3", nil, 400, "takes too long", false},
+		{"it is slow", "620c00005b6001900380600d5760015f5260205ff3", nil, 400, "takes too long", false},
 		{"it stores", "600160015560015f5260205ff3", nil, 1, writes, true},
 		{"it stores for the transaction", "600160015d60015f5260205ff3", nil, 1, writes, true},
 		{"it logs", "5f5fa060015f5260205ff3", nil, 1, writes, true},
@@ -119,16 +129,12 @@ func TestCodeThatMisbehavesEndsItsOwnRunOnly(t *testing.T) {
 		{"it destroys itself", "5fff", nil, 1, writes, true},
 		{"it sends value", "5f5f5f5f600173aa00000000000000000000000000000000000000" + "5af1" + returnsTop, nil, 1, writes, true},
 		{"it asks for an old block's hash, and stores", "5f40600155" + "60015f5260205ff3", nil, 1, writes, true},
-		{"it reads much", "5f5b80545060010180612710116001" + "57" + looksUp, nil, 2, "", true},
+		{"it reads much", "5f5b80545060010180612710116" + "00a57" + looksUp, nil, 2, "", true},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
 			t.Parallel()
-			w := twoContracts(t, row.code, row.storage)
-			w.proxy.Set(rpcfault.Fault{Ask: func(c *rpcfault.Call) { // a node that would name all slots at once, or take long as well
-				if c.Method == "eth_createAccessList" || bundled(*c) && row.devices > 1 {
-					c.Method = "none"
-				}
-			}})
+			w := twoContracts(t, onlyLists+row.code, row.storage)
+			w.proxy.Set(runsLittle(row.devices > 1))
 			got := w.unharmed(t, ethrpc.VerifyRequired, w.both(row.devices))
 			answer := got.Devices[ids(1)[0]]
 			switch {
@@ -283,7 +289,7 @@ func TestAContractThatMakesTheNodeSlow(t *testing.T) {
 			if r := s.Readings[1]; r.Proven != (verify != ethrpc.VerifyOff) || len(r.Failed) > 0 {
 				t.Errorf("mode %d: the honest one is read as %+v", verify, r)
 			}
-			if r := s.Readings[0]; r.Err == nil || !strings.Contains(r.Err.Error(), "no answer within 300ms") {
+			if r := s.Readings[0]; r.Err == nil || !strings.Contains(r.Err.Error(), "no answer within ") {
 				t.Errorf("mode %d: the slow one is read as %+v", verify, r)
 			}
 		}
@@ -378,4 +384,18 @@ func TestCodeThatLooksAtTheBlockIsRunAgainAlone(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTimeIsLeftForTheOthers: what takes long comes last, and ends before the audit does.
+func TestTimeIsLeftForTheOthers(t *testing.T) {
+	w := twoContracts(t, onlyLists+"600856", nil) // it never ends
+	w.proxy.Set(runsLittle(true))
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+	defer cancel()
+	req := w.both(400)
+	s, err := look(ctx, prover(t, ethrpc.VerifyRequired, 1, w.url), req)
+	if !errors.Is(err, ethrpc.ErrNoProof) || ctx.Err() != nil {
+		t.Fatalf("Read = %+v, %v; the time is over: %v", s, err, ctx.Err())
+	}
+	w.proven(t, &result{Reading: s.state.Readings[1]}, true)
 }

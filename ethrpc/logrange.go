@@ -22,18 +22,18 @@ const (
 
 func hex(n uint64) string { return hexutil.EncodeUint64(n) }
 
-// fetch reads one stretch. The error is a *narrowError where a smaller stretch may do.
-func (p *provider) fetch(ctx context.Context, req *ScanRequest, s *stretch) error {
+// fetch reads one range. The error is a *rangeError where a smaller range may do.
+func (p *provider) fetch(ctx context.Context, req *ScanRequest, s *blockRange) error {
 	if s.from < s.to {
 		return p.fetchOnce(ctx, req, s)
 	}
 	// Nothing is smaller than one block: if it is the provider's lag, then time may help.
-	return p.patiently(ctx, func() error { return p.fetchOnce(ctx, req, s) })
+	return p.retryUnknownBlock(ctx, func() error { return p.fetchOnce(ctx, req, s) })
 }
 
 // fetchOnce asks for the logs together with the last block, since a node that lags behind may answer the logs that it
-// knows of; the block that it does not know gives it away, and its hash is what the stretch stands on.
-func (p *provider) fetchOnce(ctx context.Context, req *ScanRequest, s *stretch) error {
+// knows of; the block that it does not know gives it away, and its hash is what the range stands on.
+func (p *provider) fetchOnce(ctx context.Context, req *ScanRequest, s *blockRange) error {
 	get := &call{method: getLogs, args: []any{map[string]any{
 		"address": req.Contract, "topics": [][]common.Hash{req.Topics}, "fromBlock": hex(s.from), "toBlock": hex(s.to),
 	}}}
@@ -42,10 +42,10 @@ func (p *provider) fetchOnce(ctx context.Context, req *ScanRequest, s *stretch) 
 	switch {
 	case ctx.Err() != nil && err != nil:
 	case err != nil:
-		err = narrowable(err, s)
+		err = rangeTooWide(err, s)
 	case get.err != nil && !isRPC(get.err, []int{-32601}):
 		// The wordings are endless, and a provider that refuses for another reason is found out at a single block.
-		err = &narrowError{get.err, suggested(wording(get.err), s.from, s.to)}
+		err = &rangeError{get.err, suggested(wording(get.err), s.from, s.to)}
 	case get.err != nil:
 		err = get.err
 	default:
@@ -73,8 +73,8 @@ func (p *provider) sameBatch(ctx context.Context, calls ...*call) error {
 	return nil
 }
 
-// patiently calls f again a little later where the provider does not know a block, as a node that lags behind.
-func (p *provider) patiently(ctx context.Context, f func() error) error {
+// retryUnknownBlock calls f again a little later where the provider does not know a block, as a node that lags behind.
+func (p *provider) retryUnknownBlock(ctx context.Context, f func() error) error {
 	delay := p.retryDelay
 	for try := 1; ; try++ {
 		err := f()
@@ -102,11 +102,11 @@ type wireLog struct {
 }
 
 // fill takes the answers in, once nothing is wrong with them.
-func (s *stretch) fill(req *ScanRequest, raw json.RawMessage, end *call) error {
+func (s *blockRange) fill(req *ScanRequest, raw json.RawMessage, end *call) error {
 	block, err := end.block()
 	switch {
 	case errors.Is(err, ErrNoState):
-		return &narrowError{err: err}
+		return &rangeError{err: err}
 	case err != nil:
 		return fmt.Errorf("reading block %d: %w", s.to, err)
 	case block.Number != s.to:
@@ -148,7 +148,7 @@ func (s *stretch) fill(req *ScanRequest, raw json.RawMessage, end *call) error {
 }
 
 // check refuses a log that is incomplete, or was not asked for.
-func (w *wireLog) check(req *ScanRequest, s *stretch) (types.Log, error) {
+func (w *wireLog) check(req *ScanRequest, s *blockRange) (types.Log, error) {
 	bad := func(format string, args ...any) (types.Log, error) {
 		return types.Log{}, fmt.Errorf("the answer holds a log "+format, args...)
 	}

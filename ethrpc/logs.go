@@ -45,7 +45,7 @@ func (c *Client) Scan(ctx context.Context, req ScanRequest) (provider string, er
 	first := int(req.ProviderOffset % uint(len(c.providers)))
 	for _, p := range slices.Concat(c.providers[first:], c.providers[:first]) {
 		begun := req.From
-		err := p.scan(ctx, c.chainID, req, marks, func(s *stretch) error {
+		err := p.scan(ctx, c.chainID, req, marks, func(s *blockRange) error {
 			if refused = req.OnBatch(s.from, s.to, s.last, s.logs); refused != nil {
 				return refused
 			}
@@ -67,8 +67,8 @@ func (c *Client) Scan(ctx context.Context, req ScanRequest) (provider string, er
 	return "", &ReadError{failed}
 }
 
-// stretch is some blocks of a scan.
-type stretch struct {
+// blockRange is some blocks of a scan.
+type blockRange struct {
 	from, to uint64
 	state    int
 	last     common.Hash // of block to
@@ -76,34 +76,34 @@ type stretch struct {
 	err      error
 }
 
-// The states of a stretch, in their order.
+// The states of a range, in their order.
 const (
 	waiting = iota
 	underWay
 	read
 )
 
-// inFlight bounds the stretches that are read, or wait for an earlier one to be handed on.
+// inFlight bounds the ranges that are read, or wait for an earlier one to be handed on.
 const inFlight = 2 * parallel
 
 // scan reads with one provider, which must have every mark at its number before, and still has To afterwards.
-func (p *provider) scan(ctx context.Context, chainID uint64, req ScanRequest, marks []Block, deliver func(*stretch) error) error {
+func (p *provider) scan(ctx context.Context, chainID uint64, req ScanRequest, marks []Block, deliver func(*blockRange) error) error {
 	if err := p.stands(ctx, chainID, marks...); err != nil {
 		return err
 	}
 	if req.From <= req.To {
-		if err := p.stretches(ctx, req, deliver); err != nil {
+		if err := p.blockRanges(ctx, req, deliver); err != nil {
 			return err
 		}
 	}
 	return p.stands(ctx, chainID, marks[0])
 }
 
-// stretches reads several stretches at once and delivers them in order. What a provider refuses goes back to its
+// blockRanges reads several ranges at once and delivers them in order. What a provider refuses goes back to its
 // place in the list, and is cut smaller when its turn comes again.
-func (p *provider) stretches(parent context.Context, req ScanRequest, deliver func(*stretch) error) error {
+func (p *provider) blockRanges(parent context.Context, req ScanRequest, deliver func(*blockRange) error) error {
 	ctx, cancel := context.WithCancel(parent)
-	results := make(chan *stretch)
+	results := make(chan *blockRange)
 	running := 0
 	defer func() {
 		cancel()
@@ -111,17 +111,17 @@ func (p *provider) stretches(parent context.Context, req ScanRequest, deliver fu
 			<-results
 		}
 	}()
-	size := newSpan(req.Step)
-	list := []*stretch{{from: req.From, to: req.To}}
+	size := newRangeSizer(req.Step)
+	list := []*blockRange{{from: req.From, to: req.To}}
 	for len(list) > 0 {
 		for running < parallel {
-			i := slices.IndexFunc(list, func(s *stretch) bool { return s.state == waiting })
+			i := slices.IndexFunc(list, func(s *blockRange) bool { return s.state == waiting })
 			if i < 0 || i >= inFlight {
 				break
 			}
 			s := list[i]
 			if s.to-s.from >= size.blocks {
-				rest := &stretch{from: s.from + size.blocks, to: s.to}
+				rest := &blockRange{from: s.from + size.blocks, to: s.to}
 				s.to = rest.from - 1
 				list = slices.Insert(list, i+1, rest)
 			}
@@ -135,7 +135,7 @@ func (p *provider) stretches(parent context.Context, req ScanRequest, deliver fu
 		s := <-results
 		running--
 		n := s.to - s.from + 1
-		var narrow *narrowError
+		var narrow *rangeError
 		switch {
 		case s.err == nil:
 			s.state = read
@@ -158,7 +158,7 @@ func (p *provider) stretches(parent context.Context, req ScanRequest, deliver fu
 
 // stands refuses a provider of another chain, and one that has another block at one of the numbers.
 func (p *provider) stands(ctx context.Context, chainID uint64, blocks ...Block) error {
-	return p.patiently(ctx, func() error {
+	return p.retryUnknownBlock(ctx, func() error {
 		calls := []*call{{method: "eth_chainId"}}
 		for _, b := range blocks {
 			calls = append(calls, getBlock(hex(b.Number)))

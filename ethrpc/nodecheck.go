@@ -55,7 +55,7 @@ func (r *prover) sendMulticalls(ctx context.Context, all []*proving) {
 	}
 	groups := make([]group, len(made))
 	for i := range made {
-		groups[i].optional = callsOf(made[i])
+		groups[i] = group{contract: all[i].query.Contract, optional: callsOf(made[i])}
 	}
 	r.failed("calling getters", all, r.p.doGroups(ctx, groups))
 	r.collect(all, made)
@@ -98,6 +98,7 @@ func (r *prover) checkNode(ctx context.Context, all []*proving) {
 	r.sendMulticalls(ctx, all)
 	groups, jobs := make([]group, len(all)), make([][]*job, len(all))
 	for i, c := range all {
+		groups[i].contract = c.query.Contract
 		for _, j := range c.compare {
 			if j.list == nil {
 				continue

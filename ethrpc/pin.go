@@ -114,7 +114,7 @@ func (p *provider) pin(ctx context.Context, chainID uint64, tag BlockTag, along 
 				more = append(more, f.calls()...)
 			}
 		}
-		if err := p.doGroups(ctx, []group{{calls, more}})[0]; err != nil {
+		if err := p.doGroups(ctx, []group{{calls: calls, optional: more}})[0]; err != nil {
 			return fmt.Errorf("pinning block %s: %w", tag, err)
 		}
 		return nil

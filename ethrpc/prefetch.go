@@ -72,7 +72,7 @@ func (f prefetch) calls() []*call {
 }
 
 // takePrefetched takes what fits, and is silent about what does not. Hints are by contract.
-func takePrefetched(w *proof.World, all []prefetch) (hints map[common.Address][]*call) {
+func takePrefetched(w *proof.VerifiedState, all []prefetch) (hints map[common.Address][]*call) {
 	hints = map[common.Address][]*call{}
 	for _, f := range all {
 		a, err := readProof(f.proof.result, len(f.proof.keys))

@@ -76,10 +76,10 @@ type proofCache map[common.Address]*provenContract
 
 // provenContract is what was proven of one contract. Readings share its maps, so nothing changes them.
 type provenContract struct {
-	query   Query
-	reading Reading
-	world   *proof.World
-	block   common.Hash
+	query    Query
+	reading  Reading
+	verified *proof.VerifiedState
+	block    common.Hash
 
 	touched  map[string][]proof.Slot // by call, what it read
 	outputs  map[string]output       // by call that is none of a list
@@ -89,12 +89,12 @@ type provenContract struct {
 
 // unchangedIn reports whether every account that the answers rest on is proven to run the code that it ran, and where
 // storage is true, to store what it stored.
-func (m *provenContract) unchangedIn(w *proof.World, storage bool) bool {
+func (m *provenContract) unchangedIn(w *proof.VerifiedState, storage bool) bool {
 	if m == nil || m.volatile || storage && m.reading.Partial {
 		return false
 	}
 	for _, addr := range m.accounts {
-		was, _ := m.world.Account(addr)
+		was, _ := m.verified.Account(addr)
 		is, known := w.Account(addr)
 		if !known || (was == nil) != (is == nil) {
 			return false

@@ -15,25 +15,27 @@ import (
 // Where several contracts are proven at once, one that asks for more than this is put off until the others are done.
 const (
 	maxSharedSlots = 2048 // in a round; the lists of an ordinary contract have some dozens of entries
-	maxSharedTime  = 500 * time.Millisecond
+
+	// Of a step of all of them, whose code takes some milliseconds each.
+	maxSharedTime, maxStepTime, minStepTime = 5 * time.Second, 500 * time.Millisecond, 20 * time.Millisecond
 )
 
 // prover proves contracts with one provider.
 type prover struct {
-	p      *provider
-	at     pin
-	world  *proof.World
-	hinted int
+	p        *provider
+	at       pin
+	verified *proof.VerifiedState
+	hinted   int
 }
 
 // prove has every contract's code run over proven state, which it fetches. Each ends on its own: in fault where its code
-// is to blame, in err where the provider is.
-func (r *prover) prove(ctx context.Context, all []*proving) {
+// is to blame, in err where the provider is. late is for those that are put off.
+func (r *prover) prove(ctx, late context.Context, all []*proving) {
 	later := r.proveTogether(ctx, all, len(all) > 1)
 	for i, c := range later {
-		alone, cancel := ctx, context.CancelFunc(func() {})
-		if end, ok := ctx.Deadline(); ok { // half of the time is for others, though they come after
-			alone, cancel = context.WithTimeoutCause(ctx, time.Until(end)/time.Duration(len(later)-i+1), errRunTime)
+		alone, cancel := late, context.CancelFunc(func() {})
+		if end, ok := late.Deadline(); ok {
+			alone, cancel = context.WithTimeoutCause(late, time.Until(end)/time.Duration(len(later)-i), errRunTime)
 		}
 		if r.proveTogether(alone, []*proving{c}, false); c.err != nil && alone.Err() != nil && ctx.Err() == nil {
 			c.end(errRunTime)
@@ -44,8 +46,15 @@ func (r *prover) prove(ctx context.Context, all []*proving) {
 
 // proveTogether returns the contracts that it put off.
 func (r *prover) proveTogether(ctx context.Context, all []*proving, putOff bool) (later []*proving) {
+	limit := time.Duration(0)
+	if putOff {
+		limit = min(max(maxSharedTime/time.Duration(len(all)), minStepTime), maxStepTime)
+		slow := func(c *proving) bool { return r.p.slow.has(c.query.Contract) }
+		later = slices.DeleteFunc(slices.Clone(all), func(c *proving) bool { return !slow(c) })
+		all = slices.DeleteFunc(slices.Clone(all), slow)
+	}
 	for _, c := range all {
-		standing := c.old.unchangedIn(r.world, false)
+		standing := c.old.unchangedIn(r.verified, false)
 		for _, j := range c.jobs {
 			if c.before(j, standing) == nil {
 				c.compareWithNode(j)
@@ -55,19 +64,15 @@ func (r *prover) proveTogether(ctx context.Context, all []*proving, putOff bool)
 	if slices.ContainsFunc(all, func(c *proving) bool { return len(c.waiting) > 0 && c.guessable() }) {
 		r.sendMulticalls(ctx, all)
 	}
-	limit := time.Duration(0)
-	if putOff {
-		limit = maxSharedTime
-	}
 	var done []*proving
 	for live := all; len(live) > 0; {
 		var wanting []*proving
 		for _, c := range live {
 			switch {
 			case c.err != nil:
-			case !c.step(ctx, limit):
+			case !c.step(ctx, limit) && !(putOff && r.p.slow.has(c.query.Contract)):
 				done = append(done, c)
-			case putOff && (c.slow || len(c.missing.Slots) > maxSharedSlots):
+			case putOff && (c.slow || len(c.missing.Slots) > maxSharedSlots || r.p.slow.has(c.query.Contract)):
 				later = append(later, c)
 			default:
 				wanting = append(wanting, c)
@@ -84,14 +89,14 @@ func (r *prover) proveTogether(ctx context.Context, all []*proving, putOff bool)
 
 // guessable reports whether guesses about the contract can be tried at once: nothing is likely to be missing but its slots.
 func (c *proving) guessable() bool {
-	if !c.world.Fresh(c.query.Contract) {
+	if !c.verified.Fresh(c.query.Contract) {
 		return false
 	}
 	impl := c.implementation()
 	if impl == nil {
 		return true
 	}
-	_, known := c.world.Account(*impl)
+	_, known := c.verified.Account(*impl)
 	return known
 }
 
@@ -114,7 +119,7 @@ func (r *prover) fetch(ctx context.Context, all []*proving) {
 		for _, a := range sortedKeys(answers[i].codes) {
 			groups[i].calls = append(groups[i].calls, answers[i].codes[a])
 		}
-		groups[i].optional = answers[i].hints
+		groups[i].contract, groups[i].optional = c.query.Contract, answers[i].hints
 		c.rounds++
 	}
 	var along [][]*multicall
@@ -229,14 +234,14 @@ func (r *prover) takeProof(w *wanted) error {
 	if err != nil {
 		return fmt.Errorf("reading eth_getProof of %s: %w", w.addr, err)
 	}
-	if err := r.world.AddAccount(w.addr, a.account); err != nil {
+	if err := r.verified.AddAccount(w.addr, a.account); err != nil {
 		return err
 	}
-	if acct, _ := r.world.Account(w.addr); acct == nil {
+	if acct, _ := r.verified.Account(w.addr); acct == nil {
 		return nil
 	}
 	for i, key := range w.keys {
-		if err := r.world.AddSlot(w.addr, key, a.slots[i]); err != nil {
+		if err := r.verified.AddSlot(w.addr, key, a.slots[i]); err != nil {
 			return err
 		}
 	}
@@ -251,11 +256,11 @@ func (r *prover) takeCode(addr common.Address, c *call) error {
 	if err != nil {
 		return fmt.Errorf("reading the code of %s: %w", addr, err)
 	}
-	acct, known := r.world.Account(addr)
+	acct, known := r.verified.Account(addr)
 	if !known || acct == nil || common.BytesToHash(acct.CodeHash) == emptyCode {
 		return nil
 	}
-	if err := r.world.AddCode(code); err != nil {
+	if err := r.verified.AddCode(code); err != nil {
 		return fmt.Errorf("the code of %s: %w", addr, err)
 	}
 	return nil

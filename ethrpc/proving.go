@@ -22,9 +22,11 @@ const (
 	maxAccounts          = 64        // that its code asks about: a proxy and its implementation are two, each is proven in every audit
 	maxReads             = 2_000_000 // of slots, by all its calls: a list's getter reads two, kmsInfo() some hundreds
 
-	// A call that uses up its gas takes about 200 ms, a getter of a list about 20 µs.
+	// Time is measured in gas, so that it is the same on every machine. A call that uses up its gas takes about 200 ms, a
+	// getter of a list 60 µs at most.
 	maxRunTime        = 5 * time.Second
 	maxRunTimePerCall = 500 * time.Microsecond
+	timePerGas        = 7 * time.Nanosecond
 )
 
 // job is one local call.
@@ -36,12 +38,12 @@ type job struct {
 	node     *byte // what the node answers, in a multicall
 }
 
-// proving is the attempt to prove one contract's answers by running its code over proven state. Several share a world,
+// proving is the attempt to prove one contract's answers by running its code over proven state. Several share what is verified,
 // and nothing else.
 type proving struct {
 	query    *Query
 	old      *provenContract // nil: nothing is known of it
-	world    *proof.World
+	verified *proof.VerifiedState
 	partial  bool // what a guess does not explain may be left out
 	compares bool // with what a node answers
 
@@ -62,17 +64,17 @@ type proving struct {
 	hinted  bool          // they were asked for
 	missing proof.Missing
 	rounds  int
-	budget  time.Duration
-	slow    bool // a step was cut short
+	budget  time.Duration // that is left to run
+	slow    bool          // a step was cut short
 
 	fault error // why the contract's code cannot be proven, by whichever provider; an ErrNoProof
 	ended bool  // by what it costs
 	err   error // why the provider could not prove it
 }
 
-func newProving(q *Query, w *proof.World, old *provenContract) *proving {
+func newProving(q *Query, w *proof.VerifiedState, old *provenContract) *proving {
 	c := &proving{
-		query: q, world: w, old: old, reading: q.newReading(), touched: map[string][]proof.Slot{}, outputs: map[string]output{},
+		query: q, verified: w, old: old, reading: q.newReading(), touched: map[string][]proof.Slot{}, outputs: map[string]output{},
 		keys: map[common.Hash]bool{}, accounts: map[common.Address]bool{q.Contract: true},
 	}
 	lists := q.listCalls()
@@ -93,46 +95,42 @@ var errRunTime = errors.New("the contract's code takes too long")
 // step runs what can be run, for limit at most where that is not 0, and reports whether something is left. What is missing
 // for it is in c.missing.
 func (c *proving) step(ctx context.Context, limit time.Duration) (left bool) {
-	began, most := time.Now(), c.budget
+	run := ctx
 	if limit > 0 {
-		most = min(most, limit)
+		var cancel context.CancelFunc
+		run, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
 	}
-	run, cancel := context.WithTimeoutCause(ctx, most, errRunTime)
-	defer cancel()
 	for {
 		m, jobs := c.round(run)
 		if c.ended {
 			return false
 		}
 		c.jobs, c.missing = jobs, proof.Missing{}
-		if c.slow = len(jobs) > 0 && run.Err() != nil; c.slow {
-			break
+		switch c.slow = len(jobs) > 0 && run.Err() != nil; {
+		case ctx.Err() != nil:
+			c.err = fmt.Errorf("the audit ended before its code had run: %w", context.Cause(ctx))
+			return false
+		case c.slow:
+			return true
 		}
 		m = c.needed(m)
 		incremental := slotsPerRound
 		if c.rounds >= maxIncrementalRounds {
 			incremental = 0
 		}
-		m.Slots = c.world.Next(m.Slots, incremental)
-		c.missing = m
-		if !m.Empty() {
+		if m.Slots = c.verified.NextSlots(m.Slots, incremental); !m.Empty() {
+			c.missing = m
 			break
 		}
 		if c.jobs = c.settleGuess(); len(c.jobs) == 0 {
 			return false
 		}
 	}
-	c.budget -= time.Since(began)
-	switch {
-	case ctx.Err() != nil:
-		c.err = fmt.Errorf("the audit ended before its code had run: %w", context.Cause(ctx))
-	case c.budget <= 0:
-		c.slow = false
-		c.end(errRunTime)
-	case !c.slow && c.rounds == maxRounds:
+	if c.rounds == maxRounds {
 		c.endRounds()
 	}
-	return c.err == nil && (c.slow || !c.missing.Empty())
+	return !c.missing.Empty()
 }
 
 // endRounds gives up the calls that still miss something.
@@ -171,7 +169,7 @@ func (c *proving) failJob(j *job, err error) {
 
 // round runs the jobs, and returns what is missing and the jobs that are left.
 func (c *proving) round(ctx context.Context) (m proof.Missing, left []*job) {
-	standing := c.old.unchangedIn(c.world, false)
+	standing := c.old.unchangedIn(c.verified, false)
 	blocked := false // for want of some code, which the other calls are likely to want too
 	for i, j := range c.jobs {
 		if blocked {
@@ -200,6 +198,8 @@ func (c *proving) round(ctx context.Context) (m proof.Missing, left []*job) {
 // costs is an error where the code asks for too much, with so many slots that are missing.
 func (c *proving) costs(missing int) error {
 	switch {
+	case c.budget < 0:
+		return errRunTime
 	case len(c.accounts) > maxAccounts:
 		return fmt.Errorf("the contract's code asks for more than %d accounts", maxAccounts)
 	case c.reads+missing > maxReads:
@@ -211,7 +211,7 @@ func (c *proving) costs(missing int) error {
 // needed adds what is to be known of the contract whatever its code reads.
 func (c *proving) needed(m proof.Missing) proof.Missing {
 	addr := c.query.Contract
-	a, known := c.world.Account(addr)
+	a, known := c.verified.Account(addr)
 	if !known {
 		m.Accounts = append(m.Accounts, addr)
 	}
@@ -227,7 +227,7 @@ func (c *proving) needed(m proof.Missing) proof.Missing {
 		hinted = append(hinted, *impl)
 	}
 	for _, a := range hinted {
-		if _, known := c.world.Account(a); !known {
+		if _, known := c.verified.Account(a); !known {
 			m.Accounts = append(m.Accounts, a)
 		}
 	}
@@ -239,7 +239,7 @@ func (c *proving) needed(m proof.Missing) proof.Missing {
 // call runs one job and notes what it read. standing: the code is what it was, so that a job which reads what it read
 // answers what it answered.
 func (c *proving) call(ctx context.Context, j *job, standing bool) (proof.Missing, error) {
-	if c.world.Bare(c.query.Contract) {
+	if c.verified.HasNoCode(c.query.Contract) {
 		if j.list != nil {
 			c.reading.answers(j.list.getter)[j.list.id] = Answer{Err: errNoCode}
 		}
@@ -263,7 +263,11 @@ func (c *proving) call(ctx context.Context, j *job, standing bool) (proof.Missin
 		c.compareWithNode(j)
 	}
 	word, guessed := c.guessFor(j)
-	res, err := c.world.Suppose(ctx, c.query.Contract, []byte(j.data), word)
+	began := time.Now()
+	res, err := c.verified.CallAssuming(ctx, c.query.Contract, []byte(j.data), word)
+	if c.budget -= time.Duration(res.Gas) * timePerGas; res.Gas == 0 {
+		c.budget -= time.Since(began)
+	}
 	switch {
 	case ctx.Err() != nil && err != nil:
 		return proof.Missing{}, err
@@ -297,7 +301,7 @@ func (c *proving) call(ctx context.Context, j *job, standing bool) (proof.Missin
 
 // implementation is what the contract's proven slot names; nil: nothing yet, or at all.
 func (c *proving) implementation() *common.Address {
-	word, known := c.world.Value(proof.Slot{Account: c.query.Contract, Key: implementationSlot})
+	word, known := c.verified.Value(proof.Slot{Account: c.query.Contract, Key: implementationSlot})
 	if !known || word == (common.Hash{}) {
 		return nil
 	}
@@ -320,8 +324,8 @@ func (c *proving) before(j *job, standing bool) []proof.Slot {
 func (c *proving) readsTheSame(slots []proof.Slot) (missing proof.Missing, same bool) {
 	same = true
 	for _, s := range slots {
-		is, known := c.world.Value(s)
-		was, _ := c.old.world.Value(s)
+		is, known := c.verified.Value(s)
+		was, _ := c.old.verified.Value(s)
 		if !known {
 			missing.Slots = append(missing.Slots, s)
 		}
@@ -350,7 +354,7 @@ var (
 func (c *proving) finish() *provenContract {
 	addr, r := c.query.Contract, c.reading
 	r.Proven = true
-	a, _ := c.world.Account(addr)
+	a, _ := c.verified.Account(addr)
 	if a != nil {
 		hash := common.BytesToHash(a.CodeHash)
 		if r.HasCode = hash != emptyCode; r.HasCode && c.query.Control && !c.query.CodeOnly {
@@ -360,8 +364,8 @@ func (c *proving) finish() *provenContract {
 			for _, key := range c.query.slots() {
 				c.keys[key] = true
 			}
-			all, known := c.world.Leaves(addr, c.keys)
-			r.Storage = &Storage{a.Root, hash, known, c.world.Complete(addr) && known == all}
+			all, known := c.verified.Leaves(addr, c.keys)
+			r.Storage = &Storage{a.Root, hash, known, c.verified.Complete(addr) && known == all}
 		}
 	}
 	if c.reused { // what was not run again rests on what it rested on
@@ -370,7 +374,7 @@ func (c *proving) finish() *provenContract {
 		}
 	}
 	return &provenContract{
-		query: c.query.clone(), reading: r, world: c.world, touched: c.touched, outputs: c.outputs,
+		query: c.query.clone(), reading: r, verified: c.verified, touched: c.touched, outputs: c.outputs,
 		accounts: slices.SortedFunc(maps.Keys(c.accounts), common.Address.Cmp), volatile: c.volatile,
 	}
 }
@@ -381,10 +385,12 @@ func (c *proving) control(codeHash common.Hash) Control {
 	for i := range controlGetters {
 		out.set(i, c.outputs[string(selector(coverageGetters[i]))])
 	}
-	word, _ := c.world.Value(proof.Slot{Account: c.query.Contract, Key: implementationSlot})
+	word, _ := c.verified.Value(proof.Slot{Account: c.query.Contract, Key: implementationSlot})
 	out.setImplementation(word, nil)
 	if out.Implementation.Present {
-		if a, known := c.world.Account(out.Implementation.Value); known && a != nil {
+		if a, known := c.verified.Account(out.Implementation.Value); !known {
+			out.CodeErr = errLacksState
+		} else if a != nil {
 			out.ImplementationCodeHash = common.BytesToHash(a.CodeHash)
 		}
 	}

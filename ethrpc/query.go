@@ -17,7 +17,7 @@ const (
 	allowedOSImage = "allowedOsImages(bytes32)"
 )
 
-func selector(signature string) []byte { return crypto.Keccak256([]byte(signature))[:4] }
+func selector(signature string) []byte { return crypto.Keccak256([]byte(signature))[:4:4] }
 
 // listCall is a call of one of the lists' getters, and where its answer belongs.
 type listCall struct {
@@ -37,7 +37,7 @@ func (q *Query) listCalls() []listCall {
 		for _, id := range ids {
 			if !seen[id] {
 				seen[id] = true
-				out = append(out, listCall{getter, id, string(append(s[:4:4], id[:]...))})
+				out = append(out, listCall{getter, id, string(append(s, id[:]...))})
 			}
 		}
 	}

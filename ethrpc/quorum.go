@@ -28,7 +28,7 @@ func (r *reader) quorum(ctx context.Context) (*State, error) {
 	short := func(agreed int) error {
 		return fmt.Errorf("%d of the %d providers that must agree say the same", agreed, need)
 	}
-	s := &State{Agreed: 1, world: r.world, accounts: map[common.Address]bool{}}
+	s := &State{Agreed: 1, verified: r.verified, accounts: map[common.Address]bool{}}
 	for _, p := range r.c.providers {
 		open := r.open(p)
 		if s.Agreed >= need && len(open) == 0 {

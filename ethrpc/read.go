@@ -39,15 +39,15 @@ type entry struct {
 
 // reader is one Read.
 type reader struct {
-	c       *Client
-	at      *Pinned
-	opt     ReadOptions
-	entries []*entry
-	failed  []ProviderError
-	world   *proof.World // nil: no header was proven
-	old     proofCache
-	proven  proofCache
-	hints   map[common.Address][]*call
+	c        *Client
+	at       *Pinned
+	opt      ReadOptions
+	entries  []*entry
+	failed   []ProviderError
+	verified *proof.VerifiedState // nil: no header was proven
+	old      proofCache
+	proven   proofCache
+	hints    map[common.Address][]*call
 }
 
 // Read reads every Query at the pinned block, by its hash. The provider that pinned comes first. Any other is first
@@ -67,12 +67,22 @@ func (c *Client) Read(ctx context.Context, at *Pinned, queries []Query, opt Read
 	for i := range queries {
 		r.entries = append(r.entries, &entry{query: &queries[i], reading: Reading{Contract: queries[i].Contract}})
 	}
+	late := ctx
+	if end, ok := ctx.Deadline(); ok && len(queries) > 1 {
+		var cancel context.CancelFunc
+		late, cancel = context.WithTimeoutCause(ctx, time.Until(end)/2, errLate)
+		defer cancel()
+	}
 	for _, p := range c.from(at.Provider) {
-		if todo := r.todo(p); len(todo) > 0 {
-			r.readFrom(ctx, p, todo)
+		todo, within := r.todo(p), ctx
+		if len(todo) < len(queries) {
+			within = late
 		}
-		if ctx.Err() != nil {
+		if within.Err() != nil {
 			break
+		}
+		if len(todo) > 0 {
+			r.readFrom(within, late, p, todo)
 		}
 	}
 	if !opt.NoCache {
@@ -80,11 +90,8 @@ func (c *Client) Read(ctx context.Context, at *Pinned, queries []Query, opt Read
 			c.proven.Store(&next)
 		}
 	}
-	lost := len(r.entries) > 0
-	for _, e := range r.entries {
-		lost = lost && e.quality == unread && len(e.failed) == 0 && e.fault == nil
-	}
-	if lost {
+	told := func(e *entry) bool { return e.quality > unread || len(e.failed) > 0 || e.fault != nil }
+	if len(queries) > 0 && !slices.ContainsFunc(r.entries, told) {
 		return nil, &ReadError{r.failed}
 	}
 	return r.quorum(ctx)
@@ -117,8 +124,12 @@ func (r *reader) todo(p *provider) (out []*entry) {
 	return out
 }
 
-// readFrom asks one provider. What it fails at alike for all the contracts is about the block as a whole.
-func (r *reader) readFrom(ctx context.Context, p *provider, todo []*entry) {
+// errLate ends what is asked about contracts that keep the others waiting, so that time is left for those.
+var errLate = errors.New("it takes more than half of the time that was left")
+
+// readFrom asks one provider; late is for contracts that are put off. What it fails at alike for all the contracts is about
+// the block as a whole.
+func (r *reader) readFrom(ctx, late context.Context, p *provider, todo []*entry) {
 	at := r.at.pin
 	if p.name != r.at.Provider || at.raw == nil {
 		var err error
@@ -127,7 +138,7 @@ func (r *reader) readFrom(ctx context.Context, p *provider, todo []*entry) {
 			return
 		}
 	}
-	r.readPatiently(ctx, p, at, todo)
+	r.readRetrying(ctx, late, p, at, todo)
 	if !slices.ContainsFunc(todo, func(e *entry) bool { return e.complaint == nil || e.own }) {
 		r.failed = append(r.failed, ProviderError{p.name, todo[0].complaint})
 		return
@@ -139,11 +150,11 @@ func (r *reader) readFrom(ctx context.Context, p *provider, todo []*entry) {
 	}
 }
 
-// readPatiently reads, and where the provider does not know the block, reads again after a wait.
-func (r *reader) readPatiently(ctx context.Context, p *provider, at pin, todo []*entry) {
+// readRetrying reads, and where the provider does not know the block, reads again after a wait.
+func (r *reader) readRetrying(ctx, late context.Context, p *provider, at pin, todo []*entry) {
 	delay := p.retryDelay
 	for try := 1; ; try++ {
-		r.readOnce(ctx, p, at, todo)
+		r.readOnce(ctx, late, p, at, todo)
 		todo = slices.DeleteFunc(slices.Clone(todo), func(e *entry) bool { return !errors.Is(e.complaint, errUnknownBlock) })
 		if len(todo) == 0 {
 			return
@@ -173,7 +184,7 @@ func (r *reader) readPatiently(ctx context.Context, p *provider, at pin, todo []
 
 // readOnce proves the answers where that is wanted and can be had, and otherwise takes the provider's word. Contracts whose
 // own code keeps them from being proven come last, each by itself.
-func (r *reader) readOnce(ctx context.Context, p *provider, at pin, todo []*entry) {
+func (r *reader) readOnce(ctx, late context.Context, p *provider, at pin, todo []*entry) {
 	var prove, ask, alone []*entry
 	for _, e := range todo {
 		switch e.complaint, e.own = nil, false; {
@@ -190,7 +201,7 @@ func (r *reader) readOnce(ctx context.Context, p *provider, at pin, todo []*entr
 			e.complaint = err
 		}
 	} else {
-		r.prove(ctx, p, at, prove)
+		r.prove(ctx, late, p, at, prove)
 	}
 	for _, e := range prove {
 		switch {
@@ -201,11 +212,11 @@ func (r *reader) readOnce(ctx context.Context, p *provider, at pin, todo []*entr
 		}
 	}
 	r.readUnproven(ctx, p, at, ask)
-	r.readEachUnproven(ctx, p, at, alone)
+	r.readEachUnproven(late, p, at, alone)
 }
 
 // prove leaves for each contract a proven Reading, a fault, or a complaint.
-func (r *reader) prove(ctx context.Context, p *provider, at pin, todo []*entry) {
+func (r *reader) prove(ctx, late context.Context, p *provider, at pin, todo []*entry) {
 	if len(todo) == 0 {
 		return
 	}
@@ -216,17 +227,17 @@ func (r *reader) prove(ctx context.Context, p *provider, at pin, todo []*entry) 
 		}
 		return
 	}
-	run := &prover{p: p, at: at, world: r.world}
+	run := &prover{p: p, at: at, verified: r.verified}
 	var all []*proving
 	for _, e := range todo {
 		old := r.old[e.query.Contract]
-		if old.unchangedIn(r.world, true) && old.query.equal(e.query) {
+		if old.unchangedIn(r.verified, true) && old.query.equal(e.query) {
 			same := *old
-			same.world = r.world
+			same.verified = r.verified
 			r.settle(p, e, &same)
 			continue
 		}
-		e.proving = newProving(e.query, r.world, old)
+		e.proving = newProving(e.query, r.verified, old)
 		e.proving.compares, e.proving.partial = true, r.opt.AllowPartial
 		if hints, asked := r.hints[e.query.Contract]; asked {
 			e.proving.hinted = true
@@ -234,7 +245,7 @@ func (r *reader) prove(ctx context.Context, p *provider, at pin, todo []*entry) 
 		}
 		all = append(all, e.proving)
 	}
-	run.prove(ctx, all)
+	run.prove(ctx, late, all)
 	refused := true // by the provider, whatever the contract
 	for _, e := range todo {
 		c := e.proving
@@ -259,7 +270,7 @@ func (r *reader) prove(ctx context.Context, p *provider, at pin, todo []*entry) 
 
 // begin proves the header, once.
 func (r *reader) begin(at pin) error {
-	if r.world != nil {
+	if r.verified != nil {
 		return nil
 	}
 	header, err := proof.EncodeHeader(at.raw)
@@ -271,13 +282,13 @@ func (r *reader) begin(at pin) error {
 		// A field of a fork that is not known here changes the hash as well, so this is no lie yet.
 		return fmt.Errorf("%w: %v", ErrNoProof, err)
 	}
-	r.world = proof.New(h, r.c.chainID)
-	r.hints = takePrefetched(r.world, at.prefetched)
-	adopted := map[*proof.World]bool{}
+	r.verified = proof.New(h, r.c.chainID)
+	r.hints = takePrefetched(r.verified, at.prefetched)
+	adopted := map[*proof.VerifiedState]bool{}
 	for _, m := range r.old {
-		if !adopted[m.world] {
-			adopted[m.world] = true
-			r.world.Adopt(m.world)
+		if !adopted[m.verified] {
+			adopted[m.verified] = true
+			r.verified.ReuseFrom(m.verified)
 		}
 	}
 	return nil

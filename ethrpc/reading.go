@@ -32,7 +32,7 @@ type State struct {
 	Failed   []ProviderError // providers that failed for the block as a whole
 	Agreed   int             // providers that say the same of the block's hash
 
-	world    *proof.World
+	verified *proof.VerifiedState
 	accounts map[common.Address]bool // that the proven Readings rest on
 }
 

@@ -18,7 +18,7 @@ type guess struct {
 
 // guessFor returns what a slot that the job reads must hold for the node's answer to be true.
 func (c *proving) guessFor(j *job) (word common.Hash, ok bool) {
-	if j.node == nil || *j.node > callTrue || c.guess.tried || !c.world.Fresh(c.query.Contract) {
+	if j.node == nil || *j.node > callTrue || c.guess.tried || !c.verified.Fresh(c.query.Contract) {
 		return common.Hash{}, false
 	}
 	return common.Hash{31: *j.node}, true
@@ -46,7 +46,7 @@ func (c *proving) settleGuess() (left []*job) {
 	if len(g.jobs) == 0 {
 		return nil
 	}
-	if !g.tried && c.world.Fill(c.query.Contract, g.words) || !c.partial {
+	if !g.tried && c.verified.ProveBySpeculation(c.query.Contract, g.words) || !c.partial {
 		left = g.jobs
 	} else {
 		c.reading.Partial = true

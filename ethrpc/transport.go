@@ -21,17 +21,17 @@ import (
 // maxBody bounds what one HTTP answer may hold, in bytes. A thousand answers take less than 200 kB.
 const maxBody = 16 << 20
 
-// guard stands between go-ethereum's JSON-RPC client and the network. It counts and limits requests, bounds what is
+// validatingTransport stands between go-ethereum's JSON-RPC client and the network. It counts and limits requests, bounds what is
 // read, and refuses answers that the client would overlook: a batch that is not exactly the one that was asked for,
 // an answer to another id, an error object in place of a batch.
-type guard struct {
+type validatingTransport struct {
 	next    http.RoundTripper
 	limiter *rate.Limiter
 	redact  secret.Redactor
 	observe func(took time.Duration)
 }
 
-func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
+func (g *validatingTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	asked, err := idsOf(req)
 	if err != nil {
 		return nil, err
@@ -106,7 +106,7 @@ func decode(body []byte) (msgs []message, batch bool, err error) {
 }
 
 // check holds an answer against what was asked: every id once, nothing else, and each with a result or an error.
-func (g *guard) check(body []byte, want asked) error {
+func (g *validatingTransport) check(body []byte, want asked) error {
 	if !utf8.Valid(body) {
 		return fmt.Errorf("the answer is no UTF-8, as JSON is: %s", g.cut(body))
 	}
@@ -140,7 +140,7 @@ func (g *guard) check(body []byte, want asked) error {
 }
 
 // cut makes a body fit for an error message.
-func (g *guard) cut(body []byte) string {
+func (g *validatingTransport) cut(body []byte) string {
 	// Secrets go before the cut, so that none is left in part.
 	text := strings.TrimSpace(g.redact.Text(string(body)))
 	if text == "" {

@@ -17,7 +17,7 @@ type TxInfo struct {
 	Sender    common.Address
 }
 
-// TxInfo tells when the blocks were made and who sent the transactions. It is for show: there is a TxInfo for every
+// TxInfo returns when the blocks were made and who sent the transactions. Unverified; display only: there is one for every
 // place, but providers are believed, and what none of them tells is left out without an error.
 func (c *Client) TxInfo(ctx context.Context, refs []LogRef) map[LogRef]TxInfo {
 	times := map[common.Hash]time.Time{}

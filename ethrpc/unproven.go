@@ -85,6 +85,7 @@ func (p *provider) believe(ctx context.Context, at pin, todo []*entry) []*unprov
 	room, ahead := int(p.batchSize.Load()), false
 	for i, e := range todo {
 		out[i] = newUnproven(at, e)
+		first[i].contract, rest[i].contract = e.query.Contract, e.query.Contract
 		first[i].calls = append(first[i].calls, out[i].code)
 		if out[i].slot != nil {
 			first[i].calls, ahead = append(append(first[i].calls, out[i].getters...), out[i].slot), true
@@ -109,7 +110,7 @@ func (p *provider) believe(ctx context.Context, at pin, todo []*entry) []*unprov
 	fail(p.doGroups(ctx, first))
 	for i, u := range out {
 		if u.err != nil {
-			rest[i] = group{}
+			rest[i].calls = nil
 		} else if u.slot != nil && u.takeSlot(at) {
 			rest[i].calls = append(rest[i].calls, u.implCode)
 		}

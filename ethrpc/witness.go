@@ -2,6 +2,7 @@ package ethrpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -23,13 +24,14 @@ func (s *State) Witness() *Witness {
 	if len(s.accounts) == 0 {
 		return nil
 	}
-	header, nodes, codes := s.world.Pack(s.accounts)
+	header, nodes, codes := s.verified.Witness(s.accounts)
 	return &Witness{header, nodes, codes}
 }
 
 // Prove answers the queries at a block from a Witness alone. The error is of the header, or of ctx. A Reading has an Err
-// where the witness does not prove it, unless allowPartial and only answers of lists are lacking: they are left out. What it
-// returns has neither Provider nor Agreed.
+// where the witness does not prove it, unless allowPartial and only answers of lists are lacking: they are left out. A
+// getter of anything else that lacks state is an error of its field, and explains nothing: a later release may read more than
+// the one that made the witness. What Prove returns has neither Provider nor Agreed.
 func Prove(ctx context.Context, chainID uint64, hash common.Hash, w Witness, queries []Query, allowPartial bool) (*State, Block, error) {
 	h, err := proof.Header(w.Header, hash)
 	if err != nil {
@@ -38,11 +40,11 @@ func Prove(ctx context.Context, chainID uint64, hash common.Hash, w Witness, que
 	if !h.Number.IsUint64() || h.Time > uint64(maxTime.Unix()) {
 		return nil, Block{}, fmt.Errorf("the header of block %s lacks a possible number or time", hash)
 	}
-	world := proof.New(h, chainID)
-	world.Unpack(w.Nodes, w.Codes)
+	verified := proof.New(h, chainID)
+	verified.LoadWitness(w.Nodes, w.Codes)
 	s := &State{}
 	for i := range queries {
-		c := newProving(&queries[i], world, nil)
+		c := newProving(&queries[i], verified, nil)
 		c.partial = allowPartial
 		err := c.proveOffline(ctx)
 		if ctx.Err() != nil {
@@ -57,14 +59,16 @@ func Prove(ctx context.Context, chainID uint64, hash common.Hash, w Witness, que
 	return s, Block{h.Number.Uint64(), hash, time.Unix(int64(h.Time), 0).UTC()}, nil
 }
 
-// proveOffline runs everything once, over a world that knows all that it will ever know.
+var errLacksState = errors.New("the evidence lacks state")
+
+// proveOffline runs everything once, over a state that knows all that it will ever know.
 func (c *proving) proveOffline(ctx context.Context) error {
 	addr := c.query.Contract
-	if a, known := c.world.Account(addr); !known {
+	if a, known := c.verified.Account(addr); !known {
 		return fmt.Errorf("the evidence does not prove the account %s", addr)
 	} else if a != nil {
-		for _, key := range c.query.slots() {
-			if _, known := c.world.Value(proof.Slot{Account: addr, Key: key}); !known {
+		for _, key := range c.query.slots() { // to look them up proves them
+			if _, known := c.verified.Value(proof.Slot{Account: addr, Key: key}); !known && key == implementationSlot {
 				return fmt.Errorf("the evidence does not prove slot %s of %s", key, addr)
 			}
 		}
@@ -81,8 +85,10 @@ func (c *proving) proveOffline(ctx context.Context) error {
 		case missing.Empty():
 		case c.partial && len(j.data) == inputLen:
 			c.reading.Partial = true
+		case j.list == nil:
+			c.failJob(j, errLacksState)
 		default:
-			return fmt.Errorf("the evidence lacks state that the code of %s reads", addr)
+			return fmt.Errorf("%w that the code of %s reads", errLacksState, addr)
 		}
 	}
 	return c.fault

@@ -28,7 +28,7 @@ func sizes(b *testing.B, before func(*metrics.Metrics, *audit.Report)) {
 			for i := range size.contracts {
 				t := audit.Target{Contract: fmt.Sprintf("0x%040x", i)}
 				for j := range size.entries {
-					e := audit.Entry{List: audit.Device, ID: fmt.Sprintf("0x%064x", j), Verdict: audit.Match}
+					e := audit.Entry{List: audit.Device, ID: fmt.Sprintf("0x%064x", j), Claim: audit.ClaimAllowed, OnChain: audit.ChainAllowed, Verdict: audit.Match}
 					if t.Counts.Match++; j%100 == 0 {
 						t.Findings = append(t.Findings, audit.Finding{Kind: audit.ClaimAllowedChainDenied, List: e.List, ID: e.ID})
 					}

@@ -1,8 +1,9 @@
 // Package metrics shows audits as Prometheus series.
 //
-// What happens is counted (audits, calls, requests) and lasts; what an audit found is state, built anew from each report
-// and gone with it: where nothing was compared, its gauges vanish rather than stand still. Only the timestamps of the
-// last audit and the last comparison and the progress of an event scan stay, since their standing still is the alert.
+// Counters (audits, calls, requests) last. Gauges of state are built anew from each report: if the last audit compared
+// nothing, its entries and levels vanish rather than stand still. Open findings are in every report until an audit finds
+// them right, so their gauges stay. The timestamps of the last audit and the last comparison and the progress of an
+// event scan stay too, since their standing still is the alert.
 //
 // Labels come from the configuration, from closed lists, or through the strict hex parser, never from free text.
 package metrics
@@ -63,35 +64,35 @@ func New(reg prometheus.Registerer, build Build, chains []Chain, api APILabels) 
 	m := &Metrics{
 		reported: newReported(f, build),
 		audits: f.counters("audits_total",
-			"Audits of a chain that finished, by verdict.", "chain", "verdict"),
+			"Finished audits of a chain, by verdict.", "chain", "verdict"),
 		duration: f.histograms("audit_duration_seconds",
-			"Time that an audit of a chain took.", "chain"),
+			"Duration of an audit of a chain.", "chain"),
 		unstable: f.counters("unconfirmed_differences_total",
-			"Differences that one of two looks of an audit saw and the other did not.", "chain"),
+			"Differences that one of the two looks of an audit saw and the other did not.", "chain"),
 		scanned: f.gauges("event_scan_block_number",
-			"The block up to which the events of a contract are read; absent before the first are. It stands still while they cannot be read.", "chain", "contract"),
+			"Block up to which the events of a contract have been read; absent before the first. It does not advance while they cannot be read.", "chain", "contract"),
 		next: f.gauge("next_audit_timestamp_seconds",
-			"Unix time of the next scheduled audit; 0: none is scheduled."),
+			"Unix time of the next scheduled audit (0 = none)."),
 		calls: f.counters("rpc_requests_total",
-			"JSON-RPC calls, each item of a batch by itself, by result.", "chain", "provider", "method", "result"),
+			"JSON-RPC calls by result; each item of a batch counts.", "chain", "provider", "method", "result"),
 		trips: f.counters("rpc_round_trips_total",
 			"HTTP requests to a provider.", "chain", "provider"),
 		tripTime: f.histograms("rpc_request_duration_seconds",
-			"Time that an HTTP request to a provider took.", "chain", "provider"),
+			"Duration of an HTTP request to a provider.", "chain", "provider"),
 		head: f.gauges("provider_head_timestamp_seconds",
-			"Unix time of the newest block that a provider was seen to know.", "chain", "provider"),
+			"Unix time of the newest block that a provider has shown.", "chain", "provider"),
 		requests: f.counters("api_requests_total",
 			"HTTP requests to the API, by result.", "endpoint", "result"),
 		apiTime: f.histograms("api_request_duration_seconds",
-			"Time that an HTTP request to the API took.", "endpoint"),
+			"Duration of an HTTP request to the API.", "endpoint"),
 		reloadOK: f.gauge("config_last_reload_successful",
 			"Whether the last attempt to load the configuration succeeded."),
 		reloadTime: f.gauge("config_last_reload_success_timestamp_seconds",
-			"Unix time at which the configuration was last loaded with success."),
+			"Unix time of the last successful load of the configuration."),
 		heartbeats: f.counters("heartbeats_total",
-			"Heartbeats after audits, by result.", "result"),
+			"Heartbeats sent after audits, by result.", "result"),
 		writes: f.counters("writes_total",
-			"Audits that were to be written to the state file or as evidence, by result.", "file", "result"),
+			"Writes of an audit to the state file or as evidence, by result.", "file", "result"),
 	}
 	m.Configure(chains)
 	for _, r := range okOrFailed {
@@ -108,14 +109,14 @@ func New(reg prometheus.Registerer, build Build, chains []Chain, api APILabels) 
 	return m
 }
 
-// Report counts the audit and replaces the state of the one before. Chains that are not configured are left out.
+// Report counts an audit and replaces the state of the one before. Chains that are not configured are left out.
 func (m *Metrics) Report(r *audit.Report) {
 	for _, c := range m.show(r, m.knows) {
 		m.audits.WithLabelValues(c.Chain, c.Verdict.String()).Inc()
 		m.duration.WithLabelValues(c.Chain).Observe(c.Duration.Seconds())
 		m.unstable.WithLabelValues(c.Chain).Add(unstable(c))
 	}
-	// A chain that was compared and is not in the report was looked for: time goes on, and the comparison stands still.
+	// Discovery looked for a chain that was compared before and is not in the report: that was an audit, and no comparison.
 	for _, l := range series(m.compared) {
 		m.lastAudit.WithLabelValues(l["chain"]).Set(unix(r.FinishedAt))
 	}

@@ -50,8 +50,8 @@ func drifted() audit.Target {
 		Contract: contract, Verdict: audit.Drift, Completeness: audit.Unchecked, Assurance: audit.Single,
 		Counts: audit.Counts{Match: 1, Mismatch: 1},
 		Entries: []audit.Entry{
-			{List: audit.Device, ID: "0x" + strings.Repeat("11", 32), Verdict: audit.Match},
-			{List: audit.OSImage, ID: refused, Verdict: audit.Mismatch, Kind: audit.ClaimAllowedChainDenied},
+			{List: audit.Device, ID: "0x" + strings.Repeat("11", 32), Claim: audit.ClaimAllowed, OnChain: audit.ChainAllowed, Verdict: audit.Match},
+			{List: audit.OSImage, ID: refused, Claim: audit.ClaimAllowed, OnChain: audit.ChainDenied, Verdict: audit.Mismatch, Kind: audit.ClaimAllowedChainDenied},
 		},
 		Findings: []audit.Finding{{
 			Kind: audit.ClaimAllowedChainDenied, Severity: audit.Warning, List: audit.OSImage, ID: refused, FirstSeen: &seen,

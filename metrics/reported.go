@@ -23,9 +23,9 @@ func newReported(f factory, build Build) reported {
 	p := reported{
 		state: new(state),
 		lastAudit: f.gauges("last_audit_timestamp_seconds",
-			"Unix time at which the last audit of a chain finished, whatever its verdict; 0: never.", "chain"),
+			"Unix time at which the last audit of a chain finished, whatever its verdict (0 = never).", "chain"),
 		compared: f.gauges("last_comparison_timestamp_seconds",
-			"Unix time at which the last audit finished that compared a claim on the contract with the chain; 0: never. It stands still while sources fail.", "chain", "contract"),
+			"Unix time at which the last audit finished that compared a claim about the contract with the chain (0 = never). It does not advance while sources fail.", "chain", "contract"),
 	}
 	f.reg.MustRegister(p.state)
 	return p

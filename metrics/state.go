@@ -17,18 +17,18 @@ import (
 const maxOpen = 100
 
 var (
-	verdictDesc      = desc("target_verdict", "The last audit's verdict on a contract: 1 for the one that holds.", "chain", "contract", "verdict")
-	entriesDesc      = desc("entries", "Entries of a contract by verdict; absent while nothing is compared.", "chain", "contract", "list", "verdict")
-	findingsDesc     = desc("findings", "Open findings; kinds that are not open show 0 only while the contract is compared.", "chain", "contract", "kind", "severity")
+	verdictDesc      = desc("target_verdict", "Verdict of the last audit on a contract (1 = current).", "chain", "contract", "verdict")
+	entriesDesc      = desc("entries", "Entries of a contract by verdict; absent if the last audit compared nothing.", "chain", "contract", "list", "verdict")
+	findingsDesc     = desc("findings", "Open findings, whether or not the last audit could look at them again. A kind without any shows 0 only if the last audit compared something.", "chain", "contract", "kind", "severity")
 	oldestDesc       = desc("oldest_finding_timestamp_seconds", "Unix time at which the oldest open finding of a kind was first seen.", "chain", "contract", "kind")
-	openDesc         = desc("open_finding", "One open finding, whether or not the last audit could look at it again; the most severe first, at most 100 a contract; id is empty if it is not 32 bytes of hex.", "chain", "contract", "list", "id", "kind", "severity")
-	confirmedDesc    = desc("open_finding_last_confirmed_timestamp_seconds", "Unix time at which an audit last saw the open findings of a kind: the oldest of them.", "chain", "contract", "kind")
-	droppedDesc      = desc("open_findings_dropped", "Open findings without an open_finding series of their own.", "chain", "contract")
-	blockDesc        = desc("audited_block_number", "The block that the last audit read at.", "chain")
-	blockTimeDesc    = desc("audited_block_timestamp_seconds", "Unix time of the block that the last audit read at.", "chain")
-	completenessDesc = desc("completeness", "How ids that the API does not list were looked for: 1 for the level that holds.", "chain", "contract", "level")
-	acceptDesc       = desc("accept_expires_timestamp_seconds", "Unix time at which the first accepted difference of a kind runs out; absent where none is accepted.", "chain", "contract", "kind")
-	assuranceDesc    = desc("assurance", "What the weakest answer of a contract rests on: 1 for the level that holds.", "chain", "contract", "level")
+	openDesc         = desc("open_finding", "Always 1, while the finding is open, whether or not the last audit could look at it again. At most 100 per contract, the most severe first. id is empty unless it is 32 bytes of hex.", "chain", "contract", "list", "id", "kind", "severity")
+	confirmedDesc    = desc("open_finding_last_confirmed_timestamp_seconds", "Unix time at which an audit last saw the open findings of a kind; the earliest if they differ.", "chain", "contract", "kind")
+	droppedDesc      = desc("open_findings_dropped", "Open findings that have no open_finding series.", "chain", "contract")
+	blockDesc        = desc("audited_block_number", "Number of the block that the last audit read.", "chain")
+	blockTimeDesc    = desc("audited_block_timestamp_seconds", "Unix time of the block that the last audit read.", "chain")
+	completenessDesc = desc("completeness", "How the last audit looked for ids that the API does not list (1 = current).", "chain", "contract", "level")
+	acceptDesc       = desc("accept_expires_timestamp_seconds", "Unix time at which the first accepted difference of a kind expires; absent if none is accepted.", "chain", "contract", "kind")
+	assuranceDesc    = desc("assurance", "Lowest assurance among a contract's answers (1 = current).", "chain", "contract", "level")
 )
 
 // assurances lists every level of assurance, the weakest first.
@@ -137,7 +137,7 @@ func (s *snapshot) kinds(chain, contract string, t *audit.Target) {
 		if n := count[k]; n > 0 || t.Compared() {
 			s.gauge(findingsDesc, n, chain, contract, string(k), string(k.Severity()))
 		}
-		if at, seen := oldest[k]; seen && t.Compared() {
+		if at, seen := oldest[k]; seen {
 			s.gauge(oldestDesc, at, chain, contract, string(k))
 		}
 		if at, seen := confirmed[k]; seen {

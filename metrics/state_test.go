@@ -13,24 +13,24 @@ import (
 )
 
 const golden = `
-# HELP kms_auditor_assurance What the weakest answer of a contract rests on: 1 for the level that holds.
+# HELP kms_auditor_assurance Lowest assurance among a contract's answers (1 = current).
 # TYPE kms_auditor_assurance gauge
 kms_auditor_assurance{chain="base",contract="CONTRACT",level="agreed"} 0
 kms_auditor_assurance{chain="base",contract="CONTRACT",level="proven"} 0
 kms_auditor_assurance{chain="base",contract="CONTRACT",level="single"} 1
-# HELP kms_auditor_audited_block_number The block that the last audit read at.
+# HELP kms_auditor_audited_block_number Number of the block that the last audit read.
 # TYPE kms_auditor_audited_block_number gauge
 kms_auditor_audited_block_number{chain="base"} 5.1375546e+07
-# HELP kms_auditor_audited_block_timestamp_seconds Unix time of the block that the last audit read at.
+# HELP kms_auditor_audited_block_timestamp_seconds Unix time of the block that the last audit read.
 # TYPE kms_auditor_audited_block_timestamp_seconds gauge
 kms_auditor_audited_block_timestamp_seconds{chain="base"} 1.79353434e+09
-# HELP kms_auditor_completeness How ids that the API does not list were looked for: 1 for the level that holds.
+# HELP kms_auditor_completeness How the last audit looked for ids that the API does not list (1 = current).
 # TYPE kms_auditor_completeness gauge
 kms_auditor_completeness{chain="base",contract="CONTRACT",level="events"} 0
 kms_auditor_completeness{chain="base",contract="CONTRACT",level="incomplete"} 0
 kms_auditor_completeness{chain="base",contract="CONTRACT",level="proven"} 0
 kms_auditor_completeness{chain="base",contract="CONTRACT",level="unchecked"} 1
-# HELP kms_auditor_entries Entries of a contract by verdict; absent while nothing is compared.
+# HELP kms_auditor_entries Entries of a contract by verdict; absent if the last audit compared nothing.
 # TYPE kms_auditor_entries gauge
 kms_auditor_entries{chain="base",contract="CONTRACT",list="device",verdict="accepted"} 0
 kms_auditor_entries{chain="base",contract="CONTRACT",list="device",verdict="match"} 1
@@ -47,13 +47,13 @@ kms_auditor_entries{chain="base",contract="CONTRACT",list="os_image",verdict="un
 # HELP kms_auditor_oldest_finding_timestamp_seconds Unix time at which the oldest open finding of a kind was first seen.
 # TYPE kms_auditor_oldest_finding_timestamp_seconds gauge
 kms_auditor_oldest_finding_timestamp_seconds{chain="base",contract="CONTRACT",kind="claim_allowed_chain_denied"} 1.7935308e+09
-# HELP kms_auditor_open_finding One open finding, whether or not the last audit could look at it again; the most severe first, at most 100 a contract; id is empty if it is not 32 bytes of hex.
+# HELP kms_auditor_open_finding Always 1, while the finding is open, whether or not the last audit could look at it again. At most 100 per contract, the most severe first. id is empty unless it is 32 bytes of hex.
 # TYPE kms_auditor_open_finding gauge
 kms_auditor_open_finding{chain="base",contract="CONTRACT",id="0xbd369a8c2f9edb2b52dad48ac8e0b32dde5f1337c423a506b48d07403a7d8033",kind="claim_allowed_chain_denied",list="os_image",severity="warning"} 1
-# HELP kms_auditor_open_findings_dropped Open findings without an open_finding series of their own.
+# HELP kms_auditor_open_findings_dropped Open findings that have no open_finding series.
 # TYPE kms_auditor_open_findings_dropped gauge
 kms_auditor_open_findings_dropped{chain="base",contract="CONTRACT"} 0
-# HELP kms_auditor_target_verdict The last audit's verdict on a contract: 1 for the one that holds.
+# HELP kms_auditor_target_verdict Verdict of the last audit on a contract (1 = current).
 # TYPE kms_auditor_target_verdict gauge
 kms_auditor_target_verdict{chain="base",contract="CONTRACT",verdict="consistent"} 0
 kms_auditor_target_verdict{chain="base",contract="CONTRACT",verdict="drift"} 1
@@ -87,7 +87,7 @@ func TestStateOfADriftReport(t *testing.T) {
 }
 
 func TestStateVanishesAndTimestampsStand(t *testing.T) {
-	compared, state := "last_comparison_timestamp_seconds", []string{"entries", "completeness", "assurance", "oldest_finding_timestamp_seconds"}
+	compared, state := "last_comparison_timestamp_seconds", []string{"entries", "completeness", "assurance"}
 	for _, tt := range []struct {
 		name    string
 		second  func() *audit.Report
@@ -141,6 +141,24 @@ func TestStateVanishesAndTimestampsStand(t *testing.T) {
 				t.Errorf("findings: %s", diff)
 			}
 		})
+	}
+}
+
+func TestAnOpenFindingStaysWhileNothingIsCompared(t *testing.T) {
+	opened, confirmed := noon.Add(-time.Hour), noon.Add(-time.Minute)
+	target := unread()
+	target.Findings = []audit.Finding{{Kind: audit.NoCode, State: audit.Still, FirstSeen: &opened, LastConfirmedAt: &confirmed}}
+	reg, m := fresh()
+	m.Report(report(target))
+	of := `{chain="base",contract="` + contract
+	for name, want := range map[string]string{
+		"open_finding":                                  of + `",id="",kind="no_code",list="",severity="critical"} 1`,
+		"oldest_finding_timestamp_seconds":              of + `",kind="no_code"} ` + fmt.Sprint(float64(opened.Unix())),
+		"open_finding_last_confirmed_timestamp_seconds": of + `",kind="no_code"} ` + fmt.Sprint(float64(confirmed.Unix())),
+	} {
+		if diff := cmp.Diff([]string{"kms_auditor_" + name + want}, series(t, reg, name)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
 	}
 }
 

@@ -33,12 +33,12 @@ func (c *observer) complete(ctx context.Context, l *look, state *ethrpc.State, q
 			continue
 		}
 		c.opt.Progress(c.Intent.Chain, "reading what the events named")
-		asked := ask()
-		more, err := c.Reader.Read(ctx, l.pinned, asked, ethrpc.ReadOptions{})
+		queries = ask()
+		more, err := c.Reader.Read(ctx, l.pinned, queries, ethrpc.ReadOptions{})
 		if err != nil {
 			l.fail(err)
 			for _, s := range scans {
-				s.Read = false // what they named was not asked for
+				s.Read = false // what they named has no answer
 			}
 			for i := range state.Readings {
 				if r := &state.Readings[i]; r.Partial {
@@ -47,7 +47,7 @@ func (c *observer) complete(ctx context.Context, l *look, state *ethrpc.State, q
 			}
 			break
 		}
-		state, queries = more, asked
+		state = more
 	}
 	for i := range state.Readings {
 		r := &state.Readings[i]
@@ -113,7 +113,7 @@ type annotation struct {
 }
 
 // annotateAgain is how long it takes until what events do not say is asked for again.
-const annotateAgain = 10 * time.Minute
+var annotateAgain = 10 * time.Minute
 
 // addChanges adds the last event of every id that the claim lists or the contract allows.
 func (c *observer) addChanges(ctx context.Context, l *look, claimed map[common.Address]map[audit.List][]common.Hash) {

@@ -1,4 +1,4 @@
-package audit_test
+package observe_test
 
 import (
 	"context"
@@ -11,7 +11,6 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
-	"github.com/kms-auditor/kms-auditor/internal/history"
 	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
 	"github.com/kms-auditor/kms-auditor/internal/testchain"
 )
@@ -27,9 +26,6 @@ func provenWorld(t *testing.T) *world {
 	must(t, kms.Seed(t.Context(), []common.Hash{dev1}, []common.Hash{img1}))
 	w.kms = kms
 	w.contract(func(c *fakeapi.Contract) { c.Address = kms.Address().Hex() })
-	w.store, err = history.Open("")
-	must(t, err)
-	t.Cleanup(func() { w.store.Close() })
 	w.verify = ethrpc.VerifyAuto
 	return w
 }
@@ -125,7 +121,8 @@ func TestExplainedSlots(t *testing.T) {
 	w.backdoor()
 	slot := common.HexToHash("0x" + strings.Repeat("00", 31) + "08")
 	place := crypto.Keccak256Hash(hidden[:], slot[:])
-	w.explained = map[common.Address][]audit.ExplainedSlot{w.kms.Address(): {{Slot: place, Reason: "left by the migration of May"}}}
+	w.want(audit.Policy{})
+	w.intent.Contracts[0].Explained = []audit.ExplainedSlot{{Slot: place, Reason: "left by the migration of May"}}
 	r := w.audit()
 	if r.Verdict != audit.Consistent || r.Chains[0].Targets[0].Completeness != audit.Complete || !strings.Contains(text(t, r), "left by the migration of May") {
 		t.Errorf("%s, want consistent, and the reason told\n%s", r.Verdict, text(t, r))
@@ -145,19 +142,19 @@ func TestTheBackDoorOpensWhileTheDaemonRuns(t *testing.T) {
 	w := provenWorld(t)
 	w.eager = true
 	a := w.auditor()
-	if r := w.auditWith(a); r.Verdict != audit.Consistent {
+	if r := a.audit(); r.Verdict != audit.Consistent {
 		t.Fatalf("%s at first", r.Verdict)
 	}
 	before := w.proxy.Requests()
-	if r := w.auditWith(a); r.Verdict != audit.Consistent || w.proxy.Requests()-before != 1 {
+	if r := a.audit(); r.Verdict != audit.Consistent || w.proxy.Requests()-before != 1 {
 		t.Errorf("%s in %d round trips, want consistent in one: nothing changed", r.Verdict, w.proxy.Requests()-before)
 	}
 	w.backdoor()
-	if r := w.auditWith(a); r.Verdict != audit.Drift || kindsOf(r) != "storage_unaccounted" {
+	if r := a.audit(); r.Verdict != audit.Drift || kindsOf(r) != "storage_unaccounted" {
 		t.Errorf("%s with %q, want the back door", r.Verdict, kindsOf(r))
 	}
 	must(t, w.kms.SneakImage(t.Context(), hidden, false))
-	if r := w.auditWith(a); r.Verdict != audit.Consistent {
+	if r := a.audit(); r.Verdict != audit.Consistent {
 		t.Errorf("%s after the back door was shut\n%s", r.Verdict, text(t, r))
 	}
 }
@@ -168,7 +165,7 @@ func TestEventsThatAreOnlyForShowAreNotAskedForInEveryAudit(t *testing.T) {
 	w.proxy.Set(rpcfault.Refuse("eth_getLogs", -32601, "not on this plan"))
 	a := w.auditor()
 	for i, failures := range []int{1, 0, 0} {
-		r := w.auditWith(a)
+		r := a.audit()
 		if r.Verdict != audit.Consistent || len(r.Chains[0].Errors) != failures {
 			t.Errorf("audit %d: %s with errors %+v, want consistent and %d errors", i, r.Verdict, r.Chains[0].Errors, failures)
 		}

@@ -1,4 +1,4 @@
-package audit_test
+package observe_test
 
 import (
 	"context"
@@ -8,9 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ethereum/go-ethereum/common"
-
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
 	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
@@ -92,11 +91,11 @@ func TestWhatAnAuditFinds(t *testing.T) {
 			})
 		}, audit.Consistent, "", "", ""},
 		{"the configured contract is missing in the API", func(w *world) {
-			w.pinned = []common.Address{w.kms.Address()}
+			w.want(audit.Policy{})
 			w.api.Update("test", func(c *fakeapi.Chain) { c.Contracts = nil })
 		}, audit.Drift, "contract_not_listed", "", ""},
 		{"the API lists a contract that is not configured", func(w *world) {
-			w.pinned = []common.Address{w.kms.Address()}
+			w.want(audit.Policy{})
 			w.api.Update("test", func(c *fakeapi.Chain) {
 				other := c.Contracts[0]
 				other.Address = "0x00000000000000000000000000000000000000AA"
@@ -183,7 +182,7 @@ func TestFailuresAreUnknown(t *testing.T) {
 			w.proxy.Set(rpcfault.Hang)
 			w.opt.Timeout = 50 * time.Millisecond
 		}, "first", audit.StageRPC, "the audit's timeout of 50ms passed"},
-		{"the auditor has a bug in reading claims", func(w *world) { w.opt.Claims = buggy{} }, "api", audit.StageAPI, "a bug in kms-auditor: nil map"},
+		{"the auditor has a bug in reading claims", func(w *world) { w.opt.Claims = buggy{} }, audit.Self, audit.StageInternal, "a bug in kms-auditor: nil map"},
 	} {
 		for _, drift := range []bool{false, true} {
 			name := tt.sentence
@@ -193,7 +192,7 @@ func TestFailuresAreUnknown(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				w := newWorld(t)
-				w.pinned = []common.Address{w.kms.Address()}
+				w.want(audit.Policy{})
 				if drift {
 					must(t, w.kms.RemoveImage(t.Context(), img1))
 				}
@@ -219,7 +218,7 @@ func (buggy) OnChainDetail(context.Context, string) (*kmsapi.OnChainDetail, erro
 
 func TestOneChainsFailureLeavesTheOthersWhole(t *testing.T) {
 	w := newWorld(t)
-	w.opt.Chains = []audit.ChainOptions{{Name: "unheard-of", ChainID: 5, Reader: panics{}}}
+	w.opt.Chains = []observe.Chain{{Intent: audit.Intent{Chain: "unheard-of", ChainID: 5}, Reader: panics{}}}
 	r := w.audit()
 	if r.Chains[0].Verdict != audit.Consistent || r.Chains[1].Verdict != audit.Unknown || r.Verdict != audit.Unknown {
 		t.Fatalf("%s and %s make %s", r.Chains[0].Verdict, r.Chains[1].Verdict, r.Verdict)
@@ -239,22 +238,22 @@ func TestASecondProviderTakesOver(t *testing.T) {
 	}
 }
 
-type panics struct{}
+type panics struct{ observe.Reader }
 
-func (panics) Read(context.Context, ethrpc.Request) (*ethrpc.State, error) {
+func (panics) Pin(context.Context, ethrpc.PinRequest) (*ethrpc.Pinned, error) {
 	panic("index out of range")
 }
 
 func TestAProviderThatStandsStill(t *testing.T) {
-	for _, tt := range []struct{ policy, old, says string }{
+	for _, tt := range []struct{ tag, old, says string }{
 		{"latest", `"latest"`, "warning: the newest block 1 is "},
 		{"finalized", `"finalized"`, "warning: the audited block 32 is "},
 		{"latest-3", `"0x21"`, ""},
 		{"33", `"0x21"`, ""},
 	} {
 		w := newWorld(t)
-		w.policies = tt.policy
-		if tt.policy != "latest" {
+		w.tags = tt.tag
+		if tt.tag != "latest" {
 			for range 35 {
 				w.chain.Commit()
 			}
@@ -270,7 +269,7 @@ func TestAProviderThatStandsStill(t *testing.T) {
 			continue
 		}
 		if r.Verdict != audit.Consistent || len(e) != 1 || !strings.HasPrefix(e[0].Message, tt.says) || !strings.Contains(e[0].Message, "may be out of sync") {
-			t.Errorf("%s: %s with errors %+v, want consistent and %q", tt.policy, r.Verdict, e, tt.says)
+			t.Errorf("%s: %s with errors %+v, want consistent and %q", tt.tag, r.Verdict, e, tt.says)
 		}
 	}
 }

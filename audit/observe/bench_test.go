@@ -1,4 +1,4 @@
-package audit_test
+package observe_test
 
 import (
 	"context"
@@ -13,10 +13,11 @@ import (
 	"time"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
-	"github.com/kms-auditor/kms-auditor/internal/history"
-	"github.com/kms-auditor/kms-auditor/internal/replay"
+	"github.com/kms-auditor/kms-auditor/internal/events"
 	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/state"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
@@ -66,28 +67,36 @@ func BenchmarkAudit(b *testing.B) {
 
 // benched is an auditor with all that it holds between audits.
 type benched struct {
-	*audit.Auditor
+	*observe.Auditor
 	api   *kmsapi.Client
 	chain *ethrpc.Client
+	prior map[string]audit.Prior
 }
 
 func newBenched(b *testing.B, world string) *benched {
 	b.Helper()
 	api, err := kmsapi.New(kmsapi.Options{BaseURL: world + "/api/v1", Version: "2026-06-23", Timeout: time.Minute})
 	check(b, err)
-	policy, err := ethrpc.ParsePolicy("latest")
-	check(b, err)
+	tags := []ethrpc.BlockTag{ethrpc.Latest}
 	chain, err := ethrpc.New(ethrpc.Options{
-		ChainID: chainID, Policies: []ethrpc.Policy{policy}, BatchSize: 100,
+		ChainID: chainID, Tags: tags, BatchSize: 100,
 		Providers: []ethrpc.Provider{{Name: "node", URL: secret.New(world + "/rpc"), Timeout: time.Minute}},
 	})
 	check(b, err)
-	store, err := history.Open("")
+	known, err := state.Open("")
 	check(b, err)
-	return &benched{audit.New(audit.Options{Claims: api, Chains: []audit.ChainOptions{{
-		Name: "test", ChainID: chainID, Policies: []ethrpc.Policy{policy}, Reader: chain, Eager: true,
-		Events: replay.New(replay.Options{ChainID: chainID, Client: chain, Store: store}),
-	}}}), api, chain}
+	return &benched{observe.New(observe.Options{Claims: api, Chains: []observe.Chain{{
+		Intent: audit.Intent{Chain: "test", ChainID: chainID, Tags: []string{"latest"}, Events: true, Baselines: true},
+		Tags:   tags, Reader: chain, Eager: true,
+		Events: events.New(events.Options{Chain: "test", Client: chain, State: known}),
+	}}}), api, chain, nil}
+}
+
+// audit audits once, and hands on what is to be remembered.
+func (a *benched) audit() *audit.Report {
+	r := a.Audit(context.Background(), "bench", a.prior)
+	a.prior = r.Next
+	return r.Report
 }
 
 func (a *benched) close() {
@@ -101,7 +110,7 @@ func (a *benched) settle(b *testing.B, world string) {
 	b.Helper()
 	for range 50 {
 		before, _ := counts(b, world)
-		a.Audit(context.Background())
+		a.audit()
 		if after, _ := counts(b, world); after-before == 1 {
 			return
 		}
@@ -124,7 +133,7 @@ func (m *meter) measure(b *testing.B, a *benched, entries int) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	began, cpu := time.Now(), cpuTime(b)
-	r := a.Audit(context.Background())
+	r := a.audit()
 	m.note("cpu-ms", (cpuTime(b)-cpu).Seconds()*1e3)
 	m.note("ms", time.Since(began).Seconds()*1e3)
 	runtime.ReadMemStats(&after)

@@ -1,4 +1,4 @@
-package audit_test
+package observe_test
 
 import (
 	"bufio"

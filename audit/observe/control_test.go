@@ -1,4 +1,4 @@
-package audit_test
+package observe_test
 
 import (
 	"context"
@@ -16,31 +16,18 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testchain"
 )
 
-// baselines is a memory for one test.
-type baselines map[common.Address]audit.Baseline
-
-func (b baselines) Baseline(c common.Address) (audit.Baseline, bool) {
-	v, ok := b[c]
-	return v, ok
-}
-
-func (b baselines) Begin(c common.Address, v audit.Baseline) error {
-	b[c] = v
-	return nil
-}
-
 // TestWhoControlsTheContract walks one contract through changes of hands and code, proven and believed.
 func TestWhoControlsTheContract(t *testing.T) {
 	for name, verify := range map[string]ethrpc.Verify{"proven": ethrpc.VerifyAuto, "believed": ethrpc.VerifyOff} {
 		t.Run(name, func(t *testing.T) {
 			w := provenWorld(t)
 			w.verify = verify
-			known := baselines{}
-			w.more = func(o *audit.ChainOptions) { o.Baselines = known }
+			w.intent.Baselines = true
 			ctx := context.Background()
 			heir := testchain.Key("stranger")
 			var first common.Address
 			a := w.auditor()
+			known := func() *audit.Baseline { return a.prior["test"].Contracts[0].Baseline }
 			for _, row := range []struct {
 				sentence string
 				change   func()
@@ -59,7 +46,7 @@ func TestWhoControlsTheContract(t *testing.T) {
 				{"it is still another owner's", func() {}, "owner_changed"},
 				{"it is given back", func() { must(t, w.kms.As(heir).TransferOwnership(ctx, testchain.Key("owner"))) }, ""},
 				{"it is upgraded", func() {
-					first = common.HexToAddress(known[w.kms.Address()].Control.Implementation)
+					first = common.HexToAddress(known().Control.Implementation)
 					_, err := w.kms.Upgrade(ctx, testchain.Backdoor)
 					must(t, err)
 				}, "implementation_changed"},
@@ -70,12 +57,12 @@ func TestWhoControlsTheContract(t *testing.T) {
 				{"it is upgraded for good, and the operator accepts that", func() {
 					_, err := w.kms.Upgrade(ctx, testchain.Backdoor)
 					must(t, err)
-					r := w.auditWith(a)
-					known[w.kms.Address()] = audit.Baseline{Control: *r.Chains[0].Targets[0].Control, Accepted: true}
+					r := a.audit()
+					*known() = audit.Baseline{Control: *r.Chains[0].Targets[0].Control, Accepted: true}
 				}, ""},
 			} {
 				row.change()
-				r := w.auditWith(a)
+				r := a.audit()
 				if got := kindsOf(r); got != row.kinds || (r.Verdict == audit.Drift) != (row.kinds != "") {
 					t.Fatalf("%s: %s with %q, want %q\n%s", row.sentence, r.Verdict, got, row.kinds, text(t, r))
 				}
@@ -95,26 +82,21 @@ func TestWhoControlsTheContract(t *testing.T) {
 func TestABaselineThatIsAcceptedShowsAtOnce(t *testing.T) {
 	w := provenWorld(t)
 	w.eager = true
-	known := baselines{}
-	w.more = func(o *audit.ChainOptions) { o.Baselines = known }
+	w.intent.Baselines = true
 	a := w.auditor()
 	for range 3 {
-		w.auditWith(a)
+		a.audit()
 	}
-	b := known[w.kms.Address()]
-	b.Accepted = true
-	known[w.kms.Address()] = b
-	if r := w.auditWith(a); !r.Chains[0].Targets[0].Baseline.Accepted {
+	a.prior["test"].Contracts[0].Baseline.Accepted = true
+	if r := a.audit(); !r.Chains[0].Targets[0].Baseline.Accepted {
 		t.Error("the report shows the baseline as it was before")
 	}
 }
 
 func TestControlIsHeldAgainstThePolicyFirst(t *testing.T) {
 	w := provenWorld(t)
-	var is audit.Control
-	known := baselines{}
-	w.more = func(o *audit.ChainOptions) { o.Baselines = known }
-	is = *w.audit().Chains[0].Targets[0].Control
+	w.intent.Baselines = true
+	is := *w.audit().Chains[0].Targets[0].Control
 	stranger, code := common.Address{9}, common.Hash{9}
 	owner, impl, runs := common.HexToAddress(is.Owner), common.HexToAddress(is.Implementation), common.HexToHash(is.ImplementationCodeHash)
 	for _, row := range []struct {
@@ -127,10 +109,7 @@ func TestControlIsHeldAgainstThePolicyFirst(t *testing.T) {
 		{"another implementation", audit.Policy{Implementation: &stranger}, "implementation_changed"},
 		{"other code", audit.Policy{CodeHash: &code}, "code_changed"},
 	} {
-		w.more = func(o *audit.ChainOptions) {
-			o.Baselines = known
-			o.Wanted = map[common.Address]audit.Policy{w.kms.Address(): row.policy}
-		}
+		w.want(row.policy)
 		if r := w.audit(); kindsOf(r) != row.kinds {
 			t.Errorf("%s: %q, want %q\n%s", row.sentence, kindsOf(r), row.kinds, text(t, r))
 		}
@@ -139,9 +118,10 @@ func TestControlIsHeldAgainstThePolicyFirst(t *testing.T) {
 
 func TestControlThatCannotBeReadIsUnknown(t *testing.T) {
 	w := newWorld(t)
+	w.intent.Baselines = true
 	w.proxy.Set(rpcfault.Refuse("eth_getStorageAt", -32601, "the method eth_getStorageAt does not exist/is not available"))
 	r := w.audit()
-	if r.Verdict != audit.Unknown || !strings.Contains(text(t, r), "who controls the contract could not be read") {
+	if r.Verdict != audit.Unknown || !strings.Contains(text(t, r), "the implementation could not be read") {
 		t.Errorf("%s\n%s", r.Verdict, text(t, r))
 	}
 }
@@ -157,20 +137,16 @@ func TestNoAnswerIsNoChangeOfHands(t *testing.T) {
 		t.Run(sentence, func(t *testing.T) {
 			w := provenWorld(t)
 			w.verify = ethrpc.VerifyOff
-			known := baselines{}
-			w.more = func(o *audit.ChainOptions) { o.Baselines = known }
-			if r := w.audit(); r.Verdict != audit.Consistent {
-				t.Fatal(r.Verdict)
-			}
+			w.intent.Baselines = true
+			a := w.auditor()
+			a.says(audit.Consistent, "")
 			owner := "0x" + hex.EncodeToString(crypto.Keccak256([]byte("owner()"))[:4])
 			w.proxy.Set(rpcfault.Fault{Name: sentence, Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
 				if c.Method == "eth_call" && a.Error == nil && strings.Contains(string(c.Params[0]), owner) {
 					spoil(a)
 				}
 			}})
-			if r := w.audit(); r.Verdict != audit.Unknown || kindsOf(r) != "" {
-				t.Errorf("%s with %q\n%s", r.Verdict, kindsOf(r), text(t, r))
-			}
+			a.says(audit.Unknown, "")
 		})
 	}
 }
@@ -204,7 +180,7 @@ func TestPolicy(t *testing.T) {
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
 			w := provenWorld(t)
-			w.more = func(o *audit.ChainOptions) { o.Wanted = map[common.Address]audit.Policy{w.kms.Address(): row.policy} }
+			w.want(row.policy)
 			if row.change != nil {
 				row.change(w)
 			}
@@ -222,11 +198,9 @@ func TestPolicy(t *testing.T) {
 // TestPolicyAtTheHead: what the newest block has settled already is pending.
 func TestPolicyAtTheHead(t *testing.T) {
 	w := provenWorld(t)
-	w.policies, w.opt.PendingMax = "latest-1", 1e12
+	w.tags, w.intent.PendingMax = "latest-1", 1e12
 	w.contract(func(c *fakeapi.Contract) { c.OSImages[1].Allowed = &yes })
-	w.more = func(o *audit.ChainOptions) {
-		o.Wanted = map[common.Address]audit.Policy{w.kms.Address(): {OSImages: []common.Hash{img1, img2}}}
-	}
+	w.want(audit.Policy{OSImages: []common.Hash{img1, img2}})
 	must(t, w.kms.AllowImage(t.Context(), img2))
 	if r := w.audit(); r.Verdict != audit.Consistent || entry(t, r, img2.Hex()).Verdict != audit.Pending {
 		t.Errorf("%s\n%s", r.Verdict, text(t, r))
@@ -295,7 +269,7 @@ func TestCrossChecks(t *testing.T) {
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
 			w := provenWorld(t)
-			w.cross, w.version = true, row.version
+			w.intent.CrossChecks, w.version = true, row.version
 			row.change(w)
 			r := w.audit()
 			if r.Verdict != row.verdict || kindsOf(r) != row.kinds {
@@ -307,8 +281,8 @@ func TestCrossChecks(t *testing.T) {
 
 func TestAChainThatIsDiscovered(t *testing.T) {
 	w := provenWorld(t)
-	w.cross = true
-	w.more = func(o *audit.ChainOptions) { o.Discovered = true }
+	w.intent.CrossChecks = true
+	w.intent.Discover = true
 	if r := w.audit(); len(r.Chains) != 1 || r.Verdict != audit.Consistent {
 		t.Errorf("%s with %d chains", r.Verdict, len(r.Chains))
 	}

@@ -88,12 +88,12 @@ func (c *observer) fetchListing(ctx context.Context, l *look) []audit.Failure {
 	if !c.Intent.CrossChecks && !c.Intent.Discover {
 		return nil
 	}
+	l.ListingFailed = true // by a bug too
 	list, err := c.opt.Listing.List(ctx, kmsapi.Filter{OnChain: true})
 	if err != nil {
-		l.ListingFailed = true
 		return []audit.Failure{claimFailure(err)}
 	}
-	l.Listing, l.raw.Listing = ListingOf(list.KMS, c.Intent.ChainID), list.Pages
+	l.Listing, l.ListingFailed, l.raw.Listing = ListingOf(list.KMS, c.Intent.ChainID), false, list.Pages
 	return nil
 }
 

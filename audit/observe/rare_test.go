@@ -1,11 +1,9 @@
-package audit_test
+package observe_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,23 +11,23 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
 	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
 	"github.com/kms-auditor/kms-auditor/internal/testchain"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
 // failing is a reader whose n-th reading ends otherwise.
 type failing struct {
-	audit.Reader
+	observe.Reader
 	n      int
 	become func(*ethrpc.State) (*ethrpc.State, error)
 }
 
-func (f *failing) Read(ctx context.Context, req ethrpc.Request) (*ethrpc.State, error) {
-	s, err := f.Reader.Read(ctx, req)
+func (f *failing) Read(ctx context.Context, at *ethrpc.Pinned, queries []ethrpc.Query, opt ethrpc.ReadOptions) (*ethrpc.State, error) {
+	s, err := f.Reader.Read(ctx, at, queries, opt)
 	if f.n--; f.n == 0 && err == nil {
 		return f.become(s)
 	}
@@ -38,29 +36,41 @@ func (f *failing) Read(ctx context.Context, req ethrpc.Request) (*ethrpc.State, 
 
 // aside is a reader whose look at the newest block ends otherwise.
 type aside struct {
-	audit.Reader
-	become func(*ethrpc.State)
+	observe.Reader
+	become func(*ethrpc.Reading)
 }
 
-func (a aside) Read(ctx context.Context, req ethrpc.Request) (*ethrpc.State, error) {
-	s, err := a.Reader.Read(ctx, req)
-	if err == nil && req.Aside {
-		a.become(s)
-	}
-	return s, err
-}
-
-// unruled is a reader to whom no contract says who controls it.
-type unruled struct{ audit.Reader }
-
-func (u unruled) Read(ctx context.Context, req ethrpc.Request) (*ethrpc.State, error) {
-	s, err := u.Reader.Read(ctx, req)
-	if err == nil {
-		for contract := range s.Control {
-			s.Control[contract] = ethrpc.Control{Err: errPower}
+func (a aside) Read(ctx context.Context, at *ethrpc.Pinned, queries []ethrpc.Query, opt ethrpc.ReadOptions) (*ethrpc.State, error) {
+	s, err := a.Reader.Read(ctx, at, queries, opt)
+	if err == nil && opt.NoCache {
+		for i := range s.Readings {
+			a.become(&s.Readings[i])
 		}
 	}
 	return s, err
+}
+
+// controlled is a reader of contracts that are controlled otherwise.
+type controlled struct {
+	observe.Reader
+	by ethrpc.Control
+}
+
+func (c controlled) Read(ctx context.Context, at *ethrpc.Pinned, queries []ethrpc.Query, opt ethrpc.ReadOptions) (*ethrpc.State, error) {
+	s, err := c.Reader.Read(ctx, at, queries, opt)
+	if err == nil {
+		for i := range s.Readings {
+			s.Readings[i].Control = c.by
+		}
+	}
+	return s, err
+}
+
+// unruled is control of which nothing could be read.
+var unruled = ethrpc.Control{
+	Owner: ethrpc.Field[common.Address]{Err: errPower}, PendingOwner: ethrpc.Field[common.Address]{Err: errPower},
+	Implementation: ethrpc.Field[common.Address]{Err: errPower}, GatewayAppID: ethrpc.Field[string]{Err: errPower},
+	K256Pubkey: ethrpc.Field[[]byte]{Err: errPower}, CAPubkey: ethrpc.Field[[]byte]{Err: errPower}, CodeErr: errPower,
 }
 
 var errPower = errors.New("the power is out")
@@ -68,7 +78,7 @@ var errPower = errors.New("the power is out")
 func powerless(*ethrpc.State) (*ethrpc.State, error) { return nil, errPower }
 
 // stuck are events that cannot be forgotten.
-type stuck struct{ audit.Events }
+type stuck struct{ observe.Events }
 
 func (stuck) Reset(common.Address) error { return errors.New("the disk is full") }
 
@@ -84,15 +94,10 @@ func (status apart) OnChainDetail(context.Context, string) (*kmsapi.OnChainDetai
 	return nil, fmt.Errorf("asking for its on-chain detail: %w", &kmsapi.StatusError{Status: int(status)})
 }
 
-// forgetful keeps no baseline.
-type forgetful struct{ baselines }
-
-func (forgetful) Begin(common.Address, audit.Baseline) error { return errors.New("the disk is full") }
-
 func TestWhatSeldomHappens(t *testing.T) {
 	read := func(n int, become func(*ethrpc.State) (*ethrpc.State, error)) func(*world) {
 		return func(w *world) {
-			w.more = func(o *audit.ChainOptions) { o.Reader = &failing{o.Reader, n, become} }
+			w.more = func(o *observe.Chain) { o.Reader = &failing{o.Reader, n, become} }
 		}
 	}
 	// Two providers must agree, and the second one goes through a proxy of its own.
@@ -100,15 +105,7 @@ func TestWhatSeldomHappens(t *testing.T) {
 		return func(w *world) {
 			other := rpcfault.New(w.chain.URL())
 			other.Set(fault)
-			w.verify = ethrpc.VerifyOff
-			urls := []string{w.rpc[0], w.serve(other)}
-			w.more = func(o *audit.ChainOptions) {
-				c, err := ethrpc.New(ethrpc.Options{ChainID: chainID, Policies: o.Policies, Agreement: 2, BatchSize: 100, RetryDelay: time.Millisecond, Verify: ethrpc.VerifyOff,
-					Providers: []ethrpc.Provider{{Name: "first", URL: secret.New(urls[0])}, {Name: "second", URL: secret.New(urls[1])}}})
-				must(w.t, err)
-				w.t.Cleanup(c.Close)
-				o.Reader, o.Events = c, nil
-			}
+			w.verify, w.intent.Agreement, w.rpc = ethrpc.VerifyOff, 2, append(w.rpc, w.serve(other))
 		}
 	}
 	for _, tt := range []struct {
@@ -131,50 +128,45 @@ func TestWhatSeldomHappens(t *testing.T) {
 		{"what events name is answered with nothing that can be read", func(w *world) {
 			must(w.t, w.kms.AllowDevice(context.Background(), hidden))
 			read(2, func(s *ethrpc.State) (*ethrpc.State, error) {
-				s.Answers[ethrpc.Ask{Contract: w.kms.Address(), Getter: ethrpc.AllowedDevice, ID: hidden}] = ethrpc.Answer{Err: errPower}
+				s.Readings[0].Devices[hidden] = ethrpc.Answer{Err: errPower}
 				return s, nil
 			})(w)
 		}, audit.Unknown, "", "1 of 5 entries: the contract's answer could not be read"},
 		{"the API's answer is about another chain, and lists a contract that is not configured", func(w *world) {
-			w.cross, w.pinned = true, []common.Address{w.kms.Address()}
+			w.intent.CrossChecks = true
+			w.want(audit.Policy{})
 			w.api.Update("test", func(c *fakeapi.Chain) {
 				c.ChainID, c.Contracts[0].Address = 1, "0x00000000000000000000000000000000000000AA"
 			})
 		}, audit.Unknown, "chain_mismatch chain_mismatch", ""},
 		{"a contract's row is of another chain, and the list of KMS lacks it", func(w *world) {
-			w.cross = true
+			w.intent.CrossChecks = true
 			w.contract(func(c *fakeapi.Contract) { c.ChainID = 1 })
 			w.api.UpdateKMS(func(k *[]fakeapi.KMS) { *k = nil })
 		}, audit.Unknown, "chain_mismatch", ""},
 		{"the API does not tell of a discovered chain that its list does not name", func(w *world) {
-			w.cross = true
-			w.more = func(o *audit.ChainOptions) { o.Discovered = true }
+			w.intent.CrossChecks = true
+			w.intent.Discover = true
 			w.api.UpdateKMS(func(k *[]fakeapi.KMS) { *k = nil })
 			w.opt.Claims = apart(500)
 		}, audit.Unknown, "", `"message":"asking for its on-chain detail: the API answered 500`},
 		{"what is accepted is of a contract that only the list of KMS names, which fails", func(w *world) {
-			w.cross = true
+			w.intent.CrossChecks = true
 			w.api.Fail(fakeapi.Fault{Name: fakeapi.Status, Endpoint: fakeapi.List})
-			w.more = func(o *audit.ChainOptions) {
-				o.Accept = []audit.Accept{{Chain: "test", Contract: common.Address{0xbb}, Kind: audit.KMSContractMismatch, Expires: time.Now().Add(time.Hour)}}
-			}
+			w.accept(audit.Exception{Contract: common.Address{0xbb}, Kind: audit.KMSContractMismatch})
 		}, audit.Unknown, "", "the API's list of KMS could not be read"},
 		{"what is accepted is of control, and of storage, neither of which could be looked at while something else differs", func(w *world) {
 			must(w.t, w.kms.RemoveImage(context.Background(), img1))
 			w.proxy.Set(rpcfault.Refuse("eth_getProof", -32601, "not on this plan"))
-			w.more = func(o *audit.ChainOptions) {
-				for _, k := range []audit.Kind{audit.OwnerChanged, audit.StorageUnaccounted} {
-					o.Accept = append(o.Accept, audit.Accept{Chain: "test", Contract: w.kms.Address(), Kind: k, Expires: time.Now().Add(time.Hour)})
-				}
-				o.Reader = unruled{o.Reader}
-			}
-		}, audit.Drift, "claim_allowed_chain_denied", "who controls the contract could not be read"},
+			w.intent.Baselines = true
+			w.accept(audit.Exception{Kind: audit.OwnerChanged})
+			w.accept(audit.Exception{Kind: audit.StorageUnaccounted})
+			w.more = func(o *observe.Chain) { o.Reader = controlled{o.Reader, unruled} }
+		}, audit.Drift, "claim_allowed_chain_denied", "the owner could not be read"},
 		{"what is accepted cannot be read, while something else differs", func(w *world) {
 			must(w.t, w.kms.RemoveImage(context.Background(), img1))
 			w.contract(func(c *fakeapi.Contract) { c.Devices[0].Allowed = nil })
-			w.more = func(o *audit.ChainOptions) {
-				o.Accept = []audit.Accept{{Chain: "test", Contract: w.kms.Address(), List: audit.Device, ID: dev1.Hex(), Kind: audit.ClaimAllowedChainDenied, Expires: time.Now().Add(time.Hour)}}
-			}
+			w.accept(audit.Exception{List: audit.Device, ID: dev1.Hex(), Kind: audit.ClaimAllowedChainDenied})
 		}, audit.Drift, "claim_allowed_chain_denied claim_unknown", ""},
 		{"what events name is answered by one provider of two", func(w *world) {
 			must(w.t, w.kms.AllowDevice(context.Background(), hidden))
@@ -190,7 +182,7 @@ func TestWhatSeldomHappens(t *testing.T) {
 					a.Result = []byte("[]")
 				}
 			}})
-			w.events = func(e audit.Events) audit.Events { return stuck{e} }
+			w.events = func(e observe.Events) observe.Events { return stuck{e} }
 		}, audit.Unknown, "", "the disk is full"},
 		{"proof is required, and not all that is stored is accounted for", func(w *world) {
 			w.verify = ethrpc.VerifyRequired
@@ -205,57 +197,39 @@ func TestWhatSeldomHappens(t *testing.T) {
 		}, audit.Consistent, "", `"name":"prod1, prod2"`},
 		{"two providers agree", two(rpcfault.Fault{}), audit.Consistent, "", `"assurance":"agreed"`},
 		{"two providers do not", two(rpcfault.Result("true", `"0x`+strings.Repeat("00", 31)+`01"`)), audit.Unknown, "provider_disagreement", "second"},
-		{"who controls the contract cannot be kept", func(w *world) {
-			w.more = func(o *audit.ChainOptions) { o.Baselines = forgetful{baselines{}} }
-		}, audit.Consistent, "", "the disk is full"},
-		{"who controls the contract cannot be read, and so is not held against the list of KMS", func(w *world) {
-			w.cross = true
-			read(1, func(s *ethrpc.State) (*ethrpc.State, error) {
-				s.Control[w.kms.Address()] = ethrpc.Control{Err: errPower}
-				return s, nil
-			})(w)
-		}, audit.Unknown, "", "who controls the contract could not be read: the power is out"},
+		{"who controls the contract cannot be read, and so is not compared with the list of KMS", func(w *world) {
+			w.intent.CrossChecks, w.intent.Baselines = true, true
+			w.more = func(o *observe.Chain) { o.Reader = controlled{o.Reader, unruled} }
+		}, audit.Unknown, "", "the owner could not be read: the power is out"},
 		{"the contract is no proxy, and has the code that is wanted", func(w *world) {
-			read(1, func(s *ethrpc.State) (*ethrpc.State, error) {
-				s.Control[w.kms.Address()] = ethrpc.Control{CodeHash: dev1}
-				return s, nil
-			})(w)
-			reader := w.more
-			w.more = func(o *audit.ChainOptions) {
-				reader(o)
-				o.Wanted = map[common.Address]audit.Policy{w.kms.Address(): {CodeHash: &dev1}}
-			}
+			w.want(audit.Policy{CodeHash: &dev1})
+			w.more = func(o *observe.Chain) { o.Reader = controlled{o.Reader, ethrpc.Control{CodeHash: dev1}} }
 		}, audit.Consistent, "", `"code_hash":"` + dev1.Hex()},
 		{"nothing is deployed at the pinned block, and the newest cannot be asked", func(w *world) {
-			w.policies, w.opt.PendingMax = "latest-2", time.Hour
+			w.tags, w.intent.PendingMax = "latest-2", time.Hour
 			late, err := w.chain.Deploy(context.Background(), testchain.DeployOptions{})
 			must(w.t, err)
 			w.contract(func(c *fakeapi.Contract) { c.Address, c.Devices, c.OSImages = late.Address().Hex(), nil, nil })
-			w.more = func(o *audit.ChainOptions) { o.Events, o.Reader = nil, &failing{o.Reader, 3, powerless} }
+			w.more = func(o *observe.Chain) { o.Events, o.Reader = nil, &failing{o.Reader, 3, powerless} }
 		}, audit.Unknown, "", "nothing is deployed at the pinned block, and the newest could not be asked"},
 		{"nothing is deployed at the pinned block, as is proven, and that it is at the newest is not", func(w *world) {
-			w.policies, w.opt.PendingMax = "latest-2", time.Hour
+			w.tags, w.intent.PendingMax = "latest-2", time.Hour
 			late, err := w.chain.Deploy(context.Background(), testchain.DeployOptions{})
 			must(w.t, err)
 			w.contract(func(c *fakeapi.Contract) { c.Address = late.Address().Hex() })
-			w.more = func(o *audit.ChainOptions) { o.Reader = aside{o.Reader, func(s *ethrpc.State) { s.Contracts = nil }} }
+			w.more = func(o *observe.Chain) { o.Reader = aside{o.Reader, func(r *ethrpc.Reading) { r.Proven = false }} }
 		}, audit.Unknown, "", "nothing is deployed at the pinned block, and the newest could not be asked"},
 		{"the difference is proven, and that the newest block agrees with the API is not", func(w *world) {
-			w.policies, w.opt.PendingMax = "latest-1", time.Hour
+			w.tags, w.intent.PendingMax = "latest-1", time.Hour
 			must(w.t, w.kms.RemoveImage(context.Background(), img1))
 			w.contract(func(c *fakeapi.Contract) { c.OSImages[0].Allowed = &no })
-			w.more = func(o *audit.ChainOptions) {
-				o.Reader = aside{o.Reader, func(s *ethrpc.State) {
-					for ask, a := range s.Answers {
-						a.Proven = false
-						s.Answers[ask] = a
-					}
-				}}
+			w.more = func(o *observe.Chain) {
+				o.Reader = aside{o.Reader, func(r *ethrpc.Reading) { r.Proven = false }}
 			}
 		}, audit.Unknown, "", "a difference was seen and could not be confirmed"},
 		{"the list of KMS names a contract of a discovered chain that has none", func(w *world) {
-			w.cross = true
-			w.more = func(o *audit.ChainOptions) { o.Discovered = true }
+			w.intent.CrossChecks = true
+			w.intent.Discover = true
 			w.api.UpdateKMS(func(k *[]fakeapi.KMS) {
 				*k = (*k)[1:2]
 				(*k)[0].ChainID = chainID
@@ -263,26 +237,18 @@ func TestWhatSeldomHappens(t *testing.T) {
 			w.api.Update("test", func(c *fakeapi.Chain) { c.Contracts = nil })
 		}, audit.Drift, "kms_contract_mismatch", ""},
 		{"the list of KMS hits a bug", func(w *world) {
-			w.more = func(o *audit.ChainOptions) { o.KMS = lister(func() (*kmsapi.List, error) { panic("no such page") }) }
+			w.intent.CrossChecks = true
+			w.opt.Listing = lister(func() (*kmsapi.List, error) { panic("no such page") })
 		}, audit.Unknown, "", "a bug in kms-auditor: no such page"},
-		{"an accepted difference is another chain's", func(w *world) {
-			w.more = func(o *audit.ChainOptions) {
-				o.Accept = []audit.Accept{{Chain: "other", Contract: w.kms.Address(), Kind: audit.StorageUnaccounted}}
-			}
-		}, audit.Consistent, "", ""},
 		{"the policy's difference is accepted, and the API's silence about the id is not", func(w *world) {
 			w.contract(func(c *fakeapi.Contract) { c.Devices[1].Allowed = nil })
-			w.more = func(o *audit.ChainOptions) {
-				o.Wanted = map[common.Address]audit.Policy{w.kms.Address(): {Devices: []common.Hash{dev1, dev2}}}
-				o.Accept = []audit.Accept{{Chain: "test", Contract: w.kms.Address(), List: audit.Device, ID: dev2.Hex(), Kind: audit.PolicyAllowedDenied, Expires: time.Now().Add(time.Hour)}}
-			}
+			w.want(audit.Policy{Devices: []common.Hash{dev1, dev2}})
+			w.accept(audit.Exception{List: audit.Device, ID: dev2.Hex(), Kind: audit.PolicyAllowedDenied})
 		}, audit.Unknown, "claim_unknown", ""},
 		{"one of two faults is accepted", func(w *world) {
 			w.backdoor()
-			w.more = func(o *audit.ChainOptions) {
-				o.Wanted = map[common.Address]audit.Policy{w.kms.Address(): {Owner: &common.Address{1}}}
-				o.Accept = []audit.Accept{{Chain: "test", Contract: w.kms.Address(), Kind: audit.StorageUnaccounted, Expires: time.Now().Add(time.Hour)}}
-			}
+			w.want(audit.Policy{Owner: &common.Address{1}})
+			w.accept(audit.Exception{Kind: audit.StorageUnaccounted})
 		}, audit.Drift, "owner_changed", ""},
 	} {
 		t.Run(tt.sentence, func(t *testing.T) {
@@ -300,24 +266,22 @@ func TestWhatEventsDoNotTellIsAskedForAgain(t *testing.T) {
 	w := provenWorld(t)
 	w.eager = true
 	asked := 0
-	w.events = func(e audit.Events) audit.Events { return mute{e, &asked} }
-	late := time.Duration(0)
-	w.opt.Now = func(string) time.Time { return time.Now().Add(late).UTC() }
+	w.events = func(e observe.Events) observe.Events { return mute{e, &asked} }
 	a := w.auditor()
-	for _, tt := range []struct {
+	for i, tt := range []struct {
 		after time.Duration
 		times int
-	}{{0, 1}, {time.Minute, 2}, {2 * time.Minute, 2}, {12 * time.Minute, 3}} {
-		late = tt.after
-		if r := w.auditWith(a); r.Verdict != audit.Consistent || asked != tt.times {
-			t.Errorf("%s, and asked %d times after %s, want %d", r.Verdict, asked, tt.after, tt.times)
+	}{{time.Hour, 1}, {time.Hour, 1}, {0, 2}} {
+		observe.AnnotateAgain(t, tt.after)
+		if a.says(audit.Consistent, ""); asked != tt.times {
+			t.Errorf("asked %d times by audit %d, want %d", asked, i, tt.times)
 		}
 	}
 }
 
 // mute are events that never tell all.
 type mute struct {
-	audit.Events
+	observe.Events
 	asked *int
 }
 
@@ -326,51 +290,12 @@ func (m mute) Annotate(context.Context, common.Address, map[audit.List][]common.
 	return false
 }
 
-func TestFindingsOfTheSameMoment(t *testing.T) {
-	noon := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
-	r := tracked("drift", noon)
-	target := &r.Chains[0].Targets[0]
-	for _, id := range []common.Hash{dev2, dev1} { // the second is told twice
-		f := target.Findings[0]
-		f.ID = id.Hex()
-		target.Findings = append(target.Findings, f)
-		target.Entries = append(target.Entries, audit.Entry{List: audit.Device, ID: id.Hex(), Verdict: audit.Mismatch})
-	}
-	tracker := audit.NewTracker(nil)
-	opened := tracker.Update(r)
-	var open []string
-	for _, k := range tracker.Open() {
-		open = append(open, k.Finding.ID)
-	}
-	if len(opened) != 2 || !slices.Equal(open, []string{dev1.Hex(), dev2.Hex()}) {
-		t.Errorf("%d are opened, and open are %q", len(opened), open)
-	}
-	gone := tracked("unlisted", noon.Add(time.Hour))
-	if resolved := tracker.Update(gone); len(resolved) != 2 || len(tracker.Open()) > 0 {
-		t.Errorf("resolved: %+v", resolved)
-	}
-}
-
-func TestAVerdictIsOneOfThree(t *testing.T) {
-	v := audit.Drift
-	if err := json.Unmarshal([]byte(`"fine"`), &v); err == nil || v != audit.Drift {
-		t.Errorf(`"fine" is read as %s`, v)
-	}
-	for _, want := range audit.Verdicts {
-		b, err := json.Marshal(want)
-		must(t, err)
-		if err := json.Unmarshal(b, &v); err != nil || v != want {
-			t.Errorf("%s is read as %s (%v)", b, v, err)
-		}
-	}
-}
-
 // A discovered chain that the list of KMS does not name is left out where the API does not know it, and nowhere else.
 func TestWhichChainsAreLeftOut(t *testing.T) {
 	for status, left := range map[int]bool{400: true, 404: true, 422: true, 401: false, 429: false, 500: false} {
 		w := newWorld(t)
-		w.cross = true
-		w.more = func(o *audit.ChainOptions) { o.Discovered = true }
+		w.intent.CrossChecks = true
+		w.intent.Discover = true
 		w.api.UpdateKMS(func(k *[]fakeapi.KMS) { *k = nil })
 		w.opt.Claims = apart(status)
 		if r := w.audit(); (len(r.Chains) == 0) != left || r.Verdict != audit.Unknown {

@@ -1,9 +1,10 @@
-package audit_test
+package observe_test
 
 import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -13,12 +14,13 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/events"
 	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
-	"github.com/kms-auditor/kms-auditor/internal/history"
-	"github.com/kms-auditor/kms-auditor/internal/replay"
 	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
 	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/state"
 	"github.com/kms-auditor/kms-auditor/internal/testchain"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
@@ -46,19 +48,16 @@ type world struct {
 	api   *fakeapi.Server
 	url   string // of the API
 
-	rpc      []string // of the providers
-	opt      audit.Options
-	policies string
-	pinned   []common.Address // the configured contracts
+	rpc    []string // of the providers
+	tags   string
+	verify ethrpc.Verify // off: events are not read
+	opt    observe.Options
+	intent audit.Intent // Tags, Events and Required follow from the above
+	eager  bool
 
-	verify    ethrpc.Verify
-	store     *history.Store // nil: events are not read
-	eager     bool
-	events    func(audit.Events) audit.Events // nil: they are as they are
-	version   string                          // of the API; empty: the newest
-	cross     bool                            // the list of KMS is asked for too
-	more      func(*audit.ChainOptions)       // nil: nothing more
-	explained map[common.Address][]audit.ExplainedSlot
+	events  func(observe.Events) observe.Events // nil: they are as they are
+	version string                              // of the API; empty: the newest
+	more    func(*observe.Chain)                // nil: nothing more
 }
 
 func newWorld(t *testing.T) *world {
@@ -67,12 +66,10 @@ func newWorld(t *testing.T) *world {
 	chain, err := testchain.Start(testchain.Options{Preload: []testchain.Preload{{
 		Address: at, Devices: []common.Hash{dev1}, Images: []common.Hash{img1},
 	}}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { chain.Close() })
 	chain.Commit()
-	w := &world{t: t, chain: chain, kms: chain.KMS(at), proxy: rpcfault.New(chain.URL()), policies: "latest", verify: ethrpc.VerifyOff}
+	w := &world{t: t, chain: chain, kms: chain.KMS(at), proxy: rpcfault.New(chain.URL()), tags: "latest", verify: ethrpc.VerifyOff}
 	name := "prod1"
 	i1, i2 := img1.Hex(), strings.ToUpper(img2.Hex()[2:])
 	w.api = fakeapi.New(fakeapi.Chain{ChainName: "test", ChainID: chainID, Contracts: []fakeapi.Contract{{
@@ -100,65 +97,99 @@ func (w *world) contract(f func(*fakeapi.Contract)) {
 	w.api.Update("test", func(c *fakeapi.Chain) { f(&c.Contracts[0]) })
 }
 
+// want configures the contract, with what the operator wants of it.
+func (w *world) want(p audit.Policy) {
+	w.intent.Contracts = []audit.ContractIntent{{Address: w.kms.Address(), Policy: p}}
+}
+
+// accept makes an exception of the contract; its other fields are those of x.
+func (w *world) accept(x audit.Exception) {
+	if x.Contract == (common.Address{}) {
+		x.Contract = w.kms.Address()
+	}
+	if x.Expires.IsZero() {
+		x.Expires = time.Now().Add(time.Hour)
+	}
+	w.intent.Exceptions = append(w.intent.Exceptions, x)
+}
+
+// auditor audits again and again, and remembers what the daemon does.
+type auditor struct {
+	*observe.Auditor
+	t      *testing.T
+	prior  map[string]audit.Prior
+	result observe.Result // of the last audit
+}
+
 // auditor returns one for the world as it is configured now.
-func (w *world) auditor() *audit.Auditor {
+func (w *world) auditor() *auditor {
 	w.t.Helper()
 	api, err := kmsapi.New(kmsapi.Options{BaseURL: w.url, Version: cmp.Or(w.version, "2026-06-23"), Timeout: 2 * time.Second, RetryDelay: time.Millisecond})
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	must(w.t, err)
 	w.t.Cleanup(api.Close)
-	opt := ethrpc.Options{ChainID: chainID, Verify: w.verify, BatchSize: 100, RetryDelay: time.Millisecond}
-	for p := range strings.SplitSeq(w.policies, " ") {
-		policy, err := ethrpc.ParsePolicy(p)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		opt.Policies = append(opt.Policies, policy)
+	intent := w.intent
+	intent.Chain, intent.ChainID = "test", chainID
+	intent.Events, intent.Required = w.verify != ethrpc.VerifyOff, w.verify == ethrpc.VerifyRequired
+	opt := ethrpc.Options{ChainID: chainID, Verify: w.verify, Agreement: intent.Agreement, BatchSize: 100, RetryDelay: time.Millisecond}
+	for s := range strings.SplitSeq(w.tags, " ") {
+		tag, err := ethrpc.ParseBlockTag(s)
+		must(w.t, err)
+		opt.Tags = append(opt.Tags, tag)
+		intent.Tags = append(intent.Tags, s)
 	}
 	for i, u := range w.rpc {
 		opt.Providers = append(opt.Providers, ethrpc.Provider{Name: []string{"first", "second"}[i], URL: secret.New(u), Timeout: 2 * time.Second})
 	}
 	client, err := ethrpc.New(opt)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	must(w.t, err)
 	w.t.Cleanup(client.Close)
 	o := w.opt
-	o.Version = "test"
+	o.Version, o.Timeout = "test", cmp.Or(o.Timeout, 20*time.Second)
 	if o.Claims == nil {
 		o.Claims = api
 	}
-	if o.Timeout == 0 {
-		o.Timeout = 20 * time.Second
+	if o.Listing == nil {
+		o.Listing = api
 	}
-	first := audit.ChainOptions{
-		Name: "test", ChainID: chainID, Policies: opt.Policies, Reader: client, Contracts: w.pinned,
-		Eager: w.eager, Required: w.verify == ethrpc.VerifyRequired, Explained: w.explained,
-	}
-	if w.store != nil {
-		first.Events = replay.New(replay.Options{ChainID: chainID, Client: client, Store: w.store})
+	chain := observe.Chain{Intent: intent, Tags: opt.Tags, Reader: client, Eager: w.eager}
+	if intent.Events {
+		known, err := state.Open("")
+		must(w.t, err)
+		w.t.Cleanup(func() { known.Close() })
+		chain.Events = events.New(events.Options{Chain: "test", Client: client, State: known})
 		if w.events != nil {
-			first.Events = w.events(first.Events)
+			chain.Events = w.events(chain.Events)
 		}
 	}
-	if w.cross {
-		first.KMS = api
-	}
 	if w.more != nil {
-		w.more(&first)
+		w.more(&chain)
 	}
-	o.Chains = append([]audit.ChainOptions{first}, o.Chains...)
-	return audit.New(o)
+	o.Chains = append([]observe.Chain{chain}, o.Chains...)
+	return &auditor{Auditor: observe.New(o), t: w.t, prior: map[string]audit.Prior{}}
 }
 
-// audit audits once and checks what every report must hold to.
-func (w *world) audit() *audit.Report { return w.auditWith(w.auditor()) }
-
-func (w *world) auditWith(a *audit.Auditor) *audit.Report {
+// audit is one audit that remembers nothing.
+func (w *world) audit() *audit.Report {
 	w.t.Helper()
-	r := a.Audit(context.Background())
-	lawful(w.t, r)
+	return w.auditor().audit()
+}
+
+// audit audits once, checks what every report must hold to, and hands on what is to be remembered.
+func (a *auditor) audit() *audit.Report {
+	a.t.Helper()
+	a.result = a.Audit(context.Background(), "test", a.prior)
+	lawful(a.t, a.result.Report)
+	maps.Copy(a.prior, a.result.Next)
+	return a.result.Report
+}
+
+// says audits, and compares verdict and findings.
+func (a *auditor) says(verdict audit.Verdict, kinds string) *audit.Report {
+	a.t.Helper()
+	r := a.audit()
+	if r.Verdict != verdict || kindsOf(r) != kinds {
+		a.t.Errorf("%s with %q, want %s with %q\n%s", r.Verdict, kindsOf(r), verdict, kinds, text(a.t, r))
+	}
 	return r
 }
 
@@ -180,7 +211,7 @@ func lawful(t *testing.T, r *audit.Report) {
 		worst = audit.Worst(worst, c.Verdict)
 		for _, target := range c.Targets {
 			worst = audit.Worst(worst, target.Verdict)
-			if n := target.Counts.Match + target.Counts.Mismatch + target.Counts.Unverifiable + target.Counts.Pending + target.Counts.Accepted; n != len(target.Entries) {
+			if n := target.Counts.Match + target.Counts.Mismatch + target.Counts.Unverifiable + target.Counts.Pending + target.Counts.Accepted + target.Counts.Unclaimed; n != len(target.Entries) {
 				t.Errorf("%d entries are counted, there are %d", n, len(target.Entries))
 			}
 			switch {
@@ -214,13 +245,17 @@ func entry(t *testing.T, r *audit.Report, id string) audit.Entry {
 	return audit.Entry{}
 }
 
-// kindsOf lists the findings of a report, without the harmless.
+// kindsOf lists the findings of a report, in brackets those that this audit could not look at.
 func kindsOf(r *audit.Report) string {
 	var out []string
 	for _, c := range r.Chains {
 		for _, target := range c.Targets {
 			for _, f := range target.Findings {
-				out = append(out, string(f.Kind))
+				kind := string(f.Kind)
+				if f.State == audit.Still {
+					kind = "(" + kind + ")"
+				}
+				out = append(out, kind)
 			}
 		}
 	}
@@ -231,8 +266,6 @@ func kindsOf(r *audit.Report) string {
 func text(t *testing.T, r *audit.Report) string {
 	t.Helper()
 	b, err := json.Marshal(r)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return string(b)
 }

@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/app"
+	"github.com/kms-auditor/kms-auditor/internal/daemon"
 	"github.com/kms-auditor/kms-auditor/internal/render"
 	"github.com/kms-auditor/kms-auditor/internal/web"
 	"github.com/kms-auditor/kms-auditor/metrics"
@@ -60,7 +60,7 @@ func demo(ctx context.Context, once bool, listen string, pace time.Duration, std
 	}
 	defer w.close()
 	story := newStory(stdout)
-	a, err := app.New(w.config(), app.Options{
+	a, err := daemon.New(w.config(), daemon.Options{
 		Build:    metrics.Build{Version: "demo", Revision: "demo", GoVersion: runtime.Version()},
 		Log:      zap.NewNop(),
 		Reported: story.audited,
@@ -82,7 +82,7 @@ func demo(ctx context.Context, once bool, listen string, pace time.Duration, std
 }
 
 // serve runs the daemon while the world changes, until ctx ends.
-func serve(ctx context.Context, a *app.App, w *world, s *story, listeners []net.Listener) error {
+func serve(ctx context.Context, a *daemon.Daemon, w *world, s *story, listeners []net.Listener) error {
 	s.line("demo", "serving http://%s/metrics and /api/v1/report; the world changes every %s, Ctrl-C ends it", listeners[0].Addr(), w.pace)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.Serve(ctx, listeners) })

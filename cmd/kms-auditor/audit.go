@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"slices"
 	"syscall"
 
@@ -17,9 +16,9 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
-	"github.com/kms-auditor/kms-auditor/internal/app"
 	"github.com/kms-auditor/kms-auditor/internal/config"
-	"github.com/kms-auditor/kms-auditor/internal/history"
+	"github.com/kms-auditor/kms-auditor/internal/daemon"
+	"github.com/kms-auditor/kms-auditor/internal/state"
 	"github.com/kms-auditor/kms-auditor/internal/web"
 )
 
@@ -80,12 +79,18 @@ func (f *auditFlags) run(cmd *cobra.Command) error {
 			return fmt.Errorf("--%s goes %s --once", name, map[bool]string{true: "without", false: "with"}[f.once])
 		}
 	}
-	cfg, err := f.load()
+	cfg, err := f.load(cmd.Context())
 	if err != nil {
 		return err
 	}
 	if err := f.narrow(cfg, cmd.Flags().Changed("block")); err != nil {
 		return err
+	}
+	var to outputs
+	if f.once {
+		if to, err = f.places(cmd, cfg); err != nil {
+			return err
+		}
 	}
 	if f.stateReset {
 		if err := resetState(cfg.State, cmd.ErrOrStderr()); err != nil {
@@ -93,7 +98,7 @@ func (f *auditFlags) run(cmd *cobra.Command) error {
 		}
 	}
 	if f.once {
-		return f.runOnce(cmd, cfg)
+		return f.runOnce(cmd, cfg, to)
 	}
 	return f.serve(cmd.Context(), cfg, cmd.ErrOrStderr())
 }
@@ -134,15 +139,23 @@ func (f *auditFlags) narrow(cfg *config.Config, block bool) error {
 	return nil
 }
 
-func (f *auditFlags) runOnce(cmd *cobra.Command, cfg *config.Config) error {
-	stdout, stderr := cmd.OutOrStdout(), cmd.ErrOrStderr()
-	outputs, err := parseOutputs(f.outputs)
+// places returns where the report of --once goes, and the evidence.
+func (f *auditFlags) places(cmd *cobra.Command, cfg *config.Config) (outputs, error) {
+	to, err := parseOutputs(f.outputs)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if f.evidence != "" && !isDir(filepath.Dir(f.evidence)) || isDir(f.evidence) || cmd.Flags().Changed("evidence") && f.evidence == "" {
-		return fmt.Errorf("--evidence %q: it must be a file in a folder that exists", f.evidence)
+	if cmd.Flags().Changed("evidence") {
+		if f.evidence == "" {
+			return nil, errors.New("--evidence: the path is empty")
+		}
+		to = append(to, output{evidenceKind, f.evidence, fmt.Sprintf("--evidence %q", f.evidence)})
 	}
+	return to, to.check(cmd.OutOrStdout(), needed(cfg, f.config))
+}
+
+func (f *auditFlags) runOnce(cmd *cobra.Command, cfg *config.Config, to outputs) error {
+	stderr := cmd.ErrOrStderr()
 	log, err := f.logger(stderr)
 	if err != nil {
 		return err
@@ -152,18 +165,14 @@ func (f *auditFlags) runOnce(cmd *cobra.Command, cfg *config.Config) error {
 		log = log.WithOptions(zap.IncreaseLevel(zap.DPanicLevel))
 	}
 	progress := newProgress(stderr)
-	a, err := app.New(cfg, app.Options{Build: build(), Log: log, Progress: progress.show, Once: true, Evidence: f.evidence != ""})
+	a, err := daemon.New(cfg, daemon.Options{Build: build(), Log: log, Progress: progress.show, Once: true, Evidence: f.evidence != ""})
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
 	defer a.Close()
 	report := a.Once(cmd.Context())
 	progress.clear()
-	err = outputs.write(report, stdout, view{f.config, f.wide})
-	if f.evidence != "" {
-		err = errors.Join(err, writeEvidence(f.evidence, a, report))
-	}
-	if err != nil {
+	if err := to.write(cmd.Context(), report, cmd.OutOrStdout(), view{f.config, f.wide, a.Evidence}); err != nil {
 		code := exitUnknown
 		if report.Verdict == audit.Drift {
 			code = exitDrift
@@ -173,27 +182,12 @@ func (f *auditFlags) runOnce(cmd *cobra.Command, cfg *config.Config) error {
 	return f.exit(report.Verdict)
 }
 
-func writeEvidence(path string, a *app.App, report *audit.Report) error {
-	file, err := a.Evidence(report)
-	if err != nil {
-		return err
-	}
-	b, err := file.Pack(path)
-	if err == nil {
-		err = replace(path, b)
-	}
-	if err != nil {
-		return fmt.Errorf("writing the evidence: %w", err)
-	}
-	return nil
-}
-
 // resetState sets the state file aside.
 func resetState(path string, stderr io.Writer) error {
 	if path == "" {
 		return errors.New("--state-reset: no state is configured")
 	}
-	aside, err := history.ResetFile(path)
+	aside, err := state.ResetFile(path)
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
@@ -219,13 +213,13 @@ func (f *auditFlags) serve(ctx context.Context, cfg *config.Config, stderr io.Wr
 	if err != nil {
 		return err
 	}
-	if err := checkWeb(cfg); err != nil {
+	if err := checkWeb(ctx, cfg); err != nil {
 		return err
 	}
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
-	a, err := app.New(cfg, app.Options{Build: build(), Log: log, Load: f.reload, Hangup: hangup})
+	a, err := daemon.New(cfg, daemon.Options{Build: build(), Log: log, Load: func() (*config.Config, error) { return f.reload(ctx) }, Hangup: hangup})
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
@@ -246,15 +240,15 @@ func (f *auditFlags) serve(ctx context.Context, cfg *config.Config, stderr io.Wr
 }
 
 // reload reads the configuration again, for a daemon with these flags.
-func (f *auditFlags) reload() (*config.Config, error) {
-	cfg, err := config.Load(f.config)
+func (f *auditFlags) reload(ctx context.Context) (*config.Config, error) {
+	cfg, err := f.read(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if err := f.narrow(cfg, false); err != nil {
 		return nil, err
 	}
-	if web.Check(cfg.Web.ConfigFile) != nil {
+	if checkWeb(ctx, cfg) != nil {
 		// What is wrong there may show a password.
 		return nil, errors.New("web.config_file: it cannot be used, and kms-auditor config check tells why")
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,9 +14,8 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/internal/config"
 	"github.com/kms-auditor/kms-auditor/internal/hexid"
-	"github.com/kms-auditor/kms-auditor/internal/history"
-	"github.com/kms-auditor/kms-auditor/internal/memory"
 	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
 // exitNothing ends a command on baselines where no audit has seen such a contract.
@@ -50,7 +50,7 @@ func newBaseline(g *global) *cobra.Command {
 		Use:   "show",
 		Short: "Show who controls the contracts by the baseline and by the last report, and what differs",
 		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return f.show(cmd.OutOrStdout()) },
+		RunE:  func(cmd *cobra.Command, _ []string) error { return f.show(cmd.Context(), cmd.OutOrStdout()) },
 	}
 	show.Flags().StringVarP(&f.output, "output", "o", "text", "text or json")
 	accept := &cobra.Command{
@@ -60,23 +60,20 @@ func newBaseline(g *global) *cobra.Command {
 			"Where a daemon holds the state file, it is asked to, by a file beside the state: it accepts at the beginning of its\n" +
 			"next audit, and logs so, or why not. What is accepted already is left as it is.",
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return f.accept(cmd.OutOrStdout()) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.accept(cmd.Context(), cmd.OutOrStdout()) },
 	}
 	cmd.AddCommand(show, accept)
 	return cmd
 }
 
-// known is a contract with the name of its chain.
-type known struct {
-	chain string
-	memory.Controlled
-}
+// known is what is known of who controls a contract.
+type known struct{ state.Controlled }
 
-func (k known) String() string { return quote.Plain(k.chain) + " " + k.Target.Contract.Hex() }
+func (k known) String() string { return quote.Plain(k.Target.Chain) + " " + k.Target.Contract.Hex() }
 
 // known reads from the state file what is known of the contracts that the flags name.
-func (f *baselineFlags) known() (state string, out []known, err error) {
-	cfg, err := f.load()
+func (f *baselineFlags) known(ctx context.Context) (path string, out []known, err error) {
+	cfg, err := f.load(ctx)
 	if err != nil {
 		return "", nil, err
 	}
@@ -92,14 +89,17 @@ func (f *baselineFlags) known() (state string, out []known, err error) {
 	if cfg.State == "" {
 		return "", nil, &exitError{exitUsage, errors.New("no state is configured: baselines are kept there")}
 	}
-	all, err := controlled(cfg.State)
+	s, err := viewState(cfg)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil, errNothing
+	}
 	if err != nil {
-		return "", nil, err
+		return "", nil, &exitError{exitUsage, err}
 	}
 	for _, c := range cfg.Chains {
-		for _, k := range all {
-			if k.Target.ChainID == c.ChainID && (f.chain == "" || f.chain == c.Name) && (f.contract == "" || contract == k.Target.Contract) {
-				out = append(out, known{c.Name, k})
+		for _, k := range s.Controlled() {
+			if k.Target.Chain == c.Name && (f.chain == "" || f.chain == c.Name) && (f.contract == "" || contract == k.Target.Contract) {
+				out = append(out, known{k})
 			}
 		}
 	}
@@ -109,27 +109,9 @@ func (f *baselineFlags) known() (state string, out []known, err error) {
 	return cfg.State, out, nil
 }
 
-func controlled(state string) ([]memory.Controlled, error) {
-	s, err := history.View(state)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	var all []memory.Controlled
-	if err == nil {
-		var m *memory.Memory
-		if m, err = memory.New(s); err == nil {
-			all, err = m.Controlled()
-		}
-	}
-	if err != nil {
-		return nil, &exitError{exitUsage, err}
-	}
-	return all, nil
-}
-
 // accept asks for what is not accepted yet, and tells of each contract what becomes of it.
-func (f *baselineFlags) accept(stdout io.Writer) error {
-	state, all, err := f.known()
+func (f *baselineFlags) accept(ctx context.Context, stdout io.Writer) error {
+	path, all, err := f.known(ctx)
 	if err != nil {
 		return err
 	}
@@ -138,7 +120,7 @@ func (f *baselineFlags) accept(stdout io.Writer) error {
 		return errNothing
 	}
 	var fresh []known
-	var wanted []memory.Request
+	var wanted []state.Request
 	for _, k := range all {
 		if k.Baseline != nil && k.Baseline.Accepted && k.Baseline.Control == k.Seen.Control {
 			if err := printf(stdout, "%s: accepted already, at %s\n", k, k.Baseline.Since.Format(time.RFC3339)); err != nil {
@@ -147,9 +129,10 @@ func (f *baselineFlags) accept(stdout io.Writer) error {
 			continue
 		}
 		fresh = append(fresh, k)
-		wanted = append(wanted, memory.Request{ChainID: k.Target.ChainID, Contract: k.Target.Contract, Control: k.Seen.Control, At: time.Now().UTC()})
+		control := k.Seen.Control
+		wanted = append(wanted, state.Request{Kind: state.Accept, Chain: k.Target.Chain, Contract: k.Target.Contract, Control: &control, At: time.Now().UTC(), By: operator()})
 	}
-	done, err := accept(state, wanted)
+	done, err := request(path, nil, "accept it", "accepted", wanted...)
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
@@ -159,32 +142,4 @@ func (f *baselineFlags) accept(stdout io.Writer) error {
 		}
 	}
 	return nil
-}
-
-// accept has the requests applied, at once or by the process that holds the state, and says which.
-func accept(state string, wanted []memory.Request) (done string, err error) {
-	if len(wanted) == 0 {
-		return "", nil
-	}
-	s, err := history.Open(state)
-	var held *history.HeldError
-	if errors.As(err, &held) {
-		who := "another process"
-		if held.PID != "" {
-			who = "process " + held.PID
-		}
-		return who + " holds the state and is asked to accept it at the beginning of its next audit", memory.Leave(state, wanted...)
-	}
-	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	m, err := memory.New(s)
-	if err != nil {
-		return "", err
-	}
-	for _, r := range wanted {
-		err = errors.Join(err, m.Apply(r))
-	}
-	return "accepted", err
 }

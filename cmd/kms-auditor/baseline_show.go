@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,8 +12,8 @@ import (
 	"time"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/memory"
 	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
 // baselineJSON is a contract of baseline show -o json.
@@ -21,15 +22,15 @@ type baselineJSON struct {
 	ChainID  uint64          `json:"chain_id"`
 	Contract string          `json:"contract"`
 	Baseline *audit.Baseline `json:"baseline"` // null: there is none
-	Seen     *memory.Seen    `json:"seen"`     // by the last audit that read it; null: none did
+	Seen     *state.Seen     `json:"seen"`     // by the last audit that read it; null: none did
 	Differs  []string        `json:"differs"`  // the fields of control that do
 }
 
-func (f *baselineFlags) show(stdout io.Writer) error {
+func (f *baselineFlags) show(ctx context.Context, stdout io.Writer) error {
 	if f.output != "text" && f.output != "json" {
 		return fmt.Errorf("--output %q is neither text nor json", f.output)
 	}
-	_, all, err := f.known()
+	_, all, err := f.known(ctx)
 	if err != nil {
 		return err
 	}
@@ -39,7 +40,7 @@ func (f *baselineFlags) show(stdout io.Writer) error {
 			Contracts []baselineJSON `json:"contracts"`
 		}
 		for _, k := range all {
-			out.Contracts = append(out.Contracts, baselineJSON{k.chain, k.Target.ChainID, k.Target.Contract.Hex(), k.Baseline, k.Seen, k.Differs()})
+			out.Contracts = append(out.Contracts, baselineJSON{k.Target.Chain, k.ChainID, k.Target.Contract.Hex(), k.Baseline, k.Seen, k.Differs()})
 		}
 		enc := json.NewEncoder(&b)
 		enc.SetIndent("", "  ")
@@ -91,6 +92,6 @@ func (k known) text(b *bytes.Buffer) {
 	}
 	_ = tab.Flush() // a buffer takes everything
 	if len(differs) > 0 {
-		fmt.Fprintf(b, "  to accept it: kms-auditor baseline accept --chain %s --contract %s\n", quote.Plain(k.chain), k.Target.Contract.Hex())
+		fmt.Fprintf(b, "  to accept it: kms-auditor baseline accept --chain %s --contract %s\n", quote.Plain(k.Target.Chain), k.Target.Contract.Hex())
 	}
 }

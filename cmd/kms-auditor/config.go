@@ -1,15 +1,17 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
-	"github.com/kms-auditor/kms-auditor/internal/app"
 	"github.com/kms-auditor/kms-auditor/internal/config"
+	"github.com/kms-auditor/kms-auditor/internal/daemon"
 	"github.com/kms-auditor/kms-auditor/internal/web"
 )
 
@@ -35,17 +37,17 @@ func newConfigCheck(g *global) *cobra.Command {
 			"Exits 0 when all is well, 2 on a bad configuration, 3 when a source could not be used.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := g.load()
+			cfg, err := g.load(cmd.Context())
 			if err != nil {
 				return err
 			}
 			cfg.State = "" // the daemon may hold it, and nothing is kept here
-			a, err := app.New(cfg, app.Options{Build: build(), Log: zap.NewNop()})
+			a, err := daemon.New(cfg, daemon.Options{Build: build(), Log: zap.NewNop()})
 			if err != nil {
 				return &exitError{exitUsage, err}
 			}
 			defer a.Close()
-			if err := checkWeb(cfg); err != nil {
+			if err := checkWeb(cmd.Context(), cfg); err != nil {
 				return err
 			}
 			out := cmd.OutOrStdout()
@@ -78,19 +80,36 @@ func names(chains []config.Chain) string {
 	return strings.Join(out, ", ")
 }
 
-// checkWeb reads the file behind web.config_file, which config.Load leaves to the toolkit that serves by it.
-func checkWeb(cfg *config.Config) error {
-	if err := web.Check(cfg.Web.ConfigFile); err != nil {
+// checkWeb reads the file behind web.config_file, which config.Load leaves to the toolkit that serves by it. The toolkit
+// reads it for every request: from a pipe that has run dry, it would take that nobody needs a password.
+func checkWeb(ctx context.Context, cfg *config.Config) error {
+	path := cfg.Web.ConfigFile
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return &exitError{exitUsage, errors.New("web.config_file: it is read again and again, and must be a regular file")}
+	}
+	if err := await(ctx, path, func() error { return web.Check(path) }); err != nil {
 		return &exitError{exitUsage, fmt.Errorf("web.config_file: %w", err)}
 	}
 	return nil
 }
 
 // load reads the configuration; its errors exit with exitUsage.
-func (g *global) load() (*config.Config, error) {
-	cfg, err := config.Load(g.config)
+func (g *global) load(ctx context.Context) (*config.Config, error) {
+	cfg, err := g.read(ctx)
 	if err != nil {
 		return nil, &exitError{exitUsage, err}
+	}
+	return cfg, nil
+}
+
+func (g *global) read(ctx context.Context) (*config.Config, error) {
+	var cfg *config.Config
+	err := await(ctx, g.config, func() (err error) {
+		cfg, err = config.Load(g.config)
+		return err
+	})
+	if err != nil {
+		return nil, err // cfg may still be written to
 	}
 	return cfg, nil
 }

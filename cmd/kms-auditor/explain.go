@@ -12,9 +12,9 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/config"
-	"github.com/kms-auditor/kms-auditor/internal/past"
 	"github.com/kms-auditor/kms-auditor/internal/quote"
 	"github.com/kms-auditor/kms-auditor/internal/render"
+	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
 func newExplain(g *global) *cobra.Command {
@@ -41,15 +41,19 @@ func newExplain(g *global) *cobra.Command {
 			if args[0] == "" {
 				return errors.New("the id is empty")
 			}
-			cfg, err := g.load()
+			cfg, err := g.load(cmd.Context())
 			if err != nil {
 				return err
 			}
-			var f past.Filter
+			var f state.Filter
 			if err := p.into(&f, cfg); err != nil {
 				return err
 			}
 			wanted := wants(cfg)
+			var names []string
+			for _, c := range cfg.Chains {
+				names = append(names, c.Name)
+			}
 			known, err := p.known(cmd, g, cfg)
 			if err != nil {
 				return err
@@ -59,9 +63,7 @@ func newExplain(g *global) *cobra.Command {
 				return err
 			}
 			id = cmp.Or(id, quote.Plain(args[0]))
-			x := known.Explain(id, f, func(chainID uint64, contract string, l audit.List) audit.PolicyState {
-				return wanted(chainID, contract, l, id)
-			})
+			x := known.Explain(id, f, names, func(chain, contract string, l audit.List) audit.PolicyState { return wanted(chain, contract, l, id) })
 			x.Wide = wide
 			if err := render.Show(cmd.OutOrStdout(), x, output == "json"); err != nil {
 				return &exitError{exitUnknown, err}
@@ -79,11 +81,13 @@ func newExplain(g *global) *cobra.Command {
 }
 
 // known is what the state file remembers, with an audit of its own where that is asked for, or nothing is remembered.
-func (p *pinned) known(cmd *cobra.Command, g *global, cfg *config.Config) (*past.Past, error) {
-	names := chainNames(cfg)
-	known := past.New(names)
+func (p *pinned) known(cmd *cobra.Command, g *global, cfg *config.Config) (*state.State, error) {
+	known, err := state.Open("")
+	if err != nil {
+		return nil, &exitError{exitUnknown, err}
+	}
 	if cfg.State != "" {
-		remembered, err := past.Open(cfg.State, names)
+		remembered, err := state.View(cfg.State)
 		switch {
 		case err == nil:
 			known = remembered
@@ -91,28 +95,29 @@ func (p *pinned) known(cmd *cobra.Command, g *global, cfg *config.Config) (*past
 			return nil, &exitError{exitUnknown, err}
 		}
 	}
-	if !cmd.Flags().Changed("block") && len(known.Chains) > 0 {
+	nameChains(known, cfg)
+	if !cmd.Flags().Changed("block") && len(known.Last()) > 0 {
 		return known, nil
 	}
 	report, err := p.audit(cmd, g, cfg)
 	if err != nil {
 		return nil, err
 	}
-	known.Instead(report)
+	known.ReplaceWith(report)
 	return known, nil
 }
 
 // wants tells what the configuration wants of an id; empty: nothing is said.
-func wants(cfg *config.Config) func(chainID uint64, contract string, l audit.List, id string) audit.PolicyState {
-	policies := map[uint64]map[string]*audit.Policy{}
+func wants(cfg *config.Config) func(chain, contract string, l audit.List, id string) audit.PolicyState {
+	policies := map[string]map[string]*audit.Policy{}
 	for _, c := range cfg.Chains {
-		policies[c.ChainID] = map[string]*audit.Policy{}
+		policies[c.Name] = map[string]*audit.Policy{}
 		for _, contract := range c.Contracts {
-			policies[c.ChainID][contract.Address.Hex()] = contract.Policy
+			policies[c.Name][contract.Address.Hex()] = contract.Policy
 		}
 	}
-	return func(chainID uint64, contract string, l audit.List, id string) audit.PolicyState {
-		policy := policies[chainID][contract]
+	return func(chain, contract string, l audit.List, id string) audit.PolicyState {
+		policy := policies[chain][contract]
 		if policy == nil {
 			return ""
 		}

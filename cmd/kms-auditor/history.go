@@ -12,12 +12,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kms-auditor/kms-auditor/internal/config"
-	"github.com/kms-auditor/kms-auditor/internal/past"
 	"github.com/kms-auditor/kms-auditor/internal/render"
+	"github.com/kms-auditor/kms-auditor/internal/state"
 )
-
-// eventLists are the lists that events tell of; the first two are audited.
-var eventLists = []string{"device", "os_image", "aggregated_mr", "app"}
 
 func newHistory(g *global) *cobra.Command {
 	var (
@@ -41,11 +38,11 @@ func newHistory(g *global) *cobra.Command {
 				return fmt.Errorf("--output %q is neither text nor json", output)
 			}
 			for _, l := range lists {
-				if !slices.Contains(eventLists, l) {
-					return fmt.Errorf("--list %q is none of %s", l, strings.Join(eventLists, ", "))
+				if !slices.Contains(state.Lists, l) {
+					return fmt.Errorf("--list %q is none of %s", l, strings.Join(state.Lists, ", "))
 				}
 			}
-			f := past.Filter{Lists: lists, Limit: limit}
+			f := state.Filter{Lists: lists, Limit: limit}
 			var err error
 			if limit < 0 {
 				return errors.New("--limit must not be negative")
@@ -53,14 +50,14 @@ func newHistory(g *global) *cobra.Command {
 			if f.Since, err = parseSince(since, time.Now()); err != nil {
 				return err
 			}
-			cfg, err := g.load()
+			cfg, err := g.load(cmd.Context())
 			if err != nil {
 				return err
 			}
 			if err := p.into(&f, cfg); err != nil {
 				return err
 			}
-			remembered, err := openPast(cfg)
+			remembered, err := viewState(cfg)
 			if err != nil {
 				return err
 			}
@@ -71,7 +68,7 @@ func newHistory(g *global) *cobra.Command {
 	}
 	p.flags(cmd)
 	fs := cmd.Flags()
-	fs.StringArrayVar(&lists, "list", eventLists[:2], "changes of this list: device, os_image, aggregated_mr or app (repeatable)")
+	fs.StringArrayVar(&lists, "list", state.Lists[:3], "changes of this list: "+strings.Join(state.Lists, ", ")+" (repeatable)")
 	fs.StringVar(&since, "since", "", "changes since a day (2026-12-31), a time (RFC 3339), or so long ago (72h, 30d)")
 	fs.IntVar(&limit, "limit", 0, "the newest `N` changes; 0: all")
 	fs.StringVarP(&output, "output", "o", "text", "text, or json as docs/history.md describes it")
@@ -80,36 +77,37 @@ func newHistory(g *global) *cobra.Command {
 }
 
 // into puts chain and contract into f.
-func (p *pick) into(f *past.Filter, cfg *config.Config) (err error) {
+func (p *pick) into(f *state.Filter, cfg *config.Config) (err error) {
 	if f.Contract, err = p.parse(); err != nil || p.chain == "" {
 		return err
 	}
-	i := slices.IndexFunc(cfg.Chains, func(c config.Chain) bool { return c.Name == p.chain })
-	if i < 0 {
+	if !slices.ContainsFunc(cfg.Chains, func(c config.Chain) bool { return c.Name == p.chain }) {
 		return fmt.Errorf("--chain %q is not configured", p.chain)
 	}
-	f.ChainID = cfg.Chains[i].ChainID
+	f.Chain = p.chain
 	return nil
 }
 
-// openPast reads the state file; without one there is an error that says so.
-func openPast(cfg *config.Config) (*past.Past, error) {
+// viewState reads the state file; without one there is an error that says so.
+func viewState(cfg *config.Config) (*state.State, error) {
 	if cfg.State == "" {
 		return nil, &exitError{exitUsage, errors.New("the configuration has no state: without a state file nothing is remembered")}
 	}
-	p, err := past.Open(cfg.State, chainNames(cfg))
+	s, err := state.View(cfg.State)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w: nothing is remembered before the first audit", err)
 	}
-	return p, shown(err)
+	if err == nil {
+		nameChains(s, cfg)
+	}
+	return s, shown(err)
 }
 
-func chainNames(cfg *config.Config) map[uint64]string {
-	names := map[uint64]string{}
+// nameChains tells the state which chains are configured.
+func nameChains(s *state.State, cfg *config.Config) {
 	for _, c := range cfg.Chains {
-		names[c.ChainID] = c.Name
+		s.SetChainID(c.Name, c.ChainID)
 	}
-	return names
 }
 
 // shown makes of an error that nothing can be told.

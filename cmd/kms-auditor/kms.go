@@ -95,7 +95,7 @@ func (f *kmsFlags) run(what ask, checks ...func(*cobra.Command) error) func(*cob
 		if f.output != "text" && f.output != "json" {
 			return fmt.Errorf("--output %q is neither text nor json", f.output)
 		}
-		cfg, err := f.load()
+		cfg, err := f.load(cmd.Context())
 		if err != nil {
 			return err
 		}

@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
-	"github.com/kms-auditor/kms-auditor/internal/app"
+	"github.com/kms-auditor/kms-auditor/internal/daemon"
 )
 
 // The exit codes of audit --once; every usage or configuration error of any command exits with exitUsage.
@@ -82,7 +82,7 @@ func newRoot() *cobra.Command {
 	f.StringVarP(&g.config, "config", "c", os.Getenv("KMS_AUDITOR_CONFIG"), "configuration `FILE` (or env KMS_AUDITOR_CONFIG); without one the built-in default applies")
 	f.StringVar(&g.logLevel, "log.level", "info", "debug, info, warn or error")
 	f.StringVar(&g.logFormat, "log.format", "json", "json or console")
-	root.AddCommand(newAudit(g), newBaseline(g), newConfig(g), newExplain(g), newHistory(g), newKMS(g), newMan(), newPolicy(g), newSelftest(), newVerify(), newVersion())
+	root.AddCommand(newAudit(g), newBaseline(g), newConfig(g), newExplain(g), newForget(g), newHistory(g), newKMS(g), newMan(), newPolicy(g), newSelftest(), newVerify(), newVersion())
 	return root
 }
 
@@ -95,5 +95,5 @@ func printf(w io.Writer, format string, args ...any) error {
 }
 
 func (g *global) logger(w io.Writer) (*zap.Logger, error) {
-	return app.NewLogger(w, g.logLevel, g.logFormat)
+	return daemon.NewLogger(w, g.logLevel, g.logFormat)
 }

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
@@ -18,9 +22,8 @@ func newMan() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			err := os.MkdirAll(args[0], 0o755)
 			if err == nil {
-				root := cmd.Root()
-				root.DisableAutoGenTag = true
-				err = doc.GenManTree(root, &doc.GenManHeader{Section: "1", Source: "kms-auditor " + build().Version, Manual: "kms-auditor"}, args[0])
+				cmd.Root().DisableAutoGenTag = true
+				err = writePages(cmd.Context(), cmd.Root(), args[0])
 			}
 			if err != nil {
 				return &exitError{exitUsage, fmt.Errorf("writing the manual: %w", err)}
@@ -28,4 +31,17 @@ func newMan() *cobra.Command {
 			return nil
 		},
 	}
+}
+
+func writePages(ctx context.Context, cmd *cobra.Command, dir string) error {
+	for _, sub := range cmd.Commands() {
+		if sub.IsAvailableCommand() && !sub.IsAdditionalHelpTopicCommand() {
+			if err := writePages(ctx, sub, dir); err != nil {
+				return err
+			}
+		}
+	}
+	header := &doc.GenManHeader{Section: "1", Source: "kms-auditor " + build().Version, Manual: "kms-auditor"}
+	path := filepath.Join(dir, strings.ReplaceAll(cmd.CommandPath(), " ", "-")+".1")
+	return replace(ctx, path, func(w io.Writer) error { return doc.GenMan(cmd, header, w) })
 }

@@ -1,33 +1,44 @@
 package main
 
 import (
-	"bufio"
-	"crypto/rand"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/config"
+	"github.com/kms-auditor/kms-auditor/internal/evidence"
 	"github.com/kms-auditor/kms-auditor/internal/render"
+	"github.com/kms-auditor/kms-auditor/internal/state"
 	"github.com/kms-auditor/kms-auditor/metrics"
 )
 
-// output is one -o KIND[=PATH]; an empty path is stdout.
-type output struct{ kind, path string }
+// output is one -o KIND[=PATH], or --evidence; an empty path is stdout.
+type output struct {
+	kind, path string
+	flag       string // as it was given
+}
 
 type outputs []output
 
 // view is what a report does not say and an output needs.
 type view struct {
-	config string // the configuration file as it was named; empty: the built-in one applied
-	wide   bool
+	config   string // the configuration file as it was named; empty: the built-in one applied
+	wide     bool
+	evidence func(*audit.Report) (*evidence.File, error) // called once, where there is such an output
 }
+
+// evidenceKind is the kind of --evidence.
+const evidenceKind = "evidence"
 
 var outputKinds = []string{"text", "json", "sarif", "junit", "prom"}
 
@@ -39,29 +50,23 @@ func completeOutput(_ *cobra.Command, _ []string, typed string) ([]cobra.Complet
 	return outputKinds, cobra.ShellCompDirectiveNoFileComp
 }
 
-// parseOutputs checks all that can be checked before an audit is spent on them.
 func parseOutputs(specs []string) (outputs, error) {
 	var out outputs
 	toStdout := 0
 	for _, spec := range specs {
-		kind, path, named := strings.Cut(spec, "=")
-		if !slices.Contains(outputKinds, kind) {
-			return nil, fmt.Errorf("--output %q: the kind is none of %s", spec, strings.Join(outputKinds, ", "))
+		o := output{flag: fmt.Sprintf("--output %q", spec)}
+		var named bool
+		o.kind, o.path, named = strings.Cut(spec, "=")
+		if !slices.Contains(outputKinds, o.kind) {
+			return nil, fmt.Errorf("%s: the kind is none of %s", o.flag, strings.Join(outputKinds, ", "))
 		}
-		if named && path == "" {
-			return nil, fmt.Errorf("--output %q: the path is empty", spec)
+		if named && o.path == "" {
+			return nil, fmt.Errorf("%s: the path is empty", o.flag)
 		}
-		switch {
-		case path == "":
+		if o.path == "" {
 			toStdout++
-		case !isDir(filepath.Dir(path)):
-			return nil, fmt.Errorf("--output %q: the folder does not exist", spec)
-		case isDir(path):
-			return nil, fmt.Errorf("--output %q: the path is a folder", spec)
-		case slices.ContainsFunc(out, func(o output) bool { return o.path != "" && filepath.Clean(o.path) == filepath.Clean(path) }):
-			return nil, fmt.Errorf("--output %q: the path is given twice", spec)
 		}
-		out = append(out, output{kind, path})
+		out = append(out, o)
 	}
 	if toStdout > 1 {
 		return nil, errors.New("--output: only one kind can go to stdout, give the others a path")
@@ -69,27 +74,91 @@ func parseOutputs(specs []string) (outputs, error) {
 	return out, nil
 }
 
-func isDir(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.IsDir()
+// file is a place that no output may take, and why: "the path is …".
+type file struct {
+	what string
+	place
 }
 
-// write renders the report everywhere, even where one place fails.
-func (o outputs) write(r *audit.Report, stdout io.Writer, v view) error {
-	var failed error
-	for _, out := range o {
-		if err := out.write(r, stdout, v); err != nil {
-			failed = errors.Join(failed, fmt.Errorf("writing the %s report: %w", out.kind, err))
+// needed returns the files that the program itself lives on.
+func needed(cfg *config.Config, configFile string) []file {
+	var all []file
+	add := func(what string, paths ...string) {
+		for _, path := range paths {
+			if p, err := find(path); err == nil && path != "" {
+				all = append(all, file{what, p})
+			}
 		}
 	}
-	return failed
+	add("the configuration file", configFile)
+	add("a file of secrets that the configuration names", cfg.Secrets...)
+	add("web.config_file", cfg.Web.ConfigFile)
+	if cfg.State != "" {
+		add("the state file", cfg.State)
+		add("a file that belongs to the state", state.RequestPath(cfg.State), state.TakenPath(cfg.State))
+	}
+	if cfg.Evidence.Dir != "" {
+		kept, _ := fs.Glob(os.DirFS(cfg.Evidence.Dir), "evidence-*.json.gz") // the pattern is fine
+		for _, name := range kept {
+			add("evidence of an earlier audit", filepath.Join(cfg.Evidence.Dir, name))
+		}
+	}
+	return all
 }
 
-func (o output) write(r *audit.Report, stdout io.Writer, v view) error {
-	if o.path != "" {
-		return replaceBy(o.path, func(w io.Writer) error { return o.render(w, r, v, false) })
+// check refuses, before an audit is spent on them, outputs that cannot be written, and those that would overwrite each
+// other or what is kept.
+func (o outputs) check(stdout io.Writer, kept []file) error {
+	if f, ok := stdout.(*os.File); ok && slices.ContainsFunc(o, func(out output) bool { return out.path == "" }) {
+		if info, err := f.Stat(); err == nil {
+			kept = append(kept, file{"where stdout goes", place{real: descriptors + "1", info: info}})
+		}
 	}
-	return buffered(stdout, func(w io.Writer) error { return o.render(w, r, v, useColor(stdout)) })
+	for _, out := range o {
+		if out.path == "" {
+			continue
+		}
+		p, err := find(out.path)
+		if err == nil && p.info != nil && p.info.IsDir() {
+			err = errors.New("the path is a folder")
+		}
+		if i := slices.IndexFunc(kept, func(f file) bool { return p.same(f.place) }); err == nil && i >= 0 {
+			err = errors.New("the path is " + kept[i].what)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", out.flag, err)
+		}
+		kept = append(kept, file{"given twice", p})
+	}
+	return nil
+}
+
+// write renders the report everywhere at the same time: one place that fails, or waits, holds up no other.
+func (o outputs) write(ctx context.Context, r *audit.Report, stdout io.Writer, v view) error {
+	failed := make([]error, len(o))
+	var all sync.WaitGroup
+	for i, out := range o {
+		all.Go(func() {
+			what := out.kind + " report"
+			if out.kind == evidenceKind {
+				what = evidenceKind
+			}
+			if err := out.write(ctx, r, stdout, v); err != nil {
+				failed[i] = fmt.Errorf("writing the %s: %w", what, err)
+			}
+		})
+	}
+	all.Wait()
+	return errors.Join(failed...)
+}
+
+func (o output) write(ctx context.Context, r *audit.Report, stdout io.Writer, v view) error {
+	if o.path == "" {
+		return await(ctx, "stdout", func() error {
+			return buffered(stdout, func(w io.Writer) error { return o.render(w, r, v, useColor(stdout)) })
+		})
+	}
+	return replace(ctx, o.path, func(w io.Writer) error { return o.render(w, r, v, false) })
 }
 
 func (o output) render(w io.Writer, r *audit.Report, v view, color bool) error {
@@ -102,48 +171,17 @@ func (o output) render(w io.Writer, r *audit.Report, v view, color bool) error {
 		return render.JUnit(w, r)
 	case "prom":
 		return metrics.Write(w, r, build())
-	default:
-		return render.Text(w, r, render.TextOptions{Color: color, Wide: v.wide})
-	}
-}
-
-func replace(path string, data []byte) error {
-	return replaceBy(path, func(w io.Writer) error {
-		_, err := w.Write(data)
-		return err
-	})
-}
-
-// replaceBy writes a file whole or not at all. It follows links and keeps the mode of what it replaces.
-// What is no regular file, such as a pipe, is written to as it is.
-func replaceBy(path string, write func(io.Writer) error) error {
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		path = target
-	}
-	old, err := os.Stat(path)
-	if err == nil && !old.Mode().IsRegular() {
-		file, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+	case evidenceKind:
+		file, err := v.evidence(r)
 		if err != nil {
 			return err
 		}
-		return errors.Join(buffered(file, write), file.Close())
-	}
-	tmp, err := os.OpenFile(filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+rand.Text()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
+		b, err := file.Pack(o.path)
+		if err == nil {
+			_, err = w.Write(b)
+		}
 		return err
+	default:
+		return render.Text(w, r, render.TextOptions{Color: color, Wide: v.wide})
 	}
-	defer os.Remove(tmp.Name())
-	if old != nil {
-		err = tmp.Chmod(old.Mode().Perm())
-	}
-	if err = errors.Join(err, buffered(tmp, write), tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), path)
-}
-
-// buffered writes in large pieces.
-func buffered(to io.Writer, write func(io.Writer) error) error {
-	w := bufio.NewWriterSize(to, 1<<16)
-	return errors.Join(write(w), w.Flush())
 }

@@ -11,8 +11,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/app"
 	"github.com/kms-auditor/kms-auditor/internal/config"
+	"github.com/kms-auditor/kms-auditor/internal/daemon"
 	"github.com/kms-auditor/kms-auditor/internal/hexid"
 	"github.com/kms-auditor/kms-auditor/internal/render"
 )
@@ -87,7 +87,7 @@ func (p *pinned) audit(cmd *cobra.Command, g *global, cfg *config.Config) (*audi
 	}
 	cfg.State = "" // the daemon may hold it, and what is asked of the past is none of its memory
 	progress := newProgress(cmd.ErrOrStderr())
-	a, err := app.New(cfg, app.Options{Build: build(), Log: log, Progress: progress.show, Once: true})
+	a, err := daemon.New(cfg, daemon.Options{Build: build(), Log: log, Progress: progress.show, Once: true})
 	if err != nil {
 		return nil, &exitError{exitUsage, err}
 	}
@@ -123,7 +123,7 @@ func newPolicySnapshot(g *global) *cobra.Command {
 			"Exit codes: 0 printed, 2 usage or configuration, 3 not everything is proven (see --allow-incomplete).",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := g.load()
+			cfg, err := g.load(cmd.Context())
 			if err != nil {
 				return err
 			}

@@ -1,11 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
-	"io"
 	"os"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -13,57 +14,93 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
 )
 
+// exitRefuted is for evidence that does not hold.
+const exitRefuted = 4
+
+// verifyTimeout bounds what a hostile file may cost. The evidence of an ordinary audit takes a second.
+const verifyTimeout = time.Minute
+
 func newVerify() *cobra.Command {
 	f := &auditFlags{}
 	var output string
+	var timeout time.Duration
 	cmd := &cobra.Command{
-		Use:   "verify FILE",
-		Short: "Derive a report again from its evidence, offline",
-		Long: "Derive the report of an audit again from the evidence that audit --evidence or evidence_dir wrote, without a\n" +
-			"network, and print it. What the evidence does not prove is believed, which a line on stderr says.\n\n" +
-			"Exit codes: 0 consistent, 1 drift, 2 the file does not hold, or usage, 3 unknown.",
+		Use:   "verify EVIDENCE",
+		Short: "Judge an audit again from its evidence, offline",
+		Long: "Prove and judge an audit again from the evidence that it wrote, without a network. What was checked and what\n" +
+			"remains trusted goes to stderr, the report that comes out to stdout.\n\n" +
+			"Exit codes: 0 consistent, 1 drift, 3 unknown, or it took longer than --timeout; 4 the evidence does not hold;\n" +
+			"2 usage, or the file cannot be read.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if output != "text" && output != "json" {
 				return fmt.Errorf("--output %q is neither text nor json", output)
 			}
-			report, err := verify(cmd.Context(), args[0], cmd.ErrOrStderr())
+			if timeout <= 0 {
+				return fmt.Errorf("--timeout %s is not positive", timeout)
+			}
+			ctx, cancel := context.WithTimeoutCause(cmd.Context(), timeout, fmt.Errorf("the --timeout of %s passed", timeout))
+			defer cancel()
+			result, err := verify(ctx, args[0])
 			if err != nil {
-				return &exitError{exitUsage, err}
+				return err
+			}
+			if err := printf(cmd.ErrOrStderr(), "%s", sentences(result)); err != nil {
+				return err
 			}
 			to := outputs{{kind: output}}
-			if err := to.write(report, cmd.OutOrStdout(), view{wide: f.wide}); err != nil {
+			if err := to.write(cmd.Context(), result.Report, cmd.OutOrStdout(), view{wide: f.wide}); err != nil {
 				return &exitError{exitUnknown, err}
 			}
-			return f.exit(report.Verdict)
+			return f.exit(result.Verdict())
 		},
 	}
 	fs := cmd.Flags()
 	fs.StringVarP(&output, "output", "o", "text", "text or json")
+	fs.DurationVar(&timeout, "timeout", verifyTimeout, "give up after this long")
 	fs.BoolVar(&f.exitCode, "exit-code", true, "with =false: exit 0 whatever the verdict")
 	fs.BoolVar(&f.allowUnverifiable, "allow-unverifiable", false, "exit 0 when the verdict is unknown")
 	fs.BoolVar(&f.wide, "wide", false, "print ids whole in the text report")
 	return cmd
 }
 
-// verify reads and verifies the file, and says what of it is only believed.
-func verify(ctx context.Context, path string, stderr io.Writer) (*audit.Report, error) {
-	b, err := os.Open(path)
-	if err != nil {
-		return nil, err
+func verify(ctx context.Context, path string) (*evidence.Result, error) {
+	var file *evidence.File
+	err := await(ctx, path, func() error {
+		in, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer in.Close()
+		file, err = evidence.Decode(in)
+		return err
+	})
+	switch {
+	case errors.Is(err, evidence.ErrRefuted):
+		return nil, &exitError{exitRefuted, err}
+	case err != nil:
+		return nil, &exitError{exitUsage, err}
 	}
-	defer b.Close()
-	file, err := evidence.Decode(b)
-	if err != nil {
-		return nil, err
+	result, err := evidence.Verify(ctx, file)
+	switch {
+	case errors.Is(err, evidence.ErrRefuted):
+		return nil, &exitError{exitRefuted, err}
+	case err != nil:
+		return nil, &exitError{exitUnknown, err}
 	}
-	report, believed, err := evidence.Verify(ctx, file)
-	if err != nil {
-		return nil, err
+	return result, nil
+}
+
+// sentences say what was checked, what remains trusted, and what today's rules judge otherwise.
+func sentences(r *evidence.Result) string {
+	var b strings.Builder
+	list := func(heading string, lines []string) {
+		if len(lines) > 0 {
+			fmt.Fprintf(&b, "%s:\n  %s\n", heading, strings.Join(lines, "\n  "))
+		}
 	}
-	var lines bytes.Buffer
-	for _, s := range believed {
-		fmt.Fprintf(&lines, "kms-auditor: %s\n", s)
-	}
-	return report, printf(stderr, "%s", lines.String())
+	list("Checked", r.Checked)
+	list("Trusted, as the file has it", r.Trusted)
+	list(fmt.Sprintf("By the rules of %d: %s; by today's (%d): %s. The exit code is that of the worse", r.Rules, r.Reported, audit.Rules, r.Report.Verdict), r.Differences)
+	return b.String()
 }

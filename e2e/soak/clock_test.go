@@ -83,7 +83,7 @@ func newLeaper(t *testing.T, more map[string]any) *leaper {
 	t.Helper()
 	w, dir := newWorld(t, 1, 10, 1), t.TempDir()
 	l := &leaper{stage: &stage{world: w, chain: w.chains[0], j: newJournal(), state: filepath.Join(dir, "state.db")}}
-	more["state"], more["evidence_dir"], more["evidence_keep"] = l.state, dir, 3
+	more["state"], more["evidence"] = l.state, map[string]any{"dir": dir, "keep_changes": 2, "keep_last": 3}
 	more["accept"] = []any{map[string]any{"chain": l.name, "contract": l.kms.Address().Hex(), "kind": audit.ClaimDeniedChainAllowed,
 		"list": audit.Device, "id": l.devices[2].Hex(), "reason": "until tonight", "expires": time.Now().Add(day / 2).UTC().Format(time.RFC3339)}}
 	l.config = writeConfig(t, w.settings(more))

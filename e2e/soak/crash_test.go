@@ -32,7 +32,7 @@ func TestKilled(t *testing.T) {
 	proof := filepath.Join(dir, "evidence")
 	must(t, os.Mkdir(proof, 0o700))
 	state := filepath.Join(dir, "state.db")
-	config := writeConfig(t, w.settings(map[string]any{"state": state, "evidence_dir": proof, "evidence_keep": 5}))
+	config := writeConfig(t, w.settings(map[string]any{"state": state, "evidence": map[string]any{"dir": proof, "keep_changes": 2, "keep_last": 5}}))
 	c.say(c.devices[0], nil) // these two differ for good
 	c.say(c.devices[1], new(true))
 	standing := c.now()
@@ -215,7 +215,7 @@ func verify(t *testing.T, dir string, seen map[string]bool) (n int) {
 		file, err := evidence.Decode(f)
 		f.Close()
 		if err == nil {
-			_, _, err = evidence.Verify(t.Context(), file)
+			_, err = evidence.Verify(t.Context(), file)
 		}
 		if err != nil {
 			t.Errorf("%s: %v", e.Name(), err)

@@ -85,7 +85,7 @@ func newStage(t *testing.T, dir string) *stage {
 	s := &stage{world: w, chain: w.chains[0], j: newJournal(), state: filepath.Join(dir, "state.db")}
 	proof := filepath.Join(dir, "evidence")
 	must(t, os.Mkdir(proof, 0o700))
-	s.config = writeConfig(t, w.settings(map[string]any{"state": s.state, "evidence_dir": proof, "evidence_keep": 1}))
+	s.config = writeConfig(t, w.settings(map[string]any{"state": s.state, "evidence": map[string]any{"dir": proof, "keep_changes": 1, "keep_last": 1}}))
 	return s
 }
 

@@ -44,7 +44,7 @@ func TestSoak(t *testing.T) {
 	if *proofs {
 		proof := filepath.Join(dir, "evidence")
 		must(t, os.Mkdir(proof, 0o700))
-		more["evidence_dir"] = proof
+		more["evidence"] = map[string]any{"dir": proof}
 	}
 	j := newJournal()
 	d := start(t, j, filepath.Join(bin, "kms-auditor"), writeConfig(t, w.settings(more)))

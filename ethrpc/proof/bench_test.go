@@ -10,7 +10,7 @@ import (
 )
 
 // large is a contract with 10,000 entries whose storage is known in full, and calls that ask for them.
-func large(b *testing.B) (w *proof.World, p *provider, at common.Address, calls [][]byte) {
+func large(b *testing.B) (w *proof.VerifiedState, p *provider, at common.Address, calls [][]byte) {
 	b.Helper()
 	at = common.HexToAddress("0x2f83172A49584C017F2B256F0FB2Dca14126Ba9C")
 	devices, images := ids('d', 2000), ids('i', 8000)
@@ -63,7 +63,7 @@ func BenchmarkUnchanged(b *testing.B) {
 		w := p.world()
 		must(b, w.AddAccount(at, proxy))
 		must(b, w.AddAccount(impl, code))
-		w.Adopt(old)
+		w.ReuseFrom(old)
 		if res, err := w.Call(b.Context(), at, calls[0]); err != nil || res.Output[31] != 1 || !w.Complete(at) {
 			b.Fatal(res, err)
 		}

@@ -30,6 +30,7 @@ type Result struct {
 	Touched  []Slot           // all that was read, sorted: a proxy's storage also where its implementation reads it
 	Accounts []common.Address // all that the code asked about, and those whose code ran, sorted
 	Volatile bool             // the code looked at the block itself (its time, say) or at a balance: the same state may answer otherwise later
+	Gas      uint64 // that it used, about 150 a microsecond; 0 where something ended it on the way, as a write does
 	Missing  Missing
 }
 
@@ -46,18 +47,18 @@ func (m Missing) Empty() bool { return len(m.Accounts)+len(m.Slots)+len(m.Codes)
 // Call runs the code of an account as eth_call does, from the zero address. It is an error when the code neither returns
 // nor reverts, when it writes (ErrWrites) or asks for what a header does not prove, and when ctx ends before it does.
 // With an error the Result tells what the code looked at until then.
-func (w *World) Call(ctx context.Context, to common.Address, data []byte) (Result, error) {
-	return w.Suppose(ctx, to, data, common.Hash{})
+func (w *VerifiedState) Call(ctx context.Context, to common.Address, data []byte) (Result, error) {
+	return w.CallAssuming(ctx, to, data, common.Hash{})
 }
 
-// Suppose is Call as it were if every slot that is missing held word.
-func (w *World) Suppose(ctx context.Context, to common.Address, data []byte, word common.Hash) (Result, error) {
+// CallAssuming is Call as it were if every slot that is missing held word.
+func (w *VerifiedState) CallAssuming(ctx context.Context, to common.Address, data []byte, word common.Hash) (Result, error) {
 	if w.evm == nil {
 		w.evm = newMachine(w, nil)
 	}
 	m := w.evm
 	output, err := m.run(ctx, to, data, word)
-	if m.suspect {
+	if m.mayBeBlockDependent {
 		m = newMachine(w, &tracing.Hooks{
 			OnOpcode: func(_ uint64, op byte, _, _ uint64, _ tracing.OpContext, _ []byte, _ int, _ error) {
 				m.volatile = m.volatile || volatile[op]
@@ -71,6 +72,7 @@ func (w *World) Suppose(ctx context.Context, to common.Address, data []byte, wor
 		Touched:  slices.AppendSeq(make([]Slot, 0, len(m.touched)), maps.Keys(m.touched)),
 		Accounts: slices.AppendSeq(make([]common.Address, 0, len(m.asked)), maps.Keys(m.asked)),
 		Volatile: m.volatile,
+		Gas:      m.gas,
 		Missing:  m.missing,
 	}
 	slices.SortFunc(res.Touched, Slot.Compare)
@@ -89,14 +91,14 @@ func (w *World) Suppose(ctx context.Context, to common.Address, data []byte, wor
 	return res, nil
 }
 
-// machine is a virtual machine over a World, for one call after the other.
+// machine is a virtual machine over a VerifiedState, for one call after the other.
 type machine struct {
 	*vm.EVM
 	state
 }
 
-func newMachine(w *World, tracer *tracing.Hooks) *machine {
-	m := &machine{state: state{warm: map[access]bool{}, reader: reader{world: w, touched: map[Slot]bool{}, asked: map[common.Address]bool{}}}}
+func newMachine(w *VerifiedState, tracer *tracing.Hooks) *machine {
+	m := &machine{state: state{accessList: map[access]bool{}, reader: reader{verified: w, touched: map[Slot]bool{}, asked: map[common.Address]bool{}}}}
 	m.EVM = vm.NewEVM(w.block(&m.reader), &m.state, rules(w.chainID), vm.Config{Tracer: tracer})
 	m.SetTxContext(vm.TxContext{GasPrice: new(uint256.Int)})
 	return m
@@ -106,10 +108,10 @@ func (m *machine) run(ctx context.Context, to common.Address, data []byte, word 
 	m.RevertToSnapshot(0)
 	clear(m.touched)
 	clear(m.asked)
-	m.reader = reader{world: m.world, word: word, touched: m.touched, asked: m.asked}
+	m.reader = reader{verified: m.verified, word: word, touched: m.touched, asked: m.asked}
 	defer func() {
 		if p := recover(); p != nil {
-			m.world.evm = nil // it stopped in the middle
+			m.verified.evm = nil // it stopped in the middle
 			if output, err = nil, ErrWrites; p != err {
 				err = fmt.Errorf("panic: %s", quote.Plain(fmt.Sprint(p)))
 			}
@@ -118,16 +120,17 @@ func (m *machine) run(ctx context.Context, to common.Address, data []byte, word 
 	stop := context.AfterFunc(ctx, m.Cancel)
 	defer func() {
 		if !stop() {
-			m.world.evm = nil // it stays stopped
+			m.verified.evm = nil // it stays stopped
 		}
 	}()
-	output, _, err = m.EVM.Call(common.Address{}, to, data, vm.NewGasBudget(gas, 0), new(uint256.Int))
+	output, left, err := m.EVM.Call(common.Address{}, to, data, vm.NewGasBudget(gas, 0), new(uint256.Int))
+	m.gas = gas - left.ExecutionGas
 	return output, err
 }
 
 // block is the block as its header proves it. That leaves out the blob base fee, whose formula differs from chain to
 // chain: code that asks for it panics, which is an error of the call.
-func (w *World) block(r *reader) vm.BlockContext {
+func (w *VerifiedState) block(r *reader) vm.BlockContext {
 	h := w.header
 	return vm.BlockContext{
 		CanTransfer: func(_ vm.StateDB, _ common.Address, amount *uint256.Int) bool { return amount.IsZero() || writes() },

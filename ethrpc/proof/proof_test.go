@@ -40,12 +40,12 @@ func TestBrokenProofsAreRefused(t *testing.T) {
 	for _, kind := range []struct {
 		name              string
 		good, other, past [][]byte
-		add               func(*proof.World, [][]byte) error
+		add               func(*proof.VerifiedState, [][]byte) error
 	}{
-		{"account", here.account(), owner.account(), old.account(), func(w *proof.World, b [][]byte) error {
+		{"account", here.account(), owner.account(), old.account(), func(w *proof.VerifiedState, b [][]byte) error {
 			return w.AddAccount(k.Address(), b)
 		}},
-		{"slot", here.slot(0), here.slot(1), old.slot(0), func(w *proof.World, b [][]byte) error {
+		{"slot", here.slot(0), here.slot(1), old.slot(0), func(w *proof.VerifiedState, b [][]byte) error {
 			return w.AddSlot(k.Address(), keys[0], b)
 		}},
 	} {
@@ -62,7 +62,7 @@ func TestBrokenProofsAreRefused(t *testing.T) {
 			"more nodes than a path can have": append(kind.good[:last+1:last+1], make([][]byte, 65)...),
 			"a node larger than any":          append(kind.good[:last+1:last+1], make([]byte, 1<<20)),
 		}
-		fresh := func() *proof.World {
+		fresh := func() *proof.VerifiedState {
 			w := p.world()
 			if kind.name == "slot" {
 				must(t, w.AddAccount(k.Address(), here.account()))

@@ -51,8 +51,8 @@ func encode(t fataler, v any) []byte {
 	return b
 }
 
-// worldOf is a world with one account, proven, that has the given storage root.
-func worldOf(t fataler, root common.Hash) (*proof.World, common.Address) {
+// worldOf is a verified state with one account, proven, that has the given storage root.
+func worldOf(t fataler, root common.Hash) (*proof.VerifiedState, common.Address) {
 	at := common.Address{1}
 	account := types.StateAccount{Balance: new(uint256.Int), Root: root, CodeHash: types.EmptyCodeHash[:]}
 	tr := newTrie(t, map[string][]byte{string(at[:]): encode(t, &account)})
@@ -142,8 +142,8 @@ func TestAnOlderTrieSavesProofsAndChangesNothing(t *testing.T) {
 			}
 		}
 		w, _ := worldOf(t, newTrie.Hash())
-		w.Adopt(old)
-		for round, next := 0, w.Next(slots, 8); len(next) > 0; round, next = round+1, w.Next(slots, 8) {
+		w.ReuseFrom(old)
+		for round, next := 0, w.NextSlots(slots, 8); len(next) > 0; round, next = round+1, w.NextSlots(slots, 8) {
 			if round > 20 {
 				t.Fatal("there is no end of what to prove next")
 			}

@@ -15,8 +15,8 @@ import (
 type state struct {
 	vm.StateDB
 	reader
-	warm  map[access]bool
-	order []access // in which it came to be warm
+	accessList map[access]bool
+	order      []access // in which it came to be warm
 }
 
 // access is an entry of the access list (EIP-2929): an account, or a slot of it.
@@ -83,22 +83,24 @@ func (s *state) Empty(addr common.Address) bool {
 	return a == nil || a.Nonce == 0 && a.Balance.IsZero() && common.BytesToHash(a.CodeHash) == types.EmptyCodeHash
 }
 
-func (s *state) AddressInAccessList(addr common.Address) bool { return s.warm[access{addr: addr}] }
-
-func (s *state) SlotInAccessList(addr common.Address, key common.Hash) (addressOk, slotOk bool) {
-	return s.AddressInAccessList(addr), s.warm[access{addr, key, true}]
+func (s *state) AddressInAccessList(addr common.Address) bool {
+	return s.accessList[access{addr: addr}]
 }
 
-func (s *state) AddAddressToAccessList(addr common.Address) { s.heat(access{addr: addr}) }
+func (s *state) SlotInAccessList(addr common.Address, key common.Hash) (addressOk, slotOk bool) {
+	return s.AddressInAccessList(addr), s.accessList[access{addr, key, true}]
+}
+
+func (s *state) AddAddressToAccessList(addr common.Address) { s.addToAccessList(access{addr: addr}) }
 
 func (s *state) AddSlotToAccessList(addr common.Address, key common.Hash) {
 	s.AddAddressToAccessList(addr)
-	s.heat(access{addr, key, true})
+	s.addToAccessList(access{addr, key, true})
 }
 
-func (s *state) heat(a access) {
-	if !s.warm[a] {
-		s.warm[a] = true
+func (s *state) addToAccessList(a access) {
+	if !s.accessList[a] {
+		s.accessList[a] = true
 		s.order = append(s.order, a)
 	}
 }
@@ -107,7 +109,7 @@ func (s *state) Snapshot() int { return len(s.order) }
 
 func (s *state) RevertToSnapshot(to int) {
 	for _, a := range s.order[to:] {
-		delete(s.warm, a)
+		delete(s.accessList, a)
 	}
 	s.order = s.order[:to]
 }

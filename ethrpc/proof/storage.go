@@ -17,12 +17,12 @@ type storage struct {
 	entries  map[common.Hash]entry
 	nodes    nodes // that proved them
 	complete bool  // the entries are all there is
-	bare     bool  // they were not proven node by node: nodes lacks some
+	derived  bool  // they were not proven node by node: nodes missingNode some
 
-	// spare are nodes of an older trie. A node is named by its hash, so those that are in this trie too prove as much
-	// here; lacks is the first node on the way to a slot that is in neither.
-	spare nodes
-	lacks map[common.Hash]common.Hash
+	// oldNodes are nodes of an older trie. A node is named by its hash, so those that are in this trie too prove as much
+	// here; missingNode is the first node on the way to a slot that is in neither.
+	oldNodes    nodes
+	missingNode map[common.Hash]common.Hash
 }
 
 // entry is what the trie has for one key. A leaf is kept as it is, since some nodes keep leaves that hold zero.
@@ -70,14 +70,14 @@ func (s *storage) value(key common.Hash) (common.Hash, bool) {
 func (s *storage) merge(t *storage) {
 	maps.Copy(s.entries, t.entries)
 	maps.Copy(s.nodes, t.nodes)
-	s.complete, s.bare = s.complete || t.complete, s.bare || t.bare
+	s.complete, s.derived = s.complete || t.complete, s.derived || t.derived
 }
 
 // allNodes are those that prove the entries, and perhaps more.
 func (s *storage) allNodes() nodes {
-	if s.bare {
+	if s.derived {
 		rebuild(s.entries, func(_ []byte, hash common.Hash, node []byte) { s.nodes[hash] = bytes.Clone(node) })
-		s.bare = false
+		s.derived = false
 	}
 	return s.nodes
 }
@@ -102,7 +102,7 @@ func rebuild(entries map[common.Hash]entry, each trie.OnTrieNode) (root common.H
 
 // Rebuild returns the root of a trie of the known leaves of an account, and their number. A root that is the
 // account's own proves that it stores nothing else.
-func (w *World) Rebuild(addr common.Address) (root common.Hash, leaves int) {
+func (w *VerifiedState) Rebuild(addr common.Address) (root common.Hash, leaves int) {
 	s, err := w.storage(addr)
 	if err != nil {
 		return common.Hash{}, 0
@@ -110,9 +110,9 @@ func (w *World) Rebuild(addr common.Address) (root common.Hash, leaves int) {
 	return rebuild(s.entries, nil)
 }
 
-// Complete reports whether the known leaves of an account are all of its storage. From then on, and in the worlds that
+// Complete reports whether the known leaves of an account are all of its storage. From then on, and in the states that
 // adopt it, every other slot is known to be empty.
-func (w *World) Complete(addr common.Address) bool {
+func (w *VerifiedState) Complete(addr common.Address) bool {
 	s, err := w.storage(addr)
 	if err != nil {
 		return false
@@ -120,15 +120,15 @@ func (w *World) Complete(addr common.Address) bool {
 	if !s.complete {
 		root, _ := rebuild(s.entries, nil)
 		if s.complete = root == s.root; s.complete {
-			s.spare, s.lacks = nil, nil
+			s.oldNodes, s.missingNode = nil, nil
 		}
 	}
 	return s.complete
 }
 
-// Fill takes words for what slots of an account hold, if they contradict nothing that is proven and with it make up all
+// ProveBySpeculation takes words for what slots of an account hold, if they contradict nothing that is proven and with it make up all
 // that the account stores: then its storage root proves them, whoever guessed them. Else it takes none.
-func (w *World) Fill(addr common.Address, words map[common.Hash]common.Hash) bool {
+func (w *VerifiedState) ProveBySpeculation(addr common.Address, words map[common.Hash]common.Hash) bool {
 	s, err := w.storage(addr)
 	if err != nil || len(s.entries)+len(words) > maxSlots {
 		return false
@@ -145,12 +145,12 @@ func (w *World) Fill(addr common.Address, words map[common.Hash]common.Hash) boo
 	if root, _ := rebuild(all, nil); root != s.root {
 		return false
 	}
-	s.entries, s.complete, s.bare, s.spare, s.lacks = all, true, true, nil, nil
+	s.entries, s.complete, s.derived, s.oldNodes, s.missingNode = all, true, true, nil, nil
 	return true
 }
 
-// Fresh tells whether nothing is known of an account's storage but single slots: neither all of it, nor an older one.
-func (w *World) Fresh(addr common.Address) bool {
+// Fresh reports whether nothing is known of an account's storage but single slots: neither all of it, nor an older one.
+func (w *VerifiedState) Fresh(addr common.Address) bool {
 	s, err := w.storage(addr)
-	return err == nil && !s.complete && s.spare == nil
+	return err == nil && !s.complete && s.oldNodes == nil
 }

@@ -21,7 +21,7 @@ func initialized() common.Hash {
 }
 
 // explain asks the contract everything that it can be asked, and reports whether its whole storage is known then.
-func (p *provider) explain(t *testing.T, w *proof.World, at common.Address, devices, images []common.Hash) bool {
+func (p *provider) explain(t *testing.T, w *proof.VerifiedState, at common.Address, devices, images []common.Hash) bool {
 	t.Helper()
 	for _, getter := range []string{"owner", "pendingOwner", "gatewayAppId", "appImplementation", "kmsInfo"} {
 		p.call(t, w, at, pack(t, getter))
@@ -95,13 +95,13 @@ func TestNothingChangedNothingToDo(t *testing.T) {
 		t.Fatal("the first world is not complete")
 	}
 	impl := p.implementation(t, old, k.Address())
-	next := func() *proof.World {
+	next := func() *proof.VerifiedState {
 		p.pin(t)
 		w := p.world()
 		for _, a := range []common.Address{k.Address(), impl} {
 			must(t, w.AddAccount(a, p.proofs(t, a).account()))
 		}
-		w.Adopt(old)
+		w.ReuseFrom(old)
 		return w
 	}
 	stranger, known := pack(t, "allowedOsImages", common.Hash{7}), pack(t, "allowedOsImages", images[0])
@@ -152,9 +152,9 @@ func TestOnlyWhatChangedIsProvenAnew(t *testing.T) {
 	p.pin(t)
 	w := p.world()
 	must(t, w.AddAccount(k.Address(), p.proofs(t, k.Address()).account()))
-	w.Adopt(old)
+	w.ReuseFrom(old)
 	asked, rounds := 0, 0
-	for next := w.Next(slots, 8); len(next) > 0; next = w.Next(slots, 8) {
+	for next := w.NextSlots(slots, 8); len(next) > 0; next = w.NextSlots(slots, 8) {
 		asked += len(next)
 		rounds++
 		p.supply(t, w, proof.Missing{Slots: next})
@@ -169,13 +169,13 @@ func TestOnlyWhatChangedIsProvenAnew(t *testing.T) {
 			t.Errorf("image %d: was %s, is %s, known is %t", i, was, is, known)
 		}
 	}
-	if all := w.Next(append(slots, proof.Slot{Account: k.Address(), Key: common.Hash{1}}), 0); len(all) > 1 {
+	if all := w.NextSlots(append(slots, proof.Slot{Account: k.Address(), Key: common.Hash{1}}), 0); len(all) > 1 {
 		t.Errorf("%d slots are said to be missing that are known", len(all))
 	}
 }
 
 // implementation is the account, other than the proxy, whose code runs.
-func (p *provider) implementation(t testing.TB, w *proof.World, at common.Address) common.Address {
+func (p *provider) implementation(t testing.TB, w *proof.VerifiedState, at common.Address) common.Address {
 	t.Helper()
 	res, err := w.Call(t.Context(), at, pack(t, "owner"))
 	must(t, err)
@@ -251,7 +251,7 @@ func TestFill(t *testing.T) {
 			}
 			words := maps.Clone(truth)
 			row.change(words)
-			if got := w.Fill(row.at, words); got != row.right || w.Fresh(k.Address()) == row.right || w.Complete(k.Address()) != row.right {
+			if got := w.ProveBySpeculation(row.at, words); got != row.right || w.Fresh(k.Address()) == row.right || w.Complete(k.Address()) != row.right {
 				t.Fatalf("taken: %t, fresh: %t, complete: %t", got, w.Fresh(k.Address()), w.Complete(k.Address()))
 			}
 			for _, key := range append(list, empty) {
@@ -264,8 +264,8 @@ func TestFill(t *testing.T) {
 				return
 			}
 			packed := p.world() // its nodes prove it to others
-			_, nodes, codes := w.Pack(map[common.Address]bool{k.Address(): true})
-			packed.Unpack(nodes, codes)
+			_, nodes, codes := w.Witness(map[common.Address]bool{k.Address(): true})
+			packed.LoadWitness(nodes, codes)
 			if _, known := packed.Account(k.Address()); !known || !provesAll(packed, k.Address(), truth) {
 				t.Error("what was filled cannot be proven to others")
 			}
@@ -279,13 +279,13 @@ func TestFillWithALeafOfZero(t *testing.T) {
 	tr := newTrie(t, map[string][]byte{string(key[:]): {0x80}})
 	w, at := worldOf(t, tr.Hash())
 	must(t, w.AddSlot(at, key, prove(t, tr, key[:])))
-	if w.Fill(at, map[common.Hash]common.Hash{key: {31: 1}}) || !w.Fill(at, map[common.Hash]common.Hash{key: {}}) {
+	if w.ProveBySpeculation(at, map[common.Hash]common.Hash{key: {31: 1}}) || !w.ProveBySpeculation(at, map[common.Hash]common.Hash{key: {}}) {
 		t.Error("it is to be taken for zero, and for nothing else")
 	}
 }
 
-// provesAll tells whether the world knows every word.
-func provesAll(w *proof.World, at common.Address, words map[common.Hash]common.Hash) bool {
+// provesAll reports whether the verified state knows every word.
+func provesAll(w *proof.VerifiedState, at common.Address, words map[common.Hash]common.Hash) bool {
 	for key, want := range words {
 		if v, known := w.Value(proof.Slot{Account: at, Key: key}); !known || v != want {
 			return false
@@ -301,12 +301,12 @@ func TestNothingIsKnownOfAnAccountThatIsNotProven(t *testing.T) {
 		if proven {
 			must(t, w.AddAccount(nobody, p.proofs(t, nobody).account()))
 			next := p.world()
-			next.Adopt(w)
+			next.ReuseFrom(w)
 			w = next
 		}
 		root, leaves := w.Rebuild(nobody)
 		all, explained := w.Leaves(nobody, nil)
-		if root != (common.Hash{}) || leaves+all+explained > 0 || w.Complete(nobody) || w.Fresh(nobody) || w.Fill(nobody, nil) || w.Bare(nobody) != proven {
+		if root != (common.Hash{}) || leaves+all+explained > 0 || w.Complete(nobody) || w.Fresh(nobody) || w.ProveBySpeculation(nobody, nil) || w.HasNoCode(nobody) != proven {
 			t.Errorf("proven to be none: %t; root %s, %d, %d and %d leaves", proven, root, leaves, all, explained)
 		}
 	}

@@ -23,10 +23,10 @@ const (
 	maxNode  = 1024 // bytes; a full branch has 532
 )
 
-// leaf is what the trie with that root holds at the hash of key: nil is nothing. Nodes that the way there does not
+// proveKey returns what the trie with that root holds at the hash of key: nil is nothing. Nodes that the way there does not
 // need are ignored, as they are by go-ethereum: they can neither add nor take away anything.
 // The nodes that the way does need are put into used.
-func leaf(root common.Hash, key []byte, proof [][]byte, used nodes) ([]byte, error) {
+func proveKey(root common.Hash, key []byte, proof [][]byte, used nodes) ([]byte, error) {
 	if root == types.EmptyRootHash {
 		return nil, nil
 	}
@@ -40,17 +40,17 @@ func leaf(root common.Hash, key []byte, proof [][]byte, used nodes) ([]byte, err
 		}
 		known[crypto.Keccak256Hash(n)] = n
 	}
-	value, _, err := find(root, key, used, known)
+	value, _, err := lookUp(root, key, used, known)
 	return value, err
 }
 
-// find is leaf without its bounds, over the nodes of several sources. Where a node is in none of them, lacks is its hash.
-func find(root common.Hash, key []byte, used nodes, sources ...nodes) (value []byte, lacks common.Hash, err error) {
-	way := &route{sources: sources}
-	if value, err = trie.VerifyProof(root, crypto.Keccak256(key), way); err != nil {
-		return nil, way.lacks, invalid("%v", err)
+// lookUp is proveKey without its bounds, over the nodes of several sources. Where a node is in none of them, missingNode is its hash.
+func lookUp(root common.Hash, key []byte, used nodes, sources ...nodes) (value []byte, missingNode common.Hash, err error) {
+	path := &nodeRecorder{sources: sources}
+	if value, err = trie.VerifyProof(root, crypto.Keccak256(key), path); err != nil {
+		return nil, path.missingNode, invalid("%v", err)
 	}
-	for hash, n := range way.used {
+	for hash, n := range path.used {
 		if used[hash] == nil {
 			used[hash] = bytes.Clone(n)
 		}
@@ -58,19 +58,19 @@ func find(root common.Hash, key []byte, used nodes, sources ...nodes) (value []b
 	return value, common.Hash{}, nil
 }
 
-// route notes the nodes that are asked for.
-type route struct {
-	sources []nodes
-	used    nodes
-	lacks   common.Hash
+// nodeRecorder notes the nodes that are asked for.
+type nodeRecorder struct {
+	sources     []nodes
+	used        nodes
+	missingNode common.Hash
 }
 
-func (r *route) Has(hash []byte) (bool, error) {
+func (r *nodeRecorder) Has(hash []byte) (bool, error) {
 	n, err := r.Get(hash)
 	return n != nil, err
 }
 
-func (r *route) Get(hash []byte) ([]byte, error) {
+func (r *nodeRecorder) Get(hash []byte) ([]byte, error) {
 	h := common.BytesToHash(hash)
 	for _, source := range r.sources {
 		if n := source[h]; n != nil {
@@ -81,7 +81,7 @@ func (r *route) Get(hash []byte) ([]byte, error) {
 			return n, nil
 		}
 	}
-	r.lacks = h
+	r.missingNode = h
 	return nil, nil
 }
 

@@ -12,7 +12,7 @@ var volatile = [256]bool{
 // ends are the instructions after which only a jump goes on.
 var ends = [256]bool{vm.STOP: true, vm.JUMP: true, vm.RETURN: true, vm.REVERT: true, vm.INVALID: true, vm.SELFDESTRUCT: true}
 
-// mayBeVolatile tells whether code has a volatile instruction where a run can come. Where not, runs need no watching,
+// mayBeVolatile reports whether code has a volatile instruction where a run can come. Where not, runs need no watching,
 // which makes each several times slower. Instructions begin where the machine's own analysis of jumps says: at the start,
 // and after each other but for what PUSH takes along.
 func mayBeVolatile(code []byte) bool {

@@ -34,8 +34,7 @@ type Config struct {
 	ConfirmDelay time.Duration
 	PendingMax   time.Duration
 	State        string // path of the embedded database; empty: in memory
-	EvidenceDir  string // the daemon writes what each verdict rests on here; empty: nowhere
-	EvidenceKeep int    // files in EvidenceDir, 1 or more
+	Evidence     Evidence
 	API          API
 	Chains       []Chain
 	Discover     bool // of Chains, only those of which the API's list of KMS names a contract
@@ -43,6 +42,14 @@ type Config struct {
 	Accept       []Exception // each about one of Chains
 	Web          Web
 	Heartbeat    Heartbeat
+	Secrets      []string // the files that secrets were read from
+}
+
+// Evidence is where the daemon writes what each verdict rests on, and how many files stay; each number is 1 or more.
+type Evidence struct {
+	Dir         string // empty: no evidence is kept
+	KeepChanges int    // newest files of audits that changed a verdict or a finding
+	KeepLast    int    // newest files of all audits
 }
 
 // API is where the claims come from. Key is empty where none is given.

@@ -101,7 +101,7 @@ func TestEveryKey(t *testing.T) {
 	want := &config.Config{
 		Schedule: "30 4 * * 1-5", Cron: &cron.SpecSchedule{Second: 1, Minute: 1 << 30, Hour: 1 << 4, Dom: 1<<63 | 0xfffffffe, Month: 1<<63 | 0x1ffe, Dow: 0x3e, Location: berlin},
 		Timezone: berlin, Timeout: 90 * time.Second, ConfirmDelay: 0, PendingMax: 90 * time.Minute,
-		State: filepath.Join(dir, "state", "audit.db"), EvidenceDir: filepath.Join(dir, "evidence"), EvidenceKeep: 100_000,
+		State: filepath.Join(dir, "state", "audit.db"), Evidence: config.Evidence{Dir: filepath.Join(dir, "evidence"), KeepChanges: 100_000, KeepLast: 1},
 		API: config.API{BaseURL: "http://127.0.0.1:8080/api/v1", Version: "2026-01-21", Timeout: 5 * time.Second, Key: secret.New("phak_2")},
 		Chains: []config.Chain{{
 			Name: "base", ChainID: 8453, Block: []ethrpc.Policy{policy(t, "latest-12")}, Agreement: 3, BatchSize: 1000, Verify: ethrpc.VerifyOff,
@@ -131,6 +131,7 @@ func TestEveryKey(t *testing.T) {
 		},
 		Web:       config.Web{Listen: []string{"127.0.0.1:0", "[::1]:10726"}, ConfigFile: filepath.Join(dir, "web.yaml"), Reload: true},
 		Heartbeat: config.Heartbeat{URL: secret.New("https://env.example/k"), Consistent: true},
+		Secrets:   []string{filepath.Join(dir, "key"), filepath.Join(dir, "rpc-url")},
 	}
 	if d := cmp.Diff(want, got, same); d != "" {
 		t.Errorf("wanted (-) and read (+) differ:\n%s", d)

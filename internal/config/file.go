@@ -10,8 +10,7 @@ type file struct {
 	ConfirmDelay duration     `yaml:"confirm_delay"`
 	PendingMax   duration     `yaml:"pending_max"`
 	State        string       `yaml:"state"`
-	EvidenceDir  string       `yaml:"evidence_dir"`
-	EvidenceKeep uint64       `yaml:"evidence_keep"`
+	Evidence     fileEvidence `yaml:"evidence"`
 	API          fileAPI      `yaml:"api"`
 	Chains       []fileChain  `yaml:"chains"`
 	CrossChecks  bool         `yaml:"cross_checks"`
@@ -19,6 +18,12 @@ type file struct {
 	Web          fileWeb      `yaml:"web"`
 
 	Heartbeat fileHeartbeat `yaml:"heartbeat"`
+}
+
+type fileEvidence struct {
+	Dir         string `yaml:"dir"`
+	KeepChanges uint64 `yaml:"keep_changes"`
+	KeepLast    uint64 `yaml:"keep_last"`
 }
 
 type fileAPI struct {
@@ -106,7 +111,7 @@ func defaults() file {
 		Timeout:      duration(2 * time.Minute),
 		ConfirmDelay: duration(15 * time.Second),
 		PendingMax:   duration(time.Hour),
-		EvidenceKeep: 10,
+		Evidence:     fileEvidence{KeepChanges: 100, KeepLast: 12},
 		API: fileAPI{
 			BaseURL:   "https://cloud-api.phala.com/api/v1",
 			Version:   "2026-06-23",

@@ -59,7 +59,7 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		if len(cfg.Chains) == 0 || cfg.Cron == nil || cfg.Timezone == nil || cfg.ConfirmDelay >= cfg.Timeout || cfg.EvidenceKeep < 1 {
+		if len(cfg.Chains) == 0 || cfg.Cron == nil || cfg.Timezone == nil || cfg.ConfirmDelay >= cfg.Timeout || cfg.Evidence.KeepChanges < 1 || cfg.Evidence.KeepLast < 1 {
 			t.Errorf("accepted as %+v", cfg)
 		}
 		for _, a := range cfg.Accept {

@@ -30,18 +30,26 @@ func (r resolver) state(name string) string {
 	return path
 }
 
-func (r resolver) evidenceDir(name string) string {
-	if name == "" {
-		return ""
+const maxEvidence = 100_000
+
+func (r resolver) evidence(f fileEvidence) Evidence {
+	count := func(path string, n uint64) int {
+		if n < 1 || n > maxEvidence {
+			r.add(path, "must be from 1 to %d", maxEvidence)
+		}
+		return int(min(n, maxEvidence))
 	}
-	path := r.abs(name)
-	switch info, err := os.Stat(path); {
+	e := Evidence{r.abs(f.Dir), count("evidence.keep_changes", f.KeepChanges), count("evidence.keep_last", f.KeepLast)}
+	if e.Dir == "" {
+		return e
+	}
+	switch info, err := os.Stat(e.Dir); {
 	case err != nil:
-		r.add("evidence_dir", "finding the folder %s: %s", quote.Cut(name), cause(err))
+		r.add("evidence.dir", "finding the folder %s: %s", quote.Cut(f.Dir), cause(err))
 	case !info.IsDir():
-		r.add("evidence_dir", "%s is not a folder", quote.Cut(name))
+		r.add("evidence.dir", "%s is not a folder", quote.Cut(f.Dir))
 	}
-	return path
+	return e
 }
 
 // abs is the path of a file that the configuration names, from the configuration's own folder.

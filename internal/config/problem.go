@@ -42,6 +42,7 @@ type doc struct {
 	problems   Problems
 	seen       map[place]bool // has a problem
 	unreadable bool           // nothing could be filled in
+	secrets    []string       // the files that secrets were read from
 }
 
 type place struct {

@@ -16,8 +16,6 @@ import (
 // apiVersions are the values of X-Phala-Version that the API knows, the oldest first.
 var apiVersions = []string{"2025-10-28", "2026-01-21", "2026-05-22", "2026-06-23"}
 
-const maxEvidence = 100_000
-
 // resolver turns the mirror of a file into a Config.
 type resolver struct {
 	*doc
@@ -36,8 +34,7 @@ func resolve(d *doc, f file, env Env) (*Config, error) {
 		ConfirmDelay: r.notNegative("confirm_delay", f.ConfirmDelay),
 		PendingMax:   r.notNegative("pending_max", f.PendingMax),
 		State:        r.state(f.State),
-		EvidenceDir:  r.evidenceDir(f.EvidenceDir),
-		EvidenceKeep: int(min(f.EvidenceKeep, maxEvidence)),
+		Evidence:     r.evidence(f.Evidence),
 		API:          r.api(f.API),
 		Chains:       r.chains(f.Chains),
 		Discover:     discover,
@@ -46,11 +43,9 @@ func resolve(d *doc, f file, env Env) (*Config, error) {
 		Web:          r.web(f.Web),
 		Heartbeat:    r.heartbeat(f.Heartbeat),
 	}
+	cfg.Secrets = d.secrets
 	r.schedule(cfg, f.Timezone)
 	r.confirm(cfg)
-	if f.EvidenceKeep < 1 || f.EvidenceKeep > maxEvidence {
-		r.add("evidence_keep", "must be from 1 to %d", maxEvidence)
-	}
 	if err := d.err(); err != nil {
 		return nil, err
 	}

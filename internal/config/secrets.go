@@ -94,6 +94,7 @@ func (r resolver) secretFile(name string) (string, error) {
 	if strings.Contains(name, "://") || strings.HasPrefix(name, "phak_") {
 		return "", errors.New("must be the name of a file that holds the secret, not the secret itself")
 	}
+	r.secrets = append(r.secrets, r.abs(name))
 	data, err := readFile(r.abs(name), maxSecret)
 	v := strings.TrimSpace(string(data))
 	switch {

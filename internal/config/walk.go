@@ -71,6 +71,12 @@ func (d *doc) fillStruct(n *yaml.Node, path string, v reflect.Value) {
 	}
 }
 
+// replaced has the keys of earlier releases, by path, and what is to be written instead.
+var replaced = map[string]string{
+	"evidence_dir":  "evidence.dir",
+	"evidence_keep": "evidence.keep_changes and evidence.keep_last",
+}
+
 // word is what a mistyped key looks like. Other texts are not shown: a value that slipped into a key's place may be a secret.
 var word = regexp.MustCompile(`^[A-Za-z_-]{1,32}$`)
 
@@ -79,7 +85,12 @@ func (d *doc) unknownKey(key *yaml.Node, path string, keys []string) {
 	if key.Kind == yaml.ScalarNode && word.MatchString(key.Value) {
 		name = key.Value
 	}
-	d.addAt(key.Line, strings.TrimPrefix(path+"."+name, "."), "unknown key; known here: %s", strings.Join(keys, ", "))
+	at := strings.TrimPrefix(path+"."+name, ".")
+	if now, ok := replaced[at]; ok {
+		d.addAt(key.Line, at, "was replaced by %s", now)
+		return
+	}
+	d.addAt(key.Line, at, "unknown key; known here: %s", strings.Join(keys, ", "))
 }
 
 func keysOf(t reflect.Type) []string {

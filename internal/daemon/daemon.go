@@ -51,8 +51,9 @@ type Daemon struct {
 	last      atomic.Pointer[audit.Report]
 	running   atomic.Pointer[runtime] // what the next audit runs under
 	reloading sync.Mutex
-	again     chan struct{} // of capacity 1: an audit is due at once
-	records   []observe.Record
+	again     chan struct{}    // of capacity 1: an audit is due at once
+	records   []observe.Record // of Once, for Evidence
+	unkept    bool             // an audit changed something, and its evidence could not be written: that of the next one is kept instead
 }
 
 // New wires cfg. It does not connect.
@@ -86,26 +87,24 @@ func (d *Daemon) Close() {
 	d.running.Load().close()
 }
 
-// Once audits once. With a state it logs what changed since the last audit, and else every finding.
+// Once audits once. Of a chain that is remembered it logs what changed since the last audit, and of others every finding.
 func (d *Daemon) Once(ctx context.Context) *audit.Report {
 	r := d.running.Load()
 	d.logOutbox(r)
 	res := d.audit(ctx, r)
 	d.records = res.Records
-	if !r.remembers() || ctx.Err() != nil {
-		d.logReport(res.Report, asOpen(res.Changes))
-		return res.Report
+	lasting := r.remembers() && ctx.Err() == nil
+	for i, c := range res.Changes {
+		if !lasting || r.fixed(c.Chain) {
+			res.Changes[i].Type = audit.Open // without earlier audits nothing is news
+		}
 	}
-	d.remember(r, res)
+	if lasting {
+		d.remember(r, res)
+	} else {
+		d.logReport(res.Report, res.Changes)
+	}
 	return res.Report
-}
-
-// asOpen are the changes where nothing is known of earlier audits: nothing is news.
-func asOpen(changes []audit.Change) []audit.Change {
-	for i := range changes {
-		changes[i].Type = audit.Open
-	}
-	return changes
 }
 
 // Serve audits on schedule and serves HTTP on the listeners, until ctx ends or serving fails. It closes the listeners.
@@ -113,7 +112,7 @@ func (d *Daemon) Serve(ctx context.Context, listeners []net.Listener) error {
 	first := d.running.Load() // before anybody can reload
 	server := web.New(web.Options{
 		Report:     d.last.Load,
-		History:    d.history,
+		State:      d.state,
 		Plan:       d.plan,
 		Gatherer:   d.registry,
 		Logger:     d.opt.Log,

@@ -46,7 +46,7 @@ func (d *Daemon) newRuntime(cfg *config.Config) (*runtime, error) {
 	}
 	o := observe.Options{
 		Version: d.opt.Build.Version, Claims: r.api, Listing: r.api, Timeout: cfg.Timeout, ConfirmDelay: cfg.ConfirmDelay,
-		Record: d.opt.Evidence || cfg.EvidenceDir != "" && !d.opt.Once, Progress: d.opt.Progress, Panicked: d.logPanic,
+		Record: d.opt.Evidence || cfg.Evidence.Dir != "" && !d.opt.Once, Progress: d.opt.Progress, Panicked: d.logPanic,
 	}
 	for _, c := range cfg.Chains {
 		client, err := ethrpc.New(ethrpc.Options{
@@ -63,6 +63,9 @@ func (d *Daemon) newRuntime(cfg *config.Config) (*runtime, error) {
 			return nil, fmt.Errorf("chain %s: %w", c.Name, err)
 		}
 		r.clients[c.Name] = client
+		if !isFixed(c) {
+			d.state.SetChainID(c.Name, c.ChainID)
+		}
 		o.Chains = append(o.Chains, d.observed(cfg, c, client))
 	}
 	r.auditor = observe.New(o)

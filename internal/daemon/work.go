@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"crypto/rand"
+	"maps"
 	"slices"
 	"time"
 
@@ -61,27 +62,48 @@ func (d *Daemon) audit(ctx context.Context, r *runtime) observe.Result {
 
 func (d *Daemon) done(r *runtime, res observe.Result) {
 	d.keepEvidence(r, res)
-	d.last.Store(res.Report)
 	d.metrics.Report(res.Report)
 	d.remember(r, res)
+	d.last.Store(res.Report)
 	d.heart.audited(r.cfg.Heartbeat, res.Report.Verdict)
 	if d.opt.Reported != nil {
 		d.opt.Reported(res.Report, res.Changes)
 	}
 }
 
-// keepEvidence writes the evidence of an audit where that is configured. Where it cannot be written, the audit stands.
+// keepEvidence writes what the audit rests on, where that is configured. If it cannot be written, the audit stands.
 func (d *Daemon) keepEvidence(r *runtime, res observe.Result) {
-	if r.cfg.EvidenceDir == "" {
+	keep := r.cfg.Evidence
+	if keep.Dir == "" {
 		return
 	}
+	changed := d.unkept || changed(d.last.Load(), res)
 	f, err := evidence.New(res.Report, res.Records)
 	if err == nil {
-		err = evidence.Keep(r.cfg.EvidenceDir, r.cfg.EvidenceKeep, f)
+		err = evidence.Keep(keep.Dir, evidence.Rotation{KeepChanges: keep.KeepChanges, KeepLast: keep.KeepLast}, changed, f)
 	}
+	d.unkept = changed && err != nil
 	if d.metrics.Written(metrics.Evidence, err == nil); err != nil {
 		d.opt.Log.Error("keeping evidence", zap.String("audit_id", res.Report.AuditID), zap.Error(err))
 	}
+}
+
+// changed reports whether an audit opened or resolved a finding, or gave any contract another verdict than the last one.
+func changed(last *audit.Report, res observe.Result) bool {
+	return last == nil || !maps.Equal(verdicts(last), verdicts(res.Report)) ||
+		slices.ContainsFunc(res.Changes, func(c audit.Change) bool { return c.Type != audit.Open })
+}
+
+// verdicts are those of the chains and their contracts.
+func verdicts(r *audit.Report) map[[2]string]audit.Verdict {
+	all := map[[2]string]audit.Verdict{}
+	for _, c := range r.Chains {
+		all[[2]string{c.Chain}] = c.Verdict
+		for _, t := range c.Targets {
+			all[[2]string{c.Chain, t.Contract}] = t.Verdict
+		}
+	}
+	return all
 }
 
 // remember keeps an audit and logs it. What changed is in the state before it is in the log, and marked as logged after

@@ -1,159 +1,173 @@
-// Package evidence keeps what the verdict of an audit rests on, and re-derives the verdict from it, offline.
+// Package evidence keeps what the verdict of an audit rests on, and judges it again, offline.
 //
-// A Recorder (record.go) stands between an audit and its sources and notes what they give. File (file.go) is that with
-// the report, as docs/evidence.md and docs/evidence.schema.json describe it. Verify (verify.go) plays it back to the
-// audit's own code: what is proven is proven again, from a block's hash on, and the outcome must be the report.
+// File (file.go) is the report with all that the judgement saw: what the operator configured, what earlier audits left
+// open, and the looks at each chain with the raw bytes that prove them. Decode (decode.go) reads one, strictly and within
+// bounds. Verify (verify.go) proves the raw bytes again, from a block's hash on, and has audit.Judge judge them;
+// compare.go compares the outcome with the report. docs/evidence.md is about all of it.
 package evidence
 
 import (
-	"bytes"
-	"compress/gzip"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"time"
+	"slices"
 
 	"github.com/ethereum/go-ethereum/common"
-	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
-	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
-// Schema names the shape of File's JSON.
-const Schema = "kms-auditor/evidence/v1"
+// Schema names the shape of File's JSON; docs/evidence.schema.json documents it.
+const Schema = "kms-auditor/evidence/v2"
 
-// maxFile bounds an evidence file, unpacked.
-const maxFile = 512 << 20
-
-// File is the evidence of one audit.
+// File is the evidence of one audit. Bytes are base64.
 type File struct {
-	Schema     string        `json:"schema"`
-	Report     *audit.Report `json:"report"`
-	PendingMax time.Duration `json:"pending_max"` // nanoseconds
-	Chains     []Chain       `json:"chains"`
+	Schema string        `json:"schema"`
+	Rules  int           `json:"rules"` // the audit.Rules that made the report
+	Report *audit.Report `json:"report"`
+	Chains []Chain       `json:"chains"` // those of the report, in its order
 }
 
-// Chain is what the judgement on one chain rests on. The lists are in the order in which the audit asked.
+// Chain is what the judgement on one chain rests on.
 type Chain struct {
-	Chain       string                    `json:"chain"`
-	ChainID     uint64                    `json:"chain_id"`
-	Policies    []string                  `json:"policies"`
-	Contracts   []common.Address          `json:"contracts,omitempty"` // the configured ones
-	Required    bool                      `json:"required,omitempty"`  // what is not proven is unknown
-	Explained   map[common.Address][]Slot `json:"explained_slots,omitempty"`
-	Wanted      map[common.Address]Policy `json:"policy,omitempty"`
-	Accept      []Accept                  `json:"accept,omitempty"`
-	Watched     bool                      `json:"watched,omitempty"` // control is held against baselines
-	Listed      bool                      `json:"listed,omitempty"`  // the list of KMS is held against the rest
-	Began       time.Time                 `json:"began"`
-	Interrupted string                    `json:"interrupted,omitempty"` // why there was no second pass
-	Claims      []Claim                   `json:"claims"`
-	Lists       []Listing                 `json:"lists,omitempty"`
-	Reads       []Read                    `json:"reads"`
-
-	// Baselines are what was known before the audit.
-	Baselines map[common.Address]audit.Baseline `json:"baselines,omitempty"`
-	Events    map[common.Address]*Events        `json:"events,omitempty"` // nil: events were not looked for
-	Waited    []Waited                          `json:"waited,omitempty"`
-	Nodes     []hexutil.Bytes                   `json:"nodes,omitempty"` // of all reads' tries
-	Codes     []hexutil.Bytes                   `json:"codes,omitempty"`
+	Intent      audit.Intent `json:"intent"`
+	Prior       audit.Prior  `json:"prior"`
+	First       Look         `json:"first"`
+	Second      *Look        `json:"second,omitempty"`
+	Head        *Look        `json:"head,omitempty"`
+	Interrupted string       `json:"interrupted,omitempty"` // why there is no second look
+	Nodes       [][]byte     `json:"nodes,omitempty"`       // of the state trie and of storage tries, of all looks
+	Codes       [][]byte     `json:"codes,omitempty"`
 }
 
-// Slot is one that the operator explains.
-type Slot struct {
-	Slot   common.Hash `json:"slot"`
-	Reason string      `json:"reason"`
+// Look is one audit.Observation. What can be derived is left out of it: the claim, the list of KMS, and proven readings.
+type Look struct {
+	Observation audit.Observation `json:"observation"`
+	Claim       *Answer           `json:"claim,omitempty"`
+	Listing     []Answer          `json:"listing,omitempty"` // a page each
+	Header      []byte            `json:"header,omitempty"`  // RLP; of the pinned block, where something is proven
+	Proven      []Proven          `json:"proven,omitempty"`
 }
 
-// Claim is one answer of the API, or its failure.
-type Claim struct {
-	FetchedAt  *time.Time        `json:"fetched_at,omitempty"`
-	APIVersion string            `json:"api_version,omitempty"`
-	RequestID  string            `json:"request_id,omitempty"`
-	Headers    map[string]string `json:"headers,omitempty"`
-	Body       []byte            `json:"body,omitempty"` // base64
-	SHA256     string            `json:"sha256,omitempty"`
-	Error      *Fault            `json:"error,omitempty"`
-}
-
-// Read is what the chain said at one block. With a header, everything is proven from it; without, it is believed.
-type Read struct {
-	Policy   string        `json:"policy,omitempty"`
-	Provider string        `json:"provider,omitempty"`
-	Block    *Block        `json:"block,omitempty"`
-	Head     *Block        `json:"head,omitempty"`
-	Agreed   int           `json:"agreed,omitempty"`
-	Failed   []Fault       `json:"failed,omitempty"`
-	Header   hexutil.Bytes `json:"header,omitempty"` // RLP
-	Sketch   bool          `json:"sketch,omitempty"` // answers were left out, and asked for in the next
-	Believed *Believed     `json:"believed,omitempty"`
-	Error    *Fault        `json:"error,omitempty"` // every provider failed
-}
-
-// Block is a block as a provider described it.
-type Block struct {
-	Number uint64      `json:"number"`
-	Hash   common.Hash `json:"hash"`
-	Time   time.Time   `json:"time"`
-}
-
-// Believed is what is not proven, and why.
-type Believed struct {
-	Why     string                  `json:"why,omitempty"` // empty: proof was not asked for
-	Code    map[common.Address]bool `json:"code"`
-	Answers []Answer                `json:"answers"`
-
-	Control map[common.Address]Control `json:"control,omitempty"`
-}
-
-// Answer is what a contract said.
+// Answer is one answer of the API.
 type Answer struct {
-	Contract common.Address `json:"contract"`
-	Getter   ethrpc.Getter  `json:"getter"`
-	ID       common.Hash    `json:"id"`
-	Allowed  bool           `json:"allowed"`
-	Error    string         `json:"error,omitempty"`
+	audit.Claim
+	Headers map[string]string `json:"headers,omitempty"`
+	Body    []byte            `json:"body"` // as received
 }
 
-// Events is what the events of a contract named: at first, and after each time that they were read.
-type Events struct {
-	Known   Named     `json:"known"`
-	Updates []Update  `json:"updates,omitempty"`
-	Changed []Changed `json:"changed,omitempty"`
+// Proven is a proven reading: what was asked of the contract. The header, nodes and codes give the answers.
+type Proven struct {
+	Query
+	Provider string             `json:"provider,omitempty"`
+	Events   *audit.EventScan   `json:"events,omitempty"`
+	Changes  []audit.ListChange `json:"changes,omitempty"`
 }
 
-// Named is an audit.Named.
-type Named struct {
+// Query is an ethrpc.Query.
+type Query struct {
+	Contract      common.Address   `json:"contract"`
 	Devices       []common.Hash    `json:"devices,omitempty"`
-	Images        []common.Hash    `json:"images,omitempty"`
+	OSImages      []common.Hash    `json:"os_images,omitempty"`
+	Control       bool             `json:"control,omitempty"`
 	AggregatedMRs []common.Hash    `json:"aggregated_mrs,omitempty"`
 	Apps          []common.Address `json:"apps,omitempty"`
+	Slots         []common.Hash    `json:"slots,omitempty"`
+	CodeOnly      bool             `json:"code_only,omitempty"`
 }
 
-// Update is one reading of the events up to a block, or, without one, that they were all forgotten.
-type Update struct {
-	Block *common.Hash `json:"block,omitempty"`
-	Known *Named       `json:"known,omitempty"` // nil: nothing new
-	Error string       `json:"error,omitempty"`
+// New returns the evidence of a report, from the records of its chains, in the same order.
+func New(report *audit.Report, records []observe.Record) (*File, error) {
+	f := &File{Schema: Schema, Rules: audit.Rules, Report: report, Chains: []Chain{}}
+	for i := range records {
+		c, err := chainOf(&records[i])
+		if err != nil {
+			return nil, fmt.Errorf("keeping evidence of chain %s: %w", records[i].Intent.Chain, err)
+		}
+		f.Chains = append(f.Chains, *c)
+	}
+	return f, nil
 }
 
-// Changed is the last event of an id.
-type Changed struct {
-	List audit.List    `json:"list"`
-	ID   common.Hash   `json:"id"`
-	Last audit.Changed `json:"last"`
+func chainOf(r *observe.Record) (*Chain, error) {
+	c := &Chain{Intent: r.Intent, Prior: r.Prior, Interrupted: r.Looks.Interrupted}
+	seen := map[common.Hash]bool{} // nodes and codes that are in it
+	first, err := c.look(&r.Looks.First, &r.Raw.First, seen)
+	if err != nil {
+		return nil, err
+	}
+	c.First = *first
+	if c.Second, err = c.look(r.Looks.Second, &r.Raw.Second, seen); err != nil {
+		return nil, err
+	}
+	c.Head, err = c.look(r.Looks.Head, &r.Raw.Head, seen)
+	return c, err
 }
 
-// Waited is how long the audit took something to be pending.
-type Waited struct {
-	Contract common.Address `json:"contract"`
-	Getter   ethrpc.Getter  `json:"getter,omitempty"`
-	ID       common.Hash    `json:"id"`
-	Waited   time.Duration  `json:"waited"` // nanoseconds
+// look keeps a look, and those nodes and codes of it that are not seen yet.
+func (c *Chain) look(o *audit.Observation, raw *observe.RawLook, seen map[common.Hash]bool) (*Look, error) {
+	if o == nil {
+		return nil, nil
+	}
+	l := &Look{Observation: *o}
+	l.Observation.Readings = nil
+	if o.Claim != nil {
+		claim, err := answerOf(raw.Claim)
+		if err != nil {
+			return nil, err
+		}
+		l.Claim = &claim
+	}
+	for i := range raw.Listing {
+		page, err := answerOf(&raw.Listing[i])
+		if err != nil {
+			return nil, err
+		}
+		l.Listing = append(l.Listing, page)
+	}
+	for _, r := range o.Readings {
+		if r.Assurance != audit.Proven {
+			l.Observation.Readings = append(l.Observation.Readings, r)
+			continue
+		}
+		i := slices.IndexFunc(raw.Queries, func(q ethrpc.Query) bool { return q.Contract == r.Contract })
+		if i < 0 || raw.Witness == nil {
+			return nil, fmt.Errorf("what proves the reading of %s was not recorded", r.Contract)
+		}
+		l.Proven = append(l.Proven, Proven{Query(raw.Queries[i]), r.Provider, r.Events, r.Changes})
+	}
+	if len(l.Proven) > 0 {
+		l.Header = raw.Witness.Header
+		c.Nodes = addNew(c.Nodes, raw.Witness.Nodes, seen)
+		c.Codes = addNew(c.Codes, raw.Witness.Codes, seen)
+	}
+	return l, nil
+}
+
+func addNew(to, all [][]byte, seen map[common.Hash]bool) [][]byte {
+	for _, b := range all {
+		if hash := crypto.Keccak256Hash(b); !seen[hash] {
+			seen[hash] = true
+			to = append(to, b)
+		}
+	}
+	return to
+}
+
+func answerOf(src *kmsapi.Source) (Answer, error) {
+	switch {
+	case src == nil:
+		return Answer{}, errors.New("the API's answer was not recorded")
+	case src.HoldsKey:
+		return Answer{}, errors.New("the API's answer holds the API key, so it cannot be kept")
+	}
+	claim := audit.Claim{FetchedAt: src.FetchedAt.UTC(), SHA256: src.SHA256, APIVersion: src.APIVersion, RequestID: src.RequestID}
+	return Answer{claim, src.Header, []byte(src.Body)}, nil
 }
 
 // Encode writes the evidence as two lines: the JSON, and its SHA-256.
@@ -165,53 +179,6 @@ func (f *File) Encode() ([]byte, error) {
 	return append(append(b, '\n'), seal(b)...), nil
 }
 
-func seal(body []byte) string { return fmt.Sprintf("{\"sha256\":\"%x\"}\n", sha256.Sum256(body)) }
+func seal(body []byte) string { return fmt.Sprintf("%s%x\"}\n", sealed, sha256.Sum256(body)) }
 
-// Decode reads what Encode wrote, also where gzip packed it. Every byte that differs is an error.
-func Decode(r io.Reader) (*File, error) {
-	b, err := unpack(r)
-	if err != nil {
-		return nil, err
-	}
-	body, last, ok := bytes.Cut(b, []byte("\n"))
-	if !ok || string(last) != seal(body) {
-		return nil, errors.New("reading the evidence: it is not what was written: its SHA-256 differs")
-	}
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	f := &File{}
-	switch err := d.Decode(f); {
-	case err != nil:
-		return nil, fmt.Errorf("reading the evidence: %s", quote.Plain(err.Error()))
-	case f.Schema != Schema:
-		return nil, fmt.Errorf("reading the evidence: its schema is %s, want %s", quote.Cut(f.Schema), Schema)
-	case f.Report == nil || f.Report.Schema != audit.Schema:
-		return nil, errors.New("reading the evidence: it has no report of a known schema")
-	case len(f.Report.Chains) != len(f.Chains):
-		return nil, fmt.Errorf("reading the evidence: its report has %d chains, and there is evidence of %d", len(f.Report.Chains), len(f.Chains))
-	}
-	return f, nil
-}
-
-func unpack(r io.Reader) ([]byte, error) {
-	b, err := capped(r)
-	if err != nil || !bytes.HasPrefix(b, []byte{0x1f, 0x8b}) {
-		return b, err
-	}
-	z, err := gzip.NewReader(bytes.NewReader(b))
-	if err != nil {
-		return nil, fmt.Errorf("unpacking the evidence: %w", err)
-	}
-	return capped(z)
-}
-
-func capped(r io.Reader) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, maxFile+1))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("reading the evidence: %w", err)
-	case len(b) > maxFile:
-		return nil, fmt.Errorf("reading the evidence: it has more than %d bytes", maxFile)
-	}
-	return b, nil
-}
+const sealed = `{"sha256":"`

@@ -3,8 +3,6 @@ package evidence_test
 import (
 	"bytes"
 	"compress/gzip"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"flag"
 	"maps"
@@ -13,102 +11,127 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
 	"github.com/kms-auditor/kms-auditor/internal/fit"
 )
 
-var update = flag.Bool("update", false, "write the evidence in testdata anew")
+var update = flag.Bool("update", false, "write a file of this format into testdata")
 
-// sample is an evidence file of an earlier day: of an operator who says much, or of a provider without proofs.
-func sample(t testing.TB, name string) *evidence.File {
-	t.Helper()
-	b, err := os.ReadFile("testdata/" + name + ".json.gz")
-	must(t, err)
-	return decode(t, b)
-}
+// released is a file of each format that was ever released, from format 2 on. It stays there, and must verify.
+var released = map[string]audit.Verdict{"testdata/v2.json.gz": audit.Drift}
 
-func TestEvidenceOfAnEarlierDay(t *testing.T) {
-	for name, change := range map[string]func(*world){"told": told, "believed": func(w *world) { w.proxy.Set(noProof); denied(w) }} {
-		if *update {
-			b, err := decode(t, newWorldEvidence(t, change)).Pack(".gz")
-			must(t, err)
-			must(t, os.WriteFile("testdata/"+name+".json.gz", b, 0o600))
-		}
-		r, believed, err := evidence.Verify(t.Context(), sample(t, name))
-		if err != nil || (len(believed) > 0) != (name == "believed") || r.Verdict != audit.Drift {
-			t.Errorf("%s verifies as %+v, believing %q (%v)", name, r, believed, err)
+func TestEvidenceOfEarlierReleases(t *testing.T) {
+	if *update {
+		w := newWorld(t)
+		told(w)
+		lists(w)
+		b, err := w.evidence().Pack(".gz")
+		must(t, err)
+		must(t, os.WriteFile("testdata/v2.json.gz", b, 0o600))
+	}
+	for name, want := range released {
+		r, err := evidence.Verify(t.Context(), sample(t, name))
+		if err != nil || r.Reported != want {
+			t.Errorf("%s verifies as %+v (%v)", name, r, err)
 		}
 	}
 }
 
-// FuzzDecode holds that evidence is taken only under the digest of its first line, packed or not, and reads the same
-// when it is written again.
+func sample(t testing.TB, name string) *evidence.File {
+	t.Helper()
+	in, err := os.Open(name)
+	must(t, err)
+	defer in.Close()
+	f, err := evidence.Decode(in)
+	must(t, err)
+	return f
+}
+
+// FuzzDecode holds that a document is decoded to what it says, packed or not: written again, it has the same values under the
+// same keys.
 func FuzzDecode(f *testing.F) {
-	good, err := json.Marshal(sample(f, "told"))
-	must(f, err)
-	f.Add(good, true, true)
-	f.Add(good, true, false)
-	f.Add(good, false, true)
-	f.Add([]byte(`{"schema":"\u001b[2J"}`), true, false)
-	f.Add([]byte(`{"schema":"kms-auditor/evidence/v1","report":{"schema":"kms-auditor/report/v1","chains":[{}]}}`), true, false)
-	f.Add([]byte(`{"schema":"kms-auditor/evidence/v1","report":{"schema":"kms-auditor/report/v1","chains":null}}`), true, false)
-	f.Add([]byte(`{"\u001b":1}`), true, true)
-	f.Add([]byte("\x1f\x8b"), false, false)
-	f.Add([]byte("{}\n{}"), false, true)
-	f.Fuzz(func(t *testing.T, b []byte, seal, pack bool) {
-		if seal {
-			sum := sha256.Sum256(b)
-			b = append(bytes.Clone(b), "\n{\"sha256\":\""+hex.EncodeToString(sum[:])+"\"}\n"...)
-		}
-		plain := b
+	f.Add(document(f, sample(f, "testdata/v2.json.gz")), false)
+	f.Add(document(f, judged(f, byHand(f))), true)
+	f.Add([]byte(`{"schema":"\u001b[2J"}`), false)
+	f.Add([]byte(`{"schema":"kms-auditor/evidence/v2","rules":2,"report":{"schema":"kms-auditor/report/v1","chains":null},"chains":[{}]}`), true)
+	f.Add([]byte(`{"schema":"kms-auditor/evidence/v2","rules":2,"Report":{}}`), false)
+	f.Fuzz(func(t *testing.T, b []byte, pack bool) {
+		in := sealed(b)
 		if pack {
 			var packed bytes.Buffer
 			z := gzip.NewWriter(&packed)
-			z.Write(b)
+			z.Write(in)
 			z.Close()
-			b = packed.Bytes()
+			in = packed.Bytes()
 		}
-		file, err := evidence.Decode(bytes.NewReader(b))
+		file, err := evidence.Decode(bytes.NewReader(in))
 		if err != nil {
 			fit.Error(t, err, 500)
 			return
 		}
-		body, last, _ := strings.Cut(string(plain), "\n")
-		if sum := sha256.Sum256([]byte(body)); !strings.Contains(last, hex.EncodeToString(sum[:])) && plain[0] != 0x1f {
-			t.Errorf("taken without its digest: %.300q", plain)
+		if !bytes.Equal(document(t, file), document(t, again(t, file))) {
+			t.Error("it is read as something else")
 		}
-		again, err := file.Encode()
-		must(t, err)
-		reread, err := evidence.Decode(bytes.NewReader(again))
-		if diff := cmp.Diff(file, reread); err != nil || diff != "" {
-			t.Errorf("read again: %v (-want +got):\n%s", err, diff)
+		var was, is any
+		must(t, json.Unmarshal(b, &was))
+		must(t, json.Unmarshal(document(t, file), &is))
+		if key := unheard(was, is); key != "" {
+			t.Errorf("%q was passed over", key)
 		}
 	})
 }
 
-// FuzzVerify changes sample evidence anywhere, seals it anew, and holds that whatever still verifies tells of what is
-// proven what the sample tells. Three bytes are a change: which value, how, and by which.
+// unheard returns a key of a tree that another one lacks, unless what it says is nothing.
+func unheard(was, is any) string {
+	switch was := was.(type) {
+	case map[string]any:
+		is, _ := is.(map[string]any)
+		for k, v := range was {
+			if inner, there := is[k]; !there && !empty(v) {
+				return k
+			} else if key := unheard(v, inner); key != "" {
+				return key
+			}
+		}
+	case []any:
+		is, _ := is.([]any)
+		for i := range min(len(was), len(is)) {
+			if key := unheard(was[i], is[i]); key != "" {
+				return key
+			}
+		}
+	}
+	return ""
+}
+
+func empty(v any) bool {
+	switch v := v.(type) {
+	case map[string]any:
+		return len(v) == 0
+	case []any:
+		return len(v) == 0
+	}
+	return v == nil || v == "" || v == 0.0 || v == false
+}
+
+// FuzzVerify changes evidence anywhere, seals it anew, and holds that whatever still verifies tells of what is proven what
+// the untouched file tells. Three bytes are a change: which value, how, and by which.
 func FuzzVerify(f *testing.F) {
-	asJSON := map[bool][]byte{}
+	var documents [][]byte
 	truth := map[fact]audit.ChainState{}
-	for believes, name := range map[bool]string{false: "told", true: "believed"} {
+	for name := range released {
 		good := sample(f, name)
-		b, err := json.Marshal(good)
-		must(f, err)
-		asJSON[believes] = b
+		documents = append(documents, document(f, good))
 		maps.Copy(truth, proven(good.Report))
 	}
+	documents = append(documents, document(f, judged(f, byHand(f))))
 	for i := range 12 {
-		f.Add([]byte{byte(20 * i), 0, 0, byte(20*i + 7), 1, 3, byte(20*i + 11), 2, 77}, i%2 == 0)
+		f.Add([]byte{byte(20 * i), 0, 0, byte(20*i + 7), 1, 3, byte(20*i + 11), 2, 77}, byte(i))
 	}
-	f.Add([]byte{}, false)
-	f.Add([]byte{}, true)
-	f.Fuzz(func(t *testing.T, changes []byte, believes bool) {
+	f.Fuzz(func(t *testing.T, changes []byte, which byte) {
 		var tree any
-		must(t, json.Unmarshal(asJSON[believes], &tree))
+		must(t, json.Unmarshal(documents[int(which)%len(documents)], &tree))
 		for c := range slices.Chunk(changes, 3) {
 			if all := places(&tree, nil); len(c) == 3 {
 				all[(int(c[0])*7+int(c[1]&0xf0))%len(all)](c[1]&0x0f, c[2])
@@ -116,26 +139,20 @@ func FuzzVerify(f *testing.F) {
 		}
 		body, err := json.Marshal(tree)
 		must(t, err)
-		sum := sha256.Sum256(body)
-		file, err := evidence.Decode(strings.NewReader(string(body) + "\n{\"sha256\":\"" + hex.EncodeToString(sum[:]) + "\"}\n"))
+		file, err := evidence.Decode(bytes.NewReader(sealed(body)))
+		if err != nil {
+			fit.Error(t, err, 500)
+			return
+		}
+		r, err := evidence.Verify(t.Context(), file)
 		if err != nil {
 			fit.Error(t, err, 1000)
 			return
 		}
-		r, believed, err := evidence.Verify(t.Context(), file)
-		if err != nil {
-			if strings.Contains(err.Error(), "a bug in") {
-				t.Error(err)
-			}
-			for line := range strings.SplitSeq(err.Error(), "\n") {
-				fit.Text(t, line, 2000)
-			}
-			return
-		}
-		for _, sentence := range believed {
+		for _, sentence := range slices.Concat(r.Checked, r.Trusted) {
 			fit.Text(t, sentence, 1000)
 		}
-		for at, says := range proven(r) {
+		for at, says := range proven(r.Report) {
 			if was, known := truth[at]; known && was != says {
 				t.Errorf("%v verifies as %s, and is %s", at, says, was)
 			}

@@ -7,16 +7,23 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
 
 const (
-	prefix = "evidence-"
-	suffix = ".json.gz"
+	prefix    = "evidence-"
+	suffix    = ".json.gz"
+	unchanged = "-unchanged" + suffix
+	abandoned = time.Hour // no file takes so long to be written
+)
 
-	unfinished = ".evidence-"
-	abandoned  = time.Hour // no file takes so long to be written
+// The names of files that Keep wrote, and of those that it was writing.
+var (
+	finished   = regexp.MustCompile(`^evidence-[0-9]{8}T[0-9]{6}\.[0-9]{3}Z-[0-9A-Z]+(-unchanged)?\.json\.gz$`)
+	unfinished = regexp.MustCompile(`^\.evidence-[0-9]+$`)
 )
 
 // Pack encodes the evidence for a file of that name: one that ends in .gz is packed.
@@ -34,16 +41,24 @@ func (f *File) Pack(name string) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// Keep writes the evidence into a folder, whole or not at all, and removes the oldest beyond n files of evidence. Their
-// names sort by the time of the audit; one of a later audit is older too, from before the clock was set back. What a
+// Rotation is how many files of evidence stay: the newest of audits that changed something, and the newest of all.
+type Rotation struct{ KeepChanges, KeepLast int }
+
+// Keep writes the evidence into a folder, whole or not at all, and removes what the rotation leaves out. The name of a
+// file tells whether the audit changed something; in earlier releases it did not, and such a file counts as one that did.
+// Names sort by the time of the audit; one of a later audit is older too, from before the clock was set back. What a
 // killed process left unfinished goes after an hour. Other files are left alone.
-func Keep(dir string, n int, f *File) error {
-	name := filepath.Join(dir, prefix+f.Report.StartedAt.UTC().Format("20060102T150405.000Z")+"-"+f.Report.AuditID+suffix)
+func Keep(dir string, r Rotation, changed bool, f *File) error {
+	end := suffix
+	if !changed {
+		end = unchanged
+	}
+	name := prefix + f.Report.StartedAt.UTC().Format("20060102T150405.000Z") + "-" + f.Report.AuditID + end
 	b, err := f.Pack(name)
 	if err != nil {
 		return err
 	}
-	if err := write(name, b); err != nil {
+	if err := write(filepath.Join(dir, name), b); err != nil {
 		return fmt.Errorf("writing the evidence: %w", err)
 	}
 	entries, err := os.ReadDir(dir) // sorted by name
@@ -52,23 +67,31 @@ func Keep(dir string, n int, f *File) error {
 	}
 	var earlier, later, gone []string
 	for _, e := range entries {
-		path := filepath.Join(dir, e.Name())
 		switch {
 		case !e.Type().IsRegular():
-		case strings.HasPrefix(e.Name(), unfinished):
+		case unfinished.MatchString(e.Name()):
 			if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > abandoned {
-				gone = append(gone, path)
+				gone = append(gone, e.Name())
 			}
-		case !strings.HasPrefix(e.Name(), prefix) || !strings.HasSuffix(e.Name(), suffix):
-		case path > name:
-			later = append(later, path)
+		case !finished.MatchString(e.Name()):
+		case e.Name() > name:
+			later = append(later, e.Name())
 		default:
-			earlier = append(earlier, path)
+			earlier = append(earlier, e.Name())
 		}
 	}
-	all := append(later, earlier...)
-	for _, old := range append(gone, all[:max(len(all)-n, 0)]...) {
-		if err := os.Remove(old); err != nil {
+	all, changes := append(later, earlier...), 0
+	for i, name := range slices.Backward(all) {
+		change := !strings.HasSuffix(name, unchanged)
+		if change {
+			changes++
+		}
+		if len(all)-i > r.KeepLast && (!change || changes > r.KeepChanges) {
+			gone = append(gone, name)
+		}
+	}
+	for _, old := range gone {
+		if err := os.Remove(filepath.Join(dir, old)); err != nil {
 			return fmt.Errorf("removing old evidence: %w", err)
 		}
 	}
@@ -76,7 +99,7 @@ func Keep(dir string, n int, f *File) error {
 }
 
 func write(name string, b []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(name), unfinished)
+	tmp, err := os.CreateTemp(filepath.Dir(name), "."+prefix)
 	if err != nil {
 		return err
 	}

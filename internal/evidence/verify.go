@@ -1,183 +1,271 @@
 package evidence
 
 import (
-	"bytes"
-	"cmp"
 	"context"
-	"encoding/json"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/hexid"
 	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
-// Verify derives the report anew from its evidence alone, and returns it with a sentence on each chain's answers that
-// the evidence does not prove, and which are therefore believed. It is an error when the report comes out otherwise.
-func Verify(ctx context.Context, f *File) (report *audit.Report, believed []string, err error) {
-	if !printable(f.Report) {
-		return nil, nil, errors.New("the report holds characters that cannot be printed")
-	}
-	out := *f.Report
-	out.Chains, out.Verdict = make([]audit.Chain, len(f.Chains)), audit.Unknown
+// Result is what verified evidence gives. The sentences are fit to show.
+type Result struct {
+	Report  *audit.Report // as today's rules judge the evidence
+	Checked []string
+	Trusted []string // what the evidence asserts and does not prove
+
+	// Differences is what today's rules judge otherwise than Rules, by which the file says that the report was made, with
+	// Reported for a verdict. Where those are today's rules, a difference is ErrRefuted.
+	Differences []string
+	Rules       int
+	Reported    audit.Verdict
+}
+
+// Verdict is the worse of what the report says and what today's rules say: the file names its rules itself, so that older
+// ones must not excuse a verdict which the evidence does not give.
+func (r *Result) Verdict() audit.Verdict { return audit.Worst(r.Reported, r.Report.Verdict) }
+
+// Verify proves again what the evidence proves, judges it, and compares the outcome with the report, by keys. Evidence
+// that does not hold is ErrRefuted. Any other error is that of ctx: then nothing is known.
+func Verify(ctx context.Context, f *File) (*Result, error) { return verifyBy(ctx, f, audit.Rules) }
+
+func verifyBy(ctx context.Context, f *File, rules int) (*Result, error) {
+	r := &Result{Rules: f.Rules, Reported: f.Report.Verdict}
+	r.Checked = []string{"the document is what was written: it has its SHA-256"}
+	chains := []audit.Chain{}
 	for i := range f.Chains {
-		chain, err := f.derive(ctx, &f.Chains[i])
+		c := &f.Chains[i]
+		looks, err := c.looks(ctx, r)
+		var chain audit.Chain
+		if err == nil {
+			chain, err = judge(ctx, c, looks)
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("verifying the evidence: %w", context.Cause(ctx))
+		}
 		if err != nil {
-			return nil, nil, fmt.Errorf("verifying chain %s: %w", quote.Plain(f.Report.Chains[i].Chain), err)
+			return nil, fmt.Errorf("%w: chain %s: %w", ErrRefuted, quote.Plain(c.Intent.Chain), err)
 		}
-		if i == 0 {
-			out.Verdict = chain.Verdict
-		}
-		remember(f.Report.Chains[i].Targets, chain.Targets)
-		out.Chains[i], out.Verdict = *chain, audit.Worst(out.Verdict, chain.Verdict)
-		believed = append(believed, f.Chains[i].believed()...)
+		chains = append(chains, chain)
+		r.trust(c, &looks)
 	}
-	if err := equal(f.Report, &out); err != nil {
-		return nil, nil, err
+	r.Trusted = append(r.Trusted, "when the audit ran, since when something is known to be wrong, and when and by whom an id was changed")
+	r.Report = audit.NewReport(f.Report.AuditID, f.Report.Version, f.Report.StartedAt, f.Report.FinishedAt, chains)
+	same, differences := compare(f.Report, r.Report)
+	switch {
+	case len(differences) == 0:
+		r.Checked = append(r.Checked, fmt.Sprintf("verdicts, findings and entries (%d) are judged again, by rules %d: the report has the same", same, rules))
+	case f.Rules == rules:
+		return nil, fmt.Errorf("%w: the report is not what it gives: %s%s", ErrRefuted, differences[0], more(len(differences)-1))
+	default:
+		r.Differences = differences
 	}
-	return &out, believed, nil
+	return r, nil
 }
 
-// remember takes over when findings were first seen: audits before this one told, of which there is no evidence here.
-func remember(reported, derived []audit.Target) {
-	for i := range min(len(reported), len(derived)) {
-		from, to := reported[i], derived[i]
-		for j := range min(len(from.Findings), len(to.Findings)) {
-			to.Findings[j].FirstSeen = from.Findings[j].FirstSeen
+func more(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (and %d more differences)", n)
+}
+
+// judge judges a chain. Only lists that no audit makes let that take long, or panic: then the judgement is left behind.
+func judge(ctx context.Context, c *Chain, looks audit.Looks) (audit.Chain, error) {
+	type result struct {
+		out audit.Outcome
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		var r result
+		defer func() {
+			if v := recover(); v != nil {
+				r.err = fmt.Errorf("it cannot be judged: %s", quote.Plain(fmt.Sprint(v)))
+			}
+			done <- r
+		}()
+		if r.out = audit.Judge(c.Intent, c.Prior, looks); r.out.Absent {
+			r.err = errors.New("no audit reports it, since the API names no KMS there")
 		}
-		for j := range min(len(from.Entries), len(to.Entries)) {
-			to.Entries[j].FirstSeen = from.Entries[j].FirstSeen
-		}
+	}()
+	select {
+	case r := <-done:
+		return r.out.Chain, r.err
+	case <-ctx.Done():
+		return audit.Chain{}, ctx.Err()
 	}
 }
 
-// derive audits one chain again, out of its evidence.
-func (f *File) derive(ctx context.Context, c *Chain) (*audit.Chain, error) {
-	auditing, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	o := &offline{c: c, prove: func(hash common.Hash, e ethrpc.Evidence, q ethrpc.Questions, sketch bool) (*ethrpc.State, error) {
-		return ethrpc.Prove(ctx, c.ChainID, hash, e, q, sketch) // also what was proven before the audit was interrupted
-	}}
-	chain := audit.ChainOptions{
-		Name: c.Chain, ChainID: c.ChainID, Reader: o, Contracts: c.Contracts, Required: c.Required, Eager: true,
-		Explained: explained(c),
-	}
-	for _, s := range c.Policies {
-		p, err := ethrpc.ParsePolicy(s)
-		if err != nil {
-			return nil, err
-		}
-		chain.Policies = append(chain.Policies, p)
-	}
-	c.options(&chain, o)
-	events := logsOf(c.Events)
-	if c.Events != nil {
-		chain.Events = events
-	}
-	delay := time.Duration(0)
-	if c.Interrupted != "" {
-		delay = time.Hour // the second pass never comes
-		cancel(errors.New(c.Interrupted))
-	}
-	var bug error
-	r := audit.New(audit.Options{
-		Claims: o, Chains: []audit.ChainOptions{chain}, ConfirmDelay: delay, PendingMax: f.PendingMax,
-		Now:      func(string) time.Time { return c.Began },
-		Waited:   o.waited,
-		Panicked: func(_ string, v any, _ []byte) { bug = fmt.Errorf("a bug in kms-auditor: %v", v) },
-	}).Audit(auditing)
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	if err := errors.Join(bug, o.over(), events.over()); err != nil {
-		return nil, fmt.Errorf("the evidence does not hold: %w", err)
-	}
-	return &r.Chains[0], nil
-}
-
-func explained(c *Chain) map[common.Address][]audit.ExplainedSlot {
-	out := map[common.Address][]audit.ExplainedSlot{}
-	for addr, slots := range c.Explained {
-		for _, s := range slots {
-			out[addr] = append(out[addr], audit.ExplainedSlot(s))
-		}
-	}
-	return out
-}
-
-// believed tells of the first answers that are not proven.
-func (c *Chain) believed() []string {
-	for _, r := range c.Reads {
-		if b := r.Believed; b != nil && r.Block != nil {
-			return []string{fmt.Sprintf("%s: what the contracts say at block %d is not proven, but believed as the file has it: %s",
-				quote.Plain(c.Chain), r.Block.Number, quote.Plain(cmp.Or(b.Why, "proof was not asked for")))}
-		}
-	}
-	return nil
-}
-
-// equal holds the report against what its evidence gives. Errors come in the order in which sources fail.
-func equal(want, got *audit.Report) error {
-	for i := range want.Chains {
-		a, b := want.Chains[i], got.Chains[i]
-		a.Errors, b.Errors = sorted(a.Errors), sorted(b.Errors)
-		if !sameJSON(a, b) {
-			return fmt.Errorf("the report is not what its evidence gives: chain %s is reported %s, and the evidence makes it %s%s",
-				quote.Plain(b.Chain), a.Verdict, b.Verdict, where(a, b))
-		}
-	}
-	if want.Verdict != got.Verdict {
-		return fmt.Errorf("the report is not what its evidence gives: it says %s, and the evidence %s", want.Verdict, got.Verdict)
-	}
-	return nil
-}
-
-// where names the first difference of two chains that are not alike.
-func where(a, b audit.Chain) string {
-	if len(a.Targets) != len(b.Targets) {
-		return fmt.Sprintf(", with %d contracts instead of %d", len(b.Targets), len(a.Targets))
-	}
-	for i := range b.Targets {
-		if !sameJSON(a.Targets[i], b.Targets[i]) {
-			return ", and contract " + b.Targets[i].Contract + " otherwise"
-		}
-	}
-	return ", with another block, claim or errors"
-}
-
-func sorted(in []audit.SourceError) []audit.SourceError {
-	return slices.SortedFunc(slices.Values(in), func(a, b audit.SourceError) int {
-		return cmp.Or(cmp.Compare(a.Stage, b.Stage), cmp.Compare(a.Source, b.Source), cmp.Compare(a.Message, b.Message))
-	})
-}
-
-func sameJSON(a, b any) bool {
-	x, errX := json.Marshal(a)
-	y, errY := json.Marshal(b)
-	return errX == nil && errY == nil && bytes.Equal(x, y)
-}
-
-// printable tells whether the texts of a report can be shown on a terminal as they are.
-func printable(r *audit.Report) bool {
-	b, err := json.Marshal(r)
+// looks derives the looks at a chain from their raw bytes.
+func (c *Chain) looks(ctx context.Context, r *Result) (audit.Looks, error) {
+	out := audit.Looks{Interrupted: c.Interrupted}
+	first, err := c.derive(ctx, r, &c.First)
 	if err != nil {
-		return false
+		return out, err
 	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	for {
-		t, err := d.Token()
+	out.First = *first
+	if out.Second, err = c.derive(ctx, r, c.Second); err != nil {
+		return out, err
+	}
+	out.Head, err = c.derive(ctx, r, c.Head)
+	return out, err
+}
+
+func (c *Chain) derive(ctx context.Context, r *Result, l *Look) (*audit.Observation, error) {
+	if l == nil {
+		return nil, nil
+	}
+	o := l.Observation
+	if err := l.claims(&o, c.Intent.ChainID); err != nil {
+		return nil, err
+	}
+	if n := len(l.Listing); l.Claim != nil || n > 0 {
+		if l.Claim != nil {
+			n++
+		}
+		r.Checked = append(r.Checked, fmt.Sprintf("%s: the API's answers (%d) have their SHA-256, and are decoded again", quote.Plain(c.Intent.Chain), n))
+	}
+	seen := map[common.Address]bool{}
+	for i := range o.Readings {
+		seen[o.Readings[i].Contract] = true
+		switch {
+		case o.Readings[i].Assurance == audit.Proven:
+			return nil, fmt.Errorf("contract %s is said to be proven, and nothing proves it", o.Readings[i].Contract)
+		case o.Block == nil:
+			return nil, errors.New("contracts were read at no block")
+		}
+	}
+	for _, p := range l.Proven {
+		seen[p.Contract] = true
+	}
+	if len(seen) < len(o.Readings)+len(l.Proven) {
+		return nil, errors.New("one contract was read twice at one block")
+	}
+	proven, err := c.prove(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	if len(proven) > 0 {
+		r.Checked = append(r.Checked, fmt.Sprintf("%s: what the contracts (%d) say at block %d follows from its header, whose hash is %s", quote.Plain(c.Intent.Chain), len(proven), o.Block.Number, o.Block.Hash))
+	}
+	o.Readings = slices.Concat(o.Readings, proven)
+	return &o, nil
+}
+
+// claims decodes what the API said.
+func (l *Look) claims(o *audit.Observation, chainID uint64) error {
+	if l.Claim != nil {
+		if err := l.Claim.check(); err != nil {
+			return err
+		}
+		d, err := kmsapi.Decode(l.Claim.Body)
 		if err != nil {
-			return true
+			return fmt.Errorf("decoding the API's answer: %w", err)
 		}
-		if s, ok := t.(string); ok && strings.ContainsFunc(s, unicode.IsControl) {
-			return false
+		o.Claim = observe.ClaimOf(d)
+		o.Claim.Claim = l.Claim.Claim
+	}
+	var pages [][]byte
+	for i := range l.Listing {
+		if err := l.Listing[i].check(); err != nil {
+			return err
 		}
+		pages = append(pages, l.Listing[i].Body)
+	}
+	if pages != nil {
+		all, err := kmsapi.DecodeList(pages...)
+		if err != nil {
+			return fmt.Errorf("decoding the API's list of KMS: %w", err)
+		}
+		o.Listing = observe.ListingOf(all, chainID)
+	}
+	return nil
+}
+
+func (a *Answer) check() error {
+	if sum := sha256.Sum256(a.Body); hex.EncodeToString(sum[:]) != a.SHA256 {
+		return errors.New("an answer of the API is not that of its SHA-256")
+	}
+	return nil
+}
+
+// prove proves the readings of a look that are said to be proven.
+func (c *Chain) prove(ctx context.Context, l *Look) ([]audit.Reading, error) {
+	if len(l.Proven) == 0 {
+		return nil, nil
+	}
+	at := l.Observation.Block
+	if at == nil {
+		return nil, errors.New("contracts were proven at no block")
+	}
+	hash, err := hexid.ParseID(at.Hash)
+	if err != nil {
+		return nil, fmt.Errorf("the hash of block %d is none: %w", at.Number, err)
+	}
+	queries := make([]ethrpc.Query, len(l.Proven))
+	for i, p := range l.Proven {
+		queries[i] = ethrpc.Query(p.Query)
+	}
+	state, block, err := ethrpc.Prove(ctx, c.Intent.ChainID, hash, ethrpc.Witness{Header: l.Header, Nodes: c.Nodes, Codes: c.Codes}, queries, false)
+	if err != nil {
+		return nil, fmt.Errorf("proving what the contracts say at block %d: %w", at.Number, err)
+	}
+	if block.Number != at.Number || !block.Time.Equal(at.Time) || at.Hash != hash.Hex() {
+		return nil, fmt.Errorf("block %s is block %d of %s, not %d of %s", hash, block.Number, block.Time, at.Number, at.Time)
+	}
+	out := make([]audit.Reading, len(queries))
+	for i, p := range l.Proven {
+		r := &state.Readings[i]
+		if r.Err == nil && !r.Proven {
+			r.Err = r.Unproven
+		}
+		if r.Err != nil {
+			return nil, fmt.Errorf("what contract %s says at block %d is not proven: %w", p.Contract, at.Number, r.Err)
+		}
+		r.Provider = p.Provider
+		out[i] = observe.ReadingOf(r, queries[i], p.Events)
+		out[i].Changes = p.Changes
+	}
+	return out, nil
+}
+
+// trust says what of a chain's looks is not proven.
+func (r *Result) trust(c *Chain, looks *audit.Looks) {
+	say := func(format string, args ...any) {
+		r.Trusted = append(r.Trusted, quote.Plain(c.Intent.Chain)+": "+fmt.Sprintf(format, args...))
+	}
+	say("what was configured, and what earlier audits left (contracts: %d, open findings: %d)", len(c.Prior.Contracts), len(c.Prior.Open))
+	failures := 0
+	for _, o := range []*audit.Observation{&looks.First, looks.Second, looks.Head} {
+		if o == nil {
+			continue
+		}
+		failures += len(o.Failures)
+		if o.Claim != nil {
+			say("that the API sent its answer at %s: it does not sign", o.Claim.FetchedAt.Format(time.RFC3339))
+		}
+		if o.Block == nil {
+			continue
+		}
+		say("that block %d, %s, is of this chain, and what %s named at %s", o.Block.Number, quote.Plain(o.Block.Hash), quote.Plain(o.Tag), o.At.Format(time.RFC3339))
+		believed := slices.DeleteFunc(slices.Clone(o.Readings), func(r audit.Reading) bool { return r.Assurance == audit.Proven || r.Err != "" })
+		if len(believed) > 0 {
+			say("what contracts (%d) say at block %d is not proven, but believed as the file has it; the first is %s", len(believed), o.Block.Number, believed[0].Contract)
+		}
+	}
+	if failures > 0 {
+		say("that sources failed (%d times), which makes a verdict unknown, never consistent", failures)
 	}
 }

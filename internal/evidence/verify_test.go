@@ -1,8 +1,12 @@
 package evidence_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,225 +15,195 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
-	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
-	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
-	"github.com/kms-auditor/kms-auditor/internal/testchain"
-	"github.com/kms-auditor/kms-auditor/kmsapi"
+	"github.com/kms-auditor/kms-auditor/internal/fit"
 )
 
-func backdoor(w *world) {
-	_, err := w.kms.Upgrade(context.Background(), testchain.Backdoor)
-	must(w.t, err)
-	must(w.t, w.kms.SneakImage(context.Background(), hidden, true))
-}
-
-func denied(w *world) { w.claim(func(c *fakeapi.Contract) { c.Devices[0].Allowed = &no }) }
-
-// lie answers every call with true.
-var lie = rpcfault.Result("true", `"0x`+strings.Repeat("00", 31)+`01"`)
-
-var noProof = rpcfault.Refuse("eth_getProof", -32601, "the method eth_getProof does not exist/is not available")
-
-// seen is a memory of baselines.
-type seen map[common.Address]audit.Baseline
-
-func (s seen) Baseline(c common.Address) (audit.Baseline, bool) { b, ok := s[c]; return b, ok }
-
-func (s seen) Begin(c common.Address, b audit.Baseline) error { s[c] = b; return nil }
-
-// told is a world whose operator says much.
-func told(w *world) {
-	denied(w)
-	at := w.kms.Address()
-	accept := audit.Accept{
-		Chain: "test", Contract: at, List: audit.Device, ID: dev1.Hex(), Kind: audit.ClaimDeniedChainAllowed,
-		Reason: "rollout", Expires: time.Now().Add(time.Hour).UTC(),
-	}
-	unused := accept
-	unused.ID = dev2.Hex()
-	w.more = func(o *audit.ChainOptions, _ *kmsapi.Client) {
-		o.Accept = []audit.Accept{accept, unused}
-		o.Wanted = map[common.Address]audit.Policy{at: {Devices: []common.Hash{dev1, hidden}}}
-		o.Baselines = seen{at: {Control: audit.Control{Owner: "0x00000000000000000000000000000000000000AA", CodeHash: hidden.Hex()}, Since: time.Now().UTC()}}
-	}
-}
-
-// listed is a world whose API has a list of KMS that names one contract too many.
-func listed(w *world) {
-	w.more = func(o *audit.ChainOptions, api *kmsapi.Client) { o.KMS = api }
-	w.api.UpdateKMS(func(k *[]fakeapi.KMS) {
-		more := (*k)[1]
-		more.ID, more.Contract, more.Nodes = "kc_more", "0x00000000000000000000000000000000000000aa", []fakeapi.Node{{ID: "kms_more"}}
-		*k = append(*k, more)
-	})
-}
-
-func TestEvidenceGivesTheReportAgain(t *testing.T) {
-	for _, tt := range []struct {
+func TestRecordsAreJudgedAgain(t *testing.T) {
+	for _, row := range []struct {
 		sentence string
-		change   func(*world)
-		verdict  audit.Verdict
-		kinds    string
-		believed bool
-	}{
-		{"all agrees, and is proven", func(*world) {}, audit.Consistent, "", false},
-		{"the API denies what the contract allows", denied, audit.Drift, "claim_denied_chain_allowed", false},
-		{"the API does not list a device", func(w *world) {
-			must(w.t, w.kms.AllowDevice(context.Background(), hidden))
-		}, audit.Drift, "unlisted_chain_allowed", false},
-		{"the contract stores what nothing explains", backdoor, audit.Drift, "storage_unaccounted", false},
-		{"the head agrees already", func(w *world) {
-			w.policy, w.opt.PendingMax = "latest-1", time.Hour
-			w.claim(func(c *fakeapi.Contract) { c.Devices[1].Allowed = &yes })
-			must(w.t, w.kms.AllowDevice(context.Background(), dev2))
-		}, audit.Consistent, "", false},
-		{"the head agrees for too long", func(w *world) {
-			w.policy, w.opt.PendingMax = "latest-1", time.Nanosecond
-			w.claim(func(c *fakeapi.Contract) { c.Devices[1].Allowed = &yes })
-			must(w.t, w.kms.AllowDevice(context.Background(), dev2))
-		}, audit.Drift, "claim_allowed_chain_denied", false},
-		{"there is no contract", func(w *world) {
-			w.claim(func(c *fakeapi.Contract) { c.Address = "0x00000000000000000000000000000000000000aa" })
-		}, audit.Drift, "no_code", false},
-		{"the provider does not prove", func(w *world) { w.proxy.Set(noProof) }, audit.Consistent, "", true},
-		{"nobody asks for proof", func(w *world) { w.verify = ethrpc.VerifyOff }, audit.Consistent, "", true},
-		{"proof is required and not to be had", func(w *world) {
-			w.verify = ethrpc.VerifyRequired
-			w.proxy.Set(noProof)
-		}, audit.Unknown, "", false},
-		{"the API fails", func(w *world) { w.api.Fail(fakeapi.Fault{Name: fakeapi.Status, Status: 500}) }, audit.Unknown, "", false},
-		{"the API answers no JSON", func(w *world) { w.api.Fail(fakeapi.Fault{Name: fakeapi.HTML}) }, audit.Unknown, "", false},
-		{"the provider fails", func(w *world) { w.proxy.Set(rpcfault.Status(401, "")) }, audit.Unknown, "", false},
-		{"the provider lies in a call", func(w *world) {
-			w.proxy.Set(lie)
-		}, audit.Unknown, "getter_disagrees_with_proof", false},
-		{"the provider is of another chain", func(w *world) {
-			w.proxy.Set(rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
-				if c.Method == "eth_chainId" {
-					a.Result = []byte(`"0x1"`)
-				}
-			}})
-		}, audit.Unknown, "chain_mismatch", false},
-		{"logs are not to be had, and needed", func(w *world) {
-			backdoor(w)
-			w.proxy.Set(rpcfault.Refuse("eth_getLogs", -32601, "not on this plan"))
-		}, audit.Unknown, "", false},
-		{"the operator has a policy, accepts one of two differences, and knows another owner", told, audit.Drift,
-			"owner_changed implementation_changed code_changed policy_allowed_chain_denied accept_unused", false},
-		{"the same where nobody proves", func(w *world) {
-			told(w)
-			w.proxy.Set(noProof)
-		}, audit.Drift, "owner_changed implementation_changed code_changed policy_allowed_chain_denied accept_unused", true},
-		{"control is seen for the first time", func(w *world) {
-			w.more = func(o *audit.ChainOptions, _ *kmsapi.Client) { o.Baselines = seen{} }
-		}, audit.Consistent, "", false},
-		{"the list of KMS names another contract", listed, audit.Drift, "kms_contract_mismatch", false},
-		{"the list of KMS is not to be had", func(w *world) {
-			listed(w)
-			w.api.Fail(fakeapi.Fault{Name: fakeapi.HTML, Endpoint: fakeapi.List})
-		}, audit.Unknown, "", false},
-	} {
-		t.Run(tt.sentence, func(t *testing.T) {
-			w := newWorld(t)
-			tt.change(w)
-			b := w.audit(w.auditor())
-			if strings.Contains(string(b), canary) {
-				t.Error("the provider's URL is in the evidence")
-			}
-			f := decode(t, b)
-			if f.Report.Verdict != tt.verdict && tt.sentence != "logs are not to be had, and needed" || kinds(f.Report) != tt.kinds {
-				t.Fatalf("%s with %q, want %s with %q\n%s", f.Report.Verdict, kinds(f.Report), tt.verdict, tt.kinds, b)
-			}
-			got, believed, err := evidence.Verify(t.Context(), f)
-			if err != nil {
-				t.Fatalf("Verify: %v\n%s", err, b)
-			}
-			if got.Verdict != f.Report.Verdict || got.AuditID != f.Report.AuditID {
-				t.Errorf("%s of audit %s, want %s of %s", got.Verdict, got.AuditID, f.Report.Verdict, f.Report.AuditID)
-			}
-			if (len(believed) > 0) != tt.believed {
-				t.Errorf("believed: %q", believed)
-			}
-		})
-	}
-}
-
-func TestEvidenceOfADaemon(t *testing.T) {
-	w := newWorld(t)
-	a := w.auditor()
-	for _, step := range []struct {
-		sentence string
-		change   func()
+		change   func(*observe.Record)
 		verdict  audit.Verdict
 	}{
-		{"the first audit", func() {}, audit.Consistent},
-		{"one in which nothing changed", func() {}, audit.Consistent},
-		{"one with a new id that nothing changed for", func() {
-			w.claim(func(c *fakeapi.Contract) {
-				c.Devices = append(c.Devices, fakeapi.Device{ID: id("77").Hex(), Allowed: &no})
-			})
+		{"both looks see what the API does not list", func(*observe.Record) {}, audit.Drift},
+		{"all agrees", func(r *observe.Record) {
+			r.Prior.Open, r.Intent.Contracts[0].Policy.Devices = nil, []common.Hash{dev1}
+			for _, o := range []*audit.Observation{&r.Looks.First, r.Looks.Second} {
+				o.Readings[0].Answers = o.Readings[0].Answers[:2]
+			}
 		}, audit.Consistent},
-		{"one after the API dropped a row", func() {
-			w.claim(func(c *fakeapi.Contract) { c.Devices = c.Devices[1:] })
+		{"there was no second look", func(r *observe.Record) { r.Looks.Second, r.Looks.Interrupted = nil, "the plug was pulled" }, audit.Unknown},
+		{"the head was asked", func(r *observe.Record) {
+			head := *r.Looks.Second
+			head.Tag, head.Claim, head.Block = "latest", nil, &audit.Block{Number: 120, Hash: id("b2").Hex(), Time: noon}
+			r.Looks.Head, r.Intent.PendingMax = &head, time.Hour
 		}, audit.Drift},
-		{"one after a back door opened", func() { backdoor(w) }, audit.Drift},
-		{"one with the back door open still", func() {}, audit.Drift},
-		{"one in which the API tells of the back door", func() {
-			w.claim(func(c *fakeapi.Contract) {
-				h := hidden.Hex()
-				c.Devices = append(c.Devices, fakeapi.Device{ID: dev1.Hex(), Allowed: &yes})
-				c.OSImages = []fakeapi.OSImage{{Name: "os", Version: "1", Hash: &h, Allowed: &yes}}
-			})
-		}, audit.Consistent},
-		{"one in which it does so still", func() {}, audit.Consistent},
-		{"one in which the API hides the back door again", func() {
-			w.claim(func(c *fakeapi.Contract) { c.OSImages = nil })
-		}, audit.Drift},
-		{"one without logs", func() {
-			must(t, w.kms.AllowDevice(t.Context(), dev2))
-			w.proxy.Set(rpcfault.Refuse("eth_getLogs", -32601, "not on this plan"))
-		}, audit.Drift},
+		{"nothing could be read", func(r *observe.Record) {
+			r.Looks = audit.Looks{First: audit.Observation{At: noon, ChainUnknown: true, ListingFailed: true, Failures: r.Looks.First.Failures}}
+		}, audit.Unknown},
 	} {
-		step.change()
-		f := decode(t, w.audit(a))
-		if f.Report.Verdict != step.verdict {
-			t.Errorf("%s is %s, want %s", step.sentence, f.Report.Verdict, step.verdict)
+		r := byHand(t)
+		row.change(&r)
+		f := judged(t, r)
+		got, err := evidence.Verify(t.Context(), again(t, f))
+		if err != nil {
+			t.Errorf("%s: %v", row.sentence, err)
+			continue
 		}
-		if _, _, err := evidence.Verify(t.Context(), f); err != nil {
-			t.Errorf("the evidence of %s: %v", step.sentence, err)
+		if f.Report.Verdict != row.verdict || got.Verdict() != row.verdict {
+			t.Errorf("%s: the report is %s and verifies as %s, want %s", row.sentence, f.Report.Verdict, got.Verdict(), row.verdict)
+		}
+		if diff := cmp.Diff(f.Report, got.Report); diff != "" {
+			t.Errorf("%s: another report (-was +derived):\n%s", row.sentence, diff)
+		}
+		for _, s := range slices.Concat(got.Checked, got.Trusted) {
+			fit.Text(t, s, 500)
 		}
 	}
 }
 
-func TestEvidenceOfAnInterruptedAudit(t *testing.T) {
-	w := newWorld(t)
-	denied(w)
-	w.opt.ConfirmDelay = time.Hour
-	ctx, cancel := context.WithCancelCause(t.Context())
-	w.opt.Progress = func(_, doing string) {
-		if strings.Contains(doing, "looking again") {
-			cancel(errors.New("somebody pulled the plug"))
+func TestForgedEvidenceIsRefuted(t *testing.T) {
+	target := func(f *evidence.File) *audit.Target { return &f.Report.Chains[0].Targets[0] }
+	for _, row := range []struct {
+		sentence string
+		change   func(*evidence.File)
+		says     string
+	}{
+		{"the report's verdict is another", func(f *evidence.File) { f.Report.Verdict = audit.Consistent }, "the report: the report says consistent, the evidence gives drift"},
+		{"the chain's verdict is another", func(f *evidence.File) { f.Report.Chains[0].Verdict = audit.Unknown }, "base: the report says unknown"},
+		{"the contract's verdict is another", func(f *evidence.File) { target(f).Verdict = audit.Consistent }, "base " + at.Hex() + ": the report says consistent"},
+		{"an entry is another", func(f *evidence.File) { target(f).Entries[0].OnChain = audit.ChainAllowed },
+			"entry device " + dev2.Hex() + ": the report says claim denied on chain allowed policy denied match none, the evidence gives claim denied on chain denied"},
+		{"an entry is removed", func(f *evidence.File) { target(f).Entries = target(f).Entries[1:] }, "entry device " + dev2.Hex() + ": the report has none"},
+		{"an entry is added", func(f *evidence.File) {
+			target(f).Entries = append(target(f).Entries, audit.Entry{List: audit.OSImage, ID: dev1.Hex(), Verdict: audit.Match})
+		}, "the evidence gives none"},
+		{"an entry is there twice", func(f *evidence.File) { target(f).Entries = append(target(f).Entries, target(f).Entries[0]) }, "entry device " + dev2.Hex()},
+		{"a finding is removed", func(f *evidence.File) { target(f).Findings = target(f).Findings[1:] }, "finding unlisted_chain_allowed device " + hidden.Hex() + ": the report has none"},
+		{"an open finding is said to be confirmed", func(f *evidence.File) {
+			for i := range target(f).Findings {
+				target(f).Findings[i].State = audit.Confirmed
+			}
+		}, "finding owner_changed: the report says confirmed, the evidence gives open"},
+		{"the block is another", func(f *evidence.File) { f.Report.Chains[0].Block.Number++ }, "block 101"},
+		{"the claim is another", func(f *evidence.File) { f.Report.Chains[0].Claim.SHA256 = "00" }, "claim 00"},
+		{"the owner is another", func(f *evidence.File) { target(f).Control.Owner = "0x0" }, "control owner: the report says 0x0"},
+		{"the numbers are others", func(f *evidence.File) { target(f).Counts.Mismatch = 0 }, "count mismatch: the report has none"},
+		{"it is better assured", func(f *evidence.File) { target(f).Assurance = audit.Proven }, "assurance proven"},
+		{"there is no chain", func(f *evidence.File) { f.Chains = nil }, "the evidence gives none"},
+		{"the chain is reported twice", func(f *evidence.File) { f.Report.Chains = append(f.Report.Chains, f.Report.Chains[0]) }, "the report says"},
+		{"the policy is another", func(f *evidence.File) { f.Chains[0].Intent.Contracts[0].Policy.Devices = nil }, "entry device"},
+		{"nothing was open before", func(f *evidence.File) { f.Chains[0].Prior.Open = nil }, "finding owner_changed"},
+		{"an older block was audited before", func(f *evidence.File) { f.Chains[0].Prior.Blocks[0].Number = 101 }, "the evidence gives claim denied on chain denied policy denied unverifiable"},
+		{"what was believed is said to be proven", func(f *evidence.File) { f.Chains[0].Second.Observation.Readings[0].Assurance = audit.Proven }, "nothing proves it"},
+		{"it is proven out of nothing", func(f *evidence.File) {
+			s := f.Chains[0].Second
+			s.Observation.Readings, s.Proven = nil, []evidence.Proven{{Query: evidence.Query{Contract: at}}}
+		}, "proving what the contracts say at block 100"},
+		{"it is both believed and proven", func(f *evidence.File) {
+			f.Chains[0].Second.Proven = []evidence.Proven{{Query: evidence.Query{Contract: at}}}
+		}, "read twice"},
+		{"it was read at no block", func(f *evidence.File) { f.Chains[0].Second.Observation.Block = nil }, "at no block"},
+		{"the API said something else", func(f *evidence.File) {
+			f.Chains[0].Second.Claim.Body = bytes.Replace(f.Chains[0].Second.Claim.Body, []byte("false"), []byte("true"), 1)
+		}, "not that of its SHA-256"},
+		{"it did, with a digest that fits", func(f *evidence.File) {
+			c := f.Chains[0].Second.Claim
+			c.Body = bytes.Replace(c.Body, []byte("false"), []byte("true"), 1)
+			sum := sha256.Sum256(c.Body)
+			c.SHA256 = hex.EncodeToString(sum[:])
+		}, "entry device " + dev2.Hex()},
+		{"a page of the list of KMS is of no shape", func(f *evidence.File) {
+			f.Chains[0].First.Listing = []evidence.Answer{*f.Chains[0].First.Claim}
+		}, "decoding the API's list of KMS"},
+		{"no judge can take it", func(f *evidence.File) { f.Chains[0].Prior.Open[0].Finding.FirstSeen = nil }, "cannot be judged"},
+		{"the API names no KMS", func(f *evidence.File) {
+			f.Chains[0] = evidence.Chain{Intent: audit.Intent{Chain: "base", Discover: true}, First: evidence.Look{Observation: audit.Observation{ChainUnknown: true}}}
+		}, "no audit reports it"},
+		{"a name would run on a terminal", func(f *evidence.File) { f.Chains[0].Intent.Chain = "\x1b[2J" + strings.Repeat("x", 1<<16) }, "base " + at.Hex()},
+	} {
+		f := judged(t, byHand(t))
+		f = again(t, f)
+		row.change(f)
+		_, err := evidence.Verify(t.Context(), again(t, f))
+		if !errors.Is(err, evidence.ErrRefuted) || !strings.Contains(err.Error(), row.says) {
+			t.Errorf("%s: %v, want %q", row.sentence, err, row.says)
+			continue
 		}
-	}
-	r := w.auditor().Audit(ctx)
-	f, err := w.record.Take(r)
-	must(t, err)
-	got, _, err := evidence.Verify(t.Context(), f)
-	must(t, err)
-	if diff := cmp.Diff(r.Chains[0].Targets, got.Chains[0].Targets); diff != "" || got.Verdict != audit.Unknown {
-		t.Errorf("%s, targets (-was +derived):\n%s", got.Verdict, diff)
+		fit.Error(t, err, 1000)
 	}
 }
 
-func TestAVerificationThatIsCalledOff(t *testing.T) {
-	w := newWorld(t)
-	f, err := w.record.Take(w.auditor().Audit(t.Context()))
+// TestWhatIsForShowIsNotCompared changes sentences, names and times: another release may tell them otherwise.
+func TestWhatIsForShowIsNotCompared(t *testing.T) {
+	f := judged(t, byHand(t))
+	want := keys(f.Report)
+	f.Report.Chains[0].Errors = []audit.SourceError{}
+	x := &f.Report.Chains[0].Targets[0]
+	x.Reasons, x.Findings[0].Message, x.Findings[0].FirstSeen, x.Entries[0].Name = []string{"reworded"}, "reworded", nil, "reworded"
+	got, err := evidence.Verify(t.Context(), again(t, f))
 	must(t, err)
-	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(errors.New("enough"))
-	if _, _, err := evidence.Verify(ctx, f); err == nil || !strings.Contains(err.Error(), "enough") || strings.Contains(err.Error(), "does not hold") {
-		t.Errorf("Verify = %v, want no judgement", err)
+	if diff := cmp.Diff(want, keys(got.Report)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestOlderRules has a file say that rules of before made its report.
+func TestOlderRules(t *testing.T) {
+	f := judged(t, byHand(t))
+	f.Report.Verdict, f.Report.Chains[0].Targets[0].Entries[0].Verdict = audit.Consistent, audit.Accepted
+	r, err := evidence.VerifyBy(t.Context(), f, audit.Rules+1)
+	must(t, err)
+	if r.Verdict() != audit.Drift || r.Reported != audit.Consistent || r.Report.Verdict != audit.Drift || r.Rules != audit.Rules || len(r.Differences) != 2 {
+		t.Errorf("by other rules: %+v", r)
+	}
+	f.Report = judged(t, byHand(t)).Report
+	f.Report.Verdict = audit.Drift
+	if r, err = evidence.VerifyBy(t.Context(), f, audit.Rules+1); err != nil || r.Differences != nil || r.Verdict() != audit.Drift {
+		t.Errorf("by other rules that judge the same: %+v (%v)", r, err)
+	}
+}
+
+func TestVerifyEndsInTime(t *testing.T) {
+	// A hundred thousand contracts are compared pairwise.
+	r := byHand(t)
+	for i := range 300_000 {
+		r.Prior.Contracts = append(r.Prior.Contracts, audit.Known{Address: common.BigToAddress(common.Big1), Since: noon})
+		r.Prior.Contracts[i].Address[0], r.Prior.Contracts[i].Address[1], r.Prior.Contracts[i].Address[2] = byte(i), byte(i>>8), byte(i>>16)
+	}
+	f, err := evidence.New(audit.NewReport("A1", "test", noon, noon, nil), []observe.Record{r})
+	must(t, err)
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, errors.New("enough"))
+	defer cancel()
+	start := time.Now()
+	if _, err = evidence.Verify(ctx, f); err == nil || !strings.Contains(err.Error(), "enough") || errors.Is(err, evidence.ErrRefuted) {
+		t.Errorf("%v, want no judgement", err)
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("it took %s", took)
+	}
+}
+
+func TestNothingIsKeptThatDoesNotProve(t *testing.T) {
+	for _, row := range []struct {
+		sentence string
+		change   func(*observe.Record)
+		says     string
+	}{
+		{"the API sends the key back", func(r *observe.Record) { r.Raw.Second.Claim.HoldsKey = true }, "holds the API key"},
+		{"its list does", func(r *observe.Record) {
+			page := *r.Raw.First.Claim
+			page.HoldsKey = true
+			r.Raw.First.Listing = append(r.Raw.First.Listing, page)
+		}, "holds the API key"},
+		{"the claim was not recorded", func(r *observe.Record) { r.Raw.First.Claim = nil }, "not recorded"},
+		{"the proof was not recorded", func(r *observe.Record) { r.Looks.First.Readings[0].Assurance = audit.Proven }, "not recorded"},
+	} {
+		r := byHand(t)
+		row.change(&r)
+		if _, err := evidence.New(&audit.Report{}, []observe.Record{r}); err == nil || !strings.Contains(err.Error(), row.says) {
+			t.Errorf("%s: %v, want %q", row.sentence, err, row.says)
+		}
 	}
 }

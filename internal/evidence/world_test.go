@@ -1,62 +1,69 @@
 package evidence_test
 
 import (
-	"bytes"
+	"context"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/types"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
 	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
-	"github.com/kms-auditor/kms-auditor/internal/history"
-	"github.com/kms-auditor/kms-auditor/internal/replay"
 	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
 	"github.com/kms-auditor/kms-auditor/internal/secret"
 	"github.com/kms-auditor/kms-auditor/internal/testchain"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
-const chainID = 1337
-
-var (
-	dev1, dev2, hidden = id("d1"), id("d2"), id("ee")
-	yes, no            = true, false
+const (
+	chainID = 1337
+	canary  = "canary-5e1f" // in the provider's URL, which is a secret
 )
 
-func id(b string) common.Hash { return common.HexToHash(strings.Repeat(b, 32)) }
+var (
+	yes, no = true, false
+	// trap answers every getter with 0, but for the id hidden, for which it never ends.
+	trap = common.Address{0: 0xdd}
+)
 
-// world is a real chain with the contract and an API that agree, until a test changes one of them.
+// world is a real chain with a KMS, and an API that agrees until a test changes it.
 type world struct {
 	t      testing.TB
-	chain  *testchain.Chain
 	kms    *testchain.KMS
 	proxy  *rpcfault.Proxy
 	api    *fakeapi.Server
+	intent audit.Intent
+	prior  audit.Prior
+	tag    string
 	verify ethrpc.Verify
+	named  observe.Named
 	key    secret.String
-	opt    audit.Options
-	policy string
-	more   func(o *audit.ChainOptions, api *kmsapi.Client)
-	record evidence.Recorder
 }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	chain, err := testchain.Start(testchain.Options{})
+	loop := "600435" + "7f" + hidden.Hex()[2:] + "14" + "602f57" + "5f5f5260205ff3" + "5b602f56"
+	chain, err := testchain.Start(testchain.Options{
+		Preload: []testchain.Preload{{Address: at, Devices: []common.Hash{dev1}}},
+		Alloc:   types.GenesisAlloc{trap: {Code: common.FromHex(loop), Balance: new(big.Int)}},
+	})
 	must(t, err)
 	t.Cleanup(func() { chain.Close() })
-	kms, err := chain.Deploy(t.Context(), testchain.DeployOptions{})
-	must(t, err)
-	must(t, kms.Seed(t.Context(), []common.Hash{dev1}, nil))
-	w := &world{t: t, chain: chain, kms: kms, proxy: rpcfault.New(chain.URL()), policy: "latest"}
+	chain.Commit()
+	chain.Commit()
+	w := &world{
+		t: t, kms: chain.KMS(at), proxy: rpcfault.New(chain.URL()), tag: "latest",
+		intent: audit.Intent{Chain: "test", ChainID: chainID, Events: true, Baselines: true},
+	}
 	w.api = fakeapi.New(fakeapi.Chain{ChainName: "test", ChainID: chainID, Contracts: []fakeapi.Contract{{
-		Address: kms.Address().Hex(), ChainID: chainID, ChainName: "test",
+		Address: at.Hex(), ChainID: chainID, ChainName: "test",
 		Devices: []fakeapi.Device{{ID: dev1.Hex(), Allowed: &yes}, {ID: dev2.Hex(), Allowed: &no}},
 	}}})
 	t.Cleanup(w.api.Close)
@@ -73,70 +80,43 @@ func (w *world) serve(h http.Handler) string {
 	return srv.URL
 }
 
-// auditor returns one whose sources are recorded.
-func (w *world) auditor() *audit.Auditor {
+// audit audits once.
+func (w *world) audit() observe.Result {
 	w.t.Helper()
 	api, err := kmsapi.New(kmsapi.Options{BaseURL: w.serve(w.api) + "/api/v1", Key: w.key, RetryDelay: time.Millisecond})
 	must(w.t, err)
 	w.t.Cleanup(api.Close)
-	policy, err := ethrpc.ParsePolicy(w.policy)
+	tag, err := ethrpc.ParseBlockTag(w.tag)
 	must(w.t, err)
 	client, err := ethrpc.New(ethrpc.Options{
-		ChainID: chainID, Policies: []ethrpc.Policy{policy}, Verify: w.verify, BatchSize: 100, RetryDelay: time.Millisecond,
+		ChainID: chainID, Tags: []ethrpc.BlockTag{tag}, Verify: w.verify, BatchSize: 100, RetryDelay: time.Millisecond,
 		Providers: []ethrpc.Provider{{Name: "first", URL: secret.New(w.serve(w.proxy) + "/" + canary)}},
 	})
 	must(w.t, err)
 	w.t.Cleanup(client.Close)
-	store, err := history.Open("")
-	must(w.t, err)
-	w.t.Cleanup(func() { store.Close() })
-	o := w.opt
-	o.Version, o.Claims = "test", api
-	chain := audit.ChainOptions{Name: "test", ChainID: chainID, Policies: []ethrpc.Policy{policy}, Reader: client, Required: w.verify == ethrpc.VerifyRequired}
-	if w.verify != ethrpc.VerifyOff {
-		chain.Events = replay.New(replay.Options{ChainID: chainID, Client: client, Store: store})
-	}
-	if w.more != nil {
-		w.more(&chain, api)
-	}
-	o.Chains = []audit.ChainOptions{chain}
-	return audit.New(w.record.Wrap(o))
+	w.intent.Tags, w.intent.Required = []string{w.tag}, w.verify == ethrpc.VerifyRequired
+	chain := observe.Chain{Intent: w.intent, Tags: []ethrpc.BlockTag{tag}, Reader: client, Events: names(w.named)}
+	return observe.New(observe.Options{
+		Version: "test", Claims: api, Listing: api, Chains: []observe.Chain{chain}, Record: true, ConfirmDelay: time.Millisecond,
+	}).Audit(w.t.Context(), "AUDIT", map[string]audit.Prior{"test": w.prior})
 }
 
-const canary = "canary-5e1f"
-
-// audit audits and returns the evidence, as it is written.
-func (w *world) audit(a *audit.Auditor) []byte {
+// evidence audits once and returns the evidence, as it is read again.
+func (w *world) evidence() *evidence.File {
 	w.t.Helper()
-	f, err := w.record.Take(a.Audit(w.t.Context()))
+	r := w.audit()
+	f, err := evidence.New(r.Report, r.Records)
 	must(w.t, err)
-	b, err := f.Encode()
-	must(w.t, err)
-	return b
+	return again(w.t, f)
 }
 
-func decode(t testing.TB, b []byte) *evidence.File {
-	t.Helper()
-	f, err := evidence.Decode(bytes.NewReader(b))
-	must(t, err)
-	return f
-}
+// names are events that named something.
+type names observe.Named
 
-func kinds(r *audit.Report) string {
-	var out []string
-	for _, c := range r.Chains {
-		for _, target := range c.Targets {
-			for _, f := range target.Findings {
-				out = append(out, string(f.Kind))
-			}
-		}
-	}
-	return strings.Join(out, " ")
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+func (names) Update(context.Context, common.Address, ethrpc.Block) error  { return nil }
+func (names) Reset(common.Address) error                                  { return nil }
+func (names) Last(common.Address, audit.List, common.Hash) *audit.Changed { return nil }
+func (n names) Named(common.Address) observe.Named                        { return observe.Named(n) }
+func (names) Annotate(context.Context, common.Address, map[audit.List][]common.Hash) bool {
+	return true
 }

@@ -28,7 +28,7 @@ func (t *text) acceptBlock(r *audit.Report) {
 		}
 	}
 	if len(rows) > 0 {
-		t.printf("\nTo live with a finding until a day, give its row a reason and put it into the configuration:\naccept:\n%s", strings.Join(rows, ""))
+		t.printf("\nTo accept a finding until a date, fill in `reason` and add the row to your config:\naccept:\n%s", strings.Join(rows, ""))
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 func constants(t *testing.T) map[string][]string {
 	t.Helper()
 	values := map[string][]string{}
-	for _, file := range []string{"../../audit/words.go", "../../audit/report.go"} {
+	for _, file := range []string{"../../audit/enums.go", "../../audit/report.go"} {
 		f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
 		if err != nil {
 			t.Fatal(err)

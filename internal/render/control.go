@@ -29,7 +29,7 @@ func (t *text) control(target *audit.Target) {
 		if b.Accepted {
 			how = "was accepted"
 		}
-		t.printf("  held against what %s at %s\n", how, b.Since.UTC().Format(time.RFC3339))
+		t.printf("  compared with what %s at %s\n", how, b.Since.UTC().Format(time.RFC3339))
 	}
 }
 

@@ -51,21 +51,22 @@ type Audited struct {
 
 // Known is a finding about the id.
 type Known struct {
-	Kind       audit.Kind     `json:"kind"`
-	Severity   audit.Severity `json:"severity"`
-	Message    string         `json:"message"`
-	Meaning    string         `json:"meaning"`
-	Runbook    string         `json:"runbook"`
-	FirstSeen  *time.Time     `json:"first_seen,omitempty"`
-	LastSeen   *time.Time     `json:"last_seen,omitempty"`
-	ResolvedAt *time.Time     `json:"resolved_at,omitempty"` // nil: it is open
+	Kind      audit.Kind     `json:"kind"`
+	Severity  audit.Severity `json:"severity"`
+	Message   string         `json:"message"`
+	Meaning   string         `json:"meaning"`
+	Runbook   string         `json:"runbook"`
+	FirstSeen *time.Time     `json:"first_seen,omitempty"`
+	// LastConfirmedAt moves with every audit that sees it.
+	LastConfirmedAt *time.Time `json:"last_confirmed_at,omitempty"`
+	ResolvedAt      *time.Time `json:"resolved_at,omitempty"` // nil: it is open
 
 	Abandoned bool `json:"abandoned,omitempty"` // it is open, and of a chain that is not configured any more
 }
 
 // NewKnown is f with its meaning.
 func NewKnown(f audit.Finding) Known {
-	return Known{Kind: f.Kind, Severity: f.Severity, Message: f.Message, Meaning: meanings[f.Kind], Runbook: f.Runbook, FirstSeen: f.FirstSeen}
+	return Known{Kind: f.Kind, Severity: f.Severity, Message: f.Message, Meaning: meanings[f.Kind], Runbook: f.Runbook, FirstSeen: f.FirstSeen, LastConfirmedAt: f.LastConfirmedAt}
 }
 
 func (x Explanation) text(b *bytes.Buffer) {
@@ -162,7 +163,7 @@ func (t *text) known(f Known) {
 	for _, s := range []struct {
 		what string
 		at   *time.Time
-	}{{"first seen", f.FirstSeen}, {"last seen", f.LastSeen}, {"resolved", f.ResolvedAt}} {
+	}{{"first seen", f.FirstSeen}, {"last confirmed", f.LastConfirmedAt}, {"resolved", f.ResolvedAt}} {
 		if s.at != nil {
 			seen = append(seen, s.what+" "+when(s.at))
 		}

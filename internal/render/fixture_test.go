@@ -68,7 +68,7 @@ func drift() *audit.Report {
 }
 
 func finding(k audit.Kind, l audit.List, id, message string, seen *time.Time) audit.Finding {
-	return audit.Finding{Kind: k, Severity: k.Severity(), List: l, ID: id, Message: message, Runbook: k.Runbook(), FirstSeen: seen}
+	return audit.Finding{Kind: k, Severity: k.Severity(), List: l, ID: id, Message: message, Runbook: k.Runbook(), FirstSeen: seen, State: audit.Confirmed}
 }
 
 // consistent was looked through completely, with the operator's help.
@@ -116,6 +116,25 @@ func unknown() *audit.Report {
 	other.Chain, other.ChainID, other.Claim = "ethereum", 1, nil
 	other.Errors = []audit.SourceError{{Stage: audit.StageAPI, Source: "api", Message: "fetching the claim: the API answered 503"}}
 	return report(audit.Unknown, one, other)
+}
+
+// outage is what is left of backdoor while the API is down: nothing is compared, and what is wrong stays open.
+func outage() *audit.Report {
+	r, opened, confirmed := backdoor(), noon.Add(-26*time.Hour), noon.Add(-2*time.Hour)
+	r.Verdict, r.Chains[0].Verdict, r.Chains[0].Claim = audit.Unknown, audit.Unknown, nil
+	r.Chains[0].Errors = []audit.SourceError{{Stage: audit.StageAPI, Source: "api", Message: "fetching the claim: the API answered 503"}}
+	t := &r.Chains[0].Targets[0]
+	t.Verdict, t.Completeness, t.Reasons, t.Counts = audit.Unknown, audit.Complete, []string{"the API could not be read"}, audit.Counts{Unverifiable: 2, Unclaimed: 1}
+	for i := range t.Entries {
+		e := &t.Entries[i]
+		e.Claim, e.Verdict, e.Kind, e.Severity, e.Reason = audit.ClaimUnknown, audit.Unverifiable, "", "", audit.ReasonNoClaim
+	}
+	t.Entries[0].Verdict, t.Entries[0].Reason = audit.Unclaimed, ""
+	t.Findings = append(t.Findings[:1], finding(audit.ClaimAllowedChainDenied, audit.OSImage, refused, "the API says allowed, the contract refuses it", &confirmed))
+	for i := range t.Findings {
+		t.Findings[i].State, t.Findings[i].FirstSeen, t.Findings[i].LastConfirmedAt = audit.Still, &opened, &confirmed
+	}
+	return r
 }
 
 // evil would draw on a terminal, and break a table.

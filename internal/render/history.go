@@ -23,21 +23,22 @@ type Scanned struct {
 	To       uint64 `json:"to_block"`
 }
 
-// Event is one change of a list. It comes from a log, and is not proven.
+// Event is one change of a list. It comes from a log, and is not proven; only that the operator forgot a contract comes from
+// the state, and has neither block nor transaction.
 type Event struct {
 	Time     *time.Time `json:"time,omitempty"` // of the block; nil: not known
-	Chain    string     `json:"chain"`          // as configured; an id in decimals where it is not
+	Chain    string     `json:"chain"`          // its name in the configuration
 	ChainID  uint64     `json:"chain_id"`
-	Block    uint64     `json:"block"`
+	Block    uint64     `json:"block,omitempty"`
 	LogIndex uint       `json:"log_index"`
 	Contract string     `json:"contract"`
 	List     string     `json:"list"`
-	Change   string     `json:"change"` // added or removed
+	Change   string     `json:"change"` // added, removed or forgotten
 	ID       string     `json:"id"`     // an address where the list is app
 	Name     string     `json:"name,omitempty"`
 	Version  string     `json:"version,omitempty"`
 	Actor    string     `json:"actor,omitempty"`
-	Tx       string     `json:"tx"`
+	Tx       string     `json:"tx,omitempty"`
 }
 
 func (h History) text(b *bytes.Buffer) {
@@ -58,7 +59,11 @@ func (h History) events(b *bytes.Buffer) {
 	t := text{opt: TextOptions{Wide: h.Wide}}
 	g := grid{head: []string{"TIME", "CHAIN", "BLOCK", "CONTRACT", "LIST", "CHANGE", "ID", "NAME", "ACTOR", "TRANSACTION"}}
 	for _, e := range h.Events {
-		g.add(when(e.Time), e.Chain, fmt.Sprint(e.Block), t.address(e.Contract), e.List, e.Change, t.address(t.id(e.ID)),
+		block := ""
+		if e.Block > 0 {
+			block = fmt.Sprint(e.Block)
+		}
+		g.add(when(e.Time), e.Chain, block, t.address(e.Contract), e.List, e.Change, t.address(t.id(e.ID)),
 			t.name(named(e.Name, e.Version)), t.address(e.Actor), t.id(e.Tx))
 	}
 	g.write(b, "")

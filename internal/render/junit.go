@@ -15,8 +15,9 @@ import (
 // JUnit writes r as JUnit XML: a test suite for each contract, with a test case for each entry and each finding about
 // the contract, and one for each chain of which a source failed or nothing is known.
 //
-// A failure is drift, an error is what could not be checked: a report is consistent where there is neither. Skipped is
-// what is pending or accepted, what gives nothing to compare, and a failed source that did not matter.
+// A failure is a difference that this audit saw, or that an earlier one saw and this one could not look at again. An error
+// is what could not be checked. A report is consistent if it has neither. Skipped is what is pending, accepted or
+// unclaimed, what gives nothing to compare, and a failed source that did not matter.
 func JUnit(w io.Writer, r *audit.Report) error {
 	doc := junitDoc{Name: "kms-auditor", Time: seconds(r.FinishedAt.Sub(r.StartedAt))}
 	for i := range r.Chains {
@@ -25,7 +26,7 @@ func JUnit(w io.Writer, r *audit.Report) error {
 			doc.add(r, c, sourceSuite(c))
 		}
 		for j := range c.Targets {
-			doc.add(r, c, targetSuite(c, &c.Targets[j]))
+			doc.add(r, c, targetSuite(r, c, &c.Targets[j]))
 		}
 	}
 	if len(r.Chains) == 0 {
@@ -79,7 +80,7 @@ func sourceSuite(c *audit.Chain) junitSuite {
 	return s
 }
 
-func targetSuite(c *audit.Chain, t *audit.Target) junitSuite {
+func targetSuite(r *audit.Report, c *audit.Chain, t *audit.Target) junitSuite {
 	chain, contract := plain(c.Chain), plain(t.Contract)
 	facts := []string{"verdict", t.Verdict.String(), "assurance", string(t.Assurance), "completeness", string(t.Completeness), "policy", plain(c.Policy)}
 	if c.Block != nil {
@@ -103,7 +104,7 @@ func targetSuite(c *audit.Chain, t *audit.Target) junitSuite {
 			continue
 		}
 		tc := junitCase{Class: class, Name: spaced(string(f.Kind), string(f.List), f.ID)}
-		tc.judge(f.Kind.Makes(), string(f.Kind), plain(f.Message), f.Runbook)
+		tc.judge(f.Kind.Makes(), string(f.Kind), plain(f.Message), openSince(r, f), f.Runbook)
 		s.Cases = append(s.Cases, tc)
 	}
 	for _, a := range t.Accepted {
@@ -153,7 +154,7 @@ func entryCase(class string, e audit.Entry, f audit.Finding) junitCase {
 
 // judge makes of the case what something makes of the verdict. Some readers show the message only, some the text only.
 func (tc *junitCase) judge(makes audit.Verdict, kind, message string, detail ...string) {
-	lines := slices.Compact(append([]string{message}, detail...))
+	lines := slices.DeleteFunc(slices.Compact(append([]string{message}, detail...)), func(s string) bool { return s == "" })
 	out := &junitOutcome{Type: kind, Message: message, Text: strings.TrimSpace(strings.Join(lines, "\n"))}
 	switch makes {
 	case audit.Drift:

@@ -84,10 +84,10 @@ func TestJUnit(t *testing.T) {
 }
 
 func TestJUnitOutcomes(t *testing.T) {
-	overcome, refused, noHash := consistent(), consistent(), consistent()
+	overcome, forged, noHash := consistent(), consistent(), consistent()
 	overcome.Chains[0].Errors = []audit.SourceError{{Stage: audit.StageRPC, Source: "public", Message: "connection refused"}}
-	target := &refused.Chains[0].Targets[0]
-	target.Verdict, refused.Chains[0].Verdict, refused.Verdict = audit.Unknown, audit.Unknown, audit.Unknown
+	target := &forged.Chains[0].Targets[0]
+	target.Verdict, forged.Chains[0].Verdict, forged.Verdict = audit.Unknown, audit.Unknown, audit.Unknown
 	target.Findings = []audit.Finding{finding(audit.ProofInvalid, "", "", "p1: the proof does not verify", nil)}
 	target = &noHash.Chains[0].Targets[0]
 	target.Entries = []audit.Entry{
@@ -99,6 +99,11 @@ func TestJUnitOutcomes(t *testing.T) {
 	target = &accepted.Chains[0].Targets[0]
 	target.Entries[0].Verdict, target.Entries[0].Kind = audit.Accepted, audit.ClaimDeniedChainAllowed
 	target.Accepted = []audit.Acceptance{{Kind: audit.OwnerChanged}, {Kind: audit.ClaimDeniedChainAllowed, List: audit.Device, ID: device}}
+	pending := consistent()
+	target = &pending.Chains[0].Targets[0]
+	target.Entries[0].Verdict, target.Entries[0].Kind = audit.Pending, audit.ClaimAllowedChainDenied
+	target.Findings = []audit.Finding{finding(audit.ClaimAllowedChainDenied, audit.Device, device, "", nil)}
+	target.Findings[0].State = audit.Still
 	for _, tt := range []struct {
 		sentence string
 		report   *audit.Report
@@ -110,7 +115,12 @@ func TestJUnitOutcomes(t *testing.T) {
 			"passed audit", "failed storage_unaccounted", "passed prod5 " + device,
 			"failed 0x" + strings.Repeat("09", 32), "passed dstack-0.5.8 " + allowed,
 		}},
-		{"and errs where it makes the target unknown", refused, []string{"erred audit", "erred proof_invalid", "passed prod5 " + device}},
+		{"and errs where it makes the target unknown", forged, []string{"erred audit", "erred proof_invalid", "passed prod5 " + device}},
+		{"what an earlier audit left open fails, although this one could not look", outage(), []string{
+			"erred source api", "erred audit", "failed unlisted_chain_allowed device 0x" + strings.Repeat("09", 32),
+			"failed claim_allowed_chain_denied os_image " + refused, "skipped prod5 " + device, "erred 0x" + strings.Repeat("09", 32), "erred dstack-0.5.8 " + allowed,
+		}},
+		{"whatever its entry is now", pending, []string{"passed audit", "failed claim_allowed_chain_denied device " + device, "skipped prod5 " + device}},
 		{"what cannot be compared is an error, what is nothing to compare is none", noHash,
 			[]string{"passed audit", "skipped dstack-dev", "erred dstack-dev 2", "erred no name"}},
 		{"what the operator lives with is skipped, be it an entry or the contract", accepted, []string{
@@ -156,7 +166,7 @@ func TestImagesWithoutAHashKeepTheirFindings(t *testing.T) {
 
 func TestJUnitCounts(t *testing.T) {
 	for sentence, r := range map[string]*audit.Report{
-		"consistent": consistent(), "drift": drift(), "two findings of drift": backdoor(), "unknown": unknown(), "hostile": hostile(), "empty": report(audit.Unknown),
+		"consistent": consistent(), "drift": drift(), "two findings of drift": backdoor(), "unknown": unknown(), "open": outage(), "hostile": hostile(), "empty": report(audit.Unknown),
 	} {
 		doc := readJUnit(t, r)
 		all := map[string]int{}
@@ -178,7 +188,7 @@ func TestJUnitCounts(t *testing.T) {
 		if diff := cmp.Diff(want[:3], []int{doc.Tests, doc.Failures, doc.Errors}); diff != "" {
 			t.Errorf("%s: tests, failures and errors of all (-want +got):\n%s", sentence, diff)
 		}
-		if red := doc.Failures+doc.Errors > 0; red != (r.Verdict != audit.Consistent) || (doc.Failures > 0) != (r.Verdict == audit.Drift) {
+		if red := doc.Failures+doc.Errors > 0; red != (r.Verdict != audit.Consistent) || (doc.Failures > 0) != (r.Verdict == audit.Drift || sentence == "open") {
 			t.Errorf("%s: %d failures and %d errors for %s", sentence, doc.Failures, doc.Errors, r.Verdict)
 		}
 	}

@@ -1,6 +1,10 @@
 package render
 
-import "github.com/kms-auditor/kms-auditor/audit"
+import (
+	"slices"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+)
 
 // meanings says in a few words when a finding of a kind is made, as the README's table does.
 var meanings = map[audit.Kind]string{
@@ -11,8 +15,8 @@ var meanings = map[audit.Kind]string{
 	audit.NoHash:                  "an image without a hash and without a claim; with a claim: unknown",
 	audit.MalformedID:             "a claimed id is not 32 bytes of hex",
 	audit.DuplicateConflict:       "two rows of one id whose claims differ",
-	audit.ContractNotListed:       "a configured contract is missing in the API's answer",
-	audit.ContractUnexpected:      "the API lists a contract that is not configured; it is not audited",
+	audit.ContractNotListed:       "the API does not list a contract that is configured, or that an earlier audit knew",
+	audit.ContractUnexpected:      "the API lists a contract that is not configured; it is audited only if an earlier audit knew it",
 	audit.NoCode:                  "nothing is deployed at a listed address",
 	audit.ChainMismatch:           "the chain ids of configuration, API, contract row and provider do not all agree",
 	audit.ProviderDisagreement:    "two providers differ about one block, and nobody else could be read",
@@ -25,13 +29,16 @@ var meanings = map[audit.Kind]string{
 	audit.GatewayAppIDMismatch:    "the API's list of KMS gives another gateway app id than the contract",
 	audit.KMSPubkeyMismatch:       "the API gives another public key than the contract",
 	audit.KMSContractMismatch:     "the API's list of KMS and its on-chain detail do not name the same contracts",
+	audit.ClaimUnstable:           "one of two looks saw a difference, the other did not",
+	audit.ChainWentBack:           "the pinned block is older than one that was audited before",
 	audit.PolicyDeniedAllowed:     "the operator's own list refuses what the contract allows",
 	audit.PolicyAllowedDenied:     "the operator's own list allows what the contract refuses",
 	audit.AcceptExpired:           "an accepted difference ran out",
 	audit.AcceptUnused:            "an accepted difference matches nothing",
 }
 
-// entriesOf tells for each finding of t which entry it is about, by index; -1: none, it is about the contract.
+// entriesOf returns for each finding of t the index of the entry that shows it. -1: none does, since the finding is about
+// the contract, or this audit did not see it.
 func entriesOf(t *audit.Target) []int {
 	type about struct {
 		kind audit.Kind
@@ -49,17 +56,18 @@ func entriesOf(t *audit.Target) []int {
 	for i, f := range t.Findings {
 		k := about{f.Kind, f.List, f.ID}
 		out[i] = -1
-		if same := entries[k]; len(same) > 0 { // images without a hash share an empty id
+		if same := entries[k]; len(same) > 0 && f.State != audit.Still { // images without a hash share an empty id
 			out[i], entries[k] = same[0], same[1:]
 		}
 	}
 	return out
 }
 
-// unchecked tells whether something on the chain could not be checked, which drift elsewhere may hide.
+// unchecked reports whether something on the chain could not be checked, which drift elsewhere may hide.
 func unchecked(c *audit.Chain) bool {
 	for i := range c.Targets {
-		if t := &c.Targets[i]; t.Verdict == audit.Unknown || len(t.Reasons) > 0 {
+		t := &c.Targets[i]
+		if t.Verdict == audit.Unknown || len(t.Reasons) > 0 || slices.ContainsFunc(t.Findings, func(f audit.Finding) bool { return f.State == audit.Still }) {
 			return true
 		}
 	}

@@ -35,7 +35,7 @@ func SARIF(w io.Writer, r *audit.Report, opt SARIFOptions) error {
 	}
 	for i := range r.Chains {
 		for j := range r.Chains[i].Targets {
-			run.Results = append(run.Results, s.results(&r.Chains[i], &r.Chains[i].Targets[j])...)
+			run.Results = append(run.Results, s.results(r, &r.Chains[i], &r.Chains[i].Targets[j])...)
 		}
 	}
 	enc := json.NewEncoder(w)
@@ -114,14 +114,21 @@ type sarif struct {
 	seen map[string]int // how often each fingerprint occurred
 }
 
-func (s *sarif) results(c *audit.Chain, t *audit.Target) []sarifResult {
+func (s *sarif) results(r *audit.Report, c *audit.Chain, t *audit.Target) []sarifResult {
 	var out []sarifResult
 	for i, of := range entriesOf(t) {
 		e := audit.Entry{Assurance: t.Assurance}
 		if of >= 0 {
 			e = t.Entries[of]
 		}
-		out = append(out, s.result(c, t, t.Findings[i], e))
+		f := t.Findings[i]
+		res := s.result(c, t, f, e)
+		if since := openSince(r, f); since != "" {
+			res.Message = message(f.Message + " (" + since + ")")
+			res.Properties = sarifProperties{FirstSeen: f.FirstSeen}
+		}
+		res.Properties.State, res.Properties.LastConfirmed = f.State, f.LastConfirmedAt
+		out = append(out, res)
 	}
 	for _, a := range t.Accepted {
 		f := audit.Finding{Kind: a.Kind, Severity: a.Kind.Severity(), List: a.List, ID: a.ID, Message: a.Message}
@@ -154,7 +161,7 @@ func (s *sarif) result(c *audit.Chain, t *audit.Target, f audit.Finding, e audit
 		// Code scanning reads this key only. Without it, it would take all results of a kind for one, as they share a line.
 		Fingerprints: map[string]string{"primaryLocationLineHash": s.fingerprint(c.Chain, t.Contract, string(f.Kind), string(f.List), f.ID)},
 		Suppressions: []sarifSuppression{},
-		Properties:   sarifProperties{e.Claim, e.OnChain, e.Policy, e.Assurance, c.Block, f.FirstSeen},
+		Properties:   sarifProperties{Claim: e.Claim, OnChain: e.OnChain, Policy: e.Policy, Assurance: e.Assurance, Block: c.Block, FirstSeen: f.FirstSeen},
 	}
 }
 

@@ -69,6 +69,7 @@ func TestSARIF(t *testing.T) {
 	golden(t, "drift.sarif", asSARIF(t, drift(), render.SARIFOptions{Config: "deploy/auditor.yaml"}))
 	golden(t, "unknown.sarif", asSARIF(t, unknown(), render.SARIFOptions{}))
 	golden(t, "backdoor.sarif", asSARIF(t, backdoor(), render.SARIFOptions{}))
+	golden(t, "outage.sarif", asSARIF(t, outage(), render.SARIFOptions{}))
 	if err := render.SARIF(full{}, drift(), render.SARIFOptions{}); !errors.Is(err, errFull) {
 		t.Errorf("SARIF to a full disk = %v", err)
 	}
@@ -106,7 +107,8 @@ func TestSARIFTellsWhatCouldNotBeChecked(t *testing.T) {
 	overcome, hidden := consistent(), drift()
 	overcome.Chains[0].Errors = []audit.SourceError{{Stage: audit.StageRPC, Source: "public", Message: "connection refused"}}
 	hidden.Chains[0].Targets[0].Reasons = []string{"2 of 7 entries: the id is not 32 bytes of hex"}
-	nothing := base(audit.Unknown)
+	nothing, open := base(audit.Unknown), backdoor()
+	open.Chains[0].Targets[0].Findings[1].State = audit.Still
 	for _, tt := range []struct {
 		sentence string
 		report   *audit.Report
@@ -117,6 +119,7 @@ func TestSARIFTellsWhatCouldNotBeChecked(t *testing.T) {
 		{"drift without doubt is a success of the tool", backdoor(), true, nil},
 		{"a source that failed without consequence is a warning", overcome, true, []string{"warning base: public: connection refused"}},
 		{"drift hides no doubt", hidden, false, []string{"error base " + contract + ": 2 of 7 entries: the id is not 32 bytes of hex"}},
+		{"nor what could not be looked at again", open, false, []string{"error not everything could be checked: the verdict is drift"}},
 		{"neither chain nor API could be read", unknown(), false, []string{
 			"error base: public: asking for block finalized: connection refused",
 			"error base " + contract + ": the chain was not read",

@@ -99,5 +99,8 @@ type (
 		Assurance audit.Assurance   `json:"assurance,omitempty"`
 		Block     *audit.Block      `json:"block,omitempty"`
 		FirstSeen *time.Time        `json:"first_seen,omitempty"`
+
+		State         audit.FindingState `json:"state,omitempty"`
+		LastConfirmed *time.Time         `json:"last_confirmed_at,omitempty"`
 	}
 )

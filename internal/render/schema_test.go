@@ -74,7 +74,7 @@ func TestReportsFitTheSchema(t *testing.T) {
 		return schema.Validate(doc)
 	}
 	for name, r := range map[string]*audit.Report{
-		"drift with every entry verdict": drift(), "consistent and proven": consistent(), "an id that is not listed": backdoor(), "unknown without block and claim": unknown(),
+		"drift with every entry verdict": drift(), "consistent and proven": consistent(), "an id that is not listed": backdoor(), "open while the API is down": outage(), "unknown without block and claim": unknown(),
 		"policy, control, baseline and accepted differences": governed(),
 		"hostile": hostile(), "empty": report(audit.Unknown),
 	} {
@@ -132,7 +132,7 @@ func TestTheSchemaHasEveryEnumValue(t *testing.T) {
 	}
 	for typ, def := range map[string]string{
 		"Verdict": "verdict", "EntryVerdict": "entry_verdict", "List": "list", "ClaimState": "claim_state", "ChainState": "chain_state", "PolicyState": "policy_state",
-		"Assurance": "assurance", "Completeness": "completeness", "Severity": "severity", "Stage": "stage", "Kind": "kind",
+		"Assurance": "assurance", "Completeness": "completeness", "Severity": "severity", "Stage": "stage", "Kind": "kind", "FindingState": "finding_state",
 	} {
 		if len(values[typ]) == 0 {
 			t.Errorf("package audit has no %s", typ)

@@ -126,14 +126,16 @@ func TestTheAcceptBlockIsAcceptedOnceItHasReasons(t *testing.T) {
 	block, _, _ = strings.Cut(block, "\n\n")
 	cfg := configured(t, "", "accept:\n"+strings.ReplaceAll(block, `reason: ""`, `reason: "it is known"`)+"\n")
 	end := time.Date(2026, 12, 1, 23, 59, 59, 0, time.UTC)
-	about := func(k audit.Kind, l audit.List, id string) audit.Accept {
-		return audit.Accept{Chain: "base", Contract: common.HexToAddress(contract), Kind: k, List: l, ID: id, Reason: "it is known", Expires: end}
+	about := func(index int, k audit.Kind, l audit.List, id string) config.Exception {
+		return config.Exception{Chain: "base", Exception: audit.Exception{
+			Index: index, Contract: common.HexToAddress(contract), Kind: k, List: l, ID: id, Reason: "it is known", Expires: end,
+		}}
 	}
-	want := []audit.Accept{
-		about(audit.ClaimAllowedChainDenied, audit.OSImage, refused),
-		about(audit.MalformedID, audit.Device, `"64a0"…`),
-		about(audit.NoHash, audit.OSImage, ""),
-		about(audit.PolicyDeniedAllowed, audit.OSImage, allowed),
+	want := []config.Exception{
+		about(0, audit.ClaimAllowedChainDenied, audit.OSImage, refused),
+		about(1, audit.MalformedID, audit.Device, `"64a0"…`),
+		about(2, audit.NoHash, audit.OSImage, ""),
+		about(3, audit.PolicyDeniedAllowed, audit.OSImage, allowed),
 	}
 	if diff := cmp.Diff(want, cfg.Accept); diff != "" {
 		t.Error(diff)

@@ -11,8 +11,8 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 )
 
-// shown is the order of entries by verdict: what disagrees comes first.
-var shown = []audit.EntryVerdict{audit.Mismatch, audit.Unverifiable, audit.Pending, audit.Accepted, audit.Match}
+// shown is the order of entries by verdict: what disagrees comes first, and of that what is critical.
+var shown = []audit.EntryVerdict{audit.Mismatch, audit.Unverifiable, audit.Pending, audit.Accepted, audit.Unclaimed, audit.Match}
 
 // storage tells what is proven of the contract as a whole, and what of it rests on the operator's word.
 func (t *text) storage(target *audit.Target) {
@@ -36,8 +36,9 @@ func (t *text) entries(entries []audit.Entry) {
 	if len(entries) == 0 {
 		return
 	}
-	rank := func(e audit.Entry) int { return slices.Index(shown, e.Verdict) }
-	sorted := slices.SortedStableFunc(slices.Values(entries), func(a, b audit.Entry) int { return rank(a) - rank(b) })
+	sorted := slices.SortedStableFunc(slices.Values(entries), func(a, b audit.Entry) int {
+		return cmp.Or(slices.Index(shown, a.Verdict)-slices.Index(shown, b.Verdict), severities[a.Severity]-severities[b.Severity])
+	})
 	dated := slices.ContainsFunc(entries, func(e audit.Entry) bool { return e.Changed != nil })
 	wanted := slices.ContainsFunc(entries, func(e audit.Entry) bool { return e.Policy != "" })
 	tab := tabwriter.NewWriter(t, 0, 0, 2, ' ', 0)
@@ -54,7 +55,7 @@ func (t *text) entries(entries []audit.Entry) {
 		}
 		fmt.Fprintf(tab, "  %s\t%s\n", verdict, strings.Join(cells, "\t"))
 	}
-	row(t.paint(bold, "VERDICT"), "POLICY", "CHANGED", "WHY", "LIST", "ID", "NAME", "VERSION", "CLAIM", "ON CHAIN")
+	row(t.paint(bold, "VERDICT"), "POLICY", "LAST CHANGE", "WHY", "LIST", "ID", "NAME", "VERSION", "CLAIM", "ON CHAIN")
 	for _, e := range sorted {
 		row(t.paint(entryColor(e.Verdict), string(e.Verdict)), string(e.Policy), t.changed(e.Changed), why(e),
 			string(e.List), t.id(e.ID), t.name(e.Name), t.name(e.Version), string(e.Claim), string(e.OnChain))
@@ -67,15 +68,15 @@ func (t *text) changed(c *audit.Changed) string {
 	if c == nil {
 		return ""
 	}
-	s := fmt.Sprint(c.Block)
+	s := fmt.Sprintf("block %d", c.Block)
 	if t.opt.Wide && c.Time != nil {
 		s += " of " + c.Time.UTC().Format(time.RFC3339)
 	}
 	if c.Actor != "" {
-		s += " by " + t.address(c.Actor)
+		s += ", by " + t.address(c.Actor)
 	}
 	if t.opt.Wide {
-		s += " in " + t.id(c.Tx)
+		s += ", in " + t.id(c.Tx)
 	}
 	return s
 }

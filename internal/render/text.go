@@ -26,7 +26,7 @@ func Text(w io.Writer, r *audit.Report, opt TextOptions) error {
 	}
 	for i := range r.Chains {
 		for j := range r.Chains[i].Targets {
-			t.target(r.Chains[i].Chain, &r.Chains[i].Targets[j])
+			t.target(r, r.Chains[i].Chain, &r.Chains[i].Targets[j])
 		}
 	}
 	t.acceptBlock(r)
@@ -72,7 +72,7 @@ func claimAge(r *audit.Report, c *audit.Chain) string {
 	return "claim " + max(0, r.FinishedAt.Sub(c.Claim.FetchedAt)).Round(time.Second).String() + " old"
 }
 
-func (t *text) target(chain string, target *audit.Target) {
+func (t *text) target(r *audit.Report, chain string, target *audit.Target) {
 	t.printf("\n%s  %s %s: %s, completeness %s; %s\n",
 		t.paint(verdictColor(target.Verdict), fmt.Sprintf("%-10s", target.Verdict)),
 		plain(chain), plain(target.Contract), assurance(target), target.Completeness, counts(target.Counts.Of))
@@ -82,7 +82,7 @@ func (t *text) target(chain string, target *audit.Target) {
 	t.storage(target)
 	t.control(target)
 	for _, f := range target.Findings {
-		t.finding(f)
+		t.finding(r, f)
 	}
 	for _, a := range target.Accepted {
 		t.acceptance(a)
@@ -97,9 +97,13 @@ func assurance(t *audit.Target) string {
 	return "assurance " + string(t.Assurance)
 }
 
-func (t *text) finding(f audit.Finding) {
-	t.printf("  %s %s\n           %s\n           %s\n", t.paint(severityColor(f.Severity), fmt.Sprintf("%-8s", f.Severity)),
-		t.about(f.Kind, f.List, f.ID), plain(f.Message), plain(f.Runbook))
+func (t *text) finding(r *audit.Report, f audit.Finding) {
+	t.printf("  %s %s\n", t.paint(severityColor(f.Severity), fmt.Sprintf("%-8s", f.Severity)), t.about(f.Kind, f.List, f.ID))
+	for _, line := range []string{plain(f.Message), openSince(r, f), plain(f.Runbook)} {
+		if line != "" {
+			t.printf("           %s\n", line)
+		}
+	}
 }
 
 // about names a finding.
@@ -128,6 +132,9 @@ func (t *text) closing(r *audit.Report) {
 		if remark := remarks[c]; remark != "" && levels[c] {
 			t.printf("completeness %s: %s\n", c, remark)
 		}
+	}
+	if n, worst := Open(r); n > 0 {
+		t.printf("open: %s of earlier audits, which this one could not look at again; the worst is %s\n", plural(n, "finding"), worst.Severity)
 	}
 	t.printf("verdict: %s\n", t.paint(verdictColor(r.Verdict), r.Verdict.String()))
 }

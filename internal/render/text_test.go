@@ -59,6 +59,7 @@ func TestText(t *testing.T) {
 		{"a known event adds a column with block and actor", "backdoor.txt", backdoor(), render.TextOptions{}},
 		{"wide shows time and transaction of the event too", "backdoor-wide.txt", backdoor(), render.TextOptions{Wide: true}},
 		{"policy, control and accepted differences are shown where they are", "governed.txt", governed(), render.TextOptions{}},
+		{"what an earlier audit left open is told of with both its times", "outage.txt", outage(), render.TextOptions{}},
 		{"errors stand below the chain that they befell", "unknown.txt", unknown(), render.TextOptions{}},
 		{"foreign text is cut and cannot draw", "hostile.txt", hostile(), render.TextOptions{}},
 		{"a report of nothing is unknown", "empty.txt", report(audit.Unknown), render.TextOptions{}},
@@ -92,6 +93,17 @@ func TestTheClosingRemarkSaysWhatIsLeftOpen(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+func TestCriticalEntriesComeFirst(t *testing.T) {
+	r := backdoor()
+	target := &r.Chains[0].Targets[0]
+	target.Entries[0].Verdict, target.Entries[0].Kind, target.Entries[0].Severity = audit.Mismatch, audit.ClaimAllowedChainDenied, audit.Warning
+	got := text(t, r, render.TextOptions{})
+	_, got, _ = strings.Cut(got, "VERDICT")
+	if critical, warning := strings.Index(got, "unlisted_chain_allowed"), strings.Index(got, "claim_allowed_chain_denied"); critical > warning {
+		t.Errorf("a warning stands before what is critical:\n%s", got)
 	}
 }
 

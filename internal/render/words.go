@@ -21,6 +21,7 @@ const (
 	red     color = "31"
 	green   color = "32"
 	yellow  color = "33"
+	blue    color = "34"
 	magenta color = "35"
 	cyan    color = "36"
 )
@@ -38,7 +39,7 @@ func verdictColor(v audit.Verdict) color {
 
 func entryColor(v audit.EntryVerdict) color {
 	return map[audit.EntryVerdict]color{
-		audit.Match: green, audit.Mismatch: red, audit.Unverifiable: yellow, audit.Pending: cyan, audit.Accepted: magenta,
+		audit.Match: green, audit.Mismatch: red, audit.Unverifiable: yellow, audit.Pending: cyan, audit.Accepted: magenta, audit.Unclaimed: blue,
 	}[v]
 }
 

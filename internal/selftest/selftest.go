@@ -16,7 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/app"
+	"github.com/kms-auditor/kms-auditor/internal/daemon"
 	"github.com/kms-auditor/kms-auditor/internal/config"
 	"github.com/kms-auditor/kms-auditor/metrics"
 )
@@ -113,7 +113,7 @@ chains: [{name: base, chain_id: %d, block: latest, providers: [{name: recorded, 
 	if err != nil {
 		return nil, err
 	}
-	a, err := app.New(cfg, app.Options{Build: build, Log: zap.NewNop(), Once: true})
+	a, err := daemon.New(cfg, daemon.Options{Build: build, Log: zap.NewNop(), Once: true})
 	if err != nil {
 		return nil, err
 	}

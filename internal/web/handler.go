@@ -25,7 +25,7 @@ func handler(o Options) (http.Handler, error) {
 		MaxRequestsInFlight: maxScrapes,
 	}))
 	mux.Handle("GET /api/v1/report", &document{last: o.Report, began: began})
-	mux.Handle("GET /api/v1/history", few(maxRenderings, timeline(o.Past)))
+	mux.Handle("GET /api/v1/history", few(maxRenderings, timeline(o.State)))
 	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, "healthy")
 	})

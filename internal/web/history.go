@@ -12,32 +12,28 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/hexid"
-	"github.com/kms-auditor/kms-auditor/internal/past"
 	"github.com/kms-auditor/kms-auditor/internal/quote"
 	"github.com/kms-auditor/kms-auditor/internal/render"
+	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
 // How many changes /api/v1/history answers with, unless it is asked for fewer or more.
 const (
 	someChanges = 100
 	mostChanges = 10_000
+	shownLists  = 3 // of state.Lists, unless others are asked for
 )
 
-// lists are those that events tell of; the first two are audited.
-var lists = []string{string(audit.Device), string(audit.OSImage), "aggregated_mr", "app"}
-
-func timeline(remembered func() *past.Past) http.HandlerFunc {
+func timeline(s *state.State) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		p := remembered()
-		f, err := filter(p, r.URL.RawQuery)
+		f, err := filter(s, r.URL.RawQuery)
 		if err != nil {
 			refuse(w, http.StatusBadRequest, err.Error())
 			return
 		}
 		var body bytes.Buffer
-		if err := render.Show(&body, p.Timeline(f), true); err != nil {
+		if err := render.Show(&body, s.Timeline(f), true); err != nil {
 			refuse(w, http.StatusInternalServerError, "the history cannot be written as JSON")
 			return
 		}
@@ -46,8 +42,8 @@ func timeline(remembered func() *past.Past) http.HandlerFunc {
 }
 
 // filter reads a query. An unknown parameter is an error: it would choose more than was meant.
-func filter(p *past.Past, query string) (past.Filter, error) {
-	f := past.Filter{Lists: lists[:2], Limit: someChanges}
+func filter(s *state.State, query string) (state.Filter, error) {
+	f := state.Filter{Lists: state.Lists[:shownLists], Limit: someChanges}
 	values, err := url.ParseQuery(query)
 	if err != nil {
 		return f, errors.New("the query cannot be read")
@@ -57,13 +53,15 @@ func filter(p *past.Past, query string) (past.Filter, error) {
 		switch {
 		case name == "list":
 			f.Lists = given
-			if i := slices.IndexFunc(given, func(l string) bool { return !slices.Contains(lists, l) }); i >= 0 {
-				err = fmt.Errorf("list %s is none of %s", quote.Cut(given[i]), strings.Join(lists, ", "))
+			if i := slices.IndexFunc(given, func(l string) bool { return !slices.Contains(state.Lists, l) }); i >= 0 {
+				err = fmt.Errorf("list %s is none of %s", quote.Cut(given[i]), strings.Join(state.Lists, ", "))
 			}
 		case len(given) > 1:
 			err = fmt.Errorf("%s is given more than once", quote.Cut(name))
 		case name == "chain":
-			f.ChainID, err = chainID(p, value)
+			if f.Chain = value; !slices.Contains(s.Chains(), value) {
+				err = fmt.Errorf("chain %s is not configured", quote.Cut(value))
+			}
 		case name == "contract":
 			if f.Contract, err = hexid.ParseAddress(value); err != nil {
 				err = fmt.Errorf("contract %s is no address", quote.Cut(value))
@@ -82,15 +80,6 @@ func filter(p *past.Past, query string) (past.Filter, error) {
 		}
 	}
 	return f, nil
-}
-
-func chainID(p *past.Past, name string) (uint64, error) {
-	for id, known := range p.Names {
-		if known == name {
-			return id, nil
-		}
-	}
-	return 0, fmt.Errorf("chain %s is not configured", quote.Cut(name))
 }
 
 func parseSince(s string) (time.Time, error) {

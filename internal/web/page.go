@@ -16,9 +16,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/history"
-	"github.com/kms-auditor/kms-auditor/internal/past"
 	"github.com/kms-auditor/kms-auditor/internal/render"
+	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
 // The page as it is written. Its style and its script are part of it, and the policy allows them by their digests alone.
@@ -54,16 +53,9 @@ type page struct {
 	began time.Time
 
 	mu    sync.Mutex
-	of    source
+	of    *audit.Report // that body shows
 	body  []byte
 	turns int // how often body was rendered
-}
-
-// source is what a body was rendered from.
-type source struct {
-	report  *audit.Report
-	store   *history.Store
-	version uint64
 }
 
 func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -91,25 +83,24 @@ func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (p *page) render() ([]byte, int, *audit.Report, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	remembered := p.opt.Past()
-	now := source{p.opt.Report(), remembered.Store, remembered.Store.Version()}
-	if p.body != nil && now == p.of {
-		return p.body, p.turns, now.report, nil
+	report := p.opt.Report()
+	if p.body != nil && report == p.of {
+		return p.body, p.turns, report, nil
 	}
-	h := remembered.Timeline(past.Filter{Lists: lists[:2], Limit: shownChanges})
+	h := p.opt.State.Timeline(state.Filter{Lists: state.Lists[:shownLists], Limit: shownChanges})
 	slices.Reverse(h.Events)
 	var body bytes.Buffer
 	err := templates.ExecuteTemplate(&body, "body", struct {
 		Report  *audit.Report
-		Sheets  []sheet
+		Chains  []chainView
 		History render.History
 		Script  template.JS
-	}{now.report, sheets(now.report), h, js})
+	}{report, chainViews(report), h, js})
 	if err != nil {
 		return nil, 0, nil, err
 	}
-	p.of, p.body, p.turns = now, body.Bytes(), p.turns+1
-	return p.body, p.turns, now.report, nil
+	p.of, p.body, p.turns = report, body.Bytes(), p.turns+1
+	return p.body, p.turns, report, nil
 }
 
 // status is what the page says first.
@@ -120,21 +111,26 @@ type status struct {
 	Now, Heard        time.Time     // Heard is the end of the last audit, else the start of the program
 	Due, Overdue      time.Time     // of the next audit; zero: none is expected
 	Critical, Warning int           // findings
-	Accepted          int           // differences that the operator lives with
-	Pending           int           // entries whose difference the newest block has settled
-	Config            string        // the one that is running, in a sentence; empty: nobody says
-	Tag               string        // changes with what the page shows
+	Open              int           // findings that the last audit could not look at again
+	WorstOpen         *audit.Finding
+	OpenDrift         bool   // one of them makes drift
+	Accepted          int    // differences that the operator accepts
+	Pending           int    // entries whose difference the newest block has settled
+	Config            string // the one that is running, in a sentence; empty: nobody says
+	Tag               string // changes with what the page shows
 }
 
 func (p *page) status(r *audit.Report, turn int, now time.Time) status {
 	s := status{Version: p.opt.Version, Style: css, Report: r, Now: now.UTC(), Heard: p.began.UTC()}
 	if r != nil {
 		s.Heard = r.FinishedAt.UTC()
+		s.Open, s.WorstOpen = render.Open(r)
 		for _, c := range r.Chains {
 			for _, t := range c.Targets {
 				s.Accepted += len(t.Accepted)
 				s.Pending += t.Counts.Pending
 				for _, f := range t.Findings {
+					s.OpenDrift = s.OpenDrift || f.State == audit.Still && f.Kind.Makes() == audit.Drift
 					switch f.Severity {
 					case audit.Critical:
 						s.Critical++
@@ -153,5 +149,5 @@ func (p *page) status(r *audit.Report, turn int, now time.Time) status {
 	return s
 }
 
-// Stale tells whether the next audit should have been heard of.
+// Stale reports whether the next audit should have been heard of.
 func (s status) Stale() bool { return !s.Overdue.IsZero() && s.Now.After(s.Overdue) }

@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/past"
+	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
 // shutdown is the time that open requests get to finish.
@@ -29,7 +29,7 @@ const shutdown = 3 * time.Second
 // Options configure a Server.
 type Options struct {
 	Report     func() *audit.Report // the last report; nil before the first
-	Past       func() *past.Past    // what is remembered of the lists
+	State      *state.State         // what is remembered
 	Plan       func() Plan          // when audits come
 	Gatherer   prometheus.Gatherer
 	Logger     *zap.Logger

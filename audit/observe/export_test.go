@@ -1,0 +1,13 @@
+package observe
+
+import (
+	"testing"
+	"time"
+)
+
+// AnnotateAgain changes, for a test that runs alone, how soon is asked again for what events do not say.
+func AnnotateAgain(t *testing.T, after time.Duration) {
+	before := annotateAgain
+	annotateAgain = after
+	t.Cleanup(func() { annotateAgain = before })
+}

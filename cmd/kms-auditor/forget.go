@@ -1,0 +1,94 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kms-auditor/kms-auditor/internal/config"
+	"github.com/kms-auditor/kms-auditor/internal/state"
+)
+
+func newForget(g *global) *cobra.Command {
+	p := &pick{}
+	cmd := &cobra.Command{
+		Use:   "forget",
+		Short: "Stop auditing a contract that is retired",
+		Long: "Stop auditing a contract that an earlier audit knew and that is retired: its open findings are closed, and the\n" +
+			"history says who closed them and when. A contract that is configured, or that the API still lists, is audited again.\n" +
+			"If a daemon has the state file open, it is asked to do so at the beginning of its next audit.\n\n" +
+			"Exit codes: 0 done, 2 usage, configuration, or a contract that is configured or that no audit knows.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			contract, err := p.parse()
+			if err != nil {
+				return err
+			}
+			if p.chain == "" || p.contract == "" {
+				return errors.New("forget needs --chain and --contract")
+			}
+			cfg, err := g.load(cmd.Context())
+			if err != nil {
+				return err
+			}
+			i := slices.IndexFunc(cfg.Chains, func(c config.Chain) bool { return c.Name == p.chain })
+			if i < 0 {
+				return fmt.Errorf("--chain %q is not configured", p.chain)
+			}
+			if cfg.State == "" {
+				return &exitError{exitUsage, errors.New("no state is configured: without a state file nothing is remembered")}
+			}
+			target := state.Target{Chain: p.chain, Contract: contract}
+			configured := map[state.Target]bool{}
+			for _, c := range cfg.Chains[i].Contracts {
+				configured[state.Target{Chain: p.chain, Contract: c.Address}] = true
+			}
+			done, err := request(cfg.State, configured, "forget it", "forgotten", state.Request{
+				Kind: state.Forget, Chain: target.Chain, Contract: contract, At: time.Now().UTC(), By: operator(),
+			})
+			if err != nil {
+				return &exitError{exitUsage, err}
+			}
+			return printf(cmd.OutOrStdout(), "%s %s: %s\n", p.chain, contract, done)
+		},
+	}
+	p.flags(cmd)
+	return cmd
+}
+
+// operator names who runs the command, for the history.
+func operator() string {
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return cmp.Or(os.Getenv("USER"), "unknown")
+}
+
+// request has requests carried out, at once or by the process that has the state open, and says which.
+func request(path string, configured map[state.Target]bool, do, done string, wanted ...state.Request) (_ string, err error) {
+	if len(wanted) == 0 {
+		return "", nil
+	}
+	s, err := state.Open(path)
+	if held, ok := errors.AsType[*state.HeldError](err); ok {
+		who := "another process"
+		if held.PID != "" {
+			who = "process " + held.PID
+		}
+		return who + " has the state open and is asked to " + do + " at the beginning of its next audit", state.Enqueue(path, wanted...)
+	}
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	for _, r := range wanted {
+		err = errors.Join(err, s.Apply(r, configured))
+	}
+	return done, errors.Join(err, s.Save())
+}

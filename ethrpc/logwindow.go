@@ -1,0 +1,165 @@
+package ethrpc
+
+import (
+	"context"
+	"errors"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/ethereum/go-ethereum/rpc"
+)
+
+const getLogs = "eth_getLogs"
+
+// rangeError is a range of blocks that the provider does not serve, where it may serve a smaller one.
+type rangeError struct {
+	err    error
+	blocks uint64 // that it may serve; zero: not known
+}
+
+func (e *rangeError) Error() string { return e.err.Error() }
+func (e *rangeError) Unwrap() error { return e.err }
+
+// rangeTooWide makes what went wrong on the way a *rangeError where the size of the answer may be the reason.
+func rangeTooWide(err error, s *blockRange) error {
+	var status *statusError
+	slow := errors.Is(err, context.DeadlineExceeded)
+	large := errors.Is(err, errTooLong) || isTooWide(err)
+	if errors.As(err, &status) {
+		slow = slow || status.status == 408 || status.status == 504 || status.status == 524
+		large = large || status.status == 400 || status.status == 413 || status.status == 422
+	}
+	switch {
+	case large:
+		return &rangeError{err, suggested(wording(err), s.from, s.to)}
+	case slow:
+		// Every try takes a whole timeout: in large steps the one that hangs is soon left for the next provider.
+		return &rangeError{err, max((s.to-s.from+1)/32, 1)}
+	}
+	return err
+}
+
+// wording is what the provider itself says in err.
+func wording(err error) string {
+	var object rpc.Error
+	var status *statusError
+	switch {
+	case errors.As(err, &object):
+		return object.Error()
+	case errors.As(err, &status):
+		return status.body
+	}
+	return ""
+}
+
+// isTooWide: the wordings for a range of too many blocks or logs, some of which have the error code of a rate limit.
+func isTooWide(err error) bool {
+	text := strings.ToLower(wording(err))
+	has := func(s string) bool { return strings.Contains(text, s) }
+	for _, s := range []string{"rate limit", "rate exceeded", "request limit", "request rate", "request count", "too many requests", "per second", "quota"} {
+		if has(s) {
+			return false
+		}
+	}
+	for _, s := range []string{"block range", "blocks range", "range of blocks", "more than", "max is", "max results", "exceeds limit", "exceeds the limit", "limit exceeded",
+		"exceeds defined limit", "too wide", "too large", "too many results", "too many logs", "too many blocks", "ranges over", "response size", "beyond current head", "query timeout"} {
+		if has(s) {
+			return true
+		}
+	}
+	return false
+}
+
+const number = `\b(0x[0-9a-fA-F]{1,16}|[0-9]{1,20})\b`
+
+// pair is two numbers as in [0x1, 0x2], 100-200, 1..2 and "from 1 to 2".
+var pair = regexp.MustCompile(number + `\W*(?:-|–|,|\.\.|to)\W*` + number)
+
+// suggested reads a range of blocks out of a provider's words and returns how many blocks it has. It counts only where
+// it starts at from and ends before to; otherwise, and where there is none, zero.
+func suggested(text string, from, to uint64) uint64 {
+	text = text[:min(len(text), 4096)]
+	for {
+		m := pair.FindStringSubmatchIndex(text)
+		if m == nil {
+			return 0
+		}
+		first, err := parseNumber(text[m[2]:m[3]])
+		last, err2 := parseNumber(text[m[4]:m[5]])
+		if err == nil && err2 == nil && first == from && from <= last && last < to {
+			return last - from + 1
+		}
+		text = text[m[3]:] // the second number may begin another pair
+	}
+}
+
+func parseNumber(s string) (uint64, error) {
+	if digits, ok := strings.CutPrefix(s, "0x"); ok {
+		return strconv.ParseUint(digits, 16, 64)
+	}
+	return strconv.ParseUint(s, 10, 64)
+}
+
+const (
+	defaultStep = 10_000
+	maxStep     = 1 << 32
+	minPatience = 4
+	maxPatience = 64
+)
+
+// rangeSizer is how many blocks to ask for at once. It falls at a refusal, and rises again where all went well for a while,
+// to its double at most, and half way towards the smallest size that was refused, which is forgotten slowly: a limit of
+// blocks is soon found, and some blocks with many logs do not make the rest of the chain slow.
+type rangeSizer struct {
+	blocks   uint64 // of the next range
+	good     uint64 // to fall back to
+	bad      uint64 // refused
+	max      uint64
+	streak   int // ranges of full size since the last change
+	patience int // the streak that makes it rise
+}
+
+func newRangeSizer(step uint64) *rangeSizer {
+	if step == 0 {
+		step = defaultStep
+	}
+	step = min(step, maxStep)
+	return &rangeSizer{blocks: step, good: step, bad: step + 1, max: step, patience: minPatience}
+}
+
+// refused takes note that n blocks, two or more, were too many, and that want may do, where it is not zero.
+func (s *rangeSizer) refused(n, want uint64) {
+	switch {
+	case s.good >= n && want == 0:
+		want = n / 2
+	case s.good < n:
+		if want == 0 {
+			want = s.good
+		}
+		if n < s.bad {
+			s.patience = min(2*s.patience, maxPatience)
+		}
+	}
+	s.blocks, s.good, s.streak = want, min(s.good, want), 0
+	s.bad = max(min(s.bad, n), want+1)
+}
+
+// accepted takes note that n blocks were served.
+func (s *rangeSizer) accepted(n uint64) {
+	if n < s.blocks || s.blocks == s.max {
+		return
+	}
+	s.good = s.blocks
+	s.streak++
+	if s.streak < s.patience {
+		return
+	}
+	s.streak = 0
+	rise := (s.bad - s.blocks) / 2
+	if rise <= s.blocks/8 {
+		s.bad = min(2*s.bad, s.max+1)
+		return
+	}
+	s.blocks += min(rise, s.blocks)
+}

@@ -1,0 +1,270 @@
+// Package proof finds out what a contract says at a block of which only the hash is believed.
+//
+// Header checks a header against that hash; a VerifiedState holds the part of the block's state that proofs against the
+// header's state root have shown (AddAccount, AddSlot, AddCode). Call runs the contract's own code over it and either
+// answers or says what has to be proven first; the caller fetches that and calls again. So no knowledge of the
+// contract's storage layout is needed. Complete reports whether the slots known so far are all that an account stores.
+//
+// Nothing here touches a network or a clock.
+package proof
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/ethereum/go-ethereum/params"
+	"github.com/ethereum/go-ethereum/rlp"
+)
+
+const (
+	maxSlots = 1_000_000 // of one account
+	maxCode  = 2 * params.MaxCodeSize
+)
+
+// Slot names one place in the storage of an account.
+type Slot struct {
+	Account common.Address
+	Key     common.Hash
+}
+
+// Compare orders slots by account, then by key.
+func (s Slot) Compare(t Slot) int {
+	return cmp.Or(s.Account.Cmp(t.Account), s.Key.Cmp(t.Key))
+}
+
+// VerifiedState is the proven part of the state of one block. It is not safe for concurrent use, neither are two of them of
+// which one adopted the other.
+type VerifiedState struct {
+	header   *types.Header
+	chainID  uint64
+	accounts map[common.Address]*types.StateAccount // nil: proven absent
+	storages map[common.Hash]*storage               // by root: what is true of a root is true in every block
+	codes    map[common.Hash]code
+	nodes    nodes    // of the state trie, that proved the accounts
+	witness  *witness // nil: what is not known is not known
+	evm      *machine
+}
+
+// New returns the verified state of a block of which nothing is known but its header, which came out of Header.
+func New(header *types.Header, chainID uint64) *VerifiedState {
+	return &VerifiedState{
+		header:   types.CopyHeader(header),
+		chainID:  chainID,
+		accounts: map[common.Address]*types.StateAccount{},
+		storages: map[common.Hash]*storage{},
+		codes:    map[common.Hash]code{},
+		nodes:    nodes{},
+	}
+}
+
+// AddAccount verifies eth_getProof's accountProof, of an account or of its absence.
+func (w *VerifiedState) AddAccount(addr common.Address, proof [][]byte) error {
+	value, err := proveKey(w.header.Root, addr[:], proof, w.nodes)
+	if err != nil {
+		return fmt.Errorf("proving account %s: %w", addr, err)
+	}
+	return w.setAccount(addr, value)
+}
+
+func (w *VerifiedState) setAccount(addr common.Address, value []byte) error {
+	if value == nil {
+		w.accounts[addr] = nil
+		return nil
+	}
+	var a types.StateAccount
+	if err := rlp.DecodeBytes(value, &a); err != nil {
+		return fmt.Errorf("proving account %s: %w", addr, invalid("decoding its leaf: %v", err))
+	}
+	if len(a.CodeHash) != common.HashLength {
+		return fmt.Errorf("proving account %s: %w", addr, invalid("its code hash has %d bytes", len(a.CodeHash)))
+	}
+	w.accounts[addr] = &a
+	if w.storages[a.Root] == nil {
+		w.storages[a.Root] = &storage{root: a.Root, entries: map[common.Hash]entry{}, nodes: nodes{}, missingNode: map[common.Hash]common.Hash{}}
+	}
+	return nil
+}
+
+// Account returns a proven account: nil and true is one that is proven absent.
+func (w *VerifiedState) Account(addr common.Address) (*types.StateAccount, bool) {
+	a, known := w.account(addr)
+	if a == nil {
+		return nil, known
+	}
+	return a.Copy(), true
+}
+
+func (w *VerifiedState) account(addr common.Address) (*types.StateAccount, bool) {
+	a, known := w.accounts[addr]
+	if !known && w.witness != nil {
+		w.loadAccount(addr)
+		a, known = w.accounts[addr]
+	}
+	return a, known
+}
+
+// HasNoCode reports whether an account is proven to have no code.
+func (w *VerifiedState) HasNoCode(addr common.Address) bool {
+	a, known := w.account(addr)
+	return known && (a == nil || common.BytesToHash(a.CodeHash) == types.EmptyCodeHash)
+}
+
+// AddSlot verifies one entry of eth_getProof's storageProof against the account, which is to be proven before.
+func (w *VerifiedState) AddSlot(addr common.Address, key common.Hash, proof [][]byte) error {
+	s, err := w.storage(addr)
+	if err != nil {
+		return fmt.Errorf("proving slot %s: %w", key, err)
+	}
+	if _, known := s.entries[key]; !known && len(s.entries) >= maxSlots {
+		return fmt.Errorf("proving slot %s of %s: more than %d slots", key, addr, maxSlots)
+	}
+	value, err := proveKey(s.root, key[:], proof, s.nodes)
+	if err == nil {
+		err = s.set(key, value)
+	}
+	if err != nil {
+		return fmt.Errorf("proving slot %s of %s: %w", key, addr, err)
+	}
+	return nil
+}
+
+func (s *storage) set(key common.Hash, value []byte) error {
+	if value != nil {
+		if _, err := word(value); err != nil {
+			return err
+		}
+	}
+	s.entries[key] = newEntry(key, bytes.Clone(value))
+	return nil
+}
+
+// Value returns what a slot holds, and whether that is proven.
+func (w *VerifiedState) Value(s Slot) (common.Hash, bool) {
+	if a, known := w.accounts[s.Account]; known && a == nil {
+		return common.Hash{}, true
+	}
+	st, err := w.storage(s.Account)
+	if err != nil {
+		return common.Hash{}, false
+	}
+	if v, known := st.value(s.Key); known {
+		return v, true
+	}
+	w.loadSlot(s)
+	return st.value(s.Key)
+}
+
+// AddCode verifies code against the code hashes of the proven accounts.
+func (w *VerifiedState) AddCode(code []byte) error {
+	if len(code) > maxCode {
+		return fmt.Errorf("proving code: %w", invalid("it has %d bytes, more than %d", len(code), maxCode))
+	}
+	hash := crypto.Keccak256Hash(code)
+	for _, a := range w.accounts {
+		if a != nil && common.BytesToHash(a.CodeHash) == hash {
+			w.codes[hash] = newCode(bytes.Clone(code))
+			return nil
+		}
+	}
+	return fmt.Errorf("proving code: %w", invalid("no proven account has code with hash %s", hash))
+}
+
+// ReuseFrom takes over what an older state proved and this one's accounts show to be true still: the storage where the
+// storage root is the same, the code where the code hash is, and where the root is another, what both tries share.
+// Of a block with the same state it takes the accounts too.
+func (w *VerifiedState) ReuseFrom(old *VerifiedState) {
+	if old.header.Root == w.header.Root {
+		maps.Copy(w.nodes, old.nodes)
+		for addr, a := range old.accounts {
+			if _, known := w.accounts[addr]; !known {
+				w.accounts[addr] = a
+				if a != nil {
+					w.storages[a.Root] = old.storages[a.Root]
+				}
+			}
+		}
+	}
+	for addr, a := range w.accounts {
+		if a == nil {
+			continue
+		}
+		if theirs := old.storages[a.Root]; theirs != nil && theirs != w.storages[a.Root] {
+			theirs.merge(w.storages[a.Root])
+			w.storages[a.Root] = theirs
+		} else if was := old.accounts[addr]; theirs == nil && was != nil {
+			w.storages[a.Root].oldNodes = old.storages[was.Root].allNodes()
+		}
+		hash := common.BytesToHash(a.CodeHash)
+		if code, ok := old.codes[hash]; ok {
+			w.codes[hash] = code
+		}
+	}
+}
+
+// NextSlots picks, of slots that are not known, those to prove next. Where an older trie is known, only what changed since is
+// missing: a few slots below every missing node, at most about limit in all, and at least one each, bring that node and
+// more. Where none is, or limit is 0, it is all of them.
+func (w *VerifiedState) NextSlots(slots []Slot, limit int) []Slot {
+	type place struct {
+		addr common.Address
+		node common.Hash
+	}
+	below := map[place][]Slot{}
+	var out []Slot
+	for _, s := range slots {
+		if _, known := w.Value(s); known {
+			continue
+		}
+		st, err := w.storage(s.Account)
+		if err != nil || st.oldNodes == nil || limit == 0 {
+			out = append(out, s)
+			continue
+		}
+		p := place{s.Account, st.missingNode[s.Key]}
+		below[p] = append(below[p], s)
+	}
+	for _, group := range below {
+		n := min(len(group), max(1, limit/len(below)))
+		slices.SortFunc(group, func(a, b Slot) int {
+			return bytes.Compare(crypto.Keccak256(a.Key[:]), crypto.Keccak256(b.Key[:]))
+		})
+		for i := range n {
+			out = append(out, group[i*len(group)/n])
+		}
+	}
+	return out
+}
+
+var errNotProven = errors.New("the account is not proven to exist")
+
+func (w *VerifiedState) storage(addr common.Address) (*storage, error) {
+	a := w.accounts[addr]
+	if a == nil {
+		return nil, fmt.Errorf("reading the storage of %s: %w", addr, errNotProven)
+	}
+	return w.storages[a.Root], nil
+}
+
+// Leaves counts the known leaves in an account's storage trie, and those of them whose slots are explained.
+func (w *VerifiedState) Leaves(addr common.Address, explained map[common.Hash]bool) (all, explainedOnes int) {
+	s, err := w.storage(addr)
+	if err != nil {
+		return 0, 0
+	}
+	for key, e := range s.entries {
+		if e.leaf != nil {
+			all++
+			if explained[key] {
+				explainedOnes++
+			}
+		}
+	}
+	return all, explainedOnes
+}

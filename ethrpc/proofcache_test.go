@@ -1,0 +1,143 @@
+package ethrpc_test
+
+import (
+	"encoding/json"
+	"math/big"
+	"sync/atomic"
+	"testing"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
+)
+
+// asked counts what a proxy is asked for.
+type asked struct{ slots, calls atomic.Int64 }
+
+func (w *world) count() *asked {
+	n := &asked{}
+	w.proxy.Watch(func(c rpcfault.Call) {
+		switch c.Method {
+		case "eth_getProof":
+			var keys []common.Hash
+			if json.Unmarshal(c.Params[1], &keys) == nil {
+				n.slots.Add(int64(len(keys)))
+			}
+		case "eth_call":
+			n.calls.Add(1)
+		}
+	})
+	return n
+}
+
+func TestOneChangeAmongManyIsAllThatIsAskedFor(t *testing.T) {
+	w := newWorld(t)
+	const many = 600
+	var images []common.Hash
+	for i := range many {
+		images = append(images, common.BigToHash(big.NewInt(int64(i+1000))))
+	}
+	if err := w.kms.Seed(t.Context(), nil, images); err != nil {
+		t.Fatal(err)
+	}
+	c := prover(t, ethrpc.VerifyRequired, 1, w.url)
+	for _, row := range []struct {
+		sentence     string
+		change       func() error
+		slots, calls int64 // at most; one call is the probe
+		allowed      bool  // the image that changes
+	}{
+		{"the first time", func() error { return nil }, 2 * many, many + 10, true},
+		{"an image was removed", func() error { return w.kms.RemoveImage(t.Context(), images[7]) }, 80, 2, false},
+		{"it was added again", func() error { return w.kms.AllowImage(t.Context(), images[7]) }, 80, 2, true},
+		{"an id that is not asked for was added", func() error { return w.kms.AllowImage(t.Context(), common.Hash{7: 7}) }, 80, 1, true},
+		{"the owner is about to change", func() error {
+			_, err := w.kms.Send(t.Context(), "transferOwnership", common.Address{9})
+			return err
+		}, 80, 1, true},
+	} {
+		if err := row.change(); err != nil {
+			t.Fatal(err)
+		}
+		n := w.count()
+		s, err := look(t.Context(), c, w.request(images...))
+		if err != nil {
+			t.Fatalf("%s: %v", row.sentence, err)
+		}
+		t.Logf("%s: %d slots, %d calls", row.sentence, n.slots.Load(), n.calls.Load())
+		if n.slots.Load() > row.slots || n.calls.Load() > row.calls {
+			t.Errorf("%s: %d slots were proven and %d calls made, want at most %d and %d",
+				row.sentence, n.slots.Load(), n.calls.Load(), row.slots, row.calls)
+		}
+		w.truth(t, s)
+		for i, id := range images {
+			if a := s.OSImages[id]; a.Err != nil || !s.Proven || a.Allowed != (i != 7 || row.allowed) {
+				t.Errorf("%s: image %d is %+v", row.sentence, i, a)
+			}
+		}
+	}
+}
+
+func TestWhatIsNotToBeCachedIsForgotten(t *testing.T) {
+	w := newWorld(t)
+	c := prover(t, ethrpc.VerifyRequired, 1, w.url)
+	aside := request{
+		ReadOptions: ethrpc.ReadOptions{NoCache: true},
+		queries:     []ethrpc.Query{{Contract: w.kms.Address(), Devices: []common.Hash{device}}},
+	}
+	for i, row := range []struct {
+		req  request
+		want int
+	}{{w.request(), 3}, {aside, 1}, {w.request(), 1}} {
+		before := w.proxy.Requests()
+		if _, err := look(t.Context(), c, row.req); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.proxy.Requests() - before; got != row.want {
+			t.Errorf("reading %d: %d round trips, want %d", i, got, row.want)
+		}
+	}
+}
+
+func TestTheSameBlockIsNotProvenTwice(t *testing.T) {
+	w := newWorld(t)
+	c := prover(t, ethrpc.VerifyRequired, 1, w.url)
+	first, err := look(t.Context(), c, w.request())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := w.count()
+	req := w.request(common.Hash{5})
+	req.Tags = []ethrpc.BlockTag{ethrpc.AtHash(first.at.Block.Hash)}
+	s, err := look(t.Context(), c, req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.truth(t, s)
+	if n.slots.Load() != 0 || n.calls.Load() != 2 {
+		t.Errorf("%d slots and %d calls for one more question about a storage that is known in full, want none and two: the probe and the new one", n.slots.Load(), n.calls.Load())
+	}
+}
+
+// TestAnAnswerThatNobodyWantsAnyMoreExplainsNothing: it may have been all that explained a slot.
+func TestAnAnswerThatNobodyWantsAnyMoreExplainsNothing(t *testing.T) {
+	w := newWorld(t)
+	hidden := common.Hash{31: 7}
+	if err := w.kms.AllowImage(t.Context(), hidden); err != nil {
+		t.Fatal(err)
+	}
+	c := prover(t, ethrpc.VerifyRequired, 1, w.url)
+	for i, row := range []struct {
+		req      request
+		complete bool
+	}{{w.request(hidden), true}, {w.request(), false}, {w.request(), false}, {w.request(hidden), true}} {
+		s, err := look(t.Context(), c, row.req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Storage.Complete != row.complete || s.OSImages[hidden].Allowed != row.complete {
+			t.Errorf("reading %d: %+v, the image is %+v", i, s.Storage, s.OSImages[hidden])
+		}
+	}
+}

@@ -1,0 +1,267 @@
+// Package events keeps the state up to date with the events of a chain's contracts.
+//
+// An event only names an id or an address: what the contract says of it is read like everything else. So a provider that
+// invents a log costs one question, and one that hides a log leaves storage that nothing explains.
+package events
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/types"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/audit/observe"
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/state"
+)
+
+// Options configure an Indexer.
+type Options struct {
+	Chain  string // its name
+	Client *ethrpc.Client
+	State  *state.State
+	From   map[common.Address]uint64 // the blocks of deployment that are configured; others are found
+
+	// Progress says how far a contract's events are read, for a person who waits for a long history. It is optional.
+	Progress func(contract common.Address, next, to uint64)
+}
+
+// Indexer reads the list events of one chain's contracts. It is an observe.Events, for one goroutine.
+type Indexer struct {
+	opt         Options
+	offsets     map[common.Address]uint           // how often events were reset: another provider may have what one left out
+	checkpoints map[common.Address][]ethrpc.Block // up to which events were read, the oldest first
+	stale       map[common.Address]staleIDs
+}
+
+// staleIDs is what events named before they were reset. It counts until they are read anew up to where they had been.
+type staleIDs struct {
+	observe.Named
+	until uint64
+}
+
+// New returns an Indexer.
+func New(o Options) *Indexer {
+	if o.Progress == nil {
+		o.Progress = func(common.Address, uint64, uint64) {}
+	}
+	return &Indexer{opt: o, offsets: map[common.Address]uint{}, checkpoints: map[common.Address][]ethrpc.Block{}, stale: map[common.Address]staleIDs{}}
+}
+
+func (x *Indexer) target(contract common.Address) state.Target {
+	return state.Target{Chain: x.opt.Chain, Contract: contract}
+}
+
+// Update reads the events that came since the last Update, up to block to. What was read before an error is kept.
+func (x *Indexer) Update(ctx context.Context, contract common.Address, to ethrpc.Block) error {
+	t := x.target(contract)
+	if err := x.rewind(ctx, t); err != nil {
+		return err
+	}
+	from, after, err := x.from(ctx, t, to)
+	if err != nil || from > to.Number {
+		return err
+	}
+	_, err = x.opt.Client.Scan(ctx, ethrpc.ScanRequest{
+		Contract: contract, Topics: topics, From: from, After: after, To: to.Number, ToHash: to.Hash, ProviderOffset: x.offsets[contract],
+		OnBatch: func(from, until uint64, last common.Hash, logs []types.Log) error {
+			events, err := decode(logs)
+			if err != nil {
+				return err
+			}
+			x.opt.Progress(contract, until+1, to.Number)
+			if err := x.opt.State.Append(t, from, until, last, events); err != nil {
+				return err
+			}
+			if until < to.Number {
+				x.opt.State.Checkpoint()
+			}
+			return nil
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("reading the events of %s: %w", contract, err)
+	}
+	x.addCheckpoint(contract, to)
+	if old, ok := x.stale[contract]; ok && to.Number >= old.until {
+		delete(x.stale, contract)
+	}
+	return nil
+}
+
+// from is the first block that was not read yet, and the hash of the one before, if that was read.
+func (x *Indexer) from(ctx context.Context, t state.Target, to ethrpc.Block) (uint64, common.Hash, error) {
+	if p, known := x.opt.State.Progress(t); known {
+		return p.Next, p.Hash, nil
+	}
+	if from := x.opt.From[t.Contract]; from > 0 {
+		return from, common.Hash{}, nil
+	}
+	from, err := x.opt.Client.DeploymentBlock(ctx, t.Contract, to.Number)
+	return from, common.Hash{}, err
+}
+
+// maxCheckpoints bounds how many are kept. Beyond it every second one goes.
+const maxCheckpoints = 32
+
+func (x *Indexer) addCheckpoint(contract common.Address, b ethrpc.Block) {
+	all := append(x.checkpoints[contract], b)
+	if len(all) > maxCheckpoints {
+		thin := all[:0]
+		for i := 1; i < len(all); i += 2 {
+			thin = append(thin, all[i])
+		}
+		all = thin
+	}
+	x.checkpoints[contract] = all
+}
+
+// rewind forgets what was read of a branch that is gone: it goes back to the newest checkpoint or event whose block is still
+// there. It forgets all where reading began behind the block that is configured now.
+func (x *Indexer) rewind(ctx context.Context, t state.Target) error {
+	p, known := x.opt.State.Progress(t)
+	if !known {
+		return nil
+	}
+	if from := x.opt.From[t.Contract]; from > 0 && from < p.From {
+		return x.forget(t, nil)
+	}
+	last := ethrpc.Block{Number: p.Next - 1, Hash: p.Hash}
+	if stands, err := x.isCanonical(ctx, last); stands || err != nil {
+		return err
+	}
+	points := slices.Clone(x.checkpoints[t.Contract])
+	for _, e := range x.opt.State.Events(t) {
+		points = append(points, ethrpc.Block{Number: e.Block, Hash: e.BlockHash})
+	}
+	points = slices.DeleteFunc(points, func(b ethrpc.Block) bool { return b.Number < p.From || b.Number >= last.Number })
+	slices.SortFunc(points, func(a, b ethrpc.Block) int { return cmp.Compare(a.Number, b.Number) })
+	var failed error
+	gone := sort.Search(len(points), func(i int) bool { // blocks build on each other
+		stands, err := x.isCanonical(ctx, points[i])
+		failed = errors.Join(failed, err)
+		return !stands
+	})
+	switch {
+	case failed != nil:
+		return failed
+	case gone == 0:
+		return x.forget(t, nil)
+	}
+	return x.forget(t, &points[gone-1])
+}
+
+// isCanonical reports whether the block is still on the chain.
+func (x *Indexer) isCanonical(ctx context.Context, b ethrpc.Block) (bool, error) {
+	is, err := x.opt.Client.BlockAt(ctx, b.Number)
+	switch {
+	case errors.Is(err, ethrpc.ErrNoState):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("checking block %d, up to which events were read: %w", b.Number, err)
+	}
+	return is.Hash == b.Hash, nil
+}
+
+// forget forgets the events behind a block; nil: all. What they named is asked for until they are read anew.
+func (x *Indexer) forget(t state.Target, behind *ethrpc.Block) error {
+	p, _ := x.opt.State.Progress(t)
+	x.stale[t.Contract] = staleIDs{x.Named(t.Contract), max(p.Next, x.stale[t.Contract].until+1) - 1}
+	if behind == nil {
+		delete(x.checkpoints, t.Contract)
+		return x.opt.State.Reset(t)
+	}
+	x.checkpoints[t.Contract] = slices.DeleteFunc(x.checkpoints[t.Contract], func(b ethrpc.Block) bool { return b.Number > behind.Number })
+	return x.opt.State.Rewind(t, behind.Number, behind.Hash)
+}
+
+// Reset forgets all events of a contract, so that the next Update reads them anew, from the next provider first.
+func (x *Indexer) Reset(contract common.Address) error {
+	x.offsets[contract]++
+	return x.forget(x.target(contract), nil)
+}
+
+// Named returns every id and address that an event ever named, those too that are to be read anew.
+func (x *Indexer) Named(contract common.Address) observe.Named {
+	known := x.opt.State.Known(x.target(contract))
+	n := observe.Named{Devices: known[devices], OSImages: known[images], AggregatedMRs: known[mrs]}
+	for _, key := range known[apps] {
+		n.Apps = append(n.Apps, common.BytesToAddress(key[12:]))
+	}
+	old := x.stale[contract]
+	return observe.Named{
+		Devices:       merge(n.Devices, old.Devices, common.Hash.Cmp),
+		OSImages:      merge(n.OSImages, old.OSImages, common.Hash.Cmp),
+		AggregatedMRs: merge(n.AggregatedMRs, old.AggregatedMRs, common.Hash.Cmp),
+		Apps:          merge(n.Apps, old.Apps, common.Address.Cmp),
+	}
+}
+
+func merge[T comparable](a, b []T, by func(T, T) int) []T {
+	if len(b) == 0 {
+		return a
+	}
+	all := slices.Concat(a, b)
+	slices.SortFunc(all, by)
+	return slices.Compact(all)
+}
+
+// Last returns the last event of an id; nil: there is none.
+func (x *Indexer) Last(contract common.Address, list audit.List, id common.Hash) *audit.Changed {
+	e, known := x.opt.State.LastEvent(x.target(contract), string(list), id)
+	if !known {
+		return nil
+	}
+	c := &audit.Changed{Block: e.Block, Tx: e.Tx.Hex()}
+	if !e.Time.IsZero() {
+		at := e.Time.UTC()
+		c.Time = &at
+	}
+	if e.Actor != (common.Address{}) {
+		c.Actor = e.Actor.Hex()
+	}
+	return c
+}
+
+// maxAnnotated bounds what one audit asks for.
+const maxAnnotated = 500
+
+// Annotate finds out when the last events of the ids came, and who sent those whose actor no event names. It is for
+// display, does what it can in the time that ctx leaves, and reports whether nothing is left to find out.
+func (x *Indexer) Annotate(ctx context.Context, contract common.Address, ids map[audit.List][]common.Hash) bool {
+	t := x.target(contract)
+	var events []state.Event
+	var logs []ethrpc.LogRef
+	for list, keys := range ids {
+		for _, id := range keys {
+			if e, known := x.opt.State.LastEvent(t, string(list), id); known && (e.Time.IsZero() || e.Actor == (common.Address{})) && len(events) < maxAnnotated {
+				events = append(events, e)
+				logs = append(logs, ethrpc.LogRef{Block: e.BlockHash, Tx: e.Tx})
+			}
+		}
+	}
+	if len(events) == 0 {
+		return true
+	}
+	infos := x.opt.Client.TxInfo(ctx, logs)
+	whole := len(events) < maxAnnotated
+	for i := range events {
+		e, info := &events[i], infos[logs[i]]
+		if !info.BlockTime.IsZero() {
+			e.Time = info.BlockTime.Truncate(time.Second)
+		}
+		if e.Actor == (common.Address{}) {
+			e.Actor = info.Sender
+		}
+		whole = whole && !e.Time.IsZero() && e.Actor != (common.Address{})
+	}
+	// What cannot be kept is asked for again the next time.
+	return x.opt.State.Annotate(t, events...) == nil && whole
+}

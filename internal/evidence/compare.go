@@ -1,0 +1,142 @@
+package evidence
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/quote"
+)
+
+// key names what is compared: a report, a chain, a contract, an entry or a finding of it.
+type key struct {
+	chain, contract string
+	what            string // entry, finding, or empty
+	kind            audit.Kind
+	list            audit.List
+	id              string
+}
+
+func (k key) String() string {
+	words := []string{}
+	for _, w := range []string{k.chain, k.contract, k.what, string(k.kind), string(k.list), k.id} {
+		if w != "" {
+			words = append(words, quote.Plain(w))
+		}
+	}
+	if len(words) == 0 {
+		return "the report"
+	}
+	return strings.Join(words, " ")
+}
+
+// facts are the states of what a report names, by key. Keys that name several things, such as images without a hash,
+// have all their states, sorted.
+type facts struct {
+	keys   []key // entries and findings before their contract, that before its chain
+	states map[key][]string
+}
+
+func (f *facts) add(k key, words ...any) {
+	if f.states[k] == nil {
+		f.keys = append(f.keys, k)
+	}
+	f.states[k] = append(f.states[k], strings.TrimSpace(fmt.Sprintln(words...)))
+}
+
+// factsOf lists what of a report must be what its evidence gives. Sentences, times, names and counts of what was read are
+// not in it: they may be told otherwise by another release.
+func factsOf(r *audit.Report) *facts {
+	f := &facts{states: map[key][]string{}}
+	for i := range r.Chains {
+		c := &r.Chains[i]
+		for j := range c.Targets {
+			f.target(c.Chain, &c.Targets[j])
+		}
+		state := []any{c.Verdict, "chain id", c.ChainID, "policy", c.Policy}
+		if c.Block != nil {
+			state = append(state, "block", c.Block.Number, c.Block.Hash, c.Block.Time)
+		}
+		if c.Claim != nil {
+			state = append(state, "claim", c.Claim.SHA256)
+		}
+		f.add(key{chain: c.Chain}, state...)
+	}
+	f.add(key{}, r.Verdict)
+	for _, states := range f.states {
+		slices.Sort(states)
+	}
+	return f
+}
+
+func (f *facts) target(chain string, t *audit.Target) {
+	at := key{chain: chain, contract: t.Contract}
+	for i := range t.Entries {
+		e := &t.Entries[i]
+		k := at
+		k.what, k.list, k.id = "entry", e.List, e.ID
+		f.add(k, "claim", e.Claim, "on chain", e.OnChain, "policy", or(e.Policy), e.Verdict, or(e.Kind))
+	}
+	for i := range t.Findings {
+		n := &t.Findings[i]
+		k := at
+		k.what, k.kind, k.list, k.id = "finding", n.Kind, n.List, n.ID
+		f.add(k, n.State)
+	}
+	for _, v := range audit.EntryVerdicts {
+		if n := t.Counts.Of(v); n > 0 {
+			k := at
+			k.what, k.id = "count", string(v)
+			f.add(k, n)
+		}
+	}
+	f.control(at, t.Control)
+	f.add(at, t.Verdict, "assurance", or(t.Assurance), "completeness", t.Completeness)
+}
+
+// control adds each field of who controls the contract.
+func (f *facts) control(at key, c *audit.Control) {
+	var fields map[string]any
+	if b, err := json.Marshal(c); err == nil {
+		_ = json.Unmarshal(b, &fields) // it was just written
+	}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		at.what, at.id = "control", name
+		f.add(at, fields[name])
+	}
+}
+
+func or[T ~string](s T) string {
+	if s == "" {
+		return "none"
+	}
+	return string(s)
+}
+
+// compare returns how many keys are the same, and a sentence on each that differs.
+func compare(reported, derived *audit.Report) (same int, differences []string) {
+	said, gives := factsOf(reported), factsOf(derived)
+	for _, k := range said.keys {
+		if slices.Equal(said.states[k], gives.states[k]) {
+			same++
+		} else {
+			differences = append(differences, fmt.Sprintf("%s: the report says %s, the evidence gives %s", k, plain(said.states[k]), plain(gives.states[k])))
+		}
+	}
+	for _, k := range gives.keys {
+		if said.states[k] == nil && k.what != "control" { // a later release may read more
+			differences = append(differences, fmt.Sprintf("%s: the report has none, the evidence gives %s", k, plain(gives.states[k])))
+		}
+	}
+	return same, differences
+}
+
+func plain(states []string) string {
+	if states == nil {
+		return "none"
+	}
+	return quote.Plain(strings.Join(states, "; "))
+}

@@ -1,0 +1,4 @@
+package evidence
+
+// VerifyBy is Verify of a release with other rules.
+var VerifyBy = verifyBy

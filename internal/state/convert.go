@@ -1,0 +1,310 @@
+package state
+
+import (
+	"bytes"
+	"cmp"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/hexid"
+	"github.com/kms-auditor/kms-auditor/internal/quote"
+)
+
+// Releases before schema 3 kept a bbolt database: the buckets kms-auditor (the schema), events (target, block, index → event),
+// progress (target → how far) and blobs (target, name → JSON, most of it packed by gzip). A target is a chain id and an
+// address, and every value but those of the first bucket ends with the start of a SHA-256 over bucket, key and value.
+
+// isBolt reports whether b is a bbolt database: its first page says so.
+func isBolt(b []byte) bool {
+	return len(b) >= 20 && binary.NativeEndian.Uint32(b[16:]) == 0xED0CDAED
+}
+
+// keepOld keeps the content of a converted file beside the new one, for good.
+func keepOld(path string, b []byte) error {
+	backup := path + ".bbolt-backup"
+	if have, err := os.ReadFile(backup); err == nil && !bytes.Equal(have, b) {
+		backup += "-" + time.Now().UTC().Format("20060102T150405.000000000Z")
+	}
+	return replace(backup, backup+".tmp", b)
+}
+
+// convert reads a bbolt database. It is locked as bbolt does, since a process of an earlier release may have it open.
+func convert(path string, b []byte) (s *State, err error) {
+	// bbolt panics where its pages make no sense, and reading them faults where the file is cut short.
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if v := recover(); v != nil {
+			s, err = nil, damaged(fmt.Errorf("%v", v))
+		}
+	}()
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: lockWait})
+	switch {
+	case errors.Is(err, bbolterrors.ErrTimeout):
+		return nil, fmt.Errorf("it is of an earlier release: %w", &HeldError{})
+	case errors.As(err, new(*os.PathError)):
+		return nil, err
+	case err != nil:
+		return nil, damaged(err)
+	}
+	defer db.Close()
+	s = &State{path: path, old: b, due: true}
+	old := converter{state: s, scans: map[oldTarget]*scan{}, sums: map[oldTarget]uint64{}, blobs: map[oldTarget]map[string][]byte{}}
+	return s, db.View(old.read)
+}
+
+type oldTarget struct {
+	chainID  uint64
+	contract common.Address
+}
+
+type converter struct {
+	state *State
+	scans map[oldTarget]*scan
+	sums  map[oldTarget]uint64 // of the events' checksums, as the progress has it
+	blobs map[oldTarget]map[string][]byte
+}
+
+var errForm = errors.New("a record has the wrong form")
+
+const (
+	oldTargetLen = 8 + common.AddressLength
+	oldSumLen    = 8
+)
+
+func (o *converter) read(tx *bbolt.Tx) error {
+	about := tx.Bucket([]byte("kms-auditor"))
+	if about == nil {
+		if k, _ := tx.Cursor().First(); k == nil { // its process was killed before anything was written
+			return nil
+		}
+		return &unusable{"is a database of another program"}
+	}
+	written := string(about.Get([]byte("schema")))
+	if written != "1" && written != "2" {
+		return damaged(fmt.Errorf("its schema is %s", quote.Cut(written)))
+	}
+	count, sums := uint64(0), uint64(0) // of progress and blobs, as schema 2 has it
+	for _, name := range []string{"events", "progress", "blobs"} {
+		bucket := tx.Bucket([]byte(name))
+		if bucket == nil {
+			return damaged(fmt.Errorf("it has no %s", name))
+		}
+		err := bucket.ForEach(func(k, v []byte) error {
+			n := len(v) - oldSumLen
+			if len(k) < oldTargetLen || n < 0 {
+				return errForm
+			}
+			h := sha256.New()
+			for _, part := range [][]byte{[]byte(name), binary.BigEndian.AppendUint32(nil, uint32(len(k))), k, v[:n]} {
+				h.Write(part)
+			}
+			if !bytes.Equal(h.Sum(nil)[:oldSumLen], v[n:]) {
+				return errors.New("a record does not match its checksum")
+			}
+			t := oldTarget{binary.BigEndian.Uint64(k), common.Address(k[8:oldTargetLen])}
+			if sum := binary.BigEndian.Uint64(v[n:]); name == "events" {
+				o.sums[t] ^= sum
+			} else {
+				count, sums = count+1, sums^sum
+			}
+			return o.record(name, t, k[oldTargetLen:], v[:n])
+		})
+		if err != nil {
+			return damaged(err)
+		}
+	}
+	counted := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, count), sums)
+	if written != "1" && !bytes.HasPrefix(about.Get([]byte("roll")), counted) {
+		return damaged(errors.New("its records are not those that it counted"))
+	}
+	if err := o.finish(); err != nil {
+		return damaged(err)
+	}
+	return nil
+}
+
+func (o *converter) record(bucket string, t oldTarget, key, b []byte) error {
+	const event = 3*common.HashLength + common.AddressLength + 8 + 1 // without the list's name
+	if o.scans[t] == nil {
+		o.scans[t], o.blobs[t] = &scan{last: map[item]int{}}, map[string][]byte{}
+	}
+	known := o.scans[t]
+	switch {
+	case bucket == "blobs":
+		o.blobs[t][string(key)] = bytes.Clone(b)
+	case bucket == "events" && len(key) == 16 && len(b) > event && len(b) <= event+maxList:
+		// Today's form, but for the length of the list's name.
+		e, _, err := cutEvent(slices.Concat(key, b[:event], []byte{byte(len(b) - event)}, b[event:]), map[string]string{})
+		known.push([]Event{e})
+		return err
+	case bucket == "progress" && len(b) == 8+8+common.HashLength+8+8:
+		known.progress = Progress{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:]), common.Hash(b[16:48])}
+		if n := binary.BigEndian.Uint64(b[48:]); n != uint64(len(known.events)) || binary.BigEndian.Uint64(b[56:]) != o.sums[t] {
+			return fmt.Errorf("it holds %d events where it counted %d", len(known.events), n)
+		}
+	default:
+		return errForm
+	}
+	return nil
+}
+
+// load reads a packed blob of no contract; where there is none, v stays as it is.
+func (o *converter) load(name string, v any) error {
+	packed, ok := o.blobs[oldTarget{}][name]
+	if !ok {
+		return nil
+	}
+	z, err := gzip.NewReader(bytes.NewReader(packed))
+	if err == nil {
+		err = json.NewDecoder(io.LimitReader(z, 64<<20)).Decode(v)
+	}
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", name, err)
+	}
+	return nil
+}
+
+// oldFinding is an open or resolved finding, or a change.
+type oldFinding struct {
+	Type       audit.ChangeType `json:"type"`
+	Chain      string           `json:"chain"`
+	Contract   string           `json:"contract"`
+	Finding    audit.Finding    `json:"finding"`
+	FirstSeen  time.Time        `json:"first_seen"`
+	LastSeen   time.Time        `json:"last_seen"`
+	Told       time.Time        `json:"told"`
+	Block      uint64           `json:"block"`
+	ResolvedAt time.Time        `json:"resolved_at"`
+}
+
+func (f oldFinding) finding(last *Chain) audit.Finding {
+	out := f.Finding
+	out.FirstSeen, out.LastConfirmedAt, out.State = &f.FirstSeen, &f.LastSeen, audit.Still
+	if last != nil && last.FinishedAt.Equal(f.LastSeen) {
+		out.State = audit.Confirmed
+	}
+	return out
+}
+
+// finish makes of the records what is remembered today.
+func (o *converter) finish() error {
+	s := o.state
+	var audits []Chain
+	var found struct{ Open, Resolved []oldFinding }
+	var untold struct {
+		AuditID string       `json:"audit_id"`
+		Changes []oldFinding `json:"changes"`
+	}
+	if err := cmp.Or(o.load("audits", &audits), o.load("findings", &found), o.load("untold", &untold)); err != nil {
+		return err
+	}
+	names := map[uint64]string{} // the last that a chain had
+	for _, c := range slices.SortedFunc(slices.Values(audits), func(a, b Chain) int { return a.FinishedAt.Compare(b.FinishedAt) }) {
+		names[c.ChainID] = c.Chain.Chain
+	}
+	for _, a := range audits {
+		c := s.chain(a.Chain.Chain)
+		whole := a
+		err := cmp.Or(o.load("last:"+c.Name, &whole), o.load("compared:"+c.Name, &c.Compared))
+		if err != nil {
+			return err
+		}
+		a.Errors, a.Targets = whole.Errors, whole.Targets
+		c.ID, c.Last = a.ChainID, &a
+		if a.compared() {
+			c.Compared = nil
+		}
+	}
+	chain := func(id uint64) *chain {
+		c := s.chain(cmp.Or(names[id], strconv.FormatUint(id, 10)))
+		c.ID = id
+		return c
+	}
+	for t, known := range o.scans {
+		if known.progress != (Progress{}) {
+			chain(t.chainID).scans[t.contract] = known
+		}
+	}
+	for t, of := range o.blobs {
+		if b, ok := of["baseline"]; ok {
+			base := &audit.Baseline{}
+			if err := json.Unmarshal(b, base); err != nil {
+				return fmt.Errorf("reading the baseline of %s: %w", t.contract, err)
+			}
+			chain(t.chainID).contract(t.contract, base.Since).Baseline = base
+		}
+	}
+	for _, c := range s.chains {
+		o.known(c)
+	}
+	for _, f := range found.Open {
+		c := s.chain(f.Chain)
+		c.Prior.Open = append(c.Prior.Open, audit.OpenFinding{Contract: f.Contract, Finding: f.finding(c.Last), Block: f.Block, Logged: f.Told})
+	}
+	for _, f := range found.Resolved {
+		s.resolved = append(s.resolved, Resolved{f.Chain, f.Contract, f.finding(nil), f.ResolvedAt})
+	}
+	for _, f := range untold.Changes {
+		c := s.chain(f.Chain)
+		s.outbox.Changes = append(s.outbox.Changes, audit.Change{Type: f.Type, Chain: f.Chain, Contract: f.Contract, Finding: f.finding(c.Last), At: f.LastSeen})
+	}
+	s.outbox.AuditID = untold.AuditID
+	return nil
+}
+
+// contract returns what is known of a contract, which may be new.
+func (c *chain) contract(a common.Address, since time.Time) *audit.Known {
+	if c.Prior.Contract(a) == nil {
+		c.Prior.Contracts = append(c.Prior.Contracts, audit.Known{Address: a, Since: since.UTC()})
+	}
+	return c.Prior.Contract(a)
+}
+
+// known adds the contracts of a chain that have events or were read by the last audit, and the ids that these name. What is
+// pending is pending again with the next audit.
+func (o *converter) known(c *chain) {
+	now := time.Now()
+	for a := range c.scans {
+		k, known := c.contract(a, now), o.state.Known(Target{c.Name, a})
+		k.Devices, k.OSImages = slices.Clone(known[string(audit.Device)]), slices.Clone(known[string(audit.OSImage)])
+	}
+	for _, last := range []*Chain{c.Last, c.Compared} {
+		for _, t := range targetsOf(last) {
+			a, err := hexid.ParseAddress(t.Contract)
+			if err != nil || t.Assurance == "" { // nothing was read there
+				continue
+			}
+			k := c.contract(a, last.StartedAt)
+			for _, e := range t.Entries {
+				if id, err := hexid.ParseID(e.ID); err == nil && e.List == audit.Device {
+					k.Devices = append(k.Devices, id)
+				} else if err == nil {
+					k.OSImages = append(k.OSImages, id)
+				}
+			}
+		}
+	}
+	for i := range c.Prior.Contracts {
+		k := &c.Prior.Contracts[i]
+		for _, ids := range []*[]common.Hash{&k.Devices, &k.OSImages} {
+			slices.SortFunc(*ids, common.Hash.Cmp)
+			*ids = slices.Compact(*ids)
+		}
+	}
+	slices.SortFunc(c.Prior.Contracts, func(a, b audit.Known) int { return a.Address.Cmp(b.Address) })
+}

@@ -1,0 +1,386 @@
+package state
+
+import (
+	"bytes"
+	"cmp"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/internal/quote"
+)
+
+// The file is one line that names the schema, the SHA-256 of what follows, and, packed by gzip, the length of a JSON object,
+// the object, and the events of its scans. The checksum is one against accidents: whoever can write the file can compute it.
+const (
+	magic  = "kms-auditor state "
+	schema = 3 // 1 and 2 were bbolt databases
+
+	maxSize = 1 << 30 // bytes of the file, and of what it unpacks to: some six million events
+)
+
+const (
+	smallSize = 1 << 20   // bytes of a file that is written after every audit
+	rest      = time.Hour // after which a larger one is, where only times changed
+)
+
+// content is the JSON object.
+type content struct {
+	Chains   []*chain   `json:"chains"`
+	Scans    []scanned  `json:"scans"`
+	Resolved []Resolved `json:"resolved"`
+	Outbox   outbox     `json:"outbox"`
+}
+
+// scanned is a scan without its events, which follow the object in the same order.
+type scanned struct {
+	Chain    string         `json:"chain"`
+	Contract common.Address `json:"contract"`
+	Progress
+	Events uint64 `json:"events"`
+}
+
+var errReadOnly = errors.New("the state is read-only")
+
+// unusable is why a file's content cannot be used, to follow its name in a sentence.
+type unusable struct{ why string }
+
+func (e *unusable) Error() string { return e.why }
+
+func damaged(why error) error {
+	return &unusable{"is damaged (" + quote.Plain(why.Error()) + ")"}
+}
+
+// opening says what went wrong with the file at path, and what to do.
+func opening(path string, err error) error {
+	if why := (*unusable)(nil); errors.As(err, &why) {
+		return fmt.Errorf("state file %s %w; --state-reset moves it aside and rebuilds it", quote.Plain(path), why)
+	}
+	return fmt.Errorf("opening state file %s: %w", quote.Plain(path), err)
+}
+
+// Open opens the file at path for this process alone. Without a file nothing is remembered yet; an empty path is a state in
+// memory. A file that is damaged, not this program's, or of a newer version is refused, and where another process holds it
+// the error is a *HeldError.
+func Open(path string) (*State, error) {
+	if path == "" {
+		return &State{}, nil
+	}
+	real, err := follow(path)
+	if err != nil {
+		return nil, opening(path, err)
+	}
+	lock, err := lockFile(real+".lock", os.O_CREATE)
+	if err != nil {
+		return nil, opening(path, err)
+	}
+	s, err := read(real)
+	if errors.Is(err, fs.ErrNotExist) {
+		s, err = &State{path: real}, nil
+	}
+	if err != nil {
+		return nil, errors.Join(opening(path, err), lock.Close())
+	}
+	s.lock = lock
+	if s.old != nil { // a disk that is full is no obstacle: the next Save tries again
+		_ = s.Save()
+	}
+	return s, nil
+}
+
+// View returns what the file at path remembers now, whether a process has it open or not. It takes no lock and writes
+// nothing, and the State cannot be saved.
+func View(path string) (*State, error) {
+	s, err := read(path)
+	if err != nil {
+		return nil, opening(path, err)
+	}
+	return s, nil
+}
+
+// follow returns where links lead, also to a file that is not there yet.
+func follow(path string) (string, error) {
+	for range 40 {
+		to, err := os.Readlink(path)
+		if err != nil {
+			return path, nil
+		}
+		if !filepath.IsAbs(to) {
+			to = filepath.Join(filepath.Dir(path), to)
+		}
+		path = to
+	}
+	return "", errors.New("too many links")
+}
+
+var errNoFile = errors.New("it is not a regular file")
+
+func read(path string) (*State, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() { // a pipe would be waited for
+		return nil, errNoFile
+	}
+	if info.Size() > maxSize {
+		return nil, &unusable{fmt.Sprintf("has %d bytes, want at most %d", info.Size(), maxSize)}
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if isBolt(b) {
+		return convert(path, b)
+	}
+	s := &State{path: path, size: len(b)}
+	if len(b) == 0 {
+		return s, nil
+	}
+	return s, s.decode(b)
+}
+
+func (s *State) decode(b []byte) error {
+	line, b, _ := bytes.Cut(b, []byte("\n"))
+	n, ours := bytes.CutPrefix(line, []byte(magic))
+	switch version, err := strconv.ParseUint(string(n), 10, 32); {
+	case !ours || err != nil || version < schema:
+		return &unusable{"is not a state file of kms-auditor"}
+	case version > schema:
+		return &unusable{fmt.Sprintf("was written by a newer version (schema %d, this one reads %d)", version, schema)}
+	case len(b) < sha256.Size || sha256.Sum256(b[sha256.Size:]) != [sha256.Size]byte(b):
+		return damaged(errors.New("it does not match its checksum"))
+	}
+	z, err := gzip.NewReader(bytes.NewReader(b[sha256.Size:]))
+	if err != nil {
+		return damaged(err)
+	}
+	b, err = io.ReadAll(io.LimitReader(z, maxSize))
+	if err != nil || len(b) < 8 || binary.BigEndian.Uint64(b) > uint64(len(b)-8) {
+		return damaged(cmp.Or(err, errors.New("it is cut short")))
+	}
+	object, events := b[8:8+binary.BigEndian.Uint64(b)], b[8+binary.BigEndian.Uint64(b):]
+	var c content
+	if err := json.Unmarshal(object, &c); err != nil {
+		return damaged(err)
+	}
+	if err := s.take(c, events); err != nil {
+		return damaged(err)
+	}
+	return nil
+}
+
+// take fills the state with the content of a file.
+func (s *State) take(c content, events []byte) error {
+	s.chains, s.resolved, s.outbox = c.Chains, c.Resolved, c.Outbox
+	for _, c := range s.chains {
+		if c == nil {
+			return errors.New("a chain is missing")
+		}
+		c.scans = map[common.Address]*scan{}
+		for _, o := range c.Prior.Open {
+			if o.Finding.FirstSeen == nil || o.Finding.LastConfirmedAt == nil {
+				return fmt.Errorf("an open finding of %s has no time", quote.Cut(c.Name))
+			}
+		}
+	}
+	names := map[string]string{}
+	for _, of := range c.Scans {
+		n := min(of.Events, uint64(len(events)/eventLen))
+		known := &scan{progress: of.Progress, events: make([]Event, 0, n), last: make(map[item]int, n)}
+		for range of.Events {
+			e, more, err := cutEvent(events, names)
+			if err != nil {
+				return err
+			}
+			events = more
+			known.push([]Event{e})
+		}
+		s.chain(of.Chain).scans[of.Contract] = known
+	}
+	return nil
+}
+
+// encode returns the content of the file.
+func (s *State) encode() ([]byte, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	c := content{Chains: s.chains, Resolved: s.resolved, Outbox: s.outbox}
+	var events []byte
+	for _, t := range s.targets() {
+		known := s.scanOf(t)
+		c.Scans = append(c.Scans, scanned{t.Chain, t.Contract, known.progress, uint64(len(known.events))})
+		events = slices.Grow(events, len(known.events)*(eventLen+maxList/4))
+		for _, e := range known.events {
+			events = appendEvent(events, e)
+		}
+	}
+	object, err := json.Marshal(c)
+	if err != nil {
+		return nil, err
+	}
+	var packed bytes.Buffer
+	z, err := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
+	if err != nil {
+		return nil, err
+	}
+	for _, part := range [][]byte{binary.BigEndian.AppendUint64(nil, uint64(len(object))), object, events} {
+		z.Write(part) // a buffer takes everything
+	}
+	z.Close()
+	sum := sha256.Sum256(packed.Bytes())
+	b := slices.Concat(fmt.Appendf(nil, "%s%d\n", magic, schema), sum[:], packed.Bytes())
+	if n := max(len(b), len(object)+len(events)+8); n > maxSize {
+		return nil, fmt.Errorf("it would have %d bytes, want at most %d", n, maxSize)
+	}
+	return b, nil
+}
+
+// targets lists the contracts whose events were read.
+func (s *State) targets() []Target {
+	var out []Target
+	for _, c := range s.chains {
+		first := len(out)
+		for contract := range c.scans {
+			out = append(out, Target{c.Name, contract})
+		}
+		slices.SortFunc(out[first:], func(a, b Target) int { return a.Contract.Cmp(b.Contract) })
+	}
+	return out
+}
+
+// Save writes the file if anything changed since. Where only times and block numbers did, a large file is written once an
+// hour. What could not be written is tried again by the next Save.
+func (s *State) Save() error {
+	return s.save(func() bool { return s.due || s.stale && (s.size <= smallSize || time.Since(s.written).Abs() >= rest) })
+}
+
+// Checkpoint saves what a long scan has read so far, in a tenth of the time at most. What goes wrong the next Save reports.
+func (s *State) Checkpoint() {
+	_ = s.save(func() bool { return (s.due || s.stale) && time.Since(s.written).Abs() >= 10*s.cost })
+}
+
+func (s *State) save(when func() bool) (err error) {
+	if s.path == "" {
+		return nil
+	}
+	s.saving.Lock()
+	defer s.saving.Unlock()
+	s.mu.Lock()
+	due := when()
+	if due {
+		s.due, s.stale = false, false
+	}
+	s.mu.Unlock()
+	if !due {
+		return nil
+	}
+	defer func() {
+		if err != nil {
+			s.mu.Lock()
+			s.due = true
+			s.mu.Unlock()
+			err = fmt.Errorf("writing state file %s: %w", quote.Plain(s.path), err)
+		}
+	}()
+	if s.lock == nil {
+		return errReadOnly
+	}
+	began := time.Now()
+	b, err := s.encode()
+	if err == nil && s.old != nil {
+		err = keepOld(s.path, s.old)
+	}
+	if err == nil {
+		err = replace(s.path, s.path+".tmp", b)
+	}
+	if err == nil {
+		s.old, s.size, s.written, s.cost = nil, len(b), time.Now(), time.Since(began)
+	}
+	return err
+}
+
+// replace puts a private file into the place of another, whole or not at all. tmp is in the same folder.
+func replace(path, tmp string, b []byte) error {
+	mode := fs.FileMode(0o600)
+	if info, err := os.Stat(path); err == nil {
+		mode = info.Mode().Perm()
+	}
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err = cmp.Or(err, f.Sync()); err != nil {
+		return errors.Join(err, f.Close(), os.Remove(tmp))
+	}
+	if err := cmp.Or(f.Close(), os.Rename(tmp, path)); err != nil {
+		return errors.Join(err, os.Remove(tmp))
+	}
+	folder, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
+}
+
+// Close saves what is not saved yet, and gives the file free for other processes.
+func (s *State) Close() error {
+	if s.lock == nil {
+		return nil
+	}
+	err := s.save(func() bool { return s.due || s.stale })
+	s.saving.Lock()
+	defer s.saving.Unlock()
+	err = errors.Join(err, s.lock.Close())
+	s.lock = nil
+	return err
+}
+
+// ResetFile moves the file at path aside, and returns its new name; empty where there was no file. It deletes nothing: the
+// file may be evidence, or, by a wrong path, another program's.
+func ResetFile(path string) (aside string, err error) {
+	defer func() {
+		if err != nil {
+			aside, err = "", fmt.Errorf("moving state file %s aside: %w", quote.Plain(path), err)
+		}
+	}()
+	real, err := follow(path)
+	if err != nil {
+		return "", err
+	}
+	info, err := os.Stat(real)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err == nil && !info.Mode().IsRegular() {
+		err = errNoFile
+	}
+	if err != nil {
+		return "", err
+	}
+	for _, held := range []struct {
+		path string
+		flag int
+	}{{real + ".lock", os.O_CREATE}, {real, 0}} { // a process of an earlier release locks the file itself
+		f, err := lockFile(held.path, held.flag)
+		if err != nil {
+			return "", err
+		}
+		defer f.Close()
+	}
+	aside = real + ".bak-" + time.Now().UTC().Format("20060102T150405.000000000Z")
+	return aside, os.Rename(real, aside)
+}

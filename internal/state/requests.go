@@ -1,0 +1,275 @@
+package state
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"reflect"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/hexid"
+	"github.com/kms-auditor/kms-auditor/internal/quote"
+)
+
+// The kinds of a Request.
+const (
+	Accept = "accept" // take the control, which the operator looked at, for the baseline
+	Forget = "forget" // the contract is retired: it is no longer audited, and its findings are closed
+)
+
+// Request is what the operator asks of the process that has the state open.
+type Request struct {
+	Kind     string         `json:"kind"`
+	Chain    string         `json:"chain"`
+	Contract common.Address `json:"contract"`
+	Control  *audit.Control `json:"control,omitempty"` // to be accepted
+	At       time.Time      `json:"at"`
+	By       string         `json:"by,omitempty"`
+}
+
+func (r Request) target() Target { return Target{r.Chain, r.Contract} }
+
+// forgotten is a contract that the operator retired.
+type forgotten struct {
+	Contract common.Address `json:"contract"`
+	At       time.Time      `json:"at"`
+	By       string         `json:"by"`
+}
+
+// Apply carries out a request. What was seen last must be what is to be accepted; a contract that is configured cannot be
+// forgotten.
+func (s *State) Apply(r Request, configured map[Target]bool) error {
+	switch r.Kind {
+	case Accept:
+		if err := s.accept(r); err != nil {
+			return fmt.Errorf("accepting the control over %s: %w", r.target(), err)
+		}
+		return nil
+	case Forget:
+		if configured[r.target()] {
+			return fmt.Errorf("forgetting %s: it is configured; remove it from the configuration first", r.target())
+		}
+		return s.forget(r)
+	default:
+		return fmt.Errorf("a request of the kind %s is not known", quote.Cut(r.Kind))
+	}
+}
+
+func (s *State) accept(r Request) error {
+	all := s.Controlled()
+	i := slices.IndexFunc(all, func(c Controlled) bool { return c.Target == r.target() && c.Seen != nil })
+	switch {
+	case i < 0:
+		return errors.New("no audit has seen it")
+	case r.Control == nil || !reflect.DeepEqual(all[i].Seen.Control, *r.Control):
+		return fmt.Errorf("the last report, of block %d, sees another one than the request", all[i].Seen.Block.Number)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.chain(r.Chain)
+	c.Prior.Contracts = slices.Clone(c.Prior.Contracts)
+	c.contract(r.Contract, r.At).Baseline = &audit.Baseline{Control: *r.Control, Since: r.At.UTC(), Accepted: true}
+	s.due = true
+	return nil
+}
+
+func (s *State) forget(r Request) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	contract := r.Contract.Hex()
+	c := s.chainOf(r.Chain)
+	if c == nil || c.Prior.Contract(r.Contract) == nil && !slices.ContainsFunc(c.Prior.Open, func(o audit.OpenFinding) bool { return o.Contract == contract }) {
+		return fmt.Errorf("forgetting %s: no audit knows it", r.target())
+	}
+	p := &c.Prior
+	p.Contracts = slices.DeleteFunc(slices.Clone(p.Contracts), func(k audit.Known) bool { return k.Address == r.Contract })
+	p.Pending = slices.DeleteFunc(slices.Clone(p.Pending), func(o audit.PendingChange) bool { return o.Contract == r.Contract })
+	by := quote.Plain(cmp.Or(r.By, "the operator"))
+	var ended []audit.Change
+	for _, o := range p.Open {
+		if o.Contract == contract {
+			o.Finding.Message = fmt.Sprintf("%s; the operator forgot the contract (%s, %s)", o.Finding.Message, by, r.At.UTC().Format(time.RFC3339))
+			ended = append(ended, audit.Change{Type: audit.Resolved, Chain: r.Chain, Contract: contract, Finding: o.Finding, Block: o.Block, At: r.At.UTC()})
+		}
+	}
+	p.Open = slices.DeleteFunc(slices.Clone(p.Open), func(o audit.OpenFinding) bool { return o.Contract == contract })
+	c.Forgotten = append(slices.Clip(c.Forgotten), forgotten{r.Contract, r.At.UTC(), by})
+	s.due = true
+	s.change(s.outbox.AuditID, r.At.UTC(), ended)
+	return nil
+}
+
+// Controlled is what is known of who controls a contract.
+type Controlled struct {
+	Target   Target
+	ChainID  uint64
+	Baseline *audit.Baseline // nil: there is none
+	Seen     *Seen           // nil: no audit that is remembered read it
+}
+
+// Seen is who controls a contract, by the last audit that read it.
+type Seen struct {
+	Control audit.Control `json:"control"`
+	Block   audit.Block   `json:"block"`
+	AuditID string        `json:"audit_id"`
+}
+
+// Differs names what of the control is not as the baseline has it.
+func (c *Controlled) Differs() []string {
+	if c.Baseline == nil || c.Seen == nil {
+		return []string{}
+	}
+	return c.Baseline.Differs(c.Seen.Control)
+}
+
+// Controlled lists every contract that has a baseline, or of which an audit read who controls it.
+func (s *State) Controlled() []Controlled {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var all []Controlled
+	for _, c := range s.chains {
+		at := func(a common.Address) *Controlled {
+			i := slices.IndexFunc(all, func(k Controlled) bool { return k.Target == Target{c.Name, a} })
+			if i < 0 {
+				i, all = len(all), append(all, Controlled{Target: Target{c.Name, a}, ChainID: c.ID})
+			}
+			return &all[i]
+		}
+		for _, k := range c.Prior.Contracts {
+			if k.Baseline != nil {
+				at(k.Address).Baseline = k.Baseline
+			}
+		}
+		for _, r := range []*Chain{c.Last, c.Compared} {
+			for _, t := range targetsOf(r) {
+				contract, err := hexid.ParseAddress(t.Contract)
+				if err != nil || t.Control == nil || r.Block == nil {
+					continue
+				}
+				if k := at(contract); k.Seen == nil {
+					k.Seen = &Seen{*t.Control, *r.Block, r.AuditID}
+				}
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b Controlled) int {
+		return cmp.Or(cmp.Compare(a.ChainID, b.ChainID), a.Target.Contract.Cmp(b.Target.Contract))
+	})
+	return all
+}
+
+// requests is the content of the file beside the state.
+type requests struct {
+	Schema   string    `json:"schema"`
+	Requests []Request `json:"requests"`
+}
+
+const (
+	requestSchema = "kms-auditor/requests/v1"
+	maxRequests   = 1 << 20 // bytes of the file
+)
+
+// RequestPath is the file that requests are left in for the process that has the state open.
+func RequestPath(state string) string { return state + ".requests" }
+
+// Enqueue adds requests to those that wait beside the state; a later one about the same contract counts.
+func Enqueue(state string, more ...Request) error {
+	path := RequestPath(state)
+	all, err := readRequests(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.As(err, new(*malformed)) {
+		return err
+	}
+	for _, r := range more {
+		all = append(slices.DeleteFunc(all, func(old Request) bool { return old.target() == r.target() }), r)
+	}
+	b, err := json.MarshalIndent(requests{requestSchema, all}, "", "  ")
+	if err == nil && len(b) > maxRequests {
+		err = fmt.Errorf("they have %d bytes, want at most %d", len(b), maxRequests)
+	}
+	if err == nil {
+		err = replace(path, path+"."+strconv.Itoa(os.Getpid())+".tmp", b)
+	}
+	if err != nil {
+		return fmt.Errorf("leaving requests as %s: %w", quote.Plain(path), err)
+	}
+	return nil
+}
+
+// Drain carries out the requests that wait beside the state, calls each for every one, and removes them. A file that cannot
+// be understood is removed too.
+func (s *State) Drain(state string, configured map[Target]bool, each func(Request, error)) error {
+	// Out of the way of new ones. What a process left there when it was killed comes first; applying it again does no harm.
+	taken := TakenPath(state)
+	if _, err := os.Lstat(taken); errors.Is(err, fs.ErrNotExist) {
+		err := os.Rename(RequestPath(state), taken)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("taking requests: %w", err)
+		}
+	}
+	all, err := readRequests(taken)
+	if err != nil && !errors.As(err, new(*malformed)) {
+		return err
+	}
+	for _, r := range all {
+		each(r, s.Apply(r, configured))
+	}
+	return errors.Join(err, s.Save(), os.Remove(taken))
+}
+
+// malformed is why the content of a file is not a list of requests.
+type malformed struct{ error }
+
+func readRequests(path string) ([]Request, error) {
+	wrong := func(err error) error { return fmt.Errorf("reading requests from %s: %w", quote.Plain(path), err) }
+	if info, err := os.Lstat(path); err != nil {
+		return nil, wrong(err)
+	} else if !info.Mode().IsRegular() {
+		return nil, wrong(&malformed{errNoFile})
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, wrong(err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxRequests+1))
+	if err != nil {
+		return nil, wrong(err)
+	}
+	all, err := decodeRequests(b)
+	if err != nil {
+		return nil, wrong(&malformed{err})
+	}
+	return all, nil
+}
+
+func decodeRequests(b []byte) ([]Request, error) {
+	if len(b) > maxRequests {
+		return nil, fmt.Errorf("it has more than %d bytes", maxRequests)
+	}
+	var all requests
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&all); err != nil {
+		return nil, errors.New(quote.Plain(err.Error()))
+	}
+	if _, err := dec.Token(); all.Schema != requestSchema || err != io.EOF {
+		return nil, fmt.Errorf("its schema is %s, want one object of %s", quote.Cut(all.Schema), requestSchema)
+	}
+	return all.Requests, nil
+}
+
+// TakenPath is where requests are while they are carried out.
+func TakenPath(state string) string { return RequestPath(state) + ".taken" }

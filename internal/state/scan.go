@@ -1,0 +1,297 @@
+package state
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+)
+
+// Target is one contract on one chain.
+type Target struct {
+	Chain    string
+	Contract common.Address
+}
+
+func (t Target) String() string { return fmt.Sprintf("%s on %s", t.Contract, t.Chain) }
+
+// Event is one change of a list, as the contract logged it.
+type Event struct {
+	Block     uint64
+	BlockHash common.Hash
+	Index     uint // of the log in its block
+	Tx        common.Hash
+	List      string         // in 1 to 64 bytes
+	Key       common.Hash    // an address is padded on its left, as in a topic
+	Added     bool           // else removed
+	Actor     common.Address // zero: not known
+	Time      time.Time      // of the block, to the second, in UTC; zero: not known
+}
+
+// Progress is how far a contract's events were read: every block from From to before Next.
+type Progress struct {
+	From uint64      `json:"from"`
+	Next uint64      `json:"next"`
+	Hash common.Hash `json:"hash"` // of block Next-1
+}
+
+// scan is what the events of one contract say.
+type scan struct {
+	progress Progress // zero: nothing was read
+	events   []Event  // by block and index
+	last     map[item]int
+	known    map[string][]common.Hash // the answer of Known; nil: to be worked out
+}
+
+// item is what an event is about.
+type item struct {
+	list string
+	key  common.Hash
+}
+
+// scanOf returns what was read of t; it is empty where nothing was.
+func (s *State) scanOf(t Target) *scan {
+	if c := s.chainOf(t.Chain); c != nil && c.scans[t.Contract] != nil {
+		return c.scans[t.Contract]
+	}
+	return &scan{last: map[item]int{}}
+}
+
+// Progress returns how far t was read, and false where it was not.
+func (s *State) Progress(t Target) (Progress, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	p := s.scanOf(t).progress
+	return p, p != Progress{}
+}
+
+// Events returns t's events by block and index.
+func (s *State) Events(t Target) []Event {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Clone(s.scanOf(t).events)
+}
+
+// LastEvent returns the newest event about a key of a list: what it says is what a replay of all events ends with.
+func (s *State) LastEvent(t Target, list string, key common.Hash) (e Event, ok bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	known := s.scanOf(t)
+	i, ok := known.last[item{list, key}]
+	if ok {
+		e = known.events[i]
+	}
+	return e, ok
+}
+
+// Known returns, per list, every key that an event of t names, in ascending order.
+func (s *State) Known(t Target) map[string][]common.Hash {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known := s.scanOf(t)
+	if known.known == nil {
+		known.known = map[string][]common.Hash{}
+		for it := range known.last {
+			known.known[it.list] = append(known.known[it.list], it.key)
+		}
+		for _, keys := range known.known {
+			slices.SortFunc(keys, common.Hash.Cmp)
+		}
+	}
+	return known.known
+}
+
+// push takes events that are newer than all others.
+func (c *scan) push(events []Event) {
+	for _, e := range events {
+		c.last[item{e.List, e.Key}] = len(c.events)
+		c.events = append(c.events, e)
+	}
+	if len(events) > 0 {
+		c.known = nil
+	}
+}
+
+// Append keeps the events of the blocks from from to to, in their order, and that these were read; hash is that of block to.
+// It must continue exactly where Progress ends; without progress, from is where the timeline begins.
+func (s *State) Append(t Target, from, to uint64, hash common.Hash, events []Event) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known := s.scanOf(t)
+	p := known.progress
+	if p == (Progress{}) {
+		p.From, p.Next = from, from
+	}
+	err := inOrder(events, from, to, hash)
+	if from != p.Next || to < from || to == math.MaxUint64 {
+		err = fmt.Errorf("the timeline goes on at %d", p.Next)
+	}
+	if err != nil {
+		return fmt.Errorf("appending blocks %d to %d of %s: %w", from, to, t, err)
+	}
+	events = slices.Clone(events)
+	for i := range events {
+		events[i].Time = toSecond(events[i].Time)
+	}
+	known.push(events)
+	known.progress = Progress{p.From, to + 1, hash}
+	s.chain(t.Chain).scans[t.Contract] = known
+	s.due, s.stale = s.due || len(events) > 0, true
+	return nil
+}
+
+const maxList = 64
+
+// inOrder reports whether events can be what blocks from from to to logged, where to has the hash.
+func inOrder(events []Event, from, to uint64, hash common.Hash) error {
+	for i, e := range events {
+		switch {
+		case e.Block < from || e.Block > to:
+			return fmt.Errorf("there is an event of block %d", e.Block)
+		case e.List == "" || len(e.List) > maxList:
+			return fmt.Errorf("a list's name has %d bytes, want 1 to %d", len(e.List), maxList)
+		case e.Block == to && e.BlockHash != hash:
+			return fmt.Errorf("block %d has two hashes, %s and %s", to, e.BlockHash, hash)
+		case i == 0:
+		case byPlace(events[i-1], e) >= 0:
+			return fmt.Errorf("log %d of block %d comes after log %d of block %d", e.Index, e.Block, events[i-1].Index, events[i-1].Block)
+		case events[i-1].Block == e.Block && events[i-1].BlockHash != e.BlockHash:
+			return fmt.Errorf("block %d has two hashes, %s and %s", e.Block, events[i-1].BlockHash, e.BlockHash)
+		}
+	}
+	return nil
+}
+
+func byPlace(a, b Event) int {
+	return cmp.Or(cmp.Compare(a.Block, b.Block), cmp.Compare(a.Index, b.Index))
+}
+
+// Rewind forgets what was read above block to, after a reorganisation; hash is what block to has now, and must be that of the
+// events kept in it. A block before the timeline's first forgets all of it, as Reset does.
+func (s *State) Rewind(t Target, to uint64, hash common.Hash) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known := s.scanOf(t)
+	p := known.progress
+	if p == (Progress{}) || to >= p.Next {
+		return fmt.Errorf("rewinding %s to block %d: it was not read", t, to)
+	}
+	if to < p.From {
+		s.truncate(t, 0, Progress{})
+		return nil
+	}
+	n, _ := slices.BinarySearchFunc(known.events, to+1, func(e Event, block uint64) int { return cmp.Compare(e.Block, block) })
+	if n > 0 && known.events[n-1].Block == to && known.events[n-1].BlockHash != hash {
+		return fmt.Errorf("rewinding %s to block %d: its events are of hash %s, not %s", t, to, known.events[n-1].BlockHash, hash)
+	}
+	s.truncate(t, n, Progress{p.From, to + 1, hash})
+	return nil
+}
+
+// Reset forgets the events of t, and that any were read.
+func (s *State) Reset(t Target) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.truncate(t, 0, Progress{})
+	return nil
+}
+
+// truncate drops the events from index n on; p is what is left of the progress.
+func (s *State) truncate(t Target, n int, p Progress) {
+	c := s.chain(t.Chain)
+	kept := s.scanOf(t).events[:n]
+	if s.due = true; p == (Progress{}) {
+		delete(c.scans, t.Contract)
+		return
+	}
+	c.scans[t.Contract] = &scan{progress: p, last: map[item]int{}}
+	c.scans[t.Contract].push(kept)
+}
+
+// Annotate adds the actor and the time, where they are given, to events that were appended without.
+func (s *State) Annotate(t Target, events ...Event) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known := s.scanOf(t).events
+	for _, note := range events {
+		i, ok := slices.BinarySearchFunc(known, note, byPlace)
+		if !ok || known[i].BlockHash != note.BlockHash {
+			return fmt.Errorf("annotating log %d of block %d of %s: there is no such event", note.Index, note.Block, t)
+		}
+		if note.Actor != (common.Address{}) {
+			known[i].Actor = note.Actor
+		}
+		if !note.Time.IsZero() {
+			known[i].Time = toSecond(note.Time)
+		}
+		s.due = true
+	}
+	return nil
+}
+
+func toSecond(t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return fromUnix(t.Unix())
+}
+
+// fromUnix returns a time as it is kept; 0 is not known.
+func fromUnix(unix int64) time.Time {
+	if unix == 0 {
+		return time.Time{}
+	}
+	return time.Unix(unix, 0).UTC()
+}
+
+// appendEvent adds the form of an event in the file.
+func appendEvent(b []byte, e Event) []byte {
+	var unix int64
+	if !e.Time.IsZero() {
+		unix = e.Time.Unix()
+	}
+	added := byte(0)
+	if e.Added {
+		added = 1
+	}
+	b = binary.BigEndian.AppendUint64(b, e.Block)
+	b = binary.BigEndian.AppendUint64(b, uint64(e.Index))
+	b = append(b, e.BlockHash[:]...)
+	b = append(b, e.Tx[:]...)
+	b = append(b, e.Key[:]...)
+	b = append(b, e.Actor[:]...)
+	b = binary.BigEndian.AppendUint64(b, uint64(unix))
+	b = append(b, added, byte(len(e.List)))
+	return append(b, e.List...)
+}
+
+const eventLen = 8 + 8 + 3*common.HashLength + common.AddressLength + 8 + 2 // and the list's name
+
+var errEvent = errors.New("an event has the wrong form")
+
+// cutEvent reads the event that b begins with. names keeps one copy of each list's name.
+func cutEvent(b []byte, names map[string]string) (e Event, rest []byte, err error) {
+	if len(b) < eventLen || len(b) < eventLen+int(b[eventLen-1]) {
+		return e, nil, errEvent
+	}
+	e.Block, e.Index = binary.BigEndian.Uint64(b), uint(binary.BigEndian.Uint64(b[8:]))
+	b = b[16:]
+	for _, h := range []*common.Hash{&e.BlockHash, &e.Tx, &e.Key} {
+		*h, b = common.Hash(b[:common.HashLength]), b[common.HashLength:]
+	}
+	e.Actor, b = common.Address(b[:common.AddressLength]), b[common.AddressLength:]
+	e.Time, e.Added = fromUnix(int64(binary.BigEndian.Uint64(b))), b[8] == 1
+	list, rest := b[10:10+int(b[9])], b[10+int(b[9]):]
+	name, ok := names[string(list)]
+	if !ok {
+		name = string(list)
+		names[name] = name
+	}
+	e.List = name
+	return e, rest, nil
+}

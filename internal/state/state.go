@@ -1,0 +1,259 @@
+// Package state remembers, in one file, what outlives an audit: what the next audit has to know of each chain, the timeline
+// of the contracts' lists, the last reports, the findings that were resolved, and the changes that are not in the log yet.
+//
+// Everything is in memory. Save writes a snapshot in the place of the last one, so that a process killed at any moment
+// leaves either. One process has a file open; View reads it without a lock, and writes nothing. A file of the release that
+// kept a bbolt database is converted. People read the timeline and what is known of an id by Timeline and Explain.
+package state
+
+import (
+	"os"
+	"reflect"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+)
+
+// State is what is remembered. Its methods may be called from several goroutines; what they return is read-only.
+type State struct {
+	path string   // links resolved; empty: in memory only
+	lock *os.File // nil: nothing is written
+
+	mu       sync.RWMutex
+	chains   []*chain   // in the order in which they became known
+	resolved []Resolved // the latest last
+	outbox   outbox
+	due      bool // something changed that is worth a write
+	stale    bool // only times and block numbers changed
+
+	saving  sync.Mutex
+	old     []byte        // of the converted file, until it is kept aside
+	size    int           // of the last snapshot
+	written time.Time     // when
+	cost    time.Duration // how long that took
+}
+
+// chain is what is remembered of one chain.
+type chain struct {
+	Name      string      `json:"name"`
+	ID        uint64      `json:"chain_id"` // 0: not known yet
+	Prior     audit.Prior `json:"prior"`
+	Last      *Chain      `json:"last,omitempty"`
+	Compared  *Chain      `json:"compared,omitempty"` // the last that did, where Last did not
+	Forgotten []forgotten `json:"forgotten,omitempty"`
+
+	scans map[common.Address]*scan
+}
+
+// Chain is what an audit found on one chain.
+type Chain struct {
+	AuditID    string    `json:"audit_id"`
+	Version    string    `json:"version"` // of the program
+	StartedAt  time.Time `json:"started_at"`
+	FinishedAt time.Time `json:"finished_at"`
+	audit.Chain
+}
+
+// compared reports whether the audit read both sources.
+func (c *Chain) compared() bool { return c != nil && c.Claim != nil && c.Block != nil }
+
+// Resolved is a finding that is over.
+type Resolved struct {
+	Chain      string        `json:"chain"`
+	Contract   string        `json:"contract"`
+	Finding    audit.Finding `json:"finding"`
+	ResolvedAt time.Time     `json:"resolved_at"`
+}
+
+// outbox is what changed by an audit, until it is logged.
+type outbox struct {
+	AuditID string         `json:"audit_id"`
+	Changes []audit.Change `json:"changes"`
+}
+
+const maxResolved = 1000
+
+// chainOf returns what is remembered of a chain; nil: nothing.
+func (s *State) chainOf(name string) *chain {
+	for _, c := range s.chains {
+		if c.Name == name {
+			return c
+		}
+	}
+	return nil
+}
+
+// chain returns what is remembered of a chain, which may be new.
+func (s *State) chain(name string) *chain {
+	c := s.chainOf(name)
+	if c == nil {
+		c = &chain{Name: name, scans: map[common.Address]*scan{}}
+		s.chains = append(s.chains, c)
+	}
+	return c
+}
+
+// SetChainID names the chain id that the configuration has for a chain. What is remembered of another chain under that name
+// is forgotten, but for its open findings: they end when they are looked at.
+func (s *State) SetChainID(name string, id uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// A converted file may know a chain by its id alone.
+	if c := s.chainOf(strconv.FormatUint(id, 10)); c != nil && c.ID == id && s.chainOf(name) == nil {
+		c.Name, s.due = name, true
+	}
+	c := s.chain(name)
+	if c.ID != 0 && c.ID != id {
+		open := slices.Clone(c.Prior.Open)
+		for i := range open {
+			open[i].Block, open[i].Assurance = 0, ""
+		}
+		*c = chain{Name: name, Prior: audit.Prior{Open: open}, Forgotten: c.Forgotten, scans: map[common.Address]*scan{}}
+		s.due = true
+	}
+	c.ID = id
+}
+
+// Prior is what the next audit of a chain has to know.
+func (s *State) Prior(name string) audit.Prior {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if c := s.chainOf(name); c != nil {
+		return c.Prior
+	}
+	return audit.Prior{}
+}
+
+// Record keeps an audit: what is known next of its chains, its report, and what changed by it.
+func (s *State) Record(r *audit.Report, next map[string]audit.Prior, changes []audit.Change) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range r.Chains {
+		now := &Chain{r.AuditID, r.Version, r.StartedAt, r.FinishedAt, c}
+		known := s.chain(c.Chain)
+		known.ID = c.ChainID
+		if p, ok := next[c.Chain]; ok {
+			known.Prior = p
+		}
+		s.due = s.due || !reflect.DeepEqual(known.Last.outline(), now.outline())
+		if now.compared() {
+			known.Compared = nil
+		} else if known.Last.compared() {
+			known.Compared = known.Last
+		}
+		known.Last = now
+	}
+	s.stale = true
+	s.change(r.AuditID, r.FinishedAt, changes)
+}
+
+// change notes what changed, for the log and for later.
+func (s *State) change(auditID string, now time.Time, changes []audit.Change) {
+	if len(changes) == 0 {
+		return
+	}
+	s.due = true
+	s.outbox = outbox{auditID, slices.Concat(s.outbox.Changes, changes)}
+	all := slices.Clone(s.resolved)
+	for _, c := range changes {
+		if c.Type == audit.Resolved {
+			all = append(all, Resolved{c.Chain, c.Contract, c.Finding, now})
+		}
+	}
+	s.resolved = all[max(len(all)-maxResolved, 0):]
+}
+
+// outline is c without what every audit changes, and without entries, whose counts it has.
+func (c *Chain) outline() audit.Chain {
+	if c == nil {
+		return audit.Chain{}
+	}
+	out := c.Chain
+	out.Block, out.Duration, out.Targets = nil, 0, slices.Clone(c.Targets)
+	if c.Claim != nil {
+		out.Claim = &audit.Claim{SHA256: c.Claim.SHA256}
+	}
+	for i := range out.Targets {
+		out.Targets[i].Entries, out.Targets[i].Findings = nil, nil // what opens or ends is a change
+	}
+	return out
+}
+
+// Outbox is what was saved and not logged: nothing, unless the process ended in between.
+func (s *State) Outbox() (auditID string, changes []audit.Change) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.outbox.AuditID, s.outbox.Changes
+}
+
+// MarkLogged notes that the outbox was logged.
+func (s *State) MarkLogged() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.due = s.due || len(s.outbox.Changes) > 0
+	s.outbox = outbox{}
+}
+
+// Last returns what the last audit found on each chain, whether or not it could compare.
+func (s *State) Last() []Chain {
+	return s.reports(func(c *chain) *Chain { return c.Last })
+}
+
+// Compared returns what the last audit that read both sources found on each chain; one that never did is left out.
+func (s *State) Compared() []Chain {
+	return s.reports(func(c *chain) *Chain {
+		if c.Last.compared() {
+			return c.Last
+		}
+		return c.Compared
+	})
+}
+
+func (s *State) reports(of func(*chain) *Chain) []Chain {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var out []Chain
+	for _, c := range s.chains {
+		if r := of(c); r != nil {
+			out = append(out, *r)
+		}
+	}
+	return out
+}
+
+// Report puts the last audits of all chains into one report, in the name of the newest; nil: there was none.
+func (s *State) Report() *audit.Report {
+	all := s.Last()
+	if len(all) == 0 {
+		return nil
+	}
+	newest := slices.MaxFunc(all, func(a, b Chain) int { return a.StartedAt.Compare(b.StartedAt) })
+	var chains []audit.Chain
+	for _, c := range all {
+		chains = append(chains, c.Chain)
+	}
+	return audit.NewReport(newest.AuditID, newest.Version, newest.StartedAt, newest.FinishedAt, chains)
+}
+
+// Resolved lists the last findings that were resolved, the latest last.
+func (s *State) Resolved() []Resolved {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.resolved
+}
+
+// Chains names the chains that something is known of, or that are configured.
+func (s *State) Chains() []string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var out []string
+	for _, c := range s.chains {
+		out = append(out, c.Name)
+	}
+	return out
+}

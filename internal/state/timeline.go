@@ -1,0 +1,144 @@
+package state
+
+import (
+	"slices"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/render"
+)
+
+const (
+	apps = "app" // the one list whose keys are addresses
+
+	// Contracts is the list of the contracts themselves: those that the operator forgot were removed from it.
+	Contracts = "contract"
+)
+
+// Lists are those of a timeline. The first three are shown unless others are asked for.
+var Lists = []string{string(audit.Device), string(audit.OSImage), Contracts, "aggregated_mr", apps}
+
+// Filter chooses events. Zero values choose all, but for Lists.
+type Filter struct {
+	Chain    string
+	Contract common.Address
+	Lists    []string
+	Since    time.Time // an event whose time is not known stays in where it may be later
+	Limit    int       // the newest
+}
+
+func (f Filter) matches(chain string, contract common.Address) bool {
+	return (f.Chain == "" || f.Chain == chain) && (f.Contract == common.Address{} || f.Contract == contract)
+}
+
+// Timeline is the history of the lists, the oldest first.
+func (s *State) Timeline(f Filter) render.History {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	out := render.History{Scanned: []render.Scanned{}, Events: []render.Event{}}
+	titles := s.titles()
+	type dated struct {
+		render.Event
+		from time.Time // it is not earlier, by the events before it
+	}
+	var all []dated
+	for _, t := range s.targets() {
+		if !f.matches(t.Chain, t.Contract) {
+			continue
+		}
+		c, known := s.chainOf(t.Chain), s.scanOf(t)
+		out.Scanned = append(out.Scanned, render.Scanned{Chain: c.Name, ChainID: c.ID, Contract: t.Contract.Hex(), From: known.progress.From, To: known.progress.Next - 1})
+		// What comes before an event that is too old is too old as well.
+		first := 0
+		for i := range known.events {
+			if e := &known.events[i]; !e.Time.IsZero() && e.Time.Before(f.Since) {
+				first = i + 1
+			}
+		}
+		from := time.Time{}
+		for _, e := range known.events[first:] {
+			if !e.Time.IsZero() {
+				from = e.Time
+			}
+			if slices.Contains(f.Lists, e.List) {
+				all = append(all, dated{c.event(t.Contract, e, titles), from})
+			}
+		}
+	}
+	for _, c := range s.chains {
+		for _, o := range c.Forgotten {
+			if slices.Contains(f.Lists, Contracts) && f.matches(c.Name, o.Contract) && !o.At.Before(f.Since) {
+				all = append(all, dated{render.Event{
+					Time: &o.At, Chain: c.Name, ChainID: c.ID, Contract: o.Contract.Hex(), List: Contracts, Change: "forgotten", ID: o.Contract.Hex(), Actor: o.By,
+				}, o.At})
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b dated) int { return a.from.Compare(b.from) })
+	if f.Limit > 0 {
+		all = all[max(0, len(all)-f.Limit):]
+	}
+	for _, e := range all {
+		out.Events = append(out.Events, e.Event)
+	}
+	return out
+}
+
+// listID is an id in a list.
+type listID struct{ list, id string }
+
+type title struct{ name, version string }
+
+// titles is what the API called the ids, last. Where contracts differ, any will do.
+func (s *State) titles() map[listID]title {
+	out := map[listID]title{}
+	for _, c := range s.chains {
+		for _, t := range targetsOf(c.shown()) {
+			for _, e := range t.Entries {
+				if e.Name != "" || e.Version != "" {
+					out[listID{string(e.List), e.ID}] = title{e.Name, e.Version}
+				}
+			}
+		}
+	}
+	return out
+}
+
+// shown is the last audit that compared, else the last; nil: there was none.
+func (c *chain) shown() *Chain {
+	if c.Compared != nil {
+		return c.Compared
+	}
+	return c.Last
+}
+
+func targetsOf(c *Chain) []audit.Target {
+	if c == nil {
+		return nil
+	}
+	return c.Targets
+}
+
+func (c *chain) event(contract common.Address, e Event, titles map[listID]title) render.Event {
+	out := render.Event{
+		Chain: c.Name, ChainID: c.ID, Block: e.Block, LogIndex: e.Index, Contract: contract.Hex(),
+		List: e.List, Change: "removed", ID: e.Key.Hex(), Tx: e.Tx.Hex(),
+	}
+	if e.Added {
+		out.Change = "added"
+	}
+	if e.List == apps {
+		out.ID = common.BytesToAddress(e.Key[12:]).Hex()
+	}
+	t := titles[listID{out.List, out.ID}]
+	out.Name, out.Version = t.name, t.version
+	if !e.Time.IsZero() {
+		out.Time = &e.Time
+	}
+	if e.Actor != (common.Address{}) {
+		out.Actor = e.Actor.Hex()
+	}
+	return out
+}
