@@ -104,9 +104,20 @@ func (s *State) forget(r Request) error {
 	}
 	p.Open = slices.DeleteFunc(slices.Clone(p.Open), func(o audit.OpenFinding) bool { return o.Contract == contract })
 	c.Forgotten = append(slices.Clip(c.Forgotten), forgotten{r.Contract, r.At.UTC(), by})
+	c.Last, c.Compared = c.Last.without(contract), c.Compared.without(contract)
 	s.due = true
 	s.change(s.outbox.AuditID, r.At.UTC(), ended)
 	return nil
+}
+
+// without returns c without a contract.
+func (c *Chain) without(contract string) *Chain {
+	if c == nil {
+		return nil
+	}
+	out := *c
+	out.Targets = slices.DeleteFunc(slices.Clone(c.Targets), func(t audit.Target) bool { return t.Contract == contract })
+	return &out
 }
 
 // Controlled is what is known of who controls a contract.
