@@ -182,7 +182,7 @@ func TestFailuresAreUnknown(t *testing.T) {
 			w.proxy.Set(rpcfault.Hang)
 			w.opt.Timeout = 50 * time.Millisecond
 		}, "first", audit.StageRPC, "the audit's timeout of 50ms passed"},
-		{"the auditor has a bug in reading claims", func(w *world) { w.opt.Claims = buggy{} }, "api", audit.StageAPI, "a bug in kms-auditor: nil map"},
+		{"the auditor has a bug in reading claims", func(w *world) { w.opt.Claims = buggy{} }, audit.Self, audit.StageInternal, "a bug in kms-auditor: nil map"},
 	} {
 		for _, drift := range []bool{false, true} {
 			name := tt.sentence

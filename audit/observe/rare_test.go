@@ -162,7 +162,7 @@ func TestWhatSeldomHappens(t *testing.T) {
 			w.accept(audit.Exception{Kind: audit.OwnerChanged})
 			w.accept(audit.Exception{Kind: audit.StorageUnaccounted})
 			w.more = func(o *observe.Chain) { o.Reader = controlled{o.Reader, unruled} }
-		}, audit.Drift, "claim_allowed_chain_denied", "who controls the contract could not be read"},
+		}, audit.Drift, "claim_allowed_chain_denied", "the owner could not be read"},
 		{"what is accepted cannot be read, while something else differs", func(w *world) {
 			must(w.t, w.kms.RemoveImage(context.Background(), img1))
 			w.contract(func(c *fakeapi.Contract) { c.Devices[0].Allowed = nil })
