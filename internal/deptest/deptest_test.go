@@ -1,5 +1,5 @@
-// Package rules_test holds the module to its rules: who imports whom, and what the program links.
-package rules_test
+// Package deptest_test holds the module to its rules: who imports whom, what the program links, and how large a file is.
+package deptest_test
 
 import (
 	"go/ast"
@@ -31,9 +31,9 @@ func goRun(t *testing.T, args ...string) string {
 	return string(out)
 }
 
-// within tells whether a package is one of the trees.
+// within reports whether a package is in one of the trees, or is the one package that ends in a $.
 func within(pkg string, trees []string) bool {
-	return slices.ContainsFunc(trees, func(tree string) bool { return pkg == tree || strings.HasPrefix(pkg, tree+"/") })
+	return slices.ContainsFunc(trees, func(tree string) bool { return pkg+"$" == tree || pkg == tree || strings.HasPrefix(pkg, tree+"/") })
 }
 
 // own spells packages of this module in full.
@@ -52,9 +52,10 @@ func TestImportsGoOneWay(t *testing.T) {
 	}
 	var (
 		helpers = own("internal/hexid", "internal/httpx", "internal/quote", "internal/secret")
-		wiring  = own("internal/app", "internal/config", "internal/render", "internal/web")
-		testing = own("internal/testchain", "internal/rpcfault", "internal/fakeapi", "internal/faults", "e2e")
+		wiring  = own("internal/config", "internal/daemon", "internal/evidence", "internal/events", "internal/render", "internal/selftest", "internal/state", "internal/web")
+		testing = own("internal/testchain", "internal/rpcfault", "internal/fakeapi", "internal/faults", "internal/fit", "internal/simtest", "e2e")
 		tools   = []string{"github.com/prometheus", "go.uber.org/zap", "go.yaml.in/yaml", "gopkg.in/yaml.v2", "gopkg.in/yaml.v3", "github.com/spf13/cobra"}
+		above   = func(names ...string) []string { return slices.Concat(own(names...), wiring, testing, tools) }
 	)
 	for _, row := range []struct {
 		sentence string
@@ -62,12 +63,18 @@ func TestImportsGoOneWay(t *testing.T) {
 		never    []string
 	}{
 		{"nothing imports a command", own("audit", "ethrpc", "internal", "kmsapi", "metrics"), own("cmd")},
-		{"the API's client does not know the chain, nor who uses it", own("kmsapi"), slices.Concat(own("ethrpc", "audit", "metrics"), wiring, testing, tools)},
-		{"the chain's client does not know the API, nor who uses it", own("ethrpc"), slices.Concat(own("kmsapi", "audit", "metrics"), wiring, testing, tools)},
-		{"an audit knows neither metrics, logs, formats nor files", own("audit"), slices.Concat(own("metrics"), wiring, testing, tools, []string{"os"})},
-		{"metrics render an audit, and decide nothing", own("metrics"), slices.Concat(wiring, testing, []string{"go.uber.org/zap", "go.yaml.in/yaml", "os"})},
-		{"a rendering knows the report alone", own("internal/render"), slices.Concat(own("metrics", "internal/app", "internal/config", "internal/web"), testing, tools)},
-		{"helpers know nobody", helpers, slices.Concat(own("audit", "ethrpc", "kmsapi", "metrics"), wiring, testing, tools, []string{"os"})},
+		{"the judge asks nobody, and waits for nobody", []string{module + "audit$"}, slices.Concat(above("audit/observe", "kmsapi", "ethrpc", "metrics"), []string{"net", "os", "context", "sync"})},
+		{"the API's client does not know the chain, nor who uses it", own("kmsapi"), above("ethrpc", "audit", "metrics")},
+		{"the chain's client does not know the API, nor who uses it", own("ethrpc"), above("kmsapi", "audit", "metrics")},
+		{"a proof asks nobody", own("ethrpc/proof"), append(own("ethrpc$", "internal/httpx", "internal/secret"), "net", "os")},
+		{"a look knows neither metrics, logs, formats nor files", own("audit/observe"), append(above("metrics"), "os")},
+		{"metrics render an audit, and decide nothing", own("metrics"), slices.Concat(own("audit/observe"), wiring, testing, []string{"go.uber.org/zap", "go.yaml.in/yaml", "os"})},
+		{"a rendering knows the report alone", own("internal/render"), slices.Concat(own("audit/observe", "ethrpc", "metrics", "internal/daemon", "internal/config", "internal/state", "internal/web"), testing, tools)},
+		{"what is remembered asks nobody", own("internal/state"), slices.Concat(own("audit/observe", "ethrpc", "metrics", "internal/daemon", "internal/events", "internal/evidence", "internal/config", "internal/web"), testing, tools)},
+		{"events and evidence know neither metrics, logs nor the configuration", own("internal/events", "internal/evidence"), slices.Concat(own("metrics", "internal/config", "internal/daemon", "internal/web"), testing, tools)},
+		{"a configuration knows no one who runs under it", own("internal/config"), own("audit/observe", "metrics", "internal/daemon", "internal/state", "internal/web")},
+		{"the page shows, and does not audit", own("internal/web"), slices.Concat(own("audit/observe", "ethrpc", "metrics", "internal/daemon", "internal/config"), testing)},
+		{"helpers know nobody", helpers, append(above("audit", "ethrpc", "kmsapi", "metrics"), "os")},
 		{"a fake or a test chain knows nothing of what it tests", own("internal/testchain", "internal/rpcfault", "internal/fakeapi", "internal/faults"), slices.Concat(own("audit", "ethrpc", "kmsapi", "metrics"), wiring)},
 	} {
 		held := false
@@ -109,7 +116,7 @@ func TestProgramLinksNoTests(t *testing.T) {
 	if !slices.Contains(linked, module+"audit") {
 		t.Fatalf("audit is not among the %d linked packages", len(linked))
 	}
-	never := append(own("internal/testchain", "internal/rpcfault", "internal/fakeapi", "internal/faults", "cmd/demo", "e2e"),
+	never := append(own("internal/testchain", "internal/rpcfault", "internal/fakeapi", "internal/faults", "internal/fit", "internal/simtest", "cmd/demo", "e2e"),
 		"github.com/ethereum/go-ethereum/ethclient/simulated", "github.com/ethereum/go-ethereum/node",
 		"testing", "net/http/httptest", "github.com/google/go-cmp", "github.com/rogpeppe/go-internal",
 		"github.com/santhosh-tekuri/jsonschema", "go.uber.org/goleak", "pgregory.net/rapid")
@@ -138,6 +145,55 @@ func TestProgramIsSmall(t *testing.T) {
 
 // TestHexHasOneParser refuses common.HexToHash and its like, which take any garbage.
 func TestHexHasOneParser(t *testing.T) {
+	eachFile(t, func(fset *token.FileSet, path string, file *ast.File) {
+		if strings.HasSuffix(path, "_test.go") {
+			return
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			if s, ok := n.(*ast.SelectorExpr); ok && strings.HasPrefix(s.Sel.Name, "HexTo") {
+				t.Errorf("%s: %s takes any garbage, internal/hexid does not", fset.Position(s.Pos()), s.Sel.Name)
+			}
+			return true
+		})
+	})
+}
+
+// TestFilesAreShort, those of tests as well.
+func TestFilesAreShort(t *testing.T) {
+	eachFile(t, func(fset *token.FileSet, path string, file *ast.File) {
+		if n := fset.File(file.FileStart).LineCount(); n > 500 {
+			t.Errorf("%s has %d lines", path, n)
+		}
+	})
+}
+
+// TestFunctionsToFillInAreExplained: what calls a function that somebody else puts into a struct, and when, is no secret.
+func TestFunctionsToFillInAreExplained(t *testing.T) {
+	explained := []string{"audit", "audit/observe", "ethrpc", "internal/daemon"}
+	eachFile(t, func(fset *token.FileSet, path string, file *ast.File) {
+		if dir, _ := filepath.Rel(root, filepath.Dir(path)); !slices.Contains(explained, dir) || strings.HasSuffix(path, "_test.go") {
+			return
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			spec, ok := n.(*ast.TypeSpec)
+			if !ok || !spec.Name.IsExported() {
+				return true
+			}
+			if s, ok := spec.Type.(*ast.StructType); ok {
+				for _, f := range s.Fields.List {
+					if _, isFunc := f.Type.(*ast.FuncType); isFunc && f.Doc == nil {
+						t.Errorf("%s: %s has a function without a comment above it", fset.Position(f.Pos()), spec.Name)
+					}
+				}
+			}
+			return true
+		})
+	})
+}
+
+// eachFile reads every Go file of the repository.
+func eachFile(t *testing.T, each func(*token.FileSet, string, *ast.File)) {
+	t.Helper()
 	files := 0
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -146,22 +202,16 @@ func TestHexHasOneParser(t *testing.T) {
 		if d.IsDir() && (strings.HasPrefix(d.Name(), ".") && d.Name() != ".." || slices.Contains([]string{"node_modules", "testdata"}, d.Name())) {
 			return filepath.SkipDir
 		}
-		if d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+		if d.IsDir() || !strings.HasSuffix(path, ".go") {
 			return nil
 		}
 		files++
 		fset := token.NewFileSet()
-		file, err := parser.ParseFile(fset, path, nil, parser.SkipObjectResolution)
-		if err != nil {
-			return err
+		file, err := parser.ParseFile(fset, path, nil, parser.SkipObjectResolution|parser.ParseComments)
+		if err == nil {
+			each(fset, path, file)
 		}
-		ast.Inspect(file, func(n ast.Node) bool {
-			if s, ok := n.(*ast.SelectorExpr); ok && strings.HasPrefix(s.Sel.Name, "HexTo") {
-				t.Errorf("%s: %s takes any garbage, internal/hexid does not", fset.Position(s.Pos()), s.Sel.Name)
-			}
-			return true
-		})
-		return nil
+		return err
 	})
 	if err != nil || files < 50 {
 		t.Fatalf("%d files were read (%v)", files, err)
