@@ -144,6 +144,7 @@ func (c *observer) addChanges(ctx context.Context, l *look, claimed map[common.A
 			c.annotated[r.Contract] = annotation{root, now(), whole}
 		}
 		for _, list := range audit.Lists {
+			r.Changes = slices.Grow(r.Changes, len(ids[list]))
 			for _, id := range ids[list] {
 				if last := c.Events.Last(r.Contract, list, id); last != nil {
 					r.Changes = append(r.Changes, audit.ListChange{List: list, ID: id, Changed: *last})
