@@ -101,7 +101,7 @@ var crosses = []row{
 		finds: []string{"warning claim_allowed_chain_denied os_image 0.5.9"}, fails: []string{"api api: fetching the list of KMS: …404"},
 		says: "kms_contract_mismatch could not be confirmed by a second look"},
 	{sentence: "the list has the contract on another chain at the first look only",
-		api: once(fakeapi.Fault{Name: fakeapi.Replaced, Path: "items.0.chain_id", Value: []byte("5")}),
+		api:   once(fakeapi.Fault{Name: fakeapi.Replaced, Path: "items.0.chain_id", Value: []byte("5")}),
 		finds: []string{"info claim_unstable"}},
 }
 
