@@ -262,6 +262,10 @@ func TestRulesOfAVerdict(t *testing.T) {
 		{"only what stands in both looks is drift", nil, [][2]string{
 			{"backdoor / honest", "consistent claim_unstable"}, {"backdoor / honest", "consistent claim_unstable"}, {"honest", "consistent"},
 		}},
+		{"storage that the claim may explain is unaccounted once the claim was read", nil, [][2]string{
+			{"API down and storage", "unknown"}, {"API elsewhere and storage", "unknown chain_mismatch"},
+			{"storage", "drift storage_unaccounted"}, {"API down and storage", "unknown (storage_unaccounted)"},
+		}},
 		{"a second look that fails confirms nothing", nil, [][2]string{
 			{"backdoor / chain down", "unknown"}, {"backdoor / API down", "unknown"}, {"owner / contract unread", "unknown"},
 		}},

@@ -269,6 +269,9 @@ func (t *target) judgeStorage(intent *Intent, want ContractIntent) {
 	switch {
 	case r.Storage != nil && r.Complete:
 		t.completeness = Complete
+	case r.Storage != nil && scanned && !t.claimRead:
+		t.completeness = Incomplete
+		t.reason("the contract stores more than the %d slots that are accounted for; the API, which may name what explains the rest, was not read", r.Storage.Slots)
 	case r.Storage != nil && scanned:
 		t.completeness = Incomplete
 		t.find(StorageUnaccounted, "the contract stores more than the %d slots that getters, events, well-known places and explained_slots account for", r.Storage.Slots)

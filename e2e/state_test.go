@@ -21,8 +21,8 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/history"
 	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
 // scanning counts what is asked of a proxy for logs.
@@ -172,14 +172,13 @@ func TestScanOutlivesItsProcess(t *testing.T) {
 }
 
 // remembered tells how far the only contract in a state was read, and how many changes of its lists there were.
-func remembered(t *testing.T, state string) (next uint64, changes int) {
+func remembered(t *testing.T, path string) (next uint64, changes int) {
 	t.Helper()
-	store, err := history.Open(state)
+	view, err := state.View(path)
 	must(t, err)
-	defer store.Close()
-	for _, target := range store.Targets() {
-		p, _ := store.Progress(target)
-		next, changes = p.Next, len(store.Events(target))
+	h := view.Timeline(state.Filter{Lists: state.Lists})
+	for _, scanned := range h.Scanned {
+		next, changes = scanned.To+1, len(h.Events)
 	}
 	return next, changes
 }
@@ -199,8 +198,8 @@ func TestNewsAreReadFromWhereTheStateEnds(t *testing.T) {
 			t.Parallel()
 			s := newStage(t, name)
 			must(t, s.api.put(s.truth()))
-			state := filepath.Join(t.TempDir(), "state.db")
-			kept := func(_ *stage, c *settings) { c.State = state }
+			path := filepath.Join(t.TempDir(), "state.db")
+			kept := func(_ *stage, c *settings) { c.State = path }
 			s.finds(t, "at first", "consistent "+wholly, kept)
 			end, err := s.node.client.BlockNumber(t.Context())
 			must(t, err)
@@ -232,7 +231,8 @@ func TestStateThatCannotBeUsed(t *testing.T) {
 		}, "state.db is "},
 		{"a file that was cut short", func(path string) error { return os.WriteFile(path, good[:len(good)/2+100], 0o600) }, "state.db is damaged"},
 		{"bytes that changed", func(path string) error {
-			bad := []byte(strings.ReplaceAll(string(good), "os_image", "os_imago"))
+			bad := slices.Clone(good)
+			bad[len(bad)/2] ^= 1
 			return os.WriteFile(path, bad, 0o600)
 		}, "state.db is damaged"},
 		{"another program's database", func(path string) error {

@@ -6,7 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/kms-auditor/kms-auditor/internal/app"
+	"github.com/kms-auditor/kms-auditor/internal/daemon"
 	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
 )
 
@@ -56,7 +56,7 @@ func TestCheckAsksTheAPIForWhatAuditsAskIt(t *testing.T) {
 			other.Name, other.ChainID = "ethereum", 1
 			cfg.Chains = append(cfg.Chains, other)
 			cfg.CrossChecks, cfg.Discover = row.crossed, row.discover
-			a, err := app.New(cfg, app.Options{Log: zap.NewNop()})
+			a, err := daemon.New(cfg, daemon.Options{Log: zap.NewNop()})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -87,26 +87,24 @@ func (d *Daemon) Close() {
 	d.running.Load().close()
 }
 
-// Once audits once. With a state it logs what changed since the last audit, and else every finding.
+// Once audits once. Of a chain that is remembered it logs what changed since the last audit, and of others every finding.
 func (d *Daemon) Once(ctx context.Context) *audit.Report {
 	r := d.running.Load()
 	d.logOutbox(r)
 	res := d.audit(ctx, r)
 	d.records = res.Records
-	if !r.remembers() || ctx.Err() != nil {
-		d.logReport(res.Report, asOpen(res.Changes))
-		return res.Report
+	lasting := r.remembers() && ctx.Err() == nil
+	for i, c := range res.Changes {
+		if !lasting || r.fixed(c.Chain) {
+			res.Changes[i].Type = audit.Open // without earlier audits nothing is news
+		}
 	}
-	d.remember(r, res)
+	if lasting {
+		d.remember(r, res)
+	} else {
+		d.logReport(res.Report, res.Changes)
+	}
 	return res.Report
-}
-
-// asOpen are the changes where nothing is known of earlier audits: nothing is news.
-func asOpen(changes []audit.Change) []audit.Change {
-	for i := range changes {
-		changes[i].Type = audit.Open
-	}
-	return changes
 }
 
 // Serve audits on schedule and serves HTTP on the listeners, until ctx ends or serving fails. It closes the listeners.

@@ -13,8 +13,8 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/app"
 	"github.com/kms-auditor/kms-auditor/internal/config"
+	"github.com/kms-auditor/kms-auditor/internal/daemon"
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
 	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
 )
@@ -27,7 +27,7 @@ func TestTheDaemonKeepsEvidence(t *testing.T) {
 	defer cancel()
 	audits := 0
 	var last *audit.Report
-	a, err := app.New(cfg, app.Options{Log: zap.NewNop(), Reported: func(r *audit.Report, _ []audit.Change) {
+	a, err := daemon.New(cfg, daemon.Options{Log: zap.NewNop(), Reported: func(r *audit.Report, _ []audit.Change) {
 		last = r
 		if audits++; audits == 4 {
 			cancel()
@@ -53,8 +53,8 @@ func TestTheDaemonKeepsEvidence(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, _, err := evidence.Verify(t.Context(), f)
-	if err != nil || got.AuditID != last.AuditID {
+	got, err := evidence.Verify(t.Context(), f)
+	if err != nil || got.Report.AuditID != last.AuditID {
 		t.Errorf("the newest evidence gives %v, %v; want the last audit, %s", got, err, last.AuditID)
 	}
 }
@@ -82,7 +82,7 @@ func TestWhichAuditsChangeSomething(t *testing.T) {
 		{"one that finds everything right", func() { w.claim(device) }, true},
 	}
 	var audits []string
-	a, err := app.New(cfg, app.Options{Log: zap.NewNop(), Reported: func(r *audit.Report, _ []audit.Change) {
+	a, err := daemon.New(cfg, daemon.Options{Log: zap.NewNop(), Reported: func(r *audit.Report, _ []audit.Change) {
 		if audits = append(audits, r.AuditID); len(audits) < len(steps) {
 			steps[len(audits)].before()
 		} else {
@@ -111,7 +111,7 @@ func TestEvidenceOfAKnownFinding(t *testing.T) {
 	cfg := w.config(t)
 	cfg.State = filepath.Join(t.TempDir(), "state.db")
 	for range 2 {
-		a, err := app.New(cfg, app.Options{Log: zap.NewNop(), Once: true, Evidence: true})
+		a, err := daemon.New(cfg, daemon.Options{Log: zap.NewNop(), Once: true, Evidence: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -123,7 +123,7 @@ func TestEvidenceOfAKnownFinding(t *testing.T) {
 		if r.Chains[0].Targets[0].Findings[0].FirstSeen == nil {
 			t.Error("the report does not tell since when")
 		}
-		if _, _, err := evidence.Verify(t.Context(), f); err != nil {
+		if _, err := evidence.Verify(t.Context(), f); err != nil {
 			t.Error(err)
 		}
 		a.Close()
@@ -135,7 +135,7 @@ func TestEvidenceThatCannotBeKeptStopsNothing(t *testing.T) {
 	cfg := w.config(t)
 	cfg.Evidence = config.Evidence{Dir: filepath.Join(t.TempDir(), "evidence"), KeepChanges: 1, KeepLast: 1}
 	core, logs := observer.New(zapcore.ErrorLevel)
-	d := serve(t, cfg, app.Options{Log: zap.New(core)})
+	d := serve(t, cfg, daemon.Options{Log: zap.New(core)})
 	defer d.stop(t)
 	d.eventually(t, "the failure is counted", func() bool { return !metric(t, d, `writes_total{file="evidence",result="failed"} 0`) })
 	if r := <-d.reports; r.Verdict != audit.Consistent {

@@ -13,8 +13,8 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/app"
 	"github.com/kms-auditor/kms-auditor/internal/config"
+	"github.com/kms-auditor/kms-auditor/internal/daemon"
 	"github.com/kms-auditor/kms-auditor/internal/secret"
 )
 
@@ -44,7 +44,7 @@ func newMonitor(t *testing.T) *monitor {
 }
 
 // eventually asks until the answer is yes; what it waits for comes with the next audits.
-func (d *daemon) eventually(t *testing.T, what string, yes func() bool) {
+func (d *server) eventually(t *testing.T, what string, yes func() bool) {
 	t.Helper()
 	late := time.After(time.Minute)
 	for !yes() {
@@ -56,7 +56,7 @@ func (d *daemon) eventually(t *testing.T, what string, yes func() bool) {
 	}
 }
 
-func metric(t *testing.T, d *daemon, series string) bool {
+func metric(t *testing.T, d *server, series string) bool {
 	t.Helper()
 	_, page := get(t, d.url+"/metrics")
 	return strings.Contains(page, "\nkms_auditor_"+series)
@@ -82,7 +82,7 @@ func TestHeartbeats(t *testing.T) {
 			}
 			cfg := w.config(t)
 			cfg.Heartbeat = config.Heartbeat{URL: secret.New(m.url), Consistent: row.consistent}
-			d := serve(t, cfg, app.Options{Log: zap.NewNop()})
+			d := serve(t, cfg, daemon.Options{Log: zap.NewNop()})
 			if row.want {
 				d.eventually(t, "three beats", func() bool { return m.beats.Load() > 2 })
 				d.eventually(t, "beats are counted", func() bool { return !metric(t, d, `heartbeats_total{result="ok"} 0`) })
@@ -124,7 +124,7 @@ func TestAHeartbeatThatFailsChangesNothing(t *testing.T) {
 			cfg := w.config(t)
 			cfg.Heartbeat.URL = secret.New(row.url)
 			core, logs := observer.New(zapcore.DebugLevel)
-			d := serve(t, cfg, app.Options{Log: zap.New(core)})
+			d := serve(t, cfg, daemon.Options{Log: zap.New(core)})
 			if row.logged != "" {
 				d.eventually(t, "it is logged", func() bool { return logs.FilterMessage("heartbeat failed").Len() > 0 })
 				d.eventually(t, "it is counted", func() bool { return !metric(t, d, `heartbeats_total{result="failed"} 0`) })

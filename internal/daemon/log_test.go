@@ -13,13 +13,13 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/app"
+	"github.com/kms-auditor/kms-auditor/internal/daemon"
 	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
 )
 
 func TestLogsEveryLine(t *testing.T) {
 	var out bytes.Buffer
-	log, err := app.NewLogger(&out, "info", "json")
+	log, err := daemon.NewLogger(&out, "info", "json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestLoggerKnowsItsWords(t *testing.T) {
 		{"info", "", `log format "" is neither json nor console`},
 	} {
 		got := ""
-		if _, err := app.NewLogger(&bytes.Buffer{}, row.level, row.format); err != nil {
+		if _, err := daemon.NewLogger(&bytes.Buffer{}, row.level, row.format); err != nil {
 			got = err.Error()
 		}
 		if got != row.wrong {
@@ -67,7 +67,7 @@ func TestLogTellsTheStory(t *testing.T) {
 	w := newWorld(t)
 	w.claim(device, stranger)
 	core, logs := observer.New(zapcore.DebugLevel)
-	d := serve(t, w.config(t), app.Options{Log: zap.New(core)})
+	d := serve(t, w.config(t), daemon.Options{Log: zap.New(core)})
 	for range 3 {
 		d.until(t, audit.Drift)
 	}

@@ -16,11 +16,11 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/app"
 	"github.com/kms-auditor/kms-auditor/internal/config"
+	"github.com/kms-auditor/kms-auditor/internal/daemon"
 	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
-	"github.com/kms-auditor/kms-auditor/internal/history"
 	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
 // file is what a daemon reads when it is reloaded.
@@ -30,21 +30,21 @@ type file struct {
 }
 
 // reloadable starts a daemon that can be reloaded over HTTP, with the configuration that then stands in the file.
-func reloadable(t *testing.T, cfg *config.Config) (d *daemon, f *atomic.Pointer[file], logs *observer.ObservedLogs, hangup chan<- os.Signal) {
+func reloadable(t *testing.T, cfg *config.Config) (d *server, f *atomic.Pointer[file], logs *observer.ObservedLogs, hangup chan<- os.Signal) {
 	t.Helper()
 	cfg.Web.Reload = true
 	f = &atomic.Pointer[file]{}
 	f.Store(&file{cfg: *cfg})
 	core, logs := observer.New(zapcore.DebugLevel)
 	signals := make(chan os.Signal, 1)
-	d = serve(t, cfg, app.Options{Log: zap.New(core), Hangup: signals, Load: func() (*config.Config, error) {
+	d = serve(t, cfg, daemon.Options{Log: zap.New(core), Hangup: signals, Load: func() (*config.Config, error) {
 		now := *f.Load()
 		return &now.cfg, now.err
 	}})
 	return d, f, logs, signals
 }
 
-func (d *daemon) reload(t *testing.T) (int, string) {
+func (d *server) reload(t *testing.T) (int, string) {
 	t.Helper()
 	resp, err := http.Post(d.url+"/-/reload", "", nil)
 	if err != nil {
@@ -177,12 +177,12 @@ func TestAnAuditUnderWayEndsUnderTheOldConfiguration(t *testing.T) {
 
 // TestReloadKeepsWhatIsRemembered: neither the state file nor what is known of findings goes.
 func TestReloadKeepsWhatIsRemembered(t *testing.T) {
-	for sentence, state := range map[string]string{"in a file": filepath.Join(t.TempDir(), "state.db"), "in the process": ""} {
+	for sentence, path := range map[string]string{"in a file": filepath.Join(t.TempDir(), "state.db"), "in the process": ""} {
 		t.Run(sentence, func(t *testing.T) {
 			w := newWorld(t)
 			w.claim(device, stranger)
 			cfg := w.config(t)
-			cfg.State = state
+			cfg.State = path
 			d, _, logs, _ := reloadable(t, cfg)
 			first := d.until(t, audit.Drift).Chains[0].Targets[0].Findings[0].FirstSeen
 			for range 5 {
@@ -196,7 +196,7 @@ func TestReloadKeepsWhatIsRemembered(t *testing.T) {
 			if got := findings(logs); len(got) != 1 {
 				t.Errorf("the finding was told of as %v, want it opened once", got)
 			}
-			if s, err := history.Open(state); state != "" && err == nil {
+			if s, err := state.Open(path); path != "" && err == nil {
 				s.Close()
 				t.Error("another process could take the state file")
 			}

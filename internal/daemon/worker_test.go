@@ -5,7 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/audit/observe"
+	"github.com/kms-auditor/kms-auditor/internal/daemon"
 )
 
 // every fires in steps from the zero time on.
@@ -21,18 +22,18 @@ func TestTheWorkerAuditsAtOnceAndThenOnSchedule(t *testing.T) {
 	var began []time.Time
 	var next []time.Time
 	running := false
-	w := audit.Worker{
+	w := daemon.Worker{
 		Schedule: every(50 * time.Millisecond),
-		Audit: func(context.Context) *audit.Report {
+		Audit: func(context.Context) observe.Result {
 			if running {
 				t.Error("two audits at once")
 			}
 			running = true
 			defer func() { running = false }()
 			began = append(began, time.Now())
-			return &audit.Report{FinishedAt: time.Now()}
+			return observe.Result{}
 		},
-		Done: func(*audit.Report) {
+		Done: func(observe.Result) {
 			if len(began) == 4 {
 				cancel()
 			}
@@ -63,15 +64,15 @@ func TestTicksWithoutAnAuditAreTold(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var audits []time.Time // when they were due
 		slept, skipped := false, 0
-		w := audit.Worker{
+		w := daemon.Worker{
 			Schedule: every(tick),
-			Audit: func(context.Context) *audit.Report {
+			Audit: func(context.Context) observe.Result {
 				if audits = append(audits, time.Now()); len(audits) == 1 {
 					<-time.After(row.audit)
 				}
-				return &audit.Report{}
+				return observe.Result{}
 			},
-			Done: func(*audit.Report) {
+			Done: func(observe.Result) {
 				if len(audits) == 2 {
 					cancel()
 				}
@@ -97,10 +98,10 @@ func TestTicksWithoutAnAuditAreTold(t *testing.T) {
 func TestAClockThatLeapsByDecadesHoldsUpNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	skipped := 0
-	w := audit.Worker{
+	w := daemon.Worker{
 		Schedule: leap{every(time.Second)},
-		Audit:    func(context.Context) *audit.Report { return &audit.Report{} },
-		Done:     func(*audit.Report) {},
+		Audit:    func(context.Context) observe.Result { return observe.Result{} },
+		Done:     func(observe.Result) {},
 		Next:     func(time.Time) { cancel() },
 		Skipped:  func(_ time.Time, n int) { skipped = n },
 	}
@@ -130,16 +131,16 @@ func TestTheWorkerAuditsAgainWhenItIsTold(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		again := make(chan struct{}, 1)
 		audits := 0
-		w := audit.Worker{
+		w := daemon.Worker{
 			Schedule: every(time.Hour),
 			Again:    again,
-			Audit: func(context.Context) *audit.Report {
+			Audit: func(context.Context) observe.Result {
 				if audits++; audits == 1 && !row.asleep {
 					again <- struct{}{}
 				}
-				return &audit.Report{}
+				return observe.Result{}
 			},
-			Done: func(*audit.Report) {
+			Done: func(observe.Result) {
 				if audits == 2 {
 					cancel()
 				}
@@ -160,14 +161,14 @@ func TestTheWorkerAuditsAgainWhenItIsTold(t *testing.T) {
 
 func TestAnAuditThatIsCutShortIsNotReported(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	w := audit.Worker{
+	w := daemon.Worker{
 		Schedule: every(time.Hour),
-		Audit: func(ctx context.Context) *audit.Report {
+		Audit: func(ctx context.Context) observe.Result {
 			cancel()
 			<-ctx.Done()
-			return &audit.Report{}
+			return observe.Result{}
 		},
-		Done: func(*audit.Report) { t.Error("an audit that was cut short is reported") },
+		Done: func(observe.Result) { t.Error("an audit that was cut short is reported") },
 	}
 	w.Run(ctx)
 }

@@ -81,7 +81,13 @@ func (x *Indexer) Update(ctx context.Context, contract common.Address, to ethrpc
 				return err
 			}
 			x.opt.Progress(contract, until+1, to.Number)
-			return x.opt.State.Append(t, from, until, last, events)
+			if err := x.opt.State.Append(t, from, until, last, events); err != nil {
+				return err
+			}
+			if until < to.Number {
+				x.opt.State.Checkpoint()
+			}
+			return nil
 		},
 	})
 	if err != nil {

@@ -6,14 +6,14 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
 
+	"github.com/kms-auditor/kms-auditor/internal/events"
 	"github.com/kms-auditor/kms-auditor/internal/fit"
-	"github.com/kms-auditor/kms-auditor/internal/replay"
 )
 
 // logsOf reads logs out of b: which topic a log begins with, how many more it has and what is in them, how long its
 // data is and what is in it, and which transaction it is of.
 func logsOf(b []byte) (logs []types.Log) {
-	topics := replay.Topics()
+	topics := events.Topics()
 	for ; len(b) >= 4; b = b[4:] {
 		l := types.Log{Topics: []common.Hash{topics[int(b[0])%len(topics)]}, TxHash: common.Hash{b[3] >> 6}, BlockNumber: uint64(len(logs) / 2), Index: uint(len(logs))}
 		for i := range b[1] & 3 {
@@ -33,7 +33,7 @@ func logsOf(b []byte) (logs []types.Log) {
 // FuzzDecode holds that every log is one event of its own or none, in its order, that one of a wrong shape ends in an
 // error, and that an actor is one whom a log of the same transaction names.
 func FuzzDecode(f *testing.F) {
-	for i := range byte(len(replay.Topics())) {
+	for i := range byte(len(events.Topics())) {
 		f.Add([]byte{i, 0, 7, 7, i, 3, 7, 1, i, 4 << 2, 0, 0})
 		f.Add([]byte{i, 0, 1, 1})
 		f.Add([]byte{i, 4 << 2, 1, 1})
@@ -42,7 +42,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		logs := logsOf(b)
-		events, err := replay.Decode(logs)
+		events, err := events.Decode(logs)
 		if err != nil {
 			fit.Error(t, err, 300)
 			return

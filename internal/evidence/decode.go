@@ -18,9 +18,11 @@ import (
 
 const (
 	// maxFile bounds a file, unpacked. That of a contract with 200,000 registered apps has about 40 MiB.
-	maxFile = 64 << 20
-	// maxGrowth bounds what is made of a file in memory, as a multiple of its size; that of a real one is below 2.
-	maxGrowth = 4
+	maxFile = 128 << 20
+	// maxGrowth bounds what is made of a file in memory, as a multiple of its size, and with perElement how many values it
+	// has; a real one stays below 1.
+	maxGrowth  = 2
+	perElement = 32
 
 	firstRules = 2 // of this format
 	schemaV1   = `{"schema":"kms-auditor/evidence/v1"`
@@ -121,7 +123,7 @@ func (w *walk) value(t reflect.Type) error {
 		return w.object(nil)
 	case delim == '[' && t.Kind() == reflect.Slice:
 		for w.More() {
-			if w.room -= int(t.Elem().Size()); w.room < 0 {
+			if w.room -= int(t.Elem().Size()) + perElement; w.room < 0 {
 				return errors.New("it takes too much memory")
 			}
 			if err := w.value(t.Elem()); err != nil {

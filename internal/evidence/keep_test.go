@@ -45,7 +45,7 @@ func TestWhatKeepRemoves(t *testing.T) {
 			must(t, evidence.Keep(dir, evidence.Rotation{KeepChanges: row.changes, KeepLast: row.last}, changed, &evidence.File{Report: &audit.Report{StartedAt: at, AuditID: "A"}}))
 		}
 		var got []string
-		for _, name := range names(t, dir) {
+		for _, name := range fileNames(t, dir) {
 			at, mark, _ := strings.Cut(strings.TrimPrefix(name, "evidence-00000101T0000"), ".000Z-A")
 			got = append(got, strings.TrimPrefix(at, "0")+map[string]string{".json.gz": "!", "-unchanged.json.gz": ""}[mark])
 		}
@@ -78,13 +78,13 @@ func TestWhatKeepFinds(t *testing.T) {
 			at = at.Add(time.Second)
 			must(t, evidence.Keep(dir, evidence.Rotation{KeepChanges: 1, KeepLast: 1}, false, &evidence.File{Report: &audit.Report{StartedAt: at, AuditID: "A"}}))
 		}
-		if stays := slices.Contains(names(t, dir), row.name); stays != row.stays {
+		if stays := slices.Contains(fileNames(t, dir), row.name); stays != row.stays {
 			t.Errorf("%s: it stays is %t", row.sentence, stays)
 		}
 	}
 }
 
-func names(t *testing.T, dir string) (all []string) {
+func fileNames(t *testing.T, dir string) (all []string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
 	must(t, err)

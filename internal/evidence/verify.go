@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 
@@ -59,12 +60,12 @@ func verifyBy(ctx context.Context, f *File, rules int) (*Result, error) {
 		chains = append(chains, chain)
 		r.trust(c, &looks)
 	}
-	r.Trusted = append(r.Trusted, "when the audit ran, since when something is known to be wrong, and when and by whom an id was changed")
+	r.Trusted = append(r.Trusted, "when the audit ran, what events said (further ids, when and by whom they were changed), and since when something is known to be wrong")
 	r.Report = audit.NewReport(f.Report.AuditID, f.Report.Version, f.Report.StartedAt, f.Report.FinishedAt, chains)
 	same, differences := compare(f.Report, r.Report)
 	switch {
 	case len(differences) == 0:
-		r.Checked = append(r.Checked, fmt.Sprintf("%d verdicts, findings and states of entries are judged again by rules %d: the report has the same", same, rules))
+		r.Checked = append(r.Checked, fmt.Sprintf("verdicts, findings and entries (%d) are judged again, by rules %d: the report has the same", same, rules))
 	case f.Rules == rules:
 		return nil, fmt.Errorf("%w: the report is not what it gives: %s%s", ErrRefuted, differences[0], more(len(differences)-1))
 	default:
@@ -134,7 +135,7 @@ func (c *Chain) derive(ctx context.Context, r *Result, l *Look) (*audit.Observat
 		if l.Claim != nil {
 			n++
 		}
-		r.Checked = append(r.Checked, fmt.Sprintf("%s: %d answers of the API have their SHA-256 and are decoded again", quote.Plain(c.Intent.Chain), n))
+		r.Checked = append(r.Checked, fmt.Sprintf("%s: the API's answers (%d) have their SHA-256, and are decoded again", quote.Plain(c.Intent.Chain), n))
 	}
 	seen := map[common.Address]bool{}
 	for i := range o.Readings {
@@ -157,7 +158,7 @@ func (c *Chain) derive(ctx context.Context, r *Result, l *Look) (*audit.Observat
 		return nil, err
 	}
 	if len(proven) > 0 {
-		r.Checked = append(r.Checked, fmt.Sprintf("%s: what %d contracts say at block %d follows from its header, whose hash is %s", quote.Plain(c.Intent.Chain), len(proven), o.Block.Number, o.Block.Hash))
+		r.Checked = append(r.Checked, fmt.Sprintf("%s: what the contracts (%d) say at block %d follows from its header, whose hash is %s", quote.Plain(c.Intent.Chain), len(proven), o.Block.Number, o.Block.Hash))
 	}
 	o.Readings = slices.Concat(o.Readings, proven)
 	return &o, nil
@@ -245,7 +246,7 @@ func (r *Result) trust(c *Chain, looks *audit.Looks) {
 	say := func(format string, args ...any) {
 		r.Trusted = append(r.Trusted, quote.Plain(c.Intent.Chain)+": "+fmt.Sprintf(format, args...))
 	}
-	say("what was configured, and what earlier audits left: %d contracts, %d open findings", len(c.Prior.Contracts), len(c.Prior.Open))
+	say("what was configured, and what earlier audits left (contracts: %d, open findings: %d)", len(c.Prior.Contracts), len(c.Prior.Open))
 	failures := 0
 	for _, o := range []*audit.Observation{&looks.First, looks.Second, looks.Head} {
 		if o == nil {
@@ -253,18 +254,18 @@ func (r *Result) trust(c *Chain, looks *audit.Looks) {
 		}
 		failures += len(o.Failures)
 		if o.Claim != nil {
-			say("that the API sent its answer at %s: it does not sign", o.Claim.FetchedAt)
+			say("that the API sent its answer at %s: it does not sign", o.Claim.FetchedAt.Format(time.RFC3339))
 		}
 		if o.Block == nil {
 			continue
 		}
-		say("that block %d, %s, is of this chain, and what %s named at %s", o.Block.Number, quote.Plain(o.Block.Hash), quote.Plain(o.Tag), o.At)
+		say("that block %d, %s, is of this chain, and what %s named at %s", o.Block.Number, quote.Plain(o.Block.Hash), quote.Plain(o.Tag), o.At.Format(time.RFC3339))
 		believed := slices.DeleteFunc(slices.Clone(o.Readings), func(r audit.Reading) bool { return r.Assurance == audit.Proven || r.Err != "" })
 		if len(believed) > 0 {
-			say("what %d contracts say at block %d is not proven, but believed as the file has it; the first is %s", len(believed), o.Block.Number, believed[0].Contract)
+			say("what contracts (%d) say at block %d is not proven, but believed as the file has it; the first is %s", len(believed), o.Block.Number, believed[0].Contract)
 		}
 	}
 	if failures > 0 {
-		say("that %d times a source failed, which makes a verdict unknown, never consistent", failures)
+		say("that sources failed (%d times), which makes a verdict unknown, never consistent", failures)
 	}
 }

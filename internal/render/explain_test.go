@@ -33,7 +33,7 @@ func explained() render.Explanation {
 	first, last, fixed, failed := noon.Add(-23*time.Hour), noon.Add(-time.Hour), noon.Add(-9*time.Hour), noon.Add(time.Hour)
 	f := finding(audit.ClaimAllowedChainDenied, audit.OSImage, refused, "the API says that image dstack-0.5.9 is allowed, the contract refuses it", &first)
 	open, gone := render.NewKnown(f), render.NewKnown(f)
-	open.LastSeen, gone.LastSeen, gone.ResolvedAt = &last, &first, &fixed
+	open.LastConfirmedAt, gone.LastConfirmedAt, gone.ResolvedAt = &last, &first, &fixed
 	audited := render.Audited{AuditID: "0198f3c2", FinishedAt: noon, Block: &audit.Block{Number: 51375546, Time: noon.Add(-15 * time.Minute)}}
 	alone := open
 	alone.Abandoned = true

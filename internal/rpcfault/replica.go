@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// Stale is a node that stopped at block head. newer tells of a block hash whether the node came too late for it.
+// Stale is a node that stopped at block head; every 32nd block is finalized. newer tells of a block hash whether the node came too late for it.
 func Stale(head uint64, newer func(hash string) bool) Fault {
-	at := json.RawMessage(fmt.Sprintf(`"0x%x"`, head))
+	at, final := json.RawMessage(fmt.Sprintf(`"0x%x"`, head)), json.RawMessage(fmt.Sprintf(`"0x%x"`, head/32*32))
 	return Fault{
 		Name: "stale replica",
 		Ask: func(c *Call) {
@@ -17,6 +17,8 @@ func Stale(head uint64, newer func(hash string) bool) Fault {
 				switch string(p) {
 				case `"latest"`, `"safe"`, `"pending"`:
 					c.Params[i] = at
+				case `"finalized"`:
+					c.Params[i] = final
 				}
 			}
 		},

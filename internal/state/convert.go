@@ -63,8 +63,11 @@ func convert(path string, b []byte) (s *State, err error) {
 	}
 	defer db.Close()
 	s = &State{path: path, old: b, due: true}
-	old := converter{state: s, scans: map[oldTarget]*scan{}, blobs: map[oldTarget]map[string][]byte{}}
-	return s, db.View(old.read)
+	old := converter{state: s, scans: map[oldTarget]*scan{}, sums: map[oldTarget]uint64{}, blobs: map[oldTarget]map[string][]byte{}}
+	if err := db.View(old.read); err != nil {
+		return nil, damaged(err)
+	}
+	return s, nil
 }
 
 type oldTarget struct {
@@ -75,6 +78,7 @@ type oldTarget struct {
 type converter struct {
 	state *State
 	scans map[oldTarget]*scan
+	sums  map[oldTarget]uint64 // of the events' checksums, as the progress has it
 	blobs map[oldTarget]map[string][]byte
 }
 
@@ -93,70 +97,67 @@ func (o *converter) read(tx *bbolt.Tx) error {
 	}
 	written := string(about.Get([]byte("schema")))
 	if written != "1" && written != "2" {
-		return damaged(fmt.Errorf("its schema is %s", quote.Cut(written)))
+		return fmt.Errorf("its schema is %s", quote.Cut(written))
 	}
-	for _, b := range []struct {
-		name string
-		take func(t oldTarget, key, value []byte) error
-	}{{"events", o.event}, {"progress", o.progress}, {"blobs", o.blob}} {
-		bucket := tx.Bucket([]byte(b.name))
+	count, sums := uint64(0), uint64(0) // of progress and blobs, as schema 2 has it
+	for _, name := range []string{"events", "progress", "blobs"} {
+		bucket := tx.Bucket([]byte(name))
 		if bucket == nil {
-			return damaged(fmt.Errorf("it has no %s", b.name))
+			return fmt.Errorf("it has no %s", name)
 		}
 		err := bucket.ForEach(func(k, v []byte) error {
 			n := len(v) - oldSumLen
 			if len(k) < oldTargetLen || n < 0 {
-				return errors.New("a record has the wrong form")
+				return errForm
 			}
-			body := slices.Concat([]byte(b.name), binary.BigEndian.AppendUint32(nil, uint32(len(k))), k, v[:n])
-			if sum := sha256.Sum256(body); !bytes.Equal(sum[:oldSumLen], v[n:]) {
+			h := sha256.New()
+			for _, part := range [][]byte{[]byte(name), binary.BigEndian.AppendUint32(nil, uint32(len(k))), k, v[:n]} {
+				h.Write(part)
+			}
+			if !bytes.Equal(h.Sum(nil)[:oldSumLen], v[n:]) {
 				return errors.New("a record does not match its checksum")
 			}
-			return b.take(oldTarget{binary.BigEndian.Uint64(k), common.Address(k[8:oldTargetLen])}, k[oldTargetLen:], v[:n])
+			t := oldTarget{binary.BigEndian.Uint64(k), common.Address(k[8:oldTargetLen])}
+			if sum := binary.BigEndian.Uint64(v[n:]); name == "events" {
+				o.sums[t] ^= sum
+			} else {
+				count, sums = count+1, sums^sum
+			}
+			return o.record(name, t, k[oldTargetLen:], v[:n])
 		})
 		if err != nil {
-			return damaged(err)
+			return err
 		}
 	}
-	if err := o.finish(); err != nil {
-		return damaged(err)
+	counted := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, count), sums)
+	if written != "1" && !bytes.HasPrefix(about.Get([]byte("roll")), counted) {
+		return errors.New("its records are not those that it counted")
 	}
-	return nil
+	return o.finish()
 }
 
-func (o *converter) event(t oldTarget, key, b []byte) error {
-	const fixed = 3*common.HashLength + common.AddressLength + 8 + 1
-	if len(key) != 16 || len(b) <= fixed || len(b) > fixed+maxList {
-		return errEvent
-	}
-	// Today's form, but for the length of the list's name.
-	e, _, err := cutEvent(slices.Concat(key, b[:fixed], []byte{byte(len(b) - fixed)}, b[fixed:]), map[string]string{})
+func (o *converter) record(bucket string, t oldTarget, key, b []byte) error {
+	const event = 3*common.HashLength + common.AddressLength + 8 + 1 // without the list's name
 	if o.scans[t] == nil {
-		o.scans[t] = &scan{last: map[item]int{}}
+		o.scans[t], o.blobs[t] = &scan{last: map[item]int{}}, map[string][]byte{}
 	}
-	o.scans[t].push([]Event{e})
-	return err
-}
-
-func (o *converter) progress(t oldTarget, _, b []byte) error {
-	if len(b) != 8+8+common.HashLength+8+8 {
-		return errors.New("a record has the wrong form")
+	known := o.scans[t]
+	switch {
+	case bucket == "blobs":
+		o.blobs[t][string(key)] = bytes.Clone(b)
+	case bucket == "events" && len(key) == 16 && len(b) > event && len(b) <= event+maxList:
+		// Today's form, but for the length of the list's name.
+		e, _, err := cutEvent(slices.Concat(key, b[:event], []byte{byte(len(b) - event)}, b[event:]), map[string]string{})
+		known.push([]Event{e})
+		return err
+	case bucket == "progress" && len(b) == 8+8+common.HashLength+8+8:
+		known.progress = Progress{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:]), common.Hash(b[16:48])}
+		if n := binary.BigEndian.Uint64(b[48:]); n != uint64(len(known.events)) || binary.BigEndian.Uint64(b[56:]) != o.sums[t] {
+			return fmt.Errorf("it holds %d events where it counted %d", len(known.events), n)
+		}
+	default:
+		return errForm
 	}
-	if o.scans[t] == nil {
-		o.scans[t] = &scan{last: map[item]int{}}
-	}
-	o.scans[t].progress = Progress{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:]), common.Hash(b[16:48])}
-	if n := binary.BigEndian.Uint64(b[48:]); n != uint64(len(o.scans[t].events)) {
-		return fmt.Errorf("it holds %d events where it counted %d", len(o.scans[t].events), n)
-	}
-	return nil
-}
-
-func (o *converter) blob(t oldTarget, key, b []byte) error {
-	if o.blobs[t] == nil {
-		o.blobs[t] = map[string][]byte{}
-	}
-	o.blobs[t][string(key)] = bytes.Clone(b)
 	return nil
 }
 
@@ -170,10 +171,7 @@ func (o *converter) load(name string, v any) error {
 	if err == nil {
 		err = json.NewDecoder(io.LimitReader(z, 64<<20)).Decode(v)
 	}
-	if err != nil {
-		return fmt.Errorf("reading %s: %w", name, err)
-	}
-	return nil
+	return err
 }
 
 // oldFinding is an open or resolved finding, or a change.
@@ -189,12 +187,9 @@ type oldFinding struct {
 	ResolvedAt time.Time        `json:"resolved_at"`
 }
 
-func (f oldFinding) finding(last *Chain) audit.Finding {
+func (f oldFinding) finding() audit.Finding {
 	out := f.Finding
 	out.FirstSeen, out.LastConfirmedAt, out.State = &f.FirstSeen, &f.LastSeen, audit.Still
-	if last != nil && last.FinishedAt.Equal(f.LastSeen) {
-		out.State = audit.Confirmed
-	}
 	return out
 }
 
@@ -215,10 +210,8 @@ func (o *converter) finish() error {
 		names[c.ChainID] = c.Chain.Chain
 	}
 	for _, a := range audits {
-		c := s.chain(a.Chain.Chain)
-		whole := a
-		err := cmp.Or(o.load("last:"+c.Name, &whole), o.load("compared:"+c.Name, &c.Compared))
-		if err != nil {
+		c, whole := s.chain(a.Chain.Chain), a
+		if err := cmp.Or(o.load("last:"+c.Name, &whole), o.load("compared:"+c.Name, &c.Compared)); err != nil {
 			return err
 		}
 		a.Errors, a.Targets = whole.Errors, whole.Targets
@@ -237,67 +230,55 @@ func (o *converter) finish() error {
 			chain(t.chainID).scans[t.contract] = known
 		}
 	}
-	baselines := map[oldTarget]*audit.Baseline{}
 	for t, of := range o.blobs {
 		if b, ok := of["baseline"]; ok {
 			base := &audit.Baseline{}
 			if err := json.Unmarshal(b, base); err != nil {
 				return fmt.Errorf("reading the baseline of %s: %w", t.contract, err)
 			}
-			baselines[t] = base
-			chain(t.chainID)
+			chain(t.chainID).contract(t.contract, base.Since).Baseline = base
 		}
 	}
 	for _, c := range s.chains {
-		o.known(c, baselines)
+		o.known(c)
 	}
 	for _, f := range found.Open {
 		c := s.chain(f.Chain)
-		c.Prior.Open = append(c.Prior.Open, audit.OpenFinding{Contract: f.Contract, Finding: f.finding(c.Last), Block: f.Block, Logged: f.Told})
+		c.Prior.Open = append(c.Prior.Open, audit.OpenFinding{Contract: f.Contract, Finding: f.finding(), Block: f.Block, Logged: f.Told})
 	}
 	for _, f := range found.Resolved {
-		s.resolved = append(s.resolved, Resolved{f.Chain, f.Contract, f.finding(nil), f.ResolvedAt})
+		s.resolved = append(s.resolved, Resolved{f.Chain, f.Contract, f.finding(), f.ResolvedAt})
 	}
 	for _, f := range untold.Changes {
-		c := s.chain(f.Chain)
-		s.outbox.Changes = append(s.outbox.Changes, audit.Change{Type: f.Type, Chain: f.Chain, Contract: f.Contract, Finding: f.finding(c.Last), At: f.LastSeen})
+		s.outbox.Changes = append(s.outbox.Changes, audit.Change{Type: f.Type, Chain: f.Chain, Contract: f.Contract, Finding: f.finding(), At: f.LastSeen})
 	}
 	s.outbox.AuditID = untold.AuditID
 	return nil
 }
 
-// known fills in the contracts of a chain: those that have a baseline or events, or were read by the last audit. What
-// differed at the pinned block and not at the head is pending again with the next audit.
-func (o *converter) known(c *chain, baselines map[oldTarget]*audit.Baseline) {
-	add := func(contract common.Address, since time.Time) *audit.Known {
-		if c.Prior.Contract(contract) == nil {
-			c.Prior.Contracts = append(c.Prior.Contracts, audit.Known{Address: contract, Since: since.UTC()})
-		}
-		return c.Prior.Contract(contract)
+// contract returns what is known of a contract, which may be new.
+func (c *chain) contract(a common.Address, since time.Time) *audit.Known {
+	if c.Prior.Contract(a) == nil {
+		c.Prior.Contracts = append(c.Prior.Contracts, audit.Known{Address: a, Since: since.UTC()})
 	}
-	name := func(ids *[]common.Hash, more ...common.Hash) {
-		*ids = append(*ids, more...)
-		slices.SortFunc(*ids, common.Hash.Cmp)
-		*ids = slices.Compact(*ids)
-	}
+	return c.Prior.Contract(a)
+}
+
+// known adds the contracts of a chain that have events or were read by the last audit, and the ids that these name. What is
+// pending is pending again with the next audit.
+func (o *converter) known(c *chain) {
 	now := time.Now()
-	for t, base := range baselines {
-		if t.chainID == c.ID {
-			add(t.contract, base.Since).Baseline = base
-		}
-	}
-	for contract := range c.scans {
-		k, known := add(contract, now), o.state.Known(Target{c.Name, contract})
-		name(&k.Devices, known[string(audit.Device)]...)
-		name(&k.OSImages, known[string(audit.OSImage)]...)
+	for a := range c.scans {
+		k, known := c.contract(a, now), o.state.Known(Target{c.Name, a})
+		k.Devices, k.OSImages = slices.Clone(known[string(audit.Device)]), slices.Clone(known[string(audit.OSImage)])
 	}
 	for _, last := range []*Chain{c.Last, c.Compared} {
 		for _, t := range targetsOf(last) {
-			contract, err := hexid.ParseAddress(t.Contract)
+			a, err := hexid.ParseAddress(t.Contract)
 			if err != nil || t.Assurance == "" { // nothing was read there
 				continue
 			}
-			k := add(contract, last.StartedAt)
+			k := c.contract(a, last.StartedAt)
 			for _, e := range t.Entries {
 				if id, err := hexid.ParseID(e.ID); err == nil && e.List == audit.Device {
 					k.Devices = append(k.Devices, id)
@@ -305,16 +286,14 @@ func (o *converter) known(c *chain, baselines map[oldTarget]*audit.Baseline) {
 					k.OSImages = append(k.OSImages, id)
 				}
 			}
-			name(&k.Devices)
-			name(&k.OSImages)
+		}
+	}
+	for i := range c.Prior.Contracts {
+		k := &c.Prior.Contracts[i]
+		for _, ids := range []*[]common.Hash{&k.Devices, &k.OSImages} {
+			slices.SortFunc(*ids, common.Hash.Cmp)
+			*ids = slices.Compact(*ids)
 		}
 	}
 	slices.SortFunc(c.Prior.Contracts, func(a, b audit.Known) int { return a.Address.Cmp(b.Address) })
-}
-
-func targetsOf(c *Chain) []audit.Target {
-	if c == nil {
-		return nil
-	}
-	return c.Targets
 }

@@ -114,6 +114,13 @@ func (c *chain) shown() *Chain {
 	return c.Last
 }
 
+func targetsOf(c *Chain) []audit.Target {
+	if c == nil {
+		return nil
+	}
+	return c.Targets
+}
+
 func (c *chain) event(contract common.Address, e Event, titles map[listID]title) render.Event {
 	out := render.Event{
 		Chain: c.Name, ChainID: c.ID, Block: e.Block, LogIndex: e.Index, Contract: contract.Hex(),

@@ -91,12 +91,13 @@ func find(r *audit.Report, query string) (*leaf, error) {
 // window returns a page of entries, the worst first, without so many of the first.
 func window(list []audit.Entry, skip int) (out []audit.Entry) {
 	left := maxRows
-	for _, v := range worst {
+	for rank := range len(worst) * severityRanks {
 		out = pick(out, list, &left, func(e *audit.Entry) bool {
-			if e.Verdict == v {
-				skip--
+			if entryRank(e) != rank {
+				return false
 			}
-			return e.Verdict == v && skip < 0
+			skip--
+			return skip < 0
 		})
 	}
 	return out

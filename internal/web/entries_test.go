@@ -112,7 +112,11 @@ func TestTheWorstOfAllContractsIsShown(t *testing.T) {
 	small := audit.Target{Contract: "0x0000000000000000000000000000000000000001", Entries: entries(audit.Mismatch, 900), Counts: audit.Counts{Mismatch: 900},
 		Findings: []audit.Finding{finding(audit.Info, 7001), finding(audit.Critical, 7000)}}
 	r.Chains[0].Targets = append(r.Chains[0].Targets, small)
+	r.Chains[0].Targets[1].Entries[899].Severity = audit.Critical
 	body := shown(t, options(r))
+	if _, of, _ := strings.Cut(body, small.Contract); strings.Index(of, id(899)) > strings.Index(of, id(0)) {
+		t.Error("a critical entry stands behind others")
+	}
 	for text, n := range map[string]int{
 		`<tr class="mismatch">`: 900, `<tr class="match">`: 100, `<li class="critical">`: 1, `<li class="warning">`: 99, `<li class="info">`: 0,
 		`<span class="severity">accepted</span>`: 100, id(7000): 1, "5000 entries match": 1, "100 of 5000 entries": 1, "99 of 500 findings": 1,

@@ -92,10 +92,10 @@ func (p *page) render() ([]byte, int, *audit.Report, error) {
 	var body bytes.Buffer
 	err := templates.ExecuteTemplate(&body, "body", struct {
 		Report  *audit.Report
-		Sheets  []sheet
+		Chains  []chainView
 		History render.History
 		Script  template.JS
-	}{report, sheets(report), h, js})
+	}{report, chainViews(report), h, js})
 	if err != nil {
 		return nil, 0, nil, err
 	}
@@ -111,21 +111,26 @@ type status struct {
 	Now, Heard        time.Time     // Heard is the end of the last audit, else the start of the program
 	Due, Overdue      time.Time     // of the next audit; zero: none is expected
 	Critical, Warning int           // findings
-	Accepted          int           // differences that the operator lives with
-	Pending           int           // entries whose difference the newest block has settled
-	Config            string        // the one that is running, in a sentence; empty: nobody says
-	Tag               string        // changes with what the page shows
+	Open              int           // findings that the last audit could not look at again
+	WorstOpen         *audit.Finding
+	OpenDrift         bool   // one of them makes drift
+	Accepted          int    // differences that the operator accepts
+	Pending           int    // entries whose difference the newest block has settled
+	Config            string // the one that is running, in a sentence; empty: nobody says
+	Tag               string // changes with what the page shows
 }
 
 func (p *page) status(r *audit.Report, turn int, now time.Time) status {
 	s := status{Version: p.opt.Version, Style: css, Report: r, Now: now.UTC(), Heard: p.began.UTC()}
 	if r != nil {
 		s.Heard = r.FinishedAt.UTC()
+		s.Open, s.WorstOpen = render.Open(r)
 		for _, c := range r.Chains {
 			for _, t := range c.Targets {
 				s.Accepted += len(t.Accepted)
 				s.Pending += t.Counts.Pending
 				for _, f := range t.Findings {
+					s.OpenDrift = s.OpenDrift || f.State == audit.Still && f.Kind.Makes() == audit.Drift
 					switch f.Severity {
 					case audit.Critical:
 						s.Critical++
@@ -144,5 +149,5 @@ func (p *page) status(r *audit.Report, turn int, now time.Time) status {
 	return s
 }
 
-// Stale tells whether the next audit should have been heard of.
+// Stale reports whether the next audit should have been heard of.
 func (s status) Stale() bool { return !s.Overdue.IsZero() && s.Now.After(s.Overdue) }

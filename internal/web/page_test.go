@@ -49,6 +49,7 @@ func shown(t *testing.T, o web.Options) string {
 
 func TestThePageTells(t *testing.T) {
 	at := time.Date(2026, 11, 23, 3, 4, 5, 0, time.UTC)
+	recently := time.Now().Add(-3*time.Hour - time.Minute)
 	block := &audit.Changed{Block: 51375546, Time: &at, Tx: id(7), Actor: contract}
 	for _, tt := range []struct {
 		name   string
@@ -61,6 +62,20 @@ func TestThePageTells(t *testing.T) {
 			[]string{">Consistent</h1>", ">Nothing differs but what is accepted or pending. <b>1 accepted</b> <b>2 pending</b></p>"}},
 		{"that something could not be checked, and why", audit.Target{Reasons: []string{"the API could not be asked"}},
 			[]string{">Unknown</h1>", "No difference is confirmed, but", "<li>the API could not be asked</li>"}},
+		{"what is open since the last audit could not look again, and for how long",
+			audit.Target{Findings: []audit.Finding{
+				{Kind: audit.UnlistedChainAllowed, Severity: audit.Critical, State: audit.Still, FirstSeen: &at, LastConfirmedAt: &recently},
+				{Kind: audit.ClaimAllowedChainDenied, Severity: audit.Warning, State: audit.Still, FirstSeen: &at, LastConfirmedAt: &recently},
+			}},
+			[]string{"<title>unknown, 2 open ·", `<header id="status" class="unknown open" `, ">Unknown</h1>",
+				"2 findings are open that the last audit could not look at again. The worst is <code>unlisted_chain_allowed</code> (critical), open since <time", "2026-11-23 03:04:05 UTC",
+				"last confirmed <time data-since", ">3 h ago</time>", "Open since <time", "Last confirmed at <time", "The last audit could not look at it again.", "1 critical", "1 warning"}},
+		{"that a single one is open, and of whom it is not the verdict",
+			audit.Target{Verdict: audit.Drift, Findings: []audit.Finding{
+				{Kind: audit.ClaimAllowedChainDenied, Severity: audit.Warning, State: audit.Confirmed, FirstSeen: &at, LastConfirmedAt: &at},
+				{Kind: audit.ClaimUnknownKind, Severity: audit.Info, State: audit.Still},
+			}},
+			[]string{`<header id="status" class="drift" `, "or the contract is not as it should be. 1 finding is open that the last audit could not look at again. It is <code>claim_unknown</code> (info)."}},
 		{"what is wrong, what it means and what to do",
 			audit.Target{Verdict: audit.Drift, Findings: []audit.Finding{{
 				Kind: audit.ClaimDeniedChainAllowed, Severity: audit.Critical, List: audit.Device, ID: id(5), Message: "it is trusted",
@@ -93,6 +108,9 @@ func TestThePageTells(t *testing.T) {
 				if !strings.Contains(body, want) {
 					t.Errorf("the page lacks %q:\n%s", want, body[strings.Index(body, "<body>"):][:4000])
 				}
+			}
+			if strings.Contains(body, "No difference is confirmed") && strings.Contains(body, "open that the last audit") {
+				t.Error("an open finding is called unconfirmed")
 			}
 			if strings.Contains(body, "<details") != (tt.target.Counts.Match > 24) {
 				t.Error("what is in order is folded where there is little of it, or open where there is much")
@@ -256,6 +274,19 @@ func TestEveryWordIsExplained(t *testing.T) {
 	for _, c := range audit.Completenesses {
 		if body := shown(t, options(audited(time.Now(), audit.Target{Completeness: c}))); strings.Contains(body, "<span>"+string(c)+"</span>") {
 			t.Errorf("completeness %s is not", c)
+		}
+	}
+	for _, v := range audit.EntryVerdicts {
+		body := shown(t, options(audited(time.Now(), audit.Target{Counts: audit.Counts{Match: 1, Mismatch: 1, Unverifiable: 1, Pending: 1, Accepted: 1, Unclaimed: 1}})))
+		if strings.Contains(body, `title="`+string(v)+`"`) || !strings.Contains(body, "</b> "+string(v)) {
+			t.Errorf("entry verdict %s is not", v)
+		}
+	}
+	for _, reason := range []string{audit.ReasonUnconfirmed, audit.ReasonNotRead, audit.ReasonNoClaim, audit.ReasonWentBack, audit.ReasonHeadAgrees,
+		audit.ReasonNotAudited, audit.ReasonClaimAbsent, audit.ReasonMalformed, audit.ReasonNoHash} {
+		target := audit.Target{Entries: []audit.Entry{{Verdict: audit.Unverifiable, Reason: reason}}}
+		if body := shown(t, options(audited(time.Now(), target))); strings.Contains(body, "<small>"+reason) {
+			t.Errorf("reason %s is not", reason)
 		}
 	}
 	for _, a := range []audit.Assurance{"", audit.Single, audit.Agreed, audit.Proven} {

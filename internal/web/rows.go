@@ -58,12 +58,12 @@ func (w *rows) head() {
 func (w *rows) row(e *audit.Entry) {
 	w.put(`<tr class="`, string(e.Verdict), `"><td><b>`, string(e.Verdict), "</b>")
 	if e.Reason != "" {
-		w.put(" <small>", say(e.Reason), "</small>")
+		w.put(" <small>", label(e.Reason), "</small>")
 	}
 	if e.Accepted != nil {
 		w.put(" <small><bdi>", quote.Plain(e.Accepted.Reason), "</bdi>, until ", day(e.Accepted.Expires), "</small>")
 	}
-	w.put(`</td><td data-th="List">`, say(e.List), `</td><td data-th="Name">`)
+	w.put(`</td><td data-th="List">`, label(e.List), `</td><td data-th="Name">`)
 	if e.Name != "" {
 		w.put(`<bdi title="`, quote.Plain(e.Name), `">`, cut(e.Name), "</bdi>")
 	} else {

@@ -1,6 +1,10 @@
 package web
 
-import "github.com/kms-auditor/kms-auditor/audit"
+import (
+	"slices"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+)
 
 // What one page shows at most: a browser chokes on more, and nobody reads it there.
 const (
@@ -12,58 +16,65 @@ const (
 const foldFrom = 25
 
 // worst is the order of entries: what disagrees comes first.
-var worst = []audit.EntryVerdict{audit.Mismatch, audit.Unverifiable, audit.Pending, audit.Accepted, audit.Match}
+var worst = []audit.EntryVerdict{audit.Mismatch, audit.Unverifiable, audit.Pending, audit.Accepted, audit.Unclaimed, audit.Match}
 
-// gravity is the order of findings; what is neither comes last.
-var gravity = map[audit.Severity]int{audit.Critical: -2, audit.Warning: -1}
+// severityRank is the order of findings, and of entries with the same verdict.
+var severityRank = map[audit.Severity]int{audit.Critical: 0, audit.Warning: 1, audit.Info: 2, "": 2}
 
-// sheet is what the status page shows of a report: all of it, as far as the limits go, and the worst of all contracts first.
-type sheet struct {
-	audit.Chain
-	Targets []*shown
+const severityRanks = 3
+
+// entryRank is the place of an entry among others: the worst verdict first, and of that the most severe.
+func entryRank(e *audit.Entry) int {
+	return slices.Index(worst, e.Verdict)*severityRanks + severityRank[e.Severity]
 }
 
-// shown is what the page shows of a contract.
-type shown struct {
+// chainView is what the status page shows of a chain: all of it, as far as the limits go, and the worst of all contracts first.
+type chainView struct {
+	audit.Chain
+	Targets []*targetView
+}
+
+// targetView is what the page shows of a contract.
+type targetView struct {
 	*audit.Target
-	Chain        string
-	Findings     []audit.Finding
-	Accepted     []audit.Acceptance
-	Open, Folded []audit.Entry // those to be seen at once, the worst first, and those in order where they are many
+	Chain           string
+	Findings        []audit.Finding
+	Accepted        []audit.Acceptance
+	Visible, Folded []audit.Entry // those to be seen at once, the worst first, and those in order if they are many
 }
 
 // Rows is how many entries the page shows.
-func (s *shown) Rows() int { return len(s.Open) + len(s.Folded) }
+func (s *targetView) Rows() int { return len(s.Visible) + len(s.Folded) }
 
-func sheets(r *audit.Report) []sheet {
+func chainViews(r *audit.Report) []chainView {
 	if r == nil {
 		return nil
 	}
-	out, all := make([]sheet, len(r.Chains)), []*shown{}
+	out, all := make([]chainView, len(r.Chains)), []*targetView{}
 	accepted := maxFindings
 	for i := range r.Chains {
 		out[i].Chain = r.Chains[i]
 		for j := range r.Chains[i].Targets {
-			s := &shown{Target: &r.Chains[i].Targets[j], Chain: r.Chains[i].Chain}
+			s := &targetView{Target: &r.Chains[i].Targets[j], Chain: r.Chains[i].Chain}
 			n := min(accepted, len(s.Target.Accepted))
 			s.Accepted, accepted = s.Target.Accepted[:n], accepted-n
 			out[i].Targets, all = append(out[i].Targets, s), append(all, s)
 		}
 	}
 	findings := maxFindings
-	for g := -len(gravity); g <= 0; g++ {
+	for rank := range severityRanks {
 		for _, s := range all {
-			s.Findings = pick(s.Findings, s.Target.Findings, &findings, func(f *audit.Finding) bool { return gravity[f.Severity] == g })
+			s.Findings = pick(s.Findings, s.Target.Findings, &findings, func(f *audit.Finding) bool { return severityRank[f.Severity] == rank })
 		}
 	}
 	rows := maxRows
-	for _, v := range worst {
+	for rank := range len(worst) * severityRanks {
 		for _, s := range all {
-			to := &s.Open
-			if v == audit.Match && s.Counts.Match >= foldFrom {
+			to := &s.Visible
+			if worst[rank/severityRanks] == audit.Match && s.Counts.Match >= foldFrom {
 				to = &s.Folded
 			}
-			*to = pick(*to, s.Entries, &rows, func(e *audit.Entry) bool { return e.Verdict == v })
+			*to = pick(*to, s.Entries, &rows, func(e *audit.Entry) bool { return entryRank(e) == rank })
 		}
 	}
 	return out

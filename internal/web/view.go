@@ -1,7 +1,6 @@
 package web
 
 import (
-	"fmt"
 	"html/template"
 	"slices"
 	"strings"
@@ -18,16 +17,16 @@ const maxName = 48
 
 // functions are what the templates say things with.
 var functions = template.FuncMap{
-	"ago":      func(now, t time.Time) string { return span(now.Sub(t)) },
+	"ago":      func(now, t time.Time) string { return render.Span(now.Sub(t)) },
 	"cut":      cut,
 	"day":      day,
 	"iso":      iso,
+	"label":    label,
 	"meaning":  func(f audit.Finding) string { return render.NewKnown(f).Meaning },
 	"plain":    quote.Plain,
-	"say":      say,
 	"sentence": sentence,
 	"table":    table,
-	"tally":    tally,
+	"verdicts": verdictCounts,
 	"version":  version,
 	"when":     when,
 }
@@ -35,19 +34,6 @@ var functions = template.FuncMap{
 func day(t time.Time) string  { return t.UTC().Format(time.DateOnly) }
 func iso(t time.Time) string  { return t.UTC().Format(time.RFC3339) }
 func when(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") + " UTC" }
-
-// span tells a time span for people, as page.js does.
-func span(d time.Duration) string {
-	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%d s", max(0, d)/time.Second)
-	case d < time.Hour:
-		return fmt.Sprintf("%d min", d/time.Minute)
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%d h", d/time.Hour)
-	}
-	return fmt.Sprintf("%d days", d/(24*time.Hour))
-}
 
 // cut makes a foreign text printable and short.
 func cut(s string) string {
@@ -73,8 +59,8 @@ type count struct {
 	Verdict audit.EntryVerdict
 }
 
-// tally counts what there is, the worst first.
-func tally(c audit.Counts) (out []count) {
+// verdictCounts counts entries by verdict, the worst first.
+func verdictCounts(c audit.Counts) (out []count) {
 	for _, v := range worst {
 		if n := c.Of(v); n > 0 {
 			out = append(out, count{n, v})
@@ -83,7 +69,7 @@ func tally(c audit.Counts) (out []count) {
 	return out
 }
 
-// changed tells whether the last change of any of the entries is known, and wanted whether the operator wants anything of any.
+// changed reports whether the last change of any of the entries is known, and wanted whether the operator wants anything of any.
 func changed(list []audit.Entry) bool {
 	return slices.ContainsFunc(list, func(e audit.Entry) bool { return e.Changed != nil })
 }

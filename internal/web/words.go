@@ -6,8 +6,8 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 )
 
-// sayings explain the report's words.
-var sayings = map[any]string{
+// labels explain the report's words.
+var labels = map[any]string{
 	audit.Consistent: "Every claim of the API was compared with the contract, and agrees.",
 	audit.Drift:      "The API and the contract differ, or the contract is not as it should be.",
 	audit.Unknown:    "No difference is confirmed, but something could not be checked.",
@@ -16,7 +16,8 @@ var sayings = map[any]string{
 	audit.Mismatch:     "claim and chain differ",
 	audit.Unverifiable: "one side is missing, or the difference was not confirmed",
 	audit.Pending:      "the newest block already agrees with the API",
-	audit.Accepted:     "you live with the difference for a time",
+	audit.Accepted:     "you accept the difference for a time",
+	audit.Unclaimed:    "neither the API nor your policy says anything of it",
 
 	audit.Assurance(""): "Nothing was read.",
 	audit.Single:        "Answers rest on the word of one provider.",
@@ -28,8 +29,10 @@ var sayings = map[any]string{
 	audit.Complete:   "All that the contract stores is accounted for: nothing is hidden at this block.",
 	audit.Incomplete: "Events could not all be read, or do not explain what is stored. Ids that the API does not list may be missing here.",
 
-	audit.ReasonUnconfirmed: "the difference was seen in one pass only",
+	audit.ReasonUnconfirmed: "only one look saw the difference",
 	audit.ReasonNotRead:     "the chain's answer could not be had",
+	audit.ReasonNoClaim:     "the API was not read",
+	audit.ReasonWentBack:    "the block is older than one that was audited before",
 	audit.ReasonHeadAgrees:  "the newest block already agrees",
 	audit.ReasonNotAudited:  "the claim is about another chain",
 	audit.ReasonClaimAbsent: "the API gives no answer",
@@ -42,9 +45,9 @@ var sayings = map[any]string{
 	string(audit.OSImage): "OS image",
 }
 
-// say explains a word; one that it does not know stays as it is.
-func say(word any) string {
-	if s, ok := sayings[word]; ok {
+// label explains a word. One that has no label stays as it is.
+func label(word any) string {
+	if s, ok := labels[word]; ok {
 		return s
 	}
 	return fmt.Sprint(word)

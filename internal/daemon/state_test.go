@@ -2,7 +2,6 @@ package daemon_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,13 +18,12 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
-	"github.com/kms-auditor/kms-auditor/internal/app"
 	"github.com/kms-auditor/kms-auditor/internal/config"
+	"github.com/kms-auditor/kms-auditor/internal/daemon"
 	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
-	"github.com/kms-auditor/kms-auditor/internal/history"
-	"github.com/kms-auditor/kms-auditor/internal/memory"
 	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
 	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/state"
 	"github.com/kms-auditor/kms-auditor/internal/testchain"
 )
 
@@ -39,11 +37,11 @@ func findings(logs *observer.ObservedLogs) (events []string) {
 	return events
 }
 
-// once audits once, in an App of its own.
+// once audits once, in a Daemon of its own.
 func once(t *testing.T, cfg *config.Config) (*audit.Report, []string) {
 	t.Helper()
 	core, logs := observer.New(zapcore.DebugLevel)
-	a, err := app.New(cfg, app.Options{Log: zap.New(core), Once: true})
+	a, err := daemon.New(cfg, daemon.Options{Log: zap.New(core), Once: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,14 +49,14 @@ func once(t *testing.T, cfg *config.Config) (*audit.Report, []string) {
 	return a.Once(t.Context()), findings(logs)
 }
 
-// audits lets a daemon audit n times, in an App of its own.
+// audits lets a daemon audit n times, in a Daemon of its own.
 func audits(t *testing.T, cfg *config.Config, n int) (*audit.Report, []string) {
 	t.Helper()
 	core, logs := observer.New(zapcore.DebugLevel)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var last *audit.Report
-	a, err := app.New(cfg, app.Options{Log: zap.New(core), Reported: func(r *audit.Report, _ []audit.Change) {
+	a, err := daemon.New(cfg, daemon.Options{Log: zap.New(core), Reported: func(r *audit.Report, _ []audit.Change) {
 		last = r
 		if n--; n == 0 {
 			cancel()
@@ -79,12 +77,12 @@ func TestFindingsOutliveDaemonAndOnce(t *testing.T) {
 	w.claim(device, stranger)
 	cfg := w.config(t)
 	cfg.State = filepath.Join(t.TempDir(), "state.db")
-	daemon := func() (*audit.Report, []string) { return audits(t, cfg, 2) }
+	serving := func() (*audit.Report, []string) { return audits(t, cfg, 2) }
 	single := func() (*audit.Report, []string) { return once(t, cfg) }
 	past := func() (*audit.Report, []string) {
 		old := *cfg
 		old.Chains = slices.Clone(cfg.Chains)
-		old.Chains[0].Block = []ethrpc.Policy{ethrpc.AtNumber(0)}
+		old.Chains[0].Block = []ethrpc.BlockTag{ethrpc.AtNumber(0)}
 		return once(t, &old)
 	}
 	forgetful := func() (*audit.Report, []string) {
@@ -101,10 +99,10 @@ func TestFindingsOutliveDaemonAndOnce(t *testing.T) {
 	}{
 		{"one audit opens it", single, false, "opened"},
 		{"another knows it", single, false, ""},
-		{"a daemon knows it too", daemon, false, ""},
+		{"a daemon knows it too", serving, false, ""},
 		{"a look at the past tells all and changes nothing", past, true, ""},
 		{"without a state nothing is known", forgetful, false, "open"},
-		{"it was resolved while no daemon ran", daemon, true, "resolved"},
+		{"it was resolved while no daemon ran", serving, true, "resolved"},
 		{"nothing is left", single, true, ""},
 	} {
 		if w.claim(device, stranger); row.agree {
@@ -125,18 +123,20 @@ func TestFindingsOutliveDaemonAndOnce(t *testing.T) {
 			t.Errorf("%s: it was first seen at %v, want %s", row.sentence, f[0].FirstSeen, first)
 		}
 	}
-	s, err := history.View(cfg.State)
+	s := view(t, cfg.State)
+	if r, open := s.Report(), s.Prior("base").Open; r.Verdict != audit.Consistent || len(s.Resolved()) != 1 || len(open) != 0 {
+		t.Errorf("the state knows %+v, %+v, %v", r, s.Resolved(), open)
+	}
+}
+
+// view reads the state file as another process does.
+func view(t *testing.T, path string) *state.State {
+	t.Helper()
+	s, err := state.View(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := memory.New(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := m.Report()
-	if err != nil || r.Verdict != audit.Consistent || len(m.Resolved()) != 1 || len(m.Open()) != 0 {
-		t.Errorf("the state knows %+v, %+v, %v (%v)", r, m.Resolved(), m.Open(), err)
-	}
+	return s
 }
 
 // TestAChainInThePastTakesNobodysMemory audits one chain as it is, and another, which differs, as it began.
@@ -154,7 +154,7 @@ func TestAChainInThePastTakesNobodysMemory(t *testing.T) {
 	cfg := w.config(t)
 	cfg.State = filepath.Join(t.TempDir(), "state.db")
 	past := cfg.Chains[0]
-	past.Name, past.ChainID, past.Block = "ethereum", 1, []ethrpc.Policy{ethrpc.AtNumber(0)}
+	past.Name, past.ChainID, past.Block = "ethereum", 1, []ethrpc.BlockTag{ethrpc.AtNumber(0)}
 	past.Providers = []ethrpc.Provider{{Name: "local", URL: secret.New(other.URL()), Timeout: time.Minute}}
 	cfg.Chains = append(cfg.Chains, past)
 	transfer := func() error { return w.kms.TransferOwnership(t.Context(), testchain.Key("stranger")) }
@@ -187,36 +187,31 @@ func TestAChainInThePastTakesNobodysMemory(t *testing.T) {
 			t.Errorf("%s: found %q and logged %q, want %q and %q", row.sentence, finds, logged, row.finds, row.logged)
 		}
 	}
-	s, err := history.View(cfg.State)
-	if err != nil {
-		t.Fatal(err)
+	s := view(t, cfg.State)
+	if last, open := s.Last(), s.Prior("base").Open; len(last) != 1 || last[0].Chain.Chain != "base" || len(open) != 1 {
+		t.Errorf("the state knows the audits %+v and the findings %+v", last, open)
 	}
-	m, err := memory.New(s)
-	if err != nil {
-		t.Fatal(err)
+	if all := s.Controlled(); len(all) != 1 || all[0].Target.Chain != "base" || all[0].Baseline == nil {
+		t.Errorf("the state knows who controls %+v", all)
 	}
-	last, err := m.Last()
-	if err != nil || len(last) != 1 || last[0].Chain.Chain != "base" || len(m.Open()) != 1 {
-		t.Errorf("the state knows the audits %+v and the findings %+v (%v)", last, m.Open(), err)
-	}
-	if all, err := m.Controlled(); err != nil || len(all) != 1 || all[0].Target.ChainID != 8453 || all[0].Baseline == nil {
-		t.Errorf("the state knows who controls %+v (%v)", all, err)
+	if d := cmp.Diff(audit.Prior{}, s.Prior("ethereum")); d != "" {
+		t.Errorf("the state remembers the past: %s", d)
 	}
 }
 
-// TestAcceptedRequestsAreTaken leaves a request that cannot be fulfilled: no audit has seen such a contract.
-func TestAcceptedRequestsAreTaken(t *testing.T) {
+// TestRequestsAreTaken leaves a request that cannot be fulfilled: no audit has seen such a contract.
+func TestRequestsAreTaken(t *testing.T) {
 	w := newWorld(t)
 	cfg := w.config(t)
 	cfg.State = filepath.Join(t.TempDir(), "state.db")
 	for _, row := range []struct {
 		sentence, content, want string
 	}{
-		{"a request", "", "baseline not accepted: accepting the control over " + history.Target{ChainID: 1, Contract: contract}.String() + ": no audit has seen it"},
-		{"nonsense", "[]", "taking accepted baselines: reading requests from"},
+		{"a request", "", "request refused: accepting the control over " + state.Target{Chain: "base", Contract: contract}.String() + ": no audit has seen it"},
+		{"nonsense", "[]", "taking requests: reading requests from"},
 	} {
-		path := memory.RequestPath(cfg.State)
-		if err := memory.Leave(cfg.State, memory.Request{ChainID: 1, Contract: contract}); err != nil {
+		path := state.RequestPath(cfg.State)
+		if err := state.Enqueue(cfg.State, state.Request{Kind: state.Accept, Chain: "base", Contract: contract}); err != nil {
 			t.Fatal(err)
 		}
 		if row.content != "" {
@@ -225,12 +220,12 @@ func TestAcceptedRequestsAreTaken(t *testing.T) {
 			}
 		}
 		core, logs := observer.New(zapcore.ErrorLevel)
-		a, err := app.New(cfg, app.Options{Log: zap.New(core), Once: true})
+		d, err := daemon.New(cfg, daemon.Options{Log: zap.New(core), Once: true})
 		if err != nil {
 			t.Fatal(err)
 		}
-		a.Once(t.Context())
-		a.Close()
+		d.Once(t.Context())
+		d.Close()
 		all := logs.All()
 		if len(all) != 1 || !strings.HasPrefix(all[0].Message+": "+fmt.Sprint(all[0].ContextMap()["error"]), row.want) {
 			t.Errorf("%s: logged %v, want %s", row.sentence, all, row.want)
@@ -245,16 +240,11 @@ func TestAStateOfNonsenseIsRefused(t *testing.T) {
 	w := newWorld(t)
 	cfg := w.config(t)
 	cfg.State = filepath.Join(t.TempDir(), "state.db")
-	s, err := history.Open(cfg.State)
-	if err != nil {
+	if err := os.WriteFile(cfg.State, []byte("findings: []"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Save(history.Target{}, "findings", []byte("{}")); err != nil {
-		t.Fatal(err)
-	}
-	s.Close()
 	for range 2 { // the file is given free again
-		if _, err := app.New(cfg, app.Options{Log: zap.NewNop()}); err == nil || !strings.HasPrefix(err.Error(), "state file "+cfg.State+": reading findings from the state: ") {
+		if _, err := daemon.New(cfg, daemon.Options{Log: zap.NewNop()}); err == nil || !strings.HasPrefix(err.Error(), "state file "+cfg.State+" is not a state file of kms-auditor") {
 			t.Errorf("the error is %v", err)
 		}
 	}
@@ -267,16 +257,12 @@ func TestAKillBetweenStateAndLogLosesNoEvent(t *testing.T) {
 	cfg.State = filepath.Join(t.TempDir(), "state.db")
 	w.claim(device, stranger)
 	r, _ := once(t, cfg)
-	s, err := history.Open(cfg.State)
+	s, err := state.Open(cfg.State)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := memory.New(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	lost := audit.Change{Type: audit.Opened, Chain: "base", Finding: r.Chains[0].Targets[0].Findings[0], FirstSeen: r.StartedAt}
-	if err := errors.Join(m.Keep(r, m.Open(), []audit.Change{lost}), s.Close()); err != nil {
+	s.Record(r, nil, []audit.Change{{Type: audit.Opened, Chain: "base", Finding: r.Chains[0].Targets[0].Findings[0]}})
+	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	for _, row := range []struct {
@@ -336,7 +322,9 @@ func TestAnAcceptOfNoUseMakesNothingUnknown(t *testing.T) {
 	w := newWorld(t)
 	w.proxy.Set(rpcfault.Refuse("eth_getProof", -32601, "not on this plan"))
 	cfg := w.config(t)
-	cfg.Accept = []audit.Accept{{Chain: "base", Contract: contract, List: audit.Device, ID: stranger.Hex(), Kind: audit.ClaimAllowedChainDenied, Expires: time.Now().Add(time.Hour)}}
+	cfg.Accept = []config.Exception{{Chain: "base", Exception: audit.Exception{
+		Contract: contract, List: audit.Device, ID: stranger.Hex(), Kind: audit.ClaimAllowedChainDenied, Expires: time.Now().Add(time.Hour),
+	}}}
 	if r, events := audits(t, cfg, 3); r.Verdict != audit.Consistent || strings.Join(events, ", ") != "opened" {
 		t.Errorf("%s and %q", r.Verdict, events)
 	}

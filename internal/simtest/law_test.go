@@ -1,0 +1,445 @@
+package simtest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/audit/observe"
+)
+
+// memory is what the law knows of earlier audits.
+type memory struct {
+	open      map[key]bool // findings, and whether a proof ever confirmed them
+	known     map[common.Address]bool
+	baselines map[common.Address]control
+	named     [][2][ids]bool // by the claims that were read, by contract
+	newest    *audit.Block   // that was honestly shown
+	claim     *claim         // the newest
+}
+
+type key struct {
+	contract string
+	finding
+}
+
+func newMemory(contracts int) *memory {
+	return &memory{open: map[key]bool{}, known: map[common.Address]bool{}, baselines: map[common.Address]control{}, named: make([][2][ids]bool, contracts)}
+}
+
+// law judges one audit.
+type law struct {
+	*world
+	ctx    context.Context
+	res    observe.Result
+	chain  audit.Chain
+	looks  audit.Looks
+	look   *audit.Observation // the one that the report tells of
+	other  *audit.Observation // nil: there was one
+	exact  int                // targets whose verdict has to be the truth
+	broken error
+}
+
+// unlawful returns what is unlawful about an audit, and the number of targets whose verdict had to be the truth.
+func (w *world) unlawful(ctx context.Context, res observe.Result) (exact int, err error) {
+	l := &law{world: w, ctx: ctx, res: res, chain: res.Report.Chains[0], looks: res.Records[0].Looks}
+	l.look, l.other = &l.looks.First, l.looks.Second
+	if s := l.looks.Second; s != nil && l.reported(s) {
+		l.look, l.other = s, &l.looks.First
+	}
+	if !l.reported(l.look) {
+		return 0, errors.New("the report is about no look")
+	}
+	for _, o := range []*audit.Observation{&l.looks.First, l.looks.Second} {
+		if o == nil {
+			continue
+		}
+		if l.real(o) && (w.mem.newest == nil || o.Block.Number >= w.mem.newest.Number) {
+			w.mem.newest = o.Block
+		}
+		if c := l.claimOf(o); c != nil {
+			w.mem.claim = c
+		}
+	}
+	l.verdicts()
+	l.resolved()
+	l.remember()
+	return l.exact, l.broken
+}
+
+func (l *law) fail(format string, args ...any) {
+	if l.broken == nil {
+		l.broken = fmt.Errorf(format, args...)
+	}
+}
+
+// reported reports whether a look is the one that the report tells of.
+func (l *law) reported(o *audit.Observation) bool {
+	block := func(b *audit.Block) string {
+		if b == nil {
+			return ""
+		}
+		return b.Hash
+	}
+	said := func(c *audit.Claim) string {
+		if c == nil {
+			return ""
+		}
+		return c.SHA256
+	}
+	var c *audit.Claim
+	if o.Claim != nil {
+		c = &o.Claim.Claim
+	}
+	return block(o.Block) == block(l.chain.Block) && said(c) == said(l.chain.Claim)
+}
+
+// claimOf is what the API said in a look; nil: nothing.
+func (l *law) claimOf(o *audit.Observation) *claim {
+	if o.Claim == nil {
+		return nil
+	}
+	l.api.mu.Lock()
+	defer l.api.mu.Unlock()
+	c, said := l.api.said[o.Claim.SHA256]
+	if !said {
+		l.fail("the API never gave the answer %s", o.Claim.SHA256)
+	}
+	return &c
+}
+
+// real reports whether the look's block is one that the node has.
+func (l *law) real(o *audit.Observation) bool {
+	if o == nil || o.Block == nil {
+		return false
+	}
+	h, err := l.Client().HeaderByHash(l.ctx, common.HexToHash(o.Block.Hash))
+	return err == nil && h.Number.Uint64() == o.Block.Number
+}
+
+func (l *law) truthOf(at common.Address, o *audit.Observation) truth {
+	var block common.Hash
+	if l.real(o) {
+		block = common.HexToHash(o.Block.Hash)
+	}
+	t, err := l.truth(l.ctx, at, block, l.claimOf(o))
+	if err != nil {
+		l.fail("the truth cannot be known: %w", err)
+	}
+	return t
+}
+
+// wentBack reports whether the look's block is older than what was audited before.
+func (l *law) wentBack() bool {
+	return slices.ContainsFunc(l.chain.Targets, func(t audit.Target) bool {
+		return slices.ContainsFunc(t.Findings, func(f audit.Finding) bool { return f.Kind == audit.ChainWentBack && f.State == audit.Confirmed })
+	})
+}
+
+func (l *law) target(at common.Address) *audit.Target {
+	for i := range l.chain.Targets {
+		if l.chain.Targets[i].Contract == at.Hex() {
+			return &l.chain.Targets[i]
+		}
+	}
+	return nil
+}
+
+// verdicts checks the verdicts of the report.
+func (l *law) verdicts() {
+	worst := audit.Consistent
+	for i := range l.chain.Targets {
+		worst = audit.Worst(worst, l.chain.Targets[i].Verdict)
+	}
+	if len(l.chain.Targets) == 0 {
+		worst = audit.Unknown
+	}
+	if l.chain.Verdict != worst || l.res.Report.Verdict != worst {
+		l.fail("the worst target is %s, the chain %s and the report %s", worst, l.chain.Verdict, l.res.Report.Verdict)
+	}
+	must := l.configured()
+	if c := l.claimOf(l.look); c != nil {
+		for _, r := range c.Contracts {
+			must = append(slices.Clone(must), common.HexToAddress(r.Address))
+		}
+	}
+	for _, at := range slices.Concat(must, slices.Collect(maps.Keys(l.mem.known))) {
+		if l.target(at) == nil {
+			l.fail("%s is missing", at)
+		}
+	}
+	for i := range l.chain.Targets {
+		t := &l.chain.Targets[i]
+		at := common.HexToAddress(t.Contract)
+		if l.Enemy != "" && at == l.at[l.Contracts] {
+			if t.Verdict == audit.Consistent && l.Verify != "off" && !l.faulty && l.Enemy != "returns rubbish" && l.Enemy != "asks the block" {
+				l.fail("a contract that %s is consistent", l.Enemy)
+			}
+			continue
+		}
+		if !l.liar {
+			l.sound(t, l.truthOf(at, l.look))
+		}
+	}
+}
+
+// sound checks a target: it is true or unknown, and without a fault it is true.
+func (l *law) sound(t *audit.Target, truly truth) {
+	at := common.HexToAddress(t.Contract)
+	var before truth
+	if l.other != nil {
+		before = l.truthOf(at, l.other)
+	}
+	var headTruth truth
+	if l.real(l.looks.Head) {
+		var err error
+		if headTruth, err = l.truth(l.ctx, at, common.HexToHash(l.looks.Head.Block.Hash), l.claimOf(l.look)); err != nil {
+			l.fail("the truth cannot be known: %w", err)
+		}
+	}
+	pending := func(f finding) bool {
+		return l.Pending && headTruth.is.code && !headTruth.wrong[f] && (f.Kind == "no_code" || f.ID != "" && makes[f.Kind] == drift && f.Kind != "duplicate_conflict")
+	}
+	complain := func(format string, args ...any) {
+		l.fail("%s is %s: %s", t.Contract, t.Verdict, fmt.Sprintf(format, args...))
+	}
+	told, drifts := map[finding]bool{}, false
+	for _, f := range t.Findings {
+		g := findingOf(f)
+		if f.State != audit.Confirmed {
+			if t.Verdict == audit.Consistent && makes[g.Kind] != "" {
+				complain("%v is open", g)
+			}
+			continue
+		}
+		told[g] = true
+		drifts = drifts || makes[g.Kind] == drift
+		if makes[g.Kind] != drift {
+			continue
+		}
+		isTrue := func(t truth) bool { return t.wrong[g] || g.Kind == "storage_unaccounted" && len(t.hidden) > 0 }
+		if !isTrue(truly) {
+			complain("%v is not true; true are %v", g, slices.Collect(maps.Keys(truly.wrong)))
+		}
+		if _, open := l.mem.open[key{t.Contract, g}]; !open && (l.other == nil || !isTrue(before)) {
+			complain("%v was not seen by both looks", g)
+		}
+	}
+	if drifts != (t.Verdict == audit.Drift) {
+		complain("the findings are %v", t.Findings)
+	}
+	// What is to be seen, if nothing fails.
+	var missing []finding
+	worst := consistent
+	for f := range truly.wrong {
+		visible := !truly.hidden[f] || told[f] || l.Verify != "off" && !truly.accepted[finding{Kind: "storage_unaccounted"}]
+		switch {
+		case !visible || pending(f):
+			if f.Kind == "no_code" {
+				worst = unknown
+			}
+			continue
+		case makes[f.Kind] == drift:
+			worst = drift
+		case makes[f.Kind] == unknown && worst == consistent:
+			worst = unknown
+		}
+		if !told[f] && !(truly.hidden[f] && told[finding{Kind: "storage_unaccounted"}]) && makes[f.Kind] != "" {
+			missing = append(missing, f)
+		}
+	}
+	if t.Verdict == audit.Consistent {
+		switch {
+		case !l.real(l.look):
+			complain("its block is none of the chain")
+		case l.claimOf(l.look) == nil || !truly.read:
+			complain("the API said nothing of it")
+		case !truly.compared:
+			complain("nothing could be compared")
+		case truly.blank:
+			complain("there are claims that cannot be compared")
+		}
+		for _, f := range missing {
+			if !truly.hidden[f] || t.Completeness == audit.Complete || t.Completeness == audit.EventsOnly && l.logged(at, f.ID) {
+				complain("%v is true", f)
+			}
+		}
+	}
+	if l.faulty || l.other != nil && !maps.Equal(truly.wrong, before.wrong) {
+		return
+	}
+	l.exactly(t, truly, missing, worst, complain)
+}
+
+// logged reports whether an event named an id.
+func (l *law) logged(at common.Address, id string) bool {
+	logs, err := l.logs(l.ctx, at, l.look.Block.Number)
+	if err != nil {
+		l.fail("reading the node's logs: %w", err)
+	}
+	return len(id) > 2 && strings.Contains(logs, id[2:])
+}
+
+// exactly checks a target of an audit in which nothing failed.
+func (l *law) exactly(t *audit.Target, truly truth, missing []finding, worst string, complain func(string, ...any)) {
+	l.exact++
+	if len(missing) > 0 {
+		complain("%v is true, and not told", missing)
+	}
+	for _, f := range t.Findings {
+		g := findingOf(f)
+		switch {
+		case f.State == audit.Confirmed && !truly.wrong[g] && makes[g.Kind] != "" && !(g.Kind == "storage_unaccounted" && len(truly.hidden) > 0):
+			complain("%v is told, and not true", g)
+		case f.State != audit.Confirmed && !l.excused(truly, g):
+			complain("%v is still open, and not true any more", g)
+		case f.State != audit.Confirmed && makes[g.Kind] != "" && worst == consistent:
+			worst = unknown
+		}
+	}
+	held := truly.blank || !truly.read || !truly.compared || l.Verify == "required" && truly.accepted[finding{Kind: "storage_unaccounted"}] && t.Completeness != audit.Complete
+	if held && worst == consistent {
+		worst = unknown
+	}
+	if t.Verdict.String() != worst {
+		complain("in truth it is %s, by %v", worst, slices.Collect(maps.Keys(truly.wrong)))
+	}
+}
+
+// excused reports whether nobody can tell whether an open finding is still true.
+func (l *law) excused(truly truth, g finding) bool {
+	switch {
+	case g.Kind == "claim_unstable" || g.Kind == "accept_expired" || g.Kind == "accept_unused", g.Kind == "storage_unaccounted" && !truly.read:
+		return true
+	case g.Kind == "policy_denied_chain_allowed" || g.Kind == "policy_allowed_chain_denied" || makes[g.Kind] == drift && g.ID == "" && g.Kind != "contract_not_listed" && g.Kind != "contract_unexpected",
+		makes[g.Kind] == unknown && g.ID == "" && g.Kind != "chain_mismatch":
+		return false
+	case !truly.read:
+		return true
+	}
+	for list := range 2 {
+		for id := range ids {
+			if idOf(list, id).Hex() == g.ID && string(lists[list]) == g.List {
+				for _, r := range truly.claims[list][id] {
+					if r.allowed == nil || len(truly.claims[list][id]) > 1 {
+						return true
+					}
+				}
+			}
+		}
+	}
+	return false
+}
+
+// resolved checks that nothing ends that is still true, and that nothing vanishes.
+func (l *law) resolved() {
+	ended := map[key]bool{}
+	for _, c := range l.res.Changes {
+		if c.Type == audit.Resolved {
+			k := key{c.Contract, findingOf(c.Finding)}
+			ended[k] = true
+			if proven := l.mem.open[k]; !l.liar || proven {
+				l.mayEnd(k)
+			}
+		}
+	}
+	now := map[key]bool{}
+	for _, t := range l.chain.Targets {
+		for _, f := range t.Findings {
+			now[key{t.Contract, findingOf(f)}] = true
+		}
+	}
+	for k := range l.mem.open {
+		if !now[k] && !ended[k] {
+			l.fail("%v vanished", k)
+		}
+	}
+}
+
+// mayEnd checks that a finding which ended is not true at the newest block and by the newest answer.
+func (l *law) mayEnd(k key) {
+	at := common.HexToAddress(k.contract)
+	if l.Enemy != "" && at == l.at[l.Contracts] {
+		return
+	}
+	if l.mem.newest == nil {
+		l.fail("%v ended, and no block was ever seen", k)
+		return
+	}
+	truly, err := l.truth(l.ctx, at, common.HexToHash(l.mem.newest.Hash), l.mem.claim)
+	if err != nil {
+		l.fail("the truth cannot be known: %w", err)
+		return
+	}
+	still := truly.wrong[k.finding] || k.Kind == "storage_unaccounted" && truly.is.unexplained
+	for list := range 2 {
+		for id := range ids {
+			if idOf(list, id).Hex() != k.ID || string(lists[list]) != k.List {
+				continue
+			}
+			allowed, rows := truly.is.allowed[list][id], truly.claims[list][id]
+			silent := !truly.read || len(rows) > 0 && (rows[0].allowed == nil || len(rows) > 1)
+			switch k.Kind {
+			case "claim_allowed_chain_denied":
+				still = still || !allowed && silent
+			case "claim_denied_chain_allowed", "unlisted_chain_allowed":
+				still = allowed && (silent || len(rows) == 0 || !*rows[0].allowed)
+				if t := l.target(at); t != nil { // it goes on under another name
+					still = still && !slices.ContainsFunc(t.Findings, func(f audit.Finding) bool {
+						return f.ID == k.ID && string(f.List) == k.List && f.State == audit.Confirmed && makes[string(f.Kind)] == drift
+					})
+				}
+			}
+		}
+	}
+	if still {
+		l.fail("%v ended, and is still true", k)
+	}
+}
+
+// remember takes over what an audit came to.
+func (l *law) remember() {
+	open := map[key]bool{}
+	for _, t := range l.chain.Targets {
+		at := common.HexToAddress(t.Contract)
+		n := slices.Index(l.at, at)
+		for _, f := range t.Findings {
+			k := key{t.Contract, findingOf(f)}
+			open[k] = l.mem.open[k] || f.State == audit.Confirmed && t.Assurance == audit.Proven
+		}
+		if l.wentBack() {
+			continue
+		}
+		if t.Control != nil {
+			l.mem.known[at] = true
+			if c := l.claimOf(l.look); c != nil && n >= 0 && c.ChainID == chainID {
+				rows, _, _ := c.about(at)
+				for _, r := range rows {
+					if r.id >= 0 && r.id < ids {
+						l.mem.named[n][r.list][r.id] = true
+					}
+				}
+			}
+		}
+		if t.Baseline == nil || n < 0 || n >= l.Contracts {
+			continue
+		}
+		b := t.Baseline.Control
+		is := control{b.Owner, b.Implementation, b.CodeHash, b.ImplementationCodeHash}
+		was, known := l.mem.baselines[at]
+		if !known && !l.liar {
+			was = l.truthOf(at, l.look).is.control
+		}
+		if is != was && (known || !l.liar) {
+			l.fail("the baseline of %s is %+v, and was or is in truth %+v", at, is, was)
+		}
+		l.mem.baselines[at] = is
+	}
+	l.mem.open = open
+}

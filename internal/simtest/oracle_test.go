@@ -1,0 +1,277 @@
+package simtest_test
+
+import (
+	"context"
+	"fmt"
+	"math/big"
+	"slices"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/crypto"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/testchain"
+)
+
+// contract is what a contract stores at a block, slot by slot.
+type contract struct {
+	code        bool
+	control     control
+	owner, impl common.Address
+	allowed     [2][ids]bool // by the lists that its code uses
+	unexplained bool         // it stores entries of lists that its code does not use
+}
+
+// control is who controls a contract, and what runs there, as a report spells it.
+type control struct{ owner, impl, code, implCode string }
+
+// Where the contracts of testchain keep things.
+var (
+	implSlot, ownerSlot = namespace("eip1967.proxy.implementation", false), namespace("openzeppelin.storage.Ownable", true)
+	otherSlots          = []common.Hash{namespace("openzeppelin.storage.Initializable", true), namespace("openzeppelin.storage.Ownable2Step", true)}
+	plainLists          = [2]common.Hash{number32(7), number32(8)}
+	movedLists          = [2]common.Hash{crypto.Keccak256Hash([]byte("testchain.moved.lists")), plus(crypto.Keccak256Hash([]byte("testchain.moved.lists")), 1)}
+)
+
+// namespace is the slot of ERC-1967, or the first slot of ERC-7201.
+func namespace(name string, erc7201 bool) common.Hash {
+	h := plus(crypto.Keccak256Hash([]byte(name)), -1)
+	if erc7201 {
+		h = crypto.Keccak256Hash(h[:])
+		h[31] = 0
+	}
+	return h
+}
+
+func number32(n byte) common.Hash { return common.Hash{31: n} }
+
+func plus(h common.Hash, n int64) common.Hash {
+	return common.BigToHash(new(big.Int).Add(h.Big(), big.NewInt(n)))
+}
+
+func mapped(key, slot common.Hash) common.Hash { return crypto.Keccak256Hash(key[:], slot[:]) }
+
+// contract reads what a contract stores at a block from the node's own state. A slot that this test cannot name is an error.
+func (w *world) contract(ctx context.Context, block common.Hash, at common.Address) (is contract, err error) {
+	a, err := w.dump(ctx, block, at)
+	if err != nil || a.CodeHash == (common.Hash{}) {
+		return is, err
+	}
+	word := func(slot common.Hash) common.Address { return common.HexToAddress(a.Storage[slot]) }
+	is = contract{code: true, owner: word(ownerSlot), impl: word(implSlot)}
+	is.control = control{owner: is.owner.Hex(), impl: is.impl.Hex(), code: a.CodeHash.Hex()}
+	if runs, err := w.dump(ctx, block, is.impl); err != nil {
+		return is, err
+	} else if runs.CodeHash != (common.Hash{}) {
+		is.control.implCode = runs.CodeHash.Hex()
+	}
+	known := map[common.Hash]bool{implSlot: true, ownerSlot: true}
+	for _, s := range otherSlots {
+		known[s] = true
+	}
+	for n := range byte(10) {
+		known[number32(n)] = true
+		for i := range int64(4) { // long texts
+			field := number32(n)
+			known[plus(crypto.Keccak256Hash(field[:]), i)] = true
+		}
+		known[mapped(common.BytesToHash(common.Address{1, n}.Bytes()), number32(5))] = true
+		known[mapped(common.Hash{2, n}, number32(6))] = true
+	}
+	uses, idle := plainLists, movedLists
+	if is.impl == w.impl[testchain.Moved] {
+		uses, idle = idle, uses
+	}
+	for list := range 2 {
+		for id := range ids {
+			used, unused := mapped(idOf(list, id), uses[list]), mapped(idOf(list, id), idle[list])
+			known[used], known[unused] = true, true
+			is.allowed[list][id] = a.Storage[used] != ""
+			is.unexplained = is.unexplained || a.Storage[unused] != ""
+		}
+	}
+	for slot := range a.Storage {
+		if !known[slot] {
+			return is, fmt.Errorf("%s stores something at %s", at, slot)
+		}
+	}
+	return is, nil
+}
+
+// makes is what a finding makes of its target, by the documentation; those that are missing make nothing.
+var makes = map[string]string{
+	"claim_allowed_chain_denied": drift, "claim_denied_chain_allowed": drift, "unlisted_chain_allowed": drift, "claim_unknown": unknown,
+	"malformed_id": unknown, "duplicate_conflict": drift, "contract_not_listed": drift, "contract_unexpected": drift, "no_code": drift,
+	"chain_mismatch": unknown, "provider_disagreement": unknown, "proof_invalid": unknown, "getter_disagrees_with_proof": unknown,
+	"storage_unaccounted": drift, "owner_changed": drift, "implementation_changed": drift, "code_changed": drift, "chain_went_back": unknown,
+	"policy_denied_chain_allowed": drift, "policy_allowed_chain_denied": drift,
+}
+
+const consistent, drift, unknown = "consistent", "drift", "unknown"
+
+// finding is what is wrong, and with which entry. Malformed ids are one.
+type finding struct{ Kind, List, ID string }
+
+func findingOf(f audit.Finding) finding {
+	if f.Kind == audit.MalformedID {
+		return finding{string(f.Kind), string(f.List), "malformed"}
+	}
+	return finding{string(f.Kind), string(f.List), f.ID}
+}
+
+// truth is what is so, of one contract at one block, by one answer of the API.
+type truth struct {
+	is       contract
+	wrong    map[finding]bool
+	accepted map[finding]bool // of what is wrong
+	hidden   map[finding]bool // of what is wrong: about an id that nobody has to know
+	claims   [2][ids][]row
+	read     bool // the API said something of the contract, on the right chain
+	compared bool // one of its claims is about something that is known
+	blank    bool // it says something that cannot be compared
+}
+
+// truth tells the truth. Without a claim it is about the chain alone, and without a block about the claim.
+func (w *world) truth(ctx context.Context, at common.Address, block common.Hash, c *claim) (t truth, err error) {
+	t.wrong, t.accepted, t.hidden = map[finding]bool{}, map[finding]bool{}, map[finding]bool{}
+	say := func(kind string) { t.wrong[finding{Kind: kind}] = true }
+	n := slices.Index(w.at, at)
+	configured := slices.Contains(w.configured(), at)
+	audited := configured || w.mem.known[at]
+	if c != nil {
+		rows, listed, foreign := c.about(at)
+		t.read = c.ChainID == chainID && !foreign
+		if !t.read {
+			say("chain_mismatch")
+		}
+		switch {
+		case c.ChainID != chainID:
+		case listed && !configured && w.Named != "":
+			say("contract_unexpected")
+		case !listed && audited:
+			say("contract_not_listed")
+		}
+		if audited = audited || listed && t.read && w.Named == ""; !audited {
+			return t, nil
+		}
+		for _, r := range rows {
+			switch {
+			case !t.read:
+			case r.id == noHash:
+				t.wrong[finding{"no_hash", string(lists[r.list]), ""}] = true
+				t.blank = t.blank || r.allowed != nil
+			case r.id == malformed:
+				t.wrong[finding{"malformed_id", string(lists[r.list]), "malformed"}] = true
+			default:
+				t.claims[r.list][r.id] = append(t.claims[r.list][r.id], r)
+			}
+		}
+	}
+	if block != (common.Hash{}) && audited {
+		if t.is, err = w.contract(ctx, block, at); err != nil {
+			return t, err
+		}
+		if !t.is.code {
+			say("no_code")
+		}
+	}
+	for list := range 2 {
+		for id := range ids {
+			w.judge(&t, n, list, id)
+		}
+	}
+	if t.is.code {
+		if w.Verify != "off" && t.is.unexplained && t.read { // else the API may explain it
+			say("storage_unaccounted")
+		}
+		w.judgeControl(&t, n, at)
+	}
+	w.accept(&t, n)
+	return t, nil
+}
+
+// judge compares claim, policy and storage of one id.
+func (w *world) judge(t *truth, n, list, id int) {
+	say := func(kind string) { t.wrong[finding{kind, string(lists[list]), idOf(list, id).Hex()}] = true }
+	var says []string
+	for _, r := range t.claims[list][id] {
+		if r.allowed == nil {
+			says = append(says, "null")
+		} else {
+			says = append(says, fmt.Sprint(*r.allowed))
+		}
+	}
+	says = slices.Compact(slices.Sorted(slices.Values(says)))
+	if len(says) > 1 {
+		say("duplicate_conflict")
+	}
+	if !t.is.code {
+		return
+	}
+	allowed := t.is.allowed[list][id]
+	switch {
+	case len(says) > 1:
+	case len(says) == 0:
+		if t.read && allowed {
+			say("unlisted_chain_allowed")
+		}
+	case says[0] == "null":
+		say("claim_unknown")
+	default:
+		if t.compared = true; says[0] == "true" && !allowed {
+			say("claim_allowed_chain_denied")
+		} else if says[0] == "false" && allowed {
+			say("claim_denied_chain_allowed")
+		}
+	}
+	wants := [2][]int{w.Devices, w.Images}[list]
+	if n == 0 && w.Named != "" && wants != nil {
+		if allowed && !slices.Contains(wants, id) {
+			say("policy_denied_chain_allowed")
+		} else if !allowed && slices.Contains(wants, id) {
+			say("policy_allowed_chain_denied")
+		}
+	}
+	named := len(says) > 0 || n == 0 && slices.Contains(wants, id) || n >= 0 && w.mem.named[n][list][id]
+	for _, kind := range []string{"unlisted_chain_allowed", "policy_denied_chain_allowed"} {
+		if f := (finding{kind, string(lists[list]), idOf(list, id).Hex()}); t.wrong[f] && !named {
+			t.hidden[f] = true
+		}
+	}
+}
+
+// judgeControl compares owner and implementation with the policy, else with what was seen first.
+func (w *world) judgeControl(t *truth, n int, at common.Address) {
+	was, known := w.mem.baselines[at]
+	wantOwner, wantImpl := was.owner, was.impl
+	if n == 0 && w.Named != "" && w.Owner != "" {
+		wantOwner = testchain.Address(w.Owner).Hex()
+	} else if !known {
+		wantOwner = t.is.control.owner
+	}
+	if n == 0 && w.Named != "" && w.Runs != "" {
+		wantImpl = w.impl[w.Runs].Hex()
+	} else if !known {
+		wantImpl = t.is.control.impl
+	}
+	if t.is.control.owner != wantOwner {
+		t.wrong[finding{Kind: "owner_changed"}] = true
+	}
+	if t.is.control.impl != wantImpl {
+		t.wrong[finding{Kind: "implementation_changed"}] = true
+	}
+}
+
+// accept takes out what the operator accepts.
+func (w *world) accept(t *truth, n int) {
+	for _, a := range w.Accepts {
+		f := finding{Kind: a.Kind}
+		if a.ID >= 0 {
+			f.List, f.ID = string(lists[a.List]), idOf(a.List, a.ID).Hex()
+		}
+		if a.N == n && !a.Expired && (t.wrong[f] || a.Kind == "storage_unaccounted") {
+			t.accepted[f] = true
+			delete(t.wrong, f)
+		}
+	}
+}

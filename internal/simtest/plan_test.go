@@ -1,0 +1,192 @@
+package simtest_test
+
+import (
+	"math/bits"
+	"slices"
+
+	"pgregory.net/rapid"
+
+	"github.com/kms-auditor/kms-auditor/internal/testchain"
+)
+
+// The size of a world. The API lists the first ids of each list; the others are known on chain only.
+const (
+	ids    = 4
+	listed = 3
+)
+
+// The lists.
+const (
+	device = iota
+	image
+)
+
+// plan is a sequence of audits of one world. What happens follows from it, and it can be played again.
+type plan struct {
+	Config config
+	Steps  []step
+}
+
+// step is one audit: what happens before it, and what between its two looks.
+type step struct {
+	Before  []act `json:",omitempty"`
+	Between []act `json:",omitempty"`
+}
+
+// act is one thing that happens. N is a contract, a provider, or a number of blocks.
+type act struct {
+	What     string
+	N        int `json:",omitempty"`
+	List, ID int `json:",omitempty"`
+}
+
+// config is what the operator configured, and what there is to audit.
+type config struct {
+	Block                           string // tags, separated by a space
+	Verify                          string
+	Providers, Agreement, Contracts int
+	Enemy                           string   `json:",omitempty"` // how one more contract behaves
+	Named                           string   `json:",omitempty"` // the contracts that are configured: "", "all", "first"
+	Young, Pending, Baselines       bool     `json:",omitempty"`
+	Devices, Images                 []int    // wanted of the first contract; nil: nothing is said
+	Owner, Runs                     string   `json:",omitempty"` // wanted of the first contract
+	Accepts                         []accept `json:",omitempty"`
+}
+
+// accept is a difference that the operator accepts. ID is negative for the contract as a whole.
+type accept struct {
+	Kind        string
+	N, List, ID int
+	Expired     bool
+}
+
+// What happens on chain, besides upgrades to testchain's implementations.
+var onChain = []string{
+	"add", "add", "add", "remove", "remove", "sneak in", "sneak in", "sneak out", "register app", "add measurement", "set info", "hand over",
+	testchain.Plain, testchain.Moved, "block", "finalize", "reorganise",
+}
+
+// What happens at the API. The first two make it well.
+var atAPI = []string{
+	"follow", "follow", "flip", "flip", "flip", "null", "drop", "list twice", "contradict", "malformed", "no hash", "drop contract", "split rows", "row elsewhere",
+	"stranger", "elsewhere", "list nothing", "alternate", "500", "403", "null body", "wrong types",
+}
+
+// What happens at a provider. The first makes it well.
+var atProvider = []string{
+	"well", "down", "no proofs", "no logs", "proves one contract", "pruned", "lags", "goes back", "ignores hashes", "refuses hashes", "wrong ids", "short batch", "null results",
+	"other chain", "lies in calls", "lies in storage", "lies in proofs", "lies in code", "lies in hashes", "drops logs", "invents logs", "lies without proof",
+}
+
+// drawer draws parts of a plan. Shrinking leads to what is simple: false, the first of a choice, the shorter list.
+type drawer struct{ *rapid.T }
+
+func (d drawer) chance(what string, percent int) bool {
+	return rapid.IntRange(0, 99).Draw(d.T, what) >= 100-percent
+}
+
+func (d drawer) upTo(what string, most int) int { return rapid.IntRange(0, most).Draw(d.T, what) }
+
+// one draws evenly, where rapid's own choice prefers the first.
+func (d drawer) one(what string, of ...string) string {
+	i := 0
+	for range bits.Len(uint(len(of))) + 2 {
+		i *= 2
+		if rapid.Bool().Draw(d.T, what) {
+			i++
+		}
+	}
+	return of[i%len(of)]
+}
+
+// some draws a list.
+func some[T any](d drawer, what string, most int, draw func() T) []T {
+	var out []T
+	for range d.upTo(what, most) {
+		out = append(out, draw())
+	}
+	return out
+}
+
+func (d drawer) plan() plan {
+	p := plan{Config: d.config()}
+	faults := d.chance("faults", 50)
+	act := func() act { return d.act(&p.Config, faults) }
+	for range 4 + d.upTo("audits", 8) {
+		s := step{Before: some(d, "before", 3, act)}
+		if d.chance("follow", 50) { // the API follows the chain, and nothing is wrong with it
+			s.Before = append(s.Before, heal...)
+		}
+		if d.chance("between", 25) {
+			s.Between = some(d, "between", 2, act)
+		}
+		p.Steps = append(p.Steps, s)
+	}
+	return p
+}
+
+var heal = []act{{What: "well"}, {What: "well", N: 1}, {What: "follow"}}
+
+func (d drawer) act(c *config, faults bool) act {
+	a := act{N: d.upTo("contract", c.Contracts-1), List: d.upTo("list", 1)}
+	switch where := d.upTo("where", 9); {
+	case where >= 8 && faults:
+		a.What, a.N, a.List = d.one("provider", atProvider...), d.upTo("provider", c.Providers-1), 0
+		if a.What == "proves one contract" {
+			a.List = d.upTo("contract", c.Contracts-1)
+		}
+	case where >= 5:
+		if a.What = d.one("API", atAPI...); !faults && slices.Contains(failing, a.What) {
+			a.What = "flip"
+		}
+		a.ID = d.upTo("id", listed-1)
+	case where == 4 && d.chance("restart", 50):
+		a = act{What: "restart"}
+		if d.chance("forget", 20) {
+			a.What = "forget"
+		}
+	default:
+		if a.What = d.one("chain", onChain...); a.What == "reorganise" {
+			a.N = 1 + d.upTo("blocks", 2)
+		}
+		a.ID = d.upTo("id", ids-1)
+	}
+	return a
+}
+
+func (d drawer) config() config {
+	c := config{
+		Block:     d.one("block", "latest", "latest-2", "finalized", "latest", "latest-1", "safe", "latest-2 latest", "finalized latest"),
+		Verify:    d.one("verify", "auto", "required", "auto", "off"),
+		Providers: 1 + d.upTo("providers", 1), Agreement: 1, Contracts: 1 + d.upTo("contracts", 1),
+		Named: d.one("configured", "", "all", "", "first"),
+		Young: d.chance("young", 10), Pending: d.chance("pending", 50), Baselines: d.chance("baselines", 75),
+	}
+	if c.Providers > 1 && d.chance("agreement", 33) {
+		c.Agreement = 2
+	}
+	if d.chance("enemy", 20) {
+		c.Enemy = d.one("enemy is", "asks the block", "returns rubbish", "writes", "never ends", "logs")
+	}
+	if c.Named != "" && d.chance("policy", 50) {
+		number := func() int { return d.upTo("wanted", ids-1) }
+		if c.Devices = append([]int{}, some(d, "devices", 3, number)...); d.chance("of images too", 50) {
+			c.Images = append([]int{}, some(d, "images", 3, number)...)
+		}
+		c.Owner, c.Runs = d.one("owner", "", "owner", "stranger"), d.one("runs", "", testchain.Plain, testchain.Backdoor)
+	}
+	if d.chance("accepted differences", 25) {
+		c.Accepts = some(d, "accepts", 3, func() accept { return d.accept(c.Contracts) })
+	}
+	return c
+}
+
+func (d drawer) accept(contracts int) accept {
+	kind := d.one("accepted", "claim_allowed_chain_denied", "claim_denied_chain_allowed", "unlisted_chain_allowed", "claim_unknown", "duplicate_conflict",
+		"policy_denied_chain_allowed", "policy_allowed_chain_denied", "owner_changed", "implementation_changed", "storage_unaccounted")
+	a := accept{kind, d.upTo("contract", contracts-1), d.upTo("list", 1), d.upTo("id", ids-1), d.chance("expired", 25)}
+	if slices.Contains([]string{"owner_changed", "implementation_changed", "storage_unaccounted"}, kind) {
+		a.List, a.ID = 0, -1
+	}
+	return a
+}

@@ -1,0 +1,439 @@
+package simtest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/crypto"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/audit/observe"
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/testchain"
+	"github.com/kms-auditor/kms-auditor/kmsapi"
+)
+
+// world is what a plan plays in.
+type world struct {
+	config
+	*node
+	at      []common.Address // the contracts, the enemy last
+	base    uint64           // the newest block that no reorganisation takes back
+	proxies []*rpcfault.Proxy
+	ills    []string // what is wrong with each provider
+	api     *api
+	urls    []string // of the providers, and of the API
+	file    string   // of the state
+
+	auditor *observe.Auditor
+	state   *store
+	closers []func()
+
+	mem    *memory
+	alerts *alerts
+
+	between []act // what is left to happen before the second look
+	faulty  bool  // something failed, or may have, during the audit
+	liar    bool  // a provider was believed by design, and lied
+	err     error
+}
+
+// enemies are the runtime codes of contracts that answer every call in the same way.
+var enemies = map[string]string{
+	"asks the block":  "0x6001430340151560005260206000f3",
+	"returns rubbish": "0x60206000f3",
+	"writes":          "0x600160005560206000f3",
+	"never ends":      "0x5b600056",
+	"logs":            "0x60006000a060206000f3",
+}
+
+func (b *bench) world(ctx context.Context, c config, dir string) (*world, error) {
+	n, err := b.chain(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w := &world{config: c, node: n, api: newAPI(), file: filepath.Join(dir, "state"), ills: make([]string, c.Providers)}
+	if err := w.deploy(ctx); err != nil {
+		return nil, err
+	}
+	w.mem, w.alerts = newMemory(len(w.at)), newAlerts()
+	for i := range c.Providers {
+		w.proxies = append(w.proxies, rpcfault.New(n.URL()))
+		w.urls = append(w.urls, w.serve(w.proxies[i]))
+	}
+	w.urls = append(w.urls, w.serve(w.api))
+	w.closers = append(w.closers, w.api.close)
+	if err := w.act(ctx, act{What: "follow"}); err != nil {
+		return nil, err
+	}
+	return w, w.start()
+}
+
+func (w *world) serve(h http.Handler) string {
+	s := httptest.NewServer(h)
+	w.closers = append(w.closers, func() { s.CloseClientConnections(); s.Close() })
+	return s.URL
+}
+
+func (w *world) close() {
+	for _, c := range slices.Backward(w.closers) {
+		c()
+	}
+	w.state.close()
+}
+
+// deploy puts the contracts onto the chain, in one block. Worlds of one configuration begin at the same distance from a
+// finalized block.
+func (w *world) deploy(ctx context.Context) error {
+	if err := w.finalize(ctx); err != nil {
+		return err
+	}
+	nonce, err := w.nonce(ctx, "owner")
+	if err != nil {
+		return err
+	}
+	var txs []tx
+	for range w.Contracts {
+		t, err := w.birth()
+		if err != nil {
+			return err
+		}
+		txs = append(txs, t)
+	}
+	if w.Enemy != "" {
+		code := common.FromHex(enemies[w.Enemy])
+		// PUSH1 size, DUP1, PUSH1 10, PUSH0, CODECOPY, PUSH0, RETURN
+		txs = append(txs, tx{from: "owner", data: append([]byte{0x60, byte(len(code)), 0x80, 0x60, 0x09, 0x5f, 0x39, 0x5f, 0xf3}, code...)})
+	}
+	for i := range txs {
+		w.at = append(w.at, crypto.CreateAddress(testchain.Address("owner"), nonce+uint64(i)))
+	}
+	if err := w.mine(ctx, txs...); err != nil {
+		return err
+	}
+	if w.base, err = w.head(ctx); err != nil || w.Young {
+		return err
+	}
+	return w.finalize(ctx)
+}
+
+// start starts an auditor that knows what the state has.
+func (w *world) start() (err error) {
+	if w.state, err = openStore(w.file); err != nil {
+		return err
+	}
+	api, err := kmsapi.New(kmsapi.Options{BaseURL: w.urls[w.Providers] + "/api/v1", Version: "2026-06-23", Timeout: 10 * time.Second, RetryDelay: time.Millisecond})
+	if err != nil {
+		return err
+	}
+	opt := ethrpc.Options{
+		ChainID: chainID, Agreement: w.Agreement, BatchSize: 100, RetryDelay: time.Millisecond,
+		Verify: map[string]ethrpc.Verify{"auto": ethrpc.VerifyAuto, "required": ethrpc.VerifyRequired, "off": ethrpc.VerifyOff}[w.Verify],
+	}
+	for i := range w.Providers {
+		opt.Providers = append(opt.Providers, ethrpc.Provider{Name: fmt.Sprintf("p%d", i), URL: secret.New(w.urls[i]), Timeout: 10 * time.Second})
+	}
+	intent := w.intent()
+	for _, t := range intent.Tags {
+		tag, err := ethrpc.ParseBlockTag(t)
+		if err != nil {
+			return err
+		}
+		opt.Tags = append(opt.Tags, tag)
+	}
+	client, err := ethrpc.New(opt)
+	if err != nil {
+		return err
+	}
+	w.closers = append(w.closers, client.Close, api.Close)
+	chain := observe.Chain{Intent: intent, Tags: opt.Tags, Reader: client}
+	if intent.Events {
+		chain.Events = newEvents(client, w.state)
+	}
+	w.auditor = observe.New(observe.Options{Version: "test", Claims: api, Chains: []observe.Chain{chain}, Timeout: time.Minute, Record: true, Progress: w.progress})
+	return nil
+}
+
+func (w *world) intent() audit.Intent {
+	i := audit.Intent{
+		Chain: "test", ChainID: chainID, Tags: strings.Fields(w.Block), Agreement: w.Agreement, Events: w.Verify != "off",
+		Required: w.Verify == "required", Baselines: w.Baselines,
+	}
+	if w.Pending {
+		i.PendingMax = time.Hour
+	}
+	for n, at := range w.configured() {
+		c := audit.ContractIntent{Address: at}
+		if n == 0 {
+			c.Policy = w.policy()
+		}
+		i.Contracts = append(i.Contracts, c)
+	}
+	for n, a := range w.Accepts {
+		x := audit.Exception{Index: n, Contract: w.at[a.N], Kind: audit.Kind(a.Kind), Reason: "so it is", Expires: time.Now().Add(time.Hour)}
+		if a.ID >= 0 {
+			x.List, x.ID = lists[a.List], idOf(a.List, a.ID).Hex()
+		}
+		if a.Expired {
+			x.Expires = time.Now().Add(-time.Hour)
+		}
+		i.Exceptions = append(i.Exceptions, x)
+	}
+	return i
+}
+
+func (w *world) configured() []common.Address {
+	return map[string][]common.Address{"all": w.at, "first": w.at[:1]}[w.Named]
+}
+
+func (w *world) policy() (p audit.Policy) {
+	for list, wanted := range [][]int{w.Devices, w.Images} {
+		if wanted == nil {
+			continue
+		}
+		all := []common.Hash{}
+		for _, id := range wanted {
+			all = append(all, idOf(list, id))
+		}
+		if list == device {
+			p.Devices = all
+		} else {
+			p.OSImages = all
+		}
+	}
+	if w.Owner != "" {
+		owner := testchain.Address(w.Owner)
+		p.Owner = &owner
+	}
+	if w.Runs != "" {
+		impl := w.impl[w.Runs]
+		p.Implementation = &impl
+	}
+	return p
+}
+
+// progress is called before a second look: then something may happen.
+func (w *world) progress(_, doing string) {
+	if strings.Contains(doing, "looking again") {
+		w.err = errors.Join(w.err, w.acts(context.Background(), w.between))
+		w.between = nil
+	}
+}
+
+// acts lets things happen.
+func (w *world) acts(ctx context.Context, all []act) error {
+	for _, a := range all {
+		if err := w.act(ctx, a); err != nil {
+			return fmt.Errorf("%+v: %w", a, err)
+		}
+	}
+	w.heal()
+	w.liar = w.liar || slices.Contains(w.ills, "lies without proof")
+	w.faulty = w.faulty || w.api.failing() || slices.ContainsFunc(w.ills, func(ill string) bool { return ill != "" })
+	return nil
+}
+
+func (w *world) act(ctx context.Context, a act) error {
+	switch {
+	case a.What == "restart" || a.What == "forget":
+		if a.What == "forget" {
+			w.state.reset()
+			w.mem = newMemory(len(w.at))
+		}
+		return errors.Join(w.state.close(), w.start())
+	case slices.Contains(atProvider, a.What):
+		if a.N < w.Providers {
+			w.spoil(ctx, a)
+		}
+		return nil
+	case slices.Contains(atAPI, a.What):
+		return w.edit(ctx, a)
+	case a.What == "block":
+		return w.mine(ctx)
+	case a.What == "finalize":
+		w.Commit()
+		return w.finalize(ctx)
+	case a.What == "reorganise":
+		head, err := w.head(ctx)
+		if blocks := min(uint64(a.N), head-w.base); err == nil && blocks > 0 {
+			err = w.undo(ctx, blocks)
+		}
+		return err
+	default:
+		return w.operate(ctx, a)
+	}
+}
+
+// operate does what an owner does.
+func (w *world) operate(ctx context.Context, a act) error {
+	newest, err := w.Client().HeaderByNumber(ctx, nil)
+	if err != nil {
+		return err
+	}
+	is, err := w.contract(ctx, newest.Hash(), w.at[a.N])
+	if err != nil {
+		return err
+	}
+	owner, other := "owner", "stranger"
+	if is.owner == testchain.Address("stranger") {
+		owner, other = other, owner
+	}
+	var txs []tx
+	call := func(from, method string, args ...any) {
+		data, e := w.abi.Pack(method, args...)
+		err = errors.Join(err, e)
+		txs = append(txs, tx{from, &w.at[a.N], data})
+	}
+	upgrade := func(name string) { call(owner, "upgradeToAndCall", w.impl[name], []byte{}) }
+	id := idOf(a.List, a.ID)
+	switch a.What {
+	case "add":
+		call(owner, [...]string{"addKmsDevice", "addOsImageHash"}[a.List], id)
+	case "remove":
+		call(owner, [...]string{"removeKmsDevice", "removeOsImageHash"}[a.List], id)
+	case "sneak in", "sneak out":
+		if is.impl != w.impl[testchain.Backdoor] {
+			upgrade(testchain.Backdoor)
+		}
+		call(owner, [...]string{"sneakDevice", "sneakImage"}[a.List], id, a.What == "sneak in")
+	case "register app":
+		call("stranger", "registerApp", common.Address{1, byte(a.ID)})
+	case "add measurement":
+		call(owner, "addKmsAggregatedMr", common.Hash{2, byte(a.ID)})
+	case "set info":
+		call(owner, "setGatewayAppId", fmt.Sprintf("0x%040x, and so on, so that it is long", a.ID))
+	case "hand over":
+		call(owner, "transferOwnership", testchain.Address(other))
+		call(other, "acceptOwnership")
+	default:
+		upgrade(a.What)
+	}
+	if err != nil {
+		return err
+	}
+	return w.mine(ctx, txs...)
+}
+
+// spoil changes what is wrong with a provider.
+func (w *world) spoil(ctx context.Context, a act) {
+	w.ills[a.N] = a.What
+	if a.What == "well" {
+		w.ills[a.N] = ""
+	}
+	head, err := w.head(ctx)
+	w.err = errors.Join(w.err, err)
+	w.proxies[a.N].Set(w.fault(a, head))
+}
+
+func (w *world) fault(a act, head uint64) rpcfault.Fault {
+	noProofs := rpcfault.Refuse("eth_getProof", -32601, "the method eth_getProof does not exist/is not available")
+	switch a.What {
+	case "down":
+		return rpcfault.Status(http.StatusServiceUnavailable, "")
+	case "no proofs":
+		return noProofs
+	case "no logs":
+		return rpcfault.Refuse("eth_getLogs", -32601, "not on this plan")
+	case "proves one contract":
+		one := strings.ToLower(w.at[a.List].Hex())
+		return rpcfault.Fault{Reply: func(c rpcfault.Call, r *rpcfault.Answer) {
+			if len(c.Params) > 0 && !strings.Contains(strings.ToLower(string(c.Params[0])), one) {
+				noProofs.Reply(c, r)
+			}
+		}}
+	case "pruned":
+		return rpcfault.Pruned
+	case "lags":
+		return w.stale(head - 2)
+	case "goes back":
+		return w.stale(max(w.base, head-min(40, head)))
+	case "ignores hashes":
+		return rpcfault.IgnoresBlockHash
+	case "refuses hashes":
+		return rpcfault.RefusesBlockObject
+	case "wrong ids":
+		return rpcfault.WrongID
+	case "short batch":
+		return rpcfault.ShortBatch
+	case "null results":
+		return rpcfault.Null("eth_call")
+	case "other chain":
+		return rpcfault.ChainID(1)
+	case "lies in calls":
+		return rpcfault.LieInCalls
+	case "lies in storage":
+		return rpcfault.LieInStorage
+	case "lies in proofs":
+		return rpcfault.LieInProofs(7)
+	case "lies in code":
+		return rpcfault.OtherCode("0x6001")
+	case "lies in hashes":
+		return rpcfault.LieInBlocks()
+	case "drops logs":
+		return rpcfault.DropLogs(0)
+	case "invents logs":
+		return rpcfault.InventLogs
+	case "lies without proof":
+		return rpcfault.Join(noProofs, rpcfault.LieInCalls)
+	default:
+		return rpcfault.Fault{}
+	}
+}
+
+func (w *world) stale(head uint64) rpcfault.Fault {
+	var mu sync.Mutex
+	known := map[string]bool{}
+	return rpcfault.Stale(head, func(hash string) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		newer, ok := known[hash]
+		if !ok {
+			h, err := w.Client().HeaderByHash(context.Background(), common.HexToHash(hash))
+			newer = err == nil && h.Number.Uint64() > head
+			known[hash] = newer
+		}
+		return newer
+	})
+}
+
+// heal ends the lies that an auditor believes by design. A lie is found out by a proof, or by another provider that has to
+// agree. Another hash for a block may be that of a fork, unless proofs are required. A provider that leaves logs out is
+// found out by a proof, and what is missing is told by another. "lies without proof" is believed: then the law is weaker.
+func (w *world) heal() {
+	for i, ill := range w.ills {
+		others := slices.ContainsFunc(w.ills, func(o string) bool { return strings.HasPrefix(o, "lies") && o != ill })
+		proven, agreed := w.Verify != "off", w.Agreement > 1 && !others
+		believed := false
+		switch ill {
+		case "lies in calls", "lies in storage", "lies in proofs", "lies in code":
+			believed = !proven && !agreed || others
+		case "lies in hashes":
+			believed = w.Verify != "required" && !agreed
+		case "lies without proof":
+			believed = w.Verify != "auto" || others
+		case "drops logs":
+			believed = !proven || w.Providers < 2 || w.ills[1-i] != ""
+		}
+		if believed {
+			w.spoil(context.Background(), act{What: "well", N: i})
+		}
+	}
+}
+
+var lists = [2]audit.List{audit.Device, audit.OSImage}
+
+// idOf is the id that stands for a number.
+func idOf(list, id int) common.Hash {
+	return crypto.Keccak256Hash(fmt.Appendf(nil, "list %d, id %d", list, id))
+}
