@@ -42,11 +42,17 @@ func (j *judgement) carryOver(out *Outcome) {
 	for _, o := range j.prior.Open {
 		before[o.key()] = o
 	}
+	done := map[findingKey]*finding{} // two differences of one kind, two public keys say, are one finding
 	for _, t := range j.targets {
 		t.addEntryFindings()
 		for i := range t.findings {
 			f := &t.findings[i]
 			k := findingKey{t.address.Hex(), f.kind, f.list, f.id}
+			if first := done[k]; first != nil {
+				f.firstSeen, f.lastConfirmed = first.firstSeen, first.lastConfirmed
+				continue
+			}
+			done[k] = f
 			open, known := before[k]
 			delete(before, k)
 			change := Opened
