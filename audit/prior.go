@@ -81,13 +81,3 @@ type findingKey struct {
 func (o *OpenFinding) key() findingKey {
 	return findingKey{o.Contract, o.Finding.Kind, o.Finding.List, o.Finding.ID}
 }
-
-// isOpen reports whether an earlier audit left the finding open.
-func (p *Prior) isOpen(k findingKey) bool {
-	for i := range p.Open {
-		if p.Open[i].key() == k {
-			return true
-		}
-	}
-	return false
-}
