@@ -148,6 +148,9 @@ type HeadQuery struct {
 
 // HeadQueries lists what to ask at the newest block; nil: nothing.
 func HeadQueries(intent Intent, prior Prior, looks Looks) []HeadQuery {
+	if looks.Second == nil {
+		return nil // nothing new is confirmed
+	}
 	j := newJudgement(&intent, &prior, &looks)
 	if !j.headMatters() {
 		return nil

@@ -253,7 +253,7 @@ func TestAReadingThatIsCalledOff(t *testing.T) {
 func TestGettersThatTakeLong(t *testing.T) {
 	at, quick := common.Address{0: 0xcc}, common.Address{0: 0xcd}
 	chain, err := testchain.Start(testchain.Options{Alloc: types.GenesisAlloc{
-		at:    {Code: common.FromHex("620f0000" + "5b600190038060045760015f5260205ff3"), Balance: new(big.Int)}, // a million turns
+		at:    {Code: common.FromHex(onlyLists + "620f00005b6001900380600d5760015f5260205ff3"), Balance: new(big.Int)}, // a million turns
 		quick: {Code: common.FromHex("60015f5260205ff3"), Balance: new(big.Int)},
 	}})
 	if err != nil {

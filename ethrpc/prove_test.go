@@ -24,7 +24,7 @@ func prover(t *testing.T, verify ethrpc.Verify, agreement int, urls ...string) *
 		Verify: verify, Agreement: agreement,
 	}
 	for i, u := range urls {
-		opt.Providers = append(opt.Providers, ethrpc.Provider{Name: []string{"p1", "p2", "p3"}[i], URL: secret.New(u), Timeout: 5 * time.Second})
+		opt.Providers = append(opt.Providers, ethrpc.Provider{Name: []string{"p1", "p2", "p3"}[i], URL: secret.New(u), Timeout: time.Minute})
 	}
 	c, err := ethrpc.New(opt)
 	if err != nil {

@@ -23,8 +23,8 @@ const (
 	maxReads             = 2_000_000 // of slots, by all its calls: a list's getter reads two, kmsInfo() some hundreds
 
 	// Time is measured in gas, so that it is the same on every machine. A call that uses up its gas takes about 200 ms, a
-	// getter of a list 60 µs at most.
-	maxRunTime        = 5 * time.Second
+	// getter of a list 60 µs at most. There are five other getters.
+	maxRunTime        = 2 * time.Second
 	maxRunTimePerCall = 500 * time.Microsecond
 	timePerGas        = 7 * time.Nanosecond
 )

@@ -36,6 +36,14 @@ func (m *Metrics) Configure(chains []Chain) {
 	}
 }
 
+// Forget drops the series of a contract that is no longer audited, which would stand still.
+func (m *Metrics) Forget(chain, contract string) {
+	keep := func(l prometheus.Labels) bool { return l["chain"] != chain || l["contract"] != contract }
+	prune(m.compared, keep)
+	prune(m.scanned, keep)
+	m.state.prune(keep)
+}
+
 // checksummed spells addresses as labels do, and leaves out what is none.
 func checksummed(contracts []string) []string {
 	var out []string

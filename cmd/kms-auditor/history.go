@@ -57,9 +57,12 @@ func newHistory(g *global) *cobra.Command {
 			if err := p.into(&f, cfg); err != nil {
 				return err
 			}
+			if cfg.State == "" {
+				return &exitError{exitUsage, errors.New("the configuration has no state: without a state file nothing is remembered")}
+			}
 			remembered, err := viewState(cfg)
 			if err != nil {
-				return err
+				return shown(err)
 			}
 			h := remembered.Timeline(f)
 			h.Wide = wide
@@ -90,9 +93,6 @@ func (p *pick) into(f *state.Filter, cfg *config.Config) (err error) {
 
 // viewState reads the state file; without one there is an error that says so.
 func viewState(cfg *config.Config) (*state.State, error) {
-	if cfg.State == "" {
-		return nil, &exitError{exitUsage, errors.New("the configuration has no state: without a state file nothing is remembered")}
-	}
 	s, err := state.View(cfg.State)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w: nothing is remembered before the first audit", err)
@@ -100,7 +100,7 @@ func viewState(cfg *config.Config) (*state.State, error) {
 	if err == nil {
 		nameChains(s, cfg)
 	}
-	return s, shown(err)
+	return s, err
 }
 
 // nameChains tells the state which chains are configured.

@@ -75,7 +75,7 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true,
 		// Silence with exit code 0 would read as consistent where a script lost the command.
 		RunE: func(*cobra.Command, []string) error {
-			return errors.New("a command is missing: audit, baseline, config, explain, history, kms, policy, selftest, verify or version")
+			return errors.New("a command is missing: audit, baseline, config, explain, forget, history, kms, policy, selftest, verify or version")
 		},
 	}
 	f := root.PersistentFlags()

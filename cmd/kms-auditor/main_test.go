@@ -15,9 +15,8 @@ import (
 
 	main "github.com/kms-auditor/kms-auditor/cmd/kms-auditor"
 	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
-	"github.com/kms-auditor/kms-auditor/internal/history"
-	"github.com/kms-auditor/kms-auditor/internal/memory"
 	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/state"
 	"github.com/kms-auditor/kms-auditor/internal/testchain"
 )
 
@@ -73,8 +72,7 @@ type world struct {
 	rpcHTTP *httptest.Server
 
 	terminated *exec.Cmd
-	held       *history.Store // by hold
-	memory     *memory.Memory // of held
+	held       *state.State // by hold
 }
 
 func newWorld(upstream string) *world {

@@ -2,11 +2,15 @@ package main_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
+	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -39,7 +43,8 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	},
 	// api denies: it refuses the device that the contract allows.
 	// api silent: it gives no claim on the device.
-	// api down: it answers 401 to everything.
+	// api empty: it lists no contract.
+	// api down: it answers 401 to everything. api up: it lists all there is again, and claims as before.
 	// api hostile: the first KMS of its list has an id that no terminal should see.
 	// api mean: it gives one app id, however many are asked for.
 	"api": func(ts *testscript.TestScript, neg bool, args []string) {
@@ -53,8 +58,12 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 			claim(new(bool))
 		case "silent":
 			claim(nil)
+		case "empty":
+			api.Fail(fakeapi.Fault{Name: fakeapi.Replaced, Path: "contracts", Value: json.RawMessage("[]")})
 		case "down":
 			api.Fail(fakeapi.Fault{Name: fakeapi.Status, Endpoint: fakeapi.Any, Status: http.StatusUnauthorized})
+		case "up":
+			api.Heal()
 		case "hostile":
 			api.UpdateKMS(func(all *[]fakeapi.KMS) { (*all)[0].ID = "\x1b[31m\u202ekc \U000e0001" })
 		case "mean":
@@ -71,10 +80,21 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 			ts.Fatalf("%d app ids are reserved, not %s", n, args[0])
 		}
 	},
-	// provider down: it answers 401 to everything. provider hangs: it never answers.
+	// reseal FROM TO OLD NEW writes evidence to another file, with every OLD replaced, and a checksum that is right.
+	"reseal": func(ts *testscript.TestScript, neg bool, args []string) {
+		refuse(ts, neg || len(args) != 4)
+		body, seal, _ := strings.Cut(ts.ReadFile(args[0]), "\n")
+		forged := strings.ReplaceAll(body, args[2], args[3])
+		sum := func(s string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(s))) }
+		if forged == body || !strings.Contains(seal, sum(body)) {
+			ts.Fatalf("%s has no %s, or no seal", args[0], args[2])
+		}
+		ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(forged+"\n"+strings.Replace(seal, sum(body), sum(forged), 1)), 0o600))
+	},
+	// provider down: it answers 401 to everything. provider hangs: it never answers. provider up: as before.
 	"provider": func(ts *testscript.TestScript, neg bool, args []string) {
 		refuse(ts, neg || len(args) != 1)
-		faults := map[string]rpcfault.Fault{"down": rpcfault.Status(http.StatusUnauthorized, ""), "hangs": rpcfault.Hang}
+		faults := map[string]rpcfault.Fault{"down": rpcfault.Status(http.StatusUnauthorized, ""), "hangs": rpcfault.Hang, "up": {}}
 		fault, ok := faults[args[0]]
 		refuse(ts, !ok)
 		ts.Value("world").(*world).proxy.Set(fault)

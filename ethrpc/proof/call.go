@@ -30,7 +30,7 @@ type Result struct {
 	Touched  []Slot           // all that was read, sorted: a proxy's storage also where its implementation reads it
 	Accounts []common.Address // all that the code asked about, and those whose code ran, sorted
 	Volatile bool             // the code looked at the block itself (its time, say) or at a balance: the same state may answer otherwise later
-	Gas      uint64 // that it used, about 150 a microsecond; 0 where something ended it on the way, as a write does
+	Gas      uint64           // that it used, about 150 a microsecond; 0 where something ended it on the way, as a write does
 	Missing  Missing
 }
 

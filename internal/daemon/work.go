@@ -137,11 +137,16 @@ func (d *Daemon) save(r *runtime, auditID string) {
 	}
 }
 
-// logOutbox logs what a process that was killed left unlogged.
+// logOutbox logs what is not logged yet: what a process that was killed left, and findings that ended by a request, which
+// have no audit.
 func (d *Daemon) logOutbox(r *runtime) {
 	id, changes := d.state.Outbox()
+	log := d.opt.Log
+	if id != "" {
+		log = log.With(zap.String("audit_id", id))
+	}
 	for _, c := range changes {
-		logChange(d.opt.Log.With(zap.String("audit_id", id)), c)
+		logChange(log, c)
 	}
 	d.markLogged(r)
 }
@@ -167,11 +172,15 @@ func (d *Daemon) takeRequests(r *runtime) {
 			log.Error("request refused", zap.Error(err))
 			return
 		}
+		if q.Kind == state.Forget {
+			d.metrics.Forget(q.Chain, q.Contract.Hex())
+		}
 		log.Info("request carried out")
 	})
 	if err != nil {
 		d.opt.Log.Error("taking requests", zap.Error(err))
 	}
+	d.logOutbox(r)
 }
 
 // configured names the contracts that the configuration names: they cannot be forgotten.

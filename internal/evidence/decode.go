@@ -18,7 +18,7 @@ import (
 
 const (
 	// maxFile bounds a file, unpacked. That of a contract with 200,000 registered apps has about 40 MiB.
-	maxFile = 64 << 20
+	maxFile = 128 << 20
 	// maxGrowth bounds what is made of a file in memory, as a multiple of its size, and with perElement how many values it
 	// has; a real one stays below 1.
 	maxGrowth  = 2

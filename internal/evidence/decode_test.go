@@ -93,9 +93,10 @@ func TestDecodeIsStrict(t *testing.T) {
 
 // TestLargeEvidenceIsTaken: what bounds hostile files leaves real ones alone.
 func TestLargeEvidenceIsTaken(t *testing.T) {
+	t.Parallel()
 	r := byHand(t)
 	before := noon.AddDate(0, 0, -1)
-	for i := range 20_000 {
+	for i := range 10_000 {
 		id := common.Hash{0: 1, 30: byte(i >> 8), 31: byte(i)}
 		answers := &r.Looks.First.Readings[0].Answers
 		*answers = append(*answers, audit.Answer{List: audit.OSImage, ID: id, Allowed: true})
@@ -112,6 +113,15 @@ func TestLargeEvidenceIsTaken(t *testing.T) {
 	}
 }
 
+func TestNothingIsWrittenThatIsTooLarge(t *testing.T) {
+	t.Parallel()
+	f := judged(t, byHand(t))
+	f.Chains[0].Nodes = [][]byte{make([]byte, 97<<20)}
+	if _, err := f.Encode(); err == nil || !strings.Contains(err.Error(), "more than 128 MiB") {
+		t.Errorf("%v, want that it is too large", err)
+	}
+}
+
 // TestABombTakesLittleMemory has a process of its own decode files of at most a megabyte, packed.
 func TestABombTakesLittleMemory(t *testing.T) {
 	if name := os.Getenv("BOMB"); name != "" {
@@ -123,16 +133,16 @@ func TestABombTakesLittleMemory(t *testing.T) {
 		fmt.Printf("%d MiB, decoded: %v\n", m.Sys>>20, err)
 		return
 	}
-	const room = 60 << 20
+	t.Parallel()
+	const room = 125 << 20
 	document := func(open, one, closed string) io.Reader {
 		body := open + strings.Repeat(one, room/len(one)) + closed
 		return bytes.NewReader(sealed([]byte(strings.Replace(body, ",]", "]", 1))))
 	}
 	head := `{"schema":"kms-auditor/evidence/v2","rules":2,`
 	for sentence, bomb := range map[string]io.Reader{
-		"nothing but spaces": io.LimitReader(spaces{}, 1<<30),
+		"nothing but spaces": io.LimitReader(spaces{}, 256<<20),
 		"empty readings":     document(head+`"chains":[{"first":{"observation":{"readings":[`, "{},", "]}}}]}"),
-		"empty nodes":        document(head+`"chains":[{"nodes":[`, `"",`, "]}]}"),
 		"one long text":      document(`{"schema":"`, "a", `"}`),
 	} {
 		name := t.TempDir() + "/bomb.gz"
@@ -150,7 +160,7 @@ func TestABombTakesLittleMemory(t *testing.T) {
 			t.Errorf("%s: %v, %.500s", sentence, err, said)
 		}
 		var peak int
-		if _, err := fmt.Sscanf(string(said), "%d MiB", &peak); err != nil || peak > 500 {
+		if _, err := fmt.Sscanf(string(said), "%d MiB", &peak); err != nil || peak > 800 {
 			t.Errorf("%s: it took %d MiB (%v)", sentence, peak, err)
 		}
 		t.Logf("%s: %s, %.200s", sentence, time.Since(start).Round(time.Millisecond), said)
@@ -168,6 +178,7 @@ func (spaces) Read(b []byte) (int, error) {
 
 // TestNoMutationIsTaken changes the document anywhere and seals it anew. What is not refuted must be judged as before.
 func TestNoMutationIsTaken(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	told(w)
 	for name, row := range map[string]struct {

@@ -170,13 +170,17 @@ func answerOf(src *kmsapi.Source) (Answer, error) {
 	return Answer{claim, src.Header, []byte(src.Body)}, nil
 }
 
-// Encode writes the evidence as two lines: the JSON, and its SHA-256.
+// Encode writes the evidence as two lines: the JSON, and its SHA-256. What Decode would refuse is an error.
 func (f *File) Encode() ([]byte, error) {
 	b, err := json.Marshal(f)
 	if err != nil {
 		return nil, fmt.Errorf("encoding the evidence of audit %s: %w", f.Report.AuditID, err)
 	}
-	return append(append(b, '\n'), seal(b)...), nil
+	sum := seal(b)
+	if len(b)+1+len(sum) > maxFile {
+		return nil, fmt.Errorf("encoding the evidence of audit %s: it has more than %d MiB", f.Report.AuditID, maxFile>>20)
+	}
+	return append(append(b, '\n'), sum...), nil
 }
 
 func seal(body []byte) string { return fmt.Sprintf("%s%x\"}\n", sealed, sha256.Sum256(body)) }

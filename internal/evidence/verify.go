@@ -60,7 +60,7 @@ func verifyBy(ctx context.Context, f *File, rules int) (*Result, error) {
 		chains = append(chains, chain)
 		r.trust(c, &looks)
 	}
-	r.Trusted = append(r.Trusted, "when the audit ran, since when something is known to be wrong, and when and by whom an id was changed")
+	r.Trusted = append(r.Trusted, "when the audit ran, what events said (further ids, when and by whom they were changed), and since when something is known to be wrong")
 	r.Report = audit.NewReport(f.Report.AuditID, f.Report.Version, f.Report.StartedAt, f.Report.FinishedAt, chains)
 	same, differences := compare(f.Report, r.Report)
 	switch {

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -205,5 +206,17 @@ func TestNothingIsKeptThatDoesNotProve(t *testing.T) {
 		if _, err := evidence.New(&audit.Report{}, []observe.Record{r}); err == nil || !strings.Contains(err.Error(), row.says) {
 			t.Errorf("%s: %v, want %q", row.sentence, err, row.says)
 		}
+	}
+}
+
+func TestKeep(t *testing.T) {
+	dir := t.TempDir()
+	f := judged(t, byHand(t))
+	must(t, evidence.Keep(dir, evidence.Rotation{KeepLast: 1}, true, f))
+	if _, err := evidence.Verify(t.Context(), sample(t, dir+"/evidence-20260102T120000.000Z-A1.json.gz")); err != nil {
+		t.Error(err)
+	}
+	if err := evidence.Keep(dir+"/missing", evidence.Rotation{KeepLast: 1}, true, f); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%v, want that the folder is missing", err)
 	}
 }

@@ -16,8 +16,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/daemon"
 	"github.com/kms-auditor/kms-auditor/internal/config"
+	"github.com/kms-auditor/kms-auditor/internal/daemon"
 	"github.com/kms-auditor/kms-auditor/metrics"
 )
 

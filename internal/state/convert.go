@@ -64,7 +64,10 @@ func convert(path string, b []byte) (s *State, err error) {
 	defer db.Close()
 	s = &State{path: path, old: b, due: true}
 	old := converter{state: s, scans: map[oldTarget]*scan{}, sums: map[oldTarget]uint64{}, blobs: map[oldTarget]map[string][]byte{}}
-	return s, db.View(old.read)
+	if err := db.View(old.read); err != nil {
+		return nil, damaged(err)
+	}
+	return s, nil
 }
 
 type oldTarget struct {
@@ -78,8 +81,6 @@ type converter struct {
 	sums  map[oldTarget]uint64 // of the events' checksums, as the progress has it
 	blobs map[oldTarget]map[string][]byte
 }
-
-var errForm = errors.New("a record has the wrong form")
 
 const (
 	oldTargetLen = 8 + common.AddressLength
@@ -96,13 +97,13 @@ func (o *converter) read(tx *bbolt.Tx) error {
 	}
 	written := string(about.Get([]byte("schema")))
 	if written != "1" && written != "2" {
-		return damaged(fmt.Errorf("its schema is %s", quote.Cut(written)))
+		return fmt.Errorf("its schema is %s", quote.Cut(written))
 	}
 	count, sums := uint64(0), uint64(0) // of progress and blobs, as schema 2 has it
 	for _, name := range []string{"events", "progress", "blobs"} {
 		bucket := tx.Bucket([]byte(name))
 		if bucket == nil {
-			return damaged(fmt.Errorf("it has no %s", name))
+			return fmt.Errorf("it has no %s", name)
 		}
 		err := bucket.ForEach(func(k, v []byte) error {
 			n := len(v) - oldSumLen
@@ -125,17 +126,14 @@ func (o *converter) read(tx *bbolt.Tx) error {
 			return o.record(name, t, k[oldTargetLen:], v[:n])
 		})
 		if err != nil {
-			return damaged(err)
+			return err
 		}
 	}
 	counted := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, count), sums)
 	if written != "1" && !bytes.HasPrefix(about.Get([]byte("roll")), counted) {
-		return damaged(errors.New("its records are not those that it counted"))
+		return errors.New("its records are not those that it counted")
 	}
-	if err := o.finish(); err != nil {
-		return damaged(err)
-	}
-	return nil
+	return o.finish()
 }
 
 func (o *converter) record(bucket string, t oldTarget, key, b []byte) error {
@@ -173,10 +171,7 @@ func (o *converter) load(name string, v any) error {
 	if err == nil {
 		err = json.NewDecoder(io.LimitReader(z, 64<<20)).Decode(v)
 	}
-	if err != nil {
-		return fmt.Errorf("reading %s: %w", name, err)
-	}
-	return nil
+	return err
 }
 
 // oldFinding is an open or resolved finding, or a change.
@@ -192,12 +187,9 @@ type oldFinding struct {
 	ResolvedAt time.Time        `json:"resolved_at"`
 }
 
-func (f oldFinding) finding(last *Chain) audit.Finding {
+func (f oldFinding) finding() audit.Finding {
 	out := f.Finding
 	out.FirstSeen, out.LastConfirmedAt, out.State = &f.FirstSeen, &f.LastSeen, audit.Still
-	if last != nil && last.FinishedAt.Equal(f.LastSeen) {
-		out.State = audit.Confirmed
-	}
 	return out
 }
 
@@ -218,10 +210,8 @@ func (o *converter) finish() error {
 		names[c.ChainID] = c.Chain.Chain
 	}
 	for _, a := range audits {
-		c := s.chain(a.Chain.Chain)
-		whole := a
-		err := cmp.Or(o.load("last:"+c.Name, &whole), o.load("compared:"+c.Name, &c.Compared))
-		if err != nil {
+		c, whole := s.chain(a.Chain.Chain), a
+		if err := cmp.Or(o.load("last:"+c.Name, &whole), o.load("compared:"+c.Name, &c.Compared)); err != nil {
 			return err
 		}
 		a.Errors, a.Targets = whole.Errors, whole.Targets
@@ -254,14 +244,13 @@ func (o *converter) finish() error {
 	}
 	for _, f := range found.Open {
 		c := s.chain(f.Chain)
-		c.Prior.Open = append(c.Prior.Open, audit.OpenFinding{Contract: f.Contract, Finding: f.finding(c.Last), Block: f.Block, Logged: f.Told})
+		c.Prior.Open = append(c.Prior.Open, audit.OpenFinding{Contract: f.Contract, Finding: f.finding(), Block: f.Block, Logged: f.Told})
 	}
 	for _, f := range found.Resolved {
-		s.resolved = append(s.resolved, Resolved{f.Chain, f.Contract, f.finding(nil), f.ResolvedAt})
+		s.resolved = append(s.resolved, Resolved{f.Chain, f.Contract, f.finding(), f.ResolvedAt})
 	}
 	for _, f := range untold.Changes {
-		c := s.chain(f.Chain)
-		s.outbox.Changes = append(s.outbox.Changes, audit.Change{Type: f.Type, Chain: f.Chain, Contract: f.Contract, Finding: f.finding(c.Last), At: f.LastSeen})
+		s.outbox.Changes = append(s.outbox.Changes, audit.Change{Type: f.Type, Chain: f.Chain, Contract: f.Contract, Finding: f.finding(), At: f.LastSeen})
 	}
 	s.outbox.AuditID = untold.AuditID
 	return nil

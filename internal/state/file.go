@@ -60,6 +60,9 @@ type unusable struct{ why string }
 func (e *unusable) Error() string { return e.why }
 
 func damaged(why error) error {
+	if errors.As(why, new(*unusable)) {
+		return why
+	}
 	return &unusable{"is damaged (" + quote.Plain(why.Error()) + ")"}
 }
 

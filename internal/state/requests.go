@@ -104,9 +104,20 @@ func (s *State) forget(r Request) error {
 	}
 	p.Open = slices.DeleteFunc(slices.Clone(p.Open), func(o audit.OpenFinding) bool { return o.Contract == contract })
 	c.Forgotten = append(slices.Clip(c.Forgotten), forgotten{r.Contract, r.At.UTC(), by})
+	c.Last, c.Compared = c.Last.without(contract), c.Compared.without(contract)
 	s.due = true
 	s.change(s.outbox.AuditID, r.At.UTC(), ended)
 	return nil
+}
+
+// without returns c without a contract.
+func (c *Chain) without(contract string) *Chain {
+	if c == nil {
+		return nil
+	}
+	out := *c
+	out.Targets = slices.DeleteFunc(slices.Clone(c.Targets), func(t audit.Target) bool { return t.Contract == contract })
+	return &out
 }
 
 // Controlled is what is known of who controls a contract.
@@ -182,6 +193,9 @@ const (
 // RequestPath is the file that requests are left in for the process that has the state open.
 func RequestPath(state string) string { return state + ".requests" }
 
+// TakenPath is where they are while they are carried out.
+func TakenPath(state string) string { return RequestPath(state) + ".taken" }
+
 // Enqueue adds requests to those that wait beside the state; a later one about the same contract counts.
 func Enqueue(state string, more ...Request) error {
 	path := RequestPath(state)
@@ -232,44 +246,34 @@ func (s *State) Drain(state string, configured map[Target]bool, each func(Reques
 // malformed is why the content of a file is not a list of requests.
 type malformed struct{ error }
 
-func readRequests(path string) ([]Request, error) {
-	wrong := func(err error) error { return fmt.Errorf("reading requests from %s: %w", quote.Plain(path), err) }
-	if info, err := os.Lstat(path); err != nil {
-		return nil, wrong(err)
-	} else if !info.Mode().IsRegular() {
-		return nil, wrong(&malformed{errNoFile})
-	}
-	f, err := os.Open(path)
+func readRequests(path string) (_ []Request, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("reading requests from %s: %w", quote.Plain(path), err)
+		}
+	}()
+	info, err := os.Lstat(path)
 	if err != nil {
-		return nil, wrong(err)
+		return nil, err
 	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxRequests+1))
+	if !info.Mode().IsRegular() {
+		return nil, &malformed{errNoFile}
+	}
+	if info.Size() > maxRequests {
+		return nil, &malformed{fmt.Errorf("it has more than %d bytes", maxRequests)}
+	}
+	b, err := os.ReadFile(path)
 	if err != nil {
-		return nil, wrong(err)
-	}
-	all, err := decodeRequests(b)
-	if err != nil {
-		return nil, wrong(&malformed{err})
-	}
-	return all, nil
-}
-
-func decodeRequests(b []byte) ([]Request, error) {
-	if len(b) > maxRequests {
-		return nil, fmt.Errorf("it has more than %d bytes", maxRequests)
+		return nil, err
 	}
 	var all requests
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&all); err != nil {
-		return nil, errors.New(quote.Plain(err.Error()))
+		return nil, &malformed{errors.New(quote.Plain(err.Error()))}
 	}
 	if _, err := dec.Token(); all.Schema != requestSchema || err != io.EOF {
-		return nil, fmt.Errorf("its schema is %s, want one object of %s", quote.Cut(all.Schema), requestSchema)
+		return nil, &malformed{fmt.Errorf("its schema is %s, want one object of %s", quote.Cut(all.Schema), requestSchema)}
 	}
 	return all.Requests, nil
 }
-
-// TakenPath is where requests are while they are carried out.
-func TakenPath(state string) string { return RequestPath(state) + ".taken" }

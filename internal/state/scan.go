@@ -272,12 +272,12 @@ func appendEvent(b []byte, e Event) []byte {
 
 const eventLen = 8 + 8 + 3*common.HashLength + common.AddressLength + 8 + 2 // and the list's name
 
-var errEvent = errors.New("an event has the wrong form")
+var errForm = errors.New("a record has the wrong form")
 
 // cutEvent reads the event that b begins with. names keeps one copy of each list's name.
 func cutEvent(b []byte, names map[string]string) (e Event, rest []byte, err error) {
 	if len(b) < eventLen || len(b) < eventLen+int(b[eventLen-1]) {
-		return e, nil, errEvent
+		return e, nil, errForm
 	}
 	e.Block, e.Index = binary.BigEndian.Uint64(b), uint(binary.BigEndian.Uint64(b[8:]))
 	b = b[16:]
