@@ -68,11 +68,10 @@ func (j *judgement) carryOver(out *Outcome) {
 			}
 			f.lastConfirmed = now
 			open.Finding = f.report()
-			open.Block, open.Assurance = 0, ""
 			if b := j.look.Block; b != nil {
-				open.Block = b.Number
+				open.Block = max(open.Block, b.Number)
 			}
-			if t.reading.read() {
+			if t.reading.read() && open.Assurance.weakerThan(t.reading.Assurance) {
 				open.Assurance = t.reading.Assurance
 			}
 			j.log(out, open, change, now)

@@ -40,8 +40,8 @@ type Baseline struct {
 type OpenFinding struct {
 	Contract  string    `json:"contract"` // EIP-55
 	Finding   Finding   `json:"finding"`
-	Block     uint64    `json:"block,omitempty"`     // where it was last confirmed; 0: no block was read
-	Assurance Assurance `json:"assurance,omitempty"` // of the reading that confirmed it last
+	Block     uint64    `json:"block,omitempty"`     // the newest at which it was confirmed; 0: no block was read
+	Assurance Assurance `json:"assurance,omitempty"` // the best of the readings that confirmed it
 	Logged    time.Time `json:"logged"`              // the last finding_opened or finding_open
 }
 

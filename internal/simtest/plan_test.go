@@ -11,8 +11,8 @@ import (
 
 // The size of a world. The API lists the first ids of each list; the others are known on chain only.
 const (
-	ids    = 4
-	listed = 3
+	ids    = 3
+	listed = 2
 )
 
 // The lists.
@@ -108,7 +108,7 @@ func some[T any](d drawer, what string, most int, draw func() T) []T {
 
 func (d drawer) plan() plan {
 	p := plan{Config: d.config()}
-	faults := d.chance("faults", 50)
+	faults := d.chance("faults", 60)
 	act := func() act { return d.act(&p.Config, faults) }
 	audits := 4 + d.upTo("audits", 8)
 	if p.Config.Enemy == "never ends" { // which takes seconds of each audit
@@ -116,7 +116,7 @@ func (d drawer) plan() plan {
 	}
 	for range audits {
 		s := step{Before: some(d, "before", 3, act)}
-		if d.chance("follow", 50) { // the API follows the chain, and nothing is wrong with it
+		if d.chance("follow", 40) { // the API follows the chain, and nothing is wrong with it
 			s.Before = append(s.Before, heal...)
 		}
 		if d.chance("between", 25) {
@@ -132,7 +132,7 @@ var heal = []act{{What: "well"}, {What: "well", N: 1}, {What: "follow"}}
 func (d drawer) act(c *config, faults bool) act {
 	a := act{N: d.upTo("contract", c.Contracts-1), List: d.upTo("list", 1)}
 	switch where := d.upTo("where", 9); {
-	case where >= 8 && faults:
+	case where >= 7 && faults:
 		a.What, a.N, a.List = d.one("provider", atProvider...), d.upTo("provider", c.Providers-1), 0
 		if a.What == "proves one contract" {
 			a.List = d.upTo("contract", c.Contracts-1)
