@@ -71,7 +71,7 @@ func New(cfg *config.Config, opt Options) (*Daemon, error) {
 		return nil, errors.Join(err, d.state.Close())
 	}
 	d.running.Store(r)
-	d.metrics.Configure(d.metricsChains(cfg))
+	d.begin(r)
 	if last := d.state.Report(); last != nil && !opt.Once {
 		d.metrics.Restore(last) // what is open stays open while the first audit is under way
 	}

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,7 +19,9 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/daemon"
 	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
 	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/secret"
 	"github.com/kms-auditor/kms-auditor/internal/state"
+	"github.com/kms-auditor/kms-auditor/internal/testchain"
 )
 
 // series of the world's one contract.
@@ -208,6 +211,64 @@ func TestAReloadKeepsPendingTimes(t *testing.T) {
 		t.Errorf("it is drift after %s", took)
 	}
 	d.stop(t)
+}
+
+// The configuration gives the chain's name to another chain while an audit hangs. What that audit saw is of the old one.
+func TestAnotherChainOfTheSameNameTakesNoMemory(t *testing.T) {
+	w := newWorld(t)
+	other, err := testchain.Start(testchain.Options{ChainID: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { other.Close() })
+	release := make(chan struct{})
+	w.proxy.Set(rpcfault.Fault{HTTP: func(http.ResponseWriter, *http.Request, []rpcfault.Call, bool) bool {
+		<-release
+		return false
+	}})
+	d, f, _, _ := reloadable(t, w.config(t))
+	for waiting := map[string]bool{calledAPI: true, calledProvider: true}; len(waiting) > 0; {
+		delete(waiting, <-w.events)
+	}
+	now := f.Load().cfg
+	now.Chains = slices.Clone(now.Chains)
+	now.Chains[0].ChainID = 1
+	now.Chains[0].Providers = []ethrpc.Provider{{Name: "local", URL: secret.New(other.URL()), Timeout: time.Minute}}
+	f.Store(&file{cfg: now})
+	if status, answer := d.reload(t); status != http.StatusOK {
+		t.Fatalf("%d %s", status, answer)
+	}
+	w.api.Set(fakeapi.Chain{ChainName: "base", ChainID: 1})
+	close(release)
+	r := d.until(t, audit.Unknown)
+	if c := r.Chains[0]; c.ChainID != 1 || len(c.Targets) > 0 {
+		t.Errorf("chain %d has the contracts of another: %+v", c.ChainID, c.Targets)
+	}
+	d.stop(t)
+}
+
+// A configuration that cannot be wired names another chain before the one that is wrong.
+func TestARefusedReloadForgetsNothing(t *testing.T) {
+	w, path := drifted(t)
+	known := view(t, path).Prior("base").Contracts
+	cfg := w.config(t)
+	cfg.State = path
+	d, f, _, _ := reloadable(t, cfg)
+	d.until(t, audit.Drift)
+	bad := f.Load().cfg
+	bad.Chains = slices.Concat(bad.Chains, bad.Chains)
+	bad.Chains[0].ChainID = 1
+	bad.Chains[1].Name, bad.Chains[1].Providers = "other", nil
+	f.Store(&file{cfg: bad})
+	if status, answer := d.reload(t); status != http.StatusBadRequest {
+		t.Errorf("%d %s", status, answer)
+	}
+	d.until(t, audit.Drift)
+	d.until(t, audit.Drift)
+	d.stop(t)
+	if diff := cmp.Diff(known, view(t, path).Prior("base").Contracts); diff != "" {
+		t.Errorf("the state knows other contracts: %s", diff)
+	}
 }
 
 // A folder is in the place of the file that a snapshot is written to first.

@@ -63,13 +63,20 @@ func (d *Daemon) newRuntime(cfg *config.Config) (*runtime, error) {
 			return nil, fmt.Errorf("chain %s: %w", c.Name, err)
 		}
 		r.clients[c.Name] = client
-		if !isFixed(c) {
-			d.state.SetChainID(c.Name, c.ChainID)
-		}
 		o.Chains = append(o.Chains, d.observed(cfg, c, client))
 	}
 	r.auditor = observe.New(o)
 	return r, nil
+}
+
+// begin has r run from now on: no audit is under way.
+func (d *Daemon) begin(r *runtime) {
+	for _, c := range r.cfg.Chains {
+		if !isFixed(c) {
+			d.state.SetChainID(c.Name, c.ChainID)
+		}
+	}
+	d.metrics.Configure(d.metricsChains(r.cfg))
 }
 
 // observed wires one chain, with its events unless nothing is to be verified.

@@ -24,7 +24,7 @@ func (d *Daemon) work(ctx context.Context, r *runtime) {
 	worker := Worker{
 		Audit: func(ctx context.Context) observe.Result {
 			if now := d.running.Load(); now != r {
-				d.metrics.Configure(d.metricsChains(now.cfg))
+				d.begin(now)
 				r.close()
 				r = now
 			}
