@@ -183,7 +183,11 @@ func (l *law) verdicts() {
 			}
 			continue
 		}
-		if !l.liar {
+		if !slices.Contains(must, at) && !l.mem.known[at] { // nobody asks for it any more
+			if t.Verdict != audit.Unknown {
+				l.fail("%s is not audited, and %s", at, t.Verdict)
+			}
+		} else if !l.liar {
 			l.sound(t, l.truthOf(at, l.look))
 		}
 	}
