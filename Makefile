@@ -31,7 +31,7 @@ e2e:
 #   G705 output          a page is escaped, all else is no HTML and says nosniff
 GOSEC_LEFT_OUT = G103,G104,G115,G301,G302,G304,G306,G602,G703,G704,G705
 # Not in the binary: what tests talk to.
-GOSEC_NOT = bench e2e internal/fakeapi internal/faults internal/matrix internal/rpcfault internal/testchain
+GOSEC_NOT = bench e2e internal/fakeapi internal/faults internal/simtest internal/rpcfault internal/testchain
 
 lint:
 	e2e/setup.sh lint
@@ -65,7 +65,7 @@ bench:
 # Worlds and faults, and whether the verdicts are true: forty times what the tests draw.
 .PHONY: nightly
 nightly:
-	go test -count=1 -v -timeout 3h -parallel 8 ./internal/matrix -run '^TestLaw$$' -rapid.checks=20000
+	go test -count=1 -v -timeout 3h -parallel 8 ./internal/simtest -run '^TestLaw$$' -rapid.checks=20000
 
 # The daemon audits every second for SOAK, under faults and visitors: what grows, what lies, what is skipped.
 SOAK ?= 60m

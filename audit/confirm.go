@@ -116,7 +116,7 @@ func (j *judgement) confirmFindings(t, o *target) {
 		t.findings = slices.DeleteFunc(t.findings, func(g finding) bool { return g == f })
 		t.judged[f.kind] = false
 		t.unconfirmed(f)
-		if o != nil && j.other.compared() {
+		if o != nil && j.other.compared() && o.looksAt(f.kind) {
 			once(f)
 		}
 	}
@@ -148,6 +148,9 @@ type HeadQuery struct {
 
 // HeadQueries lists what to ask at the newest block; nil: nothing.
 func HeadQueries(intent Intent, prior Prior, looks Looks) []HeadQuery {
+	if looks.Second == nil {
+		return nil // nothing new is confirmed
+	}
 	j := newJudgement(&intent, &prior, &looks)
 	if !j.headMatters() {
 		return nil

@@ -221,6 +221,10 @@ func TestRulesOfAVerdict(t *testing.T) {
 		{"what was proven is resolved by a proof", nil, [][2]string{
 			{"backdoor", "drift claim_denied_chain_allowed"}, {"unproven", "unknown (claim_denied_chain_allowed)"}, {"honest", "consistent"},
 		}},
+		{"what was ever proven is resolved by a proof, whatever was said since without one", nil, [][2]string{
+			{"backdoor", "drift claim_denied_chain_allowed"}, {"unproven and backdoor", "drift claim_denied_chain_allowed"},
+			{"unproven", "unknown (claim_denied_chain_allowed)"}, {"honest", "consistent"},
+		}},
 		{"null is no look at a difference", nil, [][2]string{
 			{"backdoor", "drift claim_denied_chain_allowed"}, {"backdoor and null", "unknown (claim_denied_chain_allowed) claim_unknown"},
 			{"hidden", "drift unlisted_chain_allowed"}, {"hidden and API hides it", "unknown (unlisted_chain_allowed) claim_unknown"}, {"hidden and API lists it", "consistent"},

@@ -42,11 +42,17 @@ func (j *judgement) carryOver(out *Outcome) {
 	for _, o := range j.prior.Open {
 		before[o.key()] = o
 	}
+	done := map[findingKey]*finding{} // two differences of one kind, two public keys say, are one finding
 	for _, t := range j.targets {
 		t.addEntryFindings()
 		for i := range t.findings {
 			f := &t.findings[i]
 			k := findingKey{t.address.Hex(), f.kind, f.list, f.id}
+			if first := done[k]; first != nil {
+				f.firstSeen, f.lastConfirmed = first.firstSeen, first.lastConfirmed
+				continue
+			}
+			done[k] = f
 			open, known := before[k]
 			delete(before, k)
 			change := Opened
@@ -62,11 +68,10 @@ func (j *judgement) carryOver(out *Outcome) {
 			}
 			f.lastConfirmed = now
 			open.Finding = f.report()
-			open.Block, open.Assurance = 0, ""
 			if b := j.look.Block; b != nil {
-				open.Block = b.Number
+				open.Block = max(open.Block, b.Number)
 			}
-			if t.reading.read() {
+			if t.reading.read() && open.Assurance.weakerThan(t.reading.Assurance) {
 				open.Assurance = t.reading.Assurance
 			}
 			j.log(out, open, change, now)
@@ -252,10 +257,10 @@ func (j *judgement) settledEntry(t *target, f *Finding, chain bool) bool {
 	}
 	claimLooked := t.claimRead && claim != ClaimUnknown
 	allowed, denied := false, false
-	if id, err := hexid.ParseID(f.ID); err == nil && chain {
-		if a, asked := t.answers[listID{f.List, id}]; asked && a.Err == "" {
-			allowed, denied = a.Allowed, !a.Allowed
-		}
+	if e != nil {
+		allowed, denied = chain && e.OnChain == ChainAllowed, chain && e.OnChain == ChainDenied
+	} else if id, err := hexid.ParseID(f.ID); err == nil && chain {
+		_, denied = t.at[listID{f.List, id}]
 	}
 	// What is wrong now in another way goes on under another name.
 	renamed := slices.ContainsFunc(t.findings, func(g finding) bool {
@@ -298,6 +303,12 @@ func (j *judgement) attainable(a Assurance) Assurance {
 }
 
 func (t *target) entry(list List, id string) *entry {
+	if valid, err := hexid.ParseID(id); err == nil {
+		if at, known := t.at[listID{list, valid}]; known && at >= 0 {
+			return &t.entries[at]
+		}
+		return nil
+	}
 	for i := range t.entries {
 		if e := &t.entries[i]; e.List == list && e.ID == id {
 			return e
@@ -358,13 +369,12 @@ func (j *judgement) contracts() []Known {
 
 // named adds the ids that were asked for to those that are known.
 func (t *target) named(list List, known []common.Hash) []common.Hash {
-	has := make(map[common.Hash]bool, len(known))
-	for _, id := range known {
-		has[id] = true
-	}
 	out := known
 	for _, a := range t.reading.Answers {
-		if a.List == list && !has[a.ID] && len(out) < maxKnownIDs {
+		if a.List != list || len(out) >= maxKnownIDs {
+			continue
+		}
+		if _, has := slices.BinarySearchFunc(known, a.ID, common.Hash.Cmp); !has {
 			if len(out) == len(known) {
 				out = slices.Clone(known)
 			}

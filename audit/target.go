@@ -26,8 +26,8 @@ type target struct {
 
 	rows     []ClaimedEntry
 	reading  *Reading
-	answers  map[listID]Answer
 	entries  []entry
+	at       map[listID]int // where in entries the entry of a valid id is; -1: the contract refuses the id, and nobody names it
 	findings []finding
 	reasons  []string // what could not be checked, apart from entries
 
@@ -136,7 +136,6 @@ func (j *judgement) compare(o *Observation) []*target {
 		t.claimRead = o.rightChain(j.intent.ChainID) && t.foreign == 0
 		if t.audited() {
 			t.reading = o.Reading(t.address)
-			t.answers = t.reading.index()
 		}
 		t.compareClaim(j.intent, o)
 		if t.unexpected {
@@ -167,7 +166,8 @@ func (t *target) compareClaim(intent *Intent, o *Observation) {
 		t.find(ChainMismatch, "the API lists the contract on chain %d, but chain_id is configured as %d", t.foreign, intent.ChainID)
 	}
 	for _, f := range o.Failures {
-		if f.Kind != "" && !t.has(f.Kind) && (f.Contract == nil || *f.Contract == t.address) {
+		same := func(g finding) bool { return g.kind == f.Kind && g.message == f.Finding }
+		if f.Kind != "" && (f.Contract == nil || *f.Contract == t.address) && !slices.ContainsFunc(t.findings, same) {
 			t.find(f.Kind, "%s", f.Finding)
 		}
 	}
@@ -176,12 +176,13 @@ func (t *target) compareClaim(intent *Intent, o *Observation) {
 // compareChain judges all that the chain says, with or without a claim.
 func (t *target) compareChain(intent *Intent, prior *Prior, o *Observation) {
 	want, _ := intent.Contract(t.address)
+	t.entries = make([]entry, 0, len(t.rows))
 	for _, row := range t.rows {
 		e := entryOf(row)
 		e.wrongChain = !t.claimRead
 		t.entries = append(t.entries, e)
 	}
-	t.entries, t.rows = merge(t.entries), nil
+	t.merge()
 	switch {
 	case !t.audited():
 	case t.reading == nil:
@@ -191,10 +192,7 @@ func (t *target) compareChain(intent *Intent, prior *Prior, o *Observation) {
 	case !t.reading.HasCode:
 		t.find(NoCode, "nothing is deployed at this address at block %d", o.Block.Number)
 	}
-	for i := range t.entries {
-		t.fill(&t.entries[i], want.Policy)
-	}
-	t.addUnlisted(want.Policy)
+	t.fill(want.Policy)
 	if t.reading.read() && t.reading.HasCode {
 		t.judgeStorage(intent, want)
 		t.judgeControl(intent, want.Policy, prior.baseline(t.address))
@@ -202,55 +200,64 @@ func (t *target) compareChain(intent *Intent, prior *Prior, o *Observation) {
 	}
 }
 
-// fill takes what the contract says of an entry, and judges it.
-func (t *target) fill(e *entry, want Policy) {
+// fill takes what the contract says of the entries, and judges them. It adds the ids that the claim does not name: those that
+// the contract allows, that the policy wants, or that could not be read.
+func (t *target) fill(want Policy) {
+	answers := make([]*Answer, len(t.entries))
+	var unlisted []*Answer
+	if t.reading != nil {
+		for i := range t.reading.Answers {
+			a := &t.reading.Answers[i]
+			if at, claimed := t.at[listID{a.List, a.ID}]; claimed {
+				answers[at] = a
+			} else {
+				unlisted = append(unlisted, a)
+			}
+		}
+	}
+	for i, a := range answers {
+		t.fillEntry(&t.entries[i], a, want)
+	}
+	add := func(k listID, a *Answer) {
+		if _, named := t.at[k]; named {
+			return
+		}
+		e := entry{id: k.id, valid: true, Entry: Entry{List: k.list, ID: k.id.Hex(), Claim: ClaimUnlisted, OnChain: ChainUnknown}}
+		if !t.claimRead {
+			e.Claim, e.noClaim = ClaimUnknown, true
+		}
+		t.at[k] = -1
+		if t.fillEntry(&e, a, want); e.OnChain != ChainDenied || e.Policy == PolicyAllowed {
+			t.at[k] = len(t.entries)
+			t.entries = append(t.entries, e)
+		}
+	}
+	for _, a := range unlisted {
+		add(listID{a.List, a.ID}, a)
+	}
+	for _, l := range Lists {
+		for _, id := range want.List(l) {
+			add(listID{l, id}, nil)
+		}
+	}
+}
+
+// fillEntry is fill for one entry; nil: the contract was not asked.
+func (t *target) fillEntry(e *entry, a *Answer, want Policy) {
 	if e.valid {
-		a, asked := t.answers[listID{e.List, e.id}]
-		if asked && a.Err == "" {
+		switch {
+		case a == nil:
+		case a.Err == "":
 			e.OnChain, e.Assurance = ChainDenied, t.reading.Assurance
 			if a.Allowed {
 				e.OnChain = ChainAllowed
 			}
-		} else if asked && len(t.reasons) == 0 {
+		case len(t.reasons) == 0:
 			t.reason("asking the contract for %s %s: %s", e.List, e.ID, a.Err)
 		}
 		e.Policy = want.State(e.List, e.id)
 	}
 	e.judge()
-}
-
-// addUnlisted adds the ids that the claim does not name: those that the contract allows, that the policy wants, or that
-// could not be read.
-func (t *target) addUnlisted(want Policy) {
-	named := make(map[listID]bool, len(t.entries))
-	for i := range t.entries {
-		if e := &t.entries[i]; e.valid {
-			named[listID{e.List, e.id}] = true
-		}
-	}
-	add := func(k listID) {
-		if named[k] {
-			return
-		}
-		named[k] = true
-		e := entry{id: k.id, valid: true, Entry: Entry{List: k.list, ID: k.id.Hex(), Claim: ClaimUnlisted, OnChain: ChainUnknown}}
-		if !t.claimRead {
-			e.Claim, e.noClaim = ClaimUnknown, true
-		}
-		if t.fill(&e, want); e.OnChain != ChainDenied || e.Policy == PolicyAllowed {
-			t.entries = append(t.entries, e)
-		}
-	}
-	if t.reading != nil {
-		for _, a := range t.reading.Answers {
-			add(listID{a.List, a.ID})
-		}
-	}
-	for _, l := range Lists {
-		for _, id := range want.List(l) {
-			add(listID{l, id})
-		}
-	}
 }
 
 // judgeStorage says how complete the search for ids was, and whether the contract stores what nothing explains.
@@ -287,14 +294,10 @@ func (t *target) judgeStorage(intent *Intent, want ContractIntent) {
 
 // addChanges adds to each entry what its last event says.
 func (t *target) addChanges() {
-	last := make(map[listID]*Changed, len(t.reading.Changes))
 	for i := range t.reading.Changes {
 		c := &t.reading.Changes[i]
-		last[listID{c.List, c.ID}] = &c.Changed
-	}
-	for i := range t.entries {
-		if e := &t.entries[i]; e.valid {
-			e.Changed = last[listID{e.List, e.id}]
+		if at, known := t.at[listID{c.List, c.ID}]; known && at >= 0 {
+			t.entries[at].Changed = &c.Changed
 		}
 	}
 }
@@ -314,31 +317,36 @@ func entryOf(row ClaimedEntry) entry {
 	return e
 }
 
-// merge sorts entries by list, name, version and id, and makes one of all rows of an id.
-func merge(rows []entry) []entry {
-	slices.SortStableFunc(rows, func(a, b entry) int {
+// merge sorts the entries by list, name, version and id, and makes one of all rows of an id.
+func (t *target) merge() {
+	rows := t.entries
+	order := make([]int, len(rows)) // entries are large
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(i, j int) int {
+		a, b := &rows[i], &rows[j]
 		return cmp.Or(cmp.Compare(a.List, b.List), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version),
-			cmp.Compare(a.ID, b.ID), cmp.Compare(a.Claim, b.Claim))
+			cmp.Compare(a.ID, b.ID), cmp.Compare(a.Claim, b.Claim), i-j)
 	})
-	out := rows[:0]
-	at := make(map[listID]int, len(rows))
-	for _, r := range rows {
+	t.entries, t.rows, t.at = make([]entry, 0, len(rows)), nil, make(map[listID]int, len(rows))
+	for _, i := range order {
+		r := &rows[i]
 		k := listID{r.List, r.id}
-		i, again := at[k]
+		at, again := t.at[k]
 		if !r.valid || !again {
 			if r.valid {
-				at[k] = len(out)
+				t.at[k] = len(t.entries)
 			}
-			out = append(out, r)
+			t.entries = append(t.entries, *r)
 			continue
 		}
-		e := &out[i]
+		e := &t.entries[at]
 		e.Name, e.Version = joinNames(e.Name, r.Name), joinNames(e.Version, r.Version)
 		if e.conflict = e.conflict || e.Claim != r.Claim; e.conflict {
 			e.Claim = ClaimUnknown
 		}
 	}
-	return out
 }
 
 // joinNames lists what the rows of one id call it.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/hexid"
 )
 
 // complete accounts for everything that the contracts store. Where the proven state of a contract holds more than is asked
@@ -136,13 +137,14 @@ func (c *observer) addChanges(ctx context.Context, l *look, claimed map[common.A
 		}
 		var root common.Hash
 		if r.Storage != nil {
-			root = common.HexToHash(r.Storage.Root)
+			root, _ = hexid.ParseID(r.Storage.Root) // it was written here
 		}
 		if done := c.annotated[r.Contract]; done.root != root || root == (common.Hash{}) || !done.whole && now().Sub(done.at) >= annotateAgain {
 			whole := c.Events.Annotate(ctx, r.Contract, ids)
 			c.annotated[r.Contract] = annotation{root, now(), whole}
 		}
 		for _, list := range audit.Lists {
+			r.Changes = slices.Grow(r.Changes, len(ids[list]))
 			for _, id := range ids[list] {
 				if last := c.Events.Last(r.Contract, list, id); last != nil {
 					r.Changes = append(r.Changes, audit.ListChange{List: list, ID: id, Changed: *last})

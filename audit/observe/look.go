@@ -32,7 +32,6 @@ type look struct {
 	raw    RawLook
 	pinned *ethrpc.Pinned
 	detail *kmsapi.OnChainDetail
-	states []*ethrpc.State
 }
 
 // look fetches the claim while a block is pinned, and reads the contracts there. The block is not older than that of an

@@ -20,11 +20,13 @@ func TestWhatTheReportOffersIsAccepted(t *testing.T) {
 	kms := common.HexToAddress("0x2f83172A49584C017F2B256F0FB2Dca14126Ba9C")
 	now := badEnv.Now()
 	var findings []audit.Finding
-	var want []audit.Accept
+	var want []config.Exception
 	add := func(kind audit.Kind, list audit.List, id string) {
 		findings = append(findings, audit.Finding{Kind: kind, List: list, ID: id})
 		if kind.Acceptable() {
-			want = append(want, audit.Accept{Chain: "base", Contract: kms, Kind: kind, List: list, ID: id, Reason: "known", Expires: time.Date(2026, 12, 23, 23, 59, 59, 0, time.UTC)})
+			want = append(want, config.Exception{Chain: "base", Exception: audit.Exception{
+				Index: len(want), Contract: kms, Kind: kind, List: list, ID: id, Reason: "known", Expires: time.Date(2026, 12, 23, 23, 59, 59, 0, time.UTC),
+			}})
 		}
 	}
 	for _, kind := range audit.Kinds {

@@ -33,7 +33,7 @@ type Config struct {
 	Timeout      time.Duration // of one audit; longer than ConfirmDelay
 	ConfirmDelay time.Duration
 	PendingMax   time.Duration
-	State        string // path of the embedded database; empty: in memory
+	State        string // path of the state file; empty: in memory
 	Evidence     Evidence
 	API          API
 	Chains       []Chain

@@ -22,7 +22,7 @@ import (
 var same = cmp.Options{
 	cmpopts.EquateEmpty(),
 	cmp.Comparer(func(a, b secret.String) bool { return a.Reveal() == b.Reveal() }),
-	cmp.Comparer(func(a, b ethrpc.Policy) bool { return a.String() == b.String() }),
+	cmp.Comparer(func(a, b ethrpc.BlockTag) bool { return a.String() == b.String() }),
 	cmp.Comparer(func(a, b *time.Location) bool { return a.String() == b.String() }),
 	cmp.Comparer(func(a, b cron.Schedule) bool {
 		t := time.Date(2026, 1, 1, 0, 0, 1, 0, time.UTC)
@@ -104,7 +104,7 @@ func TestEveryKey(t *testing.T) {
 		State: filepath.Join(dir, "state", "audit.db"), Evidence: config.Evidence{Dir: filepath.Join(dir, "evidence"), KeepChanges: 100_000, KeepLast: 1},
 		API: config.API{BaseURL: "http://127.0.0.1:8080/api/v1", Version: "2026-01-21", Timeout: 5 * time.Second, Key: secret.New("phak_2")},
 		Chains: []config.Chain{{
-			Name: "base", ChainID: 8453, Block: []ethrpc.Policy{policy(t, "latest-12")}, Agreement: 3, BatchSize: 1000, Verify: ethrpc.VerifyOff,
+			Name: "base", ChainID: 8453, Block: []ethrpc.BlockTag{policy(t, "latest-12")}, Agreement: 3, BatchSize: 1000, Verify: ethrpc.VerifyOff,
 			Providers: []ethrpc.Provider{
 				{Name: "a", URL: secret.New("https://plain.example"), Timeout: 20 * time.Second, Headers: map[string]secret.String{"Authorization": secret.New("Bearer x"), "X-Team": secret.New("7")}},
 				{Name: "B.2_x", URL: secret.New("https://env.example/k"), Timeout: time.Second, RequestsPerSecond: 2.5},
@@ -119,15 +119,15 @@ func TestEveryKey(t *testing.T) {
 			},
 		}, {
 			Name: "test_net-1", ChainID: 31337, Agreement: 1, BatchSize: 100, Verify: ethrpc.VerifyRequired,
-			Block:     []ethrpc.Policy{policy(t, "51375546"), policy(t, "0x"+strings.Repeat("ab", 32)), policy(t, "latest")},
+			Block:     []ethrpc.BlockTag{policy(t, "51375546"), policy(t, "0x"+strings.Repeat("ab", 32)), policy(t, "latest")},
 			Providers: []ethrpc.Provider{{Name: "a", URL: secret.New("http://localhost:8545"), Timeout: 20 * time.Second}},
 		}},
 		CrossChecks: true,
-		Accept: []audit.Accept{
-			{Chain: "base", Contract: kms, Kind: audit.OwnerChanged, Reason: "announced", Expires: time.Date(2026, 12, 31, 23, 59, 59, 0, time.UTC)},
-			{Chain: "test_net-1", Contract: kms, Kind: audit.ClaimUnknownKind, List: audit.OSImage, ID: id.Hex(), Reason: "a", Expires: time.Date(2027, 11, 24, 11, 0, 0, 0, time.UTC)},
-			{Chain: "base", Contract: kms, Kind: audit.MalformedID, List: audit.Device, ID: `"0x12\n"…`, Reason: "b", Expires: time.Date(2020, 2, 29, 23, 59, 59, 0, time.UTC)},
-			{Chain: "base", Contract: kms, Kind: audit.NoHash, List: audit.OSImage, Reason: "c", Expires: time.Date(2026, 12, 31, 23, 59, 59, 0, time.UTC)},
+		Accept: []config.Exception{
+			{Chain: "base", Exception: audit.Exception{Contract: kms, Kind: audit.OwnerChanged, Reason: "announced", Expires: time.Date(2026, 12, 31, 23, 59, 59, 0, time.UTC)}},
+			{Chain: "test_net-1", Exception: audit.Exception{Index: 1, Contract: kms, Kind: audit.ClaimUnknownKind, List: audit.OSImage, ID: id.Hex(), Reason: "a", Expires: time.Date(2027, 11, 24, 11, 0, 0, 0, time.UTC)}},
+			{Chain: "base", Exception: audit.Exception{Index: 2, Contract: kms, Kind: audit.MalformedID, List: audit.Device, ID: `"0x12\n"…`, Reason: "b", Expires: time.Date(2020, 2, 29, 23, 59, 59, 0, time.UTC)}},
+			{Chain: "base", Exception: audit.Exception{Index: 3, Contract: kms, Kind: audit.NoHash, List: audit.OSImage, Reason: "c", Expires: time.Date(2026, 12, 31, 23, 59, 59, 0, time.UTC)}},
 		},
 		Web:       config.Web{Listen: []string{"127.0.0.1:0", "[::1]:10726"}, ConfigFile: filepath.Join(dir, "web.yaml"), Reload: true},
 		Heartbeat: config.Heartbeat{URL: secret.New("https://env.example/k"), Consistent: true},
@@ -184,9 +184,9 @@ func TestChainsAreDiscoveredWhereNoneIsNamed(t *testing.T) {
 	}
 }
 
-func policy(t *testing.T, s string) ethrpc.Policy {
+func policy(t *testing.T, s string) ethrpc.BlockTag {
 	t.Helper()
-	p, err := ethrpc.ParsePolicy(s)
+	p, err := ethrpc.ParseBlockTag(s)
 	if err != nil {
 		t.Fatal(err)
 	}

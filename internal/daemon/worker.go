@@ -12,13 +12,17 @@ import (
 // Worker audits at once and then on schedule, one audit after the other: a tick that comes while an audit is under
 // way, or before a process that stood still goes on, is skipped.
 type Worker struct {
+	// Audit audits once. It must end soon after its context does.
 	Audit    func(context.Context) observe.Result
 	Schedule cron.Schedule
 	Again    <-chan struct{} // an audit is due at once, after the one that is under way; nil: never
 
-	Done    func(observe.Result)             // after each audit
-	Next    func(time.Time)                  // when the next one is due
-	Skipped func(due time.Time, skipped int) // ticks without an audit, the first at due; at most maxSkipped are counted
+	// Done is called after each audit that was not cut short.
+	Done func(observe.Result)
+	// Next is called with the time at which the next audit is due.
+	Next func(time.Time)
+	// Skipped is called with the number of ticks without an audit, at most maxSkipped, and the time of the first.
+	Skipped func(due time.Time, skipped int)
 }
 
 // Run works until ctx ends. An audit that is under way then ends with it, and is not reported.

@@ -39,6 +39,10 @@ type Indexer struct {
 	offsets     map[common.Address]uint           // how often events were reset: another provider may have what one left out
 	checkpoints map[common.Address][]ethrpc.Block // up to which events were read, the oldest first
 	stale       map[common.Address]staleIDs
+	actor       struct { // of the last answer of Last: nearly all events are one owner's, and the checksum is a hash
+		address common.Address
+		text    string
+	}
 }
 
 // staleIDs is what events named before they were reset. It counts until they are read anew up to where they had been.
@@ -225,7 +229,10 @@ func (x *Indexer) Last(contract common.Address, list audit.List, id common.Hash)
 		c.Time = &at
 	}
 	if e.Actor != (common.Address{}) {
-		c.Actor = e.Actor.Hex()
+		if e.Actor != x.actor.address {
+			x.actor.address, x.actor.text = e.Actor, e.Actor.Hex()
+		}
+		c.Actor = x.actor.text
 	}
 	return c
 }

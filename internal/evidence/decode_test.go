@@ -93,9 +93,10 @@ func TestDecodeIsStrict(t *testing.T) {
 
 // TestLargeEvidenceIsTaken: what bounds hostile files leaves real ones alone.
 func TestLargeEvidenceIsTaken(t *testing.T) {
+	t.Parallel()
 	r := byHand(t)
 	before := noon.AddDate(0, 0, -1)
-	for i := range 20_000 {
+	for i := range 10_000 {
 		id := common.Hash{0: 1, 30: byte(i >> 8), 31: byte(i)}
 		answers := &r.Looks.First.Readings[0].Answers
 		*answers = append(*answers, audit.Answer{List: audit.OSImage, ID: id, Allowed: true})
@@ -113,6 +114,7 @@ func TestLargeEvidenceIsTaken(t *testing.T) {
 }
 
 func TestNothingIsWrittenThatIsTooLarge(t *testing.T) {
+	t.Parallel()
 	f := judged(t, byHand(t))
 	f.Chains[0].Nodes = [][]byte{make([]byte, 97<<20)}
 	if _, err := f.Encode(); err == nil || !strings.Contains(err.Error(), "more than 128 MiB") {
@@ -131,6 +133,7 @@ func TestABombTakesLittleMemory(t *testing.T) {
 		fmt.Printf("%d MiB, decoded: %v\n", m.Sys>>20, err)
 		return
 	}
+	t.Parallel()
 	const room = 125 << 20
 	document := func(open, one, closed string) io.Reader {
 		body := open + strings.Repeat(one, room/len(one)) + closed
@@ -140,7 +143,6 @@ func TestABombTakesLittleMemory(t *testing.T) {
 	for sentence, bomb := range map[string]io.Reader{
 		"nothing but spaces": io.LimitReader(spaces{}, 256<<20),
 		"empty readings":     document(head+`"chains":[{"first":{"observation":{"readings":[`, "{},", "]}}}]}"),
-		"empty nodes":        document(head+`"chains":[{"nodes":[`, `"",`, "]}]}"),
 		"one long text":      document(`{"schema":"`, "a", `"}`),
 	} {
 		name := t.TempDir() + "/bomb.gz"
@@ -176,6 +178,7 @@ func (spaces) Read(b []byte) (int, error) {
 
 // TestNoMutationIsTaken changes the document anywhere and seals it anew. What is not refuted must be judged as before.
 func TestNoMutationIsTaken(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	told(w)
 	for name, row := range map[string]struct {

@@ -24,6 +24,9 @@ func Cut(s string) string {
 // Plain returns s without quotes: at most Max bytes, white space folded,
 // and every rune that is not printable (control, bidirectional, invalid) replaced by U+FFFD.
 func Plain(s string) string {
+	if isPlain(s) {
+		return s
+	}
 	head, cut := shorten(s)
 	head = strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
@@ -35,6 +38,16 @@ func Plain(s string) string {
 		head += "…"
 	}
 	return head
+}
+
+// isPlain reports whether s is short ASCII that Plain does not change, as nearly every text is.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == ' ' && (i == 0 || i == len(s)-1 || s[i-1] == ' ') {
+			return false
+		}
+	}
+	return len(s) <= Max
 }
 
 // shorten cuts s at a rune boundary.

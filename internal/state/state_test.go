@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -311,7 +312,6 @@ func TestALargeFileIsNotWrittenForTimesAlone(t *testing.T) {
 		if slices.Equal(before, after) == written {
 			t.Errorf("%s at %s with %d more entries is written: %t", what, at, n, !written)
 		}
-		sameReport(t, r, l.state.Report())
 	}
 	keep("drift", noon, 40_000, true)
 	info, err := os.Stat(l.path)
@@ -348,4 +348,36 @@ func TestControlled(t *testing.T) {
 			t.Errorf("after %s: %s", tt.world, d)
 		}
 	}
+}
+
+// TestReadersBesideAnAudit is what the web server does while audits run; the race detector looks on.
+func TestReadersBesideAnAudit(t *testing.T) {
+	l := newLife(t)
+	done := make(chan struct{})
+	var readers sync.WaitGroup
+	for range 2 {
+		readers.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				read(l.state)
+				l.state.Report()
+				l.state.Controlled()
+				l.state.Explain(device, state.Filter{}, nil, nil)
+			}
+		})
+	}
+	for i := range uint64(20) {
+		scan(t, l.state, kms, 110+10*i)
+		must(t, l.state.Annotate(kms, l.state.Events(kms)[0]))
+		must(t, l.state.Rewind(kms, 105+10*i, blockHash(105+10*i)))
+		scan(t, l.state, kms, 110+10*i)
+		l.audit([]string{"match", "drift", "down"}[i%3], noon.Add(time.Duration(i)*time.Minute))
+	}
+	must(t, l.state.Apply(forget(kms), nil))
+	close(done)
+	readers.Wait()
 }

@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"github.com/kms-auditor/kms-auditor/internal/fit"
-	"github.com/kms-auditor/kms-auditor/internal/history"
-	"github.com/kms-auditor/kms-auditor/internal/past"
 	"github.com/kms-auditor/kms-auditor/internal/render"
 	"github.com/kms-auditor/kms-auditor/internal/web"
 )
@@ -49,14 +47,9 @@ func FuzzRequest(f *testing.F) {
 		"since=2026-10-20", "since=2026-10-20T00:00:01Z", "since=yesterday", "lists=app", "limit=5&list=device&since=2026-02-01&chain=base&contract=" + contract} {
 		f.Add("/api/v1/history?" + query)
 	}
-	store, err := history.Open("")
-	if err != nil {
-		f.Fatal(err)
-	}
-	remember(f, store, 300)
 	o := options(nil)
-	known := &past.Past{Store: store, Names: map[uint64]string{8453: "base", 1: "ethereum"}}
-	o.Past = func() *past.Past { return known }
+	remember(f, o.State, 300)
+	o.State.SetChainID("ethereum", 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	done, closed := context.WithCancel(context.Background())
 	listener, ended := pipes{make(chan net.Conn), done, closed}, make(chan error)
@@ -115,7 +108,7 @@ func heldHistory(t *testing.T, asked url.Values, events []render.Event) {
 	}
 	lists := asked["list"]
 	if lists == nil {
-		lists = []string{"device", "os_image"}
+		lists = []string{"device", "os_image", "contract"}
 	}
 	since, _ := time.Parse(time.DateOnly, asked.Get("since"))
 	for _, e := range events {

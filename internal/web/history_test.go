@@ -10,18 +10,17 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/kms-auditor/kms-auditor/internal/history"
-	"github.com/kms-auditor/kms-auditor/internal/past"
 	"github.com/kms-auditor/kms-auditor/internal/render"
+	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
-// remember lets a store know of n changes, one a block and one a day from 2026-01-01 on: devices, and apps in between.
-func remember(t testing.TB, s *history.Store, n int) {
+// remember lets a state know of n changes, one a block and one a day from 2026-01-01 on: devices, and apps in between.
+func remember(t testing.TB, s *state.State, n int) {
 	t.Helper()
-	at := history.Target{ChainID: 8453, Contract: common.HexToAddress(contract)}
-	var events []history.Event
+	at := state.Target{Chain: "base", Contract: common.HexToAddress(contract)}
+	var events []state.Event
 	for i := range n {
-		e := history.Event{Block: uint64(i + 1), List: "device", Key: common.HexToHash(id(i + 1)), Added: true,
+		e := state.Event{Block: uint64(i + 1), List: "device", Key: common.HexToHash(id(i + 1)), Added: true,
 			Time: time.Date(2026, 1, 1+i, 0, 0, 0, 0, time.UTC)}
 		if i%2 == 1 {
 			e.List = "app"
@@ -34,15 +33,9 @@ func remember(t testing.TB, s *history.Store, n int) {
 }
 
 func TestHistory(t *testing.T) {
-	store, err := history.Open("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	remember(t, store, 300)
 	o := options(nil)
-	o.Past = func() *past.Past {
-		return &past.Past{Store: store, Names: map[uint64]string{8453: "base", 1: "ethereum"}}
-	}
+	remember(t, o.State, 300)
+	o.State.SetChainID("ethereum", 1)
 	s := serve(t, o, 1)
 	for _, tt := range []struct {
 		name, query string
@@ -61,7 +54,7 @@ func TestHistory(t *testing.T) {
 		{"since a day", "since=2026-10-20", 4, 293, ""},
 		{"since a time", "since=2026-10-20T00:00:01Z", 3, 295, ""},
 		{"no chain of that name", "chain=mainnet", 0, 0, `chain "mainnet" is not configured`},
-		{"no list of that name", "list=devices", 0, 0, `list "devices" is none of device, os_image, aggregated_mr, app`},
+		{"no list of that name", "list=devices", 0, 0, `list "devices" is none of device, os_image, contract, aggregated_mr, app`},
 		{"no address", "contract=0x12", 0, 0, `contract "0x12" is no address`},
 		{"no time", "since=yesterday", 0, 0, `since "yesterday" is neither a day (2026-12-31) nor a time (RFC 3339)`},
 		{"none at all", "limit=0", 0, 0, `limit "0" is not a number from 1 to 10000`},

@@ -11,7 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/past"
+	"github.com/kms-auditor/kms-auditor/internal/state"
 	"github.com/kms-auditor/kms-auditor/internal/web"
 )
 
@@ -20,10 +20,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 var first = &audit.Report{Schema: audit.Schema, AuditID: "0198f3c2", Version: "1.0.0", Chains: []audit.Chain{}}
 
 func options(r *audit.Report) web.Options {
-	nothing := past.New(map[uint64]string{8453: "base"})
+	nothing := &state.State{}
+	nothing.SetChainID("base", 8453)
 	return web.Options{
 		Report:   func() *audit.Report { return r },
-		Past:     func() *past.Past { return nothing },
+		State:    nothing,
 		Plan:     func() web.Plan { return web.Plan{} },
 		Gatherer: prometheus.NewRegistry(),
 		Logger:   zap.NewNop(),

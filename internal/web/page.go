@@ -46,8 +46,8 @@ func digest(s string) string {
 // shownChanges is how many changes of the lists the page shows.
 const shownChanges = 50
 
-// page serves the status page. What depends on the report and the history alone is rendered once; what depends on the
-// clock, for every request.
+// page serves the status page. The report, and the history, which only an audit makes longer, are rendered once a report;
+// what depends on the clock, for every request.
 type page struct {
 	opt   Options
 	began time.Time

@@ -1,0 +1,219 @@
+// Package deptest_test holds the module to its rules: who imports whom, what the program links, and how large a file is.
+package deptest_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const (
+	root   = "../.."
+	module = "github.com/kms-auditor/kms-auditor/"
+)
+
+// goRun runs the go tool at the module's root without cgo, as the image is built.
+func goRun(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := exec.Command("go", args...)
+	cmd.Dir, cmd.Env, cmd.Stderr = root, append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go %s: %v", strings.Join(args, " "), err)
+	}
+	return string(out)
+}
+
+// within reports whether a package is in one of the trees, or is the one package that ends in a $.
+func within(pkg string, trees []string) bool {
+	return slices.ContainsFunc(trees, func(tree string) bool { return pkg+"$" == tree || pkg == tree || strings.HasPrefix(pkg, tree+"/") })
+}
+
+// own spells packages of this module in full.
+func own(names ...string) []string {
+	for i, n := range names {
+		names[i] = module + n
+	}
+	return names
+}
+
+func TestImportsGoOneWay(t *testing.T) {
+	imports := map[string][]string{} // of this module's packages, tests left out
+	for line := range strings.Lines(goRun(t, "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...")) {
+		names := strings.Fields(line)
+		imports[names[0]] = names[1:]
+	}
+	var (
+		helpers = own("internal/hexid", "internal/httpx", "internal/quote", "internal/secret")
+		wiring  = own("internal/config", "internal/daemon", "internal/evidence", "internal/events", "internal/render", "internal/selftest", "internal/state", "internal/web")
+		testing = own("internal/testchain", "internal/rpcfault", "internal/fakeapi", "internal/faults", "internal/fit", "internal/simtest", "e2e")
+		tools   = []string{"github.com/prometheus", "go.uber.org/zap", "go.yaml.in/yaml", "gopkg.in/yaml.v2", "gopkg.in/yaml.v3", "github.com/spf13/cobra"}
+		above   = func(names ...string) []string { return slices.Concat(own(names...), wiring, testing, tools) }
+	)
+	for _, row := range []struct {
+		sentence string
+		of       []string
+		never    []string
+	}{
+		{"nothing imports a command", own("audit", "ethrpc", "internal", "kmsapi", "metrics"), own("cmd")},
+		{"the judge asks nobody, and waits for nobody", []string{module + "audit$"}, slices.Concat(above("audit/observe", "kmsapi", "ethrpc", "metrics"), []string{"net", "os", "context", "sync"})},
+		{"the API's client does not know the chain, nor who uses it", own("kmsapi"), above("ethrpc", "audit", "metrics")},
+		{"the chain's client does not know the API, nor who uses it", own("ethrpc"), above("kmsapi", "audit", "metrics")},
+		{"a proof asks nobody", own("ethrpc/proof"), append(own("ethrpc$", "internal/httpx", "internal/secret"), "net", "os")},
+		{"a look knows neither metrics, logs, formats nor files", own("audit/observe"), append(above("metrics"), "os")},
+		{"metrics render an audit, and decide nothing", own("metrics"), slices.Concat(own("audit/observe"), wiring, testing, []string{"go.uber.org/zap", "go.yaml.in/yaml", "os"})},
+		{"a rendering knows the report alone", own("internal/render"), slices.Concat(own("audit/observe", "ethrpc", "metrics", "internal/daemon", "internal/config", "internal/state", "internal/web"), testing, tools)},
+		{"what is remembered asks nobody", own("internal/state"), slices.Concat(own("audit/observe", "ethrpc", "metrics", "internal/daemon", "internal/events", "internal/evidence", "internal/config", "internal/web"), testing, tools)},
+		{"events and evidence know neither metrics, logs nor the configuration", own("internal/events", "internal/evidence"), slices.Concat(own("metrics", "internal/config", "internal/daemon", "internal/web"), testing, tools)},
+		{"a configuration knows no one who runs under it", own("internal/config"), own("audit/observe", "metrics", "internal/daemon", "internal/state", "internal/web")},
+		{"the page shows, and does not audit", own("internal/web"), slices.Concat(own("audit/observe", "ethrpc", "metrics", "internal/daemon", "internal/config"), testing)},
+		{"helpers know nobody", helpers, append(above("audit", "ethrpc", "kmsapi", "metrics"), "os")},
+		{"a fake or a test chain knows nothing of what it tests", own("internal/testchain", "internal/rpcfault", "internal/fakeapi", "internal/faults"), slices.Concat(own("audit", "ethrpc", "kmsapi", "metrics"), wiring)},
+	} {
+		held := false
+		for pkg := range imports {
+			if !within(pkg, row.of) {
+				continue
+			}
+			held = true
+			for _, chain := range reach(imports, pkg) {
+				if within(chain[len(chain)-1], row.never) {
+					t.Errorf("%s, but %s", row.sentence, strings.Join(chain, " imports "))
+				}
+			}
+		}
+		if !held {
+			t.Errorf("%s: there is no such package", row.sentence)
+		}
+	}
+}
+
+// reach returns, for every package that pkg reaches through packages of this module, a way to it.
+func reach(imports map[string][]string, pkg string) [][]string {
+	seen := map[string]bool{pkg: true}
+	ways := [][]string{{pkg}}
+	for i := 0; i < len(ways); i++ {
+		way := ways[i]
+		for _, next := range imports[way[len(way)-1]] {
+			if !seen[next] {
+				seen[next] = true
+				ways = append(ways, append(slices.Clone(way), next))
+			}
+		}
+	}
+	return ways[1:]
+}
+
+func TestProgramLinksNoTests(t *testing.T) {
+	linked := strings.Fields(goRun(t, "list", "-deps", "./cmd/kms-auditor"))
+	if !slices.Contains(linked, module+"audit") {
+		t.Fatalf("audit is not among the %d linked packages", len(linked))
+	}
+	never := append(own("internal/testchain", "internal/rpcfault", "internal/fakeapi", "internal/faults", "internal/fit", "internal/simtest", "cmd/demo", "e2e"),
+		"github.com/ethereum/go-ethereum/ethclient/simulated", "github.com/ethereum/go-ethereum/node",
+		"testing", "net/http/httptest", "github.com/google/go-cmp", "github.com/rogpeppe/go-internal",
+		"github.com/santhosh-tekuri/jsonschema", "go.uber.org/goleak", "pgregory.net/rapid")
+	for _, pkg := range linked {
+		if within(pkg, never) {
+			t.Errorf("the program links %s", pkg)
+		}
+	}
+}
+
+func TestProgramIsSmall(t *testing.T) {
+	if testing.Short() {
+		t.Skip("links the program")
+	}
+	bin := filepath.Join(t.TempDir(), "kms-auditor")
+	goRun(t, "build", "-trimpath", "-ldflags", "-s -w", "-o", bin, "./cmd/kms-auditor")
+	info, err := os.Stat(bin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("the stripped program has %.1f MB", float64(info.Size())/1e6)
+	if info.Size() >= 25e6 {
+		t.Errorf("%d bytes are not under 25 MB", info.Size())
+	}
+}
+
+// TestHexHasOneParser refuses common.HexToHash and its like, which take any garbage.
+func TestHexHasOneParser(t *testing.T) {
+	eachFile(t, func(fset *token.FileSet, path string, file *ast.File) {
+		if strings.HasSuffix(path, "_test.go") {
+			return
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			if s, ok := n.(*ast.SelectorExpr); ok && strings.HasPrefix(s.Sel.Name, "HexTo") {
+				t.Errorf("%s: %s takes any garbage, internal/hexid does not", fset.Position(s.Pos()), s.Sel.Name)
+			}
+			return true
+		})
+	})
+}
+
+// TestFilesAreShort, those of tests as well.
+func TestFilesAreShort(t *testing.T) {
+	eachFile(t, func(fset *token.FileSet, path string, file *ast.File) {
+		if n := fset.File(file.FileStart).LineCount(); n > 500 {
+			t.Errorf("%s has %d lines", path, n)
+		}
+	})
+}
+
+// TestFunctionsToFillInAreExplained: what calls a function that somebody else puts into a struct, and when, is no secret.
+func TestFunctionsToFillInAreExplained(t *testing.T) {
+	explained := []string{"audit", "audit/observe", "ethrpc", "internal/daemon"}
+	eachFile(t, func(fset *token.FileSet, path string, file *ast.File) {
+		if dir, _ := filepath.Rel(root, filepath.Dir(path)); !slices.Contains(explained, dir) || strings.HasSuffix(path, "_test.go") {
+			return
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			spec, ok := n.(*ast.TypeSpec)
+			if !ok || !spec.Name.IsExported() {
+				return true
+			}
+			if s, ok := spec.Type.(*ast.StructType); ok {
+				for _, f := range s.Fields.List {
+					if _, isFunc := f.Type.(*ast.FuncType); isFunc && f.Doc == nil {
+						t.Errorf("%s: %s has a function without a comment above it", fset.Position(f.Pos()), spec.Name)
+					}
+				}
+			}
+			return true
+		})
+	})
+}
+
+// eachFile reads every Go file of the repository.
+func eachFile(t *testing.T, each func(*token.FileSet, string, *ast.File)) {
+	t.Helper()
+	files := 0
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (strings.HasPrefix(d.Name(), ".") && d.Name() != ".." || slices.Contains([]string{"node_modules", "testdata"}, d.Name())) {
+			return filepath.SkipDir
+		}
+		if d.IsDir() || !strings.HasSuffix(path, ".go") {
+			return nil
+		}
+		files++
+		fset := token.NewFileSet()
+		file, err := parser.ParseFile(fset, path, nil, parser.SkipObjectResolution|parser.ParseComments)
+		if err == nil {
+			each(fset, path, file)
+		}
+		return err
+	})
+	if err != nil || files < 50 {
+		t.Fatalf("%d files were read (%v)", files, err)
+	}
+}
