@@ -3,8 +3,11 @@
 package e2e_test
 
 import (
+	"bytes"
 	"compress/gzip"
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http/httputil"
 	"net/url"
@@ -202,5 +205,69 @@ func TestTheStateOfTheLastReleaseIsRead(t *testing.T) {
 	}
 	if now := readFile(t, path); now != string(old) {
 		t.Error("commands that only look change the file")
+	}
+}
+
+// TestForgedEvidenceDoesNotHold: keys in another case, twice or unknown, under a seal that fits.
+func TestForgedEvidenceDoesNotHold(t *testing.T) {
+	s := newScene(t, 2, 1)
+	must(t, s.kms.RemoveDevice(t.Context(), s.devices[1]))
+	kept := filepath.Join(t.TempDir(), "evidence.json")
+	if exit, _, errs := runAuditor(t, "audit", "--once", "-c", writeConfig(t, s.settings), "--evidence", kept); exit != 1 {
+		t.Fatalf("exit code %d\n%s", exit, errs)
+	}
+	good, _, _ := strings.Cut(readFile(t, kept), "\n")
+	for _, row := range []struct {
+		sentence, old, new string
+		exit               int
+	}{
+		{"it is as it was", "", "", 1},
+		{"the verdict is another", `"verdict":"drift"`, `"verdict":"consistent"`, 4},
+		{"another verdict stands before, in another case", `"verdict":"drift"`, `"Verdict":"consistent","verdict":"drift"`, 4},
+		{"another verdict stands behind, in another case", `"verdict":"drift"`, `"verdict":"drift","VERDICT":"consistent"`, 4},
+		{"a key is there twice", `"verdict":"drift"`, `"verdict":"consistent","verdict":"drift"`, 4},
+		{"a key is there in another case alone", `"report":{`, `"Report":{`, 4},
+		{"a key is spelled with an escape", `"report":{`, `"\u0072eport":{},"report":{`, 4},
+		{"an entry's side is told twice", `"on_chain":"denied"`, `"On_chain":"allowed","on_chain":"denied"`, 4},
+	} {
+		forged := []byte(strings.Replace(good, row.old, row.new, 1))
+		if row.old != "" && string(forged) == good {
+			t.Fatalf("%s: the evidence has no %s", row.sentence, row.old)
+		}
+		path := filepath.Join(t.TempDir(), "forged.json")
+		must(t, os.WriteFile(path, fmt.Appendf(bytes.Clone(forged), "\n{\"sha256\":\"%x\"}\n", sha256.Sum256(forged)), 0o600))
+		if exit, out, errs := runAuditorIn(t, offline(), nil, "verify", path); exit != row.exit {
+			t.Errorf("%s: verify exits with %d, want %d\n%s%s", row.sentence, exit, row.exit, out, errs)
+		}
+	}
+}
+
+// TestAnOutageKeepsTheEvidenceOfADrift, however many audits it spoils.
+func TestAnOutageKeepsTheEvidenceOfADrift(t *testing.T) {
+	s := newScene(t, 2, 1)
+	s.settings.Evidence = evidenceSettings{Dir: t.TempDir(), KeepLast: 2}
+	d := startDaemon(t, s.settings)
+	d.finds(t, "consistent")
+	must(t, s.kms.RemoveDevice(t.Context(), s.devices[1]))
+	d.finds(t, "drift")
+	must(t, s.api.fail(fakeapi.Fault{Name: fakeapi.Status}))
+	s.proxy.Set(rpcfault.Refuse("eth_chainId", -32000, "down"))
+	for range 10 {
+		d.finds(t, "unknown")
+	}
+	files, err := filepath.Glob(s.settings.Evidence.Dir + "/evidence-*.json.gz")
+	must(t, err)
+	drifts := 0
+	for _, path := range files {
+		exit, out, errs := runAuditorIn(t, offline(), nil, "verify", path)
+		if exit == 1 {
+			drifts++
+		}
+		if exit == 4 || exit == 2 {
+			t.Errorf("%s does not hold\n%s%s", path, out, errs)
+		}
+	}
+	if drifts == 0 || len(files) > 8 {
+		t.Errorf("of %d files %d show a drift", len(files), drifts)
 	}
 }
