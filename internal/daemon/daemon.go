@@ -100,9 +100,11 @@ func (d *Daemon) Once(ctx context.Context) *audit.Report {
 		}
 	}
 	if lasting {
-		d.remember(r, res)
-	} else {
-		d.logReport(res.Report, res.Changes)
+		d.record(r, res)
+	}
+	d.logReport(res.Report, res.Changes)
+	if lasting {
+		d.markLogged(r)
 	}
 	return res.Report
 }

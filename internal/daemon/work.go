@@ -63,8 +63,10 @@ func (d *Daemon) audit(ctx context.Context, r *runtime) observe.Result {
 func (d *Daemon) done(r *runtime, res observe.Result) {
 	d.keepEvidence(r, res)
 	d.metrics.Report(res.Report)
-	d.remember(r, res)
-	d.last.Store(res.Report)
+	d.record(r, res)
+	d.last.Store(res.Report) // before the log: who reads there that the audit has ended may ask for its report
+	d.logReport(res.Report, res.Changes)
+	d.markLogged(r)
 	d.heart.audited(r.cfg.Heartbeat, res.Report.Verdict)
 	if d.opt.Reported != nil {
 		d.opt.Reported(res.Report, res.Changes)
@@ -106,9 +108,9 @@ func verdicts(r *audit.Report) map[[2]string]audit.Verdict {
 	return all
 }
 
-// remember keeps an audit and logs it. What changed is in the state before it is in the log, and marked as logged after
-// that: a process that is killed in between leaves it to the next one.
-func (d *Daemon) remember(r *runtime, res observe.Result) {
+// record keeps an audit in the state. What changed is there before it is in the log, and marked as logged after that: a
+// process that is killed in between leaves it to the next one.
+func (d *Daemon) record(r *runtime, res observe.Result) {
 	now := *res.Report
 	now.Chains = nil
 	next := map[string]audit.Prior{}
@@ -123,8 +125,6 @@ func (d *Daemon) remember(r *runtime, res observe.Result) {
 	known := slices.DeleteFunc(slices.Clone(res.Changes), func(c audit.Change) bool { return r.fixed(c.Chain) })
 	d.state.Record(&now, next, known)
 	d.save(r, res.Report.AuditID)
-	d.logReport(res.Report, res.Changes)
-	d.markLogged(r)
 }
 
 func (d *Daemon) save(r *runtime, auditID string) {
