@@ -215,6 +215,9 @@ func TestRulesOfAVerdict(t *testing.T) {
 			{"backdoor and hidden", "drift claim_denied_chain_allowed unlisted_chain_allowed"},
 			{"honest", "consistent"},
 		}},
+		{"an outage of the API does not resolve what it claims in vain", nil, [][2]string{
+			{"revoked", "drift claim_allowed_chain_denied"}, {"revoked and API down", "unknown (claim_allowed_chain_denied)"},
+		}},
 		{"a difference is over as soon as the contract refuses, API or not", nil, [][2]string{
 			{"hidden", "drift unlisted_chain_allowed"}, {"API down", "unknown"}, {"honest", "consistent"},
 		}},
@@ -316,6 +319,11 @@ func lawful(t *testing.T, before audit.Prior, out audit.Outcome) {
 			}
 			if c.Verdict == audit.Consistent && f.Kind.Makes() != audit.Consistent {
 				t.Errorf("consistent with %s open", f.Kind)
+			}
+		}
+		for _, e := range c.Entries {
+			if e.Verdict == audit.Match && e.OnChain == audit.ChainUnknown {
+				t.Errorf("%s %s matches, and was not read", e.List, e.ID)
 			}
 		}
 		if c.Verdict == audit.Consistent && !c.Compared() {

@@ -214,6 +214,19 @@ func (l *law) sound(t *audit.Target, truly truth) {
 	complain := func(format string, args ...any) {
 		l.fail("%s is %s: %s", t.Contract, t.Verdict, fmt.Sprintf(format, args...))
 	}
+	for _, e := range t.Entries {
+		complain := func(what string) { complain("%s %s %s: %s", e.List, e.ID, e.Verdict, what) }
+		list, id := slices.Index(lists[:], e.List), 0
+		for id < ids && idOf(list, id).Hex() != e.ID {
+			id++
+		}
+		if is := id < ids && truly.is.allowed[list][id]; e.OnChain != audit.ChainUnknown && is != (e.OnChain == audit.ChainAllowed) {
+			complain("on chain it is something else")
+		}
+		if e.Verdict == audit.Match && (id == ids || e.OnChain == audit.ChainUnknown || string(e.Claim) != string(e.OnChain)) {
+			complain(string(e.Claim) + " is claimed, and on chain it is " + string(e.OnChain))
+		}
+	}
 	told, drifts := map[finding]bool{}, false
 	for _, f := range t.Findings {
 		g := findingOf(f)

@@ -119,7 +119,7 @@ func (d drawer) plan() plan {
 		if d.chance("follow", 40) { // the API follows the chain, and nothing is wrong with it
 			s.Before = append(s.Before, heal...)
 		}
-		if d.chance("between", 25) {
+		if p.Config.Enemy == "" && d.chance("between", 25) {
 			s.Between = some(d, "between", 2, act)
 		}
 		p.Steps = append(p.Steps, s)
