@@ -116,7 +116,7 @@ func (j *judgement) confirmFindings(t, o *target) {
 		t.findings = slices.DeleteFunc(t.findings, func(g finding) bool { return g == f })
 		t.judged[f.kind] = false
 		t.unconfirmed(f)
-		if o != nil && j.other.compared() {
+		if o != nil && j.other.compared() && o.looksAt(f.kind) {
 			once(f)
 		}
 	}

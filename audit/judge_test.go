@@ -114,6 +114,12 @@ var events = map[string]func(*audit.Observation){
 		o.Readings[0] = audit.Reading{Contract: kms, Err: "a lie"}
 		o.Failures = append(o.Failures, audit.Failure{SourceError: audit.SourceError{Stage: audit.StageRPC, Source: "first", Message: "a lie"}, Contract: &kms, Kind: audit.ProofInvalid, Finding: "a lie"})
 	},
+	"disagreement": func(o *audit.Observation) {
+		o.Failures = append(o.Failures, audit.Failure{SourceError: audit.SourceError{Stage: audit.StageRPC, Source: "first", Message: "it disagrees"}, Kind: audit.ProviderDisagreement, Finding: "they disagree"})
+	},
+	"stranger": func(o *audit.Observation) {
+		o.Claim.Contracts = append(o.Claim.Contracts, audit.ClaimedContract{Address: other, ChainID: 8453})
+	},
 	"second contract broken": func(o *audit.Observation) {
 		o.Claim.Contracts = append(o.Claim.Contracts, audit.ClaimedContract{Address: other, ChainID: 8453})
 		o.Readings = append(o.Readings, audit.Reading{Contract: other, Err: "its code never ends"})
@@ -221,6 +227,10 @@ func TestRulesOfAVerdict(t *testing.T) {
 		{"what was proven is resolved by a proof", nil, [][2]string{
 			{"backdoor", "drift claim_denied_chain_allowed"}, {"unproven", "unknown (claim_denied_chain_allowed)"}, {"honest", "consistent"},
 		}},
+		{"what was ever proven is resolved by a proof, whatever was said since without one", nil, [][2]string{
+			{"backdoor", "drift claim_denied_chain_allowed"}, {"unproven and backdoor", "drift claim_denied_chain_allowed"},
+			{"unproven", "unknown (claim_denied_chain_allowed)"}, {"honest", "consistent"},
+		}},
 		{"null is no look at a difference", nil, [][2]string{
 			{"backdoor", "drift claim_denied_chain_allowed"}, {"backdoor and null", "unknown (claim_denied_chain_allowed) claim_unknown"},
 			{"hidden", "drift unlisted_chain_allowed"}, {"hidden and API hides it", "unknown (unlisted_chain_allowed) claim_unknown"}, {"hidden and API lists it", "consistent"},
@@ -239,6 +249,9 @@ func TestRulesOfAVerdict(t *testing.T) {
 		}},
 		{"a lie stays known until the contract is read whole", nil, [][2]string{
 			{"lie", "unknown proof_invalid"}, {"chain down", "unknown (proof_invalid)"}, {"unproven", "unknown (proof_invalid)"}, {"honest", "consistent"},
+		}},
+		{"what providers disagree about is nothing of a contract that is not audited", pinned(audit.Policy{}), [][2]string{
+			{"stranger and disagreement", "drift provider_disagreement contract_unexpected"}, {"honest", "consistent"},
 		}},
 		{"what is open needs no second look to be confirmed", nil, [][2]string{
 			{"backdoor", "drift claim_denied_chain_allowed"}, {"backdoor / honest", "drift claim_denied_chain_allowed"},

@@ -42,11 +42,17 @@ func (j *judgement) carryOver(out *Outcome) {
 	for _, o := range j.prior.Open {
 		before[o.key()] = o
 	}
+	done := map[findingKey]*finding{} // two differences of one kind, two public keys say, are one finding
 	for _, t := range j.targets {
 		t.addEntryFindings()
 		for i := range t.findings {
 			f := &t.findings[i]
 			k := findingKey{t.address.Hex(), f.kind, f.list, f.id}
+			if first := done[k]; first != nil {
+				f.firstSeen, f.lastConfirmed = first.firstSeen, first.lastConfirmed
+				continue
+			}
+			done[k] = f
 			open, known := before[k]
 			delete(before, k)
 			change := Opened
@@ -62,11 +68,10 @@ func (j *judgement) carryOver(out *Outcome) {
 			}
 			f.lastConfirmed = now
 			open.Finding = f.report()
-			open.Block, open.Assurance = 0, ""
 			if b := j.look.Block; b != nil {
-				open.Block = b.Number
+				open.Block = max(open.Block, b.Number)
 			}
-			if t.reading.read() {
+			if t.reading.read() && open.Assurance.weakerThan(t.reading.Assurance) {
 				open.Assurance = t.reading.Assurance
 			}
 			j.log(out, open, change, now)

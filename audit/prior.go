@@ -40,8 +40,8 @@ type Baseline struct {
 type OpenFinding struct {
 	Contract  string    `json:"contract"` // EIP-55
 	Finding   Finding   `json:"finding"`
-	Block     uint64    `json:"block,omitempty"`     // where it was last confirmed; 0: no block was read
-	Assurance Assurance `json:"assurance,omitempty"` // of the reading that confirmed it last
+	Block     uint64    `json:"block,omitempty"`     // the newest at which it was confirmed; 0: no block was read
+	Assurance Assurance `json:"assurance,omitempty"` // the best of the readings that confirmed it
 	Logged    time.Time `json:"logged"`              // the last finding_opened or finding_open
 }
 
@@ -80,14 +80,4 @@ type findingKey struct {
 
 func (o *OpenFinding) key() findingKey {
 	return findingKey{o.Contract, o.Finding.Kind, o.Finding.List, o.Finding.ID}
-}
-
-// isOpen reports whether an earlier audit left the finding open.
-func (p *Prior) isOpen(k findingKey) bool {
-	for i := range p.Open {
-		if p.Open[i].key() == k {
-			return true
-		}
-	}
-	return false
 }

@@ -165,8 +165,12 @@ func (t *target) compareClaim(intent *Intent, o *Observation) {
 	if t.foreign != 0 {
 		t.find(ChainMismatch, "the API lists the contract on chain %d, but chain_id is configured as %d", t.foreign, intent.ChainID)
 	}
+	if t.unexpected {
+		return
+	}
 	for _, f := range o.Failures {
-		if f.Kind != "" && !t.has(f.Kind) && (f.Contract == nil || *f.Contract == t.address) {
+		same := func(g finding) bool { return g.kind == f.Kind && g.message == f.Finding }
+		if f.Kind != "" && (f.Contract == nil || *f.Contract == t.address) && !slices.ContainsFunc(t.findings, same) {
 			t.find(f.Kind, "%s", f.Finding)
 		}
 	}

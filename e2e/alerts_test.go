@@ -122,12 +122,11 @@ func (p *prometheus) draws(t testing.TB, dashboard string) {
 	}
 }
 
-// What is deployed pages with the id and the runbook, and takes it back. Only addresses and waiting times are others.
-func TestAPageArrivesAndIsTakenBack(t *testing.T) {
-	s := newScene(t, 2, 2)
-	d := startDaemon(t, s.settings)
-	page, team := make(pager, 100), make(pager, 100)
-
+// startPaging starts what is deployed: Prometheus, which scrapes a daemon, and Alertmanager, which posts to the pagers.
+// Only addresses and waiting times are others.
+func startPaging(t testing.TB, url, waits string) (page, team pager, p *prometheus) {
+	t.Helper()
+	page, team = make(pager, 100), make(pager, 100)
 	dir := t.TempDir()
 	alertmanager, err := exec.LookPath("prometheus-alertmanager")
 	must(t, err)
@@ -138,15 +137,23 @@ func TestAPageArrivesAndIsTakenBack(t *testing.T) {
 		"--storage.path=" + filepath.Join(dir, "alertmanager"), "--web.listen-address=127.0.0.1:0", "--cluster.listen-address=",
 	}, nil, nil)
 
-	shipped(t, dir, "prometheus/kms-auditor.rules.yml", [2]string{`\b(for|keep_firing_for): \w+`, "$1: 1s"})
+	shipped(t, dir, "prometheus/kms-auditor.rules.yml", [2]string{`\b(for|keep_firing_for): \w+`, "$1: " + waits})
 	program, err := exec.LookPath("prometheus")
 	must(t, err)
 	_, addr := start(t, `msg="Listening on" address=(127\.0\.0\.1:\d+)`, program, []string{
 		"--config.file=" + shipped(t, dir, "prometheus/prometheus.yml",
-			[2]string{`kms-auditor:10726`, strings.TrimPrefix(d.url, "http://")}, [2]string{`alertmanager:9093`, alerts},
+			[2]string{`kms-auditor:10726`, strings.TrimPrefix(url, "http://")}, [2]string{`alertmanager:9093`, alerts},
 			[2]string{`_interval: \w+`, "_interval: 1s"}),
 		"--storage.tsdb.path=" + filepath.Join(dir, "prometheus"), "--web.listen-address=127.0.0.1:0",
 	}, nil, nil)
+	return page, team, &prometheus{"http://" + addr}
+}
+
+// What is deployed pages with the id and the runbook, and takes it back.
+func TestAPageArrivesAndIsTakenBack(t *testing.T) {
+	s := newScene(t, 2, 2)
+	d := startDaemon(t, s.settings)
+	page, team, p := startPaging(t, d.url, "1s")
 	d.finds(t, "consistent")
 
 	t.Log("the API calls a device refused that the contract trusts")
@@ -170,7 +177,6 @@ func TestAPageArrivesAndIsTakenBack(t *testing.T) {
 		t.Errorf("the page is about %q, want %s", got, id)
 	}
 
-	p := &prometheus{"http://" + addr}
 	p.draws(t, "../deploy/grafana/kms-auditor.json")
 
 	t.Log("the contract follows, and then refuses a device that the API still offers")

@@ -16,12 +16,17 @@ type settings struct {
 	ConfirmDelay string           `json:"confirm_delay,omitempty"`
 	PendingMax   string           `json:"pending_max,omitempty"`
 	State        string           `json:"state,omitempty"`
-	EvidenceDir  string           `json:"evidence_dir,omitempty"`
+	Evidence     evidenceSettings `json:"evidence,omitzero"`
 	API          apiSettings      `json:"api"`
 	CrossChecks  bool             `json:"cross_checks,omitempty"`
 	Chains       []chainSettings  `json:"chains"`
 	Accept       []acceptSettings `json:"accept,omitempty"`
 	Web          *webSettings     `json:"web,omitempty"`
+}
+
+type evidenceSettings struct {
+	Dir      string `json:"dir,omitempty"`
+	KeepLast int    `json:"keep_last,omitempty"`
 }
 
 type apiSettings struct {

@@ -45,7 +45,7 @@ var controls = []row{
 			c.Chains[0].Contracts[0].FromBlock, c.Chains[0].Contracts[0].Policy = s.born, map[string]any{"owner": owner.Hex()}
 		},
 		prints: "  owner " + owner.Hex() + "\n  implementation 0x"},
-	{sentence: "what is believed of the implementation cannot be read", exit: 3, says: "who controls the contract could not be read",
+	{sentence: "what is believed of the implementation cannot be read", exit: 3, says: "the implementation could not be read",
 		settings: both(plain, wants(map[string]any{"implementation": somewhere})), rpc: rpcfault.Refuse("eth_getStorageAt", -32601, "no such method")},
 	{sentence: "nobody tells who controls the contract, where the provider is down", exit: 3,
 		settings: wants(map[string]any{"owner": somewhere}), rpc: rpcfault.Status(503, ""), fails: []string{"rpc p1: …503"}},

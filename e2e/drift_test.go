@@ -53,7 +53,7 @@ var drifts = []row{
 		finds: []string{"warning duplicate_conflict device prod5"}},
 	{sentence: "the API does not list a contract that is configured",
 		settings: func(s *stage, c *settings) { c.configure(s.kms.Address().Hex(), somewhere) }, exit: 1,
-		finds: []string{"warning contract_not_listed  " + somewhere}},
+		finds: []string{"critical no_code  " + somewhere, "warning contract_not_listed  " + somewhere}},
 	{sentence: "the API lists a contract that is not configured",
 		claim:    anotherContract,
 		settings: func(s *stage, c *settings) { c.configure(s.kms.Address().Hex()) }, exit: 1,

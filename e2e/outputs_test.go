@@ -33,7 +33,7 @@ func (s *stage) kept(t *testing.T) (dir, config string) {
 	must(t, os.Symlink(dir, dir+"/folder"))
 	must(t, os.Symlink("loop", dir+"/loop"))
 	config = s.config(t, row{settings: func(_ *stage, c *settings) {
-		c.State, c.API.APIKeyFile, c.EvidenceDir = dir+"/state", dir+"/key", dir+"/evidence"
+		c.State, c.API.APIKeyFile, c.Evidence.Dir = dir+"/state", dir+"/key", dir+"/evidence"
 		c.Web = &webSettings{Listen: []string{"127.0.0.1:0"}, ConfigFile: dir + "/web.yml"}
 	}})
 	must(t, os.Symlink(config, dir+"/config"))

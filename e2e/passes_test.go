@@ -15,11 +15,14 @@ import (
 var passes = []row{
 	{sentence: "the contract allows the image before the second look",
 		claim:     says(image059, true),
-		meanwhile: event{"eth_chainId", 2, allow059}, after: refuse059},
+		meanwhile: event{"eth_chainId", 2, allow059}, after: refuse059,
+		finds: []string{"info claim_unstable os_image 0.5.9"}},
 	{sentence: "the API takes its claim back before the second look",
-		claim: says(image059, true), later: func(*stage, *fakeapi.Chain) {}},
+		claim: says(image059, true), later: func(*stage, *fakeapi.Chain) {},
+		finds: []string{"info claim_unstable os_image 0.5.9"}},
 	{sentence: "another difference is there at the second look",
 		claim: says(image059, true), later: says(prod5, false), exit: 3,
+		finds:   []string{"info claim_unstable device prod5", "info claim_unstable os_image 0.5.9"},
 		entries: []string{"unverifiable unconfirmed device prod5"}, says: "could not be confirmed"},
 	{sentence: "the API fails at the second look",
 		claim: says(image059, true), exit: 3,
@@ -38,7 +41,7 @@ var passes = []row{
 			says(image059, true)(s, c)
 			anotherContract(s, c)
 		},
-		finds: []string{"warning claim_allowed_chain_denied os_image 0.5.9"}, says: "contract_unexpected was seen in one of two passes only"},
+		finds: []string{"warning claim_allowed_chain_denied os_image 0.5.9"}, says: "contract_unexpected could not be confirmed by a second look"},
 	{sentence: "an image that the contract allows since the pinned block is pending",
 		before: allow059, claim: says(image059, true), settings: behind, after: refuse059,
 		entries: []string{"pending head_agrees os_image 0.5.9"}},
@@ -58,8 +61,8 @@ var passes = []row{
 			anotherContract(s, c)
 			c.Contracts[1].Address, c.Contracts[1].Devices[0].Allowed = s.young.Address().Hex(), new(false)
 		},
-		settings: behind,
-		entries:  []string{"pending head_agrees device prod5"}},
+		settings: behind, exit: 3, says: "every entry is pending",
+		entries: []string{"pending head_agrees device prod5"}},
 	{sentence: "nothing is pending where the operator wants no waiting", exit: 1,
 		before: allow059, claim: says(image059, true), after: refuse059,
 		settings: func(s *stage, c *settings) {

@@ -37,8 +37,9 @@ var policies = []row{
 		entries:  []string{"pending head_agrees os_image 0.5.9"}},
 	{sentence: "nothing is known of a policy where the provider is down", exit: 3, settings: lists([]string{}, nil),
 		rpc: rpcfault.Status(503, ""), fails: []string{"rpc p1: …503"}},
-	{sentence: "a policy is held against the chain where the API is down", exit: 3, settings: lists([]string{}, nil),
-		api: status(404), fails: []string{"api api: …404"}},
+	{sentence: "a policy is held against the chain where the API is down", exit: 1, settings: lists([]string{}, nil),
+		finds: []string{"critical policy_denied_chain_allowed device prod5", "critical policy_denied_chain_allowed device prod7"},
+		api:   status(404), fails: []string{"api api: …404", "api api: …404"}},
 }
 
 // unheard is an id that nobody ever named.

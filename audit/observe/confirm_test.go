@@ -12,7 +12,6 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
 	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
-	"github.com/kms-auditor/kms-auditor/internal/testchain"
 )
 
 // between does something after the first pass, which the pause begins.
@@ -261,24 +260,6 @@ func TestNoEntryIsLateWhereAContractIsNotListed(t *testing.T) {
 	if r := w.audit(); r.Verdict != audit.Drift || kindsOf(r) != string(audit.ContractNotListed) || pins.Load() != 2 {
 		t.Errorf("%s with %q after %d pinned blocks, want drift after two: the newest has nothing to say\n%s", r.Verdict, kindsOf(r), pins.Load(), text(t, r))
 	}
-}
-
-func TestAContractThatIsNewerThanThePinnedBlock(t *testing.T) {
-	w := newWorld(t)
-	w.tags, w.intent.PendingMax = "latest-30", time.Hour
-	for range 40 {
-		w.chain.Commit()
-	}
-	kms, err := w.chain.Deploy(t.Context(), testchain.DeployOptions{})
-	must(t, err)
-	must(t, kms.AllowDevice(t.Context(), dev1))
-	must(t, kms.AllowImage(t.Context(), img1))
-	w.contract(func(c *fakeapi.Contract) { c.Address = kms.Address().Hex() })
-	if r := w.auditor().says(audit.Unknown, ""); r.Chains[0].Targets[0].Counts.Pending != 4 {
-		t.Errorf("want four pending entries, of which none was compared\n%s", text(t, r))
-	}
-	must(t, kms.RemoveImage(t.Context(), img1))
-	w.auditor().says(audit.Unknown, "")
 }
 
 // A change between pin and read must not mix two states.

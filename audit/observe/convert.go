@@ -186,7 +186,7 @@ func (l *look) failContract(contract common.Address, p ethrpc.ProviderError, unr
 	if !unread {
 		return
 	}
-	for _, f := range liesOf(p.Err) {
+	for _, f := range liesOf(p) {
 		f.Contract = &contract
 		l.add(f)
 	}
@@ -208,6 +208,9 @@ func (l *look) add(f audit.Failure) {
 }
 
 func providerErrors(err error) []ethrpc.ProviderError {
+	if one, ok := errors.AsType[ethrpc.ProviderError](err); ok && err == error(one) {
+		return []ethrpc.ProviderError{one}
+	}
 	if all, ok := errors.AsType[*ethrpc.ReadError](err); ok {
 		return all.Failures
 	}

@@ -60,12 +60,13 @@ type world struct {
 	more    func(*observe.Chain)                // nil: nothing more
 }
 
-func newWorld(t *testing.T) *world {
+// newWorld makes one with more contracts, of which the API says nothing yet.
+func newWorld(t *testing.T, more ...testchain.Preload) *world {
 	t.Helper()
 	at := common.HexToAddress("0x2f83172A49584C017F2B256F0FB2Dca14126Ba9C")
-	chain, err := testchain.Start(testchain.Options{Preload: []testchain.Preload{{
+	chain, err := testchain.Start(testchain.Options{Preload: append(more, testchain.Preload{
 		Address: at, Devices: []common.Hash{dev1}, Images: []common.Hash{img1},
-	}}})
+	})})
 	must(t, err)
 	t.Cleanup(func() { chain.Close() })
 	chain.Commit()

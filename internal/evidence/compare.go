@@ -97,15 +97,17 @@ func (f *facts) target(chain string, t *audit.Target) {
 	f.add(at, t.Verdict, "assurance", or(t.Assurance), "completeness", t.Completeness)
 }
 
-// control adds each field of who controls the contract.
+// control adds each field that says who controls the contract.
 func (f *facts) control(at key, c *audit.Control) {
 	var fields map[string]any
 	if b, err := json.Marshal(c); err == nil {
 		_ = json.Unmarshal(b, &fields) // it was just written
 	}
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		at.what, at.id = "control", name
-		f.add(at, fields[name])
+		if v := fields[name]; v != nil && v != "" {
+			at.what, at.id = "control", name
+			f.add(at, v)
+		}
 	}
 }
 

@@ -78,7 +78,7 @@ func more(n int) string {
 	if n == 0 {
 		return ""
 	}
-	return fmt.Sprintf(" (and %d more differences)", n)
+	return fmt.Sprintf(" (and %d more)", n)
 }
 
 // judge judges a chain. Only lists that no audit makes let that take long, or panic: then the judgement is left behind.

@@ -183,7 +183,11 @@ func (l *law) verdicts() {
 			}
 			continue
 		}
-		if !l.liar {
+		if !slices.Contains(must, at) && !l.mem.known[at] { // nobody asks for it any more
+			if t.Verdict != audit.Unknown {
+				l.fail("%s is not audited, and %s", at, t.Verdict)
+			}
+		} else if !l.liar {
 			l.sound(t, l.truthOf(at, l.look))
 		}
 	}
@@ -204,7 +208,8 @@ func (l *law) sound(t *audit.Target, truly truth) {
 		}
 	}
 	pending := func(f finding) bool {
-		return l.Pending && headTruth.is.code && !headTruth.wrong[f] && (f.Kind == "no_code" || f.ID != "" && makes[f.Kind] == drift && f.Kind != "duplicate_conflict")
+		_, open := l.mem.open[key{t.Contract, f}]
+		return l.Pending && !open && headTruth.is.code && !headTruth.wrong[f] && (f.Kind == "no_code" || f.ID != "" && makes[f.Kind] == drift && f.Kind != "duplicate_conflict")
 	}
 	complain := func(format string, args ...any) {
 		l.fail("%s is %s: %s", t.Contract, t.Verdict, fmt.Sprintf(format, args...))
@@ -238,7 +243,7 @@ func (l *law) sound(t *audit.Target, truly truth) {
 	var missing []finding
 	worst := consistent
 	for f := range truly.wrong {
-		visible := !truly.hidden[f] || told[f] || l.Verify != "off" && !truly.accepted[finding{Kind: "storage_unaccounted"}]
+		visible := !truly.hidden[f] || told[f] || l.Verify != "off" && truly.read && !truly.accepted[finding{Kind: "storage_unaccounted"}]
 		switch {
 		case !visible || pending(f):
 			if f.Kind == "no_code" {

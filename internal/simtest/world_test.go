@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,8 +19,10 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/events"
 	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
 	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/state"
 	"github.com/kms-auditor/kms-auditor/internal/testchain"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
@@ -29,6 +32,7 @@ type world struct {
 	config
 	*node
 	at      []common.Address // the contracts, the enemy last
+	born    uint64           // a block before them
 	base    uint64           // the newest block that no reorganisation takes back
 	proxies []*rpcfault.Proxy
 	ills    []string // what is wrong with each provider
@@ -37,7 +41,7 @@ type world struct {
 	file    string   // of the state
 
 	auditor *observe.Auditor
-	state   *store
+	state   *state.State
 	closers []func()
 
 	mem    *memory
@@ -90,7 +94,7 @@ func (w *world) close() {
 	for _, c := range slices.Backward(w.closers) {
 		c()
 	}
-	w.state.close()
+	_ = w.state.Close()
 }
 
 // deploy puts the contracts onto the chain, in one block. Worlds of one configuration begin at the same distance from a
@@ -101,6 +105,9 @@ func (w *world) deploy(ctx context.Context) error {
 	}
 	nonce, err := w.nonce(ctx, "owner")
 	if err != nil {
+		return err
+	}
+	if w.born, err = w.head(ctx); err != nil {
 		return err
 	}
 	var txs []tx
@@ -130,7 +137,7 @@ func (w *world) deploy(ctx context.Context) error {
 
 // start starts an auditor that knows what the state has.
 func (w *world) start() (err error) {
-	if w.state, err = openStore(w.file); err != nil {
+	if w.state, err = state.Open(w.file); err != nil {
 		return err
 	}
 	api, err := kmsapi.New(kmsapi.Options{BaseURL: w.urls[w.Providers] + "/api/v1", Version: "2026-06-23", Timeout: 10 * time.Second, RetryDelay: time.Millisecond})
@@ -159,7 +166,12 @@ func (w *world) start() (err error) {
 	w.closers = append(w.closers, client.Close, api.Close)
 	chain := observe.Chain{Intent: intent, Tags: opt.Tags, Reader: client}
 	if intent.Events {
-		chain.Events = newEvents(client, w.state)
+		// The node keeps no state that is old enough to find this out.
+		from := map[common.Address]uint64{}
+		for _, at := range w.at {
+			from[at] = w.born
+		}
+		chain.Events = events.New(events.Options{Chain: "test", Client: client, State: w.state, From: from})
 	}
 	w.auditor = observe.New(observe.Options{Version: "test", Claims: api, Chains: []observe.Chain{chain}, Timeout: time.Minute, Record: true, Progress: w.progress})
 	return nil
@@ -247,11 +259,12 @@ func (w *world) acts(ctx context.Context, all []act) error {
 func (w *world) act(ctx context.Context, a act) error {
 	switch {
 	case a.What == "restart" || a.What == "forget":
+		err := w.state.Close()
 		if a.What == "forget" {
-			w.state.reset()
+			err = errors.Join(err, os.RemoveAll(w.file))
 			w.mem = newMemory(len(w.at))
 		}
-		return errors.Join(w.state.close(), w.start())
+		return errors.Join(err, w.start())
 	case slices.Contains(atProvider, a.What):
 		if a.N < w.Providers {
 			w.spoil(ctx, a)
