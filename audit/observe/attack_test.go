@@ -72,6 +72,7 @@ func TestASecondContractCannotSilenceTheFirst(t *testing.T) {
 		t.Run(sentence, func(t *testing.T) {
 			t.Parallel()
 			w := provenWorld(t)
+			w.slow = true
 			enemy := w.deploy(row.code)
 			w.list(enemy)
 			must(t, w.kms.AllowDevice(t.Context(), dev2))
@@ -252,7 +253,7 @@ func TestThreeHundredContractsOnAChain(t *testing.T) {
 		all = append(all, testchain.Preload{Address: common.Address{0x30, byte(i >> 8), byte(i)}, Devices: []common.Hash{dev1}})
 	}
 	w := newWorld(t, all...)
-	w.verify = ethrpc.VerifyRequired
+	w.verify, w.slow = ethrpc.VerifyRequired, true
 	for _, p := range all {
 		w.list(p.Address)
 	}

@@ -49,6 +49,7 @@ type world struct {
 	url   string // of the API
 
 	rpc    []string // of the providers
+	slow   bool     // the node has much to do, and is given time
 	tags   string
 	verify ethrpc.Verify // off: events are not read
 	opt    observe.Options
@@ -138,14 +139,18 @@ func (w *world) auditor() *auditor {
 		opt.Tags = append(opt.Tags, tag)
 		intent.Tags = append(intent.Tags, s)
 	}
+	timeout, whole := 2*time.Second, 20*time.Second
+	if w.slow {
+		timeout, whole = time.Minute, 5*time.Minute
+	}
 	for i, u := range w.rpc {
-		opt.Providers = append(opt.Providers, ethrpc.Provider{Name: []string{"first", "second"}[i], URL: secret.New(u), Timeout: 2 * time.Second})
+		opt.Providers = append(opt.Providers, ethrpc.Provider{Name: []string{"first", "second"}[i], URL: secret.New(u), Timeout: timeout})
 	}
 	client, err := ethrpc.New(opt)
 	must(w.t, err)
 	w.t.Cleanup(client.Close)
 	o := w.opt
-	o.Version, o.Timeout = "test", cmp.Or(o.Timeout, 20*time.Second)
+	o.Version, o.Timeout = "test", cmp.Or(o.Timeout, whole)
 	if o.Claims == nil {
 		o.Claims = api
 	}
