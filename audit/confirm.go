@@ -40,9 +40,14 @@ func (j *judgement) confirmEntries(t, o *target) {
 		j.confirmEntry(t, e, was)
 	}
 	// An entry that the look which counts has no more: the contract refuses the id, and nobody names it.
-	for _, was := range seen {
-		for _, k := range was.kinds() {
-			j.unstable(t, was, k)
+	if o == nil || len(seen) == 0 {
+		return
+	}
+	for i := range o.entries { // in their order
+		if was := &o.entries[i]; was.valid && seen[listID{was.List, was.id}] == was {
+			for _, k := range was.kinds() {
+				j.unstable(t, was, k)
+			}
 		}
 	}
 }

@@ -308,7 +308,7 @@ func (t *target) report() Target {
 		out.Reasons = append(out.Reasons, t.whyNothing(out.Counts))
 	}
 	slices.SortStableFunc(out.Findings, func(a, b Finding) int {
-		return cmp.Or(a.Severity.rank()-b.Severity.rank(), slices.Index(Kinds, a.Kind)-slices.Index(Kinds, b.Kind))
+		return cmp.Or(a.Severity.rank()-b.Severity.rank(), slices.Index(Kinds, a.Kind)-slices.Index(Kinds, b.Kind), cmp.Compare(a.List, b.List))
 	})
 	return out
 }

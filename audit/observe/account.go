@@ -48,6 +48,7 @@ func (c *observer) complete(ctx context.Context, l *look, state *ethrpc.State, q
 			}
 			break
 		}
+		l.addStateFailures(state) // the second Read may rest on what the first one proved
 		state = more
 	}
 	for i := range state.Readings {

@@ -79,13 +79,21 @@ func blockOf(b ethrpc.Block) audit.Block {
 
 // take converts what was read.
 func (l *look) take(state *ethrpc.State, queries []ethrpc.Query, scans map[common.Address]*audit.EventScan) {
-	l.addFailures(state.Failed)
+	l.addStateFailures(state)
 	for i := range state.Readings {
 		r := &state.Readings[i]
 		l.Readings = append(l.Readings, ReadingOf(r, queries[i], scans[r.Contract]))
 		for _, p := range r.Failed {
 			l.failContract(r.Contract, p, r.Err != nil)
 		}
+	}
+}
+
+// addStateFailures notes what providers failed at, and another had right.
+func (l *look) addStateFailures(state *ethrpc.State) {
+	l.addFailures(state.Failed)
+	for i := range state.Readings {
+		l.addFailures(state.Readings[i].Failed)
 	}
 }
 

@@ -115,11 +115,12 @@ func (c *observer) pin(ctx context.Context, prior audit.Prior, tags []ethrpc.Blo
 	return older, nil
 }
 
-// readContracts reads the contracts at the pinned block. If no provider can serve its state, the next tag is taken; if the
-// block itself cannot be read, another provider pins one.
+// readContracts reads the contracts at the pinned block. If nobody can read them there, the next provider pins a block of the
+// same tag: the first one may have invented its block. If none is left, and the state is gone, the next tag is taken.
 func (c *observer) readContracts(ctx context.Context, prior audit.Prior, l *look, pinned *ethrpc.Pinned, tags []ethrpc.BlockTag, notBefore uint64) error {
 	contracts := audit.Contracts(c.Intent, prior, l.Claim)
 	var avoid []string
+	gone := false
 	for {
 		l.pinned = pinned
 		l.addFailures(pinned.Failed)
@@ -131,18 +132,16 @@ func (c *observer) readContracts(ctx context.Context, prior audit.Prior, l *look
 			break
 		}
 		l.pinned = nil
-		next := slices.Index(tags, pinned.Tag) + 1
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return err
-		case errors.Is(err, ethrpc.ErrNoState) && next > 0 && next < len(tags):
-			tags, avoid = tags[next:], nil
-		case errors.Is(err, ethrpc.ErrNoState) || slices.Contains(avoid, pinned.Provider):
-			return err
-		default:
-			avoid = append(avoid, pinned.Provider)
 		}
+		gone = gone || errors.Is(err, ethrpc.ErrNoState)
+		avoid = append(avoid, pinned.Provider)
 		again, e := c.pin(ctx, prior, tags, notBefore, avoid)
+		if next := slices.Index(tags, pinned.Tag) + 1; (e != nil || slices.Contains(avoid, again.Provider)) && gone && next > 0 && next < len(tags) {
+			tags, avoid, gone = tags[next:], nil, false
+			again, e = c.pin(ctx, prior, tags, notBefore, nil)
+		}
 		if e != nil || slices.Contains(avoid, again.Provider) {
 			return err
 		}
