@@ -10,7 +10,7 @@ var agreements = []row{
 		fails: []string{"rpc p2: p1 and p2 disagree about block …is …, or"}},
 	{sentence: "two providers disagree about the block's hash", settings: both(plain, second, two), exit: 3,
 		rpc: otherHash, finds: []string{"critical provider_disagreement"},
-		fails: []string{"rpc p1: …block unknown", "rpc p1: p2 and p1 disagree about block …its hash is", "rpc p2: 1 of the 2 providers that must agree say the same"}},
+		fails: []string{"rpc p1: …block unknown", "rpc p2: …the provider has no such block", "rpc p1: p2 and p1 disagree about block …its hash is", "rpc p2: 1 of the 2 providers that must agree say the same"}},
 	{sentence: "one proof needs no second opinion, but a second hash", settings: both(scanned, second, two), rests: wholly},
 	{sentence: "a liar is no second opinion where the other one proves", settings: both(scanned, second, two), rpc: answer("eth_call", flipBool),
 		fails: []string{"rpc p1: …eth_call of"}, rests: wholly},
