@@ -207,9 +207,12 @@ func (l *law) sound(t *audit.Target, truly truth) {
 			l.fail("the truth cannot be known: %w", err)
 		}
 	}
-	pending := func(f finding) bool {
+	pending := func(f finding) bool { // the newest block has nothing of this entry wrong
 		_, open := l.mem.open[key{t.Contract, f}]
-		return l.Pending && !open && headTruth.is.code && !headTruth.wrong[f] && (f.Kind == "no_code" || f.ID != "" && makes[f.Kind] == drift && f.Kind != "duplicate_conflict")
+		for g := range headTruth.wrong {
+			open = open || g.List == f.List && g.ID == f.ID && makes[g.Kind] == drift
+		}
+		return l.Pending && !open && headTruth.is.code && (f.Kind == "no_code" || f.ID != "" && makes[f.Kind] == drift)
 	}
 	complain := func(format string, args ...any) {
 		l.fail("%s is %s: %s", t.Contract, t.Verdict, fmt.Sprintf(format, args...))
@@ -289,8 +292,11 @@ func (l *law) sound(t *audit.Target, truly truth) {
 			}
 		}
 	}
-	if l.faulty || l.other != nil && !maps.Equal(truly.wrong, before.wrong) {
+	switch unproven := l.Verify != "off" && truly.is.code && t.Assurance != audit.Proven; {
+	case l.faulty || l.other != nil && !maps.Equal(truly.wrong, before.wrong) || unproven && l.wasIll:
 		return
+	case unproven && t.Assurance != "":
+		complain("it is not proven")
 	}
 	l.exactly(t, truly, missing, worst, complain)
 }
