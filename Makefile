@@ -62,10 +62,10 @@ bench:
 	cd bench/ts && npm ci --no-audit --no-fund --loglevel=error
 	cd bench && go run . $(BENCH)
 
-# Worlds and faults, and whether the verdicts are true: forty times what the tests draw.
+# Sequences of audits, and whether the verdicts are true: 25 times what the tests draw.
 .PHONY: nightly
 nightly:
-	go test -count=1 -v -timeout 3h -parallel 8 ./internal/simtest -run '^TestLaw$$' -rapid.checks=20000
+	go test -count=1 -v -timeout 3h -parallel 8 ./internal/simtest -run '^TestLaw$$' -rapid.checks=5000
 
 # The daemon audits every second for SOAK, under faults and visitors: what grows, what lies, what is skipped.
 SOAK ?= 60m

@@ -39,7 +39,7 @@ func (a *api) close() {
 }
 
 // failing are the acts after which the API answers nothing that can be relied on.
-var failing = []string{"alternate", "500", "403", "null body", "wrong types"}
+var failing = []string{"alternate", "500", "403", "null body", "wrong types", "500 once", "half an answer", "reset"}
 
 func (a *api) failing() bool { return a.fault != nil || a.has("alternate") }
 
@@ -51,6 +51,7 @@ func (a *api) has(what string) bool {
 func (w *world) edit(ctx context.Context, a act) error {
 	faults := map[string]*fakeapi.Fault{
 		"500": {Name: fakeapi.Status}, "403": {Name: fakeapi.Status, Status: http.StatusForbidden}, "null body": {Name: fakeapi.Null}, "wrong types": {Name: fakeapi.WrongTypes},
+		"500 once": {Name: fakeapi.Status, Times: 1}, "half an answer": {Name: fakeapi.Truncated}, "reset": {Name: fakeapi.Reset, Times: 2},
 	}
 	switch f := faults[a.What]; {
 	case a.What == "follow":

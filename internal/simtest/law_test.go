@@ -207,23 +207,23 @@ func (l *law) sound(t *audit.Target, truly truth) {
 			l.fail("the truth cannot be known: %w", err)
 		}
 	}
-	pending := func(f finding) bool {
+	pending := func(f finding) bool { // the newest block has nothing of this entry wrong
 		_, open := l.mem.open[key{t.Contract, f}]
-		return l.Pending && !open && headTruth.is.code && !headTruth.wrong[f] && (f.Kind == "no_code" || f.ID != "" && makes[f.Kind] == drift && f.Kind != "duplicate_conflict")
+		for g := range headTruth.wrong {
+			open = open || g.List == f.List && g.ID == f.ID && makes[g.Kind] == drift
+		}
+		return l.Pending && !open && headTruth.is.code && (f.Kind == "no_code" || f.ID != "" && makes[f.Kind] == drift)
 	}
 	complain := func(format string, args ...any) {
 		l.fail("%s is %s: %s", t.Contract, t.Verdict, fmt.Sprintf(format, args...))
 	}
 	for _, e := range t.Entries {
 		complain := func(what string) { complain("%s %s %s: %s", e.List, e.ID, e.Verdict, what) }
-		list, id := slices.Index(lists[:], e.List), 0
-		for id < ids && idOf(list, id).Hex() != e.ID {
-			id++
-		}
-		if is := id < ids && truly.is.allowed[list][id]; e.OnChain != audit.ChainUnknown && is != (e.OnChain == audit.ChainAllowed) {
+		list, id, known := finding{List: string(e.List), ID: e.ID}.entry()
+		if is := known && truly.is.allowed[list][id]; e.OnChain != audit.ChainUnknown && is != (e.OnChain == audit.ChainAllowed) {
 			complain("on chain it is something else")
 		}
-		if e.Verdict == audit.Match && (id == ids || e.OnChain == audit.ChainUnknown || string(e.Claim) != string(e.OnChain)) {
+		if e.Verdict == audit.Match && (!known || e.OnChain == audit.ChainUnknown || string(e.Claim) != string(e.OnChain)) {
 			complain(string(e.Claim) + " is claimed, and on chain it is " + string(e.OnChain))
 		}
 	}
@@ -289,8 +289,11 @@ func (l *law) sound(t *audit.Target, truly truth) {
 			}
 		}
 	}
-	if l.faulty || l.other != nil && !maps.Equal(truly.wrong, before.wrong) {
+	switch unproven := l.Verify != "off" && truly.is.code && t.Assurance != audit.Proven; {
+	case l.faulty || l.other != nil && !maps.Equal(truly.wrong, before.wrong) || unproven && l.wasIll:
 		return
+	case unproven && t.Assurance != "":
+		complain("it is not proven")
 	}
 	l.exactly(t, truly, missing, worst, complain)
 }
@@ -332,27 +335,19 @@ func (l *law) exactly(t *audit.Target, truly truth, missing []finding, worst str
 
 // excused reports whether nobody can tell whether an open finding is still true.
 func (l *law) excused(truly truth, g finding) bool {
-	switch {
-	case g.Kind == "claim_unstable" || g.Kind == "accept_expired" || g.Kind == "accept_unused", g.Kind == "storage_unaccounted" && !truly.read:
+	list, id, ofEntry := g.entry()
+	switch g.Kind {
+	case "claim_unstable", "accept_expired", "accept_unused":
 		return true
-	case g.Kind == "policy_denied_chain_allowed" || g.Kind == "policy_allowed_chain_denied" || makes[g.Kind] == drift && g.ID == "" && g.Kind != "contract_not_listed" && g.Kind != "contract_unexpected",
-		makes[g.Kind] == unknown && g.ID == "" && g.Kind != "chain_mismatch":
+	case "storage_unaccounted", "contract_not_listed", "contract_unexpected", "chain_mismatch":
+		return !truly.read
+	case "policy_denied_chain_allowed", "policy_allowed_chain_denied":
 		return false
-	case !truly.read:
-		return true
 	}
-	for list := range 2 {
-		for id := range ids {
-			if idOf(list, id).Hex() == g.ID && string(lists[list]) == g.List {
-				for _, r := range truly.claims[list][id] {
-					if r.allowed == nil || len(truly.claims[list][id]) > 1 {
-						return true
-					}
-				}
-			}
-		}
+	if !ofEntry {
+		return g.List != "" && !truly.read // about rows without an id
 	}
-	return false
+	return !truly.read || truly.silent(list, id)
 }
 
 // resolved checks that nothing ends that is still true, and that nothing vanishes.
@@ -396,23 +391,18 @@ func (l *law) mayEnd(k key) {
 		return
 	}
 	still := truly.wrong[k.finding] || k.Kind == "storage_unaccounted" && truly.is.unexplained
-	for list := range 2 {
-		for id := range ids {
-			if idOf(list, id).Hex() != k.ID || string(lists[list]) != k.List {
-				continue
-			}
-			allowed, rows := truly.is.allowed[list][id], truly.claims[list][id]
-			silent := !truly.read || len(rows) > 0 && (rows[0].allowed == nil || len(rows) > 1)
-			switch k.Kind {
-			case "claim_allowed_chain_denied":
-				still = still || !allowed && silent
-			case "claim_denied_chain_allowed", "unlisted_chain_allowed":
-				still = allowed && (silent || len(rows) == 0 || !*rows[0].allowed)
-				if t := l.target(at); t != nil { // it goes on under another name
-					still = still && !slices.ContainsFunc(t.Findings, func(f audit.Finding) bool {
-						return f.ID == k.ID && string(f.List) == k.List && f.State == audit.Confirmed && makes[string(f.Kind)] == drift
-					})
-				}
+	if list, id, ofEntry := k.entry(); ofEntry {
+		allowed, rows := truly.is.allowed[list][id], truly.claims[list][id]
+		silent := !truly.read || truly.silent(list, id)
+		switch k.Kind {
+		case "claim_allowed_chain_denied":
+			still = still || !allowed && silent
+		case "claim_denied_chain_allowed", "unlisted_chain_allowed":
+			still = allowed && (silent || len(rows) == 0 || !*rows[0].allowed)
+			if t := l.target(at); t != nil { // it goes on under another name
+				still = still && !slices.ContainsFunc(t.Findings, func(f audit.Finding) bool {
+					return f.ID == k.ID && string(f.List) == k.List && f.State == audit.Confirmed && makes[string(f.Kind)] == drift
+				})
 			}
 		}
 	}

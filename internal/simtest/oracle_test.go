@@ -119,6 +119,17 @@ func findingOf(f audit.Finding) finding {
 	return finding{string(f.Kind), string(f.List), f.ID}
 }
 
+// entry is the list and the number of the id that a finding is about.
+func (f finding) entry() (list, id int, ok bool) {
+	list = slices.Index(lists[:], audit.List(f.List))
+	for id = range ids {
+		if list >= 0 && idOf(list, id).Hex() == f.ID {
+			return list, id, true
+		}
+	}
+	return 0, 0, false
+}
+
 // truth is what is so, of one contract at one block, by one answer of the API.
 type truth struct {
 	is       contract
@@ -129,6 +140,12 @@ type truth struct {
 	read     bool // the API said something of the contract, on the right chain
 	compared bool // one of its claims is about something that is known
 	blank    bool // it says something that cannot be compared
+}
+
+// silent reports whether the API lists an id and makes no claim about it.
+func (t *truth) silent(list, id int) bool {
+	rows := t.claims[list][id]
+	return len(rows) > 1 || len(rows) == 1 && rows[0].allowed == nil
 }
 
 // truth tells the truth. Without a claim it is about the chain alone, and without a block about the claim.

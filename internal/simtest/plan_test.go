@@ -33,7 +33,8 @@ type step struct {
 	Between []act `json:",omitempty"`
 }
 
-// act is one thing that happens. N is a contract, a provider, or a number of blocks.
+// act is one thing that happens. N is a contract, a provider, or a number of blocks. At a provider, ID says to which requests
+// it happens.
 type act struct {
 	What     string
 	N        int `json:",omitempty"`
@@ -69,13 +70,14 @@ var onChain = []string{
 // What happens at the API. The first two make it well.
 var atAPI = []string{
 	"follow", "follow", "flip", "flip", "flip", "null", "drop", "list twice", "contradict", "malformed", "no hash", "drop contract", "split rows", "row elsewhere",
-	"stranger", "elsewhere", "list nothing", "alternate", "500", "403", "null body", "wrong types",
+	"stranger", "elsewhere", "list nothing", "alternate", "500", "403", "null body", "wrong types", "500 once", "half an answer", "reset",
 }
 
 // What happens at a provider. The first makes it well.
 var atProvider = []string{
 	"well", "down", "no proofs", "no logs", "proves one contract", "pruned", "lags", "goes back", "ignores hashes", "refuses hashes", "wrong ids", "short batch", "null results",
 	"other chain", "lies in calls", "lies in storage", "lies in proofs", "lies in code", "lies in hashes", "drops logs", "invents logs", "lies without proof",
+	"late", "resets", "breaks off", "truncated", "corrupt", "web page",
 }
 
 // drawer draws parts of a plan. Shrinking leads to what is simple: false, the first of a choice, the shorter list.
@@ -134,6 +136,9 @@ func (d drawer) act(c *config, faults bool) act {
 	switch where := d.upTo("where", 9); {
 	case where >= 7 && faults:
 		a.What, a.N, a.List = d.one("provider", atProvider...), d.upTo("provider", c.Providers-1), 0
+		if d.chance("not always", 30) && !slices.Contains([]string{"ignores hashes", "lies without proof"}, a.What) {
+			a.ID = 1 + d.upTo("when", 1)
+		}
 		if a.What == "proves one contract" {
 			a.List = d.upTo("contract", c.Contracts-1)
 		}

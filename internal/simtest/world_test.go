@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -20,6 +21,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/events"
+	"github.com/kms-auditor/kms-auditor/internal/faults"
 	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
 	"github.com/kms-auditor/kms-auditor/internal/secret"
 	"github.com/kms-auditor/kms-auditor/internal/state"
@@ -31,14 +33,14 @@ import (
 type world struct {
 	config
 	*node
-	at      []common.Address // the contracts, the enemy last
-	born    uint64           // a block before them
-	base    uint64           // the newest block that no reorganisation takes back
-	proxies []*rpcfault.Proxy
-	ills    []string // what is wrong with each provider
-	api     *api
-	urls    []string // of the providers, and of the API
-	file    string   // of the state
+	at    []common.Address // the contracts, the enemy last
+	born  uint64           // a block before them
+	base  uint64           // the newest block that no reorganisation takes back
+	doors []*atomic.Pointer[faults.Proxy]
+	ills  []string // what is wrong with each provider
+	api   *api
+	urls  []string // of the providers, and of the API
+	file  string   // of the state
 
 	auditor *observe.Auditor
 	state   *state.State
@@ -50,6 +52,7 @@ type world struct {
 	between []act // what is left to happen before the second look
 	faulty  bool  // something failed, or may have, during the audit
 	liar    bool  // a provider was believed by design, and lied
+	wasIll  bool  // a provider failed since the auditor was started, which for some time does not ask it for proofs
 	err     error
 }
 
@@ -73,8 +76,10 @@ func (b *bench) world(ctx context.Context, c config, dir string) (*world, error)
 	}
 	w.mem, w.alerts = newMemory(len(w.at)), newAlerts()
 	for i := range c.Providers {
-		w.proxies = append(w.proxies, rpcfault.New(n.URL()))
-		w.urls = append(w.urls, w.serve(w.proxies[i]))
+		door := &atomic.Pointer[faults.Proxy]{}
+		w.doors = append(w.doors, door)
+		w.urls = append(w.urls, w.serve(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { door.Load().ServeHTTP(rw, r) })))
+		w.spoil(ctx, act{What: "well", N: i})
 	}
 	w.urls = append(w.urls, w.serve(w.api))
 	w.closers = append(w.closers, w.api.close)
@@ -251,8 +256,10 @@ func (w *world) acts(ctx context.Context, all []act) error {
 		}
 	}
 	w.heal()
+	ill := slices.ContainsFunc(w.ills, func(ill string) bool { return ill != "" })
+	w.wasIll = w.wasIll || ill
 	w.liar = w.liar || slices.Contains(w.ills, "lies without proof")
-	w.faulty = w.faulty || w.api.failing() || slices.ContainsFunc(w.ills, func(ill string) bool { return ill != "" })
+	w.faulty = w.faulty || w.api.failing() || ill
 	return nil
 }
 
@@ -264,6 +271,7 @@ func (w *world) act(ctx context.Context, a act) error {
 			err = errors.Join(err, os.RemoveAll(w.file))
 			w.mem = newMemory(len(w.at))
 		}
+		w.wasIll = false
 		return errors.Join(err, w.start())
 	case slices.Contains(atProvider, a.What):
 		if a.N < w.Providers {
@@ -346,7 +354,16 @@ func (w *world) spoil(ctx context.Context, a act) {
 	}
 	head, err := w.head(ctx)
 	w.err = errors.Join(w.err, err)
-	w.proxies[a.N].Set(w.fault(a, head))
+	f := faults.Fault{RPC: w.fault(a, head), Wire: wires[a.What], When: whens[a.ID]}
+	w.doors[a.N].Store(faults.Node(w.URL(), f))
+}
+
+// whens are the requests that a fault is about: all, every second, or the third to the fifth.
+var whens = [ids]faults.When{{}, {Every: 2}, {From: 2, Count: 3}}
+
+var wires = map[string]faults.Wire{
+	"late": faults.Jitter(faults.UpTo(5 * time.Millisecond)), "resets": faults.Reset, "breaks off": faults.BreaksOff, "truncated": faults.Truncated,
+	"corrupt": faults.Corrupt(7), "web page": faults.Says("text/html", func() []byte { return []byte("<html>back soon</html>") }),
 }
 
 func (w *world) fault(a act, head uint64) rpcfault.Fault {
