@@ -20,8 +20,7 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
-	"github.com/kms-auditor/kms-auditor/internal/history"
-	"github.com/kms-auditor/kms-auditor/internal/memory"
+	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
 // TestKilled kills the daemon at random moments, while it audits one audit after the other and the lists change.
@@ -31,8 +30,8 @@ func TestKilled(t *testing.T) {
 	c, dir := w.chains[0], t.TempDir()
 	proof := filepath.Join(dir, "evidence")
 	must(t, os.Mkdir(proof, 0o700))
-	state := filepath.Join(dir, "state.db")
-	config := writeConfig(t, w.settings(map[string]any{"state": state, "evidence": map[string]any{"dir": proof, "keep_changes": 2, "keep_last": 5}}))
+	memory := filepath.Join(dir, "state.db")
+	config := writeConfig(t, w.settings(map[string]any{"state": memory, "evidence": map[string]any{"dir": proof, "keep_changes": 2, "keep_last": 5}}))
 	c.say(c.devices[0], nil) // these two differ for good
 	c.say(c.devices[1], new(true))
 	standing := c.now()
@@ -41,7 +40,7 @@ func TestKilled(t *testing.T) {
 	d := start(t, j, filepath.Join(bin, "kms-auditor"), config)
 	j.kept(t, 0)
 	d.kill()
-	first := remembered(t, state)
+	first := remembered(t, memory)
 	if diff := cmp.Diff(sorted(standing), sorted(slices.Collect(maps.Keys(first)))); diff != "" {
 		t.Fatal(diff)
 	}
@@ -72,7 +71,7 @@ func TestKilled(t *testing.T) {
 		time.Sleep(time.Duration(rand.Int64N(int64(80 * time.Millisecond))))
 		d.kill()
 		<-harassed
-		now := remembered(t, state)
+		now := remembered(t, memory)
 		for f, before := range open {
 			if !now[f].Equal(before) { // the log may say why, at the next start at the latest
 				gone = append(gone, seen{f, before})
@@ -105,7 +104,7 @@ func TestKilled(t *testing.T) {
 	if len(v.wrong) > 0 || v.audits < *kills/2 || files == 0 {
 		t.Error("see above")
 	}
-	last := remembered(t, state)
+	last := remembered(t, memory)
 	for what, open := range map[string][]finding{"the log": v.stays(), "the state": sorted(slices.Collect(maps.Keys(last)))} {
 		if diff := cmp.Diff(sorted(c.now()), open); diff != "" {
 			t.Errorf("open by %s (-truth):\n%s", what, diff)
@@ -116,7 +115,7 @@ func TestKilled(t *testing.T) {
 			t.Errorf("%v was first seen at %s, and now at %s", f, first[f], last[f])
 		}
 	}
-	told(t, j, state)
+	told(t, j, memory)
 	if left := unfinished(t, proof); len(left) > 0 {
 		t.Errorf("unfinished evidence stays for good: %q", left)
 	}
@@ -161,19 +160,14 @@ func (c *chain) change(t testing.TB, ctx context.Context, but int, pause time.Du
 func remembered(t *testing.T, path string) map[finding]time.Time {
 	t.Helper()
 	open := map[finding]time.Time{}
-	for _, f := range memories(t, path).Open() {
-		open[finding{f.Chain, f.Finding.Kind, f.Finding.ID}] = f.FirstSeen
+	s, err := state.View(path)
+	must(t, err)
+	for _, chain := range s.Chains() {
+		for _, o := range s.Prior(chain).Open {
+			open[finding{chain, o.Finding.Kind, o.Finding.ID}] = *o.Finding.FirstSeen
+		}
 	}
 	return open
-}
-
-func memories(t *testing.T, path string) *memory.Memory {
-	t.Helper()
-	s, err := history.View(path)
-	must(t, err)
-	m, err := memory.New(s)
-	must(t, err)
-	return m
 }
 
 // resolved tells whether the log says that a finding, first seen then, is no more.
@@ -184,17 +178,19 @@ func resolved(j *journal, f finding, then time.Time) bool {
 }
 
 // told fails the test where the state remembers what the log never said.
-func told(t *testing.T, j *journal, state string) {
+func told(t *testing.T, j *journal, path string) {
 	t.Helper()
+	view, err := state.View(path)
+	must(t, err)
 	said := map[string]bool{}
 	for _, l := range j.all() {
 		said[fmt.Sprint(l.Event, l.finding(), l.FirstSeen.UnixMilli())] = true
 	}
-	for _, r := range memories(t, state).Resolved() {
+	for _, r := range view.Resolved() {
 		f := finding{r.Chain, r.Finding.Kind, r.Finding.ID}
 		for _, event := range []audit.ChangeType{audit.Opened, audit.Resolved} {
-			if !said[fmt.Sprint(event, f, r.FirstSeen.UnixMilli())] {
-				t.Errorf("the state remembers %v of %s, and the log has no %s", f, r.FirstSeen, event)
+			if !said[fmt.Sprint(event, f, r.Finding.FirstSeen.UnixMilli())] {
+				t.Errorf("the state remembers %v of %s, and the log has no %s", f, r.Finding.FirstSeen, event)
 			}
 		}
 	}
