@@ -161,6 +161,9 @@ func (d *Daemon) markLogged(r *runtime) {
 	}
 }
 
+// carriedOut says what became of a request.
+var carriedOut = map[string]string{state.Accept: "baseline accepted", state.Forget: "contract forgotten"}
+
 // takeRequests does what the operator asked for since the last audit: baselines to accept, contracts to forget.
 func (d *Daemon) takeRequests(r *runtime) {
 	if !r.remembers() {
@@ -175,7 +178,7 @@ func (d *Daemon) takeRequests(r *runtime) {
 		if q.Kind == state.Forget {
 			d.metrics.Forget(q.Chain, q.Contract.Hex())
 		}
-		log.Info("request carried out")
+		log.Info(carriedOut[q.Kind])
 	})
 	if err != nil {
 		d.opt.Log.Error("taking requests", zap.Error(err))
