@@ -60,7 +60,7 @@ func TestChangesOfControlAreRemembered(t *testing.T) {
 		t.Errorf("no difference is shown:\n%s", out)
 	}
 	next := len(d.logged())
-	if out := baseline(0, "accept"); !strings.Contains(out, "holds the state and is asked to accept it") {
+	if out := baseline(0, "accept"); !strings.Contains(out, "has the state open and is asked to accept it") {
 		t.Errorf("a daemon holds the state, but:\n%s", out)
 	}
 	d.await(t, next, `"msg":"baseline accepted"`)
