@@ -222,7 +222,11 @@ func (r row) check(t *testing.T, s *stage, got *audit.Report) {
 	if diff := cmp.Diff(r.entries, entries); diff != "" && r.entries != nil {
 		t.Errorf("entries that do not match (-want +got):\n%s", diff)
 	}
-	if !slices.EqualFunc(r.fails, fails, inOrder) {
+	// One lie can be told of several slots.
+	told := slices.CompactFunc(slices.Clone(fails), func(a, b string) bool {
+		return slices.ContainsFunc(r.fails, func(want string) bool { return inOrder(want, a) && inOrder(want, b) })
+	})
+	if !slices.EqualFunc(r.fails, told, inOrder) {
 		t.Errorf("failed sources:\n%s\nwant:\n%s", strings.Join(fails, "\n"), strings.Join(r.fails, "\n"))
 	}
 	if all := strings.Join(reasons, "\n"); !strings.Contains(all, r.says) {

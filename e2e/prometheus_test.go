@@ -108,9 +108,11 @@ func TestPrometheus(t *testing.T) {
 	t.Log("the provider is down while the finding is open")
 	s.proxy.Set(rpcfault.Status(http.StatusServiceUnavailable, ""))
 	p.becomes(t, unknown, 1)
-	for _, state := range []string{"kms_auditor_findings", "kms_auditor_entries", "kms_auditor_oldest_finding_timestamp_seconds", "kms_auditor_open_finding", "kms_auditor_audited_block_number"} {
+	for _, state := range []string{"kms_auditor_entries", "kms_auditor_audited_block_number"} {
 		p.vanishes(t, "count("+state+")")
 	}
+	p.becomes(t, denied, 1)
+	p.becomes(t, "count(kms_auditor_open_finding)", 1)
 	stood, ok := p.value(t, compared)
 	last, _ := p.value(t, audited)
 	if !ok || stood == 0 || stood >= last {

@@ -95,7 +95,7 @@ func needed(cfg *config.Config, configFile string) []file {
 	add("web.config_file", cfg.Web.ConfigFile)
 	if cfg.State != "" {
 		add("the state file", cfg.State)
-		add("a file that belongs to the state", state.RequestPath(cfg.State), state.TakenPath(cfg.State))
+		add("a file that belongs to the state", state.RequestPath(cfg.State), state.TakenPath(cfg.State), state.LockPath(cfg.State))
 	}
 	if cfg.Evidence.Dir != "" {
 		kept, _ := fs.Glob(os.DirFS(cfg.Evidence.Dir), "evidence-*.json.gz") // the pattern is fine

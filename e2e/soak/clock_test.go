@@ -225,7 +225,7 @@ func TestClockLeaps(t *testing.T) {
 			t.Errorf("%v was first seen at %s", f, at)
 		}
 	}
-	verify(t, filepath.Dir(l.state), map[string]bool{"state.db": true})
+	verify(t, filepath.Dir(l.state), map[string]bool{"state.db": true, "state.db.lock": true})
 }
 
 // TestScheduleOfALeapingClock has a daily audit that is twelve hours away. A sleeping daemon looks at the clock twice a

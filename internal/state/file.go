@@ -74,6 +74,9 @@ func opening(path string, err error) error {
 	return fmt.Errorf("opening state file %s: %w", quote.Plain(path), err)
 }
 
+// LockPath is the file whose lock the process holds that has a state open.
+func LockPath(state string) string { return state + ".lock" }
+
 // Open opens the file at path for this process alone. Without a file nothing is remembered yet; an empty path is a state in
 // memory. A file that is damaged, not this program's, or of a newer version is refused, and where another process holds it
 // the error is a *HeldError.
@@ -85,7 +88,7 @@ func Open(path string) (*State, error) {
 	if err != nil {
 		return nil, opening(path, err)
 	}
-	lock, err := lockFile(real+".lock", os.O_CREATE)
+	lock, err := lockFile(LockPath(real), os.O_CREATE)
 	if err != nil {
 		return nil, opening(path, err)
 	}
