@@ -207,10 +207,10 @@ func (l *law) sound(t *audit.Target, truly truth) {
 			l.fail("the truth cannot be known: %w", err)
 		}
 	}
-	pending := func(f finding) bool { // the newest block has nothing of this entry wrong
+	pending := func(f finding) bool { // the newest block has the contract, and nothing of this entry wrong
 		_, open := l.mem.open[key{t.Contract, f}]
 		for g := range headTruth.wrong {
-			open = open || g.List == f.List && g.ID == f.ID && makes[g.Kind] == drift
+			open = open || f.ID != "" && g.List == f.List && g.ID == f.ID && makes[g.Kind] == drift
 		}
 		return l.Pending && !open && headTruth.is.code && (f.Kind == "no_code" || f.ID != "" && makes[f.Kind] == drift)
 	}
