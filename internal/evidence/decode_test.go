@@ -2,19 +2,13 @@ package evidence_test
 
 import (
 	"bytes"
-	"compress/gzip"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"os"
-	"os/exec"
-	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/google/go-cmp/cmp"
@@ -120,60 +114,6 @@ func TestNothingIsWrittenThatIsTooLarge(t *testing.T) {
 	if _, err := f.Encode(); err == nil || !strings.Contains(err.Error(), "more than 128 MiB") {
 		t.Errorf("%v, want that it is too large", err)
 	}
-}
-
-// TestABombTakesLittleMemory has a process of its own decode files of at most a megabyte, packed.
-func TestABombTakesLittleMemory(t *testing.T) {
-	if name := os.Getenv("BOMB"); name != "" {
-		in, err := os.Open(name)
-		must(t, err)
-		_, err = evidence.Decode(in)
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		fmt.Printf("%d MiB, decoded: %v\n", m.Sys>>20, err)
-		return
-	}
-	t.Parallel()
-	const room = 125 << 20
-	document := func(open, one, closed string) io.Reader {
-		body := open + strings.Repeat(one, room/len(one)) + closed
-		return bytes.NewReader(sealed([]byte(strings.Replace(body, ",]", "]", 1))))
-	}
-	head := `{"schema":"kms-auditor/evidence/v2","rules":2,`
-	for sentence, bomb := range map[string]io.Reader{
-		"nothing but spaces": io.LimitReader(spaces{}, 256<<20),
-		"empty readings":     document(head+`"chains":[{"first":{"observation":{"readings":[`, "{},", "]}}}]}"),
-		"one long text":      document(`{"schema":"`, "a", `"}`),
-	} {
-		name := t.TempDir() + "/bomb.gz"
-		out, err := os.Create(name)
-		must(t, err)
-		z, err := gzip.NewWriterLevel(out, gzip.BestSpeed)
-		must(t, err)
-		_, err = io.Copy(z, bomb)
-		must(t, errors.Join(err, z.Close(), out.Close()))
-		cmd := exec.Command(os.Args[0], "-test.run=^TestABombTakesLittleMemory$")
-		cmd.Env = append(os.Environ(), "BOMB="+name, "GOCOVERDIR="+t.TempDir())
-		start := time.Now()
-		said, err := cmd.CombinedOutput()
-		if err != nil || strings.Contains(string(said), "decoded: <nil>") || !strings.Contains(string(said), "decoded: ") {
-			t.Errorf("%s: %v, %.500s", sentence, err, said)
-		}
-		var peak int
-		if _, err := fmt.Sscanf(string(said), "%d MiB", &peak); err != nil || peak > 800 {
-			t.Errorf("%s: it took %d MiB (%v)", sentence, peak, err)
-		}
-		t.Logf("%s: %s, %.200s", sentence, time.Since(start).Round(time.Millisecond), said)
-	}
-}
-
-type spaces struct{}
-
-func (spaces) Read(b []byte) (int, error) {
-	for i := range b {
-		b[i] = ' '
-	}
-	return len(b), nil
 }
 
 // TestNoMutationIsTaken changes the document anywhere and seals it anew. What is not refuted must be judged as before.
