@@ -78,7 +78,7 @@ func Start(o Options) (*Chain, error) {
 			e.Genesis.Config, e.NetworkId = &rules, o.ChainID
 		}
 		e.RPCEVMTimeout = time.Minute // of a call; a busy machine is slow
-		e.Preimages = true // for debug_accountRange to name slots
+		e.Preimages = true            // for debug_accountRange to name slots
 		// The miner stops filling a block after this long, and a busy machine is slow.
 		e.Miner.Recommit = time.Minute
 		// One account seeds a block of thousands of transactions.
