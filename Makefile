@@ -16,7 +16,7 @@ test:
 # Installs and runs the real things. Needs Linux on amd64 with Node.js; on Debian it installs the rest as root.
 e2e:
 	e2e/setup.sh
-	cd internal/testchain/contracts && npm ci --no-audit --no-fund --loglevel=error && npm run --silent check
+	cd internal/testenv/testchain/contracts && npm ci --no-audit --no-fund --loglevel=error && npm run --silent check
 	go test -tags e2e -count=1 -timeout 30m ./e2e/...
 	cd e2e/k8s && go test -count=1 ./...
 
@@ -31,7 +31,7 @@ e2e:
 #   G705 output          a page is escaped, all else is no HTML and says nosniff
 GOSEC_LEFT_OUT = G103,G104,G115,G301,G302,G304,G306,G602,G703,G704,G705
 # Not in the binary: what tests talk to.
-GOSEC_NOT = bench e2e internal/fakeapi internal/faults internal/simtest internal/rpcfault internal/testchain
+GOSEC_NOT = bench e2e internal/testenv internal/simtest
 
 lint:
 	e2e/setup.sh lint

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // crossCheck compares the API's list of KMS with its on-chain detail, and with what the contracts say of themselves.
@@ -45,7 +45,7 @@ func (j *judgement) crossCheck(o *Observation, all []*target) []*target {
 			})
 		}
 		if t := all[i]; !t.listed && !t.has(KMSContractMismatch) {
-			t.find(KMSContractMismatch, "the API's list of KMS names the contract %s (%s), its on-chain detail does not", k.Contract, quote.Cut(k.ID))
+			t.find(KMSContractMismatch, "the API's list of KMS names the contract %s (%s), its on-chain detail does not", k.Contract, sanitize.Quote(k.ID))
 		}
 	}
 	return all
@@ -71,7 +71,7 @@ func (t *target) crossCheckFields(listed []ListedKMS, claim *APIClaim) {
 			return
 		}
 		said[what+bareHex(claimed)] = true
-		t.find(k, "the API says that the %s is %s, the contract says %s", what, quote.Cut(claimed), quote.Cut(orNone(is.Value)))
+		t.find(k, "the API says that the %s is %s, the contract says %s", what, sanitize.Quote(claimed), sanitize.Quote(orNone(is.Value)))
 	}
 	c := &t.reading.Control
 	for _, row := range claim.Contracts {

@@ -7,7 +7,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 
-	"github.com/kms-auditor/kms-auditor/internal/hexid"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // ChangeType says what became of a finding. The values are the events of the log.
@@ -87,7 +87,7 @@ func (j *judgement) carryOver(out *Outcome) {
 			continue
 		}
 		if t == nil {
-			address, err := hexid.ParseAddress(o.Contract)
+			address, err := sanitize.ParseAddress(o.Contract)
 			if err != nil {
 				continue
 			}
@@ -259,7 +259,7 @@ func (j *judgement) settledEntry(t *target, f *Finding, chain bool) bool {
 	allowed, denied := false, false
 	if e != nil {
 		allowed, denied = chain && e.OnChain == ChainAllowed, chain && e.OnChain == ChainDenied
-	} else if id, err := hexid.ParseID(f.ID); err == nil && chain {
+	} else if id, err := sanitize.ParseID(f.ID); err == nil && chain {
 		_, denied = t.at[listID{f.List, id}]
 	}
 	// What is wrong now in another way goes on under another name.
@@ -284,7 +284,7 @@ func (j *judgement) settledEntry(t *target, f *Finding, chain bool) bool {
 
 func (j *judgement) policyOf(t *target, f *Finding) PolicyState {
 	want, _ := j.intent.Contract(t.address)
-	id, err := hexid.ParseID(f.ID)
+	id, err := sanitize.ParseID(f.ID)
 	if err != nil {
 		return ""
 	}
@@ -303,7 +303,7 @@ func (j *judgement) attainable(a Assurance) Assurance {
 }
 
 func (t *target) entry(list List, id string) *entry {
-	if valid, err := hexid.ParseID(id); err == nil {
+	if valid, err := sanitize.ParseID(id); err == nil {
 		if at, known := t.at[listID{list, valid}]; known && at >= 0 {
 			return &t.entries[at]
 		}

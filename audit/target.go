@@ -9,8 +9,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 
-	"github.com/kms-auditor/kms-auditor/internal/hexid"
-	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // target is one contract while a look at it is judged.
@@ -307,15 +306,15 @@ func (t *target) addChanges() {
 
 // entryOf reads one row of the claim.
 func entryOf(row ClaimedEntry) entry {
-	e := entry{Entry: Entry{List: row.List, Name: quote.Plain(row.Name), Version: quote.Plain(row.Version), Claim: row.State, OnChain: ChainUnknown}}
-	id, err := hexid.ParseID(row.ID)
+	e := entry{Entry: Entry{List: row.List, Name: sanitize.Plain(row.Name), Version: sanitize.Plain(row.Version), Claim: row.State, OnChain: ChainUnknown}}
+	id, err := sanitize.ParseID(row.ID)
 	switch {
 	case row.List == OSImage && row.ID == "":
 		e.Kind = NoHash
 	case err != nil:
-		e.ID, e.Kind = quote.Cut(row.ID), MalformedID
+		e.ID, e.Kind = sanitize.Quote(row.ID), MalformedID
 	default:
-		e.ID, e.id, e.valid = hexid.Text(id, row.ID), id, true
+		e.ID, e.id, e.valid = sanitize.ID(id, row.ID), id, true
 	}
 	return e
 }
@@ -360,5 +359,5 @@ func joinNames(a, b string) string {
 	if a == "" {
 		return b
 	}
-	return quote.Plain(a + ", " + b)
+	return sanitize.Plain(a + ", " + b)
 }

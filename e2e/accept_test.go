@@ -5,7 +5,7 @@ package e2e_test
 import (
 	"time"
 
-	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
 )
 
 // accepts: what the operator lives with until a day.

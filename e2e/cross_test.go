@@ -5,7 +5,7 @@ package e2e_test
 import (
 	"fmt"
 
-	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
 )
 
 // The versions of the API between which its list of KMS changed shape.

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
-	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
 func TestDaemonShowsNoSecret(t *testing.T) {

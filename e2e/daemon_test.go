@@ -14,8 +14,8 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 
-	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
-	"github.com/kms-auditor/kms-auditor/internal/testchain"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
 // patience bounds every wait for the daemon, on a machine that is busy with other tests too.

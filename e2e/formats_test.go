@@ -14,8 +14,8 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
-	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
-	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
 // The formats' own schemas, as npm packages bring them.

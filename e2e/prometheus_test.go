@@ -15,7 +15,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
 // prometheus is a server that scrapes one daemon every second.

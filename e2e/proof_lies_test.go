@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
 // lies: a provider lies, alone and before an honest one. No lie is believed.

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
 const (

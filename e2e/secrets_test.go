@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
-	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
 // secrets stand wherever a configuration can hold one. Every row of TestAudit uses them, and none may show up.

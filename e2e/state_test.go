@@ -22,8 +22,8 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
 	"github.com/kms-auditor/kms-auditor/internal/state"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
 // scanning counts what is asked of a proxy for logs.

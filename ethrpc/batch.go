@@ -15,8 +15,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/kms-auditor/kms-auditor/internal/httpx"
-	"github.com/kms-auditor/kms-auditor/internal/quote"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 const (
@@ -33,7 +32,7 @@ type provider struct {
 	timeout     time.Duration
 	retryDelay  time.Duration
 	observer    Observer
-	redact      secret.Redactor
+	redact      sanitize.Redactor
 	batchSize   atomic.Int64 // shrinks where the provider refuses
 	noProof     atomic.Pointer[refusal]
 	slow        slowContracts
@@ -59,13 +58,13 @@ func newProvider(cfg Provider, opt Options) (*provider, error) {
 	}
 	p.batchSize.Store(int64(max(opt.BatchSize, 1)))
 
-	secrets := secret.URLParts(cfg.URL.Reveal())
+	secrets := sanitize.URLParts(cfg.URL.Reveal())
 	headers := http.Header{"User-Agent": {opt.UserAgent}}
 	for k, v := range cfg.Headers {
 		headers.Set(k, v.Reveal())
-		secrets = append(secrets, secret.HeaderParts(v.Reveal())...)
+		secrets = append(secrets, sanitize.HeaderParts(v.Reveal())...)
 	}
-	p.redact = secret.NewRedactor(secrets...)
+	p.redact = sanitize.NewRedactor(secrets...)
 
 	limit := rate.Inf
 	if cfg.RequestsPerSecond > 0 {
@@ -243,7 +242,7 @@ func (p *provider) transportError(parent context.Context, timeout time.Duration,
 func (p *provider) rpcError(err error) error {
 	var object rpc.Error
 	if errors.As(err, &object) {
-		return &rpcError{object, quote.Cut(p.redact.Text(object.Error()))}
+		return &rpcError{object, sanitize.Quote(p.redact.Text(object.Error()))}
 	}
 	return p.redact.Error(err)
 }

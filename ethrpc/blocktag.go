@@ -8,8 +8,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 
-	"github.com/kms-auditor/kms-auditor/internal/hexid"
-	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // BlockTag chooses the block that an audit reads at: the tags finalized, safe and latest, latest-N (N blocks
@@ -31,7 +30,7 @@ func AtHash(h common.Hash) BlockTag { return BlockTag{hash: &h} }
 // ParseBlockTag reads finalized | safe | latest | latest-N | NUMBER | 0xHASH.
 func ParseBlockTag(s string) (BlockTag, error) {
 	bad := func() (BlockTag, error) {
-		return BlockTag{}, fmt.Errorf("block policy %s is none of finalized, safe, latest, latest-N, a decimal block number or a 0x block hash", quote.Cut(s))
+		return BlockTag{}, fmt.Errorf("block policy %s is none of finalized, safe, latest, latest-N, a decimal block number or a 0x block hash", sanitize.Quote(s))
 	}
 	switch {
 	case s == "finalized" || s == "safe" || s == "latest":
@@ -43,7 +42,7 @@ func ParseBlockTag(s string) (BlockTag, error) {
 		}
 		return BlockTag{tag: "latest", behind: n}, nil
 	case strings.HasPrefix(s, "0x"):
-		h, err := hexid.ParseID(s)
+		h, err := sanitize.ParseID(s)
 		if err != nil {
 			return BlockTag{}, fmt.Errorf("block hash %w", err)
 		}

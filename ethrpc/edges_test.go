@@ -18,14 +18,14 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
-	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
-	"github.com/kms-auditor/kms-auditor/internal/testchain"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
 func TestClientsThatCannotBe(t *testing.T) {
 	latest := []ethrpc.BlockTag{ethrpc.Latest}
-	one := []ethrpc.Provider{{Name: "p1", URL: secret.New("http://127.0.0.1:1")}}
+	one := []ethrpc.Provider{{Name: "p1", URL: sanitize.NewSecret("http://127.0.0.1:1")}}
 	for _, row := range []struct {
 		sentence string
 		o        ethrpc.Options
@@ -34,7 +34,7 @@ func TestClientsThatCannotBe(t *testing.T) {
 		{"no policy", ethrpc.Options{Providers: one}, "needs a block policy and a provider"},
 		{"no provider", ethrpc.Options{Tags: latest}, "needs a block policy and a provider"},
 		{"two of one must agree", ethrpc.Options{Tags: latest, Providers: one, Agreement: 2}, "2 providers cannot agree, there are 1"},
-		{"a provider by FTP", ethrpc.Options{Tags: latest, Providers: []ethrpc.Provider{{Name: "p1", URL: secret.New("ftp://canary")}}}, "provider p1: "},
+		{"a provider by FTP", ethrpc.Options{Tags: latest, Providers: []ethrpc.Provider{{Name: "p1", URL: sanitize.NewSecret("ftp://canary")}}}, "provider p1: "},
 	} {
 		if _, err := ethrpc.New(row.o); err == nil || !strings.Contains(err.Error(), row.says) || strings.Contains(err.Error(), "canary") {
 			t.Errorf("%s: New = %v, want %q", row.sentence, err, row.says)

@@ -9,7 +9,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/rpc"
 
-	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // ErrNoState marks a provider that cannot serve the block that a policy names: its state is pruned, or it knows no
@@ -161,4 +161,4 @@ func (e *rpcError) Error() string {
 func (e *rpcError) Unwrap() error { return e.err }
 
 // foreign is a text from a provider as an error: cut and quoted.
-func foreign(format, text string) error { return fmt.Errorf(format, quote.Cut(text)) }
+func foreign(format, text string) error { return fmt.Errorf(format, sanitize.Quote(text)) }

@@ -6,7 +6,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
 
-	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // CheckSingle holds the answer to a single call against its id.
@@ -72,12 +72,12 @@ func (o object) ErrorCode() int { return o.code }
 
 // Answered is what becomes of a JSON-RPC error object, where a text is secret.
 func Answered(code int, text, hidden string) (Kinds, error) {
-	err := (&provider{redact: secret.NewRedactor(hidden)}).rpcError(object{code, text})
+	err := (&provider{redact: sanitize.NewRedactor(hidden)}).rpcError(object{code, text})
 	return kindsOf(err), err
 }
 
 // Refused is what becomes of an HTTP answer, where a text is secret.
 func Refused(status int, body []byte, hidden string) (Kinds, error) {
-	err := &statusError{status: status, body: (&validatingTransport{redact: secret.NewRedactor(hidden)}).cut(body)}
+	err := &statusError{status: status, body: (&validatingTransport{redact: sanitize.NewRedactor(hidden)}).cut(body)}
 	return kindsOf(err), err
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
-	"github.com/kms-auditor/kms-auditor/internal/fit"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fit"
 )
 
 const (

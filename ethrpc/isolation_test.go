@@ -20,9 +20,9 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
-	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
-	"github.com/kms-auditor/kms-auditor/internal/testchain"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
 const (
@@ -267,7 +267,7 @@ func TestAContractThatMakesTheNodeSlow(t *testing.T) {
 	}})
 	client := func(verify ethrpc.Verify) *ethrpc.Client {
 		c, err := ethrpc.New(ethrpc.Options{ChainID: 1337, Tags: []ethrpc.BlockTag{ethrpc.Latest}, Verify: verify, BatchSize: 100,
-			Providers: []ethrpc.Provider{{Name: "p1", URL: secret.New(w.url), Timeout: 300 * time.Millisecond}}})
+			Providers: []ethrpc.Provider{{Name: "p1", URL: sanitize.NewSecret(w.url), Timeout: 300 * time.Millisecond}}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
-	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
 // refuse answers ranges that are refused with an error object, whose message may name them.
@@ -114,7 +114,7 @@ func TestScanReadsAllWhateverTheLimits(t *testing.T) {
 			w.proxy.Set(tt.fault)
 			before := w.proxy.Requests()
 			c, err := ethrpc.New(ethrpc.Options{ChainID: 1337, Tags: []ethrpc.BlockTag{ethrpc.Latest}, BatchSize: 10, RetryDelay: time.Millisecond, Verify: ethrpc.VerifyOff,
-				Providers: []ethrpc.Provider{{Name: "p1", URL: secret.New(w.url), Timeout: tt.timeout}}})
+				Providers: []ethrpc.Provider{{Name: "p1", URL: sanitize.NewSecret(w.url), Timeout: tt.timeout}}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -3,7 +3,7 @@ package ethrpc
 import (
 	"time"
 
-	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // Options configure a Client.
@@ -23,8 +23,8 @@ type Options struct {
 // Provider is one JSON-RPC endpoint over HTTP. Everything but Name is secret.
 type Provider struct {
 	Name              string
-	URL               secret.String
-	Headers           map[string]secret.String
+	URL               sanitize.Secret
+	Headers           map[string]sanitize.Secret
 	Timeout           time.Duration // of one HTTP round trip; zero: 20 s
 	RequestsPerSecond float64       // HTTP requests; zero: no limit
 }

@@ -11,9 +11,9 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
-	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
-	"github.com/kms-auditor/kms-auditor/internal/testchain"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
 // prover returns a client that proves, over the given providers.
@@ -24,7 +24,7 @@ func prover(t *testing.T, verify ethrpc.Verify, agreement int, urls ...string) *
 		Verify: verify, Agreement: agreement,
 	}
 	for i, u := range urls {
-		opt.Providers = append(opt.Providers, ethrpc.Provider{Name: []string{"p1", "p2", "p3"}[i], URL: secret.New(u), Timeout: time.Minute})
+		opt.Providers = append(opt.Providers, ethrpc.Provider{Name: []string{"p1", "p2", "p3"}[i], URL: sanitize.NewSecret(u), Timeout: time.Minute})
 	}
 	c, err := ethrpc.New(opt)
 	if err != nil {

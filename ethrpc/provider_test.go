@@ -10,16 +10,16 @@ import (
 	"time"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
-	"github.com/kms-auditor/kms-auditor/internal/fit"
-	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fit"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
 func TestRequestsPerSecondAreKept(t *testing.T) {
 	w := newWorld(t)
 	c, err := ethrpc.New(ethrpc.Options{
 		ChainID: 1337, Verify: ethrpc.VerifyOff, Tags: []ethrpc.BlockTag{ethrpc.Latest}, BatchSize: 100,
-		Providers: []ethrpc.Provider{{Name: "p1", URL: secret.New(w.url), RequestsPerSecond: 0.001}},
+		Providers: []ethrpc.Provider{{Name: "p1", URL: sanitize.NewSecret(w.url), RequestsPerSecond: 0.001}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -43,7 +43,7 @@ func TestHeadersGoToTheProvider(t *testing.T) {
 	url := strings.Replace(w.url, "http://", "http://user:pass@", 1)
 	c, err := ethrpc.New(ethrpc.Options{
 		ChainID: 1337, Verify: ethrpc.VerifyOff, Tags: []ethrpc.BlockTag{ethrpc.Latest}, BatchSize: 100, UserAgent: "kms-auditor/test",
-		Providers: []ethrpc.Provider{{Name: "p1", URL: secret.New(url), Headers: map[string]secret.String{"X-Key": secret.New("k")}}},
+		Providers: []ethrpc.Provider{{Name: "p1", URL: sanitize.NewSecret(url), Headers: map[string]sanitize.Secret{"X-Key": sanitize.NewSecret("k")}}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -78,7 +78,7 @@ func TestWhatAnObserverIsTold(t *testing.T) {
 	o := &observed{calls: map[string]int{}}
 	c, err := ethrpc.New(ethrpc.Options{
 		ChainID: 1337, Verify: ethrpc.VerifyOff, Tags: []ethrpc.BlockTag{ethrpc.Latest}, BatchSize: 100, Observer: o, RetryDelay: time.Millisecond,
-		Providers: []ethrpc.Provider{{Name: "p1", URL: secret.New(w.url), Timeout: time.Second}},
+		Providers: []ethrpc.Provider{{Name: "p1", URL: sanitize.NewSecret(w.url), Timeout: time.Second}},
 	})
 	if err != nil {
 		t.Fatal(err)

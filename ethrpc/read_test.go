@@ -16,9 +16,9 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
-	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
-	"github.com/kms-auditor/kms-auditor/internal/testchain"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
 var (
@@ -89,7 +89,7 @@ func newClient(t *testing.T, tags string, urls ...string) *ethrpc.Client {
 	t.Helper()
 	opt := ethrpc.Options{ChainID: 1337, Tags: parseTags(t, tags), Verify: ethrpc.VerifyOff, BatchSize: 100, UserAgent: "test", RetryDelay: time.Millisecond}
 	for i, u := range urls {
-		opt.Providers = append(opt.Providers, ethrpc.Provider{Name: "p" + strconv.Itoa(i+1), URL: secret.New(u), Timeout: 2 * time.Second})
+		opt.Providers = append(opt.Providers, ethrpc.Provider{Name: "p" + strconv.Itoa(i+1), URL: sanitize.NewSecret(u), Timeout: 2 * time.Second})
 	}
 	c, err := ethrpc.New(opt)
 	if err != nil {
@@ -430,7 +430,7 @@ func TestATimeoutIsNamed(t *testing.T) {
 	w := newWorld(t)
 	w.proxy.Set(rpcfault.Hang)
 	c, err := ethrpc.New(ethrpc.Options{ChainID: 1337, Verify: ethrpc.VerifyOff, Tags: []ethrpc.BlockTag{ethrpc.Latest}, BatchSize: 10,
-		Providers: []ethrpc.Provider{{Name: "p1", URL: secret.New(w.url), Timeout: 50 * time.Millisecond}}})
+		Providers: []ethrpc.Provider{{Name: "p1", URL: sanitize.NewSecret(w.url), Timeout: 50 * time.Millisecond}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
-	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
-	"github.com/kms-auditor/kms-auditor/internal/testchain"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
 // hintsAt has a provider hint at what a getter reads for an id.

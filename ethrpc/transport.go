@@ -14,8 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/kms-auditor/kms-auditor/internal/httpx"
-	"github.com/kms-auditor/kms-auditor/internal/quote"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // maxBody bounds what one HTTP answer may hold, in bytes. A thousand answers take less than 200 kB.
@@ -27,7 +26,7 @@ const maxBody = 16 << 20
 type validatingTransport struct {
 	next    http.RoundTripper
 	limiter *rate.Limiter
-	redact  secret.Redactor
+	redact  sanitize.Redactor
 	observe func(took time.Duration)
 }
 
@@ -146,5 +145,5 @@ func (g *validatingTransport) cut(body []byte) string {
 	if text == "" {
 		return ""
 	}
-	return quote.Cut(text)
+	return sanitize.Quote(text)
 }

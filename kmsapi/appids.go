@@ -7,7 +7,7 @@ import (
 	"net/url"
 	"strconv"
 
-	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // MaxAppIDs is the most that NextAppIDs reserves at once.
@@ -44,9 +44,11 @@ func (c *Client) NextAppIDs(ctx context.Context, counts int) ([]AppID, error) {
 }
 
 // DecodeAppIDs reads the body of GET /kms/phala/next_app_id with the rules of Decode.
-func DecodeAppIDs(body []byte) ([]AppID, error) { return decodeAppIDs(string(body), secret.Redactor{}) }
+func DecodeAppIDs(body []byte) ([]AppID, error) {
+	return decodeAppIDs(string(body), sanitize.Redactor{})
+}
 
-func decodeAppIDs(body string, key secret.Redactor) ([]AppID, error) {
+func decodeAppIDs(body string, key sanitize.Redactor) ([]AppID, error) {
 	o := whole(body, key)
 	var ids []AppID
 	o.each("app_ids", func(o object) { ids = append(ids, AppID{o.required("app_id"), o.number("nonce")}) })

@@ -20,8 +20,7 @@ import (
 	"time"
 
 	"github.com/kms-auditor/kms-auditor/internal/httpx"
-	"github.com/kms-auditor/kms-auditor/internal/quote"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 const (
@@ -43,7 +42,7 @@ const (
 type Options struct {
 	BaseURL    string            // such as https://cloud-api.phala.com/api/v1; userinfo and query are kept, and secret
 	Version    string            // header X-Phala-Version; empty: not sent
-	Key        secret.String     // header X-API-Key; empty: not sent
+	Key        sanitize.Secret   // header X-API-Key; empty: not sent
 	Timeout    time.Duration     // of one request, its body included; zero: 30 s
 	UserAgent  string            // empty: kms-auditor
 	RetryDelay time.Duration     // before the second try, where the API names no delay; doubles; zero: 1 s
@@ -68,8 +67,8 @@ type Source struct {
 type Client struct {
 	o    Options
 	base *url.URL
-	key  secret.Redactor // for the body: nothing but the key, so that no part of an id is ever masked
-	all  secret.Redactor // for errors
+	key  sanitize.Redactor // for the body: nothing but the key, so that no part of an id is ever masked
+	all  sanitize.Redactor // for errors
 
 	mu   sync.Mutex
 	last map[string]*OnChainDetail // by chain: an answer that is the same to the byte is not decoded again
@@ -85,7 +84,7 @@ func New(o Options) (*Client, error) {
 		return nil, errors.New("reading the API's key: it has white space or other characters that a header cannot carry")
 	}
 	if !visible(o.Version) {
-		return nil, fmt.Errorf("reading the API's version: %s cannot stand in a header", quote.Cut(o.Version))
+		return nil, fmt.Errorf("reading the API's version: %s cannot stand in a header", sanitize.Quote(o.Version))
 	}
 	base.Path, base.RawPath, base.Fragment = strings.TrimRight(base.Path, "/"), strings.TrimRight(base.RawPath, "/"), ""
 	o.Timeout = cmp.Or(max(o.Timeout, 0), 30*time.Second)
@@ -105,7 +104,7 @@ func New(o Options) (*Client, error) {
 	for _, vs := range base.Query() {
 		secrets = append(secrets, vs...)
 	}
-	return &Client{o: o, base: base, key: secret.NewRedactor(o.Key.Reveal()), all: secret.NewRedactor(secrets...), last: map[string]*OnChainDetail{}}, nil
+	return &Client{o: o, base: base, key: sanitize.NewRedactor(o.Key.Reveal()), all: sanitize.NewRedactor(secrets...), last: map[string]*OnChainDetail{}}, nil
 }
 
 func visible(s string) bool {
@@ -140,7 +139,7 @@ func (c *Client) OnChainDetail(ctx context.Context, chain string) (*OnChainDetai
 		return err
 	})
 	if err != nil {
-		return nil, c.all.Error(fmt.Errorf("fetching the on-chain detail of %s: %w", quote.Plain(chain), err))
+		return nil, c.all.Error(fmt.Errorf("fetching the on-chain detail of %s: %w", sanitize.Plain(chain), err))
 	}
 	d.Source = src
 	c.mu.Lock()
@@ -168,7 +167,7 @@ type call struct {
 
 func (c *Client) locate(q call) (*url.URL, error) {
 	if strings.HasSuffix(q.path, "/") && (q.name == "" || q.name == "." || q.name == "..") {
-		return nil, fmt.Errorf("%s cannot stand in a path", quote.Cut(q.name))
+		return nil, fmt.Errorf("%s cannot stand in a path", sanitize.Quote(q.name))
 	}
 	u := *c.base
 	u.Path, u.RawPath = c.base.Path+q.path+q.name, c.base.EscapedPath()+q.path+url.PathEscape(q.name)
@@ -296,7 +295,7 @@ func read(r io.Reader, known string) (string, error) {
 }
 
 // text makes a text of the API fit to be shown.
-func (c *Client) text(s string) string { return quote.Plain(c.all.Text(s)) }
+func (c *Client) text(s string) string { return sanitize.Plain(c.all.Text(s)) }
 
 // keptHeaders tell how old an answer is and where it comes from. No other is kept, since a cookie is a secret.
 var keptHeaders = []string{"Age", "Cache-Control", "Content-Type", "Date", "Etag", "Last-Modified", "Server", "Via", "X-Request-Id"}
@@ -314,7 +313,7 @@ func (c *Client) headers(h http.Header) map[string]string {
 func (c *Client) wantJSON(contentType string) error {
 	t, _, err := mime.ParseMediaType(contentType)
 	if err != nil || t != "application/json" && !strings.HasSuffix(t, "+json") {
-		return &InvalidError{Reason: "content type " + quote.Cut(c.all.Text(contentType)) + ", want JSON"}
+		return &InvalidError{Reason: "content type " + sanitize.Quote(c.all.Text(contentType)) + ", want JSON"}
 	}
 	return nil
 }

@@ -12,8 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
@@ -77,7 +77,7 @@ func TestNoKeyAndNoVersionAreNotSent(t *testing.T) {
 			}
 		}
 		api.ServeHTTP(w, r)
-	}), func(o *kmsapi.Options) { o.Key, o.Version = secret.String{}, "" })
+	}), func(o *kmsapi.Options) { o.Key, o.Version = sanitize.Secret{}, "" })
 	if _, err := c.OnChainDetail(t.Context(), "base"); err != nil {
 		t.Error(err)
 	}
@@ -112,7 +112,7 @@ func TestNewRefuses(t *testing.T) {
 		"a base URL of another scheme":       {BaseURL: "ftp://host/" + canary},
 		"a base URL without host":            {BaseURL: "https:///" + canary},
 		"a base URL that does not parse":     {BaseURL: "https://" + canary + ":port/"},
-		"a key with a line end":              {BaseURL: "https://host", Key: secret.New(canary + "\n")},
+		"a key with a line end":              {BaseURL: "https://host", Key: sanitize.NewSecret(canary + "\n")},
 		"a version with a character too odd": {BaseURL: "https://host", Version: "2026–06"},
 	} {
 		_, err := kmsapi.New(o)

@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 

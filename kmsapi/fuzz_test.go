@@ -13,8 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/kms-auditor/kms-auditor/internal/fit"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fit"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
@@ -51,7 +51,7 @@ func FuzzAnswer(f *testing.F) {
 		header := http.Header{"Content-Type": {put(contentType)}, "Retry-After": {put(retryAfter)}, "X-Request-Id": {put(requestID)}}
 		synctest.Test(t, func(t *testing.T) {
 			seen := &results{t: t}
-			c, err := kmsapi.New(kmsapi.Options{BaseURL: "http://api", Key: secret.New(key), Observe: seen.observe, Transport: answering(func() *http.Response {
+			c, err := kmsapi.New(kmsapi.Options{BaseURL: "http://api", Key: sanitize.NewSecret(key), Observe: seen.observe, Transport: answering(func() *http.Response {
 				return &http.Response{StatusCode: status, Header: header, Body: io.NopCloser(bytes.NewReader(body))}
 			})})
 			if err != nil {
@@ -66,7 +66,7 @@ func FuzzAnswer(f *testing.F) {
 				refusedAnswer(t, status, err)
 				return
 			}
-			want, err := kmsapi.Decode([]byte(strings.ReplaceAll(string(body), key, secret.Mask)))
+			want, err := kmsapi.Decode([]byte(strings.ReplaceAll(string(body), key, sanitize.Mask)))
 			sum := sha256.Sum256(body)
 			want.Source = d.Source
 			if diff := cmp.Diff(want, d); status != http.StatusOK || err != nil || diff != "" || d.Source.Body != string(body) || d.Source.SHA256 != hex.EncodeToString(sum[:]) {

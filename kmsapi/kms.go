@@ -8,8 +8,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 
-	"github.com/kms-auditor/kms-auditor/internal/quote"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // KMS is one KMS as the API describes it. Up to version 2026-05-22 the API describes nodes, and several of them may
@@ -53,15 +52,15 @@ func (c *Client) Info(ctx context.Context, idOrSlug string) (*Info, error) {
 		err = fmt.Errorf("%w: %w", ErrNotFound, err)
 	}
 	if err != nil {
-		return nil, c.all.Error(fmt.Errorf("fetching the KMS %s: %w", quote.Plain(idOrSlug), err))
+		return nil, c.all.Error(fmt.Errorf("fetching the KMS %s: %w", sanitize.Plain(idOrSlug), err))
 	}
 	return &Info{k, src}, nil
 }
 
 // DecodeKMS reads the body of GET /kms/{kms_id}, of any version, with the rules of Decode.
-func DecodeKMS(body []byte) (KMS, error) { return decodeKMS(string(body), secret.Redactor{}) }
+func DecodeKMS(body []byte) (KMS, error) { return decodeKMS(string(body), sanitize.Redactor{}) }
 
-func decodeKMS(body string, key secret.Redactor) (KMS, error) {
+func decodeKMS(body string, key sanitize.Redactor) (KMS, error) {
 	o := whole(body, key)
 	k := o.kms()
 	if o.err != nil {
@@ -103,7 +102,7 @@ func (o object) contractOf(name string, chainID uint64) *common.Address {
 	case s == "", s == "phala" && chainID == 0:
 		return nil
 	case chainID == 0:
-		o.fail(o.at("chain_id"), "missing, where "+name+" is "+quote.Cut(s))
+		o.fail(o.at("chain_id"), "missing, where "+name+" is "+sanitize.Quote(s))
 		return nil
 	default:
 		a := o.address(name)

@@ -10,8 +10,7 @@ import (
 	"strconv"
 
 	"github.com/kms-auditor/kms-auditor/internal/httpx"
-	"github.com/kms-auditor/kms-auditor/internal/quote"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 const (
@@ -77,7 +76,7 @@ func (c *Client) list(ctx context.Context, f Filter) (*List, error) {
 func DecodeList(bodies ...[]byte) ([]KMS, error) {
 	var all listing
 	for _, body := range bodies {
-		if err := all.add(string(body), secret.Redactor{}); err != nil {
+		if err := all.add(string(body), sanitize.Redactor{}); err != nil {
 			return nil, err
 		}
 	}
@@ -104,7 +103,7 @@ type place struct{ page, index int }
 func (l *listing) more() bool { return l.pages == 0 || uint64(l.pages) < l.last }
 
 // add takes the next page.
-func (l *listing) add(body string, key secret.Redactor) error {
+func (l *listing) add(body string, key sanitize.Redactor) error {
 	o := whole(body, key)
 	total, page, size, pages := o.number("total"), o.number("page"), o.number("page_size"), o.number("pages")
 	var items []KMS
@@ -154,9 +153,9 @@ func (l *listing) put(k KMS) error {
 		l.at[k.ID] = place{l.pages, len(l.kms)}
 		l.kms = append(l.kms, k)
 	case !reflect.DeepEqual(l.kms[p.index], k):
-		return l.torn("%s is given twice, and differs", quote.Cut(k.ID))
+		return l.torn("%s is given twice, and differs", sanitize.Quote(k.ID))
 	case p.page != l.pages:
-		return l.torn("%s was on page %d already", quote.Cut(k.ID), p.page)
+		return l.torn("%s was on page %d already", sanitize.Quote(k.ID), p.page)
 	}
 	return nil
 }

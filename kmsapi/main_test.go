@@ -12,8 +12,8 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
@@ -70,7 +70,7 @@ func serve(t testing.TB, h http.Handler, change func(*kmsapi.Options)) (*kmsapi.
 	o := kmsapi.Options{
 		BaseURL:    strings.Replace(srv.URL, "://", "://user-"+canary+":pass-"+canary+"@", 1) + "/api/v1/?token=query-" + canary,
 		Version:    "2026-06-23",
-		Key:        secret.New("phak_" + canary),
+		Key:        sanitize.NewSecret("phak_" + canary),
 		UserAgent:  "kms-auditor/test",
 		RetryDelay: time.Millisecond,
 		Observe:    seen.observe,

@@ -9,9 +9,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 
-	"github.com/kms-auditor/kms-auditor/internal/hexid"
-	"github.com/kms-auditor/kms-auditor/internal/quote"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // OnChainDetail is the answer of GET /kms/on-chain/{chain}. Texts are as sent, however long or odd, but for
@@ -66,9 +64,9 @@ const maxContracts = 1000
 // Decode reads the body of an on-chain detail. Every error is an *InvalidError. Fields that it does not know are
 // passed over; a required one that is absent or null, a wrong type, a key given twice, bytes that are no UTF-8 and anything after the JSON
 // are errors. Names match exactly: encoding/json alone would let "On_Chain_Allowed" override the field.
-func Decode(body []byte) (*OnChainDetail, error) { return decode(string(body), secret.Redactor{}) }
+func Decode(body []byte) (*OnChainDetail, error) { return decode(string(body), sanitize.Redactor{}) }
 
-func decode(body string, key secret.Redactor) (*OnChainDetail, error) {
+func decode(body string, key sanitize.Redactor) (*OnChainDetail, error) {
 	o := whole(body, key)
 	detail := &OnChainDetail{ChainName: o.required("chain_name"), ChainID: o.number("chain_id")}
 	o.each("contracts", func(o object) { detail.Contracts = append(detail.Contracts, o.contract()) })
@@ -101,7 +99,7 @@ func (o object) contract() Contract {
 
 // decoder keeps the first error; after it, everything reads as zero.
 type decoder struct {
-	key   secret.Redactor
+	key   sanitize.Redactor
 	err   error
 	names map[string]string // of fields, each once
 }
@@ -113,7 +111,7 @@ func (d *decoder) fail(path, reason string) {
 }
 
 // whole is the object that a body must be.
-func whole(body string, key secret.Redactor) object {
+func whole(body string, key sanitize.Redactor) object {
 	d := &decoder{key: key, names: map[string]string{}}
 	body = strings.TrimSpace(body)
 	if len(body) == 0 {
@@ -145,7 +143,7 @@ func (o object) read(raw string) {
 	for key, value := range o.elements(raw) {
 		name := o.name(key)
 		if _, twice := o.fields[name]; twice {
-			o.fail(o.path, quote.Cut(o.key.Text(name))+" given twice")
+			o.fail(o.path, sanitize.Quote(o.key.Text(name))+" given twice")
 		}
 		o.fields[name] = value
 	}
@@ -209,7 +207,7 @@ func (o object) number(name string) uint64 {
 
 func (o object) address(name string) common.Address {
 	s := o.required(name)
-	a, err := hexid.ParseAddress(s)
+	a, err := sanitize.ParseAddress(s)
 	if err != nil {
 		o.fail(o.at(name), err.Error())
 	}
@@ -248,6 +246,6 @@ func kind(raw string) string {
 	case 'n':
 		return "null"
 	default:
-		return "number " + quote.Cut(raw)
+		return "number " + sanitize.Quote(raw)
 	}
 }

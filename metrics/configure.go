@@ -8,7 +8,7 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
-	"github.com/kms-auditor/kms-auditor/internal/hexid"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // Configure tells which chains are audited from now on, and may not be called during an audit. The series of what is
@@ -48,7 +48,7 @@ func (m *Metrics) Forget(chain, contract string) {
 func checksummed(contracts []string) []string {
 	var out []string
 	for _, a := range contracts {
-		if addr, err := hexid.ParseAddress(a); err == nil {
+		if addr, err := sanitize.ParseAddress(a); err == nil {
 			out = append(out, addr.Hex())
 		}
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/hexid"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 const namespace = "kms_auditor"
@@ -141,7 +141,7 @@ func unstable(c audit.Chain) (n float64) {
 // EventScan notes that the events of a contract are read up to a block. A chain that is not configured, and what is no
 // address, are left out.
 func (m *Metrics) EventScan(chain, contract string, block uint64) {
-	if addr, err := hexid.ParseAddress(contract); err == nil && m.knows(chain) {
+	if addr, err := sanitize.ParseAddress(contract); err == nil && m.knows(chain) {
 		m.scanned.WithLabelValues(chain, addr.Hex()).Set(float64(block))
 	}
 }

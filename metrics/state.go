@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/hexid"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // maxOpen is the number of open_finding series of one target.
@@ -80,7 +80,7 @@ func (s *snapshot) chain(c audit.Chain) map[string]*audit.Target {
 	targets := map[string]*audit.Target{}
 	for i := range c.Targets {
 		t := &c.Targets[i]
-		addr, err := hexid.ParseAddress(t.Contract)
+		addr, err := sanitize.ParseAddress(t.Contract)
 		if err != nil {
 			continue
 		}
@@ -209,7 +209,7 @@ func label(l audit.List) string {
 
 // wholeID is id where it is spelled as a report spells one, else empty.
 func wholeID(id string) string {
-	if h, err := hexid.ParseID(id); err == nil && h.Hex() == id {
+	if h, err := sanitize.ParseID(id); err == nil && h.Hex() == id {
 		return id
 	}
 	return ""

@@ -8,7 +8,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
 )
 
 func TestAccept(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
-	"github.com/kms-auditor/kms-auditor/internal/hexid"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // complete accounts for everything that the contracts store. Where the proven state of a contract holds more than is asked
@@ -138,7 +138,7 @@ func (c *observer) addChanges(ctx context.Context, l *look, claimed map[common.A
 		}
 		var root common.Hash
 		if r.Storage != nil {
-			root, _ = hexid.ParseID(r.Storage.Root) // it was written here
+			root, _ = sanitize.ParseID(r.Storage.Root) // it was written here
 		}
 		if done := c.annotated[r.Contract]; done.root != root || root == (common.Hash{}) || !done.whole && now().Sub(done.at) >= annotateAgain {
 			whole := c.Events.Annotate(ctx, r.Contract, ids)

@@ -16,7 +16,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/events"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/internal/state"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
@@ -80,7 +80,7 @@ func newBenched(b *testing.B, world string) *benched {
 	tags := []ethrpc.BlockTag{ethrpc.Latest}
 	chain, err := ethrpc.New(ethrpc.Options{
 		ChainID: chainID, Tags: tags, BatchSize: 100,
-		Providers: []ethrpc.Provider{{Name: "node", URL: secret.New(world + "/rpc"), Timeout: time.Minute}},
+		Providers: []ethrpc.Provider{{Name: "node", URL: sanitize.NewSecret(world + "/rpc"), Timeout: time.Minute}},
 	})
 	check(b, err)
 	known, err := state.Open("")

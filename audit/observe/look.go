@@ -13,7 +13,7 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
-	"github.com/kms-auditor/kms-auditor/internal/hexid"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
@@ -235,7 +235,7 @@ func claimedIDs(claim *audit.APIClaim, chainID uint64) map[common.Address]map[au
 			out[row.Address] = map[audit.List][]common.Hash{}
 		}
 		for _, e := range row.Entries {
-			if id, err := hexid.ParseID(e.ID); err == nil {
+			if id, err := sanitize.ParseID(e.ID); err == nil {
 				out[row.Address][e.List] = append(out[row.Address][e.List], id)
 			}
 		}

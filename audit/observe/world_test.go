@@ -17,11 +17,11 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/events"
-	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
-	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/internal/state"
-	"github.com/kms-auditor/kms-auditor/internal/testchain"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
@@ -144,7 +144,7 @@ func (w *world) auditor() *auditor {
 		timeout, whole = time.Minute, 5*time.Minute
 	}
 	for i, u := range w.rpc {
-		opt.Providers = append(opt.Providers, ethrpc.Provider{Name: []string{"first", "second"}[i], URL: secret.New(u), Timeout: timeout})
+		opt.Providers = append(opt.Providers, ethrpc.Provider{Name: []string{"first", "second"}[i], URL: sanitize.NewSecret(u), Timeout: timeout})
 	}
 	client, err := ethrpc.New(opt)
 	must(w.t, err)

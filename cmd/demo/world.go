@@ -14,10 +14,9 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/config"
-	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
-	"github.com/kms-auditor/kms-auditor/internal/hexid"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
-	"github.com/kms-auditor/kms-auditor/internal/testchain"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
 // What the API claims at first.
@@ -76,10 +75,10 @@ func (w *world) close() {
 
 // onChain is the contract as the API claims it to be, without the image 0.5.9.
 func onChain(c fakeapi.Contract) (testchain.Preload, error) {
-	address, err := hexid.ParseAddress(c.Address)
+	address, err := sanitize.ParseAddress(c.Address)
 	p := testchain.Preload{Address: address}
 	add := func(list *[]common.Hash, id string, allowed *bool) {
-		h, e := hexid.ParseID(id)
+		h, e := sanitize.ParseID(id)
 		err = errors.Join(err, e)
 		if allowed != nil && *allowed && id != image059 {
 			*list = append(*list, h)
@@ -111,7 +110,7 @@ func (w *world) config() *config.Config {
 		ChainID:   8453,
 		Block:     []ethrpc.BlockTag{ethrpc.Latest},
 		BatchSize: 100,
-		Providers: []ethrpc.Provider{{Name: "in-process", URL: secret.New(w.chain.URL())}},
+		Providers: []ethrpc.Provider{{Name: "in-process", URL: sanitize.NewSecret(w.chain.URL())}},
 	}}
 	return cfg
 }
@@ -146,7 +145,7 @@ var steps = []step{
 }
 
 func mustID(s string) common.Hash {
-	id, err := hexid.ParseID(s)
+	id, err := sanitize.ParseID(s)
 	if err != nil {
 		panic(err)
 	}

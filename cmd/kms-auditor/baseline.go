@@ -13,8 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kms-auditor/kms-auditor/internal/config"
-	"github.com/kms-auditor/kms-auditor/internal/hexid"
-	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
@@ -69,7 +68,7 @@ func newBaseline(g *global) *cobra.Command {
 // known is what is known of who controls a contract.
 type known struct{ state.Controlled }
 
-func (k known) String() string { return quote.Plain(k.Target.Chain) + " " + k.Target.Contract.Hex() }
+func (k known) String() string { return sanitize.Plain(k.Target.Chain) + " " + k.Target.Contract.Hex() }
 
 // known reads from the state file what is known of the contracts that the flags name.
 func (f *baselineFlags) known(ctx context.Context) (path string, out []known, err error) {
@@ -79,7 +78,7 @@ func (f *baselineFlags) known(ctx context.Context) (path string, out []known, er
 	}
 	var contract common.Address
 	if f.contract != "" {
-		if contract, err = hexid.ParseAddress(f.contract); err != nil {
+		if contract, err = sanitize.ParseAddress(f.contract); err != nil {
 			return "", nil, fmt.Errorf("--contract: %w", err)
 		}
 	}

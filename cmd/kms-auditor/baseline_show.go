@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
@@ -88,10 +88,10 @@ func (k known) text(b *bytes.Buffer) {
 		if slices.Contains(differs, row.name) {
 			mark = "differs"
 		}
-		fmt.Fprintf(tab, "  %s\t%s\t%s\t%s\n", row.label, cmp.Or(quote.Plain(row.was), "-"), cmp.Or(quote.Plain(row.is), "-"), mark)
+		fmt.Fprintf(tab, "  %s\t%s\t%s\t%s\n", row.label, cmp.Or(sanitize.Plain(row.was), "-"), cmp.Or(sanitize.Plain(row.is), "-"), mark)
 	}
 	_ = tab.Flush() // a buffer takes everything
 	if len(differs) > 0 {
-		fmt.Fprintf(b, "  to accept it: kms-auditor baseline accept --chain %s --contract %s\n", quote.Plain(k.Target.Chain), k.Target.Contract.Hex())
+		fmt.Fprintf(b, "  to accept it: kms-auditor baseline accept --chain %s --contract %s\n", sanitize.Plain(k.Target.Chain), k.Target.Contract.Hex())
 	}
 }

@@ -12,8 +12,8 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/config"
-	"github.com/kms-auditor/kms-auditor/internal/quote"
 	"github.com/kms-auditor/kms-auditor/internal/render"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
@@ -62,7 +62,7 @@ func newExplain(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			id = cmp.Or(id, quote.Plain(args[0]))
+			id = cmp.Or(id, sanitize.Plain(args[0]))
 			x := known.Explain(id, f, names, func(chain, contract string, l audit.List) audit.PolicyState { return wanted(chain, contract, l, id) })
 			x.Wide = wide
 			if err := render.Show(cmd.OutOrStdout(), x, output == "json"); err != nil {

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	main "github.com/kms-auditor/kms-auditor/cmd/kms-auditor"
-	"github.com/kms-auditor/kms-auditor/internal/fit"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fit"
 )
 
 // FuzzArguments holds that --since is a moment that its text names, and that -o names known kinds, one for stdout and

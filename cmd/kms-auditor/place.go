@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // place is where an output goes, or a file that outputs must spare.
@@ -120,7 +120,7 @@ func cause(err error) error {
 func replace(ctx context.Context, path string, write func(io.Writer) error) error {
 	p, err := find(path)
 	if err != nil {
-		return fmt.Errorf("%s: %w", quote.Cut(path), err)
+		return fmt.Errorf("%s: %w", sanitize.Quote(path), err)
 	}
 	if p.inPlace {
 		return await(ctx, path, func() error {
@@ -187,6 +187,6 @@ func await(ctx context.Context, path string, f func() error) error {
 	case err := <-done:
 		return err
 	case <-late:
-		return fmt.Errorf("%s: interrupted while waiting for its other end", quote.Cut(path))
+		return fmt.Errorf("%s: interrupted while waiting for its other end", sanitize.Quote(path))
 	}
 }

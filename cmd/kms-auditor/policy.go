@@ -13,8 +13,8 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/config"
 	"github.com/kms-auditor/kms-auditor/internal/daemon"
-	"github.com/kms-auditor/kms-auditor/internal/hexid"
 	"github.com/kms-auditor/kms-auditor/internal/render"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 func newPolicy(g *global) *cobra.Command {
@@ -41,7 +41,7 @@ func (p *pick) parse() (common.Address, error) {
 	if p.contract == "" {
 		return common.Address{}, nil
 	}
-	a, err := hexid.ParseAddress(p.contract)
+	a, err := sanitize.ParseAddress(p.contract)
 	if err != nil {
 		return a, fmt.Errorf("--contract: %w", err)
 	}

@@ -19,7 +19,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
 )
 
 func main() {

@@ -13,7 +13,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
 // flaky stands before an API or a node and is, at times, out of order.

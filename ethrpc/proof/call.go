@@ -14,7 +14,7 @@ import (
 	"github.com/ethereum/go-ethereum/params"
 	"github.com/holiman/uint256"
 
-	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // gas bounds a call's time and memory; reading a slot costs 2,100 of it.
@@ -113,7 +113,7 @@ func (m *machine) run(ctx context.Context, to common.Address, data []byte, word 
 		if p := recover(); p != nil {
 			m.verified.evm = nil // it stopped in the middle
 			if output, err = nil, ErrWrites; p != err {
-				err = fmt.Errorf("panic: %s", quote.Plain(fmt.Sprint(p)))
+				err = fmt.Errorf("panic: %s", sanitize.Plain(fmt.Sprint(p)))
 			}
 		}
 	}()

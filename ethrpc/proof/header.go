@@ -9,7 +9,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/ethereum/go-ethereum/rlp"
 
-	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 const (
@@ -24,7 +24,7 @@ func EncodeHeader(block json.RawMessage) ([]byte, error) {
 	}
 	var h types.Header
 	if err := json.Unmarshal(block, &h); err != nil {
-		return nil, fmt.Errorf("decoding the block's header: %s", quote.Plain(err.Error()))
+		return nil, fmt.Errorf("decoding the block's header: %s", sanitize.Plain(err.Error()))
 	}
 	b, err := rlp.EncodeToBytes(&h)
 	if err != nil {

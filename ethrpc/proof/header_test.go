@@ -13,8 +13,8 @@ import (
 	"github.com/ethereum/go-ethereum/rlp"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
-	"github.com/kms-auditor/kms-auditor/internal/fit"
-	"github.com/kms-auditor/kms-auditor/internal/testchain"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fit"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
 func TestOnlyTheHeaderOfTheHashIsTaken(t *testing.T) {

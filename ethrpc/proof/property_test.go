@@ -16,7 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
-	"github.com/kms-auditor/kms-auditor/internal/fit"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fit"
 )
 
 // newTrie is a state or storage trie that is not on any chain: leaves by the preimage of their path.

@@ -9,7 +9,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
-	"github.com/kms-auditor/kms-auditor/internal/testchain"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
 // initialized is where OpenZeppelin counts initializations: no getter reads it.

@@ -10,8 +10,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/hexid"
-	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // Exception is a difference on a chain that the operator accepts until a date.
@@ -75,7 +74,7 @@ func (r resolver) accepted(at string, f fileAccept, chains []fileChain, latest t
 	case !r.given(at + ".kind"):
 		r.add(at+".kind", "must be given: the kind of the finding")
 	case !slices.Contains(audit.Kinds, a.Kind):
-		r.add(at+".kind", "%s is no kind of finding", quote.Cut(f.Kind))
+		r.add(at+".kind", "%s is no kind of finding", sanitize.Quote(f.Kind))
 	case !a.Kind.Acceptable():
 		r.add(at+".kind", "%s cannot be accepted: %s", a.Kind, unacceptable(a.Kind))
 	default:
@@ -126,11 +125,11 @@ func (r resolver) about(at string, a audit.Exception) string {
 		r.add(at+".id", "must be given: %s is about an entry", a.Kind)
 	case a.Kind == audit.MalformedID:
 		digits := strings.TrimSuffix(a.ID, "…")
-		if s, err := strconv.Unquote(digits); err != nil || strconv.Quote(s) != digits || len(s) > quote.Max {
+		if s, err := strconv.Unquote(digits); err != nil || strconv.Quote(s) != digits || len(s) > sanitize.MaxLen {
 			r.add(at+".id", `must be as the report spells it, with its own quotes: '"0x12"'`)
 		}
 	default:
-		id, err := hexid.ParseID(a.ID)
+		id, err := sanitize.ParseID(a.ID)
 		if err != nil {
 			r.add(at+".id", "%s", err)
 		}

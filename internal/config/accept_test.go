@@ -11,8 +11,8 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/config"
-	"github.com/kms-auditor/kms-auditor/internal/quote"
 	"github.com/kms-auditor/kms-auditor/internal/render"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // TestWhatTheReportOffersIsAccepted pastes the rows that the text report offers, each with a reason, into a configuration.
@@ -36,8 +36,8 @@ func TestWhatTheReportOffersIsAccepted(t *testing.T) {
 		case kind == audit.NoHash:
 			add(kind, audit.OSImage, "")
 		case kind == audit.MalformedID:
-			for _, raw := range []string{"", "0x12", "\x1b[1m\r\n\\\"'{}#: \xff\u202e\U0001f511é", strings.Repeat("é", quote.Max)} {
-				add(kind, audit.Device, quote.Cut(raw))
+			for _, raw := range []string{"", "0x12", "\x1b[1m\r\n\\\"'{}#: \xff\u202e\U0001f511é", strings.Repeat("é", sanitize.MaxLen)} {
+				add(kind, audit.Device, sanitize.Quote(raw))
 			}
 		default:
 			add(kind, audit.Device, common.HexToHash("0xab").Hex())

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 var (
@@ -128,7 +128,7 @@ func (r resolver) providers(path string, fs []fileProvider) []ethrpc.Provider {
 		}
 		providers[i] = ethrpc.Provider{
 			Name:              f.Name,
-			URL:               secret.New(r.url(at, f.URL, f.URLEnv, f.URLFile)),
+			URL:               sanitize.NewSecret(r.url(at, f.URL, f.URLEnv, f.URLFile)),
 			Headers:           f.Headers,
 			Timeout:           r.positive(at+".timeout", f.Timeout),
 			RequestsPerSecond: f.RequestsPerSecond,

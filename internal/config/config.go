@@ -18,8 +18,7 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
-	"github.com/kms-auditor/kms-auditor/internal/quote"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // maxSize bounds the file, in bytes.
@@ -57,7 +56,7 @@ type API struct {
 	BaseURL string
 	Version string
 	Timeout time.Duration // of one request
-	Key     secret.String
+	Key     sanitize.Secret
 }
 
 // Chain is one chain to audit. Without contracts, all that the API lists are audited.
@@ -95,7 +94,7 @@ type Web struct {
 
 // Heartbeat is who is told that the daemon audits. URL is empty where nobody is.
 type Heartbeat struct {
-	URL        secret.String
+	URL        sanitize.Secret
 	Consistent bool // only after audits with that verdict
 }
 
@@ -124,12 +123,12 @@ func Load(path string) (*Config, error) {
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("reading configuration %s: %w", quote.Cut(path), cause(err))
+		return nil, fmt.Errorf("reading configuration %s: %w", sanitize.Quote(path), cause(err))
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
 	if err != nil {
-		return nil, fmt.Errorf("reading configuration %s: %w", quote.Cut(path), cause(err))
+		return nil, fmt.Errorf("reading configuration %s: %w", sanitize.Quote(path), cause(err))
 	}
 	return Parse(data, env)
 }

@@ -16,12 +16,12 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/config"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 var same = cmp.Options{
 	cmpopts.EquateEmpty(),
-	cmp.Comparer(func(a, b secret.String) bool { return a.Reveal() == b.Reveal() }),
+	cmp.Comparer(func(a, b sanitize.Secret) bool { return a.Reveal() == b.Reveal() }),
 	cmp.Comparer(func(a, b ethrpc.BlockTag) bool { return a.String() == b.String() }),
 	cmp.Comparer(func(a, b *time.Location) bool { return a.String() == b.String() }),
 	cmp.Comparer(func(a, b cron.Schedule) bool {
@@ -102,13 +102,13 @@ func TestEveryKey(t *testing.T) {
 		Schedule: "30 4 * * 1-5", Cron: &cron.SpecSchedule{Second: 1, Minute: 1 << 30, Hour: 1 << 4, Dom: 1<<63 | 0xfffffffe, Month: 1<<63 | 0x1ffe, Dow: 0x3e, Location: berlin},
 		Timezone: berlin, Timeout: 90 * time.Second, ConfirmDelay: 0, PendingMax: 90 * time.Minute,
 		State: filepath.Join(dir, "state", "audit.db"), Evidence: config.Evidence{Dir: filepath.Join(dir, "evidence"), KeepChanges: 100_000, KeepLast: 1},
-		API: config.API{BaseURL: "http://127.0.0.1:8080/api/v1", Version: "2026-01-21", Timeout: 5 * time.Second, Key: secret.New("phak_2")},
+		API: config.API{BaseURL: "http://127.0.0.1:8080/api/v1", Version: "2026-01-21", Timeout: 5 * time.Second, Key: sanitize.NewSecret("phak_2")},
 		Chains: []config.Chain{{
 			Name: "base", ChainID: 8453, Block: []ethrpc.BlockTag{policy(t, "latest-12")}, Agreement: 3, BatchSize: 1000, Verify: ethrpc.VerifyOff,
 			Providers: []ethrpc.Provider{
-				{Name: "a", URL: secret.New("https://plain.example"), Timeout: 20 * time.Second, Headers: map[string]secret.String{"Authorization": secret.New("Bearer x"), "X-Team": secret.New("7")}},
-				{Name: "B.2_x", URL: secret.New("https://env.example/k"), Timeout: time.Second, RequestsPerSecond: 2.5},
-				{Name: "c", URL: secret.New("https://file.example/k"), Timeout: 20 * time.Second},
+				{Name: "a", URL: sanitize.NewSecret("https://plain.example"), Timeout: 20 * time.Second, Headers: map[string]sanitize.Secret{"Authorization": sanitize.NewSecret("Bearer x"), "X-Team": sanitize.NewSecret("7")}},
+				{Name: "B.2_x", URL: sanitize.NewSecret("https://env.example/k"), Timeout: time.Second, RequestsPerSecond: 2.5},
+				{Name: "c", URL: sanitize.NewSecret("https://file.example/k"), Timeout: 20 * time.Second},
 			},
 			Contracts: []config.Contract{
 				{Address: kms, FromBlock: 51375546, Policy: &audit.Policy{Devices: []common.Hash{}}},
@@ -120,7 +120,7 @@ func TestEveryKey(t *testing.T) {
 		}, {
 			Name: "test_net-1", ChainID: 31337, Agreement: 1, BatchSize: 100, Verify: ethrpc.VerifyRequired,
 			Block:     []ethrpc.BlockTag{policy(t, "51375546"), policy(t, "0x"+strings.Repeat("ab", 32)), policy(t, "latest")},
-			Providers: []ethrpc.Provider{{Name: "a", URL: secret.New("http://localhost:8545"), Timeout: 20 * time.Second}},
+			Providers: []ethrpc.Provider{{Name: "a", URL: sanitize.NewSecret("http://localhost:8545"), Timeout: 20 * time.Second}},
 		}},
 		CrossChecks: true,
 		Accept: []config.Exception{
@@ -130,7 +130,7 @@ func TestEveryKey(t *testing.T) {
 			{Chain: "base", Exception: audit.Exception{Index: 3, Contract: kms, Kind: audit.NoHash, List: audit.OSImage, Reason: "c", Expires: time.Date(2026, 12, 31, 23, 59, 59, 0, time.UTC)}},
 		},
 		Web:       config.Web{Listen: []string{"127.0.0.1:0", "[::1]:10726"}, ConfigFile: filepath.Join(dir, "web.yaml"), Reload: true},
-		Heartbeat: config.Heartbeat{URL: secret.New("https://env.example/k"), Consistent: true},
+		Heartbeat: config.Heartbeat{URL: sanitize.NewSecret("https://env.example/k"), Consistent: true},
 		Secrets:   []string{filepath.Join(dir, "key"), filepath.Join(dir, "rpc-url")},
 	}
 	if d := cmp.Diff(want, got, same); d != "" {

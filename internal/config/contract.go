@@ -7,7 +7,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 func (r resolver) contracts(path string, fs []fileContract) []Contract {
@@ -63,8 +63,8 @@ func (r resolver) reason(path, s, why string) {
 	switch {
 	case strings.TrimSpace(s) == "":
 		r.add(path, "must be given: the report shows %s", why)
-	case len(s) > quote.Max:
-		r.add(path, "must be at most %d bytes long, and has %d", quote.Max, len(s))
+	case len(s) > sanitize.MaxLen:
+		r.add(path, "must be at most %d bytes long, and has %d", sanitize.MaxLen, len(s))
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/kms-auditor/kms-auditor/internal/config"
-	"github.com/kms-auditor/kms-auditor/internal/fit"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fit"
 )
 
 // FuzzSecrets holds that what stands in the environment and in a file of secrets is taken as it is or refused, and

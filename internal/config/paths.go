@@ -6,7 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // state is the path of the database, which may not be there yet, in a folder that is.
@@ -17,15 +17,15 @@ func (r resolver) state(name string) string {
 	path := r.abs(name)
 	switch info, err := os.Stat(path); {
 	case err == nil && info.IsDir():
-		r.add("state", "%s is a folder: give a file in it", quote.Cut(name))
+		r.add("state", "%s is a folder: give a file in it", sanitize.Quote(name))
 	case err == nil && !info.Mode().IsRegular():
-		r.add("state", "%s is not a regular file", quote.Cut(name))
+		r.add("state", "%s is not a regular file", sanitize.Quote(name))
 	case errors.Is(err, fs.ErrNotExist):
 		if _, err := os.Stat(filepath.Dir(path)); err != nil {
-			r.add("state", "finding the folder of %s: %s", quote.Cut(name), cause(err))
+			r.add("state", "finding the folder of %s: %s", sanitize.Quote(name), cause(err))
 		}
 	case err != nil:
-		r.add("state", "finding %s: %s", quote.Cut(name), cause(err))
+		r.add("state", "finding %s: %s", sanitize.Quote(name), cause(err))
 	}
 	return path
 }
@@ -45,9 +45,9 @@ func (r resolver) evidence(f fileEvidence) Evidence {
 	}
 	switch info, err := os.Stat(e.Dir); {
 	case err != nil:
-		r.add("evidence.dir", "finding the folder %s: %s", quote.Cut(f.Dir), cause(err))
+		r.add("evidence.dir", "finding the folder %s: %s", sanitize.Quote(f.Dir), cause(err))
 	case !info.IsDir():
-		r.add("evidence.dir", "%s is not a folder", quote.Cut(f.Dir))
+		r.add("evidence.dir", "%s is not a folder", sanitize.Quote(f.Dir))
 	}
 	return e
 }

@@ -11,7 +11,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // read parses data as one document and returns its root, or nil and a problem.
@@ -87,5 +87,5 @@ func syntax(err error, data []byte) (int, string) {
 	if msg == "did not find expected alphabetic or numeric character" {
 		return line, starSentence
 	}
-	return line, "not valid YAML here or a little below: " + quote.Plain(msg)
+	return line, "not valid YAML here or a little below: " + sanitize.Plain(msg)
 }

@@ -9,8 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kms-auditor/kms-auditor/internal/quote"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // apiVersions are the values of X-Phala-Version that the API knows, the oldest first.
@@ -55,7 +54,7 @@ func resolve(d *doc, f file, env Env) (*Config, error) {
 func (r resolver) schedule(cfg *Config, zone string) {
 	var err error
 	if cfg.Timezone, err = time.LoadLocation(zone); err != nil {
-		r.add("timezone", "%s is not a time zone such as UTC or Europe/Berlin", quote.Cut(zone))
+		r.add("timezone", "%s is not a time zone such as UTC or Europe/Berlin", sanitize.Quote(zone))
 	}
 	if cfg.Cron, err = ParseSchedule(cfg.Schedule, cfg.Timezone); err != nil {
 		r.add("schedule", "%s", err)
@@ -134,7 +133,7 @@ func (r resolver) web(f fileWeb) Web {
 		}
 		switch {
 		case err != nil:
-			r.add(at, "%s is not an address such as :10726 or 127.0.0.1:10726", quote.Cut(addr))
+			r.add(at, "%s is not an address such as :10726 or 127.0.0.1:10726", sanitize.Quote(addr))
 		case seen[addr]:
 			r.add(at, "%s is listed twice", addr)
 		}
@@ -144,7 +143,7 @@ func (r resolver) web(f fileWeb) Web {
 	if f.ConfigFile != "" {
 		w.ConfigFile = r.abs(f.ConfigFile)
 		if _, err := readFile(w.ConfigFile, maxSize); err != nil {
-			r.add("web.config_file", "reading %s: %s", quote.Cut(f.ConfigFile), err)
+			r.add("web.config_file", "reading %s: %s", sanitize.Quote(f.ConfigFile), err)
 		}
 	}
 	return w
@@ -163,5 +162,5 @@ func (r resolver) heartbeat(f fileHeartbeat) Heartbeat {
 	if f.On != heartbeatCompleted && f.On != heartbeatConsistent {
 		r.add("heartbeat.on", "must be %s or %s", heartbeatCompleted, heartbeatConsistent)
 	}
-	return Heartbeat{secret.New(r.url("heartbeat", f.URL, f.URLEnv, f.URLFile)), f.On == heartbeatConsistent}
+	return Heartbeat{sanitize.NewSecret(r.url("heartbeat", f.URL, f.URLEnv, f.URLFile)), f.On == heartbeatConsistent}
 }

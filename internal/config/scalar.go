@@ -14,9 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
-	"github.com/kms-auditor/kms-auditor/internal/hexid"
-	"github.com/kms-auditor/kms-auditor/internal/quote"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 const quoted = yaml.DoubleQuotedStyle | yaml.SingleQuotedStyle | yaml.LiteralStyle | yaml.FoldedStyle
@@ -74,11 +72,11 @@ func (d *duration) decode(n *yaml.Node) error {
 		return errors.New("must be a single duration such as 30s, 2m or 1h30m")
 	}
 	if _, err := strconv.ParseFloat(n.Value, 64); err == nil || isNumber(n) {
-		return fmt.Errorf("%s has no unit: write a duration such as 30s, 2m or 1h30m", quote.Cut(n.Value))
+		return fmt.Errorf("%s has no unit: write a duration such as 30s, 2m or 1h30m", sanitize.Quote(n.Value))
 	}
 	v, err := time.ParseDuration(n.Value)
 	if err != nil {
-		return fmt.Errorf("%s is not a duration such as 30s, 2m or 1h30m", quote.Cut(n.Value))
+		return fmt.Errorf("%s is not a duration such as 30s, 2m or 1h30m", sanitize.Quote(n.Value))
 	}
 	*d = duration(v)
 	return nil
@@ -87,7 +85,7 @@ func (d *duration) decode(n *yaml.Node) error {
 type address common.Address
 
 func (a *address) decode(n *yaml.Node) error {
-	v, err := decodeHex(n, "address", hexid.ParseAddress)
+	v, err := decodeHex(n, "address", sanitize.ParseAddress)
 	*a = address(v)
 	return err
 }
@@ -95,7 +93,7 @@ func (a *address) decode(n *yaml.Node) error {
 type bytes32 common.Hash
 
 func (b *bytes32) decode(n *yaml.Node) error {
-	v, err := decodeHex(n, "value of 32 bytes", hexid.ParseID)
+	v, err := decodeHex(n, "value of 32 bytes", sanitize.ParseID)
 	*b = bytes32(v)
 	return err
 }
@@ -120,7 +118,7 @@ func (e *expiry) decode(n *yaml.Node) error {
 	if err == nil {
 		t = t.AddDate(0, 0, 1).Add(-time.Second)
 	} else if t, err = time.Parse(time.RFC3339, n.Value); err != nil {
-		return fmt.Errorf("%s is neither a day such as 2026-12-31, the whole of which is meant (UTC), nor a time such as 2026-12-31T18:00:00Z", quote.Cut(n.Value))
+		return fmt.Errorf("%s is neither a day such as 2026-12-31, the whole of which is meant (UTC), nor a time such as 2026-12-31T18:00:00Z", sanitize.Quote(n.Value))
 	}
 	*e = expiry(t.UTC())
 	return nil
@@ -154,7 +152,7 @@ func (p *policy) decode(n *yaml.Node) error {
 	return err
 }
 
-type headers map[string]secret.String
+type headers map[string]sanitize.Secret
 
 var headerName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$")
 
@@ -178,6 +176,6 @@ func (d *doc) fillHeaders(n *yaml.Node, path string, dst *headers) {
 		case err != nil || v == "" || val.Anchor != "" || val.Style&yaml.TaggedStyle != 0:
 			d.addAt(key.Line, path, "a header's value must be a text in quotes, not empty, without control characters")
 		}
-		(*dst)[name] = secret.New(v)
+		(*dst)[name] = sanitize.NewSecret(v)
 	}
 }

@@ -8,7 +8,7 @@ import (
 
 	"github.com/robfig/cron/v3"
 
-	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 var cronParser = cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor)
@@ -28,11 +28,11 @@ func ParseSchedule(spec string, loc *time.Location) (cron.Schedule, error) {
 	}
 	s, err := parseCron(spec)
 	if err != nil {
-		return nil, fmt.Errorf("%s is not five cron fields, a descriptor such as @hourly, or @every 5m: %w", quote.Cut(spec), err)
+		return nil, fmt.Errorf("%s is not five cron fields, a descriptor such as @hourly, or @every 5m: %w", sanitize.Quote(spec), err)
 	}
 	z := zoned{s, loc}
 	if z.Next(time.Now()).IsZero() {
-		return nil, fmt.Errorf("%s never fires", quote.Cut(spec))
+		return nil, fmt.Errorf("%s never fires", sanitize.Quote(spec))
 	}
 	return z, nil
 }
@@ -41,7 +41,7 @@ func parseEvery(s string) (cron.Schedule, error) {
 	d, err := time.ParseDuration(s)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("@every needs a duration such as 5m, not %s", quote.Cut(s))
+		return nil, fmt.Errorf("@every needs a duration such as 5m, not %s", sanitize.Quote(s))
 	case d < time.Second || d%time.Second != 0:
 		return nil, fmt.Errorf("@every %s must be whole seconds, at least 1s", d)
 	}
@@ -58,7 +58,7 @@ func parseCron(spec string) (s cron.Schedule, err error) {
 	s, err = cronParser.Parse(spec)
 	if err != nil {
 		msg, _, _ := strings.Cut(err.Error(), ": strconv.")
-		err = errors.New(quote.Plain(strings.Replace(msg, "failed to parse int from", "not a number:", 1)))
+		err = errors.New(sanitize.Plain(strings.Replace(msg, "failed to parse int from", "not a number:", 1)))
 	}
 	return s, err
 }

@@ -8,8 +8,7 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/kms-auditor/kms-auditor/internal/quote"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 const maxSecret = 64 << 10
@@ -54,7 +53,7 @@ func (r resolver) url(at, text, env, file string) string {
 	return v
 }
 
-func (r resolver) apiKey(f fileAPI) secret.String {
+func (r resolver) apiKey(f fileAPI) sanitize.Secret {
 	at := "api.api_key_env"
 	var v string
 	var err error
@@ -70,7 +69,7 @@ func (r resolver) apiKey(f fileAPI) secret.String {
 	if err != nil {
 		r.add(at, "%s", err)
 	}
-	return secret.New(v)
+	return sanitize.NewSecret(v)
 }
 
 // variable is the trimmed value of an environment variable; "" where it is not set.
@@ -99,11 +98,11 @@ func (r resolver) secretFile(name string) (string, error) {
 	v := strings.TrimSpace(string(data))
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("reading %s: %w", quote.Cut(name), err)
+		return "", fmt.Errorf("reading %s: %w", sanitize.Quote(name), err)
 	case v == "":
-		return "", fmt.Errorf("the file %s is empty", quote.Cut(name))
+		return "", fmt.Errorf("the file %s is empty", sanitize.Quote(name))
 	case strings.ContainsFunc(v, isControl):
-		return "", fmt.Errorf("the file %s has line breaks or control characters inside", quote.Cut(name))
+		return "", fmt.Errorf("the file %s has line breaks or control characters inside", sanitize.Quote(name))
 	}
 	return v, nil
 }

@@ -7,7 +7,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kms-auditor/kms-auditor/internal/daemon"
-	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
 )
 
 func TestCheckAsksTheAPIForWhatAuditsAskIt(t *testing.T) {

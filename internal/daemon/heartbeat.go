@@ -14,8 +14,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/config"
 	"github.com/kms-auditor/kms-auditor/internal/httpx"
-	"github.com/kms-auditor/kms-auditor/internal/quote"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 const (
@@ -25,13 +24,13 @@ const (
 
 // heart tells somebody after audits that they go on: one beat at a time, and none that would hold up an audit.
 type heart struct {
-	due   chan secret.String // of capacity 1
+	due   chan sanitize.Secret // of capacity 1
 	agent string
 	beat  func(error) // told of each
 }
 
 func newHeart(agent string, beat func(error)) *heart {
-	return &heart{make(chan secret.String, 1), agent, beat}
+	return &heart{make(chan sanitize.Secret, 1), agent, beat}
 }
 
 // audited notes that an audit has finished. Where a beat waits for the one before it, it counts for this audit too.
@@ -79,7 +78,7 @@ func (h *heart) send(ctx context.Context, client *http.Client, to string) error 
 		if asked, ok := errors.AsType[*url.Error](err); ok {
 			err = asked.Err // the URL stands before it
 		}
-		return errors.New(quote.Plain(secret.NewRedactor(secret.URLParts(to)...).Text(err.Error())))
+		return errors.New(sanitize.Plain(sanitize.NewRedactor(sanitize.URLParts(to)...).Text(err.Error())))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode/100 != 2 {

@@ -15,7 +15,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/config"
 	"github.com/kms-auditor/kms-auditor/internal/daemon"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 const canary = "c4n4ry-5ecret"
@@ -81,7 +81,7 @@ func TestHeartbeats(t *testing.T) {
 				w.claim(device, stranger)
 			}
 			cfg := w.config(t)
-			cfg.Heartbeat = config.Heartbeat{URL: secret.New(m.url), Consistent: row.consistent}
+			cfg.Heartbeat = config.Heartbeat{URL: sanitize.NewSecret(m.url), Consistent: row.consistent}
 			d := serve(t, cfg, daemon.Options{Log: zap.NewNop()})
 			if row.want {
 				d.eventually(t, "three beats", func() bool { return m.beats.Load() > 2 })
@@ -122,7 +122,7 @@ func TestAHeartbeatThatFailsChangesNothing(t *testing.T) {
 				m.answer.Store(&row.answer)
 			}
 			cfg := w.config(t)
-			cfg.Heartbeat.URL = secret.New(row.url)
+			cfg.Heartbeat.URL = sanitize.NewSecret(row.url)
 			core, logs := observer.New(zapcore.DebugLevel)
 			d := serve(t, cfg, daemon.Options{Log: zap.New(core)})
 			if row.logged != "" {

@@ -17,11 +17,11 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/daemon"
-	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
-	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/internal/state"
-	"github.com/kms-auditor/kms-auditor/internal/testchain"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
 // series of the world's one contract.
@@ -233,7 +233,7 @@ func TestAnotherChainOfTheSameNameTakesNoMemory(t *testing.T) {
 	now := f.Load().cfg
 	now.Chains = slices.Clone(now.Chains)
 	now.Chains[0].ChainID = 1
-	now.Chains[0].Providers = []ethrpc.Provider{{Name: "local", URL: secret.New(other.URL()), Timeout: time.Minute}}
+	now.Chains[0].Providers = []ethrpc.Provider{{Name: "local", URL: sanitize.NewSecret(other.URL()), Timeout: time.Minute}}
 	f.Store(&file{cfg: now})
 	if status, answer := d.reload(t); status != http.StatusOK {
 		t.Fatalf("%d %s", status, answer)

@@ -20,11 +20,11 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/config"
 	"github.com/kms-auditor/kms-auditor/internal/daemon"
-	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
-	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/internal/state"
-	"github.com/kms-auditor/kms-auditor/internal/testchain"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
 // findings are the events of findings that were logged.
@@ -155,7 +155,7 @@ func TestAChainInThePastTakesNobodysMemory(t *testing.T) {
 	cfg.State = filepath.Join(t.TempDir(), "state.db")
 	past := cfg.Chains[0]
 	past.Name, past.ChainID, past.Block = "ethereum", 1, []ethrpc.BlockTag{ethrpc.AtNumber(0)}
-	past.Providers = []ethrpc.Provider{{Name: "local", URL: secret.New(other.URL()), Timeout: time.Minute}}
+	past.Providers = []ethrpc.Provider{{Name: "local", URL: sanitize.NewSecret(other.URL()), Timeout: time.Minute}}
 	cfg.Chains = append(cfg.Chains, past)
 	transfer := func() error { return w.kms.TransferOwnership(t.Context(), testchain.Key("stranger")) }
 	single := func() (*audit.Report, []string) { return once(t, cfg) }

@@ -51,9 +51,9 @@ func TestImportsGoOneWay(t *testing.T) {
 		imports[names[0]] = names[1:]
 	}
 	var (
-		helpers = own("internal/hexid", "internal/httpx", "internal/quote", "internal/secret")
+		helpers = own("internal/httpx", "internal/sanitize")
 		wiring  = own("internal/config", "internal/daemon", "internal/evidence", "internal/events", "internal/render", "internal/selftest", "internal/state", "internal/web")
-		testing = own("internal/testchain", "internal/rpcfault", "internal/fakeapi", "internal/faults", "internal/fit", "internal/simtest", "e2e")
+		testing = own("internal/testenv", "internal/simtest", "e2e")
 		tools   = []string{"github.com/prometheus", "go.uber.org/zap", "go.yaml.in/yaml", "gopkg.in/yaml.v2", "gopkg.in/yaml.v3", "github.com/spf13/cobra"}
 		above   = func(names ...string) []string { return slices.Concat(own(names...), wiring, testing, tools) }
 	)
@@ -63,10 +63,10 @@ func TestImportsGoOneWay(t *testing.T) {
 		never    []string
 	}{
 		{"nothing imports a command", own("audit", "ethrpc", "internal", "kmsapi", "metrics"), own("cmd")},
-		{"the judge asks nobody, and waits for nobody", []string{module + "audit$"}, slices.Concat(above("audit/observe", "kmsapi", "ethrpc", "metrics"), []string{"net", "os", "context", "sync"})},
+		{"the judge asks nobody, and waits for nobody", []string{module + "audit$"}, slices.Concat(above("audit/observe", "kmsapi", "ethrpc", "metrics"), []string{"net$", "net/http", "os", "context", "sync"})},
 		{"the API's client does not know the chain, nor who uses it", own("kmsapi"), above("ethrpc", "audit", "metrics")},
 		{"the chain's client does not know the API, nor who uses it", own("ethrpc"), above("kmsapi", "audit", "metrics")},
-		{"a proof asks nobody", own("ethrpc/proof"), append(own("ethrpc$", "internal/httpx", "internal/secret"), "net", "os")},
+		{"a proof asks nobody", own("ethrpc/proof"), append(own("ethrpc$", "internal/httpx"), "net$", "net/http", "os")},
 		{"a look knows neither metrics, logs, formats nor files", own("audit/observe"), append(above("metrics"), "os")},
 		{"metrics render an audit, and decide nothing", own("metrics"), slices.Concat(own("audit/observe"), wiring, testing, []string{"go.uber.org/zap", "go.yaml.in/yaml", "os"})},
 		{"a rendering knows the report alone", own("internal/render"), slices.Concat(own("audit/observe", "ethrpc", "metrics", "internal/daemon", "internal/config", "internal/state", "internal/web"), testing, tools)},
@@ -75,7 +75,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		{"a configuration knows no one who runs under it", own("internal/config"), own("audit/observe", "metrics", "internal/daemon", "internal/state", "internal/web")},
 		{"the page shows, and does not audit", own("internal/web"), slices.Concat(own("audit/observe", "ethrpc", "metrics", "internal/daemon", "internal/config"), testing)},
 		{"helpers know nobody", helpers, append(above("audit", "ethrpc", "kmsapi", "metrics"), "os")},
-		{"a fake or a test chain knows nothing of what it tests", own("internal/testchain", "internal/rpcfault", "internal/fakeapi", "internal/faults"), slices.Concat(own("audit", "ethrpc", "kmsapi", "metrics"), wiring)},
+		{"a fake or a test chain knows nothing of what it tests", own("internal/testenv"), slices.Concat(own("audit", "ethrpc", "kmsapi", "metrics"), wiring)},
 	} {
 		held := false
 		for pkg := range imports {
@@ -116,7 +116,7 @@ func TestProgramLinksNoTests(t *testing.T) {
 	if !slices.Contains(linked, module+"audit") {
 		t.Fatalf("audit is not among the %d linked packages", len(linked))
 	}
-	never := append(own("internal/testchain", "internal/rpcfault", "internal/fakeapi", "internal/faults", "internal/fit", "internal/simtest", "cmd/demo", "e2e"),
+	never := append(own("internal/testenv", "internal/simtest", "cmd/demo", "e2e"),
 		"github.com/ethereum/go-ethereum/ethclient/simulated", "github.com/ethereum/go-ethereum/node",
 		"testing", "net/http/httptest", "github.com/google/go-cmp", "github.com/rogpeppe/go-internal",
 		"github.com/santhosh-tekuri/jsonschema", "go.uber.org/goleak", "pgregory.net/rapid")
@@ -151,7 +151,7 @@ func TestHexHasOneParser(t *testing.T) {
 		}
 		ast.Inspect(file, func(n ast.Node) bool {
 			if s, ok := n.(*ast.SelectorExpr); ok && strings.HasPrefix(s.Sel.Name, "HexTo") {
-				t.Errorf("%s: %s takes any garbage, internal/hexid does not", fset.Position(s.Pos()), s.Sel.Name)
+				t.Errorf("%s: %s takes any garbage, internal/sanitize does not", fset.Position(s.Pos()), s.Sel.Name)
 			}
 			return true
 		})

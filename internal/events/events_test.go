@@ -16,10 +16,10 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/events"
-	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/internal/state"
-	"github.com/kms-auditor/kms-auditor/internal/testchain"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
 const chainID = 1337
@@ -48,7 +48,7 @@ func newWorld(t *testing.T) *world {
 	srv := httptest.NewServer(w.proxy)
 	t.Cleanup(srv.Close)
 	w.client, err = ethrpc.New(ethrpc.Options{ChainID: chainID, Tags: []ethrpc.BlockTag{ethrpc.Latest}, Verify: ethrpc.VerifyOff, BatchSize: 100,
-		RetryDelay: time.Millisecond, Providers: []ethrpc.Provider{{Name: "node", URL: secret.New(srv.URL)}}})
+		RetryDelay: time.Millisecond, Providers: []ethrpc.Provider{{Name: "node", URL: sanitize.NewSecret(srv.URL)}}})
 	must(t, err)
 	t.Cleanup(w.client.Close)
 	w.state, err = state.Open("")

@@ -7,7 +7,7 @@ import (
 	"github.com/ethereum/go-ethereum/core/types"
 
 	"github.com/kms-auditor/kms-auditor/internal/events"
-	"github.com/kms-auditor/kms-auditor/internal/fit"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fit"
 )
 
 // logsOf reads logs out of b: which topic a log begins with, how many more it has and what is in them, how long its

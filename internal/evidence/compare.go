@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // key names what is compared: a report, a chain, a contract, an entry or a finding of it.
@@ -24,7 +24,7 @@ func (k key) String() string {
 	words := []string{}
 	for _, w := range []string{k.chain, k.contract, k.what, string(k.kind), string(k.list), k.id} {
 		if w != "" {
-			words = append(words, quote.Plain(w))
+			words = append(words, sanitize.Plain(w))
 		}
 	}
 	if len(words) == 0 {
@@ -140,5 +140,5 @@ func plain(states []string) string {
 	if states == nil {
 		return "none"
 	}
-	return quote.Plain(strings.Join(states, "; "))
+	return sanitize.Plain(strings.Join(states, "; "))
 }

@@ -13,7 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 const (
@@ -53,10 +53,10 @@ func Decode(r io.Reader) (*File, error) {
 	}
 	switch err := json.Unmarshal(body, f); {
 	case err != nil:
-		return nil, fmt.Errorf("%w: %s", ErrRefuted, quote.Plain(err.Error()))
+		return nil, fmt.Errorf("%w: %s", ErrRefuted, sanitize.Plain(err.Error()))
 	case f.Schema != Schema || f.Rules > audit.Rules:
 		return nil, fmt.Errorf("reading the evidence: it is %s by rules %d, and this release reads %s by rules of up to %d: use a newer one",
-			quote.Cut(f.Schema), f.Rules, Schema, audit.Rules)
+			sanitize.Quote(f.Schema), f.Rules, Schema, audit.Rules)
 	case f.Report == nil || f.Report.Schema != audit.Schema || f.Rules < firstRules:
 		return nil, fmt.Errorf("%w: it has no report of a known schema and rules", ErrRefuted)
 	}
@@ -105,7 +105,7 @@ type walk struct {
 func (w *walk) value(t reflect.Type) error {
 	token, err := w.Token()
 	if err != nil {
-		return errors.New(quote.Plain(err.Error()))
+		return errors.New(sanitize.Plain(err.Error()))
 	}
 	delim, nested := token.(json.Delim)
 	if !nested {
@@ -138,7 +138,7 @@ func (w *walk) value(t reflect.Type) error {
 // end passes over the end of an object or a list.
 func (w *walk) end() error {
 	if _, err := w.Token(); err != nil {
-		return errors.New(quote.Plain(err.Error()))
+		return errors.New(sanitize.Plain(err.Error()))
 	}
 	return nil
 }
@@ -149,17 +149,17 @@ func (w *walk) object(fields map[string]reflect.Type) error {
 	for w.More() {
 		token, err := w.Token()
 		if err != nil {
-			return errors.New(quote.Plain(err.Error()))
+			return errors.New(sanitize.Plain(err.Error()))
 		}
 		key, _ := token.(string)
 		t, known := fields[key]
 		switch {
 		case seen[key]:
-			return fmt.Errorf("it has the key %s twice in one object", quote.Cut(key))
+			return fmt.Errorf("it has the key %s twice in one object", sanitize.Quote(key))
 		case fields == nil:
 			t = reflect.TypeFor[string]()
 		case !known:
-			return fmt.Errorf("it has the key %s, which is unknown there", quote.Cut(key))
+			return fmt.Errorf("it has the key %s, which is unknown there", sanitize.Quote(key))
 		}
 		seen[key] = true
 		if err := w.value(t); err != nil {

@@ -16,10 +16,10 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
-	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
-	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
-	"github.com/kms-auditor/kms-auditor/internal/testchain"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
 func backdoor(w *world) {
@@ -205,7 +205,7 @@ func TestASlowGetterEndsInTime(t *testing.T) {
 
 func TestTheKeyIsNotKept(t *testing.T) {
 	w := newWorld(t)
-	w.key = secret.New("phak_" + canary)
+	w.key = sanitize.NewSecret("phak_" + canary)
 	if b := document(t, w.evidence()); bytes.Contains(b, []byte(canary)) || bytes.Contains(b, []byte(base64.StdEncoding.EncodeToString([]byte(canary)))) {
 		t.Error("the key is in the evidence")
 	}

@@ -14,8 +14,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
-	"github.com/kms-auditor/kms-auditor/internal/hexid"
-	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
@@ -55,7 +54,7 @@ func verifyBy(ctx context.Context, f *File, rules int) (*Result, error) {
 			return nil, fmt.Errorf("verifying the evidence: %w", context.Cause(ctx))
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%w: chain %s: %w", ErrRefuted, quote.Plain(c.Intent.Chain), err)
+			return nil, fmt.Errorf("%w: chain %s: %w", ErrRefuted, sanitize.Plain(c.Intent.Chain), err)
 		}
 		chains = append(chains, chain)
 		r.trust(c, &looks)
@@ -92,7 +91,7 @@ func judge(ctx context.Context, c *Chain, looks audit.Looks) (audit.Chain, error
 		var r result
 		defer func() {
 			if v := recover(); v != nil {
-				r.err = fmt.Errorf("it cannot be judged: %s", quote.Plain(fmt.Sprint(v)))
+				r.err = fmt.Errorf("it cannot be judged: %s", sanitize.Plain(fmt.Sprint(v)))
 			}
 			done <- r
 		}()
@@ -135,7 +134,7 @@ func (c *Chain) derive(ctx context.Context, r *Result, l *Look) (*audit.Observat
 		if l.Claim != nil {
 			n++
 		}
-		r.Checked = append(r.Checked, fmt.Sprintf("%s: the API's answers (%d) have their SHA-256, and are decoded again", quote.Plain(c.Intent.Chain), n))
+		r.Checked = append(r.Checked, fmt.Sprintf("%s: the API's answers (%d) have their SHA-256, and are decoded again", sanitize.Plain(c.Intent.Chain), n))
 	}
 	seen := map[common.Address]bool{}
 	for i := range o.Readings {
@@ -158,7 +157,7 @@ func (c *Chain) derive(ctx context.Context, r *Result, l *Look) (*audit.Observat
 		return nil, err
 	}
 	if len(proven) > 0 {
-		r.Checked = append(r.Checked, fmt.Sprintf("%s: what the contracts (%d) say at block %d follows from its header, whose hash is %s", quote.Plain(c.Intent.Chain), len(proven), o.Block.Number, o.Block.Hash))
+		r.Checked = append(r.Checked, fmt.Sprintf("%s: what the contracts (%d) say at block %d follows from its header, whose hash is %s", sanitize.Plain(c.Intent.Chain), len(proven), o.Block.Number, o.Block.Hash))
 	}
 	o.Readings = slices.Concat(o.Readings, proven)
 	return &o, nil
@@ -210,7 +209,7 @@ func (c *Chain) prove(ctx context.Context, l *Look) ([]audit.Reading, error) {
 	if at == nil {
 		return nil, errors.New("contracts were proven at no block")
 	}
-	hash, err := hexid.ParseID(at.Hash)
+	hash, err := sanitize.ParseID(at.Hash)
 	if err != nil {
 		return nil, fmt.Errorf("the hash of block %d is none: %w", at.Number, err)
 	}
@@ -244,7 +243,7 @@ func (c *Chain) prove(ctx context.Context, l *Look) ([]audit.Reading, error) {
 // trust says what of a chain's looks is not proven.
 func (r *Result) trust(c *Chain, looks *audit.Looks) {
 	say := func(format string, args ...any) {
-		r.Trusted = append(r.Trusted, quote.Plain(c.Intent.Chain)+": "+fmt.Sprintf(format, args...))
+		r.Trusted = append(r.Trusted, sanitize.Plain(c.Intent.Chain)+": "+fmt.Sprintf(format, args...))
 	}
 	say("what was configured, and what earlier audits left (contracts: %d, open findings: %d)", len(c.Prior.Contracts), len(c.Prior.Open))
 	failures := 0
@@ -259,7 +258,7 @@ func (r *Result) trust(c *Chain, looks *audit.Looks) {
 		if o.Block == nil {
 			continue
 		}
-		say("that block %d, %s, is of this chain, and what %s named at %s", o.Block.Number, quote.Plain(o.Block.Hash), quote.Plain(o.Tag), o.At.Format(time.RFC3339))
+		say("that block %d, %s, is of this chain, and what %s named at %s", o.Block.Number, sanitize.Plain(o.Block.Hash), sanitize.Plain(o.Tag), o.At.Format(time.RFC3339))
 		believed := slices.DeleteFunc(slices.Clone(o.Readings), func(r audit.Reading) bool { return r.Assurance == audit.Proven || r.Err != "" })
 		if len(believed) > 0 {
 			say("what contracts (%d) say at block %d is not proven, but believed as the file has it; the first is %s", len(believed), o.Block.Number, believed[0].Contract)

@@ -18,7 +18,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
-	"github.com/kms-auditor/kms-auditor/internal/fit"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fit"
 )
 
 func TestRecordsAreJudgedAgain(t *testing.T) {

@@ -15,10 +15,10 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
-	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
-	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
-	"github.com/kms-auditor/kms-auditor/internal/testchain"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
@@ -44,7 +44,7 @@ type world struct {
 	tag    string
 	verify ethrpc.Verify
 	named  observe.Named
-	key    secret.String
+	key    sanitize.Secret
 }
 
 func newWorld(t testing.TB) *world {
@@ -90,7 +90,7 @@ func (w *world) audit() observe.Result {
 	must(w.t, err)
 	client, err := ethrpc.New(ethrpc.Options{
 		ChainID: chainID, Tags: []ethrpc.BlockTag{tag}, Verify: w.verify, BatchSize: 100, RetryDelay: time.Millisecond,
-		Providers: []ethrpc.Provider{{Name: "first", URL: secret.New(w.serve(w.proxy) + "/" + canary)}},
+		Providers: []ethrpc.Provider{{Name: "first", URL: sanitize.NewSecret(w.serve(w.proxy) + "/" + canary)}},
 	})
 	must(w.t, err)
 	w.t.Cleanup(client.Close)

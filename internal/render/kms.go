@@ -2,7 +2,7 @@ package render
 
 import (
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/hexid"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
@@ -129,7 +129,7 @@ var claims = map[kmsapi.Allowed]audit.ClaimState{
 
 // spelled gives an id as everywhere here; what is malformed stays as it is.
 func spelled(s string) string {
-	if id, err := hexid.ParseID(s); err == nil {
+	if id, err := sanitize.ParseID(s); err == nil {
 		return id.Hex()
 	}
 	return s

@@ -12,7 +12,7 @@ import (
 	"unicode"
 	"unicode/utf16"
 
-	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // Answer is one of KMSList, KMS, OnChain and AppIDs.
@@ -75,7 +75,7 @@ func (g *grid) write(b *bytes.Buffer, indent string) {
 		var cells []string
 		for i, c := range row {
 			if used[i] {
-				cells = append(cells, cmp.Or(quote.Plain(c), "-"))
+				cells = append(cells, cmp.Or(sanitize.Plain(c), "-"))
 			}
 		}
 		fmt.Fprintln(tab, indent+strings.Join(cells, "\t"))
@@ -121,9 +121,9 @@ func (k KMS) nodes() string {
 }
 
 func (o OnChain) text(b *bytes.Buffer) {
-	fmt.Fprintf(b, "%s (chain id %d): %s\n", quote.Plain(o.Chain), o.ChainID, plural(len(o.Contracts), "contract"))
+	fmt.Fprintf(b, "%s (chain id %d): %s\n", sanitize.Plain(o.Chain), o.ChainID, plural(len(o.Contracts), "contract"))
 	for _, c := range o.Contracts {
-		fmt.Fprintf(b, "\n%s on %s (chain id %d)\n", c.Contract, quote.Plain(c.Chain), c.ChainID)
+		fmt.Fprintf(b, "\n%s on %s (chain id %d)\n", c.Contract, sanitize.Plain(c.Chain), c.ChainID)
 		list(b, "  ", [][2]string{{"k256 pubkey", c.K256Pubkey}, {"ca pubkey", c.CAPubkey}, {"gateway contract", c.GatewayContract}})
 		if len(c.Entries) == 0 {
 			b.WriteString("  no entries\n")
@@ -154,7 +154,7 @@ func list(b *bytes.Buffer, indent string, pairs [][2]string) {
 	tab := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
 	for _, p := range pairs {
 		if p[1] != "" {
-			fmt.Fprintf(tab, "%s%s\t%s\n", indent, p[0], quote.Plain(p[1]))
+			fmt.Fprintf(tab, "%s%s\t%s\n", indent, p[0], sanitize.Plain(p[1]))
 		}
 	}
 	_ = tab.Flush() // a buffer takes everything

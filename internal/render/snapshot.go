@@ -10,8 +10,7 @@ import (
 	"time"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/hexid"
-	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // Snapshot writes, for each chain of r, the contracts of a configuration whose policies want what is on chain now:
@@ -82,7 +81,7 @@ func doubts(t *audit.Target) []string {
 	}
 	unread := 0
 	for _, e := range t.Entries {
-		if _, err := hexid.ParseID(e.ID); err == nil && e.OnChain == audit.ChainUnknown {
+		if _, err := sanitize.ParseID(e.ID); err == nil && e.OnChain == audit.ChainUnknown {
 			unread++
 		}
 	}
@@ -141,7 +140,7 @@ func title(e audit.Entry) string { return named(e.Name, e.Version) }
 
 // named is a name with a version that is not in it.
 func named(name, version string) string {
-	name, version = quote.Plain(name), quote.Plain(version)
+	name, version = sanitize.Plain(name), sanitize.Plain(version)
 	if strings.HasSuffix(name, version) {
 		return name
 	}

@@ -6,8 +6,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/hexid"
-	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // maxName is the number of runes of a name that a table shows unless it is wide.
@@ -51,14 +50,14 @@ func severityColor(s audit.Severity) color {
 func plain(s string) string {
 	words := strings.Fields(s)
 	for i, w := range words {
-		words[i] = quote.Plain(w)
+		words[i] = sanitize.Plain(w)
 	}
 	return strings.Join(words, " ")
 }
 
 // name makes a foreign name fit a cell.
 func (t *text) name(s string) string {
-	s = quote.Plain(s)
+	s = sanitize.Plain(s)
 	if t.opt.Wide {
 		return s
 	}
@@ -67,7 +66,7 @@ func (t *text) name(s string) string {
 
 // id shortens 32 bytes of hex to 0x, eight digits and the last three; what is malformed is cut like a name.
 func (t *text) id(s string) string {
-	if _, err := hexid.ParseID(s); err == nil && len(s) == 66 && !t.opt.Wide {
+	if _, err := sanitize.ParseID(s); err == nil && len(s) == 66 && !t.opt.Wide {
 		return s[:10] + "…" + s[63:]
 	}
 	return t.name(s)
@@ -75,7 +74,7 @@ func (t *text) id(s string) string {
 
 // address shortens an address like an id.
 func (t *text) address(s string) string {
-	if _, err := hexid.ParseAddress(s); err == nil && len(s) == 42 && !t.opt.Wide {
+	if _, err := sanitize.ParseAddress(s); err == nil && len(s) == 42 && !t.opt.Wide {
 		return s[:10] + "…" + s[39:]
 	}
 	return t.name(s)

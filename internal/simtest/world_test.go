@@ -21,11 +21,11 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/events"
-	"github.com/kms-auditor/kms-auditor/internal/faults"
-	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
-	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/internal/state"
-	"github.com/kms-auditor/kms-auditor/internal/testchain"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/faults"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
@@ -154,7 +154,7 @@ func (w *world) start() (err error) {
 		Verify: map[string]ethrpc.Verify{"auto": ethrpc.VerifyAuto, "required": ethrpc.VerifyRequired, "off": ethrpc.VerifyOff}[w.Verify],
 	}
 	for i := range w.Providers {
-		opt.Providers = append(opt.Providers, ethrpc.Provider{Name: fmt.Sprintf("p%d", i), URL: secret.New(w.urls[i]), Timeout: 10 * time.Second})
+		opt.Providers = append(opt.Providers, ethrpc.Provider{Name: fmt.Sprintf("p%d", i), URL: sanitize.NewSecret(w.urls[i]), Timeout: 10 * time.Second})
 	}
 	intent := w.intent()
 	for _, t := range intent.Tags {

@@ -21,8 +21,7 @@ import (
 	bbolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/hexid"
-	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // Releases before schema 3 kept a bbolt database: the buckets kms-auditor (the schema), events (target, block, index → event),
@@ -97,7 +96,7 @@ func (o *converter) read(tx *bbolt.Tx) error {
 	}
 	written := string(about.Get([]byte("schema")))
 	if written != "1" && written != "2" {
-		return fmt.Errorf("its schema is %s", quote.Cut(written))
+		return fmt.Errorf("its schema is %s", sanitize.Quote(written))
 	}
 	count, sums := uint64(0), uint64(0) // of progress and blobs, as schema 2 has it
 	for _, name := range []string{"events", "progress", "blobs"} {
@@ -274,13 +273,13 @@ func (o *converter) known(c *chain) {
 	}
 	for _, last := range []*Chain{c.Last, c.Compared} {
 		for _, t := range targetsOf(last) {
-			a, err := hexid.ParseAddress(t.Contract)
+			a, err := sanitize.ParseAddress(t.Contract)
 			if err != nil || t.Assurance == "" { // nothing was read there
 				continue
 			}
 			k := c.contract(a, last.StartedAt)
 			for _, e := range t.Entries {
-				if id, err := hexid.ParseID(e.ID); err == nil && e.List == audit.Device {
+				if id, err := sanitize.ParseID(e.ID); err == nil && e.List == audit.Device {
 					k.Devices = append(k.Devices, id)
 				} else if err == nil {
 					k.OSImages = append(k.OSImages, id)

@@ -10,9 +10,8 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/hexid"
-	"github.com/kms-auditor/kms-auditor/internal/quote"
 	"github.com/kms-auditor/kms-auditor/internal/render"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 const (
@@ -44,7 +43,7 @@ func (s *State) ReplaceWith(r *audit.Report) {
 // Find returns the id that name means: an id in any spelling, the first digits of one that is known, or what the API calls
 // it. An id that nobody knows is returned as it is; empty: name is neither known nor an id.
 func (s *State) Find(name string, f Filter) (string, error) {
-	if id, err := hexid.ParseID(name); err == nil {
+	if id, err := sanitize.ParseID(name); err == nil {
 		return id.Hex(), nil
 	}
 	s.mu.RLock()
@@ -82,9 +81,9 @@ func (s *State) Find(name string, f Filter) (string, error) {
 		if n := len(ids) - maxAmbiguous; n > 0 {
 			ids, more = ids[:maxAmbiguous], fmt.Sprintf(" and %d more", n)
 		}
-		return "", fmt.Errorf("%s may be %s%s: give more digits", quote.Cut(name), strings.Join(ids, ", "), more)
+		return "", fmt.Errorf("%s may be %s%s: give more digits", sanitize.Quote(name), strings.Join(ids, ", "), more)
 	case nameless:
-		return "", fmt.Errorf("the API lists %s without a hash: it has no id", quote.Cut(name))
+		return "", fmt.Errorf("the API lists %s without a hash: it has no id", sanitize.Quote(name))
 	}
 	return "", nil
 }
@@ -92,7 +91,7 @@ func (s *State) Find(name string, f Filter) (string, error) {
 // filtered are the targets of the audit that is shown.
 func (c *chain) filtered(f Filter) []audit.Target {
 	return slices.DeleteFunc(slices.Clone(targetsOf(c.shown())), func(t audit.Target) bool {
-		contract, err := hexid.ParseAddress(t.Contract)
+		contract, err := sanitize.ParseAddress(t.Contract)
 		return err != nil || !f.matches(c.Name, contract)
 	})
 }
@@ -179,7 +178,7 @@ func (c *chain) audited() *render.Audited {
 }
 
 func (x *explanation) events(c *chain) {
-	key, err := hexid.ParseID(x.id)
+	key, err := sanitize.ParseID(x.id)
 	if err != nil {
 		return
 	}
@@ -208,7 +207,7 @@ func (c *chain) lastBlock(contract common.Address) uint64 {
 }
 
 func (x *explanation) finding(c *chain, contract string, f audit.Finding, over *Resolved, abandoned bool) {
-	address, err := hexid.ParseAddress(contract)
+	address, err := sanitize.ParseAddress(contract)
 	if f.ID != x.id || f.List == "" || err != nil || !x.f.matches(c.Name, address) {
 		return
 	}

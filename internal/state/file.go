@@ -19,7 +19,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 
-	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // The file is one line that names the schema, the SHA-256 of what follows, and, packed by gzip, the length of a JSON object,
@@ -63,15 +63,15 @@ func damaged(why error) error {
 	if errors.As(why, new(*unusable)) {
 		return why
 	}
-	return &unusable{"is damaged (" + quote.Plain(why.Error()) + ")"}
+	return &unusable{"is damaged (" + sanitize.Plain(why.Error()) + ")"}
 }
 
 // opening says what went wrong with the file at path, and what to do.
 func opening(path string, err error) error {
 	if why := (*unusable)(nil); errors.As(err, &why) {
-		return fmt.Errorf("state file %s %w; --state-reset moves it aside and rebuilds it", quote.Plain(path), why)
+		return fmt.Errorf("state file %s %w; --state-reset moves it aside and rebuilds it", sanitize.Plain(path), why)
 	}
-	return fmt.Errorf("opening state file %s: %w", quote.Plain(path), err)
+	return fmt.Errorf("opening state file %s: %w", sanitize.Plain(path), err)
 }
 
 // LockPath is the file whose lock the process holds that has a state open.
@@ -198,7 +198,7 @@ func (s *State) take(c content, events []byte) error {
 		c.scans = map[common.Address]*scan{}
 		for _, o := range c.Prior.Open {
 			if o.Finding.FirstSeen == nil || o.Finding.LastConfirmedAt == nil {
-				return fmt.Errorf("an open finding of %s has no time", quote.Cut(c.Name))
+				return fmt.Errorf("an open finding of %s has no time", sanitize.Quote(c.Name))
 			}
 		}
 	}
@@ -298,7 +298,7 @@ func (s *State) save(when func() bool) (err error) {
 			s.mu.Lock()
 			s.due = true
 			s.mu.Unlock()
-			err = fmt.Errorf("writing state file %s: %w", quote.Plain(s.path), err)
+			err = fmt.Errorf("writing state file %s: %w", sanitize.Plain(s.path), err)
 		}
 	}()
 	if s.lock == nil {
@@ -360,7 +360,7 @@ func (s *State) Close() error {
 func ResetFile(path string) (aside string, err error) {
 	defer func() {
 		if err != nil {
-			aside, err = "", fmt.Errorf("moving state file %s aside: %w", quote.Plain(path), err)
+			aside, err = "", fmt.Errorf("moving state file %s aside: %w", sanitize.Plain(path), err)
 		}
 	}()
 	real, err := follow(path)

@@ -16,9 +16,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/fit"
-	"github.com/kms-auditor/kms-auditor/internal/hexid"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/internal/state"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fit"
 )
 
 // FuzzOpen opens any bytes, or a file whose object or events are spoilt under a right checksum. It is refused in short, or
@@ -126,7 +126,7 @@ func FuzzFind(f *testing.F) {
 	known := map[string]string{imageID(1).Hex(): "dstack-1", imageID(2).Hex(): "", imageID(3).Hex(): "dstack-3", twin.Key.Hex(): ""}
 	f.Fuzz(func(t *testing.T, s string) {
 		got, err := p.Find(s, state.Filter{})
-		if whole, bad := hexid.ParseID(s); bad == nil {
+		if whole, bad := sanitize.ParseID(s); bad == nil {
 			if got != whole.Hex() || err != nil {
 				t.Errorf("%q is found as %q (%v)", s, got, err)
 			}

@@ -17,8 +17,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/hexid"
-	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // The kinds of a Request.
@@ -61,7 +60,7 @@ func (s *State) Apply(r Request, configured map[Target]bool) error {
 		}
 		return s.forget(r)
 	default:
-		return fmt.Errorf("a request of the kind %s is not known", quote.Cut(r.Kind))
+		return fmt.Errorf("a request of the kind %s is not known", sanitize.Quote(r.Kind))
 	}
 }
 
@@ -94,7 +93,7 @@ func (s *State) forget(r Request) error {
 	p := &c.Prior
 	p.Contracts = slices.DeleteFunc(slices.Clone(p.Contracts), func(k audit.Known) bool { return k.Address == r.Contract })
 	p.Pending = slices.DeleteFunc(slices.Clone(p.Pending), func(o audit.PendingChange) bool { return o.Contract == r.Contract })
-	by := quote.Plain(cmp.Or(r.By, "the operator"))
+	by := sanitize.Plain(cmp.Or(r.By, "the operator"))
 	var ended []audit.Change
 	for _, o := range p.Open {
 		if o.Contract == contract {
@@ -163,7 +162,7 @@ func (s *State) Controlled() []Controlled {
 		}
 		for _, r := range []*Chain{c.Last, c.Compared} {
 			for _, t := range targetsOf(r) {
-				contract, err := hexid.ParseAddress(t.Contract)
+				contract, err := sanitize.ParseAddress(t.Contract)
 				if err != nil || t.Control == nil || r.Block == nil {
 					continue
 				}
@@ -214,7 +213,7 @@ func Enqueue(state string, more ...Request) error {
 		err = replace(path, path+"."+strconv.Itoa(os.Getpid())+".tmp", b)
 	}
 	if err != nil {
-		return fmt.Errorf("leaving requests as %s: %w", quote.Plain(path), err)
+		return fmt.Errorf("leaving requests as %s: %w", sanitize.Plain(path), err)
 	}
 	return nil
 }
@@ -249,7 +248,7 @@ type malformed struct{ error }
 func readRequests(path string) (_ []Request, err error) {
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("reading requests from %s: %w", quote.Plain(path), err)
+			err = fmt.Errorf("reading requests from %s: %w", sanitize.Plain(path), err)
 		}
 	}()
 	info, err := os.Lstat(path)
@@ -270,10 +269,10 @@ func readRequests(path string) (_ []Request, err error) {
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&all); err != nil {
-		return nil, &malformed{errors.New(quote.Plain(err.Error()))}
+		return nil, &malformed{errors.New(sanitize.Plain(err.Error()))}
 	}
 	if _, err := dec.Token(); all.Schema != requestSchema || err != io.EOF {
-		return nil, &malformed{fmt.Errorf("its schema is %s, want one object of %s", quote.Cut(all.Schema), requestSchema)}
+		return nil, &malformed{fmt.Errorf("its schema is %s, want one object of %s", sanitize.Quote(all.Schema), requestSchema)}
 	}
 	return all.Requests, nil
 }

@@ -12,8 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/hexid"
-	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // leaf is one page of the entries of a contract.
@@ -60,14 +59,14 @@ func find(r *audit.Report, query string) (*leaf, error) {
 	if err != nil {
 		return nil, errors.New("the query cannot be read")
 	}
-	contract, err := hexid.ParseAddress(values.Get("contract"))
+	contract, err := sanitize.ParseAddress(values.Get("contract"))
 	if err != nil {
-		return nil, fmt.Errorf("contract %s is no address", quote.Cut(values.Get("contract")))
+		return nil, fmt.Errorf("contract %s is no address", sanitize.Quote(values.Get("contract")))
 	}
 	page := 1
 	if p := values.Get("page"); p != "" {
 		if page, err = strconv.Atoi(p); err != nil {
-			return nil, fmt.Errorf("page %s is no number", quote.Cut(p))
+			return nil, fmt.Errorf("page %s is no number", sanitize.Quote(p))
 		}
 	}
 	for i := range r.Chains {
@@ -85,7 +84,7 @@ func find(r *audit.Report, query string) (*leaf, error) {
 			return l, nil
 		}
 	}
-	return nil, fmt.Errorf("the last report has no contract %s on chain %s", contract.Hex(), quote.Cut(values.Get("chain")))
+	return nil, fmt.Errorf("the last report has no contract %s on chain %s", contract.Hex(), sanitize.Quote(values.Get("chain")))
 }
 
 // window returns a page of entries, the worst first, without so many of the first.

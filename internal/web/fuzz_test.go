@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kms-auditor/kms-auditor/internal/fit"
 	"github.com/kms-auditor/kms-auditor/internal/render"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fit"
 	"github.com/kms-auditor/kms-auditor/internal/web"
 )
 

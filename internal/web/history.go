@@ -12,9 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kms-auditor/kms-auditor/internal/hexid"
-	"github.com/kms-auditor/kms-auditor/internal/quote"
 	"github.com/kms-auditor/kms-auditor/internal/render"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
@@ -54,26 +53,26 @@ func filter(s *state.State, query string) (state.Filter, error) {
 		case name == "list":
 			f.Lists = given
 			if i := slices.IndexFunc(given, func(l string) bool { return !slices.Contains(state.Lists, l) }); i >= 0 {
-				err = fmt.Errorf("list %s is none of %s", quote.Cut(given[i]), strings.Join(state.Lists, ", "))
+				err = fmt.Errorf("list %s is none of %s", sanitize.Quote(given[i]), strings.Join(state.Lists, ", "))
 			}
 		case len(given) > 1:
-			err = fmt.Errorf("%s is given more than once", quote.Cut(name))
+			err = fmt.Errorf("%s is given more than once", sanitize.Quote(name))
 		case name == "chain":
 			if f.Chain = value; !slices.Contains(s.Chains(), value) {
-				err = fmt.Errorf("chain %s is not configured", quote.Cut(value))
+				err = fmt.Errorf("chain %s is not configured", sanitize.Quote(value))
 			}
 		case name == "contract":
-			if f.Contract, err = hexid.ParseAddress(value); err != nil {
-				err = fmt.Errorf("contract %s is no address", quote.Cut(value))
+			if f.Contract, err = sanitize.ParseAddress(value); err != nil {
+				err = fmt.Errorf("contract %s is no address", sanitize.Quote(value))
 			}
 		case name == "since":
 			f.Since, err = parseSince(value)
 		case name == "limit":
 			if f.Limit, err = strconv.Atoi(value); err != nil || f.Limit < 1 || f.Limit > mostChanges {
-				err = fmt.Errorf("limit %s is not a number from 1 to %d", quote.Cut(value), mostChanges)
+				err = fmt.Errorf("limit %s is not a number from 1 to %d", sanitize.Quote(value), mostChanges)
 			}
 		default:
-			err = fmt.Errorf("there is no parameter %s: chain, contract, list, since and limit are known", quote.Cut(name))
+			err = fmt.Errorf("there is no parameter %s: chain, contract, list, since and limit are known", sanitize.Quote(name))
 		}
 		if err != nil {
 			return f, err
@@ -88,7 +87,7 @@ func parseSince(s string) (time.Time, error) {
 			return t.UTC(), nil
 		}
 	}
-	return time.Time{}, fmt.Errorf("since %s is neither a day (2026-12-31) nor a time (RFC 3339)", quote.Cut(s))
+	return time.Time{}, fmt.Errorf("since %s is neither a day (2026-12-31) nor a time (RFC 3339)", sanitize.Quote(s))
 }
 
 func refuse(w http.ResponseWriter, status int, why string) {

@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/quote"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // table writes entries as a table. It is no template, since there may be a thousand: a template takes forty times as long.
@@ -61,11 +61,11 @@ func (w *rows) row(e *audit.Entry) {
 		w.put(" <small>", label(e.Reason), "</small>")
 	}
 	if e.Accepted != nil {
-		w.put(" <small><bdi>", quote.Plain(e.Accepted.Reason), "</bdi>, until ", day(e.Accepted.Expires), "</small>")
+		w.put(" <small><bdi>", sanitize.Plain(e.Accepted.Reason), "</bdi>, until ", day(e.Accepted.Expires), "</small>")
 	}
 	w.put(`</td><td data-th="List">`, label(e.List), `</td><td data-th="Name">`)
 	if e.Name != "" {
-		w.put(`<bdi title="`, quote.Plain(e.Name), `">`, cut(e.Name), "</bdi>")
+		w.put(`<bdi title="`, sanitize.Plain(e.Name), `">`, cut(e.Name), "</bdi>")
 	} else {
 		w.put(`<span class="dim">no name</span>`)
 	}
@@ -114,6 +114,6 @@ func (w *rows) lastChange(c *audit.Changed) {
 }
 
 func (w *rows) id(s string) {
-	s = quote.Plain(s)
+	s = sanitize.Plain(s)
 	w.put(`<code class="id" title="`, s, `">`, s, "</code>")
 }

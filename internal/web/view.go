@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/quote"
 	"github.com/kms-auditor/kms-auditor/internal/render"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // maxName is the number of characters of a foreign name that the page shows; the rest is in its title.
@@ -23,7 +23,7 @@ var functions = template.FuncMap{
 	"iso":      iso,
 	"label":    label,
 	"meaning":  func(f audit.Finding) string { return render.NewKnown(f).Meaning },
-	"plain":    quote.Plain,
+	"plain":    sanitize.Plain,
 	"sentence": sentence,
 	"table":    table,
 	"verdicts": verdictCounts,
@@ -37,7 +37,7 @@ func when(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") + "
 
 // cut makes a foreign text printable and short.
 func cut(s string) string {
-	s = quote.Plain(s)
+	s = sanitize.Plain(s)
 	if utf8.RuneCountInString(s) > maxName {
 		s = string([]rune(s)[:maxName-1]) + "…"
 	}
@@ -48,7 +48,7 @@ func cut(s string) string {
 func sentence(s string) string {
 	words := strings.Fields(s)
 	for i, w := range words {
-		words[i] = quote.Plain(w)
+		words[i] = sanitize.Plain(w)
 	}
 	return strings.Join(words, " ")
 }

@@ -1,4 +1,4 @@
-package secret_test
+package sanitize_test
 
 import (
 	"encoding/json"
@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // spellings are how a text comes into an error: as it is, in a URL, in JSON, and quoted.
@@ -31,15 +31,15 @@ func FuzzRedact(f *testing.F) {
 	f.Add("abc", "too short ", " to be searched for")
 	f.Fuzz(func(t *testing.T, hidden, before, after string) {
 		// A mask may complete what has its own characters.
-		if len(hidden) < 4 || strings.ContainsAny(hidden, "[]") || strings.Contains(secret.Mask, hidden) {
+		if len(hidden) < 4 || strings.ContainsAny(hidden, "[]") || strings.Contains(sanitize.Mask, hidden) {
 			return
 		}
-		r := secret.NewRedactor(hidden)
+		r := sanitize.NewRedactor(hidden)
 		for _, spelt := range spellings(hidden) {
 			text := before + spelt + after
 			err := r.Error(errors.Join(io.EOF, errors.New(text)))
 			for _, got := range []string{r.Text(text), err.Error()} {
-				if strings.Contains(got, spelt) || !strings.Contains(got, secret.Mask) {
+				if strings.Contains(got, spelt) || !strings.Contains(got, sanitize.Mask) {
 					t.Errorf("%q comes through in %q", spelt, got)
 				}
 			}
@@ -62,7 +62,7 @@ func FuzzURL(f *testing.F) {
 		if err != nil || strings.ContainsAny(raw, "[]") {
 			return
 		}
-		r := secret.NewRedactor(secret.URLParts(raw)...)
+		r := sanitize.NewRedactor(sanitize.URLParts(raw)...)
 		hidden := append(strings.Split(u.Path, "/"), u.Path, u.Host)
 		for _, vs := range u.Query() {
 			hidden = append(hidden, vs...)

@@ -1,6 +1,4 @@
-// Package hexid is the one place where hex from outside becomes an id or an address.
-// It never pads and never crops: what has not exactly the right number of digits is an error.
-package hexid
+package sanitize
 
 import (
 	"encoding/hex"
@@ -8,8 +6,6 @@ import (
 	"strings"
 
 	"github.com/ethereum/go-ethereum/common"
-
-	"github.com/kms-auditor/kms-auditor/internal/quote"
 )
 
 // ParseID reads a bytes32: exactly 64 hex digits in any case, with or without the prefix 0x.
@@ -25,8 +21,8 @@ func ParseAddress(s string) (common.Address, error) {
 	return a, decode(a[:], s)
 }
 
-// Text is the one spelling of an id: 0x and 64 lower-case digits. Where s, which ParseID read, is spelled so, it is s itself.
-func Text(id common.Hash, s string) string {
+// ID is the one spelling of an id: 0x and 64 lower-case digits. Where s, which ParseID read, is spelled so, it is s itself.
+func ID(id common.Hash, s string) string {
 	text := [2 + 2*common.HashLength]byte{'0', 'x'}
 	hex.Encode(text[2:], id[:])
 	if s == string(text[:]) {
@@ -41,11 +37,11 @@ func decode(dst []byte, s string) error {
 		digits = strings.TrimPrefix(s, "0X")
 	}
 	if len(digits) != 2*len(dst) {
-		return fmt.Errorf("%s has %d characters after the prefix, want %d hex digits", quote.Cut(s), len(digits), 2*len(dst))
+		return fmt.Errorf("%s has %d characters after the prefix, want %d hex digits", Quote(s), len(digits), 2*len(dst))
 	}
 	var text [2 * common.HashLength]byte // on the stack
 	if _, err := hex.Decode(dst, text[:copy(text[:], digits)]); err != nil {
-		return fmt.Errorf("%s is not hex", quote.Cut(s))
+		return fmt.Errorf("%s is not hex", Quote(s))
 	}
 	return nil
 }

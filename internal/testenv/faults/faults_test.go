@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kms-auditor/kms-auditor/internal/faults"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/faults"
 )
 
 const body = `{"all": "is well"}`

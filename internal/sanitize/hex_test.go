@@ -1,10 +1,10 @@
-package hexid_test
+package sanitize_test
 
 import (
 	"strings"
 	"testing"
 
-	"github.com/kms-auditor/kms-auditor/internal/hexid"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 const digits = "6427f4f5ded88b72d326bd973e581c1689c5080c6444a0cf90fec7d9e4c8b92a"
@@ -30,7 +30,7 @@ func TestParseID(t *testing.T) {
 		{"32 other characters of two bytes are refused", strings.Repeat("é", 32), false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			id, err := hexid.ParseID(tt.in)
+			id, err := sanitize.ParseID(tt.in)
 			if (err == nil) != tt.ok || tt.ok && id.Hex() != "0x"+digits {
 				t.Errorf("ParseID(%q) = %s, %v", tt.in, id, err)
 			}
@@ -41,12 +41,12 @@ func TestParseID(t *testing.T) {
 func TestParseAddress(t *testing.T) {
 	const address = "0x2f83172A49584C017F2B256F0FB2Dca14126Ba9C"
 	for _, in := range []string{address, strings.ToLower(address), address[2:]} {
-		if a, err := hexid.ParseAddress(in); err != nil || a.Hex() != address {
+		if a, err := sanitize.ParseAddress(in); err != nil || a.Hex() != address {
 			t.Errorf("ParseAddress(%q) = %s, %v", in, a, err)
 		}
 	}
 	for _, in := range []string{"", address[:41], address + "0", "0x" + digits} {
-		if a, err := hexid.ParseAddress(in); err == nil {
+		if a, err := sanitize.ParseAddress(in); err == nil {
 			t.Errorf("ParseAddress(%q) = %s", in, a)
 		}
 	}

@@ -1,12 +1,12 @@
-package hexid_test
+package sanitize_test
 
 import (
 	"encoding/hex"
 	"strings"
 	"testing"
 
-	"github.com/kms-auditor/kms-auditor/internal/fit"
-	"github.com/kms-auditor/kms-auditor/internal/hexid"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fit"
 )
 
 // FuzzParseID holds that an id or an address is taken exactly where all its digits are there, and that it is those.
@@ -15,9 +15,9 @@ func FuzzParseID(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		id, err := hexid.ParseID(s)
+		id, err := sanitize.ParseID(s)
 		held(t, s, id[:], err)
-		a, err := hexid.ParseAddress(s)
+		a, err := sanitize.ParseAddress(s)
 		held(t, s, a[:], err)
 	})
 }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
 )
 
 // ask asks in an API version and returns status and body.

@@ -1,4 +1,4 @@
-package secret_test
+package sanitize_test
 
 import (
 	"encoding/json"
@@ -8,20 +8,20 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kms-auditor/kms-auditor/internal/secret"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 const canary = "canary-7f3a/ä\"x"
 
 func TestNoVerbPrintsASecret(t *testing.T) {
-	s := secret.New(canary)
+	s := sanitize.NewSecret(canary)
 	type holder struct {
-		Shown  secret.String
-		hidden secret.String
-		words  secret.Redactor
-		m      map[string]secret.String
+		Shown  sanitize.Secret
+		hidden sanitize.Secret
+		words  sanitize.Redactor
+		m      map[string]sanitize.Secret
 	}
-	h := holder{s, s, secret.NewRedactor(canary), map[string]secret.String{"k": s}}
+	h := holder{s, s, sanitize.NewRedactor(canary), map[string]sanitize.Secret{"k": s}}
 	asJSON, err := json.Marshal(h)
 	if err != nil {
 		t.Fatal(err)
@@ -34,14 +34,14 @@ func TestNoVerbPrintsASecret(t *testing.T) {
 			t.Errorf("printed %s", got)
 		}
 	}
-	if s.Reveal() != canary || s.Empty() || fmt.Sprint(secret.String{}) != "" {
+	if s.Reveal() != canary || s.Empty() || fmt.Sprint(sanitize.Secret{}) != "" {
 		t.Error("a secret must reveal itself when asked, and an empty one print nothing")
 	}
 }
 
 func TestAnErrorWithoutItsSecrets(t *testing.T) {
 	const url = "https://user:pass-word@node.example.org:8545/v3/0123456789abcdef?key=canary-query&n=1"
-	r := secret.NewRedactor(append(secret.URLParts(url), canary)...)
+	r := sanitize.NewRedactor(append(sanitize.URLParts(url), canary)...)
 	for _, text := range []string{
 		url,
 		"Post \"https://user:***@node.example.org:8545/v3/0123456789abcdef?key=canary-query&n=1\": EOF",
@@ -58,11 +58,11 @@ func TestAnErrorWithoutItsSecrets(t *testing.T) {
 				t.Errorf("%q still says %s", got, part)
 			}
 		}
-		if !errors.Is(got, io.ErrUnexpectedEOF) || !strings.Contains(got.Error(), secret.Mask) {
+		if !errors.Is(got, io.ErrUnexpectedEOF) || !strings.Contains(got.Error(), sanitize.Mask) {
 			t.Errorf("%q has lost its cause or its mask", got)
 		}
 	}
-	if got := secret.NewRedactor(secret.HeaderParts("Bearer tok-en")...).Text("bad token tok-en in Bearer tok-en"); got != "bad token [redacted] in [redacted]" {
+	if got := sanitize.NewRedactor(sanitize.HeaderParts("Bearer tok-en")...).Text("bad token tok-en in Bearer tok-en"); got != "bad token [redacted] in [redacted]" {
 		t.Errorf("a header's token is not cut out: %s", got)
 	}
 	if plain := r.Error(io.EOF); plain != io.EOF {

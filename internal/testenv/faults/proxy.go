@@ -9,7 +9,7 @@ import (
 	"net/http"
 	"sync"
 
-	"github.com/kms-auditor/kms-auditor/internal/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
 // Fault is one thing that goes wrong with some requests.

@@ -1,5 +1,6 @@
-// Package quote makes text from outside safe to log, store and show: bounded and printable.
-package quote
+// Package sanitize is what comes in and what must not go out: hex that becomes an id or an address, text from outside that is
+// bounded and printable, and secrets that nothing prints.
+package sanitize
 
 import (
 	"strconv"
@@ -8,11 +9,11 @@ import (
 	"unicode/utf8"
 )
 
-// Max is the number of bytes of a foreign text that Cut and Plain keep.
-const Max = 200
+// MaxLen is the number of bytes of a foreign text that Quote and Plain keep.
+const MaxLen = 200
 
-// Cut returns s as a Go string literal of at most Max bytes of s, with what was cut off marked by "…".
-func Cut(s string) string {
+// Quote returns s as a Go string literal of at most MaxLen bytes of s, with what was cut off marked by "…".
+func Quote(s string) string {
 	head, cut := shorten(s)
 	q := strconv.Quote(head)
 	if cut {
@@ -21,7 +22,7 @@ func Cut(s string) string {
 	return q
 }
 
-// Plain returns s without quotes: at most Max bytes, white space folded,
+// Plain returns s without quotes: at most MaxLen bytes, white space folded,
 // and every rune that is not printable (control, bidirectional, invalid) replaced by U+FFFD.
 func Plain(s string) string {
 	if isPlain(s) {
@@ -47,15 +48,15 @@ func isPlain(s string) bool {
 			return false
 		}
 	}
-	return len(s) <= Max
+	return len(s) <= MaxLen
 }
 
 // shorten cuts s at a rune boundary.
 func shorten(s string) (string, bool) {
-	if len(s) <= Max {
+	if len(s) <= MaxLen {
 		return s, false
 	}
-	n := Max
+	n := MaxLen
 	for n > 0 && !utf8.RuneStart(s[n]) {
 		n--
 	}

@@ -12,10 +12,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/kms-auditor/kms-auditor/internal/fakeapi"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
 )
 
-const published = "../../kmsapi/testdata/kms-on-chain-base.json"
+const published = "../../../kmsapi/testdata/kms-on-chain-base.json"
 
 func open(t *testing.T) []fakeapi.Chain {
 	t.Helper()

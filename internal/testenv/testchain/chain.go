@@ -77,7 +77,8 @@ func Start(o Options) (*Chain, error) {
 			rules.ChainID = new(big.Int).SetUint64(o.ChainID)
 			e.Genesis.Config, e.NetworkId = &rules, o.ChainID
 		}
-		e.Preimages = true // for debug_accountRange to name slots
+		e.RPCEVMTimeout = time.Minute // of a call; a busy machine is slow
+		e.Preimages = true            // for debug_accountRange to name slots
 		// The miner stops filling a block after this long, and a busy machine is slow.
 		e.Miner.Recommit = time.Minute
 		// One account seeds a block of thousands of transactions.

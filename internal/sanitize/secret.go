@@ -1,7 +1,4 @@
-// Package secret keeps keys and provider URLs out of everything that is printed.
-//
-// A value that must not be shown is a String; a text or an error that may carry one goes through a Redactor.
-package secret
+package sanitize
 
 import (
 	"encoding/base64"
@@ -15,18 +12,18 @@ import (
 // Mask stands wherever a secret stood.
 const Mask = "[redacted]"
 
-// String is a text that prints as Mask under every verb and encoding. The zero value is empty and prints as "".
+// Secret is a text that prints as Mask under every verb and encoding. The zero value is empty and prints as "".
 // Compare two by Reveal, not with ==.
-type String struct {
+type Secret struct {
 	// A pointer, since fmt shows unexported fields of others' structs without asking their methods.
 	v *string
 }
 
-// New returns v as a secret.
-func New(v string) String { return String{&v} }
+// NewSecret returns v as a secret.
+func NewSecret(v string) Secret { return Secret{&v} }
 
 // Reveal returns the secret itself, for the one place that sends it.
-func (s String) Reveal() string {
+func (s Secret) Reveal() string {
 	if s.v == nil {
 		return ""
 	}
@@ -34,9 +31,9 @@ func (s String) Reveal() string {
 }
 
 // Empty reports whether there is no secret.
-func (s String) Empty() bool { return s.Reveal() == "" }
+func (s Secret) Empty() bool { return s.Reveal() == "" }
 
-func (s String) String() string {
+func (s Secret) String() string {
 	if s.Empty() {
 		return ""
 	}
@@ -44,10 +41,10 @@ func (s String) String() string {
 }
 
 // GoString keeps %#v from printing the field.
-func (s String) GoString() string { return `secret.New("` + s.String() + `")` }
+func (s Secret) GoString() string { return `sanitize.NewSecret("` + s.String() + `")` }
 
 // MarshalText keeps encoders from printing the field.
-func (s String) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // Redactor cuts known secrets out of texts and errors. The zero value cuts nothing.
 type Redactor struct{ old *[]string }
