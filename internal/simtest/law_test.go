@@ -318,7 +318,7 @@ func (l *law) exactly(t *audit.Target, truly truth, missing []finding, worst str
 		switch {
 		case f.State == audit.Confirmed && !truly.wrong[g] && makes[g.Kind] != "" && !(g.Kind == "storage_unaccounted" && len(truly.hidden) > 0):
 			complain("%v is told, and not true", g)
-		case f.State != audit.Confirmed && !l.excused(truly, g):
+		case f.State != audit.Confirmed && !l.excused(truly, common.HexToAddress(t.Contract), g):
 			complain("%v is still open, and not true any more", g)
 		case f.State != audit.Confirmed && makes[g.Kind] != "" && worst == consistent:
 			worst = unknown
@@ -334,13 +334,15 @@ func (l *law) exactly(t *audit.Target, truly truth, missing []finding, worst str
 }
 
 // excused reports whether nobody can tell whether an open finding is still true.
-func (l *law) excused(truly truth, g finding) bool {
+func (l *law) excused(truly truth, at common.Address, g finding) bool {
 	list, id, ofEntry := g.entry()
 	switch g.Kind {
 	case "claim_unstable", "accept_expired", "accept_unused":
 		return true
 	case "storage_unaccounted", "contract_not_listed", "contract_unexpected", "chain_mismatch":
 		return !truly.read
+	case "no_code":
+		return !truly.read && !slices.Contains(l.configured(), at) && !l.mem.known[at] // nobody asks for it
 	case "policy_denied_chain_allowed", "policy_allowed_chain_denied":
 		return false
 	}
