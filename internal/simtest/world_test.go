@@ -257,8 +257,11 @@ func (w *world) acts(ctx context.Context, all []act) error {
 	}
 	w.heal()
 	ill := slices.ContainsFunc(w.ills, func(ill string) bool { return ill != "" })
+	believed := func(ill string) bool {
+		return ill == "lies without proof" || w.wasIll && w.Verify == "auto" && strings.HasPrefix(ill, "lies") // it may not be asked for proofs
+	}
+	w.liar = w.liar || slices.ContainsFunc(w.ills, believed)
 	w.wasIll = w.wasIll || ill
-	w.liar = w.liar || slices.Contains(w.ills, "lies without proof")
 	w.faulty = w.faulty || w.api.failing() || ill
 	return nil
 }
