@@ -24,7 +24,8 @@ import (
 // BenchmarkAudit is one audit as the daemon makes it, everything proven and all events read. Chain and API run in a
 // process of their own, so that time on the CPU and memory are the auditor's alone.
 func BenchmarkAudit(b *testing.B) {
-	for _, entries := range []int{10, 10_000} {
+	observe.AnnotateAgain(b, 0)
+	for _, entries := range []int{10, 1000, 10_000} {
 		world := startWorld(b, entries)
 		b.Run(fmt.Sprintf("entries=%d/first", entries), func(b *testing.B) {
 			m := meter{world, map[string][]float64{}}

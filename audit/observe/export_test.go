@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// AnnotateAgain changes, for a test that runs alone, how soon is asked again for what events do not say.
-func AnnotateAgain(t *testing.T, after time.Duration) {
+// AnnotateAgain changes, for a test or benchmark that runs alone, how soon is asked again for what events do not say.
+func AnnotateAgain(t testing.TB, after time.Duration) {
 	before := annotateAgain
 	annotateAgain = after
 	t.Cleanup(func() { annotateAgain = before })

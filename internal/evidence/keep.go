@@ -17,6 +17,7 @@ const (
 	prefix    = "evidence-"
 	suffix    = ".json.gz"
 	unchanged = "-unchanged" + suffix
+	stamp     = "20060102T150405.000Z"
 	abandoned = time.Hour // no file takes so long to be written
 )
 
@@ -41,7 +42,8 @@ func (f *File) Pack(name string) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// Rotation is how many files of evidence stay: the newest of audits that changed something, and the newest of all.
+// Rotation is how many files of evidence stay: the newest of audits that changed something, and the newest of all. As many
+// as the former stay of those that first showed what is open still.
 type Rotation struct{ KeepChanges, KeepLast int }
 
 // Keep writes the evidence into a folder, whole or not at all, and removes what the rotation leaves out. The name of a
@@ -53,7 +55,7 @@ func Keep(dir string, r Rotation, changed bool, f *File) error {
 	if !changed {
 		end = unchanged
 	}
-	name := prefix + f.Report.StartedAt.UTC().Format("20060102T150405.000Z") + "-" + f.Report.AuditID + end
+	name := prefix + f.Report.StartedAt.UTC().Format(stamp) + "-" + f.Report.AuditID + end
 	b, err := f.Pack(name)
 	if err != nil {
 		return err
@@ -81,12 +83,13 @@ func Keep(dir string, r Rotation, changed bool, f *File) error {
 		}
 	}
 	all, changes := append(later, earlier...), 0
+	open := f.openedBy(all, r.KeepChanges)
 	for i, name := range slices.Backward(all) {
 		change := !strings.HasSuffix(name, unchanged)
 		if change {
 			changes++
 		}
-		if len(all)-i > r.KeepLast && (!change || changes > r.KeepChanges) {
+		if len(all)-i > r.KeepLast && (!change || changes > r.KeepChanges) && !open[name] {
 			gone = append(gone, name)
 		}
 	}
@@ -96,6 +99,29 @@ func Keep(dir string, r Rotation, changed bool, f *File) error {
 		}
 	}
 	return nil
+}
+
+// openedBy names the files of the audits that first showed what is open now, at most so many, of the longest open.
+func (f *File) openedBy(names []string, most int) map[string]bool {
+	var since []string
+	for _, c := range f.Report.Chains {
+		for _, t := range c.Targets {
+			for _, finding := range t.Findings {
+				if first := finding.FirstSeen; first != nil {
+					since = append(since, prefix+first.UTC().Format(stamp)+"~") // behind every audit of that moment
+				}
+			}
+		}
+	}
+	slices.Sort(since)
+	out := map[string]bool{}
+	sorted := slices.Sorted(slices.Values(names))
+	for _, s := range slices.Compact(since) {
+		if i, _ := slices.BinarySearch(sorted, s); i > 0 && len(out) < most {
+			out[sorted[i-1]] = true
+		}
+	}
+	return out
 }
 
 func write(name string, b []byte) error {

@@ -23,7 +23,7 @@ func TestWhatKeepRemoves(t *testing.T) {
 	for _, row := range []struct {
 		sentence      string
 		changes, last int
-		audits        string // by the second of their clock; ! is one that changed something
+		audits        string // by the second of their clock; ! is one that changed something, and @ says since when a finding is open
 		want          string
 	}{
 		{"the oldest goes", 1, 3, "1 2 3 4", "2 3 4"},
@@ -35,14 +35,26 @@ func TestWhatKeepRemoves(t *testing.T) {
 		{"the last are kept where there are fewer changes than that", 1, 3, "1! 2! 3!", "1! 2! 3!"},
 		{"what is from before the clock was set back is older", 1, 3, "7 8 9 1 2", "1 2 9"},
 		{"all of that in time", 1, 3, "7 8 9 1 2 3 4", "2 3 4"},
+		{"what first showed a finding that is open stays", 1, 1, "1!@1 2!@1 3!@1 4@1", "1! 3! 4"},
+		{"it goes when the finding is over", 1, 1, "1!@1 2!@1 3! 4! 5", "4! 5"},
+		{"of more than there is room for the oldest stay", 1, 1, "1!@1 2!@1,2 3!@1,2,3 4!@1,2,3 5@1,2,3", "1! 4! 5"},
 		{"a change from before the clock was set back is older too", 1, 1, "7! 8 1! 2", "1! 2"},
 	} {
 		dir := t.TempDir()
 		for text := range strings.SplitSeq(row.audits, " ") {
+			text, opened, _ := strings.Cut(text, "@")
 			second, changed := strings.CutSuffix(text, "!")
 			at, err := time.Parse("5", second)
 			must(t, err)
-			must(t, evidence.Keep(dir, evidence.Rotation{KeepChanges: row.changes, KeepLast: row.last}, changed, &evidence.File{Report: &audit.Report{StartedAt: at, AuditID: "A"}}))
+			var found []audit.Finding
+			for since := range strings.FieldsFuncSeq(opened, func(r rune) bool { return r == ',' }) {
+				first, err := time.Parse("5", since)
+				must(t, err)
+				first = first.Add(time.Microsecond)
+				found = append(found, audit.Finding{FirstSeen: &first})
+			}
+			chains := []audit.Chain{{Targets: []audit.Target{{Findings: found}}}}
+			must(t, evidence.Keep(dir, evidence.Rotation{KeepChanges: row.changes, KeepLast: row.last}, changed, &evidence.File{Report: &audit.Report{StartedAt: at, AuditID: "A", Chains: chains}}))
 		}
 		var got []string
 		for _, name := range fileNames(t, dir) {
