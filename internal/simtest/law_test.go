@@ -258,7 +258,7 @@ func (l *law) sound(t *audit.Target, truly truth) {
 	for f := range truly.wrong {
 		visible := !truly.hidden[f] || told[f] || l.Verify != "off" && truly.read && !truly.accepted[finding{Kind: "storage_unaccounted"}]
 		switch {
-		case !visible || pending(f):
+		case !visible || pending(f) && !truly.hidden[f]: // nobody can name at the newest block what is hidden
 			if f.Kind == "no_code" {
 				worst = unknown
 			}
@@ -335,14 +335,15 @@ func (l *law) exactly(t *audit.Target, truly truth, missing []finding, worst str
 
 // excused reports whether nobody can tell whether an open finding is still true.
 func (l *law) excused(truly truth, at common.Address, g finding) bool {
+	if !truly.read && !slices.Contains(l.configured(), at) && !l.mem.known[at] { // nobody asks for it
+		return true
+	}
 	list, id, ofEntry := g.entry()
 	switch g.Kind {
 	case "claim_unstable", "accept_expired", "accept_unused":
 		return true
 	case "storage_unaccounted", "contract_not_listed", "contract_unexpected", "chain_mismatch":
 		return !truly.read
-	case "no_code":
-		return !truly.read && !slices.Contains(l.configured(), at) && !l.mem.known[at] // nobody asks for it
 	case "policy_denied_chain_allowed", "policy_allowed_chain_denied":
 		return false
 	}
