@@ -3,16 +3,13 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"slices"
 	"time"
 
-	"github.com/ethereum/go-ethereum/common"
 	"github.com/spf13/cobra"
 
-	"github.com/kms-auditor/kms-auditor/internal/config"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/internal/state"
 )
@@ -25,33 +22,19 @@ var errNothing = &exitError{exitNothing, errors.New("no audit that the state rem
 // baselineFlags are those of the baseline commands.
 type baselineFlags struct {
 	*global
-	chain, contract, output string
+	pick
+	output format
 }
 
 func newBaseline(g *global) *cobra.Command {
 	f := &baselineFlags{global: g}
-	cmd := &cobra.Command{
-		Use:   "baseline",
-		Short: "Show or accept who controls the contracts",
-		Long: "Show or accept who controls the contracts, and what runs there. Audits hold it against what was first seen, or last\n" +
-			"accepted, and kept in the state file; owner_changed, implementation_changed and code_changed stay until the change is\n" +
-			"reverted or accepted. No source is asked.\n\n" +
-			"Exit codes: 0 done, 1 no audit has seen such a contract yet, 2 usage, configuration or a state that cannot be used,\n" +
-			"3 the result could not be written.",
-		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			return errors.New("baseline needs a subcommand: show or accept")
-		},
-	}
-	cmd.PersistentFlags().StringVar(&f.chain, "chain", "", "only contracts of this configured chain (`NAME`)")
-	cmd.PersistentFlags().StringVar(&f.contract, "contract", "", "only the contract of this `ADDRESS`")
 	show := &cobra.Command{
 		Use:   "show",
 		Short: "Show who controls the contracts by the baseline and by the last report, and what differs",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return f.show(cmd.Context(), cmd.OutOrStdout()) },
 	}
-	show.Flags().StringVarP(&f.output, "output", "o", "text", "text or json")
+	f.output.addTo(show, "text or json")
 	accept := &cobra.Command{
 		Use:   "accept",
 		Short: "Accept who controls the contracts, as the last report saw it",
@@ -61,7 +44,17 @@ func newBaseline(g *global) *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.accept(cmd.Context(), cmd.OutOrStdout()) },
 	}
-	cmd.AddCommand(show, accept)
+	cmd := group(&cobra.Command{
+		Use:   "baseline",
+		Short: "Show or accept who controls the contracts",
+		Long: "Show or accept who controls the contracts, and what runs there. Audits hold it against what was first seen, or last\n" +
+			"accepted, and kept in the state file; owner_changed, implementation_changed and code_changed stay until the change is\n" +
+			"reverted or accepted. No source is asked.\n\n" +
+			"Exit codes: 0 done, 1 no audit has seen such a contract yet, 2 usage, configuration or a state that cannot be used,\n" +
+			"3 the result could not be written.",
+	}, "show or accept", show, accept)
+	cmd.PersistentFlags().StringVar(&f.chain, "chain", "", "only contracts of this configured chain (`NAME`)")
+	cmd.PersistentFlags().StringVar(&f.contract, "contract", "", "only the contract of this `ADDRESS`")
 	return cmd
 }
 
@@ -76,14 +69,9 @@ func (f *baselineFlags) known(ctx context.Context) (path string, out []known, er
 	if err != nil {
 		return "", nil, err
 	}
-	var contract common.Address
-	if f.contract != "" {
-		if contract, err = sanitize.ParseAddress(f.contract); err != nil {
-			return "", nil, fmt.Errorf("--contract: %w", err)
-		}
-	}
-	if f.chain != "" && !slices.ContainsFunc(cfg.Chains, func(c config.Chain) bool { return c.Name == f.chain }) {
-		return "", nil, fmt.Errorf("--chain %q is not configured", f.chain)
+	var filter state.Filter
+	if err := f.into(&filter, cfg); err != nil {
+		return "", nil, err
 	}
 	if cfg.State == "" {
 		return "", nil, &exitError{exitUsage, errors.New("no state is configured: baselines are kept there")}
@@ -95,9 +83,9 @@ func (f *baselineFlags) known(ctx context.Context) (path string, out []known, er
 	if err != nil {
 		return "", nil, &exitError{exitUsage, err}
 	}
-	for _, c := range cfg.Chains {
+	for _, chain := range chainNames(cfg) {
 		for _, k := range s.Controlled() {
-			if k.Target.Chain == c.Name && (f.chain == "" || f.chain == c.Name) && (f.contract == "" || contract == k.Target.Contract) {
+			if k.Target.Chain == chain && (f.chain == "" || f.chain == chain) && (f.contract == "" || filter.Contract == k.Target.Contract) {
 				out = append(out, known{k})
 			}
 		}

@@ -16,14 +16,7 @@ import (
 )
 
 func newConfig(g *global) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "config",
-		Short: "Work with the configuration",
-		Args:  cobra.NoArgs,
-		RunE:  func(*cobra.Command, []string) error { return errors.New("config needs a subcommand: check") },
-	}
-	cmd.AddCommand(newConfigCheck(g))
-	return cmd
+	return group(&cobra.Command{Use: "config", Short: "Work with the configuration"}, "check", newConfigCheck(g))
 }
 
 func newConfigCheck(g *global) *cobra.Command {
@@ -51,7 +44,7 @@ func newConfigCheck(g *global) *cobra.Command {
 				return err
 			}
 			out := cmd.OutOrStdout()
-			if err := printf(out, "the configuration is valid: it audits %s on schedule %q in %s\n", names(cfg.Chains), cfg.Schedule, cfg.Timezone); err != nil || !online {
+			if err := printf(out, "the configuration is valid: it audits %s on schedule %q in %s\n", strings.Join(chainNames(cfg), ", "), cfg.Schedule, cfg.Timezone); err != nil || !online {
 				return err
 			}
 			var unwritten error
@@ -72,12 +65,11 @@ func newConfigCheck(g *global) *cobra.Command {
 	return cmd
 }
 
-func names(chains []config.Chain) string {
-	var out []string
-	for _, c := range chains {
-		out = append(out, c.Name)
+func chainNames(cfg *config.Config) (names []string) {
+	for _, c := range cfg.Chains {
+		names = append(names, c.Name)
 	}
-	return strings.Join(out, ", ")
+	return names
 }
 
 // checkWeb reads the file behind web.config_file, which config.Load leaves to the toolkit that serves by it. The toolkit
@@ -96,10 +88,7 @@ func checkWeb(ctx context.Context, cfg *config.Config) error {
 // load reads the configuration; its errors exit with exitUsage.
 func (g *global) load(ctx context.Context) (*config.Config, error) {
 	cfg, err := g.read(ctx)
-	if err != nil {
-		return nil, &exitError{exitUsage, err}
-	}
-	return cfg, nil
+	return cfg, exitWith(exitUsage, err)
 }
 
 func (g *global) read(ctx context.Context) (*config.Config, error) {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/kms-auditor/kms-auditor/internal/config"
 	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
@@ -37,20 +36,20 @@ func newForget(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			i := slices.IndexFunc(cfg.Chains, func(c config.Chain) bool { return c.Name == p.chain })
-			if i < 0 {
+			if !slices.Contains(chainNames(cfg), p.chain) {
 				return fmt.Errorf("--chain %q is not configured", p.chain)
 			}
 			if cfg.State == "" {
 				return &exitError{exitUsage, errors.New("no state is configured: without a state file nothing is remembered")}
 			}
-			target := state.Target{Chain: p.chain, Contract: contract}
 			configured := map[state.Target]bool{}
-			for _, c := range cfg.Chains[i].Contracts {
-				configured[state.Target{Chain: p.chain, Contract: c.Address}] = true
+			for _, c := range cfg.Chains {
+				for _, contract := range c.Contracts {
+					configured[state.Target{Chain: c.Name, Contract: contract.Address}] = true
+				}
 			}
 			done, err := request(cfg.State, configured, "forget it", "forgotten", state.Request{
-				Kind: state.Forget, Chain: target.Chain, Contract: contract, At: time.Now().UTC(), By: operator(),
+				Kind: state.Forget, Chain: p.chain, Contract: contract, At: time.Now().UTC(), By: operator(),
 			})
 			if err != nil {
 				return &exitError{exitUsage, err}

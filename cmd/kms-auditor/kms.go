@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -14,24 +13,19 @@ import (
 // kmsFlags are those of every kms command.
 type kmsFlags struct {
 	*global
-	output string
+	output format
 }
 
 func newKMS(g *global) *cobra.Command {
 	f := &kmsFlags{global: g}
-	cmd := &cobra.Command{
+	cmd := group(&cobra.Command{
 		Use:   "kms",
 		Short: "Ask the API, and show what it says as it says it",
 		Long: "Ask the API, and show what it says as it says it: nothing is compared with a chain, and no provider is asked.\n" +
 			"Of the configuration, only api and timeout are used.\n\n" +
 			"Exit codes: 0 the API answered, 2 usage or configuration, 3 it did not, or its answer cannot be used.",
-		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			return errors.New("kms needs a subcommand: list, show, on-chain or next-app-ids")
-		},
-	}
-	cmd.PersistentFlags().StringVarP(&f.output, "output", "o", "text", "text, or json as docs/kms.md describes it")
-	cmd.AddCommand(newKMSList(f), newKMSShow(f), newKMSOnChain(f), newKMSAppIDs(f))
+	}, "list, show, on-chain or next-app-ids", newKMSList(f), newKMSShow(f), newKMSOnChain(f), newKMSAppIDs(f))
+	f.output.addTo(cmd, "text, or json as docs/kms.md describes it")
 	return cmd
 }
 
@@ -92,9 +86,6 @@ type ask func(ctx context.Context, c *kmsapi.Client, args []string) (render.Answ
 // even where there is an error beside it.
 func (f *kmsFlags) run(what ask, checks ...func(*cobra.Command) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
-		if f.output != "text" && f.output != "json" {
-			return fmt.Errorf("--output %q is neither text nor json", f.output)
-		}
 		cfg, err := f.load(cmd.Context())
 		if err != nil {
 			return err
@@ -118,9 +109,6 @@ func (f *kmsFlags) run(what ask, checks ...func(*cobra.Command) error) func(*cob
 		if answer != nil {
 			err = errors.Join(err, render.Show(cmd.OutOrStdout(), answer, f.output == "json"))
 		}
-		if err != nil {
-			return &exitError{exitUnknown, err}
-		}
-		return nil
+		return exitWith(exitUnknown, err)
 	}
 }

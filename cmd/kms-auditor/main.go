@@ -61,6 +61,14 @@ type exitError struct {
 func (e *exitError) Error() string { return fmt.Sprintf("exit %d: %v", e.code, e.err) }
 func (e *exitError) Unwrap() error { return e.err }
 
+// exitWith makes an error end the program with a code.
+func exitWith(code int, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &exitError{code, err}
+}
+
 // global holds the flags of every command.
 type global struct {
 	config, logLevel, logFormat string
@@ -92,6 +100,17 @@ func printf(w io.Writer, format string, args ...any) error {
 		return &exitError{exitUnknown, fmt.Errorf("writing the result: %w", err)}
 	}
 	return nil
+}
+
+// group makes a command of its subcommands: without one of them it is an error.
+func group(cmd *cobra.Command, names string, subcommands ...*cobra.Command) *cobra.Command {
+	cmd.Args = cobra.NoArgs
+	// Silence with exit code 0 would read as success where a script lost the subcommand.
+	cmd.RunE = func(*cobra.Command, []string) error {
+		return fmt.Errorf("%s needs a subcommand: %s", cmd.Name(), names)
+	}
+	cmd.AddCommand(subcommands...)
+	return cmd
 }
 
 func (g *global) logger(w io.Writer) (*zap.Logger, error) {

@@ -12,20 +12,12 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/config"
-	"github.com/kms-auditor/kms-auditor/internal/daemon"
 	"github.com/kms-auditor/kms-auditor/internal/render"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 func newPolicy(g *global) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "policy",
-		Short: "Work with the operator's policy",
-		Args:  cobra.NoArgs,
-		RunE:  func(*cobra.Command, []string) error { return errors.New("policy needs a subcommand: snapshot") },
-	}
-	cmd.AddCommand(newPolicySnapshot(g))
-	return cmd
+	return group(&cobra.Command{Use: "policy", Short: "Work with the operator's policy"}, "snapshot", newPolicySnapshot(g))
 }
 
 // pick narrows a command to one chain and one contract.
@@ -78,22 +70,13 @@ func (p *pinned) audit(cmd *cobra.Command, g *global, cfg *config.Config) (*audi
 		}
 		only(&cfg.Chains[0], contract)
 	}
-	log, err := g.logger(cmd.ErrOrStderr())
+	cfg.State = "" // the daemon may hold it, and what is asked of the past is none of its memory
+	// The report says what the log says below errors.
+	d, report, err := g.auditOnce(cmd, cfg, zap.ErrorLevel, false)
 	if err != nil {
 		return nil, err
 	}
-	if !cmd.Flags().Changed("log.level") {
-		log = log.WithOptions(zap.IncreaseLevel(zap.ErrorLevel)) // the report says the rest
-	}
-	cfg.State = "" // the daemon may hold it, and what is asked of the past is none of its memory
-	progress := newProgress(cmd.ErrOrStderr())
-	a, err := daemon.New(cfg, daemon.Options{Build: build(), Log: log, Progress: progress.show, Once: true})
-	if err != nil {
-		return nil, &exitError{exitUsage, err}
-	}
-	defer a.Close()
-	defer progress.clear()
-	report := a.Once(cmd.Context())
+	d.Close()
 	if contract != (common.Address{}) {
 		for i := range report.Chains {
 			c := &report.Chains[i]
@@ -134,10 +117,7 @@ func newPolicySnapshot(g *global) *cobra.Command {
 			if doubts := render.Doubts(report); len(doubts) > 0 && !incomplete {
 				return &exitError{exitUnknown, fmt.Errorf("nothing is printed, since not all is proven:\n  %s\n--allow-incomplete prints what is known, with warnings", strings.Join(doubts, "\n  "))}
 			}
-			if err := render.Snapshot(cmd.OutOrStdout(), report); err != nil {
-				return &exitError{exitUnknown, err}
-			}
-			return nil
+			return exitWith(exitUnknown, render.Snapshot(cmd.OutOrStdout(), report))
 		},
 	}
 	p.flags(cmd)

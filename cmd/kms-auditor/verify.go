@@ -22,7 +22,7 @@ const verifyTimeout = time.Minute
 
 func newVerify() *cobra.Command {
 	f := &auditFlags{}
-	var output string
+	var output format
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "verify EVIDENCE",
@@ -33,9 +33,6 @@ func newVerify() *cobra.Command {
 			"2 usage, or the file cannot be read.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if output != "text" && output != "json" {
-				return fmt.Errorf("--output %q is neither text nor json", output)
-			}
 			if timeout <= 0 {
 				return fmt.Errorf("--timeout %s is not positive", timeout)
 			}
@@ -48,15 +45,15 @@ func newVerify() *cobra.Command {
 			if err := printf(cmd.ErrOrStderr(), "%s", sentences(result)); err != nil {
 				return err
 			}
-			to := outputs{{kind: output}}
+			to := outputs{{kind: string(output)}}
 			if err := to.write(cmd.Context(), result.Report, cmd.OutOrStdout(), view{wide: f.wide}); err != nil {
 				return &exitError{exitUnknown, err}
 			}
 			return f.exit(result.Verdict())
 		},
 	}
+	output.addTo(cmd, "text or json")
 	fs := cmd.Flags()
-	fs.StringVarP(&output, "output", "o", "text", "text or json")
 	fs.DurationVar(&timeout, "timeout", verifyTimeout, "give up after this long")
 	fs.BoolVar(&f.exitCode, "exit-code", true, "with =false: exit 0 whatever the verdict")
 	fs.BoolVar(&f.allowUnverifiable, "allow-unverifiable", false, "exit 0 when the verdict is unknown")

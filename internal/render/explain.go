@@ -69,7 +69,7 @@ func NewKnown(f audit.Finding) Known {
 	return Known{Kind: f.Kind, Severity: f.Severity, Message: f.Message, Meaning: meanings[f.Kind], Runbook: f.Runbook, FirstSeen: f.FirstSeen, LastConfirmedAt: f.LastConfirmedAt}
 }
 
-func (x Explanation) text(b *bytes.Buffer) {
+func (x Explanation) WriteText(b *bytes.Buffer) {
 	t := text{opt: TextOptions{Wide: x.Wide}}
 	t.printf("%s\n", plain(x.ID))
 	if len(x.Places) == 0 {

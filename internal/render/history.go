@@ -41,7 +41,7 @@ type Event struct {
 	Tx       string     `json:"tx,omitempty"`
 }
 
-func (h History) text(b *bytes.Buffer) {
+func (h History) WriteText(b *bytes.Buffer) {
 	if len(h.Events) == 0 {
 		b.WriteString("no change of the lists is remembered\n")
 	} else {

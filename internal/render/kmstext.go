@@ -15,8 +15,8 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
-// Answer is one of KMSList, KMS, OnChain and AppIDs.
-type Answer interface{ text(*bytes.Buffer) }
+// Answer is what a command was asked for: text for people, and by its fields JSON for programs.
+type Answer interface{ WriteText(*bytes.Buffer) }
 
 // Show writes a for people or, as JSON, for programs.
 func Show(w io.Writer, a Answer, asJSON bool) error {
@@ -29,7 +29,7 @@ func Show(w io.Writer, a Answer, asJSON bool) error {
 		}
 		b = escaped(b.Bytes())
 	} else {
-		a.text(&b)
+		a.WriteText(&b)
 	}
 	if _, err := w.Write(b.Bytes()); err != nil {
 		return fmt.Errorf("writing the answer: %w", err)
@@ -83,7 +83,7 @@ func (g *grid) write(b *bytes.Buffer, indent string) {
 	_ = tab.Flush() // a buffer takes everything
 }
 
-func (l KMSList) text(b *bytes.Buffer) {
+func (l KMSList) WriteText(b *bytes.Buffer) {
 	if len(l.KMS) == 0 {
 		b.WriteString("the API lists no KMS\n")
 		return
@@ -95,7 +95,7 @@ func (l KMSList) text(b *bytes.Buffer) {
 	g.write(b, "")
 }
 
-func (k KMS) text(b *bytes.Buffer) {
+func (k KMS) WriteText(b *bytes.Buffer) {
 	pairs := [][2]string{
 		{"id", k.ID}, {"slug", k.Slug}, {"label", k.Label}, {"chain id", k.chain()}, {"contract", k.Contract},
 		{"k256 pubkey", k.K256Pubkey}, {"ca pubkey", k.CAPubkey}, {"nodes", k.nodes()}, {"version", k.Version}, {"url", k.URL},
@@ -120,7 +120,7 @@ func (k KMS) nodes() string {
 	return strconv.FormatUint(*k.NodeCount, 10)
 }
 
-func (o OnChain) text(b *bytes.Buffer) {
+func (o OnChain) WriteText(b *bytes.Buffer) {
 	fmt.Fprintf(b, "%s (chain id %d): %s\n", sanitize.Plain(o.Chain), o.ChainID, plural(len(o.Contracts), "contract"))
 	for _, c := range o.Contracts {
 		fmt.Fprintf(b, "\n%s on %s (chain id %d)\n", c.Contract, sanitize.Plain(c.Chain), c.ChainID)
@@ -137,7 +137,7 @@ func (o OnChain) text(b *bytes.Buffer) {
 	}
 }
 
-func (a AppIDs) text(b *bytes.Buffer) {
+func (a AppIDs) WriteText(b *bytes.Buffer) {
 	if len(a.AppIDs) == 0 {
 		b.WriteString("the API reserved no app ids\n")
 		return
