@@ -14,15 +14,15 @@ func (t *text) control(target *audit.Target) {
 		return
 	}
 	if c.Owner != "" {
-		t.printf("  owner %s\n", plain(c.Owner))
+		t.printf("  owner %s\n", Plain(c.Owner))
 	}
 	if c.PendingOwner != "" {
-		t.printf("  %s\n", t.paint(yellow, "a transfer of ownership is under way: "+plain(c.PendingOwner)+" can accept it at any time"))
+		t.printf("  %s\n", t.paint(yellow, "a transfer of ownership is under way: "+Plain(c.PendingOwner)+" can accept it at any time"))
 	}
 	if c.Implementation == "" {
 		t.printf("  code %s, no proxy\n", t.id(c.CodeHash))
 	} else {
-		t.printf("  implementation %s, code %s behind proxy code %s\n", plain(c.Implementation), t.id(c.ImplementationCodeHash), t.id(c.CodeHash))
+		t.printf("  implementation %s, code %s behind proxy code %s\n", Plain(c.Implementation), t.id(c.ImplementationCodeHash), t.id(c.CodeHash))
 	}
 	if b := target.Baseline; b != nil {
 		how := "was first seen"
@@ -36,12 +36,12 @@ func (t *text) control(target *audit.Target) {
 // acceptance is a finding that does not count, and why.
 func (t *text) acceptance(a audit.Acceptance) {
 	t.printf("  %s %s\n           %s\n           %s\n", t.paint(entryColor(audit.Accepted), string(audit.Accepted)),
-		t.about(a.Kind, a.List, a.ID), plain(a.Message), accepting(a.Reason, a.Expires))
+		t.about(a.Kind, a.List, a.ID), Plain(a.Message), accepting(a.Reason, a.Expires))
 }
 
 // accepting says why something is lived with, and how long.
 func accepting(reason string, expires time.Time) string {
-	return "until " + expires.UTC().Format(time.RFC3339) + ": " + plain(reason)
+	return "until " + expires.UTC().Format(time.RFC3339) + ": " + Plain(reason)
 }
 
 // acceptedEntry is the index of the entry that a is about; -1: there is none.

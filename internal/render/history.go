@@ -48,7 +48,7 @@ func (h History) WriteText(b *bytes.Buffer) {
 		h.events(b)
 	}
 	for _, s := range h.Scanned {
-		fmt.Fprintf(b, "%s %s: events of blocks %d to %d were read\n", plain(s.Chain), plain(s.Contract), s.From, s.To)
+		fmt.Fprintf(b, "%s %s: events of blocks %d to %d were read\n", Plain(s.Chain), Plain(s.Contract), s.From, s.To)
 	}
 	if len(h.Scanned) == 0 {
 		b.WriteString("the events of no contract were read\n")

@@ -7,8 +7,10 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 )
 
-// severities is the order of findings and of entries with the same verdict.
 var severities = map[audit.Severity]int{audit.Critical: -2, audit.Warning: -1}
+
+// CompareSeverities orders findings, the most severe first.
+func CompareSeverities(a, b audit.Severity) int { return severities[a] - severities[b] }
 
 // Open counts the findings of earlier audits that the report's audit could not look at again, and returns the worst of
 // them: the most severe, then the oldest. nil: there is none.
@@ -30,8 +32,8 @@ func Open(r *audit.Report) (n int, worst *audit.Finding) {
 }
 
 func worse(a, b *audit.Finding) bool {
-	if s, t := severities[a.Severity], severities[b.Severity]; s != t {
-		return s < t
+	if order := CompareSeverities(a.Severity, b.Severity); order != 0 {
+		return order < 0
 	}
 	return a.FirstSeen != nil && b.FirstSeen != nil && a.FirstSeen.Before(*b.FirstSeen)
 }

@@ -69,7 +69,7 @@ var scores = map[audit.Severity]string{audit.Critical: "9.5", audit.Warning: "5.
 func rules() []sarifRule {
 	var out []sarifRule
 	for _, k := range audit.Kinds {
-		meaning := sentence(meanings[k])
+		meaning := capital(meanings[k])
 		out = append(out, sarifRule{
 			ID: string(k), Short: sarifText{meaning}, Full: sarifText{meaning},
 			Help:    sarifText{"What it means, when it is harmless, and what to do first: " + k.Runbook()},
@@ -146,10 +146,10 @@ func (s *sarif) results(r *audit.Report, c *audit.Chain, t *audit.Target) []sari
 
 // result is f, which is about e; a zero e is none.
 func (s *sarif) result(c *audit.Chain, t *audit.Target, f audit.Finding, e audit.Entry) sarifResult {
-	name := []string{plain(c.Chain), plain(t.Contract)}
+	name := []string{Plain(c.Chain), Plain(t.Contract)}
 	for _, part := range []string{string(f.List), f.ID} {
 		if part != "" {
-			name = append(name, plain(part))
+			name = append(name, Plain(part))
 		}
 	}
 	return sarifResult{
@@ -173,7 +173,7 @@ func (s *sarif) fingerprint(parts ...string) string {
 }
 
 func (s *sarif) place(c *audit.Chain, t *audit.Target) string {
-	path := plain(c.Chain) + "/" + plain(t.Contract)
+	path := Plain(c.Chain) + "/" + Plain(t.Contract)
 	if s.opt.Config != "" {
 		path = filepath.ToSlash(filepath.Clean(s.opt.Config))
 	}
@@ -187,11 +187,11 @@ func (s *sarif) place(c *audit.Chain, t *audit.Target) string {
 // message is text for SARIF, where braces are placeholders unless doubled, and [text](target) is a link, which no
 // foreign name may be.
 func message(s string) sarifText {
-	return sarifText{strings.NewReplacer("{", "{{", "}", "}}", "](", "] (").Replace(plain(s))}
+	return sarifText{strings.NewReplacer("{", "{{", "}", "}}", "](", "] (").Replace(Plain(s))}
 }
 
-// sentence makes one of a few words.
-func sentence(s string) string {
+// capital makes a sentence of a few words.
+func capital(s string) string {
 	if s == "" {
 		return s
 	}

@@ -11,8 +11,13 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 )
 
-// shown is the order of entries by verdict: what disagrees comes first, and of that what is critical.
-var shown = []audit.EntryVerdict{audit.Mismatch, audit.Unverifiable, audit.Pending, audit.Accepted, audit.Unclaimed, audit.Match}
+// WorstFirst is the order of entries by verdict: what disagrees comes first.
+var WorstFirst = []audit.EntryVerdict{audit.Mismatch, audit.Unverifiable, audit.Pending, audit.Accepted, audit.Unclaimed, audit.Match}
+
+// CompareEntries orders entries, the worst verdict first, and of that the most severe.
+func CompareEntries(a, b audit.Entry) int {
+	return cmp.Or(slices.Index(WorstFirst, a.Verdict)-slices.Index(WorstFirst, b.Verdict), CompareSeverities(a.Severity, b.Severity))
+}
 
 // storage tells what is proven of the contract as a whole, and what of it rests on the operator's word.
 func (t *text) storage(target *audit.Target) {
@@ -28,7 +33,7 @@ func (t *text) storage(target *audit.Target) {
 		t.printf("\n")
 	}
 	for _, e := range target.Explained {
-		t.printf("  explained slot %s: %s\n", plain(e.Slot), plain(e.Reason))
+		t.printf("  explained slot %s: %s\n", Plain(e.Slot), Plain(e.Reason))
 	}
 }
 
@@ -36,9 +41,6 @@ func (t *text) entries(entries []audit.Entry) {
 	if len(entries) == 0 {
 		return
 	}
-	sorted := slices.SortedStableFunc(slices.Values(entries), func(a, b audit.Entry) int {
-		return cmp.Or(slices.Index(shown, a.Verdict)-slices.Index(shown, b.Verdict), severities[a.Severity]-severities[b.Severity])
-	})
 	dated := slices.ContainsFunc(entries, func(e audit.Entry) bool { return e.Changed != nil })
 	wanted := slices.ContainsFunc(entries, func(e audit.Entry) bool { return e.Policy != "" })
 	tab := tabwriter.NewWriter(t, 0, 0, 2, ' ', 0)
@@ -56,7 +58,7 @@ func (t *text) entries(entries []audit.Entry) {
 		fmt.Fprintf(tab, "  %s\t%s\n", verdict, strings.Join(cells, "\t"))
 	}
 	row(t.paint(bold, "VERDICT"), "POLICY", "LAST CHANGE", "WHY", "LIST", "ID", "NAME", "VERSION", "CLAIM", "ON CHAIN")
-	for _, e := range sorted {
+	for _, e := range slices.SortedStableFunc(slices.Values(entries), CompareEntries) {
 		row(t.paint(entryColor(e.Verdict), string(e.Verdict)), string(e.Policy), t.changed(e.Changed), why(e),
 			string(e.List), t.id(e.ID), t.name(e.Name), t.name(e.Version), string(e.Claim), string(e.OnChain))
 	}
@@ -87,7 +89,7 @@ func why(e audit.Entry) string {
 		return string(e.Kind)
 	}
 	if e.Kind == "" {
-		return plain(e.Reason)
+		return Plain(e.Reason)
 	}
-	return string(e.Kind) + " (" + plain(e.Reason) + ")"
+	return string(e.Kind) + " (" + Plain(e.Reason) + ")"
 }

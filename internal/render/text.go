@@ -51,18 +51,18 @@ func (t *text) chain(r *audit.Report, c *audit.Chain) {
 		}
 		return n
 	}
-	t.printf("%s  %s: %s; %s, %s; %s\n", t.paint(verdictColor(c.Verdict), fmt.Sprintf("%-10s", c.Verdict)), plain(c.Chain),
+	t.printf("%s  %s: %s; %s, %s; %s\n", t.paint(verdictColor(c.Verdict), fmt.Sprintf("%-10s", c.Verdict)), Plain(c.Chain),
 		t.block(c), plural(len(c.Targets), "contract"), counts(sum), claimAge(r, c))
 	for _, e := range c.Errors {
-		t.printf("  error: %s: %s\n", plain(e.Source), plain(e.Message))
+		t.printf("  error: %s: %s\n", Plain(e.Source), Plain(e.Message))
 	}
 }
 
 func (t *text) block(c *audit.Chain) string {
 	if c.Block == nil {
-		return "no block pinned (policy " + plain(c.Policy) + ")"
+		return "no block pinned (policy " + Plain(c.Policy) + ")"
 	}
-	return fmt.Sprintf("%s block %d %s of %s", plain(c.Policy), c.Block.Number, t.id(c.Block.Hash), c.Block.Time.UTC().Format(time.RFC3339))
+	return fmt.Sprintf("%s block %d %s of %s", Plain(c.Policy), c.Block.Number, t.id(c.Block.Hash), c.Block.Time.UTC().Format(time.RFC3339))
 }
 
 func claimAge(r *audit.Report, c *audit.Chain) string {
@@ -75,9 +75,9 @@ func claimAge(r *audit.Report, c *audit.Chain) string {
 func (t *text) target(r *audit.Report, chain string, target *audit.Target) {
 	t.printf("\n%s  %s %s: %s, completeness %s; %s\n",
 		t.paint(verdictColor(target.Verdict), fmt.Sprintf("%-10s", target.Verdict)),
-		plain(chain), plain(target.Contract), assurance(target), target.Completeness, counts(target.Counts.Of))
+		Plain(chain), Plain(target.Contract), assurance(target), target.Completeness, counts(target.Counts.Of))
 	for _, reason := range target.Reasons {
-		t.printf("  unknown: %s\n", plain(reason))
+		t.printf("  unknown: %s\n", Plain(reason))
 	}
 	t.storage(target)
 	t.control(target)
@@ -99,7 +99,7 @@ func assurance(t *audit.Target) string {
 
 func (t *text) finding(r *audit.Report, f audit.Finding) {
 	t.printf("  %s %s\n", t.paint(severityColor(f.Severity), fmt.Sprintf("%-8s", f.Severity)), t.about(f.Kind, f.List, f.ID))
-	for _, line := range []string{plain(f.Message), openSince(r, f), plain(f.Runbook)} {
+	for _, line := range []string{Plain(f.Message), openSince(r, f), Plain(f.Runbook)} {
 		if line != "" {
 			t.printf("           %s\n", line)
 		}

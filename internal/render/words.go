@@ -46,8 +46,8 @@ func severityColor(s audit.Severity) color {
 	return map[audit.Severity]color{audit.Critical: red, audit.Warning: yellow, audit.Info: cyan}[s]
 }
 
-// plain makes a sentence printable. It is cut word by word: a sentence is ours, and only the words in it may be foreign.
-func plain(s string) string {
+// Plain makes a sentence printable. It is cut word by word: a sentence is ours, and only the words in it may be foreign.
+func Plain(s string) string {
 	words := strings.Fields(s)
 	for i, w := range words {
 		words[i] = sanitize.Plain(w)
@@ -57,11 +57,10 @@ func plain(s string) string {
 
 // name makes a foreign name fit a cell.
 func (t *text) name(s string) string {
-	s = sanitize.Plain(s)
 	if t.opt.Wide {
-		return s
+		return sanitize.Plain(s)
 	}
-	return cut(s, maxName)
+	return Cut(s, maxName)
 }
 
 // id shortens 32 bytes of hex to 0x, eight digits and the last three; what is malformed is cut like a name.
@@ -80,7 +79,9 @@ func (t *text) address(s string) string {
 	return t.name(s)
 }
 
-func cut(s string, runes int) string {
+// Cut makes a foreign text printable and short.
+func Cut(s string, runes int) string {
+	s = sanitize.Plain(s)
 	if utf8.RuneCountInString(s) <= runes {
 		return s
 	}
@@ -97,7 +98,7 @@ func plural(n int, what string) string {
 // counts spells the verdicts that occur, as in "3 entries: 1 mismatch, 2 match".
 func counts(of func(audit.EntryVerdict) int) string {
 	total, parts := 0, []string(nil)
-	for _, v := range shown {
+	for _, v := range WorstFirst {
 		if n := of(v); n > 0 {
 			total += n
 			parts = append(parts, fmt.Sprintf("%d %s", n, v))

@@ -7,11 +7,13 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 
 	"go.uber.org/zap"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/render"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
@@ -80,24 +82,10 @@ func find(r *audit.Report, query string) (*leaf, error) {
 			if page < 1 || page > l.Pages {
 				return nil, fmt.Errorf("there is no page %d of %d", page, l.Pages)
 			}
-			l.Entries = window(t.Entries, (page-1)*maxRows)
+			sorted := slices.SortedStableFunc(slices.Values(t.Entries), render.CompareEntries)
+			l.Entries = sorted[(page-1)*maxRows : min(page*maxRows, len(sorted))]
 			return l, nil
 		}
 	}
 	return nil, fmt.Errorf("the last report has no contract %s on chain %s", contract.Hex(), sanitize.Quote(values.Get("chain")))
-}
-
-// window returns a page of entries, the worst first, without so many of the first.
-func window(list []audit.Entry, skip int) (out []audit.Entry) {
-	left := maxRows
-	for rank := range len(worst) * severityRanks {
-		out = pick(out, list, &left, func(e *audit.Entry) bool {
-			if entryRank(e) != rank {
-				return false
-			}
-			skip--
-			return skip < 0
-		})
-	}
-	return out
 }

@@ -3,6 +3,8 @@ package web
 // What tests hold by itself.
 var (
 	Handler = handler
-	Limit   = limit
 	Few     = few
 )
+
+// MaxConnections is how many connections one listener has.
+const MaxConnections = maxConnections

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/render"
 )
 
 // What one page shows at most: a browser chokes on more, and nobody reads it there.
@@ -14,19 +15,6 @@ const (
 
 // foldFrom is the number of entries in order from which they are folded away.
 const foldFrom = 25
-
-// worst is the order of entries: what disagrees comes first.
-var worst = []audit.EntryVerdict{audit.Mismatch, audit.Unverifiable, audit.Pending, audit.Accepted, audit.Unclaimed, audit.Match}
-
-// severityRank is the order of findings, and of entries with the same verdict.
-var severityRank = map[audit.Severity]int{audit.Critical: 0, audit.Warning: 1, audit.Info: 2, "": 2}
-
-const severityRanks = 3
-
-// entryRank is the place of an entry among others: the worst verdict first, and of that the most severe.
-func entryRank(e *audit.Entry) int {
-	return slices.Index(worst, e.Verdict)*severityRanks + severityRank[e.Severity]
-}
 
 // chainView is what the status page shows of a chain: all of it, as far as the limits go, and the worst of all contracts first.
 type chainView struct {
@@ -44,48 +32,48 @@ type targetView struct {
 }
 
 // Rows is how many entries the page shows.
-func (s *targetView) Rows() int { return len(s.Visible) + len(s.Folded) }
+func (v *targetView) Rows() int { return len(v.Visible) + len(v.Folded) }
+
+// placed is a finding or an entry with the contract that it is of.
+type placed[T any] struct {
+	in *targetView
+	is T
+}
 
 func chainViews(r *audit.Report) []chainView {
 	if r == nil {
 		return nil
 	}
-	out, all := make([]chainView, len(r.Chains)), []*targetView{}
+	chains := make([]chainView, len(r.Chains))
 	accepted := maxFindings
-	for i := range r.Chains {
-		out[i].Chain = r.Chains[i]
-		for j := range r.Chains[i].Targets {
-			s := &targetView{Target: &r.Chains[i].Targets[j], Chain: r.Chains[i].Chain}
-			n := min(accepted, len(s.Target.Accepted))
-			s.Accepted, accepted = s.Target.Accepted[:n], accepted-n
-			out[i].Targets, all = append(out[i].Targets, s), append(all, s)
-		}
-	}
-	findings := maxFindings
-	for rank := range severityRanks {
-		for _, s := range all {
-			s.Findings = pick(s.Findings, s.Target.Findings, &findings, func(f *audit.Finding) bool { return severityRank[f.Severity] == rank })
-		}
-	}
-	rows := maxRows
-	for rank := range len(worst) * severityRanks {
-		for _, s := range all {
-			to := &s.Visible
-			if worst[rank/severityRanks] == audit.Match && s.Counts.Match >= foldFrom {
-				to = &s.Folded
+	var findings []placed[audit.Finding]
+	var entries []placed[audit.Entry]
+	for i, c := range r.Chains {
+		chains[i].Chain = c
+		for j := range c.Targets {
+			t := &c.Targets[j]
+			v := &targetView{Target: t, Chain: c.Chain, Accepted: t.Accepted[:min(accepted, len(t.Accepted))]}
+			accepted -= len(v.Accepted)
+			for _, f := range t.Findings {
+				findings = append(findings, placed[audit.Finding]{v, f})
 			}
-			*to = pick(*to, s.Entries, &rows, func(e *audit.Entry) bool { return entryRank(e) == rank })
+			for _, e := range t.Entries {
+				entries = append(entries, placed[audit.Entry]{v, e})
+			}
+			chains[i].Targets = append(chains[i].Targets, v)
 		}
 	}
-	return out
-}
-
-// pick appends what is wanted of a list, at most left of it.
-func pick[T any](to, list []T, left *int, wanted func(*T) bool) []T {
-	for i := 0; i < len(list) && *left > 0; i++ {
-		if wanted(&list[i]) {
-			to, *left = append(to, list[i]), *left-1
+	slices.SortStableFunc(findings, func(a, b placed[audit.Finding]) int { return render.CompareSeverities(a.is.Severity, b.is.Severity) })
+	for _, f := range findings[:min(maxFindings, len(findings))] {
+		f.in.Findings = append(f.in.Findings, f.is)
+	}
+	slices.SortStableFunc(entries, func(a, b placed[audit.Entry]) int { return render.CompareEntries(a.is, b.is) })
+	for _, e := range entries[:min(maxRows, len(entries))] {
+		if e.is.Verdict == audit.Match && e.in.Counts.Match >= foldFrom {
+			e.in.Folded = append(e.in.Folded, e.is)
+		} else {
+			e.in.Visible = append(e.in.Visible, e.is)
 		}
 	}
-	return to
+	return chains
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 	"go.uber.org/zap"
 	"go.uber.org/zap/exp/zapslog"
+	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kms-auditor/kms-auditor/audit"
@@ -98,7 +99,7 @@ func (s *Server) Serve(ctx context.Context, listeners []net.Listener) error {
 			MaxHeaderBytes:    16 << 10,
 		}
 		group.Go(func() error {
-			err := web.Serve(limit(l, maxConnections), server, &web.FlagConfig{WebConfigFile: &s.opt.ConfigFile}, logger)
+			err := web.Serve(netutil.LimitListener(l, maxConnections), server, &web.FlagConfig{WebConfigFile: &s.opt.ConfigFile}, logger)
 			if errors.Is(err, http.ErrServerClosed) {
 				return nil
 			}
