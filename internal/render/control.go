@@ -35,7 +35,7 @@ func (t *text) control(target *audit.Target) {
 
 // acceptance is a finding that does not count, and why.
 func (t *text) acceptance(a audit.Acceptance) {
-	t.printf("  %s %s\n           %s\n           %s\n", t.paint(entryColor(audit.Accepted), string(audit.Accepted)),
+	t.printf("  %s %s\n           %s\n           %s\n", t.paint(entryColors[audit.Accepted], string(audit.Accepted)),
 		t.about(a.Kind, a.List, a.ID), Plain(a.Message), accepting(a.Reason, a.Expires))
 }
 

@@ -70,7 +70,7 @@ func NewKnown(f audit.Finding) Known {
 }
 
 func (x Explanation) WriteText(b *bytes.Buffer) {
-	t := text{opt: TextOptions{Wide: x.Wide}}
+	t := text{b, TextOptions{Wide: x.Wide}}
 	t.printf("%s\n", Plain(x.ID))
 	if len(x.Places) == 0 {
 		t.printf("\nIt is not known: no audit, no event and no policy names it.\n")
@@ -81,7 +81,6 @@ func (x Explanation) WriteText(b *bytes.Buffer) {
 	for _, p := range x.Places {
 		t.place(p)
 	}
-	b.Write(t.Bytes())
 }
 
 func (t *text) place(p Place) {
@@ -126,7 +125,7 @@ func (t *text) place(p Place) {
 		for _, e := range p.Events {
 			g.add(when(e.Time), fmt.Sprint(e.Block), e.Change, t.address(e.Actor), t.id(e.Tx))
 		}
-		g.write(&t.Buffer, "    ")
+		g.write(t.Buffer, "    ")
 	} else if p.Audit != nil {
 		t.printf("  no event about it is remembered\n")
 	}

@@ -39,10 +39,7 @@ func JUnit(w io.Writer, r *audit.Report) error {
 	if err == nil {
 		_, err = w.Write(append(b.Bytes(), '\n'))
 	}
-	if err != nil {
-		return fmt.Errorf("writing report %s as JUnit XML: %w", r.AuditID, err)
-	}
-	return nil
+	return wrote(r, "JUnit XML", err)
 }
 
 // add counts s and puts it in. The contracts of a chain are audited together, so each takes the chain's time.

@@ -8,20 +8,18 @@ import (
 
 // The part of SARIF 2.1.0 that is written; field by field it is chapter 3 of the OASIS standard.
 type (
+	object   = map[string]any
 	sarifLog struct {
 		Schema  string     `json:"$schema"`
 		Version string     `json:"version"`
 		Runs    []sarifRun `json:"runs"`
 	}
 	sarifRun struct {
-		Tool        sarifTool         `json:"tool"`
-		Automation  sarifID           `json:"automationDetails"`
+		Tool        object            `json:"tool"`
+		Automation  object            `json:"automationDetails"`
 		Invocations []sarifInvocation `json:"invocations"`
 		Results     []sarifResult     `json:"results"`
-		Properties  map[string]any    `json:"properties"`
-	}
-	sarifTool struct {
-		Driver sarifDriver `json:"driver"`
+		Properties  object            `json:"properties"`
 	}
 	sarifDriver struct {
 		Name     string      `json:"name"`
@@ -31,56 +29,33 @@ type (
 		Rules    []sarifRule `json:"rules"`
 	}
 	sarifRule struct {
-		ID         string         `json:"id"`
-		Short      sarifText      `json:"shortDescription"`
-		Full       sarifText      `json:"fullDescription"`
-		Help       sarifText      `json:"help"`
-		HelpURI    string         `json:"helpUri"`
-		Default    sarifLevel     `json:"defaultConfiguration"`
-		Properties map[string]any `json:"properties"`
-	}
-	sarifText struct {
-		Text string `json:"text"`
-	}
-	sarifLevel struct {
-		Level string `json:"level"`
-	}
-	sarifID struct {
-		ID string `json:"id"` // CATEGORY/RUN
+		ID         string `json:"id"`
+		Short      object `json:"shortDescription"`
+		Full       object `json:"fullDescription"`
+		Help       object `json:"help"`
+		HelpURI    string `json:"helpUri"`
+		Default    object `json:"defaultConfiguration"`
+		Properties object `json:"properties"`
 	}
 	sarifInvocation struct {
-		OK            bool                `json:"executionSuccessful"`
-		Start         time.Time           `json:"startTimeUtc"`
-		End           time.Time           `json:"endTimeUtc"`
-		Notifications []sarifNotification `json:"toolExecutionNotifications"`
-	}
-	sarifNotification struct {
-		Level   string    `json:"level"`
-		Message sarifText `json:"message"`
+		OK            bool      `json:"executionSuccessful"`
+		Start         time.Time `json:"startTimeUtc"`
+		End           time.Time `json:"endTimeUtc"`
+		Notifications []object  `json:"toolExecutionNotifications"`
 	}
 	sarifResult struct {
 		RuleID       string             `json:"ruleId"`
 		RuleIndex    int                `json:"ruleIndex"`
 		Level        string             `json:"level"`
-		Message      sarifText          `json:"message"`
+		Message      object             `json:"message"`
 		Locations    []sarifLocation    `json:"locations"`
 		Fingerprints map[string]string  `json:"partialFingerprints"`
 		Suppressions []sarifSuppression `json:"suppressions"` // either all results of a run have the list or none has
 		Properties   sarifProperties    `json:"properties"`
 	}
 	sarifLocation struct {
-		Physical sarifPhysical  `json:"physicalLocation"`
+		Physical object         `json:"physicalLocation"`
 		Logical  []sarifLogical `json:"logicalLocations"`
-	}
-	sarifPhysical struct {
-		Artifact sarifArtifact `json:"artifactLocation"`
-		Region   sarifRegion   `json:"region"`
-	}
-	sarifArtifact struct {
-		URI string `json:"uri"`
-	}
-	sarifRegion struct {
-		Line int `json:"startLine"`
 	}
 	sarifLogical struct {
 		Name string `json:"name"`

@@ -59,7 +59,7 @@ func (t *text) entries(entries []audit.Entry) {
 	}
 	row(t.paint(bold, "VERDICT"), "POLICY", "LAST CHANGE", "WHY", "LIST", "ID", "NAME", "VERSION", "CLAIM", "ON CHAIN")
 	for _, e := range slices.SortedStableFunc(slices.Values(entries), CompareEntries) {
-		row(t.paint(entryColor(e.Verdict), string(e.Verdict)), string(e.Policy), t.changed(e.Changed), why(e),
+		row(t.paint(entryColors[e.Verdict], string(e.Verdict)), string(e.Policy), t.changed(e.Changed), why(e),
 			string(e.List), t.id(e.ID), t.name(e.Name), t.name(e.Version), string(e.Claim), string(e.OnChain))
 	}
 	tab.Flush()

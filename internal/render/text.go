@@ -17,7 +17,7 @@ type TextOptions struct {
 
 // Text writes r for a person at a terminal.
 func Text(w io.Writer, r *audit.Report, opt TextOptions) error {
-	t := text{opt: opt}
+	t := text{&bytes.Buffer{}, opt}
 	for i := range r.Chains {
 		t.chain(r, &r.Chains[i])
 	}
@@ -31,14 +31,20 @@ func Text(w io.Writer, r *audit.Report, opt TextOptions) error {
 	}
 	t.acceptBlock(r)
 	t.closing(r)
-	if _, err := w.Write(t.Bytes()); err != nil {
-		return fmt.Errorf("writing report %s as text: %w", r.AuditID, err)
+	_, err := w.Write(t.Bytes())
+	return wrote(r, "text", err)
+}
+
+// wrote says of an error which report could not be written.
+func wrote(r *audit.Report, as string, err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("writing report %s as %s: %w", r.AuditID, as, err)
 }
 
 type text struct {
-	bytes.Buffer
+	*bytes.Buffer
 	opt TextOptions
 }
 
@@ -51,7 +57,7 @@ func (t *text) chain(r *audit.Report, c *audit.Chain) {
 		}
 		return n
 	}
-	t.printf("%s  %s: %s; %s, %s; %s\n", t.paint(verdictColor(c.Verdict), fmt.Sprintf("%-10s", c.Verdict)), Plain(c.Chain),
+	t.printf("%s  %s: %s; %s, %s; %s\n", t.paint(verdictColors[c.Verdict], fmt.Sprintf("%-10s", c.Verdict)), Plain(c.Chain),
 		t.block(c), plural(len(c.Targets), "contract"), counts(sum), claimAge(r, c))
 	for _, e := range c.Errors {
 		t.printf("  error: %s: %s\n", Plain(e.Source), Plain(e.Message))
@@ -74,7 +80,7 @@ func claimAge(r *audit.Report, c *audit.Chain) string {
 
 func (t *text) target(r *audit.Report, chain string, target *audit.Target) {
 	t.printf("\n%s  %s %s: %s, completeness %s; %s\n",
-		t.paint(verdictColor(target.Verdict), fmt.Sprintf("%-10s", target.Verdict)),
+		t.paint(verdictColors[target.Verdict], fmt.Sprintf("%-10s", target.Verdict)),
 		Plain(chain), Plain(target.Contract), assurance(target), target.Completeness, counts(target.Counts.Of))
 	for _, reason := range target.Reasons {
 		t.printf("  unknown: %s\n", Plain(reason))
@@ -98,7 +104,7 @@ func assurance(t *audit.Target) string {
 }
 
 func (t *text) finding(r *audit.Report, f audit.Finding) {
-	t.printf("  %s %s\n", t.paint(severityColor(f.Severity), fmt.Sprintf("%-8s", f.Severity)), t.about(f.Kind, f.List, f.ID))
+	t.printf("  %s %s\n", t.paint(severityColors[f.Severity], fmt.Sprintf("%-8s", f.Severity)), t.about(f.Kind, f.List, f.ID))
 	for _, line := range []string{Plain(f.Message), openSince(r, f), Plain(f.Runbook)} {
 		if line != "" {
 			t.printf("           %s\n", line)
@@ -136,5 +142,5 @@ func (t *text) closing(r *audit.Report) {
 	if n, worst := Open(r); n > 0 {
 		t.printf("open: %s of earlier audits, which this one could not look at again; the worst is %s\n", plural(n, "finding"), worst.Severity)
 	}
-	t.printf("verdict: %s\n", t.paint(verdictColor(r.Verdict), r.Verdict.String()))
+	t.printf("verdict: %s\n", t.paint(verdictColors[r.Verdict], r.Verdict.String()))
 }

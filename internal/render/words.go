@@ -32,19 +32,13 @@ func (t *text) paint(c color, s string) string {
 	return "\x1b[" + string(c) + "m" + s + "\x1b[0m"
 }
 
-func verdictColor(v audit.Verdict) color {
-	return map[audit.Verdict]color{audit.Consistent: green, audit.Unknown: yellow, audit.Drift: red}[v]
+var verdictColors = map[audit.Verdict]color{audit.Consistent: green, audit.Unknown: yellow, audit.Drift: red}
+
+var entryColors = map[audit.EntryVerdict]color{
+	audit.Match: green, audit.Mismatch: red, audit.Unverifiable: yellow, audit.Pending: cyan, audit.Accepted: magenta, audit.Unclaimed: blue,
 }
 
-func entryColor(v audit.EntryVerdict) color {
-	return map[audit.EntryVerdict]color{
-		audit.Match: green, audit.Mismatch: red, audit.Unverifiable: yellow, audit.Pending: cyan, audit.Accepted: magenta, audit.Unclaimed: blue,
-	}[v]
-}
-
-func severityColor(s audit.Severity) color {
-	return map[audit.Severity]color{audit.Critical: red, audit.Warning: yellow, audit.Info: cyan}[s]
-}
+var severityColors = map[audit.Severity]color{audit.Critical: red, audit.Warning: yellow, audit.Info: cyan}
 
 // Plain makes a sentence printable. It is cut word by word: a sentence is ours, and only the words in it may be foreign.
 func Plain(s string) string {
