@@ -121,7 +121,7 @@ func (t *text) place(p Place) {
 	}
 	if len(p.Events) > 0 {
 		t.printf("  changes\n")
-		g := grid{head: []string{"TIME", "BLOCK", "CHANGE", "ACTOR", "TRANSACTION"}}
+		g := grid{{"TIME", "BLOCK", "CHANGE", "ACTOR", "TRANSACTION"}}
 		for _, e := range p.Events {
 			g.add(when(e.Time), fmt.Sprint(e.Block), e.Change, t.address(e.Actor), t.id(e.Tx))
 		}

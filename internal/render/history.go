@@ -57,7 +57,7 @@ func (h History) WriteText(b *bytes.Buffer) {
 
 func (h History) events(b *bytes.Buffer) {
 	t := text{b, TextOptions{Wide: h.Wide}}
-	g := grid{head: []string{"TIME", "CHAIN", "BLOCK", "CONTRACT", "LIST", "CHANGE", "ID", "NAME", "ACTOR", "TRANSACTION"}}
+	g := grid{{"TIME", "CHAIN", "BLOCK", "CONTRACT", "LIST", "CHANGE", "ID", "NAME", "ACTOR", "TRANSACTION"}}
 	for _, e := range h.Events {
 		block := ""
 		if e.Block > 0 {

@@ -54,28 +54,31 @@ func escaped(b []byte) (out bytes.Buffer) {
 	return out
 }
 
-// grid is rows of cells under headings.
-type grid struct {
-	head []string
-	rows [][]string
+// grid is rows of printable cells. The first row are headings.
+type grid [][]string
+
+// add adds a row of which cells may be foreign.
+func (g *grid) add(cells ...string) {
+	for i, c := range cells {
+		cells[i] = sanitize.Plain(c)
+	}
+	*g = append(*g, cells)
 }
 
-func (g *grid) add(cells ...string) { g.rows = append(g.rows, cells) }
-
 // write leaves columns out where no row has anything.
-func (g *grid) write(b *bytes.Buffer, indent string) {
-	used := make([]bool, len(g.head))
-	for _, row := range g.rows {
+func (g grid) write(b *bytes.Buffer, indent string) {
+	used := make([]bool, len(g[0]))
+	for _, row := range g[1:] {
 		for i, c := range row {
 			used[i] = used[i] || c != ""
 		}
 	}
 	tab := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	for _, row := range append([][]string{g.head}, g.rows...) {
+	for _, row := range g {
 		var cells []string
 		for i, c := range row {
 			if used[i] {
-				cells = append(cells, cmp.Or(sanitize.Plain(c), "-"))
+				cells = append(cells, cmp.Or(c, "-"))
 			}
 		}
 		fmt.Fprintln(tab, indent+strings.Join(cells, "\t"))
@@ -88,7 +91,7 @@ func (l KMSList) WriteText(b *bytes.Buffer) {
 		b.WriteString("the API lists no KMS\n")
 		return
 	}
-	g := grid{head: []string{"ID", "SLUG", "LABEL", "CHAIN ID", "CONTRACT", "NODES", "VERSION", "URL"}}
+	g := grid{{"ID", "SLUG", "LABEL", "CHAIN ID", "CONTRACT", "NODES", "VERSION", "URL"}}
 	for _, k := range l.KMS {
 		g.add(k.ID, k.Slug, k.Label, k.chain(), k.Contract, k.nodes(), k.Version, k.URL)
 	}
@@ -129,7 +132,7 @@ func (o OnChain) WriteText(b *bytes.Buffer) {
 			b.WriteString("  no entries\n")
 			continue
 		}
-		g := grid{head: []string{"LIST", "CLAIM", "ID", "NAME", "VERSION"}}
+		g := grid{{"LIST", "CLAIM", "ID", "NAME", "VERSION"}}
 		for _, e := range c.Entries {
 			g.add(string(e.List), string(e.Claim), e.ID, e.Name, e.Version)
 		}
@@ -142,7 +145,7 @@ func (a AppIDs) WriteText(b *bytes.Buffer) {
 		b.WriteString("the API reserved no app ids\n")
 		return
 	}
-	g := grid{head: []string{"APP ID", "NONCE"}}
+	g := grid{{"APP ID", "NONCE"}}
 	for _, id := range a.AppIDs {
 		g.add(id.ID, strconv.FormatUint(id.Nonce, 10))
 	}

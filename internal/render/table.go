@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/kms-auditor/kms-auditor/audit"
@@ -41,28 +39,15 @@ func (t *text) entries(entries []audit.Entry) {
 	if len(entries) == 0 {
 		return
 	}
-	dated := slices.ContainsFunc(entries, func(e audit.Entry) bool { return e.Changed != nil })
-	wanted := slices.ContainsFunc(entries, func(e audit.Entry) bool { return e.Policy != "" })
-	tab := tabwriter.NewWriter(t, 0, 0, 2, ' ', 0)
-	row := func(verdict, policy, changed, why string, cells ...string) {
-		if wanted {
-			cells = append(cells, policy)
-		}
-		if dated {
-			cells = append(cells, changed)
-		}
-		cells = append(cells, why)
-		for i, c := range cells {
-			cells[i] = cmp.Or(c, "-")
-		}
-		fmt.Fprintf(tab, "  %s\t%s\n", verdict, strings.Join(cells, "\t"))
-	}
-	row(t.paint(bold, "VERDICT"), "POLICY", "LAST CHANGE", "WHY", "LIST", "ID", "NAME", "VERSION", "CLAIM", "ON CHAIN")
+	orDash := func(s string) string { return cmp.Or(s, "-") } // the column is there, whatever the others have
+	g := grid{{t.paint(bold, "VERDICT"), "LIST", "ID", "NAME", "VERSION", "CLAIM", "ON CHAIN", "POLICY", "LAST CHANGE", "WHY"}}
 	for _, e := range slices.SortedStableFunc(slices.Values(entries), CompareEntries) {
-		row(t.paint(entryColors[e.Verdict], string(e.Verdict)), string(e.Policy), t.changed(e.Changed), why(e),
-			string(e.List), t.id(e.ID), t.name(e.Name), t.name(e.Version), string(e.Claim), string(e.OnChain))
+		g = append(g, []string{
+			t.paint(entryColors[e.Verdict], string(e.Verdict)), orDash(string(e.List)), orDash(t.id(e.ID)), orDash(t.name(e.Name)), orDash(t.name(e.Version)),
+			orDash(string(e.Claim)), orDash(string(e.OnChain)), string(e.Policy), t.changed(e.Changed), orDash(why(e)),
+		})
 	}
-	tab.Flush()
+	g.write(t.Buffer, "  ")
 }
 
 // changed gives the block of the last event of an id and whoever caused it; wide, time and transaction too.
