@@ -253,7 +253,7 @@ func (f *auditFlags) serve(ctx context.Context, cfg *config.Config, stderr io.Wr
 
 // reload reads the configuration again, for a daemon with these flags.
 func (f *auditFlags) reload(ctx context.Context) (*config.Config, error) {
-	cfg, err := f.read(ctx)
+	cfg, err := f.load(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -69,8 +69,8 @@ func (f *baselineFlags) known(ctx context.Context) (path string, out []known, er
 	if err != nil {
 		return "", nil, err
 	}
-	var filter state.Filter
-	if err := f.into(&filter, cfg); err != nil {
+	filter, err := f.filter(cfg)
+	if err != nil {
 		return "", nil, err
 	}
 	if cfg.State == "" {

@@ -87,18 +87,13 @@ func checkWeb(ctx context.Context, cfg *config.Config) error {
 
 // load reads the configuration; its errors exit with exitUsage.
 func (g *global) load(ctx context.Context) (*config.Config, error) {
-	cfg, err := g.read(ctx)
-	return cfg, exitWith(exitUsage, err)
-}
-
-func (g *global) read(ctx context.Context) (*config.Config, error) {
 	var cfg *config.Config
 	err := await(ctx, g.config, func() (err error) {
 		cfg, err = config.Load(g.config)
 		return err
 	})
 	if err != nil {
-		return nil, err // cfg may still be written to
+		return nil, &exitError{exitUsage, err} // cfg may still be written to
 	}
 	return cfg, nil
 }

@@ -40,8 +40,8 @@ func newExplain(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var f state.Filter
-			if err := p.into(&f, cfg); err != nil {
+			f, err := p.filter(cfg)
+			if err != nil {
 				return err
 			}
 			// An audit leaves in cfg what it needs.
@@ -77,18 +77,14 @@ func newExplain(g *global) *cobra.Command {
 
 // known is what the state file remembers, with an audit of its own where that is asked for, or nothing is remembered.
 func (p *pinned) known(cmd *cobra.Command, g *global, cfg *config.Config) (*state.State, error) {
-	known, err := state.Open("")
+	known, err := state.Open("") // nothing
+	if cfg.State != "" {
+		if remembered, failed := state.View(cfg.State); !errors.Is(failed, fs.ErrNotExist) {
+			known, err = remembered, failed
+		}
+	}
 	if err != nil {
 		return nil, &exitError{exitUnknown, err}
-	}
-	if cfg.State != "" {
-		remembered, err := state.View(cfg.State)
-		switch {
-		case err == nil:
-			known = remembered
-		case !errors.Is(err, fs.ErrNotExist):
-			return nil, &exitError{exitUnknown, err}
-		}
 	}
 	nameChains(known, cfg)
 	if !cmd.Flags().Changed("block") && len(known.Last()) > 0 {

@@ -3,10 +3,8 @@ package main
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"os"
 	"os/user"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,10 +23,6 @@ func newForget(g *global) *cobra.Command {
 			"Exit codes: 0 done, 2 usage, configuration, or a contract that is configured or that no audit knows.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			contract, err := p.parse()
-			if err != nil {
-				return err
-			}
 			if p.chain == "" || p.contract == "" {
 				return errors.New("forget needs --chain and --contract")
 			}
@@ -36,8 +30,9 @@ func newForget(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if !slices.Contains(chainNames(cfg), p.chain) {
-				return fmt.Errorf("--chain %q is not configured", p.chain)
+			f, err := p.filter(cfg)
+			if err != nil {
+				return err
 			}
 			if cfg.State == "" {
 				return &exitError{exitUsage, errors.New("no state is configured: without a state file nothing is remembered")}
@@ -49,12 +44,12 @@ func newForget(g *global) *cobra.Command {
 				}
 			}
 			done, err := request(cfg.State, configured, "forget it", "forgotten", state.Request{
-				Kind: state.Forget, Chain: p.chain, Contract: contract, At: time.Now().UTC(), By: operator(),
+				Kind: state.Forget, Chain: f.Chain, Contract: f.Contract, At: time.Now().UTC(), By: operator(),
 			})
 			if err != nil {
 				return &exitError{exitUsage, err}
 			}
-			return printf(cmd.OutOrStdout(), "%s %s: %s\n", p.chain, contract, done)
+			return printf(cmd.OutOrStdout(), "%s %s: %s\n", f.Chain, f.Contract, done)
 		},
 	}
 	p.flags(cmd)

@@ -38,21 +38,22 @@ func newHistory(g *global) *cobra.Command {
 					return fmt.Errorf("--list %q is none of %s", l, strings.Join(state.Lists, ", "))
 				}
 			}
-			f := state.Filter{Lists: lists, Limit: limit}
-			var err error
 			if limit < 0 {
 				return errors.New("--limit must not be negative")
 			}
-			if f.Since, err = parseSince(since, time.Now()); err != nil {
+			begin, err := parseSince(since, time.Now())
+			if err != nil {
 				return err
 			}
 			cfg, err := g.load(cmd.Context())
 			if err != nil {
 				return err
 			}
-			if err := p.into(&f, cfg); err != nil {
+			f, err := p.filter(cfg)
+			if err != nil {
 				return err
 			}
+			f.Lists, f.Limit, f.Since = lists, limit, begin
 			if cfg.State == "" {
 				return &exitError{exitUsage, errors.New("the configuration has no state: without a state file nothing is remembered")}
 			}
@@ -73,18 +74,6 @@ func newHistory(g *global) *cobra.Command {
 	output.addTo(cmd, "text, or json as docs/history.md describes it")
 	fs.BoolVar(&wide, "wide", false, "print ids, addresses and hashes whole")
 	return cmd
-}
-
-// into puts chain and contract into f.
-func (p *pick) into(f *state.Filter, cfg *config.Config) (err error) {
-	if f.Contract, err = p.parse(); err != nil || p.chain == "" {
-		return err
-	}
-	if !slices.Contains(chainNames(cfg), p.chain) {
-		return fmt.Errorf("--chain %q is not configured", p.chain)
-	}
-	f.Chain = p.chain
-	return nil
 }
 
 // viewState reads the state file; without one there is an error that says so.

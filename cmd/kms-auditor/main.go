@@ -58,7 +58,7 @@ type exitError struct {
 	err  error
 }
 
-func (e *exitError) Error() string { return fmt.Sprintf("exit %d: %v", e.code, e.err) }
+func (e *exitError) Error() string { return fmt.Sprint(e.err) }
 func (e *exitError) Unwrap() error { return e.err }
 
 // exitWith makes an error end the program with a code.

@@ -14,6 +14,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/config"
 	"github.com/kms-auditor/kms-auditor/internal/render"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
+	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
 func newPolicy(g *global) *cobra.Command {
@@ -28,16 +29,17 @@ func (p *pick) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&p.contract, "contract", "", "only this contract (`ADDRESS`)")
 }
 
-// parse reads the address; without one it is the zero address.
-func (p *pick) parse() (common.Address, error) {
-	if p.contract == "" {
-		return common.Address{}, nil
+// filter chooses what the flags name.
+func (p *pick) filter(cfg *config.Config) (f state.Filter, err error) {
+	if p.contract != "" {
+		if f.Contract, err = sanitize.ParseAddress(p.contract); err != nil {
+			return f, fmt.Errorf("--contract: %w", err)
+		}
 	}
-	a, err := sanitize.ParseAddress(p.contract)
-	if err != nil {
-		return a, fmt.Errorf("--contract: %w", err)
+	if f.Chain = p.chain; p.chain != "" && !slices.Contains(chainNames(cfg), p.chain) {
+		return f, fmt.Errorf("--chain %q is not configured", p.chain)
 	}
-	return a, nil
+	return f, nil
 }
 
 // pinned is an audit for what its report says of the chain, at the block that is asked for.
@@ -53,10 +55,11 @@ func (p *pinned) flags(cmd *cobra.Command) {
 
 // audit audits once, and keeps nothing of it. With a contract, the report has no other.
 func (p *pinned) audit(cmd *cobra.Command, g *global, cfg *config.Config) (*audit.Report, error) {
-	contract, err := p.parse()
+	filter, err := p.filter(cfg)
 	if err != nil {
 		return nil, err
 	}
+	contract := filter.Contract
 	f := &auditFlags{global: g, block: p.block}
 	if p.chain != "" {
 		f.chains = []string{p.chain}
