@@ -49,11 +49,11 @@ func newConfigCheck(g *global) *cobra.Command {
 			}
 			var unwritten error
 			err = a.Check(cmd.Context(), func(chain, source string, err error) {
+				line := fmt.Sprintf("ok      %s %s\n", chain, source)
 				if err != nil {
-					unwritten = errors.Join(unwritten, printf(out, "FAILED  %s %s: %v\n", chain, source, err))
-					return
+					line = fmt.Sprintf("FAILED  %s %s: %v\n", chain, source, err)
 				}
-				unwritten = errors.Join(unwritten, printf(out, "ok      %s %s\n", chain, source))
+				unwritten = errors.Join(unwritten, printf(out, "%s", line))
 			})
 			if err != nil {
 				return &exitError{exitUnknown, errors.New("not every source can be used")}

@@ -18,13 +18,37 @@ type kmsFlags struct {
 
 func newKMS(g *global) *cobra.Command {
 	f := &kmsFlags{global: g}
+	show := &cobra.Command{
+		Use:   "show ID",
+		Short: "Show one KMS, by id or slug (getKmsInfo)",
+		Args:  cobra.ExactArgs(1),
+		RunE: f.run(func(ctx context.Context, c *kmsapi.Client, args []string) (render.Answer, error) {
+			k, err := c.Info(ctx, args[0])
+			if err != nil {
+				return nil, err
+			}
+			return render.NewKMS(k.KMS), nil
+		}),
+	}
+	onChain := &cobra.Command{
+		Use:   "on-chain CHAIN",
+		Short: "Show what the API claims of the contracts of a chain (getKmsOnChainDetail)",
+		Args:  cobra.ExactArgs(1),
+		RunE: f.run(func(ctx context.Context, c *kmsapi.Client, args []string) (render.Answer, error) {
+			d, err := c.OnChainDetail(ctx, args[0])
+			if err != nil {
+				return nil, err
+			}
+			return render.NewOnChain(d), nil
+		}),
+	}
 	cmd := group(&cobra.Command{
 		Use:   "kms",
 		Short: "Ask the API, and show what it says as it says it",
 		Long: "Ask the API, and show what it says as it says it: nothing is compared with a chain, and no provider is asked.\n" +
 			"Of the configuration, only api and timeout are used.\n\n" +
 			"Exit codes: 0 the API answered, 2 usage or configuration, 3 it did not, or its answer cannot be used.",
-	}, "list, show, on-chain or next-app-ids", newKMSList(f), newKMSShow(f), newKMSOnChain(f), newKMSAppIDs(f))
+	}, "list, show, on-chain or next-app-ids", newKMSList(f), show, onChain, newKMSAppIDs(f))
 	f.output.addTo(cmd, "text, or json as docs/kms.md describes it")
 	return cmd
 }
@@ -47,36 +71,6 @@ func newKMSList(f *kmsFlags) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&filter.OnChain, "onchain", false, "only those with a contract on a chain")
 	return cmd
-}
-
-func newKMSShow(f *kmsFlags) *cobra.Command {
-	return &cobra.Command{
-		Use:   "show ID",
-		Short: "Show one KMS, by id or slug (getKmsInfo)",
-		Args:  cobra.ExactArgs(1),
-		RunE: f.run(func(ctx context.Context, c *kmsapi.Client, args []string) (render.Answer, error) {
-			k, err := c.Info(ctx, args[0])
-			if err != nil {
-				return nil, err
-			}
-			return render.NewKMS(k.KMS), nil
-		}),
-	}
-}
-
-func newKMSOnChain(f *kmsFlags) *cobra.Command {
-	return &cobra.Command{
-		Use:   "on-chain CHAIN",
-		Short: "Show what the API claims of the contracts of a chain (getKmsOnChainDetail)",
-		Args:  cobra.ExactArgs(1),
-		RunE: f.run(func(ctx context.Context, c *kmsapi.Client, args []string) (render.Answer, error) {
-			d, err := c.OnChainDetail(ctx, args[0])
-			if err != nil {
-				return nil, err
-			}
-			return render.NewOnChain(d), nil
-		}),
-	}
 }
 
 // ask asks the API one thing.

@@ -71,7 +71,12 @@ func (p *pinned) audit(cmd *cobra.Command, g *global, cfg *config.Config) (*audi
 		if len(cfg.Chains) > 1 {
 			return nil, errors.New("--contract needs --chain: the same address on another chain is another contract")
 		}
-		only(&cfg.Chains[0], contract)
+		// It need not be configured.
+		c := &cfg.Chains[0]
+		c.Contracts = slices.DeleteFunc(c.Contracts, func(c config.Contract) bool { return c.Address != contract })
+		if len(c.Contracts) == 0 {
+			c.Contracts = []config.Contract{{Address: contract}}
+		}
 	}
 	cfg.State = "" // the daemon may hold it, and what is asked of the past is none of its memory
 	// The report says what the log says below errors.
@@ -87,14 +92,6 @@ func (p *pinned) audit(cmd *cobra.Command, g *global, cfg *config.Config) (*audi
 		}
 	}
 	return report, nil
-}
-
-// only leaves a chain one contract, which need not be configured.
-func only(c *config.Chain, contract common.Address) {
-	c.Contracts = slices.DeleteFunc(c.Contracts, func(c config.Contract) bool { return c.Address != contract })
-	if len(c.Contracts) == 0 {
-		c.Contracts = []config.Contract{{Address: contract}}
-	}
 }
 
 func newPolicySnapshot(g *global) *cobra.Command {

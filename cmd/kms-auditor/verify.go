@@ -63,6 +63,7 @@ func newVerify() *cobra.Command {
 
 func verify(ctx context.Context, path string) (*evidence.Result, error) {
 	var file *evidence.File
+	var result *evidence.Result
 	err := await(ctx, path, func() error {
 		in, err := os.Open(path)
 		if err != nil {
@@ -72,20 +73,15 @@ func verify(ctx context.Context, path string) (*evidence.Result, error) {
 		file, err = evidence.Decode(in)
 		return err
 	})
-	switch {
-	case errors.Is(err, evidence.ErrRefuted):
-		return nil, &exitError{exitRefuted, err}
-	case err != nil:
-		return nil, &exitError{exitUsage, err}
+	code := exitUsage
+	if err == nil {
+		result, err = evidence.Verify(ctx, file)
+		code = exitUnknown
 	}
-	result, err := evidence.Verify(ctx, file)
-	switch {
-	case errors.Is(err, evidence.ErrRefuted):
-		return nil, &exitError{exitRefuted, err}
-	case err != nil:
-		return nil, &exitError{exitUnknown, err}
+	if errors.Is(err, evidence.ErrRefuted) {
+		code = exitRefuted
 	}
-	return result, nil
+	return result, exitWith(code, err)
 }
 
 // sentences say what was checked, what remains trusted, and what today's rules judge otherwise.
