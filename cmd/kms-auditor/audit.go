@@ -84,7 +84,7 @@ func (f *auditFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if err := f.narrow(cfg, cmd.Flags().Changed("block")); err != nil {
+	if err := f.applyFlags(cfg, cmd.Flags().Changed("block")); err != nil {
 		return err
 	}
 	var to outputs
@@ -104,8 +104,8 @@ func (f *auditFlags) run(cmd *cobra.Command) error {
 	return f.serve(cmd.Context(), cfg, cmd.ErrOrStderr())
 }
 
-// narrow applies the flags to the configuration. An empty --block is a mistake, such as a variable that is not set.
-func (f *auditFlags) narrow(cfg *config.Config, block bool) error {
+// applyFlags applies the flags to the configuration. An empty --block is a mistake, such as a variable that is not set.
+func (f *auditFlags) applyFlags(cfg *config.Config, block bool) error {
 	for _, name := range f.chains {
 		if !slices.Contains(chainNames(cfg), name) {
 			return fmt.Errorf("--chain %q is not configured", name)
@@ -257,7 +257,7 @@ func (f *auditFlags) reload(ctx context.Context) (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := f.narrow(cfg, false); err != nil {
+	if err := f.applyFlags(cfg, false); err != nil {
 		return nil, err
 	}
 	if checkWeb(ctx, cfg) != nil {

@@ -22,7 +22,7 @@ var errNothing = &exitError{exitNothing, errors.New("no audit that the state rem
 // baselineFlags are those of the baseline commands.
 type baselineFlags struct {
 	*global
-	pick
+	targetFlags
 	output format
 }
 

@@ -16,7 +16,7 @@ import (
 )
 
 func newExplain(g *global) *cobra.Command {
-	p := &pinned{}
+	p := &onceFlags{}
 	var (
 		output format
 		wide   bool
@@ -76,7 +76,7 @@ func newExplain(g *global) *cobra.Command {
 }
 
 // known is what the state file remembers, with an audit of its own where that is asked for, or nothing is remembered.
-func (p *pinned) known(cmd *cobra.Command, g *global, cfg *config.Config) (*state.State, error) {
+func (p *onceFlags) known(cmd *cobra.Command, g *global, cfg *config.Config) (*state.State, error) {
 	known, err := state.Open("") // nothing
 	if cfg.State != "" {
 		if remembered, failed := state.View(cfg.State); !errors.Is(failed, fs.ErrNotExist) {

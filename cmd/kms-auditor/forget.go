@@ -13,7 +13,7 @@ import (
 )
 
 func newForget(g *global) *cobra.Command {
-	p := &pick{}
+	p := &targetFlags{}
 	cmd := &cobra.Command{
 		Use:   "forget",
 		Short: "Stop auditing a contract that is retired",

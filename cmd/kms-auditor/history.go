@@ -17,7 +17,7 @@ import (
 
 func newHistory(g *global) *cobra.Command {
 	var (
-		p      pick
+		p      targetFlags
 		lists  []string
 		since  string
 		limit  int

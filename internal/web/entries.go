@@ -17,8 +17,8 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
-// leaf is one page of the entries of a contract.
-type leaf struct {
+// entriesPage is one page of the entries of a contract.
+type entriesPage struct {
 	Style       template.CSS
 	Report      *audit.Report
 	Chain       *audit.Chain
@@ -28,8 +28,8 @@ type leaf struct {
 }
 
 // Before and After are the pages around this one; 0: there is none.
-func (l *leaf) Before() int { return l.Page - 1 }
-func (l *leaf) After() int  { return (l.Page + 1) % (l.Pages + 1) }
+func (l *entriesPage) Before() int { return l.Page - 1 }
+func (l *entriesPage) After() int  { return (l.Page + 1) % (l.Pages + 1) }
 
 // entries serves all entries of a contract, a thousand a page and the worst first, for those of which the status page has too many.
 func entries(o Options) http.HandlerFunc {
@@ -45,7 +45,7 @@ func entries(o Options) http.HandlerFunc {
 			return
 		}
 		var body bytes.Buffer
-		if err := templates.ExecuteTemplate(&body, "leaf", l); err != nil {
+		if err := templates.ExecuteTemplate(&body, "entriesPage", l); err != nil {
 			o.Logger.Error("rendering a page of entries", zap.Error(err))
 			http.Error(w, "the entries cannot be shown; /api/v1/report has the last report", http.StatusInternalServerError)
 			return
@@ -56,7 +56,7 @@ func entries(o Options) http.HandlerFunc {
 }
 
 // find returns the page that a query names.
-func find(r *audit.Report, query string) (*leaf, error) {
+func find(r *audit.Report, query string) (*entriesPage, error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
 		return nil, errors.New("the query cannot be read")
@@ -78,7 +78,7 @@ func find(r *audit.Report, query string) (*leaf, error) {
 			if c.Chain != values.Get("chain") || t.Contract != contract.Hex() {
 				continue
 			}
-			l := &leaf{Style: css, Report: r, Chain: c, Target: t, Page: page, Pages: (len(t.Entries) + maxRows - 1) / maxRows}
+			l := &entriesPage{Style: css, Report: r, Chain: c, Target: t, Page: page, Pages: (len(t.Entries) + maxRows - 1) / maxRows}
 			if page < 1 || page > l.Pages {
 				return nil, fmt.Errorf("there is no page %d of %d", page, l.Pages)
 			}

@@ -2,8 +2,8 @@ package web
 
 // What tests hold by itself.
 var (
-	Handler = handler
-	Few     = few
+	Handler     = handler
+	MaxInFlight = maxInFlight
 )
 
 // MaxConnections is how many connections one listener has.

@@ -34,8 +34,8 @@ func guard(next http.Handler) http.Handler {
 	})
 }
 
-// few has the others wait while as many as may are answered.
-func few(n int, next http.Handler) http.Handler {
+// maxInFlight has the others wait while as many as may are answered.
+func maxInFlight(n int, next http.Handler) http.Handler {
 	slots := make(chan struct{}, n)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {

@@ -165,7 +165,7 @@ func TestNoMoreRenderingsThanAllowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var at, most atomic.Int64
 		release := make(chan struct{})
-		h := web.Few(2, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		h := web.MaxInFlight(2, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 			if n := at.Add(1); n > most.Load() {
 				most.Store(n)
 			}

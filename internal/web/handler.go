@@ -17,15 +17,15 @@ func handler(o Options) (http.Handler, error) {
 	mux := http.NewServeMux()
 	began := time.Now()
 	mux.Handle("GET /{$}", &page{opt: o, began: began})
-	mux.Handle("GET /entries", few(maxRenderings, entries(o)))
+	mux.Handle("GET /entries", maxInFlight(maxRenderings, entries(o)))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{
 		ErrorLog:            errorLog,
 		ErrorHandling:       promhttp.ContinueOnError,
 		EnableOpenMetrics:   true,
 		MaxRequestsInFlight: maxScrapes,
 	}))
-	mux.Handle("GET /api/v1/report", &document{last: o.Report, began: began})
-	mux.Handle("GET /api/v1/history", few(maxRenderings, timeline(o.State)))
+	mux.Handle("GET /api/v1/report", &reportHandler{last: o.Report, began: began})
+	mux.Handle("GET /api/v1/history", maxInFlight(maxRenderings, timeline(o.State)))
 	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, "healthy")
 	})

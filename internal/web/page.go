@@ -10,7 +10,6 @@ import (
 	"html/template"
 	"net/http"
 	"slices"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -51,15 +50,12 @@ const shownChanges = 50
 type page struct {
 	opt   Options
 	began time.Time
-
-	mu    sync.Mutex
-	of    *audit.Report // that body shows
-	body  []byte
-	turns int // how often body was rendered
+	body  cache[[]byte] // what follows the status
 }
 
 func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, turn, report, err := p.render()
+	report := p.opt.Report()
+	body, turn, err := p.body.get(report, p.render)
 	s := p.status(report, turn, time.Now())
 	var top bytes.Buffer
 	if err == nil {
@@ -79,14 +75,7 @@ func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// render returns what follows the status, how often that was rendered, and the report that it shows.
-func (p *page) render() ([]byte, int, *audit.Report, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	report := p.opt.Report()
-	if p.body != nil && report == p.of {
-		return p.body, p.turns, report, nil
-	}
+func (p *page) render(report *audit.Report) ([]byte, error) {
 	h := p.opt.State.Timeline(state.Filter{Lists: state.Lists[:shownLists], Limit: shownChanges})
 	slices.Reverse(h.Events)
 	var body bytes.Buffer
@@ -96,11 +85,7 @@ func (p *page) render() ([]byte, int, *audit.Report, error) {
 		History render.History
 		Script  template.JS
 	}{report, chainViews(report), h, js})
-	if err != nil {
-		return nil, 0, nil, err
-	}
-	p.of, p.body, p.turns = report, body.Bytes(), p.turns+1
-	return p.body, p.turns, report, nil
+	return body.Bytes(), err
 }
 
 // status is what the page says first.
