@@ -123,7 +123,7 @@ func (t *text) place(p Place) {
 		t.printf("  changes\n")
 		g := grid{{"TIME", "BLOCK", "CHANGE", "ACTOR", "TRANSACTION"}}
 		for _, e := range p.Events {
-			g.add(when(e.Time), fmt.Sprint(e.Block), e.Change, t.address(e.Actor), t.id(e.Tx))
+			g.add(when(e.Time), fmt.Sprint(e.Block), e.Change, t.id(e.Actor), t.id(e.Tx))
 		}
 		g.write(t.Buffer, "    ")
 	} else if p.Audit != nil {

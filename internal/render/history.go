@@ -63,8 +63,8 @@ func (h History) events(b *bytes.Buffer) {
 		if e.Block > 0 {
 			block = fmt.Sprint(e.Block)
 		}
-		g.add(when(e.Time), e.Chain, block, t.address(e.Contract), e.List, e.Change, t.address(t.id(e.ID)),
-			t.name(named(e.Name, e.Version)), t.address(e.Actor), t.id(e.Tx))
+		g.add(when(e.Time), e.Chain, block, t.id(e.Contract), e.List, e.Change, t.id(e.ID),
+			t.name(named(e.Name, e.Version)), t.id(e.Actor), t.id(e.Tx))
 	}
 	g.write(b, "")
 }

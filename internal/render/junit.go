@@ -129,7 +129,7 @@ func audited(class string, reasons ...string) junitCase {
 
 // entryCase is the test case of e; f is what was found of it, and may be zero.
 func entryCase(class string, e audit.Entry, f audit.Finding) junitCase {
-	tc := junitCase{Class: class + "." + Plain(string(e.List)), Name: cmp.Or(spaced(title(e), e.ID), "no name")}
+	tc := junitCase{Class: class + "." + Plain(string(e.List)), Name: cmp.Or(spaced(named(e.Name, e.Version), e.ID), "no name")}
 	kind, states := cmp.Or(string(e.Kind), Plain(e.Reason)), fmt.Sprintf("claim %s, on chain %s", e.Claim, e.OnChain)
 	if e.Policy != "" {
 		states += ", policy " + string(e.Policy)

@@ -114,7 +114,7 @@ func snapshot(b *bytes.Buffer, t *audit.Target) {
 		}
 		line("    %s:", key)
 		for _, e := range allowed {
-			line("      - %s # %s", scalar(e.ID), cmp.Or(title(e), "the API does not name it"))
+			line("      - %s # %s", scalar(e.ID), cmp.Or(named(e.Name, e.Version), "the API does not name it"))
 		}
 	}
 	c := t.Control
@@ -134,9 +134,6 @@ func snapshot(b *bytes.Buffer, t *audit.Target) {
 	pin("implementation", c.Implementation, "")
 	pin("code_hash", cmp.Or(c.ImplementationCodeHash, c.CodeHash), "")
 }
-
-// title is what the API calls an entry.
-func title(e audit.Entry) string { return named(e.Name, e.Version) }
 
 // named is a name with a version that is not in it.
 func named(name, version string) string {

@@ -60,7 +60,7 @@ func (t *text) changed(c *audit.Changed) string {
 		s += " of " + c.Time.UTC().Format(time.RFC3339)
 	}
 	if c.Actor != "" {
-		s += ", by " + t.address(c.Actor)
+		s += ", by " + t.id(c.Actor)
 	}
 	if t.opt.Wide {
 		s += ", in " + t.id(c.Tx)

@@ -57,20 +57,14 @@ func (t *text) name(s string) string {
 	return Cut(s, maxName)
 }
 
-// id shortens 32 bytes of hex to 0x, eight digits and the last three; what is malformed is cut like a name.
+// id shortens an id, a hash or an address to 0x, eight digits and the last three; what is malformed is cut like a name.
 func (t *text) id(s string) string {
-	if _, err := sanitize.ParseID(s); err == nil && len(s) == 66 && !t.opt.Wide {
-		return s[:10] + "…" + s[63:]
+	_, notID := sanitize.ParseID(s)
+	_, notAddress := sanitize.ParseAddress(s)
+	if t.opt.Wide || notID != nil && notAddress != nil || !strings.HasPrefix(s, "0x") {
+		return t.name(s)
 	}
-	return t.name(s)
-}
-
-// address shortens an address like an id.
-func (t *text) address(s string) string {
-	if _, err := sanitize.ParseAddress(s); err == nil && len(s) == 42 && !t.opt.Wide {
-		return s[:10] + "…" + s[39:]
-	}
-	return t.name(s)
+	return s[:10] + "…" + s[len(s)-3:]
 }
 
 // Cut makes a foreign text printable and short.
