@@ -2,8 +2,12 @@ package render
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/kms-auditor/kms-auditor/audit"
@@ -144,3 +148,155 @@ func (t *text) closing(r *audit.Report) {
 	}
 	t.printf("verdict: %s\n", t.paint(verdictColors[r.Verdict], r.Verdict.String()))
 }
+
+// WorstFirst is the order of entries by verdict: what disagrees comes first.
+var WorstFirst = []audit.EntryVerdict{audit.Mismatch, audit.Unverifiable, audit.Pending, audit.Accepted, audit.Unclaimed, audit.Match}
+
+// CompareEntries orders entries, the worst verdict first, and of that the most severe.
+func CompareEntries(a, b audit.Entry) int {
+	return cmp.Or(slices.Index(WorstFirst, a.Verdict)-slices.Index(WorstFirst, b.Verdict), CompareSeverities(a.Severity, b.Severity))
+}
+
+// storage tells what is proven of the contract as a whole, and what of it rests on the operator's word.
+func (t *text) storage(target *audit.Target) {
+	if s := target.Storage; s != nil {
+		only := "only "
+		if target.Completeness == audit.Complete {
+			only = ""
+		}
+		t.printf("  storage root %s, %s%s explained", t.id(s.Root), only, plural(s.Slots, "slot"))
+		if t.opt.Wide {
+			t.printf("; code hash %s", t.id(s.CodeHash))
+		}
+		t.printf("\n")
+	}
+	for _, e := range target.Explained {
+		t.printf("  explained slot %s: %s\n", Plain(e.Slot), Plain(e.Reason))
+	}
+}
+
+func (t *text) entries(entries []audit.Entry) {
+	if len(entries) == 0 {
+		return
+	}
+	orDash := func(s string) string { return cmp.Or(s, "-") } // the column is there, whatever the others have
+	g := grid{{t.paint(bold, "VERDICT"), "LIST", "ID", "NAME", "VERSION", "CLAIM", "ON CHAIN", "POLICY", "LAST CHANGE", "WHY"}}
+	for _, e := range slices.SortedStableFunc(slices.Values(entries), CompareEntries) {
+		g = append(g, []string{
+			t.paint(entryColors[e.Verdict], string(e.Verdict)), orDash(string(e.List)), orDash(t.id(e.ID)), orDash(t.name(e.Name)), orDash(t.name(e.Version)),
+			orDash(string(e.Claim)), orDash(string(e.OnChain)), string(e.Policy), t.changed(e.Changed), orDash(why(e)),
+		})
+	}
+	g.write(t.Buffer, "  ")
+}
+
+// changed gives the block of the last event of an id and whoever caused it; wide, time and transaction too.
+func (t *text) changed(c *audit.Changed) string {
+	if c == nil {
+		return ""
+	}
+	s := fmt.Sprintf("block %d", c.Block)
+	if t.opt.Wide && c.Time != nil {
+		s += " of " + c.Time.UTC().Format(time.RFC3339)
+	}
+	if c.Actor != "" {
+		s += ", by " + t.id(c.Actor)
+	}
+	if t.opt.Wide {
+		s += ", in " + t.id(c.Tx)
+	}
+	return s
+}
+
+// why gives kind and reason, each once.
+func why(e audit.Entry) string {
+	if e.Reason == "" || e.Reason == string(e.Kind) {
+		return string(e.Kind)
+	}
+	if e.Kind == "" {
+		return Plain(e.Reason)
+	}
+	return string(e.Kind) + " (" + Plain(e.Reason) + ")"
+}
+
+// control tells who may change the contract, and what runs there. Addresses are whole: they are to be recognised.
+func (t *text) control(target *audit.Target) {
+	c := target.Control
+	if c == nil {
+		return
+	}
+	if c.Owner != "" {
+		t.printf("  owner %s\n", Plain(c.Owner))
+	}
+	if c.PendingOwner != "" {
+		t.printf("  %s\n", t.paint(yellow, "a transfer of ownership is under way: "+Plain(c.PendingOwner)+" can accept it at any time"))
+	}
+	if c.Implementation == "" {
+		t.printf("  code %s, no proxy\n", t.id(c.CodeHash))
+	} else {
+		t.printf("  implementation %s, code %s behind proxy code %s\n", Plain(c.Implementation), t.id(c.ImplementationCodeHash), t.id(c.CodeHash))
+	}
+	if b := target.Baseline; b != nil {
+		how := "was first seen"
+		if b.Accepted {
+			how = "was accepted"
+		}
+		t.printf("  compared with what %s at %s\n", how, b.Since.UTC().Format(time.RFC3339))
+	}
+}
+
+// acceptance is a finding that does not count, and why.
+func (t *text) acceptance(a audit.Acceptance) {
+	t.printf("  %s %s\n           %s\n           %s\n", t.paint(entryColors[audit.Accepted], string(audit.Accepted)),
+		t.about(a.Kind, a.List, a.ID), Plain(a.Message), accepting(a.Reason, a.Expires))
+}
+
+// accepting says why something is lived with, and how long.
+func accepting(reason string, expires time.Time) string {
+	return "until " + expires.UTC().Format(time.RFC3339) + ": " + Plain(reason)
+}
+
+// acceptedEntry is the index of the entry that a is about; -1: there is none.
+func acceptedEntry(t *audit.Target, a audit.Acceptance) int {
+	return slices.IndexFunc(t.Entries, func(e audit.Entry) bool {
+		return e.Verdict == audit.Accepted && e.Kind == a.Kind && e.List == a.List && e.ID == a.ID
+	})
+}
+
+// acceptFor is how long a difference is accepted unless the operator says otherwise.
+const acceptFor = 30 * 24 * time.Hour
+
+// acceptBlock offers each finding that may be lived with as a row of the configuration's accept. The reason is left
+// empty, which the configuration refuses: nobody accepts without one.
+func (t *text) acceptBlock(r *audit.Report) {
+	expires := r.FinishedAt.UTC().Add(acceptFor).Format(time.DateOnly)
+	var rows []string
+	offered := map[string]bool{} // images without a hash share a row
+	for _, c := range r.Chains {
+		for _, target := range c.Targets {
+			for _, f := range target.Findings {
+				if row := acceptRow(c.Chain, target.Contract, f, expires); f.Kind.Acceptable() && !offered[row] {
+					rows, offered[row] = append(rows, row), true
+				}
+			}
+		}
+	}
+	if len(rows) > 0 {
+		t.printf("\nTo accept a finding until a date, fill in `reason` and add the row to your config:\naccept:\n%s", strings.Join(rows, ""))
+	}
+}
+
+func acceptRow(chain, contract string, f audit.Finding, expires string) string {
+	about := ""
+	if f.List != "" {
+		about = ", list: " + scalar(string(f.List))
+	}
+	if f.ID != "" {
+		about += ", id: " + scalar(f.ID)
+	}
+	return fmt.Sprintf("  - {chain: %s, contract: %s, kind: %s%s, reason: \"\", expires: %s}\n",
+		scalar(chain), scalar(contract), scalar(string(f.Kind)), about, scalar(expires))
+}
+
+// scalar is s as a double-quoted YAML scalar, in which Go's escapes mean the same and no rune moves a terminal.
+func scalar(s string) string { return strconv.Quote(s) }

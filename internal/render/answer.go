@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"unicode"
@@ -84,72 +83,6 @@ func (g grid) write(b *bytes.Buffer, indent string) {
 		fmt.Fprintln(tab, indent+strings.Join(cells, "\t"))
 	}
 	_ = tab.Flush() // a buffer takes everything
-}
-
-func (l KMSList) WriteText(b *bytes.Buffer) {
-	if len(l.KMS) == 0 {
-		b.WriteString("the API lists no KMS\n")
-		return
-	}
-	g := grid{{"ID", "SLUG", "LABEL", "CHAIN ID", "CONTRACT", "NODES", "VERSION", "URL"}}
-	for _, k := range l.KMS {
-		g.add(k.ID, k.Slug, k.Label, k.chain(), k.Contract, k.nodes(), k.Version, k.URL)
-	}
-	g.write(b, "")
-}
-
-func (k KMS) WriteText(b *bytes.Buffer) {
-	pairs := [][2]string{
-		{"id", k.ID}, {"slug", k.Slug}, {"label", k.Label}, {"chain id", k.chain()}, {"contract", k.Contract},
-		{"k256 pubkey", k.K256Pubkey}, {"ca pubkey", k.CAPubkey}, {"nodes", k.nodes()}, {"version", k.Version}, {"url", k.URL},
-	}
-	if k.GatewayAppID != nil {
-		pairs = append(pairs, [2]string{"gateway app id", cmp.Or(*k.GatewayAppID, "none")})
-	}
-	list(b, "", pairs)
-}
-
-func (k KMS) chain() string {
-	if k.ChainID == 0 {
-		return "off chain"
-	}
-	return strconv.FormatUint(k.ChainID, 10)
-}
-
-func (k KMS) nodes() string {
-	if k.NodeCount == nil {
-		return ""
-	}
-	return strconv.FormatUint(*k.NodeCount, 10)
-}
-
-func (o OnChain) WriteText(b *bytes.Buffer) {
-	fmt.Fprintf(b, "%s (chain id %d): %s\n", sanitize.Plain(o.Chain), o.ChainID, plural(len(o.Contracts), "contract"))
-	for _, c := range o.Contracts {
-		fmt.Fprintf(b, "\n%s on %s (chain id %d)\n", c.Contract, sanitize.Plain(c.Chain), c.ChainID)
-		list(b, "  ", [][2]string{{"k256 pubkey", c.K256Pubkey}, {"ca pubkey", c.CAPubkey}, {"gateway contract", c.GatewayContract}})
-		if len(c.Entries) == 0 {
-			b.WriteString("  no entries\n")
-			continue
-		}
-		g := grid{{"LIST", "CLAIM", "ID", "NAME", "VERSION"}}
-		for _, e := range c.Entries {
-			g.add(string(e.List), string(e.Claim), e.ID, e.Name, e.Version)
-		}
-		g.write(b, "  ")
-	}
-}
-
-func (a AppIDs) WriteText(b *bytes.Buffer) {
-	if len(a.AppIDs) == 0 {
-		b.WriteString("the API reserved no app ids\n")
-		return
-	}
-	g := grid{{"APP ID", "NONCE"}}
-	for _, id := range a.AppIDs {
-		g.add(id.ID, strconv.FormatUint(id.Nonce, 10))
-	}
-	g.write(b, "")
 }
 
 // list writes what is there of names and values.
