@@ -1,6 +1,7 @@
 package web
 
 import (
+	"fmt"
 	"html/template"
 	"slices"
 	"strings"
@@ -66,4 +67,51 @@ func version(name, version string) string {
 		return ""
 	}
 	return version
+}
+
+// labels explain the report's words.
+var labels = map[any]string{
+	audit.Consistent: "Every claim of the API was compared with the contract, and agrees.",
+	audit.Drift:      "The API and the contract differ, or the contract is not as it should be.",
+	audit.Unknown:    "No difference is confirmed, but something could not be checked.",
+
+	audit.Match:        "claim and chain agree",
+	audit.Mismatch:     "claim and chain differ",
+	audit.Unverifiable: "one side is missing, or the difference was not confirmed",
+	audit.Pending:      "the newest block already agrees with the API",
+	audit.Accepted:     "you accept the difference for a time",
+	audit.Unclaimed:    "neither the API nor your policy says anything of it",
+
+	audit.Assurance(""): "Nothing was read.",
+	audit.Single:        "Answers rest on the word of one provider.",
+	audit.Agreed:        "As many providers as configured gave the same answers.",
+	audit.Proven:        "Every answer was verified against the block's state root.",
+
+	audit.Unchecked:  "Ids that the API does not list were not looked for.",
+	audit.EventsOnly: "Ids that the API does not list were looked for in the contract's events. What was written without one is not seen.",
+	audit.Complete:   "All that the contract stores is accounted for: nothing is hidden at this block.",
+	audit.Incomplete: "Events could not all be read, or do not explain what is stored. Ids that the API does not list may be missing here.",
+
+	audit.ReasonUnconfirmed: "only one look saw the difference",
+	audit.ReasonNotRead:     "the chain's answer could not be had",
+	audit.ReasonNoClaim:     "the API was not read",
+	audit.ReasonWentBack:    "the block is older than one that was audited before",
+	audit.ReasonHeadAgrees:  "the newest block already agrees",
+	audit.ReasonNotAudited:  "the claim is about another chain",
+	audit.ReasonClaimAbsent: "the API gives no answer",
+	audit.ReasonMalformed:   "not 32 bytes of hex",
+	audit.ReasonNoHash:      "the API gives no hash",
+
+	audit.Device:          "device",
+	audit.OSImage:         "OS image",
+	string(audit.Device):  "device", // as events spell it
+	string(audit.OSImage): "OS image",
+}
+
+// label explains a word. One that has no label stays as it is.
+func label(word any) string {
+	if s, ok := labels[word]; ok {
+		return s
+	}
+	return fmt.Sprint(word)
 }
