@@ -194,7 +194,6 @@ func (g *global) auditOnce(cmd *cobra.Command, cfg *config.Config, quiet zapcore
 	return d, d.Once(cmd.Context()), nil
 }
 
-// resetState sets the state file aside.
 func resetState(path string, stderr io.Writer) error {
 	if path == "" {
 		return errors.New("--state-reset: no state is configured")

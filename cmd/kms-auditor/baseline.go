@@ -19,12 +19,8 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
-// exitNothing ends a command on baselines where no audit has seen such a contract.
-const exitNothing = 1
-
 var errNothing = &exitError{exitNothing, errors.New("no audit that the state remembers has seen who controls such a contract")}
 
-// baselineFlags are those of the baseline commands.
 type baselineFlags struct {
 	*global
 	targetFlags

@@ -10,7 +10,6 @@ import (
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
-// kmsFlags are those of every kms command.
 type kmsFlags struct {
 	*global
 	output format
@@ -73,7 +72,6 @@ func newKMSList(f *kmsFlags) *cobra.Command {
 	return cmd
 }
 
-// ask asks the API one thing.
 type ask func(ctx context.Context, c *kmsapi.Client, args []string) (render.Answer, error)
 
 // run asks the API within the time of one audit, once the configuration and the checks are fine, and shows the answer,
@@ -101,7 +99,7 @@ func (f *kmsFlags) run(what ask, checks ...func(*cobra.Command) error) func(*cob
 		defer cancel()
 		answer, err := what(ctx, c, args)
 		if answer != nil {
-			err = errors.Join(err, render.Show(cmd.OutOrStdout(), answer, f.output == "json"))
+			err = errors.Join(err, f.output.show(cmd.OutOrStdout(), answer))
 		}
 		return exitWith(exitUnknown, err)
 	}

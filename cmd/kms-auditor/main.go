@@ -17,14 +17,15 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/daemon"
 )
 
-// The exit codes of audit --once; every usage or configuration error of any command exits with exitUsage.
+// The exit codes; every usage or configuration error of any command exits with exitUsage.
 const (
-	exitConsistent = 0
-	exitDrift      = 1
-	exitServe      = 1 // of the daemon
-	exitSelftest   = 1
-	exitUsage      = 2
-	exitUnknown    = 3
+	exitDrift    = 1
+	exitServe    = 1 // of the daemon
+	exitSelftest = 1
+	exitNothing  = 1 // no audit has seen such a contract
+	exitUsage    = 2
+	exitUnknown  = 3
+	exitRefuted  = 4 // the evidence does not hold
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }

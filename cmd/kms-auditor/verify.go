@@ -14,9 +14,6 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
 )
 
-// exitRefuted is for evidence that does not hold.
-const exitRefuted = 4
-
 // verifyTimeout bounds what a hostile file may cost. The evidence of an ordinary audit takes a second.
 const verifyTimeout = time.Minute
 
