@@ -149,12 +149,22 @@ func (t *text) closing(r *audit.Report) {
 	t.printf("verdict: %s\n", t.paint(verdictColors[r.Verdict], r.Verdict.String()))
 }
 
-// WorstFirst is the order of entries by verdict: what disagrees comes first.
-var WorstFirst = []audit.EntryVerdict{audit.Mismatch, audit.Unverifiable, audit.Pending, audit.Accepted, audit.Unclaimed, audit.Match}
+// VerdictOrder is the order of entries by verdict: what disagrees comes first.
+var VerdictOrder = []audit.EntryVerdict{audit.Mismatch, audit.Unverifiable, audit.Pending, audit.Accepted, audit.Unclaimed, audit.Match}
 
 // CompareEntries orders entries, the worst verdict first, and of that the most severe.
-func CompareEntries(a, b audit.Entry) int {
-	return cmp.Or(slices.Index(WorstFirst, a.Verdict)-slices.Index(WorstFirst, b.Verdict), CompareSeverities(a.Severity, b.Severity))
+func CompareEntries(a, b *audit.Entry) int {
+	return cmp.Or(slices.Index(VerdictOrder, a.Verdict)-slices.Index(VerdictOrder, b.Verdict), CompareSeverities(a.Severity, b.Severity))
+}
+
+// WorstFirst returns the entries in their order. It leaves the list as it is.
+func WorstFirst(list []audit.Entry) []*audit.Entry {
+	sorted := make([]*audit.Entry, len(list))
+	for i := range list {
+		sorted[i] = &list[i]
+	}
+	slices.SortStableFunc(sorted, CompareEntries)
+	return sorted
 }
 
 // storage tells what is proven of the contract as a whole, and what of it rests on the operator's word.
@@ -181,10 +191,10 @@ func (t *text) entries(entries []audit.Entry) {
 	}
 	orDash := func(s string) string { return cmp.Or(s, "-") } // the column is there, whatever the others have
 	g := grid{{t.paint(bold, "VERDICT"), "LIST", "ID", "NAME", "VERSION", "CLAIM", "ON CHAIN", "POLICY", "LAST CHANGE", "WHY"}}
-	for _, e := range slices.SortedStableFunc(slices.Values(entries), CompareEntries) {
+	for _, e := range WorstFirst(entries) {
 		g = append(g, []string{
 			t.paint(entryColors[e.Verdict], string(e.Verdict)), orDash(string(e.List)), orDash(t.id(e.ID)), orDash(t.name(e.Name)), orDash(t.name(e.Version)),
-			orDash(string(e.Claim)), orDash(string(e.OnChain)), string(e.Policy), t.changed(e.Changed), orDash(why(e)),
+			orDash(string(e.Claim)), orDash(string(e.OnChain)), string(e.Policy), t.changed(e.Changed), orDash(why(*e)),
 		})
 	}
 	g.write(t.Buffer, "  ")

@@ -28,7 +28,7 @@ type targetView struct {
 	Chain           string
 	Findings        []audit.Finding
 	Accepted        []audit.Acceptance
-	Visible, Folded []audit.Entry // those to be seen at once, the worst first, and those in order if they are many
+	Visible, Folded []*audit.Entry // those to be seen at once, the worst first, and those in order if they are many
 }
 
 // Rows is how many entries the page shows.
@@ -37,7 +37,7 @@ func (v *targetView) Rows() int { return len(v.Visible) + len(v.Folded) }
 // placed is a finding or an entry with the contract that it is of.
 type placed[T any] struct {
 	in *targetView
-	is T
+	is *T
 }
 
 func chainViews(r *audit.Report) []chainView {
@@ -54,18 +54,18 @@ func chainViews(r *audit.Report) []chainView {
 			t := &c.Targets[j]
 			v := &targetView{Target: t, Chain: c.Chain, Accepted: t.Accepted[:min(accepted, len(t.Accepted))]}
 			accepted -= len(v.Accepted)
-			for _, f := range t.Findings {
-				findings = append(findings, placed[audit.Finding]{v, f})
+			for k := range t.Findings {
+				findings = append(findings, placed[audit.Finding]{v, &t.Findings[k]})
 			}
-			for _, e := range t.Entries {
-				entries = append(entries, placed[audit.Entry]{v, e})
+			for k := range t.Entries {
+				entries = append(entries, placed[audit.Entry]{v, &t.Entries[k]})
 			}
 			chains[i].Targets = append(chains[i].Targets, v)
 		}
 	}
 	slices.SortStableFunc(findings, func(a, b placed[audit.Finding]) int { return render.CompareSeverities(a.is.Severity, b.is.Severity) })
 	for _, f := range findings[:min(maxFindings, len(findings))] {
-		f.in.Findings = append(f.in.Findings, f.is)
+		f.in.Findings = append(f.in.Findings, *f.is)
 	}
 	slices.SortStableFunc(entries, func(a, b placed[audit.Entry]) int { return render.CompareEntries(a.is, b.is) })
 	for _, e := range entries[:min(maxRows, len(entries))] {

@@ -7,7 +7,6 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 
 	"go.uber.org/zap"
@@ -24,7 +23,7 @@ type entriesPage struct {
 	Chain       *audit.Chain
 	Target      *audit.Target
 	Page, Pages int
-	Entries     []audit.Entry
+	Entries     []*audit.Entry
 }
 
 // Before and After are the pages around this one; 0: there is none.
@@ -82,8 +81,7 @@ func find(r *audit.Report, query string) (*entriesPage, error) {
 			if page < 1 || page > l.Pages {
 				return nil, fmt.Errorf("there is no page %d of %d", page, l.Pages)
 			}
-			sorted := slices.SortedStableFunc(slices.Values(t.Entries), render.CompareEntries)
-			l.Entries = sorted[(page-1)*maxRows : min(page*maxRows, len(sorted))]
+			l.Entries = render.WorstFirst(t.Entries)[(page-1)*maxRows : min(page*maxRows, len(t.Entries))]
 			return l, nil
 		}
 	}

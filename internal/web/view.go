@@ -44,7 +44,7 @@ type count struct {
 
 // verdictCounts counts entries by verdict, the worst first.
 func verdictCounts(c audit.Counts) (out []count) {
-	for _, v := range render.WorstFirst {
+	for _, v := range render.VerdictOrder {
 		if n := c.Of(v); n > 0 {
 			out = append(out, count{n, v})
 		}
@@ -53,12 +53,12 @@ func verdictCounts(c audit.Counts) (out []count) {
 }
 
 // changed reports whether the last change of any of the entries is known, and wanted whether the operator wants anything of any.
-func changed(list []audit.Entry) bool {
-	return slices.ContainsFunc(list, func(e audit.Entry) bool { return e.Changed != nil })
+func changed(list []*audit.Entry) bool {
+	return slices.ContainsFunc(list, func(e *audit.Entry) bool { return e.Changed != nil })
 }
 
-func wanted(list []audit.Entry) bool {
-	return slices.ContainsFunc(list, func(e audit.Entry) bool { return e.Policy != "" })
+func wanted(list []*audit.Entry) bool {
+	return slices.ContainsFunc(list, func(e *audit.Entry) bool { return e.Policy != "" })
 }
 
 // version is what the name does not say already.
