@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
@@ -83,7 +84,7 @@ func (f *auditFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if err := f.narrow(cfg, cmd.Flags().Changed("block")); err != nil {
+	if err := f.applyFlags(cfg, cmd.Flags().Changed("block")); err != nil {
 		return err
 	}
 	var to outputs
@@ -103,10 +104,10 @@ func (f *auditFlags) run(cmd *cobra.Command) error {
 	return f.serve(cmd.Context(), cfg, cmd.ErrOrStderr())
 }
 
-// narrow applies the flags to the configuration. An empty --block is a mistake, such as a variable that is not set.
-func (f *auditFlags) narrow(cfg *config.Config, block bool) error {
+// applyFlags applies the flags to the configuration. An empty --block is a mistake, such as a variable that is not set.
+func (f *auditFlags) applyFlags(cfg *config.Config, block bool) error {
 	for _, name := range f.chains {
-		if !slices.ContainsFunc(cfg.Chains, func(c config.Chain) bool { return c.Name == name }) {
+		if !slices.Contains(chainNames(cfg), name) {
 			return fmt.Errorf("--chain %q is not configured", name)
 		}
 	}
@@ -155,24 +156,16 @@ func (f *auditFlags) places(cmd *cobra.Command, cfg *config.Config) (outputs, er
 }
 
 func (f *auditFlags) runOnce(cmd *cobra.Command, cfg *config.Config, to outputs) error {
-	stderr := cmd.ErrOrStderr()
-	log, err := f.logger(stderr)
+	quiet := zap.InfoLevel
+	if isTerminal(cmd.ErrOrStderr()) {
+		quiet = zap.DPanicLevel // a person reads the report, which has all that the log has but the trace of a bug
+	}
+	d, report, err := f.auditOnce(cmd, cfg, quiet, f.evidence != "")
 	if err != nil {
 		return err
 	}
-	if isTerminal(stderr) && !cmd.Flags().Changed("log.level") {
-		// A person reads the report, which has all that the log has but the trace of a bug.
-		log = log.WithOptions(zap.IncreaseLevel(zap.DPanicLevel))
-	}
-	progress := newProgress(stderr)
-	a, err := daemon.New(cfg, daemon.Options{Build: build(), Log: log, Progress: progress.show, Once: true, Evidence: f.evidence != ""})
-	if err != nil {
-		return &exitError{exitUsage, err}
-	}
-	defer a.Close()
-	report := a.Once(cmd.Context())
-	progress.clear()
-	if err := to.write(cmd.Context(), report, cmd.OutOrStdout(), view{f.config, f.wide, a.Evidence}); err != nil {
+	defer d.Close()
+	if err := to.write(cmd.Context(), report, cmd.OutOrStdout(), view{f.config, f.wide, d.Evidence}); err != nil {
 		code := exitUnknown
 		if report.Verdict == audit.Drift {
 			code = exitDrift
@@ -182,7 +175,25 @@ func (f *auditFlags) runOnce(cmd *cobra.Command, cfg *config.Config, to outputs)
 	return f.exit(report.Verdict)
 }
 
-// resetState sets the state file aside.
+// auditOnce audits once, and returns the daemon too, which has the evidence and is to be closed. What is less severe
+// than quiet is not logged, unless --log.level says so.
+func (g *global) auditOnce(cmd *cobra.Command, cfg *config.Config, quiet zapcore.Level, withEvidence bool) (*daemon.Daemon, *audit.Report, error) {
+	log, err := g.logger(cmd.ErrOrStderr())
+	if err != nil {
+		return nil, nil, err
+	}
+	if !cmd.Flags().Changed("log.level") {
+		log = log.WithOptions(zap.IncreaseLevel(quiet))
+	}
+	progress := newProgress(cmd.ErrOrStderr())
+	defer progress.clear()
+	d, err := daemon.New(cfg, daemon.Options{Build: build(), Log: log, Progress: progress.show, Once: true, Evidence: withEvidence})
+	if err != nil {
+		return nil, nil, &exitError{exitUsage, err}
+	}
+	return d, d.Once(cmd.Context()), nil
+}
+
 func resetState(path string, stderr io.Writer) error {
 	if path == "" {
 		return errors.New("--state-reset: no state is configured")
@@ -241,11 +252,11 @@ func (f *auditFlags) serve(ctx context.Context, cfg *config.Config, stderr io.Wr
 
 // reload reads the configuration again, for a daemon with these flags.
 func (f *auditFlags) reload(ctx context.Context) (*config.Config, error) {
-	cfg, err := f.read(ctx)
+	cfg, err := f.load(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := f.narrow(cfg, false); err != nil {
+	if err := f.applyFlags(cfg, false); err != nil {
 		return nil, err
 	}
 	if checkWeb(ctx, cfg) != nil {

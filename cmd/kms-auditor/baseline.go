@@ -1,57 +1,41 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"slices"
+	"text/tabwriter"
 	"time"
 
-	"github.com/ethereum/go-ethereum/common"
 	"github.com/spf13/cobra"
 
-	"github.com/kms-auditor/kms-auditor/internal/config"
+	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
-// exitNothing ends a command on baselines where no audit has seen such a contract.
-const exitNothing = 1
-
 var errNothing = &exitError{exitNothing, errors.New("no audit that the state remembers has seen who controls such a contract")}
 
-// baselineFlags are those of the baseline commands.
 type baselineFlags struct {
 	*global
-	chain, contract, output string
+	targetFlags
+	output format
 }
 
 func newBaseline(g *global) *cobra.Command {
 	f := &baselineFlags{global: g}
-	cmd := &cobra.Command{
-		Use:   "baseline",
-		Short: "Show or accept who controls the contracts",
-		Long: "Show or accept who controls the contracts, and what runs there. Audits hold it against what was first seen, or last\n" +
-			"accepted, and kept in the state file; owner_changed, implementation_changed and code_changed stay until the change is\n" +
-			"reverted or accepted. No source is asked.\n\n" +
-			"Exit codes: 0 done, 1 no audit has seen such a contract yet, 2 usage, configuration or a state that cannot be used,\n" +
-			"3 the result could not be written.",
-		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			return errors.New("baseline needs a subcommand: show or accept")
-		},
-	}
-	cmd.PersistentFlags().StringVar(&f.chain, "chain", "", "only contracts of this configured chain (`NAME`)")
-	cmd.PersistentFlags().StringVar(&f.contract, "contract", "", "only the contract of this `ADDRESS`")
 	show := &cobra.Command{
 		Use:   "show",
 		Short: "Show who controls the contracts by the baseline and by the last report, and what differs",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return f.show(cmd.Context(), cmd.OutOrStdout()) },
 	}
-	show.Flags().StringVarP(&f.output, "output", "o", "text", "text or json")
+	f.output.addTo(show, "text or json")
 	accept := &cobra.Command{
 		Use:   "accept",
 		Short: "Accept who controls the contracts, as the last report saw it",
@@ -61,7 +45,17 @@ func newBaseline(g *global) *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.accept(cmd.Context(), cmd.OutOrStdout()) },
 	}
-	cmd.AddCommand(show, accept)
+	cmd := group(&cobra.Command{
+		Use:   "baseline",
+		Short: "Show or accept who controls the contracts",
+		Long: "Show or accept who controls the contracts, and what runs there. Audits hold it against what was first seen, or last\n" +
+			"accepted, and kept in the state file; owner_changed, implementation_changed and code_changed stay until the change is\n" +
+			"reverted or accepted. No source is asked.\n\n" +
+			"Exit codes: 0 done, 1 no audit has seen such a contract yet, 2 usage, configuration or a state that cannot be used,\n" +
+			"3 the result could not be written.",
+	}, "show or accept", show, accept)
+	cmd.PersistentFlags().StringVar(&f.chain, "chain", "", "only contracts of this configured chain (`NAME`)")
+	cmd.PersistentFlags().StringVar(&f.contract, "contract", "", "only the contract of this `ADDRESS`")
 	return cmd
 }
 
@@ -76,14 +70,9 @@ func (f *baselineFlags) known(ctx context.Context) (path string, out []known, er
 	if err != nil {
 		return "", nil, err
 	}
-	var contract common.Address
-	if f.contract != "" {
-		if contract, err = sanitize.ParseAddress(f.contract); err != nil {
-			return "", nil, fmt.Errorf("--contract: %w", err)
-		}
-	}
-	if f.chain != "" && !slices.ContainsFunc(cfg.Chains, func(c config.Chain) bool { return c.Name == f.chain }) {
-		return "", nil, fmt.Errorf("--chain %q is not configured", f.chain)
+	filter, err := f.filter(cfg)
+	if err != nil {
+		return "", nil, err
 	}
 	if cfg.State == "" {
 		return "", nil, &exitError{exitUsage, errors.New("no state is configured: baselines are kept there")}
@@ -95,9 +84,9 @@ func (f *baselineFlags) known(ctx context.Context) (path string, out []known, er
 	if err != nil {
 		return "", nil, &exitError{exitUsage, err}
 	}
-	for _, c := range cfg.Chains {
+	for _, chain := range chainNames(cfg) {
 		for _, k := range s.Controlled() {
-			if k.Target.Chain == c.Name && (f.chain == "" || f.chain == c.Name) && (f.contract == "" || contract == k.Target.Contract) {
+			if k.Target.Chain == chain && (f.chain == "" || f.chain == chain) && (f.contract == "" || filter.Contract == k.Target.Contract) {
 				out = append(out, known{k})
 			}
 		}
@@ -141,4 +130,77 @@ func (f *baselineFlags) accept(ctx context.Context, stdout io.Writer) error {
 		}
 	}
 	return nil
+}
+
+// baselines is what baseline show prints.
+type baselines struct {
+	Contracts []contractBaseline `json:"contracts"`
+}
+
+type contractBaseline struct {
+	Chain    string          `json:"chain"`
+	ChainID  uint64          `json:"chain_id"`
+	Contract string          `json:"contract"`
+	Baseline *audit.Baseline `json:"baseline"` // null: there is none
+	Seen     *state.Seen     `json:"seen"`     // by the last audit that read it; null: none did
+	Differs  []string        `json:"differs"`  // the fields of control that do
+}
+
+func (f *baselineFlags) show(ctx context.Context, stdout io.Writer) error {
+	_, all, err := f.known(ctx)
+	if err != nil {
+		return err
+	}
+	var out baselines
+	for _, k := range all {
+		out.Contracts = append(out.Contracts, contractBaseline{k.Target.Chain, k.ChainID, k.Target.Contract.Hex(), k.Baseline, k.Seen, k.Differs()})
+	}
+	return f.output.show(stdout, out)
+}
+
+func (all baselines) WriteText(b *bytes.Buffer) {
+	for i, c := range all.Contracts {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		c.writeText(b)
+	}
+}
+
+// writeText shows both sides, and how to accept what differs.
+func (c contractBaseline) writeText(b *bytes.Buffer) {
+	var was, is audit.Control
+	since, seen := "none", "not seen"
+	if c.Baseline != nil {
+		was = c.Baseline.Control
+		since = map[bool]string{true: "accepted ", false: "first seen "}[c.Baseline.Accepted] + c.Baseline.Since.UTC().Format(time.RFC3339)
+	}
+	if c.Seen != nil {
+		is = c.Seen.Control
+		seen = fmt.Sprintf("block %d of %s", c.Seen.Block.Number, c.Seen.Block.Time.UTC().Format(time.RFC3339))
+	}
+	chain := sanitize.Plain(c.Chain)
+	fmt.Fprintf(b, "%s %s\n", chain, c.Contract)
+	tab := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(tab, "  \tBASELINE (%s)\tLAST REPORT (%s)\t\n", since, seen)
+	for _, row := range []struct{ name, label, was, is string }{
+		{"owner", "owner", was.Owner, is.Owner},
+		{"pending_owner", "pending owner", was.PendingOwner, is.PendingOwner},
+		{"implementation", "implementation", was.Implementation, is.Implementation},
+		{"code_hash", "code hash", was.CodeHash, is.CodeHash},
+		{"implementation_code_hash", "its code hash", was.ImplementationCodeHash, is.ImplementationCodeHash},
+	} {
+		if row.was == "" && row.is == "" {
+			continue
+		}
+		mark := ""
+		if slices.Contains(c.Differs, row.name) {
+			mark = "differs"
+		}
+		fmt.Fprintf(tab, "  %s\t%s\t%s\t%s\n", row.label, cmp.Or(sanitize.Plain(row.was), "-"), cmp.Or(sanitize.Plain(row.is), "-"), mark)
+	}
+	_ = tab.Flush() // a buffer takes everything
+	if len(c.Differs) > 0 {
+		fmt.Fprintf(b, "  to accept it: kms-auditor baseline accept --chain %s --contract %s\n", chain, c.Contract)
+	}
 }

@@ -16,14 +16,7 @@ import (
 )
 
 func newConfig(g *global) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "config",
-		Short: "Work with the configuration",
-		Args:  cobra.NoArgs,
-		RunE:  func(*cobra.Command, []string) error { return errors.New("config needs a subcommand: check") },
-	}
-	cmd.AddCommand(newConfigCheck(g))
-	return cmd
+	return group(&cobra.Command{Use: "config", Short: "Work with the configuration"}, "check", newConfigCheck(g))
 }
 
 func newConfigCheck(g *global) *cobra.Command {
@@ -51,16 +44,16 @@ func newConfigCheck(g *global) *cobra.Command {
 				return err
 			}
 			out := cmd.OutOrStdout()
-			if err := printf(out, "the configuration is valid: it audits %s on schedule %q in %s\n", names(cfg.Chains), cfg.Schedule, cfg.Timezone); err != nil || !online {
+			if err := printf(out, "the configuration is valid: it audits %s on schedule %q in %s\n", strings.Join(chainNames(cfg), ", "), cfg.Schedule, cfg.Timezone); err != nil || !online {
 				return err
 			}
 			var unwritten error
 			err = a.Check(cmd.Context(), func(chain, source string, err error) {
+				line := fmt.Sprintf("ok      %s %s\n", chain, source)
 				if err != nil {
-					unwritten = errors.Join(unwritten, printf(out, "FAILED  %s %s: %v\n", chain, source, err))
-					return
+					line = fmt.Sprintf("FAILED  %s %s: %v\n", chain, source, err)
 				}
-				unwritten = errors.Join(unwritten, printf(out, "ok      %s %s\n", chain, source))
+				unwritten = errors.Join(unwritten, printf(out, "%s", line))
 			})
 			if err != nil {
 				return &exitError{exitUnknown, errors.New("not every source can be used")}
@@ -72,12 +65,11 @@ func newConfigCheck(g *global) *cobra.Command {
 	return cmd
 }
 
-func names(chains []config.Chain) string {
-	var out []string
-	for _, c := range chains {
-		out = append(out, c.Name)
+func chainNames(cfg *config.Config) (names []string) {
+	for _, c := range cfg.Chains {
+		names = append(names, c.Name)
 	}
-	return strings.Join(out, ", ")
+	return names
 }
 
 // checkWeb reads the file behind web.config_file, which config.Load leaves to the toolkit that serves by it. The toolkit
@@ -95,21 +87,13 @@ func checkWeb(ctx context.Context, cfg *config.Config) error {
 
 // load reads the configuration; its errors exit with exitUsage.
 func (g *global) load(ctx context.Context) (*config.Config, error) {
-	cfg, err := g.read(ctx)
-	if err != nil {
-		return nil, &exitError{exitUsage, err}
-	}
-	return cfg, nil
-}
-
-func (g *global) read(ctx context.Context) (*config.Config, error) {
 	var cfg *config.Config
 	err := await(ctx, g.config, func() (err error) {
 		cfg, err = config.Load(g.config)
 		return err
 	})
 	if err != nil {
-		return nil, err // cfg may still be written to
+		return nil, &exitError{exitUsage, err} // cfg may still be written to
 	}
 	return cfg, nil
 }

@@ -3,11 +3,9 @@ package main
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"io/fs"
 	"slices"
 
-	"github.com/ethereum/go-ethereum/common"
 	"github.com/spf13/cobra"
 
 	"github.com/kms-auditor/kms-auditor/audit"
@@ -18,9 +16,9 @@ import (
 )
 
 func newExplain(g *global) *cobra.Command {
-	p := &pinned{}
+	p := &onceFlags{}
 	var (
-		output string
+		output format
 		wide   bool
 	)
 	cmd := &cobra.Command{
@@ -35,9 +33,6 @@ func newExplain(g *global) *cobra.Command {
 			"of it is not.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if output != "text" && output != "json" {
-				return fmt.Errorf("--output %q is neither text nor json", output)
-			}
 			if args[0] == "" {
 				return errors.New("the id is empty")
 			}
@@ -45,15 +40,12 @@ func newExplain(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var f state.Filter
-			if err := p.into(&f, cfg); err != nil {
+			f, err := p.filter(cfg)
+			if err != nil {
 				return err
 			}
-			wanted := wants(cfg)
-			var names []string
-			for _, c := range cfg.Chains {
-				names = append(names, c.Name)
-			}
+			// An audit leaves in cfg what it needs.
+			policies, names := policiesOf(cfg), chainNames(cfg)
 			known, err := p.known(cmd, g, cfg)
 			if err != nil {
 				return err
@@ -63,10 +55,13 @@ func newExplain(g *global) *cobra.Command {
 				return err
 			}
 			id = cmp.Or(id, sanitize.Plain(args[0]))
-			x := known.Explain(id, f, names, func(chain, contract string, l audit.List) audit.PolicyState { return wanted(chain, contract, l, id) })
+			key, _ := sanitize.ParseID(id) // what is malformed is in no policy
+			x := known.Explain(id, f, names, func(chain, contract string, l audit.List) audit.PolicyState {
+				return policies[[2]string{chain, contract}].State(l, key)
+			})
 			x.Wide = wide
-			if err := render.Show(cmd.OutOrStdout(), x, output == "json"); err != nil {
-				return &exitError{exitUnknown, err}
+			if err := output.show(cmd.OutOrStdout(), x); err != nil {
+				return err
 			}
 			if len(x.Places) == 0 || slices.ContainsFunc(x.Places, func(at render.Place) bool { return at.OnChain == audit.ChainUnknown }) {
 				return &exitError{code: exitUnknown}
@@ -75,25 +70,21 @@ func newExplain(g *global) *cobra.Command {
 		},
 	}
 	p.flags(cmd)
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text, or json as docs/history.md describes it")
+	output.addTo(cmd, "text, or json as docs/history.md describes it")
 	cmd.Flags().BoolVar(&wide, "wide", false, "print addresses and hashes whole")
 	return cmd
 }
 
 // known is what the state file remembers, with an audit of its own where that is asked for, or nothing is remembered.
-func (p *pinned) known(cmd *cobra.Command, g *global, cfg *config.Config) (*state.State, error) {
-	known, err := state.Open("")
+func (p *onceFlags) known(cmd *cobra.Command, g *global, cfg *config.Config) (*state.State, error) {
+	known, err := state.Open("") // nothing
+	if cfg.State != "" {
+		if remembered, failed := state.View(cfg.State); !errors.Is(failed, fs.ErrNotExist) {
+			known, err = remembered, failed
+		}
+	}
 	if err != nil {
 		return nil, &exitError{exitUnknown, err}
-	}
-	if cfg.State != "" {
-		remembered, err := state.View(cfg.State)
-		switch {
-		case err == nil:
-			known = remembered
-		case !errors.Is(err, fs.ErrNotExist):
-			return nil, &exitError{exitUnknown, err}
-		}
 	}
 	nameChains(known, cfg)
 	if !cmd.Flags().Changed("block") && len(known.Last()) > 0 {
@@ -107,28 +98,15 @@ func (p *pinned) known(cmd *cobra.Command, g *global, cfg *config.Config) (*stat
 	return known, nil
 }
 
-// wants tells what the configuration wants of an id; empty: nothing is said.
-func wants(cfg *config.Config) func(chain, contract string, l audit.List, id string) audit.PolicyState {
-	policies := map[string]map[string]*audit.Policy{}
+// policiesOf returns the policies of the configuration by chain and contract.
+func policiesOf(cfg *config.Config) map[[2]string]audit.Policy {
+	policies := map[[2]string]audit.Policy{}
 	for _, c := range cfg.Chains {
-		policies[c.Name] = map[string]*audit.Policy{}
 		for _, contract := range c.Contracts {
-			policies[c.Name][contract.Address.Hex()] = contract.Policy
+			if contract.Policy != nil {
+				policies[[2]string{c.Name, contract.Address.Hex()}] = *contract.Policy
+			}
 		}
 	}
-	return func(chain, contract string, l audit.List, id string) audit.PolicyState {
-		policy := policies[chain][contract]
-		if policy == nil {
-			return ""
-		}
-		ids := map[audit.List][]common.Hash{audit.Device: policy.Devices, audit.OSImage: policy.OSImages}[l]
-		switch {
-		case ids == nil:
-			return ""
-		case slices.ContainsFunc(ids, func(h common.Hash) bool { return h.Hex() == id }):
-			return audit.PolicyAllowed
-		default:
-			return audit.PolicyDenied
-		}
-	}
+	return policies
 }

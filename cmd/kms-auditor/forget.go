@@ -3,20 +3,17 @@ package main
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"os"
 	"os/user"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/kms-auditor/kms-auditor/internal/config"
 	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
 func newForget(g *global) *cobra.Command {
-	p := &pick{}
+	p := &targetFlags{}
 	cmd := &cobra.Command{
 		Use:   "forget",
 		Short: "Stop auditing a contract that is retired",
@@ -26,10 +23,6 @@ func newForget(g *global) *cobra.Command {
 			"Exit codes: 0 done, 2 usage, configuration, or a contract that is configured or that no audit knows.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			contract, err := p.parse()
-			if err != nil {
-				return err
-			}
 			if p.chain == "" || p.contract == "" {
 				return errors.New("forget needs --chain and --contract")
 			}
@@ -37,25 +30,26 @@ func newForget(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			i := slices.IndexFunc(cfg.Chains, func(c config.Chain) bool { return c.Name == p.chain })
-			if i < 0 {
-				return fmt.Errorf("--chain %q is not configured", p.chain)
+			f, err := p.filter(cfg)
+			if err != nil {
+				return err
 			}
 			if cfg.State == "" {
 				return &exitError{exitUsage, errors.New("no state is configured: without a state file nothing is remembered")}
 			}
-			target := state.Target{Chain: p.chain, Contract: contract}
 			configured := map[state.Target]bool{}
-			for _, c := range cfg.Chains[i].Contracts {
-				configured[state.Target{Chain: p.chain, Contract: c.Address}] = true
+			for _, c := range cfg.Chains {
+				for _, contract := range c.Contracts {
+					configured[state.Target{Chain: c.Name, Contract: contract.Address}] = true
+				}
 			}
 			done, err := request(cfg.State, configured, "forget it", "forgotten", state.Request{
-				Kind: state.Forget, Chain: target.Chain, Contract: contract, At: time.Now().UTC(), By: operator(),
+				Kind: state.Forget, Chain: f.Chain, Contract: f.Contract, At: time.Now().UTC(), By: operator(),
 			})
 			if err != nil {
 				return &exitError{exitUsage, err}
 			}
-			return printf(cmd.OutOrStdout(), "%s %s: %s\n", p.chain, contract, done)
+			return printf(cmd.OutOrStdout(), "%s %s: %s\n", f.Chain, f.Contract, done)
 		},
 	}
 	p.flags(cmd)

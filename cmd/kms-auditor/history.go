@@ -12,17 +12,16 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kms-auditor/kms-auditor/internal/config"
-	"github.com/kms-auditor/kms-auditor/internal/render"
 	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
 func newHistory(g *global) *cobra.Command {
 	var (
-		p      pick
+		p      targetFlags
 		lists  []string
 		since  string
 		limit  int
-		output string
+		output format
 		wide   bool
 	)
 	cmd := &cobra.Command{
@@ -34,39 +33,37 @@ func newHistory(g *global) *cobra.Command {
 			"Exit codes: 0 shown, even where there is none, 2 usage or configuration, 3 there is no state file, or it cannot be read.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if output != "text" && output != "json" {
-				return fmt.Errorf("--output %q is neither text nor json", output)
-			}
 			for _, l := range lists {
 				if !slices.Contains(state.Lists, l) {
 					return fmt.Errorf("--list %q is none of %s", l, strings.Join(state.Lists, ", "))
 				}
 			}
-			f := state.Filter{Lists: lists, Limit: limit}
-			var err error
 			if limit < 0 {
 				return errors.New("--limit must not be negative")
 			}
-			if f.Since, err = parseSince(since, time.Now()); err != nil {
+			begin, err := parseSince(since, time.Now())
+			if err != nil {
 				return err
 			}
 			cfg, err := g.load(cmd.Context())
 			if err != nil {
 				return err
 			}
-			if err := p.into(&f, cfg); err != nil {
+			f, err := p.filter(cfg)
+			if err != nil {
 				return err
 			}
+			f.Lists, f.Limit, f.Since = lists, limit, begin
 			if cfg.State == "" {
 				return &exitError{exitUsage, errors.New("the configuration has no state: without a state file nothing is remembered")}
 			}
 			remembered, err := viewState(cfg)
 			if err != nil {
-				return shown(err)
+				return &exitError{exitUnknown, err}
 			}
 			h := remembered.Timeline(f)
 			h.Wide = wide
-			return shown(render.Show(cmd.OutOrStdout(), h, output == "json"))
+			return output.show(cmd.OutOrStdout(), h)
 		},
 	}
 	p.flags(cmd)
@@ -74,21 +71,9 @@ func newHistory(g *global) *cobra.Command {
 	fs.StringArrayVar(&lists, "list", state.Lists[:3], "changes of this list: "+strings.Join(state.Lists, ", ")+" (repeatable)")
 	fs.StringVar(&since, "since", "", "changes since a day (2026-12-31), a time (RFC 3339), or so long ago (72h, 30d)")
 	fs.IntVar(&limit, "limit", 0, "the newest `N` changes; 0: all")
-	fs.StringVarP(&output, "output", "o", "text", "text, or json as docs/history.md describes it")
+	output.addTo(cmd, "text, or json as docs/history.md describes it")
 	fs.BoolVar(&wide, "wide", false, "print ids, addresses and hashes whole")
 	return cmd
-}
-
-// into puts chain and contract into f.
-func (p *pick) into(f *state.Filter, cfg *config.Config) (err error) {
-	if f.Contract, err = p.parse(); err != nil || p.chain == "" {
-		return err
-	}
-	if !slices.ContainsFunc(cfg.Chains, func(c config.Chain) bool { return c.Name == p.chain }) {
-		return fmt.Errorf("--chain %q is not configured", p.chain)
-	}
-	f.Chain = p.chain
-	return nil
 }
 
 // viewState reads the state file; without one there is an error that says so.
@@ -108,14 +93,6 @@ func nameChains(s *state.State, cfg *config.Config) {
 	for _, c := range cfg.Chains {
 		s.SetChainID(c.Name, c.ChainID)
 	}
-}
-
-// shown makes of an error that nothing can be told.
-func shown(err error) error {
-	if err == nil {
-		return nil
-	}
-	return &exitError{exitUnknown, err}
 }
 
 // parseSince reads a day or a time in UTC, or how long ago it was.

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -11,27 +10,45 @@ import (
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
-// kmsFlags are those of every kms command.
 type kmsFlags struct {
 	*global
-	output string
+	output format
 }
 
 func newKMS(g *global) *cobra.Command {
 	f := &kmsFlags{global: g}
-	cmd := &cobra.Command{
+	show := &cobra.Command{
+		Use:   "show ID",
+		Short: "Show one KMS, by id or slug (getKmsInfo)",
+		Args:  cobra.ExactArgs(1),
+		RunE: f.run(func(ctx context.Context, c *kmsapi.Client, args []string) (render.Answer, error) {
+			k, err := c.Info(ctx, args[0])
+			if err != nil {
+				return nil, err
+			}
+			return render.NewKMS(k.KMS), nil
+		}),
+	}
+	onChain := &cobra.Command{
+		Use:   "on-chain CHAIN",
+		Short: "Show what the API claims of the contracts of a chain (getKmsOnChainDetail)",
+		Args:  cobra.ExactArgs(1),
+		RunE: f.run(func(ctx context.Context, c *kmsapi.Client, args []string) (render.Answer, error) {
+			d, err := c.OnChainDetail(ctx, args[0])
+			if err != nil {
+				return nil, err
+			}
+			return render.NewOnChain(d), nil
+		}),
+	}
+	cmd := group(&cobra.Command{
 		Use:   "kms",
 		Short: "Ask the API, and show what it says as it says it",
 		Long: "Ask the API, and show what it says as it says it: nothing is compared with a chain, and no provider is asked.\n" +
 			"Of the configuration, only api and timeout are used.\n\n" +
 			"Exit codes: 0 the API answered, 2 usage or configuration, 3 it did not, or its answer cannot be used.",
-		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			return errors.New("kms needs a subcommand: list, show, on-chain or next-app-ids")
-		},
-	}
-	cmd.PersistentFlags().StringVarP(&f.output, "output", "o", "text", "text, or json as docs/kms.md describes it")
-	cmd.AddCommand(newKMSList(f), newKMSShow(f), newKMSOnChain(f), newKMSAppIDs(f))
+	}, "list, show, on-chain or next-app-ids", newKMSList(f), show, onChain, newKMSAppIDs(f))
+	f.output.addTo(cmd, "text, or json as docs/kms.md describes it")
 	return cmd
 }
 
@@ -55,46 +72,12 @@ func newKMSList(f *kmsFlags) *cobra.Command {
 	return cmd
 }
 
-func newKMSShow(f *kmsFlags) *cobra.Command {
-	return &cobra.Command{
-		Use:   "show ID",
-		Short: "Show one KMS, by id or slug (getKmsInfo)",
-		Args:  cobra.ExactArgs(1),
-		RunE: f.run(func(ctx context.Context, c *kmsapi.Client, args []string) (render.Answer, error) {
-			k, err := c.Info(ctx, args[0])
-			if err != nil {
-				return nil, err
-			}
-			return render.NewKMS(k.KMS), nil
-		}),
-	}
-}
-
-func newKMSOnChain(f *kmsFlags) *cobra.Command {
-	return &cobra.Command{
-		Use:   "on-chain CHAIN",
-		Short: "Show what the API claims of the contracts of a chain (getKmsOnChainDetail)",
-		Args:  cobra.ExactArgs(1),
-		RunE: f.run(func(ctx context.Context, c *kmsapi.Client, args []string) (render.Answer, error) {
-			d, err := c.OnChainDetail(ctx, args[0])
-			if err != nil {
-				return nil, err
-			}
-			return render.NewOnChain(d), nil
-		}),
-	}
-}
-
-// ask asks the API one thing.
 type ask func(ctx context.Context, c *kmsapi.Client, args []string) (render.Answer, error)
 
 // run asks the API within the time of one audit, once the configuration and the checks are fine, and shows the answer,
 // even where there is an error beside it.
 func (f *kmsFlags) run(what ask, checks ...func(*cobra.Command) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
-		if f.output != "text" && f.output != "json" {
-			return fmt.Errorf("--output %q is neither text nor json", f.output)
-		}
 		cfg, err := f.load(cmd.Context())
 		if err != nil {
 			return err
@@ -116,11 +99,8 @@ func (f *kmsFlags) run(what ask, checks ...func(*cobra.Command) error) func(*cob
 		defer cancel()
 		answer, err := what(ctx, c, args)
 		if answer != nil {
-			err = errors.Join(err, render.Show(cmd.OutOrStdout(), answer, f.output == "json"))
+			err = errors.Join(err, f.output.show(cmd.OutOrStdout(), answer))
 		}
-		if err != nil {
-			return &exitError{exitUnknown, err}
-		}
-		return nil
+		return exitWith(exitUnknown, err)
 	}
 }

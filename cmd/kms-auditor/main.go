@@ -17,14 +17,15 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/daemon"
 )
 
-// The exit codes of audit --once; every usage or configuration error of any command exits with exitUsage.
+// The exit codes; every usage or configuration error of any command exits with exitUsage.
 const (
-	exitConsistent = 0
-	exitDrift      = 1
-	exitServe      = 1 // of the daemon
-	exitSelftest   = 1
-	exitUsage      = 2
-	exitUnknown    = 3
+	exitDrift    = 1
+	exitServe    = 1 // of the daemon
+	exitSelftest = 1
+	exitNothing  = 1 // no audit has seen such a contract
+	exitUsage    = 2
+	exitUnknown  = 3
+	exitRefuted  = 4 // the evidence does not hold
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -58,8 +59,16 @@ type exitError struct {
 	err  error
 }
 
-func (e *exitError) Error() string { return fmt.Sprintf("exit %d: %v", e.code, e.err) }
+func (e *exitError) Error() string { return fmt.Sprint(e.err) }
 func (e *exitError) Unwrap() error { return e.err }
+
+// exitWith makes an error end the program with a code.
+func exitWith(code int, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &exitError{code, err}
+}
 
 // global holds the flags of every command.
 type global struct {
@@ -92,6 +101,17 @@ func printf(w io.Writer, format string, args ...any) error {
 		return &exitError{exitUnknown, fmt.Errorf("writing the result: %w", err)}
 	}
 	return nil
+}
+
+// group makes a command of its subcommands: without one of them it is an error.
+func group(cmd *cobra.Command, names string, subcommands ...*cobra.Command) *cobra.Command {
+	cmd.Args = cobra.NoArgs
+	// Silence with exit code 0 would read as success where a script lost the subcommand.
+	cmd.RunE = func(*cobra.Command, []string) error {
+		return fmt.Errorf("%s needs a subcommand: %s", cmd.Name(), names)
+	}
+	cmd.AddCommand(subcommands...)
+	return cmd
 }
 
 func (g *global) logger(w io.Writer) (*zap.Logger, error) {

@@ -1,12 +1,8 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
@@ -23,7 +19,8 @@ func newMan() *cobra.Command {
 			err := os.MkdirAll(args[0], 0o755)
 			if err == nil {
 				cmd.Root().DisableAutoGenTag = true
-				err = writePages(cmd.Context(), cmd.Root(), args[0])
+				header := &doc.GenManHeader{Section: "1", Source: "kms-auditor " + build().Version, Manual: "kms-auditor"}
+				err = doc.GenManTree(cmd.Root(), header, args[0])
 			}
 			if err != nil {
 				return &exitError{exitUsage, fmt.Errorf("writing the manual: %w", err)}
@@ -31,17 +28,4 @@ func newMan() *cobra.Command {
 			return nil
 		},
 	}
-}
-
-func writePages(ctx context.Context, cmd *cobra.Command, dir string) error {
-	for _, sub := range cmd.Commands() {
-		if sub.IsAvailableCommand() && !sub.IsAdditionalHelpTopicCommand() {
-			if err := writePages(ctx, sub, dir); err != nil {
-				return err
-			}
-		}
-	}
-	header := &doc.GenManHeader{Section: "1", Source: "kms-auditor " + build().Version, Manual: "kms-auditor"}
-	path := filepath.Join(dir, strings.ReplaceAll(cmd.CommandPath(), " ", "-")+".1")
-	return replace(ctx, path, func(w io.Writer) error { return doc.GenMan(cmd, header, w) })
 }

@@ -166,7 +166,7 @@ func (o output) render(w io.Writer, r *audit.Report, v view, color bool) error {
 	case "json":
 		return render.JSON(w, r)
 	case "sarif":
-		return render.SARIF(w, r, render.SARIFOptions{Config: v.config})
+		return render.SARIF(w, r, v.config)
 	case "junit":
 		return render.JUnit(w, r)
 	case "prom":

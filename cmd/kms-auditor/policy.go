@@ -1,118 +1,20 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
-	"github.com/ethereum/go-ethereum/common"
 	"github.com/spf13/cobra"
-	"go.uber.org/zap"
 
-	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/config"
-	"github.com/kms-auditor/kms-auditor/internal/daemon"
 	"github.com/kms-auditor/kms-auditor/internal/render"
-	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 func newPolicy(g *global) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "policy",
-		Short: "Work with the operator's policy",
-		Args:  cobra.NoArgs,
-		RunE:  func(*cobra.Command, []string) error { return errors.New("policy needs a subcommand: snapshot") },
-	}
-	cmd.AddCommand(newPolicySnapshot(g))
-	return cmd
-}
-
-// pick narrows a command to one chain and one contract.
-type pick struct{ chain, contract string }
-
-func (p *pick) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&p.chain, "chain", "", "only this configured chain (`NAME`)")
-	cmd.Flags().StringVar(&p.contract, "contract", "", "only this contract (`ADDRESS`)")
-}
-
-// parse reads the address; without one it is the zero address.
-func (p *pick) parse() (common.Address, error) {
-	if p.contract == "" {
-		return common.Address{}, nil
-	}
-	a, err := sanitize.ParseAddress(p.contract)
-	if err != nil {
-		return a, fmt.Errorf("--contract: %w", err)
-	}
-	return a, nil
-}
-
-// pinned is an audit for what its report says of the chain, at the block that is asked for.
-type pinned struct {
-	pick
-	block string
-}
-
-func (p *pinned) flags(cmd *cobra.Command) {
-	p.pick.flags(cmd)
-	cmd.Flags().StringVar(&p.block, "block", "", "block `POLICY` instead of the configured ones: finalized, safe, latest, latest-N, a number or a 0x hash")
-}
-
-// audit audits once, and keeps nothing of it. With a contract, the report has no other.
-func (p *pinned) audit(cmd *cobra.Command, g *global, cfg *config.Config) (*audit.Report, error) {
-	contract, err := p.parse()
-	if err != nil {
-		return nil, err
-	}
-	f := &auditFlags{global: g, block: p.block}
-	if p.chain != "" {
-		f.chains = []string{p.chain}
-	}
-	if err := f.narrow(cfg, cmd.Flags().Changed("block")); err != nil {
-		return nil, err
-	}
-	if contract != (common.Address{}) {
-		if len(cfg.Chains) > 1 {
-			return nil, errors.New("--contract needs --chain: the same address on another chain is another contract")
-		}
-		only(&cfg.Chains[0], contract)
-	}
-	log, err := g.logger(cmd.ErrOrStderr())
-	if err != nil {
-		return nil, err
-	}
-	if !cmd.Flags().Changed("log.level") {
-		log = log.WithOptions(zap.IncreaseLevel(zap.ErrorLevel)) // the report says the rest
-	}
-	cfg.State = "" // the daemon may hold it, and what is asked of the past is none of its memory
-	progress := newProgress(cmd.ErrOrStderr())
-	a, err := daemon.New(cfg, daemon.Options{Build: build(), Log: log, Progress: progress.show, Once: true})
-	if err != nil {
-		return nil, &exitError{exitUsage, err}
-	}
-	defer a.Close()
-	defer progress.clear()
-	report := a.Once(cmd.Context())
-	if contract != (common.Address{}) {
-		for i := range report.Chains {
-			c := &report.Chains[i]
-			c.Targets = slices.DeleteFunc(c.Targets, func(t audit.Target) bool { return t.Contract != contract.Hex() })
-		}
-	}
-	return report, nil
-}
-
-// only leaves a chain one contract, which need not be configured.
-func only(c *config.Chain, contract common.Address) {
-	c.Contracts = slices.DeleteFunc(c.Contracts, func(c config.Contract) bool { return c.Address != contract })
-	if len(c.Contracts) == 0 {
-		c.Contracts = []config.Contract{{Address: contract}}
-	}
+	return group(&cobra.Command{Use: "policy", Short: "Work with the operator's policy"}, "snapshot", newPolicySnapshot(g))
 }
 
 func newPolicySnapshot(g *global) *cobra.Command {
-	p := &pinned{}
+	p := &onceFlags{}
 	var incomplete bool
 	cmd := &cobra.Command{
 		Use:   "snapshot",
@@ -134,10 +36,7 @@ func newPolicySnapshot(g *global) *cobra.Command {
 			if doubts := render.Doubts(report); len(doubts) > 0 && !incomplete {
 				return &exitError{exitUnknown, fmt.Errorf("nothing is printed, since not all is proven:\n  %s\n--allow-incomplete prints what is known, with warnings", strings.Join(doubts, "\n  "))}
 			}
-			if err := render.Snapshot(cmd.OutOrStdout(), report); err != nil {
-				return &exitError{exitUnknown, err}
-			}
-			return nil
+			return exitWith(exitUnknown, render.Snapshot(cmd.OutOrStdout(), report))
 		},
 	}
 	p.flags(cmd)

@@ -14,15 +14,12 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
 )
 
-// exitRefuted is for evidence that does not hold.
-const exitRefuted = 4
-
 // verifyTimeout bounds what a hostile file may cost. The evidence of an ordinary audit takes a second.
 const verifyTimeout = time.Minute
 
 func newVerify() *cobra.Command {
 	f := &auditFlags{}
-	var output string
+	var output format
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "verify EVIDENCE",
@@ -33,9 +30,6 @@ func newVerify() *cobra.Command {
 			"2 usage, or the file cannot be read.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if output != "text" && output != "json" {
-				return fmt.Errorf("--output %q is neither text nor json", output)
-			}
 			if timeout <= 0 {
 				return fmt.Errorf("--timeout %s is not positive", timeout)
 			}
@@ -48,15 +42,15 @@ func newVerify() *cobra.Command {
 			if err := printf(cmd.ErrOrStderr(), "%s", sentences(result)); err != nil {
 				return err
 			}
-			to := outputs{{kind: output}}
+			to := outputs{{kind: string(output)}}
 			if err := to.write(cmd.Context(), result.Report, cmd.OutOrStdout(), view{wide: f.wide}); err != nil {
 				return &exitError{exitUnknown, err}
 			}
 			return f.exit(result.Verdict())
 		},
 	}
+	output.addTo(cmd, "text or json")
 	fs := cmd.Flags()
-	fs.StringVarP(&output, "output", "o", "text", "text or json")
 	fs.DurationVar(&timeout, "timeout", verifyTimeout, "give up after this long")
 	fs.BoolVar(&f.exitCode, "exit-code", true, "with =false: exit 0 whatever the verdict")
 	fs.BoolVar(&f.allowUnverifiable, "allow-unverifiable", false, "exit 0 when the verdict is unknown")
@@ -66,6 +60,7 @@ func newVerify() *cobra.Command {
 
 func verify(ctx context.Context, path string) (*evidence.Result, error) {
 	var file *evidence.File
+	var result *evidence.Result
 	err := await(ctx, path, func() error {
 		in, err := os.Open(path)
 		if err != nil {
@@ -75,20 +70,15 @@ func verify(ctx context.Context, path string) (*evidence.Result, error) {
 		file, err = evidence.Decode(in)
 		return err
 	})
-	switch {
-	case errors.Is(err, evidence.ErrRefuted):
-		return nil, &exitError{exitRefuted, err}
-	case err != nil:
-		return nil, &exitError{exitUsage, err}
+	code := exitUsage
+	if err == nil {
+		result, err = evidence.Verify(ctx, file)
+		code = exitUnknown
 	}
-	result, err := evidence.Verify(ctx, file)
-	switch {
-	case errors.Is(err, evidence.ErrRefuted):
-		return nil, &exitError{exitRefuted, err}
-	case err != nil:
-		return nil, &exitError{exitUnknown, err}
+	if errors.Is(err, evidence.ErrRefuted) {
+		code = exitRefuted
 	}
-	return result, nil
+	return result, exitWith(code, err)
 }
 
 // sentences say what was checked, what remains trusted, and what today's rules judge otherwise.

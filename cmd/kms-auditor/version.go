@@ -1,8 +1,8 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
-	"fmt"
 	"runtime"
 	"runtime/debug"
 
@@ -15,49 +15,40 @@ import (
 var version, revision string
 
 func build() metrics.Build {
-	b := metrics.Build{Version: version, Revision: revision, GoVersion: runtime.Version()}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		info = &debug.BuildInfo{}
-	}
-	if b.Version == "" {
-		b.Version = info.Main.Version
-	}
-	if b.Version == "" {
-		b.Version = "(devel)"
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && b.Revision == "" {
-			b.Revision = s.Value
+	module, commit := "", ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		module = info.Main.Version
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				commit = s.Value
+			}
 		}
 	}
-	if b.Revision == "" {
-		b.Revision = "unknown"
+	return metrics.Build{
+		Version:   cmp.Or(version, module, "(devel)"),
+		Revision:  cmp.Or(revision, commit, "unknown"),
+		GoVersion: runtime.Version(),
 	}
-	return b
 }
 
 func newVersion() *cobra.Command {
-	var output string
+	var output format
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print version, revision and Go version",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			b := build()
-			switch output {
-			case "text":
-				return printf(cmd.OutOrStdout(), "kms-auditor %s, revision %s, %s\n", b.Version, b.Revision, b.GoVersion)
-			case "json":
+			if output == "json" {
 				line, err := json.Marshal(map[string]string{"version": b.Version, "revision": b.Revision, "goversion": b.GoVersion})
 				if err != nil {
 					return err
 				}
 				return printf(cmd.OutOrStdout(), "%s\n", line)
 			}
-			return fmt.Errorf("--output %q is neither text nor json", output)
+			return printf(cmd.OutOrStdout(), "kms-auditor %s, revision %s, %s\n", b.Version, b.Revision, b.GoVersion)
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	output.addTo(cmd, "text or json")
 	return cmd
 }

@@ -112,7 +112,7 @@ func (d *Daemon) Once(ctx context.Context) *audit.Report {
 // Serve audits on schedule and serves HTTP on the listeners, until ctx ends or serving fails. It closes the listeners.
 func (d *Daemon) Serve(ctx context.Context, listeners []net.Listener) error {
 	first := d.running.Load() // before anybody can reload
-	server := web.New(web.Options{
+	served := web.Options{
 		Report:     d.last.Load,
 		State:      d.state,
 		Plan:       d.plan,
@@ -121,9 +121,9 @@ func (d *Daemon) Serve(ctx context.Context, listeners []net.Listener) error {
 		Version:    d.opt.Build.Version,
 		Config:     d.webConfig(),
 		ConfigFile: first.cfg.Web.ConfigFile,
-	})
+	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return server.Serve(ctx, listeners) })
+	g.Go(func() error { return web.Serve(ctx, listeners, served) })
 	g.Go(func() error { d.work(ctx, first); return nil })
 	g.Go(func() error { d.hangups(ctx); return nil })
 	g.Go(func() error { d.heart.run(ctx); return nil })

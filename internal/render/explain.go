@@ -69,19 +69,18 @@ func NewKnown(f audit.Finding) Known {
 	return Known{Kind: f.Kind, Severity: f.Severity, Message: f.Message, Meaning: meanings[f.Kind], Runbook: f.Runbook, FirstSeen: f.FirstSeen, LastConfirmedAt: f.LastConfirmedAt}
 }
 
-func (x Explanation) text(b *bytes.Buffer) {
-	t := text{opt: TextOptions{Wide: x.Wide}}
-	t.printf("%s\n", plain(x.ID))
+func (x Explanation) WriteText(b *bytes.Buffer) {
+	t := text{b, TextOptions{Wide: x.Wide}}
+	t.printf("%s\n", Plain(x.ID))
 	if len(x.Places) == 0 {
 		t.printf("\nIt is not known: no audit, no event and no policy names it.\n")
 	}
 	for _, f := range x.Failed {
-		t.printf("\ncould not be asked: %s\n", plain(f))
+		t.printf("\ncould not be asked: %s\n", Plain(f))
 	}
 	for _, p := range x.Places {
 		t.place(p)
 	}
-	b.Write(t.Bytes())
 }
 
 func (t *text) place(p Place) {
@@ -117,16 +116,16 @@ func (t *text) place(p Place) {
 		t.known(f)
 	}
 	if p.Kind != "" && !slices.ContainsFunc(p.Findings, func(f Known) bool { return f.Kind == p.Kind && f.ResolvedAt == nil }) {
-		say("meaning", "%s", sentence(meanings[p.Kind]))
+		say("meaning", "%s", capital(meanings[p.Kind]))
 		say("", "what to do: %s", p.Kind.Runbook())
 	}
 	if len(p.Events) > 0 {
 		t.printf("  changes\n")
-		g := grid{head: []string{"TIME", "BLOCK", "CHANGE", "ACTOR", "TRANSACTION"}}
+		g := grid{{"TIME", "BLOCK", "CHANGE", "ACTOR", "TRANSACTION"}}
 		for _, e := range p.Events {
-			g.add(when(e.Time), fmt.Sprint(e.Block), e.Change, t.address(e.Actor), t.id(e.Tx))
+			g.add(when(e.Time), fmt.Sprint(e.Block), e.Change, t.id(e.Actor), t.id(e.Tx))
 		}
-		g.write(&t.Buffer, "    ")
+		g.write(t.Buffer, "    ")
 	} else if p.Audit != nil {
 		t.printf("  no event about it is remembered\n")
 	}
@@ -146,7 +145,7 @@ func since(p Place) string {
 		s += " of " + when(last.Time)
 	}
 	if last.Actor != "" {
-		s += ", by " + plain(last.Actor)
+		s += ", by " + Plain(last.Actor)
 	}
 	return s
 }
@@ -176,12 +175,12 @@ func (t *text) known(f Known) {
 	if f.Abandoned {
 		t.printf("            its chain is not configured any more: no audit looks whether it is still there\n")
 	}
-	for _, line := range []string{f.Message, sentence(f.Meaning)} {
-		if line = plain(line); line != "" {
+	for _, line := range []string{f.Message, capital(f.Meaning)} {
+		if line = Plain(line); line != "" {
 			t.printf("            %s\n", line)
 		}
 	}
 	if f.ResolvedAt == nil {
-		t.printf("            what to do: %s\n", plain(f.Runbook))
+		t.printf("            what to do: %s\n", Plain(f.Runbook))
 	}
 }

@@ -41,32 +41,27 @@ type Event struct {
 	Tx       string     `json:"tx,omitempty"`
 }
 
-func (h History) text(b *bytes.Buffer) {
-	if len(h.Events) == 0 {
-		b.WriteString("no change of the lists is remembered\n")
-	} else {
-		h.events(b)
-	}
-	for _, s := range h.Scanned {
-		fmt.Fprintf(b, "%s %s: events of blocks %d to %d were read\n", plain(s.Chain), plain(s.Contract), s.From, s.To)
-	}
-	if len(h.Scanned) == 0 {
-		b.WriteString("the events of no contract were read\n")
-	}
-}
-
-func (h History) events(b *bytes.Buffer) {
-	t := text{opt: TextOptions{Wide: h.Wide}}
-	g := grid{head: []string{"TIME", "CHAIN", "BLOCK", "CONTRACT", "LIST", "CHANGE", "ID", "NAME", "ACTOR", "TRANSACTION"}}
+func (h History) WriteText(b *bytes.Buffer) {
+	t := text{b, TextOptions{Wide: h.Wide}}
+	g := grid{{"TIME", "CHAIN", "BLOCK", "CONTRACT", "LIST", "CHANGE", "ID", "NAME", "ACTOR", "TRANSACTION"}}
 	for _, e := range h.Events {
 		block := ""
 		if e.Block > 0 {
 			block = fmt.Sprint(e.Block)
 		}
-		g.add(when(e.Time), e.Chain, block, t.address(e.Contract), e.List, e.Change, t.address(t.id(e.ID)),
-			t.name(named(e.Name, e.Version)), t.address(e.Actor), t.id(e.Tx))
+		g.add(when(e.Time), e.Chain, block, t.id(e.Contract), e.List, e.Change, t.id(e.ID), t.name(named(e.Name, e.Version)), t.id(e.Actor), t.id(e.Tx))
 	}
-	g.write(b, "")
+	if len(h.Events) == 0 {
+		t.printf("no change of the lists is remembered\n")
+	} else {
+		g.write(b, "")
+	}
+	for _, s := range h.Scanned {
+		t.printf("%s %s: events of blocks %d to %d were read\n", Plain(s.Chain), Plain(s.Contract), s.From, s.To)
+	}
+	if len(h.Scanned) == 0 {
+		t.printf("the events of no contract were read\n")
+	}
 }
 
 // when gives a time for people; nil is nothing.

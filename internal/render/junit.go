@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 )
@@ -39,10 +40,7 @@ func JUnit(w io.Writer, r *audit.Report) error {
 	if err == nil {
 		_, err = w.Write(append(b.Bytes(), '\n'))
 	}
-	if err != nil {
-		return fmt.Errorf("writing report %s as JUnit XML: %w", r.AuditID, err)
-	}
-	return nil
+	return wrote(r, "JUnit XML", err)
 }
 
 // add counts s and puts it in. The contracts of a chain are audited together, so each takes the chain's time.
@@ -63,15 +61,15 @@ func (d *junitDoc) add(r *audit.Report, c *audit.Chain, s junitSuite) {
 }
 
 func sourceSuite(c *audit.Chain) junitSuite {
-	chain := plain(c.Chain)
+	chain := Plain(c.Chain)
 	s := junitSuite{Name: chain, Properties: properties("verdict", c.Verdict.String())}
 	became := audit.Consistent
 	if unchecked(c) {
 		became = audit.Unknown
 	}
 	for _, e := range c.Errors {
-		tc := junitCase{Class: chain, Name: "source " + plain(e.Source)}
-		tc.judge(became, string(e.Stage), plain(e.Message))
+		tc := junitCase{Class: chain, Name: "source " + Plain(e.Source)}
+		tc.judge(became, string(e.Stage), Plain(e.Message))
 		s.Cases = append(s.Cases, tc)
 	}
 	if len(s.Cases) == 0 {
@@ -81,16 +79,16 @@ func sourceSuite(c *audit.Chain) junitSuite {
 }
 
 func targetSuite(r *audit.Report, c *audit.Chain, t *audit.Target) junitSuite {
-	chain, contract := plain(c.Chain), plain(t.Contract)
-	facts := []string{"verdict", t.Verdict.String(), "assurance", string(t.Assurance), "completeness", string(t.Completeness), "policy", plain(c.Policy)}
+	chain, contract := Plain(c.Chain), Plain(t.Contract)
+	facts := []string{"verdict", t.Verdict.String(), "assurance", string(t.Assurance), "completeness", string(t.Completeness), "policy", Plain(c.Policy)}
 	if c.Block != nil {
-		facts = append(facts, "block", fmt.Sprint(c.Block.Number), "block_hash", plain(c.Block.Hash))
+		facts = append(facts, "block", fmt.Sprint(c.Block.Number), "block_hash", Plain(c.Block.Hash))
 	}
 	s := junitSuite{Name: chain + " " + contract, Properties: properties(facts...)}
 	class := chain + "." + contract
 	var reasons []string
 	for _, reason := range t.Reasons {
-		reasons = append(reasons, plain(reason))
+		reasons = append(reasons, Plain(reason))
 	}
 	if t.Verdict == audit.Unknown && len(reasons) == 0 {
 		reasons = append(reasons, "not everything could be checked")
@@ -104,7 +102,7 @@ func targetSuite(r *audit.Report, c *audit.Chain, t *audit.Target) junitSuite {
 			continue
 		}
 		tc := junitCase{Class: class, Name: spaced(string(f.Kind), string(f.List), f.ID)}
-		tc.judge(f.Kind.Makes(), string(f.Kind), plain(f.Message), openSince(r, f), f.Runbook)
+		tc.judge(f.Kind.Makes(), string(f.Kind), Plain(f.Message), openSince(r, f), f.Runbook)
 		s.Cases = append(s.Cases, tc)
 	}
 	for _, a := range t.Accepted {
@@ -112,7 +110,7 @@ func targetSuite(r *audit.Report, c *audit.Chain, t *audit.Target) junitSuite {
 			continue // it has a case of its own
 		}
 		tc := junitCase{Class: class, Name: spaced(string(a.Kind), string(a.List), a.ID)}
-		tc.judge(audit.Consistent, "", spaced(string(audit.Accepted), accepting(a.Reason, a.Expires)), plain(a.Message))
+		tc.judge(audit.Consistent, "", spaced(string(audit.Accepted), accepting(a.Reason, a.Expires)), Plain(a.Message))
 		s.Cases = append(s.Cases, tc)
 	}
 	for i, e := range t.Entries {
@@ -132,12 +130,12 @@ func audited(class string, reasons ...string) junitCase {
 
 // entryCase is the test case of e; f is what was found of it, and may be zero.
 func entryCase(class string, e audit.Entry, f audit.Finding) junitCase {
-	tc := junitCase{Class: class + "." + plain(string(e.List)), Name: cmp.Or(spaced(title(e), e.ID), "no name")}
-	kind, states := cmp.Or(string(e.Kind), plain(e.Reason)), fmt.Sprintf("claim %s, on chain %s", e.Claim, e.OnChain)
+	tc := junitCase{Class: class + "." + Plain(string(e.List)), Name: cmp.Or(spaced(named(e.Name, e.Version), e.ID), "no name")}
+	kind, states := cmp.Or(string(e.Kind), Plain(e.Reason)), fmt.Sprintf("claim %s, on chain %s", e.Claim, e.OnChain)
 	if e.Policy != "" {
 		states += ", policy " + string(e.Policy)
 	}
-	message := cmp.Or(plain(f.Message), states)
+	message := cmp.Or(Plain(f.Message), states)
 	switch {
 	case e.Verdict == audit.Match:
 	case e.Verdict == audit.Mismatch:
@@ -167,4 +165,63 @@ func (tc *junitCase) judge(makes audit.Verdict, kind, message string, detail ...
 }
 
 // spaced joins what is not empty.
-func spaced(parts ...string) string { return plain(strings.Join(parts, " ")) }
+func spaced(parts ...string) string { return Plain(strings.Join(parts, " ")) }
+
+// JUnit XML as Jenkins reads it, which others follow: no standard says more. Reasons of skipped cases are text rather
+// than an attribute, since that is what the schema has.
+type (
+	junitDoc struct {
+		XMLName  xml.Name     `xml:"testsuites"`
+		Name     string       `xml:"name,attr"`
+		Tests    int          `xml:"tests,attr"`
+		Failures int          `xml:"failures,attr"`
+		Errors   int          `xml:"errors,attr"`
+		Time     seconds      `xml:"time,attr"`
+		Suites   []junitSuite `xml:"testsuite"`
+	}
+	junitSuite struct {
+		Name       string          `xml:"name,attr"`
+		Tests      int             `xml:"tests,attr"`
+		Failures   int             `xml:"failures,attr"`
+		Errors     int             `xml:"errors,attr"`
+		Skipped    int             `xml:"skipped,attr"`
+		Time       seconds         `xml:"time,attr"`
+		Timestamp  string          `xml:"timestamp,attr"` // UTC, without a zone
+		Properties []junitProperty `xml:"properties>property"`
+		Cases      []junitCase     `xml:"testcase"`
+	}
+	junitProperty struct {
+		Name  string `xml:"name,attr"`
+		Value string `xml:"value,attr"`
+	}
+	junitCase struct {
+		Class   string        `xml:"classname,attr"`
+		Name    string        `xml:"name,attr"`
+		Time    seconds       `xml:"time,attr"`
+		Skipped *string       `xml:"skipped"`
+		Error   *junitOutcome `xml:"error"`
+		Failure *junitOutcome `xml:"failure"`
+	}
+	junitOutcome struct {
+		Type    string `xml:"type,attr"`
+		Message string `xml:"message,attr"`
+		Text    string `xml:",chardata"`
+	}
+)
+
+type seconds time.Duration
+
+func (s seconds) MarshalText() ([]byte, error) {
+	return fmt.Appendf(nil, "%.3f", time.Duration(s).Seconds()), nil
+}
+
+// properties makes properties of names and values, but of empty ones.
+func properties(pairs ...string) []junitProperty {
+	var out []junitProperty
+	for i := 0; i < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			out = append(out, junitProperty{pairs[i], pairs[i+1]})
+		}
+	}
+	return out
+}

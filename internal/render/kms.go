@@ -1,6 +1,11 @@
 package render
 
 import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"strconv"
+
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
@@ -10,12 +15,10 @@ import (
 // its version, with addresses in EIP-55 and ids of 32 bytes as 0x and lower-case digits. Other texts are as sent. What
 // the API left out is left out, lists are never null.
 
-// KMSList is the list of KMS.
 type KMSList struct {
 	KMS []KMS `json:"kms"`
 }
 
-// KMS is one KMS.
 type KMS struct {
 	ID           string  `json:"id"`
 	Slug         string  `json:"slug,omitempty"`
@@ -37,7 +40,6 @@ type OnChain struct {
 	Contracts []Contract `json:"contracts"`
 }
 
-// Contract is one contract of a chain.
 type Contract struct {
 	Contract        string  `json:"contract"`
 	Chain           string  `json:"chain"`
@@ -62,13 +64,11 @@ type AppIDs struct {
 	AppIDs []AppID `json:"app_ids"`
 }
 
-// AppID is one of them.
 type AppID struct {
 	ID    string `json:"app_id"`
 	Nonce uint64 `json:"nonce"`
 }
 
-// NewKMSList is l for readers.
 func NewKMSList(l *kmsapi.List) KMSList {
 	out := KMSList{KMS: []KMS{}}
 	for _, k := range l.KMS {
@@ -77,7 +77,6 @@ func NewKMSList(l *kmsapi.List) KMSList {
 	return out
 }
 
-// NewKMS is k for readers.
 func NewKMS(k kmsapi.KMS) KMS {
 	out := KMS{
 		ID: k.ID, Slug: k.Slug, Label: k.Label, ChainID: k.ChainID, K256Pubkey: k.K256Pubkey, CAPubkey: k.CAPubkey,
@@ -95,7 +94,6 @@ func NewKMS(k kmsapi.KMS) KMS {
 	return out
 }
 
-// NewOnChain is d for readers.
 func NewOnChain(d *kmsapi.OnChainDetail) OnChain {
 	out := OnChain{Chain: d.ChainName, ChainID: d.ChainID, Contracts: []Contract{}}
 	for _, c := range d.Contracts {
@@ -114,7 +112,6 @@ func NewOnChain(d *kmsapi.OnChainDetail) OnChain {
 	return out
 }
 
-// NewAppIDs is ids for readers.
 func NewAppIDs(ids []kmsapi.AppID) AppIDs {
 	out := AppIDs{AppIDs: []AppID{}}
 	for _, id := range ids {
@@ -133,4 +130,70 @@ func spelled(s string) string {
 		return id.Hex()
 	}
 	return s
+}
+
+func (l KMSList) WriteText(b *bytes.Buffer) {
+	if len(l.KMS) == 0 {
+		b.WriteString("the API lists no KMS\n")
+		return
+	}
+	g := grid{{"ID", "SLUG", "LABEL", "CHAIN ID", "CONTRACT", "NODES", "VERSION", "URL"}}
+	for _, k := range l.KMS {
+		g.add(k.ID, k.Slug, k.Label, k.chain(), k.Contract, k.nodes(), k.Version, k.URL)
+	}
+	g.write(b, "")
+}
+
+func (k KMS) WriteText(b *bytes.Buffer) {
+	pairs := [][2]string{
+		{"id", k.ID}, {"slug", k.Slug}, {"label", k.Label}, {"chain id", k.chain()}, {"contract", k.Contract},
+		{"k256 pubkey", k.K256Pubkey}, {"ca pubkey", k.CAPubkey}, {"nodes", k.nodes()}, {"version", k.Version}, {"url", k.URL},
+	}
+	if k.GatewayAppID != nil {
+		pairs = append(pairs, [2]string{"gateway app id", cmp.Or(*k.GatewayAppID, "none")})
+	}
+	list(b, "", pairs)
+}
+
+func (k KMS) chain() string {
+	if k.ChainID == 0 {
+		return "off chain"
+	}
+	return strconv.FormatUint(k.ChainID, 10)
+}
+
+func (k KMS) nodes() string {
+	if k.NodeCount == nil {
+		return ""
+	}
+	return strconv.FormatUint(*k.NodeCount, 10)
+}
+
+func (o OnChain) WriteText(b *bytes.Buffer) {
+	fmt.Fprintf(b, "%s (chain id %d): %s\n", sanitize.Plain(o.Chain), o.ChainID, plural(len(o.Contracts), "contract"))
+	for _, c := range o.Contracts {
+		fmt.Fprintf(b, "\n%s on %s (chain id %d)\n", c.Contract, sanitize.Plain(c.Chain), c.ChainID)
+		list(b, "  ", [][2]string{{"k256 pubkey", c.K256Pubkey}, {"ca pubkey", c.CAPubkey}, {"gateway contract", c.GatewayContract}})
+		if len(c.Entries) == 0 {
+			b.WriteString("  no entries\n")
+			continue
+		}
+		g := grid{{"LIST", "CLAIM", "ID", "NAME", "VERSION"}}
+		for _, e := range c.Entries {
+			g.add(string(e.List), string(e.Claim), e.ID, e.Name, e.Version)
+		}
+		g.write(b, "  ")
+	}
+}
+
+func (a AppIDs) WriteText(b *bytes.Buffer) {
+	if len(a.AppIDs) == 0 {
+		b.WriteString("the API reserved no app ids\n")
+		return
+	}
+	g := grid{{"APP ID", "NONCE"}}
+	for _, id := range a.AppIDs {
+		g.add(id.ID, strconv.FormatUint(id.Nonce, 10))
+	}
+	g.write(b, "")
 }

@@ -10,28 +10,24 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 )
-
-// SARIFOptions say what a report does not.
-type SARIFOptions struct {
-	Config string // the configuration file as it was named; empty: the built-in one applied
-}
 
 // SARIF writes r as one run of SARIF 2.1.0: a rule for each kind, a result for each finding and each accepted
 // difference. What could not be checked is a notification of an invocation that was not successful.
 //
 // Code scanning shows a result at a place in a file. Nothing here is in one: the place is the first line of the
-// configuration, or without one a file that is named CHAIN/CONTRACT and need not exist.
-func SARIF(w io.Writer, r *audit.Report, opt SARIFOptions) error {
-	s := sarif{opt: opt, seen: map[string]int{}}
+// configuration, as it was named, or where the built-in one applied a file CHAIN/CONTRACT, which need not exist.
+func SARIF(w io.Writer, r *audit.Report, config string) error {
+	s := sarif{config: config, seen: map[string]int{}}
 	run := sarifRun{
-		Tool:        sarifTool{sarifDriver{Name: "kms-auditor", Version: r.Version, Semantic: semantic(r.Version), About: about, Rules: rules()}},
-		Automation:  sarifID{"kms-auditor/" + r.AuditID},
+		Tool:        object{"driver": sarifDriver{Name: "kms-auditor", Version: r.Version, Semantic: semantic(r.Version), About: about, Rules: rules()}},
+		Automation:  object{"id": "kms-auditor/" + r.AuditID}, // CATEGORY/RUN
 		Invocations: []sarifInvocation{invocation(r)},
 		Results:     []sarifResult{},
-		Properties:  map[string]any{"verdict": r.Verdict},
+		Properties:  object{"verdict": r.Verdict},
 	}
 	for i := range r.Chains {
 		for j := range r.Chains[i].Targets {
@@ -40,10 +36,7 @@ func SARIF(w io.Writer, r *audit.Report, opt SARIFOptions) error {
 	}
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
-	if err := enc.Encode(sarifLog{sarifSchema, "2.1.0", []sarifRun{run}}); err != nil {
-		return fmt.Errorf("writing report %s as SARIF: %w", r.AuditID, err)
-	}
-	return nil
+	return wrote(r, "SARIF", enc.Encode(sarifLog{sarifSchema, "2.1.0", []sarifRun{run}}))
 }
 
 const (
@@ -69,15 +62,13 @@ var scores = map[audit.Severity]string{audit.Critical: "9.5", audit.Warning: "5.
 func rules() []sarifRule {
 	var out []sarifRule
 	for _, k := range audit.Kinds {
-		meaning := sentence(meanings[k])
+		meaning := object{"text": capital(meanings[k])}
 		out = append(out, sarifRule{
-			ID: string(k), Short: sarifText{meaning}, Full: sarifText{meaning},
-			Help:    sarifText{"What it means, when it is harmless, and what to do first: " + k.Runbook()},
-			HelpURI: k.Runbook(),
-			Default: sarifLevel{sarifLevels[k.Severity()]},
-			Properties: map[string]any{
-				"tags": []string{"security"}, "precision": "very-high", "security-severity": scores[k.Severity()],
-			},
+			ID: string(k), Short: meaning, Full: meaning,
+			Help:       object{"text": "What it means, when it is harmless, and what to do first: " + k.Runbook()},
+			HelpURI:    k.Runbook(),
+			Default:    object{"level": sarifLevels[k.Severity()]},
+			Properties: object{"tags": []string{"security"}, "precision": "very-high", "security-severity": scores[k.Severity()]},
 		})
 	}
 	return out
@@ -85,9 +76,9 @@ func rules() []sarifRule {
 
 // invocation tells whether all could be checked, and if not, why.
 func invocation(r *audit.Report) sarifInvocation {
-	out := sarifInvocation{OK: r.Verdict != audit.Unknown, Start: r.StartedAt.UTC(), End: r.FinishedAt.UTC(), Notifications: []sarifNotification{}}
+	out := sarifInvocation{OK: r.Verdict != audit.Unknown, Start: r.StartedAt.UTC(), End: r.FinishedAt.UTC(), Notifications: []object{}}
 	say := func(level string, parts ...string) {
-		out.Notifications = append(out.Notifications, sarifNotification{level, message(strings.Join(parts, ": "))})
+		out.Notifications = append(out.Notifications, object{"level": level, "message": message(strings.Join(parts, ": "))})
 	}
 	for i := range r.Chains {
 		c, level := &r.Chains[i], "warning" // of a source that failed, and the verdict stands all the same
@@ -110,8 +101,8 @@ func invocation(r *audit.Report) sarifInvocation {
 }
 
 type sarif struct {
-	opt  SARIFOptions
-	seen map[string]int // how often each fingerprint occurred
+	config string
+	seen   map[string]int // how often each fingerprint occurred
 }
 
 func (s *sarif) results(r *audit.Report, c *audit.Chain, t *audit.Target) []sarifResult {
@@ -137,8 +128,7 @@ func (s *sarif) results(r *audit.Report, c *audit.Chain, t *audit.Target) []sari
 			e, f.FirstSeen = t.Entries[i], t.Entries[i].FirstSeen
 		}
 		r := s.result(c, t, f, e)
-		why := message(accepting(a.Reason, a.Expires))
-		r.Suppressions = append(r.Suppressions, sarifSuppression{"external", "accepted", why.Text})
+		r.Suppressions = append(r.Suppressions, sarifSuppression{"external", "accepted", escape(accepting(a.Reason, a.Expires))})
 		out = append(out, r)
 	}
 	return out
@@ -146,16 +136,16 @@ func (s *sarif) results(r *audit.Report, c *audit.Chain, t *audit.Target) []sari
 
 // result is f, which is about e; a zero e is none.
 func (s *sarif) result(c *audit.Chain, t *audit.Target, f audit.Finding, e audit.Entry) sarifResult {
-	name := []string{plain(c.Chain), plain(t.Contract)}
+	name := []string{Plain(c.Chain), Plain(t.Contract)}
 	for _, part := range []string{string(f.List), f.ID} {
 		if part != "" {
-			name = append(name, plain(part))
+			name = append(name, Plain(part))
 		}
 	}
 	return sarifResult{
 		RuleID: string(f.Kind), RuleIndex: slices.Index(audit.Kinds, f.Kind), Level: sarifLevels[f.Severity], Message: message(f.Message),
 		Locations: []sarifLocation{{
-			Physical: sarifPhysical{sarifArtifact{s.place(c, t)}, sarifRegion{1}},
+			Physical: object{"artifactLocation": object{"uri": s.place(c, t)}, "region": object{"startLine": 1}},
 			Logical:  []sarifLogical{{Name: name[len(name)-1], Full: strings.Join(name, "/"), Kind: "resource"}},
 		}},
 		// Code scanning reads this key only. Without it, it would take all results of a kind for one, as they share a line.
@@ -173,9 +163,9 @@ func (s *sarif) fingerprint(parts ...string) string {
 }
 
 func (s *sarif) place(c *audit.Chain, t *audit.Target) string {
-	path := plain(c.Chain) + "/" + plain(t.Contract)
-	if s.opt.Config != "" {
-		path = filepath.ToSlash(filepath.Clean(s.opt.Config))
+	path := Plain(c.Chain) + "/" + Plain(t.Contract)
+	if s.config != "" {
+		path = filepath.ToSlash(filepath.Clean(s.config))
 	}
 	u := url.URL{Path: path}
 	if strings.HasPrefix(path, "/") {
@@ -184,16 +174,92 @@ func (s *sarif) place(c *audit.Chain, t *audit.Target) string {
 	return u.String()
 }
 
-// message is text for SARIF, where braces are placeholders unless doubled, and [text](target) is a link, which no
+func message(s string) object { return object{"text": escape(s)} }
+
+// escape makes text for SARIF, where braces are placeholders unless doubled, and [text](target) is a link, which no
 // foreign name may be.
-func message(s string) sarifText {
-	return sarifText{strings.NewReplacer("{", "{{", "}", "}}", "](", "] (").Replace(plain(s))}
+func escape(s string) string {
+	return strings.NewReplacer("{", "{{", "}", "}}", "](", "] (").Replace(Plain(s))
 }
 
-// sentence makes one of a few words.
-func sentence(s string) string {
+// capital makes a sentence of a few words.
+func capital(s string) string {
 	if s == "" {
 		return s
 	}
 	return strings.ToUpper(s[:1]) + s[1:] + "."
 }
+
+// The part of SARIF 2.1.0 that is written; field by field it is chapter 3 of the OASIS standard.
+type (
+	object   = map[string]any
+	sarifLog struct {
+		Schema  string     `json:"$schema"`
+		Version string     `json:"version"`
+		Runs    []sarifRun `json:"runs"`
+	}
+	sarifRun struct {
+		Tool        object            `json:"tool"`
+		Automation  object            `json:"automationDetails"`
+		Invocations []sarifInvocation `json:"invocations"`
+		Results     []sarifResult     `json:"results"`
+		Properties  object            `json:"properties"`
+	}
+	sarifDriver struct {
+		Name     string      `json:"name"`
+		Version  string      `json:"version,omitempty"`
+		Semantic string      `json:"semanticVersion,omitempty"`
+		About    string      `json:"informationUri"`
+		Rules    []sarifRule `json:"rules"`
+	}
+	sarifRule struct {
+		ID         string `json:"id"`
+		Short      object `json:"shortDescription"`
+		Full       object `json:"fullDescription"`
+		Help       object `json:"help"`
+		HelpURI    string `json:"helpUri"`
+		Default    object `json:"defaultConfiguration"`
+		Properties object `json:"properties"`
+	}
+	sarifInvocation struct {
+		OK            bool      `json:"executionSuccessful"`
+		Start         time.Time `json:"startTimeUtc"`
+		End           time.Time `json:"endTimeUtc"`
+		Notifications []object  `json:"toolExecutionNotifications"`
+	}
+	sarifResult struct {
+		RuleID       string             `json:"ruleId"`
+		RuleIndex    int                `json:"ruleIndex"`
+		Level        string             `json:"level"`
+		Message      object             `json:"message"`
+		Locations    []sarifLocation    `json:"locations"`
+		Fingerprints map[string]string  `json:"partialFingerprints"`
+		Suppressions []sarifSuppression `json:"suppressions"` // either all results of a run have the list or none has
+		Properties   sarifProperties    `json:"properties"`
+	}
+	sarifLocation struct {
+		Physical object         `json:"physicalLocation"`
+		Logical  []sarifLogical `json:"logicalLocations"`
+	}
+	sarifLogical struct {
+		Name string `json:"name"`
+		Full string `json:"fullyQualifiedName"`
+		Kind string `json:"kind"`
+	}
+	sarifSuppression struct {
+		Kind          string `json:"kind"`
+		Status        string `json:"status"`
+		Justification string `json:"justification"`
+	}
+	sarifProperties struct {
+		Claim     audit.ClaimState  `json:"claim,omitempty"`
+		OnChain   audit.ChainState  `json:"on_chain,omitempty"`
+		Policy    audit.PolicyState `json:"policy,omitempty"`
+		Assurance audit.Assurance   `json:"assurance,omitempty"`
+		Block     *audit.Block      `json:"block,omitempty"`
+		FirstSeen *time.Time        `json:"first_seen,omitempty"`
+
+		State         audit.FindingState `json:"state,omitempty"`
+		LastConfirmed *time.Time         `json:"last_confirmed_at,omitempty"`
+	}
+)

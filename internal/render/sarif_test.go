@@ -15,10 +15,10 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/render"
 )
 
-func asSARIF(t *testing.T, r *audit.Report, opt render.SARIFOptions) string {
+func asSARIF(t *testing.T, r *audit.Report, config string) string {
 	t.Helper()
 	var b bytes.Buffer
-	if err := render.SARIF(&b, r, opt); err != nil {
+	if err := render.SARIF(&b, r, config); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()
@@ -56,21 +56,21 @@ type sarifRun struct {
 	}
 }
 
-func runOf(t *testing.T, r *audit.Report, opt render.SARIFOptions) sarifRun {
+func runOf(t *testing.T, r *audit.Report, config string) sarifRun {
 	t.Helper()
 	var log struct{ Runs []sarifRun }
-	if err := json.Unmarshal([]byte(asSARIF(t, r, opt)), &log); err != nil || len(log.Runs) != 1 {
+	if err := json.Unmarshal([]byte(asSARIF(t, r, config)), &log); err != nil || len(log.Runs) != 1 {
 		t.Fatalf("%d runs, %v", len(log.Runs), err)
 	}
 	return log.Runs[0]
 }
 
 func TestSARIF(t *testing.T) {
-	golden(t, "drift.sarif", asSARIF(t, drift(), render.SARIFOptions{Config: "deploy/auditor.yaml"}))
-	golden(t, "unknown.sarif", asSARIF(t, unknown(), render.SARIFOptions{}))
-	golden(t, "backdoor.sarif", asSARIF(t, backdoor(), render.SARIFOptions{}))
-	golden(t, "outage.sarif", asSARIF(t, outage(), render.SARIFOptions{}))
-	if err := render.SARIF(full{}, drift(), render.SARIFOptions{}); !errors.Is(err, errFull) {
+	golden(t, "drift.sarif", asSARIF(t, drift(), "deploy/auditor.yaml"))
+	golden(t, "unknown.sarif", asSARIF(t, unknown(), ""))
+	golden(t, "backdoor.sarif", asSARIF(t, backdoor(), ""))
+	golden(t, "outage.sarif", asSARIF(t, outage(), ""))
+	if err := render.SARIF(full{}, drift(), ""); !errors.Is(err, errFull) {
 		t.Errorf("SARIF to a full disk = %v", err)
 	}
 }
@@ -81,7 +81,7 @@ func TestEveryKindIsARule(t *testing.T) {
 		t.Fatal(err)
 	}
 	readme := strings.ReplaceAll(string(b), "`", "")
-	rules := runOf(t, drift(), render.SARIFOptions{}).Tool.Driver.Rules
+	rules := runOf(t, drift(), "").Tool.Driver.Rules
 	if len(rules) != len(audit.Kinds) {
 		t.Fatalf("%d rules for %d kinds", len(rules), len(audit.Kinds))
 	}
@@ -129,7 +129,7 @@ func TestSARIFTellsWhatCouldNotBeChecked(t *testing.T) {
 		{"nothing was audited", report(audit.Unknown), false, []string{"error not everything could be checked: the verdict is unknown"}},
 	} {
 		t.Run(tt.sentence, func(t *testing.T) {
-			invocation := runOf(t, tt.report, render.SARIFOptions{}).Invocations[0]
+			invocation := runOf(t, tt.report, "").Invocations[0]
 			if invocation.ExecutionSuccessful != tt.ok {
 				t.Errorf("executionSuccessful = %t", invocation.ExecutionSuccessful)
 			}
@@ -148,7 +148,7 @@ func TestSARIFTellsWhatCouldNotBeChecked(t *testing.T) {
 func fingerprints(t *testing.T, r *audit.Report) []string {
 	t.Helper()
 	var out []string
-	for _, res := range runOf(t, r, render.SARIFOptions{}).Results {
+	for _, res := range runOf(t, r, "").Results {
 		out = append(out, res.PartialFingerprints["primaryLocationLineHash"])
 	}
 	return out
@@ -194,7 +194,7 @@ func TestFingerprints(t *testing.T) {
 
 func TestAcceptedIsSuppressed(t *testing.T) {
 	got := map[string]string{}
-	for _, res := range runOf(t, governed(), render.SARIFOptions{}).Results {
+	for _, res := range runOf(t, governed(), "").Results {
 		got[res.RuleID] = ""
 		for _, s := range res.Suppressions {
 			got[res.RuleID] += s.Justification
@@ -219,7 +219,7 @@ func TestResultsHaveAPlace(t *testing.T) {
 		{"no file", "", "base/" + contract},
 	} {
 		t.Run(tt.sentence, func(t *testing.T) {
-			res := runOf(t, drift(), render.SARIFOptions{Config: tt.config}).Results
+			res := runOf(t, drift(), tt.config).Results
 			if got := res[0].Locations[0].PhysicalLocation.ArtifactLocation.URI; got != tt.want {
 				t.Errorf("%q, want %q", got, tt.want)
 			}
@@ -234,7 +234,7 @@ func TestSemanticVersion(t *testing.T) {
 	} {
 		r := consistent()
 		r.Version = version
-		if driver := runOf(t, r, render.SARIFOptions{}).Tool.Driver; driver.SemanticVersion != want || driver.Version != version {
+		if driver := runOf(t, r, "").Tool.Driver; driver.SemanticVersion != want || driver.Version != version {
 			t.Errorf("%q is version %q, semantic version %q, want %q", version, driver.Version, driver.SemanticVersion, want)
 		}
 	}
@@ -243,10 +243,10 @@ func TestSemanticVersion(t *testing.T) {
 func TestForeignTextIsNoLinkInSARIF(t *testing.T) {
 	r := drift()
 	r.Chains[0].Targets[0].Findings[0].Message = "image [x](https://evil.example) {0} \x1b[2J\u202e: refused"
-	if got, want := runOf(t, r, render.SARIFOptions{}).Results[0].Message.Text, "image [x] (https://evil.example) {{0}} \ufffd[2J\ufffd: refused"; got != want {
+	if got, want := runOf(t, r, "").Results[0].Message.Text, "image [x] (https://evil.example) {{0}} \ufffd[2J\ufffd: refused"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	for _, c := range asSARIF(t, hostile(), render.SARIFOptions{}) {
+	for _, c := range asSARIF(t, hostile(), "") {
 		if c < ' ' && c != '\n' || c == '\u202e' {
 			t.Errorf("rune %U is written", c)
 		}

@@ -21,9 +21,9 @@ func Snapshot(w io.Writer, r *audit.Report) error {
 		c := &r.Chains[i]
 		at := "no block pinned"
 		if c.Block != nil {
-			at = fmt.Sprintf("%s block %d %s of %s", plain(c.Policy), c.Block.Number, plain(c.Block.Hash), c.Block.Time.UTC().Format(time.RFC3339))
+			at = fmt.Sprintf("%s block %d %s of %s", Plain(c.Policy), c.Block.Number, Plain(c.Block.Hash), c.Block.Time.UTC().Format(time.RFC3339))
 		}
-		fmt.Fprintf(&b, "# chain %s (%d): %s\n", plain(c.Chain), c.ChainID, at)
+		fmt.Fprintf(&b, "# chain %s (%d): %s\n", Plain(c.Chain), c.ChainID, at)
 		begin := "    contracts:\n"
 		for j := range c.Targets {
 			if t := &c.Targets[j]; !unasked(t) {
@@ -51,15 +51,15 @@ func Doubts(r *audit.Report) []string {
 			}
 			targets++
 			for _, d := range doubts(t) {
-				out = append(out, plain(c.Chain)+" "+plain(t.Contract)+": "+d)
+				out = append(out, Plain(c.Chain)+" "+Plain(t.Contract)+": "+d)
 			}
 		}
 		if targets == 0 {
-			out = append(out, plain(c.Chain)+": no contract was audited")
+			out = append(out, Plain(c.Chain)+": no contract was audited")
 		}
 		for _, e := range c.Errors {
 			if len(out) > before { // else it did not matter
-				out = append(out, plain(c.Chain)+": "+plain(e.Source)+": "+plain(e.Message))
+				out = append(out, Plain(c.Chain)+": "+Plain(e.Source)+": "+Plain(e.Message))
 			}
 		}
 	}
@@ -114,7 +114,7 @@ func snapshot(b *bytes.Buffer, t *audit.Target) {
 		}
 		line("    %s:", key)
 		for _, e := range allowed {
-			line("      - %s # %s", scalar(e.ID), cmp.Or(title(e), "the API does not name it"))
+			line("      - %s # %s", scalar(e.ID), cmp.Or(named(e.Name, e.Version), "the API does not name it"))
 		}
 	}
 	c := t.Control
@@ -128,15 +128,12 @@ func snapshot(b *bytes.Buffer, t *audit.Target) {
 	}
 	leaving := ""
 	if c.PendingOwner != "" {
-		leaving = " # a transfer to " + plain(c.PendingOwner) + " is under way"
+		leaving = " # a transfer to " + Plain(c.PendingOwner) + " is under way"
 	}
 	pin("owner", c.Owner, leaving)
 	pin("implementation", c.Implementation, "")
 	pin("code_hash", cmp.Or(c.ImplementationCodeHash, c.CodeHash), "")
 }
-
-// title is what the API calls an entry.
-func title(e audit.Entry) string { return named(e.Name, e.Version) }
 
 // named is a name with a version that is not in it.
 func named(name, version string) string {

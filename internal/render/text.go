@@ -2,8 +2,12 @@ package render
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/kms-auditor/kms-auditor/audit"
@@ -17,7 +21,7 @@ type TextOptions struct {
 
 // Text writes r for a person at a terminal.
 func Text(w io.Writer, r *audit.Report, opt TextOptions) error {
-	t := text{opt: opt}
+	t := text{&bytes.Buffer{}, opt}
 	for i := range r.Chains {
 		t.chain(r, &r.Chains[i])
 	}
@@ -31,14 +35,20 @@ func Text(w io.Writer, r *audit.Report, opt TextOptions) error {
 	}
 	t.acceptBlock(r)
 	t.closing(r)
-	if _, err := w.Write(t.Bytes()); err != nil {
-		return fmt.Errorf("writing report %s as text: %w", r.AuditID, err)
+	_, err := w.Write(t.Bytes())
+	return wrote(r, "text", err)
+}
+
+// wrote says of an error which report could not be written.
+func wrote(r *audit.Report, as string, err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("writing report %s as %s: %w", r.AuditID, as, err)
 }
 
 type text struct {
-	bytes.Buffer
+	*bytes.Buffer
 	opt TextOptions
 }
 
@@ -51,18 +61,18 @@ func (t *text) chain(r *audit.Report, c *audit.Chain) {
 		}
 		return n
 	}
-	t.printf("%s  %s: %s; %s, %s; %s\n", t.paint(verdictColor(c.Verdict), fmt.Sprintf("%-10s", c.Verdict)), plain(c.Chain),
+	t.printf("%s  %s: %s; %s, %s; %s\n", t.paint(verdictColors[c.Verdict], fmt.Sprintf("%-10s", c.Verdict)), Plain(c.Chain),
 		t.block(c), plural(len(c.Targets), "contract"), counts(sum), claimAge(r, c))
 	for _, e := range c.Errors {
-		t.printf("  error: %s: %s\n", plain(e.Source), plain(e.Message))
+		t.printf("  error: %s: %s\n", Plain(e.Source), Plain(e.Message))
 	}
 }
 
 func (t *text) block(c *audit.Chain) string {
 	if c.Block == nil {
-		return "no block pinned (policy " + plain(c.Policy) + ")"
+		return "no block pinned (policy " + Plain(c.Policy) + ")"
 	}
-	return fmt.Sprintf("%s block %d %s of %s", plain(c.Policy), c.Block.Number, t.id(c.Block.Hash), c.Block.Time.UTC().Format(time.RFC3339))
+	return fmt.Sprintf("%s block %d %s of %s", Plain(c.Policy), c.Block.Number, t.id(c.Block.Hash), c.Block.Time.UTC().Format(time.RFC3339))
 }
 
 func claimAge(r *audit.Report, c *audit.Chain) string {
@@ -74,10 +84,10 @@ func claimAge(r *audit.Report, c *audit.Chain) string {
 
 func (t *text) target(r *audit.Report, chain string, target *audit.Target) {
 	t.printf("\n%s  %s %s: %s, completeness %s; %s\n",
-		t.paint(verdictColor(target.Verdict), fmt.Sprintf("%-10s", target.Verdict)),
-		plain(chain), plain(target.Contract), assurance(target), target.Completeness, counts(target.Counts.Of))
+		t.paint(verdictColors[target.Verdict], fmt.Sprintf("%-10s", target.Verdict)),
+		Plain(chain), Plain(target.Contract), assurance(target), target.Completeness, counts(target.Counts.Of))
 	for _, reason := range target.Reasons {
-		t.printf("  unknown: %s\n", plain(reason))
+		t.printf("  unknown: %s\n", Plain(reason))
 	}
 	t.storage(target)
 	t.control(target)
@@ -98,8 +108,8 @@ func assurance(t *audit.Target) string {
 }
 
 func (t *text) finding(r *audit.Report, f audit.Finding) {
-	t.printf("  %s %s\n", t.paint(severityColor(f.Severity), fmt.Sprintf("%-8s", f.Severity)), t.about(f.Kind, f.List, f.ID))
-	for _, line := range []string{plain(f.Message), openSince(r, f), plain(f.Runbook)} {
+	t.printf("  %s %s\n", t.paint(severityColors[f.Severity], fmt.Sprintf("%-8s", f.Severity)), t.about(f.Kind, f.List, f.ID))
+	for _, line := range []string{Plain(f.Message), openSince(r, f), Plain(f.Runbook)} {
 		if line != "" {
 			t.printf("           %s\n", line)
 		}
@@ -136,5 +146,167 @@ func (t *text) closing(r *audit.Report) {
 	if n, worst := Open(r); n > 0 {
 		t.printf("open: %s of earlier audits, which this one could not look at again; the worst is %s\n", plural(n, "finding"), worst.Severity)
 	}
-	t.printf("verdict: %s\n", t.paint(verdictColor(r.Verdict), r.Verdict.String()))
+	t.printf("verdict: %s\n", t.paint(verdictColors[r.Verdict], r.Verdict.String()))
 }
+
+// VerdictOrder is the order of entries by verdict: what disagrees comes first.
+var VerdictOrder = []audit.EntryVerdict{audit.Mismatch, audit.Unverifiable, audit.Pending, audit.Accepted, audit.Unclaimed, audit.Match}
+
+// CompareEntries orders entries, the worst verdict first, and of that the most severe.
+func CompareEntries(a, b *audit.Entry) int {
+	return cmp.Or(slices.Index(VerdictOrder, a.Verdict)-slices.Index(VerdictOrder, b.Verdict), CompareSeverities(a.Severity, b.Severity))
+}
+
+// WorstFirst returns the entries in their order. It leaves the list as it is.
+func WorstFirst(list []audit.Entry) []*audit.Entry {
+	sorted := make([]*audit.Entry, len(list))
+	for i := range list {
+		sorted[i] = &list[i]
+	}
+	slices.SortStableFunc(sorted, CompareEntries)
+	return sorted
+}
+
+// storage tells what is proven of the contract as a whole, and what of it rests on the operator's word.
+func (t *text) storage(target *audit.Target) {
+	if s := target.Storage; s != nil {
+		only := "only "
+		if target.Completeness == audit.Complete {
+			only = ""
+		}
+		t.printf("  storage root %s, %s%s explained", t.id(s.Root), only, plural(s.Slots, "slot"))
+		if t.opt.Wide {
+			t.printf("; code hash %s", t.id(s.CodeHash))
+		}
+		t.printf("\n")
+	}
+	for _, e := range target.Explained {
+		t.printf("  explained slot %s: %s\n", Plain(e.Slot), Plain(e.Reason))
+	}
+}
+
+func (t *text) entries(entries []audit.Entry) {
+	if len(entries) == 0 {
+		return
+	}
+	orDash := func(s string) string { return cmp.Or(s, "-") } // the column is there, whatever the others have
+	g := grid{{t.paint(bold, "VERDICT"), "LIST", "ID", "NAME", "VERSION", "CLAIM", "ON CHAIN", "POLICY", "LAST CHANGE", "WHY"}}
+	for _, e := range WorstFirst(entries) {
+		g = append(g, []string{
+			t.paint(entryColors[e.Verdict], string(e.Verdict)), orDash(string(e.List)), orDash(t.id(e.ID)), orDash(t.name(e.Name)), orDash(t.name(e.Version)),
+			orDash(string(e.Claim)), orDash(string(e.OnChain)), string(e.Policy), t.changed(e.Changed), orDash(why(*e)),
+		})
+	}
+	g.write(t.Buffer, "  ")
+}
+
+// changed gives the block of the last event of an id and whoever caused it; wide, time and transaction too.
+func (t *text) changed(c *audit.Changed) string {
+	if c == nil {
+		return ""
+	}
+	s := fmt.Sprintf("block %d", c.Block)
+	if t.opt.Wide && c.Time != nil {
+		s += " of " + c.Time.UTC().Format(time.RFC3339)
+	}
+	if c.Actor != "" {
+		s += ", by " + t.id(c.Actor)
+	}
+	if t.opt.Wide {
+		s += ", in " + t.id(c.Tx)
+	}
+	return s
+}
+
+// why gives kind and reason, each once.
+func why(e audit.Entry) string {
+	if e.Reason == "" || e.Reason == string(e.Kind) {
+		return string(e.Kind)
+	}
+	if e.Kind == "" {
+		return Plain(e.Reason)
+	}
+	return string(e.Kind) + " (" + Plain(e.Reason) + ")"
+}
+
+// control tells who may change the contract, and what runs there. Addresses are whole: they are to be recognised.
+func (t *text) control(target *audit.Target) {
+	c := target.Control
+	if c == nil {
+		return
+	}
+	if c.Owner != "" {
+		t.printf("  owner %s\n", Plain(c.Owner))
+	}
+	if c.PendingOwner != "" {
+		t.printf("  %s\n", t.paint(yellow, "a transfer of ownership is under way: "+Plain(c.PendingOwner)+" can accept it at any time"))
+	}
+	if c.Implementation == "" {
+		t.printf("  code %s, no proxy\n", t.id(c.CodeHash))
+	} else {
+		t.printf("  implementation %s, code %s behind proxy code %s\n", Plain(c.Implementation), t.id(c.ImplementationCodeHash), t.id(c.CodeHash))
+	}
+	if b := target.Baseline; b != nil {
+		how := "was first seen"
+		if b.Accepted {
+			how = "was accepted"
+		}
+		t.printf("  compared with what %s at %s\n", how, b.Since.UTC().Format(time.RFC3339))
+	}
+}
+
+// acceptance is a finding that does not count, and why.
+func (t *text) acceptance(a audit.Acceptance) {
+	t.printf("  %s %s\n           %s\n           %s\n", t.paint(entryColors[audit.Accepted], string(audit.Accepted)),
+		t.about(a.Kind, a.List, a.ID), Plain(a.Message), accepting(a.Reason, a.Expires))
+}
+
+// accepting says why something is lived with, and how long.
+func accepting(reason string, expires time.Time) string {
+	return "until " + expires.UTC().Format(time.RFC3339) + ": " + Plain(reason)
+}
+
+// acceptedEntry is the index of the entry that a is about; -1: there is none.
+func acceptedEntry(t *audit.Target, a audit.Acceptance) int {
+	return slices.IndexFunc(t.Entries, func(e audit.Entry) bool {
+		return e.Verdict == audit.Accepted && e.Kind == a.Kind && e.List == a.List && e.ID == a.ID
+	})
+}
+
+// acceptFor is how long a difference is accepted unless the operator says otherwise.
+const acceptFor = 30 * 24 * time.Hour
+
+// acceptBlock offers each finding that may be lived with as a row of the configuration's accept. The reason is left
+// empty, which the configuration refuses: nobody accepts without one.
+func (t *text) acceptBlock(r *audit.Report) {
+	expires := r.FinishedAt.UTC().Add(acceptFor).Format(time.DateOnly)
+	var rows []string
+	offered := map[string]bool{} // images without a hash share a row
+	for _, c := range r.Chains {
+		for _, target := range c.Targets {
+			for _, f := range target.Findings {
+				if row := acceptRow(c.Chain, target.Contract, f, expires); f.Kind.Acceptable() && !offered[row] {
+					rows, offered[row] = append(rows, row), true
+				}
+			}
+		}
+	}
+	if len(rows) > 0 {
+		t.printf("\nTo accept a finding until a date, fill in `reason` and add the row to your config:\naccept:\n%s", strings.Join(rows, ""))
+	}
+}
+
+func acceptRow(chain, contract string, f audit.Finding, expires string) string {
+	about := ""
+	if f.List != "" {
+		about = ", list: " + scalar(string(f.List))
+	}
+	if f.ID != "" {
+		about += ", id: " + scalar(f.ID)
+	}
+	return fmt.Sprintf("  - {chain: %s, contract: %s, kind: %s%s, reason: \"\", expires: %s}\n",
+		scalar(chain), scalar(contract), scalar(string(f.Kind)), about, scalar(expires))
+}
+
+// scalar is s as a double-quoted YAML scalar, in which Go's escapes mean the same and no rune moves a terminal.
+func scalar(s string) string { return strconv.Quote(s) }

@@ -32,22 +32,16 @@ func (t *text) paint(c color, s string) string {
 	return "\x1b[" + string(c) + "m" + s + "\x1b[0m"
 }
 
-func verdictColor(v audit.Verdict) color {
-	return map[audit.Verdict]color{audit.Consistent: green, audit.Unknown: yellow, audit.Drift: red}[v]
+var verdictColors = map[audit.Verdict]color{audit.Consistent: green, audit.Unknown: yellow, audit.Drift: red}
+
+var entryColors = map[audit.EntryVerdict]color{
+	audit.Match: green, audit.Mismatch: red, audit.Unverifiable: yellow, audit.Pending: cyan, audit.Accepted: magenta, audit.Unclaimed: blue,
 }
 
-func entryColor(v audit.EntryVerdict) color {
-	return map[audit.EntryVerdict]color{
-		audit.Match: green, audit.Mismatch: red, audit.Unverifiable: yellow, audit.Pending: cyan, audit.Accepted: magenta, audit.Unclaimed: blue,
-	}[v]
-}
+var severityColors = map[audit.Severity]color{audit.Critical: red, audit.Warning: yellow, audit.Info: cyan}
 
-func severityColor(s audit.Severity) color {
-	return map[audit.Severity]color{audit.Critical: red, audit.Warning: yellow, audit.Info: cyan}[s]
-}
-
-// plain makes a sentence printable. It is cut word by word: a sentence is ours, and only the words in it may be foreign.
-func plain(s string) string {
+// Plain makes a sentence printable. It is cut word by word: a sentence is ours, and only the words in it may be foreign.
+func Plain(s string) string {
 	words := strings.Fields(s)
 	for i, w := range words {
 		words[i] = sanitize.Plain(w)
@@ -57,30 +51,25 @@ func plain(s string) string {
 
 // name makes a foreign name fit a cell.
 func (t *text) name(s string) string {
-	s = sanitize.Plain(s)
 	if t.opt.Wide {
-		return s
+		return sanitize.Plain(s)
 	}
-	return cut(s, maxName)
+	return Cut(s, maxName)
 }
 
-// id shortens 32 bytes of hex to 0x, eight digits and the last three; what is malformed is cut like a name.
+// id shortens an id, a hash or an address to 0x, eight digits and the last three; what is malformed is cut like a name.
 func (t *text) id(s string) string {
-	if _, err := sanitize.ParseID(s); err == nil && len(s) == 66 && !t.opt.Wide {
-		return s[:10] + "…" + s[63:]
+	_, notID := sanitize.ParseID(s)
+	_, notAddress := sanitize.ParseAddress(s)
+	if t.opt.Wide || notID != nil && notAddress != nil || !strings.HasPrefix(s, "0x") {
+		return t.name(s)
 	}
-	return t.name(s)
+	return s[:10] + "…" + s[len(s)-3:]
 }
 
-// address shortens an address like an id.
-func (t *text) address(s string) string {
-	if _, err := sanitize.ParseAddress(s); err == nil && len(s) == 42 && !t.opt.Wide {
-		return s[:10] + "…" + s[39:]
-	}
-	return t.name(s)
-}
-
-func cut(s string, runes int) string {
+// Cut makes a foreign text printable and short.
+func Cut(s string, runes int) string {
+	s = sanitize.Plain(s)
 	if utf8.RuneCountInString(s) <= runes {
 		return s
 	}
@@ -97,7 +86,7 @@ func plural(n int, what string) string {
 // counts spells the verdicts that occur, as in "3 entries: 1 mismatch, 2 match".
 func counts(of func(audit.EntryVerdict) int) string {
 	total, parts := 0, []string(nil)
-	for _, v := range shown {
+	for _, v := range VerdictOrder {
 		if n := of(v); n > 0 {
 			total += n
 			parts = append(parts, fmt.Sprintf("%d %s", n, v))

@@ -3,12 +3,12 @@ package web
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/kms-auditor/kms-auditor/audit"
@@ -18,69 +18,57 @@ import (
 // keepPlain is the size up to which a report is kept as it is, and not packed alone.
 const keepPlain = 8 << 20
 
-// document serves the last report as JSON. It is written once, for the first who asks, and kept packed: a report of 100,000
-// entries has 60 MB, and packed 3.
-type document struct {
-	last  func() *audit.Report
-	began time.Time
-
-	mu     sync.Mutex
-	of     *audit.Report
-	turns  int // how many reports there were
-	plain  []byte
-	packed []byte
+// reportHandler serves the last report as JSON. It is written once, for the first who asks, and kept packed: a report of
+// 100,000 entries has 60 MB, and packed 3.
+type reportHandler struct {
+	last    func() *audit.Report
+	began   time.Time
+	written cache[document]
 }
 
-func (d *document) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	report := d.last()
+// document is a report as JSON. Plain is nil where it is large.
+type document struct{ plain, packed []byte }
+
+func (h *reportHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	report := h.last()
 	if report == nil {
 		refuse(w, http.StatusServiceUnavailable, "no audit has finished yet")
 		return
 	}
-	plain, packed, turn, err := d.write(report)
+	d, turn, err := h.written.get(report, newDocument)
 	if err != nil {
 		refuse(w, http.StatusInternalServerError, "the report cannot be written as JSON")
 		return
 	}
-	tag := fmt.Sprintf(`"%x-%d"`, d.began.UnixNano(), turn)
+	tag := fmt.Sprintf(`"%x-%d"`, h.began.UnixNano(), turn)
 	w.Header().Set("ETag", tag)
 	w.Header().Set("Vary", "Accept-Encoding")
 	switch {
-	case listed(r.Header.Get("If-None-Match"), tag):
+	case matches(r.Header.Get("If-None-Match"), tag):
 		w.WriteHeader(http.StatusNotModified)
 	case takesGzip(r):
 		w.Header().Set("Content-Encoding", "gzip")
-		answer(w, http.StatusOK, packed)
-	case plain != nil:
-		answer(w, http.StatusOK, plain)
+		answer(w, http.StatusOK, d.packed)
+	case d.plain != nil:
+		answer(w, http.StatusOK, d.plain)
 	default:
 		answer(w, http.StatusOK, nil)
 		if r.Method == http.MethodGet {
-			unpack(w, packed)
+			unpack(w, d.packed)
 		}
 	}
 }
 
-// write returns the report as JSON, the same packed, and which report of this process it is. Plain is nil where it is large.
-func (d *document) write(r *audit.Report) (plain, packed []byte, turn int, err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.of == r {
-		return d.plain, d.packed, d.turns, nil
-	}
-	var short, small bytes.Buffer
-	zip, err := gzip.NewWriterLevel(&small, gzip.BestSpeed)
+func newDocument(r *audit.Report) (document, error) {
+	var plain, packed bytes.Buffer
+	zip, err := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
 	if err != nil {
-		return nil, nil, 0, err
+		return document{}, err
 	}
-	if err := render.JSON(io.MultiWriter(zip, &capped{to: &short}), r); err != nil {
-		return nil, nil, 0, err
+	if err := errors.Join(render.JSON(io.MultiWriter(zip, &capped{to: &plain}), r), zip.Close()); err != nil {
+		return document{}, err
 	}
-	if err := zip.Close(); err != nil {
-		return nil, nil, 0, err
-	}
-	d.of, d.turns, d.plain, d.packed = r, d.turns+1, short.Bytes(), small.Bytes()
-	return d.plain, d.packed, d.turns, nil
+	return document{plain.Bytes(), packed.Bytes()}, nil
 }
 
 // capped keeps what is written, and nothing of what is more than keepPlain.
@@ -104,8 +92,8 @@ func unpack(w io.Writer, packed []byte) {
 	}
 }
 
-// listed tells whether an If-None-Match names the tag.
-func listed(header, tag string) bool {
+// matches reports whether an If-None-Match names the tag.
+func matches(header, tag string) bool {
 	return slices.ContainsFunc(strings.Split(header, ","), func(one string) bool {
 		one = strings.TrimPrefix(strings.TrimSpace(one), "W/")
 		return one == tag || one == "*"

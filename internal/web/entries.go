@@ -12,22 +12,23 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/render"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
-// leaf is one page of the entries of a contract.
-type leaf struct {
+// entriesPage is one page of the entries of a contract.
+type entriesPage struct {
 	Style       template.CSS
 	Report      *audit.Report
 	Chain       *audit.Chain
 	Target      *audit.Target
 	Page, Pages int
-	Entries     []audit.Entry
+	Entries     []*audit.Entry
 }
 
 // Before and After are the pages around this one; 0: there is none.
-func (l *leaf) Before() int { return l.Page - 1 }
-func (l *leaf) After() int  { return (l.Page + 1) % (l.Pages + 1) }
+func (l *entriesPage) Before() int { return l.Page - 1 }
+func (l *entriesPage) After() int  { return (l.Page + 1) % (l.Pages + 1) }
 
 // entries serves all entries of a contract, a thousand a page and the worst first, for those of which the status page has too many.
 func entries(o Options) http.HandlerFunc {
@@ -43,7 +44,7 @@ func entries(o Options) http.HandlerFunc {
 			return
 		}
 		var body bytes.Buffer
-		if err := templates.ExecuteTemplate(&body, "leaf", l); err != nil {
+		if err := templates.ExecuteTemplate(&body, "entriesPage", l); err != nil {
 			o.Logger.Error("rendering a page of entries", zap.Error(err))
 			http.Error(w, "the entries cannot be shown; /api/v1/report has the last report", http.StatusInternalServerError)
 			return
@@ -54,7 +55,7 @@ func entries(o Options) http.HandlerFunc {
 }
 
 // find returns the page that a query names.
-func find(r *audit.Report, query string) (*leaf, error) {
+func find(r *audit.Report, query string) (*entriesPage, error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
 		return nil, errors.New("the query cannot be read")
@@ -76,28 +77,13 @@ func find(r *audit.Report, query string) (*leaf, error) {
 			if c.Chain != values.Get("chain") || t.Contract != contract.Hex() {
 				continue
 			}
-			l := &leaf{Style: css, Report: r, Chain: c, Target: t, Page: page, Pages: (len(t.Entries) + maxRows - 1) / maxRows}
+			l := &entriesPage{Style: css, Report: r, Chain: c, Target: t, Page: page, Pages: (len(t.Entries) + maxRows - 1) / maxRows}
 			if page < 1 || page > l.Pages {
 				return nil, fmt.Errorf("there is no page %d of %d", page, l.Pages)
 			}
-			l.Entries = window(t.Entries, (page-1)*maxRows)
+			l.Entries = render.WorstFirst(t.Entries)[(page-1)*maxRows : min(page*maxRows, len(t.Entries))]
 			return l, nil
 		}
 	}
 	return nil, fmt.Errorf("the last report has no contract %s on chain %s", contract.Hex(), sanitize.Quote(values.Get("chain")))
-}
-
-// window returns a page of entries, the worst first, without so many of the first.
-func window(list []audit.Entry, skip int) (out []audit.Entry) {
-	left := maxRows
-	for rank := range len(worst) * severityRanks {
-		out = pick(out, list, &left, func(e *audit.Entry) bool {
-			if entryRank(e) != rank {
-				return false
-			}
-			skip--
-			return skip < 0
-		})
-	}
-	return out
 }

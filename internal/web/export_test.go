@@ -2,7 +2,9 @@ package web
 
 // What tests hold by itself.
 var (
-	Handler = handler
-	Limit   = limit
-	Few     = few
+	Handler     = handler
+	MaxInFlight = maxInFlight
 )
+
+// MaxConnections is how many connections one listener has.
+const MaxConnections = maxConnections

@@ -53,7 +53,7 @@ func FuzzRequest(f *testing.F) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done, closed := context.WithCancel(context.Background())
 	listener, ended := pipes{make(chan net.Conn), done, closed}, make(chan error)
-	go func() { ended <- web.New(o).Serve(ctx, []net.Listener{listener}) }()
+	go func() { ended <- web.Serve(ctx, []net.Listener{listener}, o) }()
 	f.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {

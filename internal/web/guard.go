@@ -1,9 +1,7 @@
 package web
 
 import (
-	"net"
 	"net/http"
-	"sync"
 )
 
 // What is answered at the same time at most.
@@ -36,8 +34,8 @@ func guard(next http.Handler) http.Handler {
 	})
 }
 
-// few has the others wait while as many as may are answered.
-func few(n int, next http.Handler) http.Handler {
+// maxInFlight has the others wait while as many as may are answered.
+func maxInFlight(n int, next http.Handler) http.Handler {
 	slots := make(chan struct{}, n)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {
@@ -47,46 +45,4 @@ func few(n int, next http.Handler) http.Handler {
 		case <-r.Context().Done():
 		}
 	})
-}
-
-// limited accepts no more connections than there are slots.
-type limited struct {
-	net.Listener
-	slots  chan struct{}
-	closed chan struct{}
-	once   sync.Once
-}
-
-func limit(l net.Listener, n int) net.Listener {
-	return &limited{Listener: l, slots: make(chan struct{}, n), closed: make(chan struct{})}
-}
-
-func (l *limited) Accept() (net.Conn, error) {
-	select {
-	case l.slots <- struct{}{}:
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.slots
-		return nil, err
-	}
-	return &conn{Conn: c, free: sync.OnceFunc(func() { <-l.slots })}, nil
-}
-
-func (l *limited) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return l.Listener.Close()
-}
-
-// conn is a connection that gives its slot back.
-type conn struct {
-	net.Conn
-	free func()
-}
-
-func (c *conn) Close() error {
-	defer c.free()
-	return c.Conn.Close()
 }

@@ -2,14 +2,17 @@ package web_test
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/web"
@@ -128,49 +131,41 @@ func body(r io.Reader) io.Reader {
 	return r
 }
 
-// unplugged is a listener without a network.
-type unplugged struct{ net.Listener }
-
-func (unplugged) Accept() (net.Conn, error) { c, _ := net.Pipe(); return c, nil }
-func (unplugged) Close() error              { return nil }
-
 func TestNoMoreConnectionsThanAllowed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := web.Limit(unplugged{}, 2)
-		var open []net.Conn
-		ended := false
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					ended = true
-					return
-				}
-				open = append(open, c)
-			}
-		}()
-		for want := 2; want < 5; want++ {
-			if synctest.Wait(); len(open) != want {
-				t.Fatalf("%d connections, want %d", len(open), want)
-			}
-			last := open[want-1]
-			last.Close()
-			last.Close() // gives back no second slot
+	s := serve(t, options(first), 1)
+	dial := func() net.Conn {
+		c, err := net.Dial("tcp", s.addrs[0])
+		if err != nil {
+			t.Fatal(err)
 		}
-		synctest.Wait()
-		l.Close()
-		l.Close()
-		if synctest.Wait(); !ended {
-			t.Error("Accept waits after the end")
-		}
-	})
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	var open []net.Conn
+	for range web.MaxConnections {
+		open = append(open, dial())
+	}
+	last := dial()
+	if _, err := io.WriteString(last, "GET /-/healthy HTTP/1.0\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	answer := make([]byte, 1)
+	last.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	if _, err := last.Read(answer); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("one more is answered, or cut: %v", err)
+	}
+	open[0].Close()
+	last.SetReadDeadline(time.Now().Add(time.Minute))
+	if _, err := last.Read(answer); err != nil {
+		t.Errorf("one more is not answered once there is room: %v", err)
+	}
 }
 
 func TestNoMoreRenderingsThanAllowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var at, most atomic.Int64
 		release := make(chan struct{})
-		h := web.Few(2, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		h := web.MaxInFlight(2, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 			if n := at.Add(1); n > most.Load() {
 				most.Store(n)
 			}

@@ -59,7 +59,7 @@ func serve(t testing.TB, o web.Options, n int) *running {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		r.ended <- web.New(o).Serve(ctx, listeners)
+		r.ended <- web.Serve(ctx, listeners, o)
 	}()
 	t.Cleanup(func() {
 		cancel()

@@ -10,9 +10,9 @@ import (
 	"html/template"
 	"net/http"
 	"slices"
-	"sync"
 	"time"
 
+	"github.com/robfig/cron/v3"
 	"go.uber.org/zap"
 
 	"github.com/kms-auditor/kms-auditor/audit"
@@ -51,15 +51,12 @@ const shownChanges = 50
 type page struct {
 	opt   Options
 	began time.Time
-
-	mu    sync.Mutex
-	of    *audit.Report // that body shows
-	body  []byte
-	turns int // how often body was rendered
+	body  cache[[]byte] // what follows the status
 }
 
 func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, turn, report, err := p.render()
+	report := p.opt.Report()
+	body, turn, err := p.body.get(report, p.render)
 	s := p.status(report, turn, time.Now())
 	var top bytes.Buffer
 	if err == nil {
@@ -79,14 +76,7 @@ func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// render returns what follows the status, how often that was rendered, and the report that it shows.
-func (p *page) render() ([]byte, int, *audit.Report, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	report := p.opt.Report()
-	if p.body != nil && report == p.of {
-		return p.body, p.turns, report, nil
-	}
+func (p *page) render(report *audit.Report) ([]byte, error) {
 	h := p.opt.State.Timeline(state.Filter{Lists: state.Lists[:shownLists], Limit: shownChanges})
 	slices.Reverse(h.Events)
 	var body bytes.Buffer
@@ -96,11 +86,7 @@ func (p *page) render() ([]byte, int, *audit.Report, error) {
 		History render.History
 		Script  template.JS
 	}{report, chainViews(report), h, js})
-	if err != nil {
-		return nil, 0, nil, err
-	}
-	p.of, p.body, p.turns = report, body.Bytes(), p.turns+1
-	return p.body, p.turns, report, nil
+	return body.Bytes(), err
 }
 
 // status is what the page says first.
@@ -151,3 +137,24 @@ func (p *page) status(r *audit.Report, turn int, now time.Time) status {
 
 // Stale reports whether the next audit should have been heard of.
 func (s status) Stale() bool { return !s.Overdue.IsZero() && s.Now.After(s.Overdue) }
+
+// Plan is when audits are to be expected.
+type Plan struct {
+	Schedule cron.Schedule // nil: nothing is expected
+	Timeout  time.Duration // of one audit
+}
+
+// after returns when the next audit is due after one that ended at t, and when it is overdue: after two periods of the
+// schedule, or once an audit that began in time must have ended, whichever is later. Zero times: never.
+func (p Plan) after(t time.Time) (due, overdue time.Time) {
+	if p.Schedule == nil {
+		return due, overdue
+	}
+	if due = p.Schedule.Next(t); due.IsZero() {
+		return due, overdue
+	}
+	if overdue = p.Schedule.Next(due); overdue.Before(due.Add(p.Timeout)) {
+		overdue = due.Add(p.Timeout)
+	}
+	return due.UTC(), overdue.UTC()
+}

@@ -127,7 +127,7 @@ func TestABadWebConfigurationIsAnError(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := web.New(o).Serve(t.Context(), listeners); err == nil {
+			if err := web.Serve(t.Context(), listeners, o); err == nil {
 				t.Error("Serve = nil, want an error")
 			}
 			for _, l := range listeners {
@@ -244,7 +244,7 @@ func TestServingAfterTheEndIsClean(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := web.New(options(nil)).Serve(ctx, listeners); err != nil {
+	if err := web.Serve(ctx, listeners, options(nil)); err != nil {
 		t.Errorf("Serve = %v", err)
 	}
 }
@@ -255,7 +255,7 @@ func TestAListenerThatFailsEndsThemAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	listeners[1].Close()
-	err = web.New(options(nil)).Serve(t.Context(), listeners)
+	err = web.Serve(t.Context(), listeners, options(nil))
 	if err == nil || !strings.Contains(err.Error(), "serving on "+listeners[1].Addr().String()) {
 		t.Errorf("Serve = %v, want an error that names %s", err, listeners[1].Addr())
 	}

@@ -14,9 +14,11 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/exporter-toolkit/web"
 	"go.uber.org/zap"
 	"go.uber.org/zap/exp/zapslog"
+	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kms-auditor/kms-auditor/audit"
@@ -26,7 +28,7 @@ import (
 // shutdown is the time that open requests get to finish.
 const shutdown = 3 * time.Second
 
-// Options configure a Server.
+// Options are what is served.
 type Options struct {
 	Report     func() *audit.Report // the last report; nil before the first
 	State      *state.State         // what is remembered
@@ -37,12 +39,6 @@ type Options struct {
 	Config     Config
 	ConfigFile string // exporter-toolkit's web configuration; empty: plain HTTP, no auth
 }
-
-// Server answers HTTP requests.
-type Server struct{ opt Options }
-
-// New returns a Server.
-func New(o Options) *Server { return &Server{opt: o} }
 
 // Check returns what is wrong with a web configuration file, its certificates included. No file is no mistake.
 func Check(configFile string) error {
@@ -74,17 +70,17 @@ func closeAll(listeners []net.Listener) {
 
 // Serve answers on the listeners until ctx ends, then lets open requests finish within three seconds and returns nil.
 // Where one listener fails, it stops them all and returns that error. It closes the listeners in every case. Without any it returns at once.
-func (s *Server) Serve(ctx context.Context, listeners []net.Listener) error {
+func Serve(ctx context.Context, listeners []net.Listener, o Options) error {
 	defer closeAll(listeners)
-	h, err := handler(s.opt)
+	h, err := handler(o)
 	if err != nil {
 		return err
 	}
-	errorLog, err := zap.NewStdLogAt(s.opt.Logger, zap.WarnLevel)
+	errorLog, err := zap.NewStdLogAt(o.Logger, zap.WarnLevel)
 	if err != nil {
 		return fmt.Errorf("bridging the server's log: %w", err)
 	}
-	logger := slog.New(zapslog.NewHandler(s.opt.Logger.Core(), zapslog.AddStacktraceAt(slog.LevelError+1)))
+	logger := slog.New(zapslog.NewHandler(o.Logger.Core(), zapslog.AddStacktraceAt(slog.LevelError+1)))
 	group, ctx := errgroup.WithContext(ctx)
 	for _, l := range listeners {
 		// The toolkit changes the server that it is given, so that two listeners cannot share one.
@@ -98,7 +94,7 @@ func (s *Server) Serve(ctx context.Context, listeners []net.Listener) error {
 			MaxHeaderBytes:    16 << 10,
 		}
 		group.Go(func() error {
-			err := web.Serve(limit(l, maxConnections), server, &web.FlagConfig{WebConfigFile: &s.opt.ConfigFile}, logger)
+			err := web.Serve(netutil.LimitListener(l, maxConnections), server, &web.FlagConfig{WebConfigFile: &o.ConfigFile}, logger)
 			if errors.Is(err, http.ErrServerClosed) {
 				return nil
 			}
@@ -120,4 +116,35 @@ func stop(server *http.Server) error {
 		return server.Close()
 	}
 	return nil
+}
+
+func handler(o Options) (http.Handler, error) {
+	errorLog, err := zap.NewStdLogAt(o.Logger, zap.ErrorLevel)
+	if err != nil {
+		return nil, fmt.Errorf("bridging the scrapes' log: %w", err)
+	}
+	mux := http.NewServeMux()
+	began := time.Now()
+	mux.Handle("GET /{$}", &page{opt: o, began: began})
+	mux.Handle("GET /entries", maxInFlight(maxRenderings, entries(o)))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{
+		ErrorLog:            errorLog,
+		ErrorHandling:       promhttp.ContinueOnError,
+		EnableOpenMetrics:   true,
+		MaxRequestsInFlight: maxScrapes,
+	}))
+	mux.Handle("GET /api/v1/report", &reportHandler{last: o.Report, began: began})
+	mux.Handle("GET /api/v1/history", maxInFlight(maxRenderings, timeline(o.State)))
+	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, "healthy")
+	})
+	mux.Handle("POST /-/reload", reload(o.Config))
+	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, _ *http.Request) {
+		if o.Report() == nil {
+			http.Error(w, "no audit has finished yet", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ready")
+	})
+	return guard(mux), nil
 }

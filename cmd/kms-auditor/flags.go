@@ -1,0 +1,110 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/config"
+	"github.com/kms-auditor/kms-auditor/internal/render"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
+	"github.com/kms-auditor/kms-auditor/internal/state"
+)
+
+// format is the -o of the commands that print their result as text or as JSON.
+type format string
+
+// addTo gives a command and its subcommands the flag. They do not run with another format.
+func (f *format) addTo(cmd *cobra.Command, usage string) {
+	cmd.PersistentFlags().StringVarP((*string)(f), "output", "o", "text", usage)
+	cmd.PersistentPreRunE = func(*cobra.Command, []string) error {
+		if *f != "text" && *f != "json" {
+			return fmt.Errorf("--output %q is neither text nor json", *f)
+		}
+		return nil
+	}
+}
+
+// show prints the result of a command.
+func (f format) show(w io.Writer, a render.Answer) error {
+	return exitWith(exitUnknown, render.Show(w, a, f == "json"))
+}
+
+// targetFlags narrows a command to one chain and one contract.
+type targetFlags struct{ chain, contract string }
+
+func (p *targetFlags) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&p.chain, "chain", "", "only this configured chain (`NAME`)")
+	cmd.Flags().StringVar(&p.contract, "contract", "", "only this contract (`ADDRESS`)")
+}
+
+// filter chooses what the flags name.
+func (p *targetFlags) filter(cfg *config.Config) (f state.Filter, err error) {
+	if p.contract != "" {
+		if f.Contract, err = sanitize.ParseAddress(p.contract); err != nil {
+			return f, fmt.Errorf("--contract: %w", err)
+		}
+	}
+	if f.Chain = p.chain; p.chain != "" && !slices.Contains(chainNames(cfg), p.chain) {
+		return f, fmt.Errorf("--chain %q is not configured", p.chain)
+	}
+	return f, nil
+}
+
+// onceFlags choose the one audit of a command that tells what its report says of the chain.
+type onceFlags struct {
+	targetFlags
+	block string
+}
+
+func (p *onceFlags) flags(cmd *cobra.Command) {
+	p.targetFlags.flags(cmd)
+	cmd.Flags().StringVar(&p.block, "block", "", "block `POLICY` instead of the configured ones: finalized, safe, latest, latest-N, a number or a 0x hash")
+}
+
+// audit audits once, and keeps nothing of it. With a contract, the report has no other.
+func (p *onceFlags) audit(cmd *cobra.Command, g *global, cfg *config.Config) (*audit.Report, error) {
+	filter, err := p.filter(cfg)
+	if err != nil {
+		return nil, err
+	}
+	contract := filter.Contract
+	f := &auditFlags{global: g, block: p.block}
+	if p.chain != "" {
+		f.chains = []string{p.chain}
+	}
+	if err := f.applyFlags(cfg, cmd.Flags().Changed("block")); err != nil {
+		return nil, err
+	}
+	if contract != (common.Address{}) {
+		if len(cfg.Chains) > 1 {
+			return nil, errors.New("--contract needs --chain: the same address on another chain is another contract")
+		}
+		// It need not be configured.
+		c := &cfg.Chains[0]
+		c.Contracts = slices.DeleteFunc(c.Contracts, func(c config.Contract) bool { return c.Address != contract })
+		if len(c.Contracts) == 0 {
+			c.Contracts = []config.Contract{{Address: contract}}
+		}
+	}
+	cfg.State = "" // the daemon may hold it, and what is asked of the past is none of its memory
+	// The report says what the log says below errors.
+	d, report, err := g.auditOnce(cmd, cfg, zap.ErrorLevel, false)
+	if err != nil {
+		return nil, err
+	}
+	d.Close()
+	if contract != (common.Address{}) {
+		for i := range report.Chains {
+			c := &report.Chains[i]
+			c.Targets = slices.DeleteFunc(c.Targets, func(t audit.Target) bool { return t.Contract != contract.Hex() })
+		}
+	}
+	return report, nil
+}
