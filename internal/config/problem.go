@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Problem is one thing wrong with a configuration. Line is 0 where the file has none to point at.
@@ -38,11 +39,11 @@ func (ps Problems) Error() string {
 
 // doc is what is known of one file: where each key stands, and what is wrong.
 type doc struct {
-	lines      map[string]int // by path
-	problems   Problems
-	seen       map[place]bool // has a problem
-	unreadable bool           // nothing could be filled in
-	secrets    []string       // the files that secrets were read from
+	env      Env
+	lines    map[string]int // by path
+	problems Problems
+	seen     map[place]bool // has a problem
+	secrets  []string       // the files that secrets were read from
 }
 
 type place struct {
@@ -50,7 +51,12 @@ type place struct {
 	path string
 }
 
-func newDoc() *doc { return &doc{lines: map[string]int{}, seen: map[place]bool{}} }
+func newDoc(env Env) *doc {
+	if env.Now == nil {
+		env.Now = time.Now
+	}
+	return &doc{env: env, lines: map[string]int{}, seen: map[place]bool{}}
+}
 
 // given tells whether the file has a value at path.
 func (d *doc) given(path string) bool { return d.lines[path] > 0 }
@@ -59,6 +65,13 @@ func (d *doc) given(path string) bool { return d.lines[path] > 0 }
 // what follows from a value that could not be read is not reported.
 func (d *doc) add(path, format string, args ...any) {
 	d.addAt(d.lineOf(path), path, format, args...)
+}
+
+// check adds a problem at path unless ok.
+func (d *doc) check(ok bool, path, format string, args ...any) {
+	if !ok {
+		d.add(path, format, args...)
+	}
 }
 
 // bad tells whether add noted a problem at path.
