@@ -65,7 +65,7 @@ func newKMSShow(f *kmsFlags) *cobra.Command {
 			if err != nil {
 				return nil, err
 			}
-			return render.NewKMS(k.KMS), nil
+			return render.NewKMS(k), nil
 		}),
 	}
 }
