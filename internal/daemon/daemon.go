@@ -20,7 +20,6 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
 	"github.com/kms-auditor/kms-auditor/internal/state"
 	"github.com/kms-auditor/kms-auditor/internal/web"
-	"github.com/kms-auditor/kms-auditor/kmsapi"
 	"github.com/kms-auditor/kms-auditor/metrics"
 )
 
@@ -60,7 +59,7 @@ type Daemon struct {
 func New(cfg *config.Config, opt Options) (*Daemon, error) {
 	d := &Daemon{opt: opt, registry: prometheus.NewRegistry(), again: make(chan struct{}, 1)}
 	d.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	d.metrics = metrics.New(d.registry, opt.Build, nil, metrics.APILabels{Endpoints: kmsapi.Endpoints, Results: kmsapi.Results})
+	d.metrics = metrics.New(d.registry, opt.Build)
 	d.heart = newHeart("kms-auditor/"+opt.Build.Version, d.beaten)
 	var err error
 	if d.state, err = state.Open(cfg.State); err != nil {

@@ -138,7 +138,7 @@ func (d *Daemon) scanProgress(chain string) func(common.Address, uint64, uint64)
 	began := map[common.Address]time.Time{}
 	first := map[common.Address]uint64{}
 	return func(contract common.Address, next, to uint64) {
-		d.metrics.EventScan(chain, contract.Hex(), next-1)
+		d.metrics.EventScan(chain, contract, next-1)
 		if d.opt.Progress == nil {
 			return
 		}
@@ -180,12 +180,12 @@ func (d *Daemon) metricsChains(cfg *config.Config) []metrics.Chain {
 			m.Providers = append(m.Providers, p.Name)
 		}
 		for _, contract := range c.Contracts {
-			m.Contracts = append(m.Contracts, contract.Address.Hex())
+			m.Contracts = append(m.Contracts, contract.Address)
 		}
 		if len(m.Contracts) > 0 {
 			for _, k := range d.state.Prior(c.Name).Contracts {
-				if a := k.Address.Hex(); !slices.Contains(m.Contracts, a) {
-					m.Contracts = append(m.Contracts, a)
+				if !slices.Contains(m.Contracts, k.Address) {
+					m.Contracts = append(m.Contracts, k.Address)
 				}
 			}
 		}

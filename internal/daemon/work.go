@@ -176,7 +176,7 @@ func (d *Daemon) takeRequests(r *runtime) {
 			return
 		}
 		if q.Kind == state.Forget {
-			d.metrics.Forget(q.Chain, q.Contract.Hex())
+			d.metrics.Forget(q.Chain, q.Contract)
 		}
 		log.Info(carriedOut[q.Kind])
 	})
