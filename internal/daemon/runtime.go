@@ -107,7 +107,7 @@ func intentOf(cfg *config.Config, c config.Chain) audit.Intent {
 			want.Policy = *contract.Policy
 		}
 		for _, e := range contract.Explained {
-			want.Explained = append(want.Explained, audit.ExplainedSlot{Slot: e.Slot, Reason: e.Reason})
+			want.Explained = append(want.Explained, audit.ExplainedSlot(e))
 		}
 		out.Contracts = append(out.Contracts, want)
 	}
@@ -156,19 +156,11 @@ func (d *Daemon) scanProgress(chain string) func(common.Address, uint64, uint64)
 
 // String names the configuration, without secrets.
 func (r *runtime) String() string {
-	return fmt.Sprintf("was loaded at %s and audits %s on schedule %q in %s",
-		r.loaded.Format(loadedFormat), strings.Join(r.names(), ", "), r.cfg.Schedule, r.cfg.Timezone)
-}
-
-// loadedFormat has the precision of the metric that says the same.
-const loadedFormat = "2006-01-02T15:04:05.000Z07:00"
-
-func (r *runtime) names() []string {
-	var out []string
+	var names []string
 	for _, c := range r.cfg.Chains {
-		out = append(out, c.Name)
+		names = append(names, c.Name)
 	}
-	return out
+	return fmt.Sprintf("was loaded at %s and audits %s on schedule %q in %s", r.loaded.Format(timeFormat), strings.Join(names, ", "), r.cfg.Schedule, r.cfg.Timezone)
 }
 
 // metricsChains names what series exist for: what is configured and, beside it, the contracts that earlier audits knew.

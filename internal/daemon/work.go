@@ -30,19 +30,14 @@ func (d *Daemon) work(ctx context.Context, r *runtime) {
 			}
 			return d.audit(ctx, r)
 		},
-		Schedule: schedule{d},
-		Again:    d.again,
-		Done:     func(res observe.Result) { d.done(r, res) },
-		Next:     d.metrics.NextAudit,
-		Skipped:  d.logSkipped,
+		Tick:    func(t time.Time) time.Time { return d.running.Load().cfg.Cron.Next(t) },
+		Again:   d.again,
+		Done:    func(res observe.Result) { d.done(r, res) },
+		Next:    d.metrics.NextAudit,
+		Skipped: d.logSkipped,
 	}
 	worker.Run(ctx)
 }
-
-// schedule is that of the newest configuration.
-type schedule struct{ d *Daemon }
-
-func (s schedule) Next(t time.Time) time.Time { return s.d.running.Load().cfg.Cron.Next(t) }
 
 // audit audits once.
 func (d *Daemon) audit(ctx context.Context, r *runtime) observe.Result {
@@ -67,7 +62,7 @@ func (d *Daemon) done(r *runtime, res observe.Result) {
 	d.last.Store(res.Report) // before the log: who reads there that the audit has ended may ask for its report
 	d.logReport(res.Report, res.Changes)
 	d.markLogged(r)
-	d.heart.audited(r.cfg.Heartbeat, res.Report.Verdict)
+	d.heartbeat(r.cfg.Heartbeat, res.Report.Verdict)
 	if d.opt.Reported != nil {
 		d.opt.Reported(res.Report, res.Changes)
 	}
