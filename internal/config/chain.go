@@ -23,7 +23,8 @@ func (d *doc) chains(fs []fileChain) []Chain {
 	var chains []Chain
 	seen := map[string]bool{}
 	for at, f := range elements(d, "chains", fs) {
-		d.check(chainName.MatchString(f.Name), at+".name", "must be the API's name for the chain: 1 to 64 characters of a-z, 0-9, _ and -, the first a letter or a digit")
+		d.check(chainName.MatchString(f.Name), at+".name",
+			"must be the API's name for the chain: 1 to 64 characters of a-z, 0-9, _ and -, the first a letter or a digit")
 		unique(d, seen, at+".name", f.Name, "chain %s is listed twice")
 		chains = append(chains, d.chain(at, f))
 	}
@@ -36,7 +37,8 @@ func (d *doc) chain(at string, f fileChain) Chain {
 	d.check(len(f.Block) > 0, at+".block", "must have at least one block policy")
 	providers := d.providers(at+".providers", f.Providers, f.Agreement > 1)
 	agreed := f.Agreement >= 1 && f.Agreement <= uint64(len(f.Providers))
-	d.check(agreed || d.bad(at+".providers"), at+".agreement", "%d must be from 1 to the number of providers, which is %d", f.Agreement, len(f.Providers))
+	d.check(agreed || d.bad(at+".providers"), at+".agreement",
+		"%d must be from 1 to the number of providers, which is %d", f.Agreement, len(f.Providers))
 	d.contracts(at+".contracts", f.Contracts)
 	return Chain{
 		Name:      f.Name,

@@ -42,20 +42,15 @@ type doc struct {
 	env      Env
 	lines    map[string]int // by path
 	problems Problems
-	seen     map[place]bool // has a problem
-	secrets  []string       // the files that secrets were read from
-}
-
-type place struct {
-	line int
-	path string
+	seen     map[Problem]bool // by line and path, without the message
+	secrets  []string         // the files that secrets were read from
 }
 
 func newDoc(env Env) *doc {
 	if env.Now == nil {
 		env.Now = time.Now
 	}
-	return &doc{env: env, lines: map[string]int{}, seen: map[place]bool{}}
+	return &doc{env: env, lines: map[string]int{}, seen: map[Problem]bool{}}
 }
 
 // given tells whether the file has a value at path.
@@ -75,7 +70,7 @@ func (d *doc) check(ok bool, path, format string, args ...any) {
 }
 
 // bad tells whether add noted a problem at path.
-func (d *doc) bad(path string) bool { return d.seen[place{d.lineOf(path), path}] }
+func (d *doc) bad(path string) bool { return d.seen[Problem{Line: d.lineOf(path), Path: path}] }
 
 func (d *doc) lineOf(path string) int {
 	for path != "" && !d.given(path) {
@@ -85,9 +80,11 @@ func (d *doc) lineOf(path string) int {
 }
 
 func (d *doc) addAt(line int, path, format string, args ...any) {
-	if at := (place{line, path}); !d.seen[at] {
-		d.seen[at] = true
-		d.problems = append(d.problems, Problem{line, path, fmt.Sprintf(format, args...)})
+	p := Problem{Line: line, Path: path}
+	if !d.seen[p] {
+		d.seen[p] = true
+		p.Message = fmt.Sprintf(format, args...)
+		d.problems = append(d.problems, p)
 	}
 }
 

@@ -39,10 +39,6 @@ func NewLogger(w io.Writer, level, format string) (*zap.Logger, error) {
 
 func event(name string) zap.Field { return zap.String("event", name) }
 
-func (d *Daemon) logStarted(id string) {
-	d.opt.Log.Info("audit started", event("audit_started"), zap.String("audit_id", id))
-}
-
 func (d *Daemon) logSkipped(due time.Time, n int) {
 	d.opt.Log.Warn("ticks of the schedule skipped", zap.Time("first_due", due.UTC()), zap.Int("skipped", n))
 }

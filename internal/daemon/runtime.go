@@ -160,7 +160,8 @@ func (r *runtime) String() string {
 	for _, c := range r.cfg.Chains {
 		names = append(names, c.Name)
 	}
-	return fmt.Sprintf("was loaded at %s and audits %s on schedule %q in %s", r.loaded.Format(timeFormat), strings.Join(names, ", "), r.cfg.Schedule, r.cfg.Timezone)
+	return fmt.Sprintf("was loaded at %s and audits %s on schedule %q in %s",
+		r.loaded.Format(timeFormat), strings.Join(names, ", "), r.cfg.Schedule, r.cfg.Timezone)
 }
 
 // metricsChains names what series exist for: what is configured and, beside it, the contracts that earlier audits knew.

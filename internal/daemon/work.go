@@ -43,7 +43,7 @@ func (d *Daemon) work(ctx context.Context, r *runtime) {
 func (d *Daemon) audit(ctx context.Context, r *runtime) observe.Result {
 	d.takeRequests(r)
 	id := rand.Text()
-	d.logStarted(id)
+	d.opt.Log.Info("audit started", event("audit_started"), zap.String("audit_id", id))
 	prior := map[string]audit.Prior{}
 	for _, c := range r.cfg.Chains {
 		if isFixed(c) {
