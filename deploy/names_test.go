@@ -23,7 +23,7 @@ var added = []string{"job", "instance", "le"}
 // served returns the labels of every metric that the program serves.
 func served() map[string][]string {
 	reg := prometheus.NewRegistry()
-	metrics.New(reg, metrics.Build{}, nil, metrics.APILabels{Endpoints: kmsapi.Endpoints, Results: kmsapi.Results})
+	metrics.New(reg, metrics.Build{})
 	descs := make(chan *prometheus.Desc)
 	go func() {
 		reg.Describe(descs)

@@ -46,11 +46,7 @@ func TestAnAnswerThatComesAgain(t *testing.T) {
 		{"the same as before that", body("b", "\n"), "b", false},
 		{"what is no JSON any more", body("b", "\n}"), "", false},
 		{"the same once more", body("b", "\n"), "b", false},
-		{"the same, and what came before is forgotten", body("b", "\n"), "b", false},
 	} {
-		if strings.HasSuffix(row.sentence, "forgotten") {
-			c.Forget("base")
-		}
 		answer, cut = row.body, row.cut
 		d, err := c.OnChainDetail(t.Context(), "base")
 		if row.name == "" {

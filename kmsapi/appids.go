@@ -33,21 +33,16 @@ func (c *Client) NextAppIDs(ctx context.Context, counts int) ([]AppID, error) {
 		ids, err = decodeAppIDs(body, c.key)
 		return err
 	})
-	var status *StatusError
-	if err != nil && (!errors.As(err, &status) || status.Status/100 != 4) {
-		err = fmt.Errorf("%w; ids may have been reserved all the same", err)
-	}
 	if err != nil {
+		if status, ok := errors.AsType[*StatusError](err); !ok || status.Status/100 != 4 {
+			err = fmt.Errorf("%w; ids may have been reserved all the same", err)
+		}
 		return nil, c.all.Error(fmt.Errorf("reserving %d app ids: %w", counts, err))
 	}
 	return ids, nil
 }
 
-// DecodeAppIDs reads the body of GET /kms/phala/next_app_id with the rules of Decode.
-func DecodeAppIDs(body []byte) ([]AppID, error) {
-	return decodeAppIDs(string(body), sanitize.Redactor{})
-}
-
+// decodeAppIDs reads the body of GET /kms/phala/next_app_id with the rules of Decode.
 func decodeAppIDs(body string, key sanitize.Redactor) ([]AppID, error) {
 	o := whole(body, key)
 	var ids []AppID

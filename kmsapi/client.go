@@ -124,12 +124,8 @@ func (c *Client) OnChainDetail(ctx context.Context, chain string) (*OnChainDetai
 	c.mu.Lock()
 	last := c.last[chain]
 	c.mu.Unlock()
-	q := call{endpoint: onChainDetail, path: "/kms/on-chain/", name: chain}
-	if last != nil {
-		q.last = &last.Source
-	}
 	var d *OnChainDetail
-	src, err := c.get(ctx, q, func(body string) (err error) {
+	src, err := c.get(ctx, call{endpoint: onChainDetail, path: "/kms/on-chain/", name: chain}, func(body string) (err error) {
 		if last != nil && body == last.Source.Body {
 			again := *last
 			d = &again
@@ -148,21 +144,13 @@ func (c *Client) OnChainDetail(ctx context.Context, chain string) (*OnChainDetai
 	return d, nil
 }
 
-// Forget drops what the API said last, by which an answer that comes again is known.
-func (c *Client) Forget(chain string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.last, chain)
-}
-
 // call says what to ask for.
 type call struct {
 	endpoint string // one of Endpoints
 	path     string
 	name     string // the last element, where path ends in a slash; from outside
 	query    url.Values
-	once     bool    // asked once, whatever the answer
-	last     *Source // an earlier answer, which may come again; nil: there is none
+	once     bool // asked once, whatever the answer
 }
 
 func (c *Client) locate(q call) (*url.URL, error) {
@@ -184,10 +172,10 @@ func (c *Client) get(ctx context.Context, q call, decode func(string) error) (So
 	delay := c.o.RetryDelay
 	for try := 1; ; try++ {
 		start := time.Now()
-		src, err := c.try(ctx, u, q.last, decode)
+		src, err := c.try(ctx, u, decode)
 		c.o.Observe(q.endpoint, result(err), time.Since(start))
-		var status *StatusError
-		if !errors.As(err, &status) || !status.passing() || q.once {
+		status, refused := errors.AsType[*StatusError](err)
+		if !refused || !status.passing() || q.once {
 			return src, err
 		}
 		if try == tries {
@@ -201,10 +189,10 @@ func (c *Client) get(ctx context.Context, q call, decode func(string) error) (So
 }
 
 // try is one HTTP request within the timeout.
-func (c *Client) try(parent context.Context, u *url.URL, last *Source, decode func(string) error) (Source, error) {
+func (c *Client) try(parent context.Context, u *url.URL, decode func(string) error) (Source, error) {
 	ctx, cancel := context.WithTimeout(parent, c.o.Timeout)
 	defer cancel()
-	src, err := c.exchange(ctx, u, last, decode)
+	src, err := c.exchange(ctx, u, decode)
 	switch {
 	case !errors.Is(err, context.DeadlineExceeded):
 		return src, err
@@ -216,7 +204,7 @@ func (c *Client) try(parent context.Context, u *url.URL, last *Source, decode fu
 }
 
 // exchange uses the transport and not http.Client, which would follow redirects and put the URL into its errors.
-func (c *Client) exchange(ctx context.Context, u *url.URL, last *Source, decode func(string) error) (Source, error) {
+func (c *Client) exchange(ctx context.Context, u *url.URL, decode func(string) error) (Source, error) {
 	req := (&http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: http.Header{}}).WithContext(ctx)
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", c.o.UserAgent)
@@ -241,57 +229,24 @@ func (c *Client) exchange(ctx context.Context, u *url.URL, last *Source, decode 
 	if err := c.wantJSON(resp.Header.Get("Content-Type")); err != nil {
 		return Source{}, err
 	}
-	var known string
-	if last != nil {
-		known = last.Body
-	}
-	body, err := read(io.LimitReader(resp.Body, maxBody+1), known)
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	switch {
 	case err != nil:
 		return Source{}, fmt.Errorf("reading the API's answer: %w", err)
-	case len(body) > maxBody:
+	case len(raw) > maxBody:
 		return Source{}, &InvalidError{Reason: "body over 8 MiB"}
 	}
+	sum, body := sha256.Sum256(raw), string(raw)
 	src := Source{
 		FetchedAt:  time.Now().UTC(),
+		SHA256:     hex.EncodeToString(sum[:]),
 		APIVersion: c.o.Version,
 		RequestID:  c.text(resp.Header.Get("X-Request-ID")),
+		Body:       body,
+		HoldsKey:   c.key.Text(body) != body,
 		Header:     c.headers(resp.Header),
 	}
-	if last != nil && body == last.Body {
-		src.Body, src.SHA256, src.HoldsKey = last.Body, last.SHA256, last.HoldsKey
-	} else {
-		sum := sha256.Sum256([]byte(body))
-		src.Body, src.SHA256, src.HoldsKey = body, hex.EncodeToString(sum[:]), c.key.Text(body) != body
-	}
-	return src, decode(src.Body)
-}
-
-// read reads all of r. Where that is known, it returns known itself, so that an answer which does not change costs no memory.
-func read(r io.Reader, known string) (string, error) {
-	piece := make([]byte, 32<<10)
-	var parts []string // from the first that differs on
-	n, full := 0, 0
-	for {
-		m, err := r.Read(piece[full:])
-		if full += m; err == nil && full < len(piece) {
-			continue
-		}
-		if len(parts) == 0 && full <= len(known)-n && string(piece[:full]) == known[n:n+full] {
-			n += full
-		} else {
-			parts = append(parts, string(piece[:full]))
-		}
-		full = 0
-		switch {
-		case err == io.EOF && len(parts) == 0:
-			return known[:n], nil
-		case err == io.EOF:
-			return known[:n] + strings.Join(parts, ""), nil
-		case err != nil:
-			return "", err
-		}
-	}
+	return src, decode(body)
 }
 
 // text makes a text of the API fit to be shown.

@@ -57,8 +57,10 @@ func (e *TornError) Error() string {
 	return fmt.Sprintf("the pages of the list do not fit together: page %d: %s", e.Page, e.Reason)
 }
 
-// ErrNotFound is in the error of Info where the API knows no such KMS.
-var ErrNotFound = errors.New("the API knows no such KMS")
+func isTorn(err error) bool {
+	_, torn := errors.AsType[*TornError](err)
+	return torn
+}
 
 // StatusError is an answer with another status than 200. Its texts are redacted, printable and cut.
 type StatusError struct {
@@ -125,22 +127,19 @@ func (e *StatusError) result() string {
 }
 
 func result(err error) string {
-	var (
-		status  *StatusError
-		invalid *InvalidError
-		torn    *TornError
-		network net.Error
-	)
+	status, refused := errors.AsType[*StatusError](err)
+	_, invalid := errors.AsType[*InvalidError](err)
+	network, failed := errors.AsType[net.Error](err)
 	switch {
 	case err == nil:
 		return ResultOK
-	case errors.As(err, &status):
+	case refused:
 		return status.result()
-	case errors.As(err, &invalid), errors.As(err, &torn):
+	case invalid || isTorn(err):
 		return ResultInvalid
 	case errors.Is(err, context.Canceled):
 		return ResultCanceled
-	case errors.As(err, &network) && network.Timeout():
+	case failed && network.Timeout():
 		return ResultTimeout
 	default:
 		return ResultNetworkError

@@ -33,33 +33,23 @@ type KMS struct {
 	HasGatewayAppID bool
 }
 
-// Info is the answer of GET /kms/{kms_id}.
-type Info struct {
-	KMS
-	Source Source
-}
-
-// Info fetches what the API says of one KMS, by id or slug. Errors are as those of OnChainDetail; errors.Is finds
-// ErrNotFound where the API knows no such KMS.
-func (c *Client) Info(ctx context.Context, idOrSlug string) (*Info, error) {
+// Info fetches what the API says of one KMS, by id or slug. Errors are as those of OnChainDetail.
+func (c *Client) Info(ctx context.Context, idOrSlug string) (KMS, error) {
 	var k KMS
-	src, err := c.get(ctx, call{endpoint: kmsInfo, path: "/kms/", name: idOrSlug}, func(body string) (err error) {
+	_, err := c.get(ctx, call{endpoint: kmsInfo, path: "/kms/", name: idOrSlug}, func(body string) (err error) {
 		k, err = decodeKMS(body, c.key)
 		return err
 	})
-	var status *StatusError
-	if errors.As(err, &status) && status.Status == http.StatusNotFound {
-		err = fmt.Errorf("%w: %w", ErrNotFound, err)
+	if status, ok := errors.AsType[*StatusError](err); ok && status.Status == http.StatusNotFound {
+		err = fmt.Errorf("the API knows no such KMS: %w", err)
 	}
 	if err != nil {
-		return nil, c.all.Error(fmt.Errorf("fetching the KMS %s: %w", sanitize.Plain(idOrSlug), err))
+		return KMS{}, c.all.Error(fmt.Errorf("fetching the KMS %s: %w", sanitize.Plain(idOrSlug), err))
 	}
-	return &Info{k, src}, nil
+	return k, nil
 }
 
-// DecodeKMS reads the body of GET /kms/{kms_id}, of any version, with the rules of Decode.
-func DecodeKMS(body []byte) (KMS, error) { return decodeKMS(string(body), sanitize.Redactor{}) }
-
+// decodeKMS reads the body of GET /kms/{kms_id}, of any version, with the rules of Decode.
 func decodeKMS(body string, key sanitize.Redactor) (KMS, error) {
 	o := whole(body, key)
 	k := o.kms()

@@ -34,12 +34,11 @@ type List struct {
 // OnChainDetail.
 func (c *Client) List(ctx context.Context, f Filter) (*List, error) {
 	l, err := c.list(ctx, f)
-	var torn *TornError
-	if errors.As(err, &torn) {
+	if isTorn(err) {
 		if err = httpx.Pause(ctx, c.o.RetryDelay, err); err == nil {
 			l, err = c.list(ctx, f)
 		}
-		if errors.As(err, &torn) {
+		if isTorn(err) {
 			err = fmt.Errorf("%w (read twice)", err)
 		}
 	}
@@ -58,8 +57,7 @@ func (c *Client) list(ctx context.Context, f Filter) (*List, error) {
 			q.Set("is_onchain", "true")
 		}
 		src, err := c.get(ctx, call{endpoint: kmsList, path: "/kms", query: q}, func(body string) error { return all.add(body, c.key) })
-		var status *StatusError
-		if errors.As(err, &status) && status.Status == http.StatusNotFound && n > 1 {
+		if status, ok := errors.AsType[*StatusError](err); ok && status.Status == http.StatusNotFound && n > 1 {
 			return nil, fmt.Errorf("%w: %w", &TornError{n, "gone"}, err)
 		}
 		if err != nil {
@@ -118,7 +116,7 @@ func (l *listing) add(body string, key sanitize.Redactor) error {
 		if size == 0 || size > pageSize {
 			return &InvalidError{"page_size", fmt.Sprintf("%d, want 1 to %d", size, pageSize)}
 		}
-		l.total, l.size, l.last = total, size, ceil(total, size)
+		l.total, l.size, l.last = total, size, total/size+min(total%size, 1)
 		l.at = map[string]place{}
 	}
 	n := uint64(l.pages)
@@ -162,11 +160,4 @@ func (l *listing) put(k KMS) error {
 
 func (l *listing) torn(format string, args ...any) error {
 	return &TornError{l.pages, fmt.Sprintf(format, args...)}
-}
-
-func ceil(n, by uint64) uint64 {
-	if n%by == 0 {
-		return n / by
-	}
-	return n/by + 1
 }

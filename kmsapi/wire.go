@@ -1,10 +1,10 @@
 package kmsapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strconv"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -99,9 +99,8 @@ func (o object) contract() Contract {
 
 // decoder keeps the first error; after it, everything reads as zero.
 type decoder struct {
-	key   sanitize.Redactor
-	err   error
-	names map[string]string // of fields, each once
+	key sanitize.Redactor
+	err error
 }
 
 func (d *decoder) fail(path, reason string) {
@@ -112,56 +111,63 @@ func (d *decoder) fail(path, reason string) {
 
 // whole is the object that a body must be.
 func whole(body string, key sanitize.Redactor) object {
-	d := &decoder{key: key, names: map[string]string{}}
-	body = strings.TrimSpace(body)
-	if len(body) == 0 {
+	d := &decoder{key: key}
+	raw := bytes.TrimSpace([]byte(body))
+	if len(raw) == 0 {
 		d.fail("", "empty body")
-	} else if raw := []byte(body); !json.Valid(raw) {
-		d.fail("", json.Unmarshal(raw, new(json.RawMessage)).Error())
+	} else if err := json.Unmarshal(raw, new(json.RawMessage)); err != nil {
+		d.fail("", err.Error())
 	}
-	if !utf8.ValidString(body) {
+	if !utf8.Valid(raw) {
 		d.fail("", "not UTF-8, as JSON is")
 	}
-	o := object{d, "", map[string]string{}}
-	o.read(body)
-	return o
+	return d.object("", raw)
 }
 
-// object is a JSON object and where it stands. Its fields are parts of the body, as valid as that.
+// object is a JSON object and where it stands. Its fields are known to be valid.
 type object struct {
 	*decoder
 	path   string
-	fields map[string]string
+	fields map[string]json.RawMessage
 }
 
-// read takes the fields of raw in place of those before.
-func (o object) read(raw string) {
-	clear(o.fields)
-	if o.err == nil && kind(raw) != "an object" {
-		o.fail(o.path, "want an object, got "+kind(raw))
+// object splits raw, which is valid JSON. Unlike json.Unmarshal, it refuses a key that is given twice.
+func (d *decoder) object(path string, raw json.RawMessage) object {
+	o := object{d, path, map[string]json.RawMessage{}}
+	if d.err == nil && kind(raw) != "an object" {
+		d.fail(path, "want an object, got "+kind(raw))
 	}
-	for key, value := range o.elements(raw) {
-		name := o.name(key)
+	if d.err != nil {
+		return o
+	}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	_, _ = dec.Token()
+	for dec.More() {
+		token, _ := dec.Token()
+		name, _ := token.(string)
 		if _, twice := o.fields[name]; twice {
-			o.fail(o.path, sanitize.Quote(o.key.Text(name))+" given twice")
+			d.fail(path, sanitize.Quote(d.key.Text(name))+" given twice")
 		}
+		var value json.RawMessage
+		_ = dec.Decode(&value)
 		o.fields[name] = value
 	}
+	return o
 }
 
-// each calls f with every object of a required list. The object is good until f returns.
+// each calls f with every object of a required list.
 func (o object) each(name string, f func(object)) {
 	raw := o.value(name)
 	if o.err == nil && kind(raw) != "a list" {
 		o.fail(o.at(name), "want a list, got "+kind(raw))
 	}
-	i, path := 0, o.at(name)
-	one := object{o.decoder, "", map[string]string{}}
-	for _, value := range o.elements(raw) {
-		one.path = path + "[" + strconv.Itoa(i) + "]"
-		one.read(value)
-		f(one)
-		i++
+	if o.err != nil {
+		return
+	}
+	var values []json.RawMessage
+	_ = json.Unmarshal(raw, &values)
+	for i, value := range values {
+		f(o.object(o.at(name)+"["+strconv.Itoa(i)+"]", value))
 	}
 }
 
@@ -173,7 +179,7 @@ func (o object) at(name string) string {
 }
 
 // value is a required field, raw; null is as good as absent.
-func (o object) value(name string) string {
+func (o object) value(name string) json.RawMessage {
 	raw := o.fields[name]
 	if kind(raw) == "null" {
 		o.fail(o.at(name), "missing")
@@ -194,12 +200,14 @@ func (o object) optional(name string) string {
 		o.fail(o.at(name), "want a string, got "+k)
 		return ""
 	}
-	return o.key.Text(text(raw))
+	var s string
+	_ = json.Unmarshal(raw, &s)
+	return o.key.Text(s)
 }
 
 func (o object) number(name string) uint64 {
 	var n uint64
-	if raw := o.value(name); json.Unmarshal([]byte(raw), &n) != nil {
+	if raw := o.value(name); json.Unmarshal(raw, &n) != nil {
 		o.fail(o.at(name), "want a whole number, got "+kind(raw))
 	}
 	return n
@@ -215,7 +223,7 @@ func (o object) address(name string) common.Address {
 }
 
 func (o object) allowed() Allowed {
-	switch raw := o.fields["on_chain_allowed"]; raw {
+	switch raw := o.fields["on_chain_allowed"]; string(raw) {
 	case "true":
 		return AllowedTrue
 	case "false":
@@ -229,8 +237,7 @@ func (o object) allowed() Allowed {
 }
 
 // kind names the type of a JSON value; no value at all is null.
-func kind(raw string) string {
-	raw = strings.TrimSpace(raw)
+func kind(raw json.RawMessage) string {
 	if len(raw) == 0 {
 		return "null"
 	}
@@ -246,6 +253,6 @@ func kind(raw string) string {
 	case 'n':
 		return "null"
 	default:
-		return "number " + sanitize.Quote(raw)
+		return "number " + sanitize.Quote(string(raw))
 	}
 }

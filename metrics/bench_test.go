@@ -38,7 +38,8 @@ func sizes(b *testing.B, before func(*metrics.Metrics, *audit.Report)) {
 			}
 			r := &audit.Report{Chains: []audit.Chain{c}}
 			reg := prometheus.NewRegistry()
-			m := metrics.New(reg, metrics.Build{}, []metrics.Chain{{Name: "base"}}, metrics.APILabels{})
+			m := metrics.New(reg, metrics.Build{})
+			m.Configure([]metrics.Chain{{Name: "base"}})
 			m.Report(r)
 			b.ReportAllocs()
 			began := cpu(b)

@@ -3,12 +3,12 @@ package metrics
 import (
 	"slices"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
-	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // Configure tells which chains are audited from now on, and may not be called during an audit. The series of what is
@@ -16,7 +16,6 @@ import (
 func (m *Metrics) Configure(chains []Chain) {
 	known := map[string]Chain{}
 	for _, c := range chains {
-		c.Contracts = checksummed(c.Contracts)
 		known[c.Name] = c
 	}
 	m.known.Store(&known)
@@ -24,8 +23,9 @@ func (m *Metrics) Configure(chains []Chain) {
 		c, ok := known[labels["chain"]]
 		provider, byProvider := labels["provider"]
 		contract, byContract := labels["contract"]
+		named := func(a common.Address) bool { return a.Hex() == contract }
 		return ok && (!byProvider || slices.Contains(c.Providers, provider)) &&
-			(!byContract || len(c.Contracts) == 0 || slices.Contains(c.Contracts, contract))
+			(!byContract || len(c.Contracts) == 0 || slices.ContainsFunc(c.Contracts, named))
 	}
 	for _, v := range []vector{m.audits, m.duration, m.unstable, m.lastAudit, m.compared, m.scanned, m.calls, m.trips, m.tripTime, m.head} {
 		prune(v, keep)
@@ -37,22 +37,11 @@ func (m *Metrics) Configure(chains []Chain) {
 }
 
 // Forget drops the series of a contract that is no longer audited, which would stand still.
-func (m *Metrics) Forget(chain, contract string) {
-	keep := func(l prometheus.Labels) bool { return l["chain"] != chain || l["contract"] != contract }
+func (m *Metrics) Forget(chain string, contract common.Address) {
+	keep := func(l prometheus.Labels) bool { return l["chain"] != chain || l["contract"] != contract.Hex() }
 	prune(m.compared, keep)
 	prune(m.scanned, keep)
 	m.state.prune(keep)
-}
-
-// checksummed spells addresses as labels do, and leaves out what is none.
-func checksummed(contracts []string) []string {
-	var out []string
-	for _, a := range contracts {
-		if addr, err := sanitize.ParseAddress(a); err == nil {
-			out = append(out, addr.Hex())
-		}
-	}
-	return out
 }
 
 // start begins the series that the configuration names, where they are not there yet.
@@ -64,7 +53,7 @@ func (m *Metrics) start(c Chain) {
 		m.audits.WithLabelValues(c.Name, v.String())
 	}
 	for _, contract := range c.Contracts {
-		m.compared.WithLabelValues(c.Name, contract)
+		m.compared.WithLabelValues(c.Name, contract.Hex())
 	}
 	for _, p := range c.Providers {
 		m.trips.WithLabelValues(c.Name, p)

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
+
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/metrics"
@@ -14,7 +16,7 @@ const other = "0xd343a3f5593b93D8056aB5D60c433622d7D65a80"
 
 // TestSeriesFollowTheConfiguration audits chain base of two contracts, and then configures it anew.
 func TestSeriesFollowTheConfiguration(t *testing.T) {
-	base := metrics.Chain{Name: "base", Providers: []string{"public"}, Contracts: []string{contract}}
+	base := metrics.Chain{Name: "base", Providers: []string{"public"}, Contracts: []common.Address{kms}}
 	for _, row := range []struct {
 		sentence string
 		chains   []metrics.Chain
@@ -35,8 +37,8 @@ func TestSeriesFollowTheConfiguration(t *testing.T) {
 		{"its histogram too", []metrics.Chain{{Name: "base"}}, "rpc_request_duration_seconds", nil},
 		{"a chain that is new was never audited", []metrics.Chain{{Name: "ethereum"}}, "last_audit_timestamp_seconds", []string{`{chain="ethereum"} 0`}},
 		{"the one that is gone has no verdict", []metrics.Chain{{Name: "ethereum"}}, "target_verdict", nil},
-		{"a contract that is new was never compared", []metrics.Chain{{Name: "base", Contracts: []string{strings.Repeat("11", 20)}}}, "last_comparison_timestamp_seconds", []string{"0x" + strings.Repeat("11", 20) + `"} 0`}},
-		{"what is about no chain stays", nil, "api_requests_total", []string{`result="failed"} 0`, `result="ok"} 1`}},
+		{"a contract that is new was never compared", []metrics.Chain{{Name: "base", Contracts: []common.Address{common.HexToAddress(strings.Repeat("11", 20))}}}, "last_comparison_timestamp_seconds", []string{"0x" + strings.Repeat("11", 20) + `"} 0`}},
+		{"what is about no chain stays", nil, "api_request_duration_seconds_count", []string{`kms_info"} 0`, `kms_list"} 1`, `next_app_ids"} 0`, `on_chain_detail"} 0`}},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
 			reg, m := fresh()
@@ -44,11 +46,11 @@ func TestSeriesFollowTheConfiguration(t *testing.T) {
 			second.Contract = other
 			m.Configure([]metrics.Chain{{Name: "base", Providers: []string{"public"}}})
 			m.Report(report(second, drifted()))
-			m.EventScan("base", other, 1)
+			m.EventScan("base", common.HexToAddress(other), 1)
 			m.Chain("base").RoundTrip("public", time.Second)
 			m.Chain("base").Call("public", "eth_call", ethrpc.ResultOK)
 			m.Chain("base").Head("public", noon)
-			m.API("on_chain", "ok", time.Second)
+			m.API("kms_list", "ok", time.Second)
 
 			m.Configure(row.chains)
 			got := series(t, reg, row.metric)
@@ -68,7 +70,7 @@ func TestAReportOfAChainThatIsConfiguredNoMoreShowsNothing(t *testing.T) {
 	reg, m := fresh()
 	m.Configure(nil)
 	m.Report(report(drifted()))
-	m.EventScan("base", contract, 1)
+	m.EventScan("base", kms, 1)
 	for _, metric := range []string{"audits_total", "target_verdict", "last_audit_timestamp_seconds", "event_scan_block_number"} {
 		if got := series(t, reg, metric); len(got) > 0 {
 			t.Errorf("%s shows what is not configured", got)

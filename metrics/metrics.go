@@ -12,10 +12,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/internal/sanitize"
+	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
 const namespace = "kms_auditor"
@@ -30,11 +32,8 @@ type Build struct{ Version, Revision, GoVersion string }
 type Chain struct {
 	Name      string
 	Providers []string
-	Contracts []string // configured addresses; empty: all that the API lists
+	Contracts []common.Address // empty: all that the API lists
 }
-
-// APILabels are the closed label sets of the API's metrics.
-type APILabels struct{ Endpoints, Results []string }
 
 // Metrics holds the series. Its methods may be called from several goroutines.
 type Metrics struct {
@@ -57,12 +56,11 @@ type Metrics struct {
 	writes     *prometheus.CounterVec
 }
 
-// New registers the series with reg and panics, as MustRegister does, where reg has them already.
-// Counters start at 0 and the lasting timestamps at 0 (never) for every label that the configuration names.
-func New(reg prometheus.Registerer, build Build, chains []Chain, api APILabels) *Metrics {
-	f := factory{reg}
+// New registers the series with reg and panics, as MustRegister does, where reg has them already. No chain is configured yet.
+func New(reg prometheus.Registerer, build Build) *Metrics {
+	f := factory{promauto.With(reg)}
 	m := &Metrics{
-		reported: newReported(f, build),
+		reported: newReported(reg, build),
 		audits: f.counters("audits_total",
 			"Finished audits of a chain, by verdict.", "chain", "verdict"),
 		duration: f.histograms("audit_duration_seconds",
@@ -94,15 +92,15 @@ func New(reg prometheus.Registerer, build Build, chains []Chain, api APILabels) 
 		writes: f.counters("writes_total",
 			"Writes of an audit to the state file or as evidence, by result.", "file", "result"),
 	}
-	m.Configure(chains)
+	m.Configure(nil)
 	for _, r := range okOrFailed {
 		m.heartbeats.WithLabelValues(r)
 		m.writes.WithLabelValues(State, r)
 		m.writes.WithLabelValues(Evidence, r)
 	}
-	for _, e := range api.Endpoints {
+	for _, e := range kmsapi.Endpoints {
 		m.apiTime.WithLabelValues(e)
-		for _, r := range api.Results {
+		for _, r := range kmsapi.Results {
 			m.requests.WithLabelValues(e, r)
 		}
 	}
@@ -138,11 +136,10 @@ func unstable(c audit.Chain) (n float64) {
 	return n
 }
 
-// EventScan notes that the events of a contract are read up to a block. A chain that is not configured, and what is no
-// address, are left out.
-func (m *Metrics) EventScan(chain, contract string, block uint64) {
-	if addr, err := sanitize.ParseAddress(contract); err == nil && m.knows(chain) {
-		m.scanned.WithLabelValues(chain, addr.Hex()).Set(float64(block))
+// EventScan notes that the events of a contract are read up to a block. A chain that is not configured is left out.
+func (m *Metrics) EventScan(chain string, contract common.Address, block uint64) {
+	if m.knows(chain) {
+		m.scanned.WithLabelValues(chain, contract.Hex()).Set(float64(block))
 	}
 }
 
@@ -177,12 +174,6 @@ const (
 
 // Written counts one audit that was to be written to State or as Evidence.
 func (m *Metrics) Written(file string, ok bool) { m.writes.WithLabelValues(file, okOrFailed[ok]).Inc() }
-
-// API counts one HTTP request to the API.
-func (m *Metrics) API(endpoint, result string, took time.Duration) {
-	m.requests.WithLabelValues(endpoint, result).Inc()
-	m.apiTime.WithLabelValues(endpoint).Observe(took.Seconds())
-}
 
 func unix(t time.Time) float64 {
 	if t.IsZero() {

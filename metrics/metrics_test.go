@@ -9,12 +9,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/kmsapi"
 	"github.com/kms-auditor/kms-auditor/metrics"
 )
 
@@ -23,13 +25,14 @@ const (
 	refused  = "0xbd369a8c2f9edb2b52dad48ac8e0b32dde5f1337c423a506b48d07403a7d8033"
 )
 
+var kms = common.HexToAddress(contract)
+
 var noon = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 
 func fresh() (*prometheus.Registry, *metrics.Metrics) {
 	reg := prometheus.NewPedanticRegistry()
-	m := metrics.New(reg, metrics.Build{Version: "1.0.0", Revision: "abc", GoVersion: "go1.26"},
-		[]metrics.Chain{{Name: "base", Providers: []string{"public"}, Contracts: []string{strings.ToLower(contract)}}},
-		metrics.APILabels{Endpoints: []string{"on_chain"}, Results: []string{"ok", "failed"}})
+	m := metrics.New(reg, metrics.Build{Version: "1.0.0", Revision: "abc", GoVersion: "go1.26"})
+	m.Configure([]metrics.Chain{{Name: "base", Providers: []string{"public"}, Contracts: []common.Address{kms}}})
 	return reg, m
 }
 
@@ -89,7 +92,7 @@ func TestEveryMetricPassesTheLinter(t *testing.T) {
 	reg, m := fresh()
 	m.Report(report(drifted()))
 	m.Chain("base").Head("public", noon)
-	m.EventScan("base", contract, 51000000)
+	m.EventScan("base", kms, 51000000)
 	problems, err := testutil.GatherAndLint(reg)
 	if err != nil || len(problems) > 0 {
 		t.Errorf("GatherAndLint = %v, %v", problems, err)
@@ -106,7 +109,7 @@ func TestBeforeTheFirstAudit(t *testing.T) {
 		{"every verdict of a chain is counted from 0", "audits_total", 3, "0"},
 		{"every call of a provider is counted from 0", "rpc_requests_total", len(ethrpc.Methods) * len(ethrpc.Results), "0"},
 		{"every round trip is counted from 0", "rpc_round_trips_total", 1, "0"},
-		{"every request to the API is counted from 0", "api_requests_total", 2, "0"},
+		{"every request to the API is counted from 0", "api_requests_total", len(kmsapi.Endpoints) * len(kmsapi.Results), "0"},
 		{"a chain was never audited", "last_audit_timestamp_seconds", 1, "0"},
 		{"a configured contract was never compared", "last_comparison_timestamp_seconds", 1, "0"},
 		{"no target has a verdict", "target_verdict", 0, ""},
@@ -137,9 +140,9 @@ func TestCountersAndLastingTimestamps(t *testing.T) {
 	o.Call("public", "eth_call", ethrpc.ResultOK)
 	o.Call("public", "eth_call", ethrpc.ResultOK)
 	o.Head("public", noon)
-	m.API("on_chain", "failed", time.Second)
-	m.EventScan("base", strings.ToLower(contract), 51000000)
-	m.EventScan("base", contract, 51000001)
+	m.API("kms_list", "server_error", time.Second)
+	m.EventScan("base", kms, 51000000)
+	m.EventScan("base", kms, 51000001)
 	m.NextAudit(noon.Add(5 * time.Minute))
 	m.ConfigLoaded(true, noon)
 	m.ConfigLoaded(false, noon.Add(time.Hour))
@@ -149,7 +152,7 @@ func TestCountersAndLastingTimestamps(t *testing.T) {
 		"rpc_requests_total":                           `{chain="base",method="eth_call",provider="public",result="ok"} 2`,
 		"provider_head_timestamp_seconds":              `{chain="base",provider="public"} 1.7935344e+09`,
 		"event_scan_block_number":                      `{chain="base",contract="` + contract + `"} 5.1000001e+07`,
-		"api_requests_total":                           `{endpoint="on_chain",result="failed"} 1`,
+		"api_requests_total":                           `{endpoint="kms_list",result="server_error"} 1`,
 		"next_audit_timestamp_seconds":                 ` 1.7935347e+09`,
 		"config_last_reload_successful":                ` 0`,
 		"config_last_reload_success_timestamp_seconds": ` 1.7935344e+09`,
@@ -158,7 +161,7 @@ func TestCountersAndLastingTimestamps(t *testing.T) {
 		"last_comparison_timestamp_seconds":            `{chain="base",contract="` + contract + `"} 1.7935344e+09`,
 		"audit_duration_seconds":                       `_sum{chain="base"} 1.5`,
 		"rpc_request_duration_seconds":                 `_count{chain="base",provider="public"} 1`,
-		"api_request_duration_seconds":                 `_sum{endpoint="on_chain"} 1`,
+		"api_request_duration_seconds":                 `_sum{endpoint="kms_list"} 1`,
 	} {
 		if got := strings.Join(series(t, reg, metric), "\n"); !strings.Contains(got, "kms_auditor_"+metric+want) {
 			t.Errorf("no series %s%s in\n%s", metric, want, got)
@@ -173,7 +176,7 @@ func TestScrapingWhileReportsArrive(t *testing.T) {
 		for i := range 200 {
 			m.Report(report([]audit.Target{drifted(), consistent(), unread()}[i%3]))
 			m.Chain("base").RoundTrip("public", time.Second)
-			m.EventScan("base", contract, uint64(i))
+			m.EventScan("base", kms, uint64(i))
 		}
 	})
 	for range 50 {
@@ -224,8 +227,7 @@ func TestForeignTextNeverBecomesALabel(t *testing.T) {
 	r := report(target, other)
 	r.Chains = append(r.Chains, audit.Chain{Chain: evil, Block: r.Chains[0].Block, Targets: r.Chains[0].Targets})
 	m.Report(r)
-	m.EventScan(evil, contract, 1)
-	m.EventScan("base", evil, 1)
+	m.EventScan(evil, kms, 1)
 	families, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)

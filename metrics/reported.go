@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/common/expfmt"
 
 	"github.com/kms-auditor/kms-auditor/audit"
@@ -17,7 +18,8 @@ type reported struct {
 	compared  *prometheus.GaugeVec
 }
 
-func newReported(f factory, build Build) reported {
+func newReported(reg prometheus.Registerer, build Build) reported {
+	f := factory{promauto.With(reg)}
 	info := f.gauges("build_info", "The running binary; the value is always 1.", "version", "revision", "goversion")
 	info.WithLabelValues(build.Version, build.Revision, build.GoVersion).Set(1)
 	p := reported{
@@ -27,7 +29,7 @@ func newReported(f factory, build Build) reported {
 		compared: f.gauges("last_comparison_timestamp_seconds",
 			"Unix time at which the last audit finished that compared a claim about the contract with the chain (0 = never). It does not advance while sources fail.", "chain", "contract"),
 	}
-	f.reg.MustRegister(p.state)
+	reg.MustRegister(p.state)
 	return p
 }
 
@@ -55,7 +57,7 @@ func (p *reported) show(r *audit.Report, wanted func(chain string) bool) []audit
 // last_comparison_timestamp_seconds, since nobody remembers the audit before.
 func Write(w io.Writer, r *audit.Report, build Build) error {
 	reg := prometheus.NewRegistry()
-	p := newReported(factory{reg}, build)
+	p := newReported(reg, build)
 	p.show(r, func(string) bool { return true })
 	families, err := reg.Gather()
 	for i := 0; i < len(families) && err == nil; i++ {

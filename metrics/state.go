@@ -113,16 +113,18 @@ func (s *snapshot) target(chain, contract string, t *audit.Target) {
 }
 
 func (s *snapshot) entries(chain, contract string, entries []audit.Entry) {
-	verdicts := len(audit.EntryVerdicts)
-	count := make([]float64, len(audit.Lists)*verdicts) // no map, since there may be 100,000 entries
-	for i := range entries {
-		l, v := slices.Index(audit.Lists, entries[i].List), slices.Index(audit.EntryVerdicts, entries[i].Verdict)
-		if l >= 0 && v >= 0 {
-			count[l*verdicts+v]++
-		}
+	type labels struct {
+		list    audit.List
+		verdict audit.EntryVerdict
 	}
-	for i, n := range count {
-		s.gauge(entriesDesc, n, chain, contract, string(audit.Lists[i/verdicts]), string(audit.EntryVerdicts[i%verdicts]))
+	count := map[labels]float64{}
+	for i := range entries {
+		count[labels{entries[i].List, entries[i].Verdict}]++
+	}
+	for _, l := range audit.Lists {
+		for _, v := range audit.EntryVerdicts {
+			s.gauge(entriesDesc, count[labels{l, v}], chain, contract, string(l), string(v))
+		}
 	}
 }
 
@@ -159,9 +161,7 @@ func earliest(of map[audit.Kind]float64, k audit.Kind, t *time.Time) {
 func (s *snapshot) accepted(chain, contract string, list []audit.Acceptance) {
 	first := map[audit.Kind]float64{}
 	for _, a := range list {
-		if at, ok := first[a.Kind]; !ok || unix(a.Expires) < at {
-			first[a.Kind] = unix(a.Expires)
-		}
+		earliest(first, a.Kind, &a.Expires)
 	}
 	for _, k := range audit.Kinds {
 		if at, ok := first[k]; ok {

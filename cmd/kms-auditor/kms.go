@@ -26,7 +26,7 @@ func newKMS(g *global) *cobra.Command {
 			if err != nil {
 				return nil, err
 			}
-			return render.NewKMS(k.KMS), nil
+			return render.NewKMS(k), nil
 		}),
 	}
 	onChain := &cobra.Command{

@@ -1,14 +1,11 @@
 // Package config reads the configuration file: strict YAML, typed at the border, every problem at once.
 //
-// The flow: YAML nodes (read.go) fill a mirror of the file (walk.go, scalar.go, file.go) over the defaults; resolving the mirror
-// (resolve.go, chain.go, contract.go, accept.go, paths.go, secrets.go) checks it, reads the secrets it points at, and gives the Config.
+// The flow: YAML nodes (read.go) are decoded into a mirror of the file (decode.go, file.go) over the defaults; resolving the mirror
+// (resolve.go, chain.go, accept.go, secrets.go) checks it, reads the secrets it points at, and gives the Config.
 package config
 
 import (
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -46,9 +43,9 @@ type Config struct {
 
 // Evidence is where the daemon writes what each verdict rests on, and how many files stay; each number is 1 or more.
 type Evidence struct {
-	Dir         string // empty: no evidence is kept
-	KeepChanges int    // newest files of audits that changed a verdict or a finding
-	KeepLast    int    // newest files of all audits
+	Dir         string `yaml:"dir"`          // empty: no evidence is kept
+	KeepChanges int    `yaml:"keep_changes"` // newest files of audits that changed a verdict or a finding
+	KeepLast    int    `yaml:"keep_last"`    // newest files of all audits
 }
 
 // API is where the claims come from. Key is empty where none is given.
@@ -73,23 +70,23 @@ type Chain struct {
 
 // Contract is one contract to audit.
 type Contract struct {
-	Address   common.Address
-	FromBlock uint64 // its first block; 0: to be found
-	Explained []Explained
-	Policy    *audit.Policy // nil: the operator does not say
+	Address   common.Address `yaml:"address"`
+	FromBlock uint64         `yaml:"from_block"` // its first block; 0: to be found
+	Explained []Explained    `yaml:"explained_slots"`
+	Policy    *audit.Policy  `yaml:"policy"` // nil: the operator does not say
 }
 
 // Explained is a slot that the contract may use without a getter or event that tells of it.
 type Explained struct {
-	Slot   common.Hash
-	Reason string // why; of 1 to 200 bytes
+	Slot   common.Hash `yaml:"slot"`
+	Reason string      `yaml:"reason"` // why; of 1 to 200 bytes
 }
 
 // Web is where the daemon serves. ConfigFile is in the exporter-toolkit format; empty: no TLS, no authentication.
 type Web struct {
-	Listen     []string
-	ConfigFile string
-	Reload     bool // the configuration can be reloaded over HTTP
+	Listen     []string `yaml:"listen"`
+	ConfigFile string   `yaml:"config_file"`
+	Reload     bool     `yaml:"reload"` // the configuration can be reloaded over HTTP
 }
 
 // Heartbeat is who is told that the daemon audits. URL is empty where nobody is.
@@ -107,7 +104,7 @@ type Env struct {
 
 // Default is the configuration that applies without a file; config.example.yaml says the same. It has no API key.
 func Default() *Config {
-	cfg, err := resolve(newDoc(), defaults(), Env{})
+	cfg, err := newDoc(Env{}).resolve(defaults())
 	if err != nil {
 		panic(err)
 	}
@@ -119,37 +116,23 @@ func Default() *Config {
 func Load(path string) (*Config, error) {
 	env := Env{Dir: filepath.Dir(path), Lookup: os.LookupEnv}
 	if path == "" {
-		return resolve(newDoc(), defaults(), env)
+		return newDoc(env).resolve(defaults())
 	}
-	f, err := os.Open(path)
+	data, err := readStart(path, maxSize)
 	if err != nil {
-		return nil, fmt.Errorf("reading configuration %s: %w", sanitize.Quote(path), cause(err))
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
-	if err != nil {
-		return nil, fmt.Errorf("reading configuration %s: %w", sanitize.Quote(path), cause(err))
+		return nil, fmt.Errorf("reading configuration %s: %w", sanitize.Quote(path), err)
 	}
 	return Parse(data, env)
 }
 
 // Parse checks the content of a configuration file; what is wrong with it is returned as Problems.
 func Parse(data []byte, env Env) (*Config, error) {
-	d := newDoc()
-	f := defaults()
-	if root := d.read(data); root != nil {
-		d.fill(root, "", &f)
-	}
-	if d.unreadable {
+	d := newDoc(env)
+	root := d.read(data)
+	if root == nil {
 		return nil, d.err()
 	}
-	return resolve(d, f, env)
-}
-
-// cause is err without the path, which may hold what must not be shown, or is shown already.
-func cause(err error) error {
-	if pe, ok := errors.AsType[*fs.PathError](err); ok {
-		return pe.Err
-	}
-	return err
+	f := defaults()
+	d.decode(root, "", &f)
+	return d.resolve(f)
 }

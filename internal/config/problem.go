@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Problem is one thing wrong with a configuration. Line is 0 where the file has none to point at.
@@ -38,19 +39,19 @@ func (ps Problems) Error() string {
 
 // doc is what is known of one file: where each key stands, and what is wrong.
 type doc struct {
-	lines      map[string]int // by path
-	problems   Problems
-	seen       map[place]bool // has a problem
-	unreadable bool           // nothing could be filled in
-	secrets    []string       // the files that secrets were read from
+	env      Env
+	lines    map[string]int // by path
+	problems Problems
+	seen     map[Problem]bool // by line and path, without the message
+	secrets  []string         // the files that secrets were read from
 }
 
-type place struct {
-	line int
-	path string
+func newDoc(env Env) *doc {
+	if env.Now == nil {
+		env.Now = time.Now
+	}
+	return &doc{env: env, lines: map[string]int{}, seen: map[Problem]bool{}}
 }
-
-func newDoc() *doc { return &doc{lines: map[string]int{}, seen: map[place]bool{}} }
 
 // given tells whether the file has a value at path.
 func (d *doc) given(path string) bool { return d.lines[path] > 0 }
@@ -61,8 +62,15 @@ func (d *doc) add(path, format string, args ...any) {
 	d.addAt(d.lineOf(path), path, format, args...)
 }
 
+// check adds a problem at path unless ok.
+func (d *doc) check(ok bool, path, format string, args ...any) {
+	if !ok {
+		d.add(path, format, args...)
+	}
+}
+
 // bad tells whether add noted a problem at path.
-func (d *doc) bad(path string) bool { return d.seen[place{d.lineOf(path), path}] }
+func (d *doc) bad(path string) bool { return d.seen[Problem{Line: d.lineOf(path), Path: path}] }
 
 func (d *doc) lineOf(path string) int {
 	for path != "" && !d.given(path) {
@@ -72,9 +80,11 @@ func (d *doc) lineOf(path string) int {
 }
 
 func (d *doc) addAt(line int, path, format string, args ...any) {
-	if at := (place{line, path}); !d.seen[at] {
-		d.seen[at] = true
-		d.problems = append(d.problems, Problem{line, path, fmt.Sprintf(format, args...)})
+	p := Problem{Line: line, Path: path}
+	if !d.seen[p] {
+		d.seen[p] = true
+		p.Message = fmt.Sprintf(format, args...)
+		d.problems = append(d.problems, p)
 	}
 }
 

@@ -17,7 +17,6 @@ import (
 // read parses data as one document and returns its root, or nil and a problem.
 func (d *doc) read(data []byte) (root *yaml.Node) {
 	refuse := func(line int, format string, args ...any) *yaml.Node {
-		d.unreadable = true
 		d.addAt(line, "", format, args...)
 		return nil
 	}
@@ -35,17 +34,16 @@ func (d *doc) read(data []byte) (root *yaml.Node) {
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	var first, second yaml.Node
-	switch err := dec.Decode(&first); {
-	case errors.Is(err, io.EOF) || err == nil && isNull(first.Content[0]):
+	err := dec.Decode(&first)
+	if errors.Is(err, io.EOF) || err == nil && isNull(first.Content[0]) {
 		return refuse(0, "the file has no settings; run without a file for the built-in default")
-	case err != nil:
-		line, msg := syntax(err, data)
-		return refuse(line, "%s", msg)
 	}
-	switch err := dec.Decode(&second); {
-	case err == nil:
-		return refuse(second.Line, "a second document begins here, and only one is allowed")
-	case !errors.Is(err, io.EOF):
+	if err == nil {
+		if err = dec.Decode(&second); err == nil {
+			return refuse(second.Line, "a second document begins here, and only one is allowed")
+		}
+	}
+	if !errors.Is(err, io.EOF) {
 		line, msg := syntax(err, data)
 		return refuse(line, "%s", msg)
 	}

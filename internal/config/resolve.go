@@ -1,9 +1,14 @@
 package config
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"iter"
 	"net"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,152 +20,161 @@ import (
 // apiVersions are the values of X-Phala-Version that the API knows, the oldest first.
 var apiVersions = []string{"2025-10-28", "2026-01-21", "2026-05-22", "2026-06-23"}
 
-// resolver turns the mirror of a file into a Config.
-type resolver struct {
-	*doc
-	env Env
-}
+const maxEvidence = 100_000
 
-func resolve(d *doc, f file, env Env) (*Config, error) {
-	r := resolver{d, env}
-	discover := r.discovers(f)
+// resolve checks what was decoded and makes it a Config.
+func (d *doc) resolve(f file) (*Config, error) {
+	// Where cross_checks is asked for and the file names no chain, the API's list of KMS decides which ones are audited.
+	discover := f.CrossChecks && len(f.Chains) == 0 && !d.bad("chains")
 	if discover {
 		f.Chains = defaults().Chains
 	}
+	d.positive("timeout", f.Timeout)
+	d.check(f.ConfirmDelay >= 0, "confirm_delay", "%s must not be negative", f.ConfirmDelay)
+	d.check(f.PendingMax >= 0, "pending_max", "%s must not be negative", f.PendingMax)
 	cfg := &Config{
 		Schedule:     f.Schedule,
-		Timeout:      r.positive("timeout", f.Timeout),
-		ConfirmDelay: r.notNegative("confirm_delay", f.ConfirmDelay),
-		PendingMax:   r.notNegative("pending_max", f.PendingMax),
-		State:        r.state(f.State),
-		Evidence:     r.evidence(f.Evidence),
-		API:          r.api(f.API),
-		Chains:       r.chains(f.Chains),
+		Timeout:      f.Timeout,
+		ConfirmDelay: f.ConfirmDelay,
+		PendingMax:   f.PendingMax,
+		State:        d.state(f.State),
+		Evidence:     d.evidence(f.Evidence),
+		API:          d.api(f.API),
+		Chains:       d.chains(f.Chains),
 		Discover:     discover,
 		CrossChecks:  f.CrossChecks,
-		Accept:       r.accept(f.Accept, f.Chains),
-		Web:          r.web(f.Web),
-		Heartbeat:    r.heartbeat(f.Heartbeat),
+		Accept:       d.accept(f.Accept, f.Chains),
+		Web:          d.web(f.Web),
+		Heartbeat:    d.heartbeat(f.Heartbeat),
 	}
 	cfg.Secrets = d.secrets
-	r.schedule(cfg, f.Timezone)
-	r.confirm(cfg)
+	var err error
+	cfg.Timezone, err = time.LoadLocation(f.Timezone)
+	d.check(err == nil, "timezone", "%s is not a time zone such as UTC or Europe/Berlin", sanitize.Quote(f.Timezone))
+	cfg.Cron, err = ParseSchedule(f.Schedule, cfg.Timezone)
+	d.check(err == nil, "schedule", "%v", err)
+	// The second pass must fit into an audit. The problem is at the key that the file gives.
+	switch {
+	case f.ConfirmDelay < f.Timeout || f.Timeout <= 0:
+	case d.given("confirm_delay"):
+		d.add("confirm_delay", "%s must be shorter than timeout, which is %s", f.ConfirmDelay, f.Timeout)
+	default:
+		d.add("timeout", "%s must be longer than confirm_delay, which is %s", f.Timeout, f.ConfirmDelay)
+	}
 	if err := d.err(); err != nil {
 		return nil, err
 	}
 	return cfg, nil
 }
 
-func (r resolver) schedule(cfg *Config, zone string) {
-	var err error
-	if cfg.Timezone, err = time.LoadLocation(zone); err != nil {
-		r.add("timezone", "%s is not a time zone such as UTC or Europe/Berlin", sanitize.Quote(zone))
-	}
-	if cfg.Cron, err = ParseSchedule(cfg.Schedule, cfg.Timezone); err != nil {
-		r.add("schedule", "%s", err)
+func (d *doc) positive(path string, v time.Duration) {
+	d.check(v > 0, path, "%s must be more than zero", v)
+}
+
+func (d *doc) upTo(limit int, path string, n int) {
+	d.check(n >= 1 && n <= limit, path, "must be from 1 to %d", limit)
+}
+
+// elements yields those elements of a list that could be read, each with its path.
+func elements[T any](d *doc, path string, list []T) iter.Seq2[string, T] {
+	return func(yield func(string, T) bool) {
+		for i, v := range list {
+			if at := fmt.Sprintf("%s[%d]", path, i); !d.bad(at) && !yield(at, v) {
+				return
+			}
+		}
 	}
 }
 
-// confirm checks that the second pass fits into an audit, and blames what the file gives.
-func (r resolver) confirm(cfg *Config) {
-	switch {
-	case cfg.ConfirmDelay < cfg.Timeout || cfg.Timeout <= 0:
-	case r.given("confirm_delay"):
-		r.add("confirm_delay", "%s must be shorter than timeout, which is %s", cfg.ConfirmDelay, cfg.Timeout)
-	default:
-		r.add("timeout", "%s must be longer than confirm_delay, which is %s", cfg.Timeout, cfg.ConfirmDelay)
+// unique notes a value that an element before had; message has a verb for it.
+func unique[T comparable](d *doc, seen map[T]bool, path string, v T, message string) {
+	if !d.bad(path) {
+		d.check(!seen[v], path, message, v)
+		seen[v] = true
 	}
 }
 
-func (r resolver) positive(path string, d duration) time.Duration {
-	if d <= 0 {
-		r.add(path, "%s must be more than zero", time.Duration(d))
+// state is the path of the state file, which may not be there yet, in a folder that is.
+func (d *doc) state(name string) string {
+	if name == "" {
+		return ""
 	}
-	return time.Duration(d)
-}
-
-func (r resolver) notNegative(path string, d duration) time.Duration {
-	if d < 0 {
-		r.add(path, "%s must not be negative", time.Duration(d))
-	}
-	return time.Duration(d)
-}
-
-func (r resolver) api(f fileAPI) API {
-	if msg := checkURL(f.BaseURL); msg != "" {
-		r.add("api.base_url", "%s", msg)
-	} else if u, _ := url.Parse(f.BaseURL); u.User != nil || strings.ContainsAny(f.BaseURL, "?#") {
-		r.add("api.base_url", "must not have a user, a password, a query or a fragment: it is shown, and paths are added to it")
-	}
-	if !slices.Contains(apiVersions, f.Version) {
-		r.add("api.version", "must be one of %s", strings.Join(apiVersions, ", "))
-	}
-	return API{
-		BaseURL: strings.TrimRight(f.BaseURL, "/"),
-		Version: f.Version,
-		Timeout: r.positive("api.timeout", f.Timeout),
-		Key:     r.apiKey(f),
-	}
-}
-
-// checkURL returns what is wrong with a URL of an HTTP endpoint, without any part of it.
-func checkURL(s string) string {
-	if strings.Contains(s, "${") {
-		return "variables are not expanded here: give the whole value"
-	}
-	u, err := url.Parse(s)
-	switch {
+	path := d.abs(name)
+	switch info, err := os.Stat(path); {
+	case err == nil && info.IsDir():
+		d.add("state", "%s is a folder: give a file in it", sanitize.Quote(name))
+	case err == nil && !info.Mode().IsRegular():
+		d.add("state", "%s is not a regular file", sanitize.Quote(name))
+	case errors.Is(err, fs.ErrNotExist):
+		if _, err := os.Stat(filepath.Dir(path)); err != nil {
+			d.add("state", "finding the folder of %s: %s", sanitize.Quote(name), cause(err))
+		}
 	case err != nil:
-		return "is not a URL"
-	case u.Scheme != "http" && u.Scheme != "https":
-		return "must be a URL that begins with http:// or https://"
-	case u.Hostname() == "":
-		return "the URL has no host"
+		d.add("state", "finding %s: %s", sanitize.Quote(name), cause(err))
 	}
-	return ""
+	return path
 }
 
-func (r resolver) web(f fileWeb) Web {
-	if len(f.Listen) == 0 {
-		r.add("web.listen", "must have at least one address such as :10726")
+func (d *doc) evidence(e Evidence) Evidence {
+	d.upTo(maxEvidence, "evidence.keep_changes", e.KeepChanges)
+	d.upTo(maxEvidence, "evidence.keep_last", e.KeepLast)
+	if e.Dir == "" {
+		return e
 	}
+	name := e.Dir
+	e.Dir = d.abs(name)
+	switch info, err := os.Stat(e.Dir); {
+	case err != nil:
+		d.add("evidence.dir", "finding the folder %s: %s", sanitize.Quote(name), cause(err))
+	case !info.IsDir():
+		d.add("evidence.dir", "%s is not a folder", sanitize.Quote(name))
+	}
+	return e
+}
+
+// abs is the path of a file that the configuration names, from the configuration's own folder.
+func (d *doc) abs(name string) string {
+	if name == "" || filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(d.env.Dir, name)
+}
+
+func (d *doc) api(f fileAPI) API {
+	if err := checkURL(f.BaseURL); err != nil {
+		d.add("api.base_url", "%s", err)
+	} else if u, _ := url.Parse(f.BaseURL); u.User != nil || strings.ContainsAny(f.BaseURL, "?#") {
+		d.add("api.base_url", "must not have a user, a password, a query or a fragment: it is shown, and paths are added to it")
+	}
+	d.check(slices.Contains(apiVersions, f.Version), "api.version", "must be one of %s", strings.Join(apiVersions, ", "))
+	d.positive("api.timeout", f.Timeout)
+	return API{BaseURL: strings.TrimRight(f.BaseURL, "/"), Version: f.Version, Timeout: f.Timeout, Key: d.apiKey(f)}
+}
+
+func (d *doc) web(w Web) Web {
+	d.check(len(w.Listen) > 0, "web.listen", "must have at least one address such as :10726")
 	seen := map[string]bool{}
-	for i, addr := range f.Listen {
-		at := fmt.Sprintf("web.listen[%d]", i)
+	for at, addr := range elements(d, "web.listen", w.Listen) {
 		_, port, err := net.SplitHostPort(addr)
 		if err == nil {
 			_, err = strconv.ParseUint(port, 10, 16)
 		}
-		switch {
-		case err != nil:
-			r.add(at, "%s is not an address such as :10726 or 127.0.0.1:10726", sanitize.Quote(addr))
-		case seen[addr]:
-			r.add(at, "%s is listed twice", addr)
-		}
-		seen[addr] = true
+		d.check(err == nil, at, "%s is not an address such as :10726 or 127.0.0.1:10726", sanitize.Quote(addr))
+		unique(d, seen, at, addr, "%s is listed twice")
 	}
-	w := Web{Listen: f.Listen, Reload: f.Reload}
-	if f.ConfigFile != "" {
-		w.ConfigFile = r.abs(f.ConfigFile)
-		if _, err := readFile(w.ConfigFile, maxSize); err != nil {
-			r.add("web.config_file", "reading %s: %s", sanitize.Quote(f.ConfigFile), err)
-		}
+	if name := w.ConfigFile; name != "" {
+		w.ConfigFile = d.abs(name)
+		_, err := readFile(w.ConfigFile, maxSize)
+		d.check(err == nil, "web.config_file", "reading %s: %v", sanitize.Quote(name), err)
 	}
 	return w
 }
 
-// The values of heartbeat.on.
-const (
-	heartbeatCompleted  = "completed"
-	heartbeatConsistent = "consistent"
-)
-
-func (r resolver) heartbeat(f fileHeartbeat) Heartbeat {
-	if !r.given("heartbeat") || r.bad("heartbeat") {
+func (d *doc) heartbeat(f fileHeartbeat) Heartbeat {
+	if !d.given("heartbeat") || d.bad("heartbeat") {
 		return Heartbeat{}
 	}
-	if f.On != heartbeatCompleted && f.On != heartbeatConsistent {
-		r.add("heartbeat.on", "must be %s or %s", heartbeatCompleted, heartbeatConsistent)
-	}
-	return Heartbeat{sanitize.NewSecret(r.url("heartbeat", f.URL, f.URLEnv, f.URLFile)), f.On == heartbeatConsistent}
+	d.check(f.On == "completed" || f.On == "consistent", "heartbeat.on", "must be completed or consistent")
+	address := d.secretURL("heartbeat", f.URL, f.URLEnv, f.URLFile)
+	return Heartbeat{URL: sanitize.NewSecret(address), Consistent: f.On == "consistent"}
 }

@@ -20,15 +20,18 @@ func ParseSchedule(spec string, loc *time.Location) (cron.Schedule, error) {
 		loc = time.UTC
 	}
 	spec = strings.TrimSpace(spec)
+	// The library panics on a zone that no schedule follows.
 	if strings.HasPrefix(spec, "TZ=") || strings.HasPrefix(spec, "CRON_TZ=") {
 		return nil, errors.New("a time zone inside the schedule is not allowed: set the key timezone instead")
 	}
 	if every, ok := strings.CutPrefix(spec, "@every"); ok {
 		return parseEvery(strings.TrimSpace(every))
 	}
-	s, err := parseCron(spec)
+	s, err := cronParser.Parse(spec)
 	if err != nil {
-		return nil, fmt.Errorf("%s is not five cron fields, a descriptor such as @hourly, or @every 5m: %w", sanitize.Quote(spec), err)
+		msg, _, _ := strings.Cut(err.Error(), ": strconv.")
+		msg = sanitize.Plain(strings.Replace(msg, "failed to parse int from", "not a number:", 1))
+		return nil, fmt.Errorf("%s is not five cron fields, a descriptor such as @hourly, or @every 5m: %s", sanitize.Quote(spec), msg)
 	}
 	z := zoned{s, loc}
 	if z.Next(time.Now()).IsZero() {
@@ -46,21 +49,6 @@ func parseEvery(s string) (cron.Schedule, error) {
 		return nil, fmt.Errorf("@every %s must be whole seconds, at least 1s", d)
 	}
 	return cron.Every(d), nil
-}
-
-// parseCron makes the library's panics errors, and its errors short and printable.
-func parseCron(spec string) (s cron.Schedule, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			s, err = nil, errors.New("the cron parser cannot read it")
-		}
-	}()
-	s, err = cronParser.Parse(spec)
-	if err != nil {
-		msg, _, _ := strings.Cut(err.Error(), ": strconv.")
-		err = errors.New(sanitize.Plain(strings.Replace(msg, "failed to parse int from", "not a number:", 1)))
-	}
-	return s, err
 }
 
 // zoned evaluates a schedule in loc. The parser leaves fields in time.Local, which to the library means

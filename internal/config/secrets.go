@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"net/url"
 	"os"
 	"regexp"
 	"strings"
@@ -16,71 +18,86 @@ const maxSecret = 64 << 10
 // envName is strict so that a key or URL pasted in a variable's place is refused, not shown and not silently unset.
 var envName = regexp.MustCompile(`^[A-Z_][A-Z0-9_]*$`)
 
-// url is a secret URL from the one key of three that gives it, or "" and a problem.
-func (r resolver) url(at, text, env, file string) string {
+// secretURL is a URL from the one key of three that gives it, or "" and a problem.
+func (d *doc) secretURL(at, text, env, file string) string {
 	var from []string
 	for key, v := range map[string]string{"url": text, "url_env": env, "url_file": file} {
-		if v != "" || r.given(at+"."+key) {
+		if v != "" || d.given(at+"."+key) {
 			from = append(from, key)
 		}
 	}
 	if len(from) != 1 {
-		r.add(at+".url", "exactly one of url, url_env and url_file must be given")
+		d.add(at+".url", "exactly one of url, url_env and url_file must be given")
 		return ""
 	}
 	at += "." + from[0]
-	if r.bad(at) {
+	if d.bad(at) {
 		return ""
 	}
 	v := text
 	var err error
 	switch from[0] {
 	case "url_env":
-		v, err = r.variable(env)
+		v, err = d.variable(env)
 		if err == nil && v == "" {
 			err = fmt.Errorf("the environment variable %s is not set or empty", env)
 		}
 	case "url_file":
-		v, err = r.secretFile(file)
+		v, err = d.secretFile(file)
+	}
+	if err == nil {
+		err = checkURL(v)
 	}
 	if err != nil {
-		r.add(at, "%s", err)
+		d.add(at, "%s", err)
 		return ""
-	}
-	if msg := checkURL(v); msg != "" {
-		r.add(at, "%s", msg)
 	}
 	return v
 }
 
-func (r resolver) apiKey(f fileAPI) sanitize.Secret {
+// checkURL returns what is wrong with a URL of an HTTP endpoint, without any part of it.
+func checkURL(s string) error {
+	if strings.Contains(s, "${") {
+		return errors.New("variables are not expanded here: give the whole value")
+	}
+	u, err := url.Parse(s)
+	switch {
+	case err != nil:
+		return errors.New("is not a URL")
+	case u.Scheme != "http" && u.Scheme != "https":
+		return errors.New("must be a URL that begins with http:// or https://")
+	case u.Hostname() == "":
+		return errors.New("the URL has no host")
+	}
+	return nil
+}
+
+func (d *doc) apiKey(f fileAPI) sanitize.Secret {
 	at := "api.api_key_env"
 	var v string
 	var err error
 	switch {
-	case r.given(at) && r.given("api.api_key_file"):
-		r.add("api.api_key_file", "must not be given together with api_key_env")
-	case r.given("api.api_key_file"):
+	case d.given(at) && d.given("api.api_key_file"):
+		d.add("api.api_key_file", "must not be given together with api_key_env")
+	case d.given("api.api_key_file"):
 		at = "api.api_key_file"
-		v, err = r.secretFile(f.APIKeyFile)
+		v, err = d.secretFile(f.APIKeyFile)
 	case f.APIKeyEnv != "":
-		v, err = r.variable(f.APIKeyEnv)
+		v, err = d.variable(f.APIKeyEnv)
 	}
-	if err != nil {
-		r.add(at, "%s", err)
-	}
+	d.check(err == nil, at, "%v", err)
 	return sanitize.NewSecret(v)
 }
 
 // variable is the trimmed value of an environment variable; "" where it is not set.
-func (r resolver) variable(name string) (string, error) {
+func (d *doc) variable(name string) (string, error) {
 	if !envName.MatchString(name) {
 		return "", errors.New("must be the name of an environment variable, in capital letters, digits and _; it is not shown, in case it is the secret itself")
 	}
-	if r.env.Lookup == nil {
+	if d.env.Lookup == nil {
 		return "", nil
 	}
-	v, _ := r.env.Lookup(name)
+	v, _ := d.env.Lookup(name)
 	v = strings.TrimSpace(v)
 	if strings.ContainsFunc(v, isControl) {
 		return "", fmt.Errorf("the environment variable %s has line breaks or control characters inside", name)
@@ -89,12 +106,12 @@ func (r resolver) variable(name string) (string, error) {
 }
 
 // secretFile is the trimmed content of a file, never empty.
-func (r resolver) secretFile(name string) (string, error) {
+func (d *doc) secretFile(name string) (string, error) {
 	if strings.Contains(name, "://") || strings.HasPrefix(name, "phak_") {
 		return "", errors.New("must be the name of a file that holds the secret, not the secret itself")
 	}
-	r.secrets = append(r.secrets, r.abs(name))
-	data, err := readFile(r.abs(name), maxSecret)
+	d.secrets = append(d.secrets, d.abs(name))
+	data, err := readFile(d.abs(name), maxSecret)
 	v := strings.TrimSpace(string(data))
 	switch {
 	case err != nil:
@@ -117,17 +134,28 @@ func readFile(path string, limit int64) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, errors.New("not a regular file")
 	}
+	data, err := readStart(path, limit)
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("larger than %d KiB", limit>>10)
+	}
+	return data, err
+}
+
+// readStart reads a file up to one byte more than limit.
+func readStart(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, cause(err)
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, cause(err)
+	return data, cause(err)
+}
+
+// cause is err without the path, which may hold what must not be shown, or is shown already.
+func cause(err error) error {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		return pe.Err
 	}
-	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("larger than %d KiB", limit>>10)
-	}
-	return data, nil
+	return err
 }

@@ -18,9 +18,9 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/internal/config"
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/internal/state"
 	"github.com/kms-auditor/kms-auditor/internal/web"
-	"github.com/kms-auditor/kms-auditor/kmsapi"
 	"github.com/kms-auditor/kms-auditor/metrics"
 )
 
@@ -43,25 +43,24 @@ type Options struct {
 
 // Daemon is a wired auditor. What it has lives as long as the process; what a configuration makes is a runtime.
 type Daemon struct {
-	opt       Options
-	registry  *prometheus.Registry
-	metrics   *metrics.Metrics
-	state     *state.State
-	heart     *heart
-	last      atomic.Pointer[audit.Report]
-	running   atomic.Pointer[runtime] // what the next audit runs under
-	reloading sync.Mutex
-	again     chan struct{}    // of capacity 1: an audit is due at once
-	records   []observe.Record // of Once, for Evidence
-	unkept    bool             // an audit changed something, and its evidence could not be written: that of the next one is kept instead
+	opt        Options
+	registry   *prometheus.Registry
+	metrics    *metrics.Metrics
+	state      *state.State
+	last       atomic.Pointer[audit.Report]
+	running    atomic.Pointer[runtime] // what the next audit runs under
+	reloading  sync.Mutex
+	again      chan struct{}        // of capacity 1: an audit is due at once
+	heartbeats chan sanitize.Secret // of capacity 1: a URL to ask for
+	records    []observe.Record     // of Once, for Evidence
+	unkept     bool                 // an audit changed something, and its evidence could not be written: that of the next one is kept instead
 }
 
 // New wires cfg. It does not connect.
 func New(cfg *config.Config, opt Options) (*Daemon, error) {
-	d := &Daemon{opt: opt, registry: prometheus.NewRegistry(), again: make(chan struct{}, 1)}
+	d := &Daemon{opt: opt, registry: prometheus.NewRegistry(), again: make(chan struct{}, 1), heartbeats: make(chan sanitize.Secret, 1)}
 	d.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	d.metrics = metrics.New(d.registry, opt.Build, nil, metrics.APILabels{Endpoints: kmsapi.Endpoints, Results: kmsapi.Results})
-	d.heart = newHeart("kms-auditor/"+opt.Build.Version, d.beaten)
+	d.metrics = metrics.New(d.registry, opt.Build)
 	var err error
 	if d.state, err = state.Open(cfg.State); err != nil {
 		return nil, err
@@ -113,9 +112,12 @@ func (d *Daemon) Once(ctx context.Context) *audit.Report {
 func (d *Daemon) Serve(ctx context.Context, listeners []net.Listener) error {
 	first := d.running.Load() // before anybody can reload
 	served := web.Options{
-		Report:     d.last.Load,
-		State:      d.state,
-		Plan:       d.plan,
+		Report: d.last.Load,
+		State:  d.state,
+		Plan: func() web.Plan {
+			cfg := d.running.Load().cfg
+			return web.Plan{Schedule: cfg.Cron, Timeout: cfg.Timeout}
+		},
 		Gatherer:   d.registry,
 		Logger:     d.opt.Log,
 		Version:    d.opt.Build.Version,
@@ -126,7 +128,7 @@ func (d *Daemon) Serve(ctx context.Context, listeners []net.Listener) error {
 	g.Go(func() error { return web.Serve(ctx, listeners, served) })
 	g.Go(func() error { d.work(ctx, first); return nil })
 	g.Go(func() error { d.hangups(ctx); return nil })
-	g.Go(func() error { d.heart.run(ctx); return nil })
+	g.Go(func() error { d.sendHeartbeats(ctx); return nil })
 	return g.Wait()
 }
 

@@ -22,30 +22,20 @@ const (
 	maxBeat     = 64 << 10 // bytes of an answer that are read, so that its connection can be used again
 )
 
-// heart tells somebody after audits that they go on: one beat at a time, and none that would hold up an audit.
-type heart struct {
-	due   chan sanitize.Secret // of capacity 1
-	agent string
-	beat  func(error) // told of each
-}
-
-func newHeart(agent string, beat func(error)) *heart {
-	return &heart{make(chan sanitize.Secret, 1), agent, beat}
-}
-
-// audited notes that an audit has finished. Where a beat waits for the one before it, it counts for this audit too.
-func (h *heart) audited(c config.Heartbeat, v audit.Verdict) {
+// heartbeat has the URL asked for after an audit, where that is configured. Where a heartbeat waits for the one before it,
+// it counts for this audit too.
+func (d *Daemon) heartbeat(c config.Heartbeat, v audit.Verdict) {
 	if c.URL.Empty() || c.Consistent && v != audit.Consistent {
 		return
 	}
 	select {
-	case h.due <- c.URL:
+	case d.heartbeats <- c.URL:
 	default:
 	}
 }
 
-// run sends what is due until ctx ends.
-func (h *heart) run(ctx context.Context) {
+// sendHeartbeats sends what is due until ctx ends: one at a time, and none holds up an audit.
+func (d *Daemon) sendHeartbeats(ctx context.Context) {
 	client := &http.Client{
 		Transport: httpx.Transport(),
 		// A redirect would hand the URL on, as the Referer.
@@ -56,23 +46,28 @@ func (h *heart) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case url := <-h.due:
-			if err := h.send(ctx, client, url.Reveal()); ctx.Err() == nil {
-				h.beat(err)
+		case url := <-d.heartbeats:
+			err := d.sendHeartbeat(ctx, client, url.Reveal())
+			if ctx.Err() != nil {
+				return
+			}
+			d.metrics.Heartbeat(err == nil)
+			if err != nil {
+				d.opt.Log.Warn("heartbeat failed", zap.Error(err))
 			}
 		}
 	}
 }
 
-// send asks for the URL. Its error does not show it.
-func (h *heart) send(ctx context.Context, client *http.Client, to string) error {
+// sendHeartbeat asks for the URL. Its error does not show it.
+func (d *Daemon) sendHeartbeat(ctx context.Context, client *http.Client, to string) error {
 	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, to, nil)
 	if err != nil {
 		return errors.New("the URL cannot be asked for")
 	}
-	req.Header.Set("User-Agent", h.agent)
+	req.Header.Set("User-Agent", "kms-auditor/"+d.opt.Build.Version)
 	resp, err := client.Do(req)
 	if err != nil {
 		if asked, ok := errors.AsType[*url.Error](err); ok {
@@ -88,12 +83,4 @@ func (h *heart) send(ctx context.Context, client *http.Client, to string) error 
 		return errors.New("the answer broke off")
 	}
 	return nil
-}
-
-// beaten counts a beat, and logs where it failed.
-func (d *Daemon) beaten(err error) {
-	d.metrics.Heartbeat(err == nil)
-	if err != nil {
-		d.opt.Log.Warn("heartbeat failed", zap.Error(err))
-	}
 }

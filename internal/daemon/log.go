@@ -13,6 +13,9 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 )
 
+// timeFormat has the precision of the metrics.
+const timeFormat = "2006-01-02T15:04:05.000Z07:00"
+
 // NewLogger logs to w. Nothing is sampled: every line counts as evidence. format is json or console.
 func NewLogger(w io.Writer, level, format string) (*zap.Logger, error) {
 	lvl, err := zapcore.ParseLevel(level)
@@ -21,7 +24,7 @@ func NewLogger(w io.Writer, level, format string) (*zap.Logger, error) {
 	}
 	enc := zap.NewProductionEncoderConfig()
 	enc.TimeKey, enc.EncodeTime = "time", func(t time.Time, e zapcore.PrimitiveArrayEncoder) {
-		e.AppendString(t.UTC().Format("2006-01-02T15:04:05.000Z07:00"))
+		e.AppendString(t.UTC().Format(timeFormat))
 	}
 	encoder := zapcore.NewJSONEncoder(enc)
 	switch format {
@@ -35,10 +38,6 @@ func NewLogger(w io.Writer, level, format string) (*zap.Logger, error) {
 }
 
 func event(name string) zap.Field { return zap.String("event", name) }
-
-func (d *Daemon) logStarted(id string) {
-	d.opt.Log.Info("audit started", event("audit_started"), zap.String("audit_id", id))
-}
 
 func (d *Daemon) logSkipped(due time.Time, n int) {
 	d.opt.Log.Warn("ticks of the schedule skipped", zap.Time("first_due", due.UTC()), zap.Int("skipped", n))
@@ -136,21 +135,17 @@ func (c chainLog) MarshalLogObject(e zapcore.ObjectEncoder) error {
 		e.AddString("claim_sha256", c.Claim.SHA256)
 	}
 	e.AddInt("contracts", len(c.Targets))
-	assurance, completeness := map[string]int{}, map[string]int{}
+	assurance, completeness, counts, findings := map[string]int{}, map[string]int{}, map[audit.EntryVerdict]int{}, 0
 	for _, t := range c.Targets {
 		assurance[cmp.Or(string(t.Assurance), "none")]++
 		completeness[string(t.Completeness)]++
-	}
-	if err := errors.Join(e.AddReflected("assurance", assurance), e.AddReflected("completeness", completeness)); err != nil {
-		return err
-	}
-	findings := 0
-	counts := map[audit.EntryVerdict]int{}
-	for _, t := range c.Targets {
-		findings += len(t.Findings)
 		for _, v := range audit.EntryVerdicts {
 			counts[v] += t.Counts.Of(v)
 		}
+		findings += len(t.Findings)
+	}
+	if err := errors.Join(e.AddReflected("assurance", assurance), e.AddReflected("completeness", completeness)); err != nil {
+		return err
 	}
 	for _, v := range audit.EntryVerdicts {
 		e.AddInt(string(v), counts[v])

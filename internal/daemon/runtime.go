@@ -107,7 +107,7 @@ func intentOf(cfg *config.Config, c config.Chain) audit.Intent {
 			want.Policy = *contract.Policy
 		}
 		for _, e := range contract.Explained {
-			want.Explained = append(want.Explained, audit.ExplainedSlot{Slot: e.Slot, Reason: e.Reason})
+			want.Explained = append(want.Explained, audit.ExplainedSlot(e))
 		}
 		out.Contracts = append(out.Contracts, want)
 	}
@@ -138,7 +138,7 @@ func (d *Daemon) scanProgress(chain string) func(common.Address, uint64, uint64)
 	began := map[common.Address]time.Time{}
 	first := map[common.Address]uint64{}
 	return func(contract common.Address, next, to uint64) {
-		d.metrics.EventScan(chain, contract.Hex(), next-1)
+		d.metrics.EventScan(chain, contract, next-1)
 		if d.opt.Progress == nil {
 			return
 		}
@@ -156,19 +156,12 @@ func (d *Daemon) scanProgress(chain string) func(common.Address, uint64, uint64)
 
 // String names the configuration, without secrets.
 func (r *runtime) String() string {
-	return fmt.Sprintf("was loaded at %s and audits %s on schedule %q in %s",
-		r.loaded.Format(loadedFormat), strings.Join(r.names(), ", "), r.cfg.Schedule, r.cfg.Timezone)
-}
-
-// loadedFormat has the precision of the metric that says the same.
-const loadedFormat = "2006-01-02T15:04:05.000Z07:00"
-
-func (r *runtime) names() []string {
-	var out []string
+	var names []string
 	for _, c := range r.cfg.Chains {
-		out = append(out, c.Name)
+		names = append(names, c.Name)
 	}
-	return out
+	return fmt.Sprintf("was loaded at %s and audits %s on schedule %q in %s",
+		r.loaded.Format(timeFormat), strings.Join(names, ", "), r.cfg.Schedule, r.cfg.Timezone)
 }
 
 // metricsChains names what series exist for: what is configured and, beside it, the contracts that earlier audits knew.
@@ -180,12 +173,12 @@ func (d *Daemon) metricsChains(cfg *config.Config) []metrics.Chain {
 			m.Providers = append(m.Providers, p.Name)
 		}
 		for _, contract := range c.Contracts {
-			m.Contracts = append(m.Contracts, contract.Address.Hex())
+			m.Contracts = append(m.Contracts, contract.Address)
 		}
 		if len(m.Contracts) > 0 {
 			for _, k := range d.state.Prior(c.Name).Contracts {
-				if a := k.Address.Hex(); !slices.Contains(m.Contracts, a) {
-					m.Contracts = append(m.Contracts, a)
+				if !slices.Contains(m.Contracts, k.Address) {
+					m.Contracts = append(m.Contracts, k.Address)
 				}
 			}
 		}

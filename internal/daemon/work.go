@@ -30,25 +30,20 @@ func (d *Daemon) work(ctx context.Context, r *runtime) {
 			}
 			return d.audit(ctx, r)
 		},
-		Schedule: schedule{d},
-		Again:    d.again,
-		Done:     func(res observe.Result) { d.done(r, res) },
-		Next:     d.metrics.NextAudit,
-		Skipped:  d.logSkipped,
+		Tick:    func(t time.Time) time.Time { return d.running.Load().cfg.Cron.Next(t) },
+		Again:   d.again,
+		Done:    func(res observe.Result) { d.done(r, res) },
+		Next:    d.metrics.NextAudit,
+		Skipped: d.logSkipped,
 	}
 	worker.Run(ctx)
 }
-
-// schedule is that of the newest configuration.
-type schedule struct{ d *Daemon }
-
-func (s schedule) Next(t time.Time) time.Time { return s.d.running.Load().cfg.Cron.Next(t) }
 
 // audit audits once.
 func (d *Daemon) audit(ctx context.Context, r *runtime) observe.Result {
 	d.takeRequests(r)
 	id := rand.Text()
-	d.logStarted(id)
+	d.opt.Log.Info("audit started", event("audit_started"), zap.String("audit_id", id))
 	prior := map[string]audit.Prior{}
 	for _, c := range r.cfg.Chains {
 		if isFixed(c) {
@@ -67,7 +62,7 @@ func (d *Daemon) done(r *runtime, res observe.Result) {
 	d.last.Store(res.Report) // before the log: who reads there that the audit has ended may ask for its report
 	d.logReport(res.Report, res.Changes)
 	d.markLogged(r)
-	d.heart.audited(r.cfg.Heartbeat, res.Report.Verdict)
+	d.heartbeat(r.cfg.Heartbeat, res.Report.Verdict)
 	if d.opt.Reported != nil {
 		d.opt.Reported(res.Report, res.Changes)
 	}
@@ -176,7 +171,7 @@ func (d *Daemon) takeRequests(r *runtime) {
 			return
 		}
 		if q.Kind == state.Forget {
-			d.metrics.Forget(q.Chain, q.Contract.Hex())
+			d.metrics.Forget(q.Chain, q.Contract)
 		}
 		log.Info(carriedOut[q.Kind])
 	})

@@ -4,8 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/robfig/cron/v3"
-
 	"github.com/kms-auditor/kms-auditor/audit/observe"
 )
 
@@ -13,9 +11,10 @@ import (
 // way, or before a process that stood still goes on, is skipped.
 type Worker struct {
 	// Audit audits once. It must end soon after its context does.
-	Audit    func(context.Context) observe.Result
-	Schedule cron.Schedule
-	Again    <-chan struct{} // an audit is due at once, after the one that is under way; nil: never
+	Audit func(context.Context) observe.Result
+	// Tick is the schedule's first time after another; zero: never.
+	Tick  func(time.Time) time.Time
+	Again <-chan struct{} // an audit is due at once, after the one that is under way; nil: never
 
 	// Done is called after each audit that was not cut short.
 	Done func(observe.Result)
@@ -45,8 +44,8 @@ const maxSkipped = 100_000
 // countSkipped reports the ticks after from and up to to.
 func (w *Worker) countSkipped(from, to time.Time) {
 	n := 0
-	first := w.Schedule.Next(from)
-	for t := first; n < maxSkipped && !t.IsZero() && !t.After(to); t = w.Schedule.Next(t) {
+	first := w.Tick(from)
+	for t := first; n < maxSkipped && !t.IsZero() && !t.After(to); t = w.Tick(t) {
 		n++
 	}
 	if n > 0 {
@@ -59,28 +58,25 @@ const recheck = 30 * time.Second
 
 // sleep waits for the next tick after a time and returns when it was due; zero: ctx has ended.
 func (w *Worker) sleep(ctx context.Context, after time.Time) time.Time {
-	next := w.Schedule.Next(after)
+	next := w.Tick(after)
 	for {
 		w.Next(next)
 		d := time.Until(next)
 		if d <= 0 {
 			return next
 		}
-		t := time.NewTimer(min(d, recheck))
 		select {
 		case <-ctx.Done():
-			t.Stop()
 			return time.Time{}
 		case <-w.Again:
-			t.Stop()
 			if ctx.Err() != nil {
 				return time.Time{}
 			}
 			return time.Now()
-		case <-t.C:
+		case <-time.After(min(d, recheck)):
 		}
 		// A clock set back must not put the audit off.
-		if again := w.Schedule.Next(time.Now()); again.Before(next) {
+		if again := w.Tick(time.Now()); again.Before(next) {
 			next = again
 		}
 	}

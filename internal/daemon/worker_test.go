@@ -23,7 +23,7 @@ func TestTheWorkerAuditsAtOnceAndThenOnSchedule(t *testing.T) {
 	var next []time.Time
 	running := false
 	w := daemon.Worker{
-		Schedule: every(50 * time.Millisecond),
+		Tick: every(50 * time.Millisecond).Next,
 		Audit: func(context.Context) observe.Result {
 			if running {
 				t.Error("two audits at once")
@@ -65,7 +65,7 @@ func TestTicksWithoutAnAuditAreTold(t *testing.T) {
 		var audits []time.Time // when they were due
 		slept, skipped := false, 0
 		w := daemon.Worker{
-			Schedule: every(tick),
+			Tick: every(tick).Next,
 			Audit: func(context.Context) observe.Result {
 				if audits = append(audits, time.Now()); len(audits) == 1 {
 					<-time.After(row.audit)
@@ -99,11 +99,11 @@ func TestAClockThatLeapsByDecadesHoldsUpNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	skipped := 0
 	w := daemon.Worker{
-		Schedule: leap{every(time.Second)},
-		Audit:    func(context.Context) observe.Result { return observe.Result{} },
-		Done:     func(observe.Result) {},
-		Next:     func(time.Time) { cancel() },
-		Skipped:  func(_ time.Time, n int) { skipped = n },
+		Tick:    leap{every(time.Second)}.Next,
+		Audit:   func(context.Context) observe.Result { return observe.Result{} },
+		Done:    func(observe.Result) {},
+		Next:    func(time.Time) { cancel() },
+		Skipped: func(_ time.Time, n int) { skipped = n },
 	}
 	if w.Run(ctx); skipped != 100_000 {
 		t.Errorf("%d ticks told as skipped", skipped)
@@ -132,8 +132,8 @@ func TestTheWorkerAuditsAgainWhenItIsTold(t *testing.T) {
 		again := make(chan struct{}, 1)
 		audits := 0
 		w := daemon.Worker{
-			Schedule: every(time.Hour),
-			Again:    again,
+			Tick:  every(time.Hour).Next,
+			Again: again,
 			Audit: func(context.Context) observe.Result {
 				if audits++; audits == 1 && !row.asleep {
 					again <- struct{}{}
@@ -162,7 +162,7 @@ func TestTheWorkerAuditsAgainWhenItIsTold(t *testing.T) {
 func TestAnAuditThatIsCutShortIsNotReported(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	w := daemon.Worker{
-		Schedule: every(time.Hour),
+		Tick: every(time.Hour).Next,
 		Audit: func(ctx context.Context) observe.Result {
 			cancel()
 			<-ctx.Done()

@@ -68,7 +68,8 @@ var pagingRules = rules()
 
 func newAlerts() *alerts {
 	a := &alerts{reg: prometheus.NewRegistry(), paging: pagingRules}
-	a.metrics = metrics.New(a.reg, metrics.Build{}, []metrics.Chain{{Name: "test"}}, metrics.APILabels{})
+	a.metrics = metrics.New(a.reg, metrics.Build{})
+	a.metrics.Configure([]metrics.Chain{{Name: "test"}})
 	return a
 }
 

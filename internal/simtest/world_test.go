@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -23,7 +22,6 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/events"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/internal/state"
-	"github.com/kms-auditor/kms-auditor/internal/testenv/faults"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
@@ -33,11 +31,11 @@ import (
 type world struct {
 	config
 	*node
-	at    []common.Address // the contracts, the enemy last
-	born  uint64           // a block before them
-	base  uint64           // the newest block that no reorganisation takes back
-	doors []*atomic.Pointer[faults.Proxy]
-	ills  []string // what is wrong with each provider
+	at    []common.Address  // the contracts, the enemy last
+	born  uint64            // a block before them
+	base  uint64            // the newest block that no reorganisation takes back
+	doors []*rpcfault.Proxy // of the providers
+	ills  []string          // what is wrong with each provider
 	api   *api
 	urls  []string // of the providers, and of the API
 	file  string   // of the state
@@ -76,9 +74,9 @@ func (b *bench) world(ctx context.Context, c config, dir string) (*world, error)
 	}
 	w.mem, w.alerts = newMemory(len(w.at)), newAlerts()
 	for i := range c.Providers {
-		door := &atomic.Pointer[faults.Proxy]{}
+		door := rpcfault.New(w.URL())
 		w.doors = append(w.doors, door)
-		w.urls = append(w.urls, w.serve(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { door.Load().ServeHTTP(rw, r) })))
+		w.urls = append(w.urls, w.serve(door))
 		w.spoil(ctx, act{What: "well", N: i})
 	}
 	w.urls = append(w.urls, w.serve(w.api))
@@ -357,21 +355,29 @@ func (w *world) spoil(ctx context.Context, a act) {
 	}
 	head, err := w.head(ctx)
 	w.err = errors.Join(w.err, err)
-	f := faults.Fault{RPC: w.fault(a, head), Wire: wires[a.What], When: whens[a.ID]}
-	w.doors[a.N].Store(faults.Node(w.URL(), f))
+	f := w.fault(a, head)
+	f.When = whens[a.ID]
+	w.doors[a.N].Set(f)
 }
 
 // whens are the requests that a fault is about: all, every second, or the third to the fifth.
-var whens = [ids]faults.When{{}, {Every: 2}, {From: 2, Count: 3}}
-
-var wires = map[string]faults.Wire{
-	"late": faults.Jitter(faults.UpTo(5 * time.Millisecond)), "resets": faults.Reset, "breaks off": faults.BreaksOff, "truncated": faults.Truncated,
-	"corrupt": faults.Corrupt(7), "web page": faults.Says("text/html", func() []byte { return []byte("<html>back soon</html>") }),
-}
+var whens = [ids]rpcfault.When{{}, {Every: 2}, {From: 2, Count: 3}}
 
 func (w *world) fault(a act, head uint64) rpcfault.Fault {
 	noProofs := rpcfault.Refuse("eth_getProof", -32601, "the method eth_getProof does not exist/is not available")
 	switch a.What {
+	case "late":
+		return rpcfault.Late(5 * time.Millisecond)
+	case "resets":
+		return rpcfault.Reset
+	case "breaks off":
+		return rpcfault.BreaksOff
+	case "truncated":
+		return rpcfault.Truncated
+	case "corrupt":
+		return rpcfault.Corrupt(7)
+	case "web page":
+		return rpcfault.Body("web page", "text/html", "<html>back soon</html>")
 	case "down":
 		return rpcfault.Status(http.StatusServiceUnavailable, "")
 	case "no proofs":

@@ -56,7 +56,8 @@ func BenchmarkRequest(b *testing.B) {
 			for _, when := range []string{"first", "later"} {
 				b.Run(fmt.Sprintf("%dx%d%s/%s", size.contracts, size.each, path, when), func(b *testing.B) {
 					reg := prometheus.NewRegistry()
-					m := metrics.New(reg, metrics.Build{}, []metrics.Chain{{Name: "base"}}, metrics.APILabels{})
+					m := metrics.New(reg, metrics.Build{})
+					m.Configure([]metrics.Chain{{Name: "base"}})
 					m.Report(r)
 					o := options(nil)
 					now := r

@@ -5,10 +5,11 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"io"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
+
+	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
 const page = "<!DOCTYPE html><html><body><h1>It will be back soon</h1></body></html>"
@@ -55,7 +56,7 @@ func (f *Fault) commit(w http.ResponseWriter, r *http.Request, body []byte, clos
 		case <-closed:
 		}
 	case Reset:
-		reset(w)
+		rpcfault.ResetConnection(w)
 	case Null:
 		answer(w, http.StatusOK, []byte("null"))
 	case Empty:
@@ -114,18 +115,6 @@ func flood(w io.Writer, head string) {
 	for i := 0; i < 1000 && err == nil; i++ {
 		_, err = w.Write(chunk)
 	}
-}
-
-// reset closes the connection so that the client's kernel sees RST.
-func reset(w http.ResponseWriter) {
-	conn, _, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		panic(http.ErrAbortHandler)
-	}
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0)
-	}
-	_ = conn.Close()
 }
 
 // edit puts value at the path, or takes away what is there where value is nil.

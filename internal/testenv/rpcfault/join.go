@@ -5,13 +5,21 @@ import (
 	"strings"
 )
 
-// Join makes one fault of several, which act in their order; the first that answers in the node's place does.
+// Join makes one fault of several, which act in their order on every request; the first that answers in the node's place does,
+// and the last that sends the answer in its own way.
 func Join(faults ...Fault) Fault {
 	names := make([]string, len(faults))
 	for i, f := range faults {
 		names[i] = f.Name
 	}
+	var send func(http.ResponseWriter, []byte)
+	for _, f := range faults {
+		if f.Send != nil {
+			send = f.Send
+		}
+	}
 	return Fault{
+		Send: send,
 		Name: strings.Join(names, ", "),
 		HTTP: func(w http.ResponseWriter, r *http.Request, calls []Call, batch bool) bool {
 			for _, f := range faults {

@@ -1,4 +1,5 @@
-// Package rpcfault stands between a client and a real JSON-RPC node and spoils what passes, for tests.
+// Package rpcfault stands between a client and a real JSON-RPC node and spoils what passes, for tests: calls and answers,
+// and what happens to time, connections and bytes. What the API can get wrong in its answer is a fakeapi.Fault.
 // Every Fault is one way in which providers were seen to misbehave.
 package rpcfault
 
@@ -35,6 +36,8 @@ type Error struct {
 // Fault spoils what passes; nil hooks let it pass as it is.
 type Fault struct {
 	Name string
+	// When chooses the requests that the fault is about.
+	When When
 	// HTTP answers in the node's place and reports whether it did.
 	HTTP func(w http.ResponseWriter, r *http.Request, calls []Call, batch bool) bool
 	// Ask changes a call before the node gets it.
@@ -43,6 +46,19 @@ type Fault struct {
 	Reply func(Call, *Answer)
 	// Batch changes a whole answered batch.
 	Batch func([]Answer) []Answer
+	// Send sends the body of the answer.
+	Send func(w http.ResponseWriter, body []byte)
+}
+
+// When chooses requests by their number since the fault is in force, from 0. The zero value is all of them.
+type When struct {
+	From  int
+	Count int // zero: without end
+	Every int // the first of so many; zero: each
+}
+
+func (w When) hits(n int) bool {
+	return n >= w.From && (w.Count == 0 || n < w.From+w.Count) && (w.Every == 0 || (n-w.From)%w.Every == 0)
 }
 
 // Proxy is an http.Handler in front of a node. Its methods may be called while it serves.
@@ -53,6 +69,7 @@ type Proxy struct {
 	fault    Fault
 	seen     func(Call)
 	requests int
+	before   int // requests before the fault was in force
 }
 
 // New returns a Proxy that passes everything on to the node at upstream.
@@ -62,7 +79,7 @@ func New(upstream string) *Proxy { return &Proxy{upstream: upstream} }
 func (p *Proxy) Set(f Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.fault = f
+	p.fault, p.before = f, p.requests
 }
 
 // Watch calls seen with every call before it is passed on.
@@ -81,14 +98,10 @@ func (p *Proxy) Requests() int {
 
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
-	fault := p.fault
-	p.mu.Unlock()
-	p.Serve(w, r, fault)
-}
-
-// Serve answers one request under a fault of its own, whatever Set put in force.
-func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, fault Fault) {
-	p.mu.Lock()
+	var fault Fault
+	if p.fault.When.hits(p.requests - p.before) {
+		fault = p.fault
+	}
 	p.requests++
 	seen := p.seen
 	p.mu.Unlock()
@@ -122,15 +135,22 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, fault Fault) {
 		http.Error(w, err.Error(), http.StatusBadGateway)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
-	if !batch {
-		write(w, answers[0])
-		return
-	}
-	if fault.Batch != nil {
+	if batch && fault.Batch != nil {
 		answers = fault.Batch(answers)
 	}
-	write(w, answers)
+	var answer any = answers
+	if !batch {
+		answer = answers[0]
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if fault.Send == nil {
+		write(w, answer)
+		return
+	}
+	if body, err = json.Marshal(answer); err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	fault.Send(w, body)
 }
 
 // pass asks the node, always as a batch, and spoils question and answer.

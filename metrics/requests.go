@@ -6,6 +6,12 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 )
 
+// API counts one HTTP request to the API.
+func (m *Metrics) API(endpoint, result string, took time.Duration) {
+	m.requests.WithLabelValues(endpoint, result).Inc()
+	m.apiTime.WithLabelValues(endpoint).Observe(took.Seconds())
+}
+
 // Chain returns the observer of one chain's providers.
 func (m *Metrics) Chain(name string) ethrpc.Observer { return observer{m, name} }
 

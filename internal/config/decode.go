@@ -1,0 +1,285 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
+)
+
+const quoted = yaml.DoubleQuotedStyle | yaml.SingleQuotedStyle | yaml.LiteralStyle | yaml.FoldedStyle
+
+// entryID is an entry's id as a report may spell it; which spelling is right depends on the kind of finding.
+type entryID string
+
+// decode sets dst, a pointer, from n, and notes what does not fit. What the file does not give keeps its value.
+func (d *doc) decode(n *yaml.Node, path string, dst any) {
+	switch {
+	case n.Kind == yaml.AliasNode || n.Anchor != "" || n.Style&yaml.TaggedStyle != 0:
+		d.add(path, "YAML anchors, aliases and tags are not allowed: a text that begins with &, * or ! needs quotes")
+		return
+	case isNull(n):
+		d.add(path, "has no value: give one, or remove the key for its default")
+		return
+	}
+	var err error
+	switch dst := dst.(type) {
+	case *bool:
+		*dst, err = unquoted(n, []string{"!!bool"}, strconv.ParseBool, "must be true or false, without quotes")
+	case *uint64:
+		*dst, err = whole(n)
+	case *int:
+		var u uint64
+		u, err = whole(n)
+		*dst = int(min(u, math.MaxInt))
+	case *float64:
+		parse := func(s string) (float64, error) { return strconv.ParseFloat(s, 64) }
+		*dst, err = unquoted(n, []string{"!!int", "!!float"}, parse, "must be a number without quotes")
+	case *time.Duration:
+		*dst, err = duration(n)
+	case *time.Time:
+		*dst, err = expiry(n)
+	case *common.Address:
+		*dst, err = hex(n, "address", sanitize.ParseAddress)
+	case *common.Hash:
+		*dst, err = hex(n, "value of 32 bytes", sanitize.ParseID)
+	case *entryID:
+		*dst, err = hex(n, "id", func(string) (entryID, error) {
+			s, err := text(n)
+			return entryID(s), err
+		})
+	case *ethrpc.BlockTag:
+		*dst, err = blockTag(n)
+	case *ethrpc.Verify:
+		*dst, err = verify(n)
+	case *map[string]sanitize.Secret:
+		*dst = d.headers(n, path)
+	case **audit.Policy:
+		var p filePolicy
+		d.decode(n, path, &p)
+		*dst = (*audit.Policy)(&p)
+	default:
+		switch v := reflect.ValueOf(dst).Elem(); v.Kind() {
+		case reflect.Pointer:
+			v.Set(reflect.New(v.Type().Elem()))
+			d.decode(n, path, v.Interface())
+		case reflect.Struct:
+			d.decodeStruct(n, path, v)
+		case reflect.Slice:
+			d.decodeSlice(n, path, v)
+		default:
+			var s string
+			s, err = text(n)
+			v.SetString(s)
+		}
+	}
+	if err != nil {
+		d.add(path, "%s", err)
+	}
+}
+
+func (d *doc) decodeStruct(n *yaml.Node, path string, v reflect.Value) {
+	keys := make([]string, v.NumField())
+	for i := range keys {
+		keys[i] = v.Type().Field(i).Tag.Get("yaml")
+	}
+	if n.Kind != yaml.MappingNode {
+		d.add(path, "must be a mapping with keys of: %s", strings.Join(keys, ", "))
+		return
+	}
+	for i := 0; i < len(n.Content); i += 2 {
+		key, val := n.Content[i], n.Content[i+1]
+		at := strings.TrimPrefix(path+"."+key.Value, ".")
+		f := slices.Index(keys, key.Value)
+		switch {
+		case f < 0 || key.Kind != yaml.ScalarNode:
+			d.unknownKey(key, path, keys)
+		case d.given(at):
+			d.addAt(key.Line, at, "is given twice, first in line %d", d.lines[at])
+		default:
+			d.lines[at] = key.Line
+			d.decode(val, at, v.Field(f).Addr().Interface())
+		}
+	}
+}
+
+// replaced has the keys of earlier releases, by path, and what is to be written instead.
+var replaced = map[string]string{
+	"evidence_dir":  "evidence.dir",
+	"evidence_keep": "evidence.keep_changes and evidence.keep_last",
+}
+
+// word is what a mistyped key looks like. Other texts are not shown: a value that slipped into a key's place may be a secret.
+var word = regexp.MustCompile(`^[A-Za-z_-]{1,32}$`)
+
+func (d *doc) unknownKey(key *yaml.Node, path string, keys []string) {
+	name := "?"
+	if key.Kind == yaml.ScalarNode && word.MatchString(key.Value) {
+		name = key.Value
+	}
+	at := strings.TrimPrefix(path+"."+name, ".")
+	if now, ok := replaced[at]; ok {
+		d.addAt(key.Line, at, "was replaced by %s", now)
+		return
+	}
+	d.addAt(key.Line, at, "unknown key; known here: %s", strings.Join(keys, ", "))
+}
+
+func (d *doc) decodeSlice(n *yaml.Node, path string, v reflect.Value) {
+	if tags, ok := v.Addr().Interface().(*[]ethrpc.BlockTag); ok && n.Kind == yaml.ScalarNode {
+		*tags = make([]ethrpc.BlockTag, 1)
+		d.decode(n, path, &(*tags)[0])
+		return
+	}
+	if n.Kind != yaml.SequenceNode {
+		d.add(path, "must be a list")
+		return
+	}
+	v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
+	for i, item := range n.Content {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		d.lines[at] = item.Line
+		dst := v.Index(i).Addr().Interface()
+		if el, ok := dst.(interface{ setDefaults() }); ok {
+			el.setDefaults()
+		}
+		d.decode(item, at, dst)
+	}
+}
+
+func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
+
+func isNumber(n *yaml.Node) bool { return n.Tag == "!!int" || n.Tag == "!!float" }
+
+func isControl(r rune) bool { return r < ' ' || r == 0x7f }
+
+// text is a node's text as written. A plain date is text too: YAML alone would make it a time.
+func text(n *yaml.Node) (string, error) {
+	switch {
+	case n.Kind != yaml.ScalarNode:
+		return "", errors.New("must be a single text")
+	case n.Tag != "!!str" && n.Tag != "!!timestamp":
+		return "", errors.New("must be a text: put it in quotes")
+	case strings.ContainsFunc(n.Value, isControl):
+		return "", errors.New("must not contain line breaks or control characters")
+	}
+	return n.Value, nil
+}
+
+// unquoted is a value that YAML takes for one of kinds: text is not.
+func unquoted[T any](n *yaml.Node, kinds []string, parse func(string) (T, error), message string) (T, error) {
+	v, err := parse(n.Value)
+	if err != nil || !slices.Contains(kinds, n.Tag) {
+		var none T
+		return none, errors.New(message)
+	}
+	return v, nil
+}
+
+func whole(n *yaml.Node) (uint64, error) {
+	parse := func(s string) (uint64, error) { return strconv.ParseUint(s, 10, 64) }
+	return unquoted(n, []string{"!!int"}, parse, "must be a whole number, 0 or more, in decimal digits without quotes")
+}
+
+func duration(n *yaml.Node) (time.Duration, error) {
+	if n.Kind != yaml.ScalarNode {
+		return 0, errors.New("must be a single duration such as 30s, 2m or 1h30m")
+	}
+	if _, err := strconv.ParseFloat(n.Value, 64); err == nil || isNumber(n) {
+		return 0, fmt.Errorf("%s has no unit: write a duration such as 30s, 2m or 1h30m", sanitize.Quote(n.Value))
+	}
+	v, err := time.ParseDuration(n.Value)
+	if err != nil {
+		return 0, fmt.Errorf("%s is not a duration such as 30s, 2m or 1h30m", sanitize.Quote(n.Value))
+	}
+	return v, nil
+}
+
+// expiry is a moment in UTC: the last second of a day, or the one that is given.
+func expiry(n *yaml.Node) (time.Time, error) {
+	if n.Kind != yaml.ScalarNode {
+		return time.Time{}, errors.New("must be a single day or time")
+	}
+	if day, err := time.Parse(time.DateOnly, n.Value); err == nil {
+		return day.AddDate(0, 0, 1).Add(-time.Second), nil
+	}
+	t, err := time.Parse(time.RFC3339, n.Value)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%s is neither a day such as 2026-12-31, the whole of which is meant (UTC), nor a time such as 2026-12-31T18:00:00Z", sanitize.Quote(n.Value))
+	}
+	return t.UTC(), nil
+}
+
+var errUnquoted = errors.New(`hex must be in quotes, or YAML may read it as a number: "0x…"`)
+
+func hex[T any](n *yaml.Node, what string, parse func(string) (T, error)) (v T, err error) {
+	switch {
+	case n.Kind != yaml.ScalarNode:
+		return v, fmt.Errorf("must be a single %s", what)
+	case n.Style&quoted == 0:
+		return v, errUnquoted
+	}
+	return parse(n.Value)
+}
+
+func blockTag(n *yaml.Node) (tag ethrpc.BlockTag, err error) {
+	switch {
+	case n.Kind != yaml.ScalarNode:
+		return tag, errors.New("must be a single block policy")
+	case n.Style&quoted == 0 && strings.HasPrefix(strings.ToLower(n.Value), "0x"):
+		return tag, errUnquoted
+	}
+	return ethrpc.ParseBlockTag(n.Value)
+}
+
+func verify(n *yaml.Node) (ethrpc.Verify, error) {
+	mode, err := text(n)
+	if err != nil {
+		return 0, err
+	}
+	v, known := map[string]ethrpc.Verify{"auto": ethrpc.VerifyAuto, "required": ethrpc.VerifyRequired, "off": ethrpc.VerifyOff}[mode]
+	if !known {
+		return 0, errors.New("must be auto, required or off")
+	}
+	return v, nil
+}
+
+var headerName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$")
+
+// headers reads names and secret values. No message shows a name: a value without its name stands in the name's place.
+func (d *doc) headers(n *yaml.Node, path string) map[string]sanitize.Secret {
+	if n.Kind != yaml.MappingNode {
+		d.add(path, "must be a mapping of header names to values")
+		return nil
+	}
+	headers := map[string]sanitize.Secret{}
+	for i := 0; i < len(n.Content); i += 2 {
+		key, val := n.Content[i], n.Content[i+1]
+		name := http.CanonicalHeaderKey(key.Value)
+		v, err := text(val)
+		_, twice := headers[name]
+		switch {
+		case key.Kind != yaml.ScalarNode || !headerName.MatchString(key.Value):
+			d.addAt(key.Line, path, "a header's name is not a name that HTTP allows")
+		case twice:
+			d.addAt(key.Line, path, "a header is given twice (its case does not matter)")
+		case err != nil || v == "" || val.Anchor != "" || val.Style&yaml.TaggedStyle != 0:
+			d.addAt(key.Line, path, "a header's value must be a text in quotes, not empty, without control characters")
+		}
+		headers[name] = sanitize.NewSecret(v)
+	}
+	return headers
+}
