@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -76,26 +77,22 @@ func (e *entry) drop(reason string) {
 
 // kinds are what is wrong with the entry.
 func (e *entry) kinds() []Kind {
-	switch {
-	case e.Kind != "" && e.policyKind != "":
-		return []Kind{e.Kind, e.policyKind}
-	case e.Kind != "":
-		return []Kind{e.Kind}
-	case e.policyKind != "":
-		return []Kind{e.policyKind}
-	}
-	return nil
+	return slices.DeleteFunc([]Kind{e.Kind, e.policyKind}, func(k Kind) bool { return k == "" })
 }
 
 // at is the entry as it would be judged by another answer of the chain.
 func (e *entry) at(allowed bool) *entry {
 	then := *e
-	then.OnChain, then.Verdict, then.Kind, then.Reason = ChainDenied, Unverifiable, "", ""
-	if allowed {
-		then.OnChain = ChainAllowed
-	}
+	then.OnChain, then.Verdict, then.Kind, then.Reason = chainState(allowed), Unverifiable, "", ""
 	then.judge()
 	return &then
+}
+
+func chainState(allowed bool) ChainState {
+	if allowed {
+		return ChainAllowed
+	}
+	return ChainDenied
 }
 
 // message says in one sentence what is wrong with the entry.
