@@ -1,33 +1,31 @@
 package audit
 
-// controlField is one field of Control: where it is read, and which finding a change of it is.
+import "time"
+
+// controlField is a field of Control, and which finding a change of it is.
 type controlField struct {
 	kind Kind   // empty: a change is none
 	name string // as Control spells it
 	what string
-	read func(*Controls) *Field
-	kept func(*Control) *string
 }
 
 const implementationCode = "implementation_code_hash"
 
+// controlFields are in the order of the two functions below.
 var controlFields = []controlField{
-	{
-		OwnerChanged, "owner", "the owner",
-		func(c *Controls) *Field { return &c.Owner }, func(c *Control) *string { return &c.Owner },
-	}, {
-		"", "pending_owner", "the pending owner",
-		func(c *Controls) *Field { return &c.PendingOwner }, func(c *Control) *string { return &c.PendingOwner },
-	}, {
-		ImplementationChanged, "implementation", "the implementation",
-		func(c *Controls) *Field { return &c.Implementation }, func(c *Control) *string { return &c.Implementation },
-	}, {
-		CodeChanged, "code_hash", "the hash of the contract's own code",
-		func(c *Controls) *Field { return &c.CodeHash }, func(c *Control) *string { return &c.CodeHash },
-	}, {
-		CodeChanged, implementationCode, "the hash of the implementation's code",
-		func(c *Controls) *Field { return &c.ImplementationCodeHash }, func(c *Control) *string { return &c.ImplementationCodeHash },
-	},
+	{OwnerChanged, "owner", "the owner"},
+	{"", "pending_owner", "the pending owner"},
+	{ImplementationChanged, "implementation", "the implementation"},
+	{CodeChanged, "code_hash", "the hash of the contract's own code"},
+	{CodeChanged, implementationCode, "the hash of the implementation's code"},
+}
+
+func (c *Controls) fields() []Field {
+	return []Field{c.Owner, c.PendingOwner, c.Implementation, c.CodeHash, c.ImplementationCodeHash}
+}
+
+func (c *Control) fields() []*string {
+	return []*string{&c.Owner, &c.PendingOwner, &c.Implementation, &c.CodeHash, &c.ImplementationCodeHash}
 }
 
 // judgeControl judges who controls the contract, field by field: against the policy where that covers the field, else
@@ -39,18 +37,24 @@ func (t *target) judgeControl(intent *Intent, want Policy, base *Baseline) {
 	if !intent.Baselines {
 		base = nil
 	}
-	t.Control, t.Baseline, t.wholeControl = &Control{}, base, true
-	for _, f := range controlFields {
-		is := f.read(&t.reading.Control)
-		*f.kept(t.Control) = is.Value
-		t.wholeControl = t.wholeControl && is.Known
-		if !is.Known && (intent.Baselines || f.wanted(want) != "") {
+	t.Control, t.Baseline = &Control{}, base
+	for i, is := range t.reading.Control.fields() {
+		*t.Control.fields()[i] = is.Value
+		if f := controlFields[i]; !is.Known && (intent.Baselines || f.wanted(want) != "") {
 			t.reason("%s could not be read: %s", f.what, is.Err)
 		}
 	}
-	for _, f := range controlFields {
-		if is := f.read(&t.reading.Control); f.kind != "" && is.Known {
-			t.judgeField(f, *is, want, base)
+	for i, is := range t.reading.Control.fields() {
+		switch f := controlFields[i]; {
+		case f.kind == "" || !is.Known:
+		case f.wanted(want) != "":
+			t.compareWithPolicy(f.kind, f.what, is, f.wanted(want))
+		case base == nil,
+			f.name == implementationCode && (want.CodeHash != nil || t.Control.Implementation != base.Control.Implementation),
+			f.kind == CodeChanged && t.has(CodeChanged):
+			// The policy covers it, or another implementation has other code: that is one finding.
+		default:
+			t.compareWithBaseline(f, is, *base.Control.fields()[i], base.Since)
 		}
 	}
 	if runs := t.reading.Control.ImplementationCodeHash; want.CodeHash != nil && runs.Known {
@@ -61,21 +65,9 @@ func (t *target) judgeControl(intent *Intent, want Policy, base *Baseline) {
 	}
 }
 
-func (t *target) judgeField(f controlField, is Field, want Policy, base *Baseline) {
-	if w := f.wanted(want); w != "" {
-		t.compareWithPolicy(f.kind, f.what, is, w)
-		return
-	}
-	switch {
-	case base == nil:
-		return
-	case f.name == implementationCode && (want.CodeHash != nil || t.Control.Implementation != base.Control.Implementation),
-		f.kind == CodeChanged && t.has(CodeChanged):
-		return // the policy covers it, or another implementation has other code: that is one finding
-	}
-	was := *f.kept(&base.Control)
+func (t *target) compareWithBaseline(f controlField, is Field, was string, since time.Time) {
 	if t.comparable(f.kind, f.what, is, was) && is.Value != was {
-		t.find(f.kind, "%s is %s, and was %s since %s", f.what, orNone(is.Value), orNone(was), base.Since.UTC().Format("2006-01-02 15:04 MST"))
+		t.find(f.kind, "%s is %s, and was %s since %s", f.what, orNone(is.Value), orNone(was), since.UTC().Format("2006-01-02 15:04 MST"))
 	}
 }
 
@@ -113,8 +105,8 @@ func (f controlField) wanted(p Policy) string {
 // Differs names the fields of the control that are not as the baseline has them. An offer to another owner is no change yet.
 func (b Baseline) Differs(is Control) []string {
 	out := []string{}
-	for _, f := range controlFields {
-		if f.kind != "" && *f.kept(&b.Control) != *f.kept(&is) {
+	for i, was := range b.Control.fields() {
+		if f := controlFields[i]; f.kind != "" && *was != *is.fields()[i] {
 			out = append(out, f.name)
 		}
 	}

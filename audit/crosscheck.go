@@ -19,6 +19,14 @@ func (j *judgement) crossCheck(o *Observation, all []*target) []*target {
 		return all
 	}
 	j.crossed = true
+	for _, k := range o.Listing {
+		if targetAt(all, k.Contract) == nil {
+			t := newTarget(k.Contract)
+			t.onlyInList, t.claimRead = true, true
+			t.reason("the contract was not audited")
+			all = append(all, t)
+		}
+	}
 	for _, t := range all {
 		t.looked[KMSContractMismatch] = true
 		listed := slices.DeleteFunc(slices.Clone(o.Listing), func(k ListedKMS) bool { return k.Contract != t.address })
@@ -28,18 +36,8 @@ func (j *judgement) crossCheck(o *Observation, all []*target) []*target {
 		if t.audited() && t.runs() {
 			t.crossCheckFields(listed, o.Claim)
 		}
-	}
-	for _, k := range o.Listing {
-		t := targetAt(all, k.Contract)
-		if t == nil {
-			t = newTarget(k.Contract)
-			t.onlyInList, t.claimRead = true, true
-			t.looked[KMSContractMismatch] = true
-			t.reason("the contract was not audited")
-			all = append(all, t)
-		}
-		if !t.listed && !t.has(KMSContractMismatch) {
-			t.find(KMSContractMismatch, "the API's list of KMS names the contract %s (%s), its on-chain detail does not", k.Contract, sanitize.Quote(k.ID))
+		if !t.listed && len(listed) > 0 {
+			t.find(KMSContractMismatch, "the API's list of KMS names the contract %s (%s), its on-chain detail does not", t.address, sanitize.Quote(listed[0].ID))
 		}
 	}
 	return all

@@ -95,6 +95,19 @@ func chainState(allowed bool) ChainState {
 	return ChainDenied
 }
 
+// sentences say what is wrong with an entry.
+var sentences = map[Kind]string{
+	PolicyDeniedAllowed:     "the policy does not list it, the contract allows it",
+	PolicyAllowedDenied:     "the policy wants it, the contract refuses it",
+	ClaimAllowedChainDenied: "the API says allowed, the contract refuses it",
+	ClaimDeniedChainAllowed: "the API says denied, the contract allows it",
+	UnlistedChainAllowed:    "the contract allows it, the API does not list it",
+	ClaimUnknownKind:        "the API gives no answer (null), the contract says ", // its state
+	DuplicateConflict:       "the API lists it more than once, with claims that differ; the contract says ",
+	NoHash:                  "the API lists it without a hash",
+	ClaimUnstable:           "one of two looks saw a difference between the API and the contract, the other did not",
+}
+
 // message says in one sentence what is wrong with the entry.
 func (e *entry) message(k Kind) string {
 	what := "device"
@@ -108,25 +121,10 @@ func (e *entry) message(k Kind) string {
 		what += " " + e.Version
 	}
 	switch k {
-	case PolicyDeniedAllowed:
-		return what + ": the policy does not list it, the contract allows it"
-	case PolicyAllowedDenied:
-		return what + ": the policy wants it, the contract refuses it"
-	case ClaimAllowedChainDenied:
-		return what + ": the API says allowed, the contract refuses it"
-	case ClaimDeniedChainAllowed:
-		return what + ": the API says denied, the contract allows it"
-	case UnlistedChainAllowed:
-		return what + ": the contract allows it, the API does not list it"
-	case ClaimUnknownKind:
-		return what + ": the API gives no answer (null), the contract says " + string(e.OnChain)
-	case NoHash:
-		return what + ": the API lists it without a hash"
 	case MalformedID:
 		return what + ": the API's id " + e.ID + " is not 32 bytes of hex"
-	case ClaimUnstable:
-		return what + ": one of two looks saw a difference between the API and the contract, the other did not"
-	default:
-		return what + ": the API lists it more than once, with claims that differ; the contract says " + string(e.OnChain)
+	case ClaimUnknownKind, DuplicateConflict:
+		return what + ": " + sentences[k] + string(e.OnChain)
 	}
+	return what + ": " + sentences[k]
 }

@@ -19,23 +19,16 @@ const (
 // Verdicts lists every Verdict, the best first.
 var Verdicts = []Verdict{Consistent, Unknown, Drift}
 
-func (v Verdict) String() string {
-	switch v {
-	case Consistent:
-		return "consistent"
-	case Drift:
-		return "drift"
-	default:
-		return "unknown"
-	}
-}
+var verdictNames = []string{"consistent", "unknown", "drift"}
+
+func (v Verdict) String() string { return verdictNames[v-Consistent] }
 
 // MarshalText spells the verdict as String does.
 func (v Verdict) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
 
 // UnmarshalText reads what MarshalText wrote.
 func (v *Verdict) UnmarshalText(b []byte) error {
-	i := slices.IndexFunc(Verdicts, func(w Verdict) bool { return w.String() == string(b) })
+	i := slices.Index(verdictNames, string(b))
 	if i < 0 {
 		return fmt.Errorf("%q is no verdict", b)
 	}
@@ -47,21 +40,16 @@ func (v *Verdict) UnmarshalText(b []byte) error {
 func Worst(a, b Verdict) Verdict { return max(a, b) }
 
 // worstOf is the worst of a list, and Unknown for an empty one: nothing was compared.
-func worstOf[T any](list []T, verdict func(*T) Verdict) Verdict {
-	if len(list) == 0 {
+func worstOf(all []Verdict) Verdict {
+	if len(all) == 0 {
 		return Unknown
 	}
-	w := Consistent
-	for i := range list {
-		w = max(w, verdict(&list[i]))
-	}
-	return w
+	return slices.Max(all)
 }
 
 // List is one of the contract's allowlists.
 type List string
 
-// The lists.
 const (
 	Device  List = "device"
 	OSImage List = "os_image"
@@ -73,7 +61,6 @@ var Lists = []List{Device, OSImage}
 // EntryVerdict is the judgement on one entry.
 type EntryVerdict string
 
-// The entry verdicts.
 const (
 	Match        EntryVerdict = "match"
 	Mismatch     EntryVerdict = "mismatch"
@@ -109,7 +96,7 @@ func (c *Counts) of(v EntryVerdict) *int {
 // ClaimState is what the API says of an id.
 type ClaimState string
 
-// The claim states. ClaimUnlisted is an id that the API does not list.
+// ClaimUnlisted is an id that the API does not list.
 const (
 	ClaimAllowed  ClaimState = "allowed"
 	ClaimDenied   ClaimState = "denied"
@@ -120,17 +107,15 @@ const (
 // ChainState is what the contract says of an id at the pinned block.
 type ChainState string
 
-// The chain states. ChainUnknown: not read.
 const (
 	ChainAllowed ChainState = "allowed"
 	ChainDenied  ChainState = "denied"
-	ChainUnknown ChainState = "unknown"
+	ChainUnknown ChainState = "unknown" // not read
 )
 
 // PolicyState is what the operator wants of an id.
 type PolicyState string
 
-// The policy states.
 const (
 	PolicyAllowed PolicyState = "allowed"
 	PolicyDenied  PolicyState = "denied"
@@ -156,7 +141,6 @@ func (a Assurance) weakerThan(b Assurance) bool {
 // Completeness tells how ids that the API does not list were looked for.
 type Completeness string
 
-// The levels of completeness.
 const (
 	Unchecked  Completeness = "unchecked"
 	EventsOnly Completeness = "events"
@@ -170,7 +154,6 @@ var Completenesses = []Completeness{Unchecked, EventsOnly, Complete, Incomplete}
 // Severity ranks findings.
 type Severity string
 
-// The severities.
 const (
 	Critical Severity = "critical"
 	Warning  Severity = "warning"
@@ -182,7 +165,6 @@ var severities = []Severity{Critical, Warning, Info}
 // Kind names what is wrong; docs/findings.md has a heading for each.
 type Kind string
 
-// The kinds.
 const (
 	ClaimAllowedChainDenied Kind = "claim_allowed_chain_denied"
 	ClaimDeniedChainAllowed Kind = "claim_denied_chain_allowed"

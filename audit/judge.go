@@ -34,9 +34,8 @@ func Judge(intent Intent, prior Prior, looks Looks) Outcome {
 
 // NeedsSecondLook reports whether a first look shows a difference that no earlier audit left open.
 func NeedsSecondLook(intent Intent, prior Prior, first Observation) bool {
-	j := &judgement{intent: &intent, prior: &prior, look: &first, open: openKeys(&prior)}
-	j.targets = j.compare(&first)
-	return !j.goesBack() && slices.ContainsFunc(j.targets, j.newlyDiffers)
+	j := begin(&intent, &prior, &Looks{First: first})
+	return !j.goesBack() && slices.ContainsFunc(j.compare(j.look), j.newlyDiffers)
 }
 
 // newlyDiffers reports whether something drifts that no earlier audit left open.
@@ -61,8 +60,17 @@ type judgement struct {
 	wentBack bool
 }
 
+// begin has compared nothing yet.
+func begin(intent *Intent, prior *Prior, looks *Looks) *judgement {
+	j := &judgement{intent: intent, prior: prior, looks: looks, look: &looks.First, other: looks.Second, open: map[findingKey]bool{}}
+	for _, o := range prior.Open {
+		j.open[o.key()] = true
+	}
+	return j
+}
+
 func newJudgement(intent *Intent, prior *Prior, looks *Looks) *judgement {
-	j := &judgement{intent: intent, prior: prior, looks: looks, look: &looks.First, other: looks.Second, open: openKeys(prior)}
+	j := begin(intent, prior, looks)
 	if looks.Second.compared() || looks.Second != nil && !looks.First.compared() {
 		j.look, j.other = looks.Second, &looks.First
 	}
@@ -78,14 +86,6 @@ func newJudgement(intent *Intent, prior *Prior, looks *Looks) *judgement {
 
 // compared reports whether the look saw both sides.
 func (o *Observation) compared() bool { return o != nil && o.Claim != nil && o.Block != nil }
-
-func openKeys(p *Prior) map[findingKey]bool {
-	out := make(map[findingKey]bool, len(p.Open))
-	for i := range p.Open {
-		out[p.Open[i].key()] = true
-	}
-	return out
-}
 
 // Self is the source of what is this program's own doing.
 const Self = "kms-auditor"
@@ -175,7 +175,7 @@ func (j *judgement) beginBaselines() {
 		return
 	}
 	for _, t := range j.targets {
-		if t.Control != nil && t.wholeControl && t.Baseline == nil {
+		if t.Control != nil && t.Baseline == nil && !slices.ContainsFunc(t.reading.Control.fields(), func(f Field) bool { return !f.Known }) {
 			t.Baseline = &Baseline{Control: *t.Control, Since: j.looks.First.At}
 		}
 	}
@@ -191,10 +191,12 @@ func (j *judgement) report() Chain {
 		claim := j.look.Claim.Claim // a copy: a report must not hold all that the API said
 		out.Claim = &claim
 	}
+	var verdicts []Verdict
 	for _, t := range j.targets {
-		out.Targets = append(out.Targets, t.report())
+		judged := t.report()
+		out.Targets, verdicts = append(out.Targets, judged), append(verdicts, judged.Verdict)
 	}
-	out.Verdict = worstOf(out.Targets, func(t *Target) Verdict { return t.Verdict })
+	out.Verdict = worstOf(verdicts)
 	return out
 }
 
@@ -291,8 +293,12 @@ var entryReasons = []struct{ reason, text string }{
 
 // NewReport puts the chains of an audit into a report.
 func NewReport(id, version string, started, finished time.Time, chains []Chain) *Report {
+	var verdicts []Verdict
+	for _, c := range chains {
+		verdicts = append(verdicts, c.Verdict)
+	}
 	return &Report{
 		Schema: Schema, AuditID: id, Version: version, StartedAt: started, FinishedAt: finished,
-		Verdict: worstOf(chains, func(c *Chain) Verdict { return c.Verdict }), Chains: append([]Chain{}, chains...),
+		Verdict: worstOf(verdicts), Chains: append([]Chain{}, chains...),
 	}
 }

@@ -13,7 +13,6 @@ import (
 // ChangeType says what became of a finding. The values are the events of the log.
 type ChangeType string
 
-// The change types.
 const (
 	Opened   ChangeType = "finding_opened"
 	Open     ChangeType = "finding_open" // a reminder, once a day
@@ -232,7 +231,7 @@ func (j *judgement) settledEntry(t *target, f *Finding, chain bool) bool {
 }
 
 func (j *judgement) policyOf(t *target, f *Finding) PolicyState {
-	want, _ := j.intent.Contract(t.address)
+	want := j.intent.Contract(t.address)
 	id, err := sanitize.ParseID(f.ID)
 	if err != nil {
 		return ""

@@ -49,7 +49,6 @@ type Claim struct {
 // Stage is where in an audit a source failed.
 type Stage string
 
-// The stages of SourceError.
 const (
 	StageAPI      Stage = "api"
 	StageRPC      Stage = "rpc"
@@ -195,7 +194,6 @@ const (
 // FindingState says whether the last audit saw a finding, or could not look at it again.
 type FindingState string
 
-// The finding states.
 const (
 	Confirmed FindingState = "confirmed"
 	Still     FindingState = "open"

@@ -28,11 +28,10 @@ type target struct {
 	entries []entry
 	at      map[listID]int // where in entries the entry of a valid id is; -1: the contract refuses the id, and nobody names it
 
-	wholeControl bool
-	young        bool                // deployed after the pinned block
-	looked       map[Kind]bool       // kinds about the contract as a whole that were compared
-	unsettled    map[findingKey]bool // findings that one of two looks saw
-	unevaluated  []Exception         // that could not be looked for
+	young       bool                // deployed after the pinned block
+	looked      map[Kind]bool       // kinds about the contract as a whole that were compared
+	unsettled   map[findingKey]bool // findings that one of two looks saw
+	unevaluated []Exception         // that could not be looked for
 }
 
 func newTarget(a common.Address) *target {
@@ -96,8 +95,8 @@ func (t *target) entry(k listID) *entry {
 }
 
 // targetsOf lists the contracts of a chain: those that are configured, those that an earlier audit knew, and what else the
-// API lists, all rows of one contract together.
-func targetsOf(intent *Intent, prior *Prior, o *Observation) []*target {
+// API lists, all rows of one contract together. The claim is optional.
+func targetsOf(intent *Intent, prior *Prior, claim *APIClaim) []*target {
 	var all []*target
 	get := func(a common.Address) *target {
 		t := targetAt(all, a)
@@ -113,10 +112,10 @@ func targetsOf(intent *Intent, prior *Prior, o *Observation) []*target {
 	for _, k := range prior.Contracts {
 		get(k.Address).known = true
 	}
-	if o.Claim == nil {
+	if claim == nil {
 		return all
 	}
-	for _, row := range o.Claim.Contracts {
+	for _, row := range claim.Contracts {
 		t := get(row.Address)
 		t.listed = true
 		t.unexpected = len(intent.Contracts) > 0 && !t.configured && !t.known
@@ -132,12 +131,11 @@ func targetsOf(intent *Intent, prior *Prior, o *Observation) []*target {
 
 // Contracts lists the contracts to read, given a claim, which is optional.
 func Contracts(intent Intent, prior Prior, claim *APIClaim) []common.Address {
-	o := Observation{Claim: claim}
-	if !o.rightChain(intent.ChainID) {
-		o.Claim = nil
+	if claim != nil && claim.ChainID != intent.ChainID {
+		claim = nil
 	}
 	var out []common.Address
-	for _, t := range targetsOf(&intent, &prior, &o) {
+	for _, t := range targetsOf(&intent, &prior, claim) {
 		if t.audited() {
 			out = append(out, t.address)
 		}
@@ -147,22 +145,22 @@ func Contracts(intent Intent, prior Prior, claim *APIClaim) []common.Address {
 
 // compare compares the two sides of one look.
 func (j *judgement) compare(o *Observation) []*target {
-	all := targetsOf(j.intent, j.prior, o)
+	all := targetsOf(j.intent, j.prior, o.Claim)
 	for _, t := range all {
 		t.claimRead = o.rightChain(j.intent.ChainID) && t.foreign == 0
 		if t.audited() {
 			t.reading = o.Reading(t.address)
 		}
 		t.compareClaim(j.intent, o)
-		if t.unexpected {
-			continue
+		if !t.unexpected {
+			t.compareFailures(o)
+			t.compareChain(j.intent, j.prior, o)
 		}
-		t.compareChain(j.intent, j.prior, o)
 	}
 	return j.crossCheck(o, all)
 }
 
-// compareClaim finds what the claim as a whole has wrong, and what providers were caught at.
+// compareClaim finds what the claim as a whole has wrong.
 func (t *target) compareClaim(intent *Intent, o *Observation) {
 	switch {
 	case o.Claim == nil:
@@ -181,9 +179,10 @@ func (t *target) compareClaim(intent *Intent, o *Observation) {
 	if t.foreign != 0 {
 		t.find(ChainMismatch, "the API lists the contract on chain %d, but chain_id is configured as %d", t.foreign, intent.ChainID)
 	}
-	if t.unexpected {
-		return
-	}
+}
+
+// compareFailures finds what providers were caught at.
+func (t *target) compareFailures(o *Observation) {
 	for _, f := range o.Failures {
 		same := func(g Finding) bool { return g.Kind == f.Kind && g.Message == f.Finding }
 		if f.Kind != "" && (f.Contract == nil || *f.Contract == t.address) && !slices.ContainsFunc(t.Findings, same) {
@@ -194,7 +193,7 @@ func (t *target) compareClaim(intent *Intent, o *Observation) {
 
 // compareChain judges all that the chain says, with or without a claim.
 func (t *target) compareChain(intent *Intent, prior *Prior, o *Observation) {
-	want, _ := intent.Contract(t.address)
+	want := intent.Contract(t.address)
 	t.merge()
 	switch {
 	case !t.audited():
@@ -208,7 +207,11 @@ func (t *target) compareChain(intent *Intent, prior *Prior, o *Observation) {
 	t.fill(want.Policy)
 	if t.runs() {
 		t.judgeStorage(intent, want)
-		t.judgeControl(intent, want.Policy, prior.baseline(t.address))
+		var base *Baseline
+		if known := prior.Contract(t.address); known != nil {
+			base = known.Baseline
+		}
+		t.judgeControl(intent, want.Policy, base)
 		t.addChanges()
 	}
 }
@@ -268,22 +271,19 @@ func (t *target) judgeStorage(intent *Intent, want ContractIntent) {
 	}
 	r := t.reading
 	scanned := r.Events != nil && r.Events.Read
+	t.Completeness = Incomplete
 	switch {
-	case r.Storage != nil && r.Complete:
-		t.Completeness = Complete
-	case r.Storage != nil && scanned && !t.claimRead:
-		t.Completeness = Incomplete
-		t.reason("the contract stores more than the %d slots that are accounted for; the API, which may name what explains the rest, was not read", r.Storage.Slots)
-	case r.Storage != nil && scanned:
-		t.Completeness = Incomplete
-		t.find(StorageUnaccounted, "the contract stores more than the %d slots that getters, events, well-known places and explained_slots account for", r.Storage.Slots)
-	case r.Storage != nil:
-		t.Completeness = Incomplete
-		t.reason("the contract stores more than the %d slots that are accounted for, and the events that may explain the rest could not be read", r.Storage.Slots)
-	case scanned:
+	case r.Storage == nil && scanned:
 		t.Completeness = EventsOnly
+	case r.Storage == nil:
+	case r.Complete:
+		t.Completeness = Complete
+	case !scanned:
+		t.reason("the contract stores more than the %d slots that are accounted for, and the events that may explain the rest could not be read", r.Storage.Slots)
+	case !t.claimRead:
+		t.reason("the contract stores more than the %d slots that are accounted for; the API, which may name what explains the rest, was not read", r.Storage.Slots)
 	default:
-		t.Completeness = Incomplete
+		t.find(StorageUnaccounted, "the contract stores more than the %d slots that getters, events, well-known places and explained_slots account for", r.Storage.Slots)
 	}
 	for _, e := range want.Explained {
 		t.Explained = append(t.Explained, Explained{e.Slot.Hex(), e.Reason})

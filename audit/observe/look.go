@@ -188,7 +188,7 @@ func (c *observer) read(ctx context.Context, prior audit.Prior, l *look, contrac
 
 // query asks for every id that anybody named: the policy, events, earlier audits and the claim.
 func (c *observer) query(contract common.Address, known *audit.Known, claimed map[audit.List][]common.Hash) ethrpc.Query {
-	want, _ := c.Intent.Contract(contract)
+	want := c.Intent.Contract(contract)
 	q := ethrpc.Query{Contract: contract, Control: true}
 	var named Named
 	if c.Events != nil {
