@@ -212,7 +212,7 @@ func (s *State) take(c content, events []byte) error {
 				return err
 			}
 			events = more
-			known.push([]Event{e})
+			known.push(e)
 		}
 		s.chain(of.Chain).scans[of.Contract] = known
 	}
