@@ -202,12 +202,11 @@ func (s *State) take(c content, events []byte) error {
 			}
 		}
 	}
-	names := map[string]string{}
 	for _, of := range c.Scans {
-		n := min(of.Events, uint64(len(events)/eventLen))
+		n := min(of.Events, uint64(len(events)/recordLen))
 		known := &scan{progress: of.Progress, events: make([]Event, 0, n), last: make(map[item]int, n)}
 		for range of.Events {
-			e, more, err := cutEvent(events, names)
+			e, more, err := cutEvent(events)
 			if err != nil {
 				return err
 			}
@@ -220,7 +219,7 @@ func (s *State) take(c content, events []byte) error {
 }
 
 // encode returns the content of the file.
-func (s *State) encode() ([]byte, error) {
+func (s *State) encode() (_ []byte, err error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	c := content{Chains: s.chains, Resolved: s.resolved, Outbox: s.outbox}
@@ -228,9 +227,10 @@ func (s *State) encode() ([]byte, error) {
 	for _, t := range s.targets() {
 		known := s.scanOf(t)
 		c.Scans = append(c.Scans, scanned{t.Chain, t.Contract, known.progress, uint64(len(known.events))})
-		events = slices.Grow(events, len(known.events)*(eventLen+maxList/4))
 		for _, e := range known.events {
-			events = appendEvent(events, e)
+			if events, err = appendEvent(events, e); err != nil {
+				return nil, err
+			}
 		}
 	}
 	object, err := json.Marshal(c)
@@ -238,10 +238,7 @@ func (s *State) encode() ([]byte, error) {
 		return nil, err
 	}
 	var packed bytes.Buffer
-	z, err := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
-	if err != nil {
-		return nil, err
-	}
+	z, _ := gzip.NewWriterLevel(&packed, gzip.BestSpeed) // which is a level
 	for _, part := range [][]byte{binary.BigEndian.AppendUint64(nil, uint64(len(object))), object, events} {
 		z.Write(part) // a buffer takes everything
 	}

@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"time"
+	"unique"
 
 	"github.com/ethereum/go-ethereum/common"
 )
@@ -218,7 +219,6 @@ func (s *State) Annotate(t Target, events ...Event) error {
 	return nil
 }
 
-// toUnix returns the form of a time in the file, in seconds; 0: not known.
 func toUnix(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
@@ -233,45 +233,34 @@ func fromUnix(unix int64) time.Time {
 	return time.Unix(unix, 0).UTC()
 }
 
-// appendEvent adds the form of an event in the file.
-func appendEvent(b []byte, e Event) []byte {
-	added := byte(0)
-	if e.Added {
-		added = 1
-	}
-	b = binary.BigEndian.AppendUint64(b, e.Block)
-	b = binary.BigEndian.AppendUint64(b, uint64(e.Index))
-	b = append(b, e.BlockHash[:]...)
-	b = append(b, e.Tx[:]...)
-	b = append(b, e.Key[:]...)
-	b = append(b, e.Actor[:]...)
-	b = binary.BigEndian.AppendUint64(b, uint64(toUnix(e.Time)))
-	b = append(b, added, byte(len(e.List)))
-	return append(b, e.List...)
+// record is an event in the file, big-endian, before the list's name.
+type record struct {
+	Block, Index       uint64
+	BlockHash, Tx, Key common.Hash
+	Actor              common.Address
+	Time               int64 // Unix, in seconds; 0: not known
+	Added              bool
+	ListLen            uint8
 }
 
-const eventLen = 8 + 8 + 3*common.HashLength + common.AddressLength + 8 + 2 // and the list's name
+var recordLen = binary.Size(record{})
+
+// appendEvent adds the form of an event in the file.
+func appendEvent(b []byte, e Event) ([]byte, error) {
+	r := record{e.Block, uint64(e.Index), e.BlockHash, e.Tx, e.Key, e.Actor, toUnix(e.Time), e.Added, uint8(len(e.List))}
+	b, err := binary.Append(b, binary.BigEndian, &r)
+	return append(b, e.List...), err
+}
 
 var errForm = errors.New("a record has the wrong form")
 
-// cutEvent reads the event that b begins with. names keeps one copy of each list's name.
-func cutEvent(b []byte, names map[string]string) (e Event, rest []byte, err error) {
-	if len(b) < eventLen || len(b) < eventLen+int(b[eventLen-1]) {
+// cutEvent reads the event that b begins with.
+func cutEvent(b []byte) (e Event, rest []byte, err error) {
+	var r record
+	if n, err := binary.Decode(b, binary.BigEndian, &r); err != nil || len(b) < n+int(r.ListLen) {
 		return e, nil, errForm
 	}
-	e.Block, e.Index = binary.BigEndian.Uint64(b), uint(binary.BigEndian.Uint64(b[8:]))
-	b = b[16:]
-	for _, h := range []*common.Hash{&e.BlockHash, &e.Tx, &e.Key} {
-		*h, b = common.Hash(b[:common.HashLength]), b[common.HashLength:]
-	}
-	e.Actor, b = common.Address(b[:common.AddressLength]), b[common.AddressLength:]
-	e.Time, e.Added = fromUnix(int64(binary.BigEndian.Uint64(b))), b[8] == 1
-	list, rest := b[10:10+int(b[9])], b[10+int(b[9]):]
-	name, ok := names[string(list)]
-	if !ok {
-		name = string(list)
-		names[name] = name
-	}
-	e.List = name
-	return e, rest, nil
+	list, rest := b[recordLen:recordLen+int(r.ListLen)], b[recordLen+int(r.ListLen):]
+	name := unique.Make(string(list)).Value() // one copy for all events
+	return Event{r.Block, r.BlockHash, uint(r.Index), r.Tx, name, r.Key, r.Added, r.Actor, fromUnix(r.Time)}, rest, nil
 }
