@@ -31,7 +31,6 @@ type look struct {
 	audit.Observation
 	raw    RawLook
 	pinned *ethrpc.Pinned
-	detail *kmsapi.OnChainDetail
 }
 
 // look fetches the claim while a block is pinned, and reads the contracts there. The block is not older than that of an
@@ -46,11 +45,11 @@ func (c *observer) look(ctx context.Context, prior audit.Prior, before *look) *l
 	}
 	var claim, listing []audit.Failure
 	var wg sync.WaitGroup
-	wg.Go(func() { claim = c.guarded(func() []audit.Failure { return c.fetchClaim(ctx, l) }) })
-	wg.Go(func() { listing = c.guarded(func() []audit.Failure { return c.fetchListing(ctx, l) }) })
+	wg.Go(func() { claim = c.guarded(func() error { return c.fetchClaim(ctx, l) }) })
+	wg.Go(func() { listing = c.guarded(func() error { return c.fetchListing(ctx, l) }) })
 	pinned, err := c.pin(ctx, prior, tags, notBefore, nil)
 	wg.Wait()
-	l.Failures = append(l.Failures, append(claim, listing...)...)
+	l.Failures = slices.Concat(claim, listing)
 	if err == nil {
 		err = c.readContracts(ctx, prior, l, pinned, tags, notBefore)
 	}
@@ -60,37 +59,44 @@ func (c *observer) look(ctx context.Context, prior audit.Prior, before *look) *l
 	return l
 }
 
-// guarded makes a bug a failure.
-func (c *observer) guarded(f func() []audit.Failure) (out []audit.Failure) {
+// guarded makes an error of the API, or a bug, a failure.
+func (c *observer) guarded(fetch func() error) (out []audit.Failure) {
 	defer func() {
 		if v := recover(); v != nil {
 			c.opt.Panicked(c.Intent.Chain, v, debug.Stack())
 			out = []audit.Failure{bug(v)}
 		}
 	}()
-	return f()
+	err := fetch()
+	if err == nil {
+		return nil
+	}
+	stage := audit.StageAPI
+	if _, invalid := errors.AsType[*kmsapi.InvalidError](err); invalid {
+		stage = audit.StageDecode
+	}
+	return []audit.Failure{failed(stage, "api", err)}
 }
 
-func (c *observer) fetchClaim(ctx context.Context, l *look) []audit.Failure {
+func (c *observer) fetchClaim(ctx context.Context, l *look) error {
 	detail, err := c.opt.Claims.OnChainDetail(ctx, c.Intent.Chain)
 	if err != nil {
 		refused, ok := errors.AsType[*kmsapi.StatusError](err)
 		l.ChainUnknown = ok && refused.Unknown()
-		return []audit.Failure{claimFailure(err)}
+		return err
 	}
-	l.detail, l.Claim = detail, ClaimOf(detail)
-	l.raw.Claim = &detail.Source
+	l.Claim, l.raw.Claim = ClaimOf(detail), &detail.Source
 	return nil
 }
 
-func (c *observer) fetchListing(ctx context.Context, l *look) []audit.Failure {
+func (c *observer) fetchListing(ctx context.Context, l *look) error {
 	if !c.Intent.CrossChecks && !c.Intent.Discover {
 		return nil
 	}
 	l.ListingFailed = true // by a bug too
 	list, err := c.opt.Listing.List(ctx, kmsapi.Filter{OnChain: true})
 	if err != nil {
-		return []audit.Failure{claimFailure(err)}
+		return err
 	}
 	l.Listing, l.ListingFailed, l.raw.Listing = ListingOf(list.KMS, c.Intent.ChainID), false, list.Pages
 	return nil
@@ -208,17 +214,11 @@ func (c *observer) query(contract common.Address, known *audit.Known, claimed ma
 
 // union joins lists in their order, each id once.
 func union(lists ...[]common.Hash) []common.Hash {
-	n := 0
-	for _, l := range lists {
-		n += len(l)
-	}
-	out, seen := make([]common.Hash, 0, n), make(map[common.Hash]bool, n)
-	for _, l := range lists {
-		for _, id := range l {
-			if !seen[id] {
-				seen[id] = true
-				out = append(out, id)
-			}
+	out, seen := []common.Hash{}, map[common.Hash]bool{}
+	for _, id := range slices.Concat(lists...) {
+		if !seen[id] {
+			seen[id] = true
+			out = append(out, id)
 		}
 	}
 	return out
@@ -247,8 +247,8 @@ func claimedIDs(claim *audit.APIClaim, chainID uint64) map[common.Address]map[au
 func (c *observer) lookAtHead(ctx context.Context, queries []audit.HeadQuery, looks audit.Looks) *look {
 	l := &look{Observation: audit.Observation{At: now()}}
 	notBefore := uint64(0)
-	for _, o := range []*audit.Observation{&looks.First, looks.Second} {
-		if o != nil && o.Block != nil {
+	for _, o := range looks.All() {
+		if o.Block != nil {
 			notBefore = max(notBefore, o.Block.Number)
 		}
 	}

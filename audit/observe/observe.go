@@ -10,7 +10,6 @@ package observe
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync"
@@ -199,12 +198,4 @@ func bug(v any) audit.Failure {
 
 func failed(stage audit.Stage, source string, err error) audit.Failure {
 	return audit.Failure{SourceError: audit.SourceError{Stage: stage, Source: source, Message: err.Error()}}
-}
-
-func claimFailure(err error) audit.Failure {
-	stage := audit.StageAPI
-	if _, invalid := errors.AsType[*kmsapi.InvalidError](err); invalid {
-		stage = audit.StageDecode
-	}
-	return failed(stage, "api", err)
 }
