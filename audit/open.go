@@ -90,7 +90,9 @@ func (j *judgement) carryOver(out *Outcome) {
 			j.targets = append(j.targets, t)
 		}
 		o.Finding.State = Still
-		t.Findings = append(t.Findings, o.Finding)
+		f := o.Finding
+		f.Severity, f.Runbook = f.Kind.Severity(), f.Kind.Runbook() // as this release has them
+		t.Findings = append(t.Findings, f)
 		j.log(out, o, Open, now)
 	}
 	out.Changes = append(out.Changes, resolved...)

@@ -74,13 +74,16 @@ func ListingOf(all []kmsapi.KMS, chainID uint64) []audit.ListedKMS {
 	return out
 }
 
-func blockOf(b ethrpc.Block) audit.Block {
-	return audit.Block{Number: b.Number, Hash: b.Hash.Hex(), Time: b.Time}
+func blockOf(b ethrpc.Block) *audit.Block {
+	return &audit.Block{Number: b.Number, Hash: b.Hash.Hex(), Time: b.Time}
 }
 
 // take converts what was read. What a provider was caught at is no finding where another one had it right.
-func (l *look) take(state *ethrpc.State, queries []ethrpc.Query, scans map[common.Address]*audit.EventScan) {
+func (c *observer) take(l *look, state *ethrpc.State, queries []ethrpc.Query, scans map[common.Address]*audit.EventScan) {
 	l.addStateFailures(state)
+	if c.opt.Record {
+		l.raw.Queries, l.raw.Witness = queries, state.Witness()
+	}
 	for i := range state.Readings {
 		r := &state.Readings[i]
 		l.Readings = append(l.Readings, ReadingOf(r, queries[i], scans[r.Contract]))

@@ -154,8 +154,7 @@ func (c *observer) readContracts(ctx context.Context, prior audit.Prior, l *look
 		l.fail(err)
 		pinned = again
 	}
-	at, head := blockOf(pinned.Block), blockOf(pinned.Head)
-	l.Tag, l.Provider, l.Block, l.Head = pinned.Tag.String(), pinned.Provider, &at, &head
+	l.Tag, l.Provider, l.Block, l.Head = pinned.Tag.String(), pinned.Provider, blockOf(pinned.Block), blockOf(pinned.Head)
 	l.warnStale("newest", pinned.Head)
 	if !pinned.Tag.Fixed() && pinned.Tag.Behind() == 0 && pinned.Block.Number < pinned.Head.Number {
 		l.warnStale("audited", pinned.Block)
@@ -166,8 +165,7 @@ func (c *observer) readContracts(ctx context.Context, prior audit.Prior, l *look
 // read reads the contracts and, where it may bring more, their events.
 func (c *observer) read(ctx context.Context, prior audit.Prior, l *look, contracts []common.Address) error {
 	ids := claimedIDs(l.Claim, c.Intent.ChainID)
-	ask := func() []ethrpc.Query {
-		out := make([]ethrpc.Query, 0, len(contracts))
+	ask := func() (out []ethrpc.Query) {
 		for _, a := range contracts {
 			out = append(out, c.query(a, prior.Contract(a), ids[a]))
 		}
@@ -182,12 +180,9 @@ func (c *observer) read(ctx context.Context, prior audit.Prior, l *look, contrac
 	if c.Events != nil {
 		state, queries = c.complete(ctx, l, state, queries, scans, ask)
 	}
-	l.take(state, queries, scans)
+	c.take(l, state, queries, scans)
 	if c.Events != nil {
 		c.addChanges(ctx, l, ids)
-	}
-	if c.opt.Record {
-		l.raw.Queries, l.raw.Witness = queries, state.Witness()
 	}
 	return nil
 }
@@ -252,26 +247,21 @@ func (c *observer) lookAtHead(ctx context.Context, queries []audit.HeadQuery, lo
 			notBefore = max(notBefore, o.Block.Number)
 		}
 	}
-	pinned, err := c.Reader.Pin(ctx, ethrpc.PinRequest{Tags: []ethrpc.BlockTag{ethrpc.Latest}, NotBefore: notBefore})
-	if err != nil {
-		l.fail(err)
-		return l
-	}
 	var asked []ethrpc.Query
 	for _, q := range queries {
 		asked = append(asked, ethrpc.Query{Contract: q.Contract, Devices: q.Devices, OSImages: q.OSImages, CodeOnly: len(q.Devices)+len(q.OSImages) == 0})
 	}
-	state, err := c.Reader.Read(ctx, pinned, asked, ethrpc.ReadOptions{NoCache: true})
+	var state *ethrpc.State
+	pinned, err := c.Reader.Pin(ctx, ethrpc.PinRequest{Tags: []ethrpc.BlockTag{ethrpc.Latest}, NotBefore: notBefore})
+	if err == nil {
+		state, err = c.Reader.Read(ctx, pinned, asked, ethrpc.ReadOptions{NoCache: true})
+	}
 	if err != nil {
 		l.fail(err)
 		return l
 	}
-	at := blockOf(pinned.Block)
-	l.Tag, l.Block, l.Head, l.Provider = pinned.Tag.String(), &at, &at, pinned.Provider
-	l.take(state, asked, nil)
-	if c.opt.Record {
-		l.raw.Queries, l.raw.Witness = asked, state.Witness()
-	}
+	l.Tag, l.Provider, l.Block, l.Head = pinned.Tag.String(), pinned.Provider, blockOf(pinned.Block), blockOf(pinned.Block)
+	c.take(l, state, asked, nil)
 	return l
 }
 

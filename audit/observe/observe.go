@@ -179,10 +179,8 @@ func (c *observer) audit(ctx context.Context, prior audit.Prior) (out audit.Outc
 // secondLook looks again after the pause.
 func (c *observer) secondLook(ctx context.Context, prior audit.Prior, first *look, rec *Record) {
 	c.opt.Progress(c.Intent.Chain, fmt.Sprintf("something differs, looking again in %s", c.opt.ConfirmDelay))
-	pause := time.NewTimer(c.opt.ConfirmDelay)
-	defer pause.Stop()
 	select {
-	case <-pause.C:
+	case <-time.After(c.opt.ConfirmDelay):
 	case <-ctx.Done():
 		rec.Looks.Interrupted = context.Cause(ctx).Error()
 		return

@@ -247,10 +247,7 @@ func (r *Result) trust(c *Chain, looks *audit.Looks) {
 	}
 	say("what was configured, and what earlier audits left (contracts: %d, open findings: %d)", len(c.Prior.Contracts), len(c.Prior.Open))
 	failures := 0
-	for _, o := range []*audit.Observation{&looks.First, looks.Second, looks.Head} {
-		if o == nil {
-			continue
-		}
+	for _, o := range looks.All() {
 		failures += len(o.Failures)
 		if o.Claim != nil {
 			say("that the API sent its answer at %s: it does not sign", o.Claim.FetchedAt.Format(time.RFC3339))
