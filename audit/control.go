@@ -1,6 +1,9 @@
 package audit
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // controlField is a field of Control, and which finding a change of it is.
 type controlField struct {
@@ -67,13 +70,13 @@ func (t *target) judgeControl(intent *Intent, want Policy, base *Baseline) {
 
 func (t *target) compareWithBaseline(f controlField, is Field, was string, since time.Time) {
 	if t.comparable(f.kind, f.what, is, was) && is.Value != was {
-		t.find(f.kind, "%s is %s, and was %s since %s", f.what, orNone(is.Value), orNone(was), since.UTC().Format("2006-01-02 15:04 MST"))
+		t.find(f.kind, "%s is %s, and was %s since %s", f.what, cmp.Or(is.Value, "none"), cmp.Or(was, "none"), since.UTC().Format("2006-01-02 15:04 MST"))
 	}
 }
 
 func (t *target) compareWithPolicy(k Kind, what string, is Field, want string) {
 	if is.Known && t.comparable(k, what, is, want) && is.Value != want {
-		t.find(k, "%s is %s, the policy says %s", what, orNone(is.Value), want)
+		t.find(k, "%s is %s, the policy says %s", what, cmp.Or(is.Value, "none"), want)
 	}
 }
 
@@ -111,11 +114,4 @@ func (b Baseline) Differs(is Control) []string {
 		}
 	}
 	return out
-}
-
-func orNone(s string) string {
-	if s == "" {
-		return "none"
-	}
-	return s
 }

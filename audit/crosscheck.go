@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -61,7 +62,7 @@ func (t *target) crossCheckFields(listed []ListedKMS, claim *APIClaim) {
 			return
 		}
 		said[what+bareHex(claimed)] = true
-		t.find(k, "the API says that the %s is %s, the contract says %s", what, sanitize.Quote(claimed), sanitize.Quote(orNone(is.Value)))
+		t.find(k, "the API says that the %s is %s, the contract says %s", what, sanitize.Quote(claimed), sanitize.Quote(cmp.Or(is.Value, "none")))
 	}
 	c := &t.reading.Control
 	for _, row := range claim.Contracts {

@@ -21,11 +21,6 @@ type entry struct {
 
 // judge decides an entry by what the sides say.
 func (e *entry) judge() {
-	e.judgeClaim()
-	e.judgePolicy()
-}
-
-func (e *entry) judgeClaim() {
 	switch {
 	case e.noClaim:
 		e.unverifiable(ReasonNoClaim)
@@ -51,6 +46,7 @@ func (e *entry) judgeClaim() {
 	default:
 		e.Verdict = Match
 	}
+	e.judgePolicy()
 }
 
 // judgePolicy compares the chain's answer with what the operator wants.

@@ -35,16 +35,10 @@ func Judge(intent Intent, prior Prior, looks Looks) Outcome {
 // NeedsSecondLook reports whether a first look shows a difference that no earlier audit left open.
 func NeedsSecondLook(intent Intent, prior Prior, first Observation) bool {
 	j := begin(&intent, &prior, &Looks{First: first})
-	return !j.goesBack() && slices.ContainsFunc(j.compare(j.look), j.newlyDiffers)
-}
-
-// newlyDiffers reports whether something drifts that no earlier audit left open.
-func (j *judgement) newlyDiffers(t *target) bool {
-	differs := func(k Kind, list List, id string) bool { return k.Makes() == Drift && !j.open[t.key(k, list, id)] }
-	return slices.ContainsFunc(t.Findings, func(f Finding) bool { return differs(f.Kind, f.List, f.ID) }) ||
-		slices.ContainsFunc(t.entries, func(e entry) bool {
-			return slices.ContainsFunc(e.kinds(), func(k Kind) bool { return differs(k, e.List, e.ID) })
-		})
+	return !j.goesBack() && slices.ContainsFunc(j.compare(j.look), func(t *target) bool {
+		t.addEntryFindings()
+		return slices.ContainsFunc(t.Findings, func(f Finding) bool { return f.Kind.Makes() == Drift && !j.open[t.key(f.Kind, f.List, f.ID)] })
+	})
 }
 
 // judgement is a chain while it is being judged.

@@ -353,8 +353,5 @@ func joinNames(a, b string) string {
 	if b == "" || slices.Contains(strings.Split(a, ", "), b) {
 		return a
 	}
-	if a == "" {
-		return b
-	}
-	return sanitize.Plain(a + ", " + b)
+	return sanitize.Plain(strings.TrimPrefix(a+", "+b, ", "))
 }
