@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -12,6 +13,9 @@ import (
 func (j *judgement) confirm(other []*target) {
 	for _, t := range j.targets {
 		o := targetAt(other, t.address)
+		if o == nil {
+			o = &target{} // the other look saw nothing of it
+		}
 		j.confirmEntries(t, o)
 		j.confirmFindings(t, o)
 	}
@@ -23,14 +27,11 @@ func (j *judgement) confirmEntries(t, o *target) {
 			j.confirmEntry(t, e, o.entry(listID{e.List, e.id}))
 		}
 	}
-	if o == nil {
-		return
-	}
 	// An entry that the look which counts has no more: the contract refuses the id, and nobody names it.
 	for i := range o.entries {
 		if was := &o.entries[i]; was.valid && t.entry(listID{was.List, was.id}) == nil {
 			for _, k := range was.kinds() {
-				j.unstable(t, was, k)
+				t.unstable(k, was.List, was.ID, was.message(ClaimUnstable))
 			}
 		}
 	}
@@ -46,7 +47,7 @@ func (j *judgement) confirmEntry(t *target, e, was *entry) {
 			continue
 		}
 		if j.other.compared() && (was == nil || was.Reason != ReasonNotRead) {
-			j.unstable(t, e, k)
+			t.unstable(k, e.List, e.ID, e.message(ClaimUnstable))
 		}
 		e.remove(k)
 	}
@@ -58,7 +59,7 @@ func (j *judgement) confirmEntry(t *target, e, was *entry) {
 			t.unsettled[t.key(k, e.List, e.ID)] = true
 			e.unverifiable(ReasonUnconfirmed)
 		} else if e.Reason != ReasonUnconfirmed {
-			j.unstable(t, e, k)
+			t.unstable(k, e.List, e.ID, e.message(ClaimUnstable))
 		}
 	}
 }
@@ -75,24 +76,19 @@ func (e *entry) remove(k Kind) {
 	}
 }
 
-// unstable notes that one of two looks saw a difference of an entry.
-func (j *judgement) unstable(t *target, e *entry, k Kind) {
+// unstable notes that one of two looks saw a difference.
+func (t *target) unstable(k Kind, list List, id, message string) {
 	if k.Makes() != Drift {
 		return
 	}
-	t.unsettled[t.key(k, e.List, e.ID)] = true
-	if !t.saw(ClaimUnstable, e.List, e.ID) {
-		t.findOf(ClaimUnstable, e.List, e.ID, e.message(ClaimUnstable))
+	t.unsettled[t.key(k, list, id)] = true
+	if !t.saw(ClaimUnstable, list, id) {
+		t.findOf(ClaimUnstable, list, id, message)
 	}
 }
 
 func (j *judgement) confirmFindings(t, o *target) {
-	once := func(k Kind) {
-		t.unsettled[t.key(k, "", "")] = true
-		if !t.has(ClaimUnstable) {
-			t.find(ClaimUnstable, "one of two looks saw %s, the other did not", k)
-		}
-	}
+	once := func(k Kind) { t.unstable(k, "", "", fmt.Sprintf("one of two looks saw %s, the other did not", k)) }
 	for _, f := range slices.Clone(t.Findings) {
 		if f.Kind.Makes() != Drift || o.has(f.Kind) || j.open[t.key(f.Kind, "", "")] {
 			continue
@@ -100,12 +96,9 @@ func (j *judgement) confirmFindings(t, o *target) {
 		t.Findings = slices.DeleteFunc(t.Findings, func(g Finding) bool { return g == f })
 		t.looked[f.Kind] = false
 		t.unconfirmed(f)
-		if o != nil && j.other.compared() && o.looksAt(f.Kind) {
+		if j.other.compared() && o.looksAt(f.Kind) {
 			once(f.Kind)
 		}
-	}
-	if o == nil {
-		return
 	}
 	for _, f := range o.Findings {
 		switch {

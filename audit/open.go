@@ -200,18 +200,17 @@ func (t *target) looksAt(k Kind) bool {
 // settledEntry is settled for what is about one entry. A difference is over as soon as either side, looked at, makes it
 // untrue.
 func (j *judgement) settledEntry(t *target, f *Finding, chain bool) bool {
-	e := t.entryOf(f)
-	claim := ClaimUnlisted
-	if e != nil {
-		claim = e.Claim
-	}
-	claimLooked := t.claimRead && claim != ClaimUnknown
+	e, claim, wanted := t.entryOf(f), ClaimUnlisted, PolicyState("")
 	allowed, denied := false, false
-	if e != nil {
-		allowed, denied = chain && e.OnChain == ChainAllowed, chain && e.OnChain == ChainDenied
-	} else if id, err := sanitize.ParseID(f.ID); err == nil && chain {
+	if id, err := sanitize.ParseID(f.ID); err == nil {
+		wanted = j.intent.Contract(t.address).Policy.State(f.List, id)
 		_, denied = t.at[listID{f.List, id}]
 	}
+	if e != nil {
+		claim, allowed, denied = e.Claim, e.OnChain == ChainAllowed, e.OnChain == ChainDenied
+	}
+	allowed, denied = chain && allowed, chain && denied
+	claimLooked := t.claimRead && claim != ClaimUnknown
 	// What is wrong now in another way goes on under another name.
 	renamed := slices.ContainsFunc(t.Findings, func(g Finding) bool {
 		return g.List == f.List && g.ID == f.ID && g.Kind.OfEntry() && g.Kind.Makes() == Drift && g.State == Confirmed
@@ -222,23 +221,14 @@ func (j *judgement) settledEntry(t *target, f *Finding, chain bool) bool {
 	case ClaimDeniedChainAllowed, UnlistedChainAllowed:
 		return denied || claimLooked && (claim == ClaimAllowed || renamed)
 	case PolicyDeniedAllowed:
-		return denied || j.policyOf(t, f) != PolicyDenied
+		return denied || wanted != PolicyDenied
 	case PolicyAllowedDenied:
-		return allowed || j.policyOf(t, f) != PolicyAllowed
+		return allowed || wanted != PolicyAllowed
 	case ClaimUnknownKind:
 		return claimLooked
 	default: // about the claim alone
 		return t.claimRead
 	}
-}
-
-func (j *judgement) policyOf(t *target, f *Finding) PolicyState {
-	want := j.intent.Contract(t.address)
-	id, err := sanitize.ParseID(f.ID)
-	if err != nil {
-		return ""
-	}
-	return want.Policy.State(f.List, id)
 }
 
 // attainable is an assurance, or the best that the configuration allows where that is less.

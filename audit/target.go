@@ -66,7 +66,9 @@ func (t *target) findOf(k Kind, list List, id, message string) {
 
 // saw reports whether the look made such a finding.
 func (t *target) saw(k Kind, list List, id string) bool {
-	return t != nil && slices.ContainsFunc(t.Findings, func(f Finding) bool { return f.Kind == k && f.List == list && f.ID == id && f.State == Confirmed })
+	return slices.ContainsFunc(t.Findings, func(f Finding) bool {
+		return f.Kind == k && f.List == list && f.ID == id && f.State == Confirmed
+	})
 }
 
 func (t *target) has(k Kind) bool { return t.saw(k, "", "") }
@@ -85,9 +87,6 @@ func (t *target) runs() bool { return t.reading.read() && t.reading.HasCode }
 
 // entry returns the entry of an id; nil: there is none.
 func (t *target) entry(k listID) *entry {
-	if t == nil {
-		return nil
-	}
 	if at, known := t.at[k]; known && at >= 0 {
 		return &t.entries[at]
 	}
