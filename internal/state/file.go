@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -179,10 +180,11 @@ func (s *State) decode(b []byte) error {
 	}
 	object, events := b[8:8+binary.BigEndian.Uint64(b)], b[8+binary.BigEndian.Uint64(b):]
 	var c content
-	if err := json.Unmarshal(object, &c); err != nil {
-		return damaged(err)
+	err = json.Unmarshal(object, &c)
+	if err == nil {
+		err = s.take(c, events)
 	}
-	if err := s.take(c, events); err != nil {
+	if err != nil {
 		return damaged(err)
 	}
 	return nil
@@ -255,11 +257,9 @@ func (s *State) encode() (_ []byte, err error) {
 func (s *State) targets() []Target {
 	var out []Target
 	for _, c := range s.chains {
-		first := len(out)
-		for contract := range c.scans {
+		for _, contract := range slices.SortedFunc(maps.Keys(c.scans), common.Address.Cmp) {
 			out = append(out, Target{c.Name, contract})
 		}
-		slices.SortFunc(out[first:], func(a, b Target) int { return a.Contract.Cmp(b.Contract) })
 	}
 	return out
 }
@@ -283,9 +283,7 @@ func (s *State) save(when func() bool) (err error) {
 	defer s.saving.Unlock()
 	s.mu.Lock()
 	due := when()
-	if due {
-		s.due, s.stale = false, false
-	}
+	s.due, s.stale = s.due && !due, s.stale && !due
 	s.mu.Unlock()
 	if !due {
 		return nil

@@ -91,16 +91,14 @@ func (s *State) Timeline(f Filter) render.History {
 // listID is an id in a list.
 type listID struct{ list, id string }
 
-type title struct{ name, version string }
-
-// titles is what the API called the ids, last. Where contracts differ, any will do.
-func (s *State) titles() map[listID]title {
-	out := map[listID]title{}
+// titles are entries with what the API called the ids, last. Where contracts differ, any will do.
+func (s *State) titles() map[listID]*audit.Entry {
+	out := map[listID]*audit.Entry{}
 	for _, c := range s.chains {
 		for _, t := range targetsOf(c.shown()) {
-			for _, e := range t.Entries {
-				if e.Name != "" || e.Version != "" {
-					out[listID{string(e.List), e.ID}] = title{e.Name, e.Version}
+			for i := range t.Entries {
+				if e := &t.Entries[i]; e.Name != "" || e.Version != "" {
+					out[listID{string(e.List), e.ID}] = e
 				}
 			}
 		}
@@ -123,7 +121,7 @@ func targetsOf(c *Chain) []audit.Target {
 	return c.Targets
 }
 
-func (c *chain) event(contract string, e Event, titles map[listID]title) render.Event {
+func (c *chain) event(contract string, e Event, titles map[listID]*audit.Entry) render.Event {
 	out := render.Event{
 		Chain: c.Name, ChainID: c.ID, Block: e.Block, LogIndex: e.Index, Contract: contract,
 		List: e.List, Change: "removed", ID: e.Key.Hex(), Tx: e.Tx.Hex(),
@@ -134,8 +132,9 @@ func (c *chain) event(contract string, e Event, titles map[listID]title) render.
 	if e.List == apps {
 		out.ID = common.BytesToAddress(e.Key[12:]).Hex()
 	}
-	t := titles[listID{out.List, out.ID}]
-	out.Name, out.Version = t.name, t.version
+	if named := titles[listID{out.List, out.ID}]; named != nil {
+		out.Name, out.Version = named.Name, named.Version
+	}
 	if !e.Time.IsZero() {
 		out.Time = &e.Time
 	}
