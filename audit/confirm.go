@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -11,9 +12,9 @@ import (
 // new is confirmed. What one look saw and the other did not is unstable.
 func (j *judgement) confirm(other []*target) {
 	for _, t := range j.targets {
-		var o *target
-		if i := slices.IndexFunc(other, sameAddress(t.address)); i >= 0 {
-			o = other[i]
+		o := targetAt(other, t.address)
+		if o == nil {
+			o = &target{} // the other look saw nothing of it
 		}
 		j.confirmEntries(t, o)
 		j.confirmFindings(t, o)
@@ -21,32 +22,16 @@ func (j *judgement) confirm(other []*target) {
 }
 
 func (j *judgement) confirmEntries(t, o *target) {
-	seen := map[listID]*entry{}
-	if o != nil {
-		for i := range o.entries {
-			if e := &o.entries[i]; e.valid {
-				seen[listID{e.List, e.id}] = e
-			}
-		}
-	}
 	for i := range t.entries {
-		e := &t.entries[i]
-		if !e.valid {
-			continue
+		if e := &t.entries[i]; e.valid {
+			j.confirmEntry(t, e, o.entry(listID{e.List, e.id}))
 		}
-		k := listID{e.List, e.id}
-		was := seen[k]
-		delete(seen, k)
-		j.confirmEntry(t, e, was)
 	}
 	// An entry that the look which counts has no more: the contract refuses the id, and nobody names it.
-	if o == nil || len(seen) == 0 {
-		return
-	}
-	for i := range o.entries { // in their order
-		if was := &o.entries[i]; was.valid && seen[listID{was.List, was.id}] == was {
+	for i := range o.entries {
+		if was := &o.entries[i]; was.valid && t.entry(listID{was.List, was.id}) == nil {
 			for _, k := range was.kinds() {
-				j.unstable(t, was, k)
+				t.unstable(k, was.List, was.ID, was.message(ClaimUnstable))
 			}
 		}
 	}
@@ -58,11 +43,11 @@ func (j *judgement) confirmEntry(t *target, e, was *entry) {
 		before = was.kinds()
 	}
 	for _, k := range e.kinds() {
-		if k.Makes() != Drift || slices.Contains(before, k) || j.isOpen(t, k, e.List, e.ID) {
+		if k.Makes() != Drift || slices.Contains(before, k) || j.open[t.key(k, e.List, e.ID)] {
 			continue
 		}
 		if j.other.compared() && (was == nil || was.Reason != ReasonNotRead) {
-			j.unstable(t, e, k)
+			t.unstable(k, e.List, e.ID, e.message(ClaimUnstable))
 		}
 		e.remove(k)
 	}
@@ -71,10 +56,10 @@ func (j *judgement) confirmEntry(t *target, e, was *entry) {
 			continue
 		}
 		if e.Reason == ReasonNotRead || e.Reason == ReasonNoClaim {
-			t.unsettled[findingKey{t.address.Hex(), k, e.List, e.ID}] = true
+			t.unsettled[t.key(k, e.List, e.ID)] = true
 			e.unverifiable(ReasonUnconfirmed)
 		} else if e.Reason != ReasonUnconfirmed {
-			j.unstable(t, e, k)
+			t.unstable(k, e.List, e.ID, e.message(ClaimUnstable))
 		}
 	}
 }
@@ -91,57 +76,44 @@ func (e *entry) remove(k Kind) {
 	}
 }
 
-// unstable notes that one of two looks saw a difference of an entry.
-func (j *judgement) unstable(t *target, e *entry, k Kind) {
+// unstable notes that one of two looks saw a difference.
+func (t *target) unstable(k Kind, list List, id, message string) {
 	if k.Makes() != Drift {
 		return
 	}
-	t.unsettled[findingKey{t.address.Hex(), k, e.List, e.ID}] = true
-	t.findOnce(finding{kind: ClaimUnstable, list: e.List, id: e.ID, message: e.message(ClaimUnstable), state: Confirmed})
-}
-
-func (t *target) findOnce(f finding) {
-	if !slices.ContainsFunc(t.findings, func(o finding) bool { return o.kind == f.kind && o.list == f.list && o.id == f.id }) {
-		t.findings = append(t.findings, f)
+	t.unsettled[t.key(k, list, id)] = true
+	if !t.saw(ClaimUnstable, list, id) {
+		t.findOf(ClaimUnstable, list, id, message)
 	}
 }
 
 func (j *judgement) confirmFindings(t, o *target) {
-	saw := func(t *target, f finding) bool {
-		return t != nil && slices.ContainsFunc(t.findings, func(g finding) bool { return g.kind == f.kind && g.list == f.list && g.id == f.id })
-	}
-	once := func(f finding) {
-		t.unsettled[findingKey{t.address.Hex(), f.kind, f.list, f.id}] = true
-		t.findOnce(finding{kind: ClaimUnstable, message: "one of two looks saw " + string(f.kind) + ", the other did not", state: Confirmed})
-	}
-	for _, f := range slices.Clone(t.findings) {
-		if f.kind.Makes() != Drift || saw(o, f) || j.isOpen(t, f.kind, f.list, f.id) {
+	once := func(k Kind) { t.unstable(k, "", "", fmt.Sprintf("one of two looks saw %s, the other did not", k)) }
+	for _, f := range slices.Clone(t.Findings) {
+		if f.Kind.Makes() != Drift || o.has(f.Kind) || j.open[t.key(f.Kind, "", "")] {
 			continue
 		}
-		t.findings = slices.DeleteFunc(t.findings, func(g finding) bool { return g == f })
-		t.judged[f.kind] = false
+		t.Findings = slices.DeleteFunc(t.Findings, func(g Finding) bool { return g == f })
+		t.looked[f.Kind] = false
 		t.unconfirmed(f)
-		if o != nil && j.other.compared() && o.looksAt(f.kind) {
-			once(f)
+		if j.other.compared() && o.looksAt(f.Kind) {
+			once(f.Kind)
 		}
 	}
-	if o == nil {
-		return
-	}
-	for _, f := range o.findings {
+	for _, f := range o.Findings {
 		switch {
-		case f.kind.Makes() != Drift || saw(t, f):
-		case t.looksAt(f.kind):
-			once(f)
+		case f.Kind.Makes() != Drift || t.has(f.Kind):
+		case t.looksAt(f.Kind):
+			once(f.Kind)
 		default:
-			t.unsettled[findingKey{t.address.Hex(), f.kind, f.list, f.id}] = true
+			t.unsettled[t.key(f.Kind, "", "")] = true
 			t.unconfirmed(f)
 		}
 	}
 }
 
-func (t *target) unconfirmed(f finding) {
-	t.reason("%s could not be confirmed by a second look: %s", f.kind, f.message)
+func (t *target) unconfirmed(f Finding) {
+	t.reason("%s could not be confirmed by a second look: %s", f.Kind, f.Message)
 }
 
 // HeadQuery asks the newest block for what differs at the pinned one.
@@ -162,7 +134,7 @@ func HeadQueries(intent Intent, prior Prior, looks Looks) []HeadQuery {
 	}
 	var out []HeadQuery
 	for _, t := range j.targets {
-		young := t.has(NoCode) && !j.isOpen(t, NoCode, "", "")
+		young := j.newlyGone(t)
 		q := HeadQuery{Contract: t.address}
 		for i := range t.entries {
 			switch e := &t.entries[i]; {
@@ -183,8 +155,11 @@ func HeadQueries(intent Intent, prior Prior, looks Looks) []HeadQuery {
 // headMatters reports whether a newer block may already agree.
 func (j *judgement) headMatters() bool {
 	rank, _ := tagRank(j.look.Tag)
-	return j.intent.PendingMax > 0 && rank > 0 && j.look.Tag != "latest" && !j.goesBack()
+	return j.intent.PendingMax > 0 && rank > 0 && j.look.Tag != "latest" && !j.wentBack
 }
+
+// newlyGone reports whether nothing is deployed, which no earlier audit left open.
+func (j *judgement) newlyGone(t *target) bool { return t.has(NoCode) && !j.open[t.key(NoCode, "", "")] }
 
 // mayBePending reports whether the head may already say what the claim says. What an earlier audit left open is not
 // pending: it ends when the pinned block agrees. young: the contract was deployed after the pinned block.
@@ -195,12 +170,7 @@ func (j *judgement) mayBePending(t *target, e *entry, young bool) bool {
 	if e.Verdict != Mismatch {
 		return young && e.Claim != ClaimUnknown
 	}
-	for _, k := range e.kinds() {
-		if j.isOpen(t, k, e.List, e.ID) {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(e.kinds(), func(k Kind) bool { return j.open[t.key(k, e.List, e.ID)] })
 }
 
 // applyHead makes pending what the head has right already. Where the head could not be asked, or is not as sure as the
@@ -211,30 +181,27 @@ func (j *judgement) applyHead() {
 	}
 	for _, t := range j.targets {
 		head := j.looks.Head.Reading(t.address)
-		young := false
-		if t.has(NoCode) && !j.isOpen(t, NoCode, "", "") {
+		if j.newlyGone(t) {
 			asked := head.read() && !head.Assurance.weakerThan(t.reading.Assurance)
-			young = asked && head.HasCode && j.stillPending(PendingChange{Contract: t.address})
-			if !asked || young {
-				t.findings = slices.DeleteFunc(t.findings, func(f finding) bool { return f.kind == NoCode })
+			t.young = asked && head.HasCode && j.stillPending(PendingChange{Contract: t.address})
+			if !asked || t.young {
+				t.Findings = slices.DeleteFunc(t.Findings, func(f Finding) bool { return f.Kind == NoCode })
 			}
 			if !asked {
-				t.unsettled[findingKey{t.address.Hex(), NoCode, "", ""}] = true
+				t.unsettled[t.key(NoCode, "", "")] = true
 				t.reason("nothing is deployed at the pinned block, and the newest could not be asked")
 			}
-			t.young = young
 		}
 		answers := head.index()
 		for i := range t.entries {
 			e := &t.entries[i]
-			if !j.mayBePending(t, e, young) {
+			if !j.mayBePending(t, e, t.young) {
 				continue
 			}
-			a, ok := answers[listID{e.List, e.id}]
-			switch {
-			case !ok || a.Err != "" || head.Assurance.weakerThan(e.Assurance):
+			switch a := answers[listID{e.List, e.id}]; {
+			case a == nil || a.Err != "" || head.Assurance.weakerThan(e.Assurance):
 				e.drop(ReasonUnconfirmed)
-			case e.at(a.Allowed).Verdict == Match && j.stillPending(PendingChange{t.address, e.List, e.id, time.Time{}}):
+			case e.at(a.Allowed).Verdict == Match && j.stillPending(PendingChange{Contract: t.address, List: e.List, ID: e.id}):
 				e.drop(ReasonHeadAgrees)
 				e.Verdict = Pending
 			}
@@ -243,15 +210,16 @@ func (j *judgement) applyHead() {
 }
 
 func (j *judgement) stillPending(c PendingChange) bool {
-	return j.looks.First.At.Sub(j.prior.pendingSince(c, j.looks.First.At)) <= j.intent.PendingMax
+	since, _ := j.pendingSince(c)
+	return j.looks.First.At.Sub(since) <= j.intent.PendingMax
 }
 
-// pendingSince returns since when a change is pending; now where it is new.
-func (p *Prior) pendingSince(c PendingChange, now time.Time) time.Time {
-	for _, o := range p.Pending {
-		if o.Contract == c.Contract && o.List == c.List && o.ID == c.ID {
-			return o.Since
+// pendingSince returns since when a change is pending, and false with the time of this audit where it is new.
+func (j *judgement) pendingSince(c PendingChange) (time.Time, bool) {
+	for _, o := range j.prior.Pending {
+		if c.Since = o.Since; c == o {
+			return o.Since, true
 		}
 	}
-	return now
+	return j.looks.First.At, false
 }

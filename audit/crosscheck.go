@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -19,33 +20,25 @@ func (j *judgement) crossCheck(o *Observation, all []*target) []*target {
 		return all
 	}
 	j.crossed = true
-	for _, t := range all {
-		t.crossed = []Kind{KMSContractMismatch}
-		var listed []ListedKMS
-		for _, k := range o.Listing {
-			if k.Contract == t.address {
-				listed = append(listed, k)
-			}
-		}
-		if t.listed && t.foreign == 0 && listed == nil {
-			t.find(KMSContractMismatch, "the API's on-chain detail lists the contract, its list of KMS does not")
-		}
-		if t.audited() && t.reading.read() && t.reading.HasCode {
-			t.crossCheckFields(listed, o.Claim)
+	for _, k := range o.Listing {
+		if targetAt(all, k.Contract) == nil {
+			t := newTarget(k.Contract)
+			t.onlyInList, t.claimRead = true, true
+			t.reason("the contract was not audited")
+			all = append(all, t)
 		}
 	}
-	for _, k := range o.Listing {
-		i := slices.IndexFunc(all, sameAddress(k.Contract))
-		if i < 0 {
-			i = len(all)
-			all = append(all, &target{
-				address: k.Contract, completeness: Unchecked, onlyInList: true, claimRead: true, crossed: []Kind{KMSContractMismatch},
-				reasons: []string{"the contract was not audited"},
-				judged:  map[Kind]bool{}, unsettled: map[findingKey]bool{},
-			})
+	for _, t := range all {
+		t.looked[KMSContractMismatch] = true
+		listed := slices.DeleteFunc(slices.Clone(o.Listing), func(k ListedKMS) bool { return k.Contract != t.address })
+		if t.listed && t.foreign == 0 && len(listed) == 0 {
+			t.find(KMSContractMismatch, "the API's on-chain detail lists the contract, its list of KMS does not")
 		}
-		if t := all[i]; !t.listed && !t.has(KMSContractMismatch) {
-			t.find(KMSContractMismatch, "the API's list of KMS names the contract %s (%s), its on-chain detail does not", k.Contract, sanitize.Quote(k.ID))
+		if t.audited() && t.runs() {
+			t.crossCheckFields(listed, o.Claim)
+		}
+		if !t.listed && len(listed) > 0 {
+			t.find(KMSContractMismatch, "the API's list of KMS names the contract %s (%s), its on-chain detail does not", t.address, sanitize.Quote(listed[0].ID))
 		}
 	}
 	return all
@@ -64,14 +57,12 @@ func (t *target) crossCheckFields(listed []ListedKMS, claim *APIClaim) {
 			}
 			return
 		}
-		if !slices.Contains(t.crossed, k) {
-			t.crossed = append(t.crossed, k)
-		}
+		t.looked[k] = true
 		if bareHex(claimed) == bareHex(is.Value) || said[what+bareHex(claimed)] {
 			return
 		}
 		said[what+bareHex(claimed)] = true
-		t.find(k, "the API says that the %s is %s, the contract says %s", what, sanitize.Quote(claimed), sanitize.Quote(orNone(is.Value)))
+		t.find(k, "the API says that the %s is %s, the contract says %s", what, sanitize.Quote(claimed), sanitize.Quote(cmp.Or(is.Value, "none")))
 	}
 	c := &t.reading.Control
 	for _, row := range claim.Contracts {

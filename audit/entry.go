@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -20,11 +21,6 @@ type entry struct {
 
 // judge decides an entry by what the sides say.
 func (e *entry) judge() {
-	e.judgeClaim()
-	e.judgePolicy()
-}
-
-func (e *entry) judgeClaim() {
 	switch {
 	case e.noClaim:
 		e.unverifiable(ReasonNoClaim)
@@ -50,6 +46,7 @@ func (e *entry) judgeClaim() {
 	default:
 		e.Verdict = Match
 	}
+	e.judgePolicy()
 }
 
 // judgePolicy compares the chain's answer with what the operator wants.
@@ -76,26 +73,35 @@ func (e *entry) drop(reason string) {
 
 // kinds are what is wrong with the entry.
 func (e *entry) kinds() []Kind {
-	switch {
-	case e.Kind != "" && e.policyKind != "":
-		return []Kind{e.Kind, e.policyKind}
-	case e.Kind != "":
-		return []Kind{e.Kind}
-	case e.policyKind != "":
-		return []Kind{e.policyKind}
-	}
-	return nil
+	return slices.DeleteFunc([]Kind{e.Kind, e.policyKind}, func(k Kind) bool { return k == "" })
 }
 
 // at is the entry as it would be judged by another answer of the chain.
 func (e *entry) at(allowed bool) *entry {
 	then := *e
-	then.OnChain, then.Verdict, then.Kind, then.Reason = ChainDenied, Unverifiable, "", ""
-	if allowed {
-		then.OnChain = ChainAllowed
-	}
+	then.OnChain, then.Verdict, then.Kind, then.Reason = chainState(allowed), Unverifiable, "", ""
 	then.judge()
 	return &then
+}
+
+func chainState(allowed bool) ChainState {
+	if allowed {
+		return ChainAllowed
+	}
+	return ChainDenied
+}
+
+// sentences say what is wrong with an entry.
+var sentences = map[Kind]string{
+	PolicyDeniedAllowed:     "the policy does not list it, the contract allows it",
+	PolicyAllowedDenied:     "the policy wants it, the contract refuses it",
+	ClaimAllowedChainDenied: "the API says allowed, the contract refuses it",
+	ClaimDeniedChainAllowed: "the API says denied, the contract allows it",
+	UnlistedChainAllowed:    "the contract allows it, the API does not list it",
+	ClaimUnknownKind:        "the API gives no answer (null), the contract says ", // its state
+	DuplicateConflict:       "the API lists it more than once, with claims that differ; the contract says ",
+	NoHash:                  "the API lists it without a hash",
+	ClaimUnstable:           "one of two looks saw a difference between the API and the contract, the other did not",
 }
 
 // message says in one sentence what is wrong with the entry.
@@ -111,25 +117,10 @@ func (e *entry) message(k Kind) string {
 		what += " " + e.Version
 	}
 	switch k {
-	case PolicyDeniedAllowed:
-		return what + ": the policy does not list it, the contract allows it"
-	case PolicyAllowedDenied:
-		return what + ": the policy wants it, the contract refuses it"
-	case ClaimAllowedChainDenied:
-		return what + ": the API says allowed, the contract refuses it"
-	case ClaimDeniedChainAllowed:
-		return what + ": the API says denied, the contract allows it"
-	case UnlistedChainAllowed:
-		return what + ": the contract allows it, the API does not list it"
-	case ClaimUnknownKind:
-		return what + ": the API gives no answer (null), the contract says " + string(e.OnChain)
-	case NoHash:
-		return what + ": the API lists it without a hash"
 	case MalformedID:
 		return what + ": the API's id " + e.ID + " is not 32 bytes of hex"
-	case ClaimUnstable:
-		return what + ": one of two looks saw a difference between the API and the contract, the other did not"
-	default:
-		return what + ": the API lists it more than once, with claims that differ; the contract says " + string(e.OnChain)
+	case ClaimUnknownKind, DuplicateConflict:
+		return what + ": " + sentences[k] + string(e.OnChain)
 	}
+	return what + ": " + sentences[k]
 }

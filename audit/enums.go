@@ -1,79 +1,55 @@
 package audit
 
 import (
-	"encoding"
 	"fmt"
+	"slices"
 )
 
-// Verdict is the judgement on a target, a chain or a report. The zero value is Unknown,
-// so that forgetting to decide never reads as consistent.
-type Verdict uint8
+// Verdict is the judgement on a target, a chain or a report. The larger is the worse. The zero value is Unknown, so that
+// forgetting to decide never reads as consistent.
+type Verdict int8
 
-// The verdicts, from Unknown (nothing drifted, but something could not be checked) on.
+// The verdicts. Unknown: nothing drifted, but something could not be checked.
 const (
-	Unknown Verdict = iota
-	Consistent
+	Consistent Verdict = iota - 1
+	Unknown
 	Drift
 )
 
 // Verdicts lists every Verdict, the best first.
 var Verdicts = []Verdict{Consistent, Unknown, Drift}
 
-func (v Verdict) String() string {
-	switch v {
-	case Consistent:
-		return "consistent"
-	case Drift:
-		return "drift"
-	default:
-		return "unknown"
-	}
-}
+var verdictNames = []string{"consistent", "unknown", "drift"}
+
+func (v Verdict) String() string { return verdictNames[v-Consistent] }
 
 // MarshalText spells the verdict as String does.
 func (v Verdict) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
 
 // UnmarshalText reads what MarshalText wrote.
 func (v *Verdict) UnmarshalText(b []byte) error {
-	for _, w := range Verdicts {
-		if w.String() == string(b) {
-			*v = w
-			return nil
-		}
+	i := slices.Index(verdictNames, string(b))
+	if i < 0 {
+		return fmt.Errorf("%q is no verdict", b)
 	}
-	return fmt.Errorf("%q is no verdict", b)
+	*v = Verdicts[i]
+	return nil
 }
-
-var _ encoding.TextUnmarshaler = (*Verdict)(nil)
 
 // Worst returns the worse of two verdicts: drift, then unknown, then consistent.
-func Worst(a, b Verdict) Verdict {
-	switch {
-	case a == Drift || b == Drift:
-		return Drift
-	case a == Consistent && b == Consistent:
-		return Consistent
-	default:
-		return Unknown
-	}
-}
+func Worst(a, b Verdict) Verdict { return max(a, b) }
 
 // worstOf is the worst of a list, and Unknown for an empty one: nothing was compared.
-func worstOf[T any](list []T, verdict func(*T) Verdict) Verdict {
-	if len(list) == 0 {
+func worstOf(all []Verdict) Verdict {
+	if len(all) == 0 {
 		return Unknown
 	}
-	w := Consistent
-	for i := range list {
-		w = Worst(w, verdict(&list[i]))
-	}
-	return w
+	return slices.Max(all)
 }
 
 // List is one of the contract's allowlists.
 type List string
 
-// The lists.
 const (
 	Device  List = "device"
 	OSImage List = "os_image"
@@ -85,7 +61,6 @@ var Lists = []List{Device, OSImage}
 // EntryVerdict is the judgement on one entry.
 type EntryVerdict string
 
-// The entry verdicts.
 const (
 	Match        EntryVerdict = "match"
 	Mismatch     EntryVerdict = "mismatch"
@@ -99,27 +74,29 @@ const (
 var EntryVerdicts = []EntryVerdict{Match, Mismatch, Unverifiable, Pending, Accepted, Unclaimed}
 
 // Of returns the number of entries with verdict v.
-func (c Counts) Of(v EntryVerdict) int {
+func (c Counts) Of(v EntryVerdict) int { return *c.of(v) }
+
+func (c *Counts) of(v EntryVerdict) *int {
 	switch v {
 	case Match:
-		return c.Match
+		return &c.Match
 	case Mismatch:
-		return c.Mismatch
+		return &c.Mismatch
 	case Pending:
-		return c.Pending
+		return &c.Pending
 	case Accepted:
-		return c.Accepted
+		return &c.Accepted
 	case Unclaimed:
-		return c.Unclaimed
+		return &c.Unclaimed
 	default:
-		return c.Unverifiable
+		return &c.Unverifiable
 	}
 }
 
 // ClaimState is what the API says of an id.
 type ClaimState string
 
-// The claim states. ClaimUnlisted is an id that the API does not list.
+// ClaimUnlisted is an id that the API does not list.
 const (
 	ClaimAllowed  ClaimState = "allowed"
 	ClaimDenied   ClaimState = "denied"
@@ -130,17 +107,15 @@ const (
 // ChainState is what the contract says of an id at the pinned block.
 type ChainState string
 
-// The chain states. ChainUnknown: not read.
 const (
 	ChainAllowed ChainState = "allowed"
 	ChainDenied  ChainState = "denied"
-	ChainUnknown ChainState = "unknown"
+	ChainUnknown ChainState = "unknown" // not read
 )
 
 // PolicyState is what the operator wants of an id.
 type PolicyState string
 
-// The policy states.
 const (
 	PolicyAllowed PolicyState = "allowed"
 	PolicyDenied  PolicyState = "denied"
@@ -156,25 +131,16 @@ const (
 	Proven Assurance = "proven"
 )
 
-// weakerThan reports whether less rests on a than on b.
-func (a Assurance) weakerThan(b Assurance) bool { return a.rank() < b.rank() }
+var assurances = []Assurance{"", Single, Agreed, Proven} // the weakest first
 
-func (a Assurance) rank() int {
-	switch a {
-	case Single:
-		return 1
-	case Agreed:
-		return 2
-	case Proven:
-		return 3
-	}
-	return 0
+// weakerThan reports whether less rests on a than on b.
+func (a Assurance) weakerThan(b Assurance) bool {
+	return slices.Index(assurances, a) < slices.Index(assurances, b)
 }
 
 // Completeness tells how ids that the API does not list were looked for.
 type Completeness string
 
-// The levels of completeness.
 const (
 	Unchecked  Completeness = "unchecked"
 	EventsOnly Completeness = "events"
@@ -188,27 +154,17 @@ var Completenesses = []Completeness{Unchecked, EventsOnly, Complete, Incomplete}
 // Severity ranks findings.
 type Severity string
 
-// The severities.
 const (
 	Critical Severity = "critical"
 	Warning  Severity = "warning"
 	Info     Severity = "info"
 )
 
-func (s Severity) rank() int {
-	switch s {
-	case Critical:
-		return 0
-	case Warning:
-		return 1
-	}
-	return 2
-}
+var severities = []Severity{Critical, Warning, Info}
 
 // Kind names what is wrong; docs/findings.md has a heading for each.
 type Kind string
 
-// The kinds.
 const (
 	ClaimAllowedChainDenied Kind = "claim_allowed_chain_denied"
 	ClaimDeniedChainAllowed Kind = "claim_denied_chain_allowed"
@@ -239,72 +195,84 @@ const (
 	AcceptUnused            Kind = "accept_unused"
 )
 
-// A kind's row: its severity, what it makes of the target by itself (Consistent: nothing), and whether it is about one entry.
-type kind struct {
+// A kind's row: its severity, what it makes of the target by itself (Consistent: nothing), and what else is true of it.
+type kindRow struct {
+	kind     Kind
 	severity Severity
 	makes    Verdict
-	entry    bool
+	traits   trait
 }
 
-var kinds = map[Kind]kind{
-	ClaimAllowedChainDenied: {Warning, Drift, true},
-	ClaimDeniedChainAllowed: {Critical, Drift, true},
-	ClaimUnknownKind:        {Info, Unknown, true},
-	NoHash:                  {Info, Consistent, true}, // unknown where the API makes a claim all the same
-	MalformedID:             {Warning, Unknown, true},
-	DuplicateConflict:       {Warning, Drift, true},
-	ContractNotListed:       {Warning, Drift, false},
-	ContractUnexpected:      {Warning, Drift, false},
-	NoCode:                  {Critical, Drift, false},
-	ChainMismatch:           {Critical, Unknown, false},
-	UnlistedChainAllowed:    {Critical, Drift, true},
-	ProviderDisagreement:    {Critical, Unknown, false},
-	ProofInvalid:            {Critical, Unknown, false},
-	GetterDisagrees:         {Critical, Unknown, false},
-	StorageUnaccounted:      {Critical, Drift, false},
-	OwnerChanged:            {Critical, Drift, false},
-	ImplementationChanged:   {Critical, Drift, false},
-	CodeChanged:             {Critical, Drift, false},
-	GatewayAppIDMismatch:    {Warning, Drift, false},
-	KMSPubkeyMismatch:       {Warning, Drift, false},
-	KMSContractMismatch:     {Warning, Drift, false},
-	PolicyDeniedAllowed:     {Critical, Drift, true},
-	PolicyAllowedDenied:     {Warning, Drift, true},
-	ClaimUnstable:           {Info, Consistent, false},
-	ChainWentBack:           {Critical, Unknown, false},
-	AcceptExpired:           {Warning, Consistent, false},
-	AcceptUnused:            {Info, Consistent, false},
+type trait uint8
+
+const (
+	ofEntry    trait = 1 << iota // it is about one entry, and not about the contract as a whole
+	acceptable                   // the operator may live with it for a time
+	ofContract                   // it says something of the contract itself, and not only of the claim
+)
+
+// kinds are in the order of their headings in docs/findings.md. A kind that says that a source lied, or that nothing was
+// compared, is not acceptable: what was not verified cannot be consistent.
+var kinds = []kindRow{
+	{ClaimAllowedChainDenied, Warning, Drift, ofEntry | ofContract | acceptable},
+	{ClaimDeniedChainAllowed, Critical, Drift, ofEntry | ofContract | acceptable},
+	{UnlistedChainAllowed, Critical, Drift, ofEntry | ofContract | acceptable},
+	{ClaimUnknownKind, Info, Unknown, ofEntry | acceptable},
+	{NoHash, Info, Consistent, ofEntry | acceptable}, // unknown where the API makes a claim all the same
+	{MalformedID, Warning, Unknown, ofEntry | acceptable},
+	{DuplicateConflict, Warning, Drift, ofEntry | acceptable},
+	{ContractNotListed, Warning, Drift, 0},
+	{ContractUnexpected, Warning, Drift, 0},
+	{NoCode, Critical, Drift, 0},
+	{ChainMismatch, Critical, Unknown, 0},
+	{ProviderDisagreement, Critical, Unknown, ofContract},
+	{ProofInvalid, Critical, Unknown, ofContract},
+	{GetterDisagrees, Critical, Unknown, ofContract},
+	{StorageUnaccounted, Critical, Drift, ofContract | acceptable},
+	{OwnerChanged, Critical, Drift, ofContract | acceptable},
+	{ImplementationChanged, Critical, Drift, ofContract | acceptable},
+	{CodeChanged, Critical, Drift, ofContract | acceptable},
+	{GatewayAppIDMismatch, Warning, Drift, ofContract | acceptable},
+	{KMSPubkeyMismatch, Warning, Drift, ofContract | acceptable},
+	{KMSContractMismatch, Warning, Drift, acceptable},
+	{ClaimUnstable, Info, Consistent, 0},
+	{ChainWentBack, Critical, Unknown, ofContract},
+	{PolicyDeniedAllowed, Critical, Drift, ofEntry | ofContract | acceptable},
+	{PolicyAllowedDenied, Warning, Drift, ofEntry | ofContract | acceptable},
+	{AcceptExpired, Warning, Consistent, 0},
+	{AcceptUnused, Info, Consistent, 0},
 }
 
 // Kinds lists the kinds that this version looks for, in the order of their headings in docs/findings.md.
-var Kinds = []Kind{
-	ClaimAllowedChainDenied, ClaimDeniedChainAllowed, UnlistedChainAllowed, ClaimUnknownKind, NoHash, MalformedID, DuplicateConflict,
-	ContractNotListed, ContractUnexpected, NoCode, ChainMismatch,
-	ProviderDisagreement, ProofInvalid, GetterDisagrees, StorageUnaccounted,
-	OwnerChanged, ImplementationChanged, CodeChanged, GatewayAppIDMismatch, KMSPubkeyMismatch, KMSContractMismatch,
-	ClaimUnstable, ChainWentBack, PolicyDeniedAllowed, PolicyAllowedDenied, AcceptExpired, AcceptUnused,
+var Kinds = make([]Kind, len(kinds))
+
+func init() {
+	for i, row := range kinds {
+		Kinds[i] = row.kind
+	}
+}
+
+// row is the zero row for a kind of another version.
+func (k Kind) row() (r kindRow) {
+	if i := slices.Index(Kinds, k); i >= 0 {
+		r = kinds[i]
+	}
+	return r
 }
 
 // Severity returns the kind's one severity.
-func (k Kind) Severity() Severity { return kinds[k].severity }
+func (k Kind) Severity() Severity { return k.row().severity }
 
 // Makes returns what a finding of the kind makes of its target by itself; Consistent: nothing.
-func (k Kind) Makes() Verdict { return kinds[k].makes }
+func (k Kind) Makes() Verdict { return k.row().makes }
 
-// OfEntry tells whether the kind is about one entry, and not about the contract as a whole.
-func (k Kind) OfEntry() bool { return kinds[k].entry }
+// OfEntry reports whether the kind is about one entry, and not about the contract as a whole.
+func (k Kind) OfEntry() bool { return k.is(ofEntry) }
 
-// Acceptable tells whether the operator may live with a finding of the kind for a time. One that says that a source lied,
-// or that nothing was compared, is none: what was not verified cannot be consistent.
-func (k Kind) Acceptable() bool {
-	_, known := kinds[k]
-	switch k {
-	case ChainMismatch, ContractNotListed, ContractUnexpected, NoCode, ProviderDisagreement, ProofInvalid, GetterDisagrees,
-		ClaimUnstable, ChainWentBack, AcceptExpired, AcceptUnused:
-		return false
-	}
-	return known
-}
+// Acceptable reports whether the operator may accept a finding of the kind for a time.
+func (k Kind) Acceptable() bool { return k.is(acceptable) }
+
+func (k Kind) is(t trait) bool { return k.row().traits&t != 0 }
 
 // Runbook is the address of the heading that says what the kind means and what to do first.
 func (k Kind) Runbook() string {

@@ -12,14 +12,14 @@ func (j *judgement) applyExceptions() {
 		if len(j.targets) == 0 {
 			return
 		}
-		at := slices.IndexFunc(j.targets, sameAddress(x.Contract))
+		t, first := targetAt(j.targets, x.Contract), j.targets[0]
 		switch {
-		case at >= 0:
-			j.apply(j.targets[at], x)
+		case t != nil:
+			j.apply(t, x)
 		case j.look.Claim == nil || j.intent.CrossChecks && !j.crossed:
-			j.targets[0].unevaluated = append(j.targets[0].unevaluated, x.acceptance(""))
+			first.unevaluated = append(first.unevaluated, x)
 		default:
-			j.targets[0].findException(AcceptUnused, x, fmt.Sprintf("accept[%d] is about %s, which is not audited on this chain", x.Index, x.Contract))
+			first.findOf(AcceptUnused, x.List, x.ID, fmt.Sprintf("accept[%d] is about %s, which is not audited on this chain", x.Index, x.Contract))
 		}
 	}
 	for _, t := range j.targets {
@@ -29,9 +29,9 @@ func (j *judgement) applyExceptions() {
 	}
 	// Of a contract that only the list of KMS names nothing is left to say, once that is accepted.
 	j.targets = slices.DeleteFunc(j.targets, func(t *target) bool {
-		gone := t.onlyInList && len(t.findings) == 0 && t != j.targets[0]
+		gone := t.onlyInList && len(t.Findings) == 0 && t != j.targets[0]
 		if gone {
-			j.targets[0].accepted = append(j.targets[0].accepted, t.accepted...)
+			j.targets[0].Accepted = append(j.targets[0].Accepted, t.Accepted...)
 		}
 		return gone
 	})
@@ -48,30 +48,33 @@ func (j *judgement) apply(t *target, x Exception) {
 		if met = true; !expired {
 			e.accepted = append(e.accepted, x.Kind)
 			e.Accepted = &Accepting{x.Reason, x.Expires}
-			t.accepted = append(t.accepted, x.acceptance(e.message(x.Kind)))
+			t.accept(x, e.message(x.Kind))
 		}
 	}
-	t.findings = slices.DeleteFunc(t.findings, func(f finding) bool {
-		if f.kind != x.Kind || x.Kind.OfEntry() {
+	t.Findings = slices.DeleteFunc(t.Findings, func(f Finding) bool {
+		if f.Kind != x.Kind || x.Kind.OfEntry() {
 			return false
 		}
 		if met = true; !expired {
-			t.accepted = append(t.accepted, x.acceptance(f.message))
+			t.accept(x, f.Message)
 		}
 		return !expired
 	})
-	open := j.isOpen(t, x.Kind, x.List, x.ID)
 	switch {
 	case met && expired:
-		t.findException(AcceptExpired, x, fmt.Sprintf("%s expired on %s, and the difference is still there", what, x.Expires.UTC().Format(time.DateOnly)))
-	case !met && !expired && open:
+		t.findOf(AcceptExpired, x.List, x.ID, fmt.Sprintf("%s expired on %s, and the difference is still there", what, x.Expires.UTC().Format(time.DateOnly)))
+	case !met && !expired && j.open[t.key(x.Kind, x.List, x.ID)]:
 		// This audit did not see it. What an earlier one left open is accepted all the same.
-		t.accepted = append(t.accepted, x.acceptance("not seen in this audit"))
+		t.accept(x, "not seen in this audit")
 	case !met && t.evaluable(x) && t.verdict() != Unknown:
-		t.findException(AcceptUnused, x, what+" matches nothing")
+		t.findOf(AcceptUnused, x.List, x.ID, what+" matches nothing")
 	case !met:
-		t.unevaluated = append(t.unevaluated, x.acceptance(""))
+		t.unevaluated = append(t.unevaluated, x)
 	}
+}
+
+func (t *target) accept(x Exception, message string) {
+	t.Accepted = append(t.Accepted, Acceptance{x.Kind, x.List, x.ID, message, x.Reason, x.Expires})
 }
 
 // ofList are the kinds that take the API's list of KMS to be seen.
@@ -80,23 +83,15 @@ var ofList = []Kind{GatewayAppIDMismatch, KMSPubkeyMismatch, KMSContractMismatch
 // evaluable reports whether the difference would have been seen.
 func (t *target) evaluable(x Exception) bool {
 	switch {
-	case x.Kind == StorageUnaccounted && t.completeness != Complete,
-		x.Kind == UnlistedChainAllowed && t.completeness != Complete && t.completeness != EventsOnly,
-		slices.Contains(ofList, x.Kind) && !slices.Contains(t.crossed, x.Kind),
-		!x.Kind.OfEntry() && len(t.reasons) > 0:
+	case x.Kind == StorageUnaccounted && t.Completeness != Complete,
+		x.Kind == UnlistedChainAllowed && t.Completeness != Complete && t.Completeness != EventsOnly,
+		slices.Contains(ofList, x.Kind) && !t.looked[x.Kind],
+		!x.Kind.OfEntry() && len(t.Reasons) > 0:
 		return false
 	}
 	return !slices.ContainsFunc(t.entries, func(e entry) bool {
 		return e.List == x.List && e.ID == x.ID && e.Verdict == Unverifiable
 	})
-}
-
-func (t *target) findException(k Kind, x Exception, message string) {
-	t.findings = append(t.findings, finding{kind: k, message: message, list: x.List, id: x.ID, state: Confirmed})
-}
-
-func (x Exception) acceptance(message string) Acceptance {
-	return Acceptance{x.Kind, x.List, x.ID, message, x.Reason, x.Expires}
 }
 
 // settleAccepted makes an entry Accepted once everything that is wrong with it is accepted. If only non-drift findings

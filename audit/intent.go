@@ -57,14 +57,14 @@ type Exception struct {
 	Expires  time.Time      `json:"expires"`
 }
 
-// Contract returns what is configured of a contract, and whether it is configured.
-func (i *Intent) Contract(a common.Address) (ContractIntent, bool) {
+// Contract returns what is configured of a contract.
+func (i *Intent) Contract(a common.Address) ContractIntent {
 	for _, c := range i.Contracts {
 		if c.Address == a {
-			return c, true
+			return c
 		}
 	}
-	return ContractIntent{}, false
+	return ContractIntent{}
 }
 
 // List returns what the policy wants allowed of a list; nil: the policy does not cover the list.

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/ethereum/go-ethereum/common"
 )
 
 // Outcome is what Judge makes of the looks at one chain.
@@ -20,7 +18,7 @@ type Outcome struct {
 // Judge compares what was seen of a chain with what the operator wants and with what earlier audits left open.
 func Judge(intent Intent, prior Prior, looks Looks) Outcome {
 	j := newJudgement(&intent, &prior, &looks)
-	if j.wentBack = j.goesBack(); j.wentBack {
+	if j.wentBack {
 		j.dropDifferences()
 	} else {
 		j.applyHead()
@@ -30,32 +28,17 @@ func Judge(intent Intent, prior Prior, looks Looks) Outcome {
 	out := Outcome{Absent: j.absent()}
 	j.carryOver(&out)
 	out.Chain = j.report()
-	j.remember(&out)
+	j.remember(&out.Next)
 	return out
 }
 
 // NeedsSecondLook reports whether a first look shows a difference that no earlier audit left open.
 func NeedsSecondLook(intent Intent, prior Prior, first Observation) bool {
-	j := &judgement{intent: &intent, prior: &prior, look: &first, open: openKeys(&prior)}
-	j.targets = j.compare(&first)
-	return !j.goesBack() && slices.ContainsFunc(j.targets, j.newlyDiffers)
-}
-
-// newlyDiffers reports whether something drifts that no earlier audit left open.
-func (j *judgement) newlyDiffers(t *target) bool {
-	for _, f := range t.findings {
-		if f.kind.Makes() == Drift && !j.isOpen(t, f.kind, f.list, f.id) {
-			return true
-		}
-	}
-	for i := range t.entries {
-		for _, k := range t.entries[i].kinds() {
-			if k.Makes() == Drift && !j.isOpen(t, k, t.entries[i].List, t.entries[i].ID) {
-				return true
-			}
-		}
-	}
-	return false
+	j := begin(&intent, &prior, &Looks{First: first})
+	return !j.goesBack() && slices.ContainsFunc(j.compare(j.look), func(t *target) bool {
+		t.addEntryFindings()
+		return slices.ContainsFunc(t.Findings, func(f Finding) bool { return f.Kind.Makes() == Drift && !j.open[t.key(f.Kind, f.List, f.ID)] })
+	})
 }
 
 // judgement is a chain while it is being judged.
@@ -66,88 +49,68 @@ type judgement struct {
 	look     *Observation // the look that counts: the second where it saw as much as the first
 	other    *Observation // the other one; nil: there was one look
 	targets  []*target
-	open     map[findingKey]bool
-	crossed  bool // the claim was compared with the API's list of KMS
+	open     map[findingKey]bool // what earlier audits left open
+	crossed  bool                // the claim was compared with the API's list of KMS
 	wentBack bool
-	failures []Failure
+}
+
+// begin has compared nothing yet.
+func begin(intent *Intent, prior *Prior, looks *Looks) *judgement {
+	j := &judgement{intent: intent, prior: prior, looks: looks, look: &looks.First, other: looks.Second, open: map[findingKey]bool{}}
+	for _, o := range prior.Open {
+		j.open[o.key()] = true
+	}
+	return j
 }
 
 func newJudgement(intent *Intent, prior *Prior, looks *Looks) *judgement {
-	j := &judgement{intent: intent, prior: prior, looks: looks, look: &looks.First, open: openKeys(prior)}
-	first := j.compare(&looks.First)
-	var second []*target
-	if looks.Second != nil {
-		second = j.compare(looks.Second)
-	}
-	j.targets, j.other = first, looks.Second
+	j := begin(intent, prior, looks)
 	if looks.Second.compared() || looks.Second != nil && !looks.First.compared() {
-		j.look, j.targets, j.other, second = looks.Second, second, &looks.First, first
+		j.look, j.other = looks.Second, &looks.First
 	}
-	j.confirm(second)
-	j.collectFailures()
+	var other []*target
+	if j.other != nil {
+		other = j.compare(j.other)
+	}
+	j.targets = j.compare(j.look)
+	j.confirm(other)
+	j.wentBack = j.goesBack()
 	return j
 }
 
 // compared reports whether the look saw both sides.
 func (o *Observation) compared() bool { return o != nil && o.Claim != nil && o.Block != nil }
 
-func openKeys(p *Prior) map[findingKey]bool {
-	out := make(map[findingKey]bool, len(p.Open))
-	for i := range p.Open {
-		out[p.Open[i].key()] = true
+// Self is the source of what is this program's own doing.
+const Self = "kms-auditor"
+
+// errors lists the failures of all looks, each once.
+func (j *judgement) errors() []SourceError {
+	out := []SourceError{}
+	if j.looks.Interrupted != "" {
+		out = append(out, SourceError{StageInternal, Self, "the audit ended before its second look: " + j.looks.Interrupted})
+	}
+	for _, o := range j.looks.All() {
+		for _, f := range o.Failures {
+			if !slices.Contains(out, f.SourceError) {
+				out = append(out, f.SourceError)
+			}
+		}
+	}
+	if j.look.Claim != nil && len(j.targets) == 0 {
+		out = append(out, SourceError{StageAPI, "api", "it lists no contract on this chain, and none is configured: nothing was compared"})
 	}
 	return out
 }
 
-func (j *judgement) isOpen(t *target, k Kind, list List, id string) bool {
-	return len(j.open) > 0 && j.open[findingKey{t.address.Hex(), k, list, id}]
-}
-
-// collectFailures puts the failures of all looks into one list, those of the look that counts last.
-func (j *judgement) collectFailures() {
-	if j.looks.Interrupted != "" {
-		j.fail(failure(StageInternal, Self, "the audit ended before its second look: %s", j.looks.Interrupted))
-	}
-	all := []*Observation{&j.looks.First, j.looks.Second, j.looks.Head}
-	for _, o := range all {
-		if o == nil {
-			continue
-		}
-		for _, f := range o.Failures {
-			j.fail(f)
-		}
-	}
-}
-
-func (j *judgement) fail(f Failure) {
-	if !slices.ContainsFunc(j.failures, func(o Failure) bool { return o.SourceError == f.SourceError }) {
-		j.failures = append(j.failures, f)
-	}
-}
-
-// Self is the source of what is this program's own doing.
-const Self = "kms-auditor"
-
 // goesBack reports whether the pinned block is older than one that was audited before, by the same tag or by one that
-// names older blocks. `latest-N` may go back by N blocks.
-func (j *judgement) goesBack() bool { return j.look.Block != nil && j.backFrom() > 0 }
-
-// backFrom returns the block that was audited before the chain went back; 0: it did not.
-func (j *judgement) backFrom() uint64 {
-	rank, allowed := tagRank(j.look.Tag)
-	if rank == 0 || j.look.Block == nil {
-		return 0
-	}
-	for _, b := range j.prior.Blocks {
-		if r, _ := tagRank(b.Tag); r > 0 && r <= rank && b.Number > j.look.Block.Number+allowed {
-			return b.Number
-		}
-	}
-	return 0
+// names older blocks.
+func (j *judgement) goesBack() bool {
+	return j.look.Block != nil && j.look.Block.Number < j.prior.LowestBlock(j.look.Tag)
 }
 
-// tagRank orders tags by how old the blocks are that they name, and returns how far one may go back. The rank of a number
-// or a hash is 0.
+// tagRank orders tags by how old the blocks are that they name, and returns how far one may go back: `latest-N` by N
+// blocks. The rank of a number or a hash is 0.
 func tagRank(tag string) (rank int, mayGoBack uint64) {
 	switch tag {
 	case "finalized":
@@ -181,13 +144,14 @@ func (p *Prior) LowestBlock(tag string) uint64 {
 // dropDifferences takes back what an older block shows: it is no news.
 func (j *judgement) dropDifferences() {
 	for _, t := range j.targets {
-		t.findings = slices.DeleteFunc(t.findings, func(f finding) bool { return f.kind.Makes() == Drift })
+		t.Findings = slices.DeleteFunc(t.Findings, func(f Finding) bool { return f.Kind.Makes() == Drift })
 		for i := range t.entries {
 			if e := &t.entries[i]; e.Verdict == Mismatch || e.Verdict == Match || e.Reason == ReasonNotRead {
 				e.drop(ReasonWentBack)
 			}
 		}
-		t.find(ChainWentBack, "the pinned block %d is older than block %d, which was audited before", j.look.Block.Number, j.backFrom())
+		_, slack := tagRank(j.look.Tag)
+		t.find(ChainWentBack, "the pinned block %d is older than block %d, which was audited before", j.look.Block.Number, j.prior.LowestBlock(j.look.Tag)+slack)
 	}
 }
 
@@ -205,38 +169,34 @@ func (j *judgement) beginBaselines() {
 		return
 	}
 	for _, t := range j.targets {
-		if t.control != nil && t.wholeControl && t.baseline == nil {
-			t.baseline = &Baseline{Control: *t.control, Since: j.looks.First.At}
+		if t.Control != nil && t.Baseline == nil && !slices.ContainsFunc(t.reading.Control.fields(), func(f Field) bool { return !f.Known }) {
+			t.Baseline = &Baseline{Control: *t.Control, Since: j.looks.First.At}
 		}
 	}
 }
 
 // report makes the chain's part of the report.
 func (j *judgement) report() Chain {
-	out := Chain{Chain: j.intent.Chain, ChainID: j.intent.ChainID, Errors: []SourceError{}, Targets: []Target{}, Policy: j.look.Tag, Block: j.look.Block}
+	out := Chain{Chain: j.intent.Chain, ChainID: j.intent.ChainID, Errors: j.errors(), Targets: []Target{}, Policy: j.look.Tag, Block: j.look.Block}
 	if out.Policy == "" && len(j.intent.Tags) > 0 {
 		out.Policy = j.intent.Tags[0]
 	}
-	for _, f := range j.failures {
-		out.Errors = append(out.Errors, f.SourceError)
-	}
-	if c := j.look.Claim; c != nil {
-		claim := c.Claim
+	if j.look.Claim != nil {
+		claim := j.look.Claim.Claim // a copy: a report must not hold all that the API said
 		out.Claim = &claim
-		if len(j.targets) == 0 {
-			out.Errors = append(out.Errors, SourceError{StageAPI, "api", "it lists no contract on this chain, and none is configured: nothing was compared"})
-		}
 	}
+	var verdicts []Verdict
 	for _, t := range j.targets {
-		out.Targets = append(out.Targets, t.report())
+		judged := t.report()
+		out.Targets, verdicts = append(out.Targets, judged), append(verdicts, judged.Verdict)
 	}
-	out.Verdict = worstOf(out.Targets, func(t *Target) Verdict { return t.Verdict })
+	out.Verdict = worstOf(verdicts)
 	return out
 }
 
 // verdict judges a target: worst wins, and without a comparison it is unknown.
 func (t *target) verdict() Verdict {
-	consistent, compared := len(t.reasons) == 0, false
+	consistent, compared := len(t.Reasons) == 0, false
 	for i := range t.entries {
 		switch e := &t.entries[i]; {
 		case e.Verdict == Mismatch:
@@ -247,9 +207,9 @@ func (t *target) verdict() Verdict {
 			compared = true
 		}
 	}
-	for _, f := range t.findings {
-		switch makes := f.kind.Makes(); {
-		case makes == Drift && f.state == Confirmed:
+	for _, f := range t.Findings {
+		switch makes := f.Kind.Makes(); {
+		case makes == Drift && f.State == Confirmed:
 			return Drift
 		case makes != Consistent:
 			consistent = false
@@ -266,25 +226,15 @@ func (e *Entry) harmless() bool { return e.Kind == NoHash && e.Claim == ClaimUnk
 
 // report makes the target's part of the report.
 func (t *target) report() Target {
-	out := Target{
-		Contract:     t.address.Hex(),
-		Verdict:      t.verdict(),
-		Reasons:      append([]string{}, t.reasons...),
-		Completeness: t.completeness,
-		Control:      t.control,
-		Baseline:     t.baseline,
-		Accepted:     t.accepted,
-		Explained:    t.explained,
-		Entries:      make([]Entry, 0, len(t.entries)),
-		Findings:     []Finding{},
-	}
+	out := t.Target
+	out.Verdict, out.Entries = t.verdict(), make([]Entry, 0, len(t.entries))
 	if t.reading.read() {
 		out.Storage, out.Assurance = t.reading.Storage, t.reading.Assurance
 	}
 	why := map[string]int{}
 	for i := range t.entries {
 		e := &t.entries[i]
-		out.Counts.add(e.Verdict)
+		*out.Counts.of(e.Verdict)++
 		if e.policyKind != "" && e.Kind.Makes() != Drift && e.Verdict != Unverifiable {
 			e.Kind = e.policyKind
 		}
@@ -301,22 +251,20 @@ func (t *target) report() Target {
 			out.Reasons = append(out.Reasons, fmt.Sprintf("%d of %d entries: %s", n, len(t.entries), r.text))
 		}
 	}
-	for _, f := range t.findings {
-		out.Findings = append(out.Findings, f.report())
-	}
 	if out.Verdict == Unknown && len(out.Reasons) == 0 && !slices.ContainsFunc(out.Findings, func(f Finding) bool { return f.Kind.Makes() != Consistent }) {
-		out.Reasons = append(out.Reasons, t.whyNothing(out.Counts))
+		out.Reasons = append(out.Reasons, whyNothing(out.Counts))
 	}
 	slices.SortStableFunc(out.Findings, func(a, b Finding) int {
-		return cmp.Or(a.Severity.rank()-b.Severity.rank(), slices.Index(Kinds, a.Kind)-slices.Index(Kinds, b.Kind), cmp.Compare(a.List, b.List))
+		return cmp.Or(slices.Index(severities, a.Severity)-slices.Index(severities, b.Severity),
+			slices.Index(Kinds, a.Kind)-slices.Index(Kinds, b.Kind), cmp.Compare(a.List, b.List))
 	})
 	return out
 }
 
 // whyNothing says why nothing was compared.
-func (t *target) whyNothing(n Counts) string {
+func whyNothing(n Counts) string {
 	switch {
-	case len(t.entries) == 0:
+	case n == Counts{}:
 		return "the API lists no device and no OS image of this contract: nothing was compared"
 	case n.Pending > 0:
 		return "every entry is pending: nothing was compared at the pinned block"
@@ -337,31 +285,14 @@ var entryReasons = []struct{ reason, text string }{
 	{ReasonWentBack, "not compared, since the pinned block is older than one that was audited before"},
 }
 
-func (c *Counts) add(v EntryVerdict) {
-	switch v {
-	case Match:
-		c.Match++
-	case Mismatch:
-		c.Mismatch++
-	case Pending:
-		c.Pending++
-	case Accepted:
-		c.Accepted++
-	case Unclaimed:
-		c.Unclaimed++
-	default:
-		c.Unverifiable++
-	}
-}
-
 // NewReport puts the chains of an audit into a report.
 func NewReport(id, version string, started, finished time.Time, chains []Chain) *Report {
+	var verdicts []Verdict
+	for _, c := range chains {
+		verdicts = append(verdicts, c.Verdict)
+	}
 	return &Report{
 		Schema: Schema, AuditID: id, Version: version, StartedAt: started, FinishedAt: finished,
-		Verdict: worstOf(chains, func(c *Chain) Verdict { return c.Verdict }), Chains: append([]Chain{}, chains...),
+		Verdict: worstOf(verdicts), Chains: append([]Chain{}, chains...),
 	}
-}
-
-func sameAddress(a common.Address) func(*target) bool {
-	return func(t *target) bool { return t.address == a }
 }

@@ -1,7 +1,7 @@
 package audit
 
 import (
-	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -13,6 +13,11 @@ type Looks struct {
 	Second      *Observation `json:"second,omitempty"`      // after the confirm delay; nil: nothing new was wrong, or see Interrupted
 	Head        *Observation `json:"head,omitempty"`        // the newest block, for what differs at the pinned one; nil: not asked
 	Interrupted string       `json:"interrupted,omitempty"` // why there is no second look
+}
+
+// All lists the looks that there are.
+func (l *Looks) All() []*Observation {
+	return slices.DeleteFunc([]*Observation{&l.First, l.Second, l.Head}, func(o *Observation) bool { return o == nil })
 }
 
 // Observation is what one look at one chain saw. It is a plain value.
@@ -146,13 +151,12 @@ func (o *Observation) rightChain(chainID uint64) bool {
 // read reports whether the contract's answers are there.
 func (r *Reading) read() bool { return r != nil && r.Err == "" }
 
-func (r *Reading) index() map[listID]Answer {
-	if r == nil {
-		return nil
-	}
-	out := make(map[listID]Answer, len(r.Answers))
-	for _, a := range r.Answers {
-		out[listID{a.List, a.ID}] = a
+func (r *Reading) index() map[listID]*Answer {
+	out := map[listID]*Answer{}
+	if r != nil {
+		for i := range r.Answers {
+			out[listID{r.Answers[i].List, r.Answers[i].ID}] = &r.Answers[i]
+		}
 	}
 	return out
 }
@@ -161,8 +165,4 @@ func (r *Reading) index() map[listID]Answer {
 type listID struct {
 	list List
 	id   common.Hash
-}
-
-func failure(stage Stage, source, format string, args ...any) Failure {
-	return Failure{SourceError: SourceError{stage, source, fmt.Sprintf(format, args...)}}
 }

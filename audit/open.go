@@ -13,7 +13,6 @@ import (
 // ChangeType says what became of a finding. The values are the events of the log.
 type ChangeType string
 
-// The change types.
 const (
 	Opened   ChangeType = "finding_opened"
 	Open     ChangeType = "finding_open" // a reminder, once a day
@@ -42,32 +41,28 @@ func (j *judgement) carryOver(out *Outcome) {
 	for _, o := range j.prior.Open {
 		before[o.key()] = o
 	}
-	done := map[findingKey]*finding{} // two differences of one kind, two public keys say, are one finding
+	done := map[findingKey]*Finding{} // two differences of one kind, two public keys say, are one finding
 	for _, t := range j.targets {
 		t.addEntryFindings()
-		for i := range t.findings {
-			f := &t.findings[i]
-			k := findingKey{t.address.Hex(), f.kind, f.list, f.id}
-			if first := done[k]; first != nil {
-				f.firstSeen, f.lastConfirmed = first.firstSeen, first.lastConfirmed
+		for i := range t.Findings {
+			f := &t.Findings[i]
+			k := t.key(f.Kind, f.List, f.ID)
+			if same := done[k]; same != nil {
+				f.FirstSeen, f.LastConfirmedAt = same.FirstSeen, same.LastConfirmedAt
 				continue
 			}
 			done[k] = f
 			open, known := before[k]
 			delete(before, k)
-			change := Opened
-			if !known {
-				open = OpenFinding{Contract: k.contract, Logged: now}
-				f.firstSeen = now
-			} else {
-				f.firstSeen = *open.Finding.FirstSeen
-				change = Open
+			first, change := now, Open
+			switch {
+			case !known:
+				open, change = OpenFinding{Contract: t.Contract, Logged: now}, Opened
+			case open.Finding.FirstSeen.Before(now): // else the clock was set back
+				first = *open.Finding.FirstSeen
 			}
-			if now.Before(f.firstSeen) { // the clock was set back
-				f.firstSeen = now
-			}
-			f.lastConfirmed = now
-			open.Finding = f.report()
+			f.FirstSeen, f.LastConfirmedAt = &first, &now
+			open.Finding = *f
 			if b := j.look.Block; b != nil {
 				open.Block = max(open.Block, b.Number)
 			}
@@ -76,48 +71,35 @@ func (j *judgement) carryOver(out *Outcome) {
 			}
 			j.log(out, open, change, now)
 		}
+		t.dateEntries(done)
 	}
+	var resolved []Change
 	for _, o := range j.prior.Open {
-		if _, left := before[o.key()]; !left {
+		address, err := sanitize.ParseAddress(o.Contract)
+		if _, left := before[o.key()]; !left || err != nil {
 			continue
 		}
-		t := j.targetOf(o.Contract)
-		if t != nil && j.settled(t, &o) || t == nil && j.look.rightChain(j.intent.ChainID) && !o.Finding.Kind.aboutChain() {
-			out.Changes = append(out.Changes, Change{Resolved, j.intent.Chain, o.Contract, o.Finding, o.Block, now})
+		t := targetAt(j.targets, address)
+		if t != nil && j.settled(t, &o) || t == nil && j.look.rightChain(j.intent.ChainID) && !o.Finding.Kind.is(ofContract) {
+			resolved = append(resolved, Change{Resolved, j.intent.Chain, o.Contract, o.Finding, o.Block, now})
 			continue
 		}
 		if t == nil {
-			address, err := sanitize.ParseAddress(o.Contract)
-			if err != nil {
-				continue
-			}
-			t = &target{address: address, completeness: Unchecked, reasons: []string{"the contract was not audited"}}
+			t = newTarget(address)
+			t.reason("the contract was not audited")
 			j.targets = append(j.targets, t)
 		}
 		o.Finding.State = Still
-		t.findings = append(t.findings, finding{
-			kind: o.Finding.Kind, message: o.Finding.Message, list: o.Finding.List, id: o.Finding.ID, state: Still,
-			firstSeen: *o.Finding.FirstSeen, lastConfirmed: *o.Finding.LastConfirmedAt,
-		})
+		f := o.Finding
+		f.Severity, f.Runbook = f.Kind.Severity(), f.Kind.Runbook() // as this release has them
+		t.Findings = append(t.Findings, f)
 		j.log(out, o, Open, now)
 	}
-	for _, t := range j.targets {
-		t.dateEntries()
-	}
+	out.Changes = append(out.Changes, resolved...)
 	slices.SortStableFunc(out.Next.Open, func(a, b OpenFinding) int {
 		return cmp.Or(a.Finding.FirstSeen.Compare(*b.Finding.FirstSeen), cmp.Compare(a.Contract, b.Contract), cmp.Compare(a.Finding.Kind, b.Finding.Kind),
 			cmp.Compare(a.Finding.List, b.Finding.List), cmp.Compare(a.Finding.ID, b.Finding.ID))
 	})
-	slices.SortStableFunc(out.Changes, func(a, b Change) int {
-		return cmp.Compare(b2i(a.Type == Resolved), b2i(b.Type == Resolved))
-	})
-}
-
-func b2i(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // log remembers an open finding, and notes what is to be logged of it.
@@ -132,54 +114,26 @@ func (j *judgement) log(out *Outcome, o OpenFinding, change ChangeType, now time
 	out.Next.Open = append(out.Next.Open, o)
 }
 
-func (j *judgement) targetOf(contract string) *target {
-	for _, t := range j.targets {
-		if t.address.Hex() == contract {
-			return t
-		}
-	}
-	return nil
-}
-
 // addEntryFindings makes findings of what is wrong with entries and not accepted.
 func (t *target) addEntryFindings() {
 	for i := range t.entries {
 		e := &t.entries[i]
 		for _, k := range e.kinds() {
-			if !slices.Contains(e.accepted, k) {
-				t.findOnceOf(k, e)
+			if oneKey := e.ID == ""; slices.Contains(e.accepted, k) || oneKey && t.saw(k, e.List, "") {
+				continue // images without a hash have one key
 			}
+			t.findOf(k, e.List, e.ID, e.message(k))
 		}
 	}
 }
 
-func (t *target) findOnceOf(k Kind, e *entry) {
-	if e.ID == "" { // images without a hash have one key
-		t.findOnce(finding{kind: k, message: e.message(k), list: e.List, state: Confirmed})
-		return
-	}
-	t.findings = append(t.findings, finding{kind: k, message: e.message(k), list: e.List, id: e.ID, state: Confirmed})
-}
-
 // dateEntries writes into entries since when what is wrong with them is known.
-func (t *target) dateEntries() {
-	if len(t.findings) == 0 {
-		return
-	}
-	type key struct {
-		kind Kind
-		list List
-		id   string
-	}
-	since := make(map[key]time.Time, len(t.findings))
-	for _, f := range t.findings {
-		since[key{f.kind, f.list, f.id}] = f.firstSeen
-	}
+func (t *target) dateEntries(findings map[findingKey]*Finding) {
 	for i := range t.entries {
 		e := &t.entries[i]
 		for _, k := range e.kinds() {
-			if first, ok := since[key{k, e.List, e.ID}]; ok && e.FirstSeen == nil {
-				e.FirstSeen = &first
+			if f := findings[t.key(k, e.List, e.ID)]; f != nil && e.FirstSeen == nil {
+				e.FirstSeen = f.FirstSeen
 			}
 		}
 	}
@@ -191,10 +145,8 @@ func (j *judgement) settled(t *target, o *OpenFinding) bool {
 	if t.unsettled[o.key()] {
 		return false
 	}
-	for _, a := range t.accepted {
-		if a.Kind == k && a.List == f.List && a.ID == f.ID {
-			return true
-		}
+	if slices.ContainsFunc(t.Accepted, func(a Acceptance) bool { return t.key(a.Kind, a.List, a.ID) == o.key() }) {
+		return true
 	}
 	if j.wentBack {
 		return false
@@ -217,12 +169,12 @@ func (j *judgement) settled(t *target, o *OpenFinding) bool {
 	case ContractUnexpected, GatewayAppIDMismatch, KMSPubkeyMismatch, KMSContractMismatch:
 		return t.looksAt(k)
 	case AcceptExpired, AcceptUnused:
-		return !slices.ContainsFunc(t.unevaluated, func(a Acceptance) bool { return a.List == f.List && a.ID == f.ID })
+		return !slices.ContainsFunc(t.unevaluated, func(x Exception) bool { return x.List == f.List && x.ID == f.ID })
 	case ClaimUnstable:
 		if f.List == "" {
 			return t.claimRead && chain
 		}
-		e := t.entry(f.List, f.ID)
+		e := t.entryOf(f)
 		return t.claimRead && chain && (e == nil || e.compared())
 	case ChainWentBack:
 		return j.look.Block != nil
@@ -234,13 +186,11 @@ func (j *judgement) settled(t *target, o *OpenFinding) bool {
 func (t *target) looksAt(k Kind) bool {
 	switch k {
 	case StorageUnaccounted:
-		return t.completeness == Complete
-	case OwnerChanged, ImplementationChanged, CodeChanged:
-		return t.reading.read() && t.judged[k]
+		return t.Completeness == Complete
+	case OwnerChanged, ImplementationChanged, CodeChanged, GatewayAppIDMismatch, KMSPubkeyMismatch, KMSContractMismatch:
+		return t.looked[k]
 	case NoCode:
-		return t.reading.read() && t.reading.HasCode
-	case GatewayAppIDMismatch, KMSPubkeyMismatch, KMSContractMismatch:
-		return slices.Contains(t.crossed, k)
+		return t.runs()
 	case ContractNotListed, ContractUnexpected:
 		return t.claimRead
 	}
@@ -250,21 +200,20 @@ func (t *target) looksAt(k Kind) bool {
 // settledEntry is settled for what is about one entry. A difference is over as soon as either side, looked at, makes it
 // untrue.
 func (j *judgement) settledEntry(t *target, f *Finding, chain bool) bool {
-	e := t.entry(f.List, f.ID)
-	claim := ClaimUnlisted
-	if e != nil {
-		claim = e.Claim
-	}
-	claimLooked := t.claimRead && claim != ClaimUnknown
+	e, claim, wanted := t.entryOf(f), ClaimUnlisted, PolicyState("")
 	allowed, denied := false, false
-	if e != nil {
-		allowed, denied = chain && e.OnChain == ChainAllowed, chain && e.OnChain == ChainDenied
-	} else if id, err := sanitize.ParseID(f.ID); err == nil && chain {
+	if id, err := sanitize.ParseID(f.ID); err == nil {
+		wanted = j.intent.Contract(t.address).Policy.State(f.List, id)
 		_, denied = t.at[listID{f.List, id}]
 	}
+	if e != nil {
+		claim, allowed, denied = e.Claim, e.OnChain == ChainAllowed, e.OnChain == ChainDenied
+	}
+	allowed, denied = chain && allowed, chain && denied
+	claimLooked := t.claimRead && claim != ClaimUnknown
 	// What is wrong now in another way goes on under another name.
-	renamed := slices.ContainsFunc(t.findings, func(g finding) bool {
-		return g.list == f.List && g.id == f.ID && g.kind.OfEntry() && g.kind.Makes() == Drift && g.state == Confirmed
+	renamed := slices.ContainsFunc(t.Findings, func(g Finding) bool {
+		return g.List == f.List && g.ID == f.ID && g.Kind.OfEntry() && g.Kind.Makes() == Drift && g.State == Confirmed
 	})
 	switch f.Kind {
 	case ClaimAllowedChainDenied:
@@ -272,23 +221,14 @@ func (j *judgement) settledEntry(t *target, f *Finding, chain bool) bool {
 	case ClaimDeniedChainAllowed, UnlistedChainAllowed:
 		return denied || claimLooked && (claim == ClaimAllowed || renamed)
 	case PolicyDeniedAllowed:
-		return denied || j.policyOf(t, f) != PolicyDenied
+		return denied || wanted != PolicyDenied
 	case PolicyAllowedDenied:
-		return allowed || j.policyOf(t, f) != PolicyAllowed
+		return allowed || wanted != PolicyAllowed
 	case ClaimUnknownKind:
 		return claimLooked
 	default: // about the claim alone
 		return t.claimRead
 	}
-}
-
-func (j *judgement) policyOf(t *target, f *Finding) PolicyState {
-	want, _ := j.intent.Contract(t.address)
-	id, err := sanitize.ParseID(f.ID)
-	if err != nil {
-		return ""
-	}
-	return want.Policy.State(f.List, id)
 }
 
 // attainable is an assurance, or the best that the configuration allows where that is less.
@@ -302,39 +242,32 @@ func (j *judgement) attainable(a Assurance) Assurance {
 	return a
 }
 
-func (t *target) entry(list List, id string) *entry {
-	if valid, err := sanitize.ParseID(id); err == nil {
-		if at, known := t.at[listID{list, valid}]; known && at >= 0 {
-			return &t.entries[at]
-		}
-		return nil
+// entryOf returns the entry that a finding is about; nil: there is none.
+func (t *target) entryOf(f *Finding) *entry {
+	if id, err := sanitize.ParseID(f.ID); err == nil {
+		return t.entry(listID{f.List, id})
 	}
-	for i := range t.entries {
-		if e := &t.entries[i]; e.List == list && e.ID == id {
-			return e
-		}
+	if i := slices.IndexFunc(t.entries, func(e entry) bool { return e.List == f.List && e.ID == f.ID }); i >= 0 {
+		return &t.entries[i]
 	}
 	return nil
 }
 
-// remember fills in what the next audit has to know.
-func (j *judgement) remember(out *Outcome) {
+// remember fills in what the next audit has to know, apart from open findings.
+func (j *judgement) remember(next *Prior) {
 	p := j.prior
-	n := &out.Next
-	n.Blocks, n.Pending, n.Contracts = p.Blocks, p.Pending, p.Contracts
+	next.Blocks, next.Pending, next.Contracts = p.Blocks, p.Pending, p.Contracts
 	if j.wentBack {
 		return
 	}
-	n.Contracts = j.contracts()
-	n.Pending = j.pending()
+	next.Contracts, next.Pending = j.contracts(), j.pending()
 	if rank, _ := tagRank(j.look.Tag); rank > 0 && j.look.Block != nil {
-		n.Blocks = slices.Clone(p.Blocks)
-		i := slices.IndexFunc(n.Blocks, func(b AuditedBlock) bool { return b.Tag == j.look.Tag })
+		next.Blocks = slices.Clone(p.Blocks)
+		i := slices.IndexFunc(next.Blocks, func(b AuditedBlock) bool { return b.Tag == j.look.Tag })
 		if i < 0 {
-			n.Blocks = append(n.Blocks, AuditedBlock{j.look.Tag, j.look.Block.Number})
-		} else {
-			n.Blocks[i].Number = max(n.Blocks[i].Number, j.look.Block.Number)
+			i, next.Blocks = len(next.Blocks), append(next.Blocks, AuditedBlock{Tag: j.look.Tag})
 		}
+		next.Blocks[i].Number = max(next.Blocks[i].Number, j.look.Block.Number)
 	}
 }
 
@@ -350,7 +283,7 @@ func (j *judgement) contracts() []Known {
 	for _, t := range j.targets {
 		i := slices.IndexFunc(out, func(k Known) bool { return k.Address == t.address })
 		if i < 0 {
-			if !t.audited() || !t.reading.read() || !t.reading.HasCode || !t.configured && len(out) >= maxKnown {
+			if !t.audited() || !t.runs() || !t.configured && len(out) >= maxKnown {
 				continue
 			}
 			i = len(out)
@@ -361,7 +294,7 @@ func (j *judgement) contracts() []Known {
 			out[i].OSImages = t.named(OSImage, out[i].OSImages)
 		}
 		if out[i].Baseline == nil {
-			out[i].Baseline = t.baseline
+			out[i].Baseline = t.Baseline
 		}
 	}
 	return out
@@ -369,65 +302,41 @@ func (j *judgement) contracts() []Known {
 
 // named adds the ids that were asked for to those that are known.
 func (t *target) named(list List, known []common.Hash) []common.Hash {
-	out := known
+	out := slices.Clone(known)
 	for _, a := range t.reading.Answers {
-		if a.List != list || len(out) >= maxKnownIDs {
-			continue
-		}
-		if _, has := slices.BinarySearchFunc(known, a.ID, common.Hash.Cmp); !has {
-			if len(out) == len(known) {
-				out = slices.Clone(known)
-			}
+		if _, has := slices.BinarySearchFunc(known, a.ID, common.Hash.Cmp); a.List == list && !has && len(out) < maxKnownIDs {
 			out = append(out, a.ID)
 		}
 	}
-	if len(out) > len(known) {
-		slices.SortFunc(out, common.Hash.Cmp)
-	}
+	slices.SortFunc(out, common.Hash.Cmp)
 	return out
 }
 
 // pending are the changes that are not at the pinned block yet.
 func (j *judgement) pending() []PendingChange {
 	var out []PendingChange
-	now := j.looks.First.At
-	keep := func(c PendingChange) {
-		c.Since = j.prior.pendingSince(c, now)
-		out = append(out, c)
-	}
-	waiting := func(c PendingChange) bool {
-		return slices.ContainsFunc(j.prior.Pending, func(o PendingChange) bool { return o.Contract == c.Contract && o.List == c.List && o.ID == c.ID })
-	}
 	for _, o := range j.prior.Pending {
-		if i := slices.IndexFunc(j.targets, sameAddress(o.Contract)); i >= 0 && !(j.targets[i].claimRead && j.targets[i].reading.read()) {
+		if t := targetAt(j.targets, o.Contract); t != nil && !(t.claimRead && t.reading.read()) {
 			out = append(out, o)
+		}
+	}
+	keep := func(c PendingChange, pending, stillDiffers bool) {
+		since, waiting := j.pendingSince(c)
+		if pending || waiting && stillDiffers {
+			c.Since = since
+			out = append(out, c)
 		}
 	}
 	for _, t := range j.targets {
 		if !t.claimRead || !t.reading.read() {
 			continue
 		}
-		code := PendingChange{Contract: t.address}
-		if t.young || waiting(code) && !t.reading.HasCode {
-			keep(code)
-		}
+		keep(PendingChange{Contract: t.address}, t.young, !t.reading.HasCode)
 		for i := range t.entries {
-			e := &t.entries[i]
-			c := PendingChange{Contract: t.address, List: e.List, ID: e.id}
-			if e.valid && (e.Verdict == Pending || e.Verdict != Match && waiting(c)) {
-				keep(c)
+			if e := &t.entries[i]; e.valid {
+				keep(PendingChange{Contract: t.address, List: e.List, ID: e.id}, e.Verdict == Pending, e.Verdict != Match)
 			}
 		}
 	}
 	return out
-}
-
-// aboutChain reports whether a finding of the kind says something of the contract itself, and not only of the claim.
-func (k Kind) aboutChain() bool {
-	switch k {
-	case NoCode, ContractNotListed, ContractUnexpected, ChainMismatch, KMSContractMismatch, NoHash, MalformedID, DuplicateConflict, ClaimUnknownKind,
-		ClaimUnstable, AcceptUnused, AcceptExpired:
-		return false
-	}
-	return true
 }

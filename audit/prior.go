@@ -63,13 +63,6 @@ func (p *Prior) Contract(a common.Address) *Known {
 	return nil
 }
 
-func (p *Prior) baseline(a common.Address) *Baseline {
-	if k := p.Contract(a); k != nil {
-		return k.Baseline
-	}
-	return nil
-}
-
 // findingKey names a finding.
 type findingKey struct {
 	contract string

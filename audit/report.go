@@ -1,6 +1,9 @@
 package audit
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Schema names the shape of Report's JSON; docs/report.schema.json documents it.
 const Schema = "kms-auditor/report/v1"
@@ -49,7 +52,6 @@ type Claim struct {
 // Stage is where in an audit a source failed.
 type Stage string
 
-// The stages of SourceError.
 const (
 	StageAPI      Stage = "api"
 	StageRPC      Stage = "rpc"
@@ -116,12 +118,7 @@ type Explained struct {
 
 // Compared reports whether at least one claim of the target was compared with the chain at the pinned block.
 func (t *Target) Compared() bool {
-	for i := range t.Entries {
-		if t.Entries[i].compared() {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(t.Entries, func(e Entry) bool { return e.compared() })
 }
 
 // compared reports whether both sides of the entry are known and were compared. A pending entry compares nothing: its
@@ -195,7 +192,6 @@ const (
 // FindingState says whether the last audit saw a finding, or could not look at it again.
 type FindingState string
 
-// The finding states.
 const (
 	Confirmed FindingState = "confirmed"
 	Still     FindingState = "open"

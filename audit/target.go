@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 
@@ -14,6 +13,7 @@ import (
 
 // target is one contract while a look at it is judged.
 type target struct {
+	Target
 	address    common.Address
 	configured bool
 	known      bool   // to an earlier audit
@@ -23,55 +23,58 @@ type target struct {
 	foreign    uint64 // the chain id of a row of another chain; 0: none
 	claimRead  bool   // there is a claim about it, of the right chain
 
-	rows     []ClaimedEntry
-	reading  *Reading
-	entries  []entry
-	at       map[listID]int // where in entries the entry of a valid id is; -1: the contract refuses the id, and nobody names it
-	findings []finding
-	reasons  []string // what could not be checked, apart from entries
+	rows    []ClaimedEntry
+	reading *Reading
+	entries []entry
+	at      map[listID]int // where in entries the entry of a valid id is; -1: the contract refuses the id, and nobody names it
 
-	completeness Completeness
-	explained    []Explained
-	control      *Control
-	wholeControl bool
-	young        bool // deployed after the pinned block
-	baseline     *Baseline
-	accepted     []Acceptance
-	unevaluated  []Acceptance        // that could not be looked for
-	crossed      []Kind              // kinds that the list of KMS was compared for
-	judged       map[Kind]bool       // kinds of control that were compared
-	unsettled    map[findingKey]bool // findings that one of two looks saw
+	young       bool                // deployed after the pinned block
+	looked      map[Kind]bool       // kinds about the contract as a whole that were compared
+	unsettled   map[findingKey]bool // findings that one of two looks saw
+	unevaluated []Exception         // that could not be looked for
 }
 
-// finding is one thing wrong while it is being judged.
-type finding struct {
-	kind          Kind
-	message       string
-	list          List
-	id            string
-	state         FindingState
-	firstSeen     time.Time
-	lastConfirmed time.Time
-}
-
-func (f finding) report() Finding {
-	out := Finding{Kind: f.kind, Severity: f.kind.Severity(), List: f.list, ID: strings.Clone(f.id), Message: f.message, Runbook: f.kind.Runbook(), State: f.state}
-	if !f.firstSeen.IsZero() {
-		out.FirstSeen, out.LastConfirmedAt = &f.firstSeen, &f.lastConfirmed
+func newTarget(a common.Address) *target {
+	return &target{
+		Target:  Target{Contract: a.Hex(), Completeness: Unchecked, Reasons: []string{}, Findings: []Finding{}},
+		address: a, looked: map[Kind]bool{}, unsettled: map[findingKey]bool{},
 	}
-	return out
+}
+
+// targetAt returns the target of a contract; nil: there is none.
+func targetAt(all []*target, a common.Address) *target {
+	if i := slices.IndexFunc(all, func(t *target) bool { return t.address == a }); i >= 0 {
+		return all[i]
+	}
+	return nil
+}
+
+func (t *target) key(k Kind, list List, id string) findingKey {
+	return findingKey{t.Contract, k, list, id}
 }
 
 func (t *target) find(k Kind, format string, args ...any) {
-	t.findings = append(t.findings, finding{kind: k, message: fmt.Sprintf(format, args...), state: Confirmed})
+	t.findOf(k, "", "", fmt.Sprintf(format, args...))
 }
 
-func (t *target) has(k Kind) bool {
-	return slices.ContainsFunc(t.findings, func(f finding) bool { return f.kind == k && f.state == Confirmed })
+// findOf is find for what is about one id of a list.
+func (t *target) findOf(k Kind, list List, id, message string) {
+	t.Findings = append(t.Findings, Finding{
+		Kind: k, Severity: k.Severity(), List: list, ID: strings.Clone(id), Message: message, Runbook: k.Runbook(), State: Confirmed,
+	})
 }
+
+// saw reports whether the look made such a finding.
+func (t *target) saw(k Kind, list List, id string) bool {
+	return slices.ContainsFunc(t.Findings, func(f Finding) bool {
+		return f.Kind == k && f.List == list && f.ID == id && f.State == Confirmed
+	})
+}
+
+func (t *target) has(k Kind) bool { return t.saw(k, "", "") }
 
 func (t *target) reason(format string, args ...any) {
-	t.reasons = append(t.reasons, fmt.Sprintf(format, args...))
+	t.Reasons = append(t.Reasons, fmt.Sprintf(format, args...))
 }
 
 // audited reports whether the contract is to be read.
@@ -79,16 +82,28 @@ func (t *target) audited() bool {
 	return t.configured || t.known || t.listed && !t.unexpected && t.foreign == 0
 }
 
+// runs reports whether the contract was read, and is deployed.
+func (t *target) runs() bool { return t.reading.read() && t.reading.HasCode }
+
+// entry returns the entry of an id; nil: there is none.
+func (t *target) entry(k listID) *entry {
+	if at, known := t.at[k]; known && at >= 0 {
+		return &t.entries[at]
+	}
+	return nil
+}
+
 // targetsOf lists the contracts of a chain: those that are configured, those that an earlier audit knew, and what else the
-// API lists, all rows of one contract together.
-func targetsOf(intent *Intent, prior *Prior, o *Observation) []*target {
+// API lists, all rows of one contract together. The claim is optional.
+func targetsOf(intent *Intent, prior *Prior, claim *APIClaim) []*target {
 	var all []*target
 	get := func(a common.Address) *target {
-		if i := slices.IndexFunc(all, sameAddress(a)); i >= 0 {
-			return all[i]
+		t := targetAt(all, a)
+		if t == nil {
+			t = newTarget(a)
+			all = append(all, t)
 		}
-		all = append(all, &target{address: a, completeness: Unchecked, judged: map[Kind]bool{}, unsettled: map[findingKey]bool{}})
-		return all[len(all)-1]
+		return t
 	}
 	for _, c := range intent.Contracts {
 		get(c.Address).configured = true
@@ -96,10 +111,10 @@ func targetsOf(intent *Intent, prior *Prior, o *Observation) []*target {
 	for _, k := range prior.Contracts {
 		get(k.Address).known = true
 	}
-	if o.Claim == nil {
+	if claim == nil {
 		return all
 	}
-	for _, row := range o.Claim.Contracts {
+	for _, row := range claim.Contracts {
 		t := get(row.Address)
 		t.listed = true
 		t.unexpected = len(intent.Contracts) > 0 && !t.configured && !t.known
@@ -113,14 +128,13 @@ func targetsOf(intent *Intent, prior *Prior, o *Observation) []*target {
 	return all
 }
 
-// Contracts lists the contracts to read, given a claim: nil where there is none.
+// Contracts lists the contracts to read, given a claim, which is optional.
 func Contracts(intent Intent, prior Prior, claim *APIClaim) []common.Address {
-	o := Observation{Claim: claim}
-	if !o.rightChain(intent.ChainID) {
-		o.Claim = nil
+	if claim != nil && claim.ChainID != intent.ChainID {
+		claim = nil
 	}
 	var out []common.Address
-	for _, t := range targetsOf(&intent, &prior, &o) {
+	for _, t := range targetsOf(&intent, &prior, claim) {
 		if t.audited() {
 			out = append(out, t.address)
 		}
@@ -130,22 +144,22 @@ func Contracts(intent Intent, prior Prior, claim *APIClaim) []common.Address {
 
 // compare compares the two sides of one look.
 func (j *judgement) compare(o *Observation) []*target {
-	all := targetsOf(j.intent, j.prior, o)
+	all := targetsOf(j.intent, j.prior, o.Claim)
 	for _, t := range all {
 		t.claimRead = o.rightChain(j.intent.ChainID) && t.foreign == 0
 		if t.audited() {
 			t.reading = o.Reading(t.address)
 		}
 		t.compareClaim(j.intent, o)
-		if t.unexpected {
-			continue
+		if !t.unexpected {
+			t.compareFailures(o)
+			t.compareChain(j.intent, j.prior, o)
 		}
-		t.compareChain(j.intent, j.prior, o)
 	}
 	return j.crossCheck(o, all)
 }
 
-// compareClaim finds what the claim as a whole has wrong, and what providers were caught at.
+// compareClaim finds what the claim as a whole has wrong.
 func (t *target) compareClaim(intent *Intent, o *Observation) {
 	switch {
 	case o.Claim == nil:
@@ -164,12 +178,13 @@ func (t *target) compareClaim(intent *Intent, o *Observation) {
 	if t.foreign != 0 {
 		t.find(ChainMismatch, "the API lists the contract on chain %d, but chain_id is configured as %d", t.foreign, intent.ChainID)
 	}
-	if t.unexpected {
-		return
-	}
+}
+
+// compareFailures finds what providers were caught at.
+func (t *target) compareFailures(o *Observation) {
 	for _, f := range o.Failures {
-		same := func(g finding) bool { return g.kind == f.Kind && g.message == f.Finding }
-		if f.Kind != "" && (f.Contract == nil || *f.Contract == t.address) && !slices.ContainsFunc(t.findings, same) {
+		same := func(g Finding) bool { return g.Kind == f.Kind && g.Message == f.Finding }
+		if f.Kind != "" && (f.Contract == nil || *f.Contract == t.address) && !slices.ContainsFunc(t.Findings, same) {
 			t.find(f.Kind, "%s", f.Finding)
 		}
 	}
@@ -177,13 +192,7 @@ func (t *target) compareClaim(intent *Intent, o *Observation) {
 
 // compareChain judges all that the chain says, with or without a claim.
 func (t *target) compareChain(intent *Intent, prior *Prior, o *Observation) {
-	want, _ := intent.Contract(t.address)
-	t.entries = make([]entry, 0, len(t.rows))
-	for _, row := range t.rows {
-		e := entryOf(row)
-		e.wrongChain = !t.claimRead
-		t.entries = append(t.entries, e)
-	}
+	want := intent.Contract(t.address)
 	t.merge()
 	switch {
 	case !t.audited():
@@ -195,9 +204,13 @@ func (t *target) compareChain(intent *Intent, prior *Prior, o *Observation) {
 		t.find(NoCode, "nothing is deployed at this address at block %d", o.Block.Number)
 	}
 	t.fill(want.Policy)
-	if t.reading.read() && t.reading.HasCode {
+	if t.runs() {
 		t.judgeStorage(intent, want)
-		t.judgeControl(intent, want.Policy, prior.baseline(t.address))
+		var base *Baseline
+		if known := prior.Contract(t.address); known != nil {
+			base = known.Baseline
+		}
+		t.judgeControl(intent, want.Policy, base)
 		t.addChanges()
 	}
 }
@@ -205,22 +218,11 @@ func (t *target) compareChain(intent *Intent, prior *Prior, o *Observation) {
 // fill takes what the contract says of the entries, and judges them. It adds the ids that the claim does not name: those that
 // the contract allows, that the policy wants, or that could not be read.
 func (t *target) fill(want Policy) {
-	answers := make([]*Answer, len(t.entries))
-	var unlisted []*Answer
-	if t.reading != nil {
-		for i := range t.reading.Answers {
-			a := &t.reading.Answers[i]
-			if at, claimed := t.at[listID{a.List, a.ID}]; claimed {
-				answers[at] = a
-			} else {
-				unlisted = append(unlisted, a)
-			}
-		}
+	answers := t.reading.index()
+	for i := range t.entries {
+		t.fillEntry(&t.entries[i], answers, want)
 	}
-	for i, a := range answers {
-		t.fillEntry(&t.entries[i], a, want)
-	}
-	add := func(k listID, a *Answer) {
+	add := func(k listID) {
 		if _, named := t.at[k]; named {
 			return
 		}
@@ -229,32 +231,31 @@ func (t *target) fill(want Policy) {
 			e.Claim, e.noClaim = ClaimUnknown, true
 		}
 		t.at[k] = -1
-		if t.fillEntry(&e, a, want); e.OnChain != ChainDenied || e.Policy == PolicyAllowed {
+		if t.fillEntry(&e, answers, want); e.OnChain != ChainDenied || e.Policy == PolicyAllowed {
 			t.at[k] = len(t.entries)
 			t.entries = append(t.entries, e)
 		}
 	}
-	for _, a := range unlisted {
-		add(listID{a.List, a.ID}, a)
+	if t.reading != nil {
+		for _, a := range t.reading.Answers {
+			add(listID{a.List, a.ID})
+		}
 	}
 	for _, l := range Lists {
 		for _, id := range want.List(l) {
-			add(listID{l, id}, nil)
+			add(listID{l, id})
 		}
 	}
 }
 
-// fillEntry is fill for one entry; nil: the contract was not asked.
-func (t *target) fillEntry(e *entry, a *Answer, want Policy) {
+// fillEntry is fill for one entry.
+func (t *target) fillEntry(e *entry, answers map[listID]*Answer, want Policy) {
 	if e.valid {
-		switch {
-		case a == nil:
+		switch a := answers[listID{e.List, e.id}]; {
+		case a == nil: // the contract was not asked
 		case a.Err == "":
-			e.OnChain, e.Assurance = ChainDenied, t.reading.Assurance
-			if a.Allowed {
-				e.OnChain = ChainAllowed
-			}
-		case len(t.reasons) == 0:
+			e.OnChain, e.Assurance = chainState(a.Allowed), t.reading.Assurance
+		case len(t.Reasons) == 0:
 			t.reason("asking the contract for %s %s: %s", e.List, e.ID, a.Err)
 		}
 		e.Policy = want.State(e.List, e.id)
@@ -269,27 +270,24 @@ func (t *target) judgeStorage(intent *Intent, want ContractIntent) {
 	}
 	r := t.reading
 	scanned := r.Events != nil && r.Events.Read
+	t.Completeness = Incomplete
 	switch {
-	case r.Storage != nil && r.Complete:
-		t.completeness = Complete
-	case r.Storage != nil && scanned && !t.claimRead:
-		t.completeness = Incomplete
-		t.reason("the contract stores more than the %d slots that are accounted for; the API, which may name what explains the rest, was not read", r.Storage.Slots)
-	case r.Storage != nil && scanned:
-		t.completeness = Incomplete
-		t.find(StorageUnaccounted, "the contract stores more than the %d slots that getters, events, well-known places and explained_slots account for", r.Storage.Slots)
-	case r.Storage != nil:
-		t.completeness = Incomplete
+	case r.Storage == nil && scanned:
+		t.Completeness = EventsOnly
+	case r.Storage == nil:
+	case r.Complete:
+		t.Completeness = Complete
+	case !scanned:
 		t.reason("the contract stores more than the %d slots that are accounted for, and the events that may explain the rest could not be read", r.Storage.Slots)
-	case scanned:
-		t.completeness = EventsOnly
+	case !t.claimRead:
+		t.reason("the contract stores more than the %d slots that are accounted for; the API, which may name what explains the rest, was not read", r.Storage.Slots)
 	default:
-		t.completeness = Incomplete
+		t.find(StorageUnaccounted, "the contract stores more than the %d slots that getters, events, well-known places and explained_slots account for", r.Storage.Slots)
 	}
 	for _, e := range want.Explained {
-		t.explained = append(t.explained, Explained{e.Slot.Hex(), e.Reason})
+		t.Explained = append(t.Explained, Explained{e.Slot.Hex(), e.Reason})
 	}
-	if intent.Required && t.completeness != Complete {
+	if intent.Required && t.Completeness != Complete {
 		t.reason("verify is required, and the contract's storage is not proven to be all accounted for")
 	}
 }
@@ -298,15 +296,15 @@ func (t *target) judgeStorage(intent *Intent, want ContractIntent) {
 func (t *target) addChanges() {
 	for i := range t.reading.Changes {
 		c := &t.reading.Changes[i]
-		if at, known := t.at[listID{c.List, c.ID}]; known && at >= 0 {
-			t.entries[at].Changed = &c.Changed
+		if e := t.entry(listID{c.List, c.ID}); e != nil {
+			e.Changed = &c.Changed
 		}
 	}
 }
 
 // entryOf reads one row of the claim.
-func entryOf(row ClaimedEntry) entry {
-	e := entry{Entry: Entry{List: row.List, Name: sanitize.Plain(row.Name), Version: sanitize.Plain(row.Version), Claim: row.State, OnChain: ChainUnknown}}
+func entryOf(row ClaimedEntry) *entry {
+	e := &entry{Entry: Entry{List: row.List, Name: sanitize.Plain(row.Name), Version: sanitize.Plain(row.Version), Claim: row.State, OnChain: ChainUnknown}}
 	id, err := sanitize.ParseID(row.ID)
 	switch {
 	case row.List == OSImage && row.ID == "":
@@ -319,31 +317,29 @@ func entryOf(row ClaimedEntry) entry {
 	return e
 }
 
-// merge sorts the entries by list, name, version and id, and makes one of all rows of an id.
+// merge makes entries of the rows, one of all rows of an id, sorted by list, name, version and id.
 func (t *target) merge() {
-	rows := t.entries
-	order := make([]int, len(rows)) // entries are large
-	for i := range order {
-		order[i] = i
+	rows := make([]*entry, 0, len(t.rows)) // pointers, since entries are large
+	for _, row := range t.rows {
+		e := entryOf(row)
+		e.wrongChain = !t.claimRead
+		rows = append(rows, e)
 	}
-	slices.SortFunc(order, func(i, j int) int {
-		a, b := &rows[i], &rows[j]
+	slices.SortFunc(rows, func(a, b *entry) int {
 		return cmp.Or(cmp.Compare(a.List, b.List), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version),
-			cmp.Compare(a.ID, b.ID), cmp.Compare(a.Claim, b.Claim), i-j)
+			cmp.Compare(a.ID, b.ID), cmp.Compare(a.Claim, b.Claim))
 	})
 	t.entries, t.rows, t.at = make([]entry, 0, len(rows)), nil, make(map[listID]int, len(rows))
-	for _, i := range order {
-		r := &rows[i]
+	for _, r := range rows {
 		k := listID{r.List, r.id}
-		at, again := t.at[k]
-		if !r.valid || !again {
+		e := t.entry(k)
+		if !r.valid || e == nil {
 			if r.valid {
 				t.at[k] = len(t.entries)
 			}
 			t.entries = append(t.entries, *r)
 			continue
 		}
-		e := &t.entries[at]
 		e.Name, e.Version = joinNames(e.Name, r.Name), joinNames(e.Version, r.Version)
 		if e.conflict = e.conflict || e.Claim != r.Claim; e.conflict {
 			e.Claim = ClaimUnknown
@@ -356,8 +352,5 @@ func joinNames(a, b string) string {
 	if b == "" || slices.Contains(strings.Split(a, ", "), b) {
 		return a
 	}
-	if a == "" {
-		return b
-	}
-	return sanitize.Plain(a + ", " + b)
+	return sanitize.Plain(strings.TrimPrefix(a+", "+b, ", "))
 }

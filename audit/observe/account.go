@@ -2,6 +2,7 @@ package observe
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -59,7 +60,7 @@ func (c *observer) complete(ctx context.Context, l *look, state *ethrpc.State, q
 			c.scanned[r.Contract] = r.Storage.Root
 		}
 		if s != nil && s.Err != "" {
-			l.Failures = append(l.Failures, audit.Failure{SourceError: audit.SourceError{Stage: audit.StageRPC, Source: "events", Message: s.Err}})
+			l.Failures = append(l.Failures, failed(audit.StageRPC, "events", errors.New(s.Err)))
 		}
 	}
 	return state, queries
@@ -145,7 +146,6 @@ func (c *observer) addChanges(ctx context.Context, l *look, claimed map[common.A
 			c.annotated[r.Contract] = annotation{root, now(), whole}
 		}
 		for _, list := range audit.Lists {
-			r.Changes = slices.Grow(r.Changes, len(ids[list]))
 			for _, id := range ids[list] {
 				if last := c.Events.Last(r.Contract, list, id); last != nil {
 					r.Changes = append(r.Changes, audit.ListChange{List: list, ID: id, Changed: *last})

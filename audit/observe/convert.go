@@ -3,6 +3,7 @@ package observe
 import (
 	"encoding/hex"
 	"errors"
+	"slices"
 
 	"github.com/ethereum/go-ethereum/common"
 
@@ -73,23 +74,32 @@ func ListingOf(all []kmsapi.KMS, chainID uint64) []audit.ListedKMS {
 	return out
 }
 
-func blockOf(b ethrpc.Block) audit.Block {
-	return audit.Block{Number: b.Number, Hash: b.Hash.Hex(), Time: b.Time}
+func blockOf(b ethrpc.Block) *audit.Block {
+	return &audit.Block{Number: b.Number, Hash: b.Hash.Hex(), Time: b.Time}
 }
 
-// take converts what was read.
-func (l *look) take(state *ethrpc.State, queries []ethrpc.Query, scans map[common.Address]*audit.EventScan) {
+// take converts what was read. What a provider was caught at is no finding where another one had it right.
+func (c *observer) take(l *look, state *ethrpc.State, queries []ethrpc.Query, scans map[common.Address]*audit.EventScan) {
 	l.addStateFailures(state)
+	if c.opt.Record {
+		l.raw.Queries, l.raw.Witness = queries, state.Witness()
+	}
 	for i := range state.Readings {
 		r := &state.Readings[i]
 		l.Readings = append(l.Readings, ReadingOf(r, queries[i], scans[r.Contract]))
+		if r.Err == nil {
+			continue
+		}
 		for _, p := range r.Failed {
-			l.failContract(r.Contract, p, r.Err != nil)
+			for _, f := range liesOf(p) {
+				f.Contract = &r.Contract
+				l.add(f)
+			}
 		}
 	}
 }
 
-// addStateFailures notes what providers failed at, and another had right.
+// addStateFailures notes what providers failed at.
 func (l *look) addStateFailures(state *ethrpc.State) {
 	l.addFailures(state.Failed)
 	for i := range state.Readings {
@@ -180,23 +190,17 @@ func fieldOf[T any](f ethrpc.Field[T], text func(T) string) audit.Field {
 
 // fail notes why the chain could not be read, and what providers were caught at.
 func (l *look) fail(err error) {
-	for _, p := range providerErrors(err) {
-		l.add(failed(audit.StageRPC, p.Provider, p.Err))
+	all := []ethrpc.ProviderError{{Provider: "rpc", Err: err}}
+	if one, ok := errors.AsType[ethrpc.ProviderError](err); ok && err == error(one) {
+		all[0] = one
+	} else if several, ok := errors.AsType[*ethrpc.ReadError](err); ok {
+		all = several.Failures
 	}
-	for _, f := range liesOf(err) {
-		l.add(f)
-	}
-}
-
-// failContract notes what a provider failed at for one contract. What another provider had right is no finding.
-func (l *look) failContract(contract common.Address, p ethrpc.ProviderError, unread bool) {
-	l.add(failed(audit.StageRPC, p.Provider, p.Err))
-	if !unread {
-		return
-	}
-	for _, f := range liesOf(p) {
-		f.Contract = &contract
-		l.add(f)
+	l.addFailures(all)
+	for _, p := range all {
+		for _, f := range liesOf(p) {
+			l.add(f)
+		}
 	}
 }
 
@@ -206,45 +210,34 @@ func (l *look) addFailures(all []ethrpc.ProviderError) {
 	}
 }
 
+// add adds a failure once.
 func (l *look) add(f audit.Failure) {
-	for _, o := range l.Failures {
-		if o.SourceError == f.SourceError && o.Kind == f.Kind && (o.Contract == nil) == (f.Contract == nil) && (f.Contract == nil || *o.Contract == *f.Contract) {
-			return
-		}
+	if !slices.ContainsFunc(l.Failures, func(o audit.Failure) bool {
+		sameContract := o.Contract == f.Contract || o.Contract != nil && f.Contract != nil && *o.Contract == *f.Contract
+		return sameContract && o.SourceError == f.SourceError && o.Kind == f.Kind
+	}) {
+		l.Failures = append(l.Failures, f)
 	}
-	l.Failures = append(l.Failures, f)
 }
 
-func providerErrors(err error) []ethrpc.ProviderError {
-	if one, ok := errors.AsType[ethrpc.ProviderError](err); ok && err == error(one) {
-		return []ethrpc.ProviderError{one}
+// liesOf names what a provider was caught at.
+func liesOf(p ethrpc.ProviderError) (out []audit.Failure) {
+	lie := func(k audit.Kind, message string) {
+		f := failed(audit.StageRPC, p.Provider, p.Err)
+		f.Kind, f.Finding = k, message
+		out = append(out, f)
 	}
-	if all, ok := errors.AsType[*ethrpc.ReadError](err); ok {
-		return all.Failures
+	if foreign, ok := errors.AsType[*ethrpc.ChainIDError](p.Err); ok {
+		lie(audit.ChainMismatch, "the provider's "+foreign.Error())
 	}
-	return []ethrpc.ProviderError{{Provider: "rpc", Err: err}}
-}
-
-// liesOf names what providers were caught at.
-func liesOf(err error) (out []audit.Failure) {
-	for _, p := range providerErrors(err) {
-		lie := func(k audit.Kind, message string) {
-			f := failed(audit.StageRPC, p.Provider, p.Err)
-			f.Kind, f.Finding = k, message
-			out = append(out, f)
-		}
-		if foreign, ok := errors.AsType[*ethrpc.ChainIDError](p.Err); ok {
-			lie(audit.ChainMismatch, "the provider's "+foreign.Error())
-		}
-		if e, ok := errors.AsType[*ethrpc.DisagreementError](p.Err); ok {
-			lie(audit.ProviderDisagreement, e.Error())
-		}
-		if e, ok := errors.AsType[*ethrpc.GetterError](p.Err); ok {
-			lie(audit.GetterDisagrees, e.Error())
-		}
-		if errors.Is(p.Err, proof.ErrInvalid) {
-			lie(audit.ProofInvalid, "a provider's proof does not verify against the block's header; errors names it")
-		}
+	if e, ok := errors.AsType[*ethrpc.DisagreementError](p.Err); ok {
+		lie(audit.ProviderDisagreement, e.Error())
+	}
+	if e, ok := errors.AsType[*ethrpc.GetterError](p.Err); ok {
+		lie(audit.GetterDisagrees, e.Error())
+	}
+	if errors.Is(p.Err, proof.ErrInvalid) {
+		lie(audit.ProofInvalid, "a provider's proof does not verify against the block's header; errors names it")
 	}
 	return out
 }

@@ -31,7 +31,6 @@ type look struct {
 	audit.Observation
 	raw    RawLook
 	pinned *ethrpc.Pinned
-	detail *kmsapi.OnChainDetail
 }
 
 // look fetches the claim while a block is pinned, and reads the contracts there. The block is not older than that of an
@@ -46,11 +45,11 @@ func (c *observer) look(ctx context.Context, prior audit.Prior, before *look) *l
 	}
 	var claim, listing []audit.Failure
 	var wg sync.WaitGroup
-	wg.Go(func() { claim = c.guarded(func() []audit.Failure { return c.fetchClaim(ctx, l) }) })
-	wg.Go(func() { listing = c.guarded(func() []audit.Failure { return c.fetchListing(ctx, l) }) })
+	wg.Go(func() { claim = c.guarded(func() error { return c.fetchClaim(ctx, l) }) })
+	wg.Go(func() { listing = c.guarded(func() error { return c.fetchListing(ctx, l) }) })
 	pinned, err := c.pin(ctx, prior, tags, notBefore, nil)
 	wg.Wait()
-	l.Failures = append(l.Failures, append(claim, listing...)...)
+	l.Failures = slices.Concat(claim, listing)
 	if err == nil {
 		err = c.readContracts(ctx, prior, l, pinned, tags, notBefore)
 	}
@@ -60,37 +59,44 @@ func (c *observer) look(ctx context.Context, prior audit.Prior, before *look) *l
 	return l
 }
 
-// guarded makes a bug a failure.
-func (c *observer) guarded(f func() []audit.Failure) (out []audit.Failure) {
+// guarded makes an error of the API, or a bug, a failure.
+func (c *observer) guarded(fetch func() error) (out []audit.Failure) {
 	defer func() {
 		if v := recover(); v != nil {
 			c.opt.Panicked(c.Intent.Chain, v, debug.Stack())
 			out = []audit.Failure{bug(v)}
 		}
 	}()
-	return f()
+	err := fetch()
+	if err == nil {
+		return nil
+	}
+	stage := audit.StageAPI
+	if _, invalid := errors.AsType[*kmsapi.InvalidError](err); invalid {
+		stage = audit.StageDecode
+	}
+	return []audit.Failure{failed(stage, "api", err)}
 }
 
-func (c *observer) fetchClaim(ctx context.Context, l *look) []audit.Failure {
+func (c *observer) fetchClaim(ctx context.Context, l *look) error {
 	detail, err := c.opt.Claims.OnChainDetail(ctx, c.Intent.Chain)
 	if err != nil {
 		refused, ok := errors.AsType[*kmsapi.StatusError](err)
 		l.ChainUnknown = ok && refused.Unknown()
-		return []audit.Failure{claimFailure(err)}
+		return err
 	}
-	l.detail, l.Claim = detail, ClaimOf(detail)
-	l.raw.Claim = &detail.Source
+	l.Claim, l.raw.Claim = ClaimOf(detail), &detail.Source
 	return nil
 }
 
-func (c *observer) fetchListing(ctx context.Context, l *look) []audit.Failure {
+func (c *observer) fetchListing(ctx context.Context, l *look) error {
 	if !c.Intent.CrossChecks && !c.Intent.Discover {
 		return nil
 	}
 	l.ListingFailed = true // by a bug too
 	list, err := c.opt.Listing.List(ctx, kmsapi.Filter{OnChain: true})
 	if err != nil {
-		return []audit.Failure{claimFailure(err)}
+		return err
 	}
 	l.Listing, l.ListingFailed, l.raw.Listing = ListingOf(list.KMS, c.Intent.ChainID), false, list.Pages
 	return nil
@@ -148,8 +154,7 @@ func (c *observer) readContracts(ctx context.Context, prior audit.Prior, l *look
 		l.fail(err)
 		pinned = again
 	}
-	at, head := blockOf(pinned.Block), blockOf(pinned.Head)
-	l.Tag, l.Provider, l.Block, l.Head = pinned.Tag.String(), pinned.Provider, &at, &head
+	l.Tag, l.Provider, l.Block, l.Head = pinned.Tag.String(), pinned.Provider, blockOf(pinned.Block), blockOf(pinned.Head)
 	l.warnStale("newest", pinned.Head)
 	if !pinned.Tag.Fixed() && pinned.Tag.Behind() == 0 && pinned.Block.Number < pinned.Head.Number {
 		l.warnStale("audited", pinned.Block)
@@ -160,8 +165,7 @@ func (c *observer) readContracts(ctx context.Context, prior audit.Prior, l *look
 // read reads the contracts and, where it may bring more, their events.
 func (c *observer) read(ctx context.Context, prior audit.Prior, l *look, contracts []common.Address) error {
 	ids := claimedIDs(l.Claim, c.Intent.ChainID)
-	ask := func() []ethrpc.Query {
-		out := make([]ethrpc.Query, 0, len(contracts))
+	ask := func() (out []ethrpc.Query) {
 		for _, a := range contracts {
 			out = append(out, c.query(a, prior.Contract(a), ids[a]))
 		}
@@ -176,19 +180,16 @@ func (c *observer) read(ctx context.Context, prior audit.Prior, l *look, contrac
 	if c.Events != nil {
 		state, queries = c.complete(ctx, l, state, queries, scans, ask)
 	}
-	l.take(state, queries, scans)
+	c.take(l, state, queries, scans)
 	if c.Events != nil {
 		c.addChanges(ctx, l, ids)
-	}
-	if c.opt.Record {
-		l.raw.Queries, l.raw.Witness = queries, state.Witness()
 	}
 	return nil
 }
 
 // query asks for every id that anybody named: the policy, events, earlier audits and the claim.
 func (c *observer) query(contract common.Address, known *audit.Known, claimed map[audit.List][]common.Hash) ethrpc.Query {
-	want, _ := c.Intent.Contract(contract)
+	want := c.Intent.Contract(contract)
 	q := ethrpc.Query{Contract: contract, Control: true}
 	var named Named
 	if c.Events != nil {
@@ -208,17 +209,11 @@ func (c *observer) query(contract common.Address, known *audit.Known, claimed ma
 
 // union joins lists in their order, each id once.
 func union(lists ...[]common.Hash) []common.Hash {
-	n := 0
-	for _, l := range lists {
-		n += len(l)
-	}
-	out, seen := make([]common.Hash, 0, n), make(map[common.Hash]bool, n)
-	for _, l := range lists {
-		for _, id := range l {
-			if !seen[id] {
-				seen[id] = true
-				out = append(out, id)
-			}
+	out, seen := []common.Hash{}, map[common.Hash]bool{}
+	for _, id := range slices.Concat(lists...) {
+		if !seen[id] {
+			seen[id] = true
+			out = append(out, id)
 		}
 	}
 	return out
@@ -247,31 +242,26 @@ func claimedIDs(claim *audit.APIClaim, chainID uint64) map[common.Address]map[au
 func (c *observer) lookAtHead(ctx context.Context, queries []audit.HeadQuery, looks audit.Looks) *look {
 	l := &look{Observation: audit.Observation{At: now()}}
 	notBefore := uint64(0)
-	for _, o := range []*audit.Observation{&looks.First, looks.Second} {
-		if o != nil && o.Block != nil {
+	for _, o := range looks.All() {
+		if o.Block != nil {
 			notBefore = max(notBefore, o.Block.Number)
 		}
-	}
-	pinned, err := c.Reader.Pin(ctx, ethrpc.PinRequest{Tags: []ethrpc.BlockTag{ethrpc.Latest}, NotBefore: notBefore})
-	if err != nil {
-		l.fail(err)
-		return l
 	}
 	var asked []ethrpc.Query
 	for _, q := range queries {
 		asked = append(asked, ethrpc.Query{Contract: q.Contract, Devices: q.Devices, OSImages: q.OSImages, CodeOnly: len(q.Devices)+len(q.OSImages) == 0})
 	}
-	state, err := c.Reader.Read(ctx, pinned, asked, ethrpc.ReadOptions{NoCache: true})
+	var state *ethrpc.State
+	pinned, err := c.Reader.Pin(ctx, ethrpc.PinRequest{Tags: []ethrpc.BlockTag{ethrpc.Latest}, NotBefore: notBefore})
+	if err == nil {
+		state, err = c.Reader.Read(ctx, pinned, asked, ethrpc.ReadOptions{NoCache: true})
+	}
 	if err != nil {
 		l.fail(err)
 		return l
 	}
-	at := blockOf(pinned.Block)
-	l.Tag, l.Block, l.Head, l.Provider = pinned.Tag.String(), &at, &at, pinned.Provider
-	l.take(state, asked, nil)
-	if c.opt.Record {
-		l.raw.Queries, l.raw.Witness = asked, state.Witness()
-	}
+	l.Tag, l.Provider, l.Block, l.Head = pinned.Tag.String(), pinned.Provider, blockOf(pinned.Block), blockOf(pinned.Block)
+	c.take(l, state, asked, nil)
 	return l
 }
 

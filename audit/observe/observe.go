@@ -10,7 +10,6 @@ package observe
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync"
@@ -180,10 +179,8 @@ func (c *observer) audit(ctx context.Context, prior audit.Prior) (out audit.Outc
 // secondLook looks again after the pause.
 func (c *observer) secondLook(ctx context.Context, prior audit.Prior, first *look, rec *Record) {
 	c.opt.Progress(c.Intent.Chain, fmt.Sprintf("something differs, looking again in %s", c.opt.ConfirmDelay))
-	pause := time.NewTimer(c.opt.ConfirmDelay)
-	defer pause.Stop()
 	select {
-	case <-pause.C:
+	case <-time.After(c.opt.ConfirmDelay):
 	case <-ctx.Done():
 		rec.Looks.Interrupted = context.Cause(ctx).Error()
 		return
@@ -199,12 +196,4 @@ func bug(v any) audit.Failure {
 
 func failed(stage audit.Stage, source string, err error) audit.Failure {
 	return audit.Failure{SourceError: audit.SourceError{Stage: stage, Source: source, Message: err.Error()}}
-}
-
-func claimFailure(err error) audit.Failure {
-	stage := audit.StageAPI
-	if _, invalid := errors.AsType[*kmsapi.InvalidError](err); invalid {
-		stage = audit.StageDecode
-	}
-	return failed(stage, "api", err)
 }

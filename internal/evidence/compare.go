@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -21,16 +22,13 @@ type key struct {
 }
 
 func (k key) String() string {
-	words := []string{}
+	var words []string
 	for _, w := range []string{k.chain, k.contract, k.what, string(k.kind), string(k.list), k.id} {
 		if w != "" {
 			words = append(words, sanitize.Plain(w))
 		}
 	}
-	if len(words) == 0 {
-		return "the report"
-	}
-	return strings.Join(words, " ")
+	return cmp.Or(strings.Join(words, " "), "the report")
 }
 
 // facts are the states of what a report names, by key. Keys that name several things, such as images without a hash,
@@ -51,8 +49,7 @@ func (f *facts) add(k key, words ...any) {
 // not in it: they may be told otherwise by another release.
 func factsOf(r *audit.Report) *facts {
 	f := &facts{states: map[key][]string{}}
-	for i := range r.Chains {
-		c := &r.Chains[i]
+	for _, c := range r.Chains {
 		for j := range c.Targets {
 			f.target(c.Chain, &c.Targets[j])
 		}
@@ -73,50 +70,31 @@ func factsOf(r *audit.Report) *facts {
 }
 
 func (f *facts) target(chain string, t *audit.Target) {
-	at := key{chain: chain, contract: t.Contract}
-	for i := range t.Entries {
-		e := &t.Entries[i]
-		k := at
-		k.what, k.list, k.id = "entry", e.List, e.ID
-		f.add(k, "claim", e.Claim, "on chain", e.OnChain, "policy", or(e.Policy), e.Verdict, or(e.Kind))
+	for _, e := range t.Entries {
+		f.add(key{chain, t.Contract, "entry", "", e.List, e.ID}, "claim", e.Claim, "on chain", e.OnChain, "policy", or(e.Policy), e.Verdict, or(e.Kind))
 	}
-	for i := range t.Findings {
-		n := &t.Findings[i]
-		k := at
-		k.what, k.kind, k.list, k.id = "finding", n.Kind, n.List, n.ID
-		f.add(k, n.State)
+	for _, n := range t.Findings {
+		f.add(key{chain, t.Contract, "finding", n.Kind, n.List, n.ID}, n.State)
 	}
 	for _, v := range audit.EntryVerdicts {
 		if n := t.Counts.Of(v); n > 0 {
-			k := at
-			k.what, k.id = "count", string(v)
-			f.add(k, n)
+			f.add(key{chain: chain, contract: t.Contract, what: "count", id: string(v)}, n)
 		}
 	}
-	f.control(at, t.Control)
-	f.add(at, t.Verdict, "assurance", or(t.Assurance), "completeness", t.Completeness)
-}
-
-// control adds each field that says who controls the contract.
-func (f *facts) control(at key, c *audit.Control) {
+	// Each field that says who controls the contract.
 	var fields map[string]any
-	if b, err := json.Marshal(c); err == nil {
+	if b, err := json.Marshal(t.Control); err == nil {
 		_ = json.Unmarshal(b, &fields) // it was just written
 	}
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		if v := fields[name]; v != nil && v != "" {
-			at.what, at.id = "control", name
-			f.add(at, v)
+			f.add(key{chain: chain, contract: t.Contract, what: "control", id: name}, v)
 		}
 	}
+	f.add(key{chain: chain, contract: t.Contract}, t.Verdict, "assurance", or(t.Assurance), "completeness", t.Completeness)
 }
 
-func or[T ~string](s T) string {
-	if s == "" {
-		return "none"
-	}
-	return string(s)
-}
+func or[T ~string](s T) T { return cmp.Or(s, "none") }
 
 // compare returns how many keys are the same, and a sentence on each that differs.
 func compare(reported, derived *audit.Report) (same int, differences []string) {

@@ -102,10 +102,18 @@ type walk struct {
 	fields map[reflect.Type]map[string]reflect.Type
 }
 
-func (w *walk) value(t reflect.Type) error {
+func (w *walk) token() (json.Token, error) {
 	token, err := w.Token()
 	if err != nil {
-		return errors.New(sanitize.Plain(err.Error()))
+		err = errors.New(sanitize.Plain(err.Error()))
+	}
+	return token, err
+}
+
+func (w *walk) value(t reflect.Type) error {
+	token, err := w.token()
+	if err != nil {
+		return err
 	}
 	delim, nested := token.(json.Delim)
 	if !nested {
@@ -137,19 +145,17 @@ func (w *walk) value(t reflect.Type) error {
 
 // end passes over the end of an object or a list.
 func (w *walk) end() error {
-	if _, err := w.Token(); err != nil {
-		return errors.New(sanitize.Plain(err.Error()))
-	}
-	return nil
+	_, err := w.token()
+	return err
 }
 
 // object checks the rest of an object. Without fields it is one of texts, by any names.
 func (w *walk) object(fields map[string]reflect.Type) error {
 	seen := map[string]bool{}
 	for w.More() {
-		token, err := w.Token()
+		token, err := w.token()
 		if err != nil {
-			return errors.New(sanitize.Plain(err.Error()))
+			return err
 		}
 		key, _ := token.(string)
 		t, known := fields[key]
@@ -177,11 +183,10 @@ func isText(t reflect.Type) bool {
 
 // fieldsOf returns the keys of a struct's JSON, all of which are named by tags.
 func (w *walk) fieldsOf(t reflect.Type) map[string]reflect.Type {
-	out := w.fields[t]
-	if out != nil {
-		return out
+	if known := w.fields[t]; known != nil {
+		return known
 	}
-	out = map[string]reflect.Type{}
+	out := map[string]reflect.Type{}
 	for _, f := range reflect.VisibleFields(t) {
 		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" && name != "-" {
 			out[name] = f.Type

@@ -65,19 +65,14 @@ func verifyBy(ctx context.Context, f *File, rules int) (*Result, error) {
 	switch {
 	case len(differences) == 0:
 		r.Checked = append(r.Checked, fmt.Sprintf("verdicts, findings and entries (%d) are judged again, by rules %d: the report has the same", same, rules))
+	case f.Rules == rules && len(differences) > 1:
+		return nil, fmt.Errorf("%w: the report is not what it gives: %s (and %d more)", ErrRefuted, differences[0], len(differences)-1)
 	case f.Rules == rules:
-		return nil, fmt.Errorf("%w: the report is not what it gives: %s%s", ErrRefuted, differences[0], more(len(differences)-1))
+		return nil, fmt.Errorf("%w: the report is not what it gives: %s", ErrRefuted, differences[0])
 	default:
 		r.Differences = differences
 	}
 	return r, nil
-}
-
-func more(n int) string {
-	if n == 0 {
-		return ""
-	}
-	return fmt.Sprintf(" (and %d more)", n)
 }
 
 // judge judges a chain. Only lists that no audit makes let that take long, or panic: then the judgement is left behind.
@@ -247,10 +242,7 @@ func (r *Result) trust(c *Chain, looks *audit.Looks) {
 	}
 	say("what was configured, and what earlier audits left (contracts: %d, open findings: %d)", len(c.Prior.Contracts), len(c.Prior.Open))
 	failures := 0
-	for _, o := range []*audit.Observation{&looks.First, looks.Second, looks.Head} {
-		if o == nil {
-			continue
-		}
+	for _, o := range looks.All() {
 		failures += len(o.Failures)
 		if o.Claim != nil {
 			say("that the API sent its answer at %s: it does not sign", o.Claim.FetchedAt.Format(time.RFC3339))

@@ -146,8 +146,8 @@ func (o *converter) record(bucket string, t oldTarget, key, b []byte) error {
 		o.blobs[t][string(key)] = bytes.Clone(b)
 	case bucket == "events" && len(key) == 16 && len(b) > event && len(b) <= event+maxList:
 		// Today's form, but for the length of the list's name.
-		e, _, err := cutEvent(slices.Concat(key, b[:event], []byte{byte(len(b) - event)}, b[event:]), map[string]string{})
-		known.push([]Event{e})
+		e, _, err := cutEvent(slices.Concat(key, b[:event], []byte{byte(len(b) - event)}, b[event:]))
+		known.push(e)
 		return err
 	case bucket == "progress" && len(b) == 8+8+common.HashLength+8+8:
 		known.progress = Progress{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:]), common.Hash(b[16:48])}

@@ -4,10 +4,10 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
-
-	"github.com/ethereum/go-ethereum/common"
+	"time"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/render"
@@ -56,18 +56,21 @@ func (s *State) Find(name string, f Filter) (string, error) {
 		}
 	}
 	for _, c := range s.chains {
-		for _, t := range c.filtered(f) {
+		for _, t := range targetsOf(c.shown()) {
+			if !f.matches(c.Name, t.Contract) {
+				continue
+			}
 			for _, e := range t.Entries {
 				if e.ID == "" {
 					nameless = nameless || e.Name == name
-					continue
+				} else {
+					consider(e.ID, e.ID, e.Name)
 				}
-				consider(e.ID, e.ID, e.Name)
 			}
 		}
 		for contract, known := range c.scans {
 			for it := range known.last {
-				if it.list != apps && f.matches(c.Name, contract) {
+				if it.list != apps && f.matches(c.Name, contract.Hex()) {
 					consider(it.key.Hex())
 				}
 			}
@@ -88,25 +91,8 @@ func (s *State) Find(name string, f Filter) (string, error) {
 	return "", nil
 }
 
-// filtered are the targets of the audit that is shown.
-func (c *chain) filtered(f Filter) []audit.Target {
-	return slices.DeleteFunc(slices.Clone(targetsOf(c.shown())), func(t audit.Target) bool {
-		contract, err := sanitize.ParseAddress(t.Contract)
-		return err != nil || !f.matches(c.Name, contract)
-	})
-}
-
 // Wants returns what the operator wants of an id in a list of a contract.
 type Wants func(chain, contract string, list audit.List) audit.PolicyState
-
-// place is where an id is known.
-type place struct{ chain, contract, list string }
-
-type explanation struct {
-	id string
-	f  Filter
-	at map[place]*render.Place
-}
 
 // Explain gathers all that is known of an id. configured names the chains of the configuration, and wants tells what the
 // operator wants of the id where no report does; it is optional. Events after the audited block are left out, as the report
@@ -114,143 +100,127 @@ type explanation struct {
 func (s *State) Explain(id string, f Filter, configured []string, wants Wants) render.Explanation {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	x := explanation{id: id, f: f, at: map[place]*render.Place{}}
 	out := render.Explanation{ID: id, Places: []render.Place{}, Failed: []string{}}
 	for _, c := range s.chains {
-		x.entries(c)
-		x.events(c)
-		for _, o := range c.Prior.Open {
-			x.finding(c, o.Contract, o.Finding, nil, !slices.Contains(configured, c.Name))
-		}
-		for _, r := range slices.Backward(s.resolved) {
-			if r.Chain == c.Name {
-				x.finding(c, r.Contract, r.Finding, &r, false)
+		for _, contract := range s.contracts(c, f) {
+			for _, list := range []string{aggregatedMRs, string(audit.Device), string(audit.OSImage)} {
+				p := render.Place{Chain: c.Name, ChainID: c.ID, Contract: contract, List: list, Findings: []render.Known{}, Events: []render.Event{}}
+				c.addEvents(&p, id)
+				s.addFindings(&p, id, !slices.Contains(configured, c.Name))
+				if wants != nil {
+					p.Policy = wants(c.Name, contract, audit.List(list))
+				}
+				c.addAudit(&p, id)
+				if p.Audit != nil || len(p.Events)+len(p.Findings) > 0 {
+					out.Places = append(out.Places, p)
+				}
 			}
 		}
-		if wants != nil {
-			x.policy(c, wants)
-		}
-		x.unlisted(c)
 		if last := c.shown(); last != nil && !last.compared() {
 			for _, e := range last.Errors {
 				out.Failed = append(out.Failed, c.Name+": "+e.Source+": "+e.Message)
 			}
 		}
 	}
-	for _, at := range x.at {
-		out.Places = append(out.Places, *at)
-	}
-	slices.SortFunc(out.Places, func(a, b render.Place) int {
-		return cmp.Or(cmp.Compare(a.ChainID, b.ChainID), cmp.Compare(a.Chain, b.Chain), cmp.Compare(a.Contract, b.Contract), cmp.Compare(a.List, b.List))
+	slices.SortStableFunc(out.Places, func(a, b render.Place) int {
+		return cmp.Or(cmp.Compare(a.ChainID, b.ChainID), cmp.Compare(a.Chain, b.Chain))
 	})
 	return out
 }
 
-func (x *explanation) place(c *chain, contract, list string) *render.Place {
-	k := place{c.Name, contract, list}
-	if x.at[k] == nil {
-		x.at[k] = &render.Place{Chain: c.Name, ChainID: c.ID, Contract: contract, List: list, Findings: []render.Known{}, Events: []render.Event{}}
+// contracts names the contracts of a chain that something is known of, sorted.
+func (s *State) contracts(c *chain, f Filter) []string {
+	var all []string
+	for _, t := range targetsOf(c.shown()) {
+		all = append(all, t.Contract)
 	}
-	return x.at[k]
-}
-
-func (x *explanation) entries(c *chain) {
-	for _, t := range c.filtered(x.f) {
-		for _, e := range t.Entries {
-			if e.ID != x.id {
-				continue
-			}
-			at := x.place(c, t.Contract, string(e.List))
-			at.Name, at.Version, at.Claim, at.OnChain, at.Policy = e.Name, e.Version, e.Claim, e.OnChain, e.Policy
-			at.Verdict, at.Kind, at.Reason, at.Accepted, at.Assurance = e.Verdict, e.Kind, e.Reason, e.Accepted, e.Assurance
-			at.Completeness, at.Audit = t.Completeness, c.audited()
+	for contract := range c.scans {
+		all = append(all, contract.Hex())
+	}
+	for _, o := range c.Prior.Open {
+		all = append(all, o.Contract)
+	}
+	for _, r := range s.resolved {
+		if r.Chain == c.Name {
+			all = append(all, r.Contract)
 		}
 	}
+	slices.Sort(all)
+	return slices.DeleteFunc(slices.Compact(all), func(contract string) bool { return !f.matches(c.Name, contract) })
 }
 
-func (c *chain) audited() *render.Audited {
-	last := c.shown()
-	a := &render.Audited{AuditID: last.AuditID, FinishedAt: last.FinishedAt, Block: last.Block}
-	if last != c.Last {
-		a.Later = &c.Last.FinishedAt
+// shownOf is what the audit that is shown says of a contract; nil: nothing.
+func (c *chain) shownOf(contract string) *audit.Target {
+	all := targetsOf(c.shown())
+	if i := slices.IndexFunc(all, func(t audit.Target) bool { return t.Contract == contract }); i >= 0 {
+		return &all[i]
 	}
-	return a
+	return nil
 }
 
-func (x *explanation) events(c *chain) {
-	key, err := sanitize.ParseID(x.id)
-	if err != nil {
-		return
+// addEvents adds those up to the audited block; without one, all that were read.
+func (c *chain) addEvents(p *render.Place, id string) {
+	last := uint64(math.MaxUint64)
+	if c.shownOf(p.Contract) != nil && c.shown().Block != nil {
+		last = c.shown().Block.Number
 	}
 	for contract, known := range c.scans {
-		if !x.f.matches(c.Name, contract) {
+		if contract.Hex() != p.Contract {
 			continue
 		}
-		last := c.lastBlock(contract)
 		for _, e := range known.events {
-			if e.Key == key && e.List != apps && e.Block <= last {
-				at := x.place(c, contract.Hex(), e.List)
-				at.Events = append(at.Events, c.event(contract, e, nil))
+			if e.List == p.List && e.Key.Hex() == id && e.Block <= last {
+				p.Events = append(p.Events, c.event(p.Contract, e, nil))
 			}
 		}
 	}
 }
 
-// lastBlock is the block that the contract was audited at; without one, all that was read counts.
-func (c *chain) lastBlock(contract common.Address) uint64 {
-	for _, t := range c.filtered(Filter{Contract: contract}) {
-		if block := c.shown().Block; block != nil && t.Contract == contract.Hex() {
-			return block.Number
+// addFindings adds the open ones, then those that were resolved, the latest first.
+func (s *State) addFindings(p *render.Place, id string, abandoned bool) {
+	add := func(contract string, f audit.Finding, resolvedAt *time.Time) {
+		if contract == p.Contract && string(f.List) == p.List && f.ID == id {
+			known := render.NewKnown(f)
+			known.ResolvedAt, known.Abandoned = resolvedAt, abandoned && resolvedAt == nil
+			p.Findings = append(p.Findings, known)
 		}
 	}
-	return ^uint64(0)
+	for _, o := range s.chainOf(p.Chain).Prior.Open {
+		add(o.Contract, o.Finding, nil)
+	}
+	for _, r := range slices.Backward(s.resolved) {
+		if r.Chain == p.Chain {
+			add(r.Contract, r.Finding, &r.ResolvedAt)
+		}
+	}
 }
 
-func (x *explanation) finding(c *chain, contract string, f audit.Finding, over *Resolved, abandoned bool) {
-	address, err := sanitize.ParseAddress(contract)
-	if f.ID != x.id || f.List == "" || err != nil || !x.f.matches(c.Name, address) {
+// addAudit adds what the audit that is shown says of the id. Where it says nothing, though the place is known, the API does
+// not list the id there, and where all that the contract stores is accounted for, it is not allowed either.
+func (c *chain) addAudit(p *render.Place, id string) {
+	t, last := c.shownOf(p.Contract), c.shown()
+	if t == nil || !slices.Contains(audit.Lists, audit.List(p.List)) {
 		return
 	}
-	known := render.NewKnown(f)
-	if known.Abandoned = abandoned; over != nil {
-		known.ResolvedAt = &over.ResolvedAt
+	audited := &render.Audited{AuditID: last.AuditID, FinishedAt: last.FinishedAt, Block: last.Block}
+	if last != c.Last {
+		audited.Later = &c.Last.FinishedAt
 	}
-	at := x.place(c, contract, string(f.List))
-	at.Findings = append(at.Findings, known)
-}
-
-// policy adds what is wanted where no report says so.
-func (x *explanation) policy(c *chain, wants Wants) {
-	for _, t := range c.filtered(x.f) {
-		for _, l := range audit.Lists {
-			if wants(c.Name, t.Contract, l) == audit.PolicyAllowed {
-				x.place(c, t.Contract, string(l))
-			}
+	for _, e := range t.Entries {
+		if e.ID == id && string(e.List) == p.List {
+			p.Name, p.Version, p.Claim, p.OnChain, p.Policy = e.Name, e.Version, e.Claim, e.OnChain, cmp.Or(e.Policy, p.Policy)
+			p.Verdict, p.Kind, p.Reason, p.Accepted, p.Assurance = e.Verdict, e.Kind, e.Reason, e.Accepted, e.Assurance
+			p.Completeness, p.Audit = t.Completeness, audited
 		}
 	}
-	for k, at := range x.at {
-		if k.chain == c.Name && at.Policy == "" {
-			at.Policy = wants(c.Name, k.contract, audit.List(k.list))
-		}
+	if p.Audit != nil || len(p.Events)+len(p.Findings) == 0 && p.Policy != audit.PolicyAllowed {
+		return
 	}
-}
-
-// unlisted completes the places that have no entry and were audited: the API does not list the id there. Where all that the
-// contract stores is accounted for, it is not allowed either.
-func (x *explanation) unlisted(c *chain) {
-	for _, t := range c.filtered(x.f) {
-		for _, l := range audit.Lists {
-			at := x.at[place{c.Name, t.Contract, string(l)}]
-			if at == nil || at.Audit != nil {
-				continue
-			}
-			at.Claim, at.OnChain, at.Audit, at.Completeness = audit.ClaimUnlisted, audit.ChainUnknown, c.audited(), t.Completeness
-			if t.Completeness == audit.Complete {
-				at.OnChain, at.Assurance = audit.ChainDenied, audit.Proven
-			}
-			if !c.shown().compared() {
-				at.Claim = audit.ClaimUnknown
-			}
-		}
+	p.Claim, p.OnChain, p.Audit, p.Completeness = audit.ClaimUnlisted, audit.ChainUnknown, audited, t.Completeness
+	if t.Completeness == audit.Complete {
+		p.OnChain, p.Assurance = audit.ChainDenied, audit.Proven
+	}
+	if !last.compared() {
+		p.Claim = audit.ClaimUnknown
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -179,10 +180,11 @@ func (s *State) decode(b []byte) error {
 	}
 	object, events := b[8:8+binary.BigEndian.Uint64(b)], b[8+binary.BigEndian.Uint64(b):]
 	var c content
-	if err := json.Unmarshal(object, &c); err != nil {
-		return damaged(err)
+	err = json.Unmarshal(object, &c)
+	if err == nil {
+		err = s.take(c, events)
 	}
-	if err := s.take(c, events); err != nil {
+	if err != nil {
 		return damaged(err)
 	}
 	return nil
@@ -202,17 +204,16 @@ func (s *State) take(c content, events []byte) error {
 			}
 		}
 	}
-	names := map[string]string{}
 	for _, of := range c.Scans {
-		n := min(of.Events, uint64(len(events)/eventLen))
+		n := min(of.Events, uint64(len(events)/recordLen))
 		known := &scan{progress: of.Progress, events: make([]Event, 0, n), last: make(map[item]int, n)}
 		for range of.Events {
-			e, more, err := cutEvent(events, names)
+			e, more, err := cutEvent(events)
 			if err != nil {
 				return err
 			}
 			events = more
-			known.push([]Event{e})
+			known.push(e)
 		}
 		s.chain(of.Chain).scans[of.Contract] = known
 	}
@@ -220,7 +221,7 @@ func (s *State) take(c content, events []byte) error {
 }
 
 // encode returns the content of the file.
-func (s *State) encode() ([]byte, error) {
+func (s *State) encode() (_ []byte, err error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	c := content{Chains: s.chains, Resolved: s.resolved, Outbox: s.outbox}
@@ -228,9 +229,10 @@ func (s *State) encode() ([]byte, error) {
 	for _, t := range s.targets() {
 		known := s.scanOf(t)
 		c.Scans = append(c.Scans, scanned{t.Chain, t.Contract, known.progress, uint64(len(known.events))})
-		events = slices.Grow(events, len(known.events)*(eventLen+maxList/4))
 		for _, e := range known.events {
-			events = appendEvent(events, e)
+			if events, err = appendEvent(events, e); err != nil {
+				return nil, err
+			}
 		}
 	}
 	object, err := json.Marshal(c)
@@ -238,10 +240,7 @@ func (s *State) encode() ([]byte, error) {
 		return nil, err
 	}
 	var packed bytes.Buffer
-	z, err := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
-	if err != nil {
-		return nil, err
-	}
+	z, _ := gzip.NewWriterLevel(&packed, gzip.BestSpeed) // which is a level
 	for _, part := range [][]byte{binary.BigEndian.AppendUint64(nil, uint64(len(object))), object, events} {
 		z.Write(part) // a buffer takes everything
 	}
@@ -258,11 +257,9 @@ func (s *State) encode() ([]byte, error) {
 func (s *State) targets() []Target {
 	var out []Target
 	for _, c := range s.chains {
-		first := len(out)
-		for contract := range c.scans {
+		for _, contract := range slices.SortedFunc(maps.Keys(c.scans), common.Address.Cmp) {
 			out = append(out, Target{c.Name, contract})
 		}
-		slices.SortFunc(out[first:], func(a, b Target) int { return a.Contract.Cmp(b.Contract) })
 	}
 	return out
 }
@@ -286,9 +283,7 @@ func (s *State) save(when func() bool) (err error) {
 	defer s.saving.Unlock()
 	s.mu.Lock()
 	due := when()
-	if due {
-		s.due, s.stale = false, false
-	}
+	s.due, s.stale = s.due && !due, s.stale && !due
 	s.mu.Unlock()
 	if !due {
 		return nil

@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"time"
+	"unique"
 
 	"github.com/ethereum/go-ethereum/common"
 )
@@ -45,7 +46,6 @@ type scan struct {
 	progress Progress // zero: nothing was read
 	events   []Event  // by block and index
 	last     map[item]int
-	known    map[string][]common.Hash // the answer of Known; nil: to be worked out
 }
 
 // item is what an event is about.
@@ -91,29 +91,23 @@ func (s *State) LastEvent(t Target, list string, key common.Hash) (e Event, ok b
 
 // Known returns, per list, every key that an event of t names, in ascending order.
 func (s *State) Known(t Target) map[string][]common.Hash {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	known := s.scanOf(t)
-	if known.known == nil {
-		known.known = map[string][]common.Hash{}
-		for it := range known.last {
-			known.known[it.list] = append(known.known[it.list], it.key)
-		}
-		for _, keys := range known.known {
-			slices.SortFunc(keys, common.Hash.Cmp)
-		}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	known := map[string][]common.Hash{}
+	for it := range s.scanOf(t).last {
+		known[it.list] = append(known[it.list], it.key)
 	}
-	return known.known
+	for _, keys := range known {
+		slices.SortFunc(keys, common.Hash.Cmp)
+	}
+	return known
 }
 
 // push takes events that are newer than all others.
-func (c *scan) push(events []Event) {
+func (c *scan) push(events ...Event) {
 	for _, e := range events {
 		c.last[item{e.List, e.Key}] = len(c.events)
 		c.events = append(c.events, e)
-	}
-	if len(events) > 0 {
-		c.known = nil
 	}
 }
 
@@ -134,11 +128,10 @@ func (s *State) Append(t Target, from, to uint64, hash common.Hash, events []Eve
 	if err != nil {
 		return fmt.Errorf("appending blocks %d to %d of %s: %w", from, to, t, err)
 	}
-	events = slices.Clone(events)
-	for i := range events {
-		events[i].Time = toSecond(events[i].Time)
+	for _, e := range events {
+		e.Time = fromUnix(toUnix(e.Time))
+		known.push(e)
 	}
-	known.push(events)
 	known.progress = Progress{p.From, to + 1, hash}
 	s.chain(t.Chain).scans[t.Contract] = known
 	s.due, s.stale = s.due || len(events) > 0, true
@@ -182,14 +175,17 @@ func (s *State) Rewind(t Target, to uint64, hash common.Hash) error {
 		return fmt.Errorf("rewinding %s to block %d: it was not read", t, to)
 	}
 	if to < p.From {
-		s.truncate(t, 0, Progress{})
+		delete(s.chain(t.Chain).scans, t.Contract)
+		s.due = true
 		return nil
 	}
 	n, _ := slices.BinarySearchFunc(known.events, to+1, func(e Event, block uint64) int { return cmp.Compare(e.Block, block) })
 	if n > 0 && known.events[n-1].Block == to && known.events[n-1].BlockHash != hash {
 		return fmt.Errorf("rewinding %s to block %d: its events are of hash %s, not %s", t, to, known.events[n-1].BlockHash, hash)
 	}
-	s.truncate(t, n, Progress{p.From, to + 1, hash})
+	less := &scan{progress: Progress{p.From, to + 1, hash}, last: map[item]int{}}
+	less.push(known.events[:n]...)
+	s.chain(t.Chain).scans[t.Contract], s.due = less, true
 	return nil
 }
 
@@ -197,20 +193,9 @@ func (s *State) Rewind(t Target, to uint64, hash common.Hash) error {
 func (s *State) Reset(t Target) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.truncate(t, 0, Progress{})
+	delete(s.chain(t.Chain).scans, t.Contract)
+	s.due = true
 	return nil
-}
-
-// truncate drops the events from index n on; p is what is left of the progress.
-func (s *State) truncate(t Target, n int, p Progress) {
-	c := s.chain(t.Chain)
-	kept := s.scanOf(t).events[:n]
-	if s.due = true; p == (Progress{}) {
-		delete(c.scans, t.Contract)
-		return
-	}
-	c.scans[t.Contract] = &scan{progress: p, last: map[item]int{}}
-	c.scans[t.Contract].push(kept)
 }
 
 // Annotate adds the actor and the time, where they are given, to events that were appended without.
@@ -227,21 +212,20 @@ func (s *State) Annotate(t Target, events ...Event) error {
 			known[i].Actor = note.Actor
 		}
 		if !note.Time.IsZero() {
-			known[i].Time = toSecond(note.Time)
+			known[i].Time = fromUnix(toUnix(note.Time))
 		}
 		s.due = true
 	}
 	return nil
 }
 
-func toSecond(t time.Time) time.Time {
+func toUnix(t time.Time) int64 {
 	if t.IsZero() {
-		return t
+		return 0
 	}
-	return fromUnix(t.Unix())
+	return t.Unix()
 }
 
-// fromUnix returns a time as it is kept; 0 is not known.
 func fromUnix(unix int64) time.Time {
 	if unix == 0 {
 		return time.Time{}
@@ -249,49 +233,34 @@ func fromUnix(unix int64) time.Time {
 	return time.Unix(unix, 0).UTC()
 }
 
-// appendEvent adds the form of an event in the file.
-func appendEvent(b []byte, e Event) []byte {
-	var unix int64
-	if !e.Time.IsZero() {
-		unix = e.Time.Unix()
-	}
-	added := byte(0)
-	if e.Added {
-		added = 1
-	}
-	b = binary.BigEndian.AppendUint64(b, e.Block)
-	b = binary.BigEndian.AppendUint64(b, uint64(e.Index))
-	b = append(b, e.BlockHash[:]...)
-	b = append(b, e.Tx[:]...)
-	b = append(b, e.Key[:]...)
-	b = append(b, e.Actor[:]...)
-	b = binary.BigEndian.AppendUint64(b, uint64(unix))
-	b = append(b, added, byte(len(e.List)))
-	return append(b, e.List...)
+// record is an event in the file, big-endian, before the list's name.
+type record struct {
+	Block, Index       uint64
+	BlockHash, Tx, Key common.Hash
+	Actor              common.Address
+	Time               int64 // Unix, in seconds; 0: not known
+	Added              bool
+	ListLen            uint8
 }
 
-const eventLen = 8 + 8 + 3*common.HashLength + common.AddressLength + 8 + 2 // and the list's name
+var recordLen = binary.Size(record{})
+
+// appendEvent adds the form of an event in the file.
+func appendEvent(b []byte, e Event) ([]byte, error) {
+	r := record{e.Block, uint64(e.Index), e.BlockHash, e.Tx, e.Key, e.Actor, toUnix(e.Time), e.Added, uint8(len(e.List))}
+	b, err := binary.Append(b, binary.BigEndian, &r)
+	return append(b, e.List...), err
+}
 
 var errForm = errors.New("a record has the wrong form")
 
-// cutEvent reads the event that b begins with. names keeps one copy of each list's name.
-func cutEvent(b []byte, names map[string]string) (e Event, rest []byte, err error) {
-	if len(b) < eventLen || len(b) < eventLen+int(b[eventLen-1]) {
+// cutEvent reads the event that b begins with.
+func cutEvent(b []byte) (e Event, rest []byte, err error) {
+	var r record
+	if n, err := binary.Decode(b, binary.BigEndian, &r); err != nil || len(b) < n+int(r.ListLen) {
 		return e, nil, errForm
 	}
-	e.Block, e.Index = binary.BigEndian.Uint64(b), uint(binary.BigEndian.Uint64(b[8:]))
-	b = b[16:]
-	for _, h := range []*common.Hash{&e.BlockHash, &e.Tx, &e.Key} {
-		*h, b = common.Hash(b[:common.HashLength]), b[common.HashLength:]
-	}
-	e.Actor, b = common.Address(b[:common.AddressLength]), b[common.AddressLength:]
-	e.Time, e.Added = fromUnix(int64(binary.BigEndian.Uint64(b))), b[8] == 1
-	list, rest := b[10:10+int(b[9])], b[10+int(b[9]):]
-	name, ok := names[string(list)]
-	if !ok {
-		name = string(list)
-		names[name] = name
-	}
-	e.List = name
-	return e, rest, nil
+	list, rest := b[recordLen:recordLen+int(r.ListLen)], b[recordLen+int(r.ListLen):]
+	name := unique.Make(string(list)).Value() // one copy for all events
+	return Event{r.Block, r.BlockHash, uint(r.Index), r.Tx, name, r.Key, r.Added, r.Actor, fromUnix(r.Time)}, rest, nil
 }

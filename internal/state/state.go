@@ -201,26 +201,12 @@ func (s *State) MarkLogged() {
 
 // Last returns what the last audit found on each chain, whether or not it could compare.
 func (s *State) Last() []Chain {
-	return s.reports(func(c *chain) *Chain { return c.Last })
-}
-
-// Compared returns what the last audit that read both sources found on each chain; one that never did is left out.
-func (s *State) Compared() []Chain {
-	return s.reports(func(c *chain) *Chain {
-		if c.Last.compared() {
-			return c.Last
-		}
-		return c.Compared
-	})
-}
-
-func (s *State) reports(of func(*chain) *Chain) []Chain {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	var out []Chain
 	for _, c := range s.chains {
-		if r := of(c); r != nil {
-			out = append(out, *r)
+		if c.Last != nil {
+			out = append(out, *c.Last)
 		}
 	}
 	return out

@@ -11,14 +11,15 @@ import (
 )
 
 const (
-	apps = "app" // the one list whose keys are addresses
+	apps          = "app" // the one list whose keys are addresses
+	aggregatedMRs = "aggregated_mr"
 
 	// Contracts is the list of the contracts themselves: those that the operator forgot were removed from it.
 	Contracts = "contract"
 )
 
 // Lists are those of a timeline. The first three are shown unless others are asked for.
-var Lists = []string{string(audit.Device), string(audit.OSImage), Contracts, "aggregated_mr", apps}
+var Lists = []string{string(audit.Device), string(audit.OSImage), Contracts, aggregatedMRs, apps}
 
 // Filter chooses events. Zero values choose all, but for Lists.
 type Filter struct {
@@ -29,8 +30,9 @@ type Filter struct {
 	Limit    int       // the newest
 }
 
-func (f Filter) matches(chain string, contract common.Address) bool {
-	return (f.Chain == "" || f.Chain == chain) && (f.Contract == common.Address{} || f.Contract == contract)
+// matches takes the contract in its EIP-55 form.
+func (f Filter) matches(chain, contract string) bool {
+	return (f.Chain == "" || f.Chain == chain) && (f.Contract == common.Address{} || f.Contract.Hex() == contract)
 }
 
 // Timeline is the history of the lists, the oldest first.
@@ -45,11 +47,11 @@ func (s *State) Timeline(f Filter) render.History {
 	}
 	var all []dated
 	for _, t := range s.targets() {
-		if !f.matches(t.Chain, t.Contract) {
+		c, known, contract := s.chainOf(t.Chain), s.scanOf(t), t.Contract.Hex()
+		if !f.matches(t.Chain, contract) {
 			continue
 		}
-		c, known := s.chainOf(t.Chain), s.scanOf(t)
-		out.Scanned = append(out.Scanned, render.Scanned{Chain: c.Name, ChainID: c.ID, Contract: t.Contract.Hex(), From: known.progress.From, To: known.progress.Next - 1})
+		out.Scanned = append(out.Scanned, render.Scanned{Chain: c.Name, ChainID: c.ID, Contract: contract, From: known.progress.From, To: known.progress.Next - 1})
 		// What comes before an event that is too old is too old as well.
 		first := 0
 		for i := range known.events {
@@ -63,13 +65,13 @@ func (s *State) Timeline(f Filter) render.History {
 				from = e.Time
 			}
 			if slices.Contains(f.Lists, e.List) {
-				all = append(all, dated{c.event(t.Contract, e, titles), from})
+				all = append(all, dated{c.event(contract, e, titles), from})
 			}
 		}
 	}
 	for _, c := range s.chains {
 		for _, o := range c.Forgotten {
-			if slices.Contains(f.Lists, Contracts) && f.matches(c.Name, o.Contract) && !o.At.Before(f.Since) {
+			if slices.Contains(f.Lists, Contracts) && f.matches(c.Name, o.Contract.Hex()) && !o.At.Before(f.Since) {
 				all = append(all, dated{render.Event{
 					Time: &o.At, Chain: c.Name, ChainID: c.ID, Contract: o.Contract.Hex(), List: Contracts, Change: "forgotten", ID: o.Contract.Hex(), Actor: o.By,
 				}, o.At})
@@ -89,16 +91,14 @@ func (s *State) Timeline(f Filter) render.History {
 // listID is an id in a list.
 type listID struct{ list, id string }
 
-type title struct{ name, version string }
-
-// titles is what the API called the ids, last. Where contracts differ, any will do.
-func (s *State) titles() map[listID]title {
-	out := map[listID]title{}
+// titles are entries with what the API called the ids, last. Where contracts differ, any will do.
+func (s *State) titles() map[listID]*audit.Entry {
+	out := map[listID]*audit.Entry{}
 	for _, c := range s.chains {
 		for _, t := range targetsOf(c.shown()) {
-			for _, e := range t.Entries {
-				if e.Name != "" || e.Version != "" {
-					out[listID{string(e.List), e.ID}] = title{e.Name, e.Version}
+			for i := range t.Entries {
+				if e := &t.Entries[i]; e.Name != "" || e.Version != "" {
+					out[listID{string(e.List), e.ID}] = e
 				}
 			}
 		}
@@ -121,9 +121,9 @@ func targetsOf(c *Chain) []audit.Target {
 	return c.Targets
 }
 
-func (c *chain) event(contract common.Address, e Event, titles map[listID]title) render.Event {
+func (c *chain) event(contract string, e Event, titles map[listID]*audit.Entry) render.Event {
 	out := render.Event{
-		Chain: c.Name, ChainID: c.ID, Block: e.Block, LogIndex: e.Index, Contract: contract.Hex(),
+		Chain: c.Name, ChainID: c.ID, Block: e.Block, LogIndex: e.Index, Contract: contract,
 		List: e.List, Change: "removed", ID: e.Key.Hex(), Tx: e.Tx.Hex(),
 	}
 	if e.Added {
@@ -132,8 +132,9 @@ func (c *chain) event(contract common.Address, e Event, titles map[listID]title)
 	if e.List == apps {
 		out.ID = common.BytesToAddress(e.Key[12:]).Hex()
 	}
-	t := titles[listID{out.List, out.ID}]
-	out.Name, out.Version = t.name, t.version
+	if named := titles[listID{out.List, out.ID}]; named != nil {
+		out.Name, out.Version = named.Name, named.Version
+	}
 	if !e.Time.IsZero() {
 		out.Time = &e.Time
 	}

@@ -1,0 +1,14 @@
+package state
+
+// Compared returns what the last audit that read both sources found on each chain; one that never did is left out.
+func (s *State) Compared() []Chain {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var out []Chain
+	for _, c := range s.chains {
+		if r := c.shown(); r.compared() {
+			out = append(out, *r)
+		}
+	}
+	return out
+}
