@@ -16,7 +16,8 @@ import (
 
 // memory is what the law knows of earlier audits.
 type memory struct {
-	open      map[key]bool // findings, and whether a proof ever confirmed them
+	open      map[key]bool   // findings, and whether a proof ever confirmed them
+	block     map[key]uint64 // the newest at which each was confirmed
 	known     map[common.Address]bool
 	baselines map[common.Address]control
 	named     [][2][ids]bool // by the claims that were read, by contract
@@ -30,7 +31,7 @@ type key struct {
 }
 
 func newMemory(contracts int) *memory {
-	return &memory{open: map[key]bool{}, known: map[common.Address]bool{}, baselines: map[common.Address]control{}, named: make([][2][ids]bool, contracts)}
+	return &memory{open: map[key]bool{}, block: map[key]uint64{}, known: map[common.Address]bool{}, baselines: map[common.Address]control{}, named: make([][2][ids]bool, contracts)}
 }
 
 // law judges one audit.
@@ -178,7 +179,7 @@ func (l *law) verdicts() {
 		t := &l.chain.Targets[i]
 		at := common.HexToAddress(t.Contract)
 		if l.Enemy != "" && at == l.at[l.Contracts] {
-			if t.Verdict == audit.Consistent && l.Verify != "off" && !l.faulty && l.Enemy != "returns rubbish" && l.Enemy != "asks the block" {
+			if t.Verdict == audit.Consistent && l.Verify != "off" && !l.faulty && !l.wasIll && l.Enemy != "returns rubbish" && l.Enemy != "asks the block" {
 				l.fail("a contract that %s is consistent", l.Enemy)
 			}
 			continue
@@ -259,7 +260,7 @@ func (l *law) sound(t *audit.Target, truly truth) {
 		visible := !truly.hidden[f] || told[f] || l.Verify != "off" && truly.read && !truly.accepted[finding{Kind: "storage_unaccounted"}]
 		switch {
 		case !visible || pending(f) && !truly.hidden[f]: // nobody can name at the newest block what is hidden
-			if f.Kind == "no_code" {
+			if f.Kind == "no_code" && worst == consistent {
 				worst = unknown
 			}
 			continue
@@ -338,6 +339,9 @@ func (l *law) excused(truly truth, at common.Address, g finding) bool {
 	if !truly.read && !slices.Contains(l.configured(), at) && !l.mem.known[at] { // nobody asks for it
 		return true
 	}
+	if l.look.Block != nil && l.look.Block.Number < l.mem.block[key{at.Hex(), g}] { // where it was confirmed is newer
+		return true
+	}
 	list, id, ofEntry := g.entry()
 	switch g.Kind {
 	case "claim_unstable", "accept_expired", "accept_unused":
@@ -384,11 +388,14 @@ func (l *law) mayEnd(k key) {
 	if l.Enemy != "" && at == l.at[l.Contracts] {
 		return
 	}
-	if l.mem.newest == nil {
+	var block common.Hash // none: what is said of the chain cannot end
+	if l.mem.newest != nil {
+		block = common.HexToHash(l.mem.newest.Hash)
+	} else if !slices.Contains([]string{"chain_mismatch", "contract_not_listed", "contract_unexpected", "duplicate_conflict", "malformed_id", "no_hash"}, k.Kind) {
 		l.fail("%v ended, and no block was ever seen", k)
 		return
 	}
-	truly, err := l.truth(l.ctx, at, common.HexToHash(l.mem.newest.Hash), l.mem.claim)
+	truly, err := l.truth(l.ctx, at, block, l.mem.claim)
 	if err != nil {
 		l.fail("the truth cannot be known: %w", err)
 		return
@@ -422,6 +429,9 @@ func (l *law) remember() {
 		n := slices.Index(l.at, at)
 		for _, f := range t.Findings {
 			k := key{t.Contract, findingOf(f)}
+			if l.look.Block != nil && f.State == audit.Confirmed {
+				l.mem.block[k] = max(l.mem.block[k], l.look.Block.Number)
+			}
 			open[k] = l.mem.open[k] || f.State == audit.Confirmed && t.Assurance == audit.Proven
 		}
 		if l.wentBack() {
@@ -452,5 +462,6 @@ func (l *law) remember() {
 		}
 		l.mem.baselines[at] = is
 	}
+	maps.DeleteFunc(l.mem.block, func(k key, _ uint64) bool { _, stays := open[k]; return !stays })
 	l.mem.open = open
 }

@@ -145,7 +145,7 @@ type truth struct {
 // silent reports whether the API lists an id and makes no claim about it.
 func (t *truth) silent(list, id int) bool {
 	rows := t.claims[list][id]
-	return len(rows) > 1 || len(rows) == 1 && rows[0].allowed == nil
+	return slices.ContainsFunc(rows, func(r row) bool { return r.allowed == nil || rows[0].allowed == nil || *r.allowed != *rows[0].allowed })
 }
 
 // truth tells the truth. Without a claim it is about the chain alone, and without a block about the claim.
