@@ -3,13 +3,12 @@ package ethrpc
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
+	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
 const (
@@ -17,45 +16,59 @@ const (
 	proofWeight = 8   // of the account in it
 )
 
-// wanted is one eth_getProof.
-type wanted struct {
-	call
+// getProof is one eth_getProof.
+type getProof struct {
+	*transport.Call
 	addr common.Address
 	keys []common.Hash
 }
 
-func wantProof(addr common.Address, keys []common.Hash, ref any) *wanted {
+func newGetProof(addr common.Address, keys []common.Hash, ref any) getProof {
 	if keys == nil {
 		keys = []common.Hash{}
 	}
-	return &wanted{call{method: "eth_getProof", args: []any{addr, keys, ref}, weight: proofWeight + len(keys)}, addr, keys}
+	return getProof{&transport.Call{Method: "eth_getProof", Args: []any{addr, keys, ref}, Weight: proofWeight + len(keys)}, addr, keys}
 }
 
-// accountProof is the answer to one eth_getProof: nodes only, since what they prove is read from them.
-type accountProof struct {
-	account [][]byte
-	slots   [][][]byte
+// addTo verifies the answer.
+func (g getProof) addTo(state *proof.VerifiedState) error {
+	account, slots, err := decodeProof(g.Result, len(g.keys))
+	if err != nil {
+		return fmt.Errorf("reading eth_getProof of %s: %w", g.addr, err)
+	}
+	if err := state.AddAccount(g.addr, account); err != nil {
+		return err
+	}
+	if a, _ := state.Account(g.addr); a == nil {
+		return nil
+	}
+	for i, key := range g.keys {
+		if err := state.AddSlot(g.addr, key, slots[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// readProof reads an answer to eth_getProof for n keys. The values that the provider gives beside the nodes are not looked at.
-func readProof(raw json.RawMessage, n int) (accountProof, error) {
+// decodeProof decodes an answer to eth_getProof for n keys. The values that the provider gives beside the nodes are not
+// looked at: what nodes prove is read from them.
+func decodeProof(raw json.RawMessage, n int) (account [][]byte, slots [][][]byte, err error) {
 	var a *struct {
 		AccountProof []hexutil.Bytes
 		StorageProof []struct{ Proof []hexutil.Bytes }
 	}
 	switch err := json.Unmarshal(raw, &a); {
 	case err != nil:
-		return accountProof{}, fmt.Errorf("%w: it cannot be decoded", proof.ErrInvalid)
+		return nil, nil, fmt.Errorf("%w: it cannot be decoded", proof.ErrInvalid)
 	case a == nil:
-		return accountProof{}, errNull
+		return nil, nil, transport.ErrNull
 	case len(a.StorageProof) != n:
-		return accountProof{}, fmt.Errorf("%w: %d storage proofs came for %d keys", proof.ErrInvalid, len(a.StorageProof), n)
+		return nil, nil, fmt.Errorf("%w: %d storage proofs came for %d keys", proof.ErrInvalid, len(a.StorageProof), n)
 	}
-	out := accountProof{account: nodes(a.AccountProof)}
 	for _, s := range a.StorageProof {
-		out.slots = append(out.slots, nodes(s.Proof))
+		slots = append(slots, nodes(s.Proof))
 	}
-	return out, nil
+	return nodes(a.AccountProof), slots, nil
 }
 
 func nodes(in []hexutil.Bytes) [][]byte {
@@ -64,14 +77,4 @@ func nodes(in []hexutil.Bytes) [][]byte {
 		out[i] = n
 	}
 	return out
-}
-
-func sortedKeys[V any](m map[common.Address]V) []common.Address {
-	return slices.SortedFunc(maps.Keys(m), common.Address.Cmp)
-}
-
-func unique(in []common.Address) []common.Address {
-	out := slices.Clone(in)
-	slices.SortFunc(out, common.Address.Cmp)
-	return slices.Compact(out)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"time"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
@@ -17,20 +16,35 @@ func (c *proving) compareWithNode(j *job) {
 	}
 }
 
-// countWaiting counts the jobs that the node was not asked yet.
-func countWaiting(all []*proving) (n int) {
-	for _, c := range all {
-		n += len(c.waiting)
+// compareNew has the node asked what was not asked of the same code before.
+func (c *proving) compareNew() {
+	standing := c.old.unchangedIn(c.verified, false)
+	for _, j := range c.jobs {
+		if c.before(j, standing) == nil {
+			c.compareWithNode(j)
+		}
 	}
-	return n
 }
 
-// multicalls makes multicalls of the jobs that wait, for each contract its own; nil where the provider takes none.
-func (r *prover) multicalls(all []*proving) [][]*multicall {
-	if r.p.cannotMulticall() != nil || countWaiting(all) == 0 {
-		return nil
+// guessable reports whether guesses about the contract can be tried at once: nothing is likely to be missing but its slots.
+func (c *proving) guessable() bool {
+	if !c.verified.Fresh(c.query.Contract) {
+		return false
 	}
+	impl := c.implementation()
+	if impl == nil {
+		return true
+	}
+	_, known := c.verified.Account(*impl)
+	return known
+}
+
+// multicalls makes multicalls of the jobs that wait, for each contract its own; none where the provider takes none.
+func (r *prover) multicalls(all []*proving) [][]*multicall {
 	out := make([][]*multicall, len(all))
+	if r.p.cannotMulticall() != nil {
+		return out
+	}
 	for i, c := range all {
 		for jobs := range slices.Chunk(c.waiting, maxCalls) {
 			out[i] = append(out[i], newMulticall(r.at, c.query.Contract, jobs))
@@ -38,27 +52,6 @@ func (r *prover) multicalls(all []*proving) [][]*multicall {
 		c.waiting = nil
 	}
 	return out
-}
-
-func callsOf(multicalls []*multicall) (out []*call) {
-	for _, m := range multicalls {
-		out = append(out, &m.call)
-	}
-	return out
-}
-
-// sendMulticalls asks all that waits in multicalls. One that the provider does not take is no fault.
-func (r *prover) sendMulticalls(ctx context.Context, all []*proving) {
-	made := r.multicalls(all)
-	if made == nil {
-		return
-	}
-	groups := make([]group, len(made))
-	for i := range made {
-		groups[i] = group{contract: all[i].query.Contract, optional: callsOf(made[i])}
-	}
-	r.failed("calling getters", all, r.p.doGroups(ctx, groups))
-	r.collect(all, made)
 }
 
 // collect decodes what the multicalls were answered. What cannot be had in one is asked call by call, in the end.
@@ -71,7 +64,7 @@ func (r *prover) collect(all []*proving, made [][]*multicall) {
 				break
 			}
 			out, err := m.answers()
-			if gone := providerError(r.at, m.err); isGone(gone) {
+			if gone := providerError(r.at, m.Err); isGone(gone) {
 				c.err = gone
 				break
 			}
@@ -87,7 +80,7 @@ func (r *prover) collect(all []*proving, made [][]*multicall) {
 		}
 	}
 	if refused != nil && !taken { // else it is the contract's matter
-		r.p.noMulticall.Store(&refusal{refused, time.Now().Add(proofPause)})
+		r.p.noMulticall.Store(newRefusal(refused))
 	}
 }
 
@@ -95,7 +88,9 @@ func (r *prover) collect(all []*proving, made [][]*multicall) {
 // asked once more in a call of its own: a contract may answer another contract otherwise.
 func (r *prover) checkNode(ctx context.Context, all []*proving) {
 	all = slices.DeleteFunc(slices.Clone(all), func(c *proving) bool { return c.err != nil || c.fault != nil })
-	r.sendMulticalls(ctx, all)
+	if slices.ContainsFunc(all, func(c *proving) bool { return len(c.waiting) > 0 }) {
+		r.fetch(ctx, all)
+	}
 	groups, jobs := make([]group, len(all)), make([][]*job, len(all))
 	for i, c := range all {
 		groups[i].contract = c.query.Contract
@@ -113,12 +108,12 @@ func (r *prover) checkNode(ctx context.Context, all []*proving) {
 	for i, c := range all {
 		for k, j := range jobs[i] {
 			if c.err == nil {
-				c.err = providerError(r.at, groups[i].calls[k].err)
+				c.err = providerError(r.at, groups[i].calls[k].Err)
 			}
 			if c.err != nil {
 				break
 			}
-			answer, proven := groups[i].calls[k].answer(), c.reading.answers(j.list.getter)[j.list.id]
+			answer, proven := answerOf(groups[i].calls[k]), c.reading.answers(j.list.getter)[j.list.id]
 			if (answer.Err != nil) != (proven.Err != nil) || answer.Allowed != proven.Allowed {
 				c.err = &GetterError{c.query.Contract, j.list.getter, j.list.id, answer, proven}
 				break

@@ -8,13 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/rpc"
 
-	"github.com/kms-auditor/kms-auditor/internal/httpx"
+	"github.com/kms-auditor/kms-auditor/ethrpc/block"
+	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
 // PinRequest is how to choose a block.
@@ -44,7 +44,7 @@ func (c *Client) Pin(ctx context.Context, req PinRequest) (*Pinned, error) {
 	}
 	providers := slices.Clone(c.providers)
 	slices.SortStableFunc(providers, func(a, b *provider) int {
-		return cmp.Compare(slices.Index(req.Avoid, a.name), slices.Index(req.Avoid, b.name))
+		return cmp.Compare(slices.Index(req.Avoid, a.Name), slices.Index(req.Avoid, b.Name))
 	})
 	var failed []ProviderError
 	for _, tag := range tags {
@@ -52,9 +52,9 @@ func (c *Client) Pin(ctx context.Context, req PinRequest) (*Pinned, error) {
 		for _, p := range providers {
 			at, err := p.pinFrom(ctx, c.chainID, tag, req.NotBefore, func(ref any) []prefetch { return c.prefetch(p, req.Prefetch, ref) })
 			if err == nil {
-				return &Pinned{p.name, tag, at.block, at.head, failed, at}, nil
+				return &Pinned{p.Name, tag, at.block, at.head, failed, at}, nil
 			}
-			failed = append(failed, ProviderError{p.name, err})
+			failed = append(failed, ProviderError{Provider: p.Name, Err: err})
 			noState = noState || errors.Is(err, ErrNoState)
 			if ctx.Err() != nil {
 				break
@@ -64,7 +64,7 @@ func (c *Client) Pin(ctx context.Context, req PinRequest) (*Pinned, error) {
 			break
 		}
 	}
-	return nil, &ReadError{failed}
+	return nil, &ReadError{Failures: failed}
 }
 
 // pin is a block that everything is read at.
@@ -92,29 +92,30 @@ func (p *provider) pin(ctx context.Context, chainID uint64, tag BlockTag, along 
 	if _, err := rand.Read(nowhere[:]); err != nil {
 		return pin{}, err
 	}
-	id := &call{method: "eth_chainId"}
-	head := getBlock("latest")
-	probe := &call{method: "eth_call", args: []any{map[string]any{"to": common.Address{}}, rpc.BlockNumberOrHashWithHash(nowhere, true)}, probe: true}
-	calls := []*call{id, head, probe}
-	block := head
+	id, head := block.ChainID(), block.ByTag("latest")
+	probe := &transport.Call{
+		Method: "eth_call", Args: []any{map[string]any{"to": common.Address{}}, rpc.BlockNumberOrHashWithHash(nowhere, true)}, Probe: true,
+	}
+	calls := []*transport.Call{id, head, probe}
+	pinned := head
 	switch {
 	case tag.hash != nil:
-		block = &call{method: "eth_getBlockByHash", args: []any{*tag.hash, false}}
-		calls = append(calls, block)
+		pinned = block.ByHash(*tag.hash)
+		calls = append(calls, pinned)
 	case tag.tag != "latest":
-		block = getBlock(tag.arg())
-		calls = append(calls, block)
+		pinned = block.ByTag(tag.arg())
+		calls = append(calls, pinned)
 	}
 	var out pin
-	do := func(ref string, calls ...*call) error {
-		var more []*call
+	do := func(ref string, calls ...*transport.Call) error {
+		g := group{calls: calls}
 		if along != nil && ref != "" {
 			out.prefetched = along(ref)
 			for _, f := range out.prefetched {
-				more = append(more, f.calls()...)
+				g.optional = append(g.optional, f.calls()...)
 			}
 		}
-		if err := p.doGroups(ctx, []group{{calls: calls, optional: more}})[0]; err != nil {
+		if err := p.doGroups(ctx, []group{g})[0]; err != nil {
 			return fmt.Errorf("pinning block %s: %w", tag, err)
 		}
 		return nil
@@ -127,30 +128,30 @@ func (p *provider) pin(ctx context.Context, chainID uint64, tag BlockTag, along 
 		return pin{}, err
 	}
 
-	if err := checkChainID(id, chainID); err != nil {
+	if err := block.CheckChainID(id, chainID); err != nil {
 		return pin{}, err
 	}
 	var err error
-	if out.head, err = head.block(); err != nil {
+	if out.head, err = block.Decode(head); err != nil {
 		return pin{}, fmt.Errorf("reading the latest block: %w", err)
 	}
-	p.observer.Head(p.name, out.head.Time)
-	out.byNumber = probe.err == nil || isFormRefused(probe.err)
+	p.Observer.Head(p.Name, out.head.Time)
+	out.byNumber = probe.Err == nil || transport.IsFormRefused(probe.Err)
 
 	if tag.behind > 0 {
 		if tag.behind > out.head.Number {
 			return pin{}, fmt.Errorf("pinning block %s: the head is block %d: %w", tag, out.head.Number, ErrNoState)
 		}
 		at := hexutil.EncodeUint64(out.head.Number - tag.behind)
-		block = getBlock(at)
-		if err := do(at, block); err != nil {
+		pinned = block.ByTag(at)
+		if err := do(at, pinned); err != nil {
 			return pin{}, err
 		}
 	}
-	if out.block, err = block.block(); err != nil {
+	if out.block, err = block.Decode(pinned); err != nil {
 		return pin{}, fmt.Errorf("pinning block %s: %w", tag, err)
 	}
-	out.raw = block.result
+	out.raw = pinned.Result
 	return out, tag.Fits(out.block, out.head)
 }
 
@@ -172,70 +173,14 @@ func (t BlockTag) Fits(block, head Block) error {
 }
 
 // pinFrom pins a block that is not older than notBefore, giving a node that lags behind time to catch up.
-func (p *provider) pinFrom(ctx context.Context, chainID uint64, tag BlockTag, notBefore uint64, along func(ref any) []prefetch) (pin, error) {
-	delay := p.retryDelay
-	for try := 1; ; try++ {
-		at, err := p.pin(ctx, chainID, tag, along)
-		if err != nil || at.block.Number >= notBefore {
-			return at, err
+func (p *provider) pinFrom(ctx context.Context, chainID uint64, tag BlockTag, notBefore uint64, along func(ref any) []prefetch) (at pin, err error) {
+	lags := false
+	err = p.Retry(ctx, func(error) bool { return lags }, func() (err error) {
+		at, err = p.pin(ctx, chainID, tag, along)
+		if lags = err == nil && at.block.Number < notBefore; lags {
+			err = fmt.Errorf("block %d is behind block %d, which was seen before", at.block.Number, notBefore)
 		}
-		err = fmt.Errorf("block %d is behind block %d, which was seen before", at.block.Number, notBefore)
-		if try == tries {
-			return pin{}, err
-		}
-		if err := httpx.Pause(ctx, delay, err); err != nil {
-			return pin{}, err
-		}
-		delay *= 2
-	}
-}
-
-func checkChainID(c *call, want uint64) error {
-	var got *quantity
-	err := c.err
-	if err == nil {
-		err = json.Unmarshal(c.result, &got)
-	}
-	if err == nil && got == nil {
-		err = errNull
-	}
-	if err != nil {
-		return fmt.Errorf("reading eth_chainId: %w", err)
-	}
-	if uint64(*got) != want {
-		return &ChainIDError{uint64(*got), want}
-	}
-	return nil
-}
-
-func getBlock(arg string) *call {
-	return &call{method: "eth_getBlockByNumber", args: []any{arg, false}}
-}
-
-// maxTime is the last second that RFC 3339 can spell.
-var maxTime = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
-
-// block reads the answer to getBlock. What a node answers for a block or tag that it does not have is ErrNoState.
-func (c *call) block() (Block, error) {
-	if isUnknownBlock(c.err) || isPruned(c.err) || isRPC(c.err, []int{-32602, -39001}) {
-		return Block{}, fmt.Errorf("%w: the provider has no such block: %w", ErrNoState, c.err)
-	}
-	if c.err != nil {
-		return Block{}, c.err
-	}
-	var h *struct {
-		Number    *quantity    `json:"number"`
-		Hash      *common.Hash `json:"hash"`
-		Timestamp *quantity    `json:"timestamp"`
-	}
-	if err := json.Unmarshal(c.result, &h); err != nil {
-		return Block{}, fmt.Errorf("decoding the block: %w", err)
-	}
-	if h == nil {
-		return Block{}, fmt.Errorf("%w: the provider has no such block", ErrNoState)
-	}
-	if h.Number == nil || h.Hash == nil || h.Timestamp == nil || uint64(*h.Timestamp) > uint64(maxTime.Unix()) {
-		return Block{}, errors.New("the block lacks a number, a hash or a possible time")
-	}
-	return Block{uint64(*h.Number), *h.Hash, time.Unix(int64(*h.Timestamp), 0).UTC()}, nil
+		return err
+	})
+	return at, err
 }

@@ -10,14 +10,15 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
+	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
 // prefetch is what is asked of an account along with the block, by the same tag: another node may answer for another
 // block, and then it does not fit the block's state root and is asked for again, by hash.
 type prefetch struct {
-	proof *wanted
-	code  *call // nil: it is known
-	hints []*call
+	proof getProof
+	code  *transport.Call // nil: it is known
+	hints []*transport.Call
 }
 
 const (
@@ -36,12 +37,12 @@ func (c *Client) prefetch(p *provider, likely []common.Address, ref any) (out []
 	}
 	if cache := c.proven.Load(); cache != nil {
 		for _, a := range cache.accounts() {
-			out = append(out, prefetch{proof: wantProof(a, nil, ref)})
+			out = append(out, prefetch{proof: newGetProof(a, nil, ref)})
 		}
 		return out
 	}
 	for _, a := range likely[:min(len(likely), maxLikely)] {
-		out = append(out, prefetch{wantProof(a, wellKnown, ref), &call{method: "eth_getCode", args: []any{a, ref}}, hintsFor(a, ref)})
+		out = append(out, prefetch{newGetProof(a, wellKnown, ref), &transport.Call{Method: "eth_getCode", Args: []any{a, ref}}, hintsFor(a, ref)})
 	}
 	return out
 }
@@ -63,8 +64,8 @@ func (c proofCache) accounts() (out []common.Address) {
 	return out
 }
 
-func (f prefetch) calls() []*call {
-	calls := append([]*call{&f.proof.call}, f.hints...)
+func (f prefetch) calls() []*transport.Call {
+	calls := append([]*transport.Call{f.proof.Call}, f.hints...)
 	if f.code != nil {
 		calls = append(calls, f.code)
 	}
@@ -72,38 +73,42 @@ func (f prefetch) calls() []*call {
 }
 
 // takePrefetched takes what fits, and is silent about what does not. Hints are by contract.
-func takePrefetched(w *proof.VerifiedState, all []prefetch) (hints map[common.Address][]*call) {
-	hints = map[common.Address][]*call{}
+func takePrefetched(w *proof.VerifiedState, all []prefetch) (hints map[common.Address][]*transport.Call) {
+	hints = map[common.Address][]*transport.Call{}
 	for _, f := range all {
-		a, err := readProof(f.proof.result, len(f.proof.keys))
-		if err != nil || w.AddAccount(f.proof.addr, a.account) != nil {
+		if f.proof.addTo(w) != nil || f.code == nil {
 			continue
 		}
-		for i, key := range f.proof.keys {
-			_ = w.AddSlot(f.proof.addr, key, a.slots[i])
+		if code, err := f.code.Bytes(); err == nil {
+			_ = w.AddCode(code)
 		}
-		if f.code != nil {
-			if code, err := bytesOf(f.code.result); err == nil {
-				_ = w.AddCode(code)
-			}
-			hints[f.proof.addr] = f.hints
-		}
+		hints[f.proof.addr] = f.hints
 	}
 	return hints
 }
 
+// hintsFor asks for hints about a contract of which nothing is known yet, once.
+func (r *prover) hintsFor(c *proving) []*transport.Call {
+	if c.hinted || c.query.CodeOnly || r.hinted >= maxHinted || !slices.Contains(c.missing.Accounts, c.query.Contract) {
+		return nil
+	}
+	c.hinted = true
+	r.hinted++
+	return hintsFor(c.query.Contract, r.at.ref())
+}
+
 // hintsFor asks what the coverage getters of a contract read. What a node answers is not believed, nor needed: it names
 // early what the contract's code asks for later, so that there are fewer rounds.
-func hintsFor(contract common.Address, ref any) []*call {
-	var out []*call
+func hintsFor(contract common.Address, ref any) []*transport.Call {
+	var out []*transport.Call
 	for _, g := range coverageGetters {
-		out = append(out, &call{method: "eth_createAccessList", args: []any{map[string]any{"to": contract, "input": hexutil.Bytes(selector(g))}, ref}, probe: true})
+		out = append(out, &transport.Call{Method: "eth_createAccessList", Args: []any{map[string]any{"to": contract, "input": hexutil.Bytes(selector(g))}, ref}, Probe: true})
 	}
 	return out
 }
 
-// hint adds what the answers to hintsFor name to what is asked for next.
-func (c *proving) hint(calls []*call) {
+// takeHints adds what the answers to hintsFor name to what is asked for next.
+func (c *proving) takeHints(calls []*transport.Call) {
 	for _, call := range calls {
 		var list struct {
 			AccessList []struct {
@@ -111,7 +116,7 @@ func (c *proving) hint(calls []*call) {
 				StorageKeys []common.Hash
 			}
 		}
-		if call.err != nil || json.Unmarshal(call.result, &list) != nil {
+		if call.Err != nil || json.Unmarshal(call.Result, &list) != nil {
 			continue
 		}
 		for _, a := range list.AccessList[:min(len(list.AccessList), maxHintAccounts)] {

@@ -65,7 +65,6 @@ type proving struct {
 	missing proof.Missing
 	rounds  int
 	budget  time.Duration // that is left to run
-	slow    bool          // a step was cut short
 
 	fault error // why the contract's code cannot be proven, by whichever provider; an ErrNoProof
 	ended bool  // by what it costs
@@ -92,27 +91,17 @@ func newProving(q *Query, w *proof.VerifiedState, old *provenContract) *proving 
 
 var errRunTime = errors.New("the contract's code takes too long")
 
-// step runs what can be run, for limit at most where that is not 0, and reports whether something is left. What is missing
-// for it is in c.missing.
-func (c *proving) step(ctx context.Context, limit time.Duration) (left bool) {
-	run := ctx
-	if limit > 0 {
-		var cancel context.CancelFunc
-		run, cancel = context.WithTimeout(ctx, limit)
-		defer cancel()
-	}
+// step runs what can be run, and reports whether something is left. What is missing for it is in c.missing.
+func (c *proving) step(ctx context.Context) (left bool) {
 	for {
-		m, jobs := c.round(run)
+		m, jobs := c.round(ctx)
 		if c.ended {
 			return false
 		}
 		c.jobs, c.missing = jobs, proof.Missing{}
-		switch c.slow = len(jobs) > 0 && run.Err() != nil; {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			c.err = fmt.Errorf("the audit ended before its code had run: %w", context.Cause(ctx))
 			return false
-		case c.slow:
-			return true
 		}
 		m = c.needed(m)
 		incremental := slotsPerRound
@@ -288,7 +277,7 @@ func (c *proving) call(ctx context.Context, j *job, standing bool) (proof.Missin
 	case j.list != nil:
 		a := Answer{Err: errReverted}
 		if !res.Reverted {
-			a.Allowed, a.Err = boolBytes(res.Output)
+			a = boolAnswer(res.Output)
 		}
 		c.reading.answers(j.list.getter)[j.list.id] = a
 	case res.Reverted:

@@ -1,14 +1,14 @@
 package ethrpc
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/crypto"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
 // The getters of the allowlists in the main line of DstackKms (since May 2025): bytes32 in, bool out.
@@ -107,66 +107,35 @@ func (q *Query) coverageCalls() (out []string) {
 }
 
 // ethCall is a call of a contract at a pinned block.
-func ethCall(at pin, contract common.Address, data string) *call {
-	return &call{method: "eth_call", args: []any{map[string]any{"to": contract, "input": hexutil.Bytes(data)}, at.ref()}}
+func ethCall(at pin, contract common.Address, data string) *transport.Call {
+	return &transport.Call{Method: "eth_call", Args: []any{map[string]any{"to": contract, "input": hexutil.Bytes(data)}, at.ref()}}
 }
 
-// answer reads what a getter of a list said.
-func (c *call) answer() Answer {
-	if c.err != nil {
-		return Answer{Err: c.err}
-	}
-	allowed, err := boolWord(c.result)
-	return Answer{Allowed: allowed, Err: err}
+func getCode(at pin, addr common.Address) *transport.Call {
+	return &transport.Call{Method: "eth_getCode", Args: []any{addr, at.ref()}}
 }
 
-// boolWord reads an ABI bool strictly: 32 bytes, 31 of them zero, the last 0 or 1. An account without code answers
-// with no bytes at all, and that is no answer.
-func boolWord(raw json.RawMessage) (bool, error) {
-	b, err := bytesOf(raw)
+// answerOf reads what a getter of a list said.
+func answerOf(c *transport.Call) Answer {
+	b, err := c.Bytes()
 	if err != nil {
-		return false, err
+		return Answer{Err: err}
 	}
-	return boolBytes(b)
+	return boolAnswer(b)
 }
 
-func boolBytes(b []byte) (bool, error) {
+// boolAnswer reads an ABI bool strictly: 32 bytes, 31 of them zero, the last 0 or 1. An account without code answers
+// with no bytes at all, and that is no answer.
+func boolAnswer(b []byte) Answer {
 	if len(b) != 32 {
-		return false, fmt.Errorf("the answer has %d bytes, want the 32 of a bool", len(b))
+		return Answer{Err: fmt.Errorf("the answer has %d bytes, want the 32 of a bool", len(b))}
 	}
-	word := common.BytesToHash(b)
-	switch word {
+	switch word := common.BytesToHash(b); word {
 	case common.Hash{}:
-		return false, nil
+		return Answer{}
 	case common.Hash{31: 1}:
-		return true, nil
+		return Answer{Allowed: true}
+	default:
+		return Answer{Err: fmt.Errorf("the answer %s is neither 0 nor 1", word)}
 	}
-	return false, fmt.Errorf("the answer %s is neither 0 nor 1", word)
-}
-
-var errNoHex = errors.New("the answer is an empty text, want hex data")
-
-// quantity is a number as JSON-RPC writes it. hexutil takes an empty text for 0.
-type quantity uint64
-
-func (q *quantity) UnmarshalJSON(raw []byte) error {
-	if string(raw) == `""` {
-		return errNoHex
-	}
-	return (*hexutil.Uint64)(q).UnmarshalJSON(raw)
-}
-
-// bytesOf reads a JSON string of hex bytes; null is an error.
-func bytesOf(raw json.RawMessage) (hexutil.Bytes, error) {
-	var b *hexutil.Bytes
-	if err := json.Unmarshal(raw, &b); err != nil {
-		return nil, fmt.Errorf("the answer is no hex data: %w", err)
-	}
-	if b == nil {
-		return nil, errNull
-	}
-	if len(*b) == 0 && string(raw) != `"0x"` { // hexutil takes no text at all for no bytes
-		return nil, errNoHex
-	}
-	return *b, nil
 }

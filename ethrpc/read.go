@@ -9,8 +9,9 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 
+	"github.com/kms-auditor/kms-auditor/ethrpc/block"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
-	"github.com/kms-auditor/kms-auditor/internal/httpx"
+	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
 // How good a Reading is: a better one takes its place.
@@ -47,7 +48,7 @@ type reader struct {
 	verified *proof.VerifiedState // nil: no header was proven
 	old      proofCache
 	proven   proofCache
-	hints    map[common.Address][]*call
+	hints    map[common.Address][]*transport.Call
 }
 
 // Read reads every Query at the pinned block, by its hash. The provider that pinned comes first. Any other is first
@@ -92,14 +93,14 @@ func (c *Client) Read(ctx context.Context, at *Pinned, queries []Query, opt Read
 	}
 	told := func(e *entry) bool { return e.quality > unread || len(e.failed) > 0 || e.fault != nil }
 	if len(queries) > 0 && !slices.ContainsFunc(r.entries, told) {
-		return nil, &ReadError{r.failed}
+		return nil, &ReadError{Failures: r.failed}
 	}
 	return r.quorum(ctx)
 }
 
 // from returns the providers, the named one first.
 func (c *Client) from(first string) []*provider {
-	i := slices.IndexFunc(c.providers, func(p *provider) bool { return p.name == first })
+	i := slices.IndexFunc(c.providers, func(p *provider) bool { return p.Name == first })
 	if i < 1 {
 		return c.providers
 	}
@@ -119,7 +120,7 @@ func (r *reader) todo(p *provider) (out []*entry) {
 		}
 	}
 	if cannot && len(out) == 0 {
-		r.failed = append(r.failed, ProviderError{p.name, p.cannotProve()})
+		r.failed = append(r.failed, ProviderError{Provider: p.Name, Err: p.cannotProve()})
 	}
 	return out
 }
@@ -131,54 +132,49 @@ var errLate = errors.New("it takes more than half of the time that was left")
 // the block as a whole.
 func (r *reader) readFrom(ctx, late context.Context, p *provider, todo []*entry) {
 	at := r.at.pin
-	if p.name != r.at.Provider || at.raw == nil {
+	if p.Name != r.at.Provider || at.raw == nil {
 		var err error
 		if at, err = p.pin(ctx, r.c.chainID, AtHash(r.at.Block.Hash), nil); err != nil {
-			r.failed = append(r.failed, ProviderError{p.name, err})
+			r.failed = append(r.failed, ProviderError{Provider: p.Name, Err: err})
 			return
 		}
 	}
 	r.readRetrying(ctx, late, p, at, todo)
 	if !slices.ContainsFunc(todo, func(e *entry) bool { return e.complaint == nil || e.own }) {
-		r.failed = append(r.failed, ProviderError{p.name, todo[0].complaint})
+		r.failed = append(r.failed, ProviderError{Provider: p.Name, Err: todo[0].complaint})
 		return
 	}
 	for _, e := range todo {
 		if e.complaint != nil {
-			e.failed = append(e.failed, ProviderError{p.name, e.complaint})
+			e.failed = append(e.failed, ProviderError{Provider: p.Name, Err: e.complaint})
 		}
 	}
 }
 
 // readRetrying reads, and where the provider does not know the block, reads again after a wait.
 func (r *reader) readRetrying(ctx, late context.Context, p *provider, at pin, todo []*entry) {
-	delay := p.retryDelay
-	for try := 1; ; try++ {
+	known := false
+	err := p.Retry(ctx, func(err error) bool { return errors.Is(err, errUnknownBlock) }, func() (err error) {
 		r.readOnce(ctx, late, p, at, todo)
 		todo = slices.DeleteFunc(slices.Clone(todo), func(e *entry) bool { return !errors.Is(e.complaint, errUnknownBlock) })
 		if len(todo) == 0 {
-			return
+			return nil
 		}
 		// A node that lags, or forgot the block's state, or a reorganisation: the block of that number tells.
-		err := todo[0].complaint
-		known, changed := p.sameBlock(ctx, at)
-		switch {
-		case changed != nil:
-			err = changed
-		case try < tries:
-			if err = httpx.Pause(ctx, delay, err); err == nil {
-				delay *= 2
-				continue
-			}
-		case known:
+		if known, err = p.sameBlock(ctx, at); err != nil {
+			return err
+		}
+		return todo[0].complaint
+	})
+	if errors.Is(err, errUnknownBlock) {
+		if known {
 			err = pruned(at, err)
-		default:
+		} else {
 			err = fmt.Errorf("reading at block %d (%s): %w", at.block.Number, at.block.Hash, err)
 		}
-		for _, e := range todo {
-			e.complaint = err
-		}
-		return
+	}
+	for _, e := range todo {
+		e.complaint = err
 	}
 }
 
@@ -241,7 +237,7 @@ func (r *reader) prove(ctx, late context.Context, p *provider, at pin, todo []*e
 		e.proving.compares, e.proving.partial = true, r.opt.AllowPartial
 		if hints, asked := r.hints[e.query.Contract]; asked {
 			e.proving.hinted = true
-			e.proving.hint(hints)
+			e.proving.takeHints(hints)
 		}
 		all = append(all, e.proving)
 	}
@@ -298,7 +294,7 @@ func (r *reader) begin(at pin) error {
 func (r *reader) settle(p *provider, e *entry, m *provenContract) {
 	m.block = r.at.Block.Hash
 	e.reading, e.quality, e.proof = m.reading, proven, m
-	e.reading.Provider = p.name
+	e.reading.Provider = p.Name
 	if !e.query.CodeOnly {
 		r.proven[e.query.Contract] = m
 	}
@@ -318,37 +314,19 @@ func isLie(err error) bool {
 	return getter || errors.Is(err, proof.ErrInvalid)
 }
 
-// proofPause is how long a provider that could not prove, or take multicalls, is not asked to.
-const proofPause = 10 * time.Minute
-
-// refusal is why a provider cannot do something, for as long as that is believed.
-type refusal struct {
-	why   error
-	until time.Time
-}
-
-func (r *refusal) believed() error {
-	if r != nil && time.Now().Before(r.until) {
-		return r.why
-	}
-	return nil
-}
-
-func (p *provider) cannotProve() error { return p.noProof.Load().believed() }
-
 func (p *provider) refuseProof(err error) {
 	if p.cannotProve() == nil {
-		p.noProof.Store(&refusal{err, time.Now().Add(proofPause)})
+		p.noProof.Store(newRefusal(err))
 	}
 }
 
 // sameBlock reports whether the provider knows a block of the pinned number. One with another hash is an error.
 func (p *provider) sameBlock(ctx context.Context, at pin) (bool, error) {
-	c := getBlock(hex(at.block.Number))
-	if err := p.do(ctx, []*call{c}); err != nil {
+	c := block.ByNumber(at.block.Number)
+	if err := p.Do(ctx, c); err != nil {
 		return false, fmt.Errorf("checking block %d again: %w", at.block.Number, err)
 	}
-	b, err := c.block()
+	b, err := block.Decode(c)
 	switch {
 	case errors.Is(err, ErrNoState):
 		return false, nil

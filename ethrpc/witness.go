@@ -8,6 +8,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 
+	"github.com/kms-auditor/kms-auditor/ethrpc/block"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
 
@@ -37,7 +38,7 @@ func Prove(ctx context.Context, chainID uint64, hash common.Hash, w Witness, que
 	if err != nil {
 		return nil, Block{}, err
 	}
-	if !h.Number.IsUint64() || h.Time > uint64(maxTime.Unix()) {
+	if !h.Number.IsUint64() || h.Time > uint64(block.MaxTime.Unix()) {
 		return nil, Block{}, fmt.Errorf("the header of block %s lacks a possible number or time", hash)
 	}
 	verified := proof.New(h, chainID)
@@ -56,7 +57,7 @@ func Prove(ctx context.Context, chainID uint64, hash common.Hash, w Witness, que
 		}
 		s.Readings = append(s.Readings, c.finish().reading)
 	}
-	return s, Block{h.Number.Uint64(), hash, time.Unix(int64(h.Time), 0).UTC()}, nil
+	return s, Block{Number: h.Number.Uint64(), Hash: hash, Time: time.Unix(int64(h.Time), 0).UTC()}, nil
 }
 
 var errLacksState = errors.New("the evidence lacks state")

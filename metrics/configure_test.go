@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 	"github.com/kms-auditor/kms-auditor/metrics"
 )
 
@@ -46,7 +46,7 @@ func TestSeriesFollowTheConfiguration(t *testing.T) {
 			m.Report(report(second, drifted()))
 			m.EventScan("base", other, 1)
 			m.Chain("base").RoundTrip("public", time.Second)
-			m.Chain("base").Call("public", "eth_call", ethrpc.ResultOK)
+			m.Chain("base").Call("public", "eth_call", transport.ResultOK)
 			m.Chain("base").Head("public", noon)
 			m.API("on_chain", "ok", time.Second)
 

@@ -3,11 +3,11 @@ package metrics
 import (
 	"time"
 
-	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
 // Chain returns the observer of one chain's providers.
-func (m *Metrics) Chain(name string) ethrpc.Observer { return observer{m, name} }
+func (m *Metrics) Chain(name string) transport.Observer { return observer{m, name} }
 
 type observer struct {
 	m     *Metrics
