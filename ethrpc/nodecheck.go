@@ -12,7 +12,7 @@ import (
 func (c *proving) compareWithNode(j *job) {
 	if c.compares && len(j.data) == inputLen && !j.compared {
 		j.compared = true
-		c.compare, c.waiting = append(c.compare, j), append(c.waiting, j)
+		c.waiting = append(c.waiting, j)
 	}
 }
 
@@ -20,8 +20,22 @@ func (c *proving) compareWithNode(j *job) {
 func (c *proving) compareNew() {
 	standing := c.old.unchangedIn(c.verified, false)
 	for _, j := range c.jobs {
-		if c.before(j, standing) == nil {
+		known := standing
+		if standing && j.list != nil {
+			_, known = c.old.reading.answers(j.list.getter)[j.list.id]
+		}
+		if !known {
 			c.compareWithNode(j)
+		}
+	}
+}
+
+// compareChanged has the node asked what is answered otherwise than before.
+func (c *proving) compareChanged() {
+	for i := range c.lists {
+		l := c.lists[i].list
+		if c.reading.answers(l.getter)[l.id] != c.old.reading.answers(l.getter)[l.id] {
+			c.compareWithNode(&c.lists[i])
 		}
 	}
 }
@@ -88,18 +102,21 @@ func (r *prover) collect(all []*proving, made [][]*multicall) {
 // asked once more in a call of its own: a contract may answer another contract otherwise.
 func (r *prover) checkNode(ctx context.Context, all []*proving) {
 	all = slices.DeleteFunc(slices.Clone(all), func(c *proving) bool { return c.err != nil || c.fault != nil })
+	for _, c := range all {
+		if c.old != nil {
+			c.compareChanged()
+		}
+	}
 	if slices.ContainsFunc(all, func(c *proving) bool { return len(c.waiting) > 0 }) {
 		r.fetch(ctx, all)
 	}
 	groups, jobs := make([]group, len(all)), make([][]*job, len(all))
 	for i, c := range all {
 		groups[i].contract = c.query.Contract
-		for _, j := range c.compare {
-			if j.list == nil {
-				continue
-			}
+		for k := range c.lists {
+			j := &c.lists[k]
 			proven, ok := c.reading.answers(j.list.getter)[j.list.id]
-			if ok && !errors.Is(proven.Err, proof.ErrWrites) && (j.node == nil || proven.Err != nil || *j.node != inMulticall(proven.Allowed)) {
+			if j.compared && ok && !errors.Is(proven.Err, proof.ErrWrites) && (j.node == nil || proven.Err != nil || *j.node != inMulticall(proven.Allowed)) {
 				groups[i].calls, jobs[i] = append(groups[i].calls, ethCall(r.at, c.query.Contract, j.data)), append(jobs[i], j)
 			}
 		}

@@ -1,9 +1,7 @@
 package ethrpc
 
 import (
-	"cmp"
 	"encoding/json"
-	"maps"
 	"slices"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -47,21 +45,13 @@ func (c *Client) prefetch(p *provider, likely []common.Address, ref any) (out []
 	return out
 }
 
-// accounts lists the accounts that the answers rest on, those of contracts with few of them first.
+// accounts lists the accounts that the answers rest on.
 func (c proofCache) accounts() (out []common.Address) {
-	all := slices.SortedFunc(maps.Values(c), func(a, b *provenContract) int {
-		return cmp.Or(cmp.Compare(len(a.accounts), len(b.accounts)), a.query.Contract.Cmp(b.query.Contract))
-	})
-	seen := map[common.Address]bool{}
-	for _, m := range all {
-		for _, a := range m.accounts {
-			if !seen[a] && len(out) < maxPrefetch {
-				seen[a] = true
-				out = append(out, a)
-			}
-		}
+	for _, m := range c {
+		out = append(out, m.accounts...)
 	}
-	return out
+	out = unique(out)
+	return out[:min(len(out), maxPrefetch)]
 }
 
 func (f prefetch) calls() []*transport.Call {

@@ -81,10 +81,9 @@ type provenContract struct {
 	verified *proof.VerifiedState
 	block    common.Hash
 
-	touched  map[string][]proof.Slot // by call, what it read
-	outputs  map[string]output       // by call that is none of a list
-	accounts []common.Address        // that the answers rest on
-	volatile bool                    // some code looked at the block itself: its answers are good for this one only
+	touched  map[proof.Slot]bool
+	accounts []common.Address // that the answers rest on
+	volatile bool             // some code looked at the block itself: its answers are good for this one only
 }
 
 // unchangedIn reports whether every account that the answers rest on is proven to run the code that it ran, and where

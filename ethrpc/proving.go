@@ -16,11 +16,10 @@ import (
 
 // What one contract's code may cost here. A contract that takes more is not proven; no other one notices.
 const (
-	maxRounds            = 16        // of asking for what a call still misses
-	maxIncrementalRounds = 8         // that ask for what changed, before all that is missing is asked for
-	slotsPerRound        = 32        // of an incremental round
-	maxAccounts          = 64        // that its code asks about: a proxy and its implementation are two, each is proven in every audit
-	maxReads             = 2_000_000 // of slots, by all its calls: a list's getter reads two, kmsInfo() some hundreds
+	maxRounds            = 16 // of asking for what a call still misses
+	maxIncrementalRounds = 8  // that ask for what changed, before all that is missing is asked for
+	slotsPerRound        = 32 // of an incremental round
+	maxAccounts          = 64 // that its code asks about: a proxy and its implementation are two, each is proven in every audit
 
 	// Time is measured in gas, so that it is the same on every machine. A call that uses up its gas takes about 200 ms, a
 	// getter of a list 60 µs at most. There are five other getters.
@@ -47,17 +46,14 @@ type proving struct {
 	partial  bool // what a guess does not explain may be left out
 	compares bool // with what a node answers
 
+	lists    []job  // the calls of lists
 	jobs     []*job // left to run
-	compare  []*job // that the node is asked too
-	waiting  []*job // that it was not asked yet
+	waiting  []*job // to be asked of the node
 	reading  Reading
-	touched  map[string][]proof.Slot
-	outputs  map[string]output
-	keys     map[common.Hash]bool // of the contract's own storage, that calls read
-	accounts map[common.Address]bool
-	reads    int
-	volatile bool
-	reused   bool // some answers of old
+	outputs  map[string]output       // of coverage calls
+	touched  map[proof.Slot]bool     // by all calls
+	accounts map[common.Address]bool // that the answers rest on
+	volatile bool                    // some code looked at the block itself
 	guess    guess
 
 	hints   proof.Missing // what may be missing next
@@ -73,14 +69,17 @@ type proving struct {
 
 func newProving(q *Query, w *proof.VerifiedState, old *provenContract) *proving {
 	c := &proving{
-		query: q, verified: w, old: old, reading: q.newReading(), touched: map[string][]proof.Slot{}, outputs: map[string]output{},
-		keys: map[common.Hash]bool{}, accounts: map[common.Address]bool{q.Contract: true},
+		query: q, verified: w, old: old, reading: q.newReading(), outputs: map[string]output{},
+		touched: map[proof.Slot]bool{}, accounts: map[common.Address]bool{q.Contract: true},
 	}
-	lists := q.listCalls()
-	jobs := make([]job, len(lists)) // one piece of memory for all of them, as there may be many
-	for i := range lists {
-		jobs[i] = job{data: lists[i].data, list: &lists[i]}
-		c.jobs = append(c.jobs, &jobs[i])
+	if old != nil {
+		c.hints.Slots = slices.Collect(maps.Keys(old.touched))
+	}
+	for _, l := range q.listCalls() {
+		c.lists = append(c.lists, job{data: l.data, list: &l})
+	}
+	for i := range c.lists {
+		c.jobs = append(c.jobs, &c.lists[i])
 	}
 	for _, data := range q.coverageCalls() {
 		c.jobs = append(c.jobs, &job{data: data})
@@ -158,13 +157,12 @@ func (c *proving) failJob(j *job, err error) {
 
 // round runs the jobs, and returns what is missing and the jobs that are left.
 func (c *proving) round(ctx context.Context) (m proof.Missing, left []*job) {
-	standing := c.old.unchangedIn(c.verified, false)
 	blocked := false // for want of some code, which the other calls are likely to want too
 	for i, j := range c.jobs {
 		if blocked {
 			return m, append(left, c.jobs[i:]...)
 		}
-		missing, err := c.call(ctx, j, standing)
+		missing, err := c.call(ctx, j)
 		if ctx.Err() != nil && err != nil {
 			return m, append(left, c.jobs[i:]...)
 		}
@@ -176,7 +174,7 @@ func (c *proving) round(ctx context.Context) (m proof.Missing, left []*job) {
 			left = append(left, j)
 			m.Accounts, m.Slots, m.Codes = append(m.Accounts, missing.Accounts...), append(m.Slots, missing.Slots...), append(m.Codes, missing.Codes...)
 		}
-		if err := c.costs(len(m.Slots)); err != nil {
+		if err := c.costs(); err != nil {
 			c.end(err)
 			return m, nil
 		}
@@ -184,15 +182,13 @@ func (c *proving) round(ctx context.Context) (m proof.Missing, left []*job) {
 	return m, left
 }
 
-// costs is an error where the code asks for too much, with so many slots that are missing.
-func (c *proving) costs(missing int) error {
+// costs is an error where the code takes too much.
+func (c *proving) costs() error {
 	switch {
 	case c.budget < 0:
 		return errRunTime
 	case len(c.accounts) > maxAccounts:
 		return fmt.Errorf("the contract's code asks for more than %d accounts", maxAccounts)
-	case c.reads+missing > maxReads:
-		return fmt.Errorf("the contract's code reads more than %d slots", maxReads)
 	}
 	return nil
 }
@@ -225,31 +221,13 @@ func (c *proving) needed(m proof.Missing) proof.Missing {
 	return m
 }
 
-// call runs one job and notes what it read. standing: the code is what it was, so that a job which reads what it read
-// answers what it answered.
-func (c *proving) call(ctx context.Context, j *job, standing bool) (proof.Missing, error) {
+// call runs one job and notes what it read.
+func (c *proving) call(ctx context.Context, j *job) (proof.Missing, error) {
 	if c.verified.HasNoCode(c.query.Contract) {
 		if j.list != nil {
 			c.reading.answers(j.list.getter)[j.list.id] = Answer{Err: errNoCode}
 		}
 		return proof.Missing{}, nil
-	}
-	if touched := c.before(j, standing); touched != nil {
-		missing, same := c.readsTheSame(touched)
-		if !missing.Empty() {
-			return missing, nil
-		}
-		if same {
-			c.note(j, touched)
-			c.reused = true
-			if j.list != nil {
-				c.reading.answers(j.list.getter)[j.list.id] = c.old.reading.answers(j.list.getter)[j.list.id]
-			} else {
-				c.outputs[j.data] = c.old.outputs[j.data]
-			}
-			return proof.Missing{}, nil
-		}
-		c.compareWithNode(j)
 	}
 	word, guessed := c.guessFor(j)
 	began := time.Now()
@@ -272,7 +250,9 @@ func (c *proving) call(ctx context.Context, j *job, standing bool) (proof.Missin
 	if err != nil {
 		return proof.Missing{}, err
 	}
-	c.note(j, res.Touched)
+	for _, s := range res.Touched {
+		c.touched[s] = true
+	}
 	switch {
 	case j.list != nil:
 		a := Answer{Err: errReverted}
@@ -301,38 +281,6 @@ func (c *proving) implementation() *common.Address {
 	return &impl
 }
 
-// before is what the job read the last time; nil: it is new, or its code is.
-func (c *proving) before(j *job, standing bool) []proof.Slot {
-	if !standing {
-		return nil
-	}
-	return c.old.touched[j.data]
-}
-
-// readsTheSame compares what slots hold with what they held before.
-func (c *proving) readsTheSame(slots []proof.Slot) (missing proof.Missing, same bool) {
-	same = true
-	for _, s := range slots {
-		is, known := c.verified.Value(s)
-		was, _ := c.old.verified.Value(s)
-		if !known {
-			missing.Slots = append(missing.Slots, s)
-		}
-		same = same && is == was
-	}
-	return missing, same
-}
-
-func (c *proving) note(j *job, touched []proof.Slot) {
-	c.touched[j.data] = touched
-	c.reads += len(touched)
-	for _, s := range touched {
-		if s.Account == c.query.Contract {
-			c.keys[s.Key] = true
-		}
-	}
-}
-
 var (
 	errReverted = errors.New("the contract reverts")
 	errNoCode   = errors.New("there is no code")
@@ -350,20 +298,21 @@ func (c *proving) finish() *provenContract {
 			r.Control = c.control(hash)
 		}
 		if !c.query.CodeOnly {
+			keys := map[common.Hash]bool{} // that are explained
 			for _, key := range c.query.slots() {
-				c.keys[key] = true
+				keys[key] = true
 			}
-			all, known := c.verified.Leaves(addr, c.keys)
+			for s := range c.touched {
+				if s.Account == addr {
+					keys[s.Key] = true
+				}
+			}
+			all, known := c.verified.Leaves(addr, keys)
 			r.Storage = &Storage{a.Root, hash, known, c.verified.Complete(addr) && known == all}
 		}
 	}
-	if c.reused { // what was not run again rests on what it rested on
-		for _, a := range c.old.accounts {
-			c.accounts[a] = true
-		}
-	}
 	return &provenContract{
-		query: c.query.clone(), reading: r, verified: c.verified, touched: c.touched, outputs: c.outputs,
+		query: c.query.clone(), reading: r, verified: c.verified, touched: c.touched,
 		accounts: slices.SortedFunc(maps.Keys(c.accounts), common.Address.Cmp), volatile: c.volatile,
 	}
 }

@@ -179,7 +179,7 @@ func (r *reader) readRetrying(ctx, late context.Context, p *provider, at pin, to
 }
 
 // readOnce proves the answers where that is wanted and can be had, and otherwise takes the provider's word. Contracts whose
-// own code keeps them from being proven come last, each by itself.
+// own code keeps them from being proven come last.
 func (r *reader) readOnce(ctx, late context.Context, p *provider, at pin, todo []*entry) {
 	var prove, ask, alone []*entry
 	for _, e := range todo {
@@ -208,7 +208,7 @@ func (r *reader) readOnce(ctx, late context.Context, p *provider, at pin, todo [
 		}
 	}
 	r.readUnproven(ctx, p, at, ask)
-	r.readEachUnproven(late, p, at, alone)
+	r.readUnproven(late, p, at, alone)
 }
 
 // prove leaves for each contract a proven Reading, a fault, or a complaint.

@@ -9,7 +9,6 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
@@ -61,19 +60,6 @@ func (r *reader) readUnproven(ctx context.Context, p *provider, at pin, todo []*
 			e.reading.Provider, e.reading.Agreed, e.reading.Unproven = p.Name, 1, unproven
 		}
 	}
-}
-
-// readEachUnproven is readUnproven in requests of their own for each contract.
-func (r *reader) readEachUnproven(ctx context.Context, p *provider, at pin, todo []*entry) {
-	var g errgroup.Group
-	g.SetLimit(parallel)
-	for _, e := range todo {
-		g.Go(func() error {
-			r.readUnproven(ctx, p, at, []*entry{e})
-			return nil
-		})
-	}
-	_ = g.Wait()
 }
 
 // believe asks everything at the pinned block, and then for the code of what turned out to be the implementation.

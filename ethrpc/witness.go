@@ -75,14 +75,14 @@ func (c *proving) proveOffline(ctx context.Context) error {
 		}
 	}
 	for _, j := range c.jobs {
-		missing, err := c.call(ctx, j, false)
+		missing, err := c.call(ctx, j)
 		switch {
 		case ctx.Err() != nil:
 			return err
 		case err != nil:
 			c.failJob(j, err)
-		case c.costs(0) != nil:
-			return c.costs(0)
+		case c.costs() != nil:
+			return c.costs()
 		case missing.Empty():
 		case c.partial && len(j.data) == inputLen:
 			c.reading.Partial = true
