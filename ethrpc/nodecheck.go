@@ -21,8 +21,8 @@ func (c *proving) compareNew() {
 	standing := c.old.unchangedIn(c.verified, false)
 	for _, j := range c.jobs {
 		known := standing
-		if standing && j.list != nil {
-			_, known = c.old.reading.answers(j.list.getter)[j.list.id]
+		if standing && j.getter != "" {
+			_, known = c.old.reading.answers(j.getter)[j.id]
 		}
 		if !known {
 			c.compareWithNode(j)
@@ -32,10 +32,9 @@ func (c *proving) compareNew() {
 
 // compareChanged has the node asked what is answered otherwise than before.
 func (c *proving) compareChanged() {
-	for i := range c.lists {
-		l := c.lists[i].list
-		if c.reading.answers(l.getter)[l.id] != c.old.reading.answers(l.getter)[l.id] {
-			c.compareWithNode(&c.lists[i])
+	for i := range c.all {
+		if j := &c.all[i]; c.old != nil && j.getter != "" && c.reading.answer(j.getterCall) != c.old.reading.answer(j.getterCall) {
+			c.compareWithNode(j)
 		}
 	}
 }
@@ -103,9 +102,7 @@ func (r *prover) collect(all []*proving, made [][]*multicall) {
 func (r *prover) checkNode(ctx context.Context, all []*proving) {
 	all = slices.DeleteFunc(slices.Clone(all), func(c *proving) bool { return c.err != nil || c.fault != nil })
 	for _, c := range all {
-		if c.old != nil {
-			c.compareChanged()
-		}
+		c.compareChanged()
 	}
 	if slices.ContainsFunc(all, func(c *proving) bool { return len(c.waiting) > 0 }) {
 		r.fetch(ctx, all)
@@ -113,10 +110,13 @@ func (r *prover) checkNode(ctx context.Context, all []*proving) {
 	groups, jobs := make([]group, len(all)), make([][]*job, len(all))
 	for i, c := range all {
 		groups[i].contract = c.query.Contract
-		for k := range c.lists {
-			j := &c.lists[k]
-			proven, ok := c.reading.answers(j.list.getter)[j.list.id]
-			if j.compared && ok && !errors.Is(proven.Err, proof.ErrWrites) && (j.node == nil || proven.Err != nil || *j.node != inMulticall(proven.Allowed)) {
+		for k := range c.all {
+			j := &c.all[k]
+			if !j.compared || j.getter == "" {
+				continue
+			}
+			proven, ok := c.reading.answers(j.getter)[j.id]
+			if ok && !errors.Is(proven.Err, proof.ErrWrites) && (j.node == nil || proven.Err != nil || *j.node != inMulticall(proven.Allowed)) {
 				groups[i].calls, jobs[i] = append(groups[i].calls, ethCall(r.at, c.query.Contract, j.data)), append(jobs[i], j)
 			}
 		}
@@ -130,9 +130,9 @@ func (r *prover) checkNode(ctx context.Context, all []*proving) {
 			if c.err != nil {
 				break
 			}
-			answer, proven := answerOf(groups[i].calls[k]), c.reading.answers(j.list.getter)[j.list.id]
+			answer, proven := answerOf(groups[i].calls[k]), c.reading.answer(j.getterCall)
 			if (answer.Err != nil) != (proven.Err != nil) || answer.Allowed != proven.Allowed {
-				c.err = &GetterError{c.query.Contract, j.list.getter, j.list.id, answer, proven}
+				c.err = &GetterError{c.query.Contract, j.getter, j.id, answer, proven}
 				break
 			}
 		}

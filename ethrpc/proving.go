@@ -30,9 +30,7 @@ const (
 
 // job is one local call.
 type job struct {
-	data string    // what the contract is called with
-	list *listCall // nil: a coverage call
-
+	getterCall
 	compared bool
 	node     *byte // what the node answers, in a multicall
 }
@@ -46,7 +44,7 @@ type proving struct {
 	partial  bool // what a guess does not explain may be left out
 	compares bool // with what a node answers
 
-	lists    []job  // the calls of lists
+	all      []job  // those of lists first
 	jobs     []*job // left to run
 	waiting  []*job // to be asked of the node
 	reading  Reading
@@ -75,14 +73,11 @@ func newProving(q *Query, w *proof.VerifiedState, old *provenContract) *proving 
 	if old != nil {
 		c.hints.Slots = slices.Collect(maps.Keys(old.touched))
 	}
-	for _, l := range q.listCalls() {
-		c.lists = append(c.lists, job{data: l.data, list: &l})
+	for _, call := range slices.Concat(q.listCalls(), q.coverageCalls()) {
+		c.all = append(c.all, job{getterCall: call})
 	}
-	for i := range c.lists {
-		c.jobs = append(c.jobs, &c.lists[i])
-	}
-	for _, data := range q.coverageCalls() {
-		c.jobs = append(c.jobs, &job{data: data})
+	for i := range c.all {
+		c.jobs = append(c.jobs, &c.all[i])
 	}
 	c.budget = maxRunTime + time.Duration(len(c.jobs))*maxRunTimePerCall
 	return c
@@ -145,11 +140,11 @@ func (c *proving) end(err error) {
 
 // failJob notes that one call cannot be made here. A list must be proven as a whole. Anything else stands for itself.
 func (c *proving) failJob(j *job, err error) {
-	if j.list == nil {
+	if j.getter == "" {
 		c.outputs[j.data] = output{err: err}
 		return
 	}
-	c.reading.answers(j.list.getter)[j.list.id] = Answer{Err: err}
+	c.reading.setAnswer(j.getterCall, Answer{Err: err})
 	if !errors.Is(err, proof.ErrWrites) { // with two answers to choose from there is none, and that is proven
 		c.fail(err)
 	}
@@ -224,8 +219,8 @@ func (c *proving) needed(m proof.Missing) proof.Missing {
 // call runs one job and notes what it read.
 func (c *proving) call(ctx context.Context, j *job) (proof.Missing, error) {
 	if c.verified.HasNoCode(c.query.Contract) {
-		if j.list != nil {
-			c.reading.answers(j.list.getter)[j.list.id] = Answer{Err: errNoCode}
+		if j.getter != "" {
+			c.reading.setAnswer(j.getterCall, Answer{Err: errNoCode})
 		}
 		return proof.Missing{}, nil
 	}
@@ -254,12 +249,12 @@ func (c *proving) call(ctx context.Context, j *job) (proof.Missing, error) {
 		c.touched[s] = true
 	}
 	switch {
-	case j.list != nil:
+	case j.getter != "":
 		a := Answer{Err: errReverted}
 		if !res.Reverted {
 			a = boolAnswer(res.Output)
 		}
-		c.reading.answers(j.list.getter)[j.list.id] = a
+		c.reading.setAnswer(j.getterCall, a)
 	case res.Reverted:
 		c.outputs[j.data] = output{}
 	default:

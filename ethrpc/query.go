@@ -19,25 +19,24 @@ const (
 
 func selector(signature string) []byte { return crypto.Keccak256([]byte(signature))[:4:4] }
 
-// listCall is a call of one of the lists' getters, and where its answer belongs.
-type listCall struct {
-	getter string
+// getterCall is a call of a getter. One of a list's getter tells where its answer belongs.
+type getterCall struct {
+	getter string // of a list; empty: another one
 	id     common.Hash
-	data   string // selector and id: inputLen bytes
+	data   string // selector and argument
 }
 
 // listCalls are the calls that a Query's two lists take, each once.
-func (q *Query) listCalls() []listCall {
+func (q *Query) listCalls() (out []getterCall) {
 	if q.CodeOnly {
 		return nil
 	}
-	out := make([]listCall, 0, len(q.Devices)+len(q.OSImages))
 	add := func(getter string, ids []common.Hash) {
 		s, seen := selector(getter), make(map[common.Hash]bool, len(ids))
 		for _, id := range ids {
 			if !seen[id] {
 				seen[id] = true
-				out = append(out, listCall{getter, id, string(append(s, id[:]...))})
+				out = append(out, getterCall{getter, id, string(append(s, id[:]...))})
 			}
 		}
 	}
@@ -46,13 +45,16 @@ func (q *Query) listCalls() []listCall {
 	return out
 }
 
-// answers is where the answer to a call of a list belongs.
+// answers are those of a list's getter.
 func (r *Reading) answers(getter string) map[common.Hash]Answer {
 	if getter == allowedDevice {
 		return r.Devices
 	}
 	return r.OSImages
 }
+
+func (r *Reading) answer(c getterCall) Answer       { return r.answers(c.getter)[c.id] }
+func (r *Reading) setAnswer(c getterCall, a Answer) { r.answers(c.getter)[c.id] = a }
 
 // newReading has room for the answers.
 func (q *Query) newReading() Reading {
@@ -90,18 +92,21 @@ func (q *Query) slots() []common.Hash {
 var coverageGetters = []string{"owner()", "pendingOwner()", "gatewayAppId()", "kmsInfo()", "appImplementation()"}
 
 // coverageCalls are calls of which the slots matter that they read: those are part of what the contract is known to store.
-func (q *Query) coverageCalls() (out []string) {
+func (q *Query) coverageCalls() (out []getterCall) {
 	if q.CodeOnly {
 		return nil
 	}
+	add := func(getter string, argument []byte) {
+		out = append(out, getterCall{data: string(append(selector(getter), argument...))})
+	}
 	for _, g := range coverageGetters {
-		out = append(out, string(selector(g)))
+		add(g, nil)
 	}
 	for _, mr := range q.AggregatedMRs {
-		out = append(out, string(append(selector("kmsAllowedAggregatedMrs(bytes32)"), mr[:]...)))
+		add("kmsAllowedAggregatedMrs(bytes32)", mr[:])
 	}
 	for _, a := range q.Apps {
-		out = append(out, string(append(selector("registeredApps(address)"), common.LeftPadBytes(a[:], 32)...)))
+		add("registeredApps(address)", common.LeftPadBytes(a[:], 32))
 	}
 	return out
 }

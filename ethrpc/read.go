@@ -28,8 +28,7 @@ type entry struct {
 	reading Reading
 	quality int
 	failed  []ProviderError
-	fault   error             // why its code cannot be proven, by whichever provider
-	writes  map[listCall]bool // that write when they are made
+	fault   error // why its code cannot be proven, by whichever provider
 	proving *proving
 	proof   *provenContract // nil: it is not proven
 
@@ -250,7 +249,6 @@ func (r *reader) prove(ctx, late context.Context, p *provider, at pin, todo []*e
 			refused = false
 		case c.fault != nil:
 			e.fault = c.fault
-			e.noteWrites(c)
 		case c.err != nil:
 			e.complaint, e.own = c.err, isLie(c.err)
 			refused = refused && errors.Is(c.err, ErrNoProof)
@@ -300,12 +298,9 @@ func (r *reader) settle(p *provider, e *entry, m *provenContract) {
 	}
 }
 
-// noteWrites notes which calls were seen to write: what the node answers to them is not taken.
-func (e *entry) noteWrites(c *proving) {
-	e.writes = map[listCall]bool{}
-	for _, l := range e.query.listCalls() {
-		e.writes[l] = errors.Is(c.reading.answers(l.getter)[l.id].Err, proof.ErrWrites)
-	}
+// writes reports whether a call was seen to write: what the node answers to it is not taken.
+func (e *entry) writes(c getterCall) bool {
+	return e.fault != nil && errors.Is(e.proving.reading.answer(c).Err, proof.ErrWrites)
 }
 
 // isLie reports whether a provider was caught at something that is not so.

@@ -21,7 +21,7 @@ type unproven struct {
 	getters  []*transport.Call // of Control
 	slot     *transport.Call   // of the implementation; nil: Control is not asked for
 	implCode *transport.Call   // nil: there is no implementation
-	lists    []listCall
+	lists    []getterCall
 	answers  []*transport.Call // of lists
 	control  Control
 	reading  Reading
@@ -137,12 +137,12 @@ func (u *unproven) take(at pin) error {
 		if answer.Err == nil && !u.reading.HasCode {
 			return fmt.Errorf("the provider says that %s has no code, and yet answers calls to it", addr)
 		}
-		if u.entry.writes[l] {
+		if u.entry.writes(l) {
 			answer = Answer{Err: proof.ErrWrites}
 		} else if answer.Err != nil && u.doubt == nil {
 			u.doubt = fmt.Errorf("calling %s of %s: %w", l.getter, addr, answer.Err)
 		}
-		u.reading.answers(l.getter)[l.id] = answer
+		u.reading.setAnswer(l, answer)
 	}
 	if u.slot == nil || !u.reading.HasCode {
 		return nil

@@ -86,7 +86,7 @@ func (c *proving) proveOffline(ctx context.Context) error {
 		case missing.Empty():
 		case c.partial && len(j.data) == inputLen:
 			c.reading.Partial = true
-		case j.list == nil:
+		case j.getter == "":
 			c.failJob(j, errLacksState)
 		default:
 			return fmt.Errorf("%w that the code of %s reads", errLacksState, addr)
