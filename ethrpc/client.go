@@ -9,16 +9,21 @@ import (
 	"time"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/block"
+	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
 	"github.com/kms-auditor/kms-auditor/ethrpc/logs"
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
 // What a Client has from its rooms.
 type (
+	Answer        = kms.Answer
 	Block         = block.Block
 	ChainIDError  = block.ChainIDError
+	Control       = kms.Control
+	Field[T any]  = kms.Field[T]
 	Provider      = transport.Provider
 	ProviderError = transport.ProviderError
+	Query         = kms.Query
 	ReadError     = transport.ReadError
 )
 

@@ -24,10 +24,10 @@ func ReadMulticall(raw json.RawMessage, n int) ([]byte, error) {
 
 // ReadControl reads what the getters of a contract's Control returned, in their order, and its implementation's slot.
 func ReadControl(outputs [][]byte, slot common.Hash) (c Control) {
-	for i, b := range outputs[:min(len(outputs), controlGetters)] {
-		c.set(i, output{data: b})
+	for i, b := range outputs {
+		c.SetGetter(i, b, nil)
 	}
-	c.setImplementation(slot, nil)
+	c.SetImplementation(slot, nil)
 	return c
 }
 

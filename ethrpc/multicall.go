@@ -32,7 +32,7 @@ type multicall struct {
 func newMulticall(at pin, contract common.Address, jobs []*job) *multicall {
 	code := append(slices.Clone(multicallCode), contract[:]...)
 	for _, j := range jobs {
-		code = append(code, j.data...)
+		code = append(code, j.Data...)
 	}
 	return &multicall{&transport.Call{
 		Method: "eth_call", Args: []any{map[string]any{"input": hexutil.Bytes(code)}, at.ref()},

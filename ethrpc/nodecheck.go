@@ -10,7 +10,7 @@ import (
 
 // compareWithNode has the node asked what the job asks.
 func (c *proving) compareWithNode(j *job) {
-	if c.compares && len(j.data) == inputLen && !j.compared {
+	if c.compares && len(j.Data) == inputLen && !j.compared {
 		j.compared = true
 		c.waiting = append(c.waiting, j)
 	}
@@ -21,8 +21,8 @@ func (c *proving) compareNew() {
 	standing := c.old.unchangedIn(c.verified, false)
 	for _, j := range c.jobs {
 		known := standing
-		if standing && j.getter != "" {
-			_, known = c.old.reading.answers(j.getter)[j.id]
+		if standing && j.Getter != "" {
+			_, known = c.old.reading.answers(j.Getter)[j.ID]
 		}
 		if !known {
 			c.compareWithNode(j)
@@ -33,7 +33,7 @@ func (c *proving) compareNew() {
 // compareChanged has the node asked what is answered otherwise than before.
 func (c *proving) compareChanged() {
 	for i := range c.all {
-		if j := &c.all[i]; c.old != nil && j.getter != "" && c.reading.answer(j.getterCall) != c.old.reading.answer(j.getterCall) {
+		if j := &c.all[i]; c.old != nil && j.Getter != "" && c.reading.answer(j.Call) != c.old.reading.answer(j.Call) {
 			c.compareWithNode(j)
 		}
 	}
@@ -112,12 +112,12 @@ func (r *prover) checkNode(ctx context.Context, all []*proving) {
 		groups[i].contract = c.query.Contract
 		for k := range c.all {
 			j := &c.all[k]
-			if !j.compared || j.getter == "" {
+			if !j.compared || j.Getter == "" {
 				continue
 			}
-			proven, ok := c.reading.answers(j.getter)[j.id]
+			proven, ok := c.reading.answers(j.Getter)[j.ID]
 			if ok && !errors.Is(proven.Err, proof.ErrWrites) && (j.node == nil || proven.Err != nil || *j.node != inMulticall(proven.Allowed)) {
-				groups[i].calls, jobs[i] = append(groups[i].calls, ethCall(r.at, c.query.Contract, j.data)), append(jobs[i], j)
+				groups[i].calls, jobs[i] = append(groups[i].calls, ethCall(r.at, c.query.Contract, j.Data)), append(jobs[i], j)
 			}
 		}
 	}
@@ -130,9 +130,9 @@ func (r *prover) checkNode(ctx context.Context, all []*proving) {
 			if c.err != nil {
 				break
 			}
-			answer, proven := answerOf(groups[i].calls[k]), c.reading.answer(j.getterCall)
+			answer, proven := answerOf(groups[i].calls[k]), c.reading.answer(j.Call)
 			if (answer.Err != nil) != (proven.Err != nil) || answer.Allowed != proven.Allowed {
-				c.err = &GetterError{c.query.Contract, j.getter, j.id, answer, proven}
+				c.err = &GetterError{c.query.Contract, j.Getter, j.ID, answer, proven}
 				break
 			}
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/ethereum/go-ethereum/rpc"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/block"
+	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
@@ -183,4 +184,22 @@ func (p *provider) pinFrom(ctx context.Context, chainID uint64, tag BlockTag, no
 		return err
 	})
 	return at, err
+}
+
+// ethCall is a call of a contract at a pinned block.
+func ethCall(at pin, contract common.Address, data string) *transport.Call {
+	return &transport.Call{Method: "eth_call", Args: []any{map[string]any{"to": contract, "input": hexutil.Bytes(data)}, at.ref()}}
+}
+
+func getCode(at pin, addr common.Address) *transport.Call {
+	return &transport.Call{Method: "eth_getCode", Args: []any{addr, at.ref()}}
+}
+
+// answerOf reads what a getter of a list said.
+func answerOf(c *transport.Call) Answer {
+	b, err := c.Bytes()
+	if err != nil {
+		return Answer{Err: err}
+	}
+	return kms.DecodeBool(b)
 }

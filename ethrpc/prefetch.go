@@ -7,6 +7,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 
+	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
@@ -40,7 +41,7 @@ func (c *Client) prefetch(p *provider, likely []common.Address, ref any) (out []
 		return out
 	}
 	for _, a := range likely[:min(len(likely), maxLikely)] {
-		out = append(out, prefetch{newGetProof(a, wellKnown, ref), &transport.Call{Method: "eth_getCode", Args: []any{a, ref}}, hintsFor(a, ref)})
+		out = append(out, prefetch{newGetProof(a, kms.WellKnown, ref), &transport.Call{Method: "eth_getCode", Args: []any{a, ref}}, hintsFor(a, ref)})
 	}
 	return out
 }
@@ -91,8 +92,10 @@ func (r *prover) hintsFor(c *proving) []*transport.Call {
 // early what the contract's code asks for later, so that there are fewer rounds.
 func hintsFor(contract common.Address, ref any) []*transport.Call {
 	var out []*transport.Call
-	for _, g := range coverageGetters {
-		out = append(out, &transport.Call{Method: "eth_createAccessList", Args: []any{map[string]any{"to": contract, "input": hexutil.Bytes(selector(g))}, ref}, Probe: true})
+	for _, c := range kms.FixedCalls {
+		out = append(out, &transport.Call{
+			Method: "eth_createAccessList", Args: []any{map[string]any{"to": contract, "input": hexutil.Bytes(c.Data)}, ref}, Probe: true,
+		})
 	}
 	return out
 }

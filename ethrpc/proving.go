@@ -11,6 +11,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
 
+	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
 
@@ -28,9 +29,15 @@ const (
 	timePerGas        = 7 * time.Nanosecond
 )
 
+// output is what a coverage call returned. Neither data nor err: it reverted.
+type output struct {
+	data []byte
+	err  error
+}
+
 // job is one local call.
 type job struct {
-	getterCall
+	kms.Call
 	compared bool
 	node     *byte // what the node answers, in a multicall
 }
@@ -67,14 +74,14 @@ type proving struct {
 
 func newProving(q *Query, w *proof.VerifiedState, old *provenContract) *proving {
 	c := &proving{
-		query: q, verified: w, old: old, reading: q.newReading(), outputs: map[string]output{},
+		query: q, verified: w, old: old, reading: newReading(q), outputs: map[string]output{},
 		touched: map[proof.Slot]bool{}, accounts: map[common.Address]bool{q.Contract: true},
 	}
 	if old != nil {
 		c.hints.Slots = slices.Collect(maps.Keys(old.touched))
 	}
-	for _, call := range slices.Concat(q.listCalls(), q.coverageCalls()) {
-		c.all = append(c.all, job{getterCall: call})
+	for _, call := range slices.Concat(q.ListCalls(), q.CoverageCalls()) {
+		c.all = append(c.all, job{Call: call})
 	}
 	for i := range c.all {
 		c.jobs = append(c.jobs, &c.all[i])
@@ -140,11 +147,11 @@ func (c *proving) end(err error) {
 
 // failJob notes that one call cannot be made here. A list must be proven as a whole. Anything else stands for itself.
 func (c *proving) failJob(j *job, err error) {
-	if j.getter == "" {
-		c.outputs[j.data] = output{err: err}
+	if j.Getter == "" {
+		c.outputs[j.Data] = output{err: err}
 		return
 	}
-	c.reading.setAnswer(j.getterCall, Answer{Err: err})
+	c.reading.setAnswer(j.Call, Answer{Err: err})
 	if !errors.Is(err, proof.ErrWrites) { // with two answers to choose from there is none, and that is proven
 		c.fail(err)
 	}
@@ -198,7 +205,7 @@ func (c *proving) needed(m proof.Missing) proof.Missing {
 	if known && a == nil {
 		return m
 	}
-	for _, key := range c.query.slots() {
+	for _, key := range c.query.NeededSlots() {
 		m.Slots = append(m.Slots, proof.Slot{Account: addr, Key: key})
 	}
 	hinted := c.hints.Accounts
@@ -219,14 +226,14 @@ func (c *proving) needed(m proof.Missing) proof.Missing {
 // call runs one job and notes what it read.
 func (c *proving) call(ctx context.Context, j *job) (proof.Missing, error) {
 	if c.verified.HasNoCode(c.query.Contract) {
-		if j.getter != "" {
-			c.reading.setAnswer(j.getterCall, Answer{Err: errNoCode})
+		if j.Getter != "" {
+			c.reading.setAnswer(j.Call, Answer{Err: errNoCode})
 		}
 		return proof.Missing{}, nil
 	}
 	word, guessed := c.guessFor(j)
 	began := time.Now()
-	res, err := c.verified.CallAssuming(ctx, c.query.Contract, []byte(j.data), word)
+	res, err := c.verified.CallAssuming(ctx, c.query.Contract, []byte(j.Data), word)
 	if c.budget -= time.Duration(res.Gas) * timePerGas; res.Gas == 0 {
 		c.budget -= time.Since(began)
 	}
@@ -249,27 +256,27 @@ func (c *proving) call(ctx context.Context, j *job) (proof.Missing, error) {
 		c.touched[s] = true
 	}
 	switch {
-	case j.getter != "":
+	case j.Getter != "":
 		a := Answer{Err: errReverted}
 		if !res.Reverted {
-			a = boolAnswer(res.Output)
+			a = kms.DecodeBool(res.Output)
 		}
-		c.reading.setAnswer(j.getterCall, a)
+		c.reading.setAnswer(j.Call, a)
 	case res.Reverted:
-		c.outputs[j.data] = output{}
+		c.outputs[j.Data] = output{}
 	default:
-		c.outputs[j.data] = output{data: res.Output}
+		c.outputs[j.Data] = output{data: res.Output}
 	}
 	return proof.Missing{}, nil
 }
 
 // implementation is what the contract's proven slot names; nil: nothing yet, or at all.
 func (c *proving) implementation() *common.Address {
-	word, known := c.verified.Value(proof.Slot{Account: c.query.Contract, Key: implementationSlot})
+	word, known := c.verified.Value(proof.Slot{Account: c.query.Contract, Key: kms.ImplementationSlot})
 	if !known || word == (common.Hash{}) {
 		return nil
 	}
-	impl, err := addressWord(word[:])
+	impl, err := kms.DecodeAddress(word[:])
 	if err != nil {
 		return nil
 	}
@@ -294,7 +301,7 @@ func (c *proving) finish() *provenContract {
 		}
 		if !c.query.CodeOnly {
 			keys := map[common.Hash]bool{} // that are explained
-			for _, key := range c.query.slots() {
+			for _, key := range c.query.NeededSlots() {
 				keys[key] = true
 			}
 			for s := range c.touched {
@@ -307,7 +314,7 @@ func (c *proving) finish() *provenContract {
 		}
 	}
 	return &provenContract{
-		query: c.query.clone(), reading: r, verified: c.verified, touched: c.touched,
+		query: c.query.Clone(), reading: r, verified: c.verified, touched: c.touched,
 		accounts: slices.SortedFunc(maps.Keys(c.accounts), common.Address.Cmp), volatile: c.volatile,
 	}
 }
@@ -315,11 +322,12 @@ func (c *proving) finish() *provenContract {
 // control is what is proven of the contract's control.
 func (c *proving) control(codeHash common.Hash) Control {
 	out := Control{CodeHash: codeHash}
-	for i := range controlGetters {
-		out.set(i, c.outputs[string(selector(coverageGetters[i]))])
+	for i, call := range kms.ControlCalls {
+		o := c.outputs[call.Data]
+		out.SetGetter(i, o.data, o.err)
 	}
-	word, _ := c.verified.Value(proof.Slot{Account: c.query.Contract, Key: implementationSlot})
-	out.setImplementation(word, nil)
+	word, _ := c.verified.Value(proof.Slot{Account: c.query.Contract, Key: kms.ImplementationSlot})
+	out.SetImplementation(word, nil)
 	if out.Implementation.Present {
 		if a, known := c.verified.Account(out.Implementation.Value); !known {
 			out.CodeErr = errLacksState

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
 )
 
 // DisagreementError is two providers that say different things of one block.
@@ -103,7 +105,7 @@ func (r *reader) disagreement(first string, p *provider, what string) error {
 // differences tells what another provider says otherwise; empty: nothing.
 func (r *Reading) differences(o *Reading) string {
 	var differ []string
-	for _, getter := range []string{allowedDevice, allowedOSImage} {
+	for _, getter := range []string{kms.AllowedDevice, kms.AllowedOSImage} {
 		theirs := o.answers(getter)
 		for id, a := range r.answers(getter) {
 			if b := theirs[id]; a.Allowed != b.Allowed || (a.Err == nil) != (b.Err == nil) {
@@ -112,7 +114,7 @@ func (r *Reading) differences(o *Reading) string {
 		}
 	}
 	slices.Sort(differ)
-	if !r.Control.equal(&o.Control) {
+	if !r.Control.Equal(&o.Control) {
 		differ = append(differ, fmt.Sprintf("%s is %s, or %s", r.Contract, &r.Control, &o.Control))
 	}
 	if r.HasCode != o.HasCode {

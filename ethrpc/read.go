@@ -10,6 +10,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/block"
+	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
@@ -226,7 +227,7 @@ func (r *reader) prove(ctx, late context.Context, p *provider, at pin, todo []*e
 	var all []*proving
 	for _, e := range todo {
 		old := r.old[e.query.Contract]
-		if old.unchangedIn(r.verified, true) && old.query.equal(e.query) {
+		if old.unchangedIn(r.verified, true) && old.query.Equal(e.query) {
 			same := *old
 			same.verified = r.verified
 			r.settle(p, e, &same)
@@ -299,7 +300,7 @@ func (r *reader) settle(p *provider, e *entry, m *provenContract) {
 }
 
 // writes reports whether a call was seen to write: what the node answers to it is not taken.
-func (e *entry) writes(c getterCall) bool {
+func (e *entry) writes(c kms.Call) bool {
 	return e.fault != nil && errors.Is(e.proving.reading.answer(c).Err, proof.ErrWrites)
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
 
+	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
@@ -21,7 +22,7 @@ type unproven struct {
 	getters  []*transport.Call // of Control
 	slot     *transport.Call   // of the implementation; nil: Control is not asked for
 	implCode *transport.Call   // nil: there is no implementation
-	lists    []getterCall
+	lists    []kms.Call
 	answers  []*transport.Call // of lists
 	control  Control
 	reading  Reading
@@ -31,15 +32,15 @@ type unproven struct {
 
 func newUnproven(at pin, e *entry) *unproven {
 	q := e.query
-	u := &unproven{entry: e, code: getCode(at, q.Contract), lists: q.listCalls(), reading: q.newReading()}
+	u := &unproven{entry: e, code: getCode(at, q.Contract), lists: q.ListCalls(), reading: newReading(q)}
 	if q.Control && !q.CodeOnly {
-		u.slot = &transport.Call{Method: "eth_getStorageAt", Args: []any{q.Contract, implementationSlot, at.ref()}}
-		for _, g := range coverageGetters[:controlGetters] {
-			u.getters = append(u.getters, ethCall(at, q.Contract, string(selector(g))))
+		u.slot = &transport.Call{Method: "eth_getStorageAt", Args: []any{q.Contract, kms.ImplementationSlot, at.ref()}}
+		for _, call := range kms.ControlCalls {
+			u.getters = append(u.getters, ethCall(at, q.Contract, call.Data))
 		}
 	}
 	for _, l := range u.lists {
-		u.answers = append(u.answers, ethCall(at, q.Contract, l.data))
+		u.answers = append(u.answers, ethCall(at, q.Contract, l.Data))
 	}
 	return u
 }
@@ -110,7 +111,7 @@ func (u *unproven) takeSlot(at pin) bool {
 	if err == nil && len(word) != 32 {
 		err = fmt.Errorf("the answer has %d bytes, want 32", len(word))
 	}
-	if u.control.setImplementation(common.BytesToHash(word), err); !u.control.Implementation.Present {
+	if u.control.SetImplementation(common.BytesToHash(word), err); !u.control.Implementation.Present {
 		return false
 	}
 	u.implCode = getCode(at, u.control.Implementation.Value)
@@ -140,7 +141,7 @@ func (u *unproven) take(at pin) error {
 		if u.entry.writes(l) {
 			answer = Answer{Err: proof.ErrWrites}
 		} else if answer.Err != nil && u.doubt == nil {
-			u.doubt = fmt.Errorf("calling %s of %s: %w", l.getter, addr, answer.Err)
+			u.doubt = fmt.Errorf("calling %s of %s: %w", l.Getter, addr, answer.Err)
 		}
 		u.reading.setAnswer(l, answer)
 	}
@@ -158,15 +159,14 @@ func (u *unproven) takeControl(at pin, code []byte) error {
 		if isGone(err) {
 			return err
 		}
-		out := output{err: err}
+		var data []byte
 		if c.Err == nil {
-			out.data, out.err = c.Bytes()
-			if out.err == nil && len(out.data) == 0 {
+			if data, err = c.Bytes(); err == nil && len(data) == 0 {
 				// A node that answers nothing at all does so too; a getter that is not there reverts.
-				out.err = errors.New("the answer has no bytes")
+				err = errors.New("the answer has no bytes")
 			}
 		}
-		u.control.set(i, out)
+		u.control.SetGetter(i, data, err)
 	}
 	if err := providerError(at, u.slot.Err); isGone(err) {
 		return err

@@ -9,6 +9,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/block"
+	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
 
@@ -68,8 +69,8 @@ func (c *proving) proveOffline(ctx context.Context) error {
 	if a, known := c.verified.Account(addr); !known {
 		return fmt.Errorf("the evidence does not prove the account %s", addr)
 	} else if a != nil {
-		for _, key := range c.query.slots() { // to look them up proves them
-			if _, known := c.verified.Value(proof.Slot{Account: addr, Key: key}); !known && key == implementationSlot {
+		for _, key := range c.query.NeededSlots() { // to look them up proves them
+			if _, known := c.verified.Value(proof.Slot{Account: addr, Key: key}); !known && key == kms.ImplementationSlot {
 				return fmt.Errorf("the evidence does not prove slot %s of %s", key, addr)
 			}
 		}
@@ -84,9 +85,9 @@ func (c *proving) proveOffline(ctx context.Context) error {
 		case c.costs() != nil:
 			return c.costs()
 		case missing.Empty():
-		case c.partial && len(j.data) == inputLen:
+		case c.partial && len(j.Data) == inputLen:
 			c.reading.Partial = true
-		case j.getter == "":
+		case j.Getter == "":
 			c.failJob(j, errLacksState)
 		default:
 			return fmt.Errorf("%w that the code of %s reads", errLacksState, addr)
