@@ -83,7 +83,7 @@ func (s *storage) allNodes() nodes {
 }
 
 // rebuild puts the entries into a trie of their own, whose nodes are handed on.
-func rebuild(entries map[common.Hash]entry, each trie.OnTrieNode) (root common.Hash, leaves int) {
+func rebuild(entries map[common.Hash]entry, each trie.OnTrieNode) common.Hash {
 	list := make([]entry, 0, len(entries))
 	for _, e := range entries {
 		if e.leaf != nil {
@@ -94,20 +94,10 @@ func rebuild(entries map[common.Hash]entry, each trie.OnTrieNode) (root common.H
 	t := trie.NewStackTrie(each)
 	for _, e := range list {
 		if err := t.Update(e.path[:], e.leaf); err != nil {
-			return common.Hash{}, len(list) // two keys of one hash, or a leaf of no bytes: neither comes this far
+			return common.Hash{} // two keys of one hash, or a leaf of no bytes: neither comes this far
 		}
 	}
-	return t.Hash(), len(list)
-}
-
-// Rebuild returns the root of a trie of the known leaves of an account, and their number. A root that is the
-// account's own proves that it stores nothing else.
-func (w *VerifiedState) Rebuild(addr common.Address) (root common.Hash, leaves int) {
-	s, err := w.storage(addr)
-	if err != nil {
-		return common.Hash{}, 0
-	}
-	return rebuild(s.entries, nil)
+	return t.Hash()
 }
 
 // Complete reports whether the known leaves of an account are all of its storage. From then on, and in the states that
@@ -118,8 +108,7 @@ func (w *VerifiedState) Complete(addr common.Address) bool {
 		return false
 	}
 	if !s.complete {
-		root, _ := rebuild(s.entries, nil)
-		if s.complete = root == s.root; s.complete {
+		if s.complete = rebuild(s.entries, nil) == s.root; s.complete {
 			s.oldNodes, s.missingNode = nil, nil
 		}
 	}
@@ -142,7 +131,7 @@ func (w *VerifiedState) ProveBySpeculation(addr common.Address, words map[common
 			return false
 		}
 	}
-	if root, _ := rebuild(all, nil); root != s.root {
+	if rebuild(all, nil) != s.root {
 		return false
 	}
 	s.entries, s.complete, s.derived, s.oldNodes, s.missingNode = all, true, true, nil, nil
