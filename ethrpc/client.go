@@ -18,6 +18,7 @@ import (
 type (
 	Answer        = kms.Answer
 	Block         = block.Block
+	BlockTag      = block.Tag
 	ChainIDError  = block.ChainIDError
 	Control       = kms.Control
 	Field[T any]  = kms.Field[T]
@@ -27,8 +28,14 @@ type (
 	ReadError     = transport.ReadError
 )
 
-// ErrNoState is block.ErrNoState.
-var ErrNoState = block.ErrNoState
+// The same of package block.
+var (
+	ErrNoState    = block.ErrNoState
+	ParseBlockTag = block.ParseTag
+	Latest        = block.Latest
+	AtNumber      = block.AtNumber
+	AtHash        = block.AtHash
+)
 
 // Options configure a Client.
 type Options struct {

@@ -121,6 +121,6 @@ func (p *provider) isSlow(contract common.Address) bool {
 }
 
 // atBlock says where a request failed.
-func atBlock(doing string, at pin, err error) error {
-	return fmt.Errorf("%s at block %d: %w", doing, at.block.Number, err)
+func atBlock(doing string, at *Pinned, err error) error {
+	return fmt.Errorf("%s at block %d: %w", doing, at.Block.Number, err)
 }

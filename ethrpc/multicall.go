@@ -16,8 +16,7 @@ const (
 	inputLen        = 4 + common.HashLength   // of a call in a multicall
 	maxCalls        = 1000                    // calls of a multicall; creation code may have 49,152 bytes (EIP-3860)
 	multicallWeight = transport.MaxWeight / 8 // of as many; the request is as large as an answer with proofs
-	callFalse       = 0                       // what a multicall answers for a call: false,
-	callTrue        = 1                       // true,
+	callTrue        = 1                       // what a multicall answers for a call; 0 is false,
 	callReverted    = 2                       // a revert,
 	callOther       = 3                       // or what is no bool
 )
@@ -29,7 +28,7 @@ type multicall struct {
 	jobs []*job
 }
 
-func newMulticall(at pin, contract common.Address, jobs []*job) *multicall {
+func newMulticall(at *Pinned, contract common.Address, jobs []*job) *multicall {
 	code := append(slices.Clone(multicallCode), contract[:]...)
 	for _, j := range jobs {
 		code = append(code, j.Data...)

@@ -88,7 +88,10 @@ func (r *prover) collect(all []*proving, made [][]*multicall) {
 			}
 			taken = true
 			for k, j := range m.jobs {
-				j.node = &out[k]
+				j.node = &Answer{Allowed: out[k] == callTrue}
+				if out[k] > callTrue {
+					j.node.Err = errReverted
+				}
 			}
 		}
 	}
@@ -116,7 +119,7 @@ func (r *prover) checkNode(ctx context.Context, all []*proving) {
 				continue
 			}
 			proven, ok := c.reading.answers(j.Getter)[j.ID]
-			if ok && !errors.Is(proven.Err, proof.ErrWrites) && (j.node == nil || proven.Err != nil || *j.node != inMulticall(proven.Allowed)) {
+			if ok && !errors.Is(proven.Err, proof.ErrWrites) && (j.node == nil || proven.Err != nil || *j.node != proven) {
 				groups[i].calls, jobs[i] = append(groups[i].calls, ethCall(r.at, c.query.Contract, j.Data)), append(jobs[i], j)
 			}
 		}
@@ -137,12 +140,4 @@ func (r *prover) checkNode(ctx context.Context, all []*proving) {
 			}
 		}
 	}
-}
-
-// inMulticall is what a multicall says of an answer.
-func inMulticall(allowed bool) byte {
-	if allowed {
-		return callTrue
-	}
-	return callFalse
 }

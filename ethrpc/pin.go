@@ -33,7 +33,17 @@ type Pinned struct {
 	Block, Head Block           // Head is the provider's newest block
 	Failed      []ProviderError // the providers, or tags, that were tried before
 
-	pin pin
+	byNumber   bool            // the provider does not honour a block hash
+	raw        json.RawMessage // the block as it came
+	prefetched []prefetch      // what came along with it
+}
+
+// ref is the block as a parameter of a call.
+func (p *Pinned) ref() any {
+	if p.byNumber {
+		return hexutil.EncodeUint64(p.Block.Number)
+	}
+	return rpc.BlockNumberOrHashWithHash(p.Block.Hash, true)
 }
 
 // Pin chooses a block. Providers are tried in their order; the next tag is tried only where no provider could serve the
@@ -53,7 +63,8 @@ func (c *Client) Pin(ctx context.Context, req PinRequest) (*Pinned, error) {
 		for _, p := range providers {
 			at, err := p.pinFrom(ctx, c.chainID, tag, req.NotBefore, func(ref any) []prefetch { return c.prefetch(p, req.Prefetch, ref) })
 			if err == nil {
-				return &Pinned{p.Name, tag, at.block, at.head, failed, at}, nil
+				at.Failed = failed
+				return at, nil
 			}
 			failed = append(failed, ProviderError{Provider: p.Name, Err: err})
 			noState = noState || errors.Is(err, ErrNoState)
@@ -68,46 +79,25 @@ func (c *Client) Pin(ctx context.Context, req PinRequest) (*Pinned, error) {
 	return nil, &ReadError{Failures: failed}
 }
 
-// pin is a block that everything is read at.
-type pin struct {
-	block, head Block
-	byNumber    bool // the provider does not honour a block hash
-
-	raw        json.RawMessage // the block as it came
-	prefetched []prefetch      // what came along with it
-}
-
-// ref is the pin as the block parameter of a call.
-func (p pin) ref() any {
-	if p.byNumber {
-		return hexutil.EncodeUint64(p.block.Number)
-	}
-	return rpc.BlockNumberOrHashWithHash(p.block.Hash, true)
-}
-
 // pin chooses the block of a tag. One round trip tells the chain id, the head, the block, and whether the provider
 // honours a block hash: a call at a random one must fail. latest-N costs one more, since the head must be known first.
 // What along asks for goes with the block, where it is not fixed.
-func (p *provider) pin(ctx context.Context, chainID uint64, tag BlockTag, along func(ref any) []prefetch) (pin, error) {
+func (p *provider) pin(ctx context.Context, chainID uint64, tag BlockTag, along func(ref any) []prefetch) (*Pinned, error) {
 	var nowhere common.Hash
 	if _, err := rand.Read(nowhere[:]); err != nil {
-		return pin{}, err
+		return nil, err
 	}
-	id, head := block.ChainID(), block.ByTag("latest")
+	id, head := block.ChainID(), block.Latest.Ask()
 	probe := &transport.Call{
 		Method: "eth_call", Args: []any{map[string]any{"to": common.Address{}}, rpc.BlockNumberOrHashWithHash(nowhere, true)}, Probe: true,
 	}
 	calls := []*transport.Call{id, head, probe}
 	pinned := head
-	switch {
-	case tag.hash != nil:
-		pinned = block.ByHash(*tag.hash)
-		calls = append(calls, pinned)
-	case tag.tag != "latest":
-		pinned = block.ByTag(tag.arg())
+	if !tag.IsLatest() {
+		pinned = tag.Ask()
 		calls = append(calls, pinned)
 	}
-	var out pin
+	out := &Pinned{Provider: p.Name, Tag: tag}
 	do := func(ref string, calls ...*transport.Call) error {
 		g := group{calls: calls}
 		if along != nil && ref != "" {
@@ -122,64 +112,46 @@ func (p *provider) pin(ctx context.Context, chainID uint64, tag BlockTag, along 
 		return nil
 	}
 	ref := ""
-	if tag.tag != "" && tag.behind == 0 {
-		ref = tag.arg()
+	if !tag.Fixed() && tag.Behind() == 0 {
+		ref = tag.String()
 	}
 	if err := do(ref, calls...); err != nil {
-		return pin{}, err
+		return nil, err
 	}
 
 	if err := block.CheckChainID(id, chainID); err != nil {
-		return pin{}, err
+		return nil, err
 	}
 	var err error
-	if out.head, err = block.Decode(head); err != nil {
-		return pin{}, fmt.Errorf("reading the latest block: %w", err)
+	if out.Head, err = block.Decode(head); err != nil {
+		return nil, fmt.Errorf("reading the latest block: %w", err)
 	}
-	p.Observer.Head(p.Name, out.head.Time)
+	p.Observer.Head(p.Name, out.Head.Time)
 	out.byNumber = probe.Err == nil || transport.IsFormRefused(probe.Err)
 
-	if tag.behind > 0 {
-		if tag.behind > out.head.Number {
-			return pin{}, fmt.Errorf("pinning block %s: the head is block %d: %w", tag, out.head.Number, ErrNoState)
+	if n := tag.Behind(); n > 0 {
+		if n > out.Head.Number {
+			return nil, fmt.Errorf("pinning block %s: the head is block %d: %w", tag, out.Head.Number, ErrNoState)
 		}
-		at := hexutil.EncodeUint64(out.head.Number - tag.behind)
-		pinned = block.ByTag(at)
-		if err := do(at, pinned); err != nil {
-			return pin{}, err
+		pinned = block.AtNumber(out.Head.Number - n).Ask()
+		if err := do(hexutil.EncodeUint64(out.Head.Number-n), pinned); err != nil {
+			return nil, err
 		}
 	}
-	if out.block, err = block.Decode(pinned); err != nil {
-		return pin{}, fmt.Errorf("pinning block %s: %w", tag, err)
+	if out.Block, err = block.Decode(pinned); err != nil {
+		return nil, fmt.Errorf("pinning block %s: %w", tag, err)
 	}
 	out.raw = pinned.Result
-	return out, tag.Fits(out.block, out.head)
-}
-
-// Fits refuses a block that is not the one that the tag names, where head was the newest one.
-func (t BlockTag) Fits(block, head Block) error {
-	want := block.Number
-	switch {
-	case t.hash != nil && *t.hash != block.Hash:
-		return fmt.Errorf("asked for block %s, got %s", t.hash, block.Hash)
-	case t.hash == nil && t.tag == "":
-		want = t.number
-	case t.behind > 0:
-		want = head.Number - t.behind
-	}
-	if block.Number != want {
-		return fmt.Errorf("asked for block %d, got %d", want, block.Number)
-	}
-	return nil
+	return out, tag.Fits(out.Block, out.Head)
 }
 
 // pinFrom pins a block that is not older than notBefore, giving a node that lags behind time to catch up.
-func (p *provider) pinFrom(ctx context.Context, chainID uint64, tag BlockTag, notBefore uint64, along func(ref any) []prefetch) (at pin, err error) {
+func (p *provider) pinFrom(ctx context.Context, chainID uint64, tag BlockTag, notBefore uint64, along func(ref any) []prefetch) (at *Pinned, err error) {
 	lags := false
 	err = p.Retry(ctx, func(error) bool { return lags }, func() (err error) {
 		at, err = p.pin(ctx, chainID, tag, along)
-		if lags = err == nil && at.block.Number < notBefore; lags {
-			err = fmt.Errorf("block %d is behind block %d, which was seen before", at.block.Number, notBefore)
+		if lags = err == nil && at.Block.Number < notBefore; lags {
+			err = fmt.Errorf("block %d is behind block %d, which was seen before", at.Block.Number, notBefore)
 		}
 		return err
 	})
@@ -187,11 +159,11 @@ func (p *provider) pinFrom(ctx context.Context, chainID uint64, tag BlockTag, no
 }
 
 // ethCall is a call of a contract at a pinned block.
-func ethCall(at pin, contract common.Address, data string) *transport.Call {
+func ethCall(at *Pinned, contract common.Address, data string) *transport.Call {
 	return &transport.Call{Method: "eth_call", Args: []any{map[string]any{"to": contract, "input": hexutil.Bytes(data)}, at.ref()}}
 }
 
-func getCode(at pin, addr common.Address) *transport.Call {
+func getCode(at *Pinned, addr common.Address) *transport.Call {
 	return &transport.Call{Method: "eth_getCode", Args: []any{addr, at.ref()}}
 }
 

@@ -22,7 +22,7 @@ const maxSharedSlots = 2048
 // prover proves contracts with one provider.
 type prover struct {
 	p        *provider
-	at       pin
+	at       *Pinned
 	verified *proof.VerifiedState
 	hinted   int
 }
@@ -212,7 +212,7 @@ func (r *prover) takeCode(addr common.Address, c *transport.Call) error {
 }
 
 // providerError tells the provider's fault from the contract's answer: nil for no error, and for a revert.
-func providerError(at pin, err error) error {
+func providerError(at *Pinned, err error) error {
 	switch {
 	case err == nil || transport.IsRevert(err):
 		return nil
@@ -227,9 +227,9 @@ func providerError(at pin, err error) error {
 
 var errUnknownBlock = errors.New("block unknown")
 
-func pruned(at pin, err error) error {
+func pruned(at *Pinned, err error) error {
 	return fmt.Errorf("%w at block %d: use a provider that keeps older state, or a younger block policy such as `block: latest-5`: %w",
-		ErrNoState, at.block.Number, err)
+		ErrNoState, at.Block.Number, err)
 }
 
 // isGone reports whether an error is of the block, whatever is asked of it.

@@ -39,7 +39,7 @@ type output struct {
 type job struct {
 	kms.Call
 	compared bool
-	node     *byte // what the node answers, in a multicall
+	node     *Answer // the node's, in a multicall
 }
 
 // proving is the attempt to prove one contract's answers by running its code over proven state. Several share what is verified,

@@ -41,8 +41,8 @@ func (r *reader) quorum(ctx context.Context) (*State, error) {
 			continue
 		}
 		at, err := p.pin(ctx, r.c.chainID, AtNumber(r.at.Block.Number), nil)
-		if err == nil && at.block.Hash != r.at.Block.Hash {
-			err = r.disagreement(r.at.Provider, p, fmt.Sprintf("its hash is %s, or %s", r.at.Block.Hash, at.block.Hash))
+		if err == nil && at.Block.Hash != r.at.Block.Hash {
+			err = r.disagreement(r.at.Provider, p, fmt.Sprintf("its hash is %s, or %s", r.at.Block.Hash, at.Block.Hash))
 		}
 		if err != nil {
 			r.failed = append(r.failed, ProviderError{Provider: p.Name, Err: err})

@@ -131,7 +131,7 @@ var errLate = errors.New("it takes more than half of the time that was left")
 // readFrom asks one provider; late is for contracts that are put off. What it fails at alike for all the contracts is about
 // the block as a whole.
 func (r *reader) readFrom(ctx, late context.Context, p *provider, todo []*entry) {
-	at := r.at.pin
+	at := r.at
 	if p.Name != r.at.Provider || at.raw == nil {
 		var err error
 		if at, err = p.pin(ctx, r.c.chainID, AtHash(r.at.Block.Hash), nil); err != nil {
@@ -152,7 +152,7 @@ func (r *reader) readFrom(ctx, late context.Context, p *provider, todo []*entry)
 }
 
 // readRetrying reads, and where the provider does not know the block, reads again after a wait.
-func (r *reader) readRetrying(ctx, late context.Context, p *provider, at pin, todo []*entry) {
+func (r *reader) readRetrying(ctx, late context.Context, p *provider, at *Pinned, todo []*entry) {
 	known := false
 	err := p.Retry(ctx, func(err error) bool { return errors.Is(err, errUnknownBlock) }, func() (err error) {
 		r.readOnce(ctx, late, p, at, todo)
@@ -170,7 +170,7 @@ func (r *reader) readRetrying(ctx, late context.Context, p *provider, at pin, to
 		if known {
 			err = pruned(at, err)
 		} else {
-			err = fmt.Errorf("reading at block %d (%s): %w", at.block.Number, at.block.Hash, err)
+			err = fmt.Errorf("reading at block %d (%s): %w", at.Block.Number, at.Block.Hash, err)
 		}
 	}
 	for _, e := range todo {
@@ -180,7 +180,7 @@ func (r *reader) readRetrying(ctx, late context.Context, p *provider, at pin, to
 
 // readOnce proves the answers where that is wanted and can be had, and otherwise takes the provider's word. Contracts whose
 // own code keeps them from being proven come last.
-func (r *reader) readOnce(ctx, late context.Context, p *provider, at pin, todo []*entry) {
+func (r *reader) readOnce(ctx, late context.Context, p *provider, at *Pinned, todo []*entry) {
 	var prove, ask, alone []*entry
 	for _, e := range todo {
 		switch e.complaint, e.own = nil, false; {
@@ -212,12 +212,12 @@ func (r *reader) readOnce(ctx, late context.Context, p *provider, at pin, todo [
 }
 
 // prove leaves for each contract a proven Reading, a fault, or a complaint.
-func (r *reader) prove(ctx, late context.Context, p *provider, at pin, todo []*entry) {
+func (r *reader) prove(ctx, late context.Context, p *provider, at *Pinned, todo []*entry) {
 	if len(todo) == 0 {
 		return
 	}
 	if err := r.begin(at); err != nil {
-		p.refuseProof(err)
+		p.noProof.Store(newRefusal(err))
 		for _, e := range todo {
 			e.complaint = err
 		}
@@ -259,12 +259,12 @@ func (r *reader) prove(ctx, late context.Context, p *provider, at pin, todo []*e
 		}
 	}
 	if i := slices.IndexFunc(todo, func(e *entry) bool { return e.complaint != nil }); refused && i >= 0 && ctx.Err() == nil {
-		p.refuseProof(todo[i].complaint)
+		p.noProof.Store(newRefusal(todo[i].complaint))
 	}
 }
 
 // begin proves the header, once.
-func (r *reader) begin(at pin) error {
+func (r *reader) begin(at *Pinned) error {
 	if r.verified != nil {
 		return nil
 	}
@@ -272,7 +272,7 @@ func (r *reader) begin(at pin) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrNoProof, err)
 	}
-	h, err := proof.Header(header, at.block.Hash)
+	h, err := proof.Header(header, at.Block.Hash)
 	if err != nil {
 		// A field of a fork that is not known here changes the hash as well, so this is no lie yet.
 		return fmt.Errorf("%w: %v", ErrNoProof, err)
@@ -310,26 +310,20 @@ func isLie(err error) bool {
 	return getter || errors.Is(err, proof.ErrInvalid)
 }
 
-func (p *provider) refuseProof(err error) {
-	if p.cannotProve() == nil {
-		p.noProof.Store(newRefusal(err))
-	}
-}
-
 // sameBlock reports whether the provider knows a block of the pinned number. One with another hash is an error.
-func (p *provider) sameBlock(ctx context.Context, at pin) (bool, error) {
-	c := block.ByNumber(at.block.Number)
+func (p *provider) sameBlock(ctx context.Context, at *Pinned) (bool, error) {
+	c := block.AtNumber(at.Block.Number).Ask()
 	if err := p.Do(ctx, c); err != nil {
-		return false, fmt.Errorf("checking block %d again: %w", at.block.Number, err)
+		return false, fmt.Errorf("checking block %d again: %w", at.Block.Number, err)
 	}
 	b, err := block.Decode(c)
 	switch {
 	case errors.Is(err, ErrNoState):
 		return false, nil
 	case err != nil:
-		return false, fmt.Errorf("checking block %d again: %w", at.block.Number, err)
-	case b.Hash != at.block.Hash:
-		return false, fmt.Errorf("the chain was reorganised between pin and read: block %d was %s and is now %s", at.block.Number, at.block.Hash, b.Hash)
+		return false, fmt.Errorf("checking block %d again: %w", at.Block.Number, err)
+	case b.Hash != at.Block.Hash:
+		return false, fmt.Errorf("the chain was reorganised between pin and read: block %d was %s and is now %s", at.Block.Number, at.Block.Hash, b.Hash)
 	}
 	return true, nil
 }

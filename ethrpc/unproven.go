@@ -30,7 +30,7 @@ type unproven struct {
 	doubt    error // the first reason to ask another provider too: it may be the contract's fault, or the provider's
 }
 
-func newUnproven(at pin, e *entry) *unproven {
+func newUnproven(at *Pinned, e *entry) *unproven {
 	q := e.query
 	u := &unproven{entry: e, code: getCode(at, q.Contract), lists: q.ListCalls(), reading: newReading(q)}
 	if q.Control && !q.CodeOnly {
@@ -46,7 +46,7 @@ func newUnproven(at pin, e *entry) *unproven {
 }
 
 // readUnproven takes the provider's word for several contracts.
-func (r *reader) readUnproven(ctx context.Context, p *provider, at pin, todo []*entry) {
+func (r *reader) readUnproven(ctx context.Context, p *provider, at *Pinned, todo []*entry) {
 	for i, u := range p.believe(ctx, at, todo) {
 		e := todo[i]
 		quality := answered
@@ -64,7 +64,7 @@ func (r *reader) readUnproven(ctx context.Context, p *provider, at pin, todo []*
 }
 
 // believe asks everything at the pinned block, and then for the code of what turned out to be the implementation.
-func (p *provider) believe(ctx context.Context, at pin, todo []*entry) []*unproven {
+func (p *provider) believe(ctx context.Context, at *Pinned, todo []*entry) []*unproven {
 	out, groups := make([]*unproven, len(todo)), make([]group, len(todo))
 	do := func() {
 		for i, err := range p.doGroups(ctx, groups) {
@@ -96,7 +96,7 @@ func (p *provider) believe(ctx context.Context, at pin, todo []*entry) []*unprov
 	if at.byNumber && len(todo) > 0 {
 		known, err := p.sameBlock(ctx, at)
 		if err == nil && !known {
-			err = fmt.Errorf("block %d, which was just read, is gone", at.block.Number)
+			err = fmt.Errorf("block %d, which was just read, is gone", at.Block.Number)
 		}
 		for _, u := range out {
 			u.err = cmp.Or(u.err, err)
@@ -106,7 +106,7 @@ func (p *provider) believe(ctx context.Context, at pin, todo []*entry) []*unprov
 }
 
 // takeSlot reads which account is the implementation, and reports whether there is one, whose code to ask for.
-func (u *unproven) takeSlot(at pin) bool {
+func (u *unproven) takeSlot(at *Pinned) bool {
 	word, err := u.slot.Bytes()
 	if err == nil && len(word) != 32 {
 		err = fmt.Errorf("the answer has %d bytes, want 32", len(word))
@@ -119,7 +119,7 @@ func (u *unproven) takeSlot(at pin) bool {
 }
 
 // take reads the answers. The error is of all of them.
-func (u *unproven) take(at pin) error {
+func (u *unproven) take(at *Pinned) error {
 	addr := u.entry.query.Contract
 	for _, c := range append([]*transport.Call{u.code}, u.answers...) {
 		if err := providerError(at, c.Err); err != nil {
@@ -152,7 +152,7 @@ func (u *unproven) take(at pin) error {
 }
 
 // takeControl reads what the getters of Control returned. The error is of the block: it is not to be had.
-func (u *unproven) takeControl(at pin, code []byte) error {
+func (u *unproven) takeControl(at *Pinned, code []byte) error {
 	u.control.CodeHash = crypto.Keccak256Hash(code)
 	for i, c := range u.getters {
 		err := providerError(at, c.Err)

@@ -1,4 +1,4 @@
-// Package block reads what providers tell of blocks, and which chain they are of.
+// Package block names blocks and reads what providers tell of them, and of which chain they are.
 package block
 
 import (
@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
-	"github.com/ethereum/go-ethereum/common/hexutil"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
@@ -33,17 +32,6 @@ type Block struct {
 
 // MaxTime is the last second that RFC 3339 can spell.
 var MaxTime = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
-
-// ByTag, ByNumber and ByHash ask for a block, and Decode reads the answer.
-func ByTag(tag string) *transport.Call {
-	return &transport.Call{Method: "eth_getBlockByNumber", Args: []any{tag, false}}
-}
-
-func ByNumber(n uint64) *transport.Call { return ByTag(hexutil.EncodeUint64(n)) }
-
-func ByHash(hash common.Hash) *transport.Call {
-	return &transport.Call{Method: "eth_getBlockByHash", Args: []any{hash, false}}
-}
 
 // Decode reads a block. What a node answers for a block or tag that it does not have is ErrNoState.
 func Decode(c *transport.Call) (Block, error) {

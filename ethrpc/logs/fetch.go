@@ -14,6 +14,7 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/block"
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 const (
@@ -38,7 +39,7 @@ func (s *blockRange) fetch(ctx context.Context, p *transport.Client, req *Reques
 		"address": req.Contract, "topics": [][]common.Hash{req.Topics},
 		"fromBlock": hexutil.EncodeUint64(s.from), "toBlock": hexutil.EncodeUint64(s.to),
 	}}}
-	end := block.ByNumber(s.to)
+	end := block.AtNumber(s.to).Ask()
 	err := p.Do(ctx, get, end)
 	switch {
 	case err != nil && ctx.Err() != nil:
@@ -86,7 +87,7 @@ func (s *blockRange) fill(req *Request, raw json.RawMessage, end *transport.Call
 	}
 	var wire []*wireLog
 	if err := json.Unmarshal(raw, &wire); err != nil {
-		return transport.Foreign("the answer is no list of logs: %s", err.Error())
+		return fmt.Errorf("the answer is no list of logs: %s", sanitize.Quote(err.Error()))
 	}
 	if wire == nil {
 		return transport.ErrNull

@@ -145,7 +145,7 @@ func (r *Reader) checkMarks(ctx context.Context, p *transport.Client, marks []bl
 	return p.Retry(ctx, isLagging, func() error {
 		calls := []*transport.Call{block.ChainID()}
 		for _, b := range marks {
-			calls = append(calls, block.ByNumber(b.Number))
+			calls = append(calls, block.AtNumber(b.Number).Ask())
 		}
 		if err := p.Do(ctx, calls...); err != nil {
 			return fmt.Errorf("checking block %d: %w", marks[0].Number, err)

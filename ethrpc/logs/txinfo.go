@@ -41,7 +41,7 @@ func fetchTxInfo(ctx context.Context, p *transport.Client, refs []Ref, times map
 	var calls []*transport.Call
 	for _, at := range refs {
 		if _, known := times[at.Block]; !known && blocks[at.Block] == nil {
-			blocks[at.Block] = block.ByHash(at.Block)
+			blocks[at.Block] = block.AtHash(at.Block).Ask()
 			calls = append(calls, blocks[at.Block])
 		}
 		if _, known := senders[at]; !known && txs[at] == nil {

@@ -6,6 +6,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -62,15 +63,11 @@ type Client struct {
 
 // New returns a Client. It does not connect.
 func New(cfg Provider, opt Options) (*Client, error) {
-	c := &Client{Name: cfg.Name, Observer: opt.Observer, timeout: cfg.Timeout, retryDelay: opt.RetryDelay}
-	if c.timeout == 0 {
-		c.timeout = 20 * time.Second
-	}
-	if c.retryDelay == 0 {
-		c.retryDelay = 500 * time.Millisecond
-	}
-	if c.Observer == nil {
-		c.Observer = nopObserver{}
+	c := &Client{
+		Name:       cfg.Name,
+		Observer:   cmp.Or[Observer](opt.Observer, nopObserver{}),
+		timeout:    cmp.Or(cfg.Timeout, 20*time.Second),
+		retryDelay: cmp.Or(opt.RetryDelay, 500*time.Millisecond),
 	}
 	c.batchSize.Store(int64(max(opt.BatchSize, 1)))
 
@@ -162,12 +159,10 @@ func (c *Client) batch(ctx context.Context, calls []*Call) error {
 	if err := c.batch(ctx, calls[half:]); err != nil {
 		return err
 	}
-	for {
-		size := c.batchSize.Load()
-		if size <= int64(half) || c.batchSize.CompareAndSwap(size, int64(half)) {
-			return nil
-		}
+	if c.batchSize.Load() > int64(half) {
+		c.batchSize.Store(int64(half))
 	}
+	return nil
 }
 
 // Retry calls f, and again after a wait where its error is passing.

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/rpc"
-
-	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // ProviderError is what went wrong with one provider. Its text carries no secret and no URL.
@@ -173,6 +171,3 @@ func (e *rpcError) Error() string {
 }
 
 func (e *rpcError) Unwrap() error { return e.err }
-
-// Foreign is a text from a provider as an error: cut and quoted.
-func Foreign(format, text string) error { return fmt.Errorf(format, sanitize.Quote(text)) }
