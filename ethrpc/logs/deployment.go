@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sort"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
@@ -31,7 +32,6 @@ func (r *Reader) DeploymentBlock(ctx context.Context, contract common.Address, t
 	return 0, &transport.ReadError{Failures: failed}
 }
 
-// deploymentBlock keeps two things true: before block low there is no code, at block high there is.
 func (r *Reader) deploymentBlock(ctx context.Context, p *transport.Client, contract common.Address, high uint64) (uint64, error) {
 	id := block.ChainID()
 	if err := p.Do(ctx, id); err != nil {
@@ -47,18 +47,13 @@ func (r *Reader) deploymentBlock(ctx context.Context, p *transport.Client, contr
 	if !has {
 		return 0, fmt.Errorf("it has no code at block %d", high)
 	}
-	for low := uint64(0); low < high; {
-		mid := low + (high-low)/2
-		switch has, err := codeAt(ctx, p, contract, mid); {
-		case err != nil:
-			return 0, err
-		case has:
-			high = mid
-		default:
-			low = mid + 1
+	first := sort.Search(int(high), func(n int) bool {
+		if err == nil {
+			has, err = codeAt(ctx, p, contract, uint64(n))
 		}
-	}
-	return high, nil
+		return has
+	})
+	return uint64(first), err
 }
 
 // codeAt reports whether the contract has code at a block.

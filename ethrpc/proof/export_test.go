@@ -17,8 +17,8 @@ func (w *VerifiedState) Rebuild(addr common.Address) (root common.Hash, leaves i
 	if err != nil {
 		return common.Hash{}, 0
 	}
-	for _, e := range s.entries {
-		if e.leaf != nil {
+	for _, leaf := range s.entries {
+		if leaf != nil {
 			leaves++
 		}
 	}
