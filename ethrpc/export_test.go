@@ -3,8 +3,6 @@ package ethrpc
 import (
 	"encoding/json"
 
-	"github.com/ethereum/go-ethereum/common"
-
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
@@ -20,15 +18,6 @@ func ReadBool(raw json.RawMessage) (bool, error) {
 // ReadMulticall reads what n calls in one answered.
 func ReadMulticall(raw json.RawMessage, n int) ([]byte, error) {
 	return (&multicall{&transport.Call{Result: raw}, make([]*job, n)}).answers()
-}
-
-// ReadControl reads what the getters of a contract's Control returned, in their order, and its implementation's slot.
-func ReadControl(outputs [][]byte, slot common.Hash) (c Control) {
-	for i, b := range outputs {
-		c.SetGetter(i, b, nil)
-	}
-	c.SetImplementation(slot, nil)
-	return c
 }
 
 // Forget drops what was proven, which otherwise makes the next Read cheap.

@@ -1,14 +1,11 @@
 package ethrpc_test
 
 import (
-	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/ethrpc/block"
@@ -58,34 +55,6 @@ func FuzzWord(f *testing.F) {
 	})
 }
 
-// FuzzControl holds that an owner is the address of a whole word, that texts are no longer than what they came in, and
-// that what cannot be read leaves an error.
-func FuzzControl(f *testing.F) {
-	word := func(b ...byte) []byte { return append(make([]byte, 32-len(b)), b...) }
-	text := slices.Concat(word(32), word(3), []byte("app"), make([]byte, 29))
-	info := slices.Concat(word(128), word(128), word(128), word(128), word(1), []byte{7}, make([]byte, 31))
-	f.Add(word(1), text, info, word(2))
-	f.Add([]byte{}, []byte{}, []byte{}, word())
-	f.Add(bytes.Repeat([]byte{0xff}, 32), bytes.Repeat([]byte{0xff}, 64), bytes.Repeat([]byte{0xff}, 128), bytes.Repeat([]byte{0xff}, 32))
-	f.Add(word(1)[1:], slices.Concat(word(32), word(0xff, 0xff, 0xff)), info[:130], word(1))
-	f.Fuzz(func(t *testing.T, owner, app, info, slot []byte) {
-		c := ethrpc.ReadControl([][]byte{owner, owner, app, info}, common.BytesToHash(slot))
-		isAddress := len(owner) == 32 && bytes.Equal(owner[:12], make([]byte, 12))
-		if c.Owner.Present != isAddress || isAddress && !bytes.Equal(c.Owner.Value[:], owner[12:]) {
-			t.Errorf("%x is the owner %+v", owner, c.Owner)
-		}
-		if len(c.GatewayAppID.Value) > len(app) || !bytes.Contains(app, []byte(c.GatewayAppID.Value)) || len(c.K256Pubkey.Value)+len(c.CAPubkey.Value) > 2*len(info) || !bytes.Contains(info, c.CAPubkey.Value) {
-			t.Errorf("read as %+v", c)
-		}
-		if len(owner) > 0 && c.Owner.Present == (c.Owner.Err != nil) || len(app) > 0 && c.GatewayAppID.Present == (c.GatewayAppID.Err != nil) {
-			t.Errorf("%x and %x are lost without an error: %+v", owner, app, c)
-		}
-		for _, err := range errorsOf(c) {
-			fit.Error(t, err, 500)
-		}
-	})
-}
-
 // FuzzProof holds that of an answer to eth_getProof the nodes are taken, for as many keys as were asked for.
 func FuzzProof(f *testing.F) {
 	for _, s := range []string{"null", "{}", `{"accountProof":["0x01","0x"],"storageProof":[{"proof":["0x02"]},{"proof":[]}],"balance":"x"}`, `{"accountProof":null,"storageProof":[{},{}]}`, `{"storageProof":[null,null]}`,
@@ -106,27 +75,6 @@ func FuzzProof(f *testing.F) {
 		}
 		if len(slots) != int(keys) || size > len(raw) {
 			t.Errorf("%d slots and %d bytes come of %s", len(slots), size, raw)
-		}
-	})
-}
-
-// FuzzBlockTag holds that a block policy is one that spells itself as it was read, but for case and leading zeros.
-func FuzzBlockTag(f *testing.F) {
-	for _, s := range []string{"", "finalized", "safe", "latest", "latest-5", "latest-0", "latest--1", "latest-+1", "007", "51375546", "-1", "9223372036854775807", "9223372036854775808", hash1, "0X" + hash1[2:], "0x1", "Latest", " latest", "\x1b[2J", strings.Repeat("9", 400)} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		p, err := ethrpc.ParseBlockTag(s)
-		if err != nil {
-			fit.Error(t, err, 1200)
-			return
-		}
-		again, err := ethrpc.ParseBlockTag(p.String())
-		if err != nil || again.String() != p.String() || again.Fixed() != p.Fixed() || p.Fixed() != (s[0] >= '0' && s[0] <= '9') {
-			t.Errorf("%q is read as %q, and that as %q (%v)", s, p, again, err)
-		}
-		if digits := strings.TrimLeft(strings.TrimPrefix(s, "latest-"), "0"); digits != "" && !strings.HasSuffix(p.String(), strings.ToLower(digits)) {
-			t.Errorf("%q is read as %q", s, p)
 		}
 	})
 }

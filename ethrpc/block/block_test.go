@@ -35,3 +35,24 @@ func FuzzBlock(f *testing.F) {
 		}
 	})
 }
+
+// FuzzTag holds that a block policy is one that spells itself as it was read, but for case and leading zeros.
+func FuzzTag(f *testing.F) {
+	for _, s := range []string{"", "finalized", "safe", "latest", "latest-5", "latest-0", "latest--1", "latest-+1", "007", "51375546", "-1", "9223372036854775807", "9223372036854775808", hash1, "0X" + hash1[2:], "0x1", "Latest", " latest", "\x1b[2J", strings.Repeat("9", 400)} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		p, err := block.ParseTag(s)
+		if err != nil {
+			fit.Error(t, err, 1200)
+			return
+		}
+		again, err := block.ParseTag(p.String())
+		if err != nil || again.String() != p.String() || again.Fixed() != p.Fixed() || p.Fixed() != (s[0] >= '0' && s[0] <= '9') {
+			t.Errorf("%q is read as %q, and that as %q (%v)", s, p, again, err)
+		}
+		if digits := strings.TrimLeft(strings.TrimPrefix(s, "latest-"), "0"); digits != "" && !strings.HasSuffix(p.String(), strings.ToLower(digits)) {
+			t.Errorf("%q is read as %q", s, p)
+		}
+	})
+}

@@ -1,9 +1,9 @@
 package logs
 
 import (
+	"cmp"
 	"regexp"
 	"strconv"
-	"strings"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
@@ -47,8 +47,8 @@ func suggested(text string, from, to uint64) uint64 {
 		if m == nil {
 			return 0
 		}
-		first, err := parseNumber(text[m[2]:m[3]])
-		last, err2 := parseNumber(text[m[4]:m[5]])
+		first, err := strconv.ParseUint(text[m[2]:m[3]], 0, 64)
+		last, err2 := strconv.ParseUint(text[m[4]:m[5]], 0, 64)
 		if err == nil && err2 == nil && first == from && from <= last && last < to {
 			return last - from + 1
 		}
@@ -56,16 +56,8 @@ func suggested(text string, from, to uint64) uint64 {
 	}
 }
 
-func parseNumber(s string) (uint64, error) {
-	if digits, ok := strings.CutPrefix(s, "0x"); ok {
-		return strconv.ParseUint(digits, 16, 64)
-	}
-	return strconv.ParseUint(s, 10, 64)
-}
-
 const (
 	defaultStep = 10_000
-	maxStep     = 1 << 32
 	minPatience = 4
 	maxPatience = 64
 )
@@ -83,10 +75,7 @@ type rangeSizer struct {
 }
 
 func newRangeSizer(step uint64) *rangeSizer {
-	if step == 0 {
-		step = defaultStep
-	}
-	step = min(step, maxStep)
+	step = cmp.Or(step, defaultStep)
 	return &rangeSizer{blocks: step, good: step, bad: step + 1, max: step, patience: minPatience}
 }
 
