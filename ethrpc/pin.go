@@ -35,7 +35,7 @@ type Pinned struct {
 
 	byNumber   bool            // the provider does not honour a block hash
 	raw        json.RawMessage // the block as it came
-	prefetched []prefetch      // what came along with it
+	prefetched prefetch        // what came along with it
 }
 
 // ref is the block as a parameter of a call.
@@ -61,7 +61,7 @@ func (c *Client) Pin(ctx context.Context, req PinRequest) (*Pinned, error) {
 	for _, tag := range tags {
 		noState := false
 		for _, p := range providers {
-			at, err := p.pinFrom(ctx, c.chainID, tag, req.NotBefore, func(ref any) []prefetch { return c.prefetch(p, req.Prefetch, ref) })
+			at, err := p.pinFrom(ctx, c.chainID, tag, req.NotBefore, func(ref any) prefetch { return c.prefetch(p, req.Prefetch, ref) })
 			if err == nil {
 				at.Failed = failed
 				return at, nil
@@ -82,7 +82,7 @@ func (c *Client) Pin(ctx context.Context, req PinRequest) (*Pinned, error) {
 // pin chooses the block of a tag. One round trip tells the chain id, the head, the block, and whether the provider
 // honours a block hash: a call at a random one must fail. latest-N costs one more, since the head must be known first.
 // What along asks for goes with the block, where it is not fixed.
-func (p *provider) pin(ctx context.Context, chainID uint64, tag BlockTag, along func(ref any) []prefetch) (*Pinned, error) {
+func (p *provider) pin(ctx context.Context, chainID uint64, tag BlockTag, along func(ref any) prefetch) (*Pinned, error) {
 	var nowhere common.Hash
 	if _, err := rand.Read(nowhere[:]); err != nil {
 		return nil, err
@@ -102,9 +102,7 @@ func (p *provider) pin(ctx context.Context, chainID uint64, tag BlockTag, along 
 		g := group{calls: calls}
 		if along != nil && ref != "" {
 			out.prefetched = along(ref)
-			for _, f := range out.prefetched {
-				g.optional = append(g.optional, f.calls()...)
-			}
+			g.optional = out.prefetched.calls()
 		}
 		if err := p.doGroups(ctx, []group{g})[0]; err != nil {
 			return fmt.Errorf("pinning block %s: %w", tag, err)
@@ -146,7 +144,7 @@ func (p *provider) pin(ctx context.Context, chainID uint64, tag BlockTag, along 
 }
 
 // pinFrom pins a block that is not older than notBefore, giving a node that lags behind time to catch up.
-func (p *provider) pinFrom(ctx context.Context, chainID uint64, tag BlockTag, notBefore uint64, along func(ref any) []prefetch) (at *Pinned, err error) {
+func (p *provider) pinFrom(ctx context.Context, chainID uint64, tag BlockTag, notBefore uint64, along func(ref any) prefetch) (at *Pinned, err error) {
 	lags := false
 	err = p.Retry(ctx, func(error) bool { return lags }, func() (err error) {
 		at, err = p.pin(ctx, chainID, tag, along)
@@ -163,8 +161,8 @@ func ethCall(at *Pinned, contract common.Address, data string) *transport.Call {
 	return &transport.Call{Method: "eth_call", Args: []any{map[string]any{"to": contract, "input": hexutil.Bytes(data)}, at.ref()}}
 }
 
-func getCode(at *Pinned, addr common.Address) *transport.Call {
-	return &transport.Call{Method: "eth_getCode", Args: []any{addr, at.ref()}}
+func getCode(addr common.Address, ref any) *transport.Call {
+	return &transport.Call{Method: "eth_getCode", Args: []any{addr, ref}}
 }
 
 // answerOf reads what a getter of a list said.

@@ -12,12 +12,11 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
-// prefetch is what is asked of an account along with the block, by the same tag: another node may answer for another
-// block, and then it does not fit the block's state root and is asked for again, by hash.
+// prefetch is what is asked along with the block, by the same tag: another node may answer for another block, and then it
+// does not fit the block's state root and is asked for again, by hash.
 type prefetch struct {
-	proof getProof
-	code  *transport.Call // nil: it is known
-	hints []*transport.Call
+	requests []request
+	hints    map[common.Address][]*transport.Call
 }
 
 const (
@@ -30,18 +29,20 @@ const (
 
 // prefetch asks for what showed the last time that nothing changed, and where that is nothing, of likely contracts for what
 // comes first.
-func (c *Client) prefetch(p *provider, likely []common.Address, ref any) (out []prefetch) {
+func (c *Client) prefetch(p *provider, likely []common.Address, ref any) (out prefetch) {
 	if c.verify == VerifyOff || p.cannotProve() != nil {
-		return nil
+		return out
 	}
 	if cache := c.proven.Load(); cache != nil {
 		for _, a := range cache.accounts() {
-			out = append(out, prefetch{proof: newGetProof(a, nil, ref)})
+			out.requests = append(out.requests, requestProof(a, nil, ref))
 		}
 		return out
 	}
+	out.hints = map[common.Address][]*transport.Call{}
 	for _, a := range likely[:min(len(likely), maxLikely)] {
-		out = append(out, prefetch{newGetProof(a, kms.WellKnown, ref), &transport.Call{Method: "eth_getCode", Args: []any{a, ref}}, hintsFor(a, ref)})
+		out.requests = append(out.requests, requestProof(a, kms.WellKnown, ref), requestCode(a, ref))
+		out.hints[a] = hintsFor(a, ref)
 	}
 	return out
 }
@@ -55,27 +56,14 @@ func (c proofCache) accounts() (out []common.Address) {
 	return out[:min(len(out), maxPrefetch)]
 }
 
-func (f prefetch) calls() []*transport.Call {
-	calls := append([]*transport.Call{f.proof.Call}, f.hints...)
-	if f.code != nil {
-		calls = append(calls, f.code)
+func (f prefetch) calls() (out []*transport.Call) {
+	for _, q := range f.requests {
+		out = append(out, q.call)
 	}
-	return calls
-}
-
-// takePrefetched takes what fits, and is silent about what does not. Hints are by contract.
-func takePrefetched(w *proof.VerifiedState, all []prefetch) (hints map[common.Address][]*transport.Call) {
-	hints = map[common.Address][]*transport.Call{}
-	for _, f := range all {
-		if f.proof.addTo(w) != nil || f.code == nil {
-			continue
-		}
-		if code, err := f.code.Bytes(); err == nil {
-			_ = w.AddCode(code)
-		}
-		hints[f.proof.addr] = f.hints
+	for _, hints := range f.hints {
+		out = append(out, hints...)
 	}
-	return hints
+	return out
 }
 
 // hintsFor asks for hints about a contract of which nothing is known yet, once.

@@ -77,12 +77,6 @@ func (r *prover) proveTogether(ctx context.Context, all []*proving, putOff bool)
 	return later
 }
 
-// request is a call, and what verifies its answer.
-type request struct {
-	call   *transport.Call
-	verify func() error
-}
-
 // fetch asks for what the contracts miss and verifies it. The node is asked along with it what is to be compared.
 func (r *prover) fetch(ctx context.Context, all []*proving) {
 	n := len(all)
@@ -123,7 +117,7 @@ func (r *prover) fetch(ctx context.Context, all []*proving) {
 		c.takeHints(groups[i].optional)
 		for _, q := range requests[i] {
 			if c.err == nil {
-				c.err = q.verify()
+				c.err = q.verify(r.at, r.verified)
 			}
 		}
 	}
@@ -147,10 +141,7 @@ func (r *prover) requests(c *proving, shared map[string]request) (out []request)
 		}
 		out = append(out, shared[key])
 	}
-	prove := func(addr common.Address, keys []common.Hash) request {
-		g := newGetProof(addr, keys, r.at.ref())
-		return request{g.Call, func() error { return r.takeProof(g) }}
-	}
+	ref := r.at.ref()
 	slots, seen := map[common.Address][]common.Hash{}, map[proof.Slot]bool{}
 	for _, s := range c.missing.Slots {
 		if !seen[s] {
@@ -160,19 +151,16 @@ func (r *prover) requests(c *proving, shared map[string]request) (out []request)
 	}
 	for _, a := range unique(c.missing.Accounts) {
 		if len(slots[a]) == 0 {
-			once("account", a, func() request { return prove(a, nil) })
+			once("account", a, func() request { return requestProof(a, nil, ref) })
 		}
 	}
 	for _, a := range slices.SortedFunc(maps.Keys(slots), common.Address.Cmp) {
 		for keys := range slices.Chunk(slots[a], keysAtOnce) {
-			out = append(out, prove(a, keys))
+			out = append(out, requestProof(a, keys, ref))
 		}
 	}
 	for _, a := range unique(slices.Concat(c.missing.Accounts, c.missing.Codes)) {
-		once("code", a, func() request {
-			code := getCode(r.at, a)
-			return request{code, func() error { return r.takeCode(a, code) }}
-		})
+		once("code", a, func() request { return requestCode(a, ref) })
 	}
 	if len(out) > 0 {
 		c.rounds++
@@ -182,33 +170,6 @@ func (r *prover) requests(c *proving, shared map[string]request) (out []request)
 
 func unique(in []common.Address) []common.Address {
 	return slices.Compact(slices.SortedFunc(slices.Values(in), common.Address.Cmp))
-}
-
-func (r *prover) takeProof(g getProof) error {
-	if g.Err != nil {
-		if err := providerError(r.at, g.Err); errors.Is(err, errUnknownBlock) {
-			return err
-		}
-		return fmt.Errorf("%w: eth_getProof: %w", ErrNoProof, g.Err)
-	}
-	return g.addTo(r.verified)
-}
-
-func (r *prover) takeCode(addr common.Address, c *transport.Call) error {
-	if err := providerError(r.at, c.Err); err != nil {
-		return err
-	}
-	code, err := c.Bytes()
-	if err != nil {
-		return fmt.Errorf("reading the code of %s: %w", addr, err)
-	}
-	if r.verified.HasNoCode(addr) {
-		return nil
-	}
-	if err := r.verified.AddCode(code); err != nil {
-		return fmt.Errorf("the code of %s: %w", addr, err)
-	}
-	return nil
 }
 
 // providerError tells the provider's fault from the contract's answer: nil for no error, and for a revert.

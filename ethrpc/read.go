@@ -7,12 +7,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/ethereum/go-ethereum/common"
-
 	"github.com/kms-auditor/kms-auditor/ethrpc/block"
 	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
-	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
 // How good a Reading is: a better one takes its place.
@@ -48,7 +45,6 @@ type reader struct {
 	verified *proof.VerifiedState // nil: no header was proven
 	old      proofCache
 	proven   proofCache
-	hints    map[common.Address][]*transport.Call
 }
 
 // Read reads every Query at the pinned block, by its hash. The provider that pinned comes first. Any other is first
@@ -235,7 +231,7 @@ func (r *reader) prove(ctx, late context.Context, p *provider, at *Pinned, todo 
 		}
 		e.proving = newProving(e.query, r.verified, old)
 		e.proving.compares, e.proving.partial = true, r.opt.AllowPartial
-		if hints, asked := r.hints[e.query.Contract]; asked {
+		if hints, asked := r.at.prefetched.hints[e.query.Contract]; asked {
 			e.proving.hinted = true
 			e.proving.takeHints(hints)
 		}
@@ -278,7 +274,9 @@ func (r *reader) begin(at *Pinned) error {
 		return fmt.Errorf("%w: %v", ErrNoProof, err)
 	}
 	r.verified = proof.New(h, r.c.chainID)
-	r.hints = takePrefetched(r.verified, at.prefetched)
+	for _, q := range at.prefetched.requests {
+		_ = q.verify(at, r.verified) // what does not fit is asked for again
+	}
 	adopted := map[*proof.VerifiedState]bool{}
 	for _, m := range r.old {
 		if !adopted[m.verified] {

@@ -32,7 +32,7 @@ type unproven struct {
 
 func newUnproven(at *Pinned, e *entry) *unproven {
 	q := e.query
-	u := &unproven{entry: e, code: getCode(at, q.Contract), lists: q.ListCalls(), reading: newReading(q)}
+	u := &unproven{entry: e, code: getCode(q.Contract, at.ref()), lists: q.ListCalls(), reading: newReading(q)}
 	if q.Control && !q.CodeOnly {
 		u.slot = &transport.Call{Method: "eth_getStorageAt", Args: []any{q.Contract, kms.ImplementationSlot, at.ref()}}
 		for _, call := range kms.ControlCalls {
@@ -114,7 +114,7 @@ func (u *unproven) takeSlot(at *Pinned) bool {
 	if u.control.SetImplementation(common.BytesToHash(word), err); !u.control.Implementation.Present {
 		return false
 	}
-	u.implCode = getCode(at, u.control.Implementation.Value)
+	u.implCode = getCode(u.control.Implementation.Value, at.ref())
 	return true
 }
 
