@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 	"github.com/kms-auditor/kms-auditor/metrics"
 )
@@ -51,7 +51,7 @@ func values() map[string][]string {
 	return map[string][]string{
 		"kind": kinds, "severity": {"critical", "warning", "info"}, "verdict": {"consistent", "drift", "unknown"},
 		"level":  {"proven", "incomplete", "events", "unchecked", "agreed", "single"},
-		"result": append(slices.Clone(kmsapi.Results), ethrpc.Results...), "job": {"kms-auditor"},
+		"result": append(slices.Clone(kmsapi.Results), transport.Results...), "job": {"kms-auditor"},
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
 // configured is a daemon whose configuration can be changed.
@@ -224,7 +224,7 @@ func TestReloadChangesWhatIsAudited(t *testing.T) {
 	if n := value(t, page, strings.Replace(finished, "base", "other", 1)); n != 1 {
 		t.Errorf("the chain that is new counts %v audits, want 1", n)
 	}
-	if n := strings.Count(page, `kms_auditor_rpc_requests_total{chain="other"`); n != len(ethrpc.Methods)*len(ethrpc.Results) {
+	if n := strings.Count(page, `kms_auditor_rpc_requests_total{chain="other"`); n != len(transport.Methods)*len(transport.Results) {
 		t.Errorf("the chain that is new has %d series of calls", n)
 	}
 

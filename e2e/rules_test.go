@@ -31,9 +31,9 @@ func TestEvidenceOutlivesItsRelease(t *testing.T) {
 	if exit != 1 {
 		t.Fatalf("the audit exits with %d, want drift\n%s", exit, errs)
 	}
-	query := filepath.Join("..", "ethrpc", "query.go")
+	query := filepath.Join("..", "ethrpc", "kms", "query.go")
 	entry, doc := filepath.Join("..", "audit", "entry.go"), filepath.Join("..", "audit", "doc.go")
-	more := edit{query, "	for _, mr := range q.AggregatedMRs {\n", "	out = append(out, string(append(selector(\"registeredApps(address)\"), make([]byte, 32)...)))\n	for _, mr := range q.AggregatedMRs {\n"}
+	more := edit{query, "	for _, mr := range q.AggregatedMRs {\n", "	add(\"registeredApps(address)\", make([]byte, 32))\n	for _, mr := range q.AggregatedMRs {\n"}
 	harmless := edit{entry, "e.Verdict, e.Kind = Mismatch, UnlistedChainAllowed", "e.Verdict = Match"}
 	newer := edit{doc, fmt.Sprintf("const Rules = %d", audit.Rules), fmt.Sprintf("const Rules = %d", audit.Rules+1)}
 	for _, release := range []struct {

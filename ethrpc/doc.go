@@ -7,4 +7,9 @@
 //
 // Contracts share round trips and verified trie nodes, never their fate: each has a Reading of its own, from one provider
 // at one block, and code that misbehaves ends its own run.
+//
+// Its rooms: transport makes calls to one provider, block names blocks, kms knows the contract, logs reads events, proof
+// verifies state and runs code over it. Here a read goes from the reader (read.go: which provider, proven or believed) to
+// the prover (prover.go: rounds of fetching), to a proving for each contract (proving.go: its code is run, and names what
+// is missing).
 package ethrpc

@@ -278,7 +278,7 @@ func TestGettersThatTakeLong(t *testing.T) {
 		t.Fatalf("one that takes long: %+v, %v", s, err)
 	}
 	c.Forget()
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	began := time.Now()
 	if s, err := look(ctx, c, of(at, 1000)); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ethrpc.ErrNoProof) {

@@ -1,10 +1,28 @@
 package ethrpc
 
-// CheckAnswer holds the answer to a batch against the ids that were asked.
-func CheckAnswer(body []byte, ids ...string) error {
-	want := asked{ids: map[string]bool{}, batch: true}
-	for _, id := range ids {
-		want.ids[id] = true
-	}
-	return new(validatingTransport).check(body, want)
+import (
+	"encoding/json"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
+)
+
+// ReadProof reads the answer to eth_getProof for n keys.
+var ReadProof = decodeProof
+
+// ReadBool reads the answer to eth_call of a list's getter.
+func ReadBool(raw json.RawMessage) (bool, error) {
+	a := answerOf(&transport.Call{Result: raw})
+	return a.Allowed, a.Err
+}
+
+// ReadMulticall reads what n calls in one answered.
+func ReadMulticall(raw json.RawMessage, n int) ([]byte, error) {
+	return (&multicall{&transport.Call{Result: raw}, make([]*job, n)}).answers()
+}
+
+// Forget drops what was proven, which otherwise makes the next Read cheap.
+func (c *Client) Forget() {
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	c.proven.Store(nil)
 }

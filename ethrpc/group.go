@@ -5,18 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc/block"
+	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
-// group is the calls about one contract.
+// group is the calls about one contract. No call is in two groups.
 type group struct {
 	contract common.Address
-	calls    []*call
-	optional []*call // that can be done without
+	calls    []*transport.Call
+	optional []*transport.Call // that can be done without
 }
 
 // doGroups makes the calls about several contracts in one go. Where that fails though the provider is there, each
@@ -27,21 +29,23 @@ func (p *provider) doGroups(ctx context.Context, groups []group) []error {
 	errs := make([]error, len(groups))
 	var together, alone []int
 	for i, g := range groups {
-		if p.slow.has(g.contract) {
+		switch {
+		case len(g.calls)+len(g.optional) == 0:
+		case p.isSlow(g.contract):
 			alone = append(alone, i)
-		} else {
+		default:
 			together = append(together, i)
 		}
 	}
-	err := p.doTogether(ctx, groups, together)
+	err := p.Do(ctx, pending(groups, together)...)
 	switch {
 	case err == nil:
-	case p.isLost(ctx, err, len(together) > 1):
+	case ctx.Err() != nil || transport.IsTransient(err) || len(together) > 1 && !p.isThere(ctx):
 		for _, i := range together {
 			errs[i] = err
 		}
 	case len(together) == 1:
-		errs[together[0]] = p.doWithout(ctx, groups[together[0]], err)
+		errs[together[0]] = p.doWithout(ctx, groups, together[0], err)
 	default:
 		alone = append(alone, together...)
 	}
@@ -49,152 +53,74 @@ func (p *provider) doGroups(ctx context.Context, groups []group) []error {
 	return errs
 }
 
-// doTogether makes the calls of some groups in one go.
-func (p *provider) doTogether(ctx context.Context, groups []group, which []int) error {
-	some := make([]group, len(which))
-	optional := false
-	for i, k := range which {
-		some[i] = groups[k]
-		optional = optional || len(groups[k].optional) > 0
-	}
-	size := p.batchSize.Load()
-	err := p.do(ctx, pending(some))
-	if err != nil && optional {
-		p.batchSize.Store(size) // that those were refused says nothing of batches
-	}
-	return err
-}
-
-// isLost reports whether calls that failed with err need not be tried in smaller parts.
-func (p *provider) isLost(ctx context.Context, err error, check bool) bool {
-	if _, again := isTransient(err); again || ctx.Err() != nil {
-		return true
-	}
-	if !check {
-		return false
-	}
-	id := &call{method: "eth_chainId"}
-	return p.do(ctx, []*call{id}) != nil || id.err != nil
+func (p *provider) isThere(ctx context.Context) bool {
+	id := block.ChainID()
+	return p.Do(ctx, id) == nil && id.Err == nil
 }
 
 // doAlone makes the calls of each of some groups by themselves, side by side.
 func (p *provider) doAlone(ctx context.Context, groups []group, which []int, errs []error) {
-	shared := shared(groups, which) // is asked for once, before
-	sharedErr := p.do(ctx, shared)
 	var g errgroup.Group
 	g.SetLimit(parallel)
-	late := make([]error, len(groups))
+	late := make([]bool, len(groups))
 	for _, i := range which {
 		g.Go(func() error {
-			if errs[i] = sharedErr; sharedErr != nil && anyOf(groups[i].calls, shared) {
-				return nil
-			}
-			calls := pending(groups[i : i+1])
+			calls := pending(groups, []int{i})
 			for _, c := range calls {
-				c.quick = true
+				c.Quick = true
 			}
-			if errs[i] = p.do(ctx, calls); errors.Is(errs[i], context.DeadlineExceeded) {
-				late[i] = errs[i]
+			err := p.Do(ctx, calls...)
+			late[i] = errors.Is(err, context.DeadlineExceeded)
+			if err != nil && ctx.Err() == nil && !transport.IsTransient(err) {
+				err = p.doWithout(ctx, groups, i, err)
 			}
-			if errs[i] != nil && !p.isLost(ctx, errs[i], false) {
-				errs[i] = p.doWithout(ctx, groups[i], errs[i])
-			}
+			errs[i] = err
 			return nil
 		})
 	}
 	_ = g.Wait()
 	// Where all are late it is the provider.
-	blame := slices.ContainsFunc(which, func(i int) bool { return late[i] == nil })
+	blame := slices.ContainsFunc(which, func(i int) bool { return !late[i] })
 	for _, i := range which {
-		if late[i] == nil {
-			p.slow.remove(groups[i].contract)
+		if !late[i] {
+			p.slow.Delete(groups[i].contract)
 		} else if blame && ctx.Err() == nil {
-			p.slow.add(groups[i].contract)
+			p.slow.Store(groups[i].contract, time.Now().Add(refusalPause))
 		}
 	}
 }
 
-// doWithout makes the calls without the optional ones, which failed with err.
-func (p *provider) doWithout(ctx context.Context, g group, err error) error {
-	runsCode := func(c *call) bool { return c.method == "eth_call" || c.method == "eth_createAccessList" }
+// doWithout makes the calls of a group without the optional ones, which failed with err.
+func (p *provider) doWithout(ctx context.Context, groups []group, i int, err error) error {
+	runsCode := func(c *transport.Call) bool { return c.Method == "eth_call" || c.Method == "eth_createAccessList" }
+	g := groups[i]
 	if len(g.optional) == 0 || errors.Is(err, context.DeadlineExceeded) && !slices.ContainsFunc(g.optional, runsCode) {
 		return err
 	}
 	for _, c := range g.optional {
-		if !c.answered() {
-			c.err = err
+		if !c.Answered() {
+			c.Err = err
 		}
 	}
-	return p.do(ctx, pending([]group{{calls: g.calls}}))
+	return p.Do(ctx, pending(groups, []int{i})...)
 }
 
-// pending returns the calls that are not answered, each once, and the optional ones last.
-func pending(groups []group) (out []*call) {
-	seen := map[*call]bool{}
-	add := func(calls []*call) {
-		for _, c := range calls {
-			if !seen[c] && !c.answered() {
-				seen[c] = true
-				out = append(out, c)
-			}
-		}
-	}
-	for _, g := range groups {
-		add(g.calls)
-	}
-	for _, g := range groups {
-		add(g.optional)
-	}
-	return out
-}
-
-// shared returns the calls of more than one of some groups that are not answered.
-func shared(groups []group, which []int) (out []*call) {
-	n := map[*call]int{}
+// pending returns the calls of some groups that are not answered, the optional ones last.
+func pending(groups []group, which []int) (out []*transport.Call) {
+	var optional []*transport.Call
 	for _, i := range which {
-		for _, c := range groups[i].calls {
-			if n[c]++; n[c] == 2 && !c.answered() {
-				out = append(out, c)
-			}
-		}
+		out, optional = append(out, groups[i].calls...), append(optional, groups[i].optional...)
 	}
-	return out
+	return slices.DeleteFunc(append(out, optional...), (*transport.Call).Answered)
 }
 
-func anyOf(calls, of []*call) bool {
-	return slices.ContainsFunc(of, func(c *call) bool { return slices.Contains(calls, c) })
-}
-
-func (c *call) answered() bool { return c.result != nil || c.err != nil }
-
-// slowContracts are those that made a provider's answers late, though it is not slow otherwise.
-type slowContracts struct {
-	mu    sync.Mutex
-	until map[common.Address]time.Time
-}
-
-func (s *slowContracts) has(contract common.Address) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return time.Now().Before(s.until[contract])
-}
-
-func (s *slowContracts) add(contract common.Address) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.until == nil {
-		s.until = map[common.Address]time.Time{}
-	}
-	s.until[contract] = time.Now().Add(proofPause)
-}
-
-func (s *slowContracts) remove(contract common.Address) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.until, contract)
+// isSlow reports whether a contract made the provider's answers late lately, though it is not slow otherwise.
+func (p *provider) isSlow(contract common.Address) bool {
+	until, known := p.slow.Load(contract)
+	return known && time.Now().Before(until.(time.Time))
 }
 
 // atBlock says where a request failed.
-func atBlock(doing string, at pin, err error) error {
-	return fmt.Errorf("%s at block %d: %w", doing, at.block.Number, err)
+func atBlock(doing string, at *Pinned, err error) error {
+	return fmt.Errorf("%s at block %d: %w", doing, at.Block.Number, err)
 }

@@ -369,11 +369,18 @@ func TestCodeThatLooksAtTheBlockIsRunAgainAlone(t *testing.T) {
 	w := twoContracts(t, "425f5260205ff3", nil) // its time
 	c := prover(t, ethrpc.VerifyRequired, 1, w.url)
 	var others atomic.Int64
+	last := ""
 	for i := range 3 {
 		before := w.proxy.Requests()
-		if _, err := look(t.Context(), c, w.both(1)); err != nil {
+		s, err := look(t.Context(), c, w.both(1))
+		if err != nil {
 			t.Fatal(err)
 		}
+		said := errorText(s.Devices[ids(1)[0]].Err) // which names the word that is no bool
+		if said == last || said == "" {
+			t.Errorf("reading %d: the time is still %s", i, said)
+		}
+		last = said
 		if got := w.proxy.Requests() - before; i > 0 && (got > 3 || others.Load() > 0) {
 			t.Errorf("reading %d: %d requests, %d calls of the honest one", i, got, others.Load())
 		}

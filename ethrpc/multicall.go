@@ -8,42 +8,40 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/vm"
 	"github.com/ethereum/go-ethereum/core/vm/program"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
 const (
-	inputLen        = 4 + common.HashLength // of a call in a multicall
-	maxCalls        = 1000                  // calls of a multicall; creation code may have 49,152 bytes (EIP-3860)
-	multicallWeight = maxBatchWeight / 8    // of as many; the request is as large as an answer with proofs
-	maxInlineCalls  = 250                   // calls that go along with other requests
-	callFalse       = 0                     // what a multicall answers for a call: false,
-	callTrue        = 1                     // true,
-	callReverted    = 2                     // a revert,
-	callOther       = 3                     // or what is no bool
+	inputLen        = 4 + common.HashLength   // of a call in a multicall
+	maxCalls        = 1000                    // calls of a multicall; creation code may have 49,152 bytes (EIP-3860)
+	multicallWeight = transport.MaxWeight / 8 // of as many; the request is as large as an answer with proofs
+	callTrue        = 1                       // what a multicall answers for a call; 0 is false,
+	callReverted    = 2                       // a revert,
+	callOther       = 3                       // or what is no bool
 )
 
 // multicall is many calls of one contract, each of a selector and a word, in one eth_call: it creates a contract whose
 // constructor makes them and returns a byte for each, as its code. Nothing of it is ever on the chain.
 type multicall struct {
-	call
+	*transport.Call
 	jobs []*job
 }
 
-func newMulticall(at pin, contract common.Address, jobs []*job) *multicall {
-	m := &multicall{call{method: "eth_call", weight: max(1, multicallWeight*len(jobs)/maxCalls)}, jobs}
+func newMulticall(at *Pinned, contract common.Address, jobs []*job) *multicall {
 	code := append(slices.Clone(multicallCode), contract[:]...)
 	for _, j := range jobs {
-		code = append(code, j.data...)
+		code = append(code, j.Data...)
 	}
-	m.args = []any{map[string]any{"input": hexutil.Bytes(code)}, at.ref()}
-	return m
+	return &multicall{&transport.Call{
+		Method: "eth_call", Args: []any{map[string]any{"input": hexutil.Bytes(code)}, at.ref()},
+		Weight: max(1, multicallWeight*len(jobs)/maxCalls),
+	}, jobs}
 }
 
 // answers returns what the calls answered, a byte each.
 func (m *multicall) answers() ([]byte, error) {
-	if m.err != nil {
-		return nil, m.err
-	}
-	out, err := bytesOf(m.result)
+	out, err := m.Bytes()
 	if err == nil && len(out) != len(m.jobs) {
 		err = fmt.Errorf("%d calls in one were answered with %d bytes", len(m.jobs), len(out))
 	}
@@ -82,6 +80,3 @@ var multicallCode = func() []byte {
 	size := len(build(0xFF)) // as one byte, like the real one
 	return build(size + common.AddressLength)
 }()
-
-// cannotMulticall is why a provider takes no multicalls, for as long as that is believed.
-func (p *provider) cannotMulticall() error { return p.noMulticall.Load().believed() }

@@ -4,33 +4,60 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"time"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
 
 // compareWithNode has the node asked what the job asks.
 func (c *proving) compareWithNode(j *job) {
-	if c.compares && len(j.data) == inputLen && !j.compared {
+	if c.compares && len(j.Data) == inputLen && !j.compared {
 		j.compared = true
-		c.compare, c.waiting = append(c.compare, j), append(c.waiting, j)
+		c.waiting = append(c.waiting, j)
 	}
 }
 
-// countWaiting counts the jobs that the node was not asked yet.
-func countWaiting(all []*proving) (n int) {
-	for _, c := range all {
-		n += len(c.waiting)
+// compareNew has the node asked what was not asked of the same code before.
+func (c *proving) compareNew() {
+	standing := c.old.unchangedIn(c.verified, false)
+	for _, j := range c.jobs {
+		known := standing
+		if standing && j.Getter != "" {
+			_, known = c.old.reading.answers(j.Getter)[j.ID]
+		}
+		if !known {
+			c.compareWithNode(j)
+		}
 	}
-	return n
 }
 
-// multicalls makes multicalls of the jobs that wait, for each contract its own; nil where the provider takes none.
+// compareChanged has the node asked what is answered otherwise than before.
+func (c *proving) compareChanged() {
+	for i := range c.all {
+		if j := &c.all[i]; c.old != nil && j.Getter != "" && c.reading.answer(j.Call) != c.old.reading.answer(j.Call) {
+			c.compareWithNode(j)
+		}
+	}
+}
+
+// guessable reports whether guesses about the contract can be tried at once: nothing is likely to be missing but its slots.
+func (c *proving) guessable() bool {
+	if !c.verified.Fresh(c.query.Contract) {
+		return false
+	}
+	impl := c.implementation()
+	if impl == nil {
+		return true
+	}
+	_, known := c.verified.Account(*impl)
+	return known
+}
+
+// multicalls makes multicalls of the jobs that wait, for each contract its own; none where the provider takes none.
 func (r *prover) multicalls(all []*proving) [][]*multicall {
-	if r.p.cannotMulticall() != nil || countWaiting(all) == 0 {
-		return nil
-	}
 	out := make([][]*multicall, len(all))
+	if r.p.cannotMulticall() != nil {
+		return out
+	}
 	for i, c := range all {
 		for jobs := range slices.Chunk(c.waiting, maxCalls) {
 			out[i] = append(out[i], newMulticall(r.at, c.query.Contract, jobs))
@@ -38,27 +65,6 @@ func (r *prover) multicalls(all []*proving) [][]*multicall {
 		c.waiting = nil
 	}
 	return out
-}
-
-func callsOf(multicalls []*multicall) (out []*call) {
-	for _, m := range multicalls {
-		out = append(out, &m.call)
-	}
-	return out
-}
-
-// sendMulticalls asks all that waits in multicalls. One that the provider does not take is no fault.
-func (r *prover) sendMulticalls(ctx context.Context, all []*proving) {
-	made := r.multicalls(all)
-	if made == nil {
-		return
-	}
-	groups := make([]group, len(made))
-	for i := range made {
-		groups[i] = group{contract: all[i].query.Contract, optional: callsOf(made[i])}
-	}
-	r.failed("calling getters", all, r.p.doGroups(ctx, groups))
-	r.collect(all, made)
 }
 
 // collect decodes what the multicalls were answered. What cannot be had in one is asked call by call, in the end.
@@ -71,7 +77,7 @@ func (r *prover) collect(all []*proving, made [][]*multicall) {
 				break
 			}
 			out, err := m.answers()
-			if gone := providerError(r.at, m.err); isGone(gone) {
+			if gone := providerError(r.at, m.Err); isGone(gone) {
 				c.err = gone
 				break
 			}
@@ -82,12 +88,15 @@ func (r *prover) collect(all []*proving, made [][]*multicall) {
 			}
 			taken = true
 			for k, j := range m.jobs {
-				j.node = &out[k]
+				j.node = &Answer{Allowed: out[k] == callTrue}
+				if out[k] > callTrue {
+					j.node.Err = errReverted
+				}
 			}
 		}
 	}
 	if refused != nil && !taken { // else it is the contract's matter
-		r.p.noMulticall.Store(&refusal{refused, time.Now().Add(proofPause)})
+		r.p.noMulticall.Store(newRefusal(refused))
 	}
 }
 
@@ -95,17 +104,23 @@ func (r *prover) collect(all []*proving, made [][]*multicall) {
 // asked once more in a call of its own: a contract may answer another contract otherwise.
 func (r *prover) checkNode(ctx context.Context, all []*proving) {
 	all = slices.DeleteFunc(slices.Clone(all), func(c *proving) bool { return c.err != nil || c.fault != nil })
-	r.sendMulticalls(ctx, all)
+	for _, c := range all {
+		c.compareChanged()
+	}
+	if slices.ContainsFunc(all, func(c *proving) bool { return len(c.waiting) > 0 }) {
+		r.fetch(ctx, all)
+	}
 	groups, jobs := make([]group, len(all)), make([][]*job, len(all))
 	for i, c := range all {
 		groups[i].contract = c.query.Contract
-		for _, j := range c.compare {
-			if j.list == nil {
+		for k := range c.all {
+			j := &c.all[k]
+			if !j.compared || j.Getter == "" {
 				continue
 			}
-			proven, ok := c.reading.answers(j.list.getter)[j.list.id]
-			if ok && !errors.Is(proven.Err, proof.ErrWrites) && (j.node == nil || proven.Err != nil || *j.node != inMulticall(proven.Allowed)) {
-				groups[i].calls, jobs[i] = append(groups[i].calls, ethCall(r.at, c.query.Contract, j.data)), append(jobs[i], j)
+			proven, ok := c.reading.answers(j.Getter)[j.ID]
+			if ok && !errors.Is(proven.Err, proof.ErrWrites) && (j.node == nil || proven.Err != nil || *j.node != proven) {
+				groups[i].calls, jobs[i] = append(groups[i].calls, ethCall(r.at, c.query.Contract, j.Data)), append(jobs[i], j)
 			}
 		}
 	}
@@ -113,24 +128,16 @@ func (r *prover) checkNode(ctx context.Context, all []*proving) {
 	for i, c := range all {
 		for k, j := range jobs[i] {
 			if c.err == nil {
-				c.err = providerError(r.at, groups[i].calls[k].err)
+				c.err = providerError(r.at, groups[i].calls[k].Err)
 			}
 			if c.err != nil {
 				break
 			}
-			answer, proven := groups[i].calls[k].answer(), c.reading.answers(j.list.getter)[j.list.id]
+			answer, proven := answerOf(groups[i].calls[k]), c.reading.answer(j.Call)
 			if (answer.Err != nil) != (proven.Err != nil) || answer.Allowed != proven.Allowed {
-				c.err = &GetterError{c.query.Contract, j.list.getter, j.list.id, answer, proven}
+				c.err = &GetterError{c.query.Contract, j.Getter, j.ID, answer, proven}
 				break
 			}
 		}
 	}
-}
-
-// inMulticall is what a multicall says of an answer.
-func inMulticall(allowed bool) byte {
-	if allowed {
-		return callTrue
-	}
-	return callFalse
 }

@@ -8,13 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/rpc"
 
-	"github.com/kms-auditor/kms-auditor/internal/httpx"
+	"github.com/kms-auditor/kms-auditor/ethrpc/block"
+	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
+	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
 // PinRequest is how to choose a block.
@@ -32,7 +33,17 @@ type Pinned struct {
 	Block, Head Block           // Head is the provider's newest block
 	Failed      []ProviderError // the providers, or tags, that were tried before
 
-	pin pin
+	byNumber   bool            // the provider does not honour a block hash
+	raw        json.RawMessage // the block as it came
+	prefetched prefetch        // what came along with it
+}
+
+// ref is the block as a parameter of a call.
+func (p *Pinned) ref() any {
+	if p.byNumber {
+		return hexutil.EncodeUint64(p.Block.Number)
+	}
+	return rpc.BlockNumberOrHashWithHash(p.Block.Hash, true)
 }
 
 // Pin chooses a block. Providers are tried in their order; the next tag is tried only where no provider could serve the
@@ -44,17 +55,18 @@ func (c *Client) Pin(ctx context.Context, req PinRequest) (*Pinned, error) {
 	}
 	providers := slices.Clone(c.providers)
 	slices.SortStableFunc(providers, func(a, b *provider) int {
-		return cmp.Compare(slices.Index(req.Avoid, a.name), slices.Index(req.Avoid, b.name))
+		return cmp.Compare(slices.Index(req.Avoid, a.Name), slices.Index(req.Avoid, b.Name))
 	})
 	var failed []ProviderError
 	for _, tag := range tags {
 		noState := false
 		for _, p := range providers {
-			at, err := p.pinFrom(ctx, c.chainID, tag, req.NotBefore, func(ref any) []prefetch { return c.prefetch(p, req.Prefetch, ref) })
+			at, err := p.pinFrom(ctx, c.chainID, tag, req.NotBefore, func(ref any) prefetch { return c.prefetch(p, req.Prefetch, ref) })
 			if err == nil {
-				return &Pinned{p.name, tag, at.block, at.head, failed, at}, nil
+				at.Failed = failed
+				return at, nil
 			}
-			failed = append(failed, ProviderError{p.name, err})
+			failed = append(failed, ProviderError{Provider: p.Name, Err: err})
 			noState = noState || errors.Is(err, ErrNoState)
 			if ctx.Err() != nil {
 				break
@@ -64,178 +76,100 @@ func (c *Client) Pin(ctx context.Context, req PinRequest) (*Pinned, error) {
 			break
 		}
 	}
-	return nil, &ReadError{failed}
-}
-
-// pin is a block that everything is read at.
-type pin struct {
-	block, head Block
-	byNumber    bool // the provider does not honour a block hash
-
-	raw        json.RawMessage // the block as it came
-	prefetched []prefetch      // what came along with it
-}
-
-// ref is the pin as the block parameter of a call.
-func (p pin) ref() any {
-	if p.byNumber {
-		return hexutil.EncodeUint64(p.block.Number)
-	}
-	return rpc.BlockNumberOrHashWithHash(p.block.Hash, true)
+	return nil, &ReadError{Failures: failed}
 }
 
 // pin chooses the block of a tag. One round trip tells the chain id, the head, the block, and whether the provider
 // honours a block hash: a call at a random one must fail. latest-N costs one more, since the head must be known first.
 // What along asks for goes with the block, where it is not fixed.
-func (p *provider) pin(ctx context.Context, chainID uint64, tag BlockTag, along func(ref any) []prefetch) (pin, error) {
+func (p *provider) pin(ctx context.Context, chainID uint64, tag BlockTag, along func(ref any) prefetch) (*Pinned, error) {
 	var nowhere common.Hash
 	if _, err := rand.Read(nowhere[:]); err != nil {
-		return pin{}, err
+		return nil, err
 	}
-	id := &call{method: "eth_chainId"}
-	head := getBlock("latest")
-	probe := &call{method: "eth_call", args: []any{map[string]any{"to": common.Address{}}, rpc.BlockNumberOrHashWithHash(nowhere, true)}, probe: true}
-	calls := []*call{id, head, probe}
-	block := head
-	switch {
-	case tag.hash != nil:
-		block = &call{method: "eth_getBlockByHash", args: []any{*tag.hash, false}}
-		calls = append(calls, block)
-	case tag.tag != "latest":
-		block = getBlock(tag.arg())
-		calls = append(calls, block)
+	id, head := block.ChainID(), block.Latest.Ask()
+	probe := &transport.Call{
+		Method: "eth_call", Args: []any{map[string]any{"to": common.Address{}}, rpc.BlockNumberOrHashWithHash(nowhere, true)}, Probe: true,
 	}
-	var out pin
-	do := func(ref string, calls ...*call) error {
-		var more []*call
+	calls := []*transport.Call{id, head, probe}
+	pinned := head
+	if !tag.IsLatest() {
+		pinned = tag.Ask()
+		calls = append(calls, pinned)
+	}
+	out := &Pinned{Provider: p.Name, Tag: tag}
+	do := func(ref string, calls ...*transport.Call) error {
+		g := group{calls: calls}
 		if along != nil && ref != "" {
 			out.prefetched = along(ref)
-			for _, f := range out.prefetched {
-				more = append(more, f.calls()...)
-			}
+			g.optional = out.prefetched.calls()
 		}
-		if err := p.doGroups(ctx, []group{{calls: calls, optional: more}})[0]; err != nil {
+		if err := p.doGroups(ctx, []group{g})[0]; err != nil {
 			return fmt.Errorf("pinning block %s: %w", tag, err)
 		}
 		return nil
 	}
 	ref := ""
-	if tag.tag != "" && tag.behind == 0 {
-		ref = tag.arg()
+	if !tag.Fixed() && tag.Behind() == 0 {
+		ref = tag.String()
 	}
 	if err := do(ref, calls...); err != nil {
-		return pin{}, err
+		return nil, err
 	}
 
-	if err := checkChainID(id, chainID); err != nil {
-		return pin{}, err
+	if err := block.CheckChainID(id, chainID); err != nil {
+		return nil, err
 	}
 	var err error
-	if out.head, err = head.block(); err != nil {
-		return pin{}, fmt.Errorf("reading the latest block: %w", err)
+	if out.Head, err = block.Decode(head); err != nil {
+		return nil, fmt.Errorf("reading the latest block: %w", err)
 	}
-	p.observer.Head(p.name, out.head.Time)
-	out.byNumber = probe.err == nil || isFormRefused(probe.err)
+	p.Observer.Head(p.Name, out.Head.Time)
+	out.byNumber = probe.Err == nil || transport.IsFormRefused(probe.Err)
 
-	if tag.behind > 0 {
-		if tag.behind > out.head.Number {
-			return pin{}, fmt.Errorf("pinning block %s: the head is block %d: %w", tag, out.head.Number, ErrNoState)
+	if n := tag.Behind(); n > 0 {
+		if n > out.Head.Number {
+			return nil, fmt.Errorf("pinning block %s: the head is block %d: %w", tag, out.Head.Number, ErrNoState)
 		}
-		at := hexutil.EncodeUint64(out.head.Number - tag.behind)
-		block = getBlock(at)
-		if err := do(at, block); err != nil {
-			return pin{}, err
+		pinned = block.AtNumber(out.Head.Number - n).Ask()
+		if err := do(hexutil.EncodeUint64(out.Head.Number-n), pinned); err != nil {
+			return nil, err
 		}
 	}
-	if out.block, err = block.block(); err != nil {
-		return pin{}, fmt.Errorf("pinning block %s: %w", tag, err)
+	if out.Block, err = block.Decode(pinned); err != nil {
+		return nil, fmt.Errorf("pinning block %s: %w", tag, err)
 	}
-	out.raw = block.result
-	return out, tag.Fits(out.block, out.head)
-}
-
-// Fits refuses a block that is not the one that the tag names, where head was the newest one.
-func (t BlockTag) Fits(block, head Block) error {
-	want := block.Number
-	switch {
-	case t.hash != nil && *t.hash != block.Hash:
-		return fmt.Errorf("asked for block %s, got %s", t.hash, block.Hash)
-	case t.hash == nil && t.tag == "":
-		want = t.number
-	case t.behind > 0:
-		want = head.Number - t.behind
-	}
-	if block.Number != want {
-		return fmt.Errorf("asked for block %d, got %d", want, block.Number)
-	}
-	return nil
+	out.raw = pinned.Result
+	return out, tag.Fits(out.Block, out.Head)
 }
 
 // pinFrom pins a block that is not older than notBefore, giving a node that lags behind time to catch up.
-func (p *provider) pinFrom(ctx context.Context, chainID uint64, tag BlockTag, notBefore uint64, along func(ref any) []prefetch) (pin, error) {
-	delay := p.retryDelay
-	for try := 1; ; try++ {
-		at, err := p.pin(ctx, chainID, tag, along)
-		if err != nil || at.block.Number >= notBefore {
-			return at, err
+func (p *provider) pinFrom(ctx context.Context, chainID uint64, tag BlockTag, notBefore uint64, along func(ref any) prefetch) (at *Pinned, err error) {
+	lags := false
+	err = p.Retry(ctx, func(error) bool { return lags }, func() (err error) {
+		at, err = p.pin(ctx, chainID, tag, along)
+		if lags = err == nil && at.Block.Number < notBefore; lags {
+			err = fmt.Errorf("block %d is behind block %d, which was seen before", at.Block.Number, notBefore)
 		}
-		err = fmt.Errorf("block %d is behind block %d, which was seen before", at.block.Number, notBefore)
-		if try == tries {
-			return pin{}, err
-		}
-		if err := httpx.Pause(ctx, delay, err); err != nil {
-			return pin{}, err
-		}
-		delay *= 2
-	}
+		return err
+	})
+	return at, err
 }
 
-func checkChainID(c *call, want uint64) error {
-	var got *quantity
-	err := c.err
-	if err == nil {
-		err = json.Unmarshal(c.result, &got)
-	}
-	if err == nil && got == nil {
-		err = errNull
-	}
+// ethCall is a call of a contract at a pinned block.
+func ethCall(at *Pinned, contract common.Address, data string) *transport.Call {
+	return &transport.Call{Method: "eth_call", Args: []any{map[string]any{"to": contract, "input": hexutil.Bytes(data)}, at.ref()}}
+}
+
+func getCode(addr common.Address, ref any) *transport.Call {
+	return &transport.Call{Method: "eth_getCode", Args: []any{addr, ref}}
+}
+
+// answerOf reads what a getter of a list said.
+func answerOf(c *transport.Call) Answer {
+	b, err := c.Bytes()
 	if err != nil {
-		return fmt.Errorf("reading eth_chainId: %w", err)
+		return Answer{Err: err}
 	}
-	if uint64(*got) != want {
-		return &ChainIDError{uint64(*got), want}
-	}
-	return nil
-}
-
-func getBlock(arg string) *call {
-	return &call{method: "eth_getBlockByNumber", args: []any{arg, false}}
-}
-
-// maxTime is the last second that RFC 3339 can spell.
-var maxTime = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
-
-// block reads the answer to getBlock. What a node answers for a block or tag that it does not have is ErrNoState.
-func (c *call) block() (Block, error) {
-	if isUnknownBlock(c.err) || isPruned(c.err) || isRPC(c.err, []int{-32602, -39001}) {
-		return Block{}, fmt.Errorf("%w: the provider has no such block: %w", ErrNoState, c.err)
-	}
-	if c.err != nil {
-		return Block{}, c.err
-	}
-	var h *struct {
-		Number    *quantity    `json:"number"`
-		Hash      *common.Hash `json:"hash"`
-		Timestamp *quantity    `json:"timestamp"`
-	}
-	if err := json.Unmarshal(c.result, &h); err != nil {
-		return Block{}, fmt.Errorf("decoding the block: %w", err)
-	}
-	if h == nil {
-		return Block{}, fmt.Errorf("%w: the provider has no such block", ErrNoState)
-	}
-	if h.Number == nil || h.Hash == nil || h.Timestamp == nil || uint64(*h.Timestamp) > uint64(maxTime.Unix()) {
-		return Block{}, errors.New("the block lacks a number, a hash or a possible time")
-	}
-	return Block{uint64(*h.Number), *h.Hash, time.Unix(int64(*h.Timestamp), 0).UTC()}, nil
+	return kms.DecodeBool(b)
 }

@@ -1,23 +1,22 @@
 package ethrpc
 
 import (
-	"cmp"
 	"encoding/json"
-	"maps"
 	"slices"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 
+	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
+	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
-// prefetch is what is asked of an account along with the block, by the same tag: another node may answer for another
-// block, and then it does not fit the block's state root and is asked for again, by hash.
+// prefetch is what is asked along with the block, by the same tag: another node may answer for another block, and then it
+// does not fit the block's state root and is asked for again, by hash.
 type prefetch struct {
-	proof *wanted
-	code  *call // nil: it is known
-	hints []*call
+	requests []request
+	hints    map[common.Address][]*transport.Call
 }
 
 const (
@@ -30,80 +29,67 @@ const (
 
 // prefetch asks for what showed the last time that nothing changed, and where that is nothing, of likely contracts for what
 // comes first.
-func (c *Client) prefetch(p *provider, likely []common.Address, ref any) (out []prefetch) {
+func (c *Client) prefetch(p *provider, likely []common.Address, ref any) (out prefetch) {
 	if c.verify == VerifyOff || p.cannotProve() != nil {
-		return nil
+		return out
 	}
 	if cache := c.proven.Load(); cache != nil {
 		for _, a := range cache.accounts() {
-			out = append(out, prefetch{proof: wantProof(a, nil, ref)})
+			out.requests = append(out.requests, requestProof(a, nil, ref))
 		}
 		return out
 	}
+	out.hints = map[common.Address][]*transport.Call{}
 	for _, a := range likely[:min(len(likely), maxLikely)] {
-		out = append(out, prefetch{wantProof(a, wellKnown, ref), &call{method: "eth_getCode", args: []any{a, ref}}, hintsFor(a, ref)})
+		out.requests = append(out.requests, requestProof(a, kms.WellKnown, ref), requestCode(a, ref))
+		out.hints[a] = hintsFor(a, ref)
 	}
 	return out
 }
 
-// accounts lists the accounts that the answers rest on, those of contracts with few of them first.
+// accounts lists the accounts that the answers rest on.
 func (c proofCache) accounts() (out []common.Address) {
-	all := slices.SortedFunc(maps.Values(c), func(a, b *provenContract) int {
-		return cmp.Or(cmp.Compare(len(a.accounts), len(b.accounts)), a.query.Contract.Cmp(b.query.Contract))
-	})
-	seen := map[common.Address]bool{}
-	for _, m := range all {
-		for _, a := range m.accounts {
-			if !seen[a] && len(out) < maxPrefetch {
-				seen[a] = true
-				out = append(out, a)
-			}
-		}
+	for _, m := range c {
+		out = append(out, m.accounts...)
+	}
+	out = unique(out)
+	return out[:min(len(out), maxPrefetch)]
+}
+
+func (f prefetch) calls() (out []*transport.Call) {
+	for _, q := range f.requests {
+		out = append(out, q.call)
+	}
+	for _, hints := range f.hints {
+		out = append(out, hints...)
 	}
 	return out
 }
 
-func (f prefetch) calls() []*call {
-	calls := append([]*call{&f.proof.call}, f.hints...)
-	if f.code != nil {
-		calls = append(calls, f.code)
+// hintsFor asks for hints about a contract of which nothing is known yet, once.
+func (r *prover) hintsFor(c *proving) []*transport.Call {
+	if c.hinted || c.query.CodeOnly || r.hinted >= maxHinted || !slices.Contains(c.missing.Accounts, c.query.Contract) {
+		return nil
 	}
-	return calls
-}
-
-// takePrefetched takes what fits, and is silent about what does not. Hints are by contract.
-func takePrefetched(w *proof.VerifiedState, all []prefetch) (hints map[common.Address][]*call) {
-	hints = map[common.Address][]*call{}
-	for _, f := range all {
-		a, err := readProof(f.proof.result, len(f.proof.keys))
-		if err != nil || w.AddAccount(f.proof.addr, a.account) != nil {
-			continue
-		}
-		for i, key := range f.proof.keys {
-			_ = w.AddSlot(f.proof.addr, key, a.slots[i])
-		}
-		if f.code != nil {
-			if code, err := bytesOf(f.code.result); err == nil {
-				_ = w.AddCode(code)
-			}
-			hints[f.proof.addr] = f.hints
-		}
-	}
-	return hints
+	c.hinted = true
+	r.hinted++
+	return hintsFor(c.query.Contract, r.at.ref())
 }
 
 // hintsFor asks what the coverage getters of a contract read. What a node answers is not believed, nor needed: it names
 // early what the contract's code asks for later, so that there are fewer rounds.
-func hintsFor(contract common.Address, ref any) []*call {
-	var out []*call
-	for _, g := range coverageGetters {
-		out = append(out, &call{method: "eth_createAccessList", args: []any{map[string]any{"to": contract, "input": hexutil.Bytes(selector(g))}, ref}, probe: true})
+func hintsFor(contract common.Address, ref any) []*transport.Call {
+	var out []*transport.Call
+	for _, c := range kms.FixedCalls {
+		out = append(out, &transport.Call{
+			Method: "eth_createAccessList", Args: []any{map[string]any{"to": contract, "input": hexutil.Bytes(c.Data)}, ref}, Probe: true,
+		})
 	}
 	return out
 }
 
-// hint adds what the answers to hintsFor name to what is asked for next.
-func (c *proving) hint(calls []*call) {
+// takeHints adds what the answers to hintsFor name to what is asked for next.
+func (c *proving) takeHints(calls []*transport.Call) {
 	for _, call := range calls {
 		var list struct {
 			AccessList []struct {
@@ -111,7 +97,7 @@ func (c *proving) hint(calls []*call) {
 				StorageKeys []common.Hash
 			}
 		}
-		if call.err != nil || json.Unmarshal(call.result, &list) != nil {
+		if call.Err != nil || json.Unmarshal(call.Result, &list) != nil {
 			continue
 		}
 		for _, a := range list.AccessList[:min(len(list.AccessList), maxHintAccounts)] {

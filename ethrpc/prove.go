@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"math/big"
 
 	"github.com/ethereum/go-ethereum/common"
-	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
@@ -38,39 +36,6 @@ func (e *GetterError) Error() string {
 	return fmt.Sprintf("eth_call of %s(%s) at %s answers %s, but the proven state gives %s", e.Getter, e.ID, e.Contract, e.Said, e.Proven)
 }
 
-func (a Answer) String() string {
-	switch {
-	case a.Err != nil:
-		return "no answer (" + a.Err.Error() + ")"
-	case a.Allowed:
-		return "true"
-	default:
-		return "false"
-	}
-}
-
-// Well-known slots that no getter may read: the implementation's, and those of OpenZeppelin's initializer (ERC-1967, ERC-7201).
-var wellKnown = []common.Hash{
-	erc1967Slot("eip1967.proxy.implementation"),
-	erc1967Slot("eip1967.proxy.admin"),
-	erc1967Slot("eip1967.proxy.beacon"),
-	erc7201Slot("openzeppelin.storage.Initializable"),
-	erc7201Slot("openzeppelin.storage.Ownable"),
-	erc7201Slot("openzeppelin.storage.Ownable2Step"),
-}
-
-func erc1967Slot(name string) common.Hash { return minusOne(crypto.Keccak256Hash([]byte(name))) }
-
-func minusOne(h common.Hash) common.Hash {
-	return common.BigToHash(new(big.Int).Sub(h.Big(), common.Big1))
-}
-
-func erc7201Slot(id string) common.Hash {
-	h := crypto.Keccak256Hash(erc1967Slot(id).Bytes())
-	h[31] = 0
-	return h
-}
-
 // proofCache is what earlier Reads proved. Nothing changes it: a Read makes a new one.
 type proofCache map[common.Address]*provenContract
 
@@ -81,10 +46,9 @@ type provenContract struct {
 	verified *proof.VerifiedState
 	block    common.Hash
 
-	touched  map[string][]proof.Slot // by call, what it read
-	outputs  map[string]output       // by call that is none of a list
-	accounts []common.Address        // that the answers rest on
-	volatile bool                    // some code looked at the block itself: its answers are good for this one only
+	touched  map[proof.Slot]bool
+	accounts []common.Address // that the answers rest on
+	volatile bool             // some code looked at the block itself: its answers are good for this one only
 }
 
 // unchangedIn reports whether every account that the answers rest on is proven to run the code that it ran, and where

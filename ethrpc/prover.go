@@ -1,35 +1,35 @@
 package ethrpc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
+	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
-// Where several contracts are proven at once, one that asks for more than this is put off until the others are done.
-const (
-	maxSharedSlots = 2048 // in a round; the lists of an ordinary contract have some dozens of entries
-
-	// Of a step of all of them, whose code takes some milliseconds each.
-	maxSharedTime, maxStepTime, minStepTime = 5 * time.Second, 500 * time.Millisecond, 20 * time.Millisecond
-)
+// maxSharedSlots is what a contract may ask for in a round while others wait; the lists of an ordinary one have some dozens
+// of entries.
+const maxSharedSlots = 2048
 
 // prover proves contracts with one provider.
 type prover struct {
 	p        *provider
-	at       pin
+	at       *Pinned
 	verified *proof.VerifiedState
 	hinted   int
 }
 
 // prove has every contract's code run over proven state, which it fetches. Each ends on its own: in fault where its code
-// is to blame, in err where the provider is. late is for those that are put off.
+// is to blame, in err where the provider is. Those that keep others waiting are put off until the others are done; late is
+// for them.
 func (r *prover) prove(ctx, late context.Context, all []*proving) {
 	later := r.proveTogether(ctx, all, len(all) > 1)
 	for i, c := range later {
@@ -46,108 +46,79 @@ func (r *prover) prove(ctx, late context.Context, all []*proving) {
 
 // proveTogether returns the contracts that it put off.
 func (r *prover) proveTogether(ctx context.Context, all []*proving, putOff bool) (later []*proving) {
-	limit := time.Duration(0)
-	if putOff {
-		limit = min(max(maxSharedTime/time.Duration(len(all)), minStepTime), maxStepTime)
-		slow := func(c *proving) bool { return r.p.slow.has(c.query.Contract) }
-		later = slices.DeleteFunc(slices.Clone(all), func(c *proving) bool { return !slow(c) })
-		all = slices.DeleteFunc(slices.Clone(all), slow)
-	}
+	var live, done []*proving
 	for _, c := range all {
-		standing := c.old.unchangedIn(r.verified, false)
-		for _, j := range c.jobs {
-			if c.before(j, standing) == nil {
-				c.compareWithNode(j)
-			}
+		if putOff && r.p.isSlow(c.query.Contract) {
+			later = append(later, c)
+			continue
 		}
+		c.compareNew()
+		live = append(live, c)
 	}
-	if slices.ContainsFunc(all, func(c *proving) bool { return len(c.waiting) > 0 && c.guessable() }) {
-		r.sendMulticalls(ctx, all)
-	}
-	var done []*proving
-	for live := all; len(live) > 0; {
+	for first := true; len(live) > 0; first = false {
 		var wanting []*proving
 		for _, c := range live {
 			switch {
+			case first && c.guessable() && len(c.waiting) > 0 && r.p.cannotMulticall() == nil:
+				wanting = append(wanting, c) // what the node answers may be all that is missing
 			case c.err != nil:
-			case !c.step(ctx, limit) && !(putOff && r.p.slow.has(c.query.Contract)):
+			case !c.step(ctx):
 				done = append(done, c)
-			case putOff && (c.slow || len(c.missing.Slots) > maxSharedSlots || r.p.slow.has(c.query.Contract)):
+			case putOff && (len(c.missing.Slots) > maxSharedSlots || r.p.isSlow(c.query.Contract)):
 				later = append(later, c)
 			default:
 				wanting = append(wanting, c)
 			}
 		}
-		if len(wanting) > 0 {
-			r.fetch(ctx, wanting)
-		}
+		r.fetch(ctx, wanting)
 		live = wanting
 	}
 	r.checkNode(ctx, done)
 	return later
 }
 
-// guessable reports whether guesses about the contract can be tried at once: nothing is likely to be missing but its slots.
-func (c *proving) guessable() bool {
-	if !c.verified.Fresh(c.query.Contract) {
-		return false
-	}
-	impl := c.implementation()
-	if impl == nil {
-		return true
-	}
-	_, known := c.verified.Account(*impl)
-	return known
-}
-
-// fetched is what one contract asked for.
-type fetched struct {
-	proofs []*wanted
-	codes  map[common.Address]*call
-	hints  []*call
-}
-
 // fetch asks for what the contracts miss and verifies it. The node is asked along with it what is to be compared.
 func (r *prover) fetch(ctx context.Context, all []*proving) {
-	groups, answers := make([]group, len(all)), make([]fetched, len(all))
-	accounts, codes := map[common.Address]*wanted{}, map[common.Address]*call{} // contracts share what they have in common
+	n := len(all)
+	groups := make([]group, n+1) // the last one is of what several contracts ask for
+	requests, multicalls, shares := make([][]request, n), r.multicalls(all), make([]bool, n)
+	shared, uses := map[string]request{}, map[*transport.Call]int{}
 	for i, c := range all {
-		answers[i] = r.wants(c, accounts, codes)
-		for _, w := range answers[i].proofs {
-			groups[i].calls = append(groups[i].calls, &w.call)
+		requests[i] = r.requests(c, shared)
+		for _, q := range requests[i] {
+			uses[q.call]++
 		}
-		for _, a := range sortedKeys(answers[i].codes) {
-			groups[i].calls = append(groups[i].calls, answers[i].codes[a])
-		}
-		groups[i].contract, groups[i].optional = c.query.Contract, answers[i].hints
-		c.rounds++
 	}
-	var along [][]*multicall
-	said := make(chan struct{})
-	if countWaiting(all) <= maxInlineCalls {
-		if along = r.multicalls(all); along != nil {
-			for i := range groups {
-				groups[i].optional = append(groups[i].optional, callsOf(along[i])...)
+	for i, c := range all {
+		groups[i].contract = c.query.Contract
+		for _, q := range requests[i] {
+			if uses[q.call] == 1 {
+				groups[i].calls = append(groups[i].calls, q.call)
+				continue
+			}
+			if shares[i] = true; !slices.Contains(groups[n].calls, q.call) {
+				groups[n].calls = append(groups[n].calls, q.call)
 			}
 		}
-		close(said)
-	} else {
-		go func() {
-			defer close(said)
-			r.sendMulticalls(ctx, all)
-		}()
+		groups[i].optional = r.hintsFor(c)
+		for _, m := range multicalls[i] {
+			groups[i].optional = append(groups[i].optional, m.Call)
+		}
 	}
 	errs := r.p.doGroups(ctx, groups)
-	<-said
-	r.failed("proving", all, errs)
-	if along != nil {
-		r.collect(all, along)
+	for i := range all {
+		if shares[i] {
+			errs[i] = cmp.Or(errs[i], errs[n])
+		}
 	}
-	checked := map[*call]error{}
+	r.failed("proving", all, errs)
+	r.collect(all, multicalls)
 	for i, c := range all {
-		if c.err == nil {
-			c.hint(answers[i].hints)
-			c.err = r.take(answers[i], checked)
+		c.takeHints(groups[i].optional)
+		for _, q := range requests[i] {
+			if c.err == nil {
+				c.err = q.verify(r.at, r.verified)
+			}
 		}
 	}
 }
@@ -161,8 +132,16 @@ func (r *prover) failed(doing string, all []*proving, errs []error) {
 	}
 }
 
-// wants makes the calls for what a contract misses. Those for an account alone, and for code, are shared.
-func (r *prover) wants(c *proving, accounts map[common.Address]*wanted, codes map[common.Address]*call) fetched {
+// requests asks for what a contract misses. Those for an account alone, and for code, are shared.
+func (r *prover) requests(c *proving, shared map[string]request) (out []request) {
+	once := func(what string, addr common.Address, make func() request) {
+		key := what + string(addr[:])
+		if _, known := shared[key]; !known {
+			shared[key] = make()
+		}
+		out = append(out, shared[key])
+	}
+	ref := r.at.ref()
 	slots, seen := map[common.Address][]common.Hash{}, map[proof.Slot]bool{}
 	for _, s := range c.missing.Slots {
 		if !seen[s] {
@@ -170,119 +149,48 @@ func (r *prover) wants(c *proving, accounts map[common.Address]*wanted, codes ma
 			slots[s.Account] = append(slots[s.Account], s.Key)
 		}
 	}
-	out := fetched{codes: map[common.Address]*call{}}
-	for _, a := range slices.Concat(c.missing.Accounts, c.missing.Codes) {
-		if codes[a] == nil {
-			codes[a] = &call{method: "eth_getCode", args: []any{a, r.at.ref()}}
-		}
-		out.codes[a] = codes[a]
-	}
 	for _, a := range unique(c.missing.Accounts) {
-		if len(slots[a]) > 0 {
-			continue
+		if len(slots[a]) == 0 {
+			once("account", a, func() request { return requestProof(a, nil, ref) })
 		}
-		if accounts[a] == nil {
-			accounts[a] = wantProof(a, nil, r.at.ref())
-		}
-		out.proofs = append(out.proofs, accounts[a])
 	}
-	for _, a := range sortedKeys(slots) {
+	for _, a := range slices.SortedFunc(maps.Keys(slots), common.Address.Cmp) {
 		for keys := range slices.Chunk(slots[a], keysAtOnce) {
-			out.proofs = append(out.proofs, wantProof(a, keys, r.at.ref()))
+			out = append(out, requestProof(a, keys, ref))
 		}
 	}
-	if addr := c.query.Contract; !c.hinted && !c.query.CodeOnly && r.hinted < maxHinted && slices.Contains(c.missing.Accounts, addr) {
-		c.hinted = true
-		r.hinted++
-		out.hints = hintsFor(addr, r.at.ref())
+	for _, a := range unique(slices.Concat(c.missing.Accounts, c.missing.Codes)) {
+		once("code", a, func() request { return requestCode(a, ref) })
+	}
+	if len(out) > 0 {
+		c.rounds++
 	}
 	return out
 }
 
-// take verifies what came for one contract. checked are the calls that were verified before, for another one.
-func (r *prover) take(f fetched, checked map[*call]error) error {
-	once := func(c *call, verify func() error) error {
-		err, known := checked[c]
-		if !known {
-			err = verify()
-			checked[c] = err
-		}
-		return err
-	}
-	for _, w := range f.proofs {
-		if err := once(&w.call, func() error { return r.takeProof(w) }); err != nil {
-			return err
-		}
-	}
-	for _, addr := range sortedKeys(f.codes) {
-		c := f.codes[addr]
-		if err := once(c, func() error { return r.takeCode(addr, c) }); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (r *prover) takeProof(w *wanted) error {
-	if w.err != nil {
-		if err := providerError(r.at, w.err); errors.Is(err, errUnknownBlock) {
-			return err
-		}
-		return fmt.Errorf("%w: eth_getProof: %w", ErrNoProof, w.err)
-	}
-	a, err := readProof(w.result, len(w.keys))
-	if err != nil {
-		return fmt.Errorf("reading eth_getProof of %s: %w", w.addr, err)
-	}
-	if err := r.verified.AddAccount(w.addr, a.account); err != nil {
-		return err
-	}
-	if acct, _ := r.verified.Account(w.addr); acct == nil {
-		return nil
-	}
-	for i, key := range w.keys {
-		if err := r.verified.AddSlot(w.addr, key, a.slots[i]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (r *prover) takeCode(addr common.Address, c *call) error {
-	if err := providerError(r.at, c.err); err != nil {
-		return err
-	}
-	code, err := bytesOf(c.result)
-	if err != nil {
-		return fmt.Errorf("reading the code of %s: %w", addr, err)
-	}
-	acct, known := r.verified.Account(addr)
-	if !known || acct == nil || common.BytesToHash(acct.CodeHash) == emptyCode {
-		return nil
-	}
-	if err := r.verified.AddCode(code); err != nil {
-		return fmt.Errorf("the code of %s: %w", addr, err)
-	}
-	return nil
+func unique(in []common.Address) []common.Address {
+	return slices.Compact(slices.SortedFunc(slices.Values(in), common.Address.Cmp))
 }
 
 // providerError tells the provider's fault from the contract's answer: nil for no error, and for a revert.
-func providerError(at pin, err error) error {
+func providerError(at *Pinned, err error) error {
 	switch {
-	case err == nil || isRevert(err):
+	case err == nil || transport.IsRevert(err):
 		return nil
-	case isUnknownBlock(err):
+	case transport.IsUnknownBlock(err):
 		return fmt.Errorf("%w: %w", errUnknownBlock, err)
-	case isPruned(err):
+	case transport.IsPruned(err):
 		return pruned(at, err)
 	default:
 		return atBlock("reading", at, err)
 	}
 }
 
-func pruned(at pin, err error) error {
+var errUnknownBlock = errors.New("block unknown")
+
+func pruned(at *Pinned, err error) error {
 	return fmt.Errorf("%w at block %d: use a provider that keeps older state, or a younger block policy such as `block: latest-5`: %w",
-		ErrNoState, at.block.Number, err)
+		ErrNoState, at.Block.Number, err)
 }
 
 // isGone reports whether an error is of the block, whatever is asked of it.

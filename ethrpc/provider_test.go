@@ -2,16 +2,19 @@ package ethrpc_test
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/types"
+
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/logs"
+	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
-	"github.com/kms-auditor/kms-auditor/internal/testenv/fit"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
@@ -106,37 +109,41 @@ func TestWhatAnObserverIsTold(t *testing.T) {
 	}
 }
 
-// What passes the check is an answer to every call and to nothing else.
-func FuzzAnswer(f *testing.F) {
-	f.Add(`[{"jsonrpc":"2.0","id":1,"result":"0x539"},{"jsonrpc":"2.0","id":2,"result":null}]`)
-	f.Add(`[{"id":2,"result":1},{"id":1,"error":{"code":-32000,"message":"header not found"}}]`)
-	f.Add(`[{"id":1,"result":1},{"id":1,"result":2}]`)
-	f.Add(`[{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"batch too large"}}]`)
-	f.Add(`{"error":{"code":"x"}}`)
-	f.Add("<html>")
-	f.Add("null")
-	f.Add(`{"id":1,"result":{}}`)
-	f.Add(`{"id":"1","result":"\u001b"}`)
-	f.Fuzz(func(t *testing.T, body string) {
-		if err := ethrpc.CheckSingle([]byte(body), "1"); err != nil {
-			fit.Error(t, err, 1000)
-		} else {
-			var one struct{ ID int }
-			if err := json.Unmarshal([]byte(body), &one); err != nil || one.ID != 1 {
-				t.Errorf("%q passes for the answer to 1", body)
-			}
-		}
-		err := ethrpc.CheckAnswer([]byte(body), "1", "2")
-		if err != nil {
-			fit.Error(t, err, 1000)
-			return
-		}
-		var got []struct {
-			ID            int
-			Result, Error json.RawMessage
-		}
-		if err := json.Unmarshal([]byte(body), &got); err != nil || len(got) != 2 || got[0].ID+got[1].ID != 3 || got[0].ID*got[1].ID != 2 {
-			t.Errorf("%q passes for the answers to 1 and 2", body)
-		}
-	})
+func TestEveryMethodThatIsSentIsListed(t *testing.T) {
+	w := newWorld(t)
+	var mu sync.Mutex
+	sent := map[string]bool{}
+	w.proxy.Watch(func(c rpcfault.Call) { mu.Lock(); sent[c.Method] = true; mu.Unlock() })
+	c := prover(t, ethrpc.VerifyAuto, 1, w.url)
+	if _, err := look(t.Context(), c, w.request()); err != nil {
+		t.Fatal(err)
+	}
+	believed := w.request()
+	believed.queries[0].Control = true
+	if _, err := look(t.Context(), newClient(t, "latest", w.url), believed); err != nil {
+		t.Fatal(err)
+	}
+	head, err := w.chain.Client().HeaderByNumber(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Scan(t.Context(), logs.Request{
+		Contract: w.kms.Address(), Topics: []common.Hash{{1}}, To: head.Number.Uint64(), ToHash: head.Hash(),
+		OnBatch: func(uint64, uint64, common.Hash, []types.Log) error { return nil },
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.DeploymentBlock(t.Context(), w.kms.Address(), head.Number.Uint64()); err != nil {
+		t.Fatal(err)
+	}
+	c.TxInfo(context.Background(), []logs.Ref{{Block: head.Hash(), Tx: common.Hash{1}}})
+	if len(sent) < 8 {
+		t.Errorf("only %v were sent", sent)
+	}
+	for _, m := range transport.Methods {
+		delete(sent, m)
+	}
+	if len(sent) > 0 {
+		t.Errorf("%v are not among the Methods", sent)
+	}
 }

@@ -11,16 +11,16 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
 
+	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
 
 // What one contract's code may cost here. A contract that takes more is not proven; no other one notices.
 const (
-	maxRounds            = 16        // of asking for what a call still misses
-	maxIncrementalRounds = 8         // that ask for what changed, before all that is missing is asked for
-	slotsPerRound        = 32        // of an incremental round
-	maxAccounts          = 64        // that its code asks about: a proxy and its implementation are two, each is proven in every audit
-	maxReads             = 2_000_000 // of slots, by all its calls: a list's getter reads two, kmsInfo() some hundreds
+	maxRounds            = 16 // of asking for what a call still misses
+	maxIncrementalRounds = 8  // that ask for what changed, before all that is missing is asked for
+	slotsPerRound        = 32 // of an incremental round
+	maxAccounts          = 64 // that its code asks about: a proxy and its implementation are two, each is proven in every audit
 
 	// Time is measured in gas, so that it is the same on every machine. A call that uses up its gas takes about 200 ms, a
 	// getter of a list 60 µs at most. There are five other getters.
@@ -29,13 +29,17 @@ const (
 	timePerGas        = 7 * time.Nanosecond
 )
 
+// output is what a coverage call returned. Neither data nor err: it reverted.
+type output struct {
+	data []byte
+	err  error
+}
+
 // job is one local call.
 type job struct {
-	data string    // what the contract is called with
-	list *listCall // nil: a coverage call
-
+	kms.Call
 	compared bool
-	node     *byte // what the node answers, in a multicall
+	node     *Answer // the node's, in a multicall
 }
 
 // proving is the attempt to prove one contract's answers by running its code over proven state. Several share what is verified,
@@ -47,17 +51,14 @@ type proving struct {
 	partial  bool // what a guess does not explain may be left out
 	compares bool // with what a node answers
 
+	all      []job  // those of lists first
 	jobs     []*job // left to run
-	compare  []*job // that the node is asked too
-	waiting  []*job // that it was not asked yet
+	waiting  []*job // to be asked of the node
 	reading  Reading
-	touched  map[string][]proof.Slot
-	outputs  map[string]output
-	keys     map[common.Hash]bool // of the contract's own storage, that calls read
-	accounts map[common.Address]bool
-	reads    int
-	volatile bool
-	reused   bool // some answers of old
+	outputs  map[string]output       // of coverage calls
+	touched  map[proof.Slot]bool     // by all calls
+	accounts map[common.Address]bool // that the answers rest on
+	volatile bool                    // some code looked at the block itself
 	guess    guess
 
 	hints   proof.Missing // what may be missing next
@@ -65,7 +66,6 @@ type proving struct {
 	missing proof.Missing
 	rounds  int
 	budget  time.Duration // that is left to run
-	slow    bool          // a step was cut short
 
 	fault error // why the contract's code cannot be proven, by whichever provider; an ErrNoProof
 	ended bool  // by what it costs
@@ -74,17 +74,17 @@ type proving struct {
 
 func newProving(q *Query, w *proof.VerifiedState, old *provenContract) *proving {
 	c := &proving{
-		query: q, verified: w, old: old, reading: q.newReading(), touched: map[string][]proof.Slot{}, outputs: map[string]output{},
-		keys: map[common.Hash]bool{}, accounts: map[common.Address]bool{q.Contract: true},
+		query: q, verified: w, old: old, reading: newReading(q), outputs: map[string]output{},
+		touched: map[proof.Slot]bool{}, accounts: map[common.Address]bool{q.Contract: true},
 	}
-	lists := q.listCalls()
-	jobs := make([]job, len(lists)) // one piece of memory for all of them, as there may be many
-	for i := range lists {
-		jobs[i] = job{data: lists[i].data, list: &lists[i]}
-		c.jobs = append(c.jobs, &jobs[i])
+	if old != nil {
+		c.hints.Slots = slices.Collect(maps.Keys(old.touched))
 	}
-	for _, data := range q.coverageCalls() {
-		c.jobs = append(c.jobs, &job{data: data})
+	for _, call := range slices.Concat(q.ListCalls(), q.CoverageCalls()) {
+		c.all = append(c.all, job{Call: call})
+	}
+	for i := range c.all {
+		c.jobs = append(c.jobs, &c.all[i])
 	}
 	c.budget = maxRunTime + time.Duration(len(c.jobs))*maxRunTimePerCall
 	return c
@@ -92,27 +92,17 @@ func newProving(q *Query, w *proof.VerifiedState, old *provenContract) *proving 
 
 var errRunTime = errors.New("the contract's code takes too long")
 
-// step runs what can be run, for limit at most where that is not 0, and reports whether something is left. What is missing
-// for it is in c.missing.
-func (c *proving) step(ctx context.Context, limit time.Duration) (left bool) {
-	run := ctx
-	if limit > 0 {
-		var cancel context.CancelFunc
-		run, cancel = context.WithTimeout(ctx, limit)
-		defer cancel()
-	}
+// step runs what can be run, and reports whether something is left. What is missing for it is in c.missing.
+func (c *proving) step(ctx context.Context) (left bool) {
 	for {
-		m, jobs := c.round(run)
+		m, jobs := c.round(ctx)
 		if c.ended {
 			return false
 		}
 		c.jobs, c.missing = jobs, proof.Missing{}
-		switch c.slow = len(jobs) > 0 && run.Err() != nil; {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			c.err = fmt.Errorf("the audit ended before its code had run: %w", context.Cause(ctx))
 			return false
-		case c.slow:
-			return true
 		}
 		m = c.needed(m)
 		incremental := slotsPerRound
@@ -157,11 +147,11 @@ func (c *proving) end(err error) {
 
 // failJob notes that one call cannot be made here. A list must be proven as a whole. Anything else stands for itself.
 func (c *proving) failJob(j *job, err error) {
-	if j.list == nil {
-		c.outputs[j.data] = output{err: err}
+	if j.Getter == "" {
+		c.outputs[j.Data] = output{err: err}
 		return
 	}
-	c.reading.answers(j.list.getter)[j.list.id] = Answer{Err: err}
+	c.reading.setAnswer(j.Call, Answer{Err: err})
 	if !errors.Is(err, proof.ErrWrites) { // with two answers to choose from there is none, and that is proven
 		c.fail(err)
 	}
@@ -169,13 +159,12 @@ func (c *proving) failJob(j *job, err error) {
 
 // round runs the jobs, and returns what is missing and the jobs that are left.
 func (c *proving) round(ctx context.Context) (m proof.Missing, left []*job) {
-	standing := c.old.unchangedIn(c.verified, false)
 	blocked := false // for want of some code, which the other calls are likely to want too
 	for i, j := range c.jobs {
 		if blocked {
 			return m, append(left, c.jobs[i:]...)
 		}
-		missing, err := c.call(ctx, j, standing)
+		missing, err := c.call(ctx, j)
 		if ctx.Err() != nil && err != nil {
 			return m, append(left, c.jobs[i:]...)
 		}
@@ -187,7 +176,7 @@ func (c *proving) round(ctx context.Context) (m proof.Missing, left []*job) {
 			left = append(left, j)
 			m.Accounts, m.Slots, m.Codes = append(m.Accounts, missing.Accounts...), append(m.Slots, missing.Slots...), append(m.Codes, missing.Codes...)
 		}
-		if err := c.costs(len(m.Slots)); err != nil {
+		if err := c.costs(); err != nil {
 			c.end(err)
 			return m, nil
 		}
@@ -195,15 +184,13 @@ func (c *proving) round(ctx context.Context) (m proof.Missing, left []*job) {
 	return m, left
 }
 
-// costs is an error where the code asks for too much, with so many slots that are missing.
-func (c *proving) costs(missing int) error {
+// costs is an error where the code takes too much.
+func (c *proving) costs() error {
 	switch {
 	case c.budget < 0:
 		return errRunTime
 	case len(c.accounts) > maxAccounts:
 		return fmt.Errorf("the contract's code asks for more than %d accounts", maxAccounts)
-	case c.reads+missing > maxReads:
-		return fmt.Errorf("the contract's code reads more than %d slots", maxReads)
 	}
 	return nil
 }
@@ -218,7 +205,7 @@ func (c *proving) needed(m proof.Missing) proof.Missing {
 	if known && a == nil {
 		return m
 	}
-	for _, key := range c.query.slots() {
+	for _, key := range c.query.NeededSlots() {
 		m.Slots = append(m.Slots, proof.Slot{Account: addr, Key: key})
 	}
 	hinted := c.hints.Accounts
@@ -236,35 +223,17 @@ func (c *proving) needed(m proof.Missing) proof.Missing {
 	return m
 }
 
-// call runs one job and notes what it read. standing: the code is what it was, so that a job which reads what it read
-// answers what it answered.
-func (c *proving) call(ctx context.Context, j *job, standing bool) (proof.Missing, error) {
+// call runs one job and notes what it read.
+func (c *proving) call(ctx context.Context, j *job) (proof.Missing, error) {
 	if c.verified.HasNoCode(c.query.Contract) {
-		if j.list != nil {
-			c.reading.answers(j.list.getter)[j.list.id] = Answer{Err: errNoCode}
+		if j.Getter != "" {
+			c.reading.setAnswer(j.Call, Answer{Err: errNoCode})
 		}
 		return proof.Missing{}, nil
 	}
-	if touched := c.before(j, standing); touched != nil {
-		missing, same := c.readsTheSame(touched)
-		if !missing.Empty() {
-			return missing, nil
-		}
-		if same {
-			c.note(j, touched)
-			c.reused = true
-			if j.list != nil {
-				c.reading.answers(j.list.getter)[j.list.id] = c.old.reading.answers(j.list.getter)[j.list.id]
-			} else {
-				c.outputs[j.data] = c.old.outputs[j.data]
-			}
-			return proof.Missing{}, nil
-		}
-		c.compareWithNode(j)
-	}
 	word, guessed := c.guessFor(j)
 	began := time.Now()
-	res, err := c.verified.CallAssuming(ctx, c.query.Contract, []byte(j.data), word)
+	res, err := c.verified.CallAssuming(ctx, c.query.Contract, []byte(j.Data), word)
 	if c.budget -= time.Duration(res.Gas) * timePerGas; res.Gas == 0 {
 		c.budget -= time.Since(began)
 	}
@@ -283,65 +252,35 @@ func (c *proving) call(ctx context.Context, j *job, standing bool) (proof.Missin
 	if err != nil {
 		return proof.Missing{}, err
 	}
-	c.note(j, res.Touched)
+	for _, s := range res.Touched {
+		c.touched[s] = true
+	}
 	switch {
-	case j.list != nil:
+	case j.Getter != "":
 		a := Answer{Err: errReverted}
 		if !res.Reverted {
-			a.Allowed, a.Err = boolBytes(res.Output)
+			a = kms.DecodeBool(res.Output)
 		}
-		c.reading.answers(j.list.getter)[j.list.id] = a
+		c.reading.setAnswer(j.Call, a)
 	case res.Reverted:
-		c.outputs[j.data] = output{}
+		c.outputs[j.Data] = output{}
 	default:
-		c.outputs[j.data] = output{data: res.Output}
+		c.outputs[j.Data] = output{data: res.Output}
 	}
 	return proof.Missing{}, nil
 }
 
 // implementation is what the contract's proven slot names; nil: nothing yet, or at all.
 func (c *proving) implementation() *common.Address {
-	word, known := c.verified.Value(proof.Slot{Account: c.query.Contract, Key: implementationSlot})
+	word, known := c.verified.Value(proof.Slot{Account: c.query.Contract, Key: kms.ImplementationSlot})
 	if !known || word == (common.Hash{}) {
 		return nil
 	}
-	impl, err := addressWord(word[:])
+	impl, err := kms.DecodeAddress(word[:])
 	if err != nil {
 		return nil
 	}
 	return &impl
-}
-
-// before is what the job read the last time; nil: it is new, or its code is.
-func (c *proving) before(j *job, standing bool) []proof.Slot {
-	if !standing {
-		return nil
-	}
-	return c.old.touched[j.data]
-}
-
-// readsTheSame compares what slots hold with what they held before.
-func (c *proving) readsTheSame(slots []proof.Slot) (missing proof.Missing, same bool) {
-	same = true
-	for _, s := range slots {
-		is, known := c.verified.Value(s)
-		was, _ := c.old.verified.Value(s)
-		if !known {
-			missing.Slots = append(missing.Slots, s)
-		}
-		same = same && is == was
-	}
-	return missing, same
-}
-
-func (c *proving) note(j *job, touched []proof.Slot) {
-	c.touched[j.data] = touched
-	c.reads += len(touched)
-	for _, s := range touched {
-		if s.Account == c.query.Contract {
-			c.keys[s.Key] = true
-		}
-	}
 }
 
 var (
@@ -361,20 +300,21 @@ func (c *proving) finish() *provenContract {
 			r.Control = c.control(hash)
 		}
 		if !c.query.CodeOnly {
-			for _, key := range c.query.slots() {
-				c.keys[key] = true
+			keys := map[common.Hash]bool{} // that are explained
+			for _, key := range c.query.NeededSlots() {
+				keys[key] = true
 			}
-			all, known := c.verified.Leaves(addr, c.keys)
+			for s := range c.touched {
+				if s.Account == addr {
+					keys[s.Key] = true
+				}
+			}
+			all, known := c.verified.Leaves(addr, keys)
 			r.Storage = &Storage{a.Root, hash, known, c.verified.Complete(addr) && known == all}
 		}
 	}
-	if c.reused { // what was not run again rests on what it rested on
-		for _, a := range c.old.accounts {
-			c.accounts[a] = true
-		}
-	}
 	return &provenContract{
-		query: c.query.clone(), reading: r, verified: c.verified, touched: c.touched, outputs: c.outputs,
+		query: c.query.Clone(), reading: r, verified: c.verified, touched: c.touched,
 		accounts: slices.SortedFunc(maps.Keys(c.accounts), common.Address.Cmp), volatile: c.volatile,
 	}
 }
@@ -382,11 +322,12 @@ func (c *proving) finish() *provenContract {
 // control is what is proven of the contract's control.
 func (c *proving) control(codeHash common.Hash) Control {
 	out := Control{CodeHash: codeHash}
-	for i := range controlGetters {
-		out.set(i, c.outputs[string(selector(coverageGetters[i]))])
+	for i, call := range kms.ControlCalls {
+		o := c.outputs[call.Data]
+		out.SetGetter(i, o.data, o.err)
 	}
-	word, _ := c.verified.Value(proof.Slot{Account: c.query.Contract, Key: implementationSlot})
-	out.setImplementation(word, nil)
+	word, _ := c.verified.Value(proof.Slot{Account: c.query.Contract, Key: kms.ImplementationSlot})
+	out.SetImplementation(word, nil)
 	if out.Implementation.Present {
 		if a, known := c.verified.Account(out.Implementation.Value); !known {
 			out.CodeErr = errLacksState

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
 )
 
 // DisagreementError is two providers that say different things of one block.
@@ -34,16 +36,16 @@ func (r *reader) quorum(ctx context.Context) (*State, error) {
 		if s.Agreed >= need && len(open) == 0 {
 			continue
 		}
-		first := p.name == r.at.Provider
+		first := p.Name == r.at.Provider
 		if first && len(open) == 0 {
 			continue
 		}
 		at, err := p.pin(ctx, r.c.chainID, AtNumber(r.at.Block.Number), nil)
-		if err == nil && at.block.Hash != r.at.Block.Hash {
-			err = r.disagreement(r.at.Provider, p, fmt.Sprintf("its hash is %s, or %s", r.at.Block.Hash, at.block.Hash))
+		if err == nil && at.Block.Hash != r.at.Block.Hash {
+			err = r.disagreement(r.at.Provider, p, fmt.Sprintf("its hash is %s, or %s", r.at.Block.Hash, at.Block.Hash))
 		}
 		if err != nil {
-			r.failed = append(r.failed, ProviderError{p.name, err})
+			r.failed = append(r.failed, ProviderError{Provider: p.Name, Err: err})
 			continue
 		}
 		if !first {
@@ -56,29 +58,29 @@ func (r *reader) quorum(ctx context.Context) (*State, error) {
 				err = r.disagreement(e.reading.Provider, p, differ)
 			}
 			if err != nil {
-				e.failed = append(e.failed, ProviderError{p.name, err})
+				e.failed = append(e.failed, ProviderError{Provider: p.Name, Err: err})
 			} else {
 				e.reading.Agreed++
 			}
 		}
 	}
 	if s.Agreed < need {
-		return nil, &ReadError{append(r.failed, ProviderError{r.at.Provider, short(s.Agreed)})}
+		return nil, &ReadError{Failures: append(r.failed, ProviderError{Provider: r.at.Provider, Err: short(s.Agreed)})}
 	}
 	s.Failed = r.failed
 	for _, e := range r.entries {
 		out := e.reading
 		switch {
 		case e.quality == unread:
-			out.Err = cmp.Or(e.fault, error(&ReadError{slices.Concat(e.failed, r.failed)}))
+			out.Err = cmp.Or(e.fault, error(&ReadError{Failures: slices.Concat(e.failed, r.failed)}))
 		case e.quality == proven:
 			out.Agreed = s.Agreed
 			for _, a := range e.proof.accounts {
 				s.accounts[a] = true
 			}
 		case out.Agreed < need:
-			failed := slices.Concat(e.failed, r.failed, []ProviderError{{out.Provider, short(out.Agreed)}})
-			out = Reading{Contract: out.Contract, Err: &ReadError{failed}}
+			failed := slices.Concat(e.failed, r.failed, []ProviderError{{Provider: out.Provider, Err: short(out.Agreed)}})
+			out = Reading{Contract: out.Contract, Err: &ReadError{Failures: failed}}
 		}
 		out.Failed = e.failed
 		s.Readings = append(s.Readings, out)
@@ -89,7 +91,7 @@ func (r *reader) quorum(ctx context.Context) (*State, error) {
 // open lists the contracts of which the provider's word is needed.
 func (r *reader) open(p *provider) (out []*entry) {
 	for _, e := range r.entries {
-		if (e.quality == doubtful || e.quality == answered) && e.reading.Agreed < r.c.agreement && e.reading.Provider != p.name {
+		if (e.quality == doubtful || e.quality == answered) && e.reading.Agreed < r.c.agreement && e.reading.Provider != p.Name {
 			out = append(out, e)
 		}
 	}
@@ -97,13 +99,13 @@ func (r *reader) open(p *provider) (out []*entry) {
 }
 
 func (r *reader) disagreement(first string, p *provider, what string) error {
-	return &DisagreementError{[2]string{first, p.name}, r.at.Block, what}
+	return &DisagreementError{[2]string{first, p.Name}, r.at.Block, what}
 }
 
 // differences tells what another provider says otherwise; empty: nothing.
 func (r *Reading) differences(o *Reading) string {
 	var differ []string
-	for _, getter := range []string{allowedDevice, allowedOSImage} {
+	for _, getter := range []string{kms.AllowedDevice, kms.AllowedOSImage} {
 		theirs := o.answers(getter)
 		for id, a := range r.answers(getter) {
 			if b := theirs[id]; a.Allowed != b.Allowed || (a.Err == nil) != (b.Err == nil) {
@@ -112,7 +114,7 @@ func (r *Reading) differences(o *Reading) string {
 		}
 	}
 	slices.Sort(differ)
-	if !r.Control.equal(&o.Control) {
+	if !r.Control.Equal(&o.Control) {
 		differ = append(differ, fmt.Sprintf("%s is %s, or %s", r.Contract, &r.Control, &o.Control))
 	}
 	if r.HasCode != o.HasCode {

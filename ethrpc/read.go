@@ -7,10 +7,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/ethereum/go-ethereum/common"
-
+	"github.com/kms-auditor/kms-auditor/ethrpc/block"
+	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
-	"github.com/kms-auditor/kms-auditor/internal/httpx"
 )
 
 // How good a Reading is: a better one takes its place.
@@ -27,8 +26,7 @@ type entry struct {
 	reading Reading
 	quality int
 	failed  []ProviderError
-	fault   error             // why its code cannot be proven, by whichever provider
-	writes  map[listCall]bool // that write when they are made
+	fault   error // why its code cannot be proven, by whichever provider
 	proving *proving
 	proof   *provenContract // nil: it is not proven
 
@@ -47,7 +45,6 @@ type reader struct {
 	verified *proof.VerifiedState // nil: no header was proven
 	old      proofCache
 	proven   proofCache
-	hints    map[common.Address][]*call
 }
 
 // Read reads every Query at the pinned block, by its hash. The provider that pinned comes first. Any other is first
@@ -92,14 +89,14 @@ func (c *Client) Read(ctx context.Context, at *Pinned, queries []Query, opt Read
 	}
 	told := func(e *entry) bool { return e.quality > unread || len(e.failed) > 0 || e.fault != nil }
 	if len(queries) > 0 && !slices.ContainsFunc(r.entries, told) {
-		return nil, &ReadError{r.failed}
+		return nil, &ReadError{Failures: r.failed}
 	}
 	return r.quorum(ctx)
 }
 
 // from returns the providers, the named one first.
 func (c *Client) from(first string) []*provider {
-	i := slices.IndexFunc(c.providers, func(p *provider) bool { return p.name == first })
+	i := slices.IndexFunc(c.providers, func(p *provider) bool { return p.Name == first })
 	if i < 1 {
 		return c.providers
 	}
@@ -119,7 +116,7 @@ func (r *reader) todo(p *provider) (out []*entry) {
 		}
 	}
 	if cannot && len(out) == 0 {
-		r.failed = append(r.failed, ProviderError{p.name, p.cannotProve()})
+		r.failed = append(r.failed, ProviderError{Provider: p.Name, Err: p.cannotProve()})
 	}
 	return out
 }
@@ -130,61 +127,56 @@ var errLate = errors.New("it takes more than half of the time that was left")
 // readFrom asks one provider; late is for contracts that are put off. What it fails at alike for all the contracts is about
 // the block as a whole.
 func (r *reader) readFrom(ctx, late context.Context, p *provider, todo []*entry) {
-	at := r.at.pin
-	if p.name != r.at.Provider || at.raw == nil {
+	at := r.at
+	if p.Name != r.at.Provider || at.raw == nil {
 		var err error
 		if at, err = p.pin(ctx, r.c.chainID, AtHash(r.at.Block.Hash), nil); err != nil {
-			r.failed = append(r.failed, ProviderError{p.name, err})
+			r.failed = append(r.failed, ProviderError{Provider: p.Name, Err: err})
 			return
 		}
 	}
 	r.readRetrying(ctx, late, p, at, todo)
 	if !slices.ContainsFunc(todo, func(e *entry) bool { return e.complaint == nil || e.own }) {
-		r.failed = append(r.failed, ProviderError{p.name, todo[0].complaint})
+		r.failed = append(r.failed, ProviderError{Provider: p.Name, Err: todo[0].complaint})
 		return
 	}
 	for _, e := range todo {
 		if e.complaint != nil {
-			e.failed = append(e.failed, ProviderError{p.name, e.complaint})
+			e.failed = append(e.failed, ProviderError{Provider: p.Name, Err: e.complaint})
 		}
 	}
 }
 
 // readRetrying reads, and where the provider does not know the block, reads again after a wait.
-func (r *reader) readRetrying(ctx, late context.Context, p *provider, at pin, todo []*entry) {
-	delay := p.retryDelay
-	for try := 1; ; try++ {
+func (r *reader) readRetrying(ctx, late context.Context, p *provider, at *Pinned, todo []*entry) {
+	known := false
+	err := p.Retry(ctx, func(err error) bool { return errors.Is(err, errUnknownBlock) }, func() (err error) {
 		r.readOnce(ctx, late, p, at, todo)
 		todo = slices.DeleteFunc(slices.Clone(todo), func(e *entry) bool { return !errors.Is(e.complaint, errUnknownBlock) })
 		if len(todo) == 0 {
-			return
+			return nil
 		}
 		// A node that lags, or forgot the block's state, or a reorganisation: the block of that number tells.
-		err := todo[0].complaint
-		known, changed := p.sameBlock(ctx, at)
-		switch {
-		case changed != nil:
-			err = changed
-		case try < tries:
-			if err = httpx.Pause(ctx, delay, err); err == nil {
-				delay *= 2
-				continue
-			}
-		case known:
+		if known, err = p.sameBlock(ctx, at); err != nil {
+			return err
+		}
+		return todo[0].complaint
+	})
+	if errors.Is(err, errUnknownBlock) {
+		if known {
 			err = pruned(at, err)
-		default:
-			err = fmt.Errorf("reading at block %d (%s): %w", at.block.Number, at.block.Hash, err)
+		} else {
+			err = fmt.Errorf("reading at block %d (%s): %w", at.Block.Number, at.Block.Hash, err)
 		}
-		for _, e := range todo {
-			e.complaint = err
-		}
-		return
+	}
+	for _, e := range todo {
+		e.complaint = err
 	}
 }
 
 // readOnce proves the answers where that is wanted and can be had, and otherwise takes the provider's word. Contracts whose
-// own code keeps them from being proven come last, each by itself.
-func (r *reader) readOnce(ctx, late context.Context, p *provider, at pin, todo []*entry) {
+// own code keeps them from being proven come last.
+func (r *reader) readOnce(ctx, late context.Context, p *provider, at *Pinned, todo []*entry) {
 	var prove, ask, alone []*entry
 	for _, e := range todo {
 		switch e.complaint, e.own = nil, false; {
@@ -212,16 +204,16 @@ func (r *reader) readOnce(ctx, late context.Context, p *provider, at pin, todo [
 		}
 	}
 	r.readUnproven(ctx, p, at, ask)
-	r.readEachUnproven(late, p, at, alone)
+	r.readUnproven(late, p, at, alone)
 }
 
 // prove leaves for each contract a proven Reading, a fault, or a complaint.
-func (r *reader) prove(ctx, late context.Context, p *provider, at pin, todo []*entry) {
+func (r *reader) prove(ctx, late context.Context, p *provider, at *Pinned, todo []*entry) {
 	if len(todo) == 0 {
 		return
 	}
 	if err := r.begin(at); err != nil {
-		p.refuseProof(err)
+		p.noProof.Store(newRefusal(err))
 		for _, e := range todo {
 			e.complaint = err
 		}
@@ -231,7 +223,7 @@ func (r *reader) prove(ctx, late context.Context, p *provider, at pin, todo []*e
 	var all []*proving
 	for _, e := range todo {
 		old := r.old[e.query.Contract]
-		if old.unchangedIn(r.verified, true) && old.query.equal(e.query) {
+		if old.unchangedIn(r.verified, true) && old.query.Equal(e.query) {
 			same := *old
 			same.verified = r.verified
 			r.settle(p, e, &same)
@@ -239,9 +231,9 @@ func (r *reader) prove(ctx, late context.Context, p *provider, at pin, todo []*e
 		}
 		e.proving = newProving(e.query, r.verified, old)
 		e.proving.compares, e.proving.partial = true, r.opt.AllowPartial
-		if hints, asked := r.hints[e.query.Contract]; asked {
+		if hints, asked := r.at.prefetched.hints[e.query.Contract]; asked {
 			e.proving.hinted = true
-			e.proving.hint(hints)
+			e.proving.takeHints(hints)
 		}
 		all = append(all, e.proving)
 	}
@@ -254,7 +246,6 @@ func (r *reader) prove(ctx, late context.Context, p *provider, at pin, todo []*e
 			refused = false
 		case c.fault != nil:
 			e.fault = c.fault
-			e.noteWrites(c)
 		case c.err != nil:
 			e.complaint, e.own = c.err, isLie(c.err)
 			refused = refused && errors.Is(c.err, ErrNoProof)
@@ -264,12 +255,12 @@ func (r *reader) prove(ctx, late context.Context, p *provider, at pin, todo []*e
 		}
 	}
 	if i := slices.IndexFunc(todo, func(e *entry) bool { return e.complaint != nil }); refused && i >= 0 && ctx.Err() == nil {
-		p.refuseProof(todo[i].complaint)
+		p.noProof.Store(newRefusal(todo[i].complaint))
 	}
 }
 
 // begin proves the header, once.
-func (r *reader) begin(at pin) error {
+func (r *reader) begin(at *Pinned) error {
 	if r.verified != nil {
 		return nil
 	}
@@ -277,13 +268,15 @@ func (r *reader) begin(at pin) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrNoProof, err)
 	}
-	h, err := proof.Header(header, at.block.Hash)
+	h, err := proof.Header(header, at.Block.Hash)
 	if err != nil {
 		// A field of a fork that is not known here changes the hash as well, so this is no lie yet.
 		return fmt.Errorf("%w: %v", ErrNoProof, err)
 	}
 	r.verified = proof.New(h, r.c.chainID)
-	r.hints = takePrefetched(r.verified, at.prefetched)
+	for _, q := range at.prefetched.requests {
+		_ = q.verify(at, r.verified) // what does not fit is asked for again
+	}
 	adopted := map[*proof.VerifiedState]bool{}
 	for _, m := range r.old {
 		if !adopted[m.verified] {
@@ -298,18 +291,15 @@ func (r *reader) begin(at pin) error {
 func (r *reader) settle(p *provider, e *entry, m *provenContract) {
 	m.block = r.at.Block.Hash
 	e.reading, e.quality, e.proof = m.reading, proven, m
-	e.reading.Provider = p.name
+	e.reading.Provider = p.Name
 	if !e.query.CodeOnly {
 		r.proven[e.query.Contract] = m
 	}
 }
 
-// noteWrites notes which calls were seen to write: what the node answers to them is not taken.
-func (e *entry) noteWrites(c *proving) {
-	e.writes = map[listCall]bool{}
-	for _, l := range e.query.listCalls() {
-		e.writes[l] = errors.Is(c.reading.answers(l.getter)[l.id].Err, proof.ErrWrites)
-	}
+// writes reports whether a call was seen to write: what the node answers to it is not taken.
+func (e *entry) writes(c kms.Call) bool {
+	return e.fault != nil && errors.Is(e.proving.reading.answer(c).Err, proof.ErrWrites)
 }
 
 // isLie reports whether a provider was caught at something that is not so.
@@ -318,44 +308,20 @@ func isLie(err error) bool {
 	return getter || errors.Is(err, proof.ErrInvalid)
 }
 
-// proofPause is how long a provider that could not prove, or take multicalls, is not asked to.
-const proofPause = 10 * time.Minute
-
-// refusal is why a provider cannot do something, for as long as that is believed.
-type refusal struct {
-	why   error
-	until time.Time
-}
-
-func (r *refusal) believed() error {
-	if r != nil && time.Now().Before(r.until) {
-		return r.why
-	}
-	return nil
-}
-
-func (p *provider) cannotProve() error { return p.noProof.Load().believed() }
-
-func (p *provider) refuseProof(err error) {
-	if p.cannotProve() == nil {
-		p.noProof.Store(&refusal{err, time.Now().Add(proofPause)})
-	}
-}
-
 // sameBlock reports whether the provider knows a block of the pinned number. One with another hash is an error.
-func (p *provider) sameBlock(ctx context.Context, at pin) (bool, error) {
-	c := getBlock(hex(at.block.Number))
-	if err := p.do(ctx, []*call{c}); err != nil {
-		return false, fmt.Errorf("checking block %d again: %w", at.block.Number, err)
+func (p *provider) sameBlock(ctx context.Context, at *Pinned) (bool, error) {
+	c := block.AtNumber(at.Block.Number).Ask()
+	if err := p.Do(ctx, c); err != nil {
+		return false, fmt.Errorf("checking block %d again: %w", at.Block.Number, err)
 	}
-	b, err := c.block()
+	b, err := block.Decode(c)
 	switch {
 	case errors.Is(err, ErrNoState):
 		return false, nil
 	case err != nil:
-		return false, fmt.Errorf("checking block %d again: %w", at.block.Number, err)
-	case b.Hash != at.block.Hash:
-		return false, fmt.Errorf("the chain was reorganised between pin and read: block %d was %s and is now %s", at.block.Number, at.block.Hash, b.Hash)
+		return false, fmt.Errorf("checking block %d again: %w", at.Block.Number, err)
+	case b.Hash != at.Block.Hash:
+		return false, fmt.Errorf("the chain was reorganised between pin and read: block %d was %s and is now %s", at.Block.Number, at.Block.Hash, b.Hash)
 	}
 	return true, nil
 }

@@ -3,19 +3,9 @@ package ethrpc
 import (
 	"github.com/ethereum/go-ethereum/common"
 
+	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
-
-// Query is what to read of one contract.
-type Query struct {
-	Contract          common.Address
-	Devices, OSImages []common.Hash    // ids to look up in its two allowlists
-	Control           bool             // owner, implementation, code, kmsInfo, gateway
-	AggregatedMRs     []common.Hash    // named by events: they only account for the storage
-	Apps              []common.Address // the same
-	Slots             []common.Hash    // further slots that are known to be in use
-	CodeOnly          bool             // only whether code is deployed
-}
 
 // ReadOptions change how a Read works.
 type ReadOptions struct {
@@ -52,16 +42,29 @@ type Reading struct {
 	Failed            []ProviderError        // providers that failed, or lied, for this contract alone
 }
 
-// Answer is what a contract says of one id. Err is set where it says nothing: it reverted, it writes when it is called,
-// or what came back is not one ABI word holding 0 or 1.
-type Answer struct {
-	Err     error
-	Allowed bool
-}
-
 // Storage is what was proven of a contract's storage as a whole.
 type Storage struct {
 	Root, CodeHash common.Hash
 	Slots          int  // in use and explained: a getter reads them, or they were named
 	Complete       bool // they are all that the contract stores
 }
+
+// newReading has room for the answers to a Query.
+func newReading(q *Query) Reading {
+	r := Reading{Contract: q.Contract}
+	if !q.CodeOnly {
+		r.Devices, r.OSImages = make(map[common.Hash]Answer, len(q.Devices)), make(map[common.Hash]Answer, len(q.OSImages))
+	}
+	return r
+}
+
+// answers are those of a list's getter.
+func (r *Reading) answers(getter string) map[common.Hash]Answer {
+	if getter == kms.AllowedDevice {
+		return r.Devices
+	}
+	return r.OSImages
+}
+
+func (r *Reading) answer(c kms.Call) Answer       { return r.answers(c.Getter)[c.ID] }
+func (r *Reading) setAnswer(c kms.Call, a Answer) { r.answers(c.Getter)[c.ID] = a }

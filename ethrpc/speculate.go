@@ -18,10 +18,13 @@ type guess struct {
 
 // guessFor returns what a slot that the job reads must hold for the node's answer to be true.
 func (c *proving) guessFor(j *job) (word common.Hash, ok bool) {
-	if j.node == nil || *j.node > callTrue || c.guess.tried || !c.verified.Fresh(c.query.Contract) {
+	if j.node == nil || j.node.Err != nil || c.guess.tried || !c.verified.Fresh(c.query.Contract) {
 		return common.Hash{}, false
 	}
-	return common.Hash{31: *j.node}, true
+	if j.node.Allowed {
+		word[31] = 1
+	}
+	return word, true
 }
 
 // take keeps a guess if what the job came to is what the node says, and rests on one slot of the contract holding word. The

@@ -5,50 +5,48 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
-	"golang.org/x/sync/errgroup"
 
+	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
+	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
 // unproven is what a provider is asked of one contract, and believed.
 type unproven struct {
 	entry    *entry
-	code     *call
-	getters  []*call // of Control
-	slot     *call   // of the implementation; nil: Control is not asked for
-	implCode *call   // nil: there is no implementation
-	lists    []listCall
-	answers  []*call // of lists
+	code     *transport.Call
+	getters  []*transport.Call // of Control
+	slot     *transport.Call   // of the implementation; nil: Control is not asked for
+	implCode *transport.Call   // nil: there is no implementation
+	lists    []kms.Call
+	answers  []*transport.Call // of lists
 	control  Control
 	reading  Reading
 	err      error
 	doubt    error // the first reason to ask another provider too: it may be the contract's fault, or the provider's
 }
 
-func newUnproven(at pin, e *entry) *unproven {
+func newUnproven(at *Pinned, e *entry) *unproven {
 	q := e.query
-	u := &unproven{entry: e, code: getCode(at, q.Contract), lists: q.listCalls(), reading: q.newReading()}
+	u := &unproven{entry: e, code: getCode(q.Contract, at.ref()), lists: q.ListCalls(), reading: newReading(q)}
 	if q.Control && !q.CodeOnly {
-		u.slot = &call{method: "eth_getStorageAt", args: []any{q.Contract, implementationSlot, at.ref()}}
-		for _, g := range coverageGetters[:controlGetters] {
-			u.getters = append(u.getters, ethCall(at, q.Contract, string(selector(g))))
+		u.slot = &transport.Call{Method: "eth_getStorageAt", Args: []any{q.Contract, kms.ImplementationSlot, at.ref()}}
+		for _, call := range kms.ControlCalls {
+			u.getters = append(u.getters, ethCall(at, q.Contract, call.Data))
 		}
 	}
 	for _, l := range u.lists {
-		u.answers = append(u.answers, ethCall(at, q.Contract, l.data))
+		u.answers = append(u.answers, ethCall(at, q.Contract, l.Data))
 	}
 	return u
 }
 
-func getCode(at pin, addr common.Address) *call {
-	return &call{method: "eth_getCode", args: []any{addr, at.ref()}}
-}
-
 // readUnproven takes the provider's word for several contracts.
-func (r *reader) readUnproven(ctx context.Context, p *provider, at pin, todo []*entry) {
+func (r *reader) readUnproven(ctx context.Context, p *provider, at *Pinned, todo []*entry) {
 	for i, u := range p.believe(ctx, at, todo) {
 		e := todo[i]
 		quality := answered
@@ -60,62 +58,36 @@ func (r *reader) readUnproven(ctx context.Context, p *provider, at pin, todo []*
 		unproven := cmp.Or(e.fault, e.complaint)
 		if e.complaint, e.own = cmp.Or(u.err, u.doubt, e.complaint), u.err == nil && u.doubt != nil; quality > e.quality {
 			e.reading, e.quality = u.reading, quality
-			e.reading.Provider, e.reading.Agreed, e.reading.Unproven = p.name, 1, unproven
+			e.reading.Provider, e.reading.Agreed, e.reading.Unproven = p.Name, 1, unproven
 		}
 	}
 }
 
-// readEachUnproven is readUnproven in requests of their own for each contract.
-func (r *reader) readEachUnproven(ctx context.Context, p *provider, at pin, todo []*entry) {
-	var g errgroup.Group
-	g.SetLimit(parallel)
-	for _, e := range todo {
-		g.Go(func() error {
-			r.readUnproven(ctx, p, at, []*entry{e})
-			return nil
-		})
-	}
-	_ = g.Wait()
-}
-
-// believe asks everything at the pinned block.
-func (p *provider) believe(ctx context.Context, at pin, todo []*entry) []*unproven {
-	out, first, rest := make([]*unproven, len(todo)), make([]group, len(todo)), make([]group, len(todo))
-	// What leads to further calls comes first, so that those go along with the rest.
-	room, ahead := int(p.batchSize.Load()), false
-	for i, e := range todo {
-		out[i] = newUnproven(at, e)
-		first[i].contract, rest[i].contract = e.query.Contract, e.query.Contract
-		first[i].calls = append(first[i].calls, out[i].code)
-		if out[i].slot != nil {
-			first[i].calls, ahead = append(append(first[i].calls, out[i].getters...), out[i].slot), true
-		}
-		room -= len(first[i].calls)
-	}
-	for i, u := range out {
-		n := len(u.answers)
-		if ahead {
-			n = min(n, max(room, 0))
-		}
-		room -= n
-		first[i].calls, rest[i].calls = append(first[i].calls, u.answers[:n]...), u.answers[n:]
-	}
-	fail := func(errs []error) {
-		for i, u := range out {
-			if u.err == nil && errs[i] != nil {
-				u.err = atBlock("reading", at, errs[i])
+// believe asks everything at the pinned block, and then for the code of what turned out to be the implementation.
+func (p *provider) believe(ctx context.Context, at *Pinned, todo []*entry) []*unproven {
+	out, groups := make([]*unproven, len(todo)), make([]group, len(todo))
+	do := func() {
+		for i, err := range p.doGroups(ctx, groups) {
+			if u := out[i]; u.err == nil && err != nil {
+				u.err = atBlock("reading", at, err)
 			}
 		}
 	}
-	fail(p.doGroups(ctx, first))
-	for i, u := range out {
-		if u.err != nil {
-			rest[i].calls = nil
-		} else if u.slot != nil && u.takeSlot(at) {
-			rest[i].calls = append(rest[i].calls, u.implCode)
+	for i, e := range todo {
+		u := newUnproven(at, e)
+		out[i], groups[i].contract = u, e.query.Contract
+		groups[i].calls = slices.Concat([]*transport.Call{u.code}, u.getters, u.answers)
+		if u.slot != nil {
+			groups[i].calls = append(groups[i].calls, u.slot)
 		}
 	}
-	fail(p.doGroups(ctx, rest))
+	do()
+	for i, u := range out {
+		if groups[i].calls = nil; u.err == nil && u.slot != nil && u.takeSlot(at) {
+			groups[i].calls = []*transport.Call{u.implCode}
+		}
+	}
+	do()
 	for _, u := range out {
 		if u.err == nil {
 			u.err = u.take(at)
@@ -124,7 +96,7 @@ func (p *provider) believe(ctx context.Context, at pin, todo []*entry) []*unprov
 	if at.byNumber && len(todo) > 0 {
 		known, err := p.sameBlock(ctx, at)
 		if err == nil && !known {
-			err = fmt.Errorf("block %d, which was just read, is gone", at.block.Number)
+			err = fmt.Errorf("block %d, which was just read, is gone", at.Block.Number)
 		}
 		for _, u := range out {
 			u.err = cmp.Or(u.err, err)
@@ -134,30 +106,27 @@ func (p *provider) believe(ctx context.Context, at pin, todo []*entry) []*unprov
 }
 
 // takeSlot reads which account is the implementation, and reports whether there is one, whose code to ask for.
-func (u *unproven) takeSlot(at pin) bool {
-	word, err := []byte(nil), u.slot.err
-	if err == nil {
-		word, err = bytesOf(u.slot.result)
-	}
+func (u *unproven) takeSlot(at *Pinned) bool {
+	word, err := u.slot.Bytes()
 	if err == nil && len(word) != 32 {
 		err = fmt.Errorf("the answer has %d bytes, want 32", len(word))
 	}
-	if u.control.setImplementation(common.BytesToHash(word), err); !u.control.Implementation.Present {
+	if u.control.SetImplementation(common.BytesToHash(word), err); !u.control.Implementation.Present {
 		return false
 	}
-	u.implCode = getCode(at, u.control.Implementation.Value)
+	u.implCode = getCode(u.control.Implementation.Value, at.ref())
 	return true
 }
 
 // take reads the answers. The error is of all of them.
-func (u *unproven) take(at pin) error {
+func (u *unproven) take(at *Pinned) error {
 	addr := u.entry.query.Contract
-	for _, c := range append([]*call{u.code}, u.answers...) {
-		if err := providerError(at, c.err); err != nil {
+	for _, c := range append([]*transport.Call{u.code}, u.answers...) {
+		if err := providerError(at, c.Err); err != nil {
 			return err
 		}
 	}
-	code, err := bytesOf(u.code.result)
+	code, err := u.code.Bytes()
 	if err != nil {
 		return fmt.Errorf("reading the code of %s: %w", addr, err)
 	}
@@ -165,16 +134,16 @@ func (u *unproven) take(at pin) error {
 		u.doubt = fmt.Errorf("there is no code at %s", addr)
 	}
 	for i, l := range u.lists {
-		answer := u.answers[i].answer()
+		answer := answerOf(u.answers[i])
 		if answer.Err == nil && !u.reading.HasCode {
 			return fmt.Errorf("the provider says that %s has no code, and yet answers calls to it", addr)
 		}
-		if u.entry.writes[l] {
+		if u.entry.writes(l) {
 			answer = Answer{Err: proof.ErrWrites}
 		} else if answer.Err != nil && u.doubt == nil {
-			u.doubt = fmt.Errorf("calling %s of %s: %w", l.getter, addr, answer.Err)
+			u.doubt = fmt.Errorf("calling %s of %s: %w", l.Getter, addr, answer.Err)
 		}
-		u.reading.answers(l.getter)[l.id] = answer
+		u.reading.setAnswer(l, answer)
 	}
 	if u.slot == nil || !u.reading.HasCode {
 		return nil
@@ -183,36 +152,33 @@ func (u *unproven) take(at pin) error {
 }
 
 // takeControl reads what the getters of Control returned. The error is of the block: it is not to be had.
-func (u *unproven) takeControl(at pin, code []byte) error {
+func (u *unproven) takeControl(at *Pinned, code []byte) error {
 	u.control.CodeHash = crypto.Keccak256Hash(code)
 	for i, c := range u.getters {
-		err := providerError(at, c.err)
+		err := providerError(at, c.Err)
 		if isGone(err) {
 			return err
 		}
-		out := output{err: err}
-		if c.err == nil {
-			out.data, out.err = bytesOf(c.result)
-			if out.err == nil && len(out.data) == 0 {
+		var data []byte
+		if c.Err == nil {
+			if data, err = c.Bytes(); err == nil && len(data) == 0 {
 				// A node that answers nothing at all does so too; a getter that is not there reverts.
-				out.err = errors.New("the answer has no bytes")
+				err = errors.New("the answer has no bytes")
 			}
 		}
-		u.control.set(i, out)
+		u.control.SetGetter(i, data, err)
 	}
-	if err := providerError(at, u.slot.err); isGone(err) {
+	if err := providerError(at, u.slot.Err); isGone(err) {
 		return err
 	}
 	if c := u.implCode; c != nil {
-		impl, err := []byte(nil), c.err
-		if gone := providerError(at, err); isGone(gone) {
+		if gone := providerError(at, c.Err); isGone(gone) {
 			return gone
 		}
-		if err == nil {
-			impl, err = bytesOf(c.result)
-		}
-		if u.control.ImplementationCodeHash = crypto.Keccak256Hash(impl); err != nil {
-			u.control.ImplementationCodeHash, u.control.CodeErr = common.Hash{}, fmt.Errorf("reading the implementation's code: %w", err)
+		if code, err := c.Bytes(); err != nil {
+			u.control.CodeErr = fmt.Errorf("reading the implementation's code: %w", err)
+		} else {
+			u.control.ImplementationCodeHash = crypto.Keccak256Hash(code)
 		}
 	}
 	u.reading.Control = u.control

@@ -8,6 +8,8 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 
+	"github.com/kms-auditor/kms-auditor/ethrpc/block"
+	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
 
@@ -37,7 +39,7 @@ func Prove(ctx context.Context, chainID uint64, hash common.Hash, w Witness, que
 	if err != nil {
 		return nil, Block{}, err
 	}
-	if !h.Number.IsUint64() || h.Time > uint64(maxTime.Unix()) {
+	if !h.Number.IsUint64() || h.Time > uint64(block.MaxTime.Unix()) {
 		return nil, Block{}, fmt.Errorf("the header of block %s lacks a possible number or time", hash)
 	}
 	verified := proof.New(h, chainID)
@@ -56,7 +58,7 @@ func Prove(ctx context.Context, chainID uint64, hash common.Hash, w Witness, que
 		}
 		s.Readings = append(s.Readings, c.finish().reading)
 	}
-	return s, Block{h.Number.Uint64(), hash, time.Unix(int64(h.Time), 0).UTC()}, nil
+	return s, Block{Number: h.Number.Uint64(), Hash: hash, Time: time.Unix(int64(h.Time), 0).UTC()}, nil
 }
 
 var errLacksState = errors.New("the evidence lacks state")
@@ -67,25 +69,25 @@ func (c *proving) proveOffline(ctx context.Context) error {
 	if a, known := c.verified.Account(addr); !known {
 		return fmt.Errorf("the evidence does not prove the account %s", addr)
 	} else if a != nil {
-		for _, key := range c.query.slots() { // to look them up proves them
-			if _, known := c.verified.Value(proof.Slot{Account: addr, Key: key}); !known && key == implementationSlot {
+		for _, key := range c.query.NeededSlots() { // to look them up proves them
+			if _, known := c.verified.Value(proof.Slot{Account: addr, Key: key}); !known && key == kms.ImplementationSlot {
 				return fmt.Errorf("the evidence does not prove slot %s of %s", key, addr)
 			}
 		}
 	}
 	for _, j := range c.jobs {
-		missing, err := c.call(ctx, j, false)
+		missing, err := c.call(ctx, j)
 		switch {
 		case ctx.Err() != nil:
 			return err
 		case err != nil:
 			c.failJob(j, err)
-		case c.costs(0) != nil:
-			return c.costs(0)
+		case c.costs() != nil:
+			return c.costs()
 		case missing.Empty():
-		case c.partial && len(j.data) == inputLen:
+		case c.partial && len(j.Data) == inputLen:
 			c.reading.Partial = true
-		case j.list == nil:
+		case j.Getter == "":
 			c.failJob(j, errLacksState)
 		default:
 			return fmt.Errorf("%w that the code of %s reads", errLacksState, addr)

@@ -8,7 +8,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
 // Configure tells which chains are audited from now on, and may not be called during an audit. The series of what is
@@ -58,8 +58,8 @@ func (m *Metrics) start(c Chain) {
 	for _, p := range c.Providers {
 		m.trips.WithLabelValues(c.Name, p)
 		m.tripTime.WithLabelValues(c.Name, p)
-		for _, method := range ethrpc.Methods {
-			for _, r := range ethrpc.Results {
+		for _, method := range transport.Methods {
+			for _, r := range transport.Results {
 				m.calls.WithLabelValues(c.Name, p, method, r)
 			}
 		}

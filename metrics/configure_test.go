@@ -8,7 +8,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 	"github.com/kms-auditor/kms-auditor/metrics"
 )
 
@@ -48,7 +48,7 @@ func TestSeriesFollowTheConfiguration(t *testing.T) {
 			m.Report(report(second, drifted()))
 			m.EventScan("base", common.HexToAddress(other), 1)
 			m.Chain("base").RoundTrip("public", time.Second)
-			m.Chain("base").Call("public", "eth_call", ethrpc.ResultOK)
+			m.Chain("base").Call("public", "eth_call", transport.ResultOK)
 			m.Chain("base").Head("public", noon)
 			m.API("kms_list", "ok", time.Second)
 

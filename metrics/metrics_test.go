@@ -15,7 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/kms-auditor/kms-auditor/audit"
-	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 	"github.com/kms-auditor/kms-auditor/metrics"
 )
@@ -107,7 +107,7 @@ func TestBeforeTheFirstAudit(t *testing.T) {
 		value        string
 	}{
 		{"every verdict of a chain is counted from 0", "audits_total", 3, "0"},
-		{"every call of a provider is counted from 0", "rpc_requests_total", len(ethrpc.Methods) * len(ethrpc.Results), "0"},
+		{"every call of a provider is counted from 0", "rpc_requests_total", len(transport.Methods) * len(transport.Results), "0"},
 		{"every round trip is counted from 0", "rpc_round_trips_total", 1, "0"},
 		{"every request to the API is counted from 0", "api_requests_total", len(kmsapi.Endpoints) * len(kmsapi.Results), "0"},
 		{"a chain was never audited", "last_audit_timestamp_seconds", 1, "0"},
@@ -137,8 +137,8 @@ func TestCountersAndLastingTimestamps(t *testing.T) {
 	reg, m := fresh()
 	o := m.Chain("base")
 	o.RoundTrip("public", time.Second)
-	o.Call("public", "eth_call", ethrpc.ResultOK)
-	o.Call("public", "eth_call", ethrpc.ResultOK)
+	o.Call("public", "eth_call", transport.ResultOK)
+	o.Call("public", "eth_call", transport.ResultOK)
 	o.Head("public", noon)
 	m.API("kms_list", "server_error", time.Second)
 	m.EventScan("base", kms, 51000000)

@@ -3,7 +3,7 @@ package metrics
 import (
 	"time"
 
-	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
 // API counts one HTTP request to the API.
@@ -13,7 +13,7 @@ func (m *Metrics) API(endpoint, result string, took time.Duration) {
 }
 
 // Chain returns the observer of one chain's providers.
-func (m *Metrics) Chain(name string) ethrpc.Observer { return observer{m, name} }
+func (m *Metrics) Chain(name string) transport.Observer { return observer{m, name} }
 
 type observer struct {
 	m     *Metrics

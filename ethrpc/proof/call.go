@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,14 +45,10 @@ type Missing struct {
 // Empty reports whether nothing is missing.
 func (m Missing) Empty() bool { return len(m.Accounts)+len(m.Slots)+len(m.Codes) == 0 }
 
-// Call runs the code of an account as eth_call does, from the zero address. It is an error when the code neither returns
-// nor reverts, when it writes (ErrWrites) or asks for what a header does not prove, and when ctx ends before it does.
-// With an error the Result tells what the code looked at until then.
-func (w *VerifiedState) Call(ctx context.Context, to common.Address, data []byte) (Result, error) {
-	return w.CallAssuming(ctx, to, data, common.Hash{})
-}
-
-// CallAssuming is Call as it were if every slot that is missing held word.
+// CallAssuming runs the code of an account as eth_call does, from the zero address, and as it were if every slot that is
+// missing held word. It is an error when the code neither returns nor reverts, when it writes (ErrWrites) or asks for what
+// a header does not prove, and when ctx ends before it does. With an error the Result tells what the code looked at until
+// then.
 func (w *VerifiedState) CallAssuming(ctx context.Context, to common.Address, data []byte, word common.Hash) (Result, error) {
 	if w.evm == nil {
 		w.evm = newMachine(w, nil)
@@ -139,7 +136,7 @@ func (w *VerifiedState) block(r *reader) vm.BlockContext {
 			if n+1 == h.Number.Uint64() {
 				return h.ParentHash
 			}
-			r.fail(fmt.Errorf("it asks for the hash of block %d, which the header of block %s does not prove", n, h.Number))
+			r.err = cmp.Or(r.err, fmt.Errorf("it asks for the hash of block %d, which the header of block %s does not prove", n, h.Number))
 			return common.Hash{}
 		},
 		Coinbase:    h.Coinbase,
@@ -147,16 +144,9 @@ func (w *VerifiedState) block(r *reader) vm.BlockContext {
 		BlockNumber: h.Number,
 		Time:        h.Time,
 		Difficulty:  h.Difficulty,
-		BaseFee:     baseFee(h.BaseFee),
+		BaseFee:     cmp.Or(h.BaseFee, new(big.Int)),
 		Random:      &h.MixDigest,
 	}
-}
-
-func baseFee(fee *big.Int) *big.Int {
-	if fee == nil {
-		return new(big.Int)
-	}
-	return fee
 }
 
 // rules are those of today's forks of Ethereum and of the OP stack: code that runs under older ones runs under them.

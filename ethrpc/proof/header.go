@@ -12,16 +12,10 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
-const (
-	maxBlock  = 16 << 20 // bytes of a block as JSON, with the hashes of its transactions
-	maxHeader = 16 << 10 // bytes of its header as RLP; today's have less than 1 KiB
-)
+const maxHeader = 16 << 10 // bytes of RLP; today's have less than 1 KiB
 
 // EncodeHeader turns a block as eth_getBlockByNumber answers it into the RLP of its header. It proves nothing: Header does.
 func EncodeHeader(block json.RawMessage) ([]byte, error) {
-	if len(block) > maxBlock {
-		return nil, fmt.Errorf("decoding the block's header: the block has %d bytes, more than %d", len(block), maxBlock)
-	}
 	var h types.Header
 	if err := json.Unmarshal(block, &h); err != nil {
 		return nil, fmt.Errorf("decoding the block's header: %s", sanitize.Plain(err.Error()))

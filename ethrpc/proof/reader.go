@@ -24,12 +24,6 @@ type reader struct {
 	volatile            bool // it is
 }
 
-func (r *reader) fail(err error) {
-	if r.err == nil {
-		r.err = err
-	}
-}
-
 func (r *reader) note(list *[]common.Address, addr common.Address) {
 	if !r.incomplete && len(r.missing.Slots) == 0 {
 		*list = append(*list, addr)

@@ -11,10 +11,11 @@ import (
 	"github.com/ethereum/go-ethereum/trie"
 )
 
-// storage is what is proven of all storage tries with one root. A key's entry is there once it is proven.
+// storage is what is proven of all storage tries with one root. A key's entry is there once it is proven: the RLP of its
+// leaf, as it is, since some nodes keep leaves that hold zero; nil where there is none.
 type storage struct {
 	root     common.Hash
-	entries  map[common.Hash]entry
+	entries  map[common.Hash][]byte
 	nodes    nodes // that proved them
 	complete bool  // the entries are all there is
 	derived  bool  // they were not proven node by node: nodes missingNode some
@@ -25,14 +26,6 @@ type storage struct {
 	missingNode map[common.Hash]common.Hash
 }
 
-// entry is what the trie has for one key. A leaf is kept as it is, since some nodes keep leaves that hold zero.
-type entry struct {
-	path common.Hash // the hash of the key
-	leaf []byte      // RLP; nil: there is none
-}
-
-func newEntry(key common.Hash, leaf []byte) entry { return entry{crypto.Keccak256Hash(key[:]), leaf} }
-
 // word is the value of a leaf.
 func word(leaf []byte) (common.Hash, error) {
 	content, rest, err := rlp.SplitString(leaf)
@@ -42,27 +35,21 @@ func word(leaf []byte) (common.Hash, error) {
 	return common.BytesToHash(content), nil
 }
 
-// leafOfTrue is that of most slots of a list, which need not have one each.
-var leafOfTrue = []byte{1}
-
 // leafOf is the leaf of a word; nil: zero has none.
 func leafOf(word common.Hash) []byte {
 	if word == (common.Hash{}) {
 		return nil
-	}
-	if word == (common.Hash{31: 1}) {
-		return leafOfTrue
 	}
 	leaf, _ := rlp.EncodeToBytes(bytes.TrimLeft(word[:], "\x00")) // bytes always encode
 	return leaf
 }
 
 func (s *storage) value(key common.Hash) (common.Hash, bool) {
-	e, known := s.entries[key]
-	if e.leaf == nil {
+	leaf, known := s.entries[key]
+	if leaf == nil {
 		return common.Hash{}, known || s.complete
 	}
-	v, err := word(e.leaf)
+	v, err := word(leaf)
 	return v, err == nil
 }
 
@@ -83,31 +70,22 @@ func (s *storage) allNodes() nodes {
 }
 
 // rebuild puts the entries into a trie of their own, whose nodes are handed on.
-func rebuild(entries map[common.Hash]entry, each trie.OnTrieNode) (root common.Hash, leaves int) {
+func rebuild(entries map[common.Hash][]byte, each trie.OnTrieNode) common.Hash {
+	type entry struct{ path, leaf []byte }
 	list := make([]entry, 0, len(entries))
-	for _, e := range entries {
-		if e.leaf != nil {
-			list = append(list, e)
+	for key, leaf := range entries {
+		if leaf != nil {
+			list = append(list, entry{crypto.Keccak256(key[:]), leaf})
 		}
 	}
-	slices.SortFunc(list, func(a, b entry) int { return bytes.Compare(a.path[:], b.path[:]) })
+	slices.SortFunc(list, func(a, b entry) int { return bytes.Compare(a.path, b.path) })
 	t := trie.NewStackTrie(each)
 	for _, e := range list {
-		if err := t.Update(e.path[:], e.leaf); err != nil {
-			return common.Hash{}, len(list) // two keys of one hash, or a leaf of no bytes: neither comes this far
+		if err := t.Update(e.path, e.leaf); err != nil {
+			return common.Hash{} // two keys of one hash, or a leaf of no bytes: neither comes this far
 		}
 	}
-	return t.Hash(), len(list)
-}
-
-// Rebuild returns the root of a trie of the known leaves of an account, and their number. A root that is the
-// account's own proves that it stores nothing else.
-func (w *VerifiedState) Rebuild(addr common.Address) (root common.Hash, leaves int) {
-	s, err := w.storage(addr)
-	if err != nil {
-		return common.Hash{}, 0
-	}
-	return rebuild(s.entries, nil)
+	return t.Hash()
 }
 
 // Complete reports whether the known leaves of an account are all of its storage. From then on, and in the states that
@@ -118,8 +96,7 @@ func (w *VerifiedState) Complete(addr common.Address) bool {
 		return false
 	}
 	if !s.complete {
-		root, _ := rebuild(s.entries, nil)
-		if s.complete = root == s.root; s.complete {
+		if s.complete = rebuild(s.entries, nil) == s.root; s.complete {
 			s.oldNodes, s.missingNode = nil, nil
 		}
 	}
@@ -133,16 +110,16 @@ func (w *VerifiedState) ProveBySpeculation(addr common.Address, words map[common
 	if err != nil || len(s.entries)+len(words) > maxSlots {
 		return false
 	}
-	all := make(map[common.Hash]entry, len(s.entries)+len(words))
+	all := make(map[common.Hash][]byte, len(s.entries)+len(words))
 	maps.Copy(all, s.entries)
 	for key, word := range words {
 		if v, known := s.value(key); !known {
-			all[key] = newEntry(key, leafOf(word))
+			all[key] = leafOf(word)
 		} else if v != word {
 			return false
 		}
 	}
-	if root, _ := rebuild(all, nil); root != s.root {
+	if rebuild(all, nil) != s.root {
 		return false
 	}
 	s.entries, s.complete, s.derived, s.oldNodes, s.missingNode = all, true, true, nil, nil

@@ -87,7 +87,7 @@ func (w *VerifiedState) setAccount(addr common.Address, value []byte) error {
 	}
 	w.accounts[addr] = &a
 	if w.storages[a.Root] == nil {
-		w.storages[a.Root] = &storage{root: a.Root, entries: map[common.Hash]entry{}, nodes: nodes{}, missingNode: map[common.Hash]common.Hash{}}
+		w.storages[a.Root] = &storage{root: a.Root, entries: map[common.Hash][]byte{}, nodes: nodes{}, missingNode: map[common.Hash]common.Hash{}}
 	}
 	return nil
 }
@@ -141,7 +141,7 @@ func (s *storage) set(key common.Hash, value []byte) error {
 			return err
 		}
 	}
-	s.entries[key] = newEntry(key, bytes.Clone(value))
+	s.entries[key] = bytes.Clone(value)
 	return nil
 }
 
@@ -258,8 +258,8 @@ func (w *VerifiedState) Leaves(addr common.Address, explained map[common.Hash]bo
 	if err != nil {
 		return 0, 0
 	}
-	for key, e := range s.entries {
-		if e.leaf != nil {
+	for key, leaf := range s.entries {
+		if leaf != nil {
 			all++
 			if explained[key] {
 				explainedOnes++

@@ -27,10 +27,8 @@ func byHash(all [][]byte) nodes {
 	return out
 }
 
+// loadAccount proves an account from the witness.
 func (w *VerifiedState) loadAccount(addr common.Address) {
-	if _, known := w.accounts[addr]; known || w.witness == nil {
-		return
-	}
 	var value []byte
 	if w.header.Root != types.EmptyRootHash {
 		var err error
@@ -50,9 +48,6 @@ func (w *VerifiedState) loadAccount(addr common.Address) {
 func (w *VerifiedState) loadSlot(s Slot) {
 	st, err := w.storage(s.Account)
 	if err != nil || st.complete || w.witness == nil && st.oldNodes == nil || len(st.entries) >= maxSlots {
-		return
-	}
-	if _, known := st.entries[s.Key]; known {
 		return
 	}
 	if st.root == types.EmptyRootHash {

@@ -66,7 +66,11 @@ func TestImportsGoOneWay(t *testing.T) {
 		{"the judge asks nobody, and waits for nobody", []string{module + "audit$"}, slices.Concat(above("audit/observe", "kmsapi", "ethrpc", "metrics"), []string{"net$", "net/http", "os", "context", "sync"})},
 		{"the API's client does not know the chain, nor who uses it", own("kmsapi"), above("ethrpc", "audit", "metrics")},
 		{"the chain's client does not know the API, nor who uses it", own("ethrpc"), above("kmsapi", "audit", "metrics")},
-		{"a proof asks nobody", own("ethrpc/proof"), append(own("ethrpc$", "internal/httpx"), "net$", "net/http", "os")},
+		{"the transport knows neither blocks nor contracts", own("ethrpc/transport"), own("ethrpc$", "ethrpc/block", "ethrpc/kms", "ethrpc/logs", "ethrpc/proof")},
+		{"a block is a block, whatever is read there", own("ethrpc/block"), own("ethrpc$", "ethrpc/kms", "ethrpc/logs", "ethrpc/proof")},
+		{"what there is to know of a contract asks nobody", own("ethrpc/kms"), append(own("ethrpc$", "ethrpc/block", "ethrpc/logs", "ethrpc/transport"), "net$", "net/http", "os", "context")},
+		{"logs are read, and proven by nobody", own("ethrpc/logs"), own("ethrpc$", "ethrpc/kms", "ethrpc/proof")},
+		{"a proof asks nobody", own("ethrpc/proof"), append(own("ethrpc$", "ethrpc/block", "ethrpc/kms", "ethrpc/logs", "ethrpc/transport", "internal/httpx"), "net$", "net/http", "os")},
 		{"a look knows neither metrics, logs, formats nor files", own("audit/observe"), append(above("metrics"), "os")},
 		{"metrics render an audit, and decide nothing", own("metrics"), slices.Concat(own("audit/observe"), wiring, testing, []string{"go.uber.org/zap", "go.yaml.in/yaml", "os"})},
 		{"a rendering knows the report alone", own("internal/render"), slices.Concat(own("audit/observe", "ethrpc", "metrics", "internal/daemon", "internal/config", "internal/state", "internal/web"), testing, tools)},
@@ -169,7 +173,7 @@ func TestFilesAreShort(t *testing.T) {
 
 // TestFunctionsToFillInAreExplained: what calls a function that somebody else puts into a struct, and when, is no secret.
 func TestFunctionsToFillInAreExplained(t *testing.T) {
-	explained := []string{"audit", "audit/observe", "ethrpc", "internal/daemon"}
+	explained := []string{"audit", "audit/observe", "ethrpc", "ethrpc/logs", "internal/daemon"}
 	eachFile(t, func(fset *token.FileSet, path string, file *ast.File) {
 		if dir, _ := filepath.Rel(root, filepath.Dir(path)); !slices.Contains(explained, dir) || strings.HasSuffix(path, "_test.go") {
 			return

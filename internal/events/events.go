@@ -19,6 +19,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/logs"
 	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
@@ -73,7 +74,7 @@ func (x *Indexer) Update(ctx context.Context, contract common.Address, to ethrpc
 	if err != nil || from > to.Number {
 		return err
 	}
-	_, err = x.opt.Client.Scan(ctx, ethrpc.ScanRequest{
+	_, err = x.opt.Client.Scan(ctx, logs.Request{
 		Contract: contract, Topics: topics, From: from, After: after, To: to.Number, ToHash: to.Hash, ProviderOffset: x.offsets[contract],
 		OnBatch: func(from, until uint64, last common.Hash, logs []types.Log) error {
 			events, err := decode(logs)
@@ -245,22 +246,22 @@ const maxAnnotated = 500
 func (x *Indexer) Annotate(ctx context.Context, contract common.Address, ids map[audit.List][]common.Hash) bool {
 	t := x.target(contract)
 	var events []state.Event
-	var logs []ethrpc.LogRef
+	var refs []logs.Ref
 	for list, keys := range ids {
 		for _, id := range keys {
 			if e, known := x.opt.State.LastEvent(t, string(list), id); known && (e.Time.IsZero() || e.Actor == (common.Address{})) && len(events) < maxAnnotated {
 				events = append(events, e)
-				logs = append(logs, ethrpc.LogRef{Block: e.BlockHash, Tx: e.Tx})
+				refs = append(refs, logs.Ref{Block: e.BlockHash, Tx: e.Tx})
 			}
 		}
 	}
 	if len(events) == 0 {
 		return true
 	}
-	infos := x.opt.Client.TxInfo(ctx, logs)
+	infos := x.opt.Client.TxInfo(ctx, refs)
 	whole := len(events) < maxAnnotated
 	for i := range events {
-		e, info := &events[i], infos[logs[i]]
+		e, info := &events[i], infos[refs[i]]
 		if !info.BlockTime.IsZero() {
 			e.Time = info.BlockTime.Truncate(time.Second)
 		}

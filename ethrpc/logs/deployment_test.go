@@ -1,16 +1,15 @@
-package ethrpc_test
+package logs_test
 
 import (
-	"context"
 	"errors"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/logs"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
@@ -38,7 +37,7 @@ func TestDeploymentBlockIsTheFirstBlockWithCode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := newClient(t, "latest", chain.URL())
+	c := newClient(t, chain.URL())
 	for contract, want := range births {
 		if got, err := c.DeploymentBlock(t.Context(), contract, head); err != nil || got != want {
 			t.Errorf("DeploymentBlock = %d, %v; want %d", got, err, want)
@@ -58,7 +57,7 @@ func TestDeploymentBlockAsksForFromBlockWhereStateIsGone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = newClient(t, "latest", w.chain.URL()).DeploymentBlock(t.Context(), w.kms.Address(), head)
+	_, err = newClient(t, w.chain.URL()).DeploymentBlock(t.Context(), w.kms.Address(), head)
 	if !errors.Is(err, ethrpc.ErrNoState) || !strings.Contains(err.Error(), "set from_block of the contract") {
 		t.Errorf("DeploymentBlock = %v, want the plea for from_block", err)
 	}
@@ -79,10 +78,10 @@ func TestDeploymentBlockGoesOnWithTheNextProvider(t *testing.T) {
 	} {
 		t.Run(f.Name, func(t *testing.T) {
 			w.proxy.Set(f)
-			if _, err := newClient(t, "latest", w.url).DeploymentBlock(t.Context(), w.kms.Address(), head); err == nil {
+			if _, err := newClient(t, w.url).DeploymentBlock(t.Context(), w.kms.Address(), head); err == nil {
 				t.Error("a provider that answers nothing found the block")
 			}
-			if got, err := newClient(t, "latest", w.url, w.chain.URL()).DeploymentBlock(t.Context(), w.kms.Address(), head); err != nil || got != 2 {
+			if got, err := newClient(t, w.url, w.chain.URL()).DeploymentBlock(t.Context(), w.kms.Address(), head); err != nil || got != 2 {
 				t.Errorf("DeploymentBlock = %d, %v; want 2", got, err)
 			}
 		})
@@ -101,58 +100,32 @@ func TestTxInfoAreToldAsFarAsTheyAreKnown(t *testing.T) {
 	}
 	made := time.Unix(int64(header.Time), 0).UTC()
 	owner := testchain.Address("owner")
-	place := ethrpc.LogRef{Block: receipt.BlockHash, Tx: receipt.TxHash}
-	nowhere := ethrpc.LogRef{Block: receipt.BlockHash, Tx: common.Hash{1}}
-	orphan := ethrpc.LogRef{Block: common.Hash{1}, Tx: receipt.TxHash}
+	place := logs.Ref{Block: receipt.BlockHash, Tx: receipt.TxHash}
+	nowhere := logs.Ref{Block: receipt.BlockHash, Tx: common.Hash{1}}
+	orphan := logs.Ref{Block: common.Hash{1}, Tx: receipt.TxHash}
 
 	for _, tt := range []struct {
 		name  string
 		fault rpcfault.Fault
-		want  ethrpc.TxInfo
+		want  logs.TxInfo
 	}{
-		{"a provider that knows all", rpcfault.Fault{}, ethrpc.TxInfo{BlockTime: made, Sender: owner}},
-		{"a provider without transactions", rpcfault.Refuse("eth_getTransactionByHash", -32601, "no"), ethrpc.TxInfo{BlockTime: made}},
-		{"a provider without blocks", answers("", "eth_getBlockByHash", "null"), ethrpc.TxInfo{Sender: owner}},
-		{"a provider of other blocks", answers("", "eth_getBlockByHash", `{"number":"0x1","hash":"`+common.Hash{2}.Hex()+`","timestamp":"0x1"}`), ethrpc.TxInfo{Sender: owner}},
-		{"a provider of null transactions", answers("", "eth_getTransactionByHash", "null"), ethrpc.TxInfo{BlockTime: made}},
-		{"a provider that is down", rpcfault.Status(500, ""), ethrpc.TxInfo{}},
+		{"a provider that knows all", rpcfault.Fault{}, logs.TxInfo{BlockTime: made, Sender: owner}},
+		{"a provider without transactions", rpcfault.Refuse("eth_getTransactionByHash", -32601, "no"), logs.TxInfo{BlockTime: made}},
+		{"a provider without blocks", answers("", "eth_getBlockByHash", "null"), logs.TxInfo{Sender: owner}},
+		{"a provider of other blocks", answers("", "eth_getBlockByHash", `{"number":"0x1","hash":"`+common.Hash{2}.Hex()+`","timestamp":"0x1"}`), logs.TxInfo{Sender: owner}},
+		{"a provider of null transactions", answers("", "eth_getTransactionByHash", "null"), logs.TxInfo{BlockTime: made}},
+		{"a provider that is down", rpcfault.Status(500, ""), logs.TxInfo{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w.proxy.Set(tt.fault)
-			got := newClient(t, "latest", w.url).TxInfo(t.Context(), []ethrpc.LogRef{place, nowhere, orphan, place})
-			if len(got) != 3 || got[place] != tt.want || got[nowhere] != (ethrpc.TxInfo{BlockTime: tt.want.BlockTime}) || got[orphan] != (ethrpc.TxInfo{}) {
+			got := newClient(t, w.url).TxInfo(t.Context(), []logs.Ref{place, nowhere, orphan, place})
+			if len(got) != 3 || got[place] != tt.want || got[nowhere] != (logs.TxInfo{BlockTime: tt.want.BlockTime}) || got[orphan] != (logs.TxInfo{}) {
 				t.Errorf("TxInfo = %v, want %v", got, tt.want)
 			}
-			got = newClient(t, "latest", w.url, w.chain.URL()).TxInfo(t.Context(), []ethrpc.LogRef{place})
-			if got[place] != (ethrpc.TxInfo{BlockTime: made, Sender: owner}) {
+			got = newClient(t, w.url, w.chain.URL()).TxInfo(t.Context(), []logs.Ref{place})
+			if got[place] != (logs.TxInfo{BlockTime: made, Sender: owner}) {
 				t.Errorf("with a second provider: TxInfo = %v", got)
 			}
 		})
-	}
-}
-
-func TestEveryMethodThatIsSentIsListed(t *testing.T) {
-	w := newLogWorld(t)
-	var mu sync.Mutex
-	sent := map[string]bool{}
-	w.proxy.Watch(func(c rpcfault.Call) { mu.Lock(); sent[c.Method] = true; mu.Unlock() })
-	c := prover(t, ethrpc.VerifyAuto, 1, w.url)
-	if _, err := look(t.Context(), c, w.request()); err != nil {
-		t.Fatal(err)
-	}
-	believed := w.request()
-	believed.queries[0].Control = true
-	if _, err := look(t.Context(), newClient(t, "latest", w.url), believed); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.Scan(t.Context(), w.scan()); err != nil {
-		t.Fatal(err)
-	}
-	c.TxInfo(context.Background(), []ethrpc.LogRef{{Block: w.head.Hash(), Tx: w.truth[0].TxHash}})
-	for _, m := range ethrpc.Methods {
-		delete(sent, m)
-	}
-	if len(sent) > 0 {
-		t.Errorf("%v are not among the Methods", sent)
 	}
 }

@@ -1,11 +1,15 @@
-package ethrpc_test
+package logs_test
 
 import (
 	"context"
 	"encoding/json"
 	"fmt"
 	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
 	"testing"
+	"time"
 
 	"github.com/ethereum/go-ethereum"
 	"github.com/ethereum/go-ethereum/common"
@@ -16,12 +20,71 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/logs"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
 var listTopics = []common.Hash{
 	crypto.Keccak256Hash([]byte("KmsDeviceAdded(bytes32)")),
 	crypto.Keccak256Hash([]byte("OsImageHashAdded(bytes32)")),
+}
+
+var (
+	device = common.HexToHash("0xc84e73c6ce0b01f85606727593be79296c30a41510679c4492aec02dc57407d0")
+	image  = common.HexToHash("0x6427f4f5ded88b72d326bd973e581c1689c5080c6444a0cf90fec7d9e4c8b92a")
+)
+
+// world is a real chain with a KMS that allows device and image, behind a proxy that can spoil what passes.
+type world struct {
+	chain *testchain.Chain
+	kms   *testchain.KMS
+	proxy *rpcfault.Proxy
+	url   string
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	chain, err := testchain.Start(testchain.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { chain.Close() })
+	kms, err := chain.Deploy(t.Context(), testchain.DeployOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := kms.Seed(t.Context(), []common.Hash{device}, []common.Hash{image}); err != nil {
+		t.Fatal(err)
+	}
+	chain.Commit()
+	w := &world{chain: chain, kms: kms, proxy: rpcfault.New(chain.URL())}
+	w.url = serve(t, w.proxy)
+	return w
+}
+
+func serve(t *testing.T, h http.Handler) string {
+	srv := httptest.NewServer(h)
+	t.Cleanup(func() {
+		srv.CloseClientConnections()
+		srv.Close()
+	})
+	return srv.URL
+}
+
+func newClient(t *testing.T, urls ...string) *ethrpc.Client {
+	t.Helper()
+	opt := ethrpc.Options{ChainID: 1337, Tags: []ethrpc.BlockTag{ethrpc.Latest}, Verify: ethrpc.VerifyOff, BatchSize: 100, RetryDelay: time.Millisecond}
+	for i, u := range urls {
+		opt.Providers = append(opt.Providers, ethrpc.Provider{Name: "p" + strconv.Itoa(i+1), URL: sanitize.NewSecret(u), Timeout: 2 * time.Second})
+	}
+	c, err := ethrpc.New(opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
 }
 
 // logWorld is a world of 300 blocks with 42 logs in some of them, and a scan of it all.
@@ -69,9 +132,9 @@ func (w *logWorld) refresh(t *testing.T) {
 	}
 }
 
-func (w *logWorld) scan() ethrpc.ScanRequest {
+func (w *logWorld) scan() logs.Request {
 	w.pieces, w.got = nil, nil
-	return ethrpc.ScanRequest{
+	return logs.Request{
 		Contract: w.kms.Address(), Topics: listTopics, To: w.head.Number.Uint64(), ToHash: w.head.Hash(), Step: 200,
 		OnBatch: func(from, to uint64, last common.Hash, logs []types.Log) error {
 			if h, err := w.chain.Client().HeaderByNumber(context.Background(), new(big.Int).SetUint64(to)); err != nil || h.Hash() != last {

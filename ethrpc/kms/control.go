@@ -1,4 +1,4 @@
-package ethrpc
+package kms
 
 import (
 	"bytes"
@@ -29,62 +29,50 @@ type Control struct {
 	CodeErr                error       // why the implementation's code could not be read
 }
 
-// controlGetters is how many of coverageGetters make up a Control.
-const controlGetters = 4
-
-// output is what a getter returned. Neither data nor err: it reverted, or returned no bytes: there is no such getter.
-type output struct {
-	data []byte
-	err  error
-}
-
-// set takes what getter i of coverageGetters returned.
-func (c *Control) set(i int, out output) {
+// SetGetter takes what call i of ControlCalls returned. Neither data nor err: it reverted, or returned no bytes: there is no
+// such getter.
+func (c *Control) SetGetter(i int, data []byte, err error) {
 	switch i {
 	case 0:
-		c.Owner = field(i, out, addressWord)
+		c.Owner = field(i, data, err, DecodeAddress)
 	case 1:
-		c.PendingOwner = field(i, out, addressWord)
+		c.PendingOwner = field(i, data, err, DecodeAddress)
 	case 2:
-		c.GatewayAppID = field(i, out, func(b []byte) (string, error) {
-			v, err := textType.Unpack(b)
-			if err != nil {
-				return "", err
-			}
-			return v[0].(string), nil
-		})
+		c.GatewayAppID = field(i, data, err, unpack[string](textType, 0))
 	case 3:
-		part := func(n int) Field[[]byte] {
-			return field(i, out, func(b []byte) ([]byte, error) {
-				v, err := infoType.Unpack(b)
-				if err != nil {
-					return nil, err
-				}
-				return v[n].([]byte), nil
-			})
-		}
-		c.K256Pubkey, c.CAPubkey = part(0), part(1)
+		c.K256Pubkey, c.CAPubkey = field(i, data, err, unpack[[]byte](infoType, 0)), field(i, data, err, unpack[[]byte](infoType, 1))
 	}
 }
 
-func field[T any](i int, out output, decode func([]byte) (T, error)) (f Field[T]) {
-	if out.err == nil && len(out.data) == 0 {
+func field[T any](i int, data []byte, err error, decode func([]byte) (T, error)) (f Field[T]) {
+	if err == nil && len(data) == 0 {
 		return f
 	}
-	if f.Err = out.err; f.Err == nil {
-		f.Value, f.Err = decode(out.data)
+	if err == nil {
+		f.Value, err = decode(data)
 	}
-	if f.Present = f.Err == nil; !f.Present {
-		f.Err = fmt.Errorf("reading %s: %w", coverageGetters[i], f.Err)
+	if f.Present = err == nil; !f.Present {
+		f.Err = fmt.Errorf("reading %s: %w", fixedGetters[i], err)
 	}
 	return f
 }
 
-// setImplementation takes the word of implementationSlot, or why it could not be read.
-func (c *Control) setImplementation(word common.Hash, err error) {
+// unpack decodes the argument of a number.
+func unpack[T any](types abi.Arguments, i int) func([]byte) (T, error) {
+	return func(b []byte) (out T, err error) {
+		v, err := types.Unpack(b)
+		if err != nil {
+			return out, err
+		}
+		return v[i].(T), nil
+	}
+}
+
+// SetImplementation takes the word of ImplementationSlot, or why it could not be read.
+func (c *Control) SetImplementation(word common.Hash, err error) {
 	f := &c.Implementation
 	if err == nil && word != (common.Hash{}) {
-		f.Value, err = addressWord(word[:])
+		f.Value, err = DecodeAddress(word[:])
 		f.Present = err == nil
 	}
 	if err != nil {
@@ -93,8 +81,8 @@ func (c *Control) setImplementation(word common.Hash, err error) {
 	}
 }
 
-// equal reports whether two providers say the same.
-func (c *Control) equal(o *Control) bool {
+// Equal reports whether two providers say the same.
+func (c *Control) Equal(o *Control) bool {
 	return sameField(c.Owner, o.Owner) && sameField(c.PendingOwner, o.PendingOwner) && sameField(c.Implementation, o.Implementation) &&
 		sameField(c.GatewayAppID, o.GatewayAppID) && sameField(asText(c.K256Pubkey), asText(o.K256Pubkey)) && sameField(asText(c.CAPubkey), asText(o.CAPubkey)) &&
 		c.CodeHash == o.CodeHash && c.ImplementationCodeHash == o.ImplementationCodeHash && (c.CodeErr == nil) == (o.CodeErr == nil)
@@ -135,12 +123,10 @@ func arguments(types ...string) (out abi.Arguments) {
 
 var errNoAddress = errors.New("the answer is no address")
 
-func addressWord(b []byte) (common.Address, error) {
+// DecodeAddress reads an ABI address strictly.
+func DecodeAddress(b []byte) (common.Address, error) {
 	if len(b) != 32 || !bytes.Equal(b[:12], make([]byte, 12)) {
 		return common.Address{}, errNoAddress
 	}
 	return common.BytesToAddress(b), nil
 }
-
-// implementationSlot is where a proxy keeps its implementation (ERC-1967).
-var implementationSlot = wellKnown[0]

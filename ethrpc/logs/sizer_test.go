@@ -1,10 +1,10 @@
-package ethrpc_test
+package logs_test
 
 import (
 	"strconv"
 	"testing"
 
-	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/logs"
 )
 
 func TestWhatAProviderSuggests(t *testing.T) {
@@ -27,7 +27,7 @@ func TestWhatAProviderSuggests(t *testing.T) {
 		{"nothing is nothing", "", 0, 1, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := ethrpc.Suggested(tt.says, tt.from, tt.to); got != tt.want {
+			if got := logs.Suggested(tt.says, tt.from, tt.to); got != tt.want {
 				t.Errorf("%q suggests %d blocks, want %d", tt.says, got, tt.want)
 			}
 		})
@@ -39,7 +39,7 @@ func FuzzSuggested(f *testing.F) {
 	f.Add("this block range should work: [0x0, 0xffffffffffffffff]", uint64(0), ^uint64(0))
 	f.Add("1,2,3,4,5-6..7 to 8", uint64(5), uint64(7))
 	f.Fuzz(func(t *testing.T, text string, from, to uint64) {
-		if n := ethrpc.Suggested(text, from, to); n != 0 && (from > to || n > to-from) {
+		if n := logs.Suggested(text, from, to); n != 0 && (from > to || n > to-from) {
 			t.Errorf("%q suggests %d blocks from %d to %d", text, n, from, to)
 		}
 	})
@@ -55,7 +55,7 @@ func TestTheRangeFindsAProvidersLimit(t *testing.T) {
 		{5_000, 1, 200},
 	} {
 		t.Run(strconv.FormatUint(tt.limit, 10)+" blocks at once", func(t *testing.T) {
-			all, refused := ethrpc.CountRequests(tt.blocks, tt.limit, 10_000)
+			all, refused := logs.CountRequests(tt.blocks, tt.limit, 10_000)
 			ideal := tt.blocks / min(tt.limit, 10_000)
 			if refused > int(tt.refused) || all > int(ideal+ideal/4+40) {
 				t.Errorf("%d requests, %d refused; the ideal is %d, and %d refused are fine", all, refused, ideal, tt.refused)

@@ -1,4 +1,4 @@
-package ethrpc_test
+package logs_test
 
 import (
 	"encoding/json"
@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
@@ -129,7 +131,11 @@ func TestScanReadsAllWhateverTheLimits(t *testing.T) {
 			// A status that was meant for a range is not taken for a refusal of batches.
 			w.proxy.Set(rpcfault.Fault{})
 			before = w.proxy.Requests()
-			if _, err := look(t.Context(), c, w.request()); err != nil {
+			at, err := c.Pin(t.Context(), ethrpc.PinRequest{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Read(t.Context(), at, []ethrpc.Query{{Contract: w.kms.Address(), Devices: []common.Hash{device}}}, ethrpc.ReadOptions{}); err != nil {
 				t.Fatal(err)
 			}
 			if n := w.proxy.Requests() - before; n > 2 && tt.fault.Name != rpcfault.NoBatches.Name {
@@ -158,7 +164,7 @@ func TestARefusedRangeIsNotAskedAgain(t *testing.T) {
 	w := newLogWorld(t)
 	asked := w.ranges()
 	w.proxy.Set(atMost50(-32005, "query returned more than 10000 results"))
-	if _, err := newClient(t, "latest", w.url).Scan(t.Context(), w.scan()); err != nil {
+	if _, err := newClient(t, w.url).Scan(t.Context(), w.scan()); err != nil {
 		t.Fatal(err)
 	}
 	w.complete(t)
@@ -178,7 +184,7 @@ func TestASuggestedRangeIsAskedNext(t *testing.T) {
 		}
 		return ""
 	}))
-	if _, err := newClient(t, "latest", w.url).Scan(t.Context(), w.scan()); err != nil {
+	if _, err := newClient(t, w.url).Scan(t.Context(), w.scan()); err != nil {
 		t.Fatal(err)
 	}
 	w.complete(t)

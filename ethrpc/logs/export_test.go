@@ -1,4 +1,20 @@
-package ethrpc
+package logs
+
+import (
+	"encoding/json"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/types"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
+)
+
+// ReadLogs reads the answers to eth_getLogs of the blocks from to to, and to eth_getBlockByNumber of block to.
+func ReadLogs(req Request, from, to uint64, logs, block json.RawMessage) ([]types.Log, common.Hash, error) {
+	s := &blockRange{from: from, to: to}
+	err := s.fill(&req, logs, &transport.Call{Result: block})
+	return s.logs, s.last, err
+}
 
 // Suggested is the number of blocks that a provider's words suggest for the range from from to to.
 var Suggested = suggested

@@ -1,4 +1,4 @@
-package ethrpc_test
+package logs_test
 
 import (
 	"encoding/json"
@@ -8,7 +8,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 
-	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/logs"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
@@ -76,14 +76,14 @@ func TestLogsThatNoNodeAnswers(t *testing.T) {
 		t.Run(tt.fault.Name, func(t *testing.T) {
 			w.proxy.Set(tt.fault)
 			before := w.proxy.Requests()
-			_, err := newClient(t, "latest", w.url).Scan(t.Context(), w.scan())
+			_, err := newClient(t, w.url).Scan(t.Context(), w.scan())
 			if err == nil || !strings.Contains(err.Error(), tt.says) || !strings.Contains(err.Error(), "p1: ") {
 				t.Fatalf("Scan = %v, want an error of p1 that says %q", err, tt.says)
 			}
 			if n := w.proxy.Requests() - before; n > 50 {
 				t.Errorf("%d requests were made of it", n)
 			}
-			by, err := newClient(t, "latest", w.url, w.chain.URL()).Scan(t.Context(), w.scan())
+			by, err := newClient(t, w.url, w.chain.URL()).Scan(t.Context(), w.scan())
 			if err != nil || by != "p2" {
 				t.Fatalf("with a second provider: Scan = %q, %v", by, err)
 			}
@@ -105,7 +105,7 @@ func TestAPieceStandsOnThePinnedBlock(t *testing.T) {
 	}})
 	req := w.scan()
 	req.Step = 1000
-	if _, err := newClient(t, "latest", w.url).Scan(t.Context(), req); !errors.Is(err, ethrpc.ErrReorganised) || len(w.pieces) > 0 {
+	if _, err := newClient(t, w.url).Scan(t.Context(), req); !errors.Is(err, logs.ErrReorganised) || len(w.pieces) > 0 {
 		t.Errorf("Scan = %v after %v", err, w.pieces)
 	}
 }
@@ -127,7 +127,7 @@ func TestAScanWaitsForANodeThatLags(t *testing.T) {
 	}})
 	req := w.scan()
 	req.From = req.To
-	if _, err := newClient(t, "latest", w.url).Scan(t.Context(), req); err != nil || len(w.pieces) != 1 || left["eth_getLogs"] > 0 {
+	if _, err := newClient(t, w.url).Scan(t.Context(), req); err != nil || len(w.pieces) != 1 || left["eth_getLogs"] > 0 {
 		t.Errorf("Scan = %v, pieces %v", err, w.pieces)
 	}
 }

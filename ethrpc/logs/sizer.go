@@ -1,16 +1,12 @@
-package ethrpc
+package logs
 
 import (
-	"context"
-	"errors"
+	"cmp"
 	"regexp"
 	"strconv"
-	"strings"
 
-	"github.com/ethereum/go-ethereum/rpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
-
-const getLogs = "eth_getLogs"
 
 // rangeError is a range of blocks that the provider does not serve, where it may serve a smaller one.
 type rangeError struct {
@@ -21,54 +17,20 @@ type rangeError struct {
 func (e *rangeError) Error() string { return e.err.Error() }
 func (e *rangeError) Unwrap() error { return e.err }
 
-// rangeTooWide makes what went wrong on the way a *rangeError where the size of the answer may be the reason.
-func rangeTooWide(err error, s *blockRange) error {
-	var status *statusError
-	slow := errors.Is(err, context.DeadlineExceeded)
-	large := errors.Is(err, errTooLong) || isTooWide(err)
-	if errors.As(err, &status) {
-		slow = slow || status.status == 408 || status.status == 504 || status.status == 524
-		large = large || status.status == 400 || status.status == 413 || status.status == 422
-	}
+// tooWide makes why no answer came a *rangeError where the size of the range may be the reason.
+func (s *blockRange) tooWide(err error) error {
 	switch {
-	case large:
-		return &rangeError{err, suggested(wording(err), s.from, s.to)}
-	case slow:
+	case transport.IsTooLarge(err) || transport.IsTooWide(err):
+		return &rangeError{err, s.suggested(err)}
+	case transport.IsTimeout(err):
 		// Every try takes a whole timeout: in large steps the one that hangs is soon left for the next provider.
 		return &rangeError{err, max((s.to-s.from+1)/32, 1)}
 	}
 	return err
 }
 
-// wording is what the provider itself says in err.
-func wording(err error) string {
-	var object rpc.Error
-	var status *statusError
-	switch {
-	case errors.As(err, &object):
-		return object.Error()
-	case errors.As(err, &status):
-		return status.body
-	}
-	return ""
-}
-
-// isTooWide: the wordings for a range of too many blocks or logs, some of which have the error code of a rate limit.
-func isTooWide(err error) bool {
-	text := strings.ToLower(wording(err))
-	has := func(s string) bool { return strings.Contains(text, s) }
-	for _, s := range []string{"rate limit", "rate exceeded", "request limit", "request rate", "request count", "too many requests", "per second", "quota"} {
-		if has(s) {
-			return false
-		}
-	}
-	for _, s := range []string{"block range", "blocks range", "range of blocks", "more than", "max is", "max results", "exceeds limit", "exceeds the limit", "limit exceeded",
-		"exceeds defined limit", "too wide", "too large", "too many results", "too many logs", "too many blocks", "ranges over", "response size", "beyond current head", "query timeout"} {
-		if has(s) {
-			return true
-		}
-	}
-	return false
+func (s *blockRange) suggested(err error) uint64 {
+	return suggested(transport.Wording(err), s.from, s.to)
 }
 
 const number = `\b(0x[0-9a-fA-F]{1,16}|[0-9]{1,20})\b`
@@ -85,8 +47,8 @@ func suggested(text string, from, to uint64) uint64 {
 		if m == nil {
 			return 0
 		}
-		first, err := parseNumber(text[m[2]:m[3]])
-		last, err2 := parseNumber(text[m[4]:m[5]])
+		first, err := strconv.ParseUint(text[m[2]:m[3]], 0, 64)
+		last, err2 := strconv.ParseUint(text[m[4]:m[5]], 0, 64)
 		if err == nil && err2 == nil && first == from && from <= last && last < to {
 			return last - from + 1
 		}
@@ -94,16 +56,8 @@ func suggested(text string, from, to uint64) uint64 {
 	}
 }
 
-func parseNumber(s string) (uint64, error) {
-	if digits, ok := strings.CutPrefix(s, "0x"); ok {
-		return strconv.ParseUint(digits, 16, 64)
-	}
-	return strconv.ParseUint(s, 10, 64)
-}
-
 const (
 	defaultStep = 10_000
-	maxStep     = 1 << 32
 	minPatience = 4
 	maxPatience = 64
 )
@@ -121,10 +75,7 @@ type rangeSizer struct {
 }
 
 func newRangeSizer(step uint64) *rangeSizer {
-	if step == 0 {
-		step = defaultStep
-	}
-	step = min(step, maxStep)
+	step = cmp.Or(step, defaultStep)
 	return &rangeSizer{blocks: step, good: step, bad: step + 1, max: step, patience: minPatience}
 }
 

@@ -1,4 +1,4 @@
-package ethrpc_test
+package logs_test
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
 
-	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/logs"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
@@ -32,7 +32,7 @@ func TestScanHandsOnInOrder(t *testing.T) {
 			}
 		case ok:
 			mu.Lock()
-			if others++; others == 7 {
+			if others++; others == 3 {
 				close(enough)
 			}
 			mu.Unlock()
@@ -41,7 +41,7 @@ func TestScanHandsOnInOrder(t *testing.T) {
 	}})
 	req := w.scan()
 	req.Step = 20
-	if _, err := newClient(t, "latest", w.url).Scan(t.Context(), req); err != nil {
+	if _, err := newClient(t, w.url).Scan(t.Context(), req); err != nil {
 		t.Fatal(err)
 	}
 	w.complete(t)
@@ -82,7 +82,7 @@ func TestTheNextProviderTakesOver(t *testing.T) {
 		mu.Unlock()
 		return keep(from, to, last, logs)
 	}
-	by, err := newClient(t, "latest", w.url, serve(t, second)).Scan(t.Context(), req)
+	by, err := newClient(t, w.url, serve(t, second)).Scan(t.Context(), req)
 	if err != nil || by != "p2" {
 		t.Fatalf("Scan = %q, %v; want p2's", by, err)
 	}
@@ -118,7 +118,7 @@ func TestATakeoverStandsOnTheSameBlocks(t *testing.T) {
 		defer close(handed)
 		return keep(from, to, last, logs)
 	}
-	_, err := newClient(t, "latest", w.url, serve(t, other)).Scan(t.Context(), req)
+	_, err := newClient(t, w.url, serve(t, other)).Scan(t.Context(), req)
 	if err == nil || !strings.Contains(err.Error(), "p2: the chain was reorganised: block 19 was 0x") || len(w.pieces) != 1 {
 		t.Errorf("Scan = %v after %v, want p2's other block 19", err, w.pieces)
 	}
@@ -161,8 +161,8 @@ func TestReorganisationsEndAScan(t *testing.T) {
 				reorg()
 			}
 			second := rpcfault.New(w.chain.URL())
-			_, err := newClient(t, "latest", w.url, serve(t, second)).Scan(t.Context(), req)
-			if !errors.Is(err, ethrpc.ErrReorganised) || (tt.when == nil) != (len(w.pieces) == 0) {
+			_, err := newClient(t, w.url, serve(t, second)).Scan(t.Context(), req)
+			if !errors.Is(err, logs.ErrReorganised) || (tt.when == nil) != (len(w.pieces) == 0) {
 				t.Fatalf("Scan = %v after %d pieces", err, len(w.pieces))
 			}
 			if got := second.Requests() > 0; got != (tt.when == nil) {
@@ -184,7 +184,7 @@ func TestAScanIsResumedFromWhereItEnded(t *testing.T) {
 		}
 		return keep(from, to, last, logs)
 	}
-	c := newClient(t, "latest", w.url, w.chain.URL())
+	c := newClient(t, w.url, w.chain.URL())
 	if by, err := c.Scan(t.Context(), req); !errors.Is(err, full) || by != "p1" {
 		t.Fatalf("Scan = %q, %v; want p1's, ended by the caller", by, err)
 	}
@@ -210,7 +210,7 @@ func TestAScanEndsWithItsContext(t *testing.T) {
 		cancel()
 		return keep(from, to, last, logs)
 	}
-	_, err := newClient(t, "latest", w.url, w.chain.URL()).Scan(ctx, req)
+	_, err := newClient(t, w.url, w.chain.URL()).Scan(ctx, req)
 	if !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "p2") {
 		t.Errorf("Scan = %v, want p1's end", err)
 	}
@@ -232,8 +232,8 @@ func TestAScanStandsOnWhatWasReadBefore(t *testing.T) {
 	} {
 		req := w.scan()
 		req.From, req.After = 100, tt.after
-		_, err := newClient(t, "latest", w.url).Scan(t.Context(), req)
-		if errors.Is(err, ethrpc.ErrReorganised) != tt.gone || tt.gone == (err == nil) || tt.gone && len(w.pieces) > 0 {
+		_, err := newClient(t, w.url).Scan(t.Context(), req)
+		if errors.Is(err, logs.ErrReorganised) != tt.gone || tt.gone == (err == nil) || tt.gone && len(w.pieces) > 0 {
 			t.Errorf("%s: %v, and %d pieces", tt.sentence, err, len(w.pieces))
 		}
 	}

@@ -1,4 +1,4 @@
-package ethrpc
+package transport
 
 import (
 	"bytes"
@@ -129,9 +129,9 @@ func (g *validatingTransport) check(body []byte, want asked) error {
 		case id == "" || id == "null":
 			return errors.New("an answer has no id")
 		case !want.ids[id]:
-			return foreign("an answer has the id %s, which was not asked", id)
+			return fmt.Errorf("an answer has the id %s, which was not asked", sanitize.Quote(id))
 		case seen[id]:
-			return foreign("two answers have the id %s", id)
+			return fmt.Errorf("two answers have the id %s", sanitize.Quote(id))
 		}
 		seen[id] = true
 	}

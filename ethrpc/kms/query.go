@@ -1,0 +1,173 @@
+// Package kms is what there is to know of a dstack KMS contract: what to ask it, which slots it uses, and what its answers
+// mean.
+package kms
+
+import (
+	"fmt"
+	"math/big"
+	"slices"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/crypto"
+)
+
+// Query is what to read of one contract.
+type Query struct {
+	Contract          common.Address
+	Devices, OSImages []common.Hash    // ids to look up in its two allowlists
+	Control           bool             // owner, implementation, code, kmsInfo, gateway
+	AggregatedMRs     []common.Hash    // named by events: they only account for the storage
+	Apps              []common.Address // the same
+	Slots             []common.Hash    // further slots that are known to be in use
+	CodeOnly          bool             // only whether code is deployed
+}
+
+// The getters of the allowlists in the main line of DstackKms (since May 2025): bytes32 in, bool out.
+const (
+	AllowedDevice  = "kmsAllowedDeviceIds(bytes32)"
+	AllowedOSImage = "allowedOsImages(bytes32)"
+)
+
+func selector(signature string) []byte { return crypto.Keccak256([]byte(signature))[:4:4] }
+
+// Call is a call of a getter. One of a list's getter tells where its answer belongs.
+type Call struct {
+	Getter string // of a list; empty: another one
+	ID     common.Hash
+	Data   string // selector and argument
+}
+
+// ListCalls are the calls that a Query's two lists take, each once.
+func (q *Query) ListCalls() (out []Call) {
+	if q.CodeOnly {
+		return nil
+	}
+	add := func(getter string, ids []common.Hash) {
+		s, seen := selector(getter), make(map[common.Hash]bool, len(ids))
+		for _, id := range ids {
+			if !seen[id] {
+				seen[id] = true
+				out = append(out, Call{getter, id, string(append(s, id[:]...))})
+			}
+		}
+	}
+	add(AllowedDevice, q.Devices)
+	add(AllowedOSImage, q.OSImages)
+	return out
+}
+
+// Equal reports whether another Query asks for the same, in the same order.
+func (q *Query) Equal(o *Query) bool {
+	return q.Contract == o.Contract && q.Control == o.Control && q.CodeOnly == o.CodeOnly && slices.Equal(q.Devices, o.Devices) &&
+		slices.Equal(q.OSImages, o.OSImages) && slices.Equal(q.AggregatedMRs, o.AggregatedMRs) && slices.Equal(q.Apps, o.Apps) && slices.Equal(q.Slots, o.Slots)
+}
+
+// Clone copies what the caller may change.
+func (q *Query) Clone() Query {
+	c := *q
+	c.Devices, c.OSImages, c.AggregatedMRs = slices.Clone(q.Devices), slices.Clone(q.OSImages), slices.Clone(q.AggregatedMRs)
+	c.Apps, c.Slots = slices.Clone(q.Apps), slices.Clone(q.Slots)
+	return c
+}
+
+// NeededSlots are those to prove whatever the contract's code reads.
+func (q *Query) NeededSlots() []common.Hash {
+	if q.CodeOnly {
+		return nil
+	}
+	return slices.Concat(WellKnown, q.Slots)
+}
+
+// fixedGetters are the getters of everything that the contract stores apart from its mappings. The first ones are those
+// of Control. Older generations lack some; a call of what is not there explains nothing and does no harm.
+var fixedGetters = []string{"owner()", "pendingOwner()", "gatewayAppId()", "kmsInfo()", "appImplementation()"}
+
+// FixedCalls are the calls of fixedGetters, ControlCalls those that Control is made of.
+var (
+	FixedCalls   = fixedCalls()
+	ControlCalls = FixedCalls[:4]
+)
+
+func fixedCalls() (out []Call) {
+	for _, g := range fixedGetters {
+		out = append(out, Call{Data: string(selector(g))})
+	}
+	return out
+}
+
+// CoverageCalls are calls of which the slots matter that they read: those are part of what the contract is known to store.
+func (q *Query) CoverageCalls() (out []Call) {
+	if q.CodeOnly {
+		return nil
+	}
+	out = slices.Clone(FixedCalls)
+	add := func(getter string, argument []byte) {
+		out = append(out, Call{Data: string(append(selector(getter), argument...))})
+	}
+	for _, mr := range q.AggregatedMRs {
+		add("kmsAllowedAggregatedMrs(bytes32)", mr[:])
+	}
+	for _, a := range q.Apps {
+		add("registeredApps(address)", common.LeftPadBytes(a[:], 32))
+	}
+	return out
+}
+
+// WellKnown are slots that no getter may read: the implementation's, and those of OpenZeppelin's initializer (ERC-1967, ERC-7201).
+var WellKnown = []common.Hash{
+	erc1967Slot("eip1967.proxy.implementation"),
+	erc1967Slot("eip1967.proxy.admin"),
+	erc1967Slot("eip1967.proxy.beacon"),
+	erc7201Slot("openzeppelin.storage.Initializable"),
+	erc7201Slot("openzeppelin.storage.Ownable"),
+	erc7201Slot("openzeppelin.storage.Ownable2Step"),
+}
+
+func erc1967Slot(name string) common.Hash { return minusOne(crypto.Keccak256Hash([]byte(name))) }
+
+func minusOne(h common.Hash) common.Hash {
+	return common.BigToHash(new(big.Int).Sub(h.Big(), common.Big1))
+}
+
+func erc7201Slot(id string) common.Hash {
+	h := crypto.Keccak256Hash(erc1967Slot(id).Bytes())
+	h[31] = 0
+	return h
+}
+
+// ImplementationSlot is where a proxy keeps its implementation (ERC-1967).
+var ImplementationSlot = WellKnown[0]
+
+// Answer is what a contract says of one id. Err is set where it says nothing: it reverted, it writes when it is called,
+// or what came back is not one ABI word holding 0 or 1.
+type Answer struct {
+	Err     error
+	Allowed bool
+}
+
+func (a Answer) String() string {
+	switch {
+	case a.Err != nil:
+		return "no answer (" + a.Err.Error() + ")"
+	case a.Allowed:
+		return "true"
+	default:
+		return "false"
+	}
+}
+
+// DecodeBool reads an ABI bool strictly: 32 bytes, 31 of them zero, the last 0 or 1. An account without code answers
+// with no bytes at all, and that is no answer.
+func DecodeBool(b []byte) Answer {
+	if len(b) != 32 {
+		return Answer{Err: fmt.Errorf("the answer has %d bytes, want the 32 of a bool", len(b))}
+	}
+	switch word := common.BytesToHash(b); word {
+	case common.Hash{}:
+		return Answer{}
+	case common.Hash{31: 1}:
+		return Answer{Allowed: true}
+	default:
+		return Answer{Err: fmt.Errorf("the answer %s is neither 0 nor 1", word)}
+	}
+}

@@ -1,0 +1,75 @@
+package logs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc/block"
+	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
+)
+
+// DeploymentBlock returns the first block at which the contract has code, looked for up to block to, where it must have
+// some. The error is a *ReadError, and ErrNoState where providers do not keep state old enough. What is found is as good as the
+// provider's memory: one that answers without an error that nothing was there before some block is believed, and so
+// is one whose contract was destroyed and came back.
+func (r *Reader) DeploymentBlock(ctx context.Context, contract common.Address, to uint64) (uint64, error) {
+	var failed []transport.ProviderError
+	for _, p := range r.providers {
+		first, err := r.deploymentBlock(ctx, p, contract, to)
+		if err == nil {
+			return first, nil
+		}
+		failed = append(failed, transport.ProviderError{Provider: p.Name, Err: fmt.Errorf("finding the first block of %s: %w", contract, err)})
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return 0, &transport.ReadError{Failures: failed}
+}
+
+func (r *Reader) deploymentBlock(ctx context.Context, p *transport.Client, contract common.Address, high uint64) (uint64, error) {
+	id := block.ChainID()
+	if err := p.Do(ctx, id); err != nil {
+		return 0, err
+	}
+	if err := block.CheckChainID(id, r.chainID); err != nil {
+		return 0, err
+	}
+	has, err := codeAt(ctx, p, contract, high)
+	if err != nil {
+		return 0, err
+	}
+	if !has {
+		return 0, fmt.Errorf("it has no code at block %d", high)
+	}
+	first := sort.Search(int(high), func(n int) bool {
+		if err == nil {
+			has, err = codeAt(ctx, p, contract, uint64(n))
+		}
+		return has
+	})
+	return uint64(first), err
+}
+
+// codeAt reports whether the contract has code at a block.
+func codeAt(ctx context.Context, p *transport.Client, contract common.Address, number uint64) (bool, error) {
+	c := &transport.Call{Method: "eth_getCode", Args: []any{contract, hexutil.EncodeUint64(number)}}
+	err := p.Do(ctx, c)
+	var code []byte
+	if err == nil {
+		code, err = c.Bytes()
+	}
+	switch {
+	case transport.IsPruned(err) || transport.IsUnknownBlock(err) || errors.Is(err, transport.ErrNull):
+		return false, fmt.Errorf("%w at block %d: set from_block of the contract to the block of its deployment, or use a provider that keeps all state: %w",
+			block.ErrNoState, number, err)
+	case err != nil:
+		return false, fmt.Errorf("reading the code at block %d: %w", number, err)
+	}
+	return len(code) > 0, nil
+}

@@ -1,0 +1,178 @@
+// Package logs reads what a contract's events tell: Scan reads them, in ranges of blocks as large as a provider serves,
+// DeploymentBlock finds where to begin, and TxInfo tells when and by whom.
+//
+// A provider that leaves logs out, or answers an empty list for blocks that it no longer keeps, cannot be told from one
+// that has none to show: that every log is there is for the proof of the contract's storage to say.
+package logs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/types"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc/block"
+	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
+)
+
+// Reader reads the logs of one chain. It is safe for concurrent use.
+type Reader struct {
+	chainID   uint64
+	providers []*transport.Client
+}
+
+// New returns a Reader of a chain through its providers, at least one, in order of preference.
+func New(chainID uint64, providers []*transport.Client) *Reader { return &Reader{chainID, providers} }
+
+// Request is which logs to read.
+type Request struct {
+	Contract       common.Address
+	Topics         []common.Hash // a log's first topic is one of these
+	From, To       uint64        // inclusive; with From above To only the hashes are checked
+	ToHash         common.Hash   // of block To, the pinned one
+	After          common.Hash   // of the block before From, up to which was read before; zero: nothing was
+	Step           uint64        // blocks of the first range, and of the largest; zero: 10,000
+	ProviderOffset uint          // moves on which provider is asked first: one that left logs out does so again
+	// OnBatch is handed the logs of the blocks from to to, sorted, and last, the hash of block to. Batches are contiguous,
+	// come in order, one at a time, and may be empty. Its error ends the scan. Progress that is kept stands on last:
+	// batches handed on before an error may be of a branch that is gone.
+	OnBatch func(from, to uint64, last common.Hash, logs []types.Log) error
+}
+
+// ErrReorganised marks a block that is not what it was at the pin, or when its logs were read.
+var ErrReorganised = errors.New("the chain was reorganised")
+
+// Scan reads every log that req names and returns the name of the provider that ended it. Where a provider fails, the
+// next one takes over behind the last batch that was handed on. A reorganisation seen after a batch was handed on is
+// an error, and so is one of OnBatch, which is returned wrapped; any other error is a *ReadError.
+func (r *Reader) Scan(ctx context.Context, req Request) (provider string, err error) {
+	var failed []transport.ProviderError
+	var refused error // by OnBatch
+	marks := []block.Block{{Number: req.To, Hash: req.ToHash}}
+	if req.After != (common.Hash{}) {
+		marks = append(marks, block.Block{Number: req.From - 1, Hash: req.After})
+	}
+	first := int(req.ProviderOffset % uint(len(r.providers)))
+	for _, p := range slices.Concat(r.providers[first:], r.providers[:first]) {
+		begun := req.From
+		err := r.scan(ctx, p, req, marks, func(s *blockRange) error {
+			if refused = req.OnBatch(s.from, s.to, s.last, s.logs); refused != nil {
+				return refused
+			}
+			req.From = s.to + 1
+			marks = []block.Block{marks[0], {Number: s.to, Hash: s.last}}
+			return nil
+		})
+		switch {
+		case err == nil:
+			return p.Name, nil
+		case refused != nil:
+			return p.Name, fmt.Errorf("handing on the logs from block %d: %w", req.From, refused)
+		}
+		failed = append(failed, transport.ProviderError{Provider: p.Name, Err: err})
+		if ctx.Err() != nil || errors.Is(err, ErrReorganised) && req.From > begun {
+			break
+		}
+	}
+	return "", &transport.ReadError{Failures: failed}
+}
+
+// scan reads with one provider, which must have every mark at its number before, and still has To afterwards.
+func (r *Reader) scan(ctx context.Context, p *transport.Client, req Request, marks []block.Block, deliver func(*blockRange) error) error {
+	if err := r.checkMarks(ctx, p, marks); err != nil {
+		return err
+	}
+	if req.From <= req.To {
+		if err := scanRanges(ctx, p, req, deliver); err != nil {
+			return err
+		}
+	}
+	return r.checkMarks(ctx, p, marks[:1])
+}
+
+// blockRange is some blocks of a scan.
+type blockRange struct {
+	from, to uint64
+	last     common.Hash // of block to
+	logs     []types.Log
+	err      error
+}
+
+// parallel ranges are read at once.
+const parallel = 4
+
+// scanRanges reads some ranges at once and delivers them in order, up to one that is refused. After a refusal it reads
+// smaller ranges, one by one until one is served.
+func scanRanges(ctx context.Context, p *transport.Client, req Request, deliver func(*blockRange) error) error {
+	size, atOnce := newRangeSizer(req.Step), parallel
+	for next := req.From; next <= req.To; {
+		var ranges []*blockRange
+		var wg sync.WaitGroup
+		for from := next; from <= req.To && len(ranges) < atOnce; {
+			s := &blockRange{from: from, to: from + min(req.To-from, size.blocks-1)}
+			ranges, from = append(ranges, s), s.to+1
+			wg.Go(func() { s.err = s.read(ctx, p, &req) })
+		}
+		wg.Wait()
+		atOnce = parallel
+		for _, s := range ranges {
+			n := s.to - s.from + 1
+			narrow, refused := errors.AsType[*rangeError](s.err)
+			if refused && n > 1 {
+				size.refused(n, narrow.blocks)
+				atOnce = 1
+				break
+			}
+			if s.err != nil {
+				return s.err
+			}
+			size.accepted(n)
+			if err := deliver(s); err != nil {
+				return err
+			}
+			next = s.to + 1
+		}
+	}
+	return nil
+}
+
+// checkMarks refuses a provider of another chain, and one that has another block at one of the numbers.
+func (r *Reader) checkMarks(ctx context.Context, p *transport.Client, marks []block.Block) error {
+	return p.Retry(ctx, isLagging, func() error {
+		calls := []*transport.Call{block.ChainID()}
+		for _, b := range marks {
+			calls = append(calls, block.AtNumber(b.Number).Ask())
+		}
+		if err := p.Do(ctx, calls...); err != nil {
+			return fmt.Errorf("checking block %d: %w", marks[0].Number, err)
+		}
+		if err := block.CheckChainID(calls[0], r.chainID); err != nil {
+			return err
+		}
+		for i, want := range marks {
+			got, err := block.Decode(calls[i+1])
+			switch {
+			case err != nil:
+				return fmt.Errorf("checking block %d: %w", want.Number, err)
+			case got.Number != want.Number:
+				return fmt.Errorf("asked for block %d, got %d", want.Number, got.Number)
+			case got.Hash != want.Hash:
+				return reorganised(want, got)
+			}
+		}
+		return nil
+	})
+}
+
+func reorganised(was, is block.Block) error {
+	return fmt.Errorf("%w: block %d was %s and is %s", ErrReorganised, was.Number, was.Hash, is.Hash)
+}
+
+// isLagging reports whether a provider does not know a block, as a node that lags behind. A little later it may.
+func isLagging(err error) bool {
+	return errors.Is(err, block.ErrNoState) || transport.IsUnknownBlock(err) || transport.IsRPC(err, nil, "beyond current head")
+}

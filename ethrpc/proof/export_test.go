@@ -1,0 +1,26 @@
+package proof
+
+import (
+	"context"
+
+	"github.com/ethereum/go-ethereum/common"
+)
+
+// Call is CallAssuming that empty slots are empty.
+func (w *VerifiedState) Call(ctx context.Context, to common.Address, data []byte) (Result, error) {
+	return w.CallAssuming(ctx, to, data, common.Hash{})
+}
+
+// Rebuild returns the root of a trie of the known leaves of an account, and their number.
+func (w *VerifiedState) Rebuild(addr common.Address) (root common.Hash, leaves int) {
+	s, err := w.storage(addr)
+	if err != nil {
+		return common.Hash{}, 0
+	}
+	for _, leaf := range s.entries {
+		if leaf != nil {
+			leaves++
+		}
+	}
+	return rebuild(s.entries, nil), leaves
+}

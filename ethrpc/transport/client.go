@@ -1,0 +1,265 @@
+// Package transport makes JSON-RPC calls over HTTP to one provider.
+//
+// Client.Do puts calls into batches that the provider takes, makes them again where a fault passes, and checks that every
+// call has its own answer. An error object is the answer of its Call; the error of Do is of the way there and back. What
+// errors mean, of which providers have many wordings, is told by the Is functions. No error here shows a URL or a secret.
+package transport
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/ethereum/go-ethereum/rpc"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"github.com/kms-auditor/kms-auditor/internal/httpx"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
+)
+
+const (
+	tries    = 3 // of what meets a passing fault
+	parallel = 4 // HTTP requests of one Do under way at once
+
+	quickPart = 4 // of the provider's timeout: of 20 s, what go-ethereum gives an eth_call
+)
+
+// Provider is one JSON-RPC endpoint over HTTP. Everything but Name is secret.
+type Provider struct {
+	Name              string
+	URL               sanitize.Secret
+	Headers           map[string]sanitize.Secret
+	Timeout           time.Duration // of one HTTP round trip; zero: 20 s
+	RequestsPerSecond float64       // HTTP requests; zero: no limit
+}
+
+// Options are the same for all providers of a chain.
+type Options struct {
+	BatchSize  int // calls in one JSON-RPC batch, 1 or more
+	UserAgent  string
+	Observer   Observer      // optional
+	RetryDelay time.Duration // before the second try; it doubles. Zero: 500 ms
+}
+
+// Client calls one provider. It is safe for concurrent use.
+type Client struct {
+	Name     string // the provider's
+	Observer Observer
+
+	rpc        *rpc.Client
+	timeout    time.Duration
+	retryDelay time.Duration
+	redact     sanitize.Redactor
+	batchSize  atomic.Int64 // shrinks where the provider refuses
+	idle       func()
+}
+
+// New returns a Client. It does not connect.
+func New(cfg Provider, opt Options) (*Client, error) {
+	c := &Client{
+		Name:       cfg.Name,
+		Observer:   cmp.Or[Observer](opt.Observer, nopObserver{}),
+		timeout:    cmp.Or(cfg.Timeout, 20*time.Second),
+		retryDelay: cmp.Or(opt.RetryDelay, 500*time.Millisecond),
+	}
+	c.batchSize.Store(int64(max(opt.BatchSize, 1)))
+
+	secrets := sanitize.URLParts(cfg.URL.Reveal())
+	headers := http.Header{"User-Agent": {opt.UserAgent}}
+	for k, v := range cfg.Headers {
+		headers.Set(k, v.Reveal())
+		secrets = append(secrets, sanitize.HeaderParts(v.Reveal())...)
+	}
+	c.redact = sanitize.NewRedactor(secrets...)
+
+	limit := rate.Inf
+	if cfg.RequestsPerSecond > 0 {
+		limit = rate.Limit(cfg.RequestsPerSecond)
+	}
+	transport := httpx.Transport()
+	transport.MaxIdleConnsPerHost = parallel
+	c.idle = transport.CloseIdleConnections
+	client, err := rpc.DialOptions(context.Background(), cfg.URL.Reveal(), rpc.WithHeaders(headers), rpc.WithHTTPClient(&http.Client{
+		Transport: &validatingTransport{
+			next:    transport,
+			limiter: rate.NewLimiter(limit, 1),
+			redact:  c.redact,
+			observe: func(took time.Duration) { c.Observer.RoundTrip(c.Name, took) },
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}))
+	if err != nil {
+		return nil, fmt.Errorf("provider %s: %w", cfg.Name, c.redact.Error(withoutURL(err)))
+	}
+	c.rpc = client
+	return c, nil
+}
+
+// Close drops idle connections.
+func (c *Client) Close() { c.idle() }
+
+// Call is one JSON-RPC call and its answer: Result, or Err where the provider answered with an error object.
+type Call struct {
+	Method string
+	Args   []any
+	Result json.RawMessage
+	Err    error
+	Probe  bool // an error object is what is hoped for
+	Quick  bool // it gets less time: it is suspected of making a request late
+	Weight int  // about how much comes back, or goes: a slot's proof is 1
+}
+
+// Answered reports whether the call was made and answered.
+func (c *Call) Answered() bool { return c.Result != nil || c.Err != nil }
+
+// MaxWeight is the weight of the calls of one HTTP request, unless one alone is heavier.
+const MaxWeight = 1056
+
+// Do makes the calls, in batches that the provider takes. The error is of the way there and back;
+// what the provider answers to a single call is in the call.
+func (c *Client) Do(ctx context.Context, calls ...*Call) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(parallel)
+	for len(calls) > 0 {
+		batch := nextBatch(calls, int(c.batchSize.Load()))
+		calls = calls[len(batch):]
+		g.Go(func() error { return c.batch(ctx, batch) })
+	}
+	return g.Wait()
+}
+
+// nextBatch returns those of the first calls that go into one HTTP request.
+func nextBatch(calls []*Call, most int) []*Call {
+	n, weight := 0, 0
+	for n < min(most, len(calls)) && (n == 0 || weight+calls[n].Weight <= MaxWeight) {
+		weight += calls[n].Weight
+		n++
+	}
+	return calls[:n]
+}
+
+// batch makes the calls in one round trip, or in two halves where the provider refuses so many at once. That is
+// remembered if the halves are taken: else it was one of the calls that was refused.
+func (c *Client) batch(ctx context.Context, calls []*Call) error {
+	err := c.Retry(ctx, IsTransient, func() error { return c.roundTrip(ctx, calls) })
+	if len(calls) == 1 || !isBatchRefused(err) {
+		return err
+	}
+	half := (len(calls) + 1) / 2
+	if err := c.batch(ctx, calls[:half]); err != nil {
+		return err
+	}
+	if err := c.batch(ctx, calls[half:]); err != nil {
+		return err
+	}
+	if c.batchSize.Load() > int64(half) {
+		c.batchSize.Store(int64(half))
+	}
+	return nil
+}
+
+// Retry calls f, and again after a wait where its error is passing.
+func (c *Client) Retry(ctx context.Context, passing func(error) bool, f func() error) error {
+	delay := c.retryDelay
+	for try := 1; ; try++ {
+		err := f()
+		if err == nil || try == tries || !passing(err) {
+			return err
+		}
+		if err := httpx.Pause(ctx, max(delay, retryAfter(err)), err); err != nil {
+			return err
+		}
+		delay *= 2
+	}
+}
+
+// roundTrip makes the calls in one HTTP request. A rate limit in the answer to a single call fails them all, and so
+// does a batch whose every call is refused for being in a batch.
+func (c *Client) roundTrip(parent context.Context, calls []*Call) error {
+	timeout := c.timeout
+	if slices.ContainsFunc(calls, func(call *Call) bool { return call.Quick }) {
+		timeout /= quickPart
+	}
+	ctx, cancel := context.WithTimeout(parent, timeout)
+	defer cancel()
+	elems := make([]rpc.BatchElem, len(calls))
+	for i, call := range calls {
+		call.Result, call.Err = nil, nil
+		elems[i] = rpc.BatchElem{Method: call.Method, Args: call.Args, Result: &call.Result}
+	}
+	var err error
+	if len(elems) == 1 {
+		// Not as a batch of one: some providers refuse any array.
+		e := c.rpc.CallContext(ctx, elems[0].Result, elems[0].Method, elems[0].Args...)
+		if _, object := errors.AsType[rpc.Error](e); object || errors.Is(e, rpc.ErrNoResult) {
+			elems[0].Error = e
+		} else {
+			err = e
+		}
+	} else {
+		err = c.rpc.BatchCallContext(ctx, elems)
+	}
+	if err != nil {
+		err = c.transportError(parent, timeout, err)
+	}
+	for i, call := range calls {
+		call.Err = c.answerError(elems[i].Error)
+		if err == nil && call.Err == nil && call.Result == nil {
+			call.Err = ErrNull
+		}
+		c.Observer.Call(c.Name, call.Method, call.resultOf(err))
+	}
+	if err != nil {
+		return err
+	}
+	for _, call := range calls {
+		if IsTransient(call.Err) && !(call.Method == "eth_getLogs" && IsTooWide(call.Err)) {
+			return call.Err
+		}
+		if len(calls) > 1 && isBatchRefused(call.Err) {
+			return fmt.Errorf("%w: %w", errBatchRefused, call.Err)
+		}
+	}
+	return nil
+}
+
+// transportError is why no answer came, without URL and secrets.
+func (c *Client) transportError(parent context.Context, timeout time.Duration, err error) error {
+	err = c.redact.Error(withoutURL(err))
+	switch {
+	case parent.Err() != nil:
+		return fmt.Errorf("the audit ended before the provider answered: %w", context.Cause(parent))
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("no answer within %s: %w", timeout, err)
+	}
+	return err
+}
+
+// answerError is an error object fit to show.
+func (c *Client) answerError(err error) error {
+	if object, ok := errors.AsType[rpc.Error](err); ok {
+		return &rpcError{object, sanitize.Quote(c.redact.Text(object.Error()))}
+	}
+	return c.redact.Error(err)
+}
+
+// resultOf says for the Observer what became of a call; err is what went wrong with its round trip.
+func (c *Call) resultOf(err error) string {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return ResultTimeout
+	case err != nil:
+		return ResultFailed
+	case c.Err != nil && !c.Probe:
+		return ResultError
+	default:
+		return ResultOK
+	}
+}
