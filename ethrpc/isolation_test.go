@@ -160,12 +160,12 @@ func errorText(err error) string {
 	return err.Error()
 }
 
-// TestAGetterThatWritesIsNotBelievedEither: one id keeps the contract from being proven, so that the node is asked for the other.
-func TestAGetterThatWritesIsNotBelievedEither(t *testing.T) {
-	// With id 1 it looks at an old block's hash, with any other it writes. It always answers yes.
+// TestNoNodeIsBelievedWhereTheStateGivesNoAnswer: the contract is not proven, and the node answers yes to all.
+func TestNoNodeIsBelievedWhereTheStateGivesNoAnswer(t *testing.T) {
+	// With id 1 it looks at an old block's hash, with any other it writes.
 	w := twoContracts(t, "600435600114601657"+"6001600155"+"60015f5260205ff3"+"5b5f40506001"+returnsTop, nil)
 	got := w.unharmed(t, ethrpc.VerifyAuto, w.both(2))
-	if a, b := got.Devices[ids(2)[0]], got.Devices[ids(2)[1]]; got.Proven || a.Err != nil || !errors.Is(b.Err, proof.ErrWrites) {
+	if a, b := got.Devices[ids(2)[0]], got.Devices[ids(2)[1]]; got.Proven || !errors.Is(a.Err, proof.ErrBeyondState) || !errors.Is(b.Err, proof.ErrWrites) {
 		t.Errorf("it is read as %+v", got)
 	}
 }

@@ -297,9 +297,16 @@ func (r *reader) settle(p *provider, e *entry, m *provenContract) {
 	}
 }
 
-// writes reports whether a call was seen to write: what the node answers to it is not taken.
-func (e *entry) writes(c kms.Call) bool {
-	return e.fault != nil && errors.Is(e.proving.reading.answer(c).Err, proof.ErrWrites)
+// refuses is why the node's answer to a call is not taken, nil where it is: the call was seen to write, or to ask for more
+// than the state holds.
+func (e *entry) refuses(c kms.Call) error {
+	if e.fault == nil {
+		return nil
+	}
+	if err := e.proving.reading.answer(c).Err; errors.Is(err, proof.ErrWrites) || errors.Is(err, proof.ErrBeyondState) {
+		return err
+	}
+	return nil
 }
 
 // isLie reports whether a provider was caught at something that is not so.

@@ -11,7 +11,6 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
-	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
@@ -138,8 +137,8 @@ func (u *unproven) take(at *Pinned) error {
 		if answer.Err == nil && !u.reading.HasCode {
 			return fmt.Errorf("the provider says that %s has no code, and yet answers calls to it", addr)
 		}
-		if u.entry.writes(l) {
-			answer = Answer{Err: proof.ErrWrites}
+		if err := u.entry.refuses(l); err != nil {
+			answer = Answer{Err: err}
 		} else if answer.Err != nil && u.doubt == nil {
 			u.doubt = fmt.Errorf("calling %s of %s: %w", l.Getter, addr, answer.Err)
 		}

@@ -24,6 +24,9 @@ const gas = 30_000_000
 // ErrWrites marks code that writes, also where that would come to nothing: where it must not, it may answer otherwise.
 var ErrWrites = fmt.Errorf("it writes when it is called: %w", vm.ErrWriteProtection)
 
+// ErrBeyondState marks code that asks for what neither the block's header nor its state prove.
+var ErrBeyondState = errors.New("it asks for more than the block's header and state prove")
+
 // Result is what a call came to. It counts only when nothing is missing.
 type Result struct {
 	Output   []byte // what was returned, or the reason of the revert
@@ -110,7 +113,7 @@ func (m *machine) run(ctx context.Context, to common.Address, data []byte, word 
 		if p := recover(); p != nil {
 			m.verified.evm = nil // it stopped in the middle
 			if output, err = nil, ErrWrites; p != err {
-				err = fmt.Errorf("panic: %s", sanitize.Plain(fmt.Sprint(p)))
+				err = fmt.Errorf("%w: panic: %s", ErrBeyondState, sanitize.Plain(fmt.Sprint(p)))
 			}
 		}
 	}()
@@ -136,7 +139,7 @@ func (w *VerifiedState) block(r *reader) vm.BlockContext {
 			if n+1 == h.Number.Uint64() {
 				return h.ParentHash
 			}
-			r.err = cmp.Or(r.err, fmt.Errorf("it asks for the hash of block %d, which the header of block %s does not prove", n, h.Number))
+			r.err = cmp.Or(r.err, fmt.Errorf("%w: the hash of block %d", ErrBeyondState, n))
 			return common.Hash{}
 		},
 		Coinbase:    h.Coinbase,
