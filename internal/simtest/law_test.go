@@ -259,6 +259,11 @@ func (l *law) sound(t *audit.Target, truly truth) {
 	for f := range truly.wrong {
 		visible := !truly.hidden[f] || told[f] || l.Verify != "off" && truly.read && !truly.accepted[finding{Kind: "storage_unaccounted"}]
 		switch {
+		case truly.hidden[f] && told[finding{Kind: "claim_unstable"}] && t.Verdict != audit.Consistent: // an event named it between the looks
+			if worst == consistent {
+				worst = unknown
+			}
+			continue
 		case !visible || pending(f) && !truly.hidden[f]: // nobody can name at the newest block what is hidden
 			if f.Kind == "no_code" && worst == consistent {
 				worst = unknown
