@@ -397,7 +397,7 @@ func TestCodeThatLooksAtTheBlockIsRunAgainAlone(t *testing.T) {
 func TestTimeIsLeftForTheOthers(t *testing.T) {
 	w := twoContracts(t, onlyLists+"600856", nil) // it never ends
 	w.proxy.Set(runsLittle(true))
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*slower*time.Second)
 	defer cancel()
 	req := w.both(400)
 	s, err := look(ctx, prover(t, ethrpc.VerifyRequired, 1, w.url), req)

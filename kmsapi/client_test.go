@@ -136,8 +136,8 @@ func TestBigBodiesAreNotKept(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "body over 8 MiB") {
 			t.Errorf("%s: error %v", fault, err)
 		}
-		// The parts, and the whole of them: twice the cap. The body is 100 MB.
-		if grown := after.TotalAlloc - before.TotalAlloc; grown > 32<<20 {
+		// What is read grows step by step: some five times the cap in all. The body is 100 MB.
+		if grown := after.TotalAlloc - before.TotalAlloc; grown > 64<<20 {
 			t.Errorf("%s: %d MiB were allocated", fault, grown>>20)
 		}
 	}

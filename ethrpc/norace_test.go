@@ -1,0 +1,5 @@
+//go:build !race
+
+package ethrpc_test
+
+const slower = 1
