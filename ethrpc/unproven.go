@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
@@ -62,7 +61,8 @@ func (r *reader) readUnproven(ctx context.Context, p *provider, at *Pinned, todo
 	}
 }
 
-// believe asks everything at the pinned block, and then for the code of what turned out to be the implementation.
+// believe asks everything at the pinned block. What does not fit into the first round trip goes along with the code of what
+// turned out to be the implementation.
 func (p *provider) believe(ctx context.Context, at *Pinned, todo []*entry) []*unproven {
 	out, groups := make([]*unproven, len(todo)), make([]group, len(todo))
 	do := func() {
@@ -72,18 +72,24 @@ func (p *provider) believe(ctx context.Context, at *Pinned, todo []*entry) []*un
 			}
 		}
 	}
+	rest, room := make([][]*transport.Call, len(todo)), p.BatchSize()
 	for i, e := range todo {
 		u := newUnproven(at, e)
-		out[i], groups[i].contract = u, e.query.Contract
-		groups[i].calls = slices.Concat([]*transport.Call{u.code}, u.getters, u.answers)
+		first, n := append([]*transport.Call{u.code}, u.getters...), len(u.answers)
 		if u.slot != nil {
-			groups[i].calls = append(groups[i].calls, u.slot)
+			first = append(first, u.slot)
+			n = min(n, max(room-len(first), 0))
 		}
+		room -= len(first) + n
+		out[i], groups[i] = u, group{contract: e.query.Contract, calls: append(first, u.answers[:n]...)}
+		rest[i] = u.answers[n:]
 	}
 	do()
 	for i, u := range out {
-		if groups[i].calls = nil; u.err == nil && u.slot != nil && u.takeSlot(at) {
-			groups[i].calls = []*transport.Call{u.implCode}
+		if groups[i].calls = rest[i]; u.err != nil {
+			groups[i].calls = nil
+		} else if u.slot != nil && u.takeSlot(at) {
+			groups[i].calls = append(rest[i], u.implCode)
 		}
 	}
 	do()

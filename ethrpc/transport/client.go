@@ -128,12 +128,15 @@ func (c *Client) Do(ctx context.Context, calls ...*Call) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallel)
 	for len(calls) > 0 {
-		batch := nextBatch(calls, int(c.batchSize.Load()))
+		batch := nextBatch(calls, c.BatchSize())
 		calls = calls[len(batch):]
 		g.Go(func() error { return c.batch(ctx, batch) })
 	}
 	return g.Wait()
 }
+
+// BatchSize is how many calls one HTTP request takes now.
+func (c *Client) BatchSize() int { return int(c.batchSize.Load()) }
 
 // nextBatch returns those of the first calls that go into one HTTP request.
 func nextBatch(calls []*Call, most int) []*Call {
