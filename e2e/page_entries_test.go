@@ -6,6 +6,7 @@ import "testing"
 
 // TestThePagesOfEveryEntry goes from the status page to the last page of entries by its links.
 func TestThePagesOfEveryEntry(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, 510, 510)
 	s.settings.Schedule = "@every 1h" // so that nothing is put in its place while it is looked at
 	d := startDaemon(t, s.settings)

@@ -119,6 +119,7 @@ func (b *browser) everywhere(t *testing.T, url string, want ...string) {
 }
 
 func TestThePageFollowsTheWorld(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, 2, 2)
 	s.settings.Timeout = "5s"
 	s.settings.ConfirmDelay = "100ms"
@@ -167,6 +168,7 @@ func TestThePageFollowsTheWorld(t *testing.T) {
 }
 
 func TestThePageWithoutJavaScriptLoadsItselfAgain(t *testing.T) {
+	t.Parallel()
 	d := startDaemon(t, newScene(t, 1, 1).settings)
 	b := startBrowser(t)
 	b.open(t, order{URL: d.url, Script: new(false)})
@@ -178,6 +180,7 @@ func TestThePageWithoutJavaScriptLoadsItselfAgain(t *testing.T) {
 }
 
 func TestThePageOfAThousandEntries(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, 500, 500)
 	d := startDaemon(t, s.settings)
 	d.finds(t, "consistent")
@@ -204,6 +207,7 @@ var hostileNames = []string{
 }
 
 func TestThePageOfHostileNames(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, len(hostileNames), len(hostileNames))
 	c := s.claim()
 	for i, name := range hostileNames {
@@ -226,6 +230,7 @@ func TestThePageOfHostileNames(t *testing.T) {
 
 // TestTheDemosPage also takes the README's pictures, where E2E_IMAGES names their folder.
 func TestTheDemosPage(t *testing.T) {
+	t.Parallel()
 	demo := filepath.Join(t.TempDir(), "demo")
 	if out, err := exec.Command("go", "build", "-o", demo, "../cmd/demo").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)

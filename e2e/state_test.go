@@ -112,6 +112,7 @@ func (s *scene) limit(t *testing.T) {
 }
 
 func TestScanOutlivesItsProcess(t *testing.T) {
+	t.Parallel()
 	const kills = 10
 	s := newHistory(t)
 	s.settings.State = filepath.Join(t.TempDir(), "state.db")

@@ -38,6 +38,7 @@ const (
 type Options struct {
 	ChainID    uint64             // zero: 1337
 	BatchLimit int                // calls that the node takes in one batch; zero: 10,000
+	GasCap     uint64             // of a call; zero: as go-ethereum has it
 	Alloc      types.GenesisAlloc // more accounts; those of "owner" and "stranger" are funded anyway
 	Preload    []Preload          // contracts that are there from the genesis block on
 }
@@ -76,6 +77,9 @@ func Start(o Options) (*Chain, error) {
 			rules := *params.AllDevChainProtocolChanges
 			rules.ChainID = new(big.Int).SetUint64(o.ChainID)
 			e.Genesis.Config, e.NetworkId = &rules, o.ChainID
+		}
+		if o.GasCap > 0 {
+			e.RPCGasCap = o.GasCap
 		}
 		e.RPCEVMTimeout = time.Minute // of a call; a busy machine is slow
 		e.Preimages = true            // for debug_accountRange to name slots
