@@ -31,6 +31,7 @@ func TestWhatAnAuditCosts(t *testing.T) {
 		{"the same behind the head, which must be known first", 10, 30, "latest-5", 100, "auto", 4},
 		{"1,000 entries in batches of 100, all proven, and compared with what calls answer", 400, 600, "latest", 100, "auto", 3},
 		{"1,000 entries in batches of 1,000, all proven, and compared with what calls answer", 400, 600, "latest", 1000, "auto", 3},
+		{"1,000 entries of a contract that the configuration names", 400, 600, "named", 100, "auto", 2},
 		{"nothing is verified: 10 devices and 30 images: one round trip to pin, one to read, one for the implementation's code", 10, 30, "latest", 100, "off", 3},
 		{"the same at the finalized block", 10, 30, "finalized", 100, "off", 3},
 		{"the same behind the head, which must be known first", 10, 30, "latest-5", 100, "off", 4},
