@@ -15,9 +15,14 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
-// maxSharedSlots is what a contract may ask for in a round while others wait; the lists of an ordinary one have some dozens
-// of entries.
-const maxSharedSlots = 2048
+// What a contract may take of a round while others wait. The lists of an ordinary one have some dozens of entries, and its
+// code runs for some milliseconds. Gas does not bound time: precompiles take much more of it than other code.
+const (
+	maxSharedSlots = 2048
+	maxSharedTime  = 5 * time.Second // of all contracts together, in equal parts
+	maxStepTime    = 500 * time.Millisecond
+	minStepTime    = 20 * time.Millisecond
+)
 
 // prover proves contracts with one provider.
 type prover struct {
@@ -46,6 +51,10 @@ func (r *prover) prove(ctx, late context.Context, all []*proving) {
 
 // proveTogether returns the contracts that it put off.
 func (r *prover) proveTogether(ctx context.Context, all []*proving, putOff bool) (later []*proving) {
+	limit := time.Duration(0)
+	if putOff {
+		limit = min(max(maxSharedTime/time.Duration(len(all)), minStepTime), maxStepTime)
+	}
 	var live, done []*proving
 	for _, c := range all {
 		if putOff && r.p.isSlow(c.query.Contract) {
@@ -62,9 +71,9 @@ func (r *prover) proveTogether(ctx context.Context, all []*proving, putOff bool)
 			case first && c.guessable() && len(c.waiting) > 0 && r.p.cannotMulticall() == nil:
 				wanting = append(wanting, c) // what the node answers may be all that is missing
 			case c.err != nil:
-			case !c.step(ctx):
+			case !c.step(ctx, limit):
 				done = append(done, c)
-			case putOff && (len(c.missing.Slots) > maxSharedSlots || r.p.isSlow(c.query.Contract)):
+			case putOff && (c.slow || len(c.missing.Slots) > maxSharedSlots || r.p.isSlow(c.query.Contract)):
 				later = append(later, c)
 			default:
 				wanting = append(wanting, c)

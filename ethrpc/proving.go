@@ -66,6 +66,7 @@ type proving struct {
 	missing proof.Missing
 	rounds  int
 	budget  time.Duration // that is left to run
+	slow    bool          // the last step was cut short
 
 	fault error // why the contract's code cannot be proven, by whichever provider; an ErrNoProof
 	ended bool  // by what it costs
@@ -92,10 +93,17 @@ func newProving(q *Query, w *proof.VerifiedState, old *provenContract) *proving 
 
 var errRunTime = errors.New("the contract's code takes too long")
 
-// step runs what can be run, and reports whether something is left. What is missing for it is in c.missing.
-func (c *proving) step(ctx context.Context) (left bool) {
+// step runs what can be run, for limit at most unless it is 0, and reports whether something is left. What is missing for
+// it is in c.missing.
+func (c *proving) step(ctx context.Context, limit time.Duration) (left bool) {
+	run := ctx
+	if limit > 0 {
+		var cancel context.CancelFunc
+		run, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
+	}
 	for {
-		m, jobs := c.round(ctx)
+		m, jobs := c.round(run)
 		if c.ended {
 			return false
 		}
@@ -103,6 +111,9 @@ func (c *proving) step(ctx context.Context) (left bool) {
 		if ctx.Err() != nil {
 			c.err = fmt.Errorf("the audit ended before its code had run: %w", context.Cause(ctx))
 			return false
+		}
+		if c.slow = len(jobs) > 0 && run.Err() != nil; c.slow {
+			return true
 		}
 		m = c.needed(m)
 		incremental := slotsPerRound

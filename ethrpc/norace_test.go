@@ -1,5 +1,0 @@
-//go:build !race
-
-package ethrpc_test
-
-const slower = 1
