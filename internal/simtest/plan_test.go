@@ -175,7 +175,7 @@ func (d drawer) config() config {
 	if d.chance("enemy", 20) {
 		c.Enemy = d.one("enemy is", "asks the block", "returns rubbish", "writes", "logs")
 	}
-	if d.chance("the enemy never ends", 1) && !raced { // an audit of it takes the race detector a minute
+	if d.chance("the enemy never ends", 1) {
 		c.Enemy = "never ends"
 	}
 	if c.Named != "" && d.chance("policy", 50) {

@@ -1,5 +1,0 @@
-//go:build !race
-
-package simtest_test
-
-const raced = false
