@@ -1,6 +1,7 @@
 package ethrpc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,7 +48,7 @@ type reader struct {
 	proven   proofCache
 }
 
-// Read reads every Query at the pinned block, by its hash. The provider that pinned comes first. Any other is first
+// Read reads every Query at the pinned block, by its hash. The provider that pinned, or opt.First, comes first. Any other is first
 // asked for the chain id and the block. A contract that the first one could not answer, or not prove unless VerifyOff,
 // is asked of the next. Where none proves, the first that answered everything counts, and where each leaves something
 // unanswered, the first that answered. With an agreement of k, k providers must then say the same.
@@ -70,7 +71,7 @@ func (c *Client) Read(ctx context.Context, at *Pinned, queries []Query, opt Read
 		late, cancel = context.WithTimeoutCause(ctx, time.Until(end)/2, errLate)
 		defer cancel()
 	}
-	for _, p := range c.from(at.Provider) {
+	for _, p := range c.from(cmp.Or(opt.First, at.Provider)) {
 		todo, within := r.todo(p), ctx
 		if len(todo) < len(queries) {
 			within = late

@@ -14,6 +14,8 @@ type ReadOptions struct {
 	AllowPartial bool
 	// NoCache is for a question beside those that are asked time and again: what it proves is not kept.
 	NoCache bool
+	// First is the provider to ask first; empty: the one that pinned.
+	First string
 }
 
 // State is what a Read found at one block.

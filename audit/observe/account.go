@@ -36,7 +36,7 @@ func (c *observer) complete(ctx context.Context, l *look, state *ethrpc.State, q
 		}
 		c.opt.Progress(c.Intent.Chain, "reading what the events named")
 		queries = ask()
-		more, err := c.Reader.Read(ctx, l.pinned, queries, ethrpc.ReadOptions{})
+		more, err := c.Reader.Read(ctx, l.pinned, queries, ethrpc.ReadOptions{First: servedBy(state, l.pinned.Provider)})
 		if err != nil {
 			l.fail(err)
 			for _, s := range scans {
@@ -64,6 +64,17 @@ func (c *observer) complete(ctx context.Context, l *look, state *ethrpc.State, q
 		}
 	}
 	return state, queries
+}
+
+// servedBy returns the provider that served what the one that pinned could not, or that one: who failed at this block, or
+// lied, is not asked first again.
+func servedBy(state *ethrpc.State, pinned string) string {
+	for i := range state.Readings {
+		if p := state.Readings[i].Provider; p != "" && p != pinned {
+			return p
+		}
+	}
+	return pinned
 }
 
 func (n Named) equal(o Named) bool {
