@@ -8,8 +8,8 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 )
 
-// confirm keeps of what is new and drifts only what the other look saw too. other is nil where there is none: then nothing
-// new is confirmed. What one look saw and the other did not is unstable.
+// confirm keeps a new difference only if both looks saw it. Without a second look (other is nil) nothing new is confirmed.
+// A difference that only one look saw is unstable.
 func (j *judgement) confirm(other []*target) {
 	for _, t := range j.targets {
 		o := targetAt(other, t.address)
@@ -123,7 +123,7 @@ type HeadQuery struct {
 	OSImages []common.Hash
 }
 
-// HeadQueries lists what to ask at the newest block; nil: nothing.
+// HeadQueries lists what to ask at the newest block, or returns nil if there is nothing to ask.
 func HeadQueries(intent Intent, prior Prior, looks Looks) []HeadQuery {
 	if looks.Second == nil {
 		return nil // nothing new is confirmed

@@ -7,7 +7,7 @@ import (
 
 // controlField is a field of Control, and which finding a change of it is.
 type controlField struct {
-	kind Kind   // empty: a change is none
+	kind Kind   // of finding that a change makes; empty if a change is not a finding
 	name string // as Control spells it
 	what string
 }

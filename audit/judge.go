@@ -47,7 +47,7 @@ type judgement struct {
 	prior    *Prior
 	looks    *Looks
 	look     *Observation // the look that counts: the second where it saw as much as the first
-	other    *Observation // the other one; nil: there was one look
+	other    *Observation // the other one, or nil after a single look
 	targets  []*target
 	open     map[findingKey]bool // what earlier audits left open
 	crossed  bool                // the claim was compared with the API's list of KMS

@@ -10,7 +10,7 @@ import (
 // Looks are the observations of one chain that an audit judges together.
 type Looks struct {
 	First       Observation  `json:"first"`
-	Second      *Observation `json:"second,omitempty"`      // after the confirm delay; nil: nothing new was wrong, or see Interrupted
+	Second      *Observation `json:"second,omitempty"`      // after the confirm delay; nil if nothing new was wrong, or if Interrupted
 	Head        *Observation `json:"head,omitempty"`        // the newest block, for what differs at the pinned one; nil: not asked
 	Interrupted string       `json:"interrupted,omitempty"` // why there is no second look
 }
@@ -130,7 +130,7 @@ type ListChange struct {
 	Changed
 }
 
-// Reading returns the reading of a contract; nil: there is none.
+// Reading returns the reading of a contract, or nil.
 func (o *Observation) Reading(contract common.Address) *Reading {
 	if o == nil {
 		return nil

@@ -242,7 +242,7 @@ func (j *judgement) attainable(a Assurance) Assurance {
 	return a
 }
 
-// entryOf returns the entry that a finding is about; nil: there is none.
+// entryOf returns the entry that a finding is about, or nil.
 func (t *target) entryOf(f *Finding) *entry {
 	if id, err := sanitize.ParseID(f.ID); err == nil {
 		return t.entry(listID{f.List, id})

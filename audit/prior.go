@@ -53,7 +53,7 @@ type PendingChange struct {
 	Since    time.Time      `json:"since"`
 }
 
-// Contract returns what is remembered of a contract; nil: nothing.
+// Contract returns what earlier audits know of a contract, or nil.
 func (p *Prior) Contract(a common.Address) *Known {
 	for i := range p.Contracts {
 		if p.Contracts[i].Address == a {

@@ -74,7 +74,7 @@ type Target struct {
 	Assurance    Assurance    `json:"assurance,omitempty"` // the weakest of its entries; empty: nothing was read
 	Completeness Completeness `json:"completeness"`
 	Counts       Counts       `json:"counts"`
-	Storage      *Storage     `json:"storage,omitempty"`         // what is proven of the contract; nil: nothing
+	Storage      *Storage     `json:"storage,omitempty"`         // of the contract, if it is proven
 	Control      *Control     `json:"control,omitempty"`         // who controls the contract; nil: not read
 	Baseline     *Baseline    `json:"baseline,omitempty"`        // what Control is held against; nil: earlier audits are not known
 	Accepted     []Acceptance `json:"accepted,omitempty"`        // the findings that the operator lives with

@@ -26,7 +26,7 @@ type target struct {
 	rows    []ClaimedEntry
 	reading *Reading
 	entries []entry
-	at      map[listID]int // where in entries the entry of a valid id is; -1: the contract refuses the id, and nobody names it
+	at      map[listID]int // index in entries of a valid id; -1 if the contract denies the id and no list contains it
 
 	young       bool                // deployed after the pinned block
 	looked      map[Kind]bool       // kinds about the contract as a whole that were compared
@@ -41,7 +41,7 @@ func newTarget(a common.Address) *target {
 	}
 }
 
-// targetAt returns the target of a contract; nil: there is none.
+// targetAt returns the target of a contract, or nil.
 func targetAt(all []*target, a common.Address) *target {
 	if i := slices.IndexFunc(all, func(t *target) bool { return t.address == a }); i >= 0 {
 		return all[i]
@@ -85,7 +85,7 @@ func (t *target) audited() bool {
 // runs reports whether the contract was read, and is deployed.
 func (t *target) runs() bool { return t.reading.read() && t.reading.HasCode }
 
-// entry returns the entry of an id; nil: there is none.
+// entry returns the entry of an id, or nil.
 func (t *target) entry(k listID) *entry {
 	if at, known := t.at[k]; known && at >= 0 {
 		return &t.entries[at]

@@ -61,7 +61,7 @@ type Client struct {
 	providers []*provider
 
 	reading sync.Mutex                 // held by a Read
-	proven  atomic.Pointer[proofCache] // by earlier reads; nil: nothing
+	proven  atomic.Pointer[proofCache] // by earlier reads, or nil
 }
 
 // provider is one provider and what was learnt of it.

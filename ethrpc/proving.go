@@ -281,7 +281,7 @@ func (c *proving) call(ctx context.Context, j *job) (proof.Missing, error) {
 	return proof.Missing{}, nil
 }
 
-// implementation is what the contract's proven slot names; nil: nothing yet, or at all.
+// implementation returns the address in the contract's proven ERC-1967 slot, or nil if it is empty or not proven yet.
 func (c *proving) implementation() *common.Address {
 	word, known := c.verified.Value(proof.Slot{Account: c.query.Contract, Key: kms.ImplementationSlot})
 	if !known || word == (common.Hash{}) {

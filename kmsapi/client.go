@@ -28,7 +28,7 @@ const (
 	tries   = 3
 )
 
-// Endpoints lists every endpoint that Options.Observe is told of.
+// Endpoints lists every endpoint that is passed to Options.Observe.
 var Endpoints = []string{onChainDetail, kmsList, kmsInfo, nextAppIDs}
 
 const (
@@ -48,7 +48,7 @@ type Options struct {
 	RetryDelay time.Duration     // before the second try, where the API names no delay; doubles; zero: 1 s
 	Transport  http.RoundTripper // nil: an own clone of the default one
 
-	// Observe is told of every HTTP request: one of Endpoints, one of Results. Nil: nobody looks.
+	// Observe is called after every HTTP request, with one of Endpoints and one of Results. It is optional.
 	Observe func(endpoint, result string, took time.Duration)
 }
 

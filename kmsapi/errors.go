@@ -28,7 +28,7 @@ const (
 	ResultCanceled     = "canceled"      // the caller gave up
 )
 
-// Results lists every result that Options.Observe is told of.
+// Results lists every result that is passed to Options.Observe.
 var Results = []string{
 	ResultOK, ResultUnauthorized, ResultRateLimited, ResultClientError, ResultServerError,
 	ResultInvalid, ResultNetworkError, ResultTimeout, ResultCanceled,

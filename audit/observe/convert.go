@@ -78,7 +78,7 @@ func blockOf(b ethrpc.Block) *audit.Block {
 	return &audit.Block{Number: b.Number, Hash: b.Hash.Hex(), Time: b.Time}
 }
 
-// take converts what was read. What a provider was caught at is no finding where another one had it right.
+// take converts what was read. A provider that was caught lying makes no finding if another one answered correctly.
 func (c *observer) take(l *look, state *ethrpc.State, queries []ethrpc.Query, scans map[common.Address]*audit.EventScan) {
 	l.addStateFailures(state)
 	if c.opt.Record {
@@ -220,7 +220,7 @@ func (l *look) add(f audit.Failure) {
 	}
 }
 
-// liesOf names what a provider was caught at.
+// liesOf lists the lies that a provider was caught in.
 func liesOf(p ethrpc.ProviderError) (out []audit.Failure) {
 	lie := func(k audit.Kind, message string) {
 		f := failed(audit.StageRPC, p.Provider, p.Err)

@@ -141,7 +141,7 @@ type contractBaseline struct {
 	Chain    string          `json:"chain"`
 	ChainID  uint64          `json:"chain_id"`
 	Contract string          `json:"contract"`
-	Baseline *audit.Baseline `json:"baseline"` // null: there is none
+	Baseline *audit.Baseline `json:"baseline"` // null if none is recorded
 	Seen     *state.Seen     `json:"seen"`     // by the last audit that read it; null: none did
 	Differs  []string        `json:"differs"`  // the fields of control that do
 }

@@ -57,7 +57,7 @@ func (p *targetFlags) filter(cfg *config.Config) (f state.Filter, err error) {
 	return f, nil
 }
 
-// onceFlags choose the one audit of a command that tells what its report says of the chain.
+// onceFlags are the flags of a command that audits once and prints a part of the report.
 type onceFlags struct {
 	targetFlags
 	block string
@@ -93,7 +93,7 @@ func (p *onceFlags) audit(cmd *cobra.Command, g *global, cfg *config.Config) (*a
 			c.Contracts = []config.Contract{{Address: contract}}
 		}
 	}
-	cfg.State = "" // the daemon may hold it, and what is asked of the past is none of its memory
+	cfg.State = "" // the daemon may hold the lock, and an audit of an old block must not change the state
 	// The report says what the log says below errors.
 	d, report, err := g.auditOnce(cmd, cfg, zap.ErrorLevel, false)
 	if err != nil {

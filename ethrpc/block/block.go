@@ -1,4 +1,4 @@
-// Package block names blocks and reads what providers tell of them, and of which chain they are.
+// Package block has the block tags, and decodes a provider's answers about blocks and its chain id.
 package block
 
 import (

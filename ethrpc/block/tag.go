@@ -13,7 +13,7 @@ import (
 )
 
 // Tag chooses the block that an audit reads at: the tags finalized, safe and latest, latest-N (N blocks
-// behind the head), a block number, or a block hash. The zero value is none.
+// behind the head), a block number, or a block hash. The zero value is not valid.
 type Tag struct {
 	tag    string // "finalized", "safe", "latest"; empty for a number or a hash
 	behind uint64 // blocks behind latest

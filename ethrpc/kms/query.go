@@ -1,5 +1,4 @@
-// Package kms is what there is to know of a dstack KMS contract: what to ask it, which slots it uses, and what its answers
-// mean.
+// Package kms knows the dstack KMS contract: its getters, the storage slots it uses, and how to decode its answers.
 package kms
 
 import (

@@ -1,8 +1,8 @@
-// Package logs reads what a contract's events tell: Scan reads them, in ranges of blocks as large as a provider serves,
-// DeploymentBlock finds where to begin, and TxInfo tells when and by whom.
+// Package logs reads a contract's events. Scan reads them in block ranges as large as a provider serves.
+// DeploymentBlock finds the first block to scan. TxInfo reads the time and the sender of a transaction.
 //
-// A provider that leaves logs out, or answers an empty list for blocks that it no longer keeps, cannot be told from one
-// that has none to show: that every log is there is for the proof of the contract's storage to say.
+// A provider may leave logs out, or answer an empty list for blocks that it no longer keeps. This package cannot detect
+// that: only the proof of the contract's storage shows that no log is missing.
 package logs
 
 import (

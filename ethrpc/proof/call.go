@@ -50,7 +50,7 @@ func (m Missing) Empty() bool { return len(m.Accounts)+len(m.Slots)+len(m.Codes)
 
 // CallAssuming runs the code of an account as eth_call does, from the zero address, and as it were if every slot that is
 // missing held word. It is an error when the code neither returns nor reverts, when it writes (ErrWrites) or asks for what
-// a header does not prove, and when ctx ends before it does. With an error the Result tells what the code looked at until
+// a header does not prove, and when ctx ends before it does. With an error the Result has what the code read until
 // then.
 func (w *VerifiedState) CallAssuming(ctx context.Context, to common.Address, data []byte, word common.Hash) (Result, error) {
 	if w.evm == nil {

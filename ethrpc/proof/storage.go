@@ -12,7 +12,7 @@ import (
 )
 
 // storage is what is proven of all storage tries with one root. A key's entry is there once it is proven: the RLP of its
-// leaf, as it is, since some nodes keep leaves that hold zero; nil where there is none.
+// leaf, as it is, since some nodes keep leaves that hold zero; or nil.
 type storage struct {
 	root     common.Hash
 	entries  map[common.Hash][]byte

@@ -1,8 +1,8 @@
 // Package transport makes JSON-RPC calls over HTTP to one provider.
 //
-// Client.Do puts calls into batches that the provider takes, makes them again where a fault passes, and checks that every
-// call has its own answer. An error object is the answer of its Call; the error of Do is of the way there and back. What
-// errors mean, of which providers have many wordings, is told by the Is functions. No error here shows a URL or a secret.
+// Client.Do sends calls in batches, retries transient failures, and checks that every call has its own answer. A JSON-RPC
+// error object is the answer of its Call. An error of Do is a failure of the transport. Providers word the same error in
+// many ways: the Is functions classify them. No error of this package shows a URL or a secret.
 package transport
 
 import (

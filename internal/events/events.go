@@ -218,7 +218,7 @@ func merge[T comparable](a, b []T, by func(T, T) int) []T {
 	return slices.Compact(all)
 }
 
-// Last returns the last event of an id; nil: there is none.
+// Last returns the last event of an id, or nil.
 func (x *Indexer) Last(contract common.Address, list audit.List, id common.Hash) *audit.Changed {
 	e, known := x.opt.State.LastEvent(x.target(contract), string(list), id)
 	if !known {

@@ -36,12 +36,12 @@ type Place struct {
 	Accepted     *audit.Accepting   `json:"accepted,omitempty"`
 	Assurance    audit.Assurance    `json:"assurance,omitempty"`
 	Completeness audit.Completeness `json:"completeness,omitempty"`
-	Audit        *Audited           `json:"audit,omitempty"` // that the above is of; nil: there is none
+	Audit        *Audited           `json:"audit,omitempty"` // that the fields above come from
 	Findings     []Known            `json:"findings"`        // the open ones first, then the latest
 	Events       []Event            `json:"events"`          // the oldest first
 }
 
-// Audited is when, and at which block, what is told of a place was so.
+// Audited is the audit that a place was taken from.
 type Audited struct {
 	AuditID    string       `json:"audit_id"`
 	FinishedAt time.Time    `json:"finished_at"`

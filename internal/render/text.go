@@ -167,7 +167,7 @@ func WorstFirst(list []audit.Entry) []*audit.Entry {
 	return sorted
 }
 
-// storage tells what is proven of the contract as a whole, and what of it rests on the operator's word.
+// storage prints the proven storage root, and the slots that the operator explained.
 func (t *text) storage(target *audit.Target) {
 	if s := target.Storage; s != nil {
 		only := "only "
@@ -266,7 +266,7 @@ func accepting(reason string, expires time.Time) string {
 	return "until " + expires.UTC().Format(time.RFC3339) + ": " + Plain(reason)
 }
 
-// acceptedEntry is the index of the entry that a is about; -1: there is none.
+// acceptedEntry returns the index of the entry that a is about, or -1.
 func acceptedEntry(t *audit.Target, a audit.Acceptance) int {
 	return slices.IndexFunc(t.Entries, func(e audit.Entry) bool {
 		return e.Verdict == audit.Accepted && e.Kind == a.Kind && e.List == a.List && e.ID == a.ID

@@ -1,5 +1,5 @@
-// Package sanitize is what comes in and what must not go out: hex that becomes an id or an address, text from outside that is
-// bounded and printable, and secrets that nothing prints.
+// Package sanitize parses hex from outside into ids and addresses, makes text from outside bounded and printable, and
+// keeps secrets out of all output.
 package sanitize
 
 import (

@@ -149,7 +149,7 @@ func (s *State) contracts(c *chain, f Filter) []string {
 	return slices.DeleteFunc(slices.Compact(all), func(contract string) bool { return !f.matches(c.Name, contract) })
 }
 
-// shownOf is what the audit that is shown says of a contract; nil: nothing.
+// shownOf returns the target of a contract in the report that is shown, or nil.
 func (c *chain) shownOf(contract string) *audit.Target {
 	all := targetsOf(c.shown())
 	if i := slices.IndexFunc(all, func(t audit.Target) bool { return t.Contract == contract }); i >= 0 {

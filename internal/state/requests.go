@@ -123,7 +123,7 @@ func (c *Chain) without(contract string) *Chain {
 type Controlled struct {
 	Target   Target
 	ChainID  uint64
-	Baseline *audit.Baseline // nil: there is none
+	Baseline *audit.Baseline // nil if none is recorded
 	Seen     *Seen           // nil: no audit that is remembered read it
 }
 

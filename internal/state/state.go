@@ -78,7 +78,7 @@ type outbox struct {
 
 const maxResolved = 1000
 
-// chainOf returns what is remembered of a chain; nil: nothing.
+// chainOf returns a chain by its name, or nil.
 func (s *State) chainOf(name string) *chain {
 	for _, c := range s.chains {
 		if c.Name == name {
@@ -212,7 +212,7 @@ func (s *State) Last() []Chain {
 	return out
 }
 
-// Report puts the last audits of all chains into one report, in the name of the newest; nil: there was none.
+// Report puts the last audits of all chains into one report, with the id of the newest. It returns nil before the first audit.
 func (s *State) Report() *audit.Report {
 	all := s.Last()
 	if len(all) == 0 {

@@ -106,7 +106,7 @@ func (s *State) titles() map[listID]*audit.Entry {
 	return out
 }
 
-// shown is the last audit that compared, else the last; nil: there was none.
+// shown is the last audit that compared, else the last, or nil.
 func (c *chain) shown() *Chain {
 	if c.Compared != nil {
 		return c.Compared
