@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/testenv"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
@@ -53,7 +54,7 @@ func errorsOf(c ethrpc.Control) map[string]error {
 // TestControlThatIsBelieved: each part that cannot be read has an error of its own, and the rest is good.
 func TestControlThatIsBelieved(t *testing.T) {
 	w := newWorld(t)
-	proven, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, w.url), controlled(w.kms.Address()))
+	proven, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, w.URL), controlled(w.KMS.Address()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,8 +92,8 @@ func TestControlThatIsBelieved(t *testing.T) {
 		{"the keys are too short", ofGetter("kmsInfo()", `"0x01"`), []string{"k256", "ca"}, "reading kmsInfo()"},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
-			w.proxy.Set(row.fault)
-			s, err := look(t.Context(), newClient(t, "latest", w.url), controlled(w.kms.Address()))
+			w.Proxy.Set(row.fault)
+			s, err := look(t.Context(), newClient(t, "latest", w.URL), controlled(w.KMS.Address()))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -127,8 +128,8 @@ func TestControlThatIsBelieved(t *testing.T) {
 			}
 		})
 	}
-	w.proxy.Set(rpcfault.Refuse("eth_getStorageAt", -32000, "missing trie node"))
-	if _, err := look(t.Context(), newClient(t, "latest", w.url), controlled(w.kms.Address())); !errors.Is(err, ethrpc.ErrNoState) {
+	w.Proxy.Set(rpcfault.Refuse("eth_getStorageAt", -32000, "missing trie node"))
+	if _, err := look(t.Context(), newClient(t, "latest", w.URL), controlled(w.KMS.Address())); !errors.Is(err, ethrpc.ErrNoState) {
 		t.Errorf("Read = %v, want no state where the slot's is pruned", err)
 	}
 }
@@ -142,7 +143,7 @@ func TestProvidersAgreeOnControl(t *testing.T) {
 	}
 	t.Cleanup(func() { chain.Close() })
 	other := rpcfault.New(chain.URL())
-	urls := []string{chain.URL(), serve(t, other)}
+	urls := []string{chain.URL(), testenv.Serve(t, other)}
 	for _, row := range []struct {
 		sentence string
 		fault    rpcfault.Fault
@@ -201,7 +202,7 @@ func TestAReadingIsProvenByItsWitness(t *testing.T) {
 	person := ethrpc.Query{Contract: testchain.Address("owner"), CodeOnly: true}
 	nobody := ethrpc.Query{Contract: testchain.Address("nobody"), Devices: []common.Hash{device}}
 	queries := []ethrpc.Query{q, person, nobody}
-	c := prover(t, ethrpc.VerifyRequired, 1, w.url)
+	c := prover(t, ethrpc.VerifyRequired, 1, w.URL)
 	s, err := look(t.Context(), c, request{queries: queries})
 	if err != nil {
 		t.Fatal(err)
@@ -274,7 +275,7 @@ func TestAReadingIsProvenByItsWitness(t *testing.T) {
 	if _, _, err := ethrpc.Prove(t.Context(), 1337, crypto.Keccak256Hash(never), ethrpc.Witness{Header: never}, queries, false); err == nil || !strings.Contains(err.Error(), "lacks a possible number or time") {
 		t.Errorf("Prove = %v, want no block of that time", err)
 	}
-	if s, err := look(t.Context(), newClient(t, "latest", w.url), w.request()); err != nil || s.state.Witness() != nil {
+	if s, err := look(t.Context(), newClient(t, "latest", w.URL), w.request()); err != nil || s.state.Witness() != nil {
 		t.Errorf("what is believed has a witness: %v, %v", s, err)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
+	"github.com/kms-auditor/kms-auditor/internal/testenv"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
@@ -76,7 +77,7 @@ func breaksOff(w http.ResponseWriter, _ *http.Request) {
 // TestReadingThatIsSpoiled: whatever is wrong with one method, there is an error that says it.
 func TestReadingThatIsSpoiled(t *testing.T) {
 	w := newWorld(t)
-	w.chain.Commit()
+	w.Chain.Commit()
 	notYet := rpcfault.Refuse("eth_call", -32000, "header not found")
 	for _, row := range []struct {
 		sentence string
@@ -126,14 +127,14 @@ func TestReadingThatIsSpoiled(t *testing.T) {
 		}}), "missing trie node"},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
-			w.proxy.Set(row.fault)
+			w.Proxy.Set(row.fault)
 			policy, err := ethrpc.ParseBlockTag(row.policy)
 			if err != nil {
 				t.Fatal(err)
 			}
 			req := w.request()
 			req.Tags = []ethrpc.BlockTag{policy}
-			if s, err := look(t.Context(), prover(t, row.verify, 1, w.url), req); err == nil || !strings.Contains(err.Error(), row.says) {
+			if s, err := look(t.Context(), prover(t, row.verify, 1, w.URL), req); err == nil || !strings.Contains(err.Error(), row.says) {
 				t.Errorf("Read = %+v, %v, want %q", s, err, row.says)
 			}
 		})
@@ -166,7 +167,7 @@ func TestCodeThatCannotBeProven(t *testing.T) {
 	chain.Commit()
 	proxy := rpcfault.New(chain.URL())
 	proxy.Set(rpcfault.Refuse("eth_createAccessList", -32601, "no such method")) // or it would name all slots at once
-	url := serve(t, proxy)
+	url := testenv.Serve(t, proxy)
 	for i, row := range rows {
 		req := request{queries: []ethrpc.Query{{Contract: at(byte(i)), Devices: []common.Hash{device}}}}
 		if _, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, url), req); !errors.Is(err, ethrpc.ErrNoProof) || !strings.Contains(err.Error(), row.says) {
@@ -209,7 +210,7 @@ func TestAGetterThatWrites(t *testing.T) {
 func TestAnAccountWithoutCode(t *testing.T) {
 	w := newWorld(t)
 	for name, at := range map[string]common.Address{"a person": testchain.Address("owner"), "nobody": testchain.Address("nobody")} {
-		s, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, w.url), request{queries: []ethrpc.Query{{Contract: at, Devices: []common.Hash{device}, Control: true}}})
+		s, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, w.URL), request{queries: []ethrpc.Query{{Contract: at, Devices: []common.Hash{device}, Control: true}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -233,16 +234,16 @@ func TestAReadingThatIsCalledOff(t *testing.T) {
 		{"it waits for its turn", rpcfault.Status(http.StatusTooManyRequests, ""), "eth_chainId", w.request()},
 	} {
 		ctx, cancel := context.WithCancel(t.Context())
-		w.proxy.Set(row.fault)
-		w.proxy.Watch(func(c rpcfault.Call) {
+		w.Proxy.Set(row.fault)
+		w.Proxy.Watch(func(c rpcfault.Call) {
 			if c.Method == row.method {
 				cancel()
 			}
 		})
-		if s, err := look(ctx, newClient(t, "latest", w.url), row.req); err == nil {
+		if s, err := look(ctx, newClient(t, "latest", w.URL), row.req); err == nil {
 			t.Errorf("%s: Read = %+v", row.sentence, s)
 		}
-		if _, err := newClient(t, "latest", w.url, w.url).DeploymentBlock(ctx, w.kms.Address(), 1); err == nil || strings.Contains(err.Error(), "p2") {
+		if _, err := newClient(t, "latest", w.URL, w.URL).DeploymentBlock(ctx, w.KMS.Address(), 1); err == nil || strings.Contains(err.Error(), "p2") {
 			t.Errorf("%s: DeploymentBlock = %v, want only p1 to be asked", row.sentence, err)
 		}
 		cancel()
@@ -266,7 +267,7 @@ func TestGettersThatTakeLong(t *testing.T) {
 			c.Method = "none"
 		}
 	}})
-	c := prover(t, ethrpc.VerifyAuto, 1, serve(t, proxy))
+	c := prover(t, ethrpc.VerifyAuto, 1, testenv.Serve(t, proxy))
 	of := func(contract common.Address, n int) request {
 		query := ethrpc.Query{Contract: contract}
 		for i := range n {
@@ -295,13 +296,13 @@ func TestGettersThatTakeLong(t *testing.T) {
 // TestBatchesThatAreRefusedCallByCall are asked for one by one.
 func TestBatchesThatAreRefusedCallByCall(t *testing.T) {
 	w := newWorld(t)
-	w.proxy.Set(rpcfault.Fault{Batch: func(all []rpcfault.Answer) []rpcfault.Answer {
+	w.Proxy.Set(rpcfault.Fault{Batch: func(all []rpcfault.Answer) []rpcfault.Answer {
 		for i := range all {
 			all[i].Result, all[i].Error = nil, &rpcfault.Error{Code: -32000, Message: "batch requests are not allowed"}
 		}
 		return all
 	}})
-	s, err := look(t.Context(), newClient(t, "latest", w.url), w.request())
+	s, err := look(t.Context(), newClient(t, "latest", w.URL), w.request())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -311,22 +312,22 @@ func TestBatchesThatAreRefusedCallByCall(t *testing.T) {
 // TestAReadingOfNothing pins, and asks for no more.
 func TestAReadingOfNothing(t *testing.T) {
 	w := newWorld(t)
-	head, err := w.chain.Client().HeaderByNumber(t.Context(), nil)
+	head, err := w.Chain.Client().HeaderByNumber(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := look(t.Context(), newClient(t, "latest", w.url), request{})
-	if err != nil || s.at.Block.Hash != head.Hash() || len(s.state.Readings) > 0 || w.proxy.Requests() != 1 {
-		t.Errorf("Read = %+v, %v after %d requests", s, err, w.proxy.Requests())
+	s, err := look(t.Context(), newClient(t, "latest", w.URL), request{})
+	if err != nil || s.at.Block.Hash != head.Hash() || len(s.state.Readings) > 0 || w.Proxy.Requests() != 1 {
+		t.Errorf("Read = %+v, %v after %d requests", s, err, w.Proxy.Requests())
 	}
 }
 
 // TestMoreSlotsThanOneRequestProves are proven in several.
 func TestMoreSlotsThanOneRequestProves(t *testing.T) {
 	w := newWorld(t)
-	w.proxy.Set(refusesBundles(-32000, "contract creation is refused"))
+	w.Proxy.Set(refusesBundles(-32000, "contract creation is refused"))
 	more := w.images(1100)
-	s, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, w.url), w.request(more...))
+	s, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, w.URL), w.request(more...))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
+	"github.com/kms-auditor/kms-auditor/internal/testenv"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
@@ -39,18 +40,18 @@ var sameError = cmp.Comparer(func(a, b error) bool { return (a == nil) == (b == 
 // twoContracts is a chain with a KMS and a contract of some code.
 func twoContracts(t *testing.T, code string, storage map[common.Hash]common.Hash) *world {
 	t.Helper()
-	chain, err := testchain.Start(testchain.Options{
-		Preload: []testchain.Preload{{Address: honest, Devices: []common.Hash{device}, Images: []common.Hash{image}}},
-		Alloc:   types.GenesisAlloc{odd: {Code: common.FromHex(code), Balance: new(big.Int), Storage: storage}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { chain.Close() })
-	chain.Commit()
-	chain.Commit()
-	w := &world{chain: chain, kms: chain.KMS(honest), proxy: rpcfault.New(chain.URL())}
-	w.url = serve(t, w.proxy)
+	return besides(t, types.GenesisAlloc{odd: {Code: common.FromHex(code), Balance: new(big.Int), Storage: storage}})
+}
+
+// besides is a chain with a KMS and other accounts.
+func besides(t *testing.T, others types.GenesisAlloc) *world {
+	t.Helper()
+	w := &world{testenv.Start(t, testchain.Options{
+		Preload: []testchain.Preload{{Address: honest, Devices: []common.Hash{device}, Images: []common.Hash{image}}}, Alloc: others,
+	})}
+	w.KMS = w.Chain.KMS(honest)
+	w.Chain.Commit()
+	w.Chain.Commit()
 	return w
 }
 
@@ -71,12 +72,12 @@ func (w *world) both(devices int) request {
 // unharmed reads both contracts and compares the reading of the KMS with what it is alone. It returns the other one.
 func (w *world) unharmed(t *testing.T, verify ethrpc.Verify, req request) ethrpc.Reading {
 	t.Helper()
-	alone, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, w.chain.URL()), request{queries: req.queries[1:]})
+	alone, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, w.Chain.URL()), request{queries: req.queries[1:]})
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.proven(t, alone, true)
-	c := prover(t, verify, 1, w.url)
+	c := prover(t, verify, 1, w.URL)
 	at, err := c.Pin(t.Context(), req.PinRequest)
 	if err != nil {
 		t.Fatal(err)
@@ -134,7 +135,7 @@ func TestCodeThatMisbehavesEndsItsOwnRunOnly(t *testing.T) {
 		t.Run(row.sentence, func(t *testing.T) {
 			t.Parallel()
 			w := twoContracts(t, onlyLists+row.code, row.storage)
-			w.proxy.Set(runsLittle(row.devices > 1))
+			w.Proxy.Set(runsLittle(row.devices > 1))
 			got := w.unharmed(t, ethrpc.VerifyRequired, w.both(row.devices))
 			answer := got.Devices[ids(1)[0]]
 			switch {
@@ -222,16 +223,10 @@ func TestThreeHundredContractsAreAllProven(t *testing.T) {
 		alloc[at(i)] = types.Account{Code: common.FromHex(proxy), Balance: new(big.Int), Storage: map[common.Hash]common.Hash{ids(1)[0]: {31: 1}}}
 		queries = append(queries, ethrpc.Query{Contract: at(i), Devices: ids(3)})
 	}
-	chain, err := testchain.Start(testchain.Options{Alloc: alloc})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { chain.Close() })
-	w := &world{chain: chain, proxy: rpcfault.New(chain.URL())}
-	w.url = serve(t, w.proxy)
-	c := prover(t, ethrpc.VerifyRequired, 1, w.url)
+	w := &world{testenv.Start(t, testchain.Options{Alloc: alloc})}
+	c := prover(t, ethrpc.VerifyRequired, 1, w.URL)
 	for i, most := range []int{60, 5} {
-		before := w.proxy.Requests()
+		before := w.Proxy.Requests()
 		s, err := look(t.Context(), c, request{queries: queries})
 		if err != nil {
 			t.Fatal(err)
@@ -241,10 +236,10 @@ func TestThreeHundredContractsAreAllProven(t *testing.T) {
 				t.Fatalf("reading %d: %+v", i, r)
 			}
 		}
-		if got := w.proxy.Requests() - before; got > most {
+		if got := w.Proxy.Requests() - before; got > most {
 			t.Errorf("reading %d: %d requests, want at most %d", i, got, most)
 		}
-		chain.Commit()
+		w.Chain.Commit()
 	}
 }
 
@@ -260,20 +255,11 @@ func TestManyContractsThatNeverEndKeepNobodyWaiting(t *testing.T) {
 		alloc[a] = types.Account{Code: common.FromHex(recovers), Balance: new(big.Int)}
 		queries = append(queries, ethrpc.Query{Contract: a, Devices: ids(100)})
 	}
-	chain, err := testchain.Start(testchain.Options{
-		Preload: []testchain.Preload{{Address: honest, Devices: []common.Hash{device}, Images: []common.Hash{image}}}, Alloc: alloc,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { chain.Close() })
-	chain.Commit()
-	w := &world{chain: chain, kms: chain.KMS(honest), proxy: rpcfault.New(chain.URL())}
-	w.url = serve(t, w.proxy)
-	w.proxy.Set(runsLittle(true))
+	w := besides(t, alloc)
+	w.Proxy.Set(runsLittle(true))
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	s, _ := look(ctx, prover(t, ethrpc.VerifyRequired, 1, w.url), request{queries: append(queries, w.query())})
+	s, _ := look(ctx, prover(t, ethrpc.VerifyRequired, 1, w.URL), request{queries: append(queries, w.query())})
 	w.proven(t, &result{Reading: s.state.Readings[40]}, true)
 }
 
@@ -285,7 +271,7 @@ func about(c rpcfault.Call) bool {
 // TestAContractThatMakesTheNodeSlow leaves the others their answers, proven or not.
 func TestAContractThatMakesTheNodeSlow(t *testing.T) {
 	w := twoContracts(t, looksUp, map[common.Hash]common.Hash{ids(1)[0]: {31: 1}})
-	w.proxy.Set(rpcfault.Fault{HTTP: func(rw http.ResponseWriter, r *http.Request, calls []rpcfault.Call, _ bool) bool {
+	w.Proxy.Set(rpcfault.Fault{HTTP: func(rw http.ResponseWriter, r *http.Request, calls []rpcfault.Call, _ bool) bool {
 		for _, c := range calls {
 			if (c.Method == "eth_call" || c.Method == "eth_createAccessList") && about(c) {
 				<-r.Context().Done()
@@ -296,7 +282,7 @@ func TestAContractThatMakesTheNodeSlow(t *testing.T) {
 	}})
 	client := func(verify ethrpc.Verify) *ethrpc.Client {
 		c, err := ethrpc.New(ethrpc.Options{ChainID: 1337, Tags: []ethrpc.BlockTag{ethrpc.Latest}, Verify: verify, BatchSize: 100,
-			Providers: []ethrpc.Provider{{Name: "p1", URL: sanitize.NewSecret(w.url), Timeout: 300 * time.Millisecond}}})
+			Providers: []ethrpc.Provider{{Name: "p1", URL: sanitize.NewSecret(w.URL), Timeout: 300 * time.Millisecond}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -357,8 +343,8 @@ func TestTheNextProviderTakesOverForOneContract(t *testing.T) {
 		}), func(err error) bool { return errors.Is(err, ethrpc.ErrNoState) }},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
-			w.proxy.Set(row.fault)
-			s, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, w.url, w.chain.URL()), w.both(1))
+			w.Proxy.Set(row.fault)
+			s, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, w.URL, w.Chain.URL()), w.both(1))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -368,7 +354,7 @@ func TestTheNextProviderTakesOverForOneContract(t *testing.T) {
 			if r := s.state.Readings[1]; r.Provider != "p1" || !r.Proven || len(r.Failed) > 0 || len(s.state.Failed) > 0 {
 				t.Errorf("the honest one is read as %+v, %v", r, s.state.Failed)
 			}
-			s, err = look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, w.url), w.both(1))
+			s, err = look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, w.URL), w.both(1))
 			if s == nil || !row.lie(err) || s.state.Readings[1].Err != nil || !s.state.Readings[1].Proven {
 				t.Errorf("with one provider: %+v, %v", s, err)
 			}
@@ -379,12 +365,12 @@ func TestTheNextProviderTakesOverForOneContract(t *testing.T) {
 // TestProvidersDisagreeAboutOneContract: it is unknown, the other is not.
 func TestProvidersDisagreeAboutOneContract(t *testing.T) {
 	w := twoContracts(t, looksUp, map[common.Hash]common.Hash{ids(1)[0]: {31: 1}})
-	w.proxy.Set(rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+	w.Proxy.Set(rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
 		if c.Method == "eth_call" && about(c) {
 			a.Result, a.Error = json.RawMessage(wordNo), nil
 		}
 	}})
-	s, err := look(t.Context(), prover(t, ethrpc.VerifyOff, 2, w.chain.URL(), w.url), w.both(1))
+	s, err := look(t.Context(), prover(t, ethrpc.VerifyOff, 2, w.Chain.URL(), w.URL), w.both(1))
 	if _, ok := errors.AsType[*ethrpc.DisagreementError](err); !ok || s == nil || s.state.Agreed != 2 {
 		t.Fatalf("Read = %+v, %v", s, err)
 	}
@@ -396,11 +382,11 @@ func TestProvidersDisagreeAboutOneContract(t *testing.T) {
 // TestCodeThatLooksAtTheBlockIsRunAgainAlone: nothing is asked about the contract beside it.
 func TestCodeThatLooksAtTheBlockIsRunAgainAlone(t *testing.T) {
 	w := twoContracts(t, "425f5260205ff3", nil) // its time
-	c := prover(t, ethrpc.VerifyRequired, 1, w.url)
+	c := prover(t, ethrpc.VerifyRequired, 1, w.URL)
 	var others atomic.Int64
 	last := ""
 	for i := range 3 {
-		before := w.proxy.Requests()
+		before := w.Proxy.Requests()
 		s, err := look(t.Context(), c, w.both(1))
 		if err != nil {
 			t.Fatal(err)
@@ -410,11 +396,11 @@ func TestCodeThatLooksAtTheBlockIsRunAgainAlone(t *testing.T) {
 			t.Errorf("reading %d: the time is still %s", i, said)
 		}
 		last = said
-		if got := w.proxy.Requests() - before; i > 0 && (got > 3 || others.Load() > 0) {
+		if got := w.Proxy.Requests() - before; i > 0 && (got > 3 || others.Load() > 0) {
 			t.Errorf("reading %d: %d requests, %d calls of the honest one", i, got, others.Load())
 		}
-		w.chain.Commit()
-		w.proxy.Watch(func(c rpcfault.Call) {
+		w.Chain.Commit()
+		w.Proxy.Watch(func(c rpcfault.Call) {
 			if c.Method != "eth_getProof" && len(c.Params) > 0 && bytes.Contains(bytes.ToLower(c.Params[0]), []byte(common.Bytes2Hex(honest[:]))) {
 				others.Add(1)
 			}
@@ -425,11 +411,11 @@ func TestCodeThatLooksAtTheBlockIsRunAgainAlone(t *testing.T) {
 // TestTimeIsLeftForTheOthers: what takes long comes last, and ends before the audit does.
 func TestTimeIsLeftForTheOthers(t *testing.T) {
 	w := twoContracts(t, onlyLists+"600856", nil) // it never ends
-	w.proxy.Set(runsLittle(true))
+	w.Proxy.Set(runsLittle(true))
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 	defer cancel()
 	req := w.both(400)
-	s, err := look(ctx, prover(t, ethrpc.VerifyRequired, 1, w.url), req)
+	s, err := look(ctx, prover(t, ethrpc.VerifyRequired, 1, w.URL), req)
 	if !errors.Is(err, ethrpc.ErrNoProof) || ctx.Err() != nil {
 		t.Fatalf("Read = %+v, %v; the time is over: %v", s, err, ctx.Err())
 	}

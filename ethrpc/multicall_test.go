@@ -15,6 +15,7 @@ import (
 	"github.com/ethereum/go-ethereum/core/types"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/testenv"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
@@ -80,26 +81,26 @@ func TestAProviderThatTakesNoBundles(t *testing.T) {
 	} {
 		for name, n := range map[string]int{"few": 0, "many": 300} {
 			t.Run(row.sentence+"/"+name, func(t *testing.T) {
-				c := prover(t, ethrpc.VerifyRequired, 1, w.url)
-				w.proxy.Set(row.fault)
+				c := prover(t, ethrpc.VerifyRequired, 1, w.URL)
+				w.Proxy.Set(row.fault)
 				s, err := look(t.Context(), c, w.request(w.images(n)...))
 				if err != nil {
 					t.Fatal(err)
 				}
 				w.proven(t, s, true)
 				var bundles atomic.Int64
-				w.proxy.Watch(func(c rpcfault.Call) {
+				w.Proxy.Watch(func(c rpcfault.Call) {
 					if bundled(c) {
 						bundles.Add(1)
 					}
 				})
-				before := w.proxy.Requests()
+				before := w.Proxy.Requests()
 				s, err = look(t.Context(), c, w.request(w.images(n+30)...))
 				if err != nil {
 					t.Fatal(err)
 				}
 				w.proven(t, s, true)
-				if got := w.proxy.Requests() - before; bundles.Load() > 0 || got > 3 {
+				if got := w.Proxy.Requests() - before; bundles.Load() > 0 || got > 3 {
 					t.Errorf("the next reading took %d requests and %d bundles, want a few batches", got, bundles.Load())
 				}
 			})
@@ -121,8 +122,8 @@ func TestBundlesAtABlockThatIsGone(t *testing.T) {
 		{"it wants to be asked more slowly, for ever", refusesBundles(-32005, "too many requests"), 300, "too many requests"},
 		{"and by a status", refusesWithBundles(http.StatusTooManyRequests), 0, "429"},
 	} {
-		w.proxy.Set(row.fault)
-		_, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, w.url), w.request(w.images(row.n)...))
+		w.Proxy.Set(row.fault)
+		_, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, w.URL), w.request(w.images(row.n)...))
 		if err == nil || !strings.Contains(err.Error(), row.says) {
 			t.Errorf("%s: Read = %v, want %q", row.sentence, err, row.says)
 		}
@@ -166,14 +167,14 @@ func TestWhatANodeSaysInBundlesAndInCalls(t *testing.T) {
 		{"what is refused reverts in both", rpcfault.Join(saysInBundles(`"0x010102"`), reverts), 1, true},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
-			w.proxy.Set(row.fault)
+			w.Proxy.Set(row.fault)
 			var calls atomic.Int64
-			w.proxy.Watch(func(c rpcfault.Call) {
+			w.Proxy.Watch(func(c rpcfault.Call) {
 				if c.Method == "eth_call" && !bundled(c) {
 					calls.Add(1)
 				}
 			})
-			s, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, w.url), w.request())
+			s, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, w.URL), w.request())
 			var getter *ethrpc.GetterError
 			switch {
 			case row.lie != errors.As(err, &getter) || row.lie && !strings.Contains(err.Error(), ", but the proven state gives "):
@@ -219,7 +220,7 @@ func TestContractsThatAreOdd(t *testing.T) {
 	}
 	t.Cleanup(func() { chain.Close() })
 	proxy := rpcfault.New(chain.URL())
-	url := serve(t, proxy)
+	url := testenv.Serve(t, proxy)
 	for i, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {
 			proxy.Set(row.fault)
@@ -246,10 +247,10 @@ func TestContractsThatAreOdd(t *testing.T) {
 func TestAPartialReading(t *testing.T) {
 	w := newWorld(t)
 	hidden := common.Hash{31: 7}
-	if _, err := w.kms.Upgrade(t.Context(), testchain.Backdoor); err != nil {
+	if _, err := w.KMS.Upgrade(t.Context(), testchain.Backdoor); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.kms.SneakImage(t.Context(), hidden, true); err != nil {
+	if err := w.KMS.SneakImage(t.Context(), hidden, true); err != nil {
 		t.Fatal(err)
 	}
 	for _, row := range []struct {
@@ -261,7 +262,7 @@ func TestAPartialReading(t *testing.T) {
 		{"then all is asked for", func(request) request { return w.request(hidden) }, true},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
-			c := prover(t, ethrpc.VerifyRequired, 1, w.url)
+			c := prover(t, ethrpc.VerifyRequired, 1, w.URL)
 			req := w.request()
 			req.AllowPartial = true
 			for range 2 { // a partial reading is nothing to answer from

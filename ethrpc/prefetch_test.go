@@ -36,29 +36,29 @@ func TestALikelyContract(t *testing.T) {
 		trips    int // at most
 	}{
 		{"nothing is likely", rpcfault.Fault{}, nil, 4},
-		{"it is the one", rpcfault.Fault{}, []common.Address{w.kms.Address()}, 3},
+		{"it is the one", rpcfault.Fault{}, []common.Address{w.KMS.Address()}, 3},
 		{"it is another", rpcfault.Fault{}, []common.Address{testchain.Address("nobody")}, 4},
-		{"its proof is of another block", alongTheBlock("eth_getProof", `{"accountProof":["0x01"],"storageProof":[{},{},{},{},{},{}]}`), []common.Address{w.kms.Address()}, 4},
-		{"its proof is a number", alongTheBlock("eth_getProof", "7"), []common.Address{w.kms.Address()}, 4},
-		{"its code is another's", alongTheBlock("eth_getCode", `"0x00"`), []common.Address{w.kms.Address()}, 4},
-		{"its code is a number", alongTheBlock("eth_getCode", "7"), []common.Address{w.kms.Address()}, 4},
-		{"no hint is given", rpcfault.Refuse("eth_createAccessList", -32601, "no such method"), []common.Address{w.kms.Address()}, 4},
-		{"the hints are a number", alongTheBlock("eth_createAccessList", "7"), []common.Address{w.kms.Address()}, 4},
-		{"the hints are about slots that are empty", alongTheBlock("eth_createAccessList", list(w.kms.Address().Hex(), 5)), []common.Address{w.kms.Address()}, 4},
-		{"the hints are many", alongTheBlock("eth_createAccessList", list(w.kms.Address().Hex(), 5000)), []common.Address{w.kms.Address()}, 4},
-		{"the hints are about nobody", alongTheBlock("eth_createAccessList", list(testchain.Address("nobody").Hex(), 1)), []common.Address{w.kms.Address()}, 4},
+		{"its proof is of another block", alongTheBlock("eth_getProof", `{"accountProof":["0x01"],"storageProof":[{},{},{},{},{},{}]}`), []common.Address{w.KMS.Address()}, 4},
+		{"its proof is a number", alongTheBlock("eth_getProof", "7"), []common.Address{w.KMS.Address()}, 4},
+		{"its code is another's", alongTheBlock("eth_getCode", `"0x00"`), []common.Address{w.KMS.Address()}, 4},
+		{"its code is a number", alongTheBlock("eth_getCode", "7"), []common.Address{w.KMS.Address()}, 4},
+		{"no hint is given", rpcfault.Refuse("eth_createAccessList", -32601, "no such method"), []common.Address{w.KMS.Address()}, 4},
+		{"the hints are a number", alongTheBlock("eth_createAccessList", "7"), []common.Address{w.KMS.Address()}, 4},
+		{"the hints are about slots that are empty", alongTheBlock("eth_createAccessList", list(w.KMS.Address().Hex(), 5)), []common.Address{w.KMS.Address()}, 4},
+		{"the hints are many", alongTheBlock("eth_createAccessList", list(w.KMS.Address().Hex(), 5000)), []common.Address{w.KMS.Address()}, 4},
+		{"the hints are about nobody", alongTheBlock("eth_createAccessList", list(testchain.Address("nobody").Hex(), 1)), []common.Address{w.KMS.Address()}, 4},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
-			w.proxy.Set(row.fault)
+			w.Proxy.Set(row.fault)
 			req := w.request()
 			req.Prefetch = row.likely
-			before := w.proxy.Requests()
-			s, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, w.url), req)
+			before := w.Proxy.Requests()
+			s, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, w.URL), req)
 			if err != nil {
 				t.Fatal(err)
 			}
 			w.proven(t, s, true)
-			if got := w.proxy.Requests() - before; got > row.trips {
+			if got := w.Proxy.Requests() - before; got > row.trips {
 				t.Errorf("%d round trips, want at most %d", got, row.trips)
 			}
 		})
@@ -67,7 +67,7 @@ func TestALikelyContract(t *testing.T) {
 
 func TestAProviderToAvoidIsAskedLast(t *testing.T) {
 	w := newWorld(t)
-	c := prover(t, ethrpc.VerifyRequired, 1, "http://127.0.0.1:1", w.url)
+	c := prover(t, ethrpc.VerifyRequired, 1, "http://127.0.0.1:1", w.URL)
 	req := w.request()
 	for _, want := range []int{1, 0} {
 		s, err := look(t.Context(), c, req)

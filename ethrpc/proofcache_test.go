@@ -17,7 +17,7 @@ type asked struct{ slots, calls atomic.Int64 }
 
 func (w *world) count() *asked {
 	n := &asked{}
-	w.proxy.Watch(func(c rpcfault.Call) {
+	w.Proxy.Watch(func(c rpcfault.Call) {
 		switch c.Method {
 		case "eth_getProof":
 			var keys []common.Hash
@@ -38,10 +38,10 @@ func TestOneChangeAmongManyIsAllThatIsAskedFor(t *testing.T) {
 	for i := range many {
 		images = append(images, common.BigToHash(big.NewInt(int64(i+1000))))
 	}
-	if err := w.kms.Seed(t.Context(), nil, images); err != nil {
+	if err := w.KMS.Seed(t.Context(), nil, images); err != nil {
 		t.Fatal(err)
 	}
-	c := prover(t, ethrpc.VerifyRequired, 1, w.url)
+	c := prover(t, ethrpc.VerifyRequired, 1, w.URL)
 	for _, row := range []struct {
 		sentence     string
 		change       func() error
@@ -49,11 +49,11 @@ func TestOneChangeAmongManyIsAllThatIsAskedFor(t *testing.T) {
 		allowed      bool  // the image that changes
 	}{
 		{"the first time", func() error { return nil }, 2 * many, many + 10, true},
-		{"an image was removed", func() error { return w.kms.RemoveImage(t.Context(), images[7]) }, 80, 2, false},
-		{"it was added again", func() error { return w.kms.AllowImage(t.Context(), images[7]) }, 80, 2, true},
-		{"an id that is not asked for was added", func() error { return w.kms.AllowImage(t.Context(), common.Hash{7: 7}) }, 80, 1, true},
+		{"an image was removed", func() error { return w.KMS.RemoveImage(t.Context(), images[7]) }, 80, 2, false},
+		{"it was added again", func() error { return w.KMS.AllowImage(t.Context(), images[7]) }, 80, 2, true},
+		{"an id that is not asked for was added", func() error { return w.KMS.AllowImage(t.Context(), common.Hash{7: 7}) }, 80, 1, true},
 		{"the owner is about to change", func() error {
-			_, err := w.kms.Send(t.Context(), "transferOwnership", common.Address{9})
+			_, err := w.KMS.Send(t.Context(), "transferOwnership", common.Address{9})
 			return err
 		}, 80, 1, true},
 	} {
@@ -81,20 +81,20 @@ func TestOneChangeAmongManyIsAllThatIsAskedFor(t *testing.T) {
 
 func TestWhatIsNotToBeCachedIsForgotten(t *testing.T) {
 	w := newWorld(t)
-	c := prover(t, ethrpc.VerifyRequired, 1, w.url)
+	c := prover(t, ethrpc.VerifyRequired, 1, w.URL)
 	aside := request{
 		ReadOptions: ethrpc.ReadOptions{NoCache: true},
-		queries:     []ethrpc.Query{{Contract: w.kms.Address(), Devices: []common.Hash{device}}},
+		queries:     []ethrpc.Query{{Contract: w.KMS.Address(), Devices: []common.Hash{device}}},
 	}
 	for i, row := range []struct {
 		req  request
 		want int
 	}{{w.request(), 3}, {aside, 1}, {w.request(), 1}} {
-		before := w.proxy.Requests()
+		before := w.Proxy.Requests()
 		if _, err := look(t.Context(), c, row.req); err != nil {
 			t.Fatal(err)
 		}
-		if got := w.proxy.Requests() - before; got != row.want {
+		if got := w.Proxy.Requests() - before; got != row.want {
 			t.Errorf("reading %d: %d round trips, want %d", i, got, row.want)
 		}
 	}
@@ -102,7 +102,7 @@ func TestWhatIsNotToBeCachedIsForgotten(t *testing.T) {
 
 func TestTheSameBlockIsNotProvenTwice(t *testing.T) {
 	w := newWorld(t)
-	c := prover(t, ethrpc.VerifyRequired, 1, w.url)
+	c := prover(t, ethrpc.VerifyRequired, 1, w.URL)
 	first, err := look(t.Context(), c, w.request())
 	if err != nil {
 		t.Fatal(err)
@@ -124,10 +124,10 @@ func TestTheSameBlockIsNotProvenTwice(t *testing.T) {
 func TestAnAnswerThatNobodyWantsAnyMoreExplainsNothing(t *testing.T) {
 	w := newWorld(t)
 	hidden := common.Hash{31: 7}
-	if err := w.kms.AllowImage(t.Context(), hidden); err != nil {
+	if err := w.KMS.AllowImage(t.Context(), hidden); err != nil {
 		t.Fatal(err)
 	}
-	c := prover(t, ethrpc.VerifyRequired, 1, w.url)
+	c := prover(t, ethrpc.VerifyRequired, 1, w.URL)
 	for i, row := range []struct {
 		req      request
 		complete bool

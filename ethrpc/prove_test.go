@@ -12,6 +12,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
+	"github.com/kms-auditor/kms-auditor/internal/testenv"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
@@ -44,7 +45,7 @@ func (w *world) proven(t *testing.T, s *result, complete bool) {
 
 func TestAnswersAreProvenWhereverTheListsAre(t *testing.T) {
 	w := newWorld(t)
-	c := prover(t, ethrpc.VerifyRequired, 1, w.url)
+	c := prover(t, ethrpc.VerifyRequired, 1, w.URL)
 	read := func() *result {
 		t.Helper()
 		s, err := look(t.Context(), c, w.request())
@@ -54,13 +55,13 @@ func TestAnswersAreProvenWhereverTheListsAre(t *testing.T) {
 		return s
 	}
 	w.proven(t, read(), true)
-	if _, err := w.kms.Upgrade(t.Context(), testchain.Moved); err != nil {
+	if _, err := w.KMS.Upgrade(t.Context(), testchain.Moved); err != nil {
 		t.Fatal(err)
 	}
 	if s := read(); s.Devices[device].Allowed || s.Storage.Complete {
 		t.Error("after the upgrade the old lists are out of reach: nothing is allowed, and their slots are not explained")
 	}
-	if err := w.kms.Seed(t.Context(), []common.Hash{device}, []common.Hash{image}); err != nil {
+	if err := w.KMS.Seed(t.Context(), []common.Hash{device}, []common.Hash{image}); err != nil {
 		t.Fatal(err)
 	}
 	w.proven(t, read(), false)
@@ -69,11 +70,11 @@ func TestAnswersAreProvenWhereverTheListsAre(t *testing.T) {
 func TestWhatIsHiddenLeavesTheStorageUnexplained(t *testing.T) {
 	w := newWorld(t)
 	hidden := common.Hash{31: 7}
-	c := prover(t, ethrpc.VerifyRequired, 1, w.url)
-	if _, err := w.kms.Upgrade(t.Context(), testchain.Backdoor); err != nil {
+	c := prover(t, ethrpc.VerifyRequired, 1, w.URL)
+	if _, err := w.KMS.Upgrade(t.Context(), testchain.Backdoor); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.kms.SneakImage(t.Context(), hidden, true); err != nil {
+	if err := w.KMS.SneakImage(t.Context(), hidden, true); err != nil {
 		t.Fatal(err)
 	}
 	s, err := look(t.Context(), c, w.request())
@@ -90,7 +91,7 @@ func TestWhatIsHiddenLeavesTheStorageUnexplained(t *testing.T) {
 
 func TestRoundTripsOfProofs(t *testing.T) {
 	w := newWorld(t)
-	c := prover(t, ethrpc.VerifyRequired, 1, w.url)
+	c := prover(t, ethrpc.VerifyRequired, 1, w.URL)
 	for _, tt := range []struct {
 		sentence string
 		change   func() error
@@ -98,20 +99,20 @@ func TestRoundTripsOfProofs(t *testing.T) {
 	}{
 		{"the first time", func() error { return nil }, 3},
 		{"nothing changed", func() error { return nil }, 1},
-		{"a block came, and nothing changed", func() error { w.chain.Commit(); return nil }, 1},
-		{"one entry changed", func() error { return w.kms.AllowDevice(t.Context(), common.Hash{1}) }, 2},
-		{"nothing changed since", func() error { w.chain.Commit(); return nil }, 1},
+		{"a block came, and nothing changed", func() error { w.Chain.Commit(); return nil }, 1},
+		{"one entry changed", func() error { return w.KMS.AllowDevice(t.Context(), common.Hash{1}) }, 2},
+		{"nothing changed since", func() error { w.Chain.Commit(); return nil }, 1},
 	} {
 		if err := tt.change(); err != nil {
 			t.Fatal(err)
 		}
-		before := w.proxy.Requests()
+		before := w.Proxy.Requests()
 		s, err := look(t.Context(), c, w.request())
 		if err != nil {
 			t.Fatal(err)
 		}
 		w.truth(t, s)
-		if got := w.proxy.Requests() - before; got != tt.want {
+		if got := w.Proxy.Requests() - before; got != tt.want {
 			t.Errorf("%s: %d round trips, want %d", tt.sentence, got, tt.want)
 		}
 	}
@@ -119,28 +120,28 @@ func TestRoundTripsOfProofs(t *testing.T) {
 
 func TestAnUnchangedBlockBehindTheHeadCostsTwo(t *testing.T) {
 	w := newWorld(t)
-	w.chain.Commit()
+	w.Chain.Commit()
 	policy, err := ethrpc.ParseBlockTag("latest-1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := prover(t, ethrpc.VerifyRequired, 1, w.url)
+	c := prover(t, ethrpc.VerifyRequired, 1, w.URL)
 	for i, want := range []int{4, 2, 2, 4} {
 		if i == 3 {
 			c.Forget()
 		}
 		req := w.request()
 		req.Tags = []ethrpc.BlockTag{policy}
-		before := w.proxy.Requests()
+		before := w.Proxy.Requests()
 		s, err := look(t.Context(), c, req)
 		if err != nil {
 			t.Fatal(err)
 		}
 		w.proven(t, s, true)
-		if got := w.proxy.Requests() - before; got != want {
+		if got := w.Proxy.Requests() - before; got != want {
 			t.Errorf("%d round trips, want %d", got, want)
 		}
-		w.chain.Commit()
+		w.Chain.Commit()
 	}
 }
 
@@ -224,10 +225,10 @@ func TestNoLieIsBelieved(t *testing.T) {
 	w := newWorld(t)
 	for _, lie := range lies(w) {
 		t.Run(lie.Name, func(t *testing.T) {
-			w.proxy.Set(lie)
-			defer w.proxy.Set(rpcfault.Fault{})
+			w.Proxy.Set(lie)
+			defer w.Proxy.Set(rpcfault.Fault{})
 			for _, verify := range []ethrpc.Verify{ethrpc.VerifyRequired, ethrpc.VerifyAuto} {
-				s, err := look(t.Context(), prover(t, verify, 1, w.url), w.request())
+				s, err := look(t.Context(), prover(t, verify, 1, w.URL), w.request())
 				var getter *ethrpc.GetterError
 				switch {
 				case lie.Name == "the header is another's":
@@ -241,7 +242,7 @@ func TestNoLieIsBelieved(t *testing.T) {
 					t.Errorf("Read = %v, want an invalid proof or a getter that disagrees", err)
 				}
 			}
-			s, err := look(t.Context(), prover(t, ethrpc.VerifyAuto, 1, w.url, w.chain.URL()), w.request())
+			s, err := look(t.Context(), prover(t, ethrpc.VerifyAuto, 1, w.URL, w.Chain.URL()), w.request())
 			if err != nil {
 				t.Fatalf("with an honest second provider: %v", err)
 			}
@@ -252,16 +253,16 @@ func TestNoLieIsBelieved(t *testing.T) {
 
 func TestAProviderThatCannotProve(t *testing.T) {
 	w := newWorld(t)
-	w.proxy.Set(rpcfault.Refuse("eth_getProof", -32601, "the method eth_getProof does not exist/is not available"))
-	s, err := look(t.Context(), prover(t, ethrpc.VerifyAuto, 1, w.url), w.request())
+	w.Proxy.Set(rpcfault.Refuse("eth_getProof", -32601, "the method eth_getProof does not exist/is not available"))
+	s, err := look(t.Context(), prover(t, ethrpc.VerifyAuto, 1, w.URL), w.request())
 	if err != nil || !errors.Is(s.Unproven, ethrpc.ErrNoProof) || s.Proven || s.Storage != nil {
 		t.Fatalf("Read = %+v, %v, want answers that are not proven, and why", s, err)
 	}
 	w.truth(t, s)
-	if _, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, w.url), w.request()); !errors.Is(err, ethrpc.ErrNoProof) {
+	if _, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, w.URL), w.request()); !errors.Is(err, ethrpc.ErrNoProof) {
 		t.Errorf("Read = %v, want no answer where proof is required", err)
 	}
-	if s, err = look(t.Context(), prover(t, ethrpc.VerifyAuto, 1, w.url, w.chain.URL()), w.request()); err != nil || s.Provider != "p2" {
+	if s, err = look(t.Context(), prover(t, ethrpc.VerifyAuto, 1, w.URL, w.Chain.URL()), w.request()); err != nil || s.Provider != "p2" {
 		t.Fatalf("Read = %+v, %v, want the proof of the second provider", s, err)
 	}
 	w.proven(t, s, true)
@@ -269,18 +270,18 @@ func TestAProviderThatCannotProve(t *testing.T) {
 
 func TestAProviderThatCannotProveIsNotAskedToAgainAtOnce(t *testing.T) {
 	w := newWorld(t)
-	w.proxy.Set(rpcfault.Refuse("eth_getProof", -32601, "no such method"))
-	second := rpcfault.New(w.chain.URL())
+	w.Proxy.Set(rpcfault.Refuse("eth_getProof", -32601, "no such method"))
+	second := rpcfault.New(w.Chain.URL())
 	second.Set(rpcfault.Refuse("eth_getProof", -32601, "no such method"))
-	c := prover(t, ethrpc.VerifyAuto, 1, w.url, serve(t, second))
+	c := prover(t, ethrpc.VerifyAuto, 1, w.URL, testenv.Serve(t, second))
 	for i, want := range []struct{ first, second int }{{3, 2}, {2, 0}} {
-		before, beforeSecond := w.proxy.Requests(), second.Requests()
+		before, beforeSecond := w.Proxy.Requests(), second.Requests()
 		s, err := look(t.Context(), c, w.request())
 		if err != nil {
 			t.Fatal(err)
 		}
 		w.truth(t, s)
-		if a, b := w.proxy.Requests()-before, second.Requests()-beforeSecond; a != want.first || b != want.second {
+		if a, b := w.Proxy.Requests()-before, second.Requests()-beforeSecond; a != want.first || b != want.second {
 			t.Errorf("read %d: %d and %d round trips, want %d and %d", i+1, a, b, want.first, want.second)
 		}
 	}
@@ -288,12 +289,12 @@ func TestAProviderThatCannotProveIsNotAskedToAgainAtOnce(t *testing.T) {
 
 func TestAgreement(t *testing.T) {
 	w := newWorld(t)
-	liar := rpcfault.New(w.chain.URL())
+	liar := rpcfault.New(w.Chain.URL())
 	liar.Set(rpcfault.Result("true", `"0x`+strings.Repeat("00", 31)+`01"`))
-	lying := serve(t, liar)
-	noProof := rpcfault.New(w.chain.URL())
+	lying := testenv.Serve(t, liar)
+	noProof := rpcfault.New(w.Chain.URL())
 	noProof.Set(rpcfault.Refuse("eth_getProof", -32601, "no such method"))
-	plain := serve(t, noProof)
+	plain := testenv.Serve(t, noProof)
 	down := "http://127.0.0.1:1"
 	for _, tt := range []struct {
 		sentence string
@@ -302,12 +303,12 @@ func TestAgreement(t *testing.T) {
 		urls     []string
 		says     string // the error; empty: the truth
 	}{
-		{"two honest providers agree", ethrpc.VerifyOff, 2, []string{w.url, plain}, ""},
-		{"two of three agree, one is down", ethrpc.VerifyOff, 2, []string{w.url, down, plain}, ""},
-		{"one is not enough", ethrpc.VerifyOff, 2, []string{w.url, down}, "1 of the 2 providers"},
-		{"a liar is found out", ethrpc.VerifyOff, 2, []string{w.url, lying}, "p1 and p2 disagree about block"},
-		{"a proof needs no second answer, but a second hash", ethrpc.VerifyAuto, 2, []string{w.url, lying}, ""},
-		{"a proof needs a second hash", ethrpc.VerifyAuto, 2, []string{w.url, down}, "1 of the 2 providers"},
+		{"two honest providers agree", ethrpc.VerifyOff, 2, []string{w.URL, plain}, ""},
+		{"two of three agree, one is down", ethrpc.VerifyOff, 2, []string{w.URL, down, plain}, ""},
+		{"one is not enough", ethrpc.VerifyOff, 2, []string{w.URL, down}, "1 of the 2 providers"},
+		{"a liar is found out", ethrpc.VerifyOff, 2, []string{w.URL, lying}, "p1 and p2 disagree about block"},
+		{"a proof needs no second answer, but a second hash", ethrpc.VerifyAuto, 2, []string{w.URL, lying}, ""},
+		{"a proof needs a second hash", ethrpc.VerifyAuto, 2, []string{w.URL, down}, "1 of the 2 providers"},
 		{"without proof the answers must agree", ethrpc.VerifyAuto, 2, []string{plain, plain}, ""},
 	} {
 		t.Run(tt.sentence, func(t *testing.T) {

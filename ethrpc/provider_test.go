@@ -22,7 +22,7 @@ func TestRequestsPerSecondAreKept(t *testing.T) {
 	w := newWorld(t)
 	c, err := ethrpc.New(ethrpc.Options{
 		ChainID: 1337, Verify: ethrpc.VerifyOff, Tags: []ethrpc.BlockTag{ethrpc.Latest}, BatchSize: 100,
-		Providers: []ethrpc.Provider{{Name: "p1", URL: sanitize.NewSecret(w.url), RequestsPerSecond: 0.001}},
+		Providers: []ethrpc.Provider{{Name: "p1", URL: sanitize.NewSecret(w.URL), RequestsPerSecond: 0.001}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -31,19 +31,19 @@ func TestRequestsPerSecondAreKept(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	_, err = look(ctx, c, w.request())
-	if err == nil || !strings.Contains(err.Error(), "waiting for requests_per_second") || w.proxy.Requests() != 1 {
-		t.Errorf("Read = %v after %d requests, want the second one to wait for its turn", err, w.proxy.Requests())
+	if err == nil || !strings.Contains(err.Error(), "waiting for requests_per_second") || w.Proxy.Requests() != 1 {
+		t.Errorf("Read = %v after %d requests, want the second one to wait for its turn", err, w.Proxy.Requests())
 	}
 }
 
 func TestHeadersGoToTheProvider(t *testing.T) {
 	w := newWorld(t)
 	var got http.Header
-	w.proxy.Set(rpcfault.Fault{HTTP: func(_ http.ResponseWriter, r *http.Request, _ []rpcfault.Call, _ bool) bool {
+	w.Proxy.Set(rpcfault.Fault{HTTP: func(_ http.ResponseWriter, r *http.Request, _ []rpcfault.Call, _ bool) bool {
 		got = r.Header.Clone()
 		return false
 	}})
-	url := strings.Replace(w.url, "http://", "http://user:pass@", 1)
+	url := strings.Replace(w.URL, "http://", "http://user:pass@", 1)
 	c, err := ethrpc.New(ethrpc.Options{
 		ChainID: 1337, Verify: ethrpc.VerifyOff, Tags: []ethrpc.BlockTag{ethrpc.Latest}, BatchSize: 100, UserAgent: "kms-auditor/test",
 		Providers: []ethrpc.Provider{{Name: "p1", URL: sanitize.NewSecret(url), Headers: map[string]sanitize.Secret{"X-Key": sanitize.NewSecret("k")}}},
@@ -81,7 +81,7 @@ func TestWhatAnObserverIsTold(t *testing.T) {
 	o := &observed{calls: map[string]int{}}
 	c, err := ethrpc.New(ethrpc.Options{
 		ChainID: 1337, Verify: ethrpc.VerifyOff, Tags: []ethrpc.BlockTag{ethrpc.Latest}, BatchSize: 100, Observer: o, RetryDelay: time.Millisecond,
-		Providers: []ethrpc.Provider{{Name: "p1", URL: sanitize.NewSecret(w.url), Timeout: time.Second}},
+		Providers: []ethrpc.Provider{{Name: "p1", URL: sanitize.NewSecret(w.URL), Timeout: time.Second}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -102,7 +102,7 @@ func TestWhatAnObserverIsTold(t *testing.T) {
 		{rpcfault.Hang, "eth_chainId timeout"},
 		{rpcfault.Refuse("eth_chainId", -32603, "no"), "eth_chainId error"},
 	} {
-		w.proxy.Set(f.fault)
+		w.Proxy.Set(f.fault)
 		if _, err := look(t.Context(), c, w.request()); err == nil || o.calls[f.counts] != 1 {
 			t.Errorf("%s: Read = %v, told of %v", f.fault.Name, err, o.calls)
 		}
@@ -113,27 +113,27 @@ func TestEveryMethodThatIsSentIsListed(t *testing.T) {
 	w := newWorld(t)
 	var mu sync.Mutex
 	sent := map[string]bool{}
-	w.proxy.Watch(func(c rpcfault.Call) { mu.Lock(); sent[c.Method] = true; mu.Unlock() })
-	c := prover(t, ethrpc.VerifyAuto, 1, w.url)
+	w.Proxy.Watch(func(c rpcfault.Call) { mu.Lock(); sent[c.Method] = true; mu.Unlock() })
+	c := prover(t, ethrpc.VerifyAuto, 1, w.URL)
 	if _, err := look(t.Context(), c, w.request()); err != nil {
 		t.Fatal(err)
 	}
 	believed := w.request()
 	believed.queries[0].Control = true
-	if _, err := look(t.Context(), newClient(t, "latest", w.url), believed); err != nil {
+	if _, err := look(t.Context(), newClient(t, "latest", w.URL), believed); err != nil {
 		t.Fatal(err)
 	}
-	head, err := w.chain.Client().HeaderByNumber(t.Context(), nil)
+	head, err := w.Chain.Client().HeaderByNumber(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.Scan(t.Context(), logs.Request{
-		Contract: w.kms.Address(), Topics: []common.Hash{{1}}, To: head.Number.Uint64(), ToHash: head.Hash(),
+		Contract: w.KMS.Address(), Topics: []common.Hash{{1}}, To: head.Number.Uint64(), ToHash: head.Hash(),
 		OnBatch: func(uint64, uint64, common.Hash, []types.Log) error { return nil },
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.DeploymentBlock(t.Context(), w.kms.Address(), head.Number.Uint64()); err != nil {
+	if _, err := c.DeploymentBlock(t.Context(), w.KMS.Address(), head.Number.Uint64()); err != nil {
 		t.Fatal(err)
 	}
 	c.TxInfo(context.Background(), []logs.Ref{{Block: head.Hash(), Tx: common.Hash{1}}})

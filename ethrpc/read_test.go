@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/http/httptest"
 	"strconv"
 	"strings"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
+	"github.com/kms-auditor/kms-auditor/internal/testenv"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
@@ -27,46 +27,13 @@ var (
 	refused = common.HexToHash("0xbd369a8c2f9edb2b52dad48ac8e0b32dde5f1337c423a506b48d07403a7d8033")
 )
 
-// world is a real chain with a KMS that allows device and image, behind a proxy that can spoil what passes.
-type world struct {
-	chain *testchain.Chain
-	kms   *testchain.KMS
-	proxy *rpcfault.Proxy
-	url   string
-}
+type world struct{ *testenv.World }
 
-func newWorld(t *testing.T) *world {
-	t.Helper()
-	chain, err := testchain.Start(testchain.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { chain.Close() })
-	kms, err := chain.Deploy(t.Context(), testchain.DeployOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := kms.Seed(t.Context(), []common.Hash{device}, []common.Hash{image}); err != nil {
-		t.Fatal(err)
-	}
-	chain.Commit()
-	w := &world{chain: chain, kms: kms, proxy: rpcfault.New(chain.URL())}
-	w.url = serve(t, w.proxy)
-	return w
-}
-
-func serve(t *testing.T, h http.Handler) string {
-	srv := httptest.NewServer(h)
-	t.Cleanup(func() {
-		srv.CloseClientConnections()
-		srv.Close()
-	})
-	return srv.URL
-}
+func newWorld(t *testing.T) *world { return &world{testenv.Deploy(t, device, image)} }
 
 // query asks for what truth knows, and for more images.
 func (w *world) query(images ...common.Hash) ethrpc.Query {
-	return ethrpc.Query{Contract: w.kms.Address(), Devices: []common.Hash{device}, OSImages: append([]common.Hash{image, refused}, images...)}
+	return ethrpc.Query{Contract: w.KMS.Address(), Devices: []common.Hash{device}, OSImages: append([]common.Hash{image, refused}, images...)}
 }
 
 func (w *world) request(images ...common.Hash) request {
@@ -117,13 +84,13 @@ func (w *world) truth(t *testing.T, s *result) {
 
 func TestReadingAtEveryPolicy(t *testing.T) {
 	w := newWorld(t)
-	head, err := w.chain.Client().HeaderByNumber(t.Context(), nil)
+	head, err := w.Chain.Client().HeaderByNumber(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	n := head.Number.String()
 	for range 40 {
-		w.chain.Commit()
+		w.Chain.Commit()
 	}
 	tip := head.Number.Uint64() + 40
 	for _, tt := range []struct {
@@ -138,7 +105,7 @@ func TestReadingAtEveryPolicy(t *testing.T) {
 		{head.Hash().Hex(), head.Number.Uint64()},
 	} {
 		t.Run(tt.policy, func(t *testing.T) {
-			s, err := look(t.Context(), newClient(t, tt.policy, w.url), w.request())
+			s, err := look(t.Context(), newClient(t, tt.policy, w.URL), w.request())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -156,8 +123,8 @@ func TestFaultsThatAreOvercome(t *testing.T) {
 		rpcfault.NoBatches, rpcfault.MaxBatch(2), rpcfault.Reordered, rpcfault.IgnoresBlockHash, rpcfault.RefusesBlockObject,
 	} {
 		t.Run(f.Name, func(t *testing.T) {
-			w.proxy.Set(f)
-			s, err := look(t.Context(), newClient(t, "latest", w.url), w.request())
+			w.Proxy.Set(f)
+			s, err := look(t.Context(), newClient(t, "latest", w.URL), w.request())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -205,19 +172,19 @@ func TestFaultsThatLoseAProvider(t *testing.T) {
 	w := newWorld(t)
 	for _, tt := range lost {
 		t.Run(tt.fault.Name, func(t *testing.T) {
-			w.proxy.Set(tt.fault)
+			w.Proxy.Set(tt.fault)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			_, err := look(ctx, newClient(t, "latest", w.url), w.request())
+			_, err := look(ctx, newClient(t, "latest", w.URL), w.request())
 			var all *ethrpc.ReadError
 			if !errors.As(err, &all) || all.Failures[0].Provider != "p1" || !strings.Contains(err.Error(), tt.says) {
 				t.Fatalf("Read = %v, want an error of p1 that says %q", err, tt.says)
 			}
-			if strings.Contains(err.Error(), strings.TrimPrefix(w.url, "http://")) {
+			if strings.Contains(err.Error(), strings.TrimPrefix(w.URL, "http://")) {
 				t.Errorf("the error shows the provider's address: %v", err)
 			}
 
-			s, err := look(ctx, newClient(t, "latest", w.url, w.chain.URL()), w.request())
+			s, err := look(ctx, newClient(t, "latest", w.URL, w.Chain.URL()), w.request())
 			if err != nil {
 				t.Fatalf("with a second provider: %v", err)
 			}
@@ -243,8 +210,8 @@ func TestAnswersOfNoKnownShape(t *testing.T) {
 		{"an odd digit", `"0x1"`, "the answer is no hex data"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w.proxy.Set(rpcfault.Result(tt.name, tt.result))
-			s, err := look(t.Context(), newClient(t, "latest", w.url), w.request())
+			w.Proxy.Set(rpcfault.Result(tt.name, tt.result))
+			s, err := look(t.Context(), newClient(t, "latest", w.URL), w.request())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -253,7 +220,7 @@ func TestAnswersOfNoKnownShape(t *testing.T) {
 					t.Errorf("answer %v, want the error %q", got, tt.says)
 				}
 			}
-			s, err = look(t.Context(), newClient(t, "latest", w.url, w.chain.URL()), w.request())
+			s, err = look(t.Context(), newClient(t, "latest", w.URL, w.Chain.URL()), w.request())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -267,7 +234,7 @@ func TestAContractThatIsNoKMS(t *testing.T) {
 	stranger := testchain.Address("stranger")
 	req := w.request()
 	req.queries = append(req.queries, ethrpc.Query{Contract: stranger, Devices: []common.Hash{device}})
-	s, err := look(t.Context(), newClient(t, "latest", w.url), req)
+	s, err := look(t.Context(), newClient(t, "latest", w.URL), req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -281,15 +248,15 @@ func TestAReorganisationBetweenPinAndRead(t *testing.T) {
 	for _, f := range []rpcfault.Fault{{Name: "read by hash"}, {Name: "read by number", Ask: rpcfault.IgnoresBlockHash.Ask}} {
 		t.Run(f.Name, func(t *testing.T) {
 			w := newWorld(t)
-			w.proxy.Set(f)
+			w.Proxy.Set(f)
 			// A provider that ignores the hash reads by number, where the block of that number is another one by then.
 			req := w.request()
 			req.between = func() {
-				if _, err := w.chain.Reorg(t.Context(), 1); err != nil {
+				if _, err := w.Chain.Reorg(t.Context(), 1); err != nil {
 					t.Error(err)
 				}
 			}
-			_, err := look(t.Context(), newClient(t, "latest", w.url), req)
+			_, err := look(t.Context(), newClient(t, "latest", w.URL), req)
 			if err == nil || !strings.Contains(err.Error(), "the chain was reorganised between pin and read") {
 				t.Fatalf("Read = %v, want the reorganisation", err)
 			}
@@ -301,14 +268,14 @@ func TestEveryCallStandsAtThePinnedHash(t *testing.T) {
 	w := newWorld(t)
 	var mu sync.Mutex
 	var at []string
-	w.proxy.Watch(func(c rpcfault.Call) {
+	w.Proxy.Watch(func(c rpcfault.Call) {
 		mu.Lock()
 		defer mu.Unlock()
 		if c.Method == "eth_getCode" || c.Method == "eth_call" && !strings.Contains(string(c.Params[0]), common.Address{}.Hex()) {
 			at = append(at, string(c.Params[1]))
 		}
 	})
-	s, err := look(t.Context(), newClient(t, "latest", w.url), w.request())
+	s, err := look(t.Context(), newClient(t, "latest", w.URL), w.request())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -330,7 +297,7 @@ func TestTheNextPolicyOnlyWhereStateIsMissing(t *testing.T) {
 	w := newWorld(t)
 	old := func(name, message string) rpcfault.Fault {
 		return rpcfault.Fault{Name: name, Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
-			head, err := w.chain.Client().HeaderByNumber(context.Background(), nil)
+			head, err := w.Chain.Client().HeaderByNumber(context.Background(), nil)
 			if err == nil && c.Method == "eth_call" && a.Error == nil && !strings.Contains(string(c.Params[1]), head.Hash().Hex()) {
 				a.Result, a.Error = nil, &rpcfault.Error{Code: -32000, Message: message}
 			}
@@ -360,10 +327,10 @@ func TestTheNextPolicyOnlyWhereStateIsMissing(t *testing.T) {
 		{rpcfault.OtherBlock, "0x" + strings.Repeat("ab", 32), ""},
 	} {
 		t.Run(tt.fault.Name+", "+tt.policies, func(t *testing.T) {
-			w.proxy.Set(tt.fault)
+			w.Proxy.Set(tt.fault)
 			req := w.request()
 			req.Tags = parseTags(t, tt.policies)
-			s, err := look(t.Context(), newClient(t, "latest", w.url), req)
+			s, err := look(t.Context(), newClient(t, "latest", w.URL), req)
 			switch {
 			case tt.used == "" && err == nil:
 				t.Errorf("read by %s, want an error", s.at.Tag)
@@ -383,7 +350,7 @@ func TestABlockBehindOneSeenBefore(t *testing.T) {
 	w := newWorld(t)
 	req := w.request()
 	req.NotBefore = 5000
-	if _, err := look(t.Context(), newClient(t, "latest", w.url), req); err == nil || !strings.Contains(err.Error(), "is behind block 5000") {
+	if _, err := look(t.Context(), newClient(t, "latest", w.URL), req); err == nil || !strings.Contains(err.Error(), "is behind block 5000") {
 		t.Errorf("Read = %v, want the complaint that the node is behind", err)
 	}
 }
@@ -400,16 +367,16 @@ func TestRoundTrips(t *testing.T) {
 		{"latest", 1000, 12},
 	} {
 		t.Run(fmt.Sprintf("%s, %d entries", tt.policy, tt.entries), func(t *testing.T) {
-			query := ethrpc.Query{Contract: w.kms.Address()}
+			query := ethrpc.Query{Contract: w.KMS.Address()}
 			for i := range tt.entries {
 				query.OSImages = append(query.OSImages, common.Hash{31: byte(i), 30: byte(i >> 8)})
 			}
-			before := w.proxy.Requests()
-			s, err := look(t.Context(), newClient(t, tt.policy, w.url), request{queries: []ethrpc.Query{query}})
+			before := w.Proxy.Requests()
+			s, err := look(t.Context(), newClient(t, tt.policy, w.URL), request{queries: []ethrpc.Query{query}})
 			if err != nil || len(s.OSImages) != tt.entries {
 				t.Fatalf("Read = %+v, %v; want %d answers", s, err, tt.entries)
 			}
-			if got := w.proxy.Requests() - before; got != tt.want {
+			if got := w.Proxy.Requests() - before; got != tt.want {
 				t.Errorf("%d round trips, want %d", got, tt.want)
 			}
 		})
@@ -428,9 +395,9 @@ func TestProvidersThatAreDown(t *testing.T) {
 
 func TestATimeoutIsNamed(t *testing.T) {
 	w := newWorld(t)
-	w.proxy.Set(rpcfault.Hang)
+	w.Proxy.Set(rpcfault.Hang)
 	c, err := ethrpc.New(ethrpc.Options{ChainID: 1337, Verify: ethrpc.VerifyOff, Tags: []ethrpc.BlockTag{ethrpc.Latest}, BatchSize: 10,
-		Providers: []ethrpc.Provider{{Name: "p1", URL: sanitize.NewSecret(w.url), Timeout: 50 * time.Millisecond}}})
+		Providers: []ethrpc.Provider{{Name: "p1", URL: sanitize.NewSecret(w.URL), Timeout: 50 * time.Millisecond}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -448,13 +415,13 @@ func TestATimeoutIsNamed(t *testing.T) {
 
 func TestCheckingEveryProvider(t *testing.T) {
 	w := newWorld(t)
-	w.proxy.Set(rpcfault.ChainID(1))
-	got := newClient(t, "latest-5000 latest", w.chain.URL(), w.url).Check(t.Context())
+	w.Proxy.Set(rpcfault.ChainID(1))
+	got := newClient(t, "latest-5000 latest", w.Chain.URL(), w.URL).Check(t.Context())
 	var other *ethrpc.ChainIDError
 	if len(got) != 1 || got[0].Provider != "p2" || !errors.As(got[0], &other) {
 		t.Errorf("Check = %v, want p2 on another chain, and p1 served by its second policy", got)
 	}
-	if got := newClient(t, "latest-5000", w.chain.URL()).Check(t.Context()); len(got) != 1 || !errors.Is(got[0], ethrpc.ErrNoState) {
+	if got := newClient(t, "latest-5000", w.Chain.URL()).Check(t.Context()); len(got) != 1 || !errors.Is(got[0], ethrpc.ErrNoState) {
 		t.Errorf("Check = %v, want p1 without such a block", got)
 	}
 }

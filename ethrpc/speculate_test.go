@@ -14,6 +14,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/testenv"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
@@ -98,7 +99,7 @@ func TestGuessesThatSettleNothing(t *testing.T) {
 	chain.Commit()
 	chain.Commit()
 	proxy := rpcfault.New(chain.URL())
-	url := serve(t, proxy)
+	url := testenv.Serve(t, proxy)
 	for i, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {
 			req := request{queries: []ethrpc.Query{{Contract: at(i), Devices: []common.Hash{first, second}}}}
@@ -130,21 +131,21 @@ func TestGuessesThatSettleNothing(t *testing.T) {
 func TestALieAboutOneNewEntry(t *testing.T) {
 	w := newWorld(t)
 	added := common.Hash{31: 7}
-	c := prover(t, ethrpc.VerifyRequired, 1, w.url)
+	c := prover(t, ethrpc.VerifyRequired, 1, w.URL)
 	s, err := look(t.Context(), c, w.request())
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.proven(t, s, true)
-	if err := w.kms.AllowImage(t.Context(), added); err != nil {
+	if err := w.KMS.AllowImage(t.Context(), added); err != nil {
 		t.Fatal(err)
 	}
 	spoilt := rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
-		if c.Method == "eth_getProof" && bytes.Contains(bytes.ToLower(c.Params[0]), bytes.ToLower([]byte(w.kms.Address().Hex()))) && bytes.Equal(c.Params[2], []byte(`"latest"`)) {
+		if c.Method == "eth_getProof" && bytes.Contains(bytes.ToLower(c.Params[0]), bytes.ToLower([]byte(w.KMS.Address().Hex()))) && bytes.Equal(c.Params[2], []byte(`"latest"`)) {
 			a.Result = json.RawMessage("7")
 		}
 	}}
-	w.proxy.Set(rpcfault.Join(spoilt, hintsAt(allowedOSImage, added), saysInBundles(`"0x01010000"`)))
+	w.Proxy.Set(rpcfault.Join(spoilt, hintsAt(allowedOSImage, added), saysInBundles(`"0x01010000"`)))
 	s, err = look(t.Context(), c, w.request(added))
 	if err != nil {
 		t.Fatal(err)

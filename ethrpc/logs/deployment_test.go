@@ -51,13 +51,13 @@ func TestDeploymentBlockIsTheFirstBlockWithCode(t *testing.T) {
 func TestDeploymentBlockAsksForFromBlockWhereStateIsGone(t *testing.T) {
 	w := newWorld(t)
 	for range 300 { // the node keeps the state of 128 blocks
-		w.chain.Commit()
+		w.Chain.Commit()
 	}
-	head, err := w.chain.Client().BlockNumber(t.Context())
+	head, err := w.Chain.Client().BlockNumber(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = newClient(t, w.chain.URL()).DeploymentBlock(t.Context(), w.kms.Address(), head)
+	_, err = newClient(t, w.Chain.URL()).DeploymentBlock(t.Context(), w.KMS.Address(), head)
 	if !errors.Is(err, ethrpc.ErrNoState) || !strings.Contains(err.Error(), "set from_block of the contract") {
 		t.Errorf("DeploymentBlock = %v, want the plea for from_block", err)
 	}
@@ -65,7 +65,7 @@ func TestDeploymentBlockAsksForFromBlockWhereStateIsGone(t *testing.T) {
 
 func TestDeploymentBlockGoesOnWithTheNextProvider(t *testing.T) {
 	w := newWorld(t)
-	head, err := w.chain.Client().BlockNumber(t.Context())
+	head, err := w.Chain.Client().BlockNumber(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,11 +77,11 @@ func TestDeploymentBlockGoesOnWithTheNextProvider(t *testing.T) {
 		answers("no hex", "eth_getCode", `"code"`),
 	} {
 		t.Run(f.Name, func(t *testing.T) {
-			w.proxy.Set(f)
-			if _, err := newClient(t, w.url).DeploymentBlock(t.Context(), w.kms.Address(), head); err == nil {
+			w.Proxy.Set(f)
+			if _, err := newClient(t, w.URL).DeploymentBlock(t.Context(), w.KMS.Address(), head); err == nil {
 				t.Error("a provider that answers nothing found the block")
 			}
-			if got, err := newClient(t, w.url, w.chain.URL()).DeploymentBlock(t.Context(), w.kms.Address(), head); err != nil || got != 2 {
+			if got, err := newClient(t, w.URL, w.Chain.URL()).DeploymentBlock(t.Context(), w.KMS.Address(), head); err != nil || got != 2 {
 				t.Errorf("DeploymentBlock = %d, %v; want 2", got, err)
 			}
 		})
@@ -90,11 +90,11 @@ func TestDeploymentBlockGoesOnWithTheNextProvider(t *testing.T) {
 
 func TestTxInfoAreToldAsFarAsTheyAreKnown(t *testing.T) {
 	w := newWorld(t)
-	receipt, err := w.kms.Send(t.Context(), "addKmsDevice", common.Hash{9})
+	receipt, err := w.KMS.Send(t.Context(), "addKmsDevice", common.Hash{9})
 	if err != nil {
 		t.Fatal(err)
 	}
-	header, err := w.chain.Client().HeaderByHash(t.Context(), receipt.BlockHash)
+	header, err := w.Chain.Client().HeaderByHash(t.Context(), receipt.BlockHash)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,12 +117,12 @@ func TestTxInfoAreToldAsFarAsTheyAreKnown(t *testing.T) {
 		{"a provider that is down", rpcfault.Status(500, ""), logs.TxInfo{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w.proxy.Set(tt.fault)
-			got := newClient(t, w.url).TxInfo(t.Context(), []logs.Ref{place, nowhere, orphan, place})
+			w.Proxy.Set(tt.fault)
+			got := newClient(t, w.URL).TxInfo(t.Context(), []logs.Ref{place, nowhere, orphan, place})
 			if len(got) != 3 || got[place] != tt.want || got[nowhere] != (logs.TxInfo{BlockTime: tt.want.BlockTime}) || got[orphan] != (logs.TxInfo{}) {
 				t.Errorf("TxInfo = %v, want %v", got, tt.want)
 			}
-			got = newClient(t, w.url, w.chain.URL()).TxInfo(t.Context(), []logs.Ref{place})
+			got = newClient(t, w.URL, w.Chain.URL()).TxInfo(t.Context(), []logs.Ref{place})
 			if got[place] != (logs.TxInfo{BlockTime: made, Sender: owner}) {
 				t.Errorf("with a second provider: TxInfo = %v", got)
 			}

@@ -74,16 +74,16 @@ func TestLogsThatNoNodeAnswers(t *testing.T) {
 		{rpcfault.Status(401, ""), "HTTP status 401"},
 	} {
 		t.Run(tt.fault.Name, func(t *testing.T) {
-			w.proxy.Set(tt.fault)
-			before := w.proxy.Requests()
-			_, err := newClient(t, w.url).Scan(t.Context(), w.scan())
+			w.Proxy.Set(tt.fault)
+			before := w.Proxy.Requests()
+			_, err := newClient(t, w.URL).Scan(t.Context(), w.scan())
 			if err == nil || !strings.Contains(err.Error(), tt.says) || !strings.Contains(err.Error(), "p1: ") {
 				t.Fatalf("Scan = %v, want an error of p1 that says %q", err, tt.says)
 			}
-			if n := w.proxy.Requests() - before; n > 50 {
+			if n := w.Proxy.Requests() - before; n > 50 {
 				t.Errorf("%d requests were made of it", n)
 			}
-			by, err := newClient(t, w.url, w.chain.URL()).Scan(t.Context(), w.scan())
+			by, err := newClient(t, w.URL, w.Chain.URL()).Scan(t.Context(), w.scan())
 			if err != nil || by != "p2" {
 				t.Fatalf("with a second provider: Scan = %q, %v", by, err)
 			}
@@ -96,7 +96,7 @@ func TestLogsThatNoNodeAnswers(t *testing.T) {
 func TestAPieceStandsOnThePinnedBlock(t *testing.T) {
 	w := newLogWorld(t)
 	asked := 0
-	w.proxy.Set(rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+	w.Proxy.Set(rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
 		if c.Method == "eth_getBlockByNumber" {
 			if asked++; asked == 2 {
 				a.Result = w.block(w.head.Number.Uint64(), common.Hash{1})
@@ -105,7 +105,7 @@ func TestAPieceStandsOnThePinnedBlock(t *testing.T) {
 	}})
 	req := w.scan()
 	req.Step = 1000
-	if _, err := newClient(t, w.url).Scan(t.Context(), req); !errors.Is(err, logs.ErrReorganised) || len(w.pieces) > 0 {
+	if _, err := newClient(t, w.URL).Scan(t.Context(), req); !errors.Is(err, logs.ErrReorganised) || len(w.pieces) > 0 {
 		t.Errorf("Scan = %v after %v", err, w.pieces)
 	}
 }
@@ -114,7 +114,7 @@ func TestAPieceStandsOnThePinnedBlock(t *testing.T) {
 func TestAScanWaitsForANodeThatLags(t *testing.T) {
 	w := newLogWorld(t)
 	left := map[string]int{"eth_getLogs": 2, "eth_getBlockByNumber": 2}
-	w.proxy.Set(rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+	w.Proxy.Set(rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
 		if left[c.Method] == 0 {
 			return
 		}
@@ -127,7 +127,7 @@ func TestAScanWaitsForANodeThatLags(t *testing.T) {
 	}})
 	req := w.scan()
 	req.From = req.To
-	if _, err := newClient(t, w.url).Scan(t.Context(), req); err != nil || len(w.pieces) != 1 || left["eth_getLogs"] > 0 {
+	if _, err := newClient(t, w.URL).Scan(t.Context(), req); err != nil || len(w.pieces) != 1 || left["eth_getLogs"] > 0 {
 		t.Errorf("Scan = %v, pieces %v", err, w.pieces)
 	}
 }

@@ -113,10 +113,10 @@ func TestScanReadsAllWhateverTheLimits(t *testing.T) {
 		{"no answer in time", inPlace(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }), 120, 300 * time.Millisecond},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w.proxy.Set(tt.fault)
-			before := w.proxy.Requests()
+			w.Proxy.Set(tt.fault)
+			before := w.Proxy.Requests()
 			c, err := ethrpc.New(ethrpc.Options{ChainID: 1337, Tags: []ethrpc.BlockTag{ethrpc.Latest}, BatchSize: 10, RetryDelay: time.Millisecond, Verify: ethrpc.VerifyOff,
-				Providers: []ethrpc.Provider{{Name: "p1", URL: sanitize.NewSecret(w.url), Timeout: tt.timeout}}})
+				Providers: []ethrpc.Provider{{Name: "p1", URL: sanitize.NewSecret(w.URL), Timeout: tt.timeout}}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -125,20 +125,20 @@ func TestScanReadsAllWhateverTheLimits(t *testing.T) {
 				t.Fatalf("Scan = %q, %v", by, err)
 			}
 			w.complete(t)
-			if n := w.proxy.Requests() - before; n > tt.requests {
+			if n := w.Proxy.Requests() - before; n > tt.requests {
 				t.Errorf("%d requests, want at most %d", n, tt.requests)
 			}
 			// A status that was meant for a range is not taken for a refusal of batches.
-			w.proxy.Set(rpcfault.Fault{})
-			before = w.proxy.Requests()
+			w.Proxy.Set(rpcfault.Fault{})
+			before = w.Proxy.Requests()
 			at, err := c.Pin(t.Context(), ethrpc.PinRequest{})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := c.Read(t.Context(), at, []ethrpc.Query{{Contract: w.kms.Address(), Devices: []common.Hash{device}}}, ethrpc.ReadOptions{}); err != nil {
+			if _, err := c.Read(t.Context(), at, []ethrpc.Query{{Contract: w.KMS.Address(), Devices: []common.Hash{device}}}, ethrpc.ReadOptions{}); err != nil {
 				t.Fatal(err)
 			}
-			if n := w.proxy.Requests() - before; n > 2 && tt.fault.Name != rpcfault.NoBatches.Name {
+			if n := w.Proxy.Requests() - before; n > 2 && tt.fault.Name != rpcfault.NoBatches.Name {
 				t.Errorf("afterwards a read takes %d requests, want 2", n)
 			}
 		})
@@ -149,7 +149,7 @@ func TestScanReadsAllWhateverTheLimits(t *testing.T) {
 func (w *logWorld) ranges() map[[2]uint64]int {
 	var mu sync.Mutex
 	asked := map[[2]uint64]int{}
-	w.proxy.Watch(func(c rpcfault.Call) {
+	w.Proxy.Watch(func(c rpcfault.Call) {
 		if from, to, ok := asksLogs(c); ok {
 			mu.Lock()
 			asked[[2]uint64{from, to}]++
@@ -163,8 +163,8 @@ func (w *logWorld) ranges() map[[2]uint64]int {
 func TestARefusedRangeIsNotAskedAgain(t *testing.T) {
 	w := newLogWorld(t)
 	asked := w.ranges()
-	w.proxy.Set(atMost50(-32005, "query returned more than 10000 results"))
-	if _, err := newClient(t, w.url).Scan(t.Context(), w.scan()); err != nil {
+	w.Proxy.Set(atMost50(-32005, "query returned more than 10000 results"))
+	if _, err := newClient(t, w.URL).Scan(t.Context(), w.scan()); err != nil {
 		t.Fatal(err)
 	}
 	w.complete(t)
@@ -178,13 +178,13 @@ func TestARefusedRangeIsNotAskedAgain(t *testing.T) {
 func TestASuggestedRangeIsAskedNext(t *testing.T) {
 	w := newLogWorld(t)
 	asked := w.ranges()
-	w.proxy.Set(refuse(-32602, func(from, to uint64, _ int) string {
+	w.Proxy.Set(refuse(-32602, func(from, to uint64, _ int) string {
 		if from == 0 && to > 122 {
 			return "retry with the range 0-122"
 		}
 		return ""
 	}))
-	if _, err := newClient(t, w.url).Scan(t.Context(), w.scan()); err != nil {
+	if _, err := newClient(t, w.URL).Scan(t.Context(), w.scan()); err != nil {
 		t.Fatal(err)
 	}
 	w.complete(t)

@@ -15,6 +15,7 @@ import (
 	"github.com/ethereum/go-ethereum/core/types"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/logs"
+	"github.com/kms-auditor/kms-auditor/internal/testenv"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
@@ -23,7 +24,7 @@ func TestScanHandsOnInOrder(t *testing.T) {
 	w := newLogWorld(t)
 	var mu sync.Mutex
 	others, enough := 0, make(chan struct{})
-	w.proxy.Set(rpcfault.Fault{HTTP: func(_ http.ResponseWriter, r *http.Request, calls []rpcfault.Call, _ bool) bool {
+	w.Proxy.Set(rpcfault.Fault{HTTP: func(_ http.ResponseWriter, r *http.Request, calls []rpcfault.Call, _ bool) bool {
 		switch from, _, ok := asksLogs(calls[0]); {
 		case ok && from == 0:
 			select {
@@ -41,7 +42,7 @@ func TestScanHandsOnInOrder(t *testing.T) {
 	}})
 	req := w.scan()
 	req.Step = 20
-	if _, err := newClient(t, w.url).Scan(t.Context(), req); err != nil {
+	if _, err := newClient(t, w.URL).Scan(t.Context(), req); err != nil {
 		t.Fatal(err)
 	}
 	w.complete(t)
@@ -52,7 +53,7 @@ func TestScanHandsOnInOrder(t *testing.T) {
 
 func TestTheNextProviderTakesOver(t *testing.T) {
 	w := newLogWorld(t)
-	w.proxy.Set(rpcfault.Fault{HTTP: func(rw http.ResponseWriter, _ *http.Request, calls []rpcfault.Call, _ bool) bool {
+	w.Proxy.Set(rpcfault.Fault{HTTP: func(rw http.ResponseWriter, _ *http.Request, calls []rpcfault.Call, _ bool) bool {
 		from, _, ok := asksLogs(calls[0])
 		if !ok || from < 160 {
 			return false
@@ -60,7 +61,7 @@ func TestTheNextProviderTakesOver(t *testing.T) {
 		http.Error(rw, "on fire", 500)
 		return true
 	}})
-	second := rpcfault.New(w.chain.URL())
+	second := rpcfault.New(w.Chain.URL())
 	var mu sync.Mutex
 	first := ^uint64(0)
 	second.Watch(func(c rpcfault.Call) {
@@ -82,7 +83,7 @@ func TestTheNextProviderTakesOver(t *testing.T) {
 		mu.Unlock()
 		return keep(from, to, last, logs)
 	}
-	by, err := newClient(t, w.url, serve(t, second)).Scan(t.Context(), req)
+	by, err := newClient(t, w.URL, testenv.Serve(t, second)).Scan(t.Context(), req)
 	if err != nil || by != "p2" {
 		t.Fatalf("Scan = %q, %v; want p2's", by, err)
 	}
@@ -96,7 +97,7 @@ func TestTheNextProviderTakesOver(t *testing.T) {
 func TestATakeoverStandsOnTheSameBlocks(t *testing.T) {
 	w := newLogWorld(t)
 	handed := make(chan struct{}) // the first piece
-	w.proxy.Set(rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+	w.Proxy.Set(rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
 		if from, _, ok := asksLogs(c); ok && from >= 20 {
 			select {
 			case <-handed:
@@ -105,7 +106,7 @@ func TestATakeoverStandsOnTheSameBlocks(t *testing.T) {
 			a.Result, a.Error = nil, &rpcfault.Error{Code: -32601, Message: "no more"}
 		}
 	}})
-	other := rpcfault.New(w.chain.URL())
+	other := rpcfault.New(w.Chain.URL())
 	other.Set(rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
 		if c.Method == "eth_getBlockByNumber" && string(c.Params[0]) == `"0x13"` {
 			a.Result = w.block(19, common.Hash{1})
@@ -118,7 +119,7 @@ func TestATakeoverStandsOnTheSameBlocks(t *testing.T) {
 		defer close(handed)
 		return keep(from, to, last, logs)
 	}
-	_, err := newClient(t, w.url, serve(t, other)).Scan(t.Context(), req)
+	_, err := newClient(t, w.URL, testenv.Serve(t, other)).Scan(t.Context(), req)
 	if err == nil || !strings.Contains(err.Error(), "p2: the chain was reorganised: block 19 was 0x") || len(w.pieces) != 1 {
 		t.Errorf("Scan = %v after %v, want p2's other block 19", err, w.pieces)
 	}
@@ -141,7 +142,7 @@ func TestReorganisationsEndAScan(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newLogWorld(t)
 			reorg := func() {
-				if _, err := w.chain.Reorg(t.Context(), 3); err != nil {
+				if _, err := w.Chain.Reorg(t.Context(), 3); err != nil {
 					t.Error(err)
 				}
 			}
@@ -160,8 +161,8 @@ func TestReorganisationsEndAScan(t *testing.T) {
 			if tt.when == nil {
 				reorg()
 			}
-			second := rpcfault.New(w.chain.URL())
-			_, err := newClient(t, w.url, serve(t, second)).Scan(t.Context(), req)
+			second := rpcfault.New(w.Chain.URL())
+			_, err := newClient(t, w.URL, testenv.Serve(t, second)).Scan(t.Context(), req)
 			if !errors.Is(err, logs.ErrReorganised) || (tt.when == nil) != (len(w.pieces) == 0) {
 				t.Fatalf("Scan = %v after %d pieces", err, len(w.pieces))
 			}
@@ -184,7 +185,7 @@ func TestAScanIsResumedFromWhereItEnded(t *testing.T) {
 		}
 		return keep(from, to, last, logs)
 	}
-	c := newClient(t, w.url, w.chain.URL())
+	c := newClient(t, w.URL, w.Chain.URL())
 	if by, err := c.Scan(t.Context(), req); !errors.Is(err, full) || by != "p1" {
 		t.Fatalf("Scan = %q, %v; want p1's, ended by the caller", by, err)
 	}
@@ -210,7 +211,7 @@ func TestAScanEndsWithItsContext(t *testing.T) {
 		cancel()
 		return keep(from, to, last, logs)
 	}
-	_, err := newClient(t, w.url, w.chain.URL()).Scan(ctx, req)
+	_, err := newClient(t, w.URL, w.Chain.URL()).Scan(ctx, req)
 	if !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "p2") {
 		t.Errorf("Scan = %v, want p1's end", err)
 	}
@@ -218,7 +219,7 @@ func TestAScanEndsWithItsContext(t *testing.T) {
 
 func TestAScanStandsOnWhatWasReadBefore(t *testing.T) {
 	w := newLogWorld(t)
-	before, err := w.chain.Client().HeaderByNumber(t.Context(), big.NewInt(99))
+	before, err := w.Chain.Client().HeaderByNumber(t.Context(), big.NewInt(99))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,7 +233,7 @@ func TestAScanStandsOnWhatWasReadBefore(t *testing.T) {
 	} {
 		req := w.scan()
 		req.From, req.After = 100, tt.after
-		_, err := newClient(t, w.url).Scan(t.Context(), req)
+		_, err := newClient(t, w.URL).Scan(t.Context(), req)
 		if errors.Is(err, logs.ErrReorganised) != tt.gone || tt.gone == (err == nil) || tt.gone && len(w.pieces) > 0 {
 			t.Errorf("%s: %v, and %d pieces", tt.sentence, err, len(w.pieces))
 		}

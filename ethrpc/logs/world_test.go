@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/big"
-	"net/http"
-	"net/http/httptest"
 	"strconv"
 	"testing"
 	"time"
@@ -22,8 +20,8 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/ethrpc/logs"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
+	"github.com/kms-auditor/kms-auditor/internal/testenv"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
-	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
 var listTopics = []common.Hash{
@@ -36,42 +34,9 @@ var (
 	image  = common.HexToHash("0x6427f4f5ded88b72d326bd973e581c1689c5080c6444a0cf90fec7d9e4c8b92a")
 )
 
-// world is a real chain with a KMS that allows device and image, behind a proxy that can spoil what passes.
-type world struct {
-	chain *testchain.Chain
-	kms   *testchain.KMS
-	proxy *rpcfault.Proxy
-	url   string
-}
+type world struct{ *testenv.World }
 
-func newWorld(t *testing.T) *world {
-	t.Helper()
-	chain, err := testchain.Start(testchain.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { chain.Close() })
-	kms, err := chain.Deploy(t.Context(), testchain.DeployOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := kms.Seed(t.Context(), []common.Hash{device}, []common.Hash{image}); err != nil {
-		t.Fatal(err)
-	}
-	chain.Commit()
-	w := &world{chain: chain, kms: kms, proxy: rpcfault.New(chain.URL())}
-	w.url = serve(t, w.proxy)
-	return w
-}
-
-func serve(t *testing.T, h http.Handler) string {
-	srv := httptest.NewServer(h)
-	t.Cleanup(func() {
-		srv.CloseClientConnections()
-		srv.Close()
-	})
-	return srv.URL
-}
+func newWorld(t *testing.T) *world { return &world{testenv.Deploy(t, device, image)} }
 
 func newClient(t *testing.T, urls ...string) *ethrpc.Client {
 	t.Helper()
@@ -102,11 +67,11 @@ func newLogWorld(t *testing.T) *logWorld {
 	w := &logWorld{world: newWorld(t)}
 	for i := range 300 {
 		if i%60 != 7 {
-			w.chain.Commit()
+			w.Chain.Commit()
 			continue
 		}
 		ids := []common.Hash{{1, byte(i)}, {2, byte(i)}, {3, byte(i)}, {4, byte(i)}}
-		if err := w.kms.Seed(t.Context(), ids, ids); err != nil {
+		if err := w.KMS.Seed(t.Context(), ids, ids); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -121,11 +86,11 @@ func newLogWorld(t *testing.T) *logWorld {
 func (w *logWorld) refresh(t *testing.T) {
 	t.Helper()
 	var err error
-	if w.head, err = w.chain.Client().HeaderByNumber(t.Context(), nil); err != nil {
+	if w.head, err = w.Chain.Client().HeaderByNumber(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	w.truth, err = w.chain.Client().FilterLogs(t.Context(), ethereum.FilterQuery{
-		FromBlock: common.Big0, ToBlock: w.head.Number, Addresses: []common.Address{w.kms.Address()}, Topics: [][]common.Hash{listTopics},
+	w.truth, err = w.Chain.Client().FilterLogs(t.Context(), ethereum.FilterQuery{
+		FromBlock: common.Big0, ToBlock: w.head.Number, Addresses: []common.Address{w.KMS.Address()}, Topics: [][]common.Hash{listTopics},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -135,9 +100,9 @@ func (w *logWorld) refresh(t *testing.T) {
 func (w *logWorld) scan() logs.Request {
 	w.pieces, w.got = nil, nil
 	return logs.Request{
-		Contract: w.kms.Address(), Topics: listTopics, To: w.head.Number.Uint64(), ToHash: w.head.Hash(), Step: 200,
+		Contract: w.KMS.Address(), Topics: listTopics, To: w.head.Number.Uint64(), ToHash: w.head.Hash(), Step: 200,
 		OnBatch: func(from, to uint64, last common.Hash, logs []types.Log) error {
-			if h, err := w.chain.Client().HeaderByNumber(context.Background(), new(big.Int).SetUint64(to)); err != nil || h.Hash() != last {
+			if h, err := w.Chain.Client().HeaderByNumber(context.Background(), new(big.Int).SetUint64(to)); err != nil || h.Hash() != last {
 				return fmt.Errorf("block %d is not %s", to, last)
 			}
 			w.pieces = append(w.pieces, [2]uint64{from, to})
