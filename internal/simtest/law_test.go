@@ -218,7 +218,9 @@ func (l *law) sound(t *audit.Target, truly truth) {
 	complain := func(format string, args ...any) {
 		l.fail("%s is %s: %s", t.Contract, t.Verdict, fmt.Sprintf(format, args...))
 	}
+	waits := map[string]bool{}
 	for _, e := range t.Entries {
+		waits[e.ID] = e.Verdict == audit.Pending
 		complain := func(what string) { complain("%s %s %s: %s", e.List, e.ID, e.Verdict, what) }
 		list, id, known := finding{List: string(e.List), ID: e.ID}.entry()
 		if is := known && truly.is.allowed[list][id]; e.OnChain != audit.ChainUnknown && is != (e.OnChain == audit.ChainAllowed) {
@@ -264,7 +266,7 @@ func (l *law) sound(t *audit.Target, truly truth) {
 				worst = unknown
 			}
 			continue
-		case !visible || pending(f) && !truly.hidden[f]: // nobody can name at the newest block what is hidden
+		case !visible || pending(f) && (!truly.hidden[f] || waits[f.ID]): // what nobody names cannot be asked for at the newest block
 			if f.Kind == "no_code" && worst == consistent {
 				worst = unknown
 			}
