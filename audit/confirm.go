@@ -123,13 +123,9 @@ type HeadQuery struct {
 	OSImages []common.Hash
 }
 
-// HeadQueries lists what to ask at the newest block, or returns nil if there is nothing to ask.
-func HeadQueries(intent Intent, prior Prior, looks Looks) []HeadQuery {
-	if looks.Second == nil {
-		return nil // nothing new is confirmed
-	}
-	j := newJudgement(&intent, &prior, &looks)
-	if !j.headMatters() {
+// headQueries lists what to ask at the newest block, or returns nil if there is nothing to ask.
+func (j *judgement) headQueries() []HeadQuery {
+	if j.looks.Second == nil || j.looks.Head != nil || !j.headMatters() { // without a second look nothing new is confirmed
 		return nil
 	}
 	var out []HeadQuery

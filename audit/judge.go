@@ -13,11 +13,16 @@ type Outcome struct {
 	Absent  bool // the API names no KMS on the chain, which is to be discovered: it is left out of the report
 	Next    Prior
 	Changes []Change // findings that opened, are open still, or were resolved, in the order of the report
+
+	LookAgain bool        // something is wrong that no earlier audit left open: a second look may confirm it
+	AskHead   []HeadQuery // what the newest block may have right already; nil: nothing
 }
 
-// Judge compares what was seen of a chain with what the operator wants and with what earlier audits left open.
+// Judge compares what was seen of a chain with what the operator wants and with what earlier audits left open. Where the
+// outcome wants another look, it is preliminary.
 func Judge(intent Intent, prior Prior, looks Looks) Outcome {
 	j := newJudgement(&intent, &prior, &looks)
+	out := Outcome{LookAgain: j.news && looks.Second == nil && looks.Interrupted == "", AskHead: j.headQueries()}
 	if j.wentBack {
 		j.dropDifferences()
 	} else {
@@ -25,20 +30,11 @@ func Judge(intent Intent, prior Prior, looks Looks) Outcome {
 	}
 	j.applyExceptions()
 	j.beginBaselines()
-	out := Outcome{Absent: j.absent()}
+	out.Absent = j.absent()
 	j.carryOver(&out)
 	out.Chain = j.report()
 	j.remember(&out.Next)
 	return out
-}
-
-// NeedsSecondLook reports whether a first look shows a difference that no earlier audit left open.
-func NeedsSecondLook(intent Intent, prior Prior, first Observation) bool {
-	j := begin(&intent, &prior, &Looks{First: first})
-	return !j.goesBack() && slices.ContainsFunc(j.compare(j.look), func(t *target) bool {
-		t.addEntryFindings()
-		return slices.ContainsFunc(t.Findings, func(f Finding) bool { return f.Kind.Makes() == Drift && !j.open[t.key(f.Kind, f.List, f.ID)] })
-	})
 }
 
 // judgement is a chain while it is being judged.
@@ -51,20 +47,15 @@ type judgement struct {
 	targets  []*target
 	open     map[findingKey]bool // what earlier audits left open
 	crossed  bool                // the claim was compared with the API's list of KMS
+	news     bool                // the look shows a difference that no earlier audit left open
 	wentBack bool
 }
 
-// begin has compared nothing yet.
-func begin(intent *Intent, prior *Prior, looks *Looks) *judgement {
+func newJudgement(intent *Intent, prior *Prior, looks *Looks) *judgement {
 	j := &judgement{intent: intent, prior: prior, looks: looks, look: &looks.First, other: looks.Second, open: map[findingKey]bool{}}
 	for _, o := range prior.Open {
 		j.open[o.key()] = true
 	}
-	return j
-}
-
-func newJudgement(intent *Intent, prior *Prior, looks *Looks) *judgement {
-	j := begin(intent, prior, looks)
 	if looks.Second.compared() || looks.Second != nil && !looks.First.compared() {
 		j.look, j.other = looks.Second, &looks.First
 	}
@@ -73,9 +64,17 @@ func newJudgement(intent *Intent, prior *Prior, looks *Looks) *judgement {
 		other = j.compare(j.other)
 	}
 	j.targets = j.compare(j.look)
-	j.confirm(other)
 	j.wentBack = j.goesBack()
+	j.news = !j.wentBack && slices.ContainsFunc(j.targets, j.hasNews)
+	j.confirm(other)
 	return j
+}
+
+// hasNews reports whether something is wrong with the target that no earlier audit left open.
+func (j *judgement) hasNews(t *target) bool {
+	isNew := func(k Kind, list List, id string) bool { return k.Makes() == Drift && !j.open[t.key(k, list, id)] }
+	return slices.ContainsFunc(t.Findings, func(f Finding) bool { return isNew(f.Kind, f.List, f.ID) }) ||
+		slices.ContainsFunc(t.entries, func(e entry) bool { return isNew(e.Kind, e.List, e.ID) || isNew(e.policyKind, e.List, e.ID) })
 }
 
 // compared reports whether the look saw both sides.

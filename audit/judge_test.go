@@ -141,11 +141,11 @@ func happen(o audit.Observation, names string) audit.Observation {
 func play(intent audit.Intent, prior audit.Prior, names string, block uint64, at time.Time) audit.Outcome {
 	parts := strings.Split(names, " / ")
 	looks := audit.Looks{First: happen(honest(block, at), parts[0])}
-	if audit.NeedsSecondLook(intent, prior, looks.First) {
+	if audit.Judge(intent, prior, looks).LookAgain {
 		second := happen(honest(block, at.Add(time.Minute)), parts[min(1, len(parts)-1)])
 		looks.Second = &second
 	}
-	if audit.HeadQueries(intent, prior, looks) != nil {
+	if audit.Judge(intent, prior, looks).AskHead != nil {
 		head := happen(honest(block+9, at.Add(time.Minute)), parts[min(2, len(parts)-1)])
 		head.Tag, head.Claim = "latest", nil
 		looks.Head = &head

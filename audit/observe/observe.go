@@ -165,15 +165,17 @@ func (c *observer) audit(ctx context.Context, prior audit.Prior) (out audit.Outc
 	c.opt.Progress(c.Intent.Chain, "reading the API and the chain")
 	first := c.look(ctx, prior, nil)
 	rec.Looks.First, rec.Raw.First = first.Observation, first.raw
-	if audit.NeedsSecondLook(c.Intent, prior, first.Observation) {
+	if out = audit.Judge(c.Intent, prior, rec.Looks); out.LookAgain {
 		c.secondLook(ctx, prior, first, &rec)
+		out = audit.Judge(c.Intent, prior, rec.Looks)
 	}
-	if queries := audit.HeadQueries(c.Intent, prior, rec.Looks); queries != nil {
+	if out.AskHead != nil {
 		c.opt.Progress(c.Intent.Chain, "asking the newest block")
-		head := c.lookAtHead(ctx, queries, rec.Looks)
+		head := c.lookAtHead(ctx, out.AskHead, rec.Looks)
 		rec.Looks.Head, rec.Raw.Head = &head.Observation, head.raw
+		out = audit.Judge(c.Intent, prior, rec.Looks)
 	}
-	return audit.Judge(c.Intent, prior, rec.Looks), rec
+	return out, rec
 }
 
 // secondLook looks again after the pause.
