@@ -152,11 +152,12 @@ func (o *Observation) rightChain(chainID uint64) bool {
 func (r *Reading) read() bool { return r != nil && r.Err == "" }
 
 func (r *Reading) index() map[listID]*Answer {
-	out := map[listID]*Answer{}
-	if r != nil {
-		for i := range r.Answers {
-			out[listID{r.Answers[i].List, r.Answers[i].ID}] = &r.Answers[i]
-		}
+	if r == nil {
+		return nil
+	}
+	out := make(map[listID]*Answer, len(r.Answers))
+	for i := range r.Answers {
+		out[listID{r.Answers[i].List, r.Answers[i].ID}] = &r.Answers[i]
 	}
 	return out
 }

@@ -302,9 +302,11 @@ func (t *target) addChanges() {
 	}
 }
 
-// entryOf reads one row of the claim.
-func entryOf(row ClaimedEntry) *entry {
-	e := &entry{Entry: Entry{List: row.List, Name: sanitize.Plain(row.Name), Version: sanitize.Plain(row.Version), Claim: row.State, OnChain: ChainUnknown}}
+// entryOfRow reads one row of the claim.
+func (t *target) entryOfRow(row ClaimedEntry) entry {
+	e := entry{wrongChain: !t.claimRead, Entry: Entry{
+		List: row.List, Name: sanitize.Plain(row.Name), Version: sanitize.Plain(row.Version), Claim: row.State, OnChain: ChainUnknown,
+	}}
 	id, err := sanitize.ParseID(row.ID)
 	switch {
 	case row.List == OSImage && row.ID == "":
@@ -319,18 +321,18 @@ func entryOf(row ClaimedEntry) *entry {
 
 // merge makes entries of the rows, one of all rows of an id, sorted by list, name, version and id.
 func (t *target) merge() {
-	rows := make([]*entry, 0, len(t.rows)) // pointers, since entries are large
-	for _, row := range t.rows {
-		e := entryOf(row)
-		e.wrongChain = !t.claimRead
-		rows = append(rows, e)
+	rows := make([]entry, len(t.rows))
+	order := make([]*entry, len(t.rows)) // entries are large
+	for i, row := range t.rows {
+		rows[i] = t.entryOfRow(row)
+		order[i] = &rows[i]
 	}
-	slices.SortFunc(rows, func(a, b *entry) int {
+	slices.SortFunc(order, func(a, b *entry) int {
 		return cmp.Or(cmp.Compare(a.List, b.List), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version),
 			cmp.Compare(a.ID, b.ID), cmp.Compare(a.Claim, b.Claim))
 	})
 	t.entries, t.rows, t.at = make([]entry, 0, len(rows)), nil, make(map[listID]int, len(rows))
-	for _, r := range rows {
+	for _, r := range order {
 		k := listID{r.List, r.id}
 		e := t.entry(k)
 		if !r.valid || e == nil {
