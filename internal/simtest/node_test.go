@@ -29,6 +29,7 @@ type node struct {
 	impl   map[string]common.Address // by the implementation's name
 	nonces map[string]uint64         // by account; missing: to be asked for
 	tip    float64                   // wei per gas
+	dumped map[[2]common.Hash]account
 }
 
 // tx is a transaction of one of the two accounts; without to it creates a contract.
@@ -43,7 +44,7 @@ func startNode(ctx context.Context) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &node{Chain: chain, impl: map[string]common.Address{}, nonces: map[string]uint64{}, tip: 1e9}
+	n := &node{Chain: chain, impl: map[string]common.Address{}, nonces: map[string]uint64{}, tip: 1e9, dumped: map[[2]common.Hash]account{}}
 	return n, n.deployImplementations(ctx)
 }
 
@@ -227,8 +228,15 @@ type account struct {
 
 // dump reads an account from the node's state at a block, which may be of a branch that was taken back.
 func (n *node) dump(ctx context.Context, block common.Hash, at common.Address) (account, error) {
+	key := [2]common.Hash{block, crypto.Keccak256Hash(at[:])}
+	if a, known := n.dumped[key]; known {
+		return a, nil
+	}
 	var all struct{ Accounts map[common.Address]account }
-	err := n.raw.CallContext(ctx, &all, "debug_accountRange", map[string]any{"blockHash": block}, hexutil.Bytes(crypto.Keccak256(at[:])), 1, true, false, false)
+	err := n.raw.CallContext(ctx, &all, "debug_accountRange", map[string]any{"blockHash": block}, hexutil.Bytes(key[1][:]), 1, true, false, false)
+	if err == nil {
+		n.dumped[key] = all.Accounts[at]
+	}
 	return all.Accounts[at], err
 }
 
