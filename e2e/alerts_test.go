@@ -27,6 +27,7 @@ func check(t testing.TB, name string, args ...string) {
 }
 
 func TestAlertRules(t *testing.T) {
+	t.Parallel()
 	const rules = "../deploy/prometheus/kms-auditor.rules.yml"
 	check(t, "promtool", "check", "rules", "--lint-fatal", rules)
 	check(t, "promtool", "check", "config", "../deploy/prometheus/prometheus.yml")
@@ -151,6 +152,7 @@ func startPaging(t testing.TB, url, waits string) (page, team pager, p *promethe
 
 // What is deployed pages with the id and the runbook, and takes it back.
 func TestAPageArrivesAndIsTakenBack(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, 2, 2)
 	d := startDaemon(t, s.settings)
 	page, team, p := startPaging(t, d.url, "1s")

@@ -31,6 +31,7 @@ import (
 // TestAnotherContractSparesNothing: the API lists a second contract, which misbehaves. What is wrong with the first one
 // is drift, and proven.
 func TestAnotherContractSparesNothing(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, 2, 1)
 	s.settings.Web = nil
 	odd := common.HexToAddress(somewhere)
@@ -82,6 +83,7 @@ func TestAnotherContractSparesNothing(t *testing.T) {
 
 // TestRubbishHidesNoOwner: what a contract says of its KMS is rubbish, and its policy pins another owner.
 func TestRubbishHidesNoOwner(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, 1, 1)
 	s.settings.Web = nil
 	s.settings.Chains[0].Contracts = []contractSettings{{Address: s.kms.Address().Hex(), Policy: map[string]any{"owner": somewhere}}}
@@ -101,6 +103,7 @@ func TestRubbishHidesNoOwner(t *testing.T) {
 
 // TestAnAlternatingAPIIsTold: every other answer of the API is wrong. No look confirms that, and it is told.
 func TestAnAlternatingAPIIsTold(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, 2, 1)
 	lying := startAPI(t)
 	lie := s.claim()
@@ -134,6 +137,7 @@ func TestAnAlternatingAPIIsTold(t *testing.T) {
 
 // TestExplainTellsWhenAFindingWasLastConfirmed moves on with every audit that sees it.
 func TestExplainTellsWhenAFindingWasLastConfirmed(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, 2, 1)
 	s.settings.State = filepath.Join(t.TempDir(), "state.db")
 	must(t, s.kms.RemoveDevice(t.Context(), s.devices[1]))
@@ -164,6 +168,7 @@ func TestExplainTellsWhenAFindingWasLastConfirmed(t *testing.T) {
 
 // TestTheStateOfTheLastReleaseIsRead by the commands that need no network.
 func TestTheStateOfTheLastReleaseIsRead(t *testing.T) {
+	t.Parallel()
 	packed, err := os.Open("../internal/state/testdata/schema2.db.gz")
 	must(t, err)
 	defer packed.Close()
@@ -210,6 +215,7 @@ func TestTheStateOfTheLastReleaseIsRead(t *testing.T) {
 
 // TestForgedEvidenceDoesNotHold: keys in another case, twice or unknown, under a seal that fits.
 func TestForgedEvidenceDoesNotHold(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, 2, 1)
 	must(t, s.kms.RemoveDevice(t.Context(), s.devices[1]))
 	kept := filepath.Join(t.TempDir(), "evidence.json")
@@ -244,6 +250,7 @@ func TestForgedEvidenceDoesNotHold(t *testing.T) {
 
 // TestAnOutageKeepsTheEvidenceOfADrift, however many audits it spoils.
 func TestAnOutageKeepsTheEvidenceOfADrift(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, 2, 1)
 	s.settings.Evidence = evidenceSettings{Dir: t.TempDir(), KeepLast: 2}
 	d := startDaemon(t, s.settings)

@@ -27,6 +27,7 @@ import (
 
 // TestAnOutageResolvesNoAlert: while the API is down, and the daemon is restarted, what is open goes on to page.
 func TestAnOutageResolvesNoAlert(t *testing.T) {
+	t.Parallel()
 	const waits = 5 * time.Second // of every rule
 	s := newScene(t, 3, 1)
 	s.settings.State = filepath.Join(t.TempDir(), "state.db")
@@ -109,6 +110,7 @@ func (d *daemon) settled(t *testing.T, verdict string) audit.Target {
 
 // TestTheAPIHidesNoPolicyFinding: whatever the API does, a contract that is configured is held against its policy.
 func TestTheAPIHidesNoPolicyFinding(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, 2, 1)
 	s.settings.Web = nil
 	s.settings.Chains[0].Contracts = []contractSettings{{Address: s.kms.Address().Hex(), Policy: map[string]any{
@@ -163,6 +165,7 @@ func TestTheAPIHidesNoPolicyFinding(t *testing.T) {
 
 // TestAContractIsAuditedUntilItIsForgotten: the API lists it no more, and what happens to it is found all the same.
 func TestAContractIsAuditedUntilItIsForgotten(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, 2, 1)
 	s.settings.State = filepath.Join(t.TempDir(), "state.db")
 	d := startDaemon(t, s.settings)
@@ -232,6 +235,7 @@ var unproven = rpcfault.Refuse("eth_getProof", -32601, "the method eth_getProof 
 // TestAProviderSilencesNothing: while something critical is open a provider stops proving, or goes back. Nothing is
 // consistent before an honest look, also where the daemon is restarted, and nothing is drift that was not seen.
 func TestAProviderSilencesNothing(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, 2, 1)
 	s.settings.State = filepath.Join(t.TempDir(), "state.db")
 	early := s.mineIdle(t, 1)
@@ -312,6 +316,7 @@ func (s *scene) stopped(at uint64) rpcfault.Fault {
 
 // TestNothingIsDeployedAtThePinnedBlock, and the newest one agrees with the claim: nothing was compared.
 func TestNothingIsDeployedAtThePinnedBlock(t *testing.T) {
+	t.Parallel()
 	for name := range nodes {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

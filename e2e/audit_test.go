@@ -72,6 +72,7 @@ var rows = slices.Concat(plays...)
 var verdicts = map[int]audit.Verdict{0: audit.Consistent, 1: audit.Drift, 3: audit.Unknown}
 
 func TestAudit(t *testing.T) {
+	t.Parallel()
 	schema, err := jsonschema.NewCompiler().Compile("../docs/report.schema.json")
 	must(t, err)
 	for name := range nodes {

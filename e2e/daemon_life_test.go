@@ -17,6 +17,7 @@ import (
 )
 
 func TestDaemonEndsOnSignal(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, 1, 1)
 	s.settings.Schedule, s.settings.Timeout = "@every 1h", "2m"
 	s.settings.API.Timeout, s.settings.Chains[0].Providers[0].Timeout = "1m", "1m"
@@ -73,6 +74,7 @@ func TestDaemonEndsOnSignal(t *testing.T) {
 }
 
 func TestDaemonIsReadyAfterItsFirstAudit(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, 1, 1)
 	s.settings.Chains[0].Providers[0].Timeout = "1m"
 	release := make(chan struct{})
@@ -97,6 +99,7 @@ func TestDaemonIsReadyAfterItsFirstAudit(t *testing.T) {
 }
 
 func TestSecondDaemonOnThePortCannotServe(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, 1, 1)
 	d := startDaemon(t, s.settings)
 	addr := strings.TrimPrefix(d.url, "http://")
@@ -111,6 +114,7 @@ func TestSecondDaemonOnThePortCannotServe(t *testing.T) {
 }
 
 func TestDaemonRefusesBadConfig(t *testing.T) {
+	t.Parallel()
 	for sentence, row := range map[string]struct {
 		config string
 		parts  []string
@@ -127,6 +131,7 @@ func TestDaemonRefusesBadConfig(t *testing.T) {
 }
 
 func TestDaemonOutlivesAProviderThatIsDownAtStart(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, 1, 1)
 	addr, revive := deadPort(t)
 	s.settings.Chains[0].Providers[0].URL = "http://" + addr

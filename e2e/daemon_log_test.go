@@ -17,6 +17,7 @@ import (
 )
 
 func TestDaemonTellsWhatChanges(t *testing.T) {
+	t.Parallel()
 	compiler := jsonschema.NewCompiler()
 	compiler.AssertFormat()
 	schema, err := compiler.Compile("../docs/report.schema.json")

@@ -13,6 +13,7 @@ import (
 )
 
 func TestDaemonShowsNoSecret(t *testing.T) {
+	t.Parallel()
 	canary := newSecrets()
 	s := newScene(t, 1, 1, "-key", canary.key)
 	front := serve(t, canary.gate(s.proxy))

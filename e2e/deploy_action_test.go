@@ -38,6 +38,7 @@ func actionSteps(t testing.TB) map[string]actionStep {
 
 // The action's own scripts are run as the runner does, with what its expressions would give.
 func TestTheActionJudges(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, 1, 1)
 	config := writeConfig(t, s.settings)
 	steps := actionSteps(t)

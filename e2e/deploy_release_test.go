@@ -18,6 +18,7 @@ import (
 const goreleaser = "github.com/goreleaser/goreleaser/v2@v2.12.7"
 
 func TestTheReleaseFollowsItsSchema(t *testing.T) {
+	t.Parallel()
 	cmd := exec.Command("go", "mod", "download", "-json", goreleaser)
 	cmd.Dir = t.TempDir()
 	out, err := cmd.Output()
@@ -42,6 +43,7 @@ func TestTheReleaseFollowsItsSchema(t *testing.T) {
 
 // The hooks before a release are run as goreleaser does, without a shell.
 func TestTheReleaseHasManualAndCompletions(t *testing.T) {
+	t.Parallel()
 	var config struct {
 		Before   struct{ Hooks []string }
 		Archives []struct{ Files []string }

@@ -10,6 +10,7 @@ import (
 )
 
 func TestTheServiceIsHardened(t *testing.T) {
+	t.Parallel()
 	const unit = "../deploy/systemd/kms-auditor.service"
 	// The program of the unit is not installed here: that it is missing is all that may be said.
 	out, _ := exec.Command("systemd-analyze", "verify", unit).CombinedOutput()

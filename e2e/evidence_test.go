@@ -99,6 +99,7 @@ func decodeEvidence(t testing.TB, path string) *evidence.File {
 
 // Where offline fails to cut the network, nothing above shows that verify needs none.
 func TestOfflineIsOffline(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, 1, 1)
 	config := writeConfig(t, s.settings)
 	exit, _, errs := runAuditorIn(t, offline(), nil, "audit", "--once", "-c", config)

@@ -51,6 +51,7 @@ var reports = []row{
 
 // TestFormats has the formats' own validators judge real reports, and what they say of the verdict.
 func TestFormats(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, "anvil")
 	for _, r := range reports {
 		t.Run(r.sentence, func(t *testing.T) {
@@ -79,6 +80,7 @@ func TestFormats(t *testing.T) {
 
 // The render package's own tests compare with these files, which show more than a stage can.
 func TestTheGoldenFilesAreValid(t *testing.T) {
+	t.Parallel()
 	files, err := filepath.Glob("../internal/render/testdata/*.sarif")
 	if err != nil || len(files) == 0 {
 		t.Fatal(files, err)
@@ -99,6 +101,7 @@ func TestTheGoldenFilesAreValid(t *testing.T) {
 
 // Validators that take anything would prove nothing.
 func TestTheValidatorsRefuseWhatIsNoReport(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "broken")
 	for _, tt := range []struct{ sentence, file, from, to string }{
 		{"a level that does not exist", "drift.sarif", `"level": "warning"`, `"level": "critical"`},

@@ -15,6 +15,7 @@ import (
 
 // TestChangesOfControlAreRemembered kills the daemon after each thing that it finds.
 func TestChangesOfControlAreRemembered(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, 1, 1)
 	s.settings.State = filepath.Join(t.TempDir(), "state.db")
 	config := writeConfig(t, s.settings)

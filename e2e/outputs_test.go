@@ -60,6 +60,7 @@ func contents(t *testing.T, dir string) map[string]string {
 
 // TestOutputsSpareWhatIsKept: an output that would overwrite something is refused before anything is done.
 func TestOutputsSpareWhatIsKept(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, "anvil")
 	row{}.set(t, s)
 	const state = "the path is the state file"
@@ -107,6 +108,7 @@ func TestOutputsSpareWhatIsKept(t *testing.T) {
 
 // TestOutputsThroughDev: what a shell writes through /dev, the auditor does, and leaves /dev as it is.
 func TestOutputsThroughDev(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, "anvil")
 	row{}.set(t, s)
 	dir := t.TempDir()
@@ -154,6 +156,7 @@ func TestOutputsThroughDev(t *testing.T) {
 
 // TestPipes: what waits for the other end of a pipe ends within five seconds of the first signal.
 func TestPipes(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, "anvil")
 	row{}.set(t, s)
 	dir := t.TempDir()
@@ -239,6 +242,7 @@ func opens(pid int) bool {
 
 // A reload that waits for a pipe holds up neither the daemon nor its end.
 func TestReloadFromAPipe(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, 1, 1)
 	d := startConfigured(t, s.settings)
 	must(t, os.Remove(d.path))

@@ -21,6 +21,7 @@ import (
 // TestThePastIsTheNodesPast makes a thousand changes of the lists, audits once, and holds what the state file tells,
 // without a network, against the logs that the node gives.
 func TestThePastIsTheNodesPast(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, 10, 15)
 	for range 19 {
 		must(t, s.kms.Seed(t.Context(), s.devices, s.images))

@@ -79,6 +79,7 @@ func (p *prometheus) vanishes(t testing.TB, expr string) {
 }
 
 func TestPrometheus(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, 10, 30)
 	d := startDaemon(t, s.settings)
 	p := startPrometheus(t, d)

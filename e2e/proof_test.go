@@ -117,6 +117,7 @@ func place(id string, slot byte) common.Hash {
 const devicesAt, imagesAt = 7, 8 // the fixture's slots
 
 func TestBackDoor(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, s *stage) {
 		s.finds(t, "before", "consistent "+wholly, scanned)
 		_, err := s.kms.Upgrade(t.Context(), testchain.Backdoor)
@@ -138,6 +139,7 @@ func TestBackDoor(t *testing.T) {
 }
 
 func TestListsAtOtherSlots(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, s *stage) {
 		_, err := s.kms.Upgrade(t.Context(), testchain.Moved)
 		must(t, err)
@@ -152,6 +154,7 @@ func TestListsAtOtherSlots(t *testing.T) {
 }
 
 func TestUnlistedEntryTellsOfItsChange(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, s *stage) {
 		receipt, err := s.kms.Send(t.Context(), "addOsImageHash", id(image059))
 		must(t, err)

@@ -112,6 +112,7 @@ var loadedAt = regexp.MustCompile(`was loaded at (\S+) and audits base on schedu
 
 // TestReloadsUnderLoad reloads twenty times, now by POST and now by SIGHUP, every other time something that is no good.
 func TestReloadsUnderLoad(t *testing.T) {
+	t.Parallel()
 	const canary = "c4n4ry-5ecret"
 	s := newScene(t, 2, 2)
 	s.settings.State = filepath.Join(t.TempDir(), "state.db")
@@ -199,6 +200,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 // TestReloadChangesWhatIsAudited adds a chain, and takes the first one away; a daemon that does not allow it is not
 // reloaded over HTTP.
 func TestReloadChangesWhatIsAudited(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, 1, 1)
 	s.settings.Schedule, s.settings.Web.Reload = "@every 1h", true
 	other := s.claim()

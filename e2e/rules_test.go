@@ -22,6 +22,7 @@ import (
 
 // TestEvidenceOutlivesItsRelease has other releases verify what this one wrote.
 func TestEvidenceOutlivesItsRelease(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, "geth")
 	truth := s.truth()
 	leaveOut(image058)(s, &truth)

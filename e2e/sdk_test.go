@@ -48,6 +48,7 @@ func startRecorded(t *testing.T) *api {
 }
 
 func TestTheOfficialClientAcceptsTheFakesAnswers(t *testing.T) {
+	t.Parallel()
 	a := startRecorded(t)
 	want, err := os.ReadFile(recorded)
 	must(t, err)
@@ -99,6 +100,7 @@ func withoutChain(t *testing.T, item any) {
 
 // A client that takes anything would prove nothing.
 func TestTheOfficialClientRefusesWhatIsNoAnswer(t *testing.T) {
+	t.Parallel()
 	a := startRecorded(t)
 	questions := map[string][2]string{
 		"":                 {"GetKmsOnChainDetail", `{"chain": "base"}`},

@@ -147,6 +147,7 @@ func traceAll(t *testing.T) (map[string]traced, []string) {
 // TestNothingIsWrittenElsewhere holds every program under strace: only state, evidence.dir and the paths of -o and --evidence are
 // changed, and no more than the listed calls are made, which seccomp and systemd then allow.
 func TestNothingIsWrittenElsewhere(t *testing.T) {
+	t.Parallel()
 	all, places := traceAll(t)
 	seen := map[string]bool{}
 	for name, tr := range all {

@@ -8,6 +8,7 @@ import (
 )
 
 func TestSelftest(t *testing.T) {
+	t.Parallel()
 	code, stdout, stderr := runAuditor(t, "selftest")
 	if code != 0 || strings.Count(stdout, "ok      ") != 4 || stderr != "" {
 		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)

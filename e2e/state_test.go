@@ -189,6 +189,7 @@ func remembered(t *testing.T, path string) (next uint64, changes int) {
 }
 
 func TestScanOfManyLogs(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, 10, 1200)
 	s.settings.State = filepath.Join(t.TempDir(), "state.db")
 	s.proxy.Set(logsAtOnce(1000, "query returned more than 1000 results"))
@@ -198,6 +199,7 @@ func TestScanOfManyLogs(t *testing.T) {
 }
 
 func TestNewsAreReadFromWhereTheStateEnds(t *testing.T) {
+	t.Parallel()
 	for name := range nodes {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -222,6 +224,7 @@ func TestNewsAreReadFromWhereTheStateEnds(t *testing.T) {
 }
 
 func TestStateThatCannotBeUsed(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, 2, 2)
 	s.settings.State = filepath.Join(t.TempDir(), "state.db")
 	s.once(t)
@@ -273,6 +276,7 @@ func TestStateThatCannotBeUsed(t *testing.T) {
 }
 
 func TestOneStateForTwoDaemons(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, 1, 1)
 	s.settings.State = filepath.Join(t.TempDir(), "state.db")
 	d := startDaemon(t, s.settings)

@@ -39,6 +39,7 @@ func certified(t *testing.T, dir string) *http.Client {
 }
 
 func TestTLSAndBasicAuthHoldForEveryPath(t *testing.T) {
+	t.Parallel()
 	s := newScene(t, 1, 1)
 	dir := t.TempDir()
 	client := certified(t, dir)
