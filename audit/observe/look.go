@@ -293,7 +293,9 @@ func (c *observer) complete(ctx context.Context, l *look, state *ethrpc.State, q
 			scans[r.Contract] = c.scan(ctx, l, r, anew, len(due)-i)
 		}
 		asked := queries
-		queries = ask()
+		if len(due) > 0 {
+			queries = ask()
+		}
 		again := slices.ContainsFunc(state.Readings, func(r ethrpc.Reading) bool { return r.Partial })
 		if !again && slices.EqualFunc(asked, queries, func(a, b ethrpc.Query) bool { return a.Equal(&b) }) {
 			continue

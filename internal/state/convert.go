@@ -84,7 +84,7 @@ func (o *converter) read(tx *bbolt.Tx) error {
 		if k, _ := tx.Cursor().First(); k == nil { // its process was killed before anything was written
 			return nil
 		}
-		return &unusable{"is a database of another program"}
+		return &unusable{errors.New("is a database of another program")}
 	}
 	written := string(about.Get([]byte("schema")))
 	if written != "1" && written != "2" {

@@ -58,17 +58,15 @@ type scanned struct {
 
 var errReadOnly = errors.New("the state is read-only")
 
-// unusable is why a file's content cannot be used, to follow its name in a sentence.
-type unusable struct{ why string }
-
-func (e *unusable) Error() string { return e.why }
+// unusable is why a file's content cannot be used; of the state file, to follow its name in a sentence.
+type unusable struct{ error }
 
 // damaged says so of a file that cannot be understood for any other reason.
 func damaged(why error) error {
 	if why == nil || errors.As(why, new(*unusable)) {
 		return why
 	}
-	return &unusable{"is damaged (" + sanitize.Plain(why.Error()) + ")"}
+	return &unusable{fmt.Errorf("is damaged (%s)", sanitize.Plain(why.Error()))}
 }
 
 // opening says what went wrong with the file at path, and what to do.
@@ -147,7 +145,7 @@ func read(path string) (*State, error) {
 		return nil, errNoFile
 	}
 	if info.Size() > maxSize {
-		return nil, &unusable{fmt.Sprintf("has %d bytes, want at most %d", info.Size(), maxSize)}
+		return nil, &unusable{fmt.Errorf("has %d bytes, want at most %d", info.Size(), maxSize)}
 	}
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -168,9 +166,9 @@ func (s *State) decode(b []byte) error {
 	n, ours := bytes.CutPrefix(line, []byte(magic))
 	switch version, err := strconv.ParseUint(string(n), 10, 32); {
 	case !ours || err != nil || version < schema:
-		return &unusable{"is not a state file of kms-auditor"}
+		return &unusable{errors.New("is not a state file of kms-auditor")}
 	case version > schema:
-		return &unusable{fmt.Sprintf("was written by a newer version (schema %d, this one reads %d)", version, schema)}
+		return &unusable{fmt.Errorf("was written by a newer version (schema %d, this one reads %d)", version, schema)}
 	case len(b) < sha256.Size || sha256.Sum256(b[sha256.Size:]) != [sha256.Size]byte(b):
 		return errors.New("it does not match its checksum")
 	}

@@ -91,17 +91,14 @@ func (s *State) Timeline(f Filter) render.History {
 	return out
 }
 
-// listID is an id in a list.
-type listID struct{ list, id string }
-
-// titles are entries with what the API called the ids, last. Where contracts differ, any will do.
-func (s *State) titles() map[listID]*audit.Entry {
-	out := map[listID]*audit.Entry{}
+// titles are entries with what the API called the ids, last, by list and id. Where contracts differ, any will do.
+func (s *State) titles() map[[2]string]*audit.Entry {
+	out := map[[2]string]*audit.Entry{}
 	for _, c := range s.chains {
 		for _, t := range targetsOf(c.shown()) {
 			for i := range t.Entries {
 				if e := &t.Entries[i]; e.Name != "" || e.Version != "" {
-					out[listID{string(e.List), e.ID}] = e
+					out[[2]string{string(e.List), e.ID}] = e
 				}
 			}
 		}
@@ -119,7 +116,7 @@ func targetsOf(c *Chain) []audit.Target {
 	return c.Targets
 }
 
-func (c *chain) event(contract string, e Event, titles map[listID]*audit.Entry) render.Event {
+func (c *chain) event(contract string, e Event, titles map[[2]string]*audit.Entry) render.Event {
 	out := render.Event{
 		Chain: c.Name, ChainID: c.ID, Block: e.Block, LogIndex: e.Index, Contract: contract,
 		List: e.List, Change: "removed", ID: e.Key.Hex(), Tx: e.Tx.Hex(),
@@ -130,7 +127,7 @@ func (c *chain) event(contract string, e Event, titles map[listID]*audit.Entry) 
 	if e.List == apps {
 		out.ID = common.BytesToAddress(e.Key[12:]).Hex()
 	}
-	if named := titles[listID{out.List, out.ID}]; named != nil {
+	if named := titles[[2]string{out.List, out.ID}]; named != nil {
 		out.Name, out.Version = named.Name, named.Version
 	}
 	if !e.Time.IsZero() {
