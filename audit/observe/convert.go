@@ -3,6 +3,7 @@ package observe
 import (
 	"encoding/hex"
 	"errors"
+	"reflect"
 	"slices"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -34,10 +35,7 @@ type RawLook struct {
 
 // ClaimOf is the API's answer as an audit.APIClaim.
 func ClaimOf(d *kmsapi.OnChainDetail) *audit.APIClaim {
-	out := &audit.APIClaim{
-		Claim:   audit.Claim{FetchedAt: d.Source.FetchedAt.UTC(), SHA256: d.Source.SHA256, APIVersion: d.Source.APIVersion, RequestID: d.Source.RequestID},
-		ChainID: d.ChainID,
-	}
+	out := &audit.APIClaim{Claim: SourceOf(&d.Source), ChainID: d.ChainID}
 	for _, c := range d.Contracts {
 		row := audit.ClaimedContract{Address: c.Address, ChainID: c.ChainID, K256Pubkey: c.K256Pubkey, CAPubkey: c.CAPubkey}
 		row.Entries = make([]audit.ClaimedEntry, 0, len(c.Devices)+len(c.OSImages))
@@ -50,6 +48,11 @@ func ClaimOf(d *kmsapi.OnChainDetail) *audit.APIClaim {
 		out.Contracts = append(out.Contracts, row)
 	}
 	return out
+}
+
+// SourceOf is where an answer of the API came from, as an audit.Claim.
+func SourceOf(s *kmsapi.Source) audit.Claim {
+	return audit.Claim{FetchedAt: s.FetchedAt.UTC(), SHA256: s.SHA256, APIVersion: s.APIVersion, RequestID: s.RequestID}
 }
 
 func claimState(a kmsapi.Allowed) audit.ClaimState {
@@ -87,14 +90,8 @@ func (c *observer) take(l *look, state *ethrpc.State, queries []ethrpc.Query, sc
 	for i := range state.Readings {
 		r := &state.Readings[i]
 		l.Readings = append(l.Readings, ReadingOf(r, queries[i], scans[r.Contract]))
-		if r.Err == nil {
-			continue
-		}
-		for _, p := range r.Failed {
-			for _, f := range liesOf(p) {
-				f.Contract = &r.Contract
-				l.add(f)
-			}
+		if r.Err != nil {
+			l.addLies(r.Failed, &r.Contract)
 		}
 	}
 }
@@ -150,31 +147,19 @@ func ReadingOf(r *ethrpc.Reading, q ethrpc.Query, scan *audit.EventScan) audit.R
 }
 
 func controlsOf(c *ethrpc.Control) audit.Controls {
-	out := audit.Controls{
-		Owner:          fieldOf(c.Owner, common.Address.Hex),
-		PendingOwner:   fieldOf(c.PendingOwner, nonzero),
-		Implementation: fieldOf(c.Implementation, common.Address.Hex),
-		GatewayAppID:   fieldOf(c.GatewayAppID, func(s string) string { return s }),
-		K256Pubkey:     fieldOf(c.K256Pubkey, hex.EncodeToString),
-		CAPubkey:       fieldOf(c.CAPubkey, hex.EncodeToString),
-		CodeHash:       audit.Field{Known: true, Value: c.CodeHash.Hex()},
+	pending := c.PendingOwner
+	pending.Present = pending.Present && pending.Value != (common.Address{})
+	behind := ethrpc.Field[common.Hash]{Value: c.ImplementationCodeHash, Present: c.ImplementationCodeHash != (common.Hash{}), Err: c.CodeErr}
+	return audit.Controls{
+		Owner:                  fieldOf(c.Owner, common.Address.Hex),
+		PendingOwner:           fieldOf(pending, common.Address.Hex),
+		Implementation:         fieldOf(c.Implementation, common.Address.Hex),
+		GatewayAppID:           fieldOf(c.GatewayAppID, func(s string) string { return s }),
+		K256Pubkey:             fieldOf(c.K256Pubkey, hex.EncodeToString),
+		CAPubkey:               fieldOf(c.CAPubkey, hex.EncodeToString),
+		CodeHash:               audit.Field{Known: true, Value: c.CodeHash.Hex()},
+		ImplementationCodeHash: fieldOf(behind, common.Hash.Hex),
 	}
-	switch {
-	case c.CodeErr != nil:
-		out.ImplementationCodeHash.Err = c.CodeErr.Error()
-	case c.ImplementationCodeHash != (common.Hash{}):
-		out.ImplementationCodeHash = audit.Field{Known: true, Value: c.ImplementationCodeHash.Hex()}
-	default:
-		out.ImplementationCodeHash.Known = true
-	}
-	return out
-}
-
-func nonzero(a common.Address) string {
-	if a == (common.Address{}) {
-		return ""
-	}
-	return a.Hex()
 }
 
 func fieldOf[T any](f ethrpc.Field[T], text func(T) string) audit.Field {
@@ -191,17 +176,13 @@ func fieldOf[T any](f ethrpc.Field[T], text func(T) string) audit.Field {
 // fail notes why the chain could not be read, and what providers were caught at.
 func (l *look) fail(err error) {
 	all := []ethrpc.ProviderError{{Provider: "rpc", Err: err}}
-	if one, ok := errors.AsType[ethrpc.ProviderError](err); ok && err == error(one) {
+	if one, ok := err.(ethrpc.ProviderError); ok {
 		all[0] = one
 	} else if several, ok := errors.AsType[*ethrpc.ReadError](err); ok {
 		all = several.Failures
 	}
 	l.addFailures(all)
-	for _, p := range all {
-		for _, f := range liesOf(p) {
-			l.add(f)
-		}
-	}
+	l.addLies(all, nil)
 }
 
 func (l *look) addFailures(all []ethrpc.ProviderError) {
@@ -210,34 +191,32 @@ func (l *look) addFailures(all []ethrpc.ProviderError) {
 	}
 }
 
-// add adds a failure once.
-func (l *look) add(f audit.Failure) {
-	if !slices.ContainsFunc(l.Failures, func(o audit.Failure) bool {
-		sameContract := o.Contract == f.Contract || o.Contract != nil && f.Contract != nil && *o.Contract == *f.Contract
-		return sameContract && o.SourceError == f.SourceError && o.Kind == f.Kind
-	}) {
-		l.Failures = append(l.Failures, f)
+// addLies notes the lies that providers were caught in, about one contract or, where it is nil, about the chain.
+func (l *look) addLies(all []ethrpc.ProviderError, contract *common.Address) {
+	for _, p := range all {
+		lie := func(k audit.Kind, message string) {
+			f := failed(audit.StageRPC, p.Provider, p.Err)
+			f.Contract, f.Kind, f.Finding = contract, k, message
+			l.add(f)
+		}
+		if e, ok := errors.AsType[*ethrpc.ChainIDError](p.Err); ok {
+			lie(audit.ChainMismatch, "the provider's "+e.Error())
+		}
+		if e, ok := errors.AsType[*ethrpc.DisagreementError](p.Err); ok {
+			lie(audit.ProviderDisagreement, e.Error())
+		}
+		if e, ok := errors.AsType[*ethrpc.GetterError](p.Err); ok {
+			lie(audit.GetterDisagrees, e.Error())
+		}
+		if errors.Is(p.Err, proof.ErrInvalid) {
+			lie(audit.ProofInvalid, "a provider's proof does not verify against the block's header; errors names it")
+		}
 	}
 }
 
-// liesOf lists the lies that a provider was caught in.
-func liesOf(p ethrpc.ProviderError) (out []audit.Failure) {
-	lie := func(k audit.Kind, message string) {
-		f := failed(audit.StageRPC, p.Provider, p.Err)
-		f.Kind, f.Finding = k, message
-		out = append(out, f)
+// add adds a failure once.
+func (l *look) add(f audit.Failure) {
+	if !slices.ContainsFunc(l.Failures, func(o audit.Failure) bool { return reflect.DeepEqual(o, f) }) {
+		l.Failures = append(l.Failures, f)
 	}
-	if foreign, ok := errors.AsType[*ethrpc.ChainIDError](p.Err); ok {
-		lie(audit.ChainMismatch, "the provider's "+foreign.Error())
-	}
-	if e, ok := errors.AsType[*ethrpc.DisagreementError](p.Err); ok {
-		lie(audit.ProviderDisagreement, e.Error())
-	}
-	if e, ok := errors.AsType[*ethrpc.GetterError](p.Err); ok {
-		lie(audit.GetterDisagrees, e.Error())
-	}
-	if errors.Is(p.Err, proof.ErrInvalid) {
-		lie(audit.ProofInvalid, "a provider's proof does not verify against the block's header; errors names it")
-	}
-	return out
 }

@@ -44,20 +44,20 @@ type Events interface {
 	Update(ctx context.Context, contract common.Address, to ethrpc.Block) error
 	// Reset forgets them all, so that Update reads them anew.
 	Reset(contract common.Address) error
-	// Named lists what any event ever named.
-	Named(contract common.Address) Named
+	// Named returns the keys that any event ever named, sorted, by list: those of audit.Lists, AggregatedMRs and Apps.
+	Named(contract common.Address) map[string][]common.Hash
 	// Last returns the last event of an id; nil: none is known.
 	Last(contract common.Address, list audit.List, id common.Hash) *audit.Changed
-	// Annotate finds out when and by whom the last events of ids were sent, as far as it can, and reports whether nothing
-	// is left to find out.
-	Annotate(ctx context.Context, contract common.Address, ids map[audit.List][]common.Hash) bool
+	// Annotate finds out when and by whom the last events of the ids of answers were sent, as far as it can, and reports
+	// whether nothing is left to find out.
+	Annotate(ctx context.Context, contract common.Address, of []audit.Answer) bool
 }
 
-// Named is what events named: ids of the two lists, measurements and apps.
-type Named struct {
-	Devices, OSImages, AggregatedMRs []common.Hash
-	Apps                             []common.Address
-}
+// The lists that are not audited. What is in them accounts for the storage.
+const (
+	AggregatedMRs = "aggregated_mr"
+	Apps          = "app" // of addresses, padded on their left
+)
 
 // Options configure an Auditor.
 type Options struct {

@@ -285,7 +285,7 @@ type mute struct {
 	asked *int
 }
 
-func (m mute) Annotate(context.Context, common.Address, map[audit.List][]common.Hash) bool {
+func (m mute) Annotate(context.Context, common.Address, []audit.Answer) bool {
 	*m.asked++
 	return false
 }

@@ -10,15 +10,16 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 )
 
-// Query is what to read of one contract.
+// Query is what to read of one contract. Its JSON is part of evidence.
 type Query struct {
-	Contract          common.Address
-	Devices, OSImages []common.Hash    // ids to look up in its two allowlists
-	Control           bool             // owner, implementation, code, kmsInfo, gateway
-	AggregatedMRs     []common.Hash    // named by events: they only account for the storage
-	Apps              []common.Address // the same
-	Slots             []common.Hash    // further slots that are known to be in use
-	CodeOnly          bool             // only whether code is deployed
+	Contract      common.Address   `json:"contract"`
+	Devices       []common.Hash    `json:"devices,omitempty"` // ids to look up in its two allowlists
+	OSImages      []common.Hash    `json:"os_images,omitempty"`
+	Control       bool             `json:"control,omitempty"`        // owner, implementation, code, kmsInfo, gateway
+	AggregatedMRs []common.Hash    `json:"aggregated_mrs,omitempty"` // named by events: they only account for the storage
+	Apps          []common.Address `json:"apps,omitempty"`           // the same
+	Slots         []common.Hash    `json:"slots,omitempty"`          // further slots that are known to be in use
+	CodeOnly      bool             `json:"code_only,omitempty"`      // only whether code is deployed
 }
 
 // The getters of the allowlists in the main line of DstackKms (since May 2025): bytes32 in, bool out.

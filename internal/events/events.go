@@ -9,12 +9,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/audit/observe"
@@ -40,15 +42,11 @@ type Indexer struct {
 	offsets     map[common.Address]uint           // how often events were reset: another provider may have what one left out
 	checkpoints map[common.Address][]ethrpc.Block // up to which events were read, the oldest first
 	stale       map[common.Address]staleIDs
-	actor       struct { // of the last answer of Last: nearly all events are one owner's, and the checksum is a hash
-		address common.Address
-		text    string
-	}
 }
 
 // staleIDs is what events named before they were reset. It counts until they are read anew up to where they had been.
 type staleIDs struct {
-	observe.Named
+	named map[string][]common.Hash
 	until uint64
 }
 
@@ -119,11 +117,8 @@ const maxCheckpoints = 32
 func (x *Indexer) addCheckpoint(contract common.Address, b ethrpc.Block) {
 	all := append(x.checkpoints[contract], b)
 	if len(all) > maxCheckpoints {
-		thin := all[:0]
-		for i := 1; i < len(all); i += 2 {
-			thin = append(thin, all[i])
-		}
-		all = thin
+		stays := true
+		all = slices.DeleteFunc(all, func(ethrpc.Block) bool { stays = !stays; return !stays })
 	}
 	x.checkpoints[contract] = all
 }
@@ -193,29 +188,15 @@ func (x *Indexer) Reset(contract common.Address) error {
 	return x.forget(x.target(contract), nil)
 }
 
-// Named returns every id and address that an event ever named, those too that are to be read anew.
-func (x *Indexer) Named(contract common.Address) observe.Named {
-	known := x.opt.State.Known(x.target(contract))
-	n := observe.Named{Devices: known[devices], OSImages: known[images], AggregatedMRs: known[mrs]}
-	for _, key := range known[apps] {
-		n.Apps = append(n.Apps, common.BytesToAddress(key[12:]))
+// Named returns every key of a list that an event ever named, those too that are to be read anew.
+func (x *Indexer) Named(contract common.Address) map[string][]common.Hash {
+	named := x.opt.State.Known(x.target(contract))
+	for list, old := range x.stale[contract].named {
+		all := slices.Concat(named[list], old)
+		slices.SortFunc(all, common.Hash.Cmp)
+		named[list] = slices.Compact(all)
 	}
-	old := x.stale[contract]
-	return observe.Named{
-		Devices:       merge(n.Devices, old.Devices, common.Hash.Cmp),
-		OSImages:      merge(n.OSImages, old.OSImages, common.Hash.Cmp),
-		AggregatedMRs: merge(n.AggregatedMRs, old.AggregatedMRs, common.Hash.Cmp),
-		Apps:          merge(n.Apps, old.Apps, common.Address.Cmp),
-	}
-}
-
-func merge[T comparable](a, b []T, by func(T, T) int) []T {
-	if len(b) == 0 {
-		return a
-	}
-	all := slices.Concat(a, b)
-	slices.SortFunc(all, by)
-	return slices.Compact(all)
+	return named
 }
 
 // Last returns the last event of an id, or nil.
@@ -226,14 +207,10 @@ func (x *Indexer) Last(contract common.Address, list audit.List, id common.Hash)
 	}
 	c := &audit.Changed{Block: e.Block, Tx: e.Tx.Hex()}
 	if !e.Time.IsZero() {
-		at := e.Time.UTC()
-		c.Time = &at
+		c.Time = &e.Time
 	}
 	if e.Actor != (common.Address{}) {
-		if e.Actor != x.actor.address {
-			x.actor.address, x.actor.text = e.Actor, e.Actor.Hex()
-		}
-		c.Actor = x.actor.text
+		c.Actor = e.Actor.Hex()
 	}
 	return c
 }
@@ -243,16 +220,14 @@ const maxAnnotated = 500
 
 // Annotate finds out when the last events of the ids came, and who sent those whose actor no event names. It is for
 // display, does what it can in the time that ctx leaves, and reports whether nothing is left to find out.
-func (x *Indexer) Annotate(ctx context.Context, contract common.Address, ids map[audit.List][]common.Hash) bool {
+func (x *Indexer) Annotate(ctx context.Context, contract common.Address, of []audit.Answer) bool {
 	t := x.target(contract)
 	var events []state.Event
 	var refs []logs.Ref
-	for list, keys := range ids {
-		for _, id := range keys {
-			if e, known := x.opt.State.LastEvent(t, string(list), id); known && (e.Time.IsZero() || e.Actor == (common.Address{})) && len(events) < maxAnnotated {
-				events = append(events, e)
-				refs = append(refs, logs.Ref{Block: e.BlockHash, Tx: e.Tx})
-			}
+	for _, a := range of {
+		if e, known := x.opt.State.LastEvent(t, string(a.List), a.ID); known && (e.Time.IsZero() || e.Actor == (common.Address{})) && len(events) < maxAnnotated {
+			events = append(events, e)
+			refs = append(refs, logs.Ref{Block: e.BlockHash, Tx: e.Tx})
 		}
 	}
 	if len(events) == 0 {
@@ -272,4 +247,91 @@ func (x *Indexer) Annotate(ctx context.Context, contract common.Address, ids map
 	}
 	// What cannot be kept is asked for again the next time.
 	return x.opt.State.Annotate(t, events...) == nil && whole
+}
+
+// The lists that events name, as they are remembered.
+const (
+	devices = string(audit.Device)
+	images  = string(audit.OSImage)
+	mrs     = observe.AggregatedMRs
+	apps    = observe.Apps
+)
+
+// meaning is what an event says: that its one argument was added to a list, or removed.
+type meaning struct {
+	list  string // empty: it says who made a change
+	added bool
+}
+
+// byTopic has the list events of all generations of the contract.
+var byTopic = hashed(map[string]meaning{
+	"PolicyChanged(address,bytes32,bytes32,bool)": {},
+
+	"KmsDeviceAdded(bytes32)":         {devices, true},
+	"KmsDeviceRemoved(bytes32)":       {devices, false},
+	"OsImageHashAdded(bytes32)":       {images, true},
+	"OsImageHashRemoved(bytes32)":     {images, false},
+	"KmsAggregatedMrAdded(bytes32)":   {mrs, true},
+	"KmsAggregatedMrRemoved(bytes32)": {mrs, false},
+	"AppRegistered(address)":          {apps, true},
+
+	// Before May 2025.
+	"KmsDeviceIdRegistered(bytes32)":   {devices, true},
+	"KmsDeviceIdDeregistered(bytes32)": {devices, false},
+	"ImageRegistered(bytes32)":         {images, true},
+	"ImageDeregistered(bytes32)":       {images, false},
+	"AppImageMrAdded(bytes32)":         {mrs, true},
+	"AppImageMrRemoved(bytes32)":       {mrs, false},
+})
+
+// byPolicy has the lists by the names under which PolicyChanged, since August 2026, tells the actor of a change.
+var byPolicy = hashed(map[string]string{
+	"kms-device": devices, "os-image": images, "kms-aggregated-mr": mrs, "registered-app": apps,
+})
+
+// topics are sorted: every process asks the same question, which can be answered from a cache.
+var topics = slices.SortedFunc(maps.Keys(byTopic), common.Hash.Cmp)
+
+// hashed has the values by the hashes of their names.
+func hashed[T any](byName map[string]T) map[common.Hash]T {
+	out := map[common.Hash]T{}
+	for name, v := range byName {
+		out[crypto.Keccak256Hash([]byte(name))] = v
+	}
+	return out
+}
+
+// decode turns the logs of a piece into events, with the actors that PolicyChanged names beside them.
+func decode(logs []types.Log) ([]state.Event, error) {
+	actors := map[state.Event]common.Address{} // by what is done in one transaction
+	for _, l := range logs {
+		if m, known := byTopic[l.Topics[0]]; !known || m.list != "" {
+			continue
+		}
+		if len(l.Topics) != 4 || len(l.Data) != 32 {
+			return nil, malformedLog(l)
+		}
+		if list, known := byPolicy[l.Topics[2]]; known {
+			actors[state.Event{Tx: l.TxHash, List: list, Key: l.Topics[3], Added: l.Data[31] == 1}] = common.BytesToAddress(l.Topics[1][12:])
+		}
+	}
+	var events []state.Event
+	for _, l := range logs {
+		m := byTopic[l.Topics[0]]
+		if m.list == "" {
+			continue
+		}
+		if len(l.Topics) != 1 || len(l.Data) != 32 {
+			return nil, malformedLog(l)
+		}
+		e := state.Event{Tx: l.TxHash, List: m.list, Key: common.BytesToHash(l.Data), Added: m.added}
+		e.Actor = actors[e]
+		e.Block, e.BlockHash, e.Index = l.BlockNumber, l.BlockHash, l.Index
+		events = append(events, e)
+	}
+	return events, nil
+}
+
+func malformedLog(l types.Log) error {
+	return fmt.Errorf("log %d of block %d has %d topics and %d bytes, which is not its event's shape", l.Index, l.BlockNumber, len(l.Topics), len(l.Data))
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 
+	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/events"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
@@ -93,7 +94,7 @@ func (w *world) update() error { return w.Update(ctx, w.kms.Address(), w.head())
 func (w *world) knows(want ...byte) {
 	w.t.Helper()
 	var got []byte
-	for _, d := range w.Named(w.kms.Address()).Devices {
+	for _, d := range w.Named(w.kms.Address())[string(audit.Device)] {
 		got = append(got, d[0])
 	}
 	if !slices.Equal(got, want) {

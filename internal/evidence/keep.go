@@ -35,10 +35,8 @@ func (f *File) Pack(name string) ([]byte, error) {
 	}
 	var out bytes.Buffer
 	z := gzip.NewWriter(&out)
-	_, err = z.Write(b)
-	if err = errors.Join(err, z.Close()); err != nil {
-		return nil, fmt.Errorf("packing the evidence: %w", err)
-	}
+	z.Write(b) // a buffer takes everything
+	z.Close()
 	return out.Bytes(), nil
 }
 
@@ -67,23 +65,19 @@ func Keep(dir string, r Rotation, changed bool, f *File) error {
 	if err != nil {
 		return fmt.Errorf("listing the evidence: %w", err)
 	}
-	var earlier, later, gone []string
+	var sorted, gone []string
 	for _, e := range entries {
-		switch {
-		case !e.Type().IsRegular():
-		case unfinished.MatchString(e.Name()):
-			if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > abandoned {
-				gone = append(gone, e.Name())
-			}
-		case !finished.MatchString(e.Name()):
-		case e.Name() > name:
-			later = append(later, e.Name())
-		default:
-			earlier = append(earlier, e.Name())
+		switch info, err := e.Info(); {
+		case err != nil || !info.Mode().IsRegular():
+		case finished.MatchString(e.Name()):
+			sorted = append(sorted, e.Name())
+		case unfinished.MatchString(e.Name()) && time.Since(info.ModTime()) > abandoned:
+			gone = append(gone, e.Name())
 		}
 	}
-	all, changes := append(later, earlier...), 0
-	open := f.openedBy(all, r.KeepChanges)
+	later, _ := slices.BinarySearch(sorted, name+"~")
+	all, changes := slices.Concat(sorted[later:], sorted[:later]), 0
+	open := f.openedBy(sorted, r.KeepChanges)
 	for i, name := range slices.Backward(all) {
 		change := !strings.HasSuffix(name, unchanged)
 		if change {
@@ -101,8 +95,9 @@ func Keep(dir string, r Rotation, changed bool, f *File) error {
 	return nil
 }
 
-// openedBy names the files of the audits that first showed what is open now, at most so many, of the longest open.
-func (f *File) openedBy(names []string, most int) map[string]bool {
+// openedBy names, of the sorted ones, the files of the audits that first showed what is open now, at most so many, of the
+// longest open.
+func (f *File) openedBy(sorted []string, most int) map[string]bool {
 	var since []string
 	for _, c := range f.Report.Chains {
 		for _, t := range c.Targets {
@@ -115,7 +110,6 @@ func (f *File) openedBy(names []string, most int) map[string]bool {
 	}
 	slices.Sort(since)
 	out := map[string]bool{}
-	sorted := slices.Sorted(slices.Values(names))
 	for _, s := range slices.Compact(since) {
 		if i, _ := slices.BinarySearch(sorted, s); i > 0 && len(out) < most {
 			out[sorted[i-1]] = true

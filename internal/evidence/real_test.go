@@ -32,7 +32,7 @@ func denied(w *world) { w.claim(func(c *fakeapi.Contract) { c.Devices[0].Allowed
 
 func unlisted(w *world) {
 	must(w.t, w.kms.AllowDevice(w.t.Context(), hidden))
-	w.named.Devices = []common.Hash{hidden}
+	w.named = names{string(audit.Device): {hidden}}
 }
 
 // told has the operator say much.

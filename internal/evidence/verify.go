@@ -1,12 +1,16 @@
 package evidence
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -77,26 +81,23 @@ func verifyBy(ctx context.Context, f *File, rules int) (*Result, error) {
 
 // judge judges a chain. Only lists that no audit makes let that take long, or panic: then the judgement is left behind.
 func judge(ctx context.Context, c *Chain, looks audit.Looks) (audit.Chain, error) {
-	type result struct {
-		out audit.Outcome
-		err error
-	}
-	done := make(chan result, 1)
+	var out audit.Outcome
+	done := make(chan error, 1)
 	go func() {
-		var r result
+		defer close(done)
 		defer func() {
 			if v := recover(); v != nil {
-				r.err = fmt.Errorf("it cannot be judged: %s", sanitize.Plain(fmt.Sprint(v)))
+				done <- fmt.Errorf("it cannot be judged: %s", sanitize.Plain(fmt.Sprint(v)))
 			}
-			done <- r
 		}()
-		if r.out = audit.Judge(c.Intent, c.Prior, looks); r.out.Absent {
-			r.err = errors.New("no audit reports it, since the API names no KMS there")
-		}
+		out = audit.Judge(c.Intent, c.Prior, looks)
 	}()
 	select {
-	case r := <-done:
-		return r.out.Chain, r.err
+	case err := <-done:
+		if out.Absent {
+			err = errors.New("no audit reports it, since the API names no KMS there")
+		}
+		return out.Chain, err
 	case <-ctx.Done():
 		return audit.Chain{}, ctx.Err()
 	}
@@ -122,14 +123,20 @@ func (c *Chain) derive(ctx context.Context, r *Result, l *Look) (*audit.Observat
 		return nil, nil
 	}
 	o := l.Observation
-	if err := l.claims(&o, c.Intent.ChainID); err != nil {
+	answers := slices.Clip(l.Listing)
+	if l.Claim != nil {
+		answers = append(answers, *l.Claim)
+	}
+	for _, a := range answers {
+		if sum := sha256.Sum256(a.Body); hex.EncodeToString(sum[:]) != a.SHA256 {
+			return nil, errors.New("an answer of the API is not that of its SHA-256")
+		}
+	}
+	if err := l.decodeAnswers(&o, c.Intent.ChainID); err != nil {
 		return nil, err
 	}
-	if n := len(l.Listing); l.Claim != nil || n > 0 {
-		if l.Claim != nil {
-			n++
-		}
-		r.Checked = append(r.Checked, fmt.Sprintf("%s: the API's answers (%d) have their SHA-256, and are decoded again", sanitize.Plain(c.Intent.Chain), n))
+	if len(answers) > 0 {
+		r.Checked = append(r.Checked, fmt.Sprintf("%s: the API's answers (%d) have their SHA-256, and are decoded again", sanitize.Plain(c.Intent.Chain), len(answers)))
 	}
 	seen := map[common.Address]bool{}
 	for i := range o.Readings {
@@ -158,12 +165,9 @@ func (c *Chain) derive(ctx context.Context, r *Result, l *Look) (*audit.Observat
 	return &o, nil
 }
 
-// claims decodes what the API said.
-func (l *Look) claims(o *audit.Observation, chainID uint64) error {
+// decodeAnswers decodes what the API said.
+func (l *Look) decodeAnswers(o *audit.Observation, chainID uint64) error {
 	if l.Claim != nil {
-		if err := l.Claim.check(); err != nil {
-			return err
-		}
 		d, err := kmsapi.Decode(l.Claim.Body)
 		if err != nil {
 			return fmt.Errorf("decoding the API's answer: %w", err)
@@ -172,11 +176,8 @@ func (l *Look) claims(o *audit.Observation, chainID uint64) error {
 		o.Claim.Claim = l.Claim.Claim
 	}
 	var pages [][]byte
-	for i := range l.Listing {
-		if err := l.Listing[i].check(); err != nil {
-			return err
-		}
-		pages = append(pages, l.Listing[i].Body)
+	for _, page := range l.Listing {
+		pages = append(pages, page.Body)
 	}
 	if pages != nil {
 		all, err := kmsapi.DecodeList(pages...)
@@ -184,13 +185,6 @@ func (l *Look) claims(o *audit.Observation, chainID uint64) error {
 			return fmt.Errorf("decoding the API's list of KMS: %w", err)
 		}
 		o.Listing = observe.ListingOf(all, chainID)
-	}
-	return nil
-}
-
-func (a *Answer) check() error {
-	if sum := sha256.Sum256(a.Body); hex.EncodeToString(sum[:]) != a.SHA256 {
-		return errors.New("an answer of the API is not that of its SHA-256")
 	}
 	return nil
 }
@@ -210,7 +204,7 @@ func (c *Chain) prove(ctx context.Context, l *Look) ([]audit.Reading, error) {
 	}
 	queries := make([]ethrpc.Query, len(l.Proven))
 	for i, p := range l.Proven {
-		queries[i] = ethrpc.Query(p.Query)
+		queries[i] = p.Query
 	}
 	state, block, err := ethrpc.Prove(ctx, c.Intent.ChainID, hash, ethrpc.Witness{Header: l.Header, Nodes: c.Nodes, Codes: c.Codes}, queries, false)
 	if err != nil {
@@ -259,4 +253,107 @@ func (r *Result) trust(c *Chain, looks *audit.Looks) {
 	if failures > 0 {
 		say("that sources failed (%d times), which makes a verdict unknown, never consistent", failures)
 	}
+}
+
+// key names what is compared: the report, or of it a chain, a contract, and there an entry, a finding, a count of entries or
+// a field of control, by kind, list and id or name.
+type key struct{ chain, contract, what, kind, list, id string }
+
+func (k key) String() string {
+	words := []string{k.chain, k.contract, k.what, k.kind, k.list, k.id}
+	for i := range words {
+		words[i] = sanitize.Plain(words[i])
+	}
+	words = slices.DeleteFunc(words, func(w string) bool { return w == "" })
+	return cmp.Or(strings.Join(words, " "), "the report")
+}
+
+// facts are the states of what a report names, by key. Keys that name several things, such as images without a hash,
+// have all their states, sorted.
+type facts struct {
+	keys   []key // entries and findings before their contract, that before its chain
+	states map[key][]string
+}
+
+func (f *facts) add(k key, words ...any) {
+	if f.states[k] == nil {
+		f.keys = append(f.keys, k)
+	}
+	f.states[k] = append(f.states[k], strings.TrimSpace(fmt.Sprintln(words...)))
+}
+
+// factsOf lists what of a report must be what its evidence gives. Sentences, times, names and counts of what was read are
+// not in it: they may be told otherwise by another release.
+func factsOf(r *audit.Report) *facts {
+	f := &facts{states: map[key][]string{}}
+	for _, c := range r.Chains {
+		for j := range c.Targets {
+			f.target(c.Chain, &c.Targets[j])
+		}
+		state := []any{c.Verdict, "chain id", c.ChainID, "policy", c.Policy}
+		if c.Block != nil {
+			state = append(state, "block", c.Block.Number, c.Block.Hash, c.Block.Time)
+		}
+		if c.Claim != nil {
+			state = append(state, "claim", c.Claim.SHA256)
+		}
+		f.add(key{chain: c.Chain}, state...)
+	}
+	f.add(key{}, r.Verdict)
+	for _, states := range f.states {
+		slices.Sort(states)
+	}
+	return f
+}
+
+func (f *facts) target(chain string, t *audit.Target) {
+	for _, e := range t.Entries {
+		f.add(key{chain, t.Contract, "entry", "", string(e.List), e.ID}, "claim", e.Claim, "on chain", e.OnChain, "policy", or(e.Policy), e.Verdict, or(e.Kind))
+	}
+	for _, n := range t.Findings {
+		f.add(key{chain, t.Contract, "finding", string(n.Kind), string(n.List), n.ID}, n.State)
+	}
+	for _, v := range audit.EntryVerdicts {
+		if n := t.Counts.Of(v); n > 0 {
+			f.add(key{chain: chain, contract: t.Contract, what: "count", id: string(v)}, n)
+		}
+	}
+	// Each field that says who controls the contract.
+	var fields map[string]any
+	if b, err := json.Marshal(t.Control); err == nil {
+		_ = json.Unmarshal(b, &fields) // it was just written
+	}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		if v := fields[name]; v != nil && v != "" {
+			f.add(key{chain: chain, contract: t.Contract, what: "control", id: name}, v)
+		}
+	}
+	f.add(key{chain: chain, contract: t.Contract}, t.Verdict, "assurance", or(t.Assurance), "completeness", t.Completeness)
+}
+
+func or[T ~string](s T) T { return cmp.Or(s, "none") }
+
+// compare returns how many keys are the same, and a sentence on each that differs.
+func compare(reported, derived *audit.Report) (same int, differences []string) {
+	said, gives := factsOf(reported), factsOf(derived)
+	for _, k := range said.keys {
+		if slices.Equal(said.states[k], gives.states[k]) {
+			same++
+		} else {
+			differences = append(differences, fmt.Sprintf("%s: the report says %s, the evidence gives %s", k, plain(said.states[k]), plain(gives.states[k])))
+		}
+	}
+	for _, k := range gives.keys {
+		if said.states[k] == nil && k.what != "control" { // a later release may read more
+			differences = append(differences, fmt.Sprintf("%s: the report has none, the evidence gives %s", k, plain(gives.states[k])))
+		}
+	}
+	return same, differences
+}
+
+func plain(states []string) string {
+	if states == nil {
+		return "none"
+	}
+	return sanitize.Plain(strings.Join(states, "; "))
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/audit/observe"
+	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/fit"
 )
@@ -100,10 +101,10 @@ func TestForgedEvidenceIsRefuted(t *testing.T) {
 		{"what was believed is said to be proven", func(f *evidence.File) { f.Chains[0].Second.Observation.Readings[0].Assurance = audit.Proven }, "nothing proves it"},
 		{"it is proven out of nothing", func(f *evidence.File) {
 			s := f.Chains[0].Second
-			s.Observation.Readings, s.Proven = nil, []evidence.Proven{{Query: evidence.Query{Contract: at}}}
+			s.Observation.Readings, s.Proven = nil, []evidence.Proven{{Query: ethrpc.Query{Contract: at}}}
 		}, "proving what the contracts say at block 100"},
 		{"it is both believed and proven", func(f *evidence.File) {
-			f.Chains[0].Second.Proven = []evidence.Proven{{Query: evidence.Query{Contract: at}}}
+			f.Chains[0].Second.Proven = []evidence.Proven{{Query: ethrpc.Query{Contract: at}}}
 		}, "read twice"},
 		{"it was read at no block", func(f *evidence.File) { f.Chains[0].Second.Observation.Block = nil }, "at no block"},
 		{"the API said something else", func(f *evidence.File) {

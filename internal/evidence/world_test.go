@@ -43,7 +43,7 @@ type world struct {
 	prior  audit.Prior
 	tag    string
 	verify ethrpc.Verify
-	named  observe.Named
+	named  names
 	key    sanitize.Secret
 }
 
@@ -95,7 +95,7 @@ func (w *world) audit() observe.Result {
 	must(w.t, err)
 	w.t.Cleanup(client.Close)
 	w.intent.Tags, w.intent.Required = []string{w.tag}, w.verify == ethrpc.VerifyRequired
-	chain := observe.Chain{Intent: w.intent, Tags: []ethrpc.BlockTag{tag}, Reader: client, Events: names(w.named)}
+	chain := observe.Chain{Intent: w.intent, Tags: []ethrpc.BlockTag{tag}, Reader: client, Events: w.named}
 	return observe.New(observe.Options{
 		Version: "test", Claims: api, Listing: api, Chains: []observe.Chain{chain}, Record: true, ConfirmDelay: time.Millisecond,
 	}).Audit(w.t.Context(), "AUDIT", map[string]audit.Prior{"test": w.prior})
@@ -111,12 +111,12 @@ func (w *world) evidence() *evidence.File {
 }
 
 // names are events that named something.
-type names observe.Named
+type names map[string][]common.Hash
 
 func (names) Update(context.Context, common.Address, ethrpc.Block) error  { return nil }
 func (names) Reset(common.Address) error                                  { return nil }
 func (names) Last(common.Address, audit.List, common.Hash) *audit.Changed { return nil }
-func (n names) Named(common.Address) observe.Named                        { return observe.Named(n) }
-func (names) Annotate(context.Context, common.Address, map[audit.List][]common.Hash) bool {
+func (n names) Named(common.Address) map[string][]common.Hash             { return n }
+func (names) Annotate(context.Context, common.Address, []audit.Answer) bool {
 	return true
 }

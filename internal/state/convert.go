@@ -62,23 +62,15 @@ func convert(path string, b []byte) (s *State, err error) {
 	}
 	defer db.Close()
 	s = &State{path: path, old: b, due: true}
-	old := converter{state: s, scans: map[oldTarget]*scan{}, sums: map[oldTarget]uint64{}, blobs: map[oldTarget]map[string][]byte{}}
-	if err := db.View(old.read); err != nil {
-		return nil, damaged(err)
-	}
-	return s, nil
-}
-
-type oldTarget struct {
-	chainID  uint64
-	contract common.Address
+	old := converter{state: s, scans: map[string]*scan{}, sums: map[string]uint64{}, blobs: map[string][]byte{}}
+	return s, damaged(db.View(old.read))
 }
 
 type converter struct {
 	state *State
-	scans map[oldTarget]*scan
-	sums  map[oldTarget]uint64 // of the events' checksums, as the progress has it
-	blobs map[oldTarget]map[string][]byte
+	scans map[string]*scan  // by target
+	sums  map[string]uint64 // of the events' checksums, as the progress has it; by target
+	blobs map[string][]byte // by target and name
 }
 
 const (
@@ -92,7 +84,7 @@ func (o *converter) read(tx *bbolt.Tx) error {
 		if k, _ := tx.Cursor().First(); k == nil { // its process was killed before anything was written
 			return nil
 		}
-		return &unusable{"is a database of another program"}
+		return &unusable{errors.New("is a database of another program")}
 	}
 	written := string(about.Get([]byte("schema")))
 	if written != "1" && written != "2" {
@@ -116,13 +108,12 @@ func (o *converter) read(tx *bbolt.Tx) error {
 			if !bytes.Equal(h.Sum(nil)[:oldSumLen], v[n:]) {
 				return errors.New("a record does not match its checksum")
 			}
-			t := oldTarget{binary.BigEndian.Uint64(k), common.Address(k[8:oldTargetLen])}
 			if sum := binary.BigEndian.Uint64(v[n:]); name == "events" {
-				o.sums[t] ^= sum
+				o.sums[string(k[:oldTargetLen])] ^= sum
 			} else {
 				count, sums = count+1, sums^sum
 			}
-			return o.record(name, t, k[oldTargetLen:], v[:n])
+			return o.record(name, k, v[:n])
 		})
 		if err != nil {
 			return err
@@ -135,15 +126,16 @@ func (o *converter) read(tx *bbolt.Tx) error {
 	return o.finish()
 }
 
-func (o *converter) record(bucket string, t oldTarget, key, b []byte) error {
+func (o *converter) record(bucket string, k, b []byte) error {
 	const event = 3*common.HashLength + common.AddressLength + 8 + 1 // without the list's name
+	t, key := string(k[:oldTargetLen]), k[oldTargetLen:]
 	if o.scans[t] == nil {
-		o.scans[t], o.blobs[t] = &scan{last: map[item]int{}}, map[string][]byte{}
+		o.scans[t] = &scan{last: map[item]int{}}
 	}
 	known := o.scans[t]
 	switch {
 	case bucket == "blobs":
-		o.blobs[t][string(key)] = bytes.Clone(b)
+		o.blobs[string(k)] = bytes.Clone(b)
 	case bucket == "events" && len(key) == 16 && len(b) > event && len(b) <= event+maxList:
 		// Today's form, but for the length of the list's name.
 		e, _, err := cutEvent(slices.Concat(key, b[:event], []byte{byte(len(b) - event)}, b[event:]))
@@ -162,7 +154,7 @@ func (o *converter) record(bucket string, t oldTarget, key, b []byte) error {
 
 // load reads a packed blob of no contract; where there is none, v stays as it is.
 func (o *converter) load(name string, v any) error {
-	packed, ok := o.blobs[oldTarget{}][name]
+	packed, ok := o.blobs[string(make([]byte, oldTargetLen))+name]
 	if !ok {
 		return nil
 	}
@@ -175,21 +167,17 @@ func (o *converter) load(name string, v any) error {
 
 // oldFinding is an open or resolved finding, or a change.
 type oldFinding struct {
-	Type       audit.ChangeType `json:"type"`
-	Chain      string           `json:"chain"`
-	Contract   string           `json:"contract"`
-	Finding    audit.Finding    `json:"finding"`
-	FirstSeen  time.Time        `json:"first_seen"`
-	LastSeen   time.Time        `json:"last_seen"`
-	Told       time.Time        `json:"told"`
-	Block      uint64           `json:"block"`
-	ResolvedAt time.Time        `json:"resolved_at"`
+	audit.Change
+	FirstSeen  time.Time `json:"first_seen"`
+	LastSeen   time.Time `json:"last_seen"`
+	Told       time.Time `json:"told"`
+	ResolvedAt time.Time `json:"resolved_at"`
 }
 
+// finding has its times in itself.
 func (f oldFinding) finding() audit.Finding {
-	out := f.Finding
-	out.FirstSeen, out.LastConfirmedAt, out.State = &f.FirstSeen, &f.LastSeen, audit.Still
-	return out
+	f.Finding.FirstSeen, f.Finding.LastConfirmedAt, f.Finding.State = &f.FirstSeen, &f.LastSeen, audit.Still
+	return f.Finding
 }
 
 // finish makes of the records what is remembered today.
@@ -219,23 +207,26 @@ func (o *converter) finish() error {
 			c.Compared = nil
 		}
 	}
-	chain := func(id uint64) *chain {
+	at := func(target string) (*chain, common.Address) {
+		id := binary.BigEndian.Uint64([]byte(target))
 		c := s.chain(cmp.Or(names[id], strconv.FormatUint(id, 10)))
 		c.ID = id
-		return c
+		return c, common.Address([]byte(target[8:]))
 	}
 	for t, known := range o.scans {
 		if known.progress != (Progress{}) {
-			chain(t.chainID).scans[t.contract] = known
+			c, contract := at(t)
+			c.scans[contract] = known
 		}
 	}
-	for t, of := range o.blobs {
-		if b, ok := of["baseline"]; ok {
+	for k, b := range o.blobs {
+		if k[oldTargetLen:] == "baseline" {
+			c, contract := at(k[:oldTargetLen])
 			base := &audit.Baseline{}
 			if err := json.Unmarshal(b, base); err != nil {
-				return fmt.Errorf("reading the baseline of %s: %w", t.contract, err)
+				return fmt.Errorf("reading the baseline of %s: %w", contract, err)
 			}
-			chain(t.chainID).contract(t.contract, base.Since).Baseline = base
+			c.contract(contract, base.Since).Baseline = base
 		}
 	}
 	for _, c := range s.chains {

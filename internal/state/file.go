@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"compress/gzip"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
@@ -16,9 +17,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/gofrs/flock"
 
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
@@ -55,16 +58,15 @@ type scanned struct {
 
 var errReadOnly = errors.New("the state is read-only")
 
-// unusable is why a file's content cannot be used, to follow its name in a sentence.
-type unusable struct{ why string }
+// unusable is why a file's content cannot be used; of the state file, to follow its name in a sentence.
+type unusable struct{ error }
 
-func (e *unusable) Error() string { return e.why }
-
+// damaged says so of a file that cannot be understood for any other reason.
 func damaged(why error) error {
-	if errors.As(why, new(*unusable)) {
+	if why == nil || errors.As(why, new(*unusable)) {
 		return why
 	}
-	return &unusable{"is damaged (" + sanitize.Plain(why.Error()) + ")"}
+	return &unusable{fmt.Errorf("is damaged (%s)", sanitize.Plain(why.Error()))}
 }
 
 // opening says what went wrong with the file at path, and what to do.
@@ -89,7 +91,7 @@ func Open(path string) (*State, error) {
 	if err != nil {
 		return nil, opening(path, err)
 	}
-	lock, err := lockFile(LockPath(real), os.O_CREATE)
+	lock, err := lockFile(LockPath(real))
 	if err != nil {
 		return nil, opening(path, err)
 	}
@@ -143,7 +145,7 @@ func read(path string) (*State, error) {
 		return nil, errNoFile
 	}
 	if info.Size() > maxSize {
-		return nil, &unusable{fmt.Sprintf("has %d bytes, want at most %d", info.Size(), maxSize)}
+		return nil, &unusable{fmt.Errorf("has %d bytes, want at most %d", info.Size(), maxSize)}
 	}
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -156,7 +158,7 @@ func read(path string) (*State, error) {
 	if len(b) == 0 {
 		return s, nil
 	}
-	return s, s.decode(b)
+	return s, damaged(s.decode(b))
 }
 
 func (s *State) decode(b []byte) error {
@@ -164,30 +166,26 @@ func (s *State) decode(b []byte) error {
 	n, ours := bytes.CutPrefix(line, []byte(magic))
 	switch version, err := strconv.ParseUint(string(n), 10, 32); {
 	case !ours || err != nil || version < schema:
-		return &unusable{"is not a state file of kms-auditor"}
+		return &unusable{errors.New("is not a state file of kms-auditor")}
 	case version > schema:
-		return &unusable{fmt.Sprintf("was written by a newer version (schema %d, this one reads %d)", version, schema)}
+		return &unusable{fmt.Errorf("was written by a newer version (schema %d, this one reads %d)", version, schema)}
 	case len(b) < sha256.Size || sha256.Sum256(b[sha256.Size:]) != [sha256.Size]byte(b):
-		return damaged(errors.New("it does not match its checksum"))
+		return errors.New("it does not match its checksum")
 	}
 	z, err := gzip.NewReader(bytes.NewReader(b[sha256.Size:]))
 	if err != nil {
-		return damaged(err)
+		return err
 	}
 	b, err = io.ReadAll(io.LimitReader(z, maxSize))
 	if err != nil || len(b) < 8 || binary.BigEndian.Uint64(b) > uint64(len(b)-8) {
-		return damaged(cmp.Or(err, errors.New("it is cut short")))
+		return cmp.Or(err, errors.New("it is cut short"))
 	}
-	object, events := b[8:8+binary.BigEndian.Uint64(b)], b[8+binary.BigEndian.Uint64(b):]
+	end := 8 + binary.BigEndian.Uint64(b)
 	var c content
-	err = json.Unmarshal(object, &c)
-	if err == nil {
-		err = s.take(c, events)
+	if err := json.Unmarshal(b[8:end], &c); err != nil {
+		return err
 	}
-	if err != nil {
-		return damaged(err)
-	}
-	return nil
+	return s.take(c, b[end:])
 }
 
 // take fills the state with the content of a file.
@@ -205,8 +203,7 @@ func (s *State) take(c content, events []byte) error {
 		}
 	}
 	for _, of := range c.Scans {
-		n := min(of.Events, uint64(len(events)/recordLen))
-		known := &scan{progress: of.Progress, events: make([]Event, 0, n), last: make(map[item]int, n)}
+		known := &scan{progress: of.Progress, last: map[item]int{}}
 		for range of.Events {
 			e, more, err := cutEvent(events)
 			if err != nil {
@@ -372,16 +369,68 @@ func ResetFile(path string) (aside string, err error) {
 	if err != nil {
 		return "", err
 	}
-	for _, held := range []struct {
-		path string
-		flag int
-	}{{real + ".lock", os.O_CREATE}, {real, 0}} { // a process of an earlier release locks the file itself
-		f, err := lockFile(held.path, held.flag)
+	for _, held := range []string{LockPath(real), real} { // a process of an earlier release locks the file itself
+		lock, err := lockFile(held)
 		if err != nil {
 			return "", err
 		}
-		defer f.Close()
+		defer lock.Close()
 	}
 	aside = real + ".bak-" + time.Now().UTC().Format("20060102T150405.000000000Z")
 	return aside, os.Rename(real, aside)
+}
+
+// How long another process that is just ending may still hold the file.
+const (
+	lockWait  = 300 * time.Millisecond
+	lockPause = 20 * time.Millisecond
+)
+
+// HeldError says that another process holds the file.
+type HeldError struct {
+	PID string // empty: the system does not tell
+}
+
+func (e *HeldError) Error() string {
+	who := "another process"
+	if e.PID != "" {
+		who = "process " + e.PID
+	}
+	return who + " holds it: end that one, or give each its own state"
+}
+
+// lockFile locks a file, which it makes if there is none, until the lock is closed.
+func lockFile(path string) (*flock.Flock, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), lockWait)
+	defer cancel()
+	lock := flock.New(path, flock.SetFlag(os.O_RDWR|os.O_CREATE), flock.SetPermissions(0o600))
+	switch _, err := lock.TryLockContext(ctx, lockPause); {
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil, heldBy(path)
+	case err != nil:
+		return nil, err
+	}
+	return lock, nil
+}
+
+// heldBy names the process that holds a file, where the system tells: Linux does, of processes of this user and container.
+// Asking is better than a note of the holder's, which outlives it.
+func heldBy(path string) *HeldError {
+	file, _ := os.Stat(path)
+	locks, _ := os.ReadFile("/proc/locks")
+	for line := range strings.Lines(string(locks)) {
+		// 1: FLOCK ADVISORY WRITE pid major:minor:inode start end
+		fields := strings.Fields(line)
+		if len(fields) < 5 || fields[1] != "FLOCK" || fields[4] == strconv.Itoa(os.Getpid()) {
+			continue
+		}
+		// It may hold another file.
+		links, _ := filepath.Glob(filepath.Join("/proc", fields[4], "fd", "*"))
+		for _, link := range links {
+			if opened, err := os.Stat(link); err == nil && os.SameFile(opened, file) {
+				return &HeldError{fields[4]}
+			}
+		}
+	}
+	return &HeldError{}
 }

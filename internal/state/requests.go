@@ -199,7 +199,7 @@ func TakenPath(state string) string { return RequestPath(state) + ".taken" }
 func Enqueue(state string, more ...Request) error {
 	path := RequestPath(state)
 	all, err := readRequests(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.As(err, new(*malformed)) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.As(err, new(*unusable)) {
 		return err
 	}
 	for _, r := range more {
@@ -233,7 +233,7 @@ func (s *State) Drain(state string, configured map[Target]bool, each func(Reques
 		}
 	}
 	all, err := readRequests(taken)
-	if err != nil && !errors.As(err, new(*malformed)) {
+	if err != nil && !errors.As(err, new(*unusable)) {
 		return err
 	}
 	for _, r := range all {
@@ -241,9 +241,6 @@ func (s *State) Drain(state string, configured map[Target]bool, each func(Reques
 	}
 	return errors.Join(err, s.Save(), os.Remove(taken))
 }
-
-// malformed is why the content of a file is not a list of requests.
-type malformed struct{ error }
 
 func readRequests(path string) (_ []Request, err error) {
 	defer func() {
@@ -256,10 +253,10 @@ func readRequests(path string) (_ []Request, err error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, &malformed{errNoFile}
+		return nil, &unusable{errNoFile}
 	}
 	if info.Size() > maxRequests {
-		return nil, &malformed{fmt.Errorf("it has more than %d bytes", maxRequests)}
+		return nil, &unusable{fmt.Errorf("it has more than %d bytes", maxRequests)}
 	}
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -269,10 +266,10 @@ func readRequests(path string) (_ []Request, err error) {
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&all); err != nil {
-		return nil, &malformed{errors.New(sanitize.Plain(err.Error()))}
+		return nil, &unusable{errors.New(sanitize.Plain(err.Error()))}
 	}
 	if _, err := dec.Token(); all.Schema != requestSchema || err != io.EOF {
-		return nil, &malformed{fmt.Errorf("its schema is %s, want one object of %s", sanitize.Quote(all.Schema), requestSchema)}
+		return nil, &unusable{fmt.Errorf("its schema is %s, want one object of %s", sanitize.Quote(all.Schema), requestSchema)}
 	}
 	return all.Requests, nil
 }

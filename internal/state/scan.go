@@ -129,7 +129,7 @@ func (s *State) Append(t Target, from, to uint64, hash common.Hash, events []Eve
 		return fmt.Errorf("appending blocks %d to %d of %s: %w", from, to, t, err)
 	}
 	for _, e := range events {
-		e.Time = fromUnix(toUnix(e.Time))
+		e.Time = e.Time.UTC().Truncate(time.Second)
 		known.push(e)
 	}
 	known.progress = Progress{p.From, to + 1, hash}
@@ -212,25 +212,11 @@ func (s *State) Annotate(t Target, events ...Event) error {
 			known[i].Actor = note.Actor
 		}
 		if !note.Time.IsZero() {
-			known[i].Time = fromUnix(toUnix(note.Time))
+			known[i].Time = note.Time.UTC().Truncate(time.Second)
 		}
 		s.due = true
 	}
 	return nil
-}
-
-func toUnix(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.Unix()
-}
-
-func fromUnix(unix int64) time.Time {
-	if unix == 0 {
-		return time.Time{}
-	}
-	return time.Unix(unix, 0).UTC()
 }
 
 // record is an event in the file, big-endian, before the list's name.
@@ -247,7 +233,10 @@ var recordLen = binary.Size(record{})
 
 // appendEvent adds the form of an event in the file.
 func appendEvent(b []byte, e Event) ([]byte, error) {
-	r := record{e.Block, uint64(e.Index), e.BlockHash, e.Tx, e.Key, e.Actor, toUnix(e.Time), e.Added, uint8(len(e.List))}
+	r := record{e.Block, uint64(e.Index), e.BlockHash, e.Tx, e.Key, e.Actor, 0, e.Added, uint8(len(e.List))}
+	if !e.Time.IsZero() {
+		r.Time = e.Time.Unix()
+	}
 	b, err := binary.Append(b, binary.BigEndian, &r)
 	return append(b, e.List...), err
 }
@@ -262,5 +251,9 @@ func cutEvent(b []byte) (e Event, rest []byte, err error) {
 	}
 	list, rest := b[recordLen:recordLen+int(r.ListLen)], b[recordLen+int(r.ListLen):]
 	name := unique.Make(string(list)).Value() // one copy for all events
-	return Event{r.Block, r.BlockHash, uint(r.Index), r.Tx, name, r.Key, r.Added, r.Actor, fromUnix(r.Time)}, rest, nil
+	e = Event{r.Block, r.BlockHash, uint(r.Index), r.Tx, name, r.Key, r.Added, r.Actor, time.Time{}}
+	if r.Time != 0 {
+		e.Time = time.Unix(r.Time, 0).UTC()
+	}
+	return e, rest, nil
 }

@@ -7,7 +7,6 @@
 package state
 
 import (
-	"os"
 	"reflect"
 	"slices"
 	"strconv"
@@ -15,14 +14,15 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/gofrs/flock"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 )
 
 // State is what is remembered. Its methods may be called from several goroutines; what they return is read-only.
 type State struct {
-	path string   // links resolved; empty: in memory only
-	lock *os.File // nil: nothing is written
+	path string       // links resolved; empty: in memory only
+	lock *flock.Flock // nil: nothing is written
 
 	mu       sync.RWMutex
 	chains   []*chain   // in the order in which they became known
