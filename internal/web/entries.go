@@ -70,20 +70,16 @@ func find(r *audit.Report, query string) (*entriesPage, error) {
 			return nil, fmt.Errorf("page %s is no number", sanitize.Quote(p))
 		}
 	}
-	for i := range r.Chains {
-		c := &r.Chains[i]
-		for j := range c.Targets {
-			t := &c.Targets[j]
-			if c.Chain != values.Get("chain") || t.Contract != contract.Hex() {
-				continue
-			}
-			l := &entriesPage{Style: css, Report: r, Chain: c, Target: t, Page: page, Pages: (len(t.Entries) + maxRows - 1) / maxRows}
-			if page < 1 || page > l.Pages {
-				return nil, fmt.Errorf("there is no page %d of %d", page, l.Pages)
-			}
-			l.Entries = render.WorstFirst(t.Entries)[(page-1)*maxRows : min(page*maxRows, len(t.Entries))]
-			return l, nil
+	for c, t := range render.Targets(r) {
+		if c.Chain != values.Get("chain") || t.Contract != contract.Hex() {
+			continue
 		}
+		l := &entriesPage{Style: css, Report: r, Chain: c, Target: t, Page: page, Pages: (len(t.Entries) + maxRows - 1) / maxRows}
+		if page < 1 || page > l.Pages {
+			return nil, fmt.Errorf("there is no page %d of %d", page, l.Pages)
+		}
+		l.Entries = render.WorstFirst(t.Entries)[(page-1)*maxRows : min(page*maxRows, len(t.Entries))]
+		return l, nil
 	}
 	return nil, fmt.Errorf("the last report has no contract %s on chain %s", contract.Hex(), sanitize.Quote(values.Get("chain")))
 }

@@ -69,11 +69,8 @@ func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("ETag", s.Tag)
-	for _, part := range [][]byte{top.Bytes(), body} {
-		if _, err := w.Write(part); err != nil {
-			return // whoever asked has gone
-		}
-	}
+	_, _ = top.WriteTo(w) // whoever asked has gone
+	_, _ = w.Write(body)
 }
 
 func (p *page) render(report *audit.Report) ([]byte, error) {
@@ -111,18 +108,16 @@ func (p *page) status(r *audit.Report, turn int, now time.Time) status {
 	if r != nil {
 		s.Heard = r.FinishedAt.UTC()
 		s.Open, s.WorstOpen = render.Open(r)
-		for _, c := range r.Chains {
-			for _, t := range c.Targets {
-				s.Accepted += len(t.Accepted)
-				s.Pending += t.Counts.Pending
-				for _, f := range t.Findings {
-					s.OpenDrift = s.OpenDrift || f.State == audit.Still && f.Kind.Makes() == audit.Drift
-					switch f.Severity {
-					case audit.Critical:
-						s.Critical++
-					case audit.Warning:
-						s.Warning++
-					}
+		for _, t := range render.Targets(r) {
+			s.Accepted += len(t.Accepted)
+			s.Pending += t.Counts.Pending
+			for _, f := range t.Findings {
+				s.OpenDrift = s.OpenDrift || f.State == audit.Still && f.Kind.Makes() == audit.Drift
+				switch f.Severity {
+				case audit.Critical:
+					s.Critical++
+				case audit.Warning:
+					s.Warning++
 				}
 			}
 		}

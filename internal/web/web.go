@@ -148,3 +148,74 @@ func handler(o Options) (http.Handler, error) {
 	})
 	return guard(mux), nil
 }
+
+// What is answered at the same time at most.
+const (
+	maxConnections = 256 // of one listener; more wait, so that readers cannot use up the sockets that audits need
+	maxScrapes     = 8
+	maxRenderings  = 4 // of what is rendered for each request
+)
+
+// headers are those of every answer, unless the web configuration or the answer itself has others.
+var headers = map[string]string{
+	"Cache-Control":                "no-store",
+	"Content-Security-Policy":      policy,
+	"Cross-Origin-Opener-Policy":   "same-origin",
+	"Cross-Origin-Resource-Policy": "same-origin",
+	"Referrer-Policy":              "no-referrer",
+	"X-Content-Type-Options":       "nosniff",
+	"X-Frame-Options":              "DENY",
+}
+
+// guard adds the headers.
+func guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for name, value := range headers {
+			if w.Header().Get(name) == "" {
+				w.Header().Set(name, value)
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// maxInFlight has the others wait while as many as may are answered.
+func maxInFlight(n int, next http.Handler) http.Handler {
+	slots := make(chan struct{}, n)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+			next.ServeHTTP(w, r)
+		case <-r.Context().Done():
+		}
+	})
+}
+
+// Config is the configuration that audits run under.
+type Config struct {
+	Running func() string // which one it is, in a sentence without secrets
+	Reload  func() error  // reads it again, and tells why that changed nothing; nil: it cannot be
+}
+
+// ErrReloadOff is why Config.Reload did not even try.
+var ErrReloadOff = errors.New("reloading over HTTP is off: set web.reload to true and send SIGHUP, or restart")
+
+// reload answers POST /-/reload. Whoever may ask sees what is wrong with the configuration; no page of another site may.
+func reload(c Config) http.Handler {
+	return http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		err := ErrReloadOff
+		if c.Reload != nil {
+			err = c.Reload()
+		}
+		switch {
+		case errors.Is(err, ErrReloadOff):
+			http.Error(w, err.Error(), http.StatusForbidden)
+		case err != nil:
+			http.Error(w, fmt.Sprintf("not reloaded; the running configuration %s\n%v", c.Running(), err), http.StatusBadRequest)
+		default:
+			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+			fmt.Fprintf(w, "reloaded; the running configuration %s\n", c.Running())
+		}
+	}))
+}
