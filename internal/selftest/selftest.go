@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
 
 	"go.uber.org/zap"
@@ -67,13 +66,12 @@ func Recorded() (*Bundle, error) {
 
 // Run audits every case.
 func (b *Bundle) Run(ctx context.Context, build metrics.Build) ([]Outcome, error) {
-	var out []Outcome
-	for _, c := range b.Cases {
-		o, err := b.run(ctx, build, c)
-		if err != nil {
+	out := make([]Outcome, len(b.Cases))
+	for i, c := range b.Cases {
+		var err error
+		if out[i], err = b.run(ctx, build, c); err != nil {
 			return nil, fmt.Errorf("auditing where %s: %w", c.Sentence, err)
 		}
-		out = append(out, o)
 	}
 	return out, nil
 }
@@ -133,7 +131,7 @@ func Tell(r *audit.Report) string {
 				}
 			}
 			for _, f := range t.Findings {
-				said = append(said, strings.Join(slices.DeleteFunc([]string{string(f.Kind), string(f.List), f.ID}, func(s string) bool { return s == "" }), " "))
+				said = append(said, strings.Join(strings.Fields(string(f.Kind)+" "+string(f.List)+" "+f.ID), " "))
 			}
 		}
 	}

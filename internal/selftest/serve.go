@@ -18,18 +18,6 @@ type request struct {
 	Params json.RawMessage `json:"params"`
 }
 
-type response struct {
-	Version string          `json:"jsonrpc"`
-	ID      json.RawMessage `json:"id"`
-	Result  json.RawMessage `json:"result,omitempty"`
-	Error   *rpcError       `json:"error,omitempty"`
-}
-
-type rpcError struct {
-	Code    int    `json:"code"`
-	Message string `json:"message"`
-}
-
 // serve answers on l until the function that it returns is called.
 func serve(l net.Listener, h http.Handler) (end func()) {
 	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
@@ -47,11 +35,11 @@ func (b *Bundle) handler(claim []byte) http.Handler {
 	for _, c := range b.Calls {
 		results[key(c.Method, c.Params)] = c.Result
 	}
-	answer := func(r request) response {
+	answer := func(r request) map[string]any {
 		if result, ok := results[key(r.Method, r.Params)]; ok {
-			return response{Version: "2.0", ID: r.ID, Result: result}
+			return map[string]any{"jsonrpc": "2.0", "id": r.ID, "result": result}
 		}
-		return response{Version: "2.0", ID: r.ID, Error: &rpcError{-32000, "header not found"}}
+		return map[string]any{"jsonrpc": "2.0", "id": r.ID, "error": map[string]any{"code": -32000, "message": "header not found"}}
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /api/v1/kms/on-chain/base", func(w http.ResponseWriter, _ *http.Request) {
@@ -67,7 +55,7 @@ func (b *Bundle) handler(claim []byte) http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		var batch []request
 		if json.Unmarshal(raw, &batch) == nil {
-			answers := []response{}
+			answers := []map[string]any{}
 			for _, one := range batch {
 				answers = append(answers, answer(one))
 			}
