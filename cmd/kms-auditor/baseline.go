@@ -22,13 +22,12 @@ import (
 var errNothing = &exitError{exitNothing, errors.New("no audit that the state remembers has seen who controls such a contract")}
 
 type baselineFlags struct {
-	*global
 	targetFlags
 	output format
 }
 
 func newBaseline(g *global) *cobra.Command {
-	f := &baselineFlags{global: g}
+	f := &baselineFlags{targetFlags: targetFlags{global: g}}
 	show := &cobra.Command{
 		Use:   "show",
 		Short: "Show who controls the contracts by the baseline and by the last report, and what differs",
@@ -59,18 +58,14 @@ func newBaseline(g *global) *cobra.Command {
 	return cmd
 }
 
-// known is what is known of who controls a contract.
-type known struct{ state.Controlled }
-
-func (k known) String() string { return sanitize.Plain(k.Target.Chain) + " " + k.Target.Contract.Hex() }
+// nameOf names a contract.
+func nameOf(k state.Controlled) string {
+	return sanitize.Plain(k.Target.Chain) + " " + k.Target.Contract.Hex()
+}
 
 // known reads from the state file what is known of the contracts that the flags name.
-func (f *baselineFlags) known(ctx context.Context) (path string, out []known, err error) {
-	cfg, err := f.load(ctx)
-	if err != nil {
-		return "", nil, err
-	}
-	filter, err := f.filter(cfg)
+func (f *baselineFlags) known(ctx context.Context) (path string, out []state.Controlled, err error) {
+	cfg, filter, err := f.choose(ctx)
 	if err != nil {
 		return "", nil, err
 	}
@@ -87,7 +82,7 @@ func (f *baselineFlags) known(ctx context.Context) (path string, out []known, er
 	for _, chain := range chainNames(cfg) {
 		for _, k := range s.Controlled() {
 			if k.Target.Chain == chain && (f.chain == "" || f.chain == chain) && (f.contract == "" || filter.Contract == k.Target.Contract) {
-				out = append(out, known{k})
+				out = append(out, k)
 			}
 		}
 	}
@@ -103,29 +98,28 @@ func (f *baselineFlags) accept(ctx context.Context, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	all = slices.DeleteFunc(all, func(k known) bool { return k.Seen == nil })
+	all = slices.DeleteFunc(all, func(k state.Controlled) bool { return k.Seen == nil })
 	if len(all) == 0 {
 		return errNothing
 	}
-	var fresh []known
+	var fresh []state.Controlled
 	var wanted []state.Request
 	for _, k := range all {
 		if k.Baseline != nil && k.Baseline.Accepted && k.Baseline.Control == k.Seen.Control {
-			if err := printf(stdout, "%s: accepted already, at %s\n", k, k.Baseline.Since.Format(time.RFC3339)); err != nil {
+			if err := printf(stdout, "%s: accepted already, at %s\n", nameOf(k), k.Baseline.Since.Format(time.RFC3339)); err != nil {
 				return err
 			}
 			continue
 		}
 		fresh = append(fresh, k)
-		control := k.Seen.Control
-		wanted = append(wanted, state.Request{Kind: state.Accept, Chain: k.Target.Chain, Contract: k.Target.Contract, Control: &control, At: time.Now().UTC(), By: operator()})
+		wanted = append(wanted, state.Request{Kind: state.Accept, Chain: k.Target.Chain, Contract: k.Target.Contract, Control: &k.Seen.Control, At: time.Now().UTC(), By: operator()})
 	}
 	done, err := request(path, nil, "accept it", "accepted", wanted...)
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
 	for _, k := range fresh {
-		if err := printf(stdout, "%s: as of block %d, %s\n", k, k.Seen.Block.Number, done); err != nil {
+		if err := printf(stdout, "%s: as of block %d, %s\n", nameOf(k), k.Seen.Block.Number, done); err != nil {
 			return err
 		}
 	}

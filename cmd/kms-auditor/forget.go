@@ -13,7 +13,7 @@ import (
 )
 
 func newForget(g *global) *cobra.Command {
-	p := &targetFlags{}
+	p := targetFlags{global: g}
 	cmd := &cobra.Command{
 		Use:   "forget",
 		Short: "Stop auditing a contract that is retired",
@@ -26,11 +26,7 @@ func newForget(g *global) *cobra.Command {
 			if p.chain == "" || p.contract == "" {
 				return errors.New("forget needs --chain and --contract")
 			}
-			cfg, err := g.load(cmd.Context())
-			if err != nil {
-				return err
-			}
-			f, err := p.filter(cfg)
+			cfg, f, err := p.choose(cmd.Context())
 			if err != nil {
 				return err
 			}
