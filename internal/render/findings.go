@@ -39,24 +39,39 @@ var meanings = map[audit.Kind]string{
 	audit.AcceptUnused:            "an accepted difference matches nothing",
 }
 
-// entriesOf returns for each finding of t the index of the entry that shows it. -1: none does, since the finding is about
-// the contract, or this audit did not see it.
-func entriesOf(t *audit.Target) []int {
+// found is a finding, or a difference that the operator accepts.
+type found struct {
+	audit.Finding
+	entry    *audit.Entry      // that shows it; nil: it is about the contract, or this audit did not see it
+	accepted *audit.Acceptance // nil: it counts
+}
+
+// allFound returns the findings of t, and then what is accepted.
+func allFound(t *audit.Target) (out []found) {
 	about := func(k audit.Kind, l audit.List, id string) [3]string { return [3]string{string(k), string(l), id} }
-	entries := map[[3]string][]int{}
-	for i, e := range t.Entries {
-		if e.Kind != "" {
+	shown := map[[3]string][]*audit.Entry{}
+	for i := range t.Entries {
+		if e := &t.Entries[i]; e.Kind != "" {
 			k := about(e.Kind, e.List, e.ID)
-			entries[k] = append(entries[k], i)
+			shown[k] = append(shown[k], e)
 		}
 	}
-	out := make([]int, len(t.Findings))
-	for i, f := range t.Findings {
-		k := about(f.Kind, f.List, f.ID)
-		out[i] = -1
-		if same := entries[k]; len(same) > 0 && f.State != audit.Still { // images without a hash share an empty id
-			out[i], entries[k] = same[0], same[1:]
+	for _, f := range t.Findings {
+		next, k := found{Finding: f}, about(f.Kind, f.List, f.ID)
+		if same := shown[k]; len(same) > 0 && f.State != audit.Still { // images without a hash share an empty id
+			next.entry, shown[k] = same[0], same[1:]
 		}
+		out = append(out, next)
+	}
+	for _, a := range t.Accepted {
+		f := audit.Finding{Kind: a.Kind, Severity: a.Kind.Severity(), List: a.List, ID: a.ID, Message: a.Message}
+		next := found{Finding: f, accepted: &a}
+		if i := slices.IndexFunc(t.Entries, func(e audit.Entry) bool {
+			return e.Verdict == audit.Accepted && e.Kind == a.Kind && e.List == a.List && e.ID == a.ID
+		}); i >= 0 {
+			next.entry = &t.Entries[i]
+		}
+		out = append(out, next)
 	}
 	return out
 }

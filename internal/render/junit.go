@@ -125,24 +125,21 @@ func targetCases(r *audit.Report, c *audit.Chain, t *audit.Target) []element {
 		reasons = append(reasons, "not everything could be checked")
 	}
 	cases := []element{audited(class, reasons...)}
-	about := map[int]audit.Finding{}
-	for i, of := range entriesOf(t) {
-		f := t.Findings[i]
-		if of >= 0 {
-			about[of] = f
-			continue
-		}
+	about := map[*audit.Entry]audit.Finding{}
+	for _, f := range allFound(t) {
 		name := spaced(string(f.Kind), string(f.List), f.ID)
-		cases = append(cases, judged(class, name, f.Kind.Makes(), string(f.Kind), Plain(f.Message), openSince(r, f), f.Runbook))
-	}
-	for _, a := range t.Accepted {
-		if acceptedEntry(t, a) < 0 { // else it has a case of its own
-			name, message := spaced(string(a.Kind), string(a.List), a.ID), spaced(string(audit.Accepted), accepting(a.Reason, a.Expires))
-			cases = append(cases, judged(class, name, audit.Consistent, "", message, Plain(a.Message)))
+		switch a := f.accepted; {
+		case a == nil && f.entry != nil:
+			about[f.entry] = f.Finding
+		case a == nil:
+			cases = append(cases, judged(class, name, f.Kind.Makes(), string(f.Kind), Plain(f.Message), openSince(r, f.Finding), f.Runbook))
+		case f.entry == nil: // else it has a case of its own
+			cases = append(cases, judged(class, name, audit.Consistent, "", spaced(string(audit.Accepted), accepting(a.Reason, a.Expires)), Plain(f.Message)))
 		}
 	}
-	for i, e := range t.Entries {
-		cases = append(cases, entryCase(class, e, about[i]))
+	for i := range t.Entries {
+		e := &t.Entries[i]
+		cases = append(cases, entryCase(class, e, about[e]))
 	}
 	return cases
 }
@@ -156,7 +153,7 @@ func audited(class string, reasons ...string) element {
 }
 
 // entryCase is the test case of e; f is what was found of it, and may be zero.
-func entryCase(class string, e audit.Entry, f audit.Finding) element {
+func entryCase(class string, e *audit.Entry, f audit.Finding) element {
 	class, name := class+"."+Plain(string(e.List)), cmp.Or(spaced(named(e.Name, e.Version), e.ID), "no name")
 	kind := cmp.Or(string(e.Kind), Plain(e.Reason))
 	states := fmt.Sprintf("claim %s, on chain %s", e.Claim, e.OnChain) + after(", policy ", string(e.Policy))
@@ -169,9 +166,9 @@ func entryCase(class string, e audit.Entry, f audit.Finding) element {
 	case e.Verdict == audit.Unverifiable && (e.Kind != audit.NoHash || e.Claim != audit.ClaimUnknown):
 		return judged(class, name, audit.Unknown, kind, message, states, f.Runbook)
 	case e.Accepted != nil:
-		return judged(class, name, audit.Consistent, "", spaced(string(e.Verdict), accepting(e.Accepted.Reason, e.Accepted.Expires)+";", why(e)+";", states))
+		return judged(class, name, audit.Consistent, "", spaced(string(e.Verdict), accepting(e.Accepted.Reason, e.Accepted.Expires)+";", why(*e)+";", states))
 	default:
-		return judged(class, name, audit.Consistent, "", spaced(string(e.Verdict)+":", why(e)+";", states))
+		return judged(class, name, audit.Consistent, "", spaced(string(e.Verdict)+":", why(*e)+";", states))
 	}
 }
 

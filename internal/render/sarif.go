@@ -127,33 +127,26 @@ type sarif struct {
 }
 
 func (s *sarif) results(r *audit.Report, c *audit.Chain, t *audit.Target) (out []fields) {
-	read := func(e audit.Entry) fields {
-		return given("claim", e.Claim, "on_chain", e.OnChain, "policy", e.Policy, "assurance", e.Assurance, "block", c.Block)
-	}
-	for i, of := range entriesOf(t) {
-		f, e := t.Findings[i], audit.Entry{Assurance: t.Assurance}
-		if of >= 0 {
-			e = t.Entries[of]
+	for _, f := range allFound(t) {
+		e, suppressions := audit.Entry{Assurance: t.Assurance}, []fields{}
+		if f.entry != nil {
+			e = *f.entry
 		}
-		properties := read(e)
-		if since := openSince(r, f); since != "" {
+		properties := given("claim", e.Claim, "on_chain", e.OnChain, "policy", e.Policy, "assurance", e.Assurance, "block", c.Block)
+		if since := openSince(r, f.Finding); since != "" {
 			f.Message, properties = f.Message+" ("+since+")", nil
 		}
-		out = append(out, s.result(c, t, f, properties))
-	}
-	for _, a := range t.Accepted {
-		f := audit.Finding{Kind: a.Kind, Severity: a.Kind.Severity(), List: a.List, ID: a.ID, Message: a.Message}
-		e := audit.Entry{Assurance: t.Assurance}
-		if i := acceptedEntry(t, a); i >= 0 {
-			e, f.FirstSeen = t.Entries[i], t.Entries[i].FirstSeen
+		if a := f.accepted; a != nil {
+			f.FirstSeen = e.FirstSeen
+			suppressions = append(suppressions, fields{"kind", "external", "status", "accepted", "justification", escape(accepting(a.Reason, a.Expires))})
 		}
-		out = append(out, s.result(c, t, f, read(e), fields{"kind", "external", "status", "accepted", "justification", escape(accepting(a.Reason, a.Expires))}))
+		out = append(out, s.result(c, t, f.Finding, properties, suppressions))
 	}
 	return out
 }
 
 // result is f. Its properties begin with those that are given: what was read of the entry that it is about.
-func (s *sarif) result(c *audit.Chain, t *audit.Target, f audit.Finding, properties fields, suppressions ...fields) fields {
+func (s *sarif) result(c *audit.Chain, t *audit.Target, f audit.Finding, properties fields, suppressions []fields) fields {
 	name := []string{Plain(c.Chain), Plain(t.Contract)}
 	for _, part := range []string{string(f.List), f.ID} {
 		if part != "" {
@@ -168,7 +161,7 @@ func (s *sarif) result(c *audit.Chain, t *audit.Target, f audit.Finding, propert
 		}},
 		// Code scanning reads this key only. Without it, it would take all results of a kind for one, as they share a line.
 		"partialFingerprints", fields{"primaryLocationLineHash", s.fingerprint(c.Chain, t.Contract, string(f.Kind), string(f.List), f.ID)},
-		"suppressions", append([]fields{}, suppressions...), // either all results of a run have the list or none has
+		"suppressions", suppressions, // either all results of a run have the list or none has
 		"properties", append(properties, given("first_seen", f.FirstSeen, "state", f.State, "last_confirmed_at", f.LastConfirmedAt)...),
 	}
 }

@@ -68,13 +68,7 @@ func after(words, what string) string {
 }
 
 func (t *text) chain(r *audit.Report, c *audit.Chain) {
-	sum := func(v audit.EntryVerdict) (n int) {
-		for i := range c.Targets {
-			n += c.Targets[i].Counts.Of(v)
-		}
-		return n
-	}
-	t.printf("%s  %s: %s; %s, %s; %s\n", t.word("%-10s", c.Verdict), Plain(c.Chain), t.block(c), plural(len(c.Targets), "contract"), counts(sum), claimAge(r, c))
+	t.printf("%s  %s: %s; %s, %s; %s\n", t.word("%-10s", c.Verdict), Plain(c.Chain), t.block(c), plural(len(c.Targets), "contract"), counts(c.Targets...), claimAge(r, c))
 	for _, e := range c.Errors {
 		t.printf("  error: %s: %s\n", Plain(e.Source), Plain(e.Message))
 	}
@@ -96,7 +90,7 @@ func claimAge(r *audit.Report, c *audit.Chain) string {
 
 func (t *text) target(r *audit.Report, chain string, target *audit.Target) {
 	t.printf("\n%s  %s %s: %s, completeness %s; %s\n",
-		t.word("%-10s", target.Verdict), Plain(chain), Plain(target.Contract), assurance(target), target.Completeness, counts(target.Counts.Of))
+		t.word("%-10s", target.Verdict), Plain(chain), Plain(target.Contract), assurance(target), target.Completeness, counts(*target))
 	for _, reason := range target.Reasons {
 		t.printf("  unknown: %s\n", Plain(reason))
 	}
@@ -247,13 +241,6 @@ func (t *text) control(target *audit.Target) {
 // accepting says why something is lived with, and how long.
 func accepting(reason string, expires time.Time) string {
 	return "until " + when(&expires) + ": " + Plain(reason)
-}
-
-// acceptedEntry returns the index of the entry that a is about, or -1.
-func acceptedEntry(t *audit.Target, a audit.Acceptance) int {
-	return slices.IndexFunc(t.Entries, func(e audit.Entry) bool {
-		return e.Verdict == audit.Accepted && e.Kind == a.Kind && e.List == a.List && e.ID == a.ID
-	})
 }
 
 // acceptFor is how long a difference is accepted unless the operator says otherwise.

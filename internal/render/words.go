@@ -90,10 +90,14 @@ func plural(n int, what string) string {
 }
 
 // counts spells the verdicts that occur, as in "3 entries: 1 mismatch, 2 match".
-func counts(of func(audit.EntryVerdict) int) string {
+func counts(targets ...audit.Target) string {
 	total, parts := 0, []string(nil)
 	for _, v := range VerdictOrder {
-		if n := of(v); n > 0 {
+		n := 0
+		for i := range targets {
+			n += targets[i].Counts.Of(v)
+		}
+		if n > 0 {
 			total += n
 			parts = append(parts, fmt.Sprintf("%d %s", n, v))
 		}
