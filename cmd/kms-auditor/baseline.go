@@ -152,49 +152,45 @@ func (f *baselineFlags) show(ctx context.Context, stdout io.Writer) error {
 	return f.output.show(stdout, out)
 }
 
+// WriteText shows both sides of each contract, and how to accept what differs.
 func (all baselines) WriteText(b *bytes.Buffer) {
 	for i, c := range all.Contracts {
 		if i > 0 {
 			b.WriteByte('\n')
 		}
-		c.writeText(b)
-	}
-}
-
-// writeText shows both sides, and how to accept what differs.
-func (c contractBaseline) writeText(b *bytes.Buffer) {
-	var was, is audit.Control
-	since, seen := "none", "not seen"
-	if c.Baseline != nil {
-		was = c.Baseline.Control
-		since = map[bool]string{true: "accepted ", false: "first seen "}[c.Baseline.Accepted] + c.Baseline.Since.UTC().Format(time.RFC3339)
-	}
-	if c.Seen != nil {
-		is = c.Seen.Control
-		seen = fmt.Sprintf("block %d of %s", c.Seen.Block.Number, c.Seen.Block.Time.UTC().Format(time.RFC3339))
-	}
-	chain := sanitize.Plain(c.Chain)
-	fmt.Fprintf(b, "%s %s\n", chain, c.Contract)
-	tab := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(tab, "  \tBASELINE (%s)\tLAST REPORT (%s)\t\n", since, seen)
-	for _, row := range []struct{ name, label, was, is string }{
-		{"owner", "owner", was.Owner, is.Owner},
-		{"pending_owner", "pending owner", was.PendingOwner, is.PendingOwner},
-		{"implementation", "implementation", was.Implementation, is.Implementation},
-		{"code_hash", "code hash", was.CodeHash, is.CodeHash},
-		{"implementation_code_hash", "its code hash", was.ImplementationCodeHash, is.ImplementationCodeHash},
-	} {
-		if row.was == "" && row.is == "" {
-			continue
+		var was, is audit.Control
+		since, seen := "none", "not seen"
+		if c.Baseline != nil {
+			was = c.Baseline.Control
+			since = map[bool]string{true: "accepted ", false: "first seen "}[c.Baseline.Accepted] + c.Baseline.Since.UTC().Format(time.RFC3339)
 		}
-		mark := ""
-		if slices.Contains(c.Differs, row.name) {
-			mark = "differs"
+		if c.Seen != nil {
+			is = c.Seen.Control
+			seen = fmt.Sprintf("block %d of %s", c.Seen.Block.Number, c.Seen.Block.Time.UTC().Format(time.RFC3339))
 		}
-		fmt.Fprintf(tab, "  %s\t%s\t%s\t%s\n", row.label, cmp.Or(sanitize.Plain(row.was), "-"), cmp.Or(sanitize.Plain(row.is), "-"), mark)
-	}
-	_ = tab.Flush() // a buffer takes everything
-	if len(c.Differs) > 0 {
-		fmt.Fprintf(b, "  to accept it: kms-auditor baseline accept --chain %s --contract %s\n", chain, c.Contract)
+		chain := sanitize.Plain(c.Chain)
+		fmt.Fprintf(b, "%s %s\n", chain, c.Contract)
+		tab := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+		fmt.Fprintf(tab, "  \tBASELINE (%s)\tLAST REPORT (%s)\t\n", since, seen)
+		for _, row := range []struct{ name, label, was, is string }{
+			{"owner", "owner", was.Owner, is.Owner},
+			{"pending_owner", "pending owner", was.PendingOwner, is.PendingOwner},
+			{"implementation", "implementation", was.Implementation, is.Implementation},
+			{"code_hash", "code hash", was.CodeHash, is.CodeHash},
+			{"implementation_code_hash", "its code hash", was.ImplementationCodeHash, is.ImplementationCodeHash},
+		} {
+			if row.was == "" && row.is == "" {
+				continue
+			}
+			mark := ""
+			if slices.Contains(c.Differs, row.name) {
+				mark = "differs"
+			}
+			fmt.Fprintf(tab, "  %s\t%s\t%s\t%s\n", row.label, cmp.Or(sanitize.Plain(row.was), "-"), cmp.Or(sanitize.Plain(row.is), "-"), mark)
+		}
+		_ = tab.Flush() // a buffer takes everything
+		if len(c.Differs) > 0 {
+			fmt.Fprintf(b, "  to accept it: kms-auditor baseline accept --chain %s --contract %s\n", chain, c.Contract)
+		}
 	}
 }

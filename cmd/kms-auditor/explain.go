@@ -17,8 +17,7 @@ import (
 )
 
 func newExplain(g *global) *cobra.Command {
-	var p onceFlags
-	p.global = g
+	p := onceFlags{targetFlags: targetFlags{global: g}}
 	var output format
 	var wide bool
 	cmd := &cobra.Command{

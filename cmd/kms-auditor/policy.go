@@ -14,8 +14,7 @@ func newPolicy(g *global) *cobra.Command {
 }
 
 func newPolicySnapshot(g *global) *cobra.Command {
-	var p onceFlags
-	p.global = g
+	p := onceFlags{targetFlags: targetFlags{global: g}}
 	var incomplete bool
 	cmd := &cobra.Command{
 		Use:   "snapshot",

@@ -230,11 +230,8 @@ func (t *text) control(target *audit.Target) {
 		t.printf("  implementation %s, code %s behind proxy code %s\n", Plain(c.Implementation), t.id(c.ImplementationCodeHash), t.id(c.CodeHash))
 	}
 	if b := target.Baseline; b != nil {
-		how := "was first seen"
-		if b.Accepted {
-			how = "was accepted"
-		}
-		t.printf("  compared with what %s at %s\n", how, when(&b.Since))
+		how := map[bool]string{true: "accepted", false: "first seen"}[b.Accepted]
+		t.printf("  compared with what was %s at %s\n", how, when(&b.Since))
 	}
 }
 

@@ -72,14 +72,8 @@ func closeAll(listeners []net.Listener) {
 // Where one listener fails, it stops them all and returns that error. It closes the listeners in every case. Without any it returns at once.
 func Serve(ctx context.Context, listeners []net.Listener, o Options) error {
 	defer closeAll(listeners)
-	h, err := handler(o)
-	if err != nil {
-		return err
-	}
-	errorLog, err := zap.NewStdLogAt(o.Logger, zap.WarnLevel)
-	if err != nil {
-		return fmt.Errorf("bridging the server's log: %w", err)
-	}
+	h := handler(o)
+	errorLog, _ := zap.NewStdLogAt(o.Logger, zap.WarnLevel) // the level is a valid one
 	logger := slog.New(zapslog.NewHandler(o.Logger.Core(), zapslog.AddStacktraceAt(slog.LevelError+1)))
 	group, ctx := errgroup.WithContext(ctx)
 	for _, l := range listeners {
@@ -118,11 +112,8 @@ func stop(server *http.Server) error {
 	return nil
 }
 
-func handler(o Options) (http.Handler, error) {
-	errorLog, err := zap.NewStdLogAt(o.Logger, zap.ErrorLevel)
-	if err != nil {
-		return nil, fmt.Errorf("bridging the scrapes' log: %w", err)
-	}
+func handler(o Options) http.Handler {
+	errorLog, _ := zap.NewStdLogAt(o.Logger, zap.ErrorLevel) // the level is a valid one
 	mux := http.NewServeMux()
 	began := time.Now()
 	mux.Handle("GET /{$}", &page{opt: o, began: began})
@@ -146,7 +137,7 @@ func handler(o Options) (http.Handler, error) {
 		}
 		fmt.Fprintln(w, "ready")
 	})
-	return guard(mux), nil
+	return guard(mux)
 }
 
 // What is answered at the same time at most.
