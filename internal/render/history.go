@@ -147,10 +147,10 @@ func (x Explanation) WriteText(b *bytes.Buffer) {
 
 func (t *text) place(p Place) {
 	t.printf("\n%s\n", spaced(p.Chain, p.Contract, p.List, named(p.Name, p.Version)))
-	t.given("  API       %s", string(p.Claim))
-	t.given("  on chain  %s", onChain(p))
-	t.given("  policy    %s", string(p.Policy))
-	t.given("  verdict   %s", spaced(string(p.Verdict), why(audit.Entry{Kind: p.Kind, Reason: p.Reason})))
+	t.optional("  API       %s", string(p.Claim))
+	t.optional("  on chain  %s", onChain(p))
+	t.optional("  policy    %s", string(p.Policy))
+	t.optional("  verdict   %s", spaced(string(p.Verdict), why(audit.Entry{Kind: p.Kind, Reason: p.Reason})))
 	if a := p.Accepted; a != nil {
 		t.printf("  accepted  %s\n", accepting(a.Reason, a.Expires))
 	}
@@ -211,6 +211,6 @@ func (t *text) known(f Known) {
 		t.printf("            its chain is not configured any more: no audit looks whether it is still there\n")
 	}
 	for _, line := range []string{Plain(f.Message), Plain(capital(f.Meaning)), todo} {
-		t.given("            %s", line)
+		t.optional("            %s", line)
 	}
 }

@@ -52,8 +52,8 @@ type text struct {
 
 func (t *text) printf(format string, args ...any) { fmt.Fprintf(t, format, args...) }
 
-// given prints a line about something, unless it is empty.
-func (t *text) given(format, what string) {
+// optional prints a line about something, unless it is empty.
+func (t *text) optional(format, what string) {
 	if what != "" {
 		t.printf(format+"\n", what)
 	}
@@ -113,7 +113,7 @@ func assurance(t *audit.Target) string {
 func (t *text) item(word any, k audit.Kind, l audit.List, id string, lines ...string) {
 	t.printf("  %s %s\n", t.word("%-8s", word), spaced(string(k), string(l), t.id(id)))
 	for _, line := range lines {
-		t.given("           %s", line)
+		t.optional("           %s", line)
 	}
 }
 
@@ -220,7 +220,7 @@ func (t *text) control(target *audit.Target) {
 	if c == nil {
 		return
 	}
-	t.given("  owner %s", Plain(c.Owner))
+	t.optional("  owner %s", Plain(c.Owner))
 	if c.PendingOwner != "" {
 		t.printf("  %s\n", t.paint(yellow, "a transfer of ownership is under way: "+Plain(c.PendingOwner)+" can accept it at any time"))
 	}

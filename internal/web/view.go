@@ -20,8 +20,8 @@ var functions = template.FuncMap{
 	"ago":      func(now, t time.Time) string { return render.Span(now.Sub(t)) },
 	"changed":  changed,
 	"cut":      func(s string) string { return render.Cut(s, maxName) },
-	"day":      day,
-	"iso":      iso,
+	"day":      func(t time.Time) string { return t.UTC().Format(time.DateOnly) },
+	"iso":      func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 	"label":    label,
 	"meaning":  func(f audit.Finding) string { return render.NewKnown(f).Meaning },
 	"plain":    sanitize.Plain,
@@ -29,12 +29,8 @@ var functions = template.FuncMap{
 	"verdicts": verdictCounts,
 	"version":  version,
 	"wanted":   wanted,
-	"when":     when,
+	"when":     func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") + " UTC" },
 }
-
-func day(t time.Time) string  { return t.UTC().Format(time.DateOnly) }
-func iso(t time.Time) string  { return t.UTC().Format(time.RFC3339) }
-func when(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") + " UTC" }
 
 // count is how many entries have a verdict.
 type count struct {
