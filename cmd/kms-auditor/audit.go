@@ -181,8 +181,8 @@ func (g *global) auditOnce(cmd *cobra.Command, cfg *config.Config, quiet zapcore
 	if !cmd.Flags().Changed("log.level") {
 		log = log.WithOptions(zap.IncreaseLevel(quiet))
 	}
-	show, clear := newProgress(cmd.ErrOrStderr())
-	defer clear()
+	show, done := newProgress(cmd.ErrOrStderr())
+	defer done()
 	d, err := daemon.New(cfg, daemon.Options{Build: build(), Log: log, Progress: show, Once: true, Evidence: withEvidence})
 	if err != nil {
 		return nil, nil, &exitError{exitUsage, err}

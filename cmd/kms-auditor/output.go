@@ -197,9 +197,9 @@ func useColor(w io.Writer) bool {
 	return isTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }
 
-// newProgress keeps one line on a terminal that says what is being waited for, until it is cleared. On anything else it
+// newProgress keeps one line on a terminal that says what is being waited for, until it is done. On anything else it
 // is silent.
-func newProgress(stderr io.Writer) (show func(chain, doing string), clear func()) {
+func newProgress(stderr io.Writer) (show func(chain, doing string), done func()) {
 	var mu sync.Mutex
 	cleared := !isTerminal(stderr)
 	write := func(line string, last bool) {
