@@ -65,12 +65,9 @@ func nameOf(k state.Controlled) string {
 
 // known reads from the state file what is known of the contracts that the flags name.
 func (f *baselineFlags) known(ctx context.Context) (path string, out []state.Controlled, err error) {
-	cfg, filter, err := f.choose(ctx)
+	cfg, filter, err := f.choose(ctx, "no state is configured: baselines are kept there")
 	if err != nil {
 		return "", nil, err
-	}
-	if cfg.State == "" {
-		return "", nil, &exitError{exitUsage, errors.New("no state is configured: baselines are kept there")}
 	}
 	s, err := viewState(cfg)
 	if errors.Is(err, fs.ErrNotExist) {

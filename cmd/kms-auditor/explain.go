@@ -35,7 +35,7 @@ func newExplain(g *global) *cobra.Command {
 			if args[0] == "" {
 				return errors.New("the id is empty")
 			}
-			cfg, f, err := p.choose(cmd.Context())
+			cfg, f, err := p.choose(cmd.Context(), "")
 			if err != nil {
 				return err
 			}

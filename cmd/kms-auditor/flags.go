@@ -48,8 +48,9 @@ func (p *targetFlags) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&p.contract, "contract", "", "only this contract (`ADDRESS`)")
 }
 
-// choose reads the configuration, and returns with it what the flags name.
-func (p *targetFlags) choose(ctx context.Context) (cfg *config.Config, f state.Filter, err error) {
+// choose reads the configuration, and returns with it what the flags name. A configuration without a state is an error that
+// says stateless, unless that is empty.
+func (p *targetFlags) choose(ctx context.Context, stateless string) (cfg *config.Config, f state.Filter, err error) {
 	if cfg, err = p.load(ctx); err != nil {
 		return nil, f, err
 	}
@@ -60,6 +61,9 @@ func (p *targetFlags) choose(ctx context.Context) (cfg *config.Config, f state.F
 	}
 	if f.Chain = p.chain; p.chain != "" && !slices.Contains(chainNames(cfg), p.chain) {
 		return nil, f, fmt.Errorf("--chain %q is not configured", p.chain)
+	}
+	if cfg.State == "" && stateless != "" {
+		return nil, f, &exitError{exitUsage, errors.New(stateless)}
 	}
 	return cfg, f, nil
 }

@@ -44,14 +44,11 @@ func newHistory(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			cfg, f, err := p.choose(cmd.Context())
+			cfg, f, err := p.choose(cmd.Context(), "the configuration has no state: without a state file nothing is remembered")
 			if err != nil {
 				return err
 			}
 			f.Lists, f.Limit, f.Since = chosen.Lists, chosen.Limit, begin
-			if cfg.State == "" {
-				return &exitError{exitUsage, errors.New("the configuration has no state: without a state file nothing is remembered")}
-			}
 			remembered, err := viewState(cfg)
 			if err != nil {
 				return &exitError{exitUnknown, err}

@@ -25,7 +25,7 @@ func newPolicySnapshot(g *global) *cobra.Command {
 			"Exit codes: 0 printed, 2 usage or configuration, 3 not everything is proven (see --allow-incomplete).",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, f, err := p.choose(cmd.Context())
+			cfg, f, err := p.choose(cmd.Context(), "")
 			if err != nil {
 				return err
 			}

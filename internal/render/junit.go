@@ -21,18 +21,17 @@ import (
 // unclaimed, what gives nothing to compare, and a failed source that did not matter.
 func JUnit(w io.Writer, r *audit.Report) error {
 	all := junit{report: r, counts: map[string]int{}}
-	for i := range r.Chains {
-		c := &r.Chains[i]
+	for _, c := range r.Chains {
 		chain := Plain(c.Chain)
 		if len(c.Errors) > 0 || len(c.Targets) == 0 {
-			all.add(c, chain, sourceCases(c), "verdict", c.Verdict.String())
+			all.add(&c, chain, sourceCases(&c), "verdict", c.Verdict.String())
 		}
 		for _, t := range c.Targets {
 			facts := []string{"verdict", t.Verdict.String(), "assurance", string(t.Assurance), "completeness", string(t.Completeness), "policy", Plain(c.Policy)}
 			if c.Block != nil {
 				facts = append(facts, "block", fmt.Sprint(c.Block.Number), "block_hash", Plain(c.Block.Hash))
 			}
-			all.add(c, chain+" "+Plain(t.Contract), targetCases(r, c, &t), facts...)
+			all.add(&c, chain+" "+Plain(t.Contract), targetCases(r, &c, &t), facts...)
 		}
 	}
 	if len(r.Chains) == 0 {

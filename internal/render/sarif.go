@@ -101,9 +101,9 @@ func invocation(r *audit.Report) fields {
 	say := func(level string, parts ...string) {
 		notifications = append(notifications, fields{"level", level, "message", message(strings.Join(parts, ": "))})
 	}
-	for i := range r.Chains {
-		c, level := &r.Chains[i], "warning" // of a source that failed, and the verdict stands all the same
-		if unchecked(c) {
+	for _, c := range r.Chains {
+		level := "warning" // of a source that failed, and the verdict stands all the same
+		if unchecked(&c) {
 			level, ok = "error", false
 		}
 		for _, e := range c.Errors {

@@ -16,14 +16,13 @@ import (
 // to be put under the chain as it is, at its indentation. What is in doubt is a comment that begins with WARNING.
 func Snapshot(w io.Writer, r *audit.Report) error {
 	var b bytes.Buffer
-	for i := range r.Chains {
-		c := &r.Chains[i]
+	for _, c := range r.Chains {
 		at := "no block pinned"
 		if c.Block != nil {
 			at = fmt.Sprintf("%s block %d %s of %s", Plain(c.Policy), c.Block.Number, Plain(c.Block.Hash), when(&c.Block.Time))
 		}
 		fmt.Fprintf(&b, "# chain %s (%d): %s\n", Plain(c.Chain), c.ChainID, at)
-		for j, t := range asked(c) {
+		for j, t := range asked(&c) {
 			if j == 0 {
 				b.WriteString("    contracts:\n")
 			}
@@ -39,9 +38,8 @@ func Snapshot(w io.Writer, r *audit.Report) error {
 // Doubts tells what keeps a snapshot of r from being all that is on chain, and proven.
 func Doubts(r *audit.Report) []string {
 	var out []string
-	for i := range r.Chains {
-		c, before := &r.Chains[i], len(out)
-		targets := asked(c)
+	for _, c := range r.Chains {
+		before, targets := len(out), asked(&c)
 		for _, t := range targets {
 			for _, d := range doubts(&t) {
 				out = append(out, Plain(c.Chain)+" "+Plain(t.Contract)+": "+d)
