@@ -166,11 +166,7 @@ func (f *auditFlags) runOnce(cmd *cobra.Command, cfg *config.Config, to outputs)
 	}
 	defer d.Close()
 	if err := to.write(cmd.Context(), report, cmd.OutOrStdout(), view{f.config, f.wide, d.Evidence}); err != nil {
-		code := exitUnknown
-		if report.Verdict == audit.Drift {
-			code = exitDrift
-		}
-		return &exitError{code, err}
+		return &exitError{exitCode(report.Verdict), err}
 	}
 	return f.exit(report.Verdict)
 }
@@ -178,16 +174,16 @@ func (f *auditFlags) runOnce(cmd *cobra.Command, cfg *config.Config, to outputs)
 // auditOnce audits once, and returns the daemon too, which has the evidence and is to be closed. What is less severe
 // than quiet is not logged, unless --log.level says so.
 func (g *global) auditOnce(cmd *cobra.Command, cfg *config.Config, quiet zapcore.Level, withEvidence bool) (*daemon.Daemon, *audit.Report, error) {
-	log, err := g.logger(cmd.ErrOrStderr())
+	log, err := daemon.NewLogger(cmd.ErrOrStderr(), g.logLevel, g.logFormat)
 	if err != nil {
 		return nil, nil, err
 	}
 	if !cmd.Flags().Changed("log.level") {
 		log = log.WithOptions(zap.IncreaseLevel(quiet))
 	}
-	progress := newProgress(cmd.ErrOrStderr())
-	defer progress.clear()
-	d, err := daemon.New(cfg, daemon.Options{Build: build(), Log: log, Progress: progress.show, Once: true, Evidence: withEvidence})
+	show, done := newProgress(cmd.ErrOrStderr())
+	defer done()
+	d, err := daemon.New(cfg, daemon.Options{Build: build(), Log: log, Progress: show, Once: true, Evidence: withEvidence})
 	if err != nil {
 		return nil, nil, &exitError{exitUsage, err}
 	}
@@ -199,28 +195,29 @@ func resetState(path string, stderr io.Writer) error {
 		return errors.New("--state-reset: no state is configured")
 	}
 	aside, err := state.ResetFile(path)
-	if err != nil {
-		return &exitError{exitUsage, err}
-	}
-	if aside != "" {
+	if err == nil && aside != "" {
 		fmt.Fprintf(stderr, "kms-auditor: the old state is kept as %s\n", aside)
 	}
-	return nil
+	return exitWith(exitUsage, err)
 }
 
 func (f *auditFlags) exit(v audit.Verdict) error {
-	switch {
-	case v == audit.Consistent || !f.exitCode || v == audit.Unknown && f.allowUnverifiable:
+	if v == audit.Consistent || !f.exitCode || v == audit.Unknown && f.allowUnverifiable {
 		return nil
-	case v == audit.Drift:
-		return &exitError{code: exitDrift}
-	default:
-		return &exitError{code: exitUnknown}
 	}
+	return &exitError{code: exitCode(v)}
+}
+
+// exitCode is that of a verdict which ends in an error, or whose report could not be written.
+func exitCode(v audit.Verdict) int {
+	if v == audit.Drift {
+		return exitDrift
+	}
+	return exitUnknown
 }
 
 func (f *auditFlags) serve(ctx context.Context, cfg *config.Config, stderr io.Writer) error {
-	log, err := f.logger(stderr)
+	log, err := daemon.NewLogger(stderr, f.logLevel, f.logFormat)
 	if err != nil {
 		return err
 	}
@@ -244,10 +241,7 @@ func (f *auditFlags) serve(ctx context.Context, cfg *config.Config, stderr io.Wr
 		names[i] = l.Addr().String()
 	}
 	log.Info("serving", zap.Strings("addresses", names))
-	if err := a.Serve(ctx, listeners); err != nil {
-		return &exitError{exitServe, err}
-	}
-	return nil
+	return exitWith(exitServe, a.Serve(ctx, listeners))
 }
 
 // reload reads the configuration again, for a daemon with these flags.

@@ -22,13 +22,12 @@ import (
 var errNothing = &exitError{exitNothing, errors.New("no audit that the state remembers has seen who controls such a contract")}
 
 type baselineFlags struct {
-	*global
 	targetFlags
 	output format
 }
 
 func newBaseline(g *global) *cobra.Command {
-	f := &baselineFlags{global: g}
+	f := &baselineFlags{targetFlags: targetFlags{global: g}}
 	show := &cobra.Command{
 		Use:   "show",
 		Short: "Show who controls the contracts by the baseline and by the last report, and what differs",
@@ -59,23 +58,16 @@ func newBaseline(g *global) *cobra.Command {
 	return cmd
 }
 
-// known is what is known of who controls a contract.
-type known struct{ state.Controlled }
-
-func (k known) String() string { return sanitize.Plain(k.Target.Chain) + " " + k.Target.Contract.Hex() }
+// nameOf names a contract.
+func nameOf(k state.Controlled) string {
+	return sanitize.Plain(k.Target.Chain) + " " + k.Target.Contract.Hex()
+}
 
 // known reads from the state file what is known of the contracts that the flags name.
-func (f *baselineFlags) known(ctx context.Context) (path string, out []known, err error) {
-	cfg, err := f.load(ctx)
+func (f *baselineFlags) known(ctx context.Context) (path string, out []state.Controlled, err error) {
+	cfg, filter, err := f.choose(ctx, "no state is configured: baselines are kept there")
 	if err != nil {
 		return "", nil, err
-	}
-	filter, err := f.filter(cfg)
-	if err != nil {
-		return "", nil, err
-	}
-	if cfg.State == "" {
-		return "", nil, &exitError{exitUsage, errors.New("no state is configured: baselines are kept there")}
 	}
 	s, err := viewState(cfg)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -87,7 +79,7 @@ func (f *baselineFlags) known(ctx context.Context) (path string, out []known, er
 	for _, chain := range chainNames(cfg) {
 		for _, k := range s.Controlled() {
 			if k.Target.Chain == chain && (f.chain == "" || f.chain == chain) && (f.contract == "" || filter.Contract == k.Target.Contract) {
-				out = append(out, known{k})
+				out = append(out, k)
 			}
 		}
 	}
@@ -103,29 +95,28 @@ func (f *baselineFlags) accept(ctx context.Context, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	all = slices.DeleteFunc(all, func(k known) bool { return k.Seen == nil })
+	all = slices.DeleteFunc(all, func(k state.Controlled) bool { return k.Seen == nil })
 	if len(all) == 0 {
 		return errNothing
 	}
-	var fresh []known
+	var fresh []state.Controlled
 	var wanted []state.Request
 	for _, k := range all {
 		if k.Baseline != nil && k.Baseline.Accepted && k.Baseline.Control == k.Seen.Control {
-			if err := printf(stdout, "%s: accepted already, at %s\n", k, k.Baseline.Since.Format(time.RFC3339)); err != nil {
+			if err := printf(stdout, "%s: accepted already, at %s\n", nameOf(k), k.Baseline.Since.Format(time.RFC3339)); err != nil {
 				return err
 			}
 			continue
 		}
 		fresh = append(fresh, k)
-		control := k.Seen.Control
-		wanted = append(wanted, state.Request{Kind: state.Accept, Chain: k.Target.Chain, Contract: k.Target.Contract, Control: &control, At: time.Now().UTC(), By: operator()})
+		wanted = append(wanted, state.Request{Kind: state.Accept, Chain: k.Target.Chain, Contract: k.Target.Contract, Control: &k.Seen.Control, At: time.Now().UTC(), By: operator()})
 	}
 	done, err := request(path, nil, "accept it", "accepted", wanted...)
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
 	for _, k := range fresh {
-		if err := printf(stdout, "%s: as of block %d, %s\n", k, k.Seen.Block.Number, done); err != nil {
+		if err := printf(stdout, "%s: as of block %d, %s\n", nameOf(k), k.Seen.Block.Number, done); err != nil {
 			return err
 		}
 	}
@@ -158,49 +149,45 @@ func (f *baselineFlags) show(ctx context.Context, stdout io.Writer) error {
 	return f.output.show(stdout, out)
 }
 
+// WriteText shows both sides of each contract, and how to accept what differs.
 func (all baselines) WriteText(b *bytes.Buffer) {
 	for i, c := range all.Contracts {
 		if i > 0 {
 			b.WriteByte('\n')
 		}
-		c.writeText(b)
-	}
-}
-
-// writeText shows both sides, and how to accept what differs.
-func (c contractBaseline) writeText(b *bytes.Buffer) {
-	var was, is audit.Control
-	since, seen := "none", "not seen"
-	if c.Baseline != nil {
-		was = c.Baseline.Control
-		since = map[bool]string{true: "accepted ", false: "first seen "}[c.Baseline.Accepted] + c.Baseline.Since.UTC().Format(time.RFC3339)
-	}
-	if c.Seen != nil {
-		is = c.Seen.Control
-		seen = fmt.Sprintf("block %d of %s", c.Seen.Block.Number, c.Seen.Block.Time.UTC().Format(time.RFC3339))
-	}
-	chain := sanitize.Plain(c.Chain)
-	fmt.Fprintf(b, "%s %s\n", chain, c.Contract)
-	tab := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(tab, "  \tBASELINE (%s)\tLAST REPORT (%s)\t\n", since, seen)
-	for _, row := range []struct{ name, label, was, is string }{
-		{"owner", "owner", was.Owner, is.Owner},
-		{"pending_owner", "pending owner", was.PendingOwner, is.PendingOwner},
-		{"implementation", "implementation", was.Implementation, is.Implementation},
-		{"code_hash", "code hash", was.CodeHash, is.CodeHash},
-		{"implementation_code_hash", "its code hash", was.ImplementationCodeHash, is.ImplementationCodeHash},
-	} {
-		if row.was == "" && row.is == "" {
-			continue
+		var was, is audit.Control
+		since, seen := "none", "not seen"
+		if c.Baseline != nil {
+			was = c.Baseline.Control
+			since = map[bool]string{true: "accepted ", false: "first seen "}[c.Baseline.Accepted] + c.Baseline.Since.UTC().Format(time.RFC3339)
 		}
-		mark := ""
-		if slices.Contains(c.Differs, row.name) {
-			mark = "differs"
+		if c.Seen != nil {
+			is = c.Seen.Control
+			seen = fmt.Sprintf("block %d of %s", c.Seen.Block.Number, c.Seen.Block.Time.UTC().Format(time.RFC3339))
 		}
-		fmt.Fprintf(tab, "  %s\t%s\t%s\t%s\n", row.label, cmp.Or(sanitize.Plain(row.was), "-"), cmp.Or(sanitize.Plain(row.is), "-"), mark)
-	}
-	_ = tab.Flush() // a buffer takes everything
-	if len(c.Differs) > 0 {
-		fmt.Fprintf(b, "  to accept it: kms-auditor baseline accept --chain %s --contract %s\n", chain, c.Contract)
+		chain := sanitize.Plain(c.Chain)
+		fmt.Fprintf(b, "%s %s\n", chain, c.Contract)
+		tab := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+		fmt.Fprintf(tab, "  \tBASELINE (%s)\tLAST REPORT (%s)\t\n", since, seen)
+		for _, row := range []struct{ name, label, was, is string }{
+			{"owner", "owner", was.Owner, is.Owner},
+			{"pending_owner", "pending owner", was.PendingOwner, is.PendingOwner},
+			{"implementation", "implementation", was.Implementation, is.Implementation},
+			{"code_hash", "code hash", was.CodeHash, is.CodeHash},
+			{"implementation_code_hash", "its code hash", was.ImplementationCodeHash, is.ImplementationCodeHash},
+		} {
+			if row.was == "" && row.is == "" {
+				continue
+			}
+			mark := ""
+			if slices.Contains(c.Differs, row.name) {
+				mark = "differs"
+			}
+			fmt.Fprintf(tab, "  %s\t%s\t%s\t%s\n", row.label, cmp.Or(sanitize.Plain(row.was), "-"), cmp.Or(sanitize.Plain(row.is), "-"), mark)
+		}
+		_ = tab.Flush() // a buffer takes everything
+		if len(c.Differs) > 0 {
+			fmt.Fprintf(b, "  to accept it: kms-auditor baseline accept --chain %s --contract %s\n", chain, c.Contract)
+		}
 	}
 }

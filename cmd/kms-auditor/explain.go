@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"slices"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/spf13/cobra"
 
 	"github.com/kms-auditor/kms-auditor/audit"
@@ -16,11 +17,9 @@ import (
 )
 
 func newExplain(g *global) *cobra.Command {
-	p := &onceFlags{}
-	var (
-		output format
-		wide   bool
-	)
+	p := onceFlags{targetFlags: targetFlags{global: g}}
+	var output format
+	var wide bool
 	cmd := &cobra.Command{
 		Use:   "explain ID",
 		Short: "Tell all that is known of one device or OS image",
@@ -36,17 +35,13 @@ func newExplain(g *global) *cobra.Command {
 			if args[0] == "" {
 				return errors.New("the id is empty")
 			}
-			cfg, err := g.load(cmd.Context())
-			if err != nil {
-				return err
-			}
-			f, err := p.filter(cfg)
+			cfg, f, err := p.choose(cmd.Context(), "")
 			if err != nil {
 				return err
 			}
 			// An audit leaves in cfg what it needs.
 			policies, names := policiesOf(cfg), chainNames(cfg)
-			known, err := p.known(cmd, g, cfg)
+			known, err := p.known(cmd, cfg, f.Contract)
 			if err != nil {
 				return err
 			}
@@ -76,21 +71,15 @@ func newExplain(g *global) *cobra.Command {
 }
 
 // known is what the state file remembers, with an audit of its own where that is asked for, or nothing is remembered.
-func (p *onceFlags) known(cmd *cobra.Command, g *global, cfg *config.Config) (*state.State, error) {
-	known, err := state.Open("") // nothing
-	if cfg.State != "" {
-		if remembered, failed := state.View(cfg.State); !errors.Is(failed, fs.ErrNotExist) {
-			known, err = remembered, failed
-		}
-	}
-	if err != nil {
+func (p *onceFlags) known(cmd *cobra.Command, cfg *config.Config, contract common.Address) (*state.State, error) {
+	known, err := viewState(cfg)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, &exitError{exitUnknown, err}
 	}
-	nameChains(known, cfg)
 	if !cmd.Flags().Changed("block") && len(known.Last()) > 0 {
 		return known, nil
 	}
-	report, err := p.audit(cmd, g, cfg)
+	report, err := p.audit(cmd, cfg, contract)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -37,24 +38,34 @@ func (f format) show(w io.Writer, a render.Answer) error {
 }
 
 // targetFlags narrows a command to one chain and one contract.
-type targetFlags struct{ chain, contract string }
+type targetFlags struct {
+	*global
+	chain, contract string
+}
 
 func (p *targetFlags) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&p.chain, "chain", "", "only this configured chain (`NAME`)")
 	cmd.Flags().StringVar(&p.contract, "contract", "", "only this contract (`ADDRESS`)")
 }
 
-// filter chooses what the flags name.
-func (p *targetFlags) filter(cfg *config.Config) (f state.Filter, err error) {
+// choose reads the configuration, and returns with it what the flags name. A configuration without a state is an error that
+// says stateless, unless that is empty.
+func (p *targetFlags) choose(ctx context.Context, stateless string) (cfg *config.Config, f state.Filter, err error) {
+	if cfg, err = p.load(ctx); err != nil {
+		return nil, f, err
+	}
 	if p.contract != "" {
 		if f.Contract, err = sanitize.ParseAddress(p.contract); err != nil {
-			return f, fmt.Errorf("--contract: %w", err)
+			return nil, f, fmt.Errorf("--contract: %w", err)
 		}
 	}
 	if f.Chain = p.chain; p.chain != "" && !slices.Contains(chainNames(cfg), p.chain) {
-		return f, fmt.Errorf("--chain %q is not configured", p.chain)
+		return nil, f, fmt.Errorf("--chain %q is not configured", p.chain)
 	}
-	return f, nil
+	if cfg.State == "" && stateless != "" {
+		return nil, f, &exitError{exitUsage, errors.New(stateless)}
+	}
+	return cfg, f, nil
 }
 
 // onceFlags are the flags of a command that audits once and prints a part of the report.
@@ -69,13 +80,8 @@ func (p *onceFlags) flags(cmd *cobra.Command) {
 }
 
 // audit audits once, and keeps nothing of it. With a contract, the report has no other.
-func (p *onceFlags) audit(cmd *cobra.Command, g *global, cfg *config.Config) (*audit.Report, error) {
-	filter, err := p.filter(cfg)
-	if err != nil {
-		return nil, err
-	}
-	contract := filter.Contract
-	f := &auditFlags{global: g, block: p.block}
+func (p *onceFlags) audit(cmd *cobra.Command, cfg *config.Config, contract common.Address) (*audit.Report, error) {
+	f := &auditFlags{global: p.global, block: p.block}
 	if p.chain != "" {
 		f.chains = []string{p.chain}
 	}
@@ -95,16 +101,14 @@ func (p *onceFlags) audit(cmd *cobra.Command, g *global, cfg *config.Config) (*a
 	}
 	cfg.State = "" // the daemon may hold the lock, and an audit of an old block must not change the state
 	// The report says what the log says below errors.
-	d, report, err := g.auditOnce(cmd, cfg, zap.ErrorLevel, false)
+	d, report, err := p.auditOnce(cmd, cfg, zap.ErrorLevel, false)
 	if err != nil {
 		return nil, err
 	}
 	d.Close()
-	if contract != (common.Address{}) {
-		for i := range report.Chains {
-			c := &report.Chains[i]
-			c.Targets = slices.DeleteFunc(c.Targets, func(t audit.Target) bool { return t.Contract != contract.Hex() })
-		}
+	for i := range report.Chains {
+		c := &report.Chains[i]
+		c.Targets = slices.DeleteFunc(c.Targets, func(t audit.Target) bool { return contract != common.Address{} && t.Contract != contract.Hex() })
 	}
 	return report, nil
 }

@@ -13,7 +13,7 @@ import (
 )
 
 func newForget(g *global) *cobra.Command {
-	p := &targetFlags{}
+	p := targetFlags{global: g}
 	cmd := &cobra.Command{
 		Use:   "forget",
 		Short: "Stop auditing a contract that is retired",
@@ -26,16 +26,9 @@ func newForget(g *global) *cobra.Command {
 			if p.chain == "" || p.contract == "" {
 				return errors.New("forget needs --chain and --contract")
 			}
-			cfg, err := g.load(cmd.Context())
+			cfg, f, err := p.choose(cmd.Context(), "no state is configured: without a state file nothing is remembered")
 			if err != nil {
 				return err
-			}
-			f, err := p.filter(cfg)
-			if err != nil {
-				return err
-			}
-			if cfg.State == "" {
-				return &exitError{exitUsage, errors.New("no state is configured: without a state file nothing is remembered")}
 			}
 			configured := map[state.Target]bool{}
 			for _, c := range cfg.Chains {

@@ -16,11 +16,10 @@ import (
 )
 
 func newHistory(g *global) *cobra.Command {
+	p := targetFlags{global: g}
 	var (
-		p      targetFlags
-		lists  []string
+		chosen state.Filter
 		since  string
-		limit  int
 		output format
 		wide   bool
 	)
@@ -33,30 +32,23 @@ func newHistory(g *global) *cobra.Command {
 			"Exit codes: 0 shown, even where there is none, 2 usage or configuration, 3 there is no state file, or it cannot be read.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			for _, l := range lists {
+			for _, l := range chosen.Lists {
 				if !slices.Contains(state.Lists, l) {
 					return fmt.Errorf("--list %q is none of %s", l, strings.Join(state.Lists, ", "))
 				}
 			}
-			if limit < 0 {
+			if chosen.Limit < 0 {
 				return errors.New("--limit must not be negative")
 			}
 			begin, err := parseSince(since, time.Now())
 			if err != nil {
 				return err
 			}
-			cfg, err := g.load(cmd.Context())
+			cfg, f, err := p.choose(cmd.Context(), "the configuration has no state: without a state file nothing is remembered")
 			if err != nil {
 				return err
 			}
-			f, err := p.filter(cfg)
-			if err != nil {
-				return err
-			}
-			f.Lists, f.Limit, f.Since = lists, limit, begin
-			if cfg.State == "" {
-				return &exitError{exitUsage, errors.New("the configuration has no state: without a state file nothing is remembered")}
-			}
+			f.Lists, f.Limit, f.Since = chosen.Lists, chosen.Limit, begin
 			remembered, err := viewState(cfg)
 			if err != nil {
 				return &exitError{exitUnknown, err}
@@ -68,31 +60,26 @@ func newHistory(g *global) *cobra.Command {
 	}
 	p.flags(cmd)
 	fs := cmd.Flags()
-	fs.StringArrayVar(&lists, "list", state.Lists[:3], "changes of this list: "+strings.Join(state.Lists, ", ")+" (repeatable)")
+	fs.StringArrayVar(&chosen.Lists, "list", state.Lists[:3], "changes of this list: "+strings.Join(state.Lists, ", ")+" (repeatable)")
 	fs.StringVar(&since, "since", "", "changes since a day (2026-12-31), a time (RFC 3339), or so long ago (72h, 30d)")
-	fs.IntVar(&limit, "limit", 0, "the newest `N` changes; 0: all")
+	fs.IntVar(&chosen.Limit, "limit", 0, "the newest `N` changes; 0: all")
 	output.addTo(cmd, "text, or json as docs/history.md describes it")
 	fs.BoolVar(&wide, "wide", false, "print ids, addresses and hashes whole")
 	return cmd
 }
 
-// viewState reads the state file; without one there is an error that says so.
+// viewState reads the state file. Without one it returns a state that remembers nothing, and an error that says so.
 func viewState(cfg *config.Config) (*state.State, error) {
 	s, err := state.View(cfg.State)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w: nothing is remembered before the first audit", err)
+		s, err = &state.State{}, fmt.Errorf("%w: nothing is remembered before the first audit", err)
 	}
-	if err == nil {
-		nameChains(s, cfg)
+	if s != nil {
+		for _, c := range cfg.Chains {
+			s.SetChainID(c.Name, c.ChainID)
+		}
 	}
 	return s, err
-}
-
-// nameChains tells the state which chains are configured.
-func nameChains(s *state.State, cfg *config.Config) {
-	for _, c := range cfg.Chains {
-		s.SetChainID(c.Name, c.ChainID)
-	}
 }
 
 // parseSince reads a day or a time in UTC, or how long ago it was.

@@ -12,9 +12,6 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"go.uber.org/zap"
-
-	"github.com/kms-auditor/kms-auditor/internal/daemon"
 )
 
 // The exit codes; every usage or configuration error of any command exits with exitUsage.
@@ -112,8 +109,4 @@ func group(cmd *cobra.Command, names string, subcommands ...*cobra.Command) *cob
 	}
 	cmd.AddCommand(subcommands...)
 	return cmd
-}
-
-func (g *global) logger(w io.Writer) (*zap.Logger, error) {
-	return daemon.NewLogger(w, g.logLevel, g.logFormat)
 }

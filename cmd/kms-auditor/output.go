@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/config"
@@ -184,4 +185,30 @@ func (o output) render(w io.Writer, r *audit.Report, v view, color bool) error {
 	default:
 		return render.Text(w, r, render.TextOptions{Color: color, Wide: v.wide})
 	}
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// useColor follows no-color.org: a non-empty NO_COLOR means none.
+func useColor(w io.Writer) bool {
+	return isTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}
+
+// newProgress keeps one line on a terminal that says what is being waited for, until it is done. On anything else it
+// is silent.
+func newProgress(stderr io.Writer) (show func(chain, doing string), done func()) {
+	var mu sync.Mutex
+	cleared := !isTerminal(stderr)
+	write := func(line string, last bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !cleared {
+			fmt.Fprint(stderr, "\r\x1b[K"+line)
+			cleared = last
+		}
+	}
+	return func(chain, doing string) { write(chain+": "+doing+" …", false) }, func() { write("", true) }
 }

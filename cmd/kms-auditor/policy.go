@@ -14,7 +14,7 @@ func newPolicy(g *global) *cobra.Command {
 }
 
 func newPolicySnapshot(g *global) *cobra.Command {
-	p := &onceFlags{}
+	p := onceFlags{targetFlags: targetFlags{global: g}}
 	var incomplete bool
 	cmd := &cobra.Command{
 		Use:   "snapshot",
@@ -25,11 +25,11 @@ func newPolicySnapshot(g *global) *cobra.Command {
 			"Exit codes: 0 printed, 2 usage or configuration, 3 not everything is proven (see --allow-incomplete).",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := g.load(cmd.Context())
+			cfg, f, err := p.choose(cmd.Context(), "")
 			if err != nil {
 				return err
 			}
-			report, err := p.audit(cmd, g, cfg)
+			report, err := p.audit(cmd, cfg, f.Contract)
 			if err != nil {
 				return err
 			}

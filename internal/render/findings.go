@@ -39,36 +39,46 @@ var meanings = map[audit.Kind]string{
 	audit.AcceptUnused:            "an accepted difference matches nothing",
 }
 
-// entriesOf returns for each finding of t the index of the entry that shows it. -1: none does, since the finding is about
-// the contract, or this audit did not see it.
-func entriesOf(t *audit.Target) []int {
-	type about struct {
-		kind audit.Kind
-		list audit.List
-		id   string
-	}
-	entries := map[about][]int{}
-	for i, e := range t.Entries {
-		if e.Kind != "" {
-			k := about{e.Kind, e.List, e.ID}
-			entries[k] = append(entries[k], i)
+// found is a finding, or a difference that the operator accepts.
+type found struct {
+	audit.Finding
+	entry    *audit.Entry      // that shows it; nil: it is about the contract, or this audit did not see it
+	accepted *audit.Acceptance // nil: it counts
+}
+
+// allFound returns the findings of t, and then what is accepted.
+func allFound(t *audit.Target) (out []found) {
+	about := func(k audit.Kind, l audit.List, id string) [3]string { return [3]string{string(k), string(l), id} }
+	shown := map[[3]string][]*audit.Entry{}
+	for i := range t.Entries {
+		if e := &t.Entries[i]; e.Kind != "" {
+			k := about(e.Kind, e.List, e.ID)
+			shown[k] = append(shown[k], e)
 		}
 	}
-	out := make([]int, len(t.Findings))
-	for i, f := range t.Findings {
-		k := about{f.Kind, f.List, f.ID}
-		out[i] = -1
-		if same := entries[k]; len(same) > 0 && f.State != audit.Still { // images without a hash share an empty id
-			out[i], entries[k] = same[0], same[1:]
+	for _, f := range t.Findings {
+		next, k := found{Finding: f}, about(f.Kind, f.List, f.ID)
+		if same := shown[k]; len(same) > 0 && f.State != audit.Still { // images without a hash share an empty id
+			next.entry, shown[k] = same[0], same[1:]
 		}
+		out = append(out, next)
+	}
+	for _, a := range t.Accepted {
+		f := audit.Finding{Kind: a.Kind, Severity: a.Kind.Severity(), List: a.List, ID: a.ID, Message: a.Message}
+		next := found{Finding: f, accepted: &a}
+		if i := slices.IndexFunc(t.Entries, func(e audit.Entry) bool {
+			return e.Verdict == audit.Accepted && e.Kind == a.Kind && e.List == a.List && e.ID == a.ID
+		}); i >= 0 {
+			next.entry = &t.Entries[i]
+		}
+		out = append(out, next)
 	}
 	return out
 }
 
 // unchecked reports whether something on the chain could not be checked, which drift elsewhere may hide.
 func unchecked(c *audit.Chain) bool {
-	for i := range c.Targets {
-		t := &c.Targets[i]
+	for _, t := range c.Targets {
 		if t.Verdict == audit.Unknown || len(t.Reasons) > 0 || slices.ContainsFunc(t.Findings, func(f audit.Finding) bool { return f.State == audit.Still }) {
 			return true
 		}
@@ -84,16 +94,14 @@ func CompareSeverities(a, b audit.Severity) int { return severities[a] - severit
 // Open counts the findings of earlier audits that the report's audit could not look at again, and returns the worst of
 // them: the most severe, then the oldest. It returns nil if there is none.
 func Open(r *audit.Report) (n int, worst *audit.Finding) {
-	for _, c := range r.Chains {
-		for _, t := range c.Targets {
-			for i := range t.Findings {
-				f := &t.Findings[i]
-				if f.State != audit.Still {
-					continue
-				}
-				if n++; worst == nil || worse(f, worst) {
-					worst = f
-				}
+	for _, t := range Targets(r) {
+		for i := range t.Findings {
+			f := &t.Findings[i]
+			if f.State != audit.Still {
+				continue
+			}
+			if n++; worst == nil || worse(f, worst) {
+				worst = f
 			}
 		}
 	}
@@ -112,14 +120,11 @@ func openSince(r *audit.Report, f audit.Finding) string {
 	if f.State != audit.Still {
 		return ""
 	}
-	s := "open"
-	if f.FirstSeen != nil {
-		s += " since " + when(f.FirstSeen)
-	}
+	confirmed := ""
 	if f.LastConfirmedAt != nil {
-		s += ", last confirmed " + Span(r.FinishedAt.Sub(*f.LastConfirmedAt)) + " ago"
+		confirmed = ", last confirmed " + Span(r.FinishedAt.Sub(*f.LastConfirmedAt)) + " ago"
 	}
-	return s + ": this audit could not look"
+	return "open" + after(" since ", when(f.FirstSeen)) + confirmed + ": this audit could not look"
 }
 
 // Span spells a time span in its largest unit, as the page's script does.

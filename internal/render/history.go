@@ -3,7 +3,11 @@ package render
 import (
 	"bytes"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/kms-auditor/kms-auditor/audit"
 )
 
 // History is the timeline of the lists, as far as events were read. It is what history -o json writes.
@@ -51,11 +55,7 @@ func (h History) WriteText(b *bytes.Buffer) {
 		}
 		g.add(when(e.Time), e.Chain, block, t.id(e.Contract), e.List, e.Change, t.id(e.ID), t.name(named(e.Name, e.Version)), t.id(e.Actor), t.id(e.Tx))
 	}
-	if len(h.Events) == 0 {
-		t.printf("no change of the lists is remembered\n")
-	} else {
-		g.write(b, "")
-	}
+	g.write(b, "", "no change of the lists is remembered\n")
 	for _, s := range h.Scanned {
 		t.printf("%s %s: events of blocks %d to %d were read\n", Plain(s.Chain), Plain(s.Contract), s.From, s.To)
 	}
@@ -70,4 +70,147 @@ func when(t *time.Time) string {
 		return ""
 	}
 	return t.UTC().Format(time.RFC3339)
+}
+
+// Explanation is all that is known of one id. It is what explain -o json writes.
+type Explanation struct {
+	ID     string   `json:"id"`
+	Places []Place  `json:"places"` // where something is known of it; empty: it is not known
+	Failed []string `json:"failed"` // what could not be asked, in sentences
+
+	Wide bool `json:"-"` // for people: ids and hashes whole
+}
+
+// Place is what is known of the id in one list of one contract.
+type Place struct {
+	Chain        string             `json:"chain"`
+	ChainID      uint64             `json:"chain_id"`
+	Contract     string             `json:"contract"`
+	List         string             `json:"list"`
+	Name         string             `json:"name,omitempty"`
+	Version      string             `json:"version,omitempty"`
+	Claim        audit.ClaimState   `json:"claim,omitempty"`    // empty: the contract was not audited, or the list is not
+	OnChain      audit.ChainState   `json:"on_chain,omitempty"` // likewise
+	Policy       audit.PolicyState  `json:"policy,omitempty"`
+	Verdict      audit.EntryVerdict `json:"verdict,omitempty"`
+	Kind         audit.Kind         `json:"kind,omitempty"`
+	Reason       string             `json:"reason,omitempty"`
+	Accepted     *audit.Accepting   `json:"accepted,omitempty"`
+	Assurance    audit.Assurance    `json:"assurance,omitempty"`
+	Completeness audit.Completeness `json:"completeness,omitempty"`
+	Audit        *Audited           `json:"audit,omitempty"` // that the fields above come from
+	Findings     []Known            `json:"findings"`        // the open ones first, then the latest
+	Events       []Event            `json:"events"`          // the oldest first
+}
+
+// Audited is the audit that a place was taken from.
+type Audited struct {
+	AuditID    string       `json:"audit_id"`
+	FinishedAt time.Time    `json:"finished_at"`
+	Block      *audit.Block `json:"block"`
+	Later      *time.Time   `json:"later_failed_at,omitempty"` // a later audit, which could not compare
+}
+
+// Known is a finding about the id.
+type Known struct {
+	Kind      audit.Kind     `json:"kind"`
+	Severity  audit.Severity `json:"severity"`
+	Message   string         `json:"message"`
+	Meaning   string         `json:"meaning"`
+	Runbook   string         `json:"runbook"`
+	FirstSeen *time.Time     `json:"first_seen,omitempty"`
+	// LastConfirmedAt moves with every audit that sees it.
+	LastConfirmedAt *time.Time `json:"last_confirmed_at,omitempty"`
+	ResolvedAt      *time.Time `json:"resolved_at,omitempty"` // nil: it is open
+
+	Abandoned bool `json:"abandoned,omitempty"` // it is open, and of a chain that is not configured any more
+}
+
+// NewKnown is f with its meaning.
+func NewKnown(f audit.Finding) Known {
+	return Known{Kind: f.Kind, Severity: f.Severity, Message: f.Message, Meaning: meanings[f.Kind], Runbook: f.Runbook, FirstSeen: f.FirstSeen, LastConfirmedAt: f.LastConfirmedAt}
+}
+
+func (x Explanation) WriteText(b *bytes.Buffer) {
+	t := text{b, TextOptions{Wide: x.Wide}}
+	t.printf("%s\n", Plain(x.ID))
+	if len(x.Places) == 0 {
+		t.printf("\nIt is not known: no audit, no event and no policy names it.\n")
+	}
+	for _, f := range x.Failed {
+		t.printf("\ncould not be asked: %s\n", Plain(f))
+	}
+	for _, p := range x.Places {
+		t.place(p)
+	}
+}
+
+func (t *text) place(p Place) {
+	t.printf("\n%s\n", spaced(p.Chain, p.Contract, p.List, named(p.Name, p.Version)))
+	t.optional("  API       %s", string(p.Claim))
+	t.optional("  on chain  %s", onChain(p))
+	t.optional("  policy    %s", string(p.Policy))
+	t.optional("  verdict   %s", spaced(string(p.Verdict), why(audit.Entry{Kind: p.Kind, Reason: p.Reason})))
+	if a := p.Accepted; a != nil {
+		t.printf("  accepted  %s\n", accepting(a.Reason, a.Expires))
+	}
+	if a := p.Audit; a != nil {
+		t.printf("  as of     %s\n", a.when())
+		if p.Assurance != "" {
+			t.printf("  assurance %s, completeness %s\n", p.Assurance, p.Completeness)
+		}
+		if a.Later != nil {
+			t.printf("  but       the audit of %s could not compare\n", when(a.Later))
+		}
+	}
+	for _, f := range p.Findings {
+		t.known(f)
+	}
+	if p.Kind != "" && !slices.ContainsFunc(p.Findings, func(f Known) bool { return f.Kind == p.Kind && f.ResolvedAt == nil }) {
+		t.printf("  meaning   %s\n            what to do: %s\n", capital(meanings[p.Kind]), p.Kind.Runbook())
+	}
+	if len(p.Events) > 0 {
+		t.printf("  changes\n")
+		g := grid{{"TIME", "BLOCK", "CHANGE", "ACTOR", "TRANSACTION"}}
+		for _, e := range p.Events {
+			g.add(when(e.Time), fmt.Sprint(e.Block), e.Change, t.id(e.Actor), t.id(e.Tx))
+		}
+		g.write(t.Buffer, "    ", "")
+	} else if p.Audit != nil {
+		t.printf("  no event about it is remembered\n")
+	}
+}
+
+// onChain tells too whether the last event is what made the chain say what it says, and when that was.
+func onChain(p Place) string {
+	if len(p.Events) == 0 || p.OnChain == audit.ChainUnknown || p.OnChain == "" {
+		return string(p.OnChain)
+	}
+	last := p.Events[len(p.Events)-1]
+	if (last.Change == "added") != (p.OnChain == audit.ChainAllowed) {
+		return fmt.Sprintf("%s, although it was %s by the last event, of block %d", p.OnChain, last.Change, last.Block)
+	}
+	return fmt.Sprintf("%s since block %d", p.OnChain, last.Block) + after(" of ", when(last.Time)) + after(", by ", Plain(last.Actor))
+}
+
+func (a *Audited) when() string {
+	if a.Block == nil {
+		return "the audit of " + when(&a.FinishedAt) + ", which pinned no block"
+	}
+	return fmt.Sprintf("block %d of %s, audited at %s", a.Block.Number, when(&a.Block.Time), when(&a.FinishedAt))
+}
+
+func (t *text) known(f Known) {
+	what, todo := "finding", "what to do: "+Plain(f.Runbook)
+	if f.ResolvedAt != nil {
+		what, todo = "resolved", ""
+	}
+	seen := after(", first seen ", when(f.FirstSeen)) + after(", last confirmed ", when(f.LastConfirmedAt)) + after(", resolved ", when(f.ResolvedAt))
+	t.printf("  %-9s %s\n", what, spaced(string(f.Severity), string(f.Kind)+":", strings.TrimPrefix(seen, ", ")))
+	if f.Abandoned {
+		t.printf("            its chain is not configured any more: no audit looks whether it is still there\n")
+	}
+	for _, line := range []string{Plain(f.Message), Plain(capital(f.Meaning)), todo} {
+		t.optional("            %s", line)
+	}
 }

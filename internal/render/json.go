@@ -6,11 +6,28 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
+	"iter"
 	"slices"
+	"unicode"
+	"unicode/utf16"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 )
+
+// Targets goes through the contracts of a report, each with its chain.
+func Targets(r *audit.Report) iter.Seq2[*audit.Chain, *audit.Target] {
+	return func(yield func(*audit.Chain, *audit.Target) bool) {
+		for i := range r.Chains {
+			for j := range r.Chains[i].Targets {
+				if !yield(&r.Chains[i], &r.Chains[i].Targets[j]) {
+					return
+				}
+			}
+		}
+	}
+}
 
 // noEntries is an empty list in the text. No string looks like it, since quotes are escaped there.
 var noEntries = []byte(`"entries": []`)
@@ -18,62 +35,84 @@ var noEntries = []byte(`"entries": []`)
 // JSON writes r as docs/report.schema.json describes it: indented, an entry a line, and with a final newline.
 // Equal reports give equal bytes. Entries are written one by one, so that 100,000 need no memory.
 func JSON(w io.Writer, r *audit.Report) error {
-	rest, err := json.MarshalIndent(withoutEntries(r), "", "  ")
+	bare := *r // with empty lists of entries
+	bare.Chains = slices.Clone(r.Chains)
+	for i := range bare.Chains {
+		bare.Chains[i].Targets = slices.Clone(bare.Chains[i].Targets)
+	}
+	for _, t := range Targets(&bare) {
+		t.Entries = t.Entries[:0]
+	}
+	rest, err := json.MarshalIndent(bare, "", "  ")
 	if err != nil {
 		return wrote(r, "JSON", err)
 	}
 	out := bufio.NewWriterSize(w, 1<<16) // its Flush tells what went wrong
-	for _, c := range r.Chains {
-		for _, t := range c.Targets {
-			if t.Entries == nil {
-				continue
-			}
-			var before []byte
-			before, rest, _ = bytes.Cut(rest, noEntries)
-			out.Write(before)
-			if err := writeEntries(out, t.Entries); err != nil {
+	const indent = "\n            "      // an entry stands as deep as that
+	for _, t := range Targets(r) {
+		if t.Entries == nil {
+			continue
+		}
+		var before []byte
+		before, rest, _ = bytes.Cut(rest, noEntries)
+		out.Write(before)
+		out.WriteString(`"entries": [`)
+		for i := range t.Entries {
+			entry, err := json.Marshal(&t.Entries[i])
+			if err != nil {
 				return wrote(r, "JSON", err)
 			}
+			if i > 0 {
+				out.WriteByte(',')
+			}
+			out.WriteString(indent)
+			out.Write(entry)
 		}
+		if len(t.Entries) > 0 {
+			out.WriteString(indent[:len(indent)-2])
+		}
+		out.WriteByte(']')
 	}
 	out.Write(rest)
 	out.WriteByte('\n')
 	return wrote(r, "JSON", out.Flush())
 }
 
-// withoutEntries returns a copy of r whose lists of entries are empty.
-func withoutEntries(r *audit.Report) *audit.Report {
-	bare := *r
-	bare.Chains = slices.Clone(r.Chains)
-	for i := range bare.Chains {
-		c := &bare.Chains[i]
-		c.Targets = slices.Clone(c.Targets)
-		for j := range c.Targets {
-			if t := &c.Targets[j]; t.Entries != nil {
-				t.Entries = []audit.Entry{}
-			}
+// Answer is what a command was asked for: text for people, and by its fields JSON for programs.
+type Answer interface{ WriteText(*bytes.Buffer) }
+
+// Show writes a for people or, as JSON, for programs.
+func Show(w io.Writer, a Answer, asJSON bool) error {
+	var b bytes.Buffer
+	if asJSON {
+		enc := json.NewEncoder(&b)
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(a); err != nil {
+			return fmt.Errorf("writing the answer as JSON: %w", err)
 		}
+		b = escaped(b.Bytes())
+	} else {
+		a.WriteText(&b)
 	}
-	return &bare
+	if _, err := w.Write(b.Bytes()); err != nil {
+		return fmt.Errorf("writing the answer: %w", err)
+	}
+	return nil
 }
 
-// writeEntries writes a list as deep as it stands in a report.
-func writeEntries(out *bufio.Writer, list []audit.Entry) error {
-	const indent = "\n            "
-	out.WriteString(`"entries": [`)
-	for i := range list {
-		entry, err := json.Marshal(&list[i])
-		if err != nil {
-			return err
+// escaped spells what a terminal would not print, such as control and bidirectional characters, as JSON escapes. In
+// valid JSON it can only stand in a text.
+func escaped(b []byte) (out bytes.Buffer) {
+	for _, r := range string(b) {
+		switch {
+		case r == '\n' || unicode.IsPrint(r):
+			out.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&out, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&out, `\u%04x`, r)
 		}
-		if i > 0 {
-			out.WriteByte(',')
-		}
-		out.WriteString(indent)
-		out.Write(entry)
 	}
-	if len(list) > 0 {
-		out.WriteString(indent[:len(indent)-2])
-	}
-	return out.WriteByte(']')
+	return out
 }

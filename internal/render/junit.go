@@ -20,19 +20,26 @@ import (
 // is what could not be checked. A report is consistent if it has neither. Skipped is what is pending, accepted or
 // unclaimed, what gives nothing to compare, and a failed source that did not matter.
 func JUnit(w io.Writer, r *audit.Report) error {
-	doc := junitDoc{Name: "kms-auditor", Time: seconds(r.FinishedAt.Sub(r.StartedAt))}
-	for i := range r.Chains {
-		c := &r.Chains[i]
+	all := junit{report: r, counts: map[string]int{}}
+	for _, c := range r.Chains {
+		chain := Plain(c.Chain)
 		if len(c.Errors) > 0 || len(c.Targets) == 0 {
-			doc.add(r, c, sourceSuite(c))
+			all.add(&c, chain, sourceCases(&c), "verdict", c.Verdict.String())
 		}
-		for j := range c.Targets {
-			doc.add(r, c, targetSuite(r, c, &c.Targets[j]))
+		for _, t := range c.Targets {
+			facts := []string{"verdict", t.Verdict.String(), "assurance", string(t.Assurance), "completeness", string(t.Completeness), "policy", Plain(c.Policy)}
+			if c.Block != nil {
+				facts = append(facts, "block", fmt.Sprint(c.Block.Number), "block_hash", Plain(c.Block.Hash))
+			}
+			all.add(&c, chain+" "+Plain(t.Contract), targetCases(r, &c, &t), facts...)
 		}
 	}
 	if len(r.Chains) == 0 {
-		doc.add(r, &audit.Chain{}, junitSuite{Name: doc.Name, Cases: []junitCase{audited(doc.Name, "nothing was audited")}})
+		all.add(&audit.Chain{}, "kms-auditor", []element{audited("kms-auditor", "nothing was audited")})
 	}
+	doc := tag("testsuites", "name", "kms-auditor", "tests", all.counts["testcase"], "failures", all.counts["failure"], "errors", all.counts["error"],
+		"time", seconds(r.FinishedAt.Sub(r.StartedAt)))
+	doc.Inner = all.suites
 	b := bytes.NewBufferString(xml.Header)
 	enc := xml.NewEncoder(b)
 	enc.Indent("", "  ")
@@ -43,49 +50,72 @@ func JUnit(w io.Writer, r *audit.Report) error {
 	return wrote(r, "JUnit XML", err)
 }
 
-// add counts s and puts it in. The contracts of a chain are audited together, so each takes the chain's time.
-func (d *junitDoc) add(r *audit.Report, c *audit.Chain, s junitSuite) {
-	s.Tests, s.Time, s.Timestamp = len(s.Cases), seconds(c.Duration), r.StartedAt.UTC().Format("2006-01-02T15:04:05")
-	for _, tc := range s.Cases {
-		switch {
-		case tc.Failure != nil:
-			s.Failures++
-		case tc.Error != nil:
-			s.Errors++
-		case tc.Skipped != nil:
-			s.Skipped++
-		}
-	}
-	d.Suites = append(d.Suites, s)
-	d.Tests, d.Failures, d.Errors = d.Tests+s.Tests, d.Failures+s.Failures, d.Errors+s.Errors
+// element is one of JUnit XML as Jenkins reads it, which others follow: no standard says more. Reasons of skipped cases are
+// text rather than an attribute, since that is what the schema has.
+type element struct {
+	XMLName xml.Name
+	Attrs   []xml.Attr `xml:",any,attr"`
+	Text    string     `xml:",chardata"`
+	Inner   []element  `xml:",any"`
 }
 
-func sourceSuite(c *audit.Chain) junitSuite {
-	chain := Plain(c.Chain)
-	s := junitSuite{Name: chain, Properties: properties("verdict", c.Verdict.String())}
-	became := audit.Consistent
+// tag makes an element with attributes: a name, its value, the next name, and so on.
+func tag(name string, attrs ...any) element {
+	e := element{XMLName: xml.Name{Local: name}}
+	for i := 0; i < len(attrs); i += 2 {
+		e.Attrs = append(e.Attrs, xml.Attr{Name: xml.Name{Local: fmt.Sprint(attrs[i])}, Value: fmt.Sprint(attrs[i+1])})
+	}
+	return e
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.3f", d.Seconds()) }
+
+type junit struct {
+	report *audit.Report
+	suites []element
+	counts map[string]int // of all suites: test cases, and failures, errors and skipped ones by their elements' names
+}
+
+// add adds a suite. Its facts are names and values, of which empty ones are left out. The contracts of a chain are audited
+// together, so each takes the chain's time.
+func (all *junit) add(c *audit.Chain, name string, cases []element, facts ...string) {
+	counts := map[string]int{"testcase": len(cases)}
+	for _, tc := range cases {
+		for _, outcome := range tc.Inner {
+			counts[outcome.XMLName.Local]++
+		}
+	}
+	suite := tag("testsuite", "name", name, "tests", len(cases), "failures", counts["failure"], "errors", counts["error"], "skipped", counts["skipped"],
+		"time", seconds(c.Duration), "timestamp", all.report.StartedAt.UTC().Format("2006-01-02T15:04:05")) // without a zone
+	properties := tag("properties")
+	for i := 0; i < len(facts); i += 2 {
+		if facts[i+1] != "" {
+			properties.Inner = append(properties.Inner, tag("property", "name", facts[i], "value", facts[i+1]))
+		}
+	}
+	suite.Inner = append([]element{properties}, cases...)
+	all.suites = append(all.suites, suite)
+	for what, n := range counts {
+		all.counts[what] += n
+	}
+}
+
+func sourceCases(c *audit.Chain) (cases []element) {
+	chain, became := Plain(c.Chain), audit.Consistent
 	if unchecked(c) {
 		became = audit.Unknown
 	}
 	for _, e := range c.Errors {
-		tc := junitCase{Class: chain, Name: "source " + Plain(e.Source)}
-		tc.judge(became, string(e.Stage), Plain(e.Message))
-		s.Cases = append(s.Cases, tc)
+		cases = append(cases, judged(chain, "source "+Plain(e.Source), became, string(e.Stage), Plain(e.Message)))
 	}
-	if len(s.Cases) == 0 {
-		s.Cases = append(s.Cases, audited(chain, "nothing was compared"))
+	if len(cases) == 0 {
+		cases = append(cases, audited(chain, "nothing was compared"))
 	}
-	return s
+	return cases
 }
 
-func targetSuite(r *audit.Report, c *audit.Chain, t *audit.Target) junitSuite {
-	chain, contract := Plain(c.Chain), Plain(t.Contract)
-	facts := []string{"verdict", t.Verdict.String(), "assurance", string(t.Assurance), "completeness", string(t.Completeness), "policy", Plain(c.Policy)}
-	if c.Block != nil {
-		facts = append(facts, "block", fmt.Sprint(c.Block.Number), "block_hash", Plain(c.Block.Hash))
-	}
-	s := junitSuite{Name: chain + " " + contract, Properties: properties(facts...)}
-	class := chain + "." + contract
+func targetCases(r *audit.Report, c *audit.Chain, t *audit.Target) []element {
+	class := Plain(c.Chain) + "." + Plain(t.Contract)
 	var reasons []string
 	for _, reason := range t.Reasons {
 		reasons = append(reasons, Plain(reason))
@@ -93,135 +123,74 @@ func targetSuite(r *audit.Report, c *audit.Chain, t *audit.Target) junitSuite {
 	if t.Verdict == audit.Unknown && len(reasons) == 0 {
 		reasons = append(reasons, "not everything could be checked")
 	}
-	s.Cases = append(s.Cases, audited(class, reasons...))
-	about := map[int]audit.Finding{}
-	for i, of := range entriesOf(t) {
-		f := t.Findings[i]
-		if of >= 0 {
-			about[of] = f
-			continue
+	cases := []element{audited(class, reasons...)}
+	about := map[*audit.Entry]audit.Finding{}
+	for _, f := range allFound(t) {
+		name := spaced(string(f.Kind), string(f.List), f.ID)
+		switch a := f.accepted; {
+		case a == nil && f.entry != nil:
+			about[f.entry] = f.Finding
+		case a == nil:
+			cases = append(cases, judged(class, name, f.Kind.Makes(), string(f.Kind), Plain(f.Message), openSince(r, f.Finding), f.Runbook))
+		case f.entry == nil: // else it has a case of its own
+			cases = append(cases, judged(class, name, audit.Consistent, "", spaced(string(audit.Accepted), accepting(a.Reason, a.Expires)), Plain(f.Message)))
 		}
-		tc := junitCase{Class: class, Name: spaced(string(f.Kind), string(f.List), f.ID)}
-		tc.judge(f.Kind.Makes(), string(f.Kind), Plain(f.Message), openSince(r, f), f.Runbook)
-		s.Cases = append(s.Cases, tc)
 	}
-	for _, a := range t.Accepted {
-		if acceptedEntry(t, a) >= 0 {
-			continue // it has a case of its own
-		}
-		tc := junitCase{Class: class, Name: spaced(string(a.Kind), string(a.List), a.ID)}
-		tc.judge(audit.Consistent, "", spaced(string(audit.Accepted), accepting(a.Reason, a.Expires)), Plain(a.Message))
-		s.Cases = append(s.Cases, tc)
+	for i := range t.Entries {
+		e := &t.Entries[i]
+		cases = append(cases, entryCase(class, e, about[e]))
 	}
-	for i, e := range t.Entries {
-		s.Cases = append(s.Cases, entryCase(class, e, about[i]))
-	}
-	return s
+	return cases
 }
 
 // audited is the test case that every suite without sources begins with: it passes where there is no reason to doubt.
-func audited(class string, reasons ...string) junitCase {
-	tc := junitCase{Class: class, Name: "audit"}
-	if len(reasons) > 0 {
-		tc.judge(audit.Unknown, audit.Unknown.String(), strings.Join(reasons, "; "))
+func audited(class string, reasons ...string) element {
+	if len(reasons) == 0 {
+		return testCase(class, "audit")
 	}
-	return tc
+	return judged(class, "audit", audit.Unknown, audit.Unknown.String(), strings.Join(reasons, "; "))
 }
 
 // entryCase is the test case of e; f is what was found of it, and may be zero.
-func entryCase(class string, e audit.Entry, f audit.Finding) junitCase {
-	tc := junitCase{Class: class + "." + Plain(string(e.List)), Name: cmp.Or(spaced(named(e.Name, e.Version), e.ID), "no name")}
-	kind, states := cmp.Or(string(e.Kind), Plain(e.Reason)), fmt.Sprintf("claim %s, on chain %s", e.Claim, e.OnChain)
-	if e.Policy != "" {
-		states += ", policy " + string(e.Policy)
-	}
+func entryCase(class string, e *audit.Entry, f audit.Finding) element {
+	class, name := class+"."+Plain(string(e.List)), cmp.Or(spaced(named(e.Name, e.Version), e.ID), "no name")
+	kind := cmp.Or(string(e.Kind), Plain(e.Reason))
+	states := fmt.Sprintf("claim %s, on chain %s", e.Claim, e.OnChain) + after(", policy ", string(e.Policy))
 	message := cmp.Or(Plain(f.Message), states)
 	switch {
 	case e.Verdict == audit.Match:
+		return testCase(class, name)
 	case e.Verdict == audit.Mismatch:
-		tc.judge(audit.Drift, kind, message, states, f.Runbook)
+		return judged(class, name, audit.Drift, kind, message, states, f.Runbook)
 	case e.Verdict == audit.Unverifiable && (e.Kind != audit.NoHash || e.Claim != audit.ClaimUnknown):
-		tc.judge(audit.Unknown, kind, message, states, f.Runbook)
+		return judged(class, name, audit.Unknown, kind, message, states, f.Runbook)
 	case e.Accepted != nil:
-		tc.judge(audit.Consistent, "", spaced(string(e.Verdict), accepting(e.Accepted.Reason, e.Accepted.Expires)+";", why(e)+";", states))
+		return judged(class, name, audit.Consistent, "", spaced(string(e.Verdict), accepting(e.Accepted.Reason, e.Accepted.Expires)+";", why(*e)+";", states))
 	default:
-		tc.judge(audit.Consistent, "", spaced(string(e.Verdict)+":", why(e)+";", states))
+		return judged(class, name, audit.Consistent, "", spaced(string(e.Verdict)+":", why(*e)+";", states))
 	}
-	return tc
 }
 
-// judge makes of the case what something makes of the verdict. Some readers show the message only, some the text only.
-func (tc *junitCase) judge(makes audit.Verdict, kind, message string, detail ...string) {
+// testCase is one that passes. What is audited together has no time of its own.
+func testCase(class, name string) element {
+	return tag("testcase", "classname", class, "name", name, "time", seconds(0))
+}
+
+// judged is the test case of what makes something of the verdict. Some readers show the message only, some the text only.
+func judged(class, name string, makes audit.Verdict, kind, message string, detail ...string) element {
 	lines := slices.DeleteFunc(slices.Compact(append([]string{message}, detail...)), func(s string) bool { return s == "" })
-	out := &junitOutcome{Type: kind, Message: message, Text: strings.TrimSpace(strings.Join(lines, "\n"))}
+	outcome, text := tag("error", "type", kind, "message", message), strings.TrimSpace(strings.Join(lines, "\n"))
 	switch makes {
 	case audit.Drift:
-		tc.Failure = out
-	case audit.Unknown:
-		tc.Error = out
-	default:
-		tc.Skipped = &message
+		outcome.XMLName.Local = "failure"
+	case audit.Consistent:
+		outcome, text = tag("skipped"), message
 	}
+	outcome.Text = text
+	tc := testCase(class, name)
+	tc.Inner = []element{outcome}
+	return tc
 }
 
 // spaced joins what is not empty.
 func spaced(parts ...string) string { return Plain(strings.Join(parts, " ")) }
-
-// JUnit XML as Jenkins reads it, which others follow: no standard says more. Reasons of skipped cases are text rather
-// than an attribute, since that is what the schema has.
-type (
-	junitDoc struct {
-		XMLName  xml.Name     `xml:"testsuites"`
-		Name     string       `xml:"name,attr"`
-		Tests    int          `xml:"tests,attr"`
-		Failures int          `xml:"failures,attr"`
-		Errors   int          `xml:"errors,attr"`
-		Time     seconds      `xml:"time,attr"`
-		Suites   []junitSuite `xml:"testsuite"`
-	}
-	junitSuite struct {
-		Name       string          `xml:"name,attr"`
-		Tests      int             `xml:"tests,attr"`
-		Failures   int             `xml:"failures,attr"`
-		Errors     int             `xml:"errors,attr"`
-		Skipped    int             `xml:"skipped,attr"`
-		Time       seconds         `xml:"time,attr"`
-		Timestamp  string          `xml:"timestamp,attr"` // UTC, without a zone
-		Properties []junitProperty `xml:"properties>property"`
-		Cases      []junitCase     `xml:"testcase"`
-	}
-	junitProperty struct {
-		Name  string `xml:"name,attr"`
-		Value string `xml:"value,attr"`
-	}
-	junitCase struct {
-		Class   string        `xml:"classname,attr"`
-		Name    string        `xml:"name,attr"`
-		Time    seconds       `xml:"time,attr"`
-		Skipped *string       `xml:"skipped"`
-		Error   *junitOutcome `xml:"error"`
-		Failure *junitOutcome `xml:"failure"`
-	}
-	junitOutcome struct {
-		Type    string `xml:"type,attr"`
-		Message string `xml:"message,attr"`
-		Text    string `xml:",chardata"`
-	}
-)
-
-type seconds time.Duration
-
-func (s seconds) MarshalText() ([]byte, error) {
-	return fmt.Appendf(nil, "%.3f", time.Duration(s).Seconds()), nil
-}
-
-// properties makes properties of names and values, but of empty ones.
-func properties(pairs ...string) []junitProperty {
-	var out []junitProperty
-	for i := 0; i < len(pairs); i += 2 {
-		if pairs[i+1] != "" {
-			out = append(out, junitProperty{pairs[i], pairs[i+1]})
-		}
-	}
-	return out
-}

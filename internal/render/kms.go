@@ -69,13 +69,7 @@ type AppID struct {
 	Nonce uint64 `json:"nonce"`
 }
 
-func NewKMSList(l *kmsapi.List) KMSList {
-	out := KMSList{KMS: []KMS{}}
-	for _, k := range l.KMS {
-		out.KMS = append(out.KMS, NewKMS(k))
-	}
-	return out
-}
+func NewKMSList(l *kmsapi.List) KMSList { return KMSList{each(l.KMS, NewKMS)} }
 
 func NewKMS(k kmsapi.KMS) KMS {
 	out := KMS{
@@ -95,27 +89,31 @@ func NewKMS(k kmsapi.KMS) KMS {
 }
 
 func NewOnChain(d *kmsapi.OnChainDetail) OnChain {
-	out := OnChain{Chain: d.ChainName, ChainID: d.ChainID, Contracts: []Contract{}}
-	for _, c := range d.Contracts {
-		row := Contract{
-			Contract: c.Address.Hex(), Chain: c.ChainName, ChainID: c.ChainID,
-			K256Pubkey: c.K256Pubkey, CAPubkey: c.CAPubkey, GatewayContract: c.GatewayContractAddress, Entries: []Claim{},
-		}
-		for _, e := range c.Devices {
-			row.Entries = append(row.Entries, Claim{audit.Device, spelled(e.ID), e.NodeName, "", claims[e.Allowed]})
-		}
-		for _, e := range c.OSImages {
-			row.Entries = append(row.Entries, Claim{audit.OSImage, spelled(e.Hash), e.Name, e.Version, claims[e.Allowed]})
-		}
-		out.Contracts = append(out.Contracts, row)
+	return OnChain{Chain: d.ChainName, ChainID: d.ChainID, Contracts: each(d.Contracts, newContract)}
+}
+
+func newContract(c kmsapi.Contract) Contract {
+	devices := each(c.Devices, func(e kmsapi.Device) Claim {
+		return Claim{audit.Device, spelled(e.ID), e.NodeName, "", claims[e.Allowed]}
+	})
+	images := each(c.OSImages, func(e kmsapi.OSImage) Claim {
+		return Claim{audit.OSImage, spelled(e.Hash), e.Name, e.Version, claims[e.Allowed]}
+	})
+	return Contract{
+		Contract: c.Address.Hex(), Chain: c.ChainName, ChainID: c.ChainID,
+		K256Pubkey: c.K256Pubkey, CAPubkey: c.CAPubkey, GatewayContract: c.GatewayContractAddress, Entries: append(devices, images...),
 	}
-	return out
 }
 
 func NewAppIDs(ids []kmsapi.AppID) AppIDs {
-	out := AppIDs{AppIDs: []AppID{}}
-	for _, id := range ids {
-		out.AppIDs = append(out.AppIDs, AppID(id))
+	return AppIDs{each(ids, func(id kmsapi.AppID) AppID { return AppID(id) })}
+}
+
+// each converts a list. The result is never nil, which JSON would write as null.
+func each[A, B any](list []A, convert func(A) B) []B {
+	out := make([]B, len(list))
+	for i, a := range list {
+		out[i] = convert(a)
 	}
 	return out
 }
@@ -133,15 +131,11 @@ func spelled(s string) string {
 }
 
 func (l KMSList) WriteText(b *bytes.Buffer) {
-	if len(l.KMS) == 0 {
-		b.WriteString("the API lists no KMS\n")
-		return
-	}
 	g := grid{{"ID", "SLUG", "LABEL", "CHAIN ID", "CONTRACT", "NODES", "VERSION", "URL"}}
 	for _, k := range l.KMS {
 		g.add(k.ID, k.Slug, k.Label, k.chain(), k.Contract, k.nodes(), k.Version, k.URL)
 	}
-	g.write(b, "")
+	g.write(b, "", "the API lists no KMS\n")
 }
 
 func (k KMS) WriteText(b *bytes.Buffer) {
@@ -174,26 +168,18 @@ func (o OnChain) WriteText(b *bytes.Buffer) {
 	for _, c := range o.Contracts {
 		fmt.Fprintf(b, "\n%s on %s (chain id %d)\n", c.Contract, sanitize.Plain(c.Chain), c.ChainID)
 		list(b, "  ", [][2]string{{"k256 pubkey", c.K256Pubkey}, {"ca pubkey", c.CAPubkey}, {"gateway contract", c.GatewayContract}})
-		if len(c.Entries) == 0 {
-			b.WriteString("  no entries\n")
-			continue
-		}
 		g := grid{{"LIST", "CLAIM", "ID", "NAME", "VERSION"}}
 		for _, e := range c.Entries {
 			g.add(string(e.List), string(e.Claim), e.ID, e.Name, e.Version)
 		}
-		g.write(b, "  ")
+		g.write(b, "  ", "  no entries\n")
 	}
 }
 
 func (a AppIDs) WriteText(b *bytes.Buffer) {
-	if len(a.AppIDs) == 0 {
-		b.WriteString("the API reserved no app ids\n")
-		return
-	}
 	g := grid{{"APP ID", "NONCE"}}
 	for _, id := range a.AppIDs {
 		g.add(id.ID, strconv.FormatUint(id.Nonce, 10))
 	}
-	g.write(b, "")
+	g.write(b, "", "the API reserved no app ids\n")
 }

@@ -1,16 +1,17 @@
 package render
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/url"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 )
@@ -22,21 +23,47 @@ import (
 // configuration, as it was named, or where the built-in one applied a file CHAIN/CONTRACT, which need not exist.
 func SARIF(w io.Writer, r *audit.Report, config string) error {
 	s := sarif{config: config, seen: map[string]int{}}
-	run := sarifRun{
-		Tool:        object{"driver": sarifDriver{Name: "kms-auditor", Version: r.Version, Semantic: semantic(r.Version), About: about, Rules: rules()}},
-		Automation:  object{"id": "kms-auditor/" + r.AuditID}, // CATEGORY/RUN
-		Invocations: []sarifInvocation{invocation(r)},
-		Results:     []sarifResult{},
-		Properties:  object{"verdict": r.Verdict},
+	results := []fields{}
+	for c, t := range Targets(r) {
+		results = append(results, s.results(r, c, t)...)
 	}
-	for i := range r.Chains {
-		for j := range r.Chains[i].Targets {
-			run.Results = append(run.Results, s.results(r, &r.Chains[i], &r.Chains[i].Targets[j])...)
-		}
+	run := fields{
+		"tool", fields{"driver", given("name", "kms-auditor", "version", r.Version, "semanticVersion", semantic(r.Version), "informationUri", about, "rules", rules())},
+		"automationDetails", fields{"id", "kms-auditor/" + r.AuditID}, // CATEGORY/RUN
+		"invocations", []fields{invocation(r)},
+		"results", results,
+		"properties", fields{"verdict", r.Verdict},
 	}
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
-	return wrote(r, "SARIF", enc.Encode(sarifLog{sarifSchema, "2.1.0", []sarifRun{run}}))
+	return wrote(r, "SARIF", enc.Encode(fields{"$schema", sarifSchema, "version", "2.1.0", "runs", []fields{run}}))
+}
+
+// fields is a JSON object whose fields keep their order, as the OASIS standard names them in chapter 3 of SARIF 2.1.0: a name, its
+// value, the next name, and so on.
+type fields []any
+
+// given are the fields that have a value.
+func given(all ...any) (f fields) {
+	for i := 0; i < len(all); i += 2 {
+		if !reflect.ValueOf(all[i+1]).IsZero() {
+			f = append(f, all[i], all[i+1])
+		}
+	}
+	return f
+}
+
+// MarshalJSON writes the object.
+func (f fields) MarshalJSON() ([]byte, error) {
+	b := []byte("{")
+	for i := 0; i < len(f); i += 2 {
+		value, err := json.Marshal(f[i+1])
+		if err != nil {
+			return nil, err
+		}
+		b = fmt.Appendf(b, "%q:%s,", f[i], value) // the names are ours
+	}
+	return append(bytes.TrimSuffix(b, []byte(",")), '}'), nil
 }
 
 const (
@@ -44,46 +71,40 @@ const (
 	sarifSchema = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 )
 
-var semver = regexp.MustCompile(`^v?((0|[1-9]\d*)(\.(0|[1-9]\d*)){2}(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?)$`)
+var semver = regexp.MustCompile(`^v?(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?$`)
 
 // semantic is the version in the form of semver.org, which has no v; empty where it is none.
-func semantic(version string) string {
-	if m := semver.FindStringSubmatch(version); m != nil {
-		return m[1]
-	}
-	return ""
-}
+func semantic(version string) string { return strings.TrimPrefix(semver.FindString(version), "v") }
 
 var sarifLevels = map[audit.Severity]string{audit.Critical: "error", audit.Warning: "warning", audit.Info: "note"}
 
 // scores are what code scanning sorts security findings by: over 9 is critical, 4 to 6.9 medium, under 4 low.
 var scores = map[audit.Severity]string{audit.Critical: "9.5", audit.Warning: "5.0", audit.Info: "1.0"}
 
-func rules() []sarifRule {
-	var out []sarifRule
+func rules() (out []fields) {
 	for _, k := range audit.Kinds {
-		meaning := object{"text": capital(meanings[k])}
-		out = append(out, sarifRule{
-			ID: string(k), Short: meaning, Full: meaning,
-			Help:       object{"text": "What it means, when it is harmless, and what to do first: " + k.Runbook()},
-			HelpURI:    k.Runbook(),
-			Default:    object{"level": sarifLevels[k.Severity()]},
-			Properties: object{"tags": []string{"security"}, "precision": "very-high", "security-severity": scores[k.Severity()]},
+		meaning := fields{"text", capital(meanings[k])}
+		out = append(out, fields{
+			"id", k, "shortDescription", meaning, "fullDescription", meaning,
+			"help", fields{"text", "What it means, when it is harmless, and what to do first: " + k.Runbook()},
+			"helpUri", k.Runbook(),
+			"defaultConfiguration", fields{"level", sarifLevels[k.Severity()]},
+			"properties", fields{"precision", "very-high", "security-severity", scores[k.Severity()], "tags", []string{"security"}},
 		})
 	}
 	return out
 }
 
 // invocation tells whether all could be checked, and if not, why.
-func invocation(r *audit.Report) sarifInvocation {
-	out := sarifInvocation{OK: r.Verdict != audit.Unknown, Start: r.StartedAt.UTC(), End: r.FinishedAt.UTC(), Notifications: []object{}}
+func invocation(r *audit.Report) fields {
+	ok, notifications := r.Verdict != audit.Unknown, []fields{}
 	say := func(level string, parts ...string) {
-		out.Notifications = append(out.Notifications, object{"level": level, "message": message(strings.Join(parts, ": "))})
+		notifications = append(notifications, fields{"level", level, "message", message(strings.Join(parts, ": "))})
 	}
-	for i := range r.Chains {
-		c, level := &r.Chains[i], "warning" // of a source that failed, and the verdict stands all the same
-		if unchecked(c) {
-			level, out.OK = "error", false
+	for _, c := range r.Chains {
+		level := "warning" // of a source that failed, and the verdict stands all the same
+		if unchecked(&c) {
+			level, ok = "error", false
 		}
 		for _, e := range c.Errors {
 			say(level, c.Chain, e.Source, e.Message)
@@ -94,10 +115,10 @@ func invocation(r *audit.Report) sarifInvocation {
 			}
 		}
 	}
-	if !out.OK && len(out.Notifications) == 0 {
+	if !ok && len(notifications) == 0 {
 		say("error", "not everything could be checked: the verdict is "+r.Verdict.String())
 	}
-	return out
+	return fields{"executionSuccessful", ok, "startTimeUtc", r.StartedAt.UTC(), "endTimeUtc", r.FinishedAt.UTC(), "toolExecutionNotifications", notifications}
 }
 
 type sarif struct {
@@ -105,53 +126,43 @@ type sarif struct {
 	seen   map[string]int // how often each fingerprint occurred
 }
 
-func (s *sarif) results(r *audit.Report, c *audit.Chain, t *audit.Target) []sarifResult {
-	var out []sarifResult
-	for i, of := range entriesOf(t) {
-		e := audit.Entry{Assurance: t.Assurance}
-		if of >= 0 {
-			e = t.Entries[of]
+func (s *sarif) results(r *audit.Report, c *audit.Chain, t *audit.Target) (out []fields) {
+	for _, f := range allFound(t) {
+		e, suppressions := audit.Entry{Assurance: t.Assurance}, []fields{}
+		if f.entry != nil {
+			e = *f.entry
 		}
-		f := t.Findings[i]
-		res := s.result(c, t, f, e)
-		if since := openSince(r, f); since != "" {
-			res.Message = message(f.Message + " (" + since + ")")
-			res.Properties = sarifProperties{FirstSeen: f.FirstSeen}
+		properties := given("claim", e.Claim, "on_chain", e.OnChain, "policy", e.Policy, "assurance", e.Assurance, "block", c.Block)
+		if since := openSince(r, f.Finding); since != "" {
+			f.Message, properties = f.Message+" ("+since+")", nil
 		}
-		res.Properties.State, res.Properties.LastConfirmed = f.State, f.LastConfirmedAt
-		out = append(out, res)
-	}
-	for _, a := range t.Accepted {
-		f := audit.Finding{Kind: a.Kind, Severity: a.Kind.Severity(), List: a.List, ID: a.ID, Message: a.Message}
-		e := audit.Entry{Assurance: t.Assurance}
-		if i := acceptedEntry(t, a); i >= 0 {
-			e, f.FirstSeen = t.Entries[i], t.Entries[i].FirstSeen
+		if a := f.accepted; a != nil {
+			f.FirstSeen = e.FirstSeen
+			suppressions = append(suppressions, fields{"kind", "external", "status", "accepted", "justification", escape(accepting(a.Reason, a.Expires))})
 		}
-		r := s.result(c, t, f, e)
-		r.Suppressions = append(r.Suppressions, sarifSuppression{"external", "accepted", escape(accepting(a.Reason, a.Expires))})
-		out = append(out, r)
+		out = append(out, s.result(c, t, f.Finding, properties, suppressions))
 	}
 	return out
 }
 
-// result is f, which is about e; a zero e is none.
-func (s *sarif) result(c *audit.Chain, t *audit.Target, f audit.Finding, e audit.Entry) sarifResult {
+// result is f. Its properties begin with those that are given: what was read of the entry that it is about.
+func (s *sarif) result(c *audit.Chain, t *audit.Target, f audit.Finding, properties fields, suppressions []fields) fields {
 	name := []string{Plain(c.Chain), Plain(t.Contract)}
 	for _, part := range []string{string(f.List), f.ID} {
 		if part != "" {
 			name = append(name, Plain(part))
 		}
 	}
-	return sarifResult{
-		RuleID: string(f.Kind), RuleIndex: slices.Index(audit.Kinds, f.Kind), Level: sarifLevels[f.Severity], Message: message(f.Message),
-		Locations: []sarifLocation{{
-			Physical: object{"artifactLocation": object{"uri": s.place(c, t)}, "region": object{"startLine": 1}},
-			Logical:  []sarifLogical{{Name: name[len(name)-1], Full: strings.Join(name, "/"), Kind: "resource"}},
+	return fields{
+		"ruleId", f.Kind, "ruleIndex", slices.Index(audit.Kinds, f.Kind), "level", sarifLevels[f.Severity], "message", message(f.Message),
+		"locations", []fields{{
+			"physicalLocation", fields{"artifactLocation", fields{"uri", s.place(c, t)}, "region", fields{"startLine", 1}},
+			"logicalLocations", []fields{{"name", name[len(name)-1], "fullyQualifiedName", strings.Join(name, "/"), "kind", "resource"}},
 		}},
 		// Code scanning reads this key only. Without it, it would take all results of a kind for one, as they share a line.
-		Fingerprints: map[string]string{"primaryLocationLineHash": s.fingerprint(c.Chain, t.Contract, string(f.Kind), string(f.List), f.ID)},
-		Suppressions: []sarifSuppression{},
-		Properties:   sarifProperties{Claim: e.Claim, OnChain: e.OnChain, Policy: e.Policy, Assurance: e.Assurance, Block: c.Block, FirstSeen: f.FirstSeen},
+		"partialFingerprints", fields{"primaryLocationLineHash", s.fingerprint(c.Chain, t.Contract, string(f.Kind), string(f.List), f.ID)},
+		"suppressions", suppressions, // either all results of a run have the list or none has
+		"properties", append(properties, given("first_seen", f.FirstSeen, "state", f.State, "last_confirmed_at", f.LastConfirmedAt)...),
 	}
 }
 
@@ -174,7 +185,7 @@ func (s *sarif) place(c *audit.Chain, t *audit.Target) string {
 	return u.String()
 }
 
-func message(s string) object { return object{"text": escape(s)} }
+func message(s string) fields { return fields{"text", escape(s)} }
 
 // escape makes text for SARIF, where braces are placeholders unless doubled, and [text](target) is a link, which no
 // foreign name may be.
@@ -189,77 +200,3 @@ func capital(s string) string {
 	}
 	return strings.ToUpper(s[:1]) + s[1:] + "."
 }
-
-// The part of SARIF 2.1.0 that is written; field by field it is chapter 3 of the OASIS standard.
-type (
-	object   = map[string]any
-	sarifLog struct {
-		Schema  string     `json:"$schema"`
-		Version string     `json:"version"`
-		Runs    []sarifRun `json:"runs"`
-	}
-	sarifRun struct {
-		Tool        object            `json:"tool"`
-		Automation  object            `json:"automationDetails"`
-		Invocations []sarifInvocation `json:"invocations"`
-		Results     []sarifResult     `json:"results"`
-		Properties  object            `json:"properties"`
-	}
-	sarifDriver struct {
-		Name     string      `json:"name"`
-		Version  string      `json:"version,omitempty"`
-		Semantic string      `json:"semanticVersion,omitempty"`
-		About    string      `json:"informationUri"`
-		Rules    []sarifRule `json:"rules"`
-	}
-	sarifRule struct {
-		ID         string `json:"id"`
-		Short      object `json:"shortDescription"`
-		Full       object `json:"fullDescription"`
-		Help       object `json:"help"`
-		HelpURI    string `json:"helpUri"`
-		Default    object `json:"defaultConfiguration"`
-		Properties object `json:"properties"`
-	}
-	sarifInvocation struct {
-		OK            bool      `json:"executionSuccessful"`
-		Start         time.Time `json:"startTimeUtc"`
-		End           time.Time `json:"endTimeUtc"`
-		Notifications []object  `json:"toolExecutionNotifications"`
-	}
-	sarifResult struct {
-		RuleID       string             `json:"ruleId"`
-		RuleIndex    int                `json:"ruleIndex"`
-		Level        string             `json:"level"`
-		Message      object             `json:"message"`
-		Locations    []sarifLocation    `json:"locations"`
-		Fingerprints map[string]string  `json:"partialFingerprints"`
-		Suppressions []sarifSuppression `json:"suppressions"` // either all results of a run have the list or none has
-		Properties   sarifProperties    `json:"properties"`
-	}
-	sarifLocation struct {
-		Physical object         `json:"physicalLocation"`
-		Logical  []sarifLogical `json:"logicalLocations"`
-	}
-	sarifLogical struct {
-		Name string `json:"name"`
-		Full string `json:"fullyQualifiedName"`
-		Kind string `json:"kind"`
-	}
-	sarifSuppression struct {
-		Kind          string `json:"kind"`
-		Status        string `json:"status"`
-		Justification string `json:"justification"`
-	}
-	sarifProperties struct {
-		Claim     audit.ClaimState  `json:"claim,omitempty"`
-		OnChain   audit.ChainState  `json:"on_chain,omitempty"`
-		Policy    audit.PolicyState `json:"policy,omitempty"`
-		Assurance audit.Assurance   `json:"assurance,omitempty"`
-		Block     *audit.Block      `json:"block,omitempty"`
-		FirstSeen *time.Time        `json:"first_seen,omitempty"`
-
-		State         audit.FindingState `json:"state,omitempty"`
-		LastConfirmed *time.Time         `json:"last_confirmed_at,omitempty"`
-	}
-)

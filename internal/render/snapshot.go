@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
@@ -17,20 +16,17 @@ import (
 // to be put under the chain as it is, at its indentation. What is in doubt is a comment that begins with WARNING.
 func Snapshot(w io.Writer, r *audit.Report) error {
 	var b bytes.Buffer
-	for i := range r.Chains {
-		c := &r.Chains[i]
+	for _, c := range r.Chains {
 		at := "no block pinned"
 		if c.Block != nil {
-			at = fmt.Sprintf("%s block %d %s of %s", Plain(c.Policy), c.Block.Number, Plain(c.Block.Hash), c.Block.Time.UTC().Format(time.RFC3339))
+			at = fmt.Sprintf("%s block %d %s of %s", Plain(c.Policy), c.Block.Number, Plain(c.Block.Hash), when(&c.Block.Time))
 		}
 		fmt.Fprintf(&b, "# chain %s (%d): %s\n", Plain(c.Chain), c.ChainID, at)
-		begin := "    contracts:\n"
-		for j := range c.Targets {
-			if t := &c.Targets[j]; !unasked(t) {
-				b.WriteString(begin)
-				snapshot(&b, t)
-				begin = ""
+		for j, t := range asked(&c) {
+			if j == 0 {
+				b.WriteString("    contracts:\n")
 			}
+			snapshot(&b, &t)
 		}
 	}
 	if _, err := w.Write(b.Bytes()); err != nil {
@@ -42,19 +38,14 @@ func Snapshot(w io.Writer, r *audit.Report) error {
 // Doubts tells what keeps a snapshot of r from being all that is on chain, and proven.
 func Doubts(r *audit.Report) []string {
 	var out []string
-	for i := range r.Chains {
-		c, targets, before := &r.Chains[i], 0, len(out)
-		for j := range c.Targets {
-			t := &c.Targets[j]
-			if unasked(t) {
-				continue
-			}
-			targets++
-			for _, d := range doubts(t) {
+	for _, c := range r.Chains {
+		before, targets := len(out), asked(&c)
+		for _, t := range targets {
+			for _, d := range doubts(&t) {
 				out = append(out, Plain(c.Chain)+" "+Plain(t.Contract)+": "+d)
 			}
 		}
-		if targets == 0 {
+		if len(targets) == 0 {
 			out = append(out, Plain(c.Chain)+": no contract was audited")
 		}
 		for _, e := range c.Errors {
@@ -69,9 +60,11 @@ func Doubts(r *audit.Report) []string {
 	return out
 }
 
-// unasked tells whether the API lists the contract, and the operator did not ask for it.
-func unasked(t *audit.Target) bool {
-	return slices.ContainsFunc(t.Findings, func(f audit.Finding) bool { return f.Kind == audit.ContractUnexpected })
+// asked returns the contracts of a chain, but for those that only the API lists and the operator did not ask for.
+func asked(c *audit.Chain) []audit.Target {
+	return slices.DeleteFunc(slices.Clone(c.Targets), func(t audit.Target) bool {
+		return slices.ContainsFunc(t.Findings, func(f audit.Finding) bool { return f.Kind == audit.ContractUnexpected })
+	})
 }
 
 func doubts(t *audit.Target) []string {

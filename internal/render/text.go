@@ -28,10 +28,8 @@ func Text(w io.Writer, r *audit.Report, opt TextOptions) error {
 	if len(r.Chains) == 0 {
 		t.printf("No chain was audited: the API's list names no KMS on any of them.\n\n")
 	}
-	for i := range r.Chains {
-		for j := range r.Chains[i].Targets {
-			t.target(r, r.Chains[i].Chain, &r.Chains[i].Targets[j])
-		}
+	for c, target := range Targets(r) {
+		t.target(r, c.Chain, target)
 	}
 	t.acceptBlock(r)
 	t.closing(r)
@@ -54,15 +52,23 @@ type text struct {
 
 func (t *text) printf(format string, args ...any) { fmt.Fprintf(t, format, args...) }
 
-func (t *text) chain(r *audit.Report, c *audit.Chain) {
-	sum := func(v audit.EntryVerdict) (n int) {
-		for i := range c.Targets {
-			n += c.Targets[i].Counts.Of(v)
-		}
-		return n
+// optional prints a line about something, unless it is empty.
+func (t *text) optional(format, what string) {
+	if what != "" {
+		t.printf(format+"\n", what)
 	}
-	t.printf("%s  %s: %s; %s, %s; %s\n", t.paint(verdictColors[c.Verdict], fmt.Sprintf("%-10s", c.Verdict)), Plain(c.Chain),
-		t.block(c), plural(len(c.Targets), "contract"), counts(sum), claimAge(r, c))
+}
+
+// after puts words before what is there. Where nothing is there, they are left out too.
+func after(words, what string) string {
+	if what == "" {
+		return ""
+	}
+	return words + what
+}
+
+func (t *text) chain(r *audit.Report, c *audit.Chain) {
+	t.printf("%s  %s: %s; %s, %s; %s\n", t.word("%-10s", c.Verdict), Plain(c.Chain), t.block(c), plural(len(c.Targets), "contract"), counts(c.Targets...), claimAge(r, c))
 	for _, e := range c.Errors {
 		t.printf("  error: %s: %s\n", Plain(e.Source), Plain(e.Message))
 	}
@@ -72,7 +78,7 @@ func (t *text) block(c *audit.Chain) string {
 	if c.Block == nil {
 		return "no block pinned (policy " + Plain(c.Policy) + ")"
 	}
-	return fmt.Sprintf("%s block %d %s of %s", Plain(c.Policy), c.Block.Number, t.id(c.Block.Hash), c.Block.Time.UTC().Format(time.RFC3339))
+	return fmt.Sprintf("%s block %d %s of %s", Plain(c.Policy), c.Block.Number, t.id(c.Block.Hash), when(&c.Block.Time))
 }
 
 func claimAge(r *audit.Report, c *audit.Chain) string {
@@ -84,41 +90,31 @@ func claimAge(r *audit.Report, c *audit.Chain) string {
 
 func (t *text) target(r *audit.Report, chain string, target *audit.Target) {
 	t.printf("\n%s  %s %s: %s, completeness %s; %s\n",
-		t.paint(verdictColors[target.Verdict], fmt.Sprintf("%-10s", target.Verdict)),
-		Plain(chain), Plain(target.Contract), assurance(target), target.Completeness, counts(target.Counts.Of))
+		t.word("%-10s", target.Verdict), Plain(chain), Plain(target.Contract), assurance(target), target.Completeness, counts(*target))
 	for _, reason := range target.Reasons {
 		t.printf("  unknown: %s\n", Plain(reason))
 	}
 	t.storage(target)
 	t.control(target)
 	for _, f := range target.Findings {
-		t.finding(r, f)
+		t.item(f.Severity, f.Kind, f.List, f.ID, Plain(f.Message), openSince(r, f), Plain(f.Runbook))
 	}
 	for _, a := range target.Accepted {
-		t.acceptance(a)
+		t.item(audit.Accepted, a.Kind, a.List, a.ID, Plain(a.Message), accepting(a.Reason, a.Expires))
 	}
 	t.entries(target.Entries)
 }
 
 func assurance(t *audit.Target) string {
-	if t.Assurance == "" {
-		return "nothing read"
-	}
-	return "assurance " + string(t.Assurance)
+	return cmp.Or(after("assurance ", string(t.Assurance)), "nothing read")
 }
 
-func (t *text) finding(r *audit.Report, f audit.Finding) {
-	t.printf("  %s %s\n", t.paint(severityColors[f.Severity], fmt.Sprintf("%-8s", f.Severity)), t.about(f.Kind, f.List, f.ID))
-	for _, line := range []string{Plain(f.Message), openSince(r, f), Plain(f.Runbook)} {
-		if line != "" {
-			t.printf("           %s\n", line)
-		}
+// item prints a finding, or one that does not count, after a word that says how bad it is, and what there is to say of it.
+func (t *text) item(word any, k audit.Kind, l audit.List, id string, lines ...string) {
+	t.printf("  %s %s\n", t.word("%-8s", word), spaced(string(k), string(l), t.id(id)))
+	for _, line := range lines {
+		t.optional("           %s", line)
 	}
-}
-
-// about names a finding.
-func (t *text) about(k audit.Kind, l audit.List, id string) string {
-	return spaced(string(k), string(l), t.id(id))
 }
 
 // remarks say what a search leaves open; one that is proven leaves nothing.
@@ -130,10 +126,8 @@ var remarks = map[audit.Completeness]string{
 
 func (t *text) closing(r *audit.Report) {
 	levels := map[audit.Completeness]bool{}
-	for _, c := range r.Chains {
-		for _, target := range c.Targets {
-			levels[target.Completeness] = true
-		}
+	for _, target := range Targets(r) {
+		levels[target.Completeness] = true
 	}
 	if len(r.Chains) > 0 {
 		t.printf("\n")
@@ -146,7 +140,7 @@ func (t *text) closing(r *audit.Report) {
 	if n, worst := Open(r); n > 0 {
 		t.printf("open: %s of earlier audits, which this one could not look at again; the worst is %s\n", plural(n, "finding"), worst.Severity)
 	}
-	t.printf("verdict: %s\n", t.paint(verdictColors[r.Verdict], r.Verdict.String()))
+	t.printf("verdict: %s\n", t.word("%s", r.Verdict))
 }
 
 // VerdictOrder is the order of entries by verdict: what disagrees comes first.
@@ -186,18 +180,15 @@ func (t *text) storage(target *audit.Target) {
 }
 
 func (t *text) entries(entries []audit.Entry) {
-	if len(entries) == 0 {
-		return
-	}
 	orDash := func(s string) string { return cmp.Or(s, "-") } // the column is there, whatever the others have
 	g := grid{{t.paint(bold, "VERDICT"), "LIST", "ID", "NAME", "VERSION", "CLAIM", "ON CHAIN", "POLICY", "LAST CHANGE", "WHY"}}
 	for _, e := range WorstFirst(entries) {
 		g = append(g, []string{
-			t.paint(entryColors[e.Verdict], string(e.Verdict)), orDash(string(e.List)), orDash(t.id(e.ID)), orDash(t.name(e.Name)), orDash(t.name(e.Version)),
+			t.word("%s", e.Verdict), orDash(string(e.List)), orDash(t.id(e.ID)), orDash(t.name(e.Name)), orDash(t.name(e.Version)),
 			orDash(string(e.Claim)), orDash(string(e.OnChain)), string(e.Policy), t.changed(e.Changed), orDash(why(*e)),
 		})
 	}
-	g.write(t.Buffer, "  ")
+	g.write(t.Buffer, "  ", "")
 }
 
 // changed gives the block of the last event of an id and whoever caused it; wide, time and transaction too.
@@ -205,17 +196,11 @@ func (t *text) changed(c *audit.Changed) string {
 	if c == nil {
 		return ""
 	}
-	s := fmt.Sprintf("block %d", c.Block)
-	if t.opt.Wide && c.Time != nil {
-		s += " of " + c.Time.UTC().Format(time.RFC3339)
+	block, actor := fmt.Sprintf("block %d", c.Block), after(", by ", t.id(c.Actor))
+	if !t.opt.Wide {
+		return block + actor
 	}
-	if c.Actor != "" {
-		s += ", by " + t.id(c.Actor)
-	}
-	if t.opt.Wide {
-		s += ", in " + t.id(c.Tx)
-	}
-	return s
+	return block + after(" of ", when(c.Time)) + actor + ", in " + t.id(c.Tx)
 }
 
 // why gives kind and reason, each once.
@@ -235,9 +220,7 @@ func (t *text) control(target *audit.Target) {
 	if c == nil {
 		return
 	}
-	if c.Owner != "" {
-		t.printf("  owner %s\n", Plain(c.Owner))
-	}
+	t.optional("  owner %s", Plain(c.Owner))
 	if c.PendingOwner != "" {
 		t.printf("  %s\n", t.paint(yellow, "a transfer of ownership is under way: "+Plain(c.PendingOwner)+" can accept it at any time"))
 	}
@@ -247,30 +230,14 @@ func (t *text) control(target *audit.Target) {
 		t.printf("  implementation %s, code %s behind proxy code %s\n", Plain(c.Implementation), t.id(c.ImplementationCodeHash), t.id(c.CodeHash))
 	}
 	if b := target.Baseline; b != nil {
-		how := "was first seen"
-		if b.Accepted {
-			how = "was accepted"
-		}
-		t.printf("  compared with what %s at %s\n", how, b.Since.UTC().Format(time.RFC3339))
+		how := map[bool]string{true: "accepted", false: "first seen"}[b.Accepted]
+		t.printf("  compared with what was %s at %s\n", how, when(&b.Since))
 	}
-}
-
-// acceptance is a finding that does not count, and why.
-func (t *text) acceptance(a audit.Acceptance) {
-	t.printf("  %s %s\n           %s\n           %s\n", t.paint(entryColors[audit.Accepted], string(audit.Accepted)),
-		t.about(a.Kind, a.List, a.ID), Plain(a.Message), accepting(a.Reason, a.Expires))
 }
 
 // accepting says why something is lived with, and how long.
 func accepting(reason string, expires time.Time) string {
-	return "until " + expires.UTC().Format(time.RFC3339) + ": " + Plain(reason)
-}
-
-// acceptedEntry returns the index of the entry that a is about, or -1.
-func acceptedEntry(t *audit.Target, a audit.Acceptance) int {
-	return slices.IndexFunc(t.Entries, func(e audit.Entry) bool {
-		return e.Verdict == audit.Accepted && e.Kind == a.Kind && e.List == a.List && e.ID == a.ID
-	})
+	return "until " + when(&expires) + ": " + Plain(reason)
 }
 
 // acceptFor is how long a difference is accepted unless the operator says otherwise.
@@ -282,12 +249,10 @@ func (t *text) acceptBlock(r *audit.Report) {
 	expires := r.FinishedAt.UTC().Add(acceptFor).Format(time.DateOnly)
 	var rows []string
 	offered := map[string]bool{} // images without a hash share a row
-	for _, c := range r.Chains {
-		for _, target := range c.Targets {
-			for _, f := range target.Findings {
-				if row := acceptRow(c.Chain, target.Contract, f, expires); f.Kind.Acceptable() && !offered[row] {
-					rows, offered[row] = append(rows, row), true
-				}
+	for c, target := range Targets(r) {
+		for _, f := range target.Findings {
+			if row := acceptRow(c.Chain, target.Contract, f, expires); f.Kind.Acceptable() && !offered[row] {
+				rows, offered[row] = append(rows, row), true
 			}
 		}
 	}
@@ -297,15 +262,13 @@ func (t *text) acceptBlock(r *audit.Report) {
 }
 
 func acceptRow(chain, contract string, f audit.Finding, expires string) string {
-	about := ""
-	if f.List != "" {
-		about = ", list: " + scalar(string(f.List))
+	row := "  - {"
+	for _, field := range [][2]string{{"chain", chain}, {"contract", contract}, {"kind", string(f.Kind)}, {"list", string(f.List)}, {"id", f.ID}} {
+		if field[1] != "" {
+			row += field[0] + ": " + scalar(field[1]) + ", "
+		}
 	}
-	if f.ID != "" {
-		about += ", id: " + scalar(f.ID)
-	}
-	return fmt.Sprintf("  - {chain: %s, contract: %s, kind: %s%s, reason: \"\", expires: %s}\n",
-		scalar(chain), scalar(contract), scalar(string(f.Kind)), about, scalar(expires))
+	return row + `reason: "", expires: ` + scalar(expires) + "}\n"
 }
 
 // scalar is s as a double-quoted YAML scalar, in which Go's escapes mean the same and no rune moves a terminal.

@@ -1,8 +1,11 @@
 package render
 
 import (
+	"bytes"
+	"cmp"
 	"fmt"
 	"strings"
+	"text/tabwriter"
 	"unicode/utf8"
 
 	"github.com/kms-auditor/kms-auditor/audit"
@@ -32,13 +35,16 @@ func (t *text) paint(c color, s string) string {
 	return "\x1b[" + string(c) + "m" + s + "\x1b[0m"
 }
 
-var verdictColors = map[audit.Verdict]color{audit.Consistent: green, audit.Unknown: yellow, audit.Drift: red}
-
-var entryColors = map[audit.EntryVerdict]color{
+// colors are those of verdicts and severities.
+var colors = map[any]color{
+	audit.Consistent: green, audit.Unknown: yellow, audit.Drift: red,
 	audit.Match: green, audit.Mismatch: red, audit.Unverifiable: yellow, audit.Pending: cyan, audit.Accepted: magenta, audit.Unclaimed: blue,
+	audit.Critical: red, audit.Warning: yellow, audit.Info: cyan,
 }
 
-var severityColors = map[audit.Severity]color{audit.Critical: red, audit.Warning: yellow, audit.Info: cyan}
+func (t *text) word(format string, word any) string {
+	return t.paint(colors[word], fmt.Sprintf(format, word))
+}
 
 // Plain makes a sentence printable. It is cut word by word: a sentence is ours, and only the words in it may be foreign.
 func Plain(s string) string {
@@ -84,10 +90,14 @@ func plural(n int, what string) string {
 }
 
 // counts spells the verdicts that occur, as in "3 entries: 1 mismatch, 2 match".
-func counts(of func(audit.EntryVerdict) int) string {
+func counts(targets ...audit.Target) string {
 	total, parts := 0, []string(nil)
 	for _, v := range VerdictOrder {
-		if n := of(v); n > 0 {
+		n := 0
+		for i := range targets {
+			n += targets[i].Counts.Of(v)
+		}
+		if n > 0 {
 			total += n
 			parts = append(parts, fmt.Sprintf("%d %s", n, v))
 		}
@@ -100,4 +110,51 @@ func counts(of func(audit.EntryVerdict) int) string {
 	default:
 		return fmt.Sprintf("%d entries: %s", total, strings.Join(parts, ", "))
 	}
+}
+
+// grid is rows of printable cells. The first row are headings.
+type grid [][]string
+
+// add adds a row of which cells may be foreign.
+func (g *grid) add(cells ...string) {
+	for i, c := range cells {
+		cells[i] = sanitize.Plain(c)
+	}
+	*g = append(*g, cells)
+}
+
+// write leaves columns out where no row has anything. Without rows it writes none, a line that says so.
+func (g grid) write(b *bytes.Buffer, indent, none string) {
+	if len(g) == 1 {
+		b.WriteString(none)
+		return
+	}
+	used := make([]bool, len(g[0]))
+	for _, row := range g[1:] {
+		for i, c := range row {
+			used[i] = used[i] || c != ""
+		}
+	}
+	tab := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	for _, row := range g {
+		var cells []string
+		for i, c := range row {
+			if used[i] {
+				cells = append(cells, cmp.Or(c, "-"))
+			}
+		}
+		fmt.Fprintln(tab, indent+strings.Join(cells, "\t"))
+	}
+	_ = tab.Flush() // a buffer takes everything
+}
+
+// list writes what is there of names and values.
+func list(b *bytes.Buffer, indent string, pairs [][2]string) {
+	tab := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	for _, p := range pairs {
+		if p[1] != "" {
+			fmt.Fprintf(tab, "%s%s\t%s\n", indent, p[0], sanitize.Plain(p[1]))
+		}
+	}
+	_ = tab.Flush() // a buffer takes everything
 }

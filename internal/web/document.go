@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/kms-auditor/kms-auditor/audit"
@@ -61,10 +62,7 @@ func (h *reportHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func newDocument(r *audit.Report) (document, error) {
 	var plain, packed bytes.Buffer
-	zip, err := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
-	if err != nil {
-		return document{}, err
-	}
+	zip, _ := gzip.NewWriterLevel(&packed, gzip.BestSpeed) // the level is a valid one
 	if err := errors.Join(render.JSON(io.MultiWriter(zip, &capped{to: &plain}), r), zip.Close()); err != nil {
 		return document{}, err
 	}
@@ -110,4 +108,25 @@ func takesGzip(r *http.Request) bool {
 		}
 	}
 	return false
+}
+
+// cache keeps what was rendered of the last report.
+type cache[T any] struct {
+	mu    sync.Mutex
+	of    *audit.Report
+	turns int // how many reports were rendered
+	value T
+}
+
+// get renders the report, unless it was the last one, and returns the number of it.
+func (c *cache[T]) get(r *audit.Report, render func(*audit.Report) (T, error)) (value T, turn int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.turns == 0 || c.of != r {
+		if value, err = render(r); err != nil {
+			return value, 0, err
+		}
+		c.of, c.turns, c.value = r, c.turns+1, value
+	}
+	return c.value, c.turns, nil
 }

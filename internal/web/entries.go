@@ -18,17 +18,14 @@ import (
 
 // entriesPage is one page of the entries of a contract.
 type entriesPage struct {
-	Style       template.CSS
-	Report      *audit.Report
-	Chain       *audit.Chain
-	Target      *audit.Target
-	Page, Pages int
-	Entries     []*audit.Entry
+	Style         template.CSS
+	Report        *audit.Report
+	Chain         *audit.Chain
+	Target        *audit.Target
+	Page, Pages   int
+	Before, After int // the pages around this one; 0: there is none
+	Entries       []*audit.Entry
 }
-
-// Before and After are the pages around this one; 0: there is none.
-func (l *entriesPage) Before() int { return l.Page - 1 }
-func (l *entriesPage) After() int  { return (l.Page + 1) % (l.Pages + 1) }
 
 // entries serves all entries of a contract, a thousand a page and the worst first, for those of which the status page has too many.
 func entries(o Options) http.HandlerFunc {
@@ -70,20 +67,17 @@ func find(r *audit.Report, query string) (*entriesPage, error) {
 			return nil, fmt.Errorf("page %s is no number", sanitize.Quote(p))
 		}
 	}
-	for i := range r.Chains {
-		c := &r.Chains[i]
-		for j := range c.Targets {
-			t := &c.Targets[j]
-			if c.Chain != values.Get("chain") || t.Contract != contract.Hex() {
-				continue
-			}
-			l := &entriesPage{Style: css, Report: r, Chain: c, Target: t, Page: page, Pages: (len(t.Entries) + maxRows - 1) / maxRows}
-			if page < 1 || page > l.Pages {
-				return nil, fmt.Errorf("there is no page %d of %d", page, l.Pages)
-			}
-			l.Entries = render.WorstFirst(t.Entries)[(page-1)*maxRows : min(page*maxRows, len(t.Entries))]
-			return l, nil
+	for c, t := range render.Targets(r) {
+		if c.Chain != values.Get("chain") || t.Contract != contract.Hex() {
+			continue
 		}
+		l := &entriesPage{Style: css, Report: r, Chain: c, Target: t, Page: page, Pages: (len(t.Entries) + maxRows - 1) / maxRows}
+		if page < 1 || page > l.Pages {
+			return nil, fmt.Errorf("there is no page %d of %d", page, l.Pages)
+		}
+		l.Before, l.After = page-1, (page+1)%(l.Pages+1)
+		l.Entries = render.WorstFirst(t.Entries)[(page-1)*maxRows : min(page*maxRows, len(t.Entries))]
+		return l, nil
 	}
 	return nil, fmt.Errorf("the last report has no contract %s on chain %s", contract.Hex(), sanitize.Quote(values.Get("chain")))
 }

@@ -1,10 +1,12 @@
 package web
 
-// What tests hold by itself.
-var (
-	Handler     = handler
-	MaxInFlight = maxInFlight
-)
+import "net/http"
+
+// MaxInFlight is what tests hold by itself.
+var MaxInFlight = maxInFlight
+
+// Handler is what Serve serves.
+func Handler(o Options) (http.Handler, error) { return handler(o), nil }
 
 // MaxConnections is how many connections one listener has.
 const MaxConnections = maxConnections

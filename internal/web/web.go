@@ -72,14 +72,8 @@ func closeAll(listeners []net.Listener) {
 // Where one listener fails, it stops them all and returns that error. It closes the listeners in every case. Without any it returns at once.
 func Serve(ctx context.Context, listeners []net.Listener, o Options) error {
 	defer closeAll(listeners)
-	h, err := handler(o)
-	if err != nil {
-		return err
-	}
-	errorLog, err := zap.NewStdLogAt(o.Logger, zap.WarnLevel)
-	if err != nil {
-		return fmt.Errorf("bridging the server's log: %w", err)
-	}
+	h := handler(o)
+	errorLog, _ := zap.NewStdLogAt(o.Logger, zap.WarnLevel) // the level is a valid one
 	logger := slog.New(zapslog.NewHandler(o.Logger.Core(), zapslog.AddStacktraceAt(slog.LevelError+1)))
 	group, ctx := errgroup.WithContext(ctx)
 	for _, l := range listeners {
@@ -118,11 +112,8 @@ func stop(server *http.Server) error {
 	return nil
 }
 
-func handler(o Options) (http.Handler, error) {
-	errorLog, err := zap.NewStdLogAt(o.Logger, zap.ErrorLevel)
-	if err != nil {
-		return nil, fmt.Errorf("bridging the scrapes' log: %w", err)
-	}
+func handler(o Options) http.Handler {
+	errorLog, _ := zap.NewStdLogAt(o.Logger, zap.ErrorLevel) // the level is a valid one
 	mux := http.NewServeMux()
 	began := time.Now()
 	mux.Handle("GET /{$}", &page{opt: o, began: began})
@@ -146,5 +137,76 @@ func handler(o Options) (http.Handler, error) {
 		}
 		fmt.Fprintln(w, "ready")
 	})
-	return guard(mux), nil
+	return guard(mux)
+}
+
+// What is answered at the same time at most.
+const (
+	maxConnections = 256 // of one listener; more wait, so that readers cannot use up the sockets that audits need
+	maxScrapes     = 8
+	maxRenderings  = 4 // of what is rendered for each request
+)
+
+// headers are those of every answer, unless the web configuration or the answer itself has others.
+var headers = map[string]string{
+	"Cache-Control":                "no-store",
+	"Content-Security-Policy":      policy,
+	"Cross-Origin-Opener-Policy":   "same-origin",
+	"Cross-Origin-Resource-Policy": "same-origin",
+	"Referrer-Policy":              "no-referrer",
+	"X-Content-Type-Options":       "nosniff",
+	"X-Frame-Options":              "DENY",
+}
+
+// guard adds the headers.
+func guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for name, value := range headers {
+			if w.Header().Get(name) == "" {
+				w.Header().Set(name, value)
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// maxInFlight has the others wait while as many as may are answered.
+func maxInFlight(n int, next http.Handler) http.Handler {
+	slots := make(chan struct{}, n)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+			next.ServeHTTP(w, r)
+		case <-r.Context().Done():
+		}
+	})
+}
+
+// Config is the configuration that audits run under.
+type Config struct {
+	Running func() string // which one it is, in a sentence without secrets
+	Reload  func() error  // reads it again, and tells why that changed nothing; nil: it cannot be
+}
+
+// ErrReloadOff is why Config.Reload did not even try.
+var ErrReloadOff = errors.New("reloading over HTTP is off: set web.reload to true and send SIGHUP, or restart")
+
+// reload answers POST /-/reload. Whoever may ask sees what is wrong with the configuration; no page of another site may.
+func reload(c Config) http.Handler {
+	return http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		err := ErrReloadOff
+		if c.Reload != nil {
+			err = c.Reload()
+		}
+		switch {
+		case errors.Is(err, ErrReloadOff):
+			http.Error(w, err.Error(), http.StatusForbidden)
+		case err != nil:
+			http.Error(w, fmt.Sprintf("not reloaded; the running configuration %s\n%v", c.Running(), err), http.StatusBadRequest)
+		default:
+			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+			fmt.Fprintf(w, "reloaded; the running configuration %s\n", c.Running())
+		}
+	}))
 }
