@@ -35,11 +35,7 @@ type KMS struct {
 
 // Info fetches what the API says of one KMS, by id or slug. Errors are as those of OnChainDetail.
 func (c *Client) Info(ctx context.Context, idOrSlug string) (KMS, error) {
-	var k KMS
-	_, err := c.get(ctx, call{endpoint: kmsInfo, path: "/kms/", name: idOrSlug}, func(body string) (err error) {
-		k, err = decodeKMS(body, c.key)
-		return err
-	})
+	k, _, err := fetch(ctx, c, call{endpoint: kmsInfo, path: "/kms/", name: idOrSlug}, object.kms)
 	if status, ok := errors.AsType[*StatusError](err); ok && status.Status == http.StatusNotFound {
 		err = fmt.Errorf("the API knows no such KMS: %w", err)
 	}
@@ -49,18 +45,8 @@ func (c *Client) Info(ctx context.Context, idOrSlug string) (KMS, error) {
 	return k, nil
 }
 
-// decodeKMS reads the body of GET /kms/{kms_id}, of any version, with the rules of Decode.
-func decodeKMS(body string, key sanitize.Redactor) (KMS, error) {
-	o := whole(body, key)
-	k := o.kms()
-	if o.err != nil {
-		return KMS{}, o.err
-	}
-	return k, nil
-}
-
-// kms tells the two shapes apart by the name of the contract's field, since the API may serve another version than
-// the one that was asked for.
+// kms is the body of GET /kms/{kms_id}, of any version, and a row of the list. It tells the two shapes apart by the name of
+// the contract's field, since the API may serve another version than the one that was asked for.
 func (o object) kms() KMS {
 	k := KMS{
 		ID:         o.required("id"),

@@ -104,8 +104,7 @@ func (l *listing) more() bool { return l.pages == 0 || uint64(l.pages) < l.last 
 func (l *listing) add(body string, key sanitize.Redactor) error {
 	o := whole(body, key)
 	total, page, size, pages := o.number("total"), o.number("page"), o.number("page_size"), o.number("pages")
-	var items []KMS
-	o.each("items", func(o object) { items = append(items, o.kms()) })
+	items := list(o, "items", object.kms)
 	if l.bytes += len(body); l.bytes > maxBody {
 		o.fail("", "pages over 8 MiB together")
 	}
