@@ -27,10 +27,7 @@ func (m *Metrics) Configure(chains []Chain) {
 		return ok && (!byProvider || slices.Contains(c.Providers, provider)) &&
 			(!byContract || len(c.Contracts) == 0 || slices.ContainsFunc(c.Contracts, named))
 	}
-	for _, v := range []vector{m.audits, m.duration, m.unstable, m.lastAudit, m.compared, m.scanned, m.calls, m.trips, m.tripTime, m.head} {
-		prune(v, keep)
-	}
-	m.state.prune(keep)
+	m.prune(keep)
 	for _, c := range known {
 		m.start(c)
 	}
@@ -38,10 +35,22 @@ func (m *Metrics) Configure(chains []Chain) {
 
 // Forget drops the series of a contract that is no longer audited, which would stand still.
 func (m *Metrics) Forget(chain string, contract common.Address) {
-	keep := func(l prometheus.Labels) bool { return l["chain"] != chain || l["contract"] != contract.Hex() }
-	prune(m.compared, keep)
-	prune(m.scanned, keep)
-	m.state.prune(keep)
+	m.prune(func(l prometheus.Labels) bool { return l["chain"] != chain || l["contract"] != contract.Hex() })
+}
+
+// prune drops the series about chains that are not to be kept, and what the last report said of those.
+func (m *Metrics) prune(keep func(prometheus.Labels) bool) {
+	for _, v := range []vector{m.audits, m.duration, m.unstable, m.lastAudit, m.compared, m.scanned, m.calls, m.trips, m.tripTime, m.head} {
+		for _, l := range series(v) {
+			if !keep(l) {
+				v.Delete(l)
+			}
+		}
+	}
+	if last := m.state.Load(); last != nil {
+		kept := slices.DeleteFunc(slices.Clone(*last), func(one prometheus.Metric) bool { return !keep(labelsOf(one)) })
+		m.state.Store(&kept)
+	}
 }
 
 // start begins the series that the configuration names, where they are not there yet.
@@ -72,14 +81,6 @@ type vector interface {
 	Delete(prometheus.Labels) bool
 }
 
-func prune(v vector, keep func(prometheus.Labels) bool) {
-	for _, l := range series(v) {
-		if !keep(l) {
-			v.Delete(l)
-		}
-	}
-}
-
 // series are the labels that v has.
 func series(v vector) (out []prometheus.Labels) {
 	all := make(chan prometheus.Metric)
@@ -91,14 +92,6 @@ func series(v vector) (out []prometheus.Labels) {
 		out = append(out, labelsOf(one))
 	}
 	return out
-}
-
-// prune drops what the last report said of things that are not to be kept.
-func (s *state) prune(keep func(prometheus.Labels) bool) {
-	if last := s.last.Load(); last != nil {
-		kept := slices.DeleteFunc(slices.Clone(*last), func(one prometheus.Metric) bool { return !keep(labelsOf(one)) })
-		s.last.Store(&kept)
-	}
 }
 
 func labelsOf(one prometheus.Metric) prometheus.Labels {

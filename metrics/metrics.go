@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
@@ -107,12 +108,31 @@ func New(reg prometheus.Registerer, build Build) *Metrics {
 	return m
 }
 
+// factory makes and registers collectors.
+type factory struct{ promauto.Factory }
+
+func (f factory) counters(name, help string, labels ...string) *prometheus.CounterVec {
+	return f.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
+}
+
+func (f factory) gauges(name, help string, labels ...string) *prometheus.GaugeVec {
+	return f.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, labels)
+}
+
+func (f factory) gauge(name, help string) prometheus.Gauge {
+	return f.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help})
+}
+
+func (f factory) histograms(name, help string, labels ...string) *prometheus.HistogramVec {
+	return f.NewHistogramVec(prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: seconds}, labels)
+}
+
 // Report counts an audit and replaces the state of the one before. Chains that are not configured are left out.
 func (m *Metrics) Report(r *audit.Report) {
 	for _, c := range m.show(r, m.knows) {
 		m.audits.WithLabelValues(c.Chain, c.Verdict.String()).Inc()
 		m.duration.WithLabelValues(c.Chain).Observe(c.Duration.Seconds())
-		m.unstable.WithLabelValues(c.Chain).Add(unstable(c))
+		m.unstable.WithLabelValues(c.Chain).Add(float64(len(c.Unconfirmed())))
 	}
 	// Discovery looked for a chain that was compared before and is not in the report: that was an audit, and no comparison.
 	for _, l := range series(m.compared) {
@@ -124,18 +144,6 @@ func (m *Metrics) Report(r *audit.Report) {
 // nothing.
 func (m *Metrics) Restore(r *audit.Report) { m.show(r, m.knows) }
 
-// unstable is the number of differences that one of two looks saw.
-func unstable(c audit.Chain) (n float64) {
-	for _, t := range c.Targets {
-		for _, f := range t.Findings {
-			if f.Kind == audit.ClaimUnstable && f.State == audit.Confirmed {
-				n++
-			}
-		}
-	}
-	return n
-}
-
 // EventScan notes that the events of a contract are read up to a block. A chain that is not configured is left out.
 func (m *Metrics) EventScan(chain string, contract common.Address, block uint64) {
 	if m.knows(chain) {
@@ -146,6 +154,33 @@ func (m *Metrics) EventScan(chain string, contract common.Address, block uint64)
 func (m *Metrics) knows(chain string) bool {
 	_, ok := (*m.known.Load())[chain]
 	return ok
+}
+
+// API counts one HTTP request to the API.
+func (m *Metrics) API(endpoint, result string, took time.Duration) {
+	m.requests.WithLabelValues(endpoint, result).Inc()
+	m.apiTime.WithLabelValues(endpoint).Observe(took.Seconds())
+}
+
+// Chain returns the observer of one chain's providers.
+func (m *Metrics) Chain(name string) transport.Observer { return observer{m, name} }
+
+type observer struct {
+	m     *Metrics
+	chain string
+}
+
+func (o observer) RoundTrip(provider string, took time.Duration) {
+	o.m.trips.WithLabelValues(o.chain, provider).Inc()
+	o.m.tripTime.WithLabelValues(o.chain, provider).Observe(took.Seconds())
+}
+
+func (o observer) Call(provider, method, result string) {
+	o.m.calls.WithLabelValues(o.chain, provider, method, result).Inc()
+}
+
+func (o observer) Head(provider string, t time.Time) {
+	o.m.head.WithLabelValues(o.chain, provider).Set(unix(t))
 }
 
 // NextAudit notes when the schedule fires next; the zero time: not at all.
