@@ -7,6 +7,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 
+	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
@@ -18,62 +19,37 @@ var (
 
 const maxBatch = 1000
 
-func (d *doc) chains(fs []fileChain) []Chain {
-	d.check(len(fs) > 0, "chains", "is empty: there is nothing to audit (with cross_checks: true, the chains of the built-in default that the API's list of KMS names)")
-	var chains []Chain
+func (d *doc) chains(cfg *Config) {
+	d.check(len(cfg.Chains) > 0, "chains", "is empty: there is nothing to audit (with cross_checks: true, the chains of the built-in default that the API's list of KMS names)")
 	seen := map[string]bool{}
-	for at, f := range elements(d, "chains", fs) {
-		d.check(chainName.MatchString(f.Name), at+".name",
+	for at, c := range elements(d, "chains", cfg.Chains) {
+		d.check(chainName.MatchString(c.Name), at+".name",
 			"must be the API's name for the chain: 1 to 64 characters of a-z, 0-9, _ and -, the first a letter or a digit")
-		unique(d, seen, at+".name", f.Name, "chain %s is listed twice")
-		chains = append(chains, d.chain(at, f))
-	}
-	return chains
-}
-
-func (d *doc) chain(at string, f fileChain) Chain {
-	d.check(f.ChainID != 0, at+".chain_id", "must be given, such as 8453 for base or 1 for ethereum")
-	d.upTo(maxBatch, at+".batch_size", f.BatchSize)
-	d.check(len(f.Block) > 0, at+".block", "must have at least one block policy")
-	providers := d.providers(at+".providers", f.Providers, f.Agreement > 1)
-	agreed := f.Agreement >= 1 && f.Agreement <= uint64(len(f.Providers))
-	d.check(agreed || d.bad(at+".providers"), at+".agreement",
-		"%d must be from 1 to the number of providers, which is %d", f.Agreement, len(f.Providers))
-	d.contracts(at+".contracts", f.Contracts)
-	return Chain{
-		Name:      f.Name,
-		ChainID:   f.ChainID,
-		Block:     f.Block,
-		Agreement: int(f.Agreement),
-		BatchSize: f.BatchSize,
-		Verify:    f.Verify,
-		Providers: providers,
-		Contracts: f.Contracts,
+		unique(d, seen, at+".name", c.Name, "chain %s is listed twice")
+		d.check(c.ChainID != 0, at+".chain_id", "must be given, such as 8453 for base or 1 for ethereum")
+		d.upTo(maxBatch, at+".batch_size", c.BatchSize)
+		d.check(len(c.Block) > 0, at+".block", "must have at least one block policy")
+		d.providers(at+".providers", c.Providers, c.Agreement > 1)
+		agreed := c.Agreement >= 1 && c.Agreement <= uint64(len(c.Providers))
+		d.check(agreed || d.bad(at+".providers"), at+".agreement",
+			"%d must be from 1 to the number of providers, which is %d", c.Agreement, len(c.Providers))
+		d.contracts(at+".contracts", c.Contracts)
 	}
 }
 
-func (d *doc) providers(path string, fs []fileProvider, apart bool) []ethrpc.Provider {
-	d.check(len(fs) > 0, path, "must have at least one provider")
-	var providers []ethrpc.Provider
+func (d *doc) providers(path string, providers []ethrpc.Provider, apart bool) {
+	d.check(len(providers) > 0, path, "must have at least one provider")
 	seen, endpoints := map[string]bool{}, map[string]string{}
-	for at, f := range elements(d, path, fs) {
-		d.check(providerName.MatchString(f.Name), at+".name", "must be a name of 1 to 64 characters of A-Z, a-z, 0-9, dot, _ and -")
-		unique(d, seen, at+".name", f.Name, "provider %s is listed twice in this chain")
-		d.check(f.RequestsPerSecond >= 0, at+".requests_per_second", "must not be negative (0: no limit)")
-		address := d.secretURL(at, f.URL, f.URLEnv, f.URLFile)
-		d.positive(at+".timeout", f.Timeout)
+	for at, p := range elements(d, path, providers) {
+		d.check(providerName.MatchString(p.Name), at+".name", "must be a name of 1 to 64 characters of A-Z, a-z, 0-9, dot, _ and -")
+		unique(d, seen, at+".name", p.Name, "provider %s is listed twice in this chain")
+		d.check(p.RequestsPerSecond >= 0, at+".requests_per_second", "must not be negative (0: no limit)")
+		d.secretURL(at, &p.URL)
+		d.positive(at+".timeout", p.Timeout)
 		if apart {
-			d.apart(endpoints, at, address)
+			d.apart(endpoints, at, p.URL.Reveal())
 		}
-		providers = append(providers, ethrpc.Provider{
-			Name:              f.Name,
-			URL:               sanitize.NewSecret(address),
-			Headers:           f.Headers,
-			Timeout:           f.Timeout,
-			RequestsPerSecond: f.RequestsPerSecond,
-		})
 	}
-	return providers
 }
 
 // apart checks that no provider before at is the same endpoint, which would agree with itself. It shows no URL.
@@ -97,14 +73,12 @@ func (d *doc) contracts(path string, contracts []Contract) {
 		d.check(d.given(at+".address"), at+".address", "must be given")
 		unique(d, seen, at+".address", c.Address, "contract %s is listed twice")
 		d.explained(at+".explained_slots", c.Explained)
-		if c.Policy != nil {
-			d.ids(at+".policy.devices", c.Policy.Devices)
-			d.ids(at+".policy.os_images", c.Policy.OSImages)
-		}
+		d.ids(at+".policy.devices", c.Policy.Devices)
+		d.ids(at+".policy.os_images", c.Policy.OSImages)
 	}
 }
 
-func (d *doc) explained(path string, slots []Explained) {
+func (d *doc) explained(path string, slots []audit.ExplainedSlot) {
 	seen := map[common.Hash]bool{}
 	for at, e := range elements(d, path, slots) {
 		d.check(d.given(at+".slot"), at+".slot", "must be given")
@@ -116,7 +90,7 @@ func (d *doc) explained(path string, slots []Explained) {
 func (d *doc) ids(path string, ids []common.Hash) {
 	seen := map[common.Hash]bool{}
 	for at, id := range elements(d, path, ids) {
-		unique(d, seen, at, id, "id %s is listed twice")
+		unique(d, seen, at, *id, "id %s is listed twice")
 	}
 }
 

@@ -22,44 +22,39 @@ var apiVersions = []string{"2025-10-28", "2026-01-21", "2026-05-22", "2026-06-23
 
 const maxEvidence = 100_000
 
-// resolve checks what was decoded and makes it a Config.
-func (d *doc) resolve(f file) (*Config, error) {
+// resolve checks what was decoded, and makes it what the rest of the program reads.
+func (d *doc) resolve(cfg *Config) (*Config, error) {
 	// Where cross_checks is asked for and the file names no chain, the API's list of KMS decides which ones are audited.
-	discover := f.CrossChecks && len(f.Chains) == 0 && !d.bad("chains")
-	if discover {
-		f.Chains = defaults().Chains
+	if cfg.Discover = cfg.CrossChecks && len(cfg.Chains) == 0 && !d.bad("chains"); cfg.Discover {
+		cfg.Chains = defaults().Chains
 	}
-	d.positive("timeout", f.Timeout)
-	d.check(f.ConfirmDelay >= 0, "confirm_delay", "%s must not be negative", f.ConfirmDelay)
-	d.check(f.PendingMax >= 0, "pending_max", "%s must not be negative", f.PendingMax)
-	cfg := &Config{
-		Schedule:     f.Schedule,
-		Timeout:      f.Timeout,
-		ConfirmDelay: f.ConfirmDelay,
-		PendingMax:   f.PendingMax,
-		State:        d.state(f.State),
-		Evidence:     d.evidence(f.Evidence),
-		API:          d.api(f.API),
-		Chains:       d.chains(f.Chains),
-		Discover:     discover,
-		CrossChecks:  f.CrossChecks,
-		Accept:       d.accept(f.Accept, f.Chains),
-		Web:          d.web(f.Web),
-		Heartbeat:    d.heartbeat(f.Heartbeat),
+	d.positive("timeout", cfg.Timeout)
+	d.check(cfg.ConfirmDelay >= 0, "confirm_delay", "%s must not be negative", cfg.ConfirmDelay)
+	d.check(cfg.PendingMax >= 0, "pending_max", "%s must not be negative", cfg.PendingMax)
+	cfg.State = d.state(cfg.State)
+	d.evidence(&cfg.Evidence)
+	d.api(&cfg.API)
+	d.chains(cfg)
+	d.accept(cfg)
+	d.web(&cfg.Web)
+	if d.given("heartbeat") && !d.bad("heartbeat") {
+		on := cfg.Heartbeat.On
+		d.check(on == "completed" || on == "consistent", "heartbeat.on", "must be completed or consistent")
+		d.secretURL("heartbeat", &cfg.Heartbeat.URL)
 	}
 	cfg.Secrets = d.secrets
-	var err error
-	cfg.Timezone, err = time.LoadLocation(f.Timezone)
-	d.check(err == nil, "timezone", "%s is not a time zone such as UTC or Europe/Berlin", sanitize.Quote(f.Timezone))
-	cfg.Cron, err = ParseSchedule(f.Schedule, cfg.Timezone)
+	zone, err := time.LoadLocation(cfg.Timezone)
+	d.check(err == nil, "timezone", "%s is not a time zone such as UTC or Europe/Berlin", sanitize.Quote(cfg.Timezone))
+	cfg.Timezone = zone.String() // UTC, where it is empty
+	cfg.Cron, err = ParseSchedule(cfg.Schedule, zone)
 	d.check(err == nil, "schedule", "%v", err)
 	// The second pass must fit into an audit. The problem is at the key that the file gives.
 	switch {
-	case f.ConfirmDelay < f.Timeout || f.Timeout <= 0:
+	case cfg.ConfirmDelay < cfg.Timeout || cfg.Timeout <= 0:
 	case d.given("confirm_delay"):
-		d.add("confirm_delay", "%s must be shorter than timeout, which is %s", f.ConfirmDelay, f.Timeout)
+		d.add("confirm_delay", "%s must be shorter than timeout, which is %s", cfg.ConfirmDelay, cfg.Timeout)
 	default:
-		d.add("timeout", "%s must be longer than confirm_delay, which is %s", f.Timeout, f.ConfirmDelay)
+		d.add("timeout", "%s must be longer than confirm_delay, which is %s", cfg.Timeout, cfg.ConfirmDelay)
 	}
 	if err := d.err(); err != nil {
 		return nil, err
@@ -76,10 +71,10 @@ func (d *doc) upTo(limit int, path string, n int) {
 }
 
 // elements yields those elements of a list that could be read, each with its path.
-func elements[T any](d *doc, path string, list []T) iter.Seq2[string, T] {
-	return func(yield func(string, T) bool) {
-		for i, v := range list {
-			if at := fmt.Sprintf("%s[%d]", path, i); !d.bad(at) && !yield(at, v) {
+func elements[T any](d *doc, path string, list []T) iter.Seq2[string, *T] {
+	return func(yield func(string, *T) bool) {
+		for i := range list {
+			if at := fmt.Sprintf("%s[%d]", path, i); !d.bad(at) && !yield(at, &list[i]) {
 				return
 			}
 		}
@@ -115,13 +110,13 @@ func (d *doc) state(name string) string {
 	return path
 }
 
-func (d *doc) evidence(e Evidence) Evidence {
+func (d *doc) evidence(e *Evidence) {
 	d.upTo(maxEvidence, "evidence.keep_changes", e.KeepChanges)
 	d.upTo(maxEvidence, "evidence.keep_last", e.KeepLast)
-	if e.Dir == "" {
-		return e
-	}
 	name := e.Dir
+	if name == "" {
+		return
+	}
 	e.Dir = d.abs(name)
 	switch info, err := os.Stat(e.Dir); {
 	case err != nil:
@@ -129,7 +124,6 @@ func (d *doc) evidence(e Evidence) Evidence {
 	case !info.IsDir():
 		d.add("evidence.dir", "%s is not a folder", sanitize.Quote(name))
 	}
-	return e
 }
 
 // abs is the path of a file that the configuration names, from the configuration's own folder.
@@ -140,41 +134,32 @@ func (d *doc) abs(name string) string {
 	return filepath.Join(d.env.Dir, name)
 }
 
-func (d *doc) api(f fileAPI) API {
-	if err := checkURL(f.BaseURL); err != nil {
+func (d *doc) api(a *API) {
+	if err := checkURL(a.BaseURL); err != nil {
 		d.add("api.base_url", "%s", err)
-	} else if u, _ := url.Parse(f.BaseURL); u.User != nil || strings.ContainsAny(f.BaseURL, "?#") {
+	} else if u, _ := url.Parse(a.BaseURL); u.User != nil || strings.ContainsAny(a.BaseURL, "?#") {
 		d.add("api.base_url", "must not have a user, a password, a query or a fragment: it is shown, and paths are added to it")
 	}
-	d.check(slices.Contains(apiVersions, f.Version), "api.version", "must be one of %s", strings.Join(apiVersions, ", "))
-	d.positive("api.timeout", f.Timeout)
-	return API{BaseURL: strings.TrimRight(f.BaseURL, "/"), Version: f.Version, Timeout: f.Timeout, Key: d.apiKey(f)}
+	a.BaseURL = strings.TrimRight(a.BaseURL, "/")
+	d.check(slices.Contains(apiVersions, a.Version), "api.version", "must be one of %s", strings.Join(apiVersions, ", "))
+	d.positive("api.timeout", a.Timeout)
+	d.apiKey(&a.Key)
 }
 
-func (d *doc) web(w Web) Web {
+func (d *doc) web(w *Web) {
 	d.check(len(w.Listen) > 0, "web.listen", "must have at least one address such as :10726")
 	seen := map[string]bool{}
 	for at, addr := range elements(d, "web.listen", w.Listen) {
-		_, port, err := net.SplitHostPort(addr)
+		_, port, err := net.SplitHostPort(*addr)
 		if err == nil {
 			_, err = strconv.ParseUint(port, 10, 16)
 		}
-		d.check(err == nil, at, "%s is not an address such as :10726 or 127.0.0.1:10726", sanitize.Quote(addr))
-		unique(d, seen, at, addr, "%s is listed twice")
+		d.check(err == nil, at, "%s is not an address such as :10726 or 127.0.0.1:10726", sanitize.Quote(*addr))
+		unique(d, seen, at, *addr, "%s is listed twice")
 	}
 	if name := w.ConfigFile; name != "" {
 		w.ConfigFile = d.abs(name)
 		_, err := readFile(w.ConfigFile, maxSize)
 		d.check(err == nil, "web.config_file", "reading %s: %v", sanitize.Quote(name), err)
 	}
-	return w
-}
-
-func (d *doc) heartbeat(f fileHeartbeat) Heartbeat {
-	if !d.given("heartbeat") || d.bad("heartbeat") {
-		return Heartbeat{}
-	}
-	d.check(f.On == "completed" || f.On == "consistent", "heartbeat.on", "must be completed or consistent")
-	address := d.secretURL("heartbeat", f.URL, f.URLEnv, f.URLFile)
-	return Heartbeat{URL: sanitize.NewSecret(address), Consistent: f.On == "consistent"}
 }

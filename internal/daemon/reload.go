@@ -48,18 +48,14 @@ func (d *Daemon) reloaded() (*runtime, error) {
 
 // needsRestart tells what of a new configuration takes a restart.
 func needsRestart(old, now *config.Config) (ps config.Problems) {
-	for _, k := range []struct {
-		path string
-		same bool
-	}{
-		{"state", old.State == now.State},
-		{"web.listen", slices.Equal(old.Web.Listen, now.Web.Listen)},
-		{"web.config_file", old.Web.ConfigFile == now.Web.ConfigFile},
-	} {
-		if !k.same {
-			ps = append(ps, config.Problem{Path: k.path, Message: "was changed, which takes a restart"})
+	check := func(path string, same bool) {
+		if !same {
+			ps = append(ps, config.Problem{Path: path, Message: "was changed, which takes a restart"})
 		}
 	}
+	check("state", old.State == now.State)
+	check("web.listen", slices.Equal(old.Web.Listen, now.Web.Listen))
+	check("web.config_file", old.Web.ConfigFile == now.Web.ConfigFile)
 	return ps
 }
 
@@ -75,16 +71,10 @@ func (d *Daemon) hangups(ctx context.Context) {
 	}
 }
 
-// webConfig tells HTTP of the configuration.
-func (d *Daemon) webConfig() web.Config {
-	c := web.Config{Running: func() string { return d.running.Load().String() }}
-	if d.opt.Load != nil {
-		c.Reload = func() error {
-			if !d.running.Load().cfg.Web.Reload {
-				return web.ErrReloadOff
-			}
-			return d.reload()
-		}
+// reloadByHTTP is reload for whoever asks over HTTP, where that is on.
+func (d *Daemon) reloadByHTTP() error {
+	if d.opt.Load == nil || !d.running.Load().cfg.Web.Reload {
+		return web.ErrReloadOff
 	}
-	return c
+	return d.reload()
 }
