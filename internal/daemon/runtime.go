@@ -25,7 +25,7 @@ type runtime struct {
 	api     *kmsapi.Client
 	clients map[string]*ethrpc.Client // by chain
 	auditor *observe.Auditor
-	past    map[string]audit.Prior // by chain, of those that are looked at in the past: such an audit knows nothing of others, and none of it
+	past    map[string]audit.Prior // by chain, of those that are looked at in the past: such an audit knows nothing of others, and none of it; forgotten with the runtime
 }
 
 // newRuntime wires cfg. It does not connect.
