@@ -1,7 +1,7 @@
 // Package kmsapi asks Phala Cloud's API what it claims about the KMS contracts of a chain, and which KMS there are.
 //
-// One careful GET (client.go) fetches the body, wire.go and kms.go turn it into typed values or say what is wrong with
-// it, list.go puts pages together, and errors.go turns refusals into errors that carry neither the key nor the URL.
+// One careful GET (client.go) fetches the body, wire.go turns it into typed values or says what is wrong with it, kms.go puts
+// the pages of a list together, and errors.go turns refusals into errors that carry neither the key nor the URL.
 package kmsapi
 
 import (

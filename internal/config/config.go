@@ -1,7 +1,7 @@
 // Package config reads the configuration file: strict YAML, typed at the border, every problem at once.
 //
-// The flow: YAML nodes (read.go) are decoded into a Config (decode.go) over its defaults; resolving it (resolve.go, chain.go,
-// accept.go, secrets.go) checks it, and puts the secrets that it points at in their place.
+// The flow: YAML is read into nodes, and these into a Config over its defaults (decode.go); resolving it (resolve.go, accept.go,
+// secrets.go) checks it, and puts the secrets that it points at in their place.
 package config
 
 import (
