@@ -34,6 +34,18 @@ type Chain struct {
 	Duration time.Duration `json:"-"`
 }
 
+// Unconfirmed lists the findings of differences that one of this audit's two looks saw.
+func (c *Chain) Unconfirmed() (all []Change) {
+	for _, t := range c.Targets {
+		for _, f := range t.Findings {
+			if f.Kind == ClaimUnstable && f.State == Confirmed {
+				all = append(all, Change{Chain: c.Chain, Contract: t.Contract, Finding: f})
+			}
+		}
+	}
+	return all
+}
+
 // Block is the block that every answer of a chain was read at.
 type Block struct {
 	Number uint64    `json:"number"`

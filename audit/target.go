@@ -314,7 +314,7 @@ func (t *target) entryOfRow(row ClaimedEntry) entry {
 	case err != nil:
 		e.ID, e.Kind = sanitize.Quote(row.ID), MalformedID
 	default:
-		e.ID, e.id, e.valid = sanitize.ID(id, row.ID), id, true
+		e.ID, e.id, e.valid = id.Hex(), id, true
 	}
 	return e
 }

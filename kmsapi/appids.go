@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net/url"
 	"strconv"
-
-	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // MaxAppIDs is the most that NextAppIDs reserves at once.
@@ -27,12 +25,8 @@ func (c *Client) NextAppIDs(ctx context.Context, counts int) ([]AppID, error) {
 		return nil, fmt.Errorf("reserving %d app ids: want 1 to %d", counts, MaxAppIDs)
 	}
 	c.Close() // net/http repeats a GET by itself where a kept connection turns out to be broken
-	var ids []AppID
 	q := call{endpoint: nextAppIDs, path: "/kms/phala/next_app_id", query: url.Values{"counts": {strconv.Itoa(counts)}}, once: true}
-	_, err := c.get(ctx, q, func(body string) (err error) {
-		ids, err = decodeAppIDs(body, c.key)
-		return err
-	})
+	ids, _, err := fetch(ctx, c, q, object.appIDs)
 	if err != nil {
 		if status, ok := errors.AsType[*StatusError](err); !ok || status.Status/100 != 4 {
 			err = fmt.Errorf("%w; ids may have been reserved all the same", err)
@@ -42,13 +36,7 @@ func (c *Client) NextAppIDs(ctx context.Context, counts int) ([]AppID, error) {
 	return ids, nil
 }
 
-// decodeAppIDs reads the body of GET /kms/phala/next_app_id with the rules of Decode.
-func decodeAppIDs(body string, key sanitize.Redactor) ([]AppID, error) {
-	o := whole(body, key)
-	var ids []AppID
-	o.each("app_ids", func(o object) { ids = append(ids, AppID{o.required("app_id"), o.number("nonce")}) })
-	if o.err != nil {
-		return nil, o.err
-	}
-	return ids, nil
+// appIDs is the body of GET /kms/phala/next_app_id.
+func (o object) appIDs() []AppID {
+	return list(o, "app_ids", func(o object) AppID { return AppID{o.required("app_id"), o.number("nonce")} })
 }

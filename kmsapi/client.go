@@ -1,7 +1,7 @@
 // Package kmsapi asks Phala Cloud's API what it claims about the KMS contracts of a chain, and which KMS there are.
 //
-// One careful GET (client.go) fetches the body, wire.go and kms.go turn it into typed values or say what is wrong with
-// it, list.go puts pages together, and errors.go turns refusals into errors that carry neither the key nor the URL.
+// One careful GET (client.go) fetches the body, wire.go turns it into typed values or says what is wrong with it, kms.go puts
+// the pages of a list together, and errors.go turns refusals into errors that carry neither the key nor the URL.
 package kmsapi
 
 import (
@@ -16,7 +16,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/kms-auditor/kms-auditor/internal/httpx"
@@ -69,9 +68,6 @@ type Client struct {
 	base *url.URL
 	key  sanitize.Redactor // for the body: nothing but the key, so that no part of an id is ever masked
 	all  sanitize.Redactor // for errors
-
-	mu   sync.Mutex
-	last map[string]*OnChainDetail // by chain: an answer that is the same to the byte is not decoded again
 }
 
 // New checks o; it sends nothing.
@@ -104,7 +100,7 @@ func New(o Options) (*Client, error) {
 	for _, vs := range base.Query() {
 		secrets = append(secrets, vs...)
 	}
-	return &Client{o: o, base: base, key: sanitize.NewRedactor(o.Key.Reveal()), all: sanitize.NewRedactor(secrets...), last: map[string]*OnChainDetail{}}, nil
+	return &Client{o: o, base: base, key: sanitize.NewRedactor(o.Key.Reveal()), all: sanitize.NewRedactor(secrets...)}, nil
 }
 
 func visible(s string) bool {
@@ -112,35 +108,16 @@ func visible(s string) bool {
 }
 
 // Close closes idle connections. The client stays usable.
-func (c *Client) Close() {
-	if t, ok := c.o.Transport.(interface{ CloseIdleConnections() }); ok {
-		t.CloseIdleConnections()
-	}
-}
+func (c *Client) Close() { (&http.Client{Transport: c.o.Transport}).CloseIdleConnections() }
 
 // OnChainDetail fetches what the API claims about the chain. Errors carry no secret; errors.As finds
 // a *StatusError where the API refused and an *InvalidError where its answer cannot be used.
 func (c *Client) OnChainDetail(ctx context.Context, chain string) (*OnChainDetail, error) {
-	c.mu.Lock()
-	last := c.last[chain]
-	c.mu.Unlock()
-	var d *OnChainDetail
-	src, err := c.get(ctx, call{endpoint: onChainDetail, path: "/kms/on-chain/", name: chain}, func(body string) (err error) {
-		if last != nil && body == last.Source.Body {
-			again := *last
-			d = &again
-			return nil
-		}
-		d, err = decode(body, c.key)
-		return err
-	})
+	d, src, err := fetch(ctx, c, call{endpoint: onChainDetail, path: "/kms/on-chain/", name: chain}, object.detail)
 	if err != nil {
 		return nil, c.all.Error(fmt.Errorf("fetching the on-chain detail of %s: %w", sanitize.Plain(chain), err))
 	}
 	d.Source = src
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.last[chain] = d
 	return d, nil
 }
 
@@ -161,6 +138,15 @@ func (c *Client) locate(q call) (*url.URL, error) {
 	u.Path, u.RawPath = c.base.Path+q.path+q.name, c.base.EscapedPath()+q.path+url.PathEscape(q.name)
 	u.RawQuery = strings.Trim(c.base.RawQuery+"&"+q.query.Encode(), "&")
 	return &u, nil
+}
+
+// fetch asks, and reads the answer.
+func fetch[T any](ctx context.Context, c *Client, q call, read func(object) T) (out T, src Source, err error) {
+	src, err = c.get(ctx, q, func(body string) (err error) {
+		out, err = decode(body, c.key, read)
+		return err
+	})
+	return out, src, err
 }
 
 // get asks until there is an answer that may not pass by itself, at most tries times.

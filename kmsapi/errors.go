@@ -41,10 +41,7 @@ type InvalidError struct {
 }
 
 func (e *InvalidError) Error() string {
-	if e.Path == "" {
-		return "the API's answer cannot be used: " + e.Reason
-	}
-	return "the API's answer cannot be used: " + e.Path + ": " + e.Reason
+	return "the API's answer cannot be used: " + strings.TrimPrefix(e.Path+": "+e.Reason, ": ")
 }
 
 // TornError tells of pages that do not make one whole list. It also stands for a list that changes while it is read.
@@ -73,10 +70,7 @@ type StatusError struct {
 
 func (e *StatusError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "the API answered %d", e.Status)
-	if t := http.StatusText(e.Status); t != "" {
-		b.WriteString(" " + t)
-	}
+	b.WriteString(strings.TrimSpace(fmt.Sprintln("the API answered", e.Status, http.StatusText(e.Status))))
 	if e.redirect() {
 		b.WriteString(": redirect to another place refused")
 	}
@@ -111,21 +105,6 @@ func (e *StatusError) passing() bool {
 	return e.Status == http.StatusTooManyRequests || e.Status == http.StatusServiceUnavailable
 }
 
-func (e *StatusError) result() string {
-	switch {
-	case e.unauthorized():
-		return ResultUnauthorized
-	case e.Status == http.StatusTooManyRequests:
-		return ResultRateLimited
-	case e.Status/100 == 4:
-		return ResultClientError
-	case e.Status/100 == 5:
-		return ResultServerError
-	default:
-		return ResultInvalid
-	}
-}
-
 func result(err error) string {
 	status, refused := errors.AsType[*StatusError](err)
 	_, invalid := errors.AsType[*InvalidError](err)
@@ -133,9 +112,15 @@ func result(err error) string {
 	switch {
 	case err == nil:
 		return ResultOK
-	case refused:
-		return status.result()
-	case invalid || isTorn(err):
+	case refused && status.unauthorized():
+		return ResultUnauthorized
+	case refused && status.Status == http.StatusTooManyRequests:
+		return ResultRateLimited
+	case refused && status.Status/100 == 4:
+		return ResultClientError
+	case refused && status.Status/100 == 5:
+		return ResultServerError
+	case refused || invalid || isTorn(err):
 		return ResultInvalid
 	case errors.Is(err, context.Canceled):
 		return ResultCanceled
@@ -167,44 +152,36 @@ func (c *Client) refusal(resp *http.Response) *StatusError {
 // explain reads the API's three error bodies: {"detail": str}, {"detail": [{loc, msg, type}]},
 // and {error_code, message, request_id, …}, also as the detail.
 func (e *StatusError) explain(body []byte) {
-	fields := members(body)
-	if detail := fields["detail"]; detail != nil {
-		if e.Message = cmp.Or(str(detail), complaints(detail)); e.Message != "" {
+	var fields map[string]any
+	_ = json.Unmarshal(body, &fields)
+	if detail, given := fields["detail"]; given {
+		if e.Message = cmp.Or(as[string](detail), complaints(detail)); e.Message != "" {
 			return
 		}
-		fields = members(detail)
+		fields = as[map[string]any](detail)
 	}
-	e.Code, e.Message = str(fields["error_code"]), str(fields["message"])
-	e.RequestID = cmp.Or(e.RequestID, str(fields["request_id"]))
+	e.Code, e.Message = as[string](fields["error_code"]), as[string](fields["message"])
+	e.RequestID = cmp.Or(e.RequestID, as[string](fields["request_id"]))
 }
 
 // complaints joins the rows of a validation error, such as "path.chain: field required".
-func complaints(detail []byte) string {
-	var rows []json.RawMessage
-	_ = json.Unmarshal(detail, &rows)
+func complaints(detail any) string {
 	var all []string
-	for _, row := range rows {
-		var loc []any
-		fields := members(row)
-		_ = json.Unmarshal(fields["loc"], &loc)
-		at := make([]string, len(loc))
-		for i, l := range loc {
-			at[i] = fmt.Sprint(l)
+	for _, row := range as[[]any](detail) {
+		fields := as[map[string]any](row)
+		var at []string
+		for _, l := range as[[]any](fields["loc"]) {
+			at = append(at, fmt.Sprint(l))
 		}
-		if msg := str(fields["msg"]); msg != "" {
+		if msg := as[string](fields["msg"]); msg != "" {
 			all = append(all, strings.TrimPrefix(strings.Join(at, ".")+": "+msg, ": "))
 		}
 	}
 	return strings.Join(all, "; ")
 }
 
-// members and str read what is there and take everything else for absent: an error body is only ever shown.
-func members(raw []byte) (m map[string]json.RawMessage) {
-	_ = json.Unmarshal(raw, &m)
-	return m
-}
-
-func str(raw []byte) (s string) {
-	_ = json.Unmarshal(raw, &s)
-	return s
+// as takes a value of another type for absent: an error body is only ever shown.
+func as[T any](v any) T {
+	t, _ := v.(T)
+	return t
 }

@@ -64,37 +64,42 @@ const maxContracts = 1000
 // Decode reads the body of an on-chain detail. Every error is an *InvalidError. Fields that it does not know are
 // passed over; a required one that is absent or null, a wrong type, a key given twice, bytes that are no UTF-8 and anything after the JSON
 // are errors. Names match exactly: encoding/json alone would let "On_Chain_Allowed" override the field.
-func Decode(body []byte) (*OnChainDetail, error) { return decode(string(body), sanitize.Redactor{}) }
+func Decode(body []byte) (*OnChainDetail, error) {
+	return decode(string(body), sanitize.Redactor{}, object.detail)
+}
 
-func decode(body string, key sanitize.Redactor) (*OnChainDetail, error) {
+// decode reads a body whole, or not at all.
+func decode[T any](body string, key sanitize.Redactor, read func(object) T) (out T, err error) {
 	o := whole(body, key)
-	detail := &OnChainDetail{ChainName: o.required("chain_name"), ChainID: o.number("chain_id")}
-	o.each("contracts", func(o object) { detail.Contracts = append(detail.Contracts, o.contract()) })
+	if all := read(o); o.err == nil {
+		out = all
+	}
+	return out, o.err
+}
+
+func (o object) detail() *OnChainDetail {
+	detail := &OnChainDetail{ChainName: o.required("chain_name"), ChainID: o.number("chain_id"), Contracts: list(o, "contracts", object.contract)}
 	if n := len(detail.Contracts); n > maxContracts {
 		o.fail("contracts", fmt.Sprintf("%d rows, more than %d", n, maxContracts))
 	}
-	if o.err != nil {
-		return nil, o.err
-	}
-	return detail, nil
+	return detail
 }
 
 func (o object) contract() Contract {
-	c := Contract{
+	return Contract{
 		Address:                o.address("contract_address"),
 		ChainID:                o.number("chain_id"),
 		ChainName:              o.required("chain_name"),
 		K256Pubkey:             o.optional("k256_pubkey"),
 		CAPubkey:               o.optional("ca_pubkey"),
 		GatewayContractAddress: o.optional("gateway_contract_address"),
+		Devices: list(o, "devices", func(o object) Device {
+			return Device{o.required("device_id"), o.optional("node_name"), o.allowed()}
+		}),
+		OSImages: list(o, "os_images", func(o object) OSImage {
+			return OSImage{o.required("name"), o.required("version"), o.optional("os_image_hash"), o.allowed()}
+		}),
 	}
-	o.each("devices", func(o object) {
-		c.Devices = append(c.Devices, Device{o.required("device_id"), o.optional("node_name"), o.allowed()})
-	})
-	o.each("os_images", func(o object) {
-		c.OSImages = append(c.OSImages, OSImage{o.required("name"), o.required("version"), o.optional("os_image_hash"), o.allowed()})
-	})
-	return c
 }
 
 // decoder keeps the first error; after it, everything reads as zero.
@@ -155,20 +160,21 @@ func (d *decoder) object(path string, raw json.RawMessage) object {
 	return o
 }
 
-// each calls f with every object of a required list.
-func (o object) each(name string, f func(object)) {
+// list reads every object of a required list.
+func list[T any](o object, name string, read func(object) T) (all []T) {
 	raw := o.value(name)
 	if o.err == nil && kind(raw) != "a list" {
 		o.fail(o.at(name), "want a list, got "+kind(raw))
 	}
 	if o.err != nil {
-		return
+		return nil
 	}
 	var values []json.RawMessage
 	_ = json.Unmarshal(raw, &values)
 	for i, value := range values {
-		f(o.object(o.at(name)+"["+strconv.Itoa(i)+"]", value))
+		all = append(all, read(o.object(o.at(name)+"["+strconv.Itoa(i)+"]", value)))
 	}
+	return all
 }
 
 func (o object) at(name string) string {

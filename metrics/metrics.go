@@ -9,14 +9,17 @@
 package metrics
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
@@ -107,12 +110,126 @@ func New(reg prometheus.Registerer, build Build) *Metrics {
 	return m
 }
 
+// factory makes and registers collectors.
+type factory struct{ promauto.Factory }
+
+func (f factory) counters(name, help string, labels ...string) *prometheus.CounterVec {
+	return f.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
+}
+
+func (f factory) gauges(name, help string, labels ...string) *prometheus.GaugeVec {
+	return f.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, labels)
+}
+
+func (f factory) gauge(name, help string) prometheus.Gauge {
+	return f.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help})
+}
+
+func (f factory) histograms(name, help string, labels ...string) *prometheus.HistogramVec {
+	return f.NewHistogramVec(prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: seconds}, labels)
+}
+
+// Configure tells which chains are audited from now on, and may not be called during an audit. The series of what is
+// configured no more vanish, those of what is new begin, and all others go on.
+func (m *Metrics) Configure(chains []Chain) {
+	known := map[string]Chain{}
+	for _, c := range chains {
+		known[c.Name] = c
+	}
+	m.known.Store(&known)
+	keep := func(labels prometheus.Labels) bool {
+		c, ok := known[labels["chain"]]
+		provider, byProvider := labels["provider"]
+		contract, byContract := labels["contract"]
+		named := func(a common.Address) bool { return a.Hex() == contract }
+		return ok && (!byProvider || slices.Contains(c.Providers, provider)) &&
+			(!byContract || len(c.Contracts) == 0 || slices.ContainsFunc(c.Contracts, named))
+	}
+	m.prune(keep)
+	for _, c := range known {
+		m.start(c)
+	}
+}
+
+// Forget drops the series of a contract that is no longer audited, which would stand still.
+func (m *Metrics) Forget(chain string, contract common.Address) {
+	m.prune(func(l prometheus.Labels) bool { return l["chain"] != chain || l["contract"] != contract.Hex() })
+}
+
+// prune drops the series about chains that are not to be kept, and what the last report said of those.
+func (m *Metrics) prune(keep func(prometheus.Labels) bool) {
+	for _, v := range []vector{m.audits, m.duration, m.unstable, m.lastAudit, m.compared, m.scanned, m.calls, m.trips, m.tripTime, m.head} {
+		for _, l := range series(v) {
+			if !keep(l) {
+				v.Delete(l)
+			}
+		}
+	}
+	if last := m.state.Load(); last != nil {
+		kept := slices.DeleteFunc(slices.Clone(*last), func(one prometheus.Metric) bool { return !keep(labelsOf(one)) })
+		m.state.Store(&kept)
+	}
+}
+
+// start begins the series that the configuration names, where they are not there yet.
+func (m *Metrics) start(c Chain) {
+	m.duration.WithLabelValues(c.Name)
+	m.lastAudit.WithLabelValues(c.Name)
+	m.unstable.WithLabelValues(c.Name)
+	for _, v := range audit.Verdicts {
+		m.audits.WithLabelValues(c.Name, v.String())
+	}
+	for _, contract := range c.Contracts {
+		m.compared.WithLabelValues(c.Name, contract.Hex())
+	}
+	for _, p := range c.Providers {
+		m.trips.WithLabelValues(c.Name, p)
+		m.tripTime.WithLabelValues(c.Name, p)
+		for _, method := range transport.Methods {
+			for _, r := range transport.Results {
+				m.calls.WithLabelValues(c.Name, p, method, r)
+			}
+		}
+	}
+}
+
+// vector is a metric with labels.
+type vector interface {
+	Collect(chan<- prometheus.Metric)
+	Delete(prometheus.Labels) bool
+}
+
+// series are the labels that v has.
+func series(v vector) (out []prometheus.Labels) {
+	all := make(chan prometheus.Metric)
+	go func() {
+		defer close(all)
+		v.Collect(all)
+	}()
+	for one := range all {
+		out = append(out, labelsOf(one))
+	}
+	return out
+}
+
+func labelsOf(one prometheus.Metric) prometheus.Labels {
+	var m dto.Metric
+	if err := one.Write(&m); err != nil {
+		panic(err) // no metric of this package
+	}
+	labels := prometheus.Labels{}
+	for _, p := range m.GetLabel() {
+		labels[p.GetName()] = p.GetValue()
+	}
+	return labels
+}
+
 // Report counts an audit and replaces the state of the one before. Chains that are not configured are left out.
 func (m *Metrics) Report(r *audit.Report) {
 	for _, c := range m.show(r, m.knows) {
 		m.audits.WithLabelValues(c.Chain, c.Verdict.String()).Inc()
 		m.duration.WithLabelValues(c.Chain).Observe(c.Duration.Seconds())
-		m.unstable.WithLabelValues(c.Chain).Add(unstable(c))
+		m.unstable.WithLabelValues(c.Chain).Add(float64(len(c.Unconfirmed())))
 	}
 	// Discovery looked for a chain that was compared before and is not in the report: that was an audit, and no comparison.
 	for _, l := range series(m.compared) {
@@ -124,18 +241,6 @@ func (m *Metrics) Report(r *audit.Report) {
 // nothing.
 func (m *Metrics) Restore(r *audit.Report) { m.show(r, m.knows) }
 
-// unstable is the number of differences that one of two looks saw.
-func unstable(c audit.Chain) (n float64) {
-	for _, t := range c.Targets {
-		for _, f := range t.Findings {
-			if f.Kind == audit.ClaimUnstable && f.State == audit.Confirmed {
-				n++
-			}
-		}
-	}
-	return n
-}
-
 // EventScan notes that the events of a contract are read up to a block. A chain that is not configured is left out.
 func (m *Metrics) EventScan(chain string, contract common.Address, block uint64) {
 	if m.knows(chain) {
@@ -146,6 +251,33 @@ func (m *Metrics) EventScan(chain string, contract common.Address, block uint64)
 func (m *Metrics) knows(chain string) bool {
 	_, ok := (*m.known.Load())[chain]
 	return ok
+}
+
+// API counts one HTTP request to the API.
+func (m *Metrics) API(endpoint, result string, took time.Duration) {
+	m.requests.WithLabelValues(endpoint, result).Inc()
+	m.apiTime.WithLabelValues(endpoint).Observe(took.Seconds())
+}
+
+// Chain returns the observer of one chain's providers.
+func (m *Metrics) Chain(name string) transport.Observer { return observer{m, name} }
+
+type observer struct {
+	m     *Metrics
+	chain string
+}
+
+func (o observer) RoundTrip(provider string, took time.Duration) {
+	o.m.trips.WithLabelValues(o.chain, provider).Inc()
+	o.m.tripTime.WithLabelValues(o.chain, provider).Observe(took.Seconds())
+}
+
+func (o observer) Call(provider, method, result string) {
+	o.m.calls.WithLabelValues(o.chain, provider, method, result).Inc()
+}
+
+func (o observer) Head(provider string, t time.Time) {
+	o.m.head.WithLabelValues(o.chain, provider).Set(unix(t))
 }
 
 // NextAudit notes when the schedule fires next; the zero time: not at all.

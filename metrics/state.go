@@ -2,16 +2,78 @@ package metrics
 
 import (
 	"cmp"
+	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"github.com/prometheus/common/expfmt"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
+
+// reported is the series that one report is enough for.
+type reported struct {
+	state     *state
+	lastAudit *prometheus.GaugeVec
+	compared  *prometheus.GaugeVec
+}
+
+func newReported(reg prometheus.Registerer, build Build) reported {
+	f := factory{promauto.With(reg)}
+	info := f.gauges("build_info", "The running binary; the value is always 1.", "version", "revision", "goversion")
+	info.WithLabelValues(build.Version, build.Revision, build.GoVersion).Set(1)
+	p := reported{
+		state: new(state),
+		lastAudit: f.gauges("last_audit_timestamp_seconds",
+			"Unix time at which the last audit of a chain finished, whatever its verdict (0 = never).", "chain"),
+		compared: f.gauges("last_comparison_timestamp_seconds",
+			"Unix time at which the last audit finished that compared a claim about the contract with the chain (0 = never). It does not advance while sources fail.", "chain", "contract"),
+	}
+	reg.MustRegister(p.state)
+	return p
+}
+
+// show replaces the state and returns the chains that it shows: each wanted one once.
+func (p *reported) show(r *audit.Report, wanted func(chain string) bool) []audit.Chain {
+	var s snapshot
+	var shown []audit.Chain
+	for _, c := range r.Chains {
+		if !wanted(c.Chain) || slices.ContainsFunc(shown, func(o audit.Chain) bool { return o.Chain == c.Chain }) {
+			continue
+		}
+		shown = append(shown, c)
+		p.lastAudit.WithLabelValues(c.Chain).Set(unix(r.FinishedAt))
+		for contract, t := range s.chain(c) {
+			if t.Compared() {
+				p.compared.WithLabelValues(c.Chain, contract).Set(unix(r.FinishedAt))
+			}
+		}
+	}
+	p.state.Store(&s)
+	return shown
+}
+
+// Write writes one report as Prometheus text, without what only a daemon can count. What was not compared has no
+// last_comparison_timestamp_seconds, since nobody remembers the audit before.
+func Write(w io.Writer, r *audit.Report, build Build) error {
+	reg := prometheus.NewRegistry()
+	p := newReported(reg, build)
+	p.show(r, func(string) bool { return true })
+	families, err := reg.Gather()
+	for i := 0; i < len(families) && err == nil; i++ {
+		_, err = expfmt.MetricFamilyToText(w, families[i])
+	}
+	if err != nil {
+		return fmt.Errorf("writing report %s as Prometheus text: %w", r.AuditID, err)
+	}
+	return nil
+}
 
 // maxOpen is the number of open_finding series of one target.
 const maxOpen = 100
@@ -39,9 +101,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 }
 
 // state collects what the last report said.
-type state struct {
-	last atomic.Pointer[[]prometheus.Metric]
-}
+type state struct{ atomic.Pointer[snapshot] }
 
 func (*state) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{verdictDesc, entriesDesc, findingsDesc, oldestDesc, openDesc, confirmedDesc, droppedDesc, blockDesc, blockTimeDesc, completenessDesc, assuranceDesc, acceptDesc} {
@@ -50,29 +110,23 @@ func (*state) Describe(ch chan<- *prometheus.Desc) {
 }
 
 func (s *state) Collect(ch chan<- prometheus.Metric) {
-	if last := s.last.Load(); last != nil {
+	if last := s.Load(); last != nil {
 		for _, m := range *last {
 			ch <- m
 		}
 	}
 }
 
-// snapshot turns one report into series.
-type snapshot struct {
-	chains map[string]bool
-	out    []prometheus.Metric
-}
-
-func newSnapshot() *snapshot { return &snapshot{chains: map[string]bool{}} }
+// snapshot is the series of one report.
+type snapshot []prometheus.Metric
 
 func (s *snapshot) gauge(d *prometheus.Desc, value float64, labels ...string) {
-	s.out = append(s.out, prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...))
+	*s = append(*s, prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...))
 }
 
 // chain adds a chain and returns its targets by EIP-55 address. Of two targets of one contract the worse one stands,
 // since two series of the same labels would fail the whole scrape.
 func (s *snapshot) chain(c audit.Chain) map[string]*audit.Target {
-	s.chains[c.Chain] = true
 	if c.Block != nil {
 		s.gauge(blockDesc, float64(c.Block.Number), c.Chain)
 		s.gauge(blockTimeDesc, unix(c.Block.Time), c.Chain)
@@ -108,7 +162,6 @@ func (s *snapshot) target(chain, contract string, t *audit.Target) {
 		}
 	}
 	s.kinds(chain, contract, t)
-	s.accepted(chain, contract, t.Accepted)
 	s.open(chain, contract, t.Findings)
 }
 
@@ -129,45 +182,37 @@ func (s *snapshot) entries(chain, contract string, entries []audit.Entry) {
 }
 
 func (s *snapshot) kinds(chain, contract string, t *audit.Target) {
-	count, oldest, confirmed := map[audit.Kind]float64{}, map[audit.Kind]float64{}, map[audit.Kind]float64{}
-	for _, f := range t.Findings {
-		count[f.Kind]++
-		earliest(oldest, f.Kind, f.FirstSeen)
-		earliest(confirmed, f.Kind, f.LastConfirmedAt)
-	}
 	for _, k := range audit.Kinds {
-		if n := count[k]; n > 0 || t.Compared() {
+		var n float64
+		var seen, confirmed, expires *time.Time
+		for i := range t.Findings {
+			if f := &t.Findings[i]; f.Kind == k {
+				n++
+				seen, confirmed = earlier(seen, f.FirstSeen), earlier(confirmed, f.LastConfirmedAt)
+			}
+		}
+		for i := range t.Accepted {
+			if a := &t.Accepted[i]; a.Kind == k {
+				expires = earlier(expires, &a.Expires)
+			}
+		}
+		if n > 0 || t.Compared() {
 			s.gauge(findingsDesc, n, chain, contract, string(k), string(k.Severity()))
 		}
-		if at, seen := oldest[k]; seen {
-			s.gauge(oldestDesc, at, chain, contract, string(k))
-		}
-		if at, seen := confirmed[k]; seen {
-			s.gauge(confirmedDesc, at, chain, contract, string(k))
+		for d, at := range map[*prometheus.Desc]*time.Time{oldestDesc: seen, confirmedDesc: confirmed, acceptDesc: expires} {
+			if at != nil {
+				s.gauge(d, unix(*at), chain, contract, string(k))
+			}
 		}
 	}
 }
 
-// earliest notes a time of a kind if it is the earliest yet; nil is none.
-func earliest(of map[audit.Kind]float64, k audit.Kind, t *time.Time) {
-	if t == nil {
-		return
+// earlier is the earlier of two times; nil is none.
+func earlier(a, b *time.Time) *time.Time {
+	if a == nil || b != nil && b.Before(*a) {
+		return b
 	}
-	if at, seen := of[k]; !seen || unix(*t) < at {
-		of[k] = unix(*t)
-	}
-}
-
-func (s *snapshot) accepted(chain, contract string, list []audit.Acceptance) {
-	first := map[audit.Kind]float64{}
-	for _, a := range list {
-		earliest(first, a.Kind, &a.Expires)
-	}
-	for _, k := range audit.Kinds {
-		if at, ok := first[k]; ok {
-			s.gauge(acceptDesc, at, chain, contract, string(k))
-		}
-	}
+	return a
 }
 
 // finding is the labels of an open_finding series.

@@ -92,9 +92,7 @@ func policiesOf(cfg *config.Config) map[[2]string]audit.Policy {
 	policies := map[[2]string]audit.Policy{}
 	for _, c := range cfg.Chains {
 		for _, contract := range c.Contracts {
-			if contract.Policy != nil {
-				policies[[2]string{c.Name, contract.Address.Hex()}] = *contract.Policy
-			}
+			policies[[2]string{c.Name, contract.Address.Hex()}] = contract.Policy
 		}
 	}
 	return policies

@@ -20,46 +20,44 @@ type Exception struct {
 // A file that is right stays right, since time only brings its dates nearer.
 const maxAccept = 366 * 24 * time.Hour
 
-func (d *doc) accept(fs []fileAccept, chains []fileChain) []Exception {
+func (d *doc) accept(cfg *Config) {
 	latest := d.env.Now().Add(maxAccept)
-	var list []Exception
 	seen := map[Exception]string{}
-	for at, f := range elements(d, "accept", fs) {
-		about := d.difference(at, f, chains)
-		d.reason(at+".reason", f.Reason, "why you live with it")
+	n := 0
+	for at, e := range elements(d, "accept", cfg.Accept) {
+		d.difference(at, e, cfg.Chains)
+		d.reason(at+".reason", e.Reason, "why you live with it")
 		d.check(d.given(at+".expires"), at+".expires", "must be given, such as 2026-12-31: nothing is accepted for ever")
-		d.check(!f.Expires.After(latest), at+".expires", "must be at most a year ahead, and %s is later", f.Expires.Format(time.DateOnly))
-		bad := func(key string) bool { return d.bad(at + key) }
+		d.check(!e.Expires.After(latest), at+".expires", "must be at most a year ahead, and %s is later", e.Expires.Format(time.DateOnly))
+		about := *e
+		about.Reason, about.Expires = "", time.Time{}
 		switch first, twice := seen[about]; {
-		case slices.ContainsFunc([]string{".chain", ".contract", ".kind", ".list", ".id"}, bad):
+		case slices.ContainsFunc([]string{".chain", ".contract", ".kind", ".list", ".id"}, func(key string) bool { return d.bad(at + key) }):
 		case twice:
 			d.add(at, "is about the same difference as %s", first)
 		default:
 			seen[about] = at
 		}
-		about.Index, about.Reason, about.Expires = len(list), f.Reason, f.Expires
-		list = append(list, about)
+		e.Index = n
+		n++
 	}
-	return list
 }
 
-// difference is what an accept is about.
-func (d *doc) difference(at string, f fileAccept, chains []fileChain) Exception {
-	e := Exception{f.Chain, audit.Exception{Contract: f.Contract, List: f.List, ID: string(f.ID), Kind: f.Kind}}
-	configured := slices.ContainsFunc(chains, func(c fileChain) bool { return c.Name == f.Chain })
+// difference checks what an accept is about.
+func (d *doc) difference(at string, e *Exception, chains []Chain) {
+	configured := slices.ContainsFunc(chains, func(c Chain) bool { return c.Name == e.Chain })
 	d.check(d.given(at+".chain"), at+".chain", "must be given")
 	d.check(configured || d.bad("chains"), at+".chain", "must be one of the configured chains")
 	d.check(d.given(at+".contract"), at+".contract", "must be given")
 	d.check(d.given(at+".kind"), at+".kind", "must be given: the kind of the finding")
 	switch {
-	case !slices.Contains(audit.Kinds, f.Kind):
-		d.add(at+".kind", "%s is no kind of finding", sanitize.Quote(string(f.Kind)))
-	case !f.Kind.Acceptable():
-		d.add(at+".kind", "%s cannot be accepted: %s", f.Kind, unacceptable(f.Kind))
+	case !slices.Contains(audit.Kinds, e.Kind):
+		d.add(at+".kind", "%s is no kind of finding", sanitize.Quote(string(e.Kind)))
+	case !e.Kind.Acceptable():
+		d.add(at+".kind", "%s cannot be accepted: %s", e.Kind, unacceptable(e.Kind))
 	default:
 		e.ID = d.entry(at, e.Exception)
 	}
-	return e
 }
 
 // unacceptable says why the operator cannot live with a kind.

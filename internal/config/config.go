@@ -1,7 +1,7 @@
 // Package config reads the configuration file: strict YAML, typed at the border, every problem at once.
 //
-// The flow: YAML nodes (read.go) are decoded into a mirror of the file (decode.go, file.go) over the defaults; resolving the mirror
-// (resolve.go, chain.go, accept.go, secrets.go) checks it, reads the secrets it points at, and gives the Config.
+// The flow: YAML is read into nodes, and these into a Config over its defaults (decode.go); resolving it (resolve.go, accept.go,
+// secrets.go) checks it, and puts the secrets that it points at in their place.
 package config
 
 import (
@@ -21,24 +21,25 @@ import (
 // maxSize bounds the file, in bytes.
 const maxSize = 1 << 20
 
-// Config is a checked configuration. It prints without secrets.
+// Config is a checked configuration. It prints without secrets. The keys of the file, which config.example.yaml documents, are in
+// the tags; a field without one is no key.
 type Config struct {
-	Schedule     string
+	Schedule     string        `yaml:"schedule"`
 	Cron         cron.Schedule // Schedule, parsed in Timezone
-	Timezone     *time.Location
-	Timeout      time.Duration // of one audit; longer than ConfirmDelay
-	ConfirmDelay time.Duration
-	PendingMax   time.Duration
-	State        string // path of the state file; empty: in memory
-	Evidence     Evidence
-	API          API
-	Chains       []Chain
-	Discover     bool // of Chains, only those of which the API's list of KMS names a contract
-	CrossChecks  bool
-	Accept       []Exception // each about one of Chains
-	Web          Web
-	Heartbeat    Heartbeat
-	Secrets      []string // the files that secrets were read from
+	Timezone     string        `yaml:"timezone"`
+	Timeout      time.Duration `yaml:"timeout"` // of one audit; longer than ConfirmDelay
+	ConfirmDelay time.Duration `yaml:"confirm_delay"`
+	PendingMax   time.Duration `yaml:"pending_max"`
+	State        string        `yaml:"state"` // path of the state file; empty: in memory
+	Evidence     Evidence      `yaml:"evidence"`
+	API          API           `yaml:"api"`
+	Chains       []Chain       `yaml:"chains"`
+	Discover     bool          // of Chains, only those of which the API's list of KMS names a contract
+	CrossChecks  bool          `yaml:"cross_checks"`
+	Accept       []Exception   `yaml:"accept"` // each about one of Chains
+	Web          Web           `yaml:"web"`
+	Heartbeat    Heartbeat     `yaml:"heartbeat"`
+	Secrets      []string      // the files that secrets were read from
 }
 
 // Evidence is where the daemon writes what each verdict rests on, and how many files stay; each number is 1 or more.
@@ -50,36 +51,30 @@ type Evidence struct {
 
 // API is where the claims come from. Key is empty where none is given.
 type API struct {
-	BaseURL string
-	Version string
-	Timeout time.Duration // of one request
-	Key     sanitize.Secret
+	BaseURL string          `yaml:"base_url"`
+	Version string          `yaml:"version"`
+	Timeout time.Duration   `yaml:"timeout"` // of one request
+	Key     sanitize.Secret `yaml:"api_key_env|api_key_file"`
 }
 
 // Chain is one chain to audit. Without contracts, all that the API lists are audited.
 type Chain struct {
-	Name      string
-	ChainID   uint64
-	Block     []ethrpc.BlockTag
-	Agreement int // of the providers, from 1 to all of them
-	BatchSize int
-	Verify    ethrpc.Verify
-	Providers []ethrpc.Provider
-	Contracts []Contract
+	Name      string            `yaml:"name"`
+	ChainID   uint64            `yaml:"chain_id"`
+	Block     []ethrpc.BlockTag `yaml:"block"`
+	Agreement uint64            `yaml:"agreement"` // of the providers, from 1 to all of them
+	BatchSize int               `yaml:"batch_size"`
+	Verify    ethrpc.Verify     `yaml:"verify"`
+	Providers []ethrpc.Provider `yaml:"providers"`
+	Contracts []Contract        `yaml:"contracts"`
 }
 
 // Contract is one contract to audit.
 type Contract struct {
-	Address   common.Address `yaml:"address"`
-	FromBlock uint64         `yaml:"from_block"` // its first block; 0: to be found
-	Explained []Explained    `yaml:"explained_slots"`
-	Policy    *audit.Policy  `yaml:"policy"` // nil: the operator does not say
-}
-
-// Explained is a slot that the contract may use without a getter or event that tells of it.
-type Explained struct {
-	Slot   common.Hash `yaml:"slot"`
-	Reason string      `yaml:"reason"` // why; of 1 to 200 bytes
+	Address   common.Address        `yaml:"address"`
+	FromBlock uint64                `yaml:"from_block"`      // its first block; 0: to be found
+	Explained []audit.ExplainedSlot `yaml:"explained_slots"` // each with a reason of 1 to 200 bytes
+	Policy    audit.Policy          `yaml:"policy"`
 }
 
 // Web is where the daemon serves. ConfigFile is in the exporter-toolkit format; empty: no TLS, no authentication.
@@ -91,8 +86,8 @@ type Web struct {
 
 // Heartbeat is who is told that the daemon audits. URL is empty where nobody is.
 type Heartbeat struct {
-	URL        sanitize.Secret
-	Consistent bool // only after audits with that verdict
+	URL sanitize.Secret `yaml:"url|url_env|url_file"`
+	On  string          `yaml:"on"` // completed, or consistent: only after audits with that verdict
 }
 
 // Env is what of the world outside the file a configuration may point at.
@@ -100,6 +95,55 @@ type Env struct {
 	Dir    string                           // the folder that relative file names start from
 	Lookup func(name string) (string, bool) // nil: no variable is set
 	Now    func() time.Time                 // nil: the clock
+}
+
+// providerTimeout is the default of a provider's timeout.
+const providerTimeout = 20 * time.Second
+
+// newChain is a chain before the file's values.
+func newChain() Chain {
+	c := Chain{Agreement: 1, BatchSize: 100}
+	for _, tag := range []string{"finalized", "safe", "latest-5"} {
+		t, err := ethrpc.ParseBlockTag(tag)
+		if err != nil {
+			panic(err)
+		}
+		c.Block = append(c.Block, t)
+	}
+	return c
+}
+
+func defaults() *Config {
+	return &Config{
+		Schedule:     "*/5 * * * *",
+		Timezone:     "UTC",
+		Timeout:      2 * time.Minute,
+		ConfirmDelay: 15 * time.Second,
+		PendingMax:   time.Hour,
+		Evidence:     Evidence{KeepChanges: 100, KeepLast: 12},
+		API: API{
+			BaseURL: "https://cloud-api.phala.com/api/v1",
+			Version: "2026-06-23",
+			Timeout: 30 * time.Second,
+			Key:     sanitize.NewSecret("PHALA_CLOUD_API_KEY"), // of the environment
+		},
+		Chains: []Chain{
+			public("base", 8453, "base-public", "https://mainnet.base.org", "publicnode", "https://base-rpc.publicnode.com", "drpc", "https://base.drpc.org"),
+			public("ethereum", 1, "publicnode", "https://ethereum-rpc.publicnode.com", "drpc", "https://eth.drpc.org"),
+		},
+		Web:       Web{Listen: []string{":10726"}},
+		Heartbeat: Heartbeat{On: "completed"},
+	}
+}
+
+// public is a chain read through endpoints that need no key: names and URLs in turn.
+func public(name string, id uint64, providers ...string) Chain {
+	c := newChain()
+	c.Name, c.ChainID = name, id
+	for i := 0; i < len(providers); i += 2 {
+		c.Providers = append(c.Providers, ethrpc.Provider{Name: providers[i], URL: sanitize.NewSecret(providers[i+1]), Timeout: providerTimeout})
+	}
+	return c
 }
 
 // Default is the configuration that applies without a file; config.example.yaml says the same. It has no API key.
@@ -132,7 +176,7 @@ func Parse(data []byte, env Env) (*Config, error) {
 	if root == nil {
 		return nil, d.err()
 	}
-	f := defaults()
-	d.decode(root, "", &f)
-	return d.resolve(f)
+	cfg := defaults()
+	d.decode(root, "", cfg)
+	return d.resolve(cfg)
 }

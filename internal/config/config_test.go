@@ -23,7 +23,6 @@ var same = cmp.Options{
 	cmpopts.EquateEmpty(),
 	cmp.Comparer(func(a, b sanitize.Secret) bool { return a.Reveal() == b.Reveal() }),
 	cmp.Comparer(func(a, b ethrpc.BlockTag) bool { return a.String() == b.String() }),
-	cmp.Comparer(func(a, b *time.Location) bool { return a.String() == b.String() }),
 	cmp.Comparer(func(a, b cron.Schedule) bool {
 		t := time.Date(2026, 1, 1, 0, 0, 1, 0, time.UTC)
 		return a.Next(t).Equal(b.Next(t))
@@ -100,7 +99,7 @@ func TestEveryKey(t *testing.T) {
 	id := common.HexToHash("0x" + strings.Repeat("ab", 32))
 	want := &config.Config{
 		Schedule: "30 4 * * 1-5", Cron: &cron.SpecSchedule{Second: 1, Minute: 1 << 30, Hour: 1 << 4, Dom: 1<<63 | 0xfffffffe, Month: 1<<63 | 0x1ffe, Dow: 0x3e, Location: berlin},
-		Timezone: berlin, Timeout: 90 * time.Second, ConfirmDelay: 0, PendingMax: 90 * time.Minute,
+		Timezone: "Europe/Berlin", Timeout: 90 * time.Second, ConfirmDelay: 0, PendingMax: 90 * time.Minute,
 		State: filepath.Join(dir, "state", "audit.db"), Evidence: config.Evidence{Dir: filepath.Join(dir, "evidence"), KeepChanges: 100_000, KeepLast: 1},
 		API: config.API{BaseURL: "http://127.0.0.1:8080/api/v1", Version: "2026-01-21", Timeout: 5 * time.Second, Key: sanitize.NewSecret("phak_2")},
 		Chains: []config.Chain{{
@@ -111,11 +110,11 @@ func TestEveryKey(t *testing.T) {
 				{Name: "c", URL: sanitize.NewSecret("https://file.example/k"), Timeout: 20 * time.Second},
 			},
 			Contracts: []config.Contract{
-				{Address: kms, FromBlock: 51375546, Policy: &audit.Policy{Devices: []common.Hash{}}},
-				{Address: common.HexToAddress("0xd343a3f5593b93D8056aB5D60c433622d7D65a80"), Explained: []config.Explained{
+				{Address: kms, FromBlock: 51375546, Policy: audit.Policy{Devices: []common.Hash{}}},
+				{Address: common.HexToAddress("0xd343a3f5593b93D8056aB5D60c433622d7D65a80"), Explained: []audit.ExplainedSlot{
 					{Reason: "left by version 1"},
 					{Slot: id, Reason: strings.Repeat("r", 200)},
-				}, Policy: &audit.Policy{OSImages: []common.Hash{id, {}}, Owner: &common.Address{}, Implementation: &kms, CodeHash: &id}},
+				}, Policy: audit.Policy{OSImages: []common.Hash{id, {}}, Owner: &common.Address{}, Implementation: &kms, CodeHash: &id}},
 			},
 		}, {
 			Name: "test_net-1", ChainID: 31337, Agreement: 1, BatchSize: 100, Verify: ethrpc.VerifyRequired,
@@ -130,7 +129,7 @@ func TestEveryKey(t *testing.T) {
 			{Chain: "base", Exception: audit.Exception{Index: 3, Contract: kms, Kind: audit.NoHash, List: audit.OSImage, Reason: "c", Expires: time.Date(2026, 12, 31, 23, 59, 59, 0, time.UTC)}},
 		},
 		Web:       config.Web{Listen: []string{"127.0.0.1:0", "[::1]:10726"}, ConfigFile: filepath.Join(dir, "web.yaml"), Reload: true},
-		Heartbeat: config.Heartbeat{URL: sanitize.NewSecret("https://env.example/k"), Consistent: true},
+		Heartbeat: config.Heartbeat{URL: sanitize.NewSecret("https://env.example/k"), On: "consistent"},
 		Secrets:   []string{filepath.Join(dir, "key"), filepath.Join(dir, "rpc-url")},
 	}
 	if d := cmp.Diff(want, got, same); d != "" {
@@ -142,12 +141,12 @@ func TestEveryKey(t *testing.T) {
 func TestPolicyTellsNothingFromNotSaid(t *testing.T) {
 	for _, row := range []struct {
 		name, policy string
-		want         *audit.Policy
+		want         audit.Policy
 	}{
-		{"no policy says nothing", "", nil},
-		{"an empty policy checks nothing", "policy: {}", &audit.Policy{}},
-		{"an empty list wants nothing allowed, and the other list is not checked", "policy: {devices: []}", &audit.Policy{Devices: []common.Hash{}}},
-		{"both lists may be empty", "policy: {devices: [], os_images: []}", &audit.Policy{Devices: []common.Hash{}, OSImages: []common.Hash{}}},
+		{"no policy checks nothing", "", audit.Policy{}},
+		{"an empty policy checks nothing", "policy: {}", audit.Policy{}},
+		{"an empty list wants nothing allowed, and the other list is not checked", "policy: {devices: []}", audit.Policy{Devices: []common.Hash{}}},
+		{"both lists may be empty", "policy: {devices: [], os_images: []}", audit.Policy{Devices: []common.Hash{}, OSImages: []common.Hash{}}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			cfg, err := config.Parse(fmt.Appendf(nil, `chains: [{name: a, chain_id: 1, providers: [{name: a, url: http://rpc.example}], contracts: [{address: "0x2f83172A49584C017F2B256F0FB2Dca14126Ba9C", %s}]}]`, row.policy), config.Env{})

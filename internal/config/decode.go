@@ -1,8 +1,11 @@
 package config
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net/http"
 	"reflect"
@@ -11,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/ethereum/go-ethereum/common"
 	"go.yaml.in/yaml/v3"
@@ -20,10 +24,104 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
+// read parses data as one document and returns its root, or nil and a problem.
+func (d *doc) read(data []byte) (root *yaml.Node) {
+	refuse := func(line int, format string, args ...any) *yaml.Node {
+		d.addAt(line, "", format, args...)
+		return nil
+	}
+	// The parser panics where it meets a bug of its own.
+	defer func() {
+		if r := recover(); r != nil {
+			root = refuse(0, "the YAML parser cannot read the file")
+		}
+	}()
+	if len(data) > maxSize {
+		return refuse(0, "the file is larger than 1 MiB")
+	}
+	if line := badLine(data); line > 0 {
+		return refuse(line, "must be UTF-8 text without control characters")
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	var first, second yaml.Node
+	err := dec.Decode(&first)
+	if errors.Is(err, io.EOF) || err == nil && isNull(first.Content[0]) {
+		return refuse(0, "the file has no settings; run without a file for the built-in default")
+	}
+	if err == nil {
+		if err = dec.Decode(&second); err == nil {
+			return refuse(second.Line, "a second document begins here, and only one is allowed")
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		line, msg := syntax(err, data)
+		return refuse(line, "%s", msg)
+	}
+	d.lines[""] = first.Content[0].Line
+	return first.Content[0]
+}
+
+func badLine(data []byte) int {
+	n := 0
+	for line := range bytes.Lines(data) {
+		n++
+		if !utf8.Valid(line) || bytes.ContainsFunc(bytes.Trim(line, "\r\n"), func(r rune) bool { return r != '\t' && isControl(r) }) {
+			return n
+		}
+	}
+	return 0
+}
+
+var (
+	yamlLine      = regexp.MustCompile(`^line (\d+): `)
+	unknownAnchor = regexp.MustCompile(`^unknown anchor '(.*)' referenced$`)
+)
+
+const starSentence = "a value begins with * or & outside quotes: put it in quotes"
+
+// syntax splits the parser's error into line and sentence. The line may be that of the block's start.
+func syntax(err error, data []byte) (int, string) {
+	msg := strings.TrimPrefix(err.Error(), "yaml: ")
+	if m := unknownAnchor.FindStringSubmatch(msg); m != nil {
+		// The anchor is text from the file, which may be a secret: it serves to find the line, and is not shown.
+		before, _, _ := bytes.Cut(data, []byte("*"+m[1]))
+		return 1 + bytes.Count(before, []byte("\n")), starSentence
+	}
+	line := 1 // the parser leaves it out
+	if m := yamlLine.FindStringSubmatch(msg); m != nil {
+		line, _ = strconv.Atoi(m[1])
+		msg = msg[len(m[0]):]
+	}
+	if msg == "did not find expected alphabetic or numeric character" {
+		return line, starSentence
+	}
+	return line, "not valid YAML here or a little below: " + sanitize.Plain(msg)
+}
+
 const quoted = yaml.DoubleQuotedStyle | yaml.SingleQuotedStyle | yaml.LiteralStyle | yaml.FoldedStyle
 
 // entryID is an entry's id as a report may spell it; which spelling is right depends on the kind of finding.
 type entryID string
+
+// fileAccept is an Exception in the order of the file's keys.
+type fileAccept struct {
+	Chain    string         `yaml:"chain"`
+	Contract common.Address `yaml:"contract"`
+	Kind     audit.Kind     `yaml:"kind"`
+	List     audit.List     `yaml:"list"`
+	ID       entryID        `yaml:"id"`
+	Reason   string         `yaml:"reason"`
+	Expires  time.Time      `yaml:"expires"`
+}
+
+// fileProvider is an ethrpc.Provider with the file's keys.
+type fileProvider struct {
+	Name              string                     `yaml:"name"`
+	URL               sanitize.Secret            `yaml:"url|url_env|url_file"`
+	Headers           map[string]sanitize.Secret `yaml:"headers"`
+	Timeout           time.Duration              `yaml:"timeout"`
+	RequestsPerSecond float64                    `yaml:"requests_per_second"`
+}
 
 // decode sets dst, a pointer, from n, and notes what does not fit. What the file does not give keeps its value.
 func (d *doc) decode(n *yaml.Node, path string, dst any) {
@@ -65,12 +163,22 @@ func (d *doc) decode(n *yaml.Node, path string, dst any) {
 		*dst, err = blockTag(n)
 	case *ethrpc.Verify:
 		*dst, err = verify(n)
+	case *sanitize.Secret:
+		var s string
+		s, err = text(n)
+		*dst = sanitize.NewSecret(s)
 	case *map[string]sanitize.Secret:
 		*dst = d.headers(n, path)
-	case **audit.Policy:
-		var p filePolicy
-		d.decode(n, path, &p)
-		*dst = (*audit.Policy)(&p)
+	case *Chain:
+		*dst = newChain()
+		d.decodeStruct(n, path, reflect.ValueOf(dst).Elem())
+	case *ethrpc.Provider:
+		dst.Timeout = providerTimeout
+		d.decode(n, path, (*fileProvider)(dst))
+	case *Exception:
+		var f fileAccept
+		d.decode(n, path, &f)
+		*dst = Exception{f.Chain, audit.Exception{Contract: f.Contract, List: f.List, ID: string(f.ID), Kind: f.Kind, Reason: f.Reason, Expires: f.Expires}}
 	default:
 		switch v := reflect.ValueOf(dst).Elem(); v.Kind() {
 		case reflect.Pointer:
@@ -91,11 +199,24 @@ func (d *doc) decode(n *yaml.Node, path string, dst any) {
 	}
 }
 
-func (d *doc) decodeStruct(n *yaml.Node, path string, v reflect.Value) {
-	keys := make([]string, v.NumField())
-	for i := range keys {
-		keys[i] = v.Type().Field(i).Tag.Get("yaml")
+// keysOf lists the keys of a struct's fields in their order, and the field of each. They are in the tags: a field may have
+// several, of which one is to be given, and audit's types have the same words in their JSON.
+func keysOf(t reflect.Type) (keys []string, fields map[string]int) {
+	fields = map[string]int{}
+	for i := range t.NumField() {
+		tag := t.Field(i).Tag
+		name, _, _ := strings.Cut(cmp.Or(tag.Get("yaml"), tag.Get("json")), ",")
+		for key := range strings.SplitSeq(name, "|") {
+			if key != "" {
+				keys, fields[key] = append(keys, key), i
+			}
+		}
 	}
+	return keys, fields
+}
+
+func (d *doc) decodeStruct(n *yaml.Node, path string, v reflect.Value) {
+	keys, fields := keysOf(v.Type())
 	if n.Kind != yaml.MappingNode {
 		d.add(path, "must be a mapping with keys of: %s", strings.Join(keys, ", "))
 		return
@@ -103,15 +224,15 @@ func (d *doc) decodeStruct(n *yaml.Node, path string, v reflect.Value) {
 	for i := 0; i < len(n.Content); i += 2 {
 		key, val := n.Content[i], n.Content[i+1]
 		at := strings.TrimPrefix(path+"."+key.Value, ".")
-		f := slices.Index(keys, key.Value)
+		field, known := fields[key.Value]
 		switch {
-		case f < 0 || key.Kind != yaml.ScalarNode:
+		case !known || key.Kind != yaml.ScalarNode:
 			d.unknownKey(key, path, keys)
 		case d.given(at):
 			d.addAt(key.Line, at, "is given twice, first in line %d", d.lines[at])
 		default:
 			d.lines[at] = key.Line
-			d.decode(val, at, v.Field(f).Addr().Interface())
+			d.decode(val, at, v.Field(field).Addr().Interface())
 		}
 	}
 }
@@ -152,17 +273,11 @@ func (d *doc) decodeSlice(n *yaml.Node, path string, v reflect.Value) {
 	for i, item := range n.Content {
 		at := fmt.Sprintf("%s[%d]", path, i)
 		d.lines[at] = item.Line
-		dst := v.Index(i).Addr().Interface()
-		if el, ok := dst.(interface{ setDefaults() }); ok {
-			el.setDefaults()
-		}
-		d.decode(item, at, dst)
+		d.decode(item, at, v.Index(i).Addr().Interface())
 	}
 }
 
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
-
-func isNumber(n *yaml.Node) bool { return n.Tag == "!!int" || n.Tag == "!!float" }
 
 func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 
@@ -195,14 +310,14 @@ func whole(n *yaml.Node) (uint64, error) {
 }
 
 func duration(n *yaml.Node) (time.Duration, error) {
-	if n.Kind != yaml.ScalarNode {
-		return 0, errors.New("must be a single duration such as 30s, 2m or 1h30m")
-	}
-	if _, err := strconv.ParseFloat(n.Value, 64); err == nil || isNumber(n) {
-		return 0, fmt.Errorf("%s has no unit: write a duration such as 30s, 2m or 1h30m", sanitize.Quote(n.Value))
-	}
+	_, notNumber := strconv.ParseFloat(n.Value, 64)
 	v, err := time.ParseDuration(n.Value)
-	if err != nil {
+	switch {
+	case n.Kind != yaml.ScalarNode:
+		return 0, errors.New("must be a single duration such as 30s, 2m or 1h30m")
+	case notNumber == nil || n.Tag == "!!int" || n.Tag == "!!float":
+		return 0, fmt.Errorf("%s has no unit: write a duration such as 30s, 2m or 1h30m", sanitize.Quote(n.Value))
+	case err != nil:
 		return 0, fmt.Errorf("%s is not a duration such as 30s, 2m or 1h30m", sanitize.Quote(n.Value))
 	}
 	return v, nil
@@ -247,14 +362,11 @@ func blockTag(n *yaml.Node) (tag ethrpc.BlockTag, err error) {
 
 func verify(n *yaml.Node) (ethrpc.Verify, error) {
 	mode, err := text(n)
-	if err != nil {
-		return 0, err
-	}
 	v, known := map[string]ethrpc.Verify{"auto": ethrpc.VerifyAuto, "required": ethrpc.VerifyRequired, "off": ethrpc.VerifyOff}[mode]
-	if !known {
-		return 0, errors.New("must be auto, required or off")
+	if err == nil && !known {
+		err = errors.New("must be auto, required or off")
 	}
-	return v, nil
+	return v, err
 }
 
 var headerName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$")

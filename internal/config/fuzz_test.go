@@ -59,7 +59,7 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		if len(cfg.Chains) == 0 || cfg.Cron == nil || cfg.Timezone == nil || cfg.ConfirmDelay >= cfg.Timeout || cfg.Evidence.KeepChanges < 1 || cfg.Evidence.KeepLast < 1 {
+		if len(cfg.Chains) == 0 || cfg.Cron == nil || cfg.Timezone == "" || cfg.ConfirmDelay >= cfg.Timeout || cfg.Evidence.KeepChanges < 1 || cfg.Evidence.KeepLast < 1 {
 			t.Errorf("accepted as %+v", cfg)
 		}
 		for _, a := range cfg.Accept {
@@ -68,7 +68,7 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 		for _, c := range cfg.Chains {
-			if c.Name == "" || c.ChainID == 0 || c.BatchSize < 1 || len(c.Block) == 0 || len(c.Providers) == 0 || c.Providers[0].URL.Empty() || c.Agreement < 1 || c.Agreement > len(c.Providers) {
+			if c.Name == "" || c.ChainID == 0 || c.BatchSize < 1 || len(c.Block) == 0 || len(c.Providers) == 0 || c.Providers[0].URL.Empty() || c.Agreement < 1 || c.Agreement > uint64(len(c.Providers)) {
 				t.Errorf("accepted chain %+v", c)
 			}
 			for _, contract := range c.Contracts {

@@ -9,11 +9,17 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/robfig/cron/v3"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
@@ -22,44 +28,39 @@ var apiVersions = []string{"2025-10-28", "2026-01-21", "2026-05-22", "2026-06-23
 
 const maxEvidence = 100_000
 
-// resolve checks what was decoded and makes it a Config.
-func (d *doc) resolve(f file) (*Config, error) {
+// resolve checks what was decoded, and makes it what the rest of the program reads.
+func (d *doc) resolve(cfg *Config) (*Config, error) {
 	// Where cross_checks is asked for and the file names no chain, the API's list of KMS decides which ones are audited.
-	discover := f.CrossChecks && len(f.Chains) == 0 && !d.bad("chains")
-	if discover {
-		f.Chains = defaults().Chains
+	if cfg.Discover = cfg.CrossChecks && len(cfg.Chains) == 0 && !d.bad("chains"); cfg.Discover {
+		cfg.Chains = defaults().Chains
 	}
-	d.positive("timeout", f.Timeout)
-	d.check(f.ConfirmDelay >= 0, "confirm_delay", "%s must not be negative", f.ConfirmDelay)
-	d.check(f.PendingMax >= 0, "pending_max", "%s must not be negative", f.PendingMax)
-	cfg := &Config{
-		Schedule:     f.Schedule,
-		Timeout:      f.Timeout,
-		ConfirmDelay: f.ConfirmDelay,
-		PendingMax:   f.PendingMax,
-		State:        d.state(f.State),
-		Evidence:     d.evidence(f.Evidence),
-		API:          d.api(f.API),
-		Chains:       d.chains(f.Chains),
-		Discover:     discover,
-		CrossChecks:  f.CrossChecks,
-		Accept:       d.accept(f.Accept, f.Chains),
-		Web:          d.web(f.Web),
-		Heartbeat:    d.heartbeat(f.Heartbeat),
+	d.positive("timeout", cfg.Timeout)
+	d.check(cfg.ConfirmDelay >= 0, "confirm_delay", "%s must not be negative", cfg.ConfirmDelay)
+	d.check(cfg.PendingMax >= 0, "pending_max", "%s must not be negative", cfg.PendingMax)
+	cfg.State = d.state(cfg.State)
+	d.evidence(&cfg.Evidence)
+	d.api(&cfg.API)
+	d.chains(cfg)
+	d.accept(cfg)
+	d.web(&cfg.Web)
+	if d.given("heartbeat") && !d.bad("heartbeat") {
+		on := cfg.Heartbeat.On
+		d.check(on == "completed" || on == "consistent", "heartbeat.on", "must be completed or consistent")
+		d.secretURL("heartbeat", &cfg.Heartbeat.URL)
 	}
 	cfg.Secrets = d.secrets
-	var err error
-	cfg.Timezone, err = time.LoadLocation(f.Timezone)
-	d.check(err == nil, "timezone", "%s is not a time zone such as UTC or Europe/Berlin", sanitize.Quote(f.Timezone))
-	cfg.Cron, err = ParseSchedule(f.Schedule, cfg.Timezone)
+	zone, err := time.LoadLocation(cfg.Timezone)
+	d.check(err == nil, "timezone", "%s is not a time zone such as UTC or Europe/Berlin", sanitize.Quote(cfg.Timezone))
+	cfg.Timezone = zone.String() // UTC, where it is empty
+	cfg.Cron, err = ParseSchedule(cfg.Schedule, zone)
 	d.check(err == nil, "schedule", "%v", err)
 	// The second pass must fit into an audit. The problem is at the key that the file gives.
 	switch {
-	case f.ConfirmDelay < f.Timeout || f.Timeout <= 0:
+	case cfg.ConfirmDelay < cfg.Timeout || cfg.Timeout <= 0:
 	case d.given("confirm_delay"):
-		d.add("confirm_delay", "%s must be shorter than timeout, which is %s", f.ConfirmDelay, f.Timeout)
+		d.add("confirm_delay", "%s must be shorter than timeout, which is %s", cfg.ConfirmDelay, cfg.Timeout)
 	default:
-		d.add("timeout", "%s must be longer than confirm_delay, which is %s", f.Timeout, f.ConfirmDelay)
+		d.add("timeout", "%s must be longer than confirm_delay, which is %s", cfg.Timeout, cfg.ConfirmDelay)
 	}
 	if err := d.err(); err != nil {
 		return nil, err
@@ -76,10 +77,10 @@ func (d *doc) upTo(limit int, path string, n int) {
 }
 
 // elements yields those elements of a list that could be read, each with its path.
-func elements[T any](d *doc, path string, list []T) iter.Seq2[string, T] {
-	return func(yield func(string, T) bool) {
-		for i, v := range list {
-			if at := fmt.Sprintf("%s[%d]", path, i); !d.bad(at) && !yield(at, v) {
+func elements[T any](d *doc, path string, list []T) iter.Seq2[string, *T] {
+	return func(yield func(string, *T) bool) {
+		for i := range list {
+			if at := fmt.Sprintf("%s[%d]", path, i); !d.bad(at) && !yield(at, &list[i]) {
 				return
 			}
 		}
@@ -115,13 +116,13 @@ func (d *doc) state(name string) string {
 	return path
 }
 
-func (d *doc) evidence(e Evidence) Evidence {
+func (d *doc) evidence(e *Evidence) {
 	d.upTo(maxEvidence, "evidence.keep_changes", e.KeepChanges)
 	d.upTo(maxEvidence, "evidence.keep_last", e.KeepLast)
-	if e.Dir == "" {
-		return e
-	}
 	name := e.Dir
+	if name == "" {
+		return
+	}
 	e.Dir = d.abs(name)
 	switch info, err := os.Stat(e.Dir); {
 	case err != nil:
@@ -129,7 +130,6 @@ func (d *doc) evidence(e Evidence) Evidence {
 	case !info.IsDir():
 		d.add("evidence.dir", "%s is not a folder", sanitize.Quote(name))
 	}
-	return e
 }
 
 // abs is the path of a file that the configuration names, from the configuration's own folder.
@@ -140,41 +140,169 @@ func (d *doc) abs(name string) string {
 	return filepath.Join(d.env.Dir, name)
 }
 
-func (d *doc) api(f fileAPI) API {
-	if err := checkURL(f.BaseURL); err != nil {
+func (d *doc) api(a *API) {
+	if err := checkURL(a.BaseURL); err != nil {
 		d.add("api.base_url", "%s", err)
-	} else if u, _ := url.Parse(f.BaseURL); u.User != nil || strings.ContainsAny(f.BaseURL, "?#") {
+	} else if u, _ := url.Parse(a.BaseURL); u.User != nil || strings.ContainsAny(a.BaseURL, "?#") {
 		d.add("api.base_url", "must not have a user, a password, a query or a fragment: it is shown, and paths are added to it")
 	}
-	d.check(slices.Contains(apiVersions, f.Version), "api.version", "must be one of %s", strings.Join(apiVersions, ", "))
-	d.positive("api.timeout", f.Timeout)
-	return API{BaseURL: strings.TrimRight(f.BaseURL, "/"), Version: f.Version, Timeout: f.Timeout, Key: d.apiKey(f)}
+	a.BaseURL = strings.TrimRight(a.BaseURL, "/")
+	d.check(slices.Contains(apiVersions, a.Version), "api.version", "must be one of %s", strings.Join(apiVersions, ", "))
+	d.positive("api.timeout", a.Timeout)
+	d.apiKey(&a.Key)
 }
 
-func (d *doc) web(w Web) Web {
+func (d *doc) web(w *Web) {
 	d.check(len(w.Listen) > 0, "web.listen", "must have at least one address such as :10726")
 	seen := map[string]bool{}
 	for at, addr := range elements(d, "web.listen", w.Listen) {
-		_, port, err := net.SplitHostPort(addr)
+		_, port, err := net.SplitHostPort(*addr)
 		if err == nil {
 			_, err = strconv.ParseUint(port, 10, 16)
 		}
-		d.check(err == nil, at, "%s is not an address such as :10726 or 127.0.0.1:10726", sanitize.Quote(addr))
-		unique(d, seen, at, addr, "%s is listed twice")
+		d.check(err == nil, at, "%s is not an address such as :10726 or 127.0.0.1:10726", sanitize.Quote(*addr))
+		unique(d, seen, at, *addr, "%s is listed twice")
 	}
 	if name := w.ConfigFile; name != "" {
 		w.ConfigFile = d.abs(name)
 		_, err := readFile(w.ConfigFile, maxSize)
 		d.check(err == nil, "web.config_file", "reading %s: %v", sanitize.Quote(name), err)
 	}
-	return w
 }
 
-func (d *doc) heartbeat(f fileHeartbeat) Heartbeat {
-	if !d.given("heartbeat") || d.bad("heartbeat") {
-		return Heartbeat{}
+var (
+	chainName    = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`)
+	providerName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+)
+
+const maxBatch = 1000
+
+func (d *doc) chains(cfg *Config) {
+	d.check(len(cfg.Chains) > 0, "chains", "is empty: there is nothing to audit (with cross_checks: true, the chains of the built-in default that the API's list of KMS names)")
+	seen := map[string]bool{}
+	for at, c := range elements(d, "chains", cfg.Chains) {
+		d.check(chainName.MatchString(c.Name), at+".name",
+			"must be the API's name for the chain: 1 to 64 characters of a-z, 0-9, _ and -, the first a letter or a digit")
+		unique(d, seen, at+".name", c.Name, "chain %s is listed twice")
+		d.check(c.ChainID != 0, at+".chain_id", "must be given, such as 8453 for base or 1 for ethereum")
+		d.upTo(maxBatch, at+".batch_size", c.BatchSize)
+		d.check(len(c.Block) > 0, at+".block", "must have at least one block policy")
+		d.providers(at+".providers", c.Providers, c.Agreement > 1)
+		agreed := c.Agreement >= 1 && c.Agreement <= uint64(len(c.Providers))
+		d.check(agreed || d.bad(at+".providers"), at+".agreement",
+			"%d must be from 1 to the number of providers, which is %d", c.Agreement, len(c.Providers))
+		d.contracts(at+".contracts", c.Contracts)
 	}
-	d.check(f.On == "completed" || f.On == "consistent", "heartbeat.on", "must be completed or consistent")
-	address := d.secretURL("heartbeat", f.URL, f.URLEnv, f.URLFile)
-	return Heartbeat{URL: sanitize.NewSecret(address), Consistent: f.On == "consistent"}
 }
+
+func (d *doc) providers(path string, providers []ethrpc.Provider, apart bool) {
+	d.check(len(providers) > 0, path, "must have at least one provider")
+	seen, endpoints := map[string]bool{}, map[string]string{}
+	for at, p := range elements(d, path, providers) {
+		d.check(providerName.MatchString(p.Name), at+".name", "must be a name of 1 to 64 characters of A-Z, a-z, 0-9, dot, _ and -")
+		unique(d, seen, at+".name", p.Name, "provider %s is listed twice in this chain")
+		d.check(p.RequestsPerSecond >= 0, at+".requests_per_second", "must not be negative (0: no limit)")
+		d.secretURL(at, &p.URL)
+		d.positive(at+".timeout", p.Timeout)
+		if apart {
+			d.apart(endpoints, at, p.URL.Reveal())
+		}
+	}
+}
+
+// apart checks that no provider before at is the same endpoint, which would agree with itself. It shows no URL.
+func (d *doc) apart(endpoints map[string]string, at, address string) {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" {
+		return // that is a problem already
+	}
+	u.Host, u.Path, u.RawPath = strings.ToLower(u.Host), strings.TrimRight(u.Path, "/"), strings.TrimRight(u.RawPath, "/")
+	if first, twice := endpoints[u.String()]; twice {
+		_, first, _ = strings.Cut(first, ".")
+		d.add(at, "has the URL of %s: one endpoint cannot agree with itself, so agreement takes different ones", first)
+		return
+	}
+	endpoints[u.String()] = at
+}
+
+func (d *doc) contracts(path string, contracts []Contract) {
+	seen := map[common.Address]bool{}
+	for at, c := range elements(d, path, contracts) {
+		d.check(d.given(at+".address"), at+".address", "must be given")
+		unique(d, seen, at+".address", c.Address, "contract %s is listed twice")
+		d.explained(at+".explained_slots", c.Explained)
+		d.ids(at+".policy.devices", c.Policy.Devices)
+		d.ids(at+".policy.os_images", c.Policy.OSImages)
+	}
+}
+
+func (d *doc) explained(path string, slots []audit.ExplainedSlot) {
+	seen := map[common.Hash]bool{}
+	for at, e := range elements(d, path, slots) {
+		d.check(d.given(at+".slot"), at+".slot", "must be given")
+		unique(d, seen, at+".slot", e.Slot, "slot %s is listed twice in this contract")
+		d.reason(at+".reason", e.Reason, "why the slot may be in use")
+	}
+}
+
+func (d *doc) ids(path string, ids []common.Hash) {
+	seen := map[common.Hash]bool{}
+	for at, id := range elements(d, path, ids) {
+		unique(d, seen, at, *id, "id %s is listed twice")
+	}
+}
+
+// reason checks that a text tells something, and fits into what a report shows of one.
+func (d *doc) reason(path, s, why string) {
+	d.check(strings.TrimSpace(s) != "", path, "must be given: the report shows %s", why)
+	d.check(len(s) <= sanitize.MaxLen, path, "must be at most %d bytes long, and has %d", sanitize.MaxLen, len(s))
+}
+
+var cronParser = cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor)
+
+// ParseSchedule reads five cron fields, a descriptor such as @hourly, or @every with a duration of whole seconds.
+// Fields are times in loc (nil: UTC). A schedule that never fires is an error.
+func ParseSchedule(spec string, loc *time.Location) (cron.Schedule, error) {
+	if loc == nil {
+		loc = time.UTC
+	}
+	spec = strings.TrimSpace(spec)
+	// The library panics on a zone that no schedule follows.
+	if strings.HasPrefix(spec, "TZ=") || strings.HasPrefix(spec, "CRON_TZ=") {
+		return nil, errors.New("a time zone inside the schedule is not allowed: set the key timezone instead")
+	}
+	if every, ok := strings.CutPrefix(spec, "@every"); ok {
+		return parseEvery(strings.TrimSpace(every))
+	}
+	s, err := cronParser.Parse(spec)
+	if err != nil {
+		msg, _, _ := strings.Cut(err.Error(), ": strconv.")
+		msg = sanitize.Plain(strings.Replace(msg, "failed to parse int from", "not a number:", 1))
+		return nil, fmt.Errorf("%s is not five cron fields, a descriptor such as @hourly, or @every 5m: %s", sanitize.Quote(spec), msg)
+	}
+	z := zoned{s, loc}
+	if z.Next(time.Now()).IsZero() {
+		return nil, fmt.Errorf("%s never fires", sanitize.Quote(spec))
+	}
+	return z, nil
+}
+
+func parseEvery(s string) (cron.Schedule, error) {
+	d, err := time.ParseDuration(s)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("@every needs a duration such as 5m, not %s", sanitize.Quote(s))
+	case d < time.Second || d%time.Second != 0:
+		return nil, fmt.Errorf("@every %s must be whole seconds, at least 1s", d)
+	}
+	return cron.Every(d), nil
+}
+
+// zoned evaluates a schedule in loc. The parser leaves fields in time.Local, which to the library means
+// "the zone of the time that Next is given".
+type zoned struct {
+	cron.Schedule
+	loc *time.Location
+}
+
+func (z zoned) Next(t time.Time) time.Time { return z.Schedule.Next(t.In(z.loc)) }

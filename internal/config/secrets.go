@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
@@ -18,41 +19,31 @@ const maxSecret = 64 << 10
 // envName is strict so that a key or URL pasted in a variable's place is refused, not shown and not silently unset.
 var envName = regexp.MustCompile(`^[A-Z_][A-Z0-9_]*$`)
 
-// secretURL is a URL from the one key of three that gives it, or "" and a problem.
-func (d *doc) secretURL(at, text, env, file string) string {
-	var from []string
-	for key, v := range map[string]string{"url": text, "url_env": env, "url_file": file} {
-		if v != "" || d.given(at+"."+key) {
-			from = append(from, key)
-		}
+// secretURL puts the URL itself in the place of what the one key of three gives, or "" and a problem.
+func (d *doc) secretURL(at string, s *sanitize.Secret) {
+	given := slices.DeleteFunc([]string{".url", ".url_env", ".url_file"}, func(key string) bool { return !d.given(at + key) })
+	if len(given) == 0 && !s.Empty() {
+		return // the built-in default's
 	}
-	if len(from) != 1 {
+	if len(given) != 1 {
 		d.add(at+".url", "exactly one of url, url_env and url_file must be given")
-		return ""
+		*s = sanitize.Secret{}
+		return
 	}
-	at += "." + from[0]
-	if d.bad(at) {
-		return ""
-	}
-	v := text
-	var err error
-	switch from[0] {
-	case "url_env":
-		v, err = d.variable(env)
-		if err == nil && v == "" {
-			err = fmt.Errorf("the environment variable %s is not set or empty", env)
-		}
-	case "url_file":
-		v, err = d.secretFile(file)
-	}
-	if err == nil {
+	at += given[0]
+	v, err := d.secret(at, s.Reveal())
+	switch {
+	case err != nil:
+	case v == "" && given[0] == ".url_env":
+		err = fmt.Errorf("the environment variable %s is not set or empty", s.Reveal())
+	default:
 		err = checkURL(v)
 	}
 	if err != nil {
 		d.add(at, "%s", err)
-		return ""
+		v = ""
 	}
-	return v
+	*s = sanitize.NewSecret(v)
 }
 
 // checkURL returns what is wrong with a URL of an HTTP endpoint, without any part of it.
@@ -72,21 +63,33 @@ func checkURL(s string) error {
 	return nil
 }
 
-func (d *doc) apiKey(f fileAPI) sanitize.Secret {
-	at := "api.api_key_env"
-	var v string
-	var err error
+// apiKey puts the key itself in the place of what names it.
+func (d *doc) apiKey(s *sanitize.Secret) {
+	at, file := "api.api_key_env", "api.api_key_file"
 	switch {
-	case d.given(at) && d.given("api.api_key_file"):
-		d.add("api.api_key_file", "must not be given together with api_key_env")
-	case d.given("api.api_key_file"):
-		at = "api.api_key_file"
-		v, err = d.secretFile(f.APIKeyFile)
-	case f.APIKeyEnv != "":
-		v, err = d.variable(f.APIKeyEnv)
+	case d.given(at) && d.given(file):
+		d.add(file, "must not be given together with api_key_env")
+		return
+	case d.given(file):
+		at = file
+	case s.Empty():
+		return
 	}
+	v, err := d.secret(at, s.Reveal())
 	d.check(err == nil, at, "%v", err)
-	return sanitize.NewSecret(v)
+	*s = sanitize.NewSecret(v)
+}
+
+// secret is what the key at a path gives: its text, or what the environment variable or the file holds that it names.
+func (d *doc) secret(at, text string) (string, error) {
+	switch {
+	case strings.HasSuffix(at, "_env"):
+		return d.variable(text)
+	case strings.HasSuffix(at, "_file"):
+		return d.secretFile(text)
+	default:
+		return text, nil
+	}
 }
 
 // variable is the trimmed value of an environment variable; "" where it is not set.

@@ -56,15 +56,14 @@ func (r *runtime) checkAPI(ctx context.Context, c config.Chain, list *kmsapi.Lis
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	defer cancel()
 	detail, err := r.api.OnChainDetail(ctx, c.Name)
-	if !r.cfg.Discover || list == nil ||
-		slices.ContainsFunc(list.KMS, func(k kmsapi.KMS) bool { return k.Contract != nil && k.ChainID == c.ChainID }) {
+	refusal, refused := errors.AsType[*kmsapi.StatusError](err)
+	switch {
+	case !r.cfg.Discover || list == nil ||
+		slices.ContainsFunc(list.KMS, func(k kmsapi.KMS) bool { return k.Contract != nil && k.ChainID == c.ChainID }):
 		return false, err
-	}
-	if err != nil {
-		refused, ok := errors.AsType[*kmsapi.StatusError](err)
-		if ok && refused.Unknown() {
-			return true, nil
-		}
+	case refused && refusal.Unknown():
+		return true, nil
+	case err != nil:
 		return false, err
 	}
 	return len(detail.Contracts) == 0, nil

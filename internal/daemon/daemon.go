@@ -121,7 +121,7 @@ func (d *Daemon) Serve(ctx context.Context, listeners []net.Listener) error {
 		Gatherer:   d.registry,
 		Logger:     d.opt.Log,
 		Version:    d.opt.Build.Version,
-		Config:     d.webConfig(),
+		Config:     web.Config{Running: func() string { return d.running.Load().String() }, Reload: d.reloadByHTTP},
 		ConfigFile: first.cfg.Web.ConfigFile,
 	}
 	g, ctx := errgroup.WithContext(ctx)

@@ -25,7 +25,7 @@ const (
 // heartbeat has the URL asked for after an audit, where that is configured. Where a heartbeat waits for the one before it,
 // it counts for this audit too.
 func (d *Daemon) heartbeat(c config.Heartbeat, v audit.Verdict) {
-	if c.URL.Empty() || c.Consistent && v != audit.Consistent {
+	if c.URL.Empty() || c.On == "consistent" && v != audit.Consistent {
 		return
 	}
 	select {

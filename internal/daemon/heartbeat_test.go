@@ -64,14 +64,14 @@ func metric(t *testing.T, d *server, series string) bool {
 
 func TestHeartbeats(t *testing.T) {
 	for _, row := range []struct {
-		sentence   string
-		consistent bool // is asked for
-		drift      bool // is found
-		want       bool
+		sentence string
+		on       string
+		drift    bool // is found
+		want     bool
 	}{
-		{"every audit that finishes beats", false, true, true},
-		{"one that is consistent beats", true, false, true},
-		{"drift does not beat where consistent is asked for", true, true, false},
+		{"every audit that finishes beats", "completed", true, true},
+		{"one that is consistent beats", "consistent", false, true},
+		{"drift does not beat where consistent is asked for", "consistent", true, false},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
 			w, m := newWorld(t), newMonitor(t)
@@ -81,7 +81,7 @@ func TestHeartbeats(t *testing.T) {
 				w.claim(device, stranger)
 			}
 			cfg := w.config(t)
-			cfg.Heartbeat = config.Heartbeat{URL: sanitize.NewSecret(m.url), Consistent: row.consistent}
+			cfg.Heartbeat = config.Heartbeat{URL: sanitize.NewSecret(m.url), On: row.on}
 			d := serve(t, cfg, daemon.Options{Log: zap.NewNop()})
 			if row.want {
 				d.eventually(t, "three beats", func() bool { return m.beats.Load() > 2 })

@@ -39,10 +39,6 @@ func NewLogger(w io.Writer, level, format string) (*zap.Logger, error) {
 
 func event(name string) zap.Field { return zap.String("event", name) }
 
-func (d *Daemon) logSkipped(due time.Time, n int) {
-	d.opt.Log.Warn("ticks of the schedule skipped", zap.Time("first_due", due.UTC()), zap.Int("skipped", n))
-}
-
 // logPanic logs above the level of findings. A logger of NewLogger does not panic at it.
 func (d *Daemon) logPanic(chain string, v any, stack []byte) {
 	d.opt.Log.DPanic("bug, please report it", zap.String("chain", chain), zap.Any("panic", v), zap.ByteString("stack", stack))
@@ -61,7 +57,10 @@ func (d *Daemon) logReport(r *audit.Report, changes []audit.Change) {
 		logChange(log, c)
 	}
 	for _, c := range r.Chains {
-		logUnconfirmed(log, c)
+		for _, u := range c.Unconfirmed() {
+			log.Info("difference unconfirmed", event("difference_unconfirmed"), zap.String("chain", u.Chain), zap.String("contract", u.Contract),
+				zap.String("list", string(u.Finding.List)), zap.String("id", u.Finding.ID), zap.String("finding", u.Finding.Message))
+		}
 	}
 	level := zapcore.InfoLevel
 	if r.Verdict != audit.Consistent {
@@ -70,7 +69,12 @@ func (d *Daemon) logReport(r *audit.Report, changes []audit.Change) {
 	log.Log(level, "audit finished", event("audit_finished"),
 		zap.Stringer("verdict", r.Verdict),
 		zap.Float64("duration_seconds", r.FinishedAt.Sub(r.StartedAt).Seconds()),
-		zap.Objects("chains", chainLogs(r.Chains)))
+		zap.Array("chains", zapcore.ArrayMarshalerFunc(func(e zapcore.ArrayEncoder) (err error) {
+			for _, c := range r.Chains {
+				err = errors.Join(err, e.AppendObject(chainLog(c)))
+			}
+			return err
+		})))
 }
 
 var messages = map[audit.ChangeType]string{
@@ -100,28 +104,8 @@ func logChange(log *zap.Logger, c audit.Change) {
 	log.Log(level, messages[c.Type], fields...)
 }
 
-// logUnconfirmed logs the differences that one of two looks saw.
-func logUnconfirmed(log *zap.Logger, c audit.Chain) {
-	for _, t := range c.Targets {
-		for _, f := range t.Findings {
-			if f.Kind == audit.ClaimUnstable && f.State == audit.Confirmed {
-				log.Info("difference unconfirmed", event("difference_unconfirmed"), zap.String("chain", c.Chain), zap.String("contract", t.Contract),
-					zap.String("list", string(f.List)), zap.String("id", f.ID), zap.String("finding", f.Message))
-			}
-		}
-	}
-}
-
 // chainLog is a chain's part of the wide line.
 type chainLog audit.Chain
-
-func chainLogs(cs []audit.Chain) []chainLog {
-	out := make([]chainLog, len(cs))
-	for i, c := range cs {
-		out[i] = chainLog(c)
-	}
-	return out
-}
 
 func (c chainLog) MarshalLogObject(e zapcore.ObjectEncoder) error {
 	e.AddString("chain", c.Chain)

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -8,12 +9,14 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"go.uber.org/zap"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/config"
 	"github.com/kms-auditor/kms-auditor/internal/events"
+	"github.com/kms-auditor/kms-auditor/internal/web"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 	"github.com/kms-auditor/kms-auditor/metrics"
 )
@@ -25,7 +28,7 @@ type runtime struct {
 	api     *kmsapi.Client
 	clients map[string]*ethrpc.Client // by chain
 	auditor *observe.Auditor
-	past    map[string]audit.Prior // of chains that are looked at in the past: it is forgotten with the runtime
+	past    map[string]audit.Prior // by chain, of those that are looked at in the past: such an audit knows nothing of others, and none of it; forgotten with the runtime
 }
 
 // newRuntime wires cfg. It does not connect.
@@ -49,11 +52,14 @@ func (d *Daemon) newRuntime(cfg *config.Config) (*runtime, error) {
 		Record: d.opt.Evidence || cfg.Evidence.Dir != "" && !d.opt.Once, Progress: d.opt.Progress, Panicked: d.logPanic,
 	}
 	for _, c := range cfg.Chains {
+		if slices.ContainsFunc(c.Block, ethrpc.BlockTag.Fixed) {
+			r.past[c.Name] = audit.Prior{}
+		}
 		client, err := ethrpc.New(ethrpc.Options{
 			ChainID:   c.ChainID,
 			Tags:      c.Block,
 			Verify:    c.Verify,
-			Agreement: c.Agreement,
+			Agreement: int(c.Agreement),
 			BatchSize: c.BatchSize,
 			Providers: c.Providers,
 			UserAgent: agent,
@@ -63,7 +69,7 @@ func (d *Daemon) newRuntime(cfg *config.Config) (*runtime, error) {
 			return nil, fmt.Errorf("chain %s: %w", c.Name, err)
 		}
 		r.clients[c.Name] = client
-		o.Chains = append(o.Chains, d.observed(cfg, c, client))
+		o.Chains = append(o.Chains, d.observed(r, c, client))
 	}
 	r.auditor = observe.New(o)
 	return r, nil
@@ -72,16 +78,33 @@ func (d *Daemon) newRuntime(cfg *config.Config) (*runtime, error) {
 // begin has r run from now on: no audit is under way.
 func (d *Daemon) begin(r *runtime) {
 	for _, c := range r.cfg.Chains {
-		if !isFixed(c) {
+		if !r.fixed(c.Name) {
 			d.state.SetChainID(c.Name, c.ChainID)
 		}
 	}
-	d.metrics.Configure(d.metricsChains(r.cfg))
+	// Series exist for what is configured and, beside it, for the contracts that earlier audits knew.
+	var shown []metrics.Chain
+	for _, c := range r.cfg.Chains {
+		m := metrics.Chain{Name: c.Name}
+		for _, p := range c.Providers {
+			m.Providers = append(m.Providers, p.Name)
+		}
+		for _, contract := range c.Contracts {
+			m.Contracts = append(m.Contracts, contract.Address)
+		}
+		if len(m.Contracts) > 0 {
+			for _, known := range d.state.Prior(c.Name).Contracts {
+				m.Contracts = append(m.Contracts, known.Address)
+			}
+		}
+		shown = append(shown, m)
+	}
+	d.metrics.Configure(shown)
 }
 
 // observed wires one chain, with its events unless nothing is to be verified.
-func (d *Daemon) observed(cfg *config.Config, c config.Chain, client *ethrpc.Client) observe.Chain {
-	out := observe.Chain{Intent: intentOf(cfg, c), Tags: c.Block, Reader: client, Eager: !d.opt.Once || cfg.State != ""}
+func (d *Daemon) observed(r *runtime, c config.Chain, client *ethrpc.Client) observe.Chain {
+	out := observe.Chain{Intent: r.intent(c), Tags: c.Block, Reader: client, Eager: !d.opt.Once || r.cfg.State != ""}
 	if out.Intent.Events {
 		from := map[common.Address]uint64{}
 		for _, contract := range c.Contracts {
@@ -92,26 +115,19 @@ func (d *Daemon) observed(cfg *config.Config, c config.Chain, client *ethrpc.Cli
 	return out
 }
 
-// intentOf is what the operator configured of a chain.
-func intentOf(cfg *config.Config, c config.Chain) audit.Intent {
+// intent is what the operator configured of a chain.
+func (r *runtime) intent(c config.Chain) audit.Intent {
 	out := audit.Intent{
-		Chain: c.Name, ChainID: c.ChainID, Agreement: c.Agreement, Discover: cfg.Discover, CrossChecks: cfg.CrossChecks,
-		Events: c.Verify != ethrpc.VerifyOff, Required: c.Verify == ethrpc.VerifyRequired, Baselines: !isFixed(c), PendingMax: cfg.PendingMax,
+		Chain: c.Name, ChainID: c.ChainID, Agreement: int(c.Agreement), Discover: r.cfg.Discover, CrossChecks: r.cfg.CrossChecks,
+		Events: c.Verify != ethrpc.VerifyOff, Required: c.Verify == ethrpc.VerifyRequired, Baselines: !r.fixed(c.Name), PendingMax: r.cfg.PendingMax,
 	}
 	for _, tag := range c.Block {
 		out.Tags = append(out.Tags, tag.String())
 	}
 	for _, contract := range c.Contracts {
-		want := audit.ContractIntent{Address: contract.Address}
-		if contract.Policy != nil {
-			want.Policy = *contract.Policy
-		}
-		for _, e := range contract.Explained {
-			want.Explained = append(want.Explained, audit.ExplainedSlot(e))
-		}
-		out.Contracts = append(out.Contracts, want)
+		out.Contracts = append(out.Contracts, audit.ContractIntent{Address: contract.Address, Policy: contract.Policy, Explained: contract.Explained})
 	}
-	for _, x := range cfg.Accept {
+	for _, x := range r.cfg.Accept {
 		if x.Chain == c.Name {
 			out.Exceptions = append(out.Exceptions, x.Exception)
 		}
@@ -119,18 +135,14 @@ func intentOf(cfg *config.Config, c config.Chain) audit.Intent {
 	return out
 }
 
-// isFixed reports whether a chain is looked at in the past: such an audit knows nothing of others, and none of it.
-func isFixed(c config.Chain) bool { return slices.ContainsFunc(c.Block, ethrpc.BlockTag.Fixed) }
-
 // fixed reports whether the chain of that name is looked at in the past.
 func (r *runtime) fixed(chain string) bool {
-	return slices.ContainsFunc(r.cfg.Chains, func(c config.Chain) bool { return c.Name == chain && isFixed(c) })
+	_, fixed := r.past[chain]
+	return fixed
 }
 
 // remembers reports whether anything outlives the process.
-func (r *runtime) remembers() bool {
-	return r.cfg.State != "" && slices.ContainsFunc(r.cfg.Chains, func(c config.Chain) bool { return !isFixed(c) })
-}
+func (r *runtime) remembers() bool { return r.cfg.State != "" && len(r.past) < len(r.cfg.Chains) }
 
 // scanProgress reports how far the reading of events has come, how fast it is and how long it will take.
 func (d *Daemon) scanProgress(chain string) func(common.Address, uint64, uint64) {
@@ -164,33 +176,77 @@ func (r *runtime) String() string {
 		r.loaded.Format(timeFormat), strings.Join(names, ", "), r.cfg.Schedule, r.cfg.Timezone)
 }
 
-// metricsChains names what series exist for: what is configured and, beside it, the contracts that earlier audits knew.
-func (d *Daemon) metricsChains(cfg *config.Config) []metrics.Chain {
-	var out []metrics.Chain
-	for _, c := range cfg.Chains {
-		m := metrics.Chain{Name: c.Name}
-		for _, p := range c.Providers {
-			m.Providers = append(m.Providers, p.Name)
-		}
-		for _, contract := range c.Contracts {
-			m.Contracts = append(m.Contracts, contract.Address)
-		}
-		if len(m.Contracts) > 0 {
-			for _, k := range d.state.Prior(c.Name).Contracts {
-				if !slices.Contains(m.Contracts, k.Address) {
-					m.Contracts = append(m.Contracts, k.Address)
-				}
-			}
-		}
-		out = append(out, m)
-	}
-	return out
-}
-
 // close drops idle connections.
 func (r *runtime) close() {
 	r.api.Close()
 	for _, c := range r.clients {
 		c.Close()
 	}
+}
+
+// reload reads the configuration again. It either makes all of it the one that the next audit runs under, and has that
+// audit begin as soon as none is under way, or it changes nothing. It logs and counts which.
+func (d *Daemon) reload() error {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	s, err := d.reloaded()
+	if err != nil {
+		d.metrics.ConfigLoaded(false, time.Time{})
+		d.opt.Log.Error("configuration not reloaded", event("config_reloaded"), zap.Bool("ok", false),
+			zap.Strings("problems", strings.Split(err.Error(), "\n")), zap.Stringer("running", d.running.Load()))
+		return err
+	}
+	d.running.Store(s)
+	d.metrics.ConfigLoaded(true, s.loaded)
+	d.opt.Log.Info("configuration reloaded", event("config_reloaded"), zap.Bool("ok", true), zap.Stringer("running", s))
+	select {
+	case d.again <- struct{}{}:
+	default: // an audit that has not begun yet is due already
+	}
+	return nil
+}
+
+// reloaded checks the configuration whole.
+func (d *Daemon) reloaded() (*runtime, error) {
+	cfg, err := d.opt.Load()
+	if err != nil {
+		return nil, err
+	}
+	if ps := needsRestart(d.running.Load().cfg, cfg); ps != nil {
+		return nil, ps
+	}
+	return d.newRuntime(cfg)
+}
+
+// needsRestart tells what of a new configuration takes a restart.
+func needsRestart(old, now *config.Config) (ps config.Problems) {
+	check := func(path string, same bool) {
+		if !same {
+			ps = append(ps, config.Problem{Path: path, Message: "was changed, which takes a restart"})
+		}
+	}
+	check("state", old.State == now.State)
+	check("web.listen", slices.Equal(old.Web.Listen, now.Web.Listen))
+	check("web.config_file", old.Web.ConfigFile == now.Web.ConfigFile)
+	return ps
+}
+
+// hangups reloads whenever the process is told to by a signal.
+func (d *Daemon) hangups(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.opt.Hangup:
+			_ = d.reload() // it has logged the error
+		}
+	}
+}
+
+// reloadByHTTP is reload for whoever asks over HTTP, where that is on.
+func (d *Daemon) reloadByHTTP() error {
+	if d.opt.Load == nil || !d.running.Load().cfg.Web.Reload {
+		return web.ErrReloadOff
+	}
+	return d.reload()
 }

@@ -16,6 +16,81 @@ import (
 	"github.com/kms-auditor/kms-auditor/metrics"
 )
 
+// Worker audits at once and then on schedule, one audit after the other: a tick that comes while an audit is under
+// way, or before a process that stood still goes on, is skipped.
+type Worker struct {
+	// Audit audits once. It must end soon after its context does.
+	Audit func(context.Context) observe.Result
+	// Tick is the schedule's first time after another; zero: never.
+	Tick  func(time.Time) time.Time
+	Again <-chan struct{} // an audit is due at once, after the one that is under way; nil: never
+
+	// Done is called after each audit that was not cut short.
+	Done func(observe.Result)
+	// Next is called with the time at which the next audit is due.
+	Next func(time.Time)
+	// Skipped is called with the number of ticks without an audit, at most maxSkipped, and the time of the first.
+	Skipped func(due time.Time, skipped int)
+}
+
+// Run works until ctx ends. An audit that is under way then ends with it, and is not reported.
+func (w *Worker) Run(ctx context.Context) {
+	for due := time.Now(); !due.IsZero(); {
+		r := w.Audit(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		w.Done(r)
+		done := time.Now()
+		w.countSkipped(due, done)
+		due = w.sleep(ctx, done)
+	}
+}
+
+// maxSkipped bounds the counting: a clock that was never set before may go on by decades.
+const maxSkipped = 100_000
+
+// countSkipped reports the ticks after from and up to to.
+func (w *Worker) countSkipped(from, to time.Time) {
+	n := 0
+	first := w.Tick(from)
+	for t := first; n < maxSkipped && !t.IsZero() && !t.After(to); t = w.Tick(t) {
+		n++
+	}
+	if n > 0 {
+		w.Skipped(first, n)
+	}
+}
+
+// recheck is how often a sleeping worker looks at the clock, which may be set while it sleeps.
+const recheck = 30 * time.Second
+
+// sleep waits for the next tick after a time and returns when it was due; zero: ctx has ended.
+func (w *Worker) sleep(ctx context.Context, after time.Time) time.Time {
+	next := w.Tick(after)
+	for {
+		w.Next(next)
+		d := time.Until(next)
+		if d <= 0 {
+			return next
+		}
+		select {
+		case <-ctx.Done():
+			return time.Time{}
+		case <-w.Again:
+			if ctx.Err() != nil {
+				return time.Time{}
+			}
+			return time.Now()
+		case <-time.After(min(d, recheck)):
+		}
+		// A clock set back must not put the audit off.
+		if again := w.Tick(time.Now()); again.Before(next) {
+			next = again
+		}
+	}
+}
+
 // work audits on schedule until ctx ends, at first under r. An audit that is under way ends under the configuration that it
 // began with.
 func (d *Daemon) work(ctx context.Context, r *runtime) {
@@ -30,11 +105,13 @@ func (d *Daemon) work(ctx context.Context, r *runtime) {
 			}
 			return d.audit(ctx, r)
 		},
-		Tick:    func(t time.Time) time.Time { return d.running.Load().cfg.Cron.Next(t) },
-		Again:   d.again,
-		Done:    func(res observe.Result) { d.done(r, res) },
-		Next:    d.metrics.NextAudit,
-		Skipped: d.logSkipped,
+		Tick:  func(t time.Time) time.Time { return d.running.Load().cfg.Cron.Next(t) },
+		Again: d.again,
+		Done:  func(res observe.Result) { d.done(r, res) },
+		Next:  d.metrics.NextAudit,
+		Skipped: func(due time.Time, n int) {
+			d.opt.Log.Warn("ticks of the schedule skipped", zap.Time("first_due", due.UTC()), zap.Int("skipped", n))
+		},
 	}
 	worker.Run(ctx)
 }
@@ -46,9 +123,8 @@ func (d *Daemon) audit(ctx context.Context, r *runtime) observe.Result {
 	d.opt.Log.Info("audit started", event("audit_started"), zap.String("audit_id", id))
 	prior := map[string]audit.Prior{}
 	for _, c := range r.cfg.Chains {
-		if isFixed(c) {
-			prior[c.Name] = r.past[c.Name]
-		} else {
+		past, fixed := r.past[c.Name]
+		if prior[c.Name] = past; !fixed {
 			prior[c.Name] = d.state.Prior(c.Name)
 		}
 	}
@@ -107,28 +183,20 @@ func verdicts(r *audit.Report) map[[2]string]audit.Verdict {
 // process that is killed in between leaves it to the next one.
 func (d *Daemon) record(r *runtime, res observe.Result) {
 	now := *res.Report
-	now.Chains = nil
-	next := map[string]audit.Prior{}
-	for _, c := range res.Report.Chains {
-		if r.fixed(c.Chain) {
-			r.past[c.Chain] = res.Next[c.Chain]
-			continue
+	now.Chains = slices.DeleteFunc(slices.Clone(now.Chains), func(c audit.Chain) bool { return r.fixed(c.Chain) })
+	changes := slices.DeleteFunc(slices.Clone(res.Changes), func(c audit.Change) bool { return r.fixed(c.Chain) })
+	d.state.Record(&now, res.Next, changes)
+	for chain, next := range res.Next {
+		if r.fixed(chain) {
+			r.past[chain] = next
 		}
-		now.Chains = append(now.Chains, c)
-		next[c.Chain] = res.Next[c.Chain]
 	}
-	known := slices.DeleteFunc(slices.Clone(res.Changes), func(c audit.Change) bool { return r.fixed(c.Chain) })
-	d.state.Record(&now, next, known)
-	d.save(r, res.Report.AuditID)
-}
-
-func (d *Daemon) save(r *runtime, auditID string) {
 	if !r.remembers() {
 		return
 	}
 	err := d.state.Save()
 	if d.metrics.Written(metrics.State, err == nil); err != nil {
-		d.opt.Log.Error("writing the state", zap.String("audit_id", auditID), zap.Error(err))
+		d.opt.Log.Error("writing the state", zap.String("audit_id", res.Report.AuditID), zap.Error(err))
 	}
 }
 

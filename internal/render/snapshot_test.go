@@ -77,7 +77,7 @@ func TestASnapshotIsAPolicy(t *testing.T) {
 			if len(got) != 1 || got[0].Address.Hex() != contract {
 				t.Fatalf("contracts %+v", got)
 			}
-			if diff := cmp.Diff(tt.want, got[0].Policy); diff != "" {
+			if diff := cmp.Diff(tt.want, &got[0].Policy); diff != "" {
 				t.Error(diff)
 			}
 		})

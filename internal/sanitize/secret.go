@@ -54,12 +54,12 @@ const minimum = 4
 
 // NewRedactor returns a Redactor for the given secrets, in every spelling that a URL, JSON or a Go string gives them.
 func NewRedactor(secrets ...string) Redactor {
-	seen := map[string]bool{}
 	var old []string
 	for _, s := range secrets {
-		for _, v := range []string{s, url.PathEscape(s), url.QueryEscape(s), jsonEscape(s), goEscape(s)} {
-			if len(v) >= minimum && !seen[v] {
-				seen[v] = true
+		asJSON, _ := json.Marshal(s) // a text always encodes
+		asGo := strconv.Quote(s)
+		for _, v := range []string{s, url.PathEscape(s), url.QueryEscape(s), string(asJSON[1 : len(asJSON)-1]), asGo[1 : len(asGo)-1]} {
+			if len(v) >= minimum && !slices.Contains(old, v) {
 				old = append(old, v)
 			}
 		}
@@ -67,19 +67,6 @@ func NewRedactor(secrets ...string) Redactor {
 	// The longest first, so that no part of a secret is left standing beside the mask of another.
 	slices.SortStableFunc(old, func(a, b string) int { return len(b) - len(a) })
 	return Redactor{&old}
-}
-
-func jsonEscape(s string) string {
-	b, err := json.Marshal(s)
-	if err != nil || len(b) < 2 {
-		return s
-	}
-	return string(b[1 : len(b)-1])
-}
-
-func goEscape(s string) string {
-	q := strconv.Quote(s)
-	return q[1 : len(q)-1]
 }
 
 // URLParts returns what of a URL must never be shown: the whole, host, userinfo (also as basic auth sends it), path, its
