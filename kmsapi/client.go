@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/kms-auditor/kms-auditor/internal/httpx"
@@ -68,6 +69,9 @@ type Client struct {
 	base *url.URL
 	key  sanitize.Redactor // for the body: nothing but the key, so that no part of an id is ever masked
 	all  sanitize.Redactor // for errors
+
+	mu   sync.Mutex
+	last map[string]*OnChainDetail // by chain: an answer that is the same to the byte is not decoded again
 }
 
 // New checks o; it sends nothing.
@@ -100,7 +104,7 @@ func New(o Options) (*Client, error) {
 	for _, vs := range base.Query() {
 		secrets = append(secrets, vs...)
 	}
-	return &Client{o: o, base: base, key: sanitize.NewRedactor(o.Key.Reveal()), all: sanitize.NewRedactor(secrets...)}, nil
+	return &Client{o: o, base: base, key: sanitize.NewRedactor(o.Key.Reveal()), all: sanitize.NewRedactor(secrets...), last: map[string]*OnChainDetail{}}, nil
 }
 
 func visible(s string) bool {
@@ -113,11 +117,26 @@ func (c *Client) Close() { (&http.Client{Transport: c.o.Transport}).CloseIdleCon
 // OnChainDetail fetches what the API claims about the chain. Errors carry no secret; errors.As finds
 // a *StatusError where the API refused and an *InvalidError where its answer cannot be used.
 func (c *Client) OnChainDetail(ctx context.Context, chain string) (*OnChainDetail, error) {
-	d, src, err := fetch(ctx, c, call{endpoint: onChainDetail, path: "/kms/on-chain/", name: chain}, object.detail)
+	c.mu.Lock()
+	last := c.last[chain]
+	c.mu.Unlock()
+	var d *OnChainDetail
+	src, err := c.get(ctx, call{endpoint: onChainDetail, path: "/kms/on-chain/", name: chain}, func(body string) (err error) {
+		if last != nil && body == last.Source.Body {
+			again := *last
+			d = &again
+			return nil
+		}
+		d, err = decode(body, c.key, object.detail)
+		return err
+	})
 	if err != nil {
 		return nil, c.all.Error(fmt.Errorf("fetching the on-chain detail of %s: %w", sanitize.Plain(chain), err))
 	}
 	d.Source = src
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last[chain] = d
 	return d, nil
 }
 
