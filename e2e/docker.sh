@@ -30,6 +30,7 @@ args=(--build-arg "BUILD_IMAGE=$base" --build-arg "GOPROXY=file:///modules/cache
 for arg; do
   args+=(--build-arg "$arg")
 done
-mkdir -p "$store/gocache" "$(go env GOMODCACHE)"
+mkdir -p "$store/gocache"
+go mod download # the machine may reach the network in a way that the build does not know of
 buildah bud --isolation chroot --layers=false --pull-never "${args[@]}" \
   -v "$(go env GOMODCACHE):/modules:ro" -v "$store/gocache:/gocache:rw" -t "$image" . </dev/null
