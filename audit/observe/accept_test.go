@@ -21,6 +21,7 @@ func TestAccept(t *testing.T) {
 	unwanted.ID, unwanted.Kind = hidden.Hex(), audit.PolicyDeniedAllowed
 	unlisted := unwanted
 	unlisted.Kind = audit.UnlistedChainAllowed
+	sneaked := audit.Exception{List: audit.OSImage, ID: hidden.Hex(), Kind: audit.UnlistedChainAllowed, Reason: "known"}
 	storage := audit.Exception{Kind: audit.StorageUnaccounted, Reason: "known"}
 	elsewhere := device
 	elsewhere.Contract = common.Address{1}
@@ -46,6 +47,7 @@ func TestAccept(t *testing.T) {
 		{"a back door is accepted", func(w *world) {
 			w.backdoor()
 		}, []audit.Exception{storage}, false, audit.Consistent, "", 0, 1},
+		{"nothing but what is accepted names the id", func(w *world) { w.backdoor() }, []audit.Exception{sneaked}, false, audit.Consistent, "", 1, 1},
 		{"the contract is none of the chain's", lies, []audit.Exception{device, elsewhere}, false, audit.Consistent, "accept_unused", 1, 1},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {

@@ -187,7 +187,7 @@ func (c *observer) read(ctx context.Context, prior audit.Prior, l *look, contrac
 	return nil
 }
 
-// query asks for every id that anybody named: the policy, events, earlier audits and the claim.
+// query asks for every id that anybody named: the policy, accepted differences, events, earlier audits and the claim.
 func (c *observer) query(contract common.Address, known *audit.Known, claimed map[audit.List][]common.Hash) ethrpc.Query {
 	want := c.Intent.Contract(contract)
 	var named map[string][]common.Hash
@@ -197,9 +197,15 @@ func (c *observer) query(contract common.Address, known *audit.Known, claimed ma
 	if known == nil {
 		known = &audit.Known{}
 	}
+	accepted := map[audit.List][]common.Hash{}
+	for _, x := range c.Intent.Exceptions {
+		if id, err := sanitize.ParseID(x.ID); err == nil && x.Contract == contract {
+			accepted[x.List] = append(accepted[x.List], id)
+		}
+	}
 	q := ethrpc.Query{Contract: contract, Control: true, AggregatedMRs: named[AggregatedMRs]}
-	q.Devices = union(claimed[audit.Device], want.Policy.Devices, named[string(audit.Device)], known.Devices)
-	q.OSImages = union(claimed[audit.OSImage], want.Policy.OSImages, named[string(audit.OSImage)], known.OSImages)
+	q.Devices = union(claimed[audit.Device], want.Policy.Devices, accepted[audit.Device], named[string(audit.Device)], known.Devices)
+	q.OSImages = union(claimed[audit.OSImage], want.Policy.OSImages, accepted[audit.OSImage], named[string(audit.OSImage)], known.OSImages)
 	for _, app := range named[Apps] {
 		q.Apps = append(q.Apps, common.BytesToAddress(app[12:]))
 	}

@@ -249,7 +249,8 @@ func (w *world) judge(t *truth, n, list, id int) {
 			say("policy_allowed_chain_denied")
 		}
 	}
-	named := len(says) > 0 || n == 0 && slices.Contains(wants, id) || n >= 0 && w.mem.named[n][list][id]
+	named := len(says) > 0 || n == 0 && slices.Contains(wants, id) || n >= 0 && w.mem.named[n][list][id] ||
+		slices.ContainsFunc(w.Accepts, func(a accept) bool { return a.N == n && a.List == list && a.ID == id })
 	for _, kind := range []string{"unlisted_chain_allowed", "policy_denied_chain_allowed"} {
 		if f := (finding{kind, string(lists[list]), idOf(list, id).Hex()}); t.wrong[f] && !named {
 			t.hidden[f] = true
