@@ -81,8 +81,11 @@ const (
 func (o *converter) read(tx *bbolt.Tx) error {
 	about := tx.Bucket([]byte("kms-auditor"))
 	if about == nil {
-		if k, _ := tx.Cursor().First(); k == nil { // its process was killed before anything was written
+		switch k, _ := tx.Cursor().First(); {
+		case k == nil && tx.ID() <= 1: // its process was killed before anything was written
 			return nil
+		case k == nil:
+			return errors.New("its buckets are gone")
 		}
 		return &unusable{errors.New("is a database of another program")}
 	}

@@ -229,10 +229,9 @@ func TestPagesOfNonsense(t *testing.T) {
 	write(t, path, b)
 	want := read(view(t, path))
 	refused := 0
-	for range 100 {
-		at := (2+rand.IntN(len(b)/4096-2))*4096 + rand.IntN(128)
+	flip := func(at, bit int) {
 		spoilt := slices.Clone(b)
-		spoilt[at] ^= 1 << rand.IntN(8)
+		spoilt[at] ^= 1 << bit
 		write(t, path, spoilt)
 		s, err := state.View(path)
 		if err != nil {
@@ -244,5 +243,13 @@ func TestPagesOfNonsense(t *testing.T) {
 			t.Fatalf("byte %d was believed: %s", at, diff)
 		}
 	}
-	t.Logf("%d of 100 spoilt files were refused", refused)
+	for page := 2; page < len(b)/4096; page++ {
+		for range 20 {
+			flip(page*4096+rand.IntN(128), rand.IntN(8))
+		}
+		for bit := range 8 {
+			flip(page*4096+10, bit) // how many records it has
+		}
+	}
+	t.Logf("%d spoilt files were refused", refused)
 }
