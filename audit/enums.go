@@ -195,12 +195,14 @@ const (
 	AcceptUnused            Kind = "accept_unused"
 )
 
-// A kind's row: its severity, what it makes of the target by itself (Consistent: nothing), and what else is true of it.
+// A kind's row: its severity, what it makes of the target by itself (Consistent: nothing), what else is true of it, and when
+// a finding of it is made, in a few words as the README's table has them.
 type kindRow struct {
 	kind     Kind
 	severity Severity
 	makes    Verdict
 	traits   trait
+	meaning  string
 }
 
 type trait uint8
@@ -214,33 +216,33 @@ const (
 // kinds are in the order of their headings in docs/findings.md. A kind that says that a source lied, or that nothing was
 // compared, is not acceptable: what was not verified cannot be consistent.
 var kinds = []kindRow{
-	{ClaimAllowedChainDenied, Warning, Drift, ofEntry | ofContract | acceptable},
-	{ClaimDeniedChainAllowed, Critical, Drift, ofEntry | ofContract | acceptable},
-	{UnlistedChainAllowed, Critical, Drift, ofEntry | ofContract | acceptable},
-	{ClaimUnknownKind, Info, Unknown, ofEntry | acceptable},
-	{NoHash, Info, Consistent, ofEntry | acceptable}, // unknown where the API makes a claim all the same
-	{MalformedID, Warning, Unknown, ofEntry | acceptable},
-	{DuplicateConflict, Warning, Drift, ofEntry | acceptable},
-	{ContractNotListed, Warning, Drift, 0},
-	{ContractUnexpected, Warning, Drift, 0},
-	{NoCode, Critical, Drift, 0},
-	{ChainMismatch, Critical, Unknown, 0},
-	{ProviderDisagreement, Critical, Unknown, ofContract},
-	{ProofInvalid, Critical, Unknown, ofContract},
-	{GetterDisagrees, Critical, Unknown, ofContract},
-	{StorageUnaccounted, Critical, Drift, ofContract | acceptable},
-	{OwnerChanged, Critical, Drift, ofContract | acceptable},
-	{ImplementationChanged, Critical, Drift, ofContract | acceptable},
-	{CodeChanged, Critical, Drift, ofContract | acceptable},
-	{GatewayAppIDMismatch, Warning, Drift, ofContract | acceptable},
-	{KMSPubkeyMismatch, Warning, Drift, ofContract | acceptable},
-	{KMSContractMismatch, Warning, Drift, acceptable},
-	{ClaimUnstable, Info, Consistent, 0},
-	{ChainWentBack, Critical, Unknown, ofContract},
-	{PolicyDeniedAllowed, Critical, Drift, ofEntry | ofContract | acceptable},
-	{PolicyAllowedDenied, Warning, Drift, ofEntry | ofContract | acceptable},
-	{AcceptExpired, Warning, Consistent, 0},
-	{AcceptUnused, Info, Consistent, 0},
+	{ClaimAllowedChainDenied, Warning, Drift, ofEntry | ofContract | acceptable, "the API says allowed, the contract refuses"},
+	{ClaimDeniedChainAllowed, Critical, Drift, ofEntry | ofContract | acceptable, "the contract trusts what the API calls refused"},
+	{UnlistedChainAllowed, Critical, Drift, ofEntry | ofContract | acceptable, "the contract trusts an id that the API does not list"},
+	{ClaimUnknownKind, Info, Unknown, ofEntry | acceptable, "the API says null for an id that can be checked"},
+	{NoHash, Info, Consistent, ofEntry | acceptable, "an image without a hash and without a claim; with a claim: unknown"},
+	{MalformedID, Warning, Unknown, ofEntry | acceptable, "a claimed id is not 32 bytes of hex"},
+	{DuplicateConflict, Warning, Drift, ofEntry | acceptable, "two rows of one id whose claims differ"},
+	{ContractNotListed, Warning, Drift, 0, "the API does not list a contract that is configured, or that an earlier audit knew"},
+	{ContractUnexpected, Warning, Drift, 0, "the API lists a contract that is not configured; it is audited only if an earlier audit knew it"},
+	{NoCode, Critical, Drift, 0, "nothing is deployed at a listed address"},
+	{ChainMismatch, Critical, Unknown, 0, "the chain ids of configuration, API, contract row and provider do not all agree"},
+	{ProviderDisagreement, Critical, Unknown, ofContract, "two providers differ about one block, and nobody else could be read"},
+	{ProofInvalid, Critical, Unknown, ofContract, "a provider's proof does not verify, and nobody else could be read"},
+	{GetterDisagrees, Critical, Unknown, ofContract, "eth_call answers what the proven state does not give, and nobody else could be read"},
+	{StorageUnaccounted, Critical, Drift, ofContract | acceptable, "the contract stores something that no getter and no event explains"},
+	{OwnerChanged, Critical, Drift, ofContract | acceptable, "the owner is not that of the policy, else of the baseline"},
+	{ImplementationChanged, Critical, Drift, ofContract | acceptable, "the implementation is not that of the policy, else of the baseline"},
+	{CodeChanged, Critical, Drift, ofContract | acceptable, "the code is not that of the policy, else of the baseline"},
+	{GatewayAppIDMismatch, Warning, Drift, ofContract | acceptable, "the API's list of KMS gives another gateway app id than the contract"},
+	{KMSPubkeyMismatch, Warning, Drift, ofContract | acceptable, "the API gives another public key than the contract"},
+	{KMSContractMismatch, Warning, Drift, acceptable, "the API's list of KMS and its on-chain detail do not name the same contracts"},
+	{ClaimUnstable, Info, Consistent, 0, "one of two looks saw a difference, the other did not"},
+	{ChainWentBack, Critical, Unknown, ofContract, "the pinned block is older than one that was audited before"},
+	{PolicyDeniedAllowed, Critical, Drift, ofEntry | ofContract | acceptable, "the operator's own list refuses what the contract allows"},
+	{PolicyAllowedDenied, Warning, Drift, ofEntry | ofContract | acceptable, "the operator's own list allows what the contract refuses"},
+	{AcceptExpired, Warning, Consistent, 0, "an accepted difference ran out"},
+	{AcceptUnused, Info, Consistent, 0, "an accepted difference matches nothing"},
 }
 
 // Kinds lists the kinds that this version looks for, in the order of their headings in docs/findings.md.
@@ -262,6 +264,9 @@ func (k Kind) row() (r kindRow) {
 
 // Severity returns the kind's one severity.
 func (k Kind) Severity() Severity { return k.row().severity }
+
+// Meaning says in a few words when a finding of the kind is made.
+func (k Kind) Meaning() string { return k.row().meaning }
 
 // Makes returns what a finding of the kind makes of its target by itself; Consistent: nothing.
 func (k Kind) Makes() Verdict { return k.row().makes }

@@ -8,37 +8,6 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 )
 
-// meanings says in a few words when a finding of a kind is made, as the README's table does.
-var meanings = map[audit.Kind]string{
-	audit.ClaimAllowedChainDenied: "the API says allowed, the contract refuses",
-	audit.ClaimDeniedChainAllowed: "the contract trusts what the API calls refused",
-	audit.UnlistedChainAllowed:    "the contract trusts an id that the API does not list",
-	audit.ClaimUnknownKind:        "the API says null for an id that can be checked",
-	audit.NoHash:                  "an image without a hash and without a claim; with a claim: unknown",
-	audit.MalformedID:             "a claimed id is not 32 bytes of hex",
-	audit.DuplicateConflict:       "two rows of one id whose claims differ",
-	audit.ContractNotListed:       "the API does not list a contract that is configured, or that an earlier audit knew",
-	audit.ContractUnexpected:      "the API lists a contract that is not configured; it is audited only if an earlier audit knew it",
-	audit.NoCode:                  "nothing is deployed at a listed address",
-	audit.ChainMismatch:           "the chain ids of configuration, API, contract row and provider do not all agree",
-	audit.ProviderDisagreement:    "two providers differ about one block, and nobody else could be read",
-	audit.ProofInvalid:            "a provider's proof does not verify, and nobody else could be read",
-	audit.GetterDisagrees:         "eth_call answers what the proven state does not give, and nobody else could be read",
-	audit.StorageUnaccounted:      "the contract stores something that no getter and no event explains",
-	audit.OwnerChanged:            "the owner is not that of the policy, else of the baseline",
-	audit.ImplementationChanged:   "the implementation is not that of the policy, else of the baseline",
-	audit.CodeChanged:             "the code is not that of the policy, else of the baseline",
-	audit.GatewayAppIDMismatch:    "the API's list of KMS gives another gateway app id than the contract",
-	audit.KMSPubkeyMismatch:       "the API gives another public key than the contract",
-	audit.KMSContractMismatch:     "the API's list of KMS and its on-chain detail do not name the same contracts",
-	audit.ClaimUnstable:           "one of two looks saw a difference, the other did not",
-	audit.ChainWentBack:           "the pinned block is older than one that was audited before",
-	audit.PolicyDeniedAllowed:     "the operator's own list refuses what the contract allows",
-	audit.PolicyAllowedDenied:     "the operator's own list allows what the contract refuses",
-	audit.AcceptExpired:           "an accepted difference ran out",
-	audit.AcceptUnused:            "an accepted difference matches nothing",
-}
-
 // found is a finding, or a difference that the operator accepts.
 type found struct {
 	audit.Finding

@@ -128,7 +128,7 @@ type Known struct {
 
 // NewKnown is f with its meaning.
 func NewKnown(f audit.Finding) Known {
-	return Known{Kind: f.Kind, Severity: f.Severity, Message: f.Message, Meaning: meanings[f.Kind], Runbook: f.Runbook, FirstSeen: f.FirstSeen, LastConfirmedAt: f.LastConfirmedAt}
+	return Known{Kind: f.Kind, Severity: f.Severity, Message: f.Message, Meaning: f.Kind.Meaning(), Runbook: f.Runbook, FirstSeen: f.FirstSeen, LastConfirmedAt: f.LastConfirmedAt}
 }
 
 func (x Explanation) WriteText(b *bytes.Buffer) {
@@ -167,7 +167,7 @@ func (t *text) place(p Place) {
 		t.known(f)
 	}
 	if p.Kind != "" && !slices.ContainsFunc(p.Findings, func(f Known) bool { return f.Kind == p.Kind && f.ResolvedAt == nil }) {
-		t.printf("  meaning   %s\n            what to do: %s\n", capital(meanings[p.Kind]), p.Kind.Runbook())
+		t.printf("  meaning   %s\n            what to do: %s\n", capital(p.Kind.Meaning()), p.Kind.Runbook())
 	}
 	if len(p.Events) > 0 {
 		t.printf("  changes\n")

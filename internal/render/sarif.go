@@ -83,7 +83,7 @@ var scores = map[audit.Severity]string{audit.Critical: "9.5", audit.Warning: "5.
 
 func rules() (out []fields) {
 	for _, k := range audit.Kinds {
-		meaning := fields{"text", capital(meanings[k])}
+		meaning := fields{"text", capital(k.Meaning())}
 		out = append(out, fields{
 			"id", k, "shortDescription", meaning, "fullDescription", meaning,
 			"help", fields{"text", "What it means, when it is harmless, and what to do first: " + k.Runbook()},
