@@ -218,49 +218,47 @@ func (t *target) compareChain(intent *Intent, prior *Prior, o *Observation) {
 // fill takes what the contract says of the entries, and judges them. It adds the ids that the claim does not name: those that
 // the contract allows, that the policy wants, or that could not be read.
 func (t *target) fill(want Policy) {
-	answers := t.reading.index()
-	for i := range t.entries {
-		t.fillEntry(&t.entries[i], answers, want)
-	}
-	add := func(k listID) {
-		if _, named := t.at[k]; named {
-			return
-		}
-		e := entry{id: k.id, valid: true, Entry: Entry{List: k.list, ID: k.id.Hex(), Claim: ClaimUnlisted, OnChain: ChainUnknown}}
-		if !t.claimRead {
-			e.Claim, e.noClaim = ClaimUnknown, true
-		}
-		t.at[k] = -1
-		if t.fillEntry(&e, answers, want); e.OnChain != ChainDenied || e.Policy == PolicyAllowed {
-			t.at[k] = len(t.entries)
-			t.entries = append(t.entries, e)
-		}
-	}
 	if t.reading != nil {
-		for _, a := range t.reading.Answers {
-			add(listID{a.List, a.ID})
+		for i := range t.reading.Answers {
+			a := &t.reading.Answers[i]
+			t.take(listID{a.List, a.ID}, a, want)
 		}
 	}
 	for _, l := range Lists {
 		for _, id := range want.List(l) {
-			add(listID{l, id})
+			t.take(listID{l, id}, nil, want)
 		}
+	}
+	for i := range t.entries {
+		e := &t.entries[i]
+		if e.valid {
+			e.Policy = want.State(e.List, e.id)
+		}
+		e.judge()
 	}
 }
 
-// fillEntry is fill for one entry.
-func (t *target) fillEntry(e *entry, answers map[listID]*Answer, want Policy) {
-	if e.valid {
-		switch a := answers[listID{e.List, e.id}]; {
-		case a == nil: // the contract was not asked
-		case a.Err == "":
-			e.OnChain, e.Assurance = chainState(a.Allowed), t.reading.Assurance
-		case len(t.Reasons) == 0:
-			t.reason("asking the contract for %s %s: %s", e.List, e.ID, a.Err)
+// take takes the contract's answer about an id; nil: it was not asked.
+func (t *target) take(k listID, a *Answer, want Policy) {
+	e := t.entry(k)
+	if e == nil {
+		if _, denied := t.at[k]; denied || a != nil && a.Err == "" && !a.Allowed && want.State(k.list, k.id) != PolicyAllowed {
+			t.at[k] = -1
+			return
 		}
-		e.Policy = want.State(e.List, e.id)
+		t.at[k] = len(t.entries)
+		t.entries = append(t.entries, entry{id: k.id, valid: true, Entry: Entry{List: k.list, ID: k.id.Hex(), Claim: ClaimUnlisted, OnChain: ChainUnknown}})
+		if e = t.entry(k); !t.claimRead {
+			e.Claim, e.noClaim = ClaimUnknown, true
+		}
 	}
-	e.judge()
+	switch {
+	case a == nil:
+	case a.Err == "":
+		e.OnChain, e.Assurance = chainState(a.Allowed), t.reading.Assurance
+	case len(t.Reasons) == 0:
+		t.reason("asking the contract for %s %s: %s", e.List, e.ID, a.Err)
+	}
 }
 
 // judgeStorage says how complete the search for ids was, and whether the contract stores what nothing explains.
@@ -321,25 +319,20 @@ func (t *target) entryOfRow(row ClaimedEntry) entry {
 
 // merge makes entries of the rows, one of all rows of an id, sorted by list, name, version and id.
 func (t *target) merge() {
-	rows := make([]entry, len(t.rows))
-	order := make([]*entry, len(t.rows)) // entries are large
-	for i, row := range t.rows {
-		rows[i] = t.entryOfRow(row)
-		order[i] = &rows[i]
-	}
-	slices.SortFunc(order, func(a, b *entry) int {
+	slices.SortFunc(t.rows, func(a, b ClaimedEntry) int {
 		return cmp.Or(cmp.Compare(a.List, b.List), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version),
-			cmp.Compare(a.ID, b.ID), cmp.Compare(a.Claim, b.Claim))
+			cmp.Compare(a.ID, b.ID), cmp.Compare(a.State, b.State))
 	})
-	t.entries, t.rows, t.at = make([]entry, 0, len(rows)), nil, make(map[listID]int, len(rows))
-	for _, r := range order {
+	t.entries, t.at = make([]entry, 0, len(t.rows)), make(map[listID]int, len(t.rows))
+	for _, row := range t.rows {
+		r := t.entryOfRow(row)
 		k := listID{r.List, r.id}
 		e := t.entry(k)
 		if !r.valid || e == nil {
 			if r.valid {
 				t.at[k] = len(t.entries)
 			}
-			t.entries = append(t.entries, *r)
+			t.entries = append(t.entries, r)
 			continue
 		}
 		e.Name, e.Version = joinNames(e.Name, r.Name), joinNames(e.Version, r.Version)
@@ -347,6 +340,7 @@ func (t *target) merge() {
 			e.Claim = ClaimUnknown
 		}
 	}
+	t.rows = nil
 }
 
 // joinNames lists what the rows of one id call it.

@@ -217,8 +217,9 @@ func (c *observer) query(contract common.Address, known *audit.Known, claimed ma
 
 // union joins lists in their order, each id once.
 func union(lists ...[]common.Hash) []common.Hash {
-	out, seen := []common.Hash{}, map[common.Hash]bool{}
-	for _, id := range slices.Concat(lists...) {
+	all := slices.Concat(lists...)
+	out, seen := []common.Hash{}, make(map[common.Hash]bool, len(all))
+	for _, id := range all {
 		if !seen[id] {
 			seen[id] = true
 			out = append(out, id)
@@ -402,7 +403,7 @@ func (c *observer) addChanges(ctx context.Context, l *look, claimed map[common.A
 		if r.Err != "" || !r.HasCode {
 			continue
 		}
-		listed := map[common.Hash]bool{}
+		listed := make(map[common.Hash]bool, len(r.Answers))
 		for _, ids := range claimed[r.Contract] {
 			for _, id := range ids {
 				listed[id] = true

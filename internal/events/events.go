@@ -42,6 +42,10 @@ type Indexer struct {
 	offsets     map[common.Address]uint           // how often events were reset: another provider may have what one left out
 	checkpoints map[common.Address][]ethrpc.Block // up to which events were read, the oldest first
 	stale       map[common.Address]staleIDs
+	actor       struct { // of the last answer of Last
+		address common.Address
+		text    string
+	}
 }
 
 // staleIDs is what events named before they were reset. It counts until they are read anew up to where they had been.
@@ -210,7 +214,10 @@ func (x *Indexer) Last(contract common.Address, list audit.List, id common.Hash)
 		c.Time = &e.Time
 	}
 	if e.Actor != (common.Address{}) {
-		c.Actor = e.Actor.Hex()
+		if e.Actor != x.actor.address { // nearly all events are one owner's, and the checksum is a hash
+			x.actor.address, x.actor.text = e.Actor, e.Actor.Hex()
+		}
+		c.Actor = x.actor.text
 	}
 	return c
 }
