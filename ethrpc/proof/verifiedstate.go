@@ -11,7 +11,6 @@ package proof
 import (
 	"bytes"
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -92,16 +91,8 @@ func (w *VerifiedState) setAccount(addr common.Address, value []byte) error {
 	return nil
 }
 
-// Account returns a proven account: nil and true is one that is proven absent.
+// Account returns a proven account, which is not to be changed: nil and true is one that is proven absent.
 func (w *VerifiedState) Account(addr common.Address) (*types.StateAccount, bool) {
-	a, known := w.account(addr)
-	if a == nil {
-		return nil, known
-	}
-	return a.Copy(), true
-}
-
-func (w *VerifiedState) account(addr common.Address) (*types.StateAccount, bool) {
 	a, known := w.accounts[addr]
 	if !known && w.witness != nil {
 		w.loadAccount(addr)
@@ -112,15 +103,19 @@ func (w *VerifiedState) account(addr common.Address) (*types.StateAccount, bool)
 
 // HasNoCode reports whether an account is proven to have no code.
 func (w *VerifiedState) HasNoCode(addr common.Address) bool {
-	a, known := w.account(addr)
-	return known && (a == nil || common.BytesToHash(a.CodeHash) == types.EmptyCodeHash)
+	a, known := w.Account(addr)
+	return known && hasNoCode(a)
+}
+
+func hasNoCode(a *types.StateAccount) bool {
+	return a == nil || common.BytesToHash(a.CodeHash) == types.EmptyCodeHash
 }
 
 // AddSlot verifies one entry of eth_getProof's storageProof against the account, which is to be proven before.
 func (w *VerifiedState) AddSlot(addr common.Address, key common.Hash, proof [][]byte) error {
-	s, err := w.storage(addr)
-	if err != nil {
-		return fmt.Errorf("proving slot %s: %w", key, err)
+	s := w.storage(addr)
+	if s == nil {
+		return fmt.Errorf("proving slot %s: reading the storage of %s: the account is not proven to exist", key, addr)
 	}
 	if _, known := s.entries[key]; !known && len(s.entries) >= maxSlots {
 		return fmt.Errorf("proving slot %s of %s: more than %d slots", key, addr, maxSlots)
@@ -150,8 +145,8 @@ func (w *VerifiedState) Value(s Slot) (common.Hash, bool) {
 	if a, known := w.accounts[s.Account]; known && a == nil {
 		return common.Hash{}, true
 	}
-	st, err := w.storage(s.Account)
-	if err != nil {
+	st := w.storage(s.Account)
+	if st == nil {
 		return common.Hash{}, false
 	}
 	if v, known := st.value(s.Key); known {
@@ -222,8 +217,8 @@ func (w *VerifiedState) NextSlots(slots []Slot, limit int) []Slot {
 		if _, known := w.Value(s); known {
 			continue
 		}
-		st, err := w.storage(s.Account)
-		if err != nil || st.oldNodes == nil || limit == 0 {
+		st := w.storage(s.Account)
+		if st == nil || st.oldNodes == nil || limit == 0 {
 			out = append(out, s)
 			continue
 		}
@@ -242,20 +237,18 @@ func (w *VerifiedState) NextSlots(slots []Slot, limit int) []Slot {
 	return out
 }
 
-var errNotProven = errors.New("the account is not proven to exist")
-
-func (w *VerifiedState) storage(addr common.Address) (*storage, error) {
-	a := w.accounts[addr]
-	if a == nil {
-		return nil, fmt.Errorf("reading the storage of %s: %w", addr, errNotProven)
+// storage returns what is known of an account's storage; nil: the account is not proven to exist.
+func (w *VerifiedState) storage(addr common.Address) *storage {
+	if a := w.accounts[addr]; a != nil {
+		return w.storages[a.Root]
 	}
-	return w.storages[a.Root], nil
+	return nil
 }
 
 // Leaves counts the known leaves in an account's storage trie, and those of them whose slots are explained.
 func (w *VerifiedState) Leaves(addr common.Address, explained map[common.Hash]bool) (all, explainedOnes int) {
-	s, err := w.storage(addr)
-	if err != nil {
+	s := w.storage(addr)
+	if s == nil {
 		return 0, 0
 	}
 	for key, leaf := range s.entries {
@@ -267,4 +260,64 @@ func (w *VerifiedState) Leaves(addr common.Address, explained map[common.Hash]bo
 		}
 	}
 	return all, explainedOnes
+}
+
+// witness is what a verified state may be proven from, by hash. What is in it and not needed does neither good nor harm.
+type witness struct{ nodes, codes nodes }
+
+// LoadWitness lets the verified state prove whatever it is asked for out of trie nodes and codes that Witness gave. From then on, what
+// it does not know cannot be proven from them.
+func (w *VerifiedState) LoadWitness(trieNodes, codes [][]byte) {
+	w.witness = &witness{byHash(trieNodes), byHash(codes)}
+}
+
+// loadAccount proves an account from the witness.
+func (w *VerifiedState) loadAccount(addr common.Address) {
+	value, _, err := lookUp(w.header.Root, addr[:], w.nodes, w.witness.nodes)
+	if err == nil && w.setAccount(addr, value) == nil && value != nil {
+		hash := common.BytesToHash(w.accounts[addr].CodeHash)
+		if code, ok := w.witness.codes[hash]; ok && len(code) <= maxCode {
+			w.codes[hash] = newCode(code)
+		}
+	}
+}
+
+// loadSlot proves a slot from the nodes that are there already.
+func (w *VerifiedState) loadSlot(s Slot) {
+	st := w.storage(s.Account)
+	if st == nil || st.complete || w.witness == nil && st.oldNodes == nil || len(st.entries) >= maxSlots {
+		return
+	}
+	sources := []nodes{st.nodes, st.oldNodes}
+	if w.witness != nil {
+		sources = append(sources, w.witness.nodes)
+	}
+	value, missingNode, err := lookUp(st.root, s.Key[:], st.nodes, sources...)
+	if err != nil {
+		st.missingNode[s.Key] = missingNode
+		return
+	}
+	delete(st.missingNode, s.Key)
+	_ = st.set(s.Key, value) // a leaf that is no word proves nothing: the slot stays unknown
+}
+
+// Witness returns the header's RLP, the trie nodes and the codes that everything known of some accounts was proven with, in
+// an order of no meaning.
+func (w *VerifiedState) Witness(accounts map[common.Address]bool) (header []byte, trieNodes, codes [][]byte) {
+	header, err := rlp.EncodeToBytes(w.header)
+	if err != nil {
+		return nil, nil, nil // it came out of RLP
+	}
+	all, used := maps.Clone(w.nodes), nodes{}
+	for addr := range accounts {
+		a := w.accounts[addr]
+		if a == nil {
+			continue
+		}
+		maps.Copy(all, w.storages[a.Root].allNodes())
+		if code, known := w.codes[common.BytesToHash(a.CodeHash)]; known {
+			used[common.BytesToHash(a.CodeHash)] = code.bytes
+		}
+	}
+	return header, slices.Collect(maps.Values(all)), slices.Collect(maps.Values(used))
 }
