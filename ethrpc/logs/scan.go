@@ -90,10 +90,8 @@ func (r *Reader) scan(ctx context.Context, p *transport.Client, req Request, mar
 	if err := r.checkMarks(ctx, p, marks); err != nil {
 		return err
 	}
-	if req.From <= req.To {
-		if err := scanRanges(ctx, p, req, deliver); err != nil {
-			return err
-		}
+	if err := scanRanges(ctx, p, req, deliver); err != nil {
+		return err
 	}
 	return r.checkMarks(ctx, p, marks[:1])
 }
@@ -186,14 +184,11 @@ const (
 	maxTopics  = 4
 )
 
-// read reads the logs of a range. The error is a *rangeError where a smaller range may do.
+// read reads the logs of a range. The error is a *rangeError where a smaller range may do. Nothing is smaller than one block: if
+// it is the provider's lag, then time may help.
 func (s *blockRange) read(ctx context.Context, p *transport.Client, req *Request) error {
-	fetch := func() error { return s.fetch(ctx, p, req) }
-	if s.from < s.to {
-		return fetch()
-	}
-	// Nothing is smaller than one block: if it is the provider's lag, then time may help.
-	return p.Retry(ctx, isLagging, fetch)
+	lags := func(err error) bool { return s.from == s.to && isLagging(err) }
+	return p.Retry(ctx, lags, func() error { return s.fetch(ctx, p, req) })
 }
 
 // fetch asks for the logs together with the last block, since a node that lags behind may answer the logs that it

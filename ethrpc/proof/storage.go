@@ -18,12 +18,10 @@ type storage struct {
 	entries  map[common.Hash][]byte
 	nodes    nodes // that proved them
 	complete bool  // the entries are all there is
-	derived  bool  // they were not proven node by node: nodes missingNode some
+	derived  bool  // they were not proven node by node: nodes lacks some
 
-	// oldNodes are nodes of an older trie. A node is named by its hash, so those that are in this trie too prove as much
-	// here; missingNode is the first node on the way to a slot that is in neither.
-	oldNodes    nodes
-	missingNode map[common.Hash]common.Hash
+	// oldNodes are nodes of an older trie. A node is named by its hash, so those that are in this trie too prove as much here.
+	oldNodes nodes
 }
 
 // word is the value of a leaf.
@@ -93,7 +91,7 @@ func rebuild(entries map[common.Hash][]byte, each trie.OnTrieNode) common.Hash {
 func (w *VerifiedState) Complete(addr common.Address) bool {
 	s := w.storage(addr)
 	if s != nil && !s.complete && rebuild(s.entries, nil) == s.root {
-		s.complete, s.oldNodes, s.missingNode = true, nil, nil
+		s.complete, s.oldNodes = true, nil
 	}
 	return s != nil && s.complete
 }
@@ -116,7 +114,7 @@ func (w *VerifiedState) ProveBySpeculation(addr common.Address, words map[common
 	if rebuild(all, nil) != s.root {
 		return false
 	}
-	s.entries, s.complete, s.derived, s.oldNodes, s.missingNode = all, true, true, nil, nil
+	s.entries, s.complete, s.derived, s.oldNodes = all, true, true, nil
 	return true
 }
 

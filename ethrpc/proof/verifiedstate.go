@@ -46,9 +46,10 @@ type VerifiedState struct {
 	accounts map[common.Address]*types.StateAccount // nil: proven absent
 	storages map[common.Hash]*storage               // by root: what is true of a root is true in every block
 	codes    map[common.Hash]code
-	nodes    nodes    // of the state trie, that proved the accounts
-	witness  *witness // nil: what is not known is not known
+	nodes    nodes // of the state trie, that proved the accounts
 	evm      *machine
+
+	given, givenCodes nodes // what may be proven from, by hash; nil: what is not known is not known
 }
 
 // New returns the verified state of a block of which nothing is known but its header, which came out of Header.
@@ -86,18 +87,24 @@ func (w *VerifiedState) setAccount(addr common.Address, value []byte) error {
 	}
 	w.accounts[addr] = &a
 	if w.storages[a.Root] == nil {
-		w.storages[a.Root] = &storage{root: a.Root, entries: map[common.Hash][]byte{}, nodes: nodes{}, missingNode: map[common.Hash]common.Hash{}}
+		w.storages[a.Root] = &storage{root: a.Root, entries: map[common.Hash][]byte{}, nodes: nodes{}}
 	}
 	return nil
 }
 
 // Account returns a proven account, which is not to be changed: nil and true is one that is proven absent.
 func (w *VerifiedState) Account(addr common.Address) (*types.StateAccount, bool) {
-	a, known := w.accounts[addr]
-	if !known && w.witness != nil {
-		w.loadAccount(addr)
-		a, known = w.accounts[addr]
+	if a, known := w.accounts[addr]; known || w.given == nil {
+		return a, known
 	}
+	value, _, err := lookUp(w.header.Root, addr[:], w.nodes, w.given)
+	if err == nil && w.setAccount(addr, value) == nil && value != nil {
+		hash := common.BytesToHash(w.accounts[addr].CodeHash)
+		if code, ok := w.givenCodes[hash]; ok && len(code) <= maxCode {
+			w.codes[hash] = newCode(code)
+		}
+	}
+	a, known := w.accounts[addr]
 	return a, known
 }
 
@@ -142,18 +149,25 @@ func (s *storage) set(key common.Hash, value []byte) error {
 
 // Value returns what a slot holds, and whether that is proven.
 func (w *VerifiedState) Value(s Slot) (common.Hash, bool) {
-	if a, known := w.accounts[s.Account]; known && a == nil {
-		return common.Hash{}, true
+	v, known, _ := w.value(s)
+	return v, known
+}
+
+// value is Value, which proves the slot from the nodes that are there already, or tells the first one on the way that is not.
+func (w *VerifiedState) value(s Slot) (v common.Hash, known bool, missingNode common.Hash) {
+	if a, proven := w.accounts[s.Account]; a == nil {
+		return v, proven, missingNode
 	}
 	st := w.storage(s.Account)
-	if st == nil {
-		return common.Hash{}, false
+	if v, known = st.value(s.Key); known || w.given == nil && st.oldNodes == nil || len(st.entries) >= maxSlots {
+		return v, known, missingNode
 	}
-	if v, known := st.value(s.Key); known {
-		return v, true
+	leaf, missingNode, err := lookUp(st.root, s.Key[:], st.nodes, st.nodes, st.oldNodes, w.given)
+	if err == nil {
+		_ = st.set(s.Key, leaf) // a leaf that is no word proves nothing: the slot stays unknown
+		v, known = st.value(s.Key)
 	}
-	w.loadSlot(s)
-	return st.value(s.Key)
+	return v, known, missingNode
 }
 
 // AddCode verifies code against the code hashes of the proven accounts.
@@ -214,15 +228,15 @@ func (w *VerifiedState) NextSlots(slots []Slot, limit int) []Slot {
 	below := map[place][]Slot{}
 	var out []Slot
 	for _, s := range slots {
-		if _, known := w.Value(s); known {
+		_, known, missingNode := w.value(s)
+		if known {
 			continue
 		}
-		st := w.storage(s.Account)
-		if st == nil || st.oldNodes == nil || limit == 0 {
+		if st := w.storage(s.Account); st == nil || st.oldNodes == nil || limit == 0 {
 			out = append(out, s)
 			continue
 		}
-		p := place{s.Account, st.missingNode[s.Key]}
+		p := place{s.Account, missingNode}
 		below[p] = append(below[p], s)
 	}
 	for _, group := range below {
@@ -262,43 +276,10 @@ func (w *VerifiedState) Leaves(addr common.Address, explained map[common.Hash]bo
 	return all, explainedOnes
 }
 
-// witness is what a verified state may be proven from, by hash. What is in it and not needed does neither good nor harm.
-type witness struct{ nodes, codes nodes }
-
 // LoadWitness lets the verified state prove whatever it is asked for out of trie nodes and codes that Witness gave. From then on, what
-// it does not know cannot be proven from them.
+// it does not know cannot be proven from them. What is in them and not needed does neither good nor harm.
 func (w *VerifiedState) LoadWitness(trieNodes, codes [][]byte) {
-	w.witness = &witness{byHash(trieNodes), byHash(codes)}
-}
-
-// loadAccount proves an account from the witness.
-func (w *VerifiedState) loadAccount(addr common.Address) {
-	value, _, err := lookUp(w.header.Root, addr[:], w.nodes, w.witness.nodes)
-	if err == nil && w.setAccount(addr, value) == nil && value != nil {
-		hash := common.BytesToHash(w.accounts[addr].CodeHash)
-		if code, ok := w.witness.codes[hash]; ok && len(code) <= maxCode {
-			w.codes[hash] = newCode(code)
-		}
-	}
-}
-
-// loadSlot proves a slot from the nodes that are there already.
-func (w *VerifiedState) loadSlot(s Slot) {
-	st := w.storage(s.Account)
-	if st == nil || st.complete || w.witness == nil && st.oldNodes == nil || len(st.entries) >= maxSlots {
-		return
-	}
-	sources := []nodes{st.nodes, st.oldNodes}
-	if w.witness != nil {
-		sources = append(sources, w.witness.nodes)
-	}
-	value, missingNode, err := lookUp(st.root, s.Key[:], st.nodes, sources...)
-	if err != nil {
-		st.missingNode[s.Key] = missingNode
-		return
-	}
-	delete(st.missingNode, s.Key)
-	_ = st.set(s.Key, value) // a leaf that is no word proves nothing: the slot stays unknown
+	w.given, w.givenCodes = byHash(trieNodes), byHash(codes)
 }
 
 // Witness returns the header's RLP, the trie nodes and the codes that everything known of some accounts was proven with, in
