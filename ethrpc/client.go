@@ -68,14 +68,10 @@ type Options struct {
 type Client struct {
 	*logs.Reader // Scan, DeploymentBlock and TxInfo
 
-	chainID   uint64
-	tags      []BlockTag
-	verify    Verify
-	agreement int
+	opt       Options
 	providers []*provider
-
-	reading sync.Mutex                 // held by a Read
-	proven  atomic.Pointer[proofCache] // by earlier reads, or nil
+	reading   sync.Mutex                 // held by a Read
+	proven    atomic.Pointer[proofCache] // by earlier reads, or nil
 }
 
 // provider is one provider and what was learnt of it.
@@ -119,10 +115,11 @@ func New(opt Options) (*Client, error) {
 	if len(opt.Tags) == 0 || len(opt.Providers) == 0 {
 		return nil, errors.New("a chain needs a block policy and a provider")
 	}
-	c := &Client{chainID: opt.ChainID, tags: opt.Tags, verify: opt.Verify, agreement: max(opt.Agreement, 1)}
-	if c.agreement > len(opt.Providers) {
-		return nil, fmt.Errorf("%d providers cannot agree, there are %d", c.agreement, len(opt.Providers))
+	if opt.Agreement > len(opt.Providers) {
+		return nil, fmt.Errorf("%d providers cannot agree, there are %d", opt.Agreement, len(opt.Providers))
 	}
+	opt.Agreement = max(opt.Agreement, 1)
+	c := &Client{opt: opt}
 	var all []*transport.Client
 	for _, cfg := range opt.Providers {
 		p, err := transport.New(cfg, transport.Options{
@@ -161,7 +158,7 @@ func (c *Client) Check(ctx context.Context) []ProviderError {
 	var failed []ProviderError
 	for _, p := range c.providers {
 		var err error
-		for _, tag := range c.tags {
+		for _, tag := range c.opt.Tags {
 			if _, err = c.pin(ctx, p, tag, nil); !errors.Is(err, ErrNoState) {
 				break
 			}

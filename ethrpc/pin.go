@@ -51,7 +51,7 @@ func (p *Pinned) ref() any {
 // one before, and one could not because it has no such block. The error is a *ReadError, fit to show.
 func (c *Client) Pin(ctx context.Context, req PinRequest) (*Pinned, error) {
 	if req.Tags == nil {
-		req.Tags = c.tags
+		req.Tags = c.opt.Tags
 	}
 	providers := slices.Clone(c.providers)
 	slices.SortStableFunc(providers, func(a, b *provider) int {
@@ -129,7 +129,7 @@ func (c *Client) pin(ctx context.Context, p *provider, tag BlockTag, req *PinReq
 		return nil, err
 	}
 
-	if err := block.CheckChainID(id, c.chainID); err != nil {
+	if err := block.CheckChainID(id, c.opt.ChainID); err != nil {
 		return nil, err
 	}
 	var err error
@@ -170,7 +170,7 @@ const (
 // prefetch asks for what showed the last time that nothing changed, and where that is nothing, of likely contracts for what
 // comes first.
 func (c *Client) prefetch(p *provider, likely []common.Address, ref any) (out prefetch) {
-	if c.verify == VerifyOff || p.cannot(toProve) != nil {
+	if c.opt.Verify == VerifyOff || p.cannot(toProve) != nil {
 		return out
 	}
 	if cache := c.proven.Load(); cache != nil {

@@ -121,7 +121,7 @@ func (r *reader) todo(p *provider) (out []*entry) {
 	cannot := false
 	for _, e := range r.entries {
 		switch {
-		case e.quality == proven, e.quality == answered && (r.c.verify == VerifyOff || e.fault != nil), e.fault != nil && r.c.verify == VerifyRequired:
+		case e.quality == proven, e.quality == answered && (r.c.opt.Verify == VerifyOff || e.fault != nil), e.fault != nil && r.c.opt.Verify == VerifyRequired:
 		case e.quality == answered && p.cannot(toProve) != nil:
 			cannot = true
 		default:
@@ -183,12 +183,12 @@ func (r *reader) readFrom(ctx, late context.Context, p *provider, todo []*entry)
 // readOnce proves the answers where that is wanted and can be had, and otherwise takes the provider's word. Contracts whose
 // own code keeps them from being proven come last.
 func (r *reader) readOnce(ctx, late context.Context, p *provider, at *Pinned, todo []*entry) {
-	cannot, auto := p.cannot(toProve), r.c.verify == VerifyAuto
+	cannot, auto := p.cannot(toProve), r.c.opt.Verify == VerifyAuto
 	var prove, ask, alone []*entry
 	for _, e := range todo {
 		e.complaint, e.own = nil, false
 		switch {
-		case r.c.verify == VerifyOff || e.fault != nil:
+		case r.c.opt.Verify == VerifyOff || e.fault != nil:
 		case auto && cannot != nil:
 			e.complaint = cannot
 		default:
@@ -200,7 +200,7 @@ func (r *reader) readOnce(ctx, late context.Context, p *provider, at *Pinned, to
 		switch {
 		case e.fault != nil && auto:
 			alone = append(alone, e)
-		case r.c.verify == VerifyOff, auto && errors.Is(e.complaint, ErrNoProof) && ctx.Err() == nil && e.quality < answered:
+		case r.c.opt.Verify == VerifyOff, auto && errors.Is(e.complaint, ErrNoProof) && ctx.Err() == nil && e.quality < answered:
 			ask = append(ask, e)
 		}
 	}
@@ -273,7 +273,7 @@ func (r *reader) begin(at *Pinned) error {
 		// A field of a fork that is not known here changes the hash as well, so this is no lie yet.
 		return fmt.Errorf("%w: %v", ErrNoProof, err)
 	}
-	r.verified = proof.New(h, r.c.chainID)
+	r.verified = proof.New(h, r.c.opt.ChainID)
 	for _, q := range at.prefetched.requests {
 		_ = q.verify(at, r.verified) // what does not fit is asked for again
 	}

@@ -193,7 +193,7 @@ func (e *DisagreementError) Error() string {
 // quorum asks further providers until enough say the same: of the block's hash, and of each contract whose answers are not
 // proven, of every answer. One proof needs no second opinion.
 func (r *reader) quorum(ctx context.Context) (*State, error) {
-	need := r.c.agreement
+	need := r.c.opt.Agreement
 	short := func(agreed int) error {
 		return fmt.Errorf("%d of the %d providers that must agree say the same", agreed, need)
 	}
@@ -252,7 +252,7 @@ func (r *reader) quorum(ctx context.Context) (*State, error) {
 // open lists the contracts of which the provider's word is needed.
 func (r *reader) open(p *provider) (out []*entry) {
 	for _, e := range r.entries {
-		if (e.quality == doubtful || e.quality == answered) && e.reading.Agreed < r.c.agreement && e.reading.Provider != p.Name {
+		if (e.quality == doubtful || e.quality == answered) && e.reading.Agreed < r.c.opt.Agreement && e.reading.Provider != p.Name {
 			out = append(out, e)
 		}
 	}
