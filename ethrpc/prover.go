@@ -300,9 +300,8 @@ func (c *proving) takeHints(calls []*transport.Call) {
 			continue
 		}
 		for _, a := range list.AccessList[:min(len(list.AccessList), maxHintAccounts)] {
-			c.hints.Accounts = append(c.hints.Accounts, a.Address)
 			for _, key := range a.StorageKeys[:min(len(a.StorageKeys), maxHintSlots)] {
-				c.hints.Slots = append(c.hints.Slots, proof.Slot{Account: a.Address, Key: key})
+				c.hints = append(c.hints, proof.Slot{Account: a.Address, Key: key})
 			}
 		}
 	}

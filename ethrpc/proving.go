@@ -86,8 +86,8 @@ type proving struct {
 	waiting  []*job // to be asked of the node
 	guess    guess
 
-	hints   proof.Missing // what may be missing next
-	hinted  bool          // they were asked for
+	hints   []proof.Slot // what may be missing next
+	hinted  bool         // they were asked for
 	missing proof.Missing
 	rounds  int
 	budget  time.Duration // that is left to run
@@ -102,7 +102,7 @@ func newProving(q *Query, w *proof.VerifiedState, old *provenContract) *proving 
 		query: q.Clone(), reading: newReading(q), verified: w, touched: map[proof.Slot]bool{}, accounts: map[common.Address]bool{q.Contract: true},
 	}}
 	if old != nil {
-		c.hints.Slots = slices.Collect(maps.Keys(old.touched))
+		c.hints = slices.Collect(maps.Keys(old.touched))
 	}
 	lists := q.ListCalls()
 	for _, call := range slices.Concat(lists, q.CoverageCalls()) {
@@ -231,18 +231,14 @@ func (c *proving) needed(m proof.Missing) proof.Missing {
 	for _, key := range c.query.NeededSlots() {
 		m.Slots = append(m.Slots, proof.Slot{Account: addr, Key: key})
 	}
-	hinted := c.hints.Accounts
 	if impl, ok := c.implementation(); ok && c.query.Control && !c.query.CodeOnly {
 		c.accounts[impl] = true
-		hinted = append(hinted, impl)
-	}
-	for _, a := range hinted {
-		if _, known := c.verified.Account(a); !known {
-			m.Accounts = append(m.Accounts, a)
+		if _, known := c.verified.Account(impl); !known {
+			m.Accounts = append(m.Accounts, impl)
 		}
 	}
-	m.Slots = append(m.Slots, c.hints.Slots...)
-	c.hints = proof.Missing{}
+	m.Slots = append(m.Slots, c.hints...)
+	c.hints = nil
 	return m
 }
 
