@@ -49,46 +49,14 @@ func (c *proving) guessable() bool {
 }
 
 // multicalls makes multicalls of the jobs that wait; none where the provider takes none.
-func (r *prover) multicalls(c *proving) (out []*multicall) {
+func (r *prover) multicalls(c *proving) (out []*request) {
 	if r.p.cannot(toMulticall) == nil {
 		for jobs := range slices.Chunk(c.waiting, maxCalls) {
-			out = append(out, newMulticall(r.at, c.query.Contract, jobs))
+			out = append(out, r.requestMulticall(c.query.Contract, jobs))
 		}
 		c.waiting = nil
 	}
 	return out
-}
-
-// collect decodes what the multicalls were answered. What cannot be had in one is asked call by call, in the end.
-func (r *prover) collect(all []*proving, made [][]*multicall) {
-	var refused error
-	taken := false
-	for i, c := range all {
-		for _, m := range made[i] {
-			if gone := providerError(r.at, m.Err); c.err == nil && isGone(gone) {
-				c.err = gone
-			}
-			if c.err != nil {
-				break
-			}
-			out, err := m.answers()
-			if err != nil {
-				refused = err
-				c.waiting = append(c.waiting, m.jobs...)
-				continue
-			}
-			taken = true
-			for k, j := range m.jobs {
-				j.node = &Answer{Allowed: out[k] == callTrue}
-				if out[k] > callTrue {
-					j.node.Err = errReverted
-				}
-			}
-		}
-	}
-	if refused != nil && !taken { // else it is the contract's matter
-		r.p.pause(toMulticall, refused)
-	}
 }
 
 // checkNode compares what the node says with what is proven. Where a multicall says something else, or nothing, the node is
@@ -144,29 +112,42 @@ const (
 	callOther       = 3                       // or what is no bool
 )
 
-// multicall is many calls of one contract, each of a selector and a word, in one eth_call: it creates a contract whose
-// constructor makes them and returns a byte for each, as its code. Nothing of it is ever on the chain.
-type multicall struct {
-	*transport.Call
-	jobs []*job
-}
-
-func newMulticall(at *Pinned, contract common.Address, jobs []*job) *multicall {
+// requestMulticall makes many calls of one contract, each of a selector and a word, in one eth_call: it creates a contract whose
+// constructor makes them and returns a byte for each, as its code. Nothing of it is ever on the chain. What cannot be had in
+// one is asked call by call, in the end.
+func (r *prover) requestMulticall(contract common.Address, jobs []*job) *request {
 	code := multicallCode(contract, len(jobs))
 	for _, j := range jobs {
 		code = append(code, j.Data...)
 	}
-	return &multicall{&transport.Call{
-		Method: "eth_call", Args: []any{map[string]any{"input": hexutil.Bytes(code)}, at.ref()},
-		Weight: max(1, multicallWeight*len(jobs)/maxCalls),
-	}, jobs}
+	call := &transport.Call{
+		Method: "eth_call", Args: []any{map[string]any{"input": hexutil.Bytes(code)}, r.at.ref()}, Weight: max(1, multicallWeight*len(jobs)/maxCalls),
+	}
+	return &request{call: call, optional: true, take: func(at *Pinned, c *proving) error {
+		if err := providerError(at, call.Err); isGone(err) {
+			return err
+		}
+		out, err := decodeMulticall(call, len(jobs))
+		if err != nil {
+			r.refused, c.waiting = err, append(c.waiting, jobs...)
+			return nil
+		}
+		r.taken = true
+		for i, j := range jobs {
+			j.node = &Answer{Allowed: out[i] == callTrue}
+			if out[i] > callTrue {
+				j.node.Err = errReverted
+			}
+		}
+		return nil
+	}}
 }
 
-// answers returns what the calls answered, a byte each.
-func (m *multicall) answers() ([]byte, error) {
-	out, err := m.Bytes()
-	if err == nil && len(out) != len(m.jobs) {
-		err = fmt.Errorf("%d calls in one were answered with %d bytes", len(m.jobs), len(out))
+// decodeMulticall returns what n calls in one answered, a byte each.
+func decodeMulticall(c *transport.Call, n int) ([]byte, error) {
+	out, err := c.Bytes()
+	if err == nil && len(out) != n {
+		err = fmt.Errorf("%d calls in one were answered with %d bytes", n, len(out))
 	}
 	return out, err
 }

@@ -159,7 +159,7 @@ func (c *Client) pin(ctx context.Context, p *provider, tag BlockTag, req *PinReq
 // does not fit the block's state root and is asked for again, by hash.
 type prefetch struct {
 	requests []*request
-	hints    map[common.Address][]*transport.Call
+	hints    map[common.Address][]*request
 }
 
 const (
@@ -183,20 +183,17 @@ func (c *Client) prefetch(p *provider, likely []common.Address, ref any) (out pr
 		}
 		return out
 	}
-	out.hints = map[common.Address][]*transport.Call{}
+	out.hints = map[common.Address][]*request{}
 	for _, a := range likely[:min(len(likely), maxLikely)] {
 		out.requests = append(out.requests, requestProof(a, kms.WellKnown, ref), requestCode(a, ref))
-		out.hints[a] = hintsFor(a, ref)
+		out.hints[a] = requestHints(a, ref)
 	}
 	return out
 }
 
 func (f prefetch) calls() (out []*transport.Call) {
-	for _, q := range f.requests {
+	for _, q := range slices.Concat(f.requests, slices.Concat(slices.Collect(maps.Values(f.hints))...)) {
 		out = append(out, q.call)
-	}
-	for _, hints := range f.hints {
-		out = append(out, hints...)
 	}
 	return out
 }

@@ -40,7 +40,10 @@ const (
 type prover struct {
 	p      *provider
 	at     *Pinned
-	hinted int
+	hinted int // contracts
+
+	refused error // why a multicall of this round was not taken
+	taken   bool  // one was
 }
 
 // prove has every contract's code run over proven state, which it fetches. Each ends on its own: in fault where its code
@@ -97,60 +100,54 @@ func (r *prover) proveTogether(ctx context.Context, all []*proving, putOff bool)
 	return later
 }
 
+// request is a call, and what takes its answer in: what proves something is verified and added to the state of the pinned block.
+type request struct {
+	call     *transport.Call
+	take     func(at *Pinned, c *proving) error
+	users    int  // contracts that it is made for
+	optional bool // it can be done without
+}
+
 // fetch asks for what the contracts miss and verifies it. Along with it go hints, and what the node is to be compared with.
 func (r *prover) fetch(ctx context.Context, all []*proving) {
 	n := len(all)
 	groups := make([]group, 2*n+1) // what each contract needs, what several need, and what each can do without
-	requests, hints, multicalls := make([][]*request, n), make([][]*transport.Call, n), make([][]*multicall, n)
-	shared := map[string]*request{}
+	requests, shared := make([][]*request, n), map[string]*request{}
 	for i, c := range all {
-		requests[i], multicalls[i] = r.requests(c, shared), r.multicalls(c)
-		if !c.hinted && !c.query.CodeOnly && r.hinted < maxHinted && slices.Contains(c.missing.Accounts, c.query.Contract) {
-			c.hinted = true // once, where nothing is known of the contract yet
-			r.hinted++
-			hints[i] = hintsFor(c.query.Contract, r.at.ref())
-		}
+		requests[i] = slices.Concat(r.multicalls(c), r.hints(c), r.requests(c, shared))
 	}
 	for i, c := range all {
 		groups[i].contract = c.query.Contract
+		groups[n+1+i] = group{contract: c.query.Contract, optional: true}
 		for _, q := range requests[i] {
 			g := &groups[i]
-			if q.users > 1 {
+			if q.optional {
+				g = &groups[n+1+i]
+			} else if q.users > 1 {
 				g = &groups[n]
 			}
 			if !slices.Contains(g.calls, q.call) {
 				g.calls = append(g.calls, q.call)
 			}
 		}
-		groups[n+1+i] = group{c.query.Contract, hints[i], true}
-		for _, m := range multicalls[i] {
-			groups[n+1+i].calls = append(groups[n+1+i].calls, m.Call)
-		}
 	}
 	errs := r.p.doGroups(ctx, groups)
+	r.refused, r.taken = nil, false
 	for i, c := range all {
 		err := cmp.Or(errs[i], errs[n+1+i])
 		if slices.ContainsFunc(requests[i], func(q *request) bool { return q.users > 1 }) {
 			err = cmp.Or(err, errs[n])
 		}
 		c.failed("proving", r.at, err)
-	}
-	r.collect(all, multicalls)
-	for i, c := range all {
-		c.takeHints(hints[i])
 		for _, q := range requests[i] {
 			if c.err == nil {
-				c.err = q.verify(r.at, c.verified)
+				c.err = q.take(r.at, c)
 			}
 		}
 	}
-}
-
-// request is a call, and what verifies its answer and adds it to the state of the pinned block.
-type request struct {
-	call   *transport.Call
-	verify func(at *Pinned, state *proof.VerifiedState) error
-	users  int // contracts that it is made for
+	if r.refused != nil && !r.taken { // else it is the contract's matter
+		r.p.pause(toMulticall, r.refused)
+	}
 }
 
 // requests asks for what a contract misses. Those for an account alone, and for code, are shared.
@@ -199,26 +196,26 @@ func requestProof(addr common.Address, keys []common.Hash, ref any) *request {
 	if keys == nil {
 		keys = []common.Hash{} // null is no list
 	}
-	c := &transport.Call{Method: "eth_getProof", Args: []any{addr, keys, ref}, Weight: proofWeight + len(keys)}
-	return &request{call: c, verify: func(at *Pinned, state *proof.VerifiedState) error {
-		if err := providerError(at, c.Err); errors.Is(err, errUnknownBlock) {
+	call := &transport.Call{Method: "eth_getProof", Args: []any{addr, keys, ref}, Weight: proofWeight + len(keys)}
+	return &request{call: call, take: func(at *Pinned, c *proving) error {
+		if err := providerError(at, call.Err); errors.Is(err, errUnknownBlock) {
 			return err
 		}
-		if c.Err != nil {
-			return fmt.Errorf("%w: eth_getProof: %w", ErrNoProof, c.Err)
+		if call.Err != nil {
+			return fmt.Errorf("%w: eth_getProof: %w", ErrNoProof, call.Err)
 		}
-		account, slots, err := decodeProof(c.Result, len(keys))
+		account, slots, err := decodeProof(call.Result, len(keys))
 		if err != nil {
 			return fmt.Errorf("reading eth_getProof of %s: %w", addr, err)
 		}
-		if err := state.AddAccount(addr, account); err != nil {
+		if err := c.verified.AddAccount(addr, account); err != nil {
 			return err
 		}
-		if a, _ := state.Account(addr); a == nil {
+		if a, _ := c.verified.Account(addr); a == nil {
 			return nil
 		}
 		for i, key := range keys {
-			if err := state.AddSlot(addr, key, slots[i]); err != nil {
+			if err := c.verified.AddSlot(addr, key, slots[i]); err != nil {
 				return err
 			}
 		}
@@ -228,19 +225,19 @@ func requestProof(addr common.Address, keys []common.Hash, ref any) *request {
 
 // requestCode asks for the code of an account, which is to be proven before.
 func requestCode(addr common.Address, ref any) *request {
-	c := getCode(addr, ref)
-	return &request{call: c, verify: func(at *Pinned, state *proof.VerifiedState) error {
-		if err := providerError(at, c.Err); err != nil {
+	call := getCode(addr, ref)
+	return &request{call: call, take: func(at *Pinned, c *proving) error {
+		if err := providerError(at, call.Err); err != nil {
 			return err
 		}
-		code, err := c.Bytes()
+		code, err := call.Bytes()
 		if err != nil {
 			return fmt.Errorf("reading the code of %s: %w", addr, err)
 		}
-		if state.HasNoCode(addr) {
+		if c.verified.HasNoCode(addr) {
 			return nil
 		}
-		if err := state.AddCode(code); err != nil {
+		if err := c.verified.AddCode(code); err != nil {
 			return fmt.Errorf("the code of %s: %w", addr, err)
 		}
 		return nil
@@ -276,35 +273,42 @@ func nodes(in []hexutil.Bytes) [][]byte {
 	return out
 }
 
-// hintsFor asks what the coverage getters of a contract read. What a node answers is not believed, nor needed: it names
-// early what the contract's code asks for later, so that there are fewer rounds.
-func hintsFor(contract common.Address, ref any) (out []*transport.Call) {
-	for _, c := range kms.FixedCalls {
-		out = append(out, &transport.Call{
-			Method: "eth_createAccessList", Args: []any{map[string]any{"to": contract, "input": hexutil.Bytes(c.Data)}, ref}, Probe: true,
-		})
+// hints asks for hints about a contract of which nothing is known yet, once.
+func (r *prover) hints(c *proving) []*request {
+	if c.hinted || c.query.CodeOnly || r.hinted >= maxHinted || !slices.Contains(c.missing.Accounts, c.query.Contract) {
+		return nil
 	}
-	return out
+	c.hinted = true
+	r.hinted++
+	return requestHints(c.query.Contract, r.at.ref())
 }
 
-// takeHints adds what the answers to hintsFor name to what is asked for next.
-func (c *proving) takeHints(calls []*transport.Call) {
-	for _, call := range calls {
-		var list struct {
-			AccessList []struct {
-				Address     common.Address
-				StorageKeys []common.Hash
+// requestHints asks what the coverage getters of a contract read. What a node answers is not believed, nor needed: it names
+// early what the contract's code asks for later, so that there are fewer rounds.
+func requestHints(contract common.Address, ref any) (out []*request) {
+	for _, getter := range kms.FixedCalls {
+		call := &transport.Call{
+			Method: "eth_createAccessList", Args: []any{map[string]any{"to": contract, "input": hexutil.Bytes(getter.Data)}, ref}, Probe: true,
+		}
+		out = append(out, &request{call: call, optional: true, take: func(_ *Pinned, c *proving) error {
+			var list struct {
+				AccessList []struct {
+					Address     common.Address
+					StorageKeys []common.Hash
+				}
 			}
-		}
-		if call.Err != nil || json.Unmarshal(call.Result, &list) != nil {
-			continue
-		}
-		for _, a := range list.AccessList[:min(len(list.AccessList), maxHintAccounts)] {
-			for _, key := range a.StorageKeys[:min(len(a.StorageKeys), maxHintSlots)] {
-				c.hints = append(c.hints, proof.Slot{Account: a.Address, Key: key})
+			if call.Err != nil || json.Unmarshal(call.Result, &list) != nil {
+				return nil
 			}
-		}
+			for _, a := range list.AccessList[:min(len(list.AccessList), maxHintAccounts)] {
+				for _, key := range a.StorageKeys[:min(len(a.StorageKeys), maxHintSlots)] {
+					c.hintedSlots = append(c.hintedSlots, proof.Slot{Account: a.Address, Key: key})
+				}
+			}
+			return nil
+		}})
 	}
+	return out
 }
 
 // failed notes that the contract's calls were not made, where err is not nil.

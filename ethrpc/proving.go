@@ -86,12 +86,12 @@ type proving struct {
 	waiting  []*job // to be asked of the node
 	guess    guess
 
-	hints   []proof.Slot // what may be missing next
-	hinted  bool         // they were asked for
-	missing proof.Missing
-	rounds  int
-	budget  time.Duration // that is left to run
-	slow    bool          // the last step was cut short
+	hintedSlots []proof.Slot // what may be missing next
+	hinted      bool         // they were asked for
+	missing     proof.Missing
+	rounds      int
+	budget      time.Duration // that is left to run
+	slow        bool          // the last step was cut short
 
 	fault error // why the contract's code cannot be proven, by whichever provider; an ErrNoProof
 	err   error // why the provider could not prove it
@@ -102,7 +102,7 @@ func newProving(q *Query, w *proof.VerifiedState, old *provenContract) *proving 
 		query: q.Clone(), reading: newReading(q), verified: w, touched: map[proof.Slot]bool{}, accounts: map[common.Address]bool{q.Contract: true},
 	}}
 	if old != nil {
-		c.hints = slices.Collect(maps.Keys(old.touched))
+		c.hintedSlots = slices.Collect(maps.Keys(old.touched))
 	}
 	lists := q.ListCalls()
 	for _, call := range slices.Concat(lists, q.CoverageCalls()) {
@@ -237,8 +237,8 @@ func (c *proving) needed(m proof.Missing) proof.Missing {
 			m.Accounts = append(m.Accounts, impl)
 		}
 	}
-	m.Slots = append(m.Slots, c.hints...)
-	c.hints = nil
+	m.Slots = append(m.Slots, c.hintedSlots...)
+	c.hintedSlots = nil
 	return m
 }
 

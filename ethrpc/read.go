@@ -233,7 +233,9 @@ func (r *reader) prove(ctx, late context.Context, p *provider, at *Pinned, todo 
 		e.proving.partial = r.opt.AllowPartial
 		if hints, asked := r.at.prefetched.hints[e.query.Contract]; asked {
 			e.proving.hinted = true
-			e.proving.takeHints(hints)
+			for _, q := range hints {
+				_ = q.take(r.at, e.proving) // there is no error
+			}
 		}
 		all = append(all, e.proving)
 	}
@@ -275,7 +277,7 @@ func (r *reader) begin(at *Pinned) error {
 	}
 	r.verified = proof.New(h, r.c.opt.ChainID)
 	for _, q := range at.prefetched.requests {
-		_ = q.verify(at, r.verified) // what does not fit is asked for again
+		_ = q.take(at, &proving{provenContract: &provenContract{verified: r.verified}}) // what does not fit is asked for again
 	}
 	adopted := map[*proof.VerifiedState]bool{}
 	for _, m := range r.old {
