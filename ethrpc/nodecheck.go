@@ -71,36 +71,34 @@ func (r *prover) checkNode(ctx context.Context, all []*proving) {
 	if slices.ContainsFunc(all, func(c *proving) bool { return len(c.waiting) > 0 }) {
 		r.fetch(ctx, all)
 	}
-	groups, jobs := make([]group, len(all)), make([][]*job, len(all))
+	requests := make([][]*request, len(all))
 	for i, c := range all {
-		groups[i].contract = c.query.Contract
 		for _, j := range c.all {
 			if !j.compared || j.Getter == "" {
 				continue
 			}
 			proven, ok := c.reading.answers(j.Getter)[j.ID]
 			if ok && !errors.Is(proven.Err, proof.ErrWrites) && (j.node == nil || proven.Err != nil || *j.node != proven) {
-				groups[i].calls, jobs[i] = append(groups[i].calls, ethCall(r.at, c.query.Contract, j.Data)), append(jobs[i], j)
+				requests[i] = append(requests[i], requestAnswer(r.at, c.query.Contract, j, proven))
 			}
 		}
 	}
-	for i, err := range r.p.doGroups(ctx, groups) {
-		c := all[i]
-		c.failed("calling getters", r.at, err)
-		for k, j := range jobs[i] {
-			call := groups[i].calls[k]
-			if c.err == nil {
-				c.err = providerError(r.at, call.Err)
-			}
-			if c.err != nil {
-				break
-			}
-			answer, proven := answerOf(call), c.reading.answer(j.Call)
-			if (answer.Err != nil) != (proven.Err != nil) || answer.Allowed != proven.Allowed {
-				c.err = &GetterError{c.query.Contract, j.Getter, j.ID, answer, proven}
-			}
+	r.do(ctx, "calling getters", all, requests)
+}
+
+// requestAnswer asks the node for an answer that is proven.
+func requestAnswer(at *Pinned, contract common.Address, j *job, proven Answer) *request {
+	call := ethCall(at, contract, j.Data)
+	return &request{call: call, take: func(at *Pinned, _ *proving) error {
+		if err := providerError(at, call.Err); err != nil {
+			return err
 		}
-	}
+		answer := answerOf(call)
+		if (answer.Err != nil) != (proven.Err != nil) || answer.Allowed != proven.Allowed {
+			return &GetterError{contract, j.Getter, j.ID, answer, proven}
+		}
+		return nil
+	}}
 }
 
 const (

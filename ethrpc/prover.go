@@ -110,12 +110,21 @@ type request struct {
 
 // fetch asks for what the contracts miss and verifies it. Along with it go hints, and what the node is to be compared with.
 func (r *prover) fetch(ctx context.Context, all []*proving) {
-	n := len(all)
-	groups := make([]group, 2*n+1) // what each contract needs, what several need, and what each can do without
-	requests, shared := make([][]*request, n), map[string]*request{}
+	requests, shared := make([][]*request, len(all)), map[string]*request{}
 	for i, c := range all {
 		requests[i] = slices.Concat(r.multicalls(c), r.hints(c), r.requests(c, shared))
 	}
+	r.refused, r.taken = nil, false
+	r.do(ctx, "proving", all, requests)
+	if r.refused != nil && !r.taken { // else it is the contract's matter
+		r.p.pause(toMulticall, r.refused)
+	}
+}
+
+// do makes the requests of each contract, and takes their answers in.
+func (r *prover) do(ctx context.Context, doing string, all []*proving, requests [][]*request) {
+	n := len(all)
+	groups := make([]group, 2*n+1) // what each contract needs, what several need, and what each can do without
 	for i, c := range all {
 		groups[i].contract = c.query.Contract
 		groups[n+1+i] = group{contract: c.query.Contract, optional: true}
@@ -126,27 +135,25 @@ func (r *prover) fetch(ctx context.Context, all []*proving) {
 			} else if q.users > 1 {
 				g = &groups[n]
 			}
-			if !slices.Contains(g.calls, q.call) {
+			if q.users < 2 || !slices.Contains(g.calls, q.call) {
 				g.calls = append(g.calls, q.call)
 			}
 		}
 	}
 	errs := r.p.doGroups(ctx, groups)
-	r.refused, r.taken = nil, false
 	for i, c := range all {
 		err := cmp.Or(errs[i], errs[n+1+i])
 		if slices.ContainsFunc(requests[i], func(q *request) bool { return q.users > 1 }) {
 			err = cmp.Or(err, errs[n])
 		}
-		c.failed("proving", r.at, err)
+		if c.err == nil && err != nil {
+			c.err = atBlock(doing, r.at, err)
+		}
 		for _, q := range requests[i] {
 			if c.err == nil {
 				c.err = q.take(r.at, c)
 			}
 		}
-	}
-	if r.refused != nil && !r.taken { // else it is the contract's matter
-		r.p.pause(toMulticall, r.refused)
 	}
 }
 
@@ -309,13 +316,6 @@ func requestHints(contract common.Address, ref any) (out []*request) {
 		}})
 	}
 	return out
-}
-
-// failed notes that the contract's calls were not made, where err is not nil.
-func (c *proving) failed(doing string, at *Pinned, err error) {
-	if c.err == nil && err != nil {
-		c.err = atBlock(doing, at, err)
-	}
 }
 
 // providerError tells the provider's fault from the contract's answer: nil for no error, and for a revert.
