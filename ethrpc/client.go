@@ -1,3 +1,17 @@
+// Package ethrpc reads dstack KMS contracts over JSON-RPC from providers that it does not trust.
+//
+// Pin chooses a block and checks the chain id. The same request asks for what proves an unchanged contract again. Read
+// then asks at the block's hash (EIP-1898), which means the same to every provider. If a provider ignores block hashes,
+// Read asks at the block's number and checks the hash afterwards. Read proves answers against the state root (package
+// proof), fails over to the next provider, and compares several providers where the configuration asks for a quorum.
+//
+// Contracts share round trips and verified trie nodes, but not their fate. Each has its own Reading, from one provider at
+// one block. A contract whose code misbehaves ends its own run.
+//
+// Packages: transport (calls to one provider), block (tags and blocks), kms (the contract's getters and slots), logs
+// (events), proof (verified state and a local EVM). In this package a read goes through three steps: the reader chooses
+// the provider and whether to prove (read.go), the prover fetches proofs in rounds (prover.go), and a proving runs one
+// contract's code and lists the state that is missing (proving.go).
 package ethrpc
 
 import (
@@ -54,58 +68,58 @@ type Options struct {
 type Client struct {
 	*logs.Reader // Scan, DeploymentBlock and TxInfo
 
-	chainID   uint64
-	tags      []BlockTag
-	verify    Verify
-	agreement int
+	opt       Options
 	providers []*provider
-
-	reading sync.Mutex                 // held by a Read
-	proven  atomic.Pointer[proofCache] // by earlier reads, or nil
+	reading   sync.Mutex                 // held by a Read
+	proven    atomic.Pointer[proofCache] // by earlier reads, or nil
 }
 
 // provider is one provider and what was learnt of it.
 type provider struct {
 	*transport.Client
-	noProof     atomic.Pointer[refusal]
-	noMulticall atomic.Pointer[refusal]
-	slow        sync.Map // by contract that makes its answers late: until when that is remembered
+	pauses sync.Map // a pause by what the provider cannot do (toProve, toMulticall), or by the contract that makes it slow
 }
 
 // parallel pieces of work are under way at once.
 const parallel = 4
 
-// refusalPause is how long what a provider could not do is not asked of it.
-const refusalPause = 10 * time.Minute
+// pauseTime is how long what a provider could not do is not asked of it.
+const pauseTime = 10 * time.Minute
 
-// refusal is why a provider cannot do something, for as long as that is believed.
-type refusal struct {
+// What a provider may not be able to do.
+const (
+	toProve     = "prove"
+	toMulticall = "make multicalls"
+)
+
+// pause is why a provider cannot do something, for as long as that is believed.
+type pause struct {
 	why   error
 	until time.Time
 }
 
-func newRefusal(why error) *refusal { return &refusal{why, time.Now().Add(refusalPause)} }
+func (p *provider) pause(what any, why error) {
+	p.pauses.Store(what, pause{why, time.Now().Add(pauseTime)})
+}
 
-func (r *refusal) believed() error {
-	if r != nil && time.Now().Before(r.until) {
-		return r.why
+// cannot returns why the provider cannot do something, or nil.
+func (p *provider) cannot(what any) error {
+	if known, ok := p.pauses.Load(what); ok && time.Now().Before(known.(pause).until) {
+		return known.(pause).why
 	}
 	return nil
 }
-
-// cannotProve and cannotMulticall are why the provider does neither, for as long as that is believed.
-func (p *provider) cannotProve() error     { return p.noProof.Load().believed() }
-func (p *provider) cannotMulticall() error { return p.noMulticall.Load().believed() }
 
 // New returns a Client. It does not connect: the first Pin finds out which providers are down.
 func New(opt Options) (*Client, error) {
 	if len(opt.Tags) == 0 || len(opt.Providers) == 0 {
 		return nil, errors.New("a chain needs a block policy and a provider")
 	}
-	c := &Client{chainID: opt.ChainID, tags: opt.Tags, verify: opt.Verify, agreement: max(opt.Agreement, 1)}
-	if c.agreement > len(opt.Providers) {
-		return nil, fmt.Errorf("%d providers cannot agree, there are %d", c.agreement, len(opt.Providers))
+	if opt.Agreement > len(opt.Providers) {
+		return nil, fmt.Errorf("%d providers cannot agree, there are %d", opt.Agreement, len(opt.Providers))
 	}
+	opt.Agreement = max(opt.Agreement, 1)
+	c := &Client{opt: opt}
 	var all []*transport.Client
 	for _, cfg := range opt.Providers {
 		p, err := transport.New(cfg, transport.Options{
@@ -144,8 +158,8 @@ func (c *Client) Check(ctx context.Context) []ProviderError {
 	var failed []ProviderError
 	for _, p := range c.providers {
 		var err error
-		for _, tag := range c.tags {
-			if _, err = p.pin(ctx, c.chainID, tag, nil); !errors.Is(err, ErrNoState) {
+		for _, tag := range c.opt.Tags {
+			if _, err = c.pin(ctx, p, tag, nil); !errors.Is(err, ErrNoState) {
 				break
 			}
 		}

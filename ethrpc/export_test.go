@@ -17,7 +17,7 @@ func ReadBool(raw json.RawMessage) (bool, error) {
 
 // ReadMulticall reads what n calls in one answered.
 func ReadMulticall(raw json.RawMessage, n int) ([]byte, error) {
-	return (&multicall{&transport.Call{Result: raw}, make([]*job, n)}).answers()
+	return decodeMulticall(&transport.Call{Result: raw}, n)
 }
 
 // Forget drops what was proven, which otherwise makes the next Read cheap.

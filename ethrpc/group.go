@@ -3,9 +3,8 @@ package ethrpc
 import (
 	"context"
 	"errors"
-	"fmt"
+	"maps"
 	"slices"
-	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"golang.org/x/sync/errgroup"
@@ -14,30 +13,32 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
-// group is the calls about one contract. No call is in two groups.
+// group is calls that fail together. No call is in two groups.
 type group struct {
-	contract common.Address
+	contract common.Address // that they are about; zero: of none alone
 	calls    []*transport.Call
-	optional []*transport.Call // that can be done without
+	optional bool // they can be done without
 }
 
-// doGroups makes the calls about several contracts in one go. Where that fails though the provider is there, each
-// contract's go by themselves, and where that fails too, without the optional ones: a contract that makes the node slow
-// costs no other one its answers. The next time it is asked for by itself at once, and has less time.
-// There is an error for each group whose calls were not made.
+// doGroups makes the calls of several groups in one go. Where that fails though the provider is there, each group's go by
+// themselves: a contract that makes the node slow costs no other one its answers, and what is optional costs no contract
+// what is not. The next time its calls are made by themselves at once, and have less time.
+// There is an error for each group whose calls were not made. For one that is optional it is in its calls instead, unless
+// nothing can be asked of the provider now.
 func (p *provider) doGroups(ctx context.Context, groups []group) []error {
 	errs := make([]error, len(groups))
 	var together, alone []int
+	var calls []*transport.Call
 	for i, g := range groups {
 		switch {
-		case len(g.calls)+len(g.optional) == 0:
-		case p.isSlow(g.contract):
+		case len(g.calls) == 0:
+		case p.cannot(g.contract) != nil:
 			alone = append(alone, i)
 		default:
-			together = append(together, i)
+			together, calls = append(together, i), append(calls, g.calls...)
 		}
 	}
-	err := p.Do(ctx, pending(groups, together)...)
+	err := p.Do(ctx, calls...)
 	switch {
 	case err == nil:
 	case ctx.Err() != nil || transport.IsTransient(err) || len(together) > 1 && !p.isThere(ctx):
@@ -45,7 +46,7 @@ func (p *provider) doGroups(ctx context.Context, groups []group) []error {
 			errs[i] = err
 		}
 	case len(together) == 1:
-		errs[together[0]] = p.doWithout(ctx, groups, together[0], err)
+		errs[together[0]] = groups[together[0]].failed(err)
 	default:
 		alone = append(alone, together...)
 	}
@@ -53,74 +54,65 @@ func (p *provider) doGroups(ctx context.Context, groups []group) []error {
 	return errs
 }
 
+// failed is what err, which is not of the provider as a whole, is for the group.
+func (g *group) failed(err error) error {
+	if !g.optional {
+		return err
+	}
+	for _, c := range g.pending() {
+		c.Err = err
+	}
+	return nil
+}
+
+// pending returns the calls that are not answered.
+func (g *group) pending() []*transport.Call {
+	return slices.DeleteFunc(slices.Clone(g.calls), (*transport.Call).Answered)
+}
+
 func (p *provider) isThere(ctx context.Context) bool {
 	id := block.ChainID()
+	id.Quick = true
 	return p.Do(ctx, id) == nil && id.Err == nil
 }
 
-// doAlone makes the calls of each of some groups by themselves, side by side.
+// doAlone makes the calls of each of some groups by themselves, side by side, and learns which contracts make the provider late.
 func (p *provider) doAlone(ctx context.Context, groups []group, which []int, errs []error) {
-	var g errgroup.Group
-	g.SetLimit(parallel)
 	late := make([]bool, len(groups))
+	var workers errgroup.Group
+	workers.SetLimit(parallel)
 	for _, i := range which {
-		g.Go(func() error {
-			calls := pending(groups, []int{i})
+		g := &groups[i]
+		workers.Go(func() error {
+			calls := g.pending()
 			for _, c := range calls {
-				c.Quick = true
+				c.Quick = g.contract != common.Address{}
 			}
 			err := p.Do(ctx, calls...)
 			late[i] = errors.Is(err, context.DeadlineExceeded)
 			if err != nil && ctx.Err() == nil && !transport.IsTransient(err) {
-				err = p.doWithout(ctx, groups, i, err)
+				err = g.failed(err)
 			}
 			errs[i] = err
 			return nil
 		})
 	}
-	_ = g.Wait()
-	// Where all are late it is the provider.
-	blame := slices.ContainsFunc(which, func(i int) bool { return !late[i] })
+	_ = workers.Wait()
+	slow := map[common.Address]bool{}
 	for _, i := range which {
-		if !late[i] {
-			p.slow.Delete(groups[i].contract)
+		if contract := groups[i].contract; contract != (common.Address{}) {
+			slow[contract] = slow[contract] || late[i]
+		}
+	}
+	blame := slices.Contains(slices.Collect(maps.Values(slow)), false) // where all are late it is the provider
+	for contract, isSlow := range slow {
+		if !isSlow {
+			p.pauses.Delete(contract)
 		} else if blame && ctx.Err() == nil {
-			p.slow.Store(groups[i].contract, time.Now().Add(refusalPause))
+			p.pause(contract, errSlow)
 		}
 	}
 }
 
-// doWithout makes the calls of a group without the optional ones, which failed with err.
-func (p *provider) doWithout(ctx context.Context, groups []group, i int, err error) error {
-	runsCode := func(c *transport.Call) bool { return c.Method == "eth_call" || c.Method == "eth_createAccessList" }
-	g := groups[i]
-	if len(g.optional) == 0 || errors.Is(err, context.DeadlineExceeded) && !slices.ContainsFunc(g.optional, runsCode) {
-		return err
-	}
-	for _, c := range g.optional {
-		if !c.Answered() {
-			c.Err = err
-		}
-	}
-	return p.Do(ctx, pending(groups, []int{i})...)
-}
-
-// pending returns the calls of some groups that are not answered, the optional ones last.
-func pending(groups []group, which []int) (out []*transport.Call) {
-	var optional []*transport.Call
-	for _, i := range which {
-		out, optional = append(out, groups[i].calls...), append(optional, groups[i].optional...)
-	}
-	return slices.DeleteFunc(append(out, optional...), (*transport.Call).Answered)
-}
-
-// isSlow reports whether a contract made the provider's answers late lately, though it is not slow otherwise.
-func (p *provider) isSlow(contract common.Address) bool {
-	until, known := p.slow.Load(contract)
-	return known && time.Now().Before(until.(time.Time))
-}
-
-// atBlock says where a request failed.
-func atBlock(doing string, at *Pinned, err error) error {
-	return fmt.Errorf("%s at block %d: %w", doing, at.Block.Number, err)
-}
+// errSlow marks a contract that makes a provider's answers late, which are not late otherwise.
+var errSlow = errors.New("it makes the provider's answers late")

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -49,19 +50,18 @@ func (p *Pinned) ref() any {
 // Pin chooses a block. Providers are tried in their order; the next tag is tried only where no provider could serve the
 // one before, and one could not because it has no such block. The error is a *ReadError, fit to show.
 func (c *Client) Pin(ctx context.Context, req PinRequest) (*Pinned, error) {
-	tags := req.Tags
-	if tags == nil {
-		tags = c.tags
+	if req.Tags == nil {
+		req.Tags = c.opt.Tags
 	}
 	providers := slices.Clone(c.providers)
 	slices.SortStableFunc(providers, func(a, b *provider) int {
 		return cmp.Compare(slices.Index(req.Avoid, a.Name), slices.Index(req.Avoid, b.Name))
 	})
 	var failed []ProviderError
-	for _, tag := range tags {
+	for _, tag := range req.Tags {
 		noState := false
 		for _, p := range providers {
-			at, err := p.pinFrom(ctx, c.chainID, tag, req.NotBefore, func(ref any) prefetch { return c.prefetch(p, req.Prefetch, ref) })
+			at, err := c.pinFrom(ctx, p, tag, &req)
 			if err == nil {
 				at.Failed = failed
 				return at, nil
@@ -79,10 +79,23 @@ func (c *Client) Pin(ctx context.Context, req PinRequest) (*Pinned, error) {
 	return nil, &ReadError{Failures: failed}
 }
 
+// pinFrom pins a block that is not too old, giving a node that lags behind time to catch up.
+func (c *Client) pinFrom(ctx context.Context, p *provider, tag BlockTag, req *PinRequest) (at *Pinned, err error) {
+	lags := false
+	err = p.Retry(ctx, func(error) bool { return lags }, func() (err error) {
+		at, err = c.pin(ctx, p, tag, req)
+		if lags = err == nil && at.Block.Number < req.NotBefore; lags {
+			err = fmt.Errorf("block %d is behind block %d, which was seen before", at.Block.Number, req.NotBefore)
+		}
+		return err
+	})
+	return at, err
+}
+
 // pin chooses the block of a tag. One round trip tells the chain id, the head, the block, and whether the provider
 // honours a block hash: a call at a random one must fail. latest-N costs one more, since the head must be known first.
-// What along asks for goes with the block, where it is not fixed.
-func (p *provider) pin(ctx context.Context, chainID uint64, tag BlockTag, along func(ref any) prefetch) (*Pinned, error) {
+// What req prefetches goes with the block, where it is not fixed; without req nothing does.
+func (c *Client) pin(ctx context.Context, p *provider, tag BlockTag, req *PinRequest) (*Pinned, error) {
 	var nowhere common.Hash
 	if _, err := rand.Read(nowhere[:]); err != nil {
 		return nil, err
@@ -99,12 +112,11 @@ func (p *provider) pin(ctx context.Context, chainID uint64, tag BlockTag, along 
 	}
 	out := &Pinned{Provider: p.Name, Tag: tag}
 	do := func(ref string, calls ...*transport.Call) error {
-		g := group{calls: calls}
-		if along != nil && ref != "" {
-			out.prefetched = along(ref)
-			g.optional = out.prefetched.calls()
+		if req != nil && ref != "" {
+			out.prefetched = c.prefetch(p, req.Prefetch, ref)
 		}
-		if err := p.doGroups(ctx, []group{g})[0]; err != nil {
+		errs := p.doGroups(ctx, []group{{calls: calls}, {calls: out.prefetched.calls(), optional: true}})
+		if err := cmp.Or(errs[0], errs[1]); err != nil {
 			return fmt.Errorf("pinning block %s: %w", tag, err)
 		}
 		return nil
@@ -117,7 +129,7 @@ func (p *provider) pin(ctx context.Context, chainID uint64, tag BlockTag, along 
 		return nil, err
 	}
 
-	if err := block.CheckChainID(id, chainID); err != nil {
+	if err := block.CheckChainID(id, c.opt.ChainID); err != nil {
 		return nil, err
 	}
 	var err error
@@ -143,33 +155,45 @@ func (p *provider) pin(ctx context.Context, chainID uint64, tag BlockTag, along 
 	return out, tag.Fits(out.Block, out.Head)
 }
 
-// pinFrom pins a block that is not older than notBefore, giving a node that lags behind time to catch up.
-func (p *provider) pinFrom(ctx context.Context, chainID uint64, tag BlockTag, notBefore uint64, along func(ref any) prefetch) (at *Pinned, err error) {
-	lags := false
-	err = p.Retry(ctx, func(error) bool { return lags }, func() (err error) {
-		at, err = p.pin(ctx, chainID, tag, along)
-		if lags = err == nil && at.Block.Number < notBefore; lags {
-			err = fmt.Errorf("block %d is behind block %d, which was seen before", at.Block.Number, notBefore)
-		}
-		return err
-	})
-	return at, err
+// prefetch is what is asked along with the block, by the same tag: another node may answer for another block, and then it
+// does not fit the block's state root and is asked for again, by hash.
+type prefetch struct {
+	requests []*request
+	hints    map[common.Address][]*request
 }
 
-// ethCall is a call of a contract at a pinned block.
-func ethCall(at *Pinned, contract common.Address, data string) *transport.Call {
-	return &transport.Call{Method: "eth_call", Args: []any{map[string]any{"to": contract, "input": hexutil.Bytes(data)}, at.ref()}}
-}
+const (
+	maxPrefetch = 2048 // accounts: a thousand proxies and their implementations
+	maxLikely   = 12   // contracts of which nothing is known yet, for the size of the requests
+)
 
-func getCode(addr common.Address, ref any) *transport.Call {
-	return &transport.Call{Method: "eth_getCode", Args: []any{addr, ref}}
-}
-
-// answerOf reads what a getter of a list said.
-func answerOf(c *transport.Call) Answer {
-	b, err := c.Bytes()
-	if err != nil {
-		return Answer{Err: err}
+// prefetch asks for what showed the last time that nothing changed, and where that is nothing, of likely contracts for what
+// comes first.
+func (c *Client) prefetch(p *provider, likely []common.Address, ref any) (out prefetch) {
+	if c.opt.Verify == VerifyOff || p.cannot(toProve) != nil {
+		return out
 	}
-	return kms.DecodeBool(b)
+	if cache := c.proven.Load(); cache != nil {
+		accounts := map[common.Address]bool{}
+		for _, m := range *cache {
+			maps.Copy(accounts, m.accounts)
+		}
+		for _, a := range slices.SortedFunc(maps.Keys(accounts), common.Address.Cmp)[:min(len(accounts), maxPrefetch)] {
+			out.requests = append(out.requests, requestProof(a, nil, ref))
+		}
+		return out
+	}
+	out.hints = map[common.Address][]*request{}
+	for _, a := range likely[:min(len(likely), maxLikely)] {
+		out.requests = append(out.requests, requestProof(a, kms.WellKnown, ref), requestCode(a, ref))
+		out.hints[a] = requestHints(a, ref)
+	}
+	return out
+}
+
+func (f prefetch) calls() (out []*transport.Call) {
+	for _, q := range slices.Concat(f.requests, slices.Concat(slices.Collect(maps.Values(f.hints))...)) {
+		out = append(out, q.call)
+	}
+	return out
 }

@@ -3,6 +3,7 @@ package ethrpc
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -10,7 +11,9 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
 
+	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
@@ -24,12 +27,23 @@ const (
 	minStepTime    = 20 * time.Millisecond
 )
 
+const (
+	keysAtOnce  = 256 // of one eth_getProof; geth allows 1,024
+	proofWeight = 8   // of the account in it
+
+	maxHinted       = 128 // contracts that hints are asked for
+	maxHintAccounts = 8   // of one call
+	maxHintSlots    = 512 // of one account; kmsInfo holds a quote of some kilobytes
+)
+
 // prover proves contracts with one provider.
 type prover struct {
-	p        *provider
-	at       *Pinned
-	verified *proof.VerifiedState
-	hinted   int
+	p      *provider
+	at     *Pinned
+	hinted int // contracts
+
+	refused error // why a multicall of this round was not taken
+	taken   bool  // one was
 }
 
 // prove has every contract's code run over proven state, which it fetches. Each ends on its own: in fault where its code
@@ -43,7 +57,7 @@ func (r *prover) prove(ctx, late context.Context, all []*proving) {
 			alone, cancel = context.WithTimeoutCause(late, time.Until(end)/time.Duration(len(later)-i), errRunTime)
 		}
 		if r.proveTogether(alone, []*proving{c}, false); c.err != nil && alone.Err() != nil && ctx.Err() == nil {
-			c.end(errRunTime)
+			c.fail(errRunTime)
 		}
 		cancel()
 	}
@@ -57,7 +71,7 @@ func (r *prover) proveTogether(ctx context.Context, all []*proving, putOff bool)
 	}
 	var live, done []*proving
 	for _, c := range all {
-		if putOff && r.p.isSlow(c.query.Contract) {
+		if putOff && r.p.cannot(c.query.Contract) != nil {
 			later = append(later, c)
 			continue
 		}
@@ -68,12 +82,12 @@ func (r *prover) proveTogether(ctx context.Context, all []*proving, putOff bool)
 		var wanting []*proving
 		for _, c := range live {
 			switch {
-			case first && c.guessable() && len(c.waiting) > 0 && r.p.cannotMulticall() == nil:
+			case first && c.guessable() && len(c.waiting) > 0 && r.p.cannot(toMulticall) == nil:
 				wanting = append(wanting, c) // what the node answers may be all that is missing
 			case c.err != nil:
 			case !c.step(ctx, limit):
 				done = append(done, c)
-			case putOff && (c.slow || len(c.missing.Slots) > maxSharedSlots || r.p.isSlow(c.query.Contract)):
+			case putOff && (c.slow || len(c.missing.Slots) > maxSharedSlots || r.p.cannot(c.query.Contract) != nil):
 				later = append(later, c)
 			default:
 				wanting = append(wanting, c)
@@ -86,68 +100,71 @@ func (r *prover) proveTogether(ctx context.Context, all []*proving, putOff bool)
 	return later
 }
 
-// fetch asks for what the contracts miss and verifies it. The node is asked along with it what is to be compared.
+// request is a call, and what takes its answer in: what proves something is verified and added to the state of the pinned block.
+type request struct {
+	call     *transport.Call
+	take     func(at *Pinned, c *proving) error
+	users    int  // contracts that it is made for
+	optional bool // it can be done without
+}
+
+// fetch asks for what the contracts miss and verifies it. Along with it go hints, and what the node is to be compared with.
 func (r *prover) fetch(ctx context.Context, all []*proving) {
-	n := len(all)
-	groups := make([]group, n+1) // the last one is of what several contracts ask for
-	requests, multicalls, shares := make([][]request, n), r.multicalls(all), make([]bool, n)
-	shared, uses := map[string]request{}, map[*transport.Call]int{}
+	requests, shared := make([][]*request, len(all)), map[string]*request{}
 	for i, c := range all {
-		requests[i] = r.requests(c, shared)
-		for _, q := range requests[i] {
-			uses[q.call]++
-		}
+		requests[i] = slices.Concat(r.multicalls(c), r.hints(c), r.requests(c, shared))
 	}
-	for i, c := range all {
-		groups[i].contract = c.query.Contract
-		for _, q := range requests[i] {
-			if uses[q.call] == 1 {
-				groups[i].calls = append(groups[i].calls, q.call)
-				continue
-			}
-			if shares[i] = true; !slices.Contains(groups[n].calls, q.call) {
-				groups[n].calls = append(groups[n].calls, q.call)
-			}
-		}
-		groups[i].optional = r.hintsFor(c)
-		for _, m := range multicalls[i] {
-			groups[i].optional = append(groups[i].optional, m.Call)
-		}
-	}
-	errs := r.p.doGroups(ctx, groups)
-	for i := range all {
-		if shares[i] {
-			errs[i] = cmp.Or(errs[i], errs[n])
-		}
-	}
-	r.failed("proving", all, errs)
-	r.collect(all, multicalls)
-	for i, c := range all {
-		c.takeHints(groups[i].optional)
-		for _, q := range requests[i] {
-			if c.err == nil {
-				c.err = q.verify(r.at, r.verified)
-			}
-		}
+	r.refused, r.taken = nil, false
+	r.do(ctx, "proving", all, requests)
+	if r.refused != nil && !r.taken { // else it is the contract's matter
+		r.p.pause(toMulticall, r.refused)
 	}
 }
 
-// failed notes the contracts whose calls were not made.
-func (r *prover) failed(doing string, all []*proving, errs []error) {
+// do makes the requests of each contract, and takes their answers in.
+func (r *prover) do(ctx context.Context, doing string, all []*proving, requests [][]*request) {
+	n := len(all)
+	groups := make([]group, 2*n+1) // what each contract needs, what several need, and what each can do without
 	for i, c := range all {
-		if c.err == nil && errs[i] != nil {
-			c.err = atBlock(doing, r.at, errs[i])
+		groups[i].contract = c.query.Contract
+		groups[n+1+i] = group{contract: c.query.Contract, optional: true}
+		for _, q := range requests[i] {
+			g := &groups[i]
+			if q.optional {
+				g = &groups[n+1+i]
+			} else if q.users > 1 {
+				g = &groups[n]
+			}
+			if q.users < 2 || !slices.Contains(g.calls, q.call) {
+				g.calls = append(g.calls, q.call)
+			}
+		}
+	}
+	errs := r.p.doGroups(ctx, groups)
+	for i, c := range all {
+		err := cmp.Or(errs[i], errs[n+1+i])
+		if slices.ContainsFunc(requests[i], func(q *request) bool { return q.users > 1 }) {
+			err = cmp.Or(err, errs[n])
+		}
+		if c.err == nil && err != nil {
+			c.err = atBlock(doing, r.at, err)
+		}
+		for _, q := range requests[i] {
+			if c.err == nil {
+				c.err = q.take(r.at, c)
+			}
 		}
 	}
 }
 
 // requests asks for what a contract misses. Those for an account alone, and for code, are shared.
-func (r *prover) requests(c *proving, shared map[string]request) (out []request) {
-	once := func(what string, addr common.Address, make func() request) {
+func (r *prover) requests(c *proving, shared map[string]*request) (out []*request) {
+	once := func(what string, addr common.Address, make func() *request) {
 		key := what + string(addr[:])
-		if _, known := shared[key]; !known {
+		if shared[key] == nil {
 			shared[key] = make()
 		}
+		shared[key].users++
 		out = append(out, shared[key])
 	}
 	ref := r.at.ref()
@@ -160,7 +177,7 @@ func (r *prover) requests(c *proving, shared map[string]request) (out []request)
 	}
 	for _, a := range unique(c.missing.Accounts) {
 		if len(slots[a]) == 0 {
-			once("account", a, func() request { return requestProof(a, nil, ref) })
+			once("account", a, func() *request { return requestProof(a, nil, ref) })
 		}
 	}
 	for _, a := range slices.SortedFunc(maps.Keys(slots), common.Address.Cmp) {
@@ -169,7 +186,7 @@ func (r *prover) requests(c *proving, shared map[string]request) (out []request)
 		}
 	}
 	for _, a := range unique(slices.Concat(c.missing.Accounts, c.missing.Codes)) {
-		once("code", a, func() request { return requestCode(a, ref) })
+		once("code", a, func() *request { return requestCode(a, ref) })
 	}
 	if len(out) > 0 {
 		c.rounds++
@@ -179,6 +196,126 @@ func (r *prover) requests(c *proving, shared map[string]request) (out []request)
 
 func unique(in []common.Address) []common.Address {
 	return slices.Compact(slices.SortedFunc(slices.Values(in), common.Address.Cmp))
+}
+
+// requestProof asks for the proof of an account and of slots of it.
+func requestProof(addr common.Address, keys []common.Hash, ref any) *request {
+	if keys == nil {
+		keys = []common.Hash{} // null is no list
+	}
+	call := &transport.Call{Method: "eth_getProof", Args: []any{addr, keys, ref}, Weight: proofWeight + len(keys)}
+	return &request{call: call, take: func(at *Pinned, c *proving) error {
+		if err := providerError(at, call.Err); errors.Is(err, errUnknownBlock) {
+			return err
+		}
+		if call.Err != nil {
+			return fmt.Errorf("%w: eth_getProof: %w", ErrNoProof, call.Err)
+		}
+		account, slots, err := decodeProof(call.Result, len(keys))
+		if err != nil {
+			return fmt.Errorf("reading eth_getProof of %s: %w", addr, err)
+		}
+		if err := c.verified.AddAccount(addr, account); err != nil {
+			return err
+		}
+		if a, _ := c.verified.Account(addr); a == nil {
+			return nil
+		}
+		for i, key := range keys {
+			if err := c.verified.AddSlot(addr, key, slots[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}
+}
+
+// requestCode asks for the code of an account, which is to be proven before.
+func requestCode(addr common.Address, ref any) *request {
+	call := getCode(addr, ref)
+	return &request{call: call, take: func(at *Pinned, c *proving) error {
+		if err := providerError(at, call.Err); err != nil {
+			return err
+		}
+		code, err := call.Bytes()
+		if err != nil {
+			return fmt.Errorf("reading the code of %s: %w", addr, err)
+		}
+		if c.verified.HasNoCode(addr) {
+			return nil
+		}
+		if err := c.verified.AddCode(code); err != nil {
+			return fmt.Errorf("the code of %s: %w", addr, err)
+		}
+		return nil
+	}}
+}
+
+// decodeProof decodes an answer to eth_getProof for n keys. The values that the provider gives beside the nodes are not
+// looked at: what nodes prove is read from them.
+func decodeProof(raw json.RawMessage, n int) (account [][]byte, slots [][][]byte, err error) {
+	var a *struct {
+		AccountProof []hexutil.Bytes
+		StorageProof []struct{ Proof []hexutil.Bytes }
+	}
+	switch err := json.Unmarshal(raw, &a); {
+	case err != nil:
+		return nil, nil, fmt.Errorf("%w: it cannot be decoded", proof.ErrInvalid)
+	case a == nil:
+		return nil, nil, transport.ErrNull
+	case len(a.StorageProof) != n:
+		return nil, nil, fmt.Errorf("%w: %d storage proofs came for %d keys", proof.ErrInvalid, len(a.StorageProof), n)
+	}
+	for _, s := range a.StorageProof {
+		slots = append(slots, nodes(s.Proof))
+	}
+	return nodes(a.AccountProof), slots, nil
+}
+
+func nodes(in []hexutil.Bytes) [][]byte {
+	out := make([][]byte, len(in))
+	for i, n := range in {
+		out[i] = n
+	}
+	return out
+}
+
+// hints asks for hints about a contract of which nothing is known yet, once.
+func (r *prover) hints(c *proving) []*request {
+	if c.hinted || c.query.CodeOnly || r.hinted >= maxHinted || !slices.Contains(c.missing.Accounts, c.query.Contract) {
+		return nil
+	}
+	c.hinted = true
+	r.hinted++
+	return requestHints(c.query.Contract, r.at.ref())
+}
+
+// requestHints asks what the coverage getters of a contract read. What a node answers is not believed, nor needed: it names
+// early what the contract's code asks for later, so that there are fewer rounds.
+func requestHints(contract common.Address, ref any) (out []*request) {
+	for _, getter := range kms.FixedCalls {
+		call := &transport.Call{
+			Method: "eth_createAccessList", Args: []any{map[string]any{"to": contract, "input": hexutil.Bytes(getter.Data)}, ref}, Probe: true,
+		}
+		out = append(out, &request{call: call, optional: true, take: func(_ *Pinned, c *proving) error {
+			var list struct {
+				AccessList []struct {
+					Address     common.Address
+					StorageKeys []common.Hash
+				}
+			}
+			if call.Err != nil || json.Unmarshal(call.Result, &list) != nil {
+				return nil
+			}
+			for _, a := range list.AccessList[:min(len(list.AccessList), maxHintAccounts)] {
+				for _, key := range a.StorageKeys[:min(len(a.StorageKeys), maxHintSlots)] {
+					c.hintedSlots = append(c.hintedSlots, proof.Slot{Account: a.Address, Key: key})
+				}
+			}
+			return nil
+		}})
+	}
+	return out
 }
 
 // providerError tells the provider's fault from the contract's answer: nil for no error, and for a revert.
@@ -204,3 +341,8 @@ func pruned(at *Pinned, err error) error {
 
 // isGone reports whether an error is of the block, whatever is asked of it.
 func isGone(err error) bool { return errors.Is(err, errUnknownBlock) || errors.Is(err, ErrNoState) }
+
+// atBlock says where a request failed.
+func atBlock(doing string, at *Pinned, err error) error {
+	return fmt.Errorf("%s at block %d: %w", doing, at.Block.Number, err)
+}

@@ -1,6 +1,7 @@
 package ethrpc
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +10,7 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
-	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/ethereum/go-ethereum/core/types"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
@@ -29,64 +30,85 @@ const (
 	timePerGas        = 7 * time.Nanosecond
 )
 
-// output is what a coverage call returned. Neither data nor err: it reverted.
-type output struct {
-	data []byte
-	err  error
+// proofCache is what earlier Reads proved. Nothing changes it: a Read makes a new one.
+type proofCache map[common.Address]*provenContract
+
+// provenContract is what was proven of one contract. Readings share its maps, so nothing changes them.
+type provenContract struct {
+	query    Query
+	reading  Reading
+	verified *proof.VerifiedState
+	block    common.Hash
+
+	touched  map[proof.Slot]bool
+	accounts map[common.Address]bool // that the answers rest on
+	volatile bool                    // some code looked at the block itself: its answers are good for this one only
 }
 
-// job is one local call.
+// unchangedIn reports whether every account that the answers rest on is proven to run the code that it ran, and where
+// storage is true, to store what it stored.
+func (m *provenContract) unchangedIn(w *proof.VerifiedState, storage bool) bool {
+	if m == nil || m.volatile || storage && m.reading.Partial {
+		return false
+	}
+	for addr := range m.accounts {
+		was, _ := m.verified.Account(addr)
+		is, known := w.Account(addr)
+		if !known || (was == nil) != (is == nil) {
+			return false
+		}
+		if is != nil && (storage && is.Root != was.Root || !bytes.Equal(is.CodeHash, was.CodeHash)) {
+			return false
+		}
+	}
+	return true
+}
+
+// job is one local call, and what it came to.
 type job struct {
 	kms.Call
 	compared bool
 	node     *Answer // the node's, in a multicall
+	output   []byte  // what a coverage call returned; neither output nor err: it reverted
+	err      error
 }
 
 // proving is the attempt to prove one contract's answers by running its code over proven state. Several share what is verified,
 // and nothing else.
 type proving struct {
-	query    *Query
-	old      *provenContract // nil: nothing is known of it
-	verified *proof.VerifiedState
-	partial  bool // what a guess does not explain may be left out
-	compares bool // with what a node answers
+	*provenContract                 // what is proven so far
+	old             *provenContract // nil: nothing is known of it
+	partial         bool            // what a guess does not explain may be left out
 
-	all      []job  // those of lists first
+	all      []*job
+	coverage []*job // those of all that are about no list
 	jobs     []*job // left to run
 	waiting  []*job // to be asked of the node
-	reading  Reading
-	outputs  map[string]output       // of coverage calls
-	touched  map[proof.Slot]bool     // by all calls
-	accounts map[common.Address]bool // that the answers rest on
-	volatile bool                    // some code looked at the block itself
 	guess    guess
 
-	hints   proof.Missing // what may be missing next
-	hinted  bool          // they were asked for
-	missing proof.Missing
-	rounds  int
-	budget  time.Duration // that is left to run
-	slow    bool          // the last step was cut short
+	hintedSlots []proof.Slot // what may be missing next
+	hinted      bool         // they were asked for
+	missing     proof.Missing
+	rounds      int
+	budget      time.Duration // that is left to run
+	slow        bool          // the last step was cut short
 
 	fault error // why the contract's code cannot be proven, by whichever provider; an ErrNoProof
-	ended bool  // by what it costs
 	err   error // why the provider could not prove it
 }
 
 func newProving(q *Query, w *proof.VerifiedState, old *provenContract) *proving {
-	c := &proving{
-		query: q, verified: w, old: old, reading: newReading(q), outputs: map[string]output{},
-		touched: map[proof.Slot]bool{}, accounts: map[common.Address]bool{q.Contract: true},
-	}
+	c := &proving{old: old, provenContract: &provenContract{
+		query: q.Clone(), reading: newReading(q), verified: w, touched: map[proof.Slot]bool{}, accounts: map[common.Address]bool{q.Contract: true},
+	}}
 	if old != nil {
-		c.hints.Slots = slices.Collect(maps.Keys(old.touched))
+		c.hintedSlots = slices.Collect(maps.Keys(old.touched))
 	}
-	for _, call := range slices.Concat(q.ListCalls(), q.CoverageCalls()) {
-		c.all = append(c.all, job{Call: call})
+	lists := q.ListCalls()
+	for _, call := range slices.Concat(lists, q.CoverageCalls()) {
+		c.all = append(c.all, &job{Call: call})
 	}
-	for i := range c.all {
-		c.jobs = append(c.jobs, &c.all[i])
-	}
+	c.jobs, c.coverage = c.all, c.all[len(lists):]
 	c.budget = maxRunTime + time.Duration(len(c.jobs))*maxRunTimePerCall
 	return c
 }
@@ -103,11 +125,12 @@ func (c *proving) step(ctx context.Context, limit time.Duration) (left bool) {
 		defer cancel()
 	}
 	for {
-		m, jobs := c.round(run)
-		if c.ended {
+		m, jobs := c.round(run, false)
+		c.jobs, c.missing = jobs, proof.Missing{}
+		if err := c.costs(); err != nil {
+			c.fail(err)
 			return false
 		}
-		c.jobs, c.missing = jobs, proof.Missing{}
 		if ctx.Err() != nil {
 			c.err = fmt.Errorf("the audit ended before its code had run: %w", context.Cause(ctx))
 			return false
@@ -128,19 +151,14 @@ func (c *proving) step(ctx context.Context, limit time.Duration) (left bool) {
 			return false
 		}
 	}
-	if c.rounds == maxRounds {
-		c.endRounds()
+	if c.rounds < maxRounds {
+		return true
 	}
-	return !c.missing.Empty()
-}
-
-// endRounds gives up the calls that still miss something.
-func (c *proving) endRounds() {
-	err := fmt.Errorf("after %d rounds the contract's code still asks for more state", c.rounds)
 	for _, j := range c.jobs {
-		c.failJob(j, err)
+		c.failJob(j, fmt.Errorf("after %d rounds the contract's code still asks for more state", c.rounds))
 	}
 	c.jobs, c.missing = nil, proof.Missing{}
+	return false
 }
 
 // fail notes that the contract's code cannot be proven. Its other calls go on: one that writes is not to be believed.
@@ -150,16 +168,10 @@ func (c *proving) fail(err error) {
 	}
 }
 
-// end is fail for code that costs too much.
-func (c *proving) end(err error) {
-	c.fail(err)
-	c.ended, c.jobs, c.missing = true, nil, proof.Missing{}
-}
-
 // failJob notes that one call cannot be made here. A list must be proven as a whole. Anything else stands for itself.
 func (c *proving) failJob(j *job, err error) {
 	if j.Getter == "" {
-		c.outputs[j.Data] = output{err: err}
+		j.output, j.err = nil, err
 		return
 	}
 	c.reading.setAnswer(j.Call, Answer{Err: err})
@@ -168,9 +180,10 @@ func (c *proving) failJob(j *job, err error) {
 	}
 }
 
-// round runs the jobs, and returns what is missing and the jobs that are left.
-func (c *proving) round(ctx context.Context) (m proof.Missing, left []*job) {
-	blocked := false // for want of some code, which the other calls are likely to want too
+// round runs the jobs, and returns what is missing and the jobs that are left: none where they cost too much. Unless it is
+// the last round, a job that wants for some code ends it: the others are likely to want it too.
+func (c *proving) round(ctx context.Context, last bool) (m proof.Missing, left []*job) {
+	blocked := false
 	for i, j := range c.jobs {
 		if blocked {
 			return m, append(left, c.jobs[i:]...)
@@ -182,20 +195,19 @@ func (c *proving) round(ctx context.Context) (m proof.Missing, left []*job) {
 		if err != nil {
 			c.failJob(j, err)
 		}
-		blocked = len(missing.Accounts)+len(missing.Codes) > 0
+		blocked = !last && len(missing.Accounts)+len(missing.Codes) > 0
 		if !missing.Empty() {
 			left = append(left, j)
-			m.Accounts, m.Slots, m.Codes = append(m.Accounts, missing.Accounts...), append(m.Slots, missing.Slots...), append(m.Codes, missing.Codes...)
+			m.Add(missing)
 		}
-		if err := c.costs(); err != nil {
-			c.end(err)
+		if c.costs() != nil {
 			return m, nil
 		}
 	}
 	return m, left
 }
 
-// costs is an error where the code takes too much.
+// costs is an error where the code takes too much. It is not run any more then.
 func (c *proving) costs() error {
 	switch {
 	case c.budget < 0:
@@ -219,18 +231,14 @@ func (c *proving) needed(m proof.Missing) proof.Missing {
 	for _, key := range c.query.NeededSlots() {
 		m.Slots = append(m.Slots, proof.Slot{Account: addr, Key: key})
 	}
-	hinted := c.hints.Accounts
-	if impl := c.implementation(); c.query.Control && !c.query.CodeOnly && impl != nil {
-		c.accounts[*impl] = true
-		hinted = append(hinted, *impl)
-	}
-	for _, a := range hinted {
-		if _, known := c.verified.Account(a); !known {
-			m.Accounts = append(m.Accounts, a)
+	if impl, ok := c.implementation(); ok && c.query.Control && !c.query.CodeOnly {
+		c.accounts[impl] = true
+		if _, known := c.verified.Account(impl); !known {
+			m.Accounts = append(m.Accounts, impl)
 		}
 	}
-	m.Slots = append(m.Slots, c.hints.Slots...)
-	c.hints = proof.Missing{}
+	m.Slots = append(m.Slots, c.hintedSlots...)
+	c.hintedSlots = nil
 	return m
 }
 
@@ -267,75 +275,63 @@ func (c *proving) call(ctx context.Context, j *job) (proof.Missing, error) {
 		c.touched[s] = true
 	}
 	switch {
+	case j.Getter != "" && res.Reverted:
+		c.reading.setAnswer(j.Call, Answer{Err: errReverted})
 	case j.Getter != "":
-		a := Answer{Err: errReverted}
-		if !res.Reverted {
-			a = kms.DecodeBool(res.Output)
-		}
-		c.reading.setAnswer(j.Call, a)
-	case res.Reverted:
-		c.outputs[j.Data] = output{}
-	default:
-		c.outputs[j.Data] = output{data: res.Output}
+		c.reading.setAnswer(j.Call, kms.DecodeBool(res.Output))
+	case !res.Reverted:
+		j.output = res.Output
 	}
 	return proof.Missing{}, nil
 }
 
-// implementation returns the address in the contract's proven ERC-1967 slot, or nil if it is empty or not proven yet.
-func (c *proving) implementation() *common.Address {
-	word, known := c.verified.Value(proof.Slot{Account: c.query.Contract, Key: kms.ImplementationSlot})
-	if !known || word == (common.Hash{}) {
-		return nil
-	}
-	impl, err := kms.DecodeAddress(word[:])
-	if err != nil {
-		return nil
-	}
-	return &impl
+// implementation returns the address in the contract's proven ERC-1967 slot; !ok: it holds none, or is not proven yet.
+func (c *proving) implementation() (addr common.Address, ok bool) {
+	word, _ := c.verified.Value(proof.Slot{Account: c.query.Contract, Key: kms.ImplementationSlot})
+	addr, err := kms.DecodeAddress(word[:])
+	return addr, err == nil && word != common.Hash{}
 }
 
 var (
 	errReverted = errors.New("the contract reverts")
 	errNoCode   = errors.New("there is no code")
-	emptyCode   = crypto.Keccak256Hash()
 )
 
-// finish returns what is proven.
+// finish completes what is proven.
 func (c *proving) finish() *provenContract {
-	addr, r := c.query.Contract, c.reading
+	addr, r := c.query.Contract, &c.reading
 	r.Proven = true
 	a, _ := c.verified.Account(addr)
-	if a != nil {
-		hash := common.BytesToHash(a.CodeHash)
-		if r.HasCode = hash != emptyCode; r.HasCode && c.query.Control && !c.query.CodeOnly {
-			r.Control = c.control(hash)
-		}
-		if !c.query.CodeOnly {
-			keys := map[common.Hash]bool{} // that are explained
-			for _, key := range c.query.NeededSlots() {
-				keys[key] = true
-			}
-			for s := range c.touched {
-				if s.Account == addr {
-					keys[s.Key] = true
-				}
-			}
-			all, known := c.verified.Leaves(addr, keys)
-			r.Storage = &Storage{a.Root, hash, known, c.verified.Complete(addr) && known == all}
+	if a == nil {
+		return c.provenContract
+	}
+	hash := common.BytesToHash(a.CodeHash)
+	r.HasCode = hash != types.EmptyCodeHash
+	if c.query.CodeOnly {
+		return c.provenContract
+	}
+	if r.HasCode && c.query.Control {
+		r.Control = c.control(hash)
+	}
+	explained := map[common.Hash]bool{}
+	for _, key := range c.query.NeededSlots() {
+		explained[key] = true
+	}
+	for s := range c.touched {
+		if s.Account == addr {
+			explained[s.Key] = true
 		}
 	}
-	return &provenContract{
-		query: c.query.Clone(), reading: r, verified: c.verified, touched: c.touched,
-		accounts: slices.SortedFunc(maps.Keys(c.accounts), common.Address.Cmp), volatile: c.volatile,
-	}
+	all, known := c.verified.Leaves(addr, explained)
+	r.Storage = &Storage{a.Root, hash, known, c.verified.Complete(addr) && known == all}
+	return c.provenContract
 }
 
 // control is what is proven of the contract's control.
 func (c *proving) control(codeHash common.Hash) Control {
 	out := Control{CodeHash: codeHash}
-	for i, call := range kms.ControlCalls {
-		o := c.outputs[call.Data]
-		out.SetGetter(i, o.data, o.err)
+	for i := range kms.ControlCalls {
+		out.SetGetter(i, c.coverage[i].output, c.coverage[i].err)
 	}
 	word, _ := c.verified.Value(proof.Slot{Account: c.query.Contract, Key: kms.ImplementationSlot})
 	out.SetImplementation(word, nil)
@@ -347,4 +343,54 @@ func (c *proving) control(codeHash common.Hash) Control {
 		}
 	}
 	return out
+}
+
+// guess is what a contract's storage must hold for the node's answers to be true. Where that, with what is proven, is all
+// that the contract stores, its storage root proves it at once: no slot of the lists has to be proven by itself.
+type guess struct {
+	words map[common.Hash]common.Hash // by slot
+	jobs  []*job                      // whose answers these are
+	tried bool                        // against the root: no more is guessed
+}
+
+// guessFor returns what a slot that the job reads must hold for the node's answer to be true.
+func (c *proving) guessFor(j *job) (word common.Hash, ok bool) {
+	if j.node == nil || j.node.Err != nil || c.guess.tried || !c.verified.Fresh(c.query.Contract) {
+		return common.Hash{}, false
+	}
+	if j.node.Allowed {
+		word[31] = 1
+	}
+	return word, true
+}
+
+// take keeps a guess if what the job came to is what the node says, and rests on one slot of the contract holding word. The
+// answer is not kept: the run may have wanted more than it told of.
+func (g *guess) take(contract common.Address, j *job, res proof.Result, word common.Hash) bool {
+	m := res.Missing
+	if len(m.Slots) != 1 || len(m.Accounts)+len(m.Codes) > 0 || m.Slots[0].Account != contract || res.Reverted || !bytes.Equal(res.Output, word[:]) {
+		return false
+	}
+	if g.words == nil {
+		g.words = map[common.Hash]common.Hash{}
+	}
+	g.words[m.Slots[0].Key] = word
+	g.jobs = append(g.jobs, j)
+	return true
+}
+
+// settleGuess compares the guess with the storage root, and returns the jobs that guessed: they are to be run again, over
+// the storage that is proven by now or, where the guess was wrong, without one.
+func (c *proving) settleGuess() (left []*job) {
+	g := &c.guess
+	if len(g.jobs) == 0 {
+		return nil
+	}
+	if !g.tried && c.verified.ProveBySpeculation(c.query.Contract, g.words) || !c.partial {
+		left = g.jobs
+	} else {
+		c.reading.Partial = true
+	}
+	*g = guess{tried: true}
+	return left
 }

@@ -27,8 +27,8 @@ type entry struct {
 	reading Reading
 	quality int
 	failed  []ProviderError
-	fault   error // why its code cannot be proven, by whichever provider
-	proving *proving
+	fault   error           // why its code cannot be proven, by whichever provider
+	proving *proving        // the last attempt
 	proof   *provenContract // nil: it is not proven
 
 	// What is wrong with what the provider that was asked last says, and whether it is about this contract alone.
@@ -84,15 +84,27 @@ func (c *Client) Read(ctx context.Context, at *Pinned, queries []Query, opt Read
 		}
 	}
 	if !opt.NoCache {
-		if next := r.old.next(r.proven, at.Block.Hash, r.entries); len(next) > 0 {
-			c.proven.Store(&next)
-		}
+		r.cache()
 	}
 	told := func(e *entry) bool { return e.quality > unread || len(e.failed) > 0 || e.fault != nil }
 	if len(queries) > 0 && !slices.ContainsFunc(r.entries, told) {
 		return nil, &ReadError{Failures: r.failed}
 	}
 	return r.quorum(ctx)
+}
+
+// cache keeps what was proven for the next Read: also what was proven before of the contracts that could not be proven now or,
+// at the same block, were not asked about.
+func (r *reader) cache() {
+	for addr, m := range r.old {
+		asked := slices.ContainsFunc(r.entries, func(e *entry) bool { return e.query.Contract == addr })
+		if r.proven[addr] == nil && (asked || m.block == r.at.Block.Hash) {
+			r.proven[addr] = m
+		}
+	}
+	if len(r.proven) > 0 {
+		r.c.proven.Store(&r.proven)
+	}
 }
 
 // from returns the providers, the named one first.
@@ -109,15 +121,15 @@ func (r *reader) todo(p *provider) (out []*entry) {
 	cannot := false
 	for _, e := range r.entries {
 		switch {
-		case e.quality == proven, e.quality == answered && (r.c.verify == VerifyOff || e.fault != nil), e.fault != nil && r.c.verify == VerifyRequired:
-		case e.quality == answered && p.cannotProve() != nil:
+		case e.quality == proven, e.quality == answered && (r.c.opt.Verify == VerifyOff || e.fault != nil), e.fault != nil && r.c.opt.Verify == VerifyRequired:
+		case e.quality == answered && p.cannot(toProve) != nil:
 			cannot = true
 		default:
 			out = append(out, e)
 		}
 	}
 	if cannot && len(out) == 0 {
-		r.failed = append(r.failed, ProviderError{Provider: p.Name, Err: p.cannotProve()})
+		r.failed = append(r.failed, ProviderError{Provider: p.Name, Err: p.cannot(toProve)})
 	}
 	return out
 }
@@ -125,18 +137,38 @@ func (r *reader) todo(p *provider) (out []*entry) {
 // errLate ends what is asked about contracts that keep the others waiting, so that time is left for those.
 var errLate = errors.New("it takes more than half of the time that was left")
 
-// readFrom asks one provider; late is for contracts that are put off. What it fails at alike for all the contracts is about
-// the block as a whole.
+// readFrom asks one provider, and where it does not know the block, asks again after a wait; late is for contracts that are put
+// off. What it fails at alike for all the contracts is about the block as a whole.
 func (r *reader) readFrom(ctx, late context.Context, p *provider, todo []*entry) {
 	at := r.at
 	if p.Name != r.at.Provider || at.raw == nil {
 		var err error
-		if at, err = p.pin(ctx, r.c.chainID, AtHash(r.at.Block.Hash), nil); err != nil {
+		if at, err = r.c.pin(ctx, p, AtHash(r.at.Block.Hash), nil); err != nil {
 			r.failed = append(r.failed, ProviderError{Provider: p.Name, Err: err})
 			return
 		}
 	}
-	r.readRetrying(ctx, late, p, at, todo)
+	lost, known := todo, false // the contracts whose block the provider does not know, though it may know its number
+	err := p.Retry(ctx, func(err error) bool { return errors.Is(err, errUnknownBlock) }, func() (err error) {
+		r.readOnce(ctx, late, p, at, lost)
+		lost = slices.DeleteFunc(slices.Clone(lost), func(e *entry) bool { return !errors.Is(e.complaint, errUnknownBlock) })
+		if len(lost) == 0 {
+			return nil
+		}
+		// A node that lags, or forgot the block's state, or a reorganisation: the block of that number tells.
+		if known, err = p.sameBlock(ctx, at); err != nil {
+			return err
+		}
+		return lost[0].complaint
+	})
+	if errors.Is(err, errUnknownBlock) && known {
+		err = pruned(at, err)
+	} else if errors.Is(err, errUnknownBlock) {
+		err = fmt.Errorf("reading at block %d (%s): %w", at.Block.Number, at.Block.Hash, err)
+	}
+	for _, e := range lost {
+		e.complaint = err
+	}
 	if !slices.ContainsFunc(todo, func(e *entry) bool { return e.complaint == nil || e.own }) {
 		r.failed = append(r.failed, ProviderError{Provider: p.Name, Err: todo[0].complaint})
 		return
@@ -148,59 +180,27 @@ func (r *reader) readFrom(ctx, late context.Context, p *provider, todo []*entry)
 	}
 }
 
-// readRetrying reads, and where the provider does not know the block, reads again after a wait.
-func (r *reader) readRetrying(ctx, late context.Context, p *provider, at *Pinned, todo []*entry) {
-	known := false
-	err := p.Retry(ctx, func(err error) bool { return errors.Is(err, errUnknownBlock) }, func() (err error) {
-		r.readOnce(ctx, late, p, at, todo)
-		todo = slices.DeleteFunc(slices.Clone(todo), func(e *entry) bool { return !errors.Is(e.complaint, errUnknownBlock) })
-		if len(todo) == 0 {
-			return nil
-		}
-		// A node that lags, or forgot the block's state, or a reorganisation: the block of that number tells.
-		if known, err = p.sameBlock(ctx, at); err != nil {
-			return err
-		}
-		return todo[0].complaint
-	})
-	if errors.Is(err, errUnknownBlock) {
-		if known {
-			err = pruned(at, err)
-		} else {
-			err = fmt.Errorf("reading at block %d (%s): %w", at.Block.Number, at.Block.Hash, err)
-		}
-	}
-	for _, e := range todo {
-		e.complaint = err
-	}
-}
-
 // readOnce proves the answers where that is wanted and can be had, and otherwise takes the provider's word. Contracts whose
 // own code keeps them from being proven come last.
 func (r *reader) readOnce(ctx, late context.Context, p *provider, at *Pinned, todo []*entry) {
+	cannot, auto := p.cannot(toProve), r.c.opt.Verify == VerifyAuto
 	var prove, ask, alone []*entry
 	for _, e := range todo {
-		switch e.complaint, e.own = nil, false; {
-		case r.c.verify == VerifyOff:
-			ask = append(ask, e)
-		case e.fault != nil:
-			alone = append(alone, e)
+		e.complaint, e.own = nil, false
+		switch {
+		case r.c.opt.Verify == VerifyOff || e.fault != nil:
+		case auto && cannot != nil:
+			e.complaint = cannot
 		default:
 			prove = append(prove, e)
 		}
 	}
-	if err := p.cannotProve(); err != nil && r.c.verify == VerifyAuto {
-		for _, e := range prove {
-			e.complaint = err
-		}
-	} else {
-		r.prove(ctx, late, p, at, prove)
-	}
-	for _, e := range prove {
+	r.prove(ctx, late, p, at, prove)
+	for _, e := range todo {
 		switch {
-		case e.fault != nil && r.c.verify == VerifyAuto:
+		case e.fault != nil && auto:
 			alone = append(alone, e)
-		case e.fault == nil && errors.Is(e.complaint, ErrNoProof) && ctx.Err() == nil && r.c.verify == VerifyAuto && e.quality < answered:
+		case r.c.opt.Verify == VerifyOff, auto && errors.Is(e.complaint, ErrNoProof) && ctx.Err() == nil && e.quality < answered:
 			ask = append(ask, e)
 		}
 	}
@@ -214,13 +214,12 @@ func (r *reader) prove(ctx, late context.Context, p *provider, at *Pinned, todo 
 		return
 	}
 	if err := r.begin(at); err != nil {
-		p.noProof.Store(newRefusal(err))
+		p.pause(toProve, err)
 		for _, e := range todo {
 			e.complaint = err
 		}
 		return
 	}
-	run := &prover{p: p, at: at, verified: r.verified}
 	var all []*proving
 	for _, e := range todo {
 		old := r.old[e.query.Contract]
@@ -231,14 +230,16 @@ func (r *reader) prove(ctx, late context.Context, p *provider, at *Pinned, todo 
 			continue
 		}
 		e.proving = newProving(e.query, r.verified, old)
-		e.proving.compares, e.proving.partial = true, r.opt.AllowPartial
+		e.proving.partial = r.opt.AllowPartial
 		if hints, asked := r.at.prefetched.hints[e.query.Contract]; asked {
 			e.proving.hinted = true
-			e.proving.takeHints(hints)
+			for _, q := range hints {
+				_ = q.take(r.at, e.proving) // there is no error
+			}
 		}
 		all = append(all, e.proving)
 	}
-	run.prove(ctx, late, all)
+	(&prover{p: p, at: at}).prove(ctx, late, all)
 	refused := true // by the provider, whatever the contract
 	for _, e := range todo {
 		c := e.proving
@@ -256,7 +257,7 @@ func (r *reader) prove(ctx, late context.Context, p *provider, at *Pinned, todo 
 		}
 	}
 	if i := slices.IndexFunc(todo, func(e *entry) bool { return e.complaint != nil }); refused && i >= 0 && ctx.Err() == nil {
-		p.noProof.Store(newRefusal(todo[i].complaint))
+		p.pause(toProve, todo[i].complaint)
 	}
 }
 
@@ -274,9 +275,9 @@ func (r *reader) begin(at *Pinned) error {
 		// A field of a fork that is not known here changes the hash as well, so this is no lie yet.
 		return fmt.Errorf("%w: %v", ErrNoProof, err)
 	}
-	r.verified = proof.New(h, r.c.chainID)
+	r.verified = proof.New(h, r.c.opt.ChainID)
 	for _, q := range at.prefetched.requests {
-		_ = q.verify(at, r.verified) // what does not fit is asked for again
+		_ = q.take(at, &proving{provenContract: &provenContract{verified: r.verified}}) // what does not fit is asked for again
 	}
 	adopted := map[*proof.VerifiedState]bool{}
 	for _, m := range r.old {

@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
@@ -17,8 +20,8 @@ import (
 type unproven struct {
 	entry    *entry
 	code     *transport.Call
-	getters  []*transport.Call // of Control
 	slot     *transport.Call   // of the implementation; nil: Control is not asked for
+	getters  []*transport.Call // of Control
 	implCode *transport.Call   // nil: there is no implementation
 	lists    []kms.Call
 	answers  []*transport.Call // of lists
@@ -28,19 +31,23 @@ type unproven struct {
 	doubt    error // the first reason to ask another provider too: it may be the contract's fault, or the provider's
 }
 
-func newUnproven(at *Pinned, e *entry) *unproven {
+// newUnproven returns also what to ask first.
+func newUnproven(at *Pinned, e *entry) (*unproven, group) {
 	q := e.query
 	u := &unproven{entry: e, code: getCode(q.Contract, at.ref()), lists: q.ListCalls(), reading: newReading(q)}
+	g := group{contract: q.Contract, calls: []*transport.Call{u.code}}
 	if q.Control && !q.CodeOnly {
 		u.slot = &transport.Call{Method: "eth_getStorageAt", Args: []any{q.Contract, kms.ImplementationSlot, at.ref()}}
 		for _, call := range kms.ControlCalls {
 			u.getters = append(u.getters, ethCall(at, q.Contract, call.Data))
 		}
+		g.calls = append(g.calls, u.slot)
 	}
 	for _, l := range u.lists {
 		u.answers = append(u.answers, ethCall(at, q.Contract, l.Data))
 	}
-	return u
+	g.calls = slices.Concat(g.calls, u.getters, u.answers)
+	return u, g
 }
 
 // readUnproven takes the provider's word for several contracts.
@@ -61,8 +68,7 @@ func (r *reader) readUnproven(ctx context.Context, p *provider, at *Pinned, todo
 	}
 }
 
-// believe asks everything at the pinned block. What does not fit into the first round trip goes along with the code of what
-// turned out to be the implementation.
+// believe asks everything at the pinned block, and the code of what turns out to be the implementation.
 func (p *provider) believe(ctx context.Context, at *Pinned, todo []*entry) []*unproven {
 	out, groups := make([]*unproven, len(todo)), make([]group, len(todo))
 	do := func() {
@@ -72,39 +78,27 @@ func (p *provider) believe(ctx context.Context, at *Pinned, todo []*entry) []*un
 			}
 		}
 	}
-	rest, room := make([][]*transport.Call, len(todo)), p.BatchSize()
 	for i, e := range todo {
-		u := newUnproven(at, e)
-		first, n := append([]*transport.Call{u.code}, u.getters...), len(u.answers)
-		if u.slot != nil {
-			first = append(first, u.slot)
-			n = min(n, max(room-len(first), 0))
-		}
-		room -= len(first) + n
-		out[i], groups[i] = u, group{contract: e.query.Contract, calls: append(first, u.answers[:n]...)}
-		rest[i] = u.answers[n:]
+		out[i], groups[i] = newUnproven(at, e)
 	}
 	do()
 	for i, u := range out {
-		if groups[i].calls = rest[i]; u.err != nil {
-			groups[i].calls = nil
-		} else if u.slot != nil && u.takeSlot(at) {
-			groups[i].calls = append(rest[i], u.implCode)
+		groups[i].calls = nil
+		if u.err == nil && u.slot != nil && u.takeSlot(at) {
+			groups[i].calls = []*transport.Call{u.implCode}
 		}
 	}
 	do()
-	for _, u := range out {
-		if u.err == nil {
-			u.err = u.take(at)
+	var gone error
+	if at.byNumber && len(todo) > 0 {
+		known := false
+		if known, gone = p.sameBlock(ctx, at); gone == nil && !known {
+			gone = fmt.Errorf("block %d, which was just read, is gone", at.Block.Number)
 		}
 	}
-	if at.byNumber && len(todo) > 0 {
-		known, err := p.sameBlock(ctx, at)
-		if err == nil && !known {
-			err = fmt.Errorf("block %d, which was just read, is gone", at.Block.Number)
-		}
-		for _, u := range out {
-			u.err = cmp.Or(u.err, err)
+	for _, u := range out {
+		if u.err == nil {
+			u.err = cmp.Or(u.take(at), gone)
 		}
 	}
 	return out
@@ -158,29 +152,24 @@ func (u *unproven) take(at *Pinned) error {
 
 // takeControl reads what the getters of Control returned. The error is of the block: it is not to be had.
 func (u *unproven) takeControl(at *Pinned, code []byte) error {
+	for _, c := range append([]*transport.Call{u.slot, u.implCode}, u.getters...) {
+		if c != nil && isGone(providerError(at, c.Err)) {
+			return providerError(at, c.Err)
+		}
+	}
 	u.control.CodeHash = crypto.Keccak256Hash(code)
 	for i, c := range u.getters {
-		err := providerError(at, c.Err)
-		if isGone(err) {
-			return err
-		}
-		var data []byte
-		if c.Err == nil {
-			if data, err = c.Bytes(); err == nil && len(data) == 0 {
-				// A node that answers nothing at all does so too; a getter that is not there reverts.
-				err = errors.New("the answer has no bytes")
-			}
+		data, err := c.Bytes()
+		if c.Err != nil {
+			err = providerError(at, c.Err) // nil for a revert
+		} else if err == nil && len(data) == 0 {
+			// A node that answers nothing at all does so too; a getter that is not there reverts.
+			err = errors.New("the answer has no bytes")
 		}
 		u.control.SetGetter(i, data, err)
 	}
-	if err := providerError(at, u.slot.Err); isGone(err) {
-		return err
-	}
-	if c := u.implCode; c != nil {
-		if gone := providerError(at, c.Err); isGone(gone) {
-			return gone
-		}
-		if code, err := c.Bytes(); err != nil {
+	if u.implCode != nil {
+		if code, err := u.implCode.Bytes(); err != nil {
 			u.control.CodeErr = fmt.Errorf("reading the implementation's code: %w", err)
 		} else {
 			u.control.ImplementationCodeHash = crypto.Keccak256Hash(code)
@@ -188,4 +177,109 @@ func (u *unproven) takeControl(at *Pinned, code []byte) error {
 	}
 	u.reading.Control = u.control
 	return nil
+}
+
+// DisagreementError is two providers that say different things of one block.
+type DisagreementError struct {
+	Providers [2]string
+	Block     Block
+	What      string // what both say, fit to show
+}
+
+func (e *DisagreementError) Error() string {
+	return fmt.Sprintf("%s and %s disagree about block %d: %s", e.Providers[0], e.Providers[1], e.Block.Number, e.What)
+}
+
+// quorum asks further providers until enough say the same: of the block's hash, and of each contract whose answers are not
+// proven, of every answer. One proof needs no second opinion.
+func (r *reader) quorum(ctx context.Context) (*State, error) {
+	need := r.c.opt.Agreement
+	short := func(agreed int) error {
+		return fmt.Errorf("%d of the %d providers that must agree say the same", agreed, need)
+	}
+	s := &State{Agreed: 1, verified: r.verified, accounts: map[common.Address]bool{}}
+	for _, p := range r.c.providers {
+		open, first := r.open(p), p.Name == r.at.Provider
+		if len(open) == 0 && (first || s.Agreed >= need) {
+			continue
+		}
+		at, err := r.c.pin(ctx, p, AtNumber(r.at.Block.Number), nil)
+		if err == nil && at.Block.Hash != r.at.Block.Hash {
+			err = r.disagreement(r.at.Provider, p, fmt.Sprintf("its hash is %s, or %s", r.at.Block.Hash, at.Block.Hash))
+		}
+		if err != nil {
+			r.failed = append(r.failed, ProviderError{Provider: p.Name, Err: err})
+			continue
+		}
+		if !first {
+			s.Agreed++
+		}
+		for i, u := range p.believe(ctx, at, open) {
+			e := open[i]
+			err := u.err
+			if differ := e.reading.differences(&u.reading); err == nil && differ != "" {
+				err = r.disagreement(e.reading.Provider, p, differ)
+			}
+			if err != nil {
+				e.failed = append(e.failed, ProviderError{Provider: p.Name, Err: err})
+			} else {
+				e.reading.Agreed++
+			}
+		}
+	}
+	if s.Agreed < need {
+		return nil, &ReadError{Failures: append(r.failed, ProviderError{Provider: r.at.Provider, Err: short(s.Agreed)})}
+	}
+	s.Failed = r.failed
+	for _, e := range r.entries {
+		out := e.reading
+		switch {
+		case e.quality == unread:
+			out.Err = cmp.Or(e.fault, error(&ReadError{Failures: slices.Concat(e.failed, r.failed)}))
+		case e.quality == proven:
+			out.Agreed = s.Agreed
+			maps.Copy(s.accounts, e.proof.accounts)
+		case out.Agreed < need:
+			failed := slices.Concat(e.failed, r.failed, []ProviderError{{Provider: out.Provider, Err: short(out.Agreed)}})
+			out = Reading{Contract: out.Contract, Err: &ReadError{Failures: failed}}
+		}
+		out.Failed = e.failed
+		s.Readings = append(s.Readings, out)
+	}
+	return s, nil
+}
+
+// open lists the contracts of which the provider's word is needed.
+func (r *reader) open(p *provider) (out []*entry) {
+	for _, e := range r.entries {
+		if (e.quality == doubtful || e.quality == answered) && e.reading.Agreed < r.c.opt.Agreement && e.reading.Provider != p.Name {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+func (r *reader) disagreement(first string, p *provider, what string) error {
+	return &DisagreementError{[2]string{first, p.Name}, r.at.Block, what}
+}
+
+// differences tells what another provider says otherwise; empty: nothing.
+func (r *Reading) differences(o *Reading) string {
+	var differ []string
+	for _, getter := range []string{kms.AllowedDevice, kms.AllowedOSImage} {
+		theirs := o.answers(getter)
+		for id, a := range r.answers(getter) {
+			if b := theirs[id]; a.Allowed != b.Allowed || (a.Err == nil) != (b.Err == nil) {
+				differ = append(differ, fmt.Sprintf("%s(%s) is %s, or %s", getter, id, a, b))
+			}
+		}
+	}
+	slices.Sort(differ)
+	if !r.Control.Equal(&o.Control) {
+		differ = append(differ, fmt.Sprintf("%s is %s, or %s", r.Contract, &r.Control, &o.Control))
+	}
+	if r.HasCode != o.HasCode {
+		differ = append(differ, fmt.Sprintf("%s has code: %t, or %t", r.Contract, r.HasCode, o.HasCode))
+	}
+	return strings.Join(differ[:min(len(differ), 3)], "; ")
 }

@@ -5,11 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // ErrNoState marks a provider that cannot serve the block that a policy names: its state is pruned, or it knows no
@@ -75,6 +79,103 @@ func CheckChainID(c *transport.Call, want uint64) error {
 	}
 	if uint64(*got) != want {
 		return &ChainIDError{uint64(*got), want}
+	}
+	return nil
+}
+
+// Tag chooses the block that an audit reads at: the tags finalized, safe and latest, latest-N (N blocks
+// behind the head), a block number, or a block hash. The zero value is not valid.
+type Tag struct {
+	tag    string // "finalized", "safe", "latest"; empty for a number or a hash
+	behind uint64 // blocks behind latest
+	number uint64
+	hash   *common.Hash
+}
+
+// Latest is the newest block.
+var Latest = Tag{tag: "latest"}
+
+// AtNumber and AtHash name one block.
+func AtNumber(n uint64) Tag    { return Tag{number: n} }
+func AtHash(h common.Hash) Tag { return Tag{hash: &h} }
+
+// ParseTag reads finalized | safe | latest | latest-N | NUMBER | 0xHASH.
+func ParseTag(s string) (Tag, error) {
+	bad := func() (Tag, error) {
+		return Tag{}, fmt.Errorf("block policy %s is none of finalized, safe, latest, latest-N, a decimal block number or a 0x block hash", sanitize.Quote(s))
+	}
+	switch {
+	case s == "finalized" || s == "safe" || s == "latest":
+		return Tag{tag: s}, nil
+	case strings.HasPrefix(s, "latest-"):
+		n, err := strconv.ParseUint(strings.TrimPrefix(s, "latest-"), 10, 63)
+		if err != nil {
+			return bad()
+		}
+		return Tag{tag: "latest", behind: n}, nil
+	case strings.HasPrefix(s, "0x"):
+		h, err := sanitize.ParseID(s)
+		if err != nil {
+			return Tag{}, fmt.Errorf("block hash %w", err)
+		}
+		return Tag{hash: &h}, nil
+	default:
+		n, err := strconv.ParseUint(s, 10, 63)
+		if err != nil {
+			return bad()
+		}
+		return Tag{number: n}, nil
+	}
+}
+
+// Fixed reports whether the tag names one block for ever: a number or a hash.
+func (t Tag) Fixed() bool { return t.tag == "" }
+
+// Behind is how many blocks before the tag it is.
+func (t Tag) Behind() uint64 { return t.behind }
+
+// String spells the tag as ParseTag reads it.
+func (t Tag) String() string {
+	switch {
+	case t.behind > 0:
+		return fmt.Sprintf("latest-%d", t.behind)
+	case t.tag != "":
+		return t.tag
+	case t.hash != nil:
+		return t.hash.Hex()
+	default:
+		return strconv.FormatUint(t.number, 10)
+	}
+}
+
+// IsLatest reports whether the tag is the head, or so many blocks behind it.
+func (t Tag) IsLatest() bool { return t.tag == "latest" }
+
+// Ask asks for the block. That of latest-N has to be asked for by its number.
+func (t Tag) Ask() *transport.Call {
+	switch {
+	case t.hash != nil:
+		return &transport.Call{Method: "eth_getBlockByHash", Args: []any{*t.hash, false}}
+	case t.tag != "":
+		return &transport.Call{Method: "eth_getBlockByNumber", Args: []any{t.tag, false}}
+	default:
+		return &transport.Call{Method: "eth_getBlockByNumber", Args: []any{hexutil.EncodeUint64(t.number), false}}
+	}
+}
+
+// Fits refuses a block that is not the one that the tag names, where head was the newest one.
+func (t Tag) Fits(b, head Block) error {
+	want := b.Number
+	switch {
+	case t.hash != nil && *t.hash != b.Hash:
+		return fmt.Errorf("asked for block %s, got %s", t.hash, b.Hash)
+	case t.hash == nil && t.tag == "":
+		want = t.number
+	case t.behind > 0:
+		want = head.Number - t.behind
+	}
+	if b.Number != want {
+		return fmt.Errorf("asked for block %d, got %d", want, b.Number)
 	}
 	return nil
 }

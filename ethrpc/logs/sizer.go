@@ -21,16 +21,12 @@ func (e *rangeError) Unwrap() error { return e.err }
 func (s *blockRange) tooWide(err error) error {
 	switch {
 	case transport.IsTooLarge(err) || transport.IsTooWide(err):
-		return &rangeError{err, s.suggested(err)}
+		return &rangeError{err, suggested(transport.Wording(err), s.from, s.to)}
 	case transport.IsTimeout(err):
 		// Every try takes a whole timeout: in large steps the one that hangs is soon left for the next provider.
 		return &rangeError{err, max((s.to-s.from+1)/32, 1)}
 	}
 	return err
-}
-
-func (s *blockRange) suggested(err error) uint64 {
-	return suggested(transport.Wording(err), s.from, s.to)
 }
 
 const number = `\b(0x[0-9a-fA-F]{1,16}|[0-9]{1,20})\b`
@@ -62,38 +58,30 @@ const (
 	maxPatience = 64
 )
 
-// rangeSizer is how many blocks to ask for at once. It falls at a refusal, and rises again where all went well for a while,
-// to its double at most, and half way towards the smallest size that was refused, which is forgotten slowly: a limit of
-// blocks is soon found, and some blocks with many logs do not make the rest of the chain slow.
+// rangeSizer is how many blocks to ask for at once. It falls at a refusal, and rises by a quarter where all went well for a
+// while: a limit of blocks is soon found, and some blocks with many logs do not make the rest of the chain slow.
 type rangeSizer struct {
 	blocks   uint64 // of the next range
 	good     uint64 // to fall back to
-	bad      uint64 // refused
 	max      uint64
 	streak   int // ranges of full size since the last change
-	patience int // the streak that makes it rise
+	patience int // the streak that makes it rise: it doubles where a rise was refused
 }
 
 func newRangeSizer(step uint64) *rangeSizer {
 	step = cmp.Or(step, defaultStep)
-	return &rangeSizer{blocks: step, good: step, bad: step + 1, max: step, patience: minPatience}
+	return &rangeSizer{blocks: step, good: step, max: step, patience: minPatience}
 }
 
 // refused takes note that n blocks, two or more, were too many, and that want may do, where it is not zero.
 func (s *rangeSizer) refused(n, want uint64) {
-	switch {
-	case s.good >= n && want == 0:
-		want = n / 2
-	case s.good < n:
-		if want == 0 {
-			want = s.good
-		}
-		if n < s.bad {
-			s.patience = min(2*s.patience, maxPatience)
-		}
+	fallback := n / 2
+	if s.good < n {
+		fallback = s.good
+		s.patience = min(2*s.patience, maxPatience)
 	}
-	s.blocks, s.good, s.streak = want, min(s.good, want), 0
-	s.bad = max(min(s.bad, n), want+1)
+	s.blocks = cmp.Or(want, fallback)
+	s.good, s.streak = min(s.good, s.blocks), 0
 }
 
 // accepted takes note that n blocks were served.
@@ -102,15 +90,7 @@ func (s *rangeSizer) accepted(n uint64) {
 		return
 	}
 	s.good = s.blocks
-	s.streak++
-	if s.streak < s.patience {
-		return
+	if s.streak++; s.streak == s.patience {
+		s.blocks, s.streak = min(s.blocks+max(s.blocks/4, 1), s.max), 0
 	}
-	s.streak = 0
-	rise := (s.bad - s.blocks) / 2
-	if rise <= s.blocks/8 {
-		s.bad = min(2*s.bad, s.max+1)
-		return
-	}
-	s.blocks += min(rise, s.blocks)
 }

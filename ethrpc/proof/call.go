@@ -45,6 +45,11 @@ type Missing struct {
 	Codes    []common.Address // the accounts whose code it is
 }
 
+// Add adds what is missing too.
+func (m *Missing) Add(o Missing) {
+	m.Accounts, m.Slots, m.Codes = append(m.Accounts, o.Accounts...), append(m.Slots, o.Slots...), append(m.Codes, o.Codes...)
+}
+
 // Empty reports whether nothing is missing.
 func (m Missing) Empty() bool { return len(m.Accounts)+len(m.Slots)+len(m.Codes) == 0 }
 
@@ -57,26 +62,24 @@ func (w *VerifiedState) CallAssuming(ctx context.Context, to common.Address, dat
 		w.evm = newMachine(w, nil)
 	}
 	m := w.evm
-	output, err := m.run(ctx, to, data, word)
+	output, err := m.call(ctx, to, data, word)
 	if m.mayBeBlockDependent {
 		m = newMachine(w, &tracing.Hooks{
 			OnOpcode: func(_ uint64, op byte, _, _ uint64, _ tracing.OpContext, _ []byte, _ int, _ error) {
 				m.volatile = m.volatile || volatile[op]
 			},
 		})
-		output, err = m.run(ctx, to, data, word)
+		output, err = m.call(ctx, to, data, word)
 	}
 	res := Result{
 		Output:   output,
 		Reverted: errors.Is(err, vm.ErrExecutionReverted),
-		Touched:  slices.AppendSeq(make([]Slot, 0, len(m.touched)), maps.Keys(m.touched)),
-		Accounts: slices.AppendSeq(make([]common.Address, 0, len(m.asked)), maps.Keys(m.asked)),
+		Touched:  slices.SortedFunc(maps.Keys(m.touched), Slot.Compare),
+		Accounts: slices.SortedFunc(maps.Keys(m.asked), common.Address.Cmp),
 		Volatile: m.volatile,
 		Gas:      m.gas,
 		Missing:  m.missing,
 	}
-	slices.SortFunc(res.Touched, Slot.Compare)
-	slices.SortFunc(res.Accounts, common.Address.Cmp)
 	switch {
 	case ctx.Err() != nil: // it may have been stopped anywhere
 		err = context.Cause(ctx)
@@ -98,17 +101,17 @@ type machine struct {
 }
 
 func newMachine(w *VerifiedState, tracer *tracing.Hooks) *machine {
-	m := &machine{state: state{accessList: map[access]bool{}, reader: reader{verified: w, touched: map[Slot]bool{}, asked: map[common.Address]bool{}}}}
-	m.EVM = vm.NewEVM(w.block(&m.reader), &m.state, rules(w.chainID), vm.Config{Tracer: tracer})
+	m := &machine{state: state{accessList: map[access]bool{}, run: run{verified: w, touched: map[Slot]bool{}, asked: map[common.Address]bool{}}}}
+	m.EVM = vm.NewEVM(w.block(&m.run), &m.state, rules(w.chainID), vm.Config{Tracer: tracer})
 	m.SetTxContext(vm.TxContext{GasPrice: new(uint256.Int)})
 	return m
 }
 
-func (m *machine) run(ctx context.Context, to common.Address, data []byte, word common.Hash) (output []byte, err error) {
+func (m *machine) call(ctx context.Context, to common.Address, data []byte, word common.Hash) (output []byte, err error) {
 	m.RevertToSnapshot(0)
 	clear(m.touched)
 	clear(m.asked)
-	m.reader = reader{verified: m.verified, word: word, touched: m.touched, asked: m.asked}
+	m.run = run{verified: m.verified, word: word, touched: m.touched, asked: m.asked}
 	defer func() {
 		if p := recover(); p != nil {
 			m.verified.evm = nil // it stopped in the middle
@@ -130,7 +133,7 @@ func (m *machine) run(ctx context.Context, to common.Address, data []byte, word 
 
 // block is the block as its header proves it. That leaves out the blob base fee, whose formula differs from chain to
 // chain: code that asks for it panics, which is an error of the call.
-func (w *VerifiedState) block(r *reader) vm.BlockContext {
+func (w *VerifiedState) block(r *run) vm.BlockContext {
 	h := w.header
 	return vm.BlockContext{
 		CanTransfer: func(_ vm.StateDB, _ common.Address, amount *uint256.Int) bool { return amount.IsZero() || writes() },

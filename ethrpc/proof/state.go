@@ -9,14 +9,33 @@ import (
 	"github.com/holiman/uint256"
 )
 
-// state is what a virtual machine may ask of a state that nothing writes to. Calls are not static, in which code can tell
+// state is what a virtual machine may ask of a VerifiedState that nothing writes to. Calls are not static, in which code can tell
 // that its writes are refused: the first one ends them all. So an answer is the same, static or not. What is not here is
 // asked for only after one; were it asked for, it panics as well.
 type state struct {
 	vm.StateDB
-	reader
+	run
 	accessList map[access]bool
 	order      []access // in which it came to be warm
+}
+
+// run notes what one call asked of a VerifiedState, and what could not be answered.
+//
+// After a missing slot the run goes on with a word in its place, for it may read many more (a long string, say) whose
+// names are good. But accounts and code that it then asks for hang on that word, and are not noted; and after a missing
+// account or code nothing is.
+type run struct {
+	verified   *VerifiedState
+	word       common.Hash // in missing slots
+	touched    map[Slot]bool
+	asked      map[common.Address]bool // about its existence, code or balance
+	missing    Missing
+	incomplete bool // nothing is noted any more
+	err        error
+	gas        uint64
+
+	mayBeBlockDependent bool // the code may be volatile
+	volatile            bool // it is
 }
 
 // access is an entry of the access list (EIP-2929): an account, or a slot of it.
@@ -26,16 +45,49 @@ type access struct {
 	slot bool
 }
 
-func (s *state) GetState(addr common.Address, key common.Hash) common.Hash {
-	return s.storage(Slot{addr, key})
+func (r *run) note(list *[]common.Address, addr common.Address) {
+	if !r.incomplete && len(r.missing.Slots) == 0 {
+		*list = append(*list, addr)
+	}
+	r.incomplete = true
 }
 
-func (*state) Witness() *stateless.Witness { return nil }
+func (r *run) account(addr common.Address) *types.StateAccount {
+	a, known := r.verified.Account(addr)
+	r.asked[addr] = true
+	if !known {
+		r.note(&r.missing.Accounts, addr)
+	}
+	return a
+}
 
-func (*state) GetTransientState(common.Address, common.Hash) common.Hash { return common.Hash{} }
+func (s *state) GetState(addr common.Address, key common.Hash) common.Hash {
+	slot := Slot{addr, key}
+	v, known := s.verified.Value(slot)
+	if !known {
+		v = s.word
+	}
+	if !s.touched[slot] && !known && !s.incomplete {
+		s.missing.Slots = append(s.missing.Slots, slot)
+	}
+	s.touched[slot] = true
+	return v
+}
 
-func (s *state) GetCode(addr common.Address) []byte  { return s.code(addr) }
-func (s *state) GetCodeSize(addr common.Address) int { return len(s.code(addr)) }
+func (s *state) GetCode(addr common.Address) []byte {
+	a := s.account(addr)
+	if hasNoCode(a) {
+		return nil
+	}
+	code, known := s.verified.codes[common.BytesToHash(a.CodeHash)]
+	if !known {
+		s.note(&s.missing.Codes, addr)
+	}
+	s.mayBeBlockDependent = s.mayBeBlockDependent || code.volatile
+	return code.bytes
+}
+
+func (s *state) GetCodeSize(addr common.Address) int { return len(s.GetCode(addr)) }
 func (s *state) Exist(addr common.Address) bool      { return s.account(addr) != nil }
 
 func (s *state) GetCodeHash(addr common.Address) common.Hash {
@@ -51,6 +103,15 @@ func (s *state) GetBalance(addr common.Address) *uint256.Int {
 	}
 	return new(uint256.Int)
 }
+
+func (s *state) Empty(addr common.Address) bool {
+	a := s.account(addr)
+	return a == nil || a.Nonce == 0 && a.Balance.IsZero() && hasNoCode(a)
+}
+
+func (*state) Witness() *stateless.Witness { return nil }
+
+func (*state) GetTransientState(common.Address, common.Hash) common.Hash { return common.Hash{} }
 
 // writes ends the call.
 func writes() bool { panic(ErrWrites) }
@@ -76,11 +137,6 @@ func (*state) CreateAccount(common.Address) {}
 // AddBalance is how a static call touches an account: with nothing.
 func (*state) AddBalance(common.Address, *uint256.Int, tracing.BalanceChangeReason) uint256.Int {
 	return uint256.Int{}
-}
-
-func (s *state) Empty(addr common.Address) bool {
-	a := s.account(addr)
-	return a == nil || a.Nonce == 0 && a.Balance.IsZero() && common.BytesToHash(a.CodeHash) == types.EmptyCodeHash
 }
 
 func (s *state) AddressInAccessList(addr common.Address) bool {
@@ -113,3 +169,41 @@ func (s *state) RevertToSnapshot(to int) {
 	}
 	s.order = s.order[:to]
 }
+
+// volatile are the instructions whose answer may change while code and storage stay.
+var volatile = [256]bool{
+	vm.BLOCKHASH: true, vm.COINBASE: true, vm.TIMESTAMP: true, vm.NUMBER: true, vm.DIFFICULTY: true,
+	vm.GASLIMIT: true, vm.BASEFEE: true, vm.BLOBBASEFEE: true, vm.SLOTNUM: true,
+	vm.BALANCE: true, vm.SELFBALANCE: true,
+}
+
+// ends are the instructions after which only a jump goes on.
+var ends = [256]bool{vm.STOP: true, vm.JUMP: true, vm.RETURN: true, vm.REVERT: true, vm.INVALID: true, vm.SELFDESTRUCT: true}
+
+// mayBeVolatile reports whether code has a volatile instruction where a run can come. Where not, runs need no watching,
+// which makes each several times slower. Instructions begin where the machine's own analysis of jumps says: at the start,
+// and after each other but for what PUSH takes along.
+func mayBeVolatile(code []byte) bool {
+	reached := true
+	for i := 0; i < len(code); i++ {
+		op := vm.OpCode(code[i])
+		reached = reached || op == vm.JUMPDEST
+		switch {
+		case reached && volatile[op]:
+			return true
+		case op.IsPush() && op != vm.PUSH0:
+			i += int(op - vm.PUSH0)
+		case ends[op]:
+			reached = false
+		}
+	}
+	return false
+}
+
+// code is an account's code.
+type code struct {
+	bytes    []byte
+	volatile bool // perhaps
+}
+
+func newCode(b []byte) code { return code{b, mayBeVolatile(b)} }

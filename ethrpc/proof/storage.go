@@ -18,12 +18,10 @@ type storage struct {
 	entries  map[common.Hash][]byte
 	nodes    nodes // that proved them
 	complete bool  // the entries are all there is
-	derived  bool  // they were not proven node by node: nodes missingNode some
+	derived  bool  // they were not proven node by node: nodes lacks some
 
-	// oldNodes are nodes of an older trie. A node is named by its hash, so those that are in this trie too prove as much
-	// here; missingNode is the first node on the way to a slot that is in neither.
-	oldNodes    nodes
-	missingNode map[common.Hash]common.Hash
+	// oldNodes are nodes of an older trie. A node is named by its hash, so those that are in this trie too prove as much here.
+	oldNodes nodes
 }
 
 // word is the value of a leaf.
@@ -91,27 +89,21 @@ func rebuild(entries map[common.Hash][]byte, each trie.OnTrieNode) common.Hash {
 // Complete reports whether the known leaves of an account are all of its storage. From then on, and in the states that
 // adopt it, every other slot is known to be empty.
 func (w *VerifiedState) Complete(addr common.Address) bool {
-	s, err := w.storage(addr)
-	if err != nil {
-		return false
+	s := w.storage(addr)
+	if s != nil && !s.complete && rebuild(s.entries, nil) == s.root {
+		s.complete, s.oldNodes = true, nil
 	}
-	if !s.complete {
-		if s.complete = rebuild(s.entries, nil) == s.root; s.complete {
-			s.oldNodes, s.missingNode = nil, nil
-		}
-	}
-	return s.complete
+	return s != nil && s.complete
 }
 
 // ProveBySpeculation takes words for what slots of an account hold, if they contradict nothing that is proven and with it make up all
 // that the account stores: then its storage root proves them, whoever guessed them. Else it takes none.
 func (w *VerifiedState) ProveBySpeculation(addr common.Address, words map[common.Hash]common.Hash) bool {
-	s, err := w.storage(addr)
-	if err != nil || len(s.entries)+len(words) > maxSlots {
+	s := w.storage(addr)
+	if s == nil || len(s.entries)+len(words) > maxSlots {
 		return false
 	}
-	all := make(map[common.Hash][]byte, len(s.entries)+len(words))
-	maps.Copy(all, s.entries)
+	all := maps.Clone(s.entries)
 	for key, word := range words {
 		if v, known := s.value(key); !known {
 			all[key] = leafOf(word)
@@ -122,12 +114,12 @@ func (w *VerifiedState) ProveBySpeculation(addr common.Address, words map[common
 	if rebuild(all, nil) != s.root {
 		return false
 	}
-	s.entries, s.complete, s.derived, s.oldNodes, s.missingNode = all, true, true, nil, nil
+	s.entries, s.complete, s.derived, s.oldNodes = all, true, true, nil
 	return true
 }
 
 // Fresh reports whether nothing is known of an account's storage but single slots: neither all of it, nor an older one.
 func (w *VerifiedState) Fresh(addr common.Address) bool {
-	s, err := w.storage(addr)
-	return err == nil && !s.complete && s.oldNodes == nil
+	s := w.storage(addr)
+	return s != nil && !s.complete && s.oldNodes == nil
 }

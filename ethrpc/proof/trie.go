@@ -8,6 +8,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/ethereum/go-ethereum/ethdb"
 	"github.com/ethereum/go-ethereum/trie"
 )
 
@@ -23,30 +24,39 @@ const (
 	maxNode  = 1024 // bytes; a full branch has 532
 )
 
+// nodes are trie nodes by hash.
+type nodes map[common.Hash][]byte
+
+func byHash(all [][]byte) nodes {
+	out := make(nodes, len(all))
+	for _, b := range all {
+		out[crypto.Keccak256Hash(b)] = b
+	}
+	return out
+}
+
 // proveKey returns what the trie with that root holds at the hash of key: nil is nothing. Nodes that the way there does not
 // need are ignored, as they are by go-ethereum: they can neither add nor take away anything.
 // The nodes that the way does need are put into used.
 func proveKey(root common.Hash, key []byte, proof [][]byte, used nodes) ([]byte, error) {
-	if root == types.EmptyRootHash {
-		return nil, nil
-	}
 	if len(proof) > maxNodes {
 		return nil, invalid("it has %d nodes, more than %d", len(proof), maxNodes)
 	}
-	known := make(nodes, len(proof))
 	for i, n := range proof {
 		if len(n) > maxNode {
 			return nil, invalid("node %d has %d bytes, more than %d", i, len(n), maxNode)
 		}
-		known[crypto.Keccak256Hash(n)] = n
 	}
-	value, _, err := lookUp(root, key, used, known)
+	value, _, err := lookUp(root, key, used, byHash(proof))
 	return value, err
 }
 
 // lookUp is proveKey without its bounds, over the nodes of several sources. Where a node is in none of them, missingNode is its hash.
 func lookUp(root common.Hash, key []byte, used nodes, sources ...nodes) (value []byte, missingNode common.Hash, err error) {
-	path := &nodeRecorder{sources: sources}
+	if root == types.EmptyRootHash {
+		return nil, common.Hash{}, nil
+	}
+	path := &nodeRecorder{sources: sources, used: nodes{}}
 	if value, err = trie.VerifyProof(root, crypto.Keccak256(key), path); err != nil {
 		return nil, path.missingNode, invalid("%v", err)
 	}
@@ -60,23 +70,16 @@ func lookUp(root common.Hash, key []byte, used nodes, sources ...nodes) (value [
 
 // nodeRecorder notes the nodes that are asked for.
 type nodeRecorder struct {
+	ethdb.KeyValueReader
 	sources     []nodes
 	used        nodes
 	missingNode common.Hash
-}
-
-func (r *nodeRecorder) Has(hash []byte) (bool, error) {
-	n, err := r.Get(hash)
-	return n != nil, err
 }
 
 func (r *nodeRecorder) Get(hash []byte) ([]byte, error) {
 	h := common.BytesToHash(hash)
 	for _, source := range r.sources {
 		if n := source[h]; n != nil {
-			if r.used == nil {
-				r.used = nodes{}
-			}
 			r.used[h] = n
 			return n, nil
 		}
@@ -84,6 +87,3 @@ func (r *nodeRecorder) Get(hash []byte) ([]byte, error) {
 	r.missingNode = h
 	return nil, nil
 }
-
-// nodes are trie nodes by hash.
-type nodes map[common.Hash][]byte

@@ -11,7 +11,6 @@ package proof
 import (
 	"bytes"
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -47,9 +46,10 @@ type VerifiedState struct {
 	accounts map[common.Address]*types.StateAccount // nil: proven absent
 	storages map[common.Hash]*storage               // by root: what is true of a root is true in every block
 	codes    map[common.Hash]code
-	nodes    nodes    // of the state trie, that proved the accounts
-	witness  *witness // nil: what is not known is not known
+	nodes    nodes // of the state trie, that proved the accounts
 	evm      *machine
+
+	given, givenCodes nodes // what may be proven from, by hash; nil: what is not known is not known
 }
 
 // New returns the verified state of a block of which nothing is known but its header, which came out of Header.
@@ -87,40 +87,42 @@ func (w *VerifiedState) setAccount(addr common.Address, value []byte) error {
 	}
 	w.accounts[addr] = &a
 	if w.storages[a.Root] == nil {
-		w.storages[a.Root] = &storage{root: a.Root, entries: map[common.Hash][]byte{}, nodes: nodes{}, missingNode: map[common.Hash]common.Hash{}}
+		w.storages[a.Root] = &storage{root: a.Root, entries: map[common.Hash][]byte{}, nodes: nodes{}}
 	}
 	return nil
 }
 
-// Account returns a proven account: nil and true is one that is proven absent.
+// Account returns a proven account, which is not to be changed: nil and true is one that is proven absent.
 func (w *VerifiedState) Account(addr common.Address) (*types.StateAccount, bool) {
-	a, known := w.account(addr)
-	if a == nil {
-		return nil, known
+	if a, known := w.accounts[addr]; known || w.given == nil {
+		return a, known
 	}
-	return a.Copy(), true
-}
-
-func (w *VerifiedState) account(addr common.Address) (*types.StateAccount, bool) {
+	value, _, err := lookUp(w.header.Root, addr[:], w.nodes, w.given)
+	if err == nil && w.setAccount(addr, value) == nil && value != nil {
+		hash := common.BytesToHash(w.accounts[addr].CodeHash)
+		if code, ok := w.givenCodes[hash]; ok && len(code) <= maxCode {
+			w.codes[hash] = newCode(code)
+		}
+	}
 	a, known := w.accounts[addr]
-	if !known && w.witness != nil {
-		w.loadAccount(addr)
-		a, known = w.accounts[addr]
-	}
 	return a, known
 }
 
 // HasNoCode reports whether an account is proven to have no code.
 func (w *VerifiedState) HasNoCode(addr common.Address) bool {
-	a, known := w.account(addr)
-	return known && (a == nil || common.BytesToHash(a.CodeHash) == types.EmptyCodeHash)
+	a, known := w.Account(addr)
+	return known && hasNoCode(a)
+}
+
+func hasNoCode(a *types.StateAccount) bool {
+	return a == nil || common.BytesToHash(a.CodeHash) == types.EmptyCodeHash
 }
 
 // AddSlot verifies one entry of eth_getProof's storageProof against the account, which is to be proven before.
 func (w *VerifiedState) AddSlot(addr common.Address, key common.Hash, proof [][]byte) error {
-	s, err := w.storage(addr)
-	if err != nil {
-		return fmt.Errorf("proving slot %s: %w", key, err)
+	s := w.storage(addr)
+	if s == nil {
+		return fmt.Errorf("proving slot %s: reading the storage of %s: the account is not proven to exist", key, addr)
 	}
 	if _, known := s.entries[key]; !known && len(s.entries) >= maxSlots {
 		return fmt.Errorf("proving slot %s of %s: more than %d slots", key, addr, maxSlots)
@@ -147,18 +149,25 @@ func (s *storage) set(key common.Hash, value []byte) error {
 
 // Value returns what a slot holds, and whether that is proven.
 func (w *VerifiedState) Value(s Slot) (common.Hash, bool) {
-	if a, known := w.accounts[s.Account]; known && a == nil {
-		return common.Hash{}, true
+	v, known, _ := w.value(s)
+	return v, known
+}
+
+// value is Value, which proves the slot from the nodes that are there already, or tells the first one on the way that is not.
+func (w *VerifiedState) value(s Slot) (v common.Hash, known bool, missingNode common.Hash) {
+	if a, proven := w.accounts[s.Account]; a == nil {
+		return v, proven, missingNode
 	}
-	st, err := w.storage(s.Account)
-	if err != nil {
-		return common.Hash{}, false
+	st := w.storage(s.Account)
+	if v, known = st.value(s.Key); known || w.given == nil && st.oldNodes == nil || len(st.entries) >= maxSlots {
+		return v, known, missingNode
 	}
-	if v, known := st.value(s.Key); known {
-		return v, true
+	leaf, missingNode, err := lookUp(st.root, s.Key[:], st.nodes, st.nodes, st.oldNodes, w.given)
+	if err == nil {
+		_ = st.set(s.Key, leaf) // a leaf that is no word proves nothing: the slot stays unknown
+		v, known = st.value(s.Key)
 	}
-	w.loadSlot(s)
-	return st.value(s.Key)
+	return v, known, missingNode
 }
 
 // AddCode verifies code against the code hashes of the proven accounts.
@@ -219,15 +228,15 @@ func (w *VerifiedState) NextSlots(slots []Slot, limit int) []Slot {
 	below := map[place][]Slot{}
 	var out []Slot
 	for _, s := range slots {
-		if _, known := w.Value(s); known {
+		_, known, missingNode := w.value(s)
+		if known {
 			continue
 		}
-		st, err := w.storage(s.Account)
-		if err != nil || st.oldNodes == nil || limit == 0 {
+		if st := w.storage(s.Account); st == nil || st.oldNodes == nil || limit == 0 {
 			out = append(out, s)
 			continue
 		}
-		p := place{s.Account, st.missingNode[s.Key]}
+		p := place{s.Account, missingNode}
 		below[p] = append(below[p], s)
 	}
 	for _, group := range below {
@@ -242,20 +251,18 @@ func (w *VerifiedState) NextSlots(slots []Slot, limit int) []Slot {
 	return out
 }
 
-var errNotProven = errors.New("the account is not proven to exist")
-
-func (w *VerifiedState) storage(addr common.Address) (*storage, error) {
-	a := w.accounts[addr]
-	if a == nil {
-		return nil, fmt.Errorf("reading the storage of %s: %w", addr, errNotProven)
+// storage returns what is known of an account's storage; nil: the account is not proven to exist.
+func (w *VerifiedState) storage(addr common.Address) *storage {
+	if a := w.accounts[addr]; a != nil {
+		return w.storages[a.Root]
 	}
-	return w.storages[a.Root], nil
+	return nil
 }
 
 // Leaves counts the known leaves in an account's storage trie, and those of them whose slots are explained.
 func (w *VerifiedState) Leaves(addr common.Address, explained map[common.Hash]bool) (all, explainedOnes int) {
-	s, err := w.storage(addr)
-	if err != nil {
+	s := w.storage(addr)
+	if s == nil {
 		return 0, 0
 	}
 	for key, leaf := range s.entries {
@@ -267,4 +274,31 @@ func (w *VerifiedState) Leaves(addr common.Address, explained map[common.Hash]bo
 		}
 	}
 	return all, explainedOnes
+}
+
+// LoadWitness lets the verified state prove whatever it is asked for out of trie nodes and codes that Witness gave. From then on, what
+// it does not know cannot be proven from them. What is in them and not needed does neither good nor harm.
+func (w *VerifiedState) LoadWitness(trieNodes, codes [][]byte) {
+	w.given, w.givenCodes = byHash(trieNodes), byHash(codes)
+}
+
+// Witness returns the header's RLP, the trie nodes and the codes that everything known of some accounts was proven with, in
+// an order of no meaning.
+func (w *VerifiedState) Witness(accounts map[common.Address]bool) (header []byte, trieNodes, codes [][]byte) {
+	header, err := rlp.EncodeToBytes(w.header)
+	if err != nil {
+		return nil, nil, nil // it came out of RLP
+	}
+	all, used := maps.Clone(w.nodes), nodes{}
+	for addr := range accounts {
+		a := w.accounts[addr]
+		if a == nil {
+			continue
+		}
+		maps.Copy(all, w.storages[a.Root].allNodes())
+		if code, known := w.codes[common.BytesToHash(a.CodeHash)]; known {
+			used[common.BytesToHash(a.CodeHash)] = code.bytes
+		}
+	}
+	return header, slices.Collect(maps.Values(all)), slices.Collect(maps.Values(used))
 }

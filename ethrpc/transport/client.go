@@ -12,11 +12,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"sync/atomic"
 	"time"
 
-	"github.com/ethereum/go-ethereum/rpc"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
@@ -53,57 +53,54 @@ type Client struct {
 	Name     string // the provider's
 	Observer Observer
 
-	rpc        *rpc.Client
+	http       *http.Client
+	url        string
+	headers    http.Header
+	limiter    *rate.Limiter
+	lastID     atomic.Uint64 // of a JSON-RPC call
 	timeout    time.Duration
 	retryDelay time.Duration
 	redact     sanitize.Redactor
 	batchSize  atomic.Int64 // shrinks where the provider refuses
-	idle       func()
 }
 
 // New returns a Client. It does not connect.
 func New(cfg Provider, opt Options) (*Client, error) {
-	c := &Client{
-		Name:       cfg.Name,
-		Observer:   cmp.Or[Observer](opt.Observer, nopObserver{}),
-		timeout:    cmp.Or(cfg.Timeout, 20*time.Second),
-		retryDelay: cmp.Or(opt.RetryDelay, 500*time.Millisecond),
-	}
-	c.batchSize.Store(int64(max(opt.BatchSize, 1)))
-
-	secrets := sanitize.URLParts(cfg.URL.Reveal())
-	headers := http.Header{"User-Agent": {opt.UserAgent}}
-	for k, v := range cfg.Headers {
-		headers.Set(k, v.Reveal())
-		secrets = append(secrets, sanitize.HeaderParts(v.Reveal())...)
-	}
-	c.redact = sanitize.NewRedactor(secrets...)
-
+	transport := httpx.Transport()
+	transport.MaxIdleConnsPerHost = parallel
 	limit := rate.Inf
 	if cfg.RequestsPerSecond > 0 {
 		limit = rate.Limit(cfg.RequestsPerSecond)
 	}
-	transport := httpx.Transport()
-	transport.MaxIdleConnsPerHost = parallel
-	c.idle = transport.CloseIdleConnections
-	client, err := rpc.DialOptions(context.Background(), cfg.URL.Reveal(), rpc.WithHeaders(headers), rpc.WithHTTPClient(&http.Client{
-		Transport: &validatingTransport{
-			next:    transport,
-			limiter: rate.NewLimiter(limit, 1),
-			redact:  c.redact,
-			observe: func(took time.Duration) { c.Observer.RoundTrip(c.Name, took) },
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}))
+	c := &Client{
+		Name:       cfg.Name,
+		Observer:   cmp.Or[Observer](opt.Observer, nopObserver{}),
+		http:       &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+		url:        cfg.URL.Reveal(),
+		headers:    http.Header{"Accept": {"application/json"}, "Content-Type": {"application/json"}, "User-Agent": {opt.UserAgent}},
+		limiter:    rate.NewLimiter(limit, 1),
+		timeout:    cmp.Or(cfg.Timeout, 20*time.Second),
+		retryDelay: cmp.Or(opt.RetryDelay, 500*time.Millisecond),
+	}
+	c.batchSize.Store(int64(max(opt.BatchSize, 1)))
+	secrets := sanitize.URLParts(c.url)
+	for k, v := range cfg.Headers {
+		c.headers.Set(k, v.Reveal())
+		secrets = append(secrets, sanitize.HeaderParts(v.Reveal())...)
+	}
+	c.redact = sanitize.NewRedactor(secrets...)
+	u, err := url.Parse(c.url)
+	if err == nil && u.Scheme != "http" && u.Scheme != "https" {
+		err = fmt.Errorf("no known transport for URL scheme %q", u.Scheme)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("provider %s: %w", cfg.Name, c.redact.Error(withoutURL(err)))
 	}
-	c.rpc = client
 	return c, nil
 }
 
 // Close drops idle connections.
-func (c *Client) Close() { c.idle() }
+func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Call is one JSON-RPC call and its answer: Result, or Err where the provider answered with an error object.
 type Call struct {
@@ -192,30 +189,19 @@ func (c *Client) roundTrip(parent context.Context, calls []*Call) error {
 	}
 	ctx, cancel := context.WithTimeout(parent, timeout)
 	defer cancel()
-	elems := make([]rpc.BatchElem, len(calls))
-	for i, call := range calls {
-		call.Result, call.Err = nil, nil
-		elems[i] = rpc.BatchElem{Method: call.Method, Args: call.Args, Result: &call.Result}
-	}
-	var err error
-	if len(elems) == 1 {
-		// Not as a batch of one: some providers refuse any array.
-		e := c.rpc.CallContext(ctx, elems[0].Result, elems[0].Method, elems[0].Args...)
-		if _, object := errors.AsType[rpc.Error](e); object || errors.Is(e, rpc.ErrNoResult) {
-			elems[0].Error = e
-		} else {
-			err = e
-		}
-	} else {
-		err = c.rpc.BatchCallContext(ctx, elems)
-	}
+	answers, err := c.exchange(ctx, calls)
 	if err != nil {
 		err = c.transportError(parent, timeout, err)
 	}
 	for i, call := range calls {
-		call.Err = c.answerError(elems[i].Error)
-		if err == nil && call.Err == nil && call.Result == nil {
-			call.Err = ErrNull
+		switch call.Result, call.Err = nil, nil; {
+		case err != nil:
+		case answers[i].Error != nil:
+			call.Err = c.answerError(int(answers[i].Error.Code), answers[i].Error.Message)
+		case answers[i].Result == nil:
+			call.Err = errNoResult
+		default:
+			call.Result = answers[i].Result
 		}
 		c.Observer.Call(c.Name, call.Method, call.resultOf(err))
 	}
@@ -246,11 +232,9 @@ func (c *Client) transportError(parent context.Context, timeout time.Duration, e
 }
 
 // answerError is an error object fit to show.
-func (c *Client) answerError(err error) error {
-	if object, ok := errors.AsType[rpc.Error](err); ok {
-		return &rpcError{object, sanitize.Quote(c.redact.Text(object.Error()))}
-	}
-	return c.redact.Error(err)
+func (c *Client) answerError(code int, message string) error {
+	message = cmp.Or(message, fmt.Sprintf("json-rpc error %d", code))
+	return &rpcError{code, message, sanitize.Quote(c.redact.Text(message))}
 }
 
 // resultOf says for the Observer what became of a call; err is what went wrong with its round trip.
@@ -266,3 +250,36 @@ func (c *Call) resultOf(err error) string {
 		return ResultOK
 	}
 }
+
+// Observer is told what is asked of providers. It is called from several goroutines.
+type Observer interface {
+	// RoundTrip: one HTTP request was answered, or failed, after took.
+	RoundTrip(provider string, took time.Duration)
+	// Call: one JSON-RPC call ended in result, one of Results.
+	Call(provider, method, result string)
+	// Head: the provider's newest block has the time t.
+	Head(provider string, t time.Time)
+}
+
+type nopObserver struct{}
+
+func (nopObserver) RoundTrip(string, time.Duration) {}
+func (nopObserver) Call(string, string, string)     {}
+func (nopObserver) Head(string, time.Time)          {}
+
+// Methods lists every JSON-RPC method that is ever called.
+var Methods = []string{
+	"eth_chainId", "eth_getBlockByNumber", "eth_getBlockByHash", "eth_getCode", "eth_getStorageAt", "eth_call",
+	"eth_createAccessList", "eth_getProof", "eth_getLogs", "eth_getTransactionByHash",
+}
+
+// What became of one JSON-RPC call.
+const (
+	ResultOK      = "ok"      // a result came; whether it is a good one is the caller's to judge
+	ResultError   = "error"   // the provider answered with an error object
+	ResultFailed  = "failed"  // no usable answer came: network, HTTP status, malformed body
+	ResultTimeout = "timeout" // no answer in time
+)
+
+// Results lists every result of Observer.Call.
+var Results = []string{ResultOK, ResultError, ResultFailed, ResultTimeout}

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/ethereum/go-ethereum/rpc"
 )
 
 // ProviderError is what went wrong with one provider. Its text carries no secret and no URL.
@@ -41,6 +39,7 @@ func (e *ReadError) Unwrap() []error {
 }
 
 var (
+	errNoResult     = errors.New("JSON-RPC response has no result")
 	errBatchRefused = errors.New("batch refused")
 	errTooLong      = fmt.Errorf("the answer is over %d bytes", maxBody)
 )
@@ -86,8 +85,8 @@ func retryAfter(err error) time.Duration {
 
 // Wording is what the provider itself says in err, uncut.
 func Wording(err error) string {
-	if object, ok := errors.AsType[rpc.Error](err); ok {
-		return object.Error()
+	if object, ok := errors.AsType[*rpcError](err); ok {
+		return object.message
 	}
 	if status, ok := errors.AsType[*statusError](err); ok {
 		return status.body
@@ -101,8 +100,8 @@ func contains(text string, any []string) bool {
 
 // IsRPC reports whether err is a JSON-RPC error object with one of the codes or with one of the texts in its message.
 func IsRPC(err error, codes []int, texts ...string) bool {
-	e, ok := errors.AsType[rpc.Error](err)
-	return ok && (slices.Contains(codes, e.ErrorCode()) || contains(strings.ToLower(e.Error()), texts))
+	e, ok := errors.AsType[*rpcError](err)
+	return ok && (slices.Contains(codes, e.code) || contains(strings.ToLower(e.message), texts))
 }
 
 // IsPruned: the wordings of geth, op-geth, reth, erigon, nethermind and hosted providers for a block whose state is gone.
@@ -160,14 +159,12 @@ func withoutURL(err error) error {
 	return err
 }
 
-// rpcError is a JSON-RPC error object: its text comes from the provider, so it is cleaned, cut and quoted.
+// rpcError is a JSON-RPC error object. Its message comes from the provider, so text is cleaned, cut and quoted.
 type rpcError struct {
-	err  rpc.Error
-	text string
+	code          int
+	message, text string
 }
 
 func (e *rpcError) Error() string {
-	return fmt.Sprintf("the provider answers with error %d, %s", e.err.ErrorCode(), e.text)
+	return fmt.Sprintf("the provider answers with error %d, %s", e.code, e.text)
 }
-
-func (e *rpcError) Unwrap() error { return e.err }

@@ -4,16 +4,13 @@ import "github.com/kms-auditor/kms-auditor/internal/sanitize"
 
 // CheckSingle holds the answer to a single call against its id.
 func CheckSingle(body []byte, id string) error {
-	return new(validatingTransport).check(body, asked{ids: map[string]bool{id: true}})
+	return CheckAnswer(body, id)
 }
 
-// CheckAnswer holds the answer to a batch against the ids that were asked.
+// CheckAnswer holds the answer to a batch against the ids, several, that were asked.
 func CheckAnswer(body []byte, ids ...string) error {
-	want := asked{ids: map[string]bool{}, batch: true}
-	for _, id := range ids {
-		want.ids[id] = true
-	}
-	return new(validatingTransport).check(body, want)
+	_, err := new(Client).check(body, ids)
+	return err
 }
 
 // Kinds are what a provider's words are taken for.
@@ -23,22 +20,14 @@ func kindsOf(err error) Kinds {
 	return Kinds{IsTransient(err), IsPruned(err), IsUnknownBlock(err), IsFormRefused(err), IsRevert(err), isBatchRefused(err), IsTooWide(err)}
 }
 
-type object struct {
-	code int
-	text string
-}
-
-func (o object) Error() string  { return o.text }
-func (o object) ErrorCode() int { return o.code }
-
 // Answered is what becomes of a JSON-RPC error object, where a text is secret.
 func Answered(code int, text, hidden string) (Kinds, error) {
-	err := (&Client{redact: sanitize.NewRedactor(hidden)}).answerError(object{code, text})
+	err := (&Client{redact: sanitize.NewRedactor(hidden)}).answerError(code, text)
 	return kindsOf(err), err
 }
 
 // Refused is what becomes of an HTTP answer, where a text is secret.
 func Refused(status int, body []byte, hidden string) (Kinds, error) {
-	err := &statusError{status: status, body: (&validatingTransport{redact: sanitize.NewRedactor(hidden)}).cut(body)}
+	err := &statusError{status: status, body: (&Client{redact: sanitize.NewRedactor(hidden)}).cut(body)}
 	return kindsOf(err), err
 }

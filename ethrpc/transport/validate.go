@@ -2,16 +2,18 @@ package transport
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
-	"golang.org/x/time/rate"
+	"github.com/ethereum/go-ethereum/common/hexutil"
 
 	"github.com/kms-auditor/kms-auditor/internal/httpx"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
@@ -20,130 +22,159 @@ import (
 // maxBody bounds what one HTTP answer may hold, in bytes. A thousand answers take less than 200 kB.
 const maxBody = 16 << 20
 
-// validatingTransport stands between go-ethereum's JSON-RPC client and the network. It counts and limits requests, bounds what is
-// read, and refuses answers that the client would overlook: a batch that is not exactly the one that was asked for,
-// an answer to another id, an error object in place of a batch.
-type validatingTransport struct {
-	next    http.RoundTripper
-	limiter *rate.Limiter
-	redact  sanitize.Redactor
-	observe func(took time.Duration)
+// request is a JSON-RPC call as it is sent.
+type request struct {
+	Version string `json:"jsonrpc"`
+	ID      uint64 `json:"id"`
+	Method  string `json:"method"`
+	Params  []any  `json:"params,omitempty"`
 }
 
-func (g *validatingTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	asked, err := idsOf(req)
+// message is what of a JSON-RPC answer matters here.
+type message struct {
+	ID     json.RawMessage `json:"id"`
+	Result json.RawMessage `json:"result"`
+	Error  *struct {
+		Code    errorCode `json:"code"`
+		Message string    `json:"message"`
+	} `json:"error"`
+}
+
+// errorCode is 0 where a provider sends something else than a number.
+type errorCode int
+
+func (c *errorCode) UnmarshalJSON(raw []byte) error {
+	_ = json.Unmarshal(raw, (*int)(c))
+	return nil
+}
+
+// exchange sends the calls in one HTTP request, and returns an answer to each.
+func (c *Client) exchange(ctx context.Context, calls []*Call) ([]message, error) {
+	requests, ids := make([]request, len(calls)), make([]string, len(calls))
+	for i, call := range calls {
+		requests[i] = request{"2.0", c.lastID.Add(1), call.Method, call.Args}
+		ids[i] = strconv.FormatUint(requests[i].ID, 10)
+	}
+	var content any = requests
+	if len(calls) == 1 { // not as a batch of one: some providers refuse any array
+		content = requests[0]
+	}
+	body, err := json.Marshal(content)
 	if err != nil {
 		return nil, err
 	}
-	if err := g.limiter.Wait(req.Context()); err != nil {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header = c.headers.Clone()
+	if err := c.limiter.Wait(ctx); err != nil {
 		return nil, fmt.Errorf("waiting for requests_per_second: %w", err)
 	}
 	start := time.Now()
-	resp, err := g.next.RoundTrip(req)
+	resp, err := c.http.Do(req)
 	if err != nil {
-		g.observe(time.Since(start))
+		c.Observer.RoundTrip(c.Name, time.Since(start))
 		return nil, err
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	body, err = io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	resp.Body.Close()
-	g.observe(time.Since(start))
+	c.Observer.RoundTrip(c.Name, time.Since(start))
 	switch {
 	case resp.StatusCode != http.StatusOK:
-		return nil, &statusError{resp.StatusCode, g.cut(body), httpx.RetryAfter(resp.Header, time.Now())}
+		return nil, &statusError{resp.StatusCode, c.cut(body), httpx.RetryAfter(resp.Header, time.Now())}
 	case err != nil:
 		return nil, fmt.Errorf("reading the answer: %w", err)
 	case len(body) > maxBody:
 		return nil, errTooLong
 	}
-	if err := g.check(body, asked); err != nil {
-		return nil, err
-	}
-	resp.Body = io.NopCloser(bytes.NewReader(body))
-	return resp, nil
+	return c.check(body, ids)
 }
 
-// message is what of a JSON-RPC message matters here.
-type message struct {
-	ID    json.RawMessage `json:"id"`
-	Error *struct {
-		Message string `json:"message"`
-	} `json:"error"`
-}
-
-// asked is what a request holds: the ids, and whether they went as a batch.
-type asked struct {
-	ids   map[string]bool
-	batch bool
-}
-
-func idsOf(req *http.Request) (asked, error) {
-	r, err := req.GetBody()
-	if err != nil {
-		return asked{}, err
-	}
-	body, err := io.ReadAll(r)
-	if err != nil {
-		return asked{}, err
-	}
-	msgs, batch, err := decode(body)
-	a := asked{ids: map[string]bool{}, batch: batch}
-	for _, m := range msgs {
-		a.ids[string(m.ID)] = true
-	}
-	return a, err
-}
-
-func decode(body []byte) (msgs []message, batch bool, err error) {
-	body = bytes.TrimSpace(body)
-	if bytes.HasPrefix(body, []byte("[")) {
-		err = json.Unmarshal(body, &msgs)
-		return msgs, true, err
-	}
-	msgs = make([]message, 1)
-	err = json.Unmarshal(body, &msgs[0])
-	return msgs, false, err
-}
-
-// check holds an answer against what was asked: every id once, nothing else, and each with a result or an error.
-func (g *validatingTransport) check(body []byte, want asked) error {
+// check refuses an answer that is not exactly what was asked for: one message for every id, and nothing else. It returns them
+// in the order of the ids; several went as a batch.
+func (c *Client) check(body []byte, ids []string) (out []message, err error) {
 	if !utf8.Valid(body) {
-		return fmt.Errorf("the answer is no UTF-8, as JSON is: %s", g.cut(body))
+		return nil, fmt.Errorf("the answer is no UTF-8, as JSON is: %s", c.cut(body))
 	}
-	msgs, batch, err := decode(body)
+	msgs, asked, batch := make([]message, 1), len(ids) > 1, bytes.HasPrefix(bytes.TrimSpace(body), []byte("["))
+	if batch {
+		err = json.Unmarshal(body, &msgs)
+	} else {
+		err = json.Unmarshal(body, &msgs[0])
+	}
 	switch {
 	case err != nil:
-		return fmt.Errorf("the answer is no JSON-RPC: %s", g.cut(body))
-	case want.batch && !batch && msgs[0].Error != nil:
-		return fmt.Errorf("%w: the provider answers with error %s", errBatchRefused, g.cut([]byte(msgs[0].Error.Message)))
-	case want.batch != batch:
-		return fmt.Errorf("a batch was answered by no batch, or the other way round: %s", g.cut(body))
-	case len(msgs) != len(want.ids):
-		return fmt.Errorf("%d calls were asked, %d answers came", len(want.ids), len(msgs))
+		return nil, fmt.Errorf("the answer is no JSON-RPC: %s", c.cut(body))
+	case asked && !batch && msgs[0].Error != nil:
+		return nil, fmt.Errorf("%w: the provider answers with error %s", errBatchRefused, c.cut([]byte(msgs[0].Error.Message)))
+	case asked != batch:
+		return nil, fmt.Errorf("a batch was answered by no batch, or the other way round: %s", c.cut(body))
+	case len(msgs) != len(ids):
+		return nil, fmt.Errorf("%d calls were asked, %d answers came", len(ids), len(msgs))
 	}
-	seen := make(map[string]bool, len(msgs))
+	place := make(map[string]int, len(ids))
+	for i, id := range ids {
+		place[id] = i
+	}
+	out = make([]message, len(ids))
 	for _, m := range msgs {
 		id := string(m.ID)
+		i, known := place[id]
 		switch {
 		case (id == "" || id == "null") && m.Error != nil:
-			return fmt.Errorf("the provider answers with error %s", g.cut([]byte(m.Error.Message)))
+			return nil, fmt.Errorf("the provider answers with error %s", c.cut([]byte(m.Error.Message)))
 		case id == "" || id == "null":
-			return errors.New("an answer has no id")
-		case !want.ids[id]:
-			return fmt.Errorf("an answer has the id %s, which was not asked", sanitize.Quote(id))
-		case seen[id]:
-			return fmt.Errorf("two answers have the id %s", sanitize.Quote(id))
+			return nil, errors.New("an answer has no id")
+		case !known:
+			return nil, fmt.Errorf("an answer has the id %s, which was not asked", sanitize.Quote(id))
+		case out[i].ID != nil:
+			return nil, fmt.Errorf("two answers have the id %s", sanitize.Quote(id))
 		}
-		seen[id] = true
+		out[i] = m
 	}
-	return nil
+	return out, nil
 }
 
 // cut makes a body fit for an error message.
-func (g *validatingTransport) cut(body []byte) string {
+func (c *Client) cut(body []byte) string {
 	// Secrets go before the cut, so that none is left in part.
-	text := strings.TrimSpace(g.redact.Text(string(body)))
+	text := strings.TrimSpace(c.redact.Text(string(body)))
 	if text == "" {
 		return ""
 	}
 	return sanitize.Quote(text)
+}
+
+// ErrNull is an answer that is null.
+var ErrNull = errors.New("the answer is null")
+
+var errNoHex = errors.New("the answer is an empty text, want hex data")
+
+// Quantity is a number as JSON-RPC writes it. hexutil takes an empty text for 0.
+type Quantity uint64
+
+func (q *Quantity) UnmarshalJSON(raw []byte) error {
+	if string(raw) == `""` {
+		return errNoHex
+	}
+	return (*hexutil.Uint64)(q).UnmarshalJSON(raw)
+}
+
+// Bytes is the answer as a JSON string of hex bytes. Null is an error.
+func (c *Call) Bytes() ([]byte, error) {
+	if c.Err != nil {
+		return nil, c.Err
+	}
+	var b *hexutil.Bytes
+	if err := json.Unmarshal(c.Result, &b); err != nil {
+		return nil, fmt.Errorf("the answer is no hex data: %w", err)
+	}
+	if b == nil {
+		return nil, ErrNull
+	}
+	if len(*b) == 0 && string(c.Result) != `"0x"` { // hexutil takes no text at all for no bytes
+		return nil, errNoHex
+	}
+	return *b, nil
 }
