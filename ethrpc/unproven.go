@@ -68,7 +68,8 @@ func (r *reader) readUnproven(ctx context.Context, p *provider, at *Pinned, todo
 	}
 }
 
-// believe asks everything at the pinned block, and the code of what turns out to be the implementation.
+// believe asks everything at the pinned block, and the code of what turns out to be the implementation: along with what is left
+// where all the rest is more than one batch.
 func (p *provider) believe(ctx context.Context, at *Pinned, todo []*entry) []*unproven {
 	out, groups := make([]*unproven, len(todo)), make([]group, len(todo))
 	do := func() {
@@ -78,14 +79,20 @@ func (p *provider) believe(ctx context.Context, at *Pinned, todo []*entry) []*un
 			}
 		}
 	}
+	left, room := make([][]*transport.Call, len(todo)), p.BatchSize()
 	for i, e := range todo {
-		out[i], groups[i] = newUnproven(at, e)
+		u, g := newUnproven(at, e)
+		all, first := g.calls, len(g.calls)-len(u.answers)
+		n := min(max(room, first), len(all))
+		out[i], groups[i], left[i], room = u, group{contract: g.contract, calls: all[:n]}, all[n:], room-n
 	}
 	do()
 	for i, u := range out {
-		groups[i].calls = nil
-		if u.err == nil && u.slot != nil && u.takeSlot(at) {
-			groups[i].calls = []*transport.Call{u.implCode}
+		if groups[i].calls = nil; u.err != nil {
+			continue
+		}
+		if groups[i].calls = left[i]; u.slot != nil && u.takeSlot(at) {
+			groups[i].calls = append(slices.Clip(left[i]), u.implCode)
 		}
 	}
 	do()
