@@ -73,6 +73,9 @@ func (e *entry) drop(reason string) {
 
 // kinds are what is wrong with the entry.
 func (e *entry) kinds() []Kind {
+	if e.Kind == "" && e.policyKind == "" {
+		return nil
+	}
 	return slices.DeleteFunc([]Kind{e.Kind, e.policyKind}, func(k Kind) bool { return k == "" })
 }
 

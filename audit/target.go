@@ -23,7 +23,7 @@ type target struct {
 	foreign    uint64 // the chain id of a row of another chain; 0: none
 	claimRead  bool   // there is a claim about it, of the right chain
 
-	rows    []ClaimedEntry
+	rows    [][]ClaimedEntry // of the claim
 	reading *Reading
 	entries []entry
 	at      map[listID]int // index in entries of a valid id; -1 if the contract denies the id and no list contains it
@@ -122,7 +122,7 @@ func targetsOf(intent *Intent, prior *Prior, claim *APIClaim) []*target {
 			t.foreign = row.ChainID
 		}
 		if !t.unexpected {
-			t.rows = append(t.rows, row.Entries...)
+			t.rows = append(t.rows, row.Entries)
 		}
 	}
 	return all
@@ -319,12 +319,13 @@ func (t *target) entryOfRow(row ClaimedEntry) entry {
 
 // merge makes entries of the rows, one of all rows of an id, sorted by list, name, version and id.
 func (t *target) merge() {
-	slices.SortFunc(t.rows, func(a, b ClaimedEntry) int {
+	rows := slices.Concat(t.rows...)
+	slices.SortFunc(rows, func(a, b ClaimedEntry) int {
 		return cmp.Or(cmp.Compare(a.List, b.List), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version),
 			cmp.Compare(a.ID, b.ID), cmp.Compare(a.State, b.State))
 	})
-	t.entries, t.at = make([]entry, 0, len(t.rows)), make(map[listID]int, len(t.rows))
-	for _, row := range t.rows {
+	t.entries, t.at = make([]entry, 0, len(rows)), make(map[listID]int, len(rows))
+	for _, row := range rows {
 		r := t.entryOfRow(row)
 		k := listID{r.List, r.id}
 		e := t.entry(k)
@@ -340,7 +341,6 @@ func (t *target) merge() {
 			e.Claim = ClaimUnknown
 		}
 	}
-	t.rows = nil
 }
 
 // joinNames lists what the rows of one id call it.

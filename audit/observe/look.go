@@ -418,6 +418,7 @@ func (c *observer) addChanges(ctx context.Context, l *look, claimed map[common.A
 			whole := c.Events.Annotate(ctx, r.Contract, shown)
 			c.annotated[r.Contract] = annotation{root, now(), whole}
 		}
+		r.Changes = make([]audit.ListChange, 0, len(shown))
 		for _, a := range shown {
 			if last := c.Events.Last(r.Contract, a.List, a.ID); last != nil {
 				r.Changes = append(r.Changes, audit.ListChange{List: a.List, ID: a.ID, Changed: *last})
