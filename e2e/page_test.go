@@ -235,14 +235,14 @@ func TestTheDemosPage(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-o", demo, "../cmd/demo").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
+	b := startBrowser(t)
 	turned := make(chan struct{}, 100)
-	_, addr := start(t, `serving http://([^/]+)/`, demo, []string{"--listen", "127.0.0.1:0", "--pace", "4s"}, nil, func(line string) {
+	_, addr := start(t, `serving http://([^/]+)/`, demo, []string{"--listen", "127.0.0.1:0", "--pace", "8s"}, nil, func(line string) {
 		if strings.Contains(line, "opened: claim_denied_chain_allowed") {
 			turned <- struct{}{}
 		}
 	})
 	url := "http://" + addr + "/"
-	b := startBrowser(t)
 	b.open(t, order{URL: url})
 	b.await(t, "#status.drift")
 	b.look(t, "Drift", "dstack-0.5.9")

@@ -32,7 +32,7 @@ func TestEvidenceOutlivesItsRelease(t *testing.T) {
 	if exit != 1 {
 		t.Fatalf("the audit exits with %d, want drift\n%s", exit, errs)
 	}
-	query := filepath.Join("..", "ethrpc", "kms", "query.go")
+	query := filepath.Join("..", "ethrpc", "kms", "kms.go")
 	entry, doc := filepath.Join("..", "audit", "entry.go"), filepath.Join("..", "audit", "doc.go")
 	more := edit{query, "	for _, mr := range q.AggregatedMRs {\n", "	add(\"registeredApps(address)\", make([]byte, 32))\n	for _, mr := range q.AggregatedMRs {\n"}
 	harmless := edit{entry, "e.Verdict, e.Kind = Mismatch, UnlistedChainAllowed", "e.Verdict = Match"}

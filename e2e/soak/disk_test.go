@@ -150,7 +150,9 @@ func (s *stage) holds(t *testing.T) {
 	if diff := cmp.Diff(told, kept); diff != "" || len(v.wrong) > 0 {
 		t.Errorf("%d lies; open (-log +state):\n%s", len(v.wrong), diff)
 	}
-	if diff := cmp.Diff(sorted(s.now()), v.stays()); diff != "" {
+	// The world may change between two looks, which is told as well.
+	stays := slices.DeleteFunc(v.stays(), func(f finding) bool { return f.Kind == "claim_unstable" })
+	if diff := cmp.Diff(sorted(s.now()), stays); diff != "" {
 		t.Errorf("open (-truth +log):\n%s", diff)
 	}
 }
