@@ -364,25 +364,28 @@ func (l *law) excused(truly truth, at common.Address, g finding) bool {
 	if !ofEntry {
 		return g.List != "" && !truly.read // about rows without an id
 	}
-	return !truly.read || truly.silent(list, id)
+	// It is wrong in another way by now, which the newest block has right already.
+	waits := slices.ContainsFunc(l.target(at).Entries, func(e audit.Entry) bool { return e.ID == g.ID && string(e.List) == g.List && e.Verdict == audit.Pending })
+	return waits || !truly.read || truly.silent(list, id)
 }
 
 // resolved checks that nothing ends that is still true, and that nothing vanishes.
 func (l *law) resolved() {
+	now := map[key]bool{}
+	for _, t := range l.chain.Targets {
+		for _, f := range t.Findings {
+			now[key{t.Contract, findingOf(f)}] = true
+		}
+	}
 	ended := map[key]bool{}
 	for _, c := range l.res.Changes {
 		if c.Type == audit.Resolved {
 			k := key{c.Contract, findingOf(c.Finding)}
 			ended[k] = true
-			if proven := l.mem.open[k]; !l.liar || proven {
+			another := k.Kind == "malformed_id" && now[k] // is malformed as well
+			if proven := l.mem.open[k]; !another && (!l.liar || proven) {
 				l.mayEnd(k)
 			}
-		}
-	}
-	now := map[key]bool{}
-	for _, t := range l.chain.Targets {
-		for _, f := range t.Findings {
-			now[key{t.Contract, findingOf(f)}] = true
 		}
 	}
 	for k := range l.mem.open {
