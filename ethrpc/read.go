@@ -102,8 +102,8 @@ func (r *reader) cache() {
 			r.proven[addr] = m
 		}
 	}
-	if len(r.proven) > 0 {
-		r.c.proven.Store(&r.proven)
+	if proven := r.proven; len(proven) > 0 { // a copy: the field's address would keep the whole reader
+		r.c.proven.Store(&proven)
 	}
 }
 
