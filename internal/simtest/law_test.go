@@ -365,7 +365,9 @@ func (l *law) excused(truly truth, at common.Address, g finding) bool {
 		return g.List != "" && !truly.read // about rows without an id
 	}
 	// It is wrong in another way by now, which the newest block has right already.
-	waits := slices.ContainsFunc(l.target(at).Entries, func(e audit.Entry) bool { return e.ID == g.ID && string(e.List) == g.List && e.Verdict == audit.Pending })
+	waits := slices.ContainsFunc(l.target(at).Entries, func(e audit.Entry) bool {
+		return e.ID == g.ID && string(e.List) == g.List && e.Verdict == audit.Pending
+	})
 	return waits || !truly.read || truly.silent(list, id)
 }
 
