@@ -94,7 +94,7 @@ func (t *target) comparable(k Kind, what string, is Field, was string) bool {
 	return true
 }
 
-// wanted is what the policy says of the field; empty: nothing.
+// wanted returns the value that the policy demands of the field, or "" if it demands none.
 func (f controlField) wanted(p Policy) string {
 	switch {
 	case f.kind == OwnerChanged && p.Owner != nil:

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/kms-auditor/kms-auditor/internal/testenv"
 )
 
 // check runs a checker, which must be content.
@@ -133,7 +135,7 @@ func startPaging(t testing.TB, url, waits string) (page, team pager, p *promethe
 	must(t, err)
 	_, alerts := start(t, `"?Listening on"? address=(127\.0\.0\.1:\d+)`, alertmanager, []string{
 		"--config.file=" + shipped(t, dir, "alertmanager/alertmanager.yml",
-			[2]string{`http://localhost:5001/page`, serve(t, page)}, [2]string{`http://localhost:5001/team`, serve(t, team)},
+			[2]string{`http://localhost:5001/page`, testenv.Serve(t, page)}, [2]string{`http://localhost:5001/team`, testenv.Serve(t, team)},
 			[2]string{`group_wait: \w+`, "group_wait: 0s"}, [2]string{`group_interval: \w+`, "group_interval: 1s"}),
 		"--storage.path=" + filepath.Join(dir, "alertmanager"), "--web.listen-address=127.0.0.1:0", "--cluster.listen-address=",
 	}, nil, nil)

@@ -24,6 +24,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/render"
 	"github.com/kms-auditor/kms-auditor/internal/state"
+	"github.com/kms-auditor/kms-auditor/internal/testenv"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
@@ -116,7 +117,7 @@ func TestAnAlternatingAPIIsTold(t *testing.T) {
 		to[i] = &url.URL{Scheme: u.Scheme, Host: u.Host}
 	}
 	var requests atomic.Uint64
-	s.settings.API.BaseURL = serve(t, &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+	s.settings.API.BaseURL = testenv.Serve(t, &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(to[(requests.Add(1)-1)%2])
 	}}) + "/api/v1"
 	d := startDaemon(t, s.settings)

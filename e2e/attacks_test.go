@@ -21,6 +21,7 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/testenv"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
@@ -33,7 +34,7 @@ func TestAnOutageResolvesNoAlert(t *testing.T) {
 	s.settings.State = filepath.Join(t.TempDir(), "state.db")
 	d := startDaemon(t, s.settings)
 	var at atomic.Pointer[url.URL]
-	scraped := serve(t, &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(at.Load()) }})
+	scraped := testenv.Serve(t, &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(at.Load()) }})
 	follow := func() {
 		u, err := url.Parse(d.url)
 		must(t, err)

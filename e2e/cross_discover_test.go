@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/kms-auditor/kms-auditor/internal/config"
+	"github.com/kms-auditor/kms-auditor/internal/testenv"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
@@ -124,7 +125,7 @@ func inward(t *testing.T, n *node) []string {
 	site.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
 	site.StartTLS()
 	t.Cleanup(site.Close)
-	tunnel := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	tunnel := testenv.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		there, err := net.Dial("tcp", site.Listener.Addr().String())
 		if err != nil || r.Method != http.MethodConnect {
 			w.WriteHeader(http.StatusBadGateway)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kms-auditor/kms-auditor/internal/testenv"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
@@ -16,7 +17,7 @@ func TestDaemonShowsNoSecret(t *testing.T) {
 	t.Parallel()
 	canary := newSecrets()
 	s := newScene(t, 1, 1, "-key", canary.key)
-	front := serve(t, canary.gate(s.proxy))
+	front := testenv.Serve(t, canary.gate(s.proxy))
 	s.settings.API.APIKeyEnv = "E2E_API_KEY"
 	s.settings.Chains[0].Providers = []providerSettings{
 		canary.provider("p1", canary.guard(front)),

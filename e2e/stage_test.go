@@ -12,6 +12,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 
+	"github.com/kms-auditor/kms-auditor/internal/testenv"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
@@ -63,7 +64,7 @@ func newStage(t *testing.T, name string) *stage {
 	must(t, err)
 	must(t, s.kms.Seed(t.Context(), []common.Hash{id(prod5), id(prod7)}, []common.Hash{id(image057), id(image058)}))
 	must(t, s.advance(t.Context()))
-	s.gate = s.secrets.guard(serve(t, s.secrets.gate(s.node.proxy)))
+	s.gate = s.secrets.guard(testenv.Serve(t, s.secrets.gate(s.node.proxy)))
 	s.api = startAPI(t, "-key", s.secrets.key)
 	// Each node gets the key another way.
 	if name == "geth" {

@@ -23,6 +23,7 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/state"
+	"github.com/kms-auditor/kms-auditor/internal/testenv"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
@@ -108,7 +109,7 @@ func (s *scene) limit(t *testing.T) {
 	t.Helper()
 	s.proxy = rpcfault.New(s.node.url)
 	s.proxy.Set(logsAtOnce(2000, "query returned more than 2000 results"))
-	s.settings.Chains[0].Providers[0].URL = serve(t, s.proxy)
+	s.settings.Chains[0].Providers[0].URL = testenv.Serve(t, s.proxy)
 }
 
 func TestScanOutlivesItsProcess(t *testing.T) {

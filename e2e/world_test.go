@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -20,6 +19,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/ethereum/go-ethereum/ethclient"
 
+	"github.com/kms-auditor/kms-auditor/internal/testenv"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
@@ -66,7 +66,7 @@ func dialNode(t testing.TB, name string, args []string) *node {
 	_, addr := start(t, nodes[name].ready, tool(t, name), args, nil, nil)
 	n := &node{name: name, url: "http://" + addr}
 	n.proxy = rpcfault.New(n.url)
-	n.proxied = serve(t, n.proxy)
+	n.proxied = testenv.Serve(t, n.proxy)
 	var err error
 	if n.client, err = ethclient.DialContext(t.Context(), n.url); err != nil {
 		t.Fatal(err)
@@ -97,16 +97,6 @@ func (n *node) running(ctx context.Context, proxy common.Address) (common.Addres
 	}
 	code, err := n.client.CodeAt(ctx, common.BytesToAddress(word), nil)
 	return common.BytesToAddress(word), crypto.Keccak256Hash(code), err
-}
-
-func serve(t testing.TB, h http.Handler) string {
-	t.Helper()
-	srv := httptest.NewServer(h)
-	t.Cleanup(func() {
-		srv.CloseClientConnections()
-		srv.Close()
-	})
-	return srv.URL
 }
 
 // api is the fake API, a process of its own.

@@ -270,7 +270,7 @@ func (r *reader) disagreement(first string, p *provider, what string) error {
 	return &DisagreementError{[2]string{first, p.Name}, r.at.Block, what}
 }
 
-// differences tells what another provider says otherwise; empty: nothing.
+// differences lists what another provider answers differently, or is empty.
 func (r *Reading) differences(o *Reading) string {
 	var differ []string
 	for _, getter := range []string{kms.AllowedDevice, kms.AllowedOSImage} {

@@ -207,7 +207,7 @@ func (s *snapshot) kinds(chain, contract string, t *audit.Target) {
 	}
 }
 
-// earlier is the earlier of two times; nil is none.
+// earlier returns the earlier of two times, either of which may be nil.
 func earlier(a, b *time.Time) *time.Time {
 	if a == nil || b != nil && b.Before(*a) {
 		return b

@@ -102,7 +102,7 @@ func AtHash(h common.Hash) Tag { return Tag{hash: &h} }
 // ParseTag reads finalized | safe | latest | latest-N | NUMBER | 0xHASH.
 func ParseTag(s string) (Tag, error) {
 	bad := func() (Tag, error) {
-		return Tag{}, fmt.Errorf("block policy %s is none of finalized, safe, latest, latest-N, a decimal block number or a 0x block hash", sanitize.Quote(s))
+		return Tag{}, fmt.Errorf("block policy %s: want finalized, safe, latest, latest-N, a block number or a 0x block hash", sanitize.Quote(s))
 	}
 	switch {
 	case s == "finalized" || s == "safe" || s == "latest":

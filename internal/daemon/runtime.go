@@ -218,7 +218,7 @@ func (d *Daemon) reloaded() (*runtime, error) {
 	return d.newRuntime(cfg)
 }
 
-// needsRestart tells what of a new configuration takes a restart.
+// needsRestart names the settings of a new configuration that only a restart applies.
 func needsRestart(old, now *config.Config) (ps config.Problems) {
 	check := func(path string, same bool) {
 		if !same {

@@ -61,7 +61,7 @@ var severities = map[audit.Severity]int{audit.Critical: -2, audit.Warning: -1}
 func CompareSeverities(a, b audit.Severity) int { return severities[a] - severities[b] }
 
 // Open counts the findings of earlier audits that the report's audit could not look at again, and returns the worst of
-// them: the most severe, then the oldest. It returns nil if there is none.
+// them: the most severe, then the oldest. It returns nil if nothing is open.
 func Open(r *audit.Report) (n int, worst *audit.Finding) {
 	for _, t := range Targets(r) {
 		for i := range t.Findings {

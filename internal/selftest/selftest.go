@@ -196,7 +196,7 @@ func (b *Bundle) handler(claim []byte) http.Handler {
 			return
 		}
 		var one request
-		_ = json.Unmarshal(raw, &one) // what is none is no recorded call
+		_ = json.Unmarshal(raw, &one) // an invalid call matches no recorded one
 		_ = json.NewEncoder(w).Encode(answer(one))
 	})
 	return mux

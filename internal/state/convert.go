@@ -155,7 +155,7 @@ func (o *converter) record(bucket string, k, b []byte) error {
 	return nil
 }
 
-// load reads a packed blob of no contract; where there is none, v stays as it is.
+// load reads a packed blob that belongs to no contract. Without one it leaves v unchanged.
 func (o *converter) load(name string, v any) error {
 	packed, ok := o.blobs[string(make([]byte, oldTargetLen))+name]
 	if !ok {

@@ -399,7 +399,7 @@ func (e *HeldError) Error() string {
 	return who + " holds it: end that one, or give each its own state"
 }
 
-// lockFile locks a file, which it makes if there is none, until the lock is closed.
+// lockFile creates the file if it does not exist, and locks it until the lock is closed.
 func lockFile(path string) (*flock.Flock, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), lockWait)
 	defer cancel()

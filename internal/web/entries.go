@@ -23,7 +23,7 @@ type entriesPage struct {
 	Chain         *audit.Chain
 	Target        *audit.Target
 	Page, Pages   int
-	Before, After int // the pages around this one; 0: there is none
+	Before, After int // the neighbouring pages; 0 at either end
 	Entries       []*audit.Entry
 }
 
