@@ -301,7 +301,8 @@ func (l *law) sound(t *audit.Target, truly truth) {
 		}
 	}
 	switch unproven := l.Verify != "off" && truly.is.code && t.Assurance != audit.Proven; {
-	case l.faulty || l.other != nil && !maps.Equal(truly.wrong, before.wrong) || unproven && l.wasIll:
+	case l.faulty || unproven && l.wasIll,
+		l.other != nil && !(maps.Equal(truly.wrong, before.wrong) && maps.Equal(truly.accepted, before.accepted)):
 		return
 	case unproven && t.Assurance != "":
 		complain("it is not proven")

@@ -450,9 +450,11 @@ func (w *world) stale(head uint64) rpcfault.Fault {
 // agree. Another hash for a block may be that of a fork, unless proofs are required. A provider that leaves logs out is
 // found out by a proof, and what is missing is told by another. "lies without proof" is believed: then the law is weaker.
 func (w *world) heal() {
+	lies := func(ill string) bool { return strings.HasPrefix(ill, "lies") }
 	for i, ill := range w.ills {
-		others := slices.ContainsFunc(w.ills, func(o string) bool { return strings.HasPrefix(o, "lies") && o != ill })
-		proven, agreed := w.Verify != "off", w.Agreement > 1 && !others
+		others := slices.ContainsFunc(w.ills, func(o string) bool { return lies(o) && o != ill })
+		alone := !slices.ContainsFunc(slices.Delete(slices.Clone(w.ills), i, i+1), lies) // else two may tell the same lie
+		proven, agreed := w.Verify != "off", w.Agreement > 1 && alone
 		believed := false
 		switch ill {
 		case "lies in calls", "lies in storage", "lies in proofs", "lies in code":
