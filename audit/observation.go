@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -65,6 +66,12 @@ type ClaimedEntry struct {
 	List              List
 	ID, Name, Version string
 	State             ClaimState // allowed, denied or unknown
+}
+
+// CompareClaimed orders rows by list, name, version, id and state. Rows that are in order already are judged faster.
+func CompareClaimed(a, b ClaimedEntry) int {
+	return cmp.Or(cmp.Compare(a.List, b.List), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version),
+		cmp.Compare(a.ID, b.ID), cmp.Compare(a.State, b.State))
 }
 
 // ListedKMS is one KMS of the API's list. Texts are empty where the API has none.

@@ -304,7 +304,10 @@ func (j *judgement) contracts() []Known {
 func (t *target) named(list List, known []common.Hash) []common.Hash {
 	out := slices.Clone(known)
 	for _, a := range t.reading.Answers {
-		if _, has := slices.BinarySearchFunc(known, a.ID, common.Hash.Cmp); a.List == list && !has && len(out) < maxKnownIDs {
+		if a.List != list || len(out) >= maxKnownIDs {
+			continue
+		}
+		if _, has := slices.BinarySearchFunc(known, a.ID, common.Hash.Cmp); !has {
 			out = append(out, a.ID)
 		}
 	}

@@ -3,6 +3,8 @@ package audit
 import (
 	"slices"
 	"time"
+
+	"github.com/ethereum/go-ethereum/common"
 )
 
 // Schema names the shape of Report's JSON; docs/report.schema.json documents it.
@@ -182,10 +184,10 @@ type Accepting struct {
 
 // Changed is when, where and by whom an id was last added or removed.
 type Changed struct {
-	Block uint64     `json:"block"`
-	Time  *time.Time `json:"time,omitempty"` // of the block; nil: not known
-	Tx    string     `json:"tx"`
-	Actor string     `json:"actor,omitempty"` // EIP-55; empty: not known
+	Block uint64      `json:"block"`
+	Time  *time.Time  `json:"time,omitempty"` // of the block; nil: not known
+	Tx    common.Hash `json:"tx"`
+	Actor string      `json:"actor,omitempty"` // EIP-55; empty: not known
 }
 
 // Reasons of an entry.

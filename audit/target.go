@@ -1,7 +1,7 @@
 package audit
 
 import (
-	"cmp"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -312,18 +312,24 @@ func (t *target) entryOfRow(row ClaimedEntry) entry {
 	case err != nil:
 		e.ID, e.Kind = sanitize.Quote(row.ID), MalformedID
 	default:
-		e.ID, e.id, e.valid = id.Hex(), id, true
+		e.ID, e.id, e.valid = spelled(row.ID, id), id, true
 	}
 	return e
+}
+
+// spelled is the one spelling of an id: the API's own, where that is it already.
+func spelled(s string, id common.Hash) string {
+	b := hex.AppendEncode(append(make([]byte, 0, 2+2*len(id)), "0x"...), id[:])
+	if string(b) == s {
+		return s
+	}
+	return string(b)
 }
 
 // merge makes entries of the rows, one of all rows of an id, sorted by list, name, version and id.
 func (t *target) merge() {
 	rows := slices.Concat(t.rows...)
-	slices.SortFunc(rows, func(a, b ClaimedEntry) int {
-		return cmp.Or(cmp.Compare(a.List, b.List), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version),
-			cmp.Compare(a.ID, b.ID), cmp.Compare(a.State, b.State))
-	})
+	slices.SortFunc(rows, CompareClaimed)
 	t.entries, t.at = make([]entry, 0, len(rows)), make(map[listID]int, len(rows))
 	for _, row := range rows {
 		r := t.entryOfRow(row)

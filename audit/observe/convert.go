@@ -45,9 +45,21 @@ func ClaimOf(d *kmsapi.OnChainDetail) *audit.APIClaim {
 		for _, i := range c.OSImages {
 			row.Entries = append(row.Entries, audit.ClaimedEntry{List: audit.OSImage, ID: i.Hash, Name: i.Name, Version: i.Version, State: claimState(i.Allowed)})
 		}
+		slices.SortFunc(row.Entries, audit.CompareClaimed)
 		out.Contracts = append(out.Contracts, row)
 	}
 	return out
+}
+
+// claimOf is ClaimOf, which is spared where the API's answer is the same again.
+func (c *observer) claimOf(d *kmsapi.OnChainDetail) *audit.APIClaim {
+	same := c.claim != nil && len(d.Contracts) > 0 && len(c.detail.Contracts) > 0 && &d.Contracts[0] == &c.detail.Contracts[0]
+	if !same {
+		c.claim = ClaimOf(d)
+	}
+	claim := *c.claim
+	c.detail, claim.Claim = d, SourceOf(&d.Source)
+	return &claim
 }
 
 // SourceOf is where an answer of the API came from, as an audit.Claim.

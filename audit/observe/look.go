@@ -24,6 +24,8 @@ type observer struct {
 	scanned   map[common.Address]common.Hash // the storage root for which events were read
 	rescanned map[common.Address]common.Hash // the storage root for which they were read anew in vain
 	annotated map[common.Address]annotation
+	detail    *kmsapi.OnChainDetail // the last, and what was made of it
+	claim     *audit.APIClaim
 }
 
 // look is an observation while it is made.
@@ -85,7 +87,7 @@ func (c *observer) fetchClaim(ctx context.Context, l *look) error {
 		l.ChainUnknown = ok && refused.Unknown()
 		return err
 	}
-	l.Claim, l.raw.Claim = ClaimOf(detail), &detail.Source
+	l.Claim, l.raw.Claim = c.claimOf(detail), &detail.Source
 	return nil
 }
 
@@ -217,12 +219,17 @@ func (c *observer) query(contract common.Address, known *audit.Known, claimed ma
 
 // union joins lists in their order, each id once.
 func union(lists ...[]common.Hash) []common.Hash {
-	all := slices.Concat(lists...)
-	out, seen := []common.Hash{}, make(map[common.Hash]bool, len(all))
-	for _, id := range all {
-		if !seen[id] {
-			seen[id] = true
-			out = append(out, id)
+	longest := 0
+	for _, list := range lists {
+		longest = max(longest, len(list))
+	}
+	out, seen := make([]common.Hash, 0, longest), make(map[common.Hash]bool, longest)
+	for _, list := range lists {
+		for _, id := range list {
+			if !seen[id] {
+				seen[id] = true
+				out = append(out, id)
+			}
 		}
 	}
 	return out

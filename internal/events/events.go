@@ -209,9 +209,9 @@ func (x *Indexer) Last(contract common.Address, list audit.List, id common.Hash)
 	if !known {
 		return nil
 	}
-	c := &audit.Changed{Block: e.Block, Tx: e.Tx.Hex()}
-	if !e.Time.IsZero() {
-		c.Time = &e.Time
+	c := &audit.Changed{Block: e.Block, Tx: e.Tx}
+	if at := e.Time; !at.IsZero() {
+		c.Time = &at
 	}
 	if e.Actor != (common.Address{}) {
 		if e.Actor != x.actor.address { // nearly all events are one owner's, and the checksum is a hash

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
+
 	"github.com/kms-auditor/kms-auditor/audit"
 )
 
@@ -93,9 +95,9 @@ func backdoor() *audit.Report {
 	t.Counts = audit.Counts{Match: 2, Mismatch: 1}
 	t.Entries = append(t.Entries,
 		audit.Entry{List: audit.Device, ID: unlisted, Claim: audit.ClaimUnlisted, OnChain: audit.ChainAllowed, Verdict: audit.Mismatch, Assurance: audit.Proven,
-			Kind: audit.UnlistedChainAllowed, Severity: audit.Critical, Changed: &audit.Changed{Block: 51300000, Time: &at, Tx: tx, Actor: contract}},
+			Kind: audit.UnlistedChainAllowed, Severity: audit.Critical, Changed: &audit.Changed{Block: 51300000, Time: &at, Tx: common.HexToHash(tx), Actor: contract}},
 		audit.Entry{List: audit.OSImage, ID: allowed, Name: "dstack-0.5.8", Version: "0.5.8", Claim: audit.ClaimAllowed, OnChain: audit.ChainAllowed, Verdict: audit.Match,
-			Assurance: audit.Proven, Changed: &audit.Changed{Block: 39000000, Tx: tx}})
+			Assurance: audit.Proven, Changed: &audit.Changed{Block: 39000000, Tx: common.HexToHash(tx)}})
 	t.Findings = []audit.Finding{
 		finding(audit.UnlistedChainAllowed, audit.Device, unlisted, "the contract allows it, the API does not list it", nil),
 		finding(audit.StorageUnaccounted, "", "", "the contract stores more than the 1 slot that is explained", nil),

@@ -200,7 +200,7 @@ func (t *text) changed(c *audit.Changed) string {
 	if !t.opt.Wide {
 		return block + actor
 	}
-	return block + after(" of ", when(c.Time)) + actor + ", in " + t.id(c.Tx)
+	return block + after(" of ", when(c.Time)) + actor + ", in " + t.id(c.Tx.Hex())
 }
 
 // why gives kind and reason, each once.

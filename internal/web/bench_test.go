@@ -9,6 +9,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/ethereum/go-ethereum/common"
+
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/web"
 	"github.com/kms-auditor/kms-auditor/metrics"
@@ -22,7 +24,7 @@ func crowd(contracts, each int) *audit.Report {
 		t := audit.Target{Contract: fmt.Sprintf("0x%040x", i), Verdict: audit.Drift, Assurance: audit.Proven, Completeness: audit.Complete}
 		for j := range each {
 			e := audit.Entry{List: audit.Device, ID: id(i*each + j), Name: fmt.Sprint("node-", j), Claim: audit.ClaimAllowed, OnChain: audit.ChainAllowed,
-				Verdict: audit.Match, Assurance: audit.Proven, Changed: &audit.Changed{Block: uint64(j), Time: &at, Tx: id(j), Actor: contract}}
+				Verdict: audit.Match, Assurance: audit.Proven, Changed: &audit.Changed{Block: uint64(j), Time: &at, Tx: common.HexToHash(id(j)), Actor: contract}}
 			if j%100 == 0 {
 				e.Verdict, e.OnChain, e.Kind, e.Severity = audit.Mismatch, audit.ChainDenied, audit.ClaimAllowedChainDenied, audit.Warning
 				t.Findings = append(t.Findings, audit.Finding{Kind: e.Kind, Severity: e.Severity, List: e.List, ID: e.ID,

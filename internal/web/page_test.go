@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
+
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/web"
 )
@@ -48,7 +50,7 @@ func shown(t *testing.T, o web.Options) string {
 func TestThePageTells(t *testing.T) {
 	at := time.Date(2026, 11, 23, 3, 4, 5, 0, time.UTC)
 	recently := time.Now().Add(-3*time.Hour - time.Minute)
-	block := &audit.Changed{Block: 51375546, Time: &at, Tx: id(7), Actor: contract}
+	block := &audit.Changed{Block: 51375546, Time: &at, Tx: common.HexToHash(id(7)), Actor: contract}
 	for _, tt := range []struct {
 		name   string
 		target audit.Target
