@@ -36,9 +36,6 @@ func (v *Verdict) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// Worst returns the worse of two verdicts: drift, then unknown, then consistent.
-func Worst(a, b Verdict) Verdict { return max(a, b) }
-
 // worstOf is the worst of a list, and Unknown for an empty one: nothing was compared.
 func worstOf(all []Verdict) Verdict {
 	if len(all) == 0 {

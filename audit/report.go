@@ -82,19 +82,19 @@ type SourceError struct {
 
 // Target is the judgement on one contract.
 type Target struct {
-	Contract     string       `json:"contract"` // EIP-55
-	Verdict      Verdict      `json:"verdict"`
-	Reasons      []string     `json:"reasons"`             // what could not be checked, and why
-	Assurance    Assurance    `json:"assurance,omitempty"` // the weakest of its entries; empty: nothing was read
-	Completeness Completeness `json:"completeness"`
-	Counts       Counts       `json:"counts"`
-	Storage      *Storage     `json:"storage,omitempty"`         // of the contract, if it is proven
-	Control      *Control     `json:"control,omitempty"`         // who controls the contract; nil: not read
-	Baseline     *Baseline    `json:"baseline,omitempty"`        // what Control is held against; nil: earlier audits are not known
-	Accepted     []Acceptance `json:"accepted,omitempty"`        // the findings that the operator lives with
-	Explained    []Explained  `json:"explained_slots,omitempty"` // leftovers that the operator explains
-	Entries      []Entry      `json:"entries"`
-	Findings     []Finding    `json:"findings"`
+	Contract     string          `json:"contract"` // EIP-55
+	Verdict      Verdict         `json:"verdict"`
+	Reasons      []string        `json:"reasons"`             // what could not be checked, and why
+	Assurance    Assurance       `json:"assurance,omitempty"` // the weakest of its entries; empty: nothing was read
+	Completeness Completeness    `json:"completeness"`
+	Counts       Counts          `json:"counts"`
+	Storage      *Storage        `json:"storage,omitempty"`         // of the contract, if it is proven
+	Control      *Control        `json:"control,omitempty"`         // who controls the contract; nil: not read
+	Baseline     *Baseline       `json:"baseline,omitempty"`        // what Control is held against; nil: earlier audits are not known
+	Accepted     []Acceptance    `json:"accepted,omitempty"`        // the findings that the operator lives with
+	Explained    []ExplainedSlot `json:"explained_slots,omitempty"` // leftovers that the operator explains
+	Entries      []Entry         `json:"entries"`
+	Findings     []Finding       `json:"findings"`
 }
 
 // Storage is what is proven of a contract as a whole.
@@ -122,12 +122,6 @@ type Acceptance struct {
 	Message string    `json:"message"`
 	Reason  string    `json:"reason"`
 	Expires time.Time `json:"expires"`
-}
-
-// Explained is a slot that the operator explains in the configuration.
-type Explained struct {
-	Slot   string `json:"slot"`
-	Reason string `json:"reason"`
 }
 
 // Compared reports whether at least one claim of the target was compared with the chain at the pinned block.

@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -282,9 +281,7 @@ func (t *target) judgeStorage(intent *Intent, want ContractIntent) {
 	default:
 		t.find(StorageUnaccounted, "the contract stores more than the %d slots that getters, events, well-known places and explained_slots account for", r.Storage.Slots)
 	}
-	for _, e := range want.Explained {
-		t.Explained = append(t.Explained, Explained{e.Slot.Hex(), e.Reason})
-	}
+	t.Explained = want.Explained
 	if intent.Required && t.Completeness != Complete {
 		t.reason("verify is required, and the contract's storage is not proven to be all accounted for")
 	}
@@ -312,18 +309,9 @@ func (t *target) entryOfRow(row ClaimedEntry) entry {
 	case err != nil:
 		e.ID, e.Kind = sanitize.Quote(row.ID), MalformedID
 	default:
-		e.ID, e.id, e.valid = spelled(row.ID, id), id, true
+		e.ID, e.id, e.valid = sanitize.SpellID(id, row.ID), id, true
 	}
 	return e
-}
-
-// spelled is the one spelling of an id: the API's own, where that is it already.
-func spelled(s string, id common.Hash) string {
-	b := hex.AppendEncode(append(make([]byte, 0, 2+2*len(id)), "0x"...), id[:])
-	if string(b) == s {
-		return s
-	}
-	return string(b)
 }
 
 // merge makes entries of the rows, one of all rows of an id, sorted by list, name, version and id.

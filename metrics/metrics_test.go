@@ -42,7 +42,7 @@ func report(targets ...audit.Target) *audit.Report {
 		Block: &audit.Block{Number: 51375546, Time: noon.Add(-time.Minute)},
 	}
 	for _, t := range targets {
-		c.Verdict = audit.Worst(audit.Consistent, t.Verdict)
+		c.Verdict = max(audit.Consistent, t.Verdict)
 	}
 	return &audit.Report{FinishedAt: noon, Verdict: c.Verdict, Chains: []audit.Chain{c}}
 }

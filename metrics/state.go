@@ -138,7 +138,7 @@ func (s *snapshot) chain(c audit.Chain) map[string]*audit.Target {
 		if err != nil {
 			continue
 		}
-		if other := targets[addr.Hex()]; other == nil || audit.Worst(other.Verdict, t.Verdict) != other.Verdict {
+		if other := targets[addr.Hex()]; other == nil || max(other.Verdict, t.Verdict) != other.Verdict {
 			targets[addr.Hex()] = t
 		}
 	}

@@ -214,9 +214,9 @@ func lawful(t *testing.T, r *audit.Report) {
 		worst = audit.Unknown
 	}
 	for _, c := range r.Chains {
-		worst = audit.Worst(worst, c.Verdict)
+		worst = max(worst, c.Verdict)
 		for _, target := range c.Targets {
-			worst = audit.Worst(worst, target.Verdict)
+			worst = max(worst, target.Verdict)
 			if n := target.Counts.Match + target.Counts.Mismatch + target.Counts.Unverifiable + target.Counts.Pending + target.Counts.Accepted + target.Counts.Unclaimed; n != len(target.Entries) {
 				t.Errorf("%d entries are counted, there are %d", n, len(target.Entries))
 			}

@@ -37,7 +37,7 @@ type Result struct {
 
 // Verdict is the worse of what the report says and what today's rules say: the file names its rules itself, so that older
 // ones must not excuse a verdict which the evidence does not give.
-func (r *Result) Verdict() audit.Verdict { return audit.Worst(r.Reported, r.Report.Verdict) }
+func (r *Result) Verdict() audit.Verdict { return max(r.Reported, r.Report.Verdict) }
 
 // Verify proves again what the evidence proves, judges it, and compares the outcome with the report, by keys. Evidence
 // that does not hold is ErrRefuted. Any other error is that of ctx: then nothing is known.

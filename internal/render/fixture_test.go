@@ -79,7 +79,7 @@ func consistent() *audit.Report {
 		Contract: contract, Verdict: audit.Consistent, Reasons: []string{}, Assurance: audit.Proven, Completeness: audit.Complete,
 		Counts: audit.Counts{Match: 1}, Findings: []audit.Finding{},
 		Storage:   &audit.Storage{Root: "0x" + strings.Repeat("cd", 32), CodeHash: "0x" + strings.Repeat("ef", 32), Slots: 29},
-		Explained: []audit.Explained{{Slot: "0x" + strings.Repeat("00", 31) + "2a", Reason: "counter of the first implementation"}},
+		Explained: []audit.ExplainedSlot{{Slot: common.HexToHash("0x2a"), Reason: "counter of the first implementation"}},
 		Entries:   []audit.Entry{{List: audit.Device, ID: device, Name: "prod5", Claim: audit.ClaimAllowed, OnChain: audit.ChainAllowed, Verdict: audit.Match, Assurance: audit.Proven}},
 	}))
 }
@@ -149,7 +149,7 @@ func hostile() *audit.Report {
 	c.Errors = []audit.SourceError{{Stage: audit.StageDecode, Source: evil, Message: evil + strings.Repeat("x", 1000)}}
 	t := &c.Targets[0]
 	t.Reasons = []string{evil}
-	t.Explained = []audit.Explained{{Slot: device, Reason: evil}}
+	t.Explained = []audit.ExplainedSlot{{Slot: common.HexToHash(device), Reason: evil}}
 	t.Entries = t.Entries[:1]
 	t.Entries[0].ID, t.Entries[0].Name, t.Entries[0].Version = evil, strings.Repeat("n", 1000), evil
 	t.Findings = t.Findings[:1]

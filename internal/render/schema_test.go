@@ -172,7 +172,7 @@ func TestTheSchemaHasEveryField(t *testing.T) {
 		{audit.Baseline{}, schema.Defs["baseline"]},
 		{audit.Acceptance{}, schema.Defs["acceptance"]},
 		{audit.Accepting{}, schema.Defs["accepting"]},
-		{audit.Explained{}, schema.Defs["explained_slot"]},
+		{audit.ExplainedSlot{}, schema.Defs["explained_slot"]},
 		{audit.Entry{}, schema.Defs["entry"]},
 		{audit.Changed{}, schema.Defs["changed"]},
 		{audit.Finding{}, schema.Defs["finding"]},

@@ -175,7 +175,7 @@ func (t *text) storage(target *audit.Target) {
 		t.printf("\n")
 	}
 	for _, e := range target.Explained {
-		t.printf("  explained slot %s: %s\n", Plain(e.Slot), Plain(e.Reason))
+		t.printf("  explained slot %s: %s\n", e.Slot, Plain(e.Reason))
 	}
 }
 

@@ -52,6 +52,15 @@ func ParseID(s string) (common.Hash, error) {
 	return id, decode(id[:], s)
 }
 
+// SpellID spells an id as a report does. Where s spells it so already, it is s, without a copy.
+func SpellID(id common.Hash, s string) string {
+	b := hex.AppendEncode(append(make([]byte, 0, 2+2*len(id)), "0x"...), id[:])
+	if string(b) == s {
+		return s
+	}
+	return string(b)
+}
+
 // ParseAddress reads an address: exactly 40 hex digits in any case, with or without the prefix 0x.
 // Mixed case is not checked as an EIP-55 checksum: the sources spell addresses in every way.
 func ParseAddress(s string) (common.Address, error) {

@@ -156,7 +156,7 @@ func (l *law) target(at common.Address) *audit.Target {
 func (l *law) verdicts() {
 	worst := audit.Consistent
 	for i := range l.chain.Targets {
-		worst = audit.Worst(worst, l.chain.Targets[i].Verdict)
+		worst = max(worst, l.chain.Targets[i].Verdict)
 	}
 	if len(l.chain.Targets) == 0 {
 		worst = audit.Unknown
