@@ -171,9 +171,6 @@ func (j *judgement) settled(t *target, o *OpenFinding) bool {
 	case AcceptExpired, AcceptUnused:
 		return !slices.ContainsFunc(t.unevaluated, func(x Exception) bool { return x.List == f.List && x.ID == f.ID })
 	case ClaimUnstable:
-		if f.List == "" {
-			return t.claimRead && chain
-		}
 		e := t.entryOf(f)
 		return t.claimRead && chain && (e == nil || e.compared())
 	case ChainWentBack:
