@@ -257,7 +257,7 @@ func (l *law) sound(t *audit.Target, truly truth) {
 	}
 	// What is to be seen, if nothing fails.
 	var missing []finding
-	worst := consistent
+	worst, compared := consistent, maps.Clone(truly.compared)
 	for f := range truly.wrong {
 		visible := !truly.hidden[f] || told[f] || l.Verify != "off" && truly.read && !truly.accepted[finding{Kind: "storage_unaccounted"}]
 		switch {
@@ -270,6 +270,7 @@ func (l *law) sound(t *audit.Target, truly truth) {
 			if f.Kind == "no_code" && worst == consistent {
 				worst = unknown
 			}
+			delete(compared, f.ID)
 			continue
 		case makes[f.Kind] == drift:
 			worst = drift
@@ -280,13 +281,16 @@ func (l *law) sound(t *audit.Target, truly truth) {
 			missing = append(missing, f)
 		}
 	}
+	if len(compared) == 0 && worst == consistent { // all that could be compared waits for the newest block
+		worst = unknown
+	}
 	if t.Verdict == audit.Consistent {
 		switch {
 		case !l.real(l.look):
 			complain("its block is none of the chain")
 		case l.claimOf(l.look) == nil || !truly.read:
 			complain("the API said nothing of it")
-		case !truly.compared:
+		case len(compared) == 0:
 			complain("nothing could be compared")
 		case truly.blank:
 			complain("there are claims that cannot be compared")
@@ -336,7 +340,7 @@ func (l *law) exactly(t *audit.Target, truly truth, missing []finding, worst str
 			worst = unknown
 		}
 	}
-	held := truly.blank || !truly.read || !truly.compared || l.Verify == "required" && truly.accepted[finding{Kind: "storage_unaccounted"}] && t.Completeness != audit.Complete
+	held := truly.blank || !truly.read || len(truly.compared) == 0 || l.Verify == "required" && truly.accepted[finding{Kind: "storage_unaccounted"}] && t.Completeness != audit.Complete
 	if held && worst == consistent {
 		worst = unknown
 	}

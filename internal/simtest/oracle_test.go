@@ -137,9 +137,9 @@ type truth struct {
 	accepted map[finding]bool // of what is wrong
 	hidden   map[finding]bool // of what is wrong: about an id that nobody has to know
 	claims   [2][ids][]row
-	read     bool // the API said something of the contract, on the right chain
-	compared bool // one of its claims is about something that is known
-	blank    bool // it says something that cannot be compared
+	read     bool            // the API said something of the contract, on the right chain
+	compared map[string]bool // the ids with a claim about something that is known
+	blank    bool            // it says something that cannot be compared
 }
 
 // silent reports whether the API lists an id and makes no claim about it.
@@ -150,7 +150,7 @@ func (t *truth) silent(list, id int) bool {
 
 // truth tells the truth. Without a claim it is about the chain alone, and without a block about the claim.
 func (w *world) truth(ctx context.Context, at common.Address, block common.Hash, c *claim) (t truth, err error) {
-	t.wrong, t.accepted, t.hidden = map[finding]bool{}, map[finding]bool{}, map[finding]bool{}
+	t.wrong, t.accepted, t.hidden, t.compared = map[finding]bool{}, map[finding]bool{}, map[finding]bool{}, map[string]bool{}
 	say := func(kind string) { t.wrong[finding{Kind: kind}] = true }
 	n := slices.Index(w.at, at)
 	configured := slices.Contains(w.configured(), at)
@@ -235,7 +235,7 @@ func (w *world) judge(t *truth, n, list, id int) {
 	case says[0] == "null":
 		say("claim_unknown")
 	default:
-		if t.compared = true; says[0] == "true" && !allowed {
+		if t.compared[idOf(list, id).Hex()] = true; says[0] == "true" && !allowed {
 			say("claim_allowed_chain_denied")
 		} else if says[0] == "false" && allowed {
 			say("claim_denied_chain_allowed")
