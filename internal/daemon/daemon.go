@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -48,6 +49,7 @@ type Daemon struct {
 	metrics    *metrics.Metrics
 	state      *state.State
 	last       atomic.Pointer[audit.Report]
+	audited    atomic.Bool             // an audit has finished
 	running    atomic.Pointer[runtime] // what the next audit runs under
 	reloading  sync.Mutex
 	again      chan struct{}        // of capacity 1: an audit is due at once
@@ -71,8 +73,10 @@ func New(cfg *config.Config, opt Options) (*Daemon, error) {
 	}
 	d.running.Store(r)
 	d.begin(r)
-	if last := d.state.Report(); last != nil && !opt.Once {
-		d.metrics.Restore(last) // what is open stays open while the first audit is under way
+	if last := d.state.Report(); last != nil && !opt.Once { // what is open stays open while the first audit is under way
+		d.metrics.Restore(last)
+		shown := slices.DeleteFunc(last.Chains, func(c audit.Chain) bool { return r.clients[c.Chain] == nil })
+		d.last.Store(audit.NewReport(last.AuditID, last.Version, last.StartedAt, last.FinishedAt, shown))
 	}
 	d.metrics.ConfigLoaded(true, r.loaded)
 	return d, nil
@@ -113,6 +117,7 @@ func (d *Daemon) Serve(ctx context.Context, listeners []net.Listener) error {
 	first := d.running.Load() // before anybody can reload
 	served := web.Options{
 		Report: d.last.Load,
+		Ready:  d.audited.Load,
 		State:  d.state,
 		Plan: func() web.Plan {
 			cfg := d.running.Load().cfg

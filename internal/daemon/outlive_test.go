@@ -79,6 +79,9 @@ func TestARestartShowsOpenFindingsAtOnce(t *testing.T) {
 			if !strings.Contains(page, "\nkms_auditor_audits_total{chain=\"base\",verdict=\"drift\"} 0\n") {
 				t.Error("an audit of the last process is counted")
 			}
+			if _, page := get(t, d.url+"/"); strings.Contains(page, "claim_allowed_chain_denied") == row.forgotten {
+				t.Errorf("the page shows a finding that is open: %t", row.forgotten)
+			}
 			if status, _ := get(t, d.url+"/-/ready"); status == http.StatusOK {
 				t.Error("the daemon is ready before an audit ended")
 			}

@@ -135,6 +135,7 @@ func (d *Daemon) done(r *runtime, res observe.Result) {
 	d.keepEvidence(r, res)
 	d.metrics.Report(res.Report)
 	d.record(r, res)
+	d.audited.Store(true)
 	d.last.Store(res.Report) // before the log: who reads there that the audit has ended may ask for its report
 	d.logReport(res.Report, res.Changes)
 	d.markLogged(r)

@@ -24,6 +24,7 @@ func options(r *audit.Report) web.Options {
 	nothing.SetChainID("base", 8453)
 	return web.Options{
 		Report:   func() *audit.Report { return r },
+		Ready:    func() bool { return r != nil },
 		State:    nothing,
 		Plan:     func() web.Plan { return web.Plan{} },
 		Gatherer: prometheus.NewRegistry(),

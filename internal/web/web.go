@@ -30,7 +30,8 @@ const shutdown = 3 * time.Second
 
 // Options are what is served.
 type Options struct {
-	Report     func() *audit.Report // the last report; nil before the first
+	Report     func() *audit.Report // the last report, which an earlier process may have made; nil: there is none
+	Ready      func() bool          // whether an audit of this process has finished
 	State      *state.State         // what is remembered
 	Plan       func() Plan          // when audits come
 	Gatherer   prometheus.Gatherer
@@ -131,7 +132,7 @@ func handler(o Options) http.Handler {
 	})
 	mux.Handle("POST /-/reload", reload(o.Config))
 	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, _ *http.Request) {
-		if o.Report() == nil {
+		if !o.Ready() {
 			http.Error(w, "no audit has finished yet", http.StatusServiceUnavailable)
 			return
 		}
