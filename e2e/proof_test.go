@@ -172,7 +172,7 @@ func TestUnlistedEntryTellsOfItsChange(t *testing.T) {
 			if c == nil || c.Time == nil || e.ID != "0x"+image059 {
 				t.Fatalf("%+v tells too little of its change\n%s", e, text)
 			}
-			if c.Block != receipt.BlockNumber.Uint64() || c.Tx != receipt.TxHash.Hex() ||
+			if c.Block != receipt.BlockNumber.Uint64() || c.Tx != receipt.TxHash ||
 				c.Time.Unix() != int64(block.Time) || c.Actor != testchain.Address("owner").Hex() {
 				t.Errorf("changed in block %d at %s by %s in %s, want block %s, %d, the owner, %s", c.Block, c.Time, c.Actor, c.Tx,
 					receipt.BlockNumber, block.Time, receipt.TxHash)
