@@ -20,8 +20,10 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
 	"github.com/kms-auditor/kms-auditor/internal/render"
 	"github.com/kms-auditor/kms-auditor/internal/state"
 	"github.com/kms-auditor/kms-auditor/internal/testenv"
@@ -88,17 +90,35 @@ func TestRubbishHidesNoOwner(t *testing.T) {
 	s := newScene(t, 1, 1)
 	s.settings.Web = nil
 	s.settings.Chains[0].Contracts = []contractSettings{{Address: s.kms.Address().Hex(), Policy: map[string]any{"owner": somewhere}}}
+	audited := func(what, unshown string) {
+		t.Helper()
+		exit, out, errs := runAuditor(t, "audit", "--once", "-o", "json", "-c", writeConfig(t, s.settings))
+		target := decodeReport(t, out).Chains[0].Targets[0]
+		if exit != 1 || !slices.Contains(kinds(target), "owner_changed") || unshown != "" && strings.Contains(out+errs, unshown) {
+			t.Errorf("%.20q: exit code %d, %s %q\n%s", what, exit, found(target), target.Reasons, errs)
+		}
+	}
 	for _, rubbish := range []string{"\x1b[2J", "\xff\xfe", strings.Repeat("x", 5000)} {
 		_, err := s.kms.Send(t.Context(), "setGatewayAppId", rubbish)
 		must(t, err)
 		info := struct{ K256Pubkey, CaPubkey, Quote, Eventlog []byte }{[]byte(rubbish), []byte(rubbish), nil, nil}
 		_, err = s.kms.Send(t.Context(), "setKmsInfo", info)
 		must(t, err)
-		exit, out, errs := runAuditor(t, "audit", "--once", "-o", "json", "-c", writeConfig(t, s.settings))
-		target := decodeReport(t, out).Chains[0].Targets[0]
-		if exit != 1 || !slices.Contains(kinds(target), "owner_changed") || strings.Contains(out+errs, rubbish) {
-			t.Errorf("%.10q: exit code %d, %s %q\n%s", rubbish, exit, found(target), target.Reasons, errs)
-		}
+		audited(rubbish, rubbish)
+	}
+	// One getter of the implementation returns what is no ABI. All else is left to the code that was there.
+	word, err := s.client.StorageAt(t.Context(), s.kms.Address(), kms.ImplementationSlot, nil)
+	must(t, err)
+	implementation, genuine := common.BytesToAddress(word), common.HexToAddress(somewhere)
+	code, err := s.client.CodeAt(t.Context(), implementation, nil)
+	must(t, err)
+	rpc := s.client.Client()
+	must(t, rpc.CallContext(t.Context(), nil, "anvil_setCode", genuine, hexutil.Bytes(code)))
+	for _, getter := range []string{"gatewayAppId()", "kmsInfo()", "pendingOwner()"} {
+		rubbish := fmt.Sprintf("5f3560e01c63%x14603b57365f5f375f5f365f73%x5af43d5f5f3e6037573d5ffd5b3d5ff35b5f195f5260205ff3", crypto.Keccak256([]byte(getter))[:4], genuine)
+		must(t, rpc.CallContext(t.Context(), nil, "anvil_setCode", implementation, hexutil.Bytes(common.FromHex(rubbish))))
+		s.mineIdle(t, 1) // a block with that in its state root
+		audited(getter, "")
 	}
 }
 
