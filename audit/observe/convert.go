@@ -51,15 +51,16 @@ func ClaimOf(d *kmsapi.OnChainDetail) *audit.APIClaim {
 	return out
 }
 
-// claimOf is ClaimOf, which is spared where the API's answer is the same again.
-func (c *observer) claimOf(d *kmsapi.OnChainDetail) *audit.APIClaim {
+// claimOf is ClaimOf and claimedIDs, which are spared where the API's answer is the same again.
+func (c *observer) claimOf(d *kmsapi.OnChainDetail) (*audit.APIClaim, map[common.Address]map[audit.List][]common.Hash) {
 	same := c.claim != nil && len(d.Contracts) > 0 && len(c.detail.Contracts) > 0 && &d.Contracts[0] == &c.detail.Contracts[0]
 	if !same {
 		c.claim = ClaimOf(d)
+		c.claimed = claimedIDs(c.claim, c.Intent.ChainID)
 	}
 	claim := *c.claim
 	c.detail, claim.Claim = d, SourceOf(&d.Source)
-	return &claim
+	return &claim, c.claimed
 }
 
 // SourceOf is where an answer of the API came from, as an audit.Claim.

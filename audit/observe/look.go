@@ -26,12 +26,14 @@ type observer struct {
 	annotated map[common.Address]annotation
 	detail    *kmsapi.OnChainDetail // the last, and what was made of it
 	claim     *audit.APIClaim
+	claimed   map[common.Address]map[audit.List][]common.Hash
 }
 
 // look is an observation while it is made.
 type look struct {
 	audit.Observation
 	raw    RawLook
+	ids    map[common.Address]map[audit.List][]common.Hash // that the claim names
 	pinned *ethrpc.Pinned
 }
 
@@ -87,7 +89,8 @@ func (c *observer) fetchClaim(ctx context.Context, l *look) error {
 		l.ChainUnknown = ok && refused.Unknown()
 		return err
 	}
-	l.Claim, l.raw.Claim = c.claimOf(detail), &detail.Source
+	l.Claim, l.ids = c.claimOf(detail)
+	l.raw.Claim = &detail.Source
 	return nil
 }
 
@@ -166,10 +169,9 @@ func (c *observer) readContracts(ctx context.Context, prior audit.Prior, l *look
 
 // read reads the contracts and, where it may bring more, their events.
 func (c *observer) read(ctx context.Context, prior audit.Prior, l *look, contracts []common.Address) error {
-	ids := claimedIDs(l.Claim, c.Intent.ChainID)
 	ask := func() (out []ethrpc.Query) {
 		for _, a := range contracts {
-			out = append(out, c.query(a, prior.Contract(a), ids[a]))
+			out = append(out, c.query(a, prior.Contract(a), l.ids[a]))
 		}
 		return out
 	}
@@ -184,7 +186,7 @@ func (c *observer) read(ctx context.Context, prior audit.Prior, l *look, contrac
 	}
 	c.take(l, state, queries, scans)
 	if c.Events != nil {
-		c.addChanges(ctx, l, ids)
+		c.addChanges(ctx, l)
 	}
 	return nil
 }
@@ -238,7 +240,7 @@ func union(lists ...[]common.Hash) []common.Hash {
 // claimedIDs are the well-formed ids of a claim about the chain, by contract and list.
 func claimedIDs(claim *audit.APIClaim, chainID uint64) map[common.Address]map[audit.List][]common.Hash {
 	out := map[common.Address]map[audit.List][]common.Hash{}
-	if claim == nil || claim.ChainID != chainID {
+	if claim.ChainID != chainID {
 		return out
 	}
 	for _, row := range claim.Contracts {
@@ -404,14 +406,14 @@ type annotation struct {
 var annotateAgain = 10 * time.Minute
 
 // addChanges adds the last event of every id that the claim lists or the contract allows.
-func (c *observer) addChanges(ctx context.Context, l *look, claimed map[common.Address]map[audit.List][]common.Hash) {
+func (c *observer) addChanges(ctx context.Context, l *look) {
 	for i := range l.Readings {
 		r := &l.Readings[i]
 		if r.Err != "" || !r.HasCode {
 			continue
 		}
 		listed := make(map[common.Hash]bool, len(r.Answers))
-		for _, ids := range claimed[r.Contract] {
+		for _, ids := range l.ids[r.Contract] {
 			for _, id := range ids {
 				listed[id] = true
 			}
@@ -427,8 +429,8 @@ func (c *observer) addChanges(ctx context.Context, l *look, claimed map[common.A
 		}
 		r.Changes = make([]audit.ListChange, 0, len(shown))
 		for _, a := range shown {
-			if last := c.Events.Last(r.Contract, a.List, a.ID); last != nil {
-				r.Changes = append(r.Changes, audit.ListChange{List: a.List, ID: a.ID, Changed: *last})
+			if last, known := c.Events.Last(r.Contract, a.List, a.ID); known {
+				r.Changes = append(r.Changes, audit.ListChange{List: a.List, ID: a.ID, Changed: last})
 			}
 		}
 	}

@@ -46,8 +46,8 @@ type Events interface {
 	Reset(contract common.Address) error
 	// Named returns the keys that any event ever named, sorted, by list: those of audit.Lists, AggregatedMRs and Apps.
 	Named(contract common.Address) map[string][]common.Hash
-	// Last returns the last event of an id; nil: none is known.
-	Last(contract common.Address, list audit.List, id common.Hash) *audit.Changed
+	// Last returns the last event of an id, and false where none is known.
+	Last(contract common.Address, list audit.List, id common.Hash) (audit.Changed, bool)
 	// Annotate finds out when and by whom the last events of the ids of answers were sent, as far as it can, and reports
 	// whether nothing is left to find out.
 	Annotate(ctx context.Context, contract common.Address, of []audit.Answer) bool

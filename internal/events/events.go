@@ -203,13 +203,13 @@ func (x *Indexer) Named(contract common.Address) map[string][]common.Hash {
 	return named
 }
 
-// Last returns the last event of an id, or nil.
-func (x *Indexer) Last(contract common.Address, list audit.List, id common.Hash) *audit.Changed {
+// Last returns the last event of an id, and false where none is known.
+func (x *Indexer) Last(contract common.Address, list audit.List, id common.Hash) (c audit.Changed, known bool) {
 	e, known := x.opt.State.LastEvent(x.target(contract), string(list), id)
 	if !known {
-		return nil
+		return c, false
 	}
-	c := &audit.Changed{Block: e.Block, Tx: e.Tx}
+	c.Block, c.Tx = e.Block, e.Tx
 	if at := e.Time; !at.IsZero() {
 		c.Time = &at
 	}
@@ -219,7 +219,7 @@ func (x *Indexer) Last(contract common.Address, list audit.List, id common.Hash)
 		}
 		c.Actor = x.actor.text
 	}
-	return c
+	return c, true
 }
 
 // maxAnnotated bounds what one audit asks for.
