@@ -113,10 +113,10 @@ func (w *world) evidence() *evidence.File {
 // names are events that named something.
 type names map[string][]common.Hash
 
-func (names) Update(context.Context, common.Address, ethrpc.Block) error  { return nil }
-func (names) Reset(common.Address) error                                  { return nil }
+func (names) Update(context.Context, common.Address, ethrpc.Block) error                 { return nil }
+func (names) Reset(common.Address) error                                                 { return nil }
 func (names) Last(common.Address, audit.List, common.Hash) (c audit.Changed, known bool) { return }
-func (n names) Named(common.Address) map[string][]common.Hash             { return n }
+func (n names) Named(common.Address) map[string][]common.Hash                            { return n }
 func (names) Annotate(context.Context, common.Address, []audit.Answer) bool {
 	return true
 }
