@@ -204,6 +204,7 @@ func (t *target) compareChain(intent *Intent, prior *Prior, o *Observation) {
 	}
 	t.fill(want.Policy)
 	if t.runs() {
+		t.judgeLists()
 		t.judgeStorage(intent, want)
 		var base *Baseline
 		if known := prior.Contract(t.address); known != nil {
@@ -240,6 +241,9 @@ func (t *target) fill(want Policy) {
 // take takes the contract's answer about an id; nil: it was not asked.
 func (t *target) take(k listID, a *Answer, want Policy) {
 	e := t.entry(k)
+	if e == nil && a != nil && a.Err != "" && k.id == (common.Hash{}) {
+		return // nobody named it
+	}
 	if e == nil {
 		if _, denied := t.at[k]; denied || a != nil && a.Err == "" && !a.Allowed && want.State(k.list, k.id) != PolicyAllowed {
 			t.at[k] = -1
@@ -257,6 +261,20 @@ func (t *target) take(k listID, a *Answer, want Policy) {
 		e.OnChain, e.Assurance = chainState(a.Allowed), t.reading.Assurance
 	case len(t.Reasons) == 0:
 		t.reason("asking the contract for %s %s: %s", e.List, e.ID, a.Err)
+	}
+}
+
+// getters are those of the lists, as the contract has them since May 2025.
+var getters = map[List]string{Device: "kmsAllowedDeviceIds(bytes32)", OSImage: "allowedOsImages(bytes32)"}
+
+// judgeLists says which list the contract does not have.
+func (t *target) judgeLists() {
+	for _, l := range Lists {
+		answers := t.reading.Answers
+		first := slices.IndexFunc(answers, func(a Answer) bool { return a.List == l })
+		if first >= 0 && !slices.ContainsFunc(answers, func(a Answer) bool { return a.List == l && a.Err == "" }) {
+			t.reason("the contract does not answer %s, so it is no DstackKms of a generation since May 2025, or it misbehaves: %s", getters[l], answers[first].Err)
+		}
 	}
 }
 
@@ -278,6 +296,7 @@ func (t *target) judgeStorage(intent *Intent, want ContractIntent) {
 		t.reason("the contract stores more than the %d slots that are accounted for, and the events that may explain the rest could not be read", r.Storage.Slots)
 	case !t.claimRead:
 		t.reason("the contract stores more than the %d slots that are accounted for; the API, which may name what explains the rest, was not read", r.Storage.Slots)
+	case slices.ContainsFunc(r.Answers, func(a Answer) bool { return a.Err != "" }): // what the list stores cannot be known
 	default:
 		t.find(StorageUnaccounted, "the contract stores more than the %d slots that getters, events, well-known places and explained_slots account for", r.Storage.Slots)
 	}

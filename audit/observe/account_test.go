@@ -171,3 +171,31 @@ func TestEventsThatAreOnlyForShowAreNotAskedForInEveryAudit(t *testing.T) {
 		}
 	}
 }
+
+// TestAContractWithoutTheListsIsUnknown, whatever it stores: what it is, nobody here knows.
+func TestAContractWithoutTheListsIsUnknown(t *testing.T) {
+	for sentence, row := range map[string]struct {
+		code   string
+		claims bool
+	}{
+		"every call reverts, and the API claims nothing":       {"5f5ffd", false},
+		"every call reverts, and the API claims something":     {"5f5ffd", true},
+		"every call returns nothing, and the API claims less":  {"00", false},
+		"every call writes, and the API claims nothing":        {"60015f5560015f5260205ff3", false},
+		"a call returns two words, and the API claims nothing": {"60405ff3", false},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			w := provenWorld(t)
+			other := w.deploy(row.code, "602a600755") // which stores something
+			w.contract(func(c *fakeapi.Contract) {
+				if c.Address = other.Hex(); !row.claims {
+					c.Devices, c.OSImages = nil, nil
+				}
+			})
+			r := w.audit()
+			if target := of(t, r, other); target.Verdict != audit.Unknown || len(target.Findings) > 0 || !strings.Contains(text(t, r), "kmsAllowedDeviceIds(bytes32)") {
+				t.Errorf("%s", text(t, r))
+			}
+		})
+	}
+}

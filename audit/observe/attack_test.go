@@ -23,11 +23,11 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// deploy puts a contract of some code onto the chain.
-func (w *world) deploy(code string) common.Address {
+// deploy puts a contract of some code onto the chain, after what its constructor does.
+func (w *world) deploy(code string, constructor ...string) common.Address {
 	w.t.Helper()
-	runtime := common.FromHex(code)
-	create := fmt.Appendf(nil, "61%04x80600a5f395ff3", len(runtime)) // copies what follows, and returns it
+	runtime, does := common.FromHex(code), strings.Join(constructor, "")
+	create := fmt.Appendf(nil, "%s61%04x8060%02x5f395ff3", does, len(runtime), 10+len(does)/2) // copies what follows, and returns it
 	owner := bind.NewKeyedTransactor(testchain.Key("owner"), big.NewInt(chainID))
 	at, _, err := bind.DeployContract(owner, append(common.FromHex(string(create)), runtime...), w.chain.Client(), nil)
 	must(w.t, err)
