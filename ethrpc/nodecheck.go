@@ -19,7 +19,7 @@ import (
 // compare has the node asked what the jobs ask that are wanted, once.
 func (c *proving) compare(wanted func(j *job) bool) {
 	for _, j := range c.all {
-		if len(j.Data) == inputLen && !j.compared && wanted(j) {
+		if len(j.Data) == inputLen && j.Old == "" && !j.compared && wanted(j) {
 			j.compared = true
 			c.waiting = append(c.waiting, j)
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/holiman/uint256"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
@@ -85,6 +86,8 @@ type proving struct {
 	jobs     []*job // left to run
 	waiting  []*job // to be asked of the node
 	guess    guess
+	older    []*job // what an older generation takes besides
+	oldAsked bool
 
 	hintedSlots []proof.Slot // what may be missing next
 	hinted      bool         // they were asked for
@@ -147,7 +150,7 @@ func (c *proving) step(ctx context.Context, limit time.Duration) (left bool) {
 			c.missing = m
 			break
 		}
-		if c.jobs = c.settleGuess(); len(c.jobs) == 0 {
+		if c.jobs = append(c.settleGuess(), c.olderJobs()...); len(c.jobs) == 0 {
 			return false
 		}
 	}
@@ -159,6 +162,25 @@ func (c *proving) step(ctx context.Context, limit time.Duration) (left bool) {
 	}
 	c.jobs, c.missing = nil, proof.Missing{}
 	return false
+}
+
+// olderJobs returns the calls that an older generation takes besides, once it is known that the contract is one.
+func (c *proving) olderJobs() []*job {
+	if c.oldAsked {
+		return nil
+	}
+	c.oldAsked = true
+	for _, j := range c.coverage {
+		if j.Old == "" || j.output == nil {
+			continue
+		}
+		for _, call := range c.query.OldCalls(j.Old) {
+			c.older = append(c.older, &job{Call: call})
+		}
+		c.reading.Sequenced = c.reading.Sequenced || j.Old == kms.NextAppSequence
+	}
+	c.budget += time.Duration(len(c.older)) * maxRunTimePerCall
+	return c.older
 }
 
 // fail notes that the contract's code cannot be proven. Its other calls go on: one that writes is not to be believed.
@@ -312,6 +334,11 @@ func (c *proving) finish() *provenContract {
 	}
 	if r.HasCode && c.query.Control {
 		r.Control = c.control(hash)
+	}
+	for _, j := range c.older {
+		if n := new(uint256.Int).SetBytes(j.output); j.Old == kms.NextAppSequence && n.IsUint64() {
+			r.Registered += int(min(n.Uint64(), uint64(len(c.query.Apps))))
+		}
 	}
 	explained := map[common.Hash]bool{}
 	for _, key := range c.query.NeededSlots() {

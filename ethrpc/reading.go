@@ -73,6 +73,8 @@ type Reading struct {
 	Agreed            int                    // providers that say the same of these answers; proven: of the block's hash
 	Storage           *Storage               // nil where nothing is proven, or the account does not exist
 	Partial           bool                   // answers were left out
+	Sequenced         bool                   // whoever registers apps is counted, which accounts for storage (May and June 2025)
+	Registered        int                    // how many apps the Query's Callers registered by that count
 	Failed            []ProviderError        // providers that failed, or lied, for this contract alone
 }
 
@@ -166,6 +168,10 @@ func (c *proving) proveOffline(ctx context.Context) error {
 		}
 	}
 	_, left := c.round(ctx, true)
+	if c.jobs = c.olderJobs(); len(c.jobs) > 0 {
+		_, more := c.round(ctx, true)
+		left = append(left, more...)
+	}
 	if err := c.costs(); err != nil {
 		return err
 	}

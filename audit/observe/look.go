@@ -219,6 +219,9 @@ func (c *observer) query(contract common.Address, known *audit.Known, claimed ma
 	for _, app := range named[Apps] {
 		q.Apps = append(q.Apps, common.BytesToAddress(app[12:]))
 	}
+	for _, caller := range named[Callers] {
+		q.Callers = append(q.Callers, common.BytesToAddress(caller[12:]))
+	}
 	for _, e := range want.Explained {
 		q.Slots = append(q.Slots, e.Slot)
 	}
@@ -312,7 +315,9 @@ func (c *observer) complete(ctx context.Context, l *look, state *ethrpc.State, q
 			}
 		}
 		for i, r := range due {
-			scans[r.Contract] = c.scan(ctx, l, r, anew, len(due)-i)
+			if scans[r.Contract] = c.scan(ctx, l, r, anew, len(due)-i); r.Sequenced {
+				c.Events.Callers(ctx, r.Contract)
+			}
 		}
 		asked := queries
 		if len(due) > 0 {
@@ -342,6 +347,9 @@ func (c *observer) complete(ctx context.Context, l *look, state *ethrpc.State, q
 	for i := range state.Readings {
 		r := &state.Readings[i]
 		s := scans[r.Contract]
+		if s != nil && s.Err == "" && r.Sequenced && r.Registered < len(queries[i].Apps) {
+			*s = audit.EventScan{Err: fmt.Sprintf("who registered %d of %d apps is not known, which accounts for storage too", len(queries[i].Apps)-r.Registered, len(queries[i].Apps))}
+		}
 		// Where the proof needs no events they only show when and by whom: what fails is not asked for in every audit.
 		if s != nil && r.Storage != nil && (s.Err == "" || r.Storage.Complete) {
 			c.scanned[r.Contract] = r.Storage.Root

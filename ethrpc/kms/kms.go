@@ -21,6 +21,7 @@ type Query struct {
 	Control       bool             `json:"control,omitempty"`        // owner, implementation, code, kmsInfo, gateway
 	AggregatedMRs []common.Hash    `json:"aggregated_mrs,omitempty"` // named by events: they only account for the storage
 	Apps          []common.Address `json:"apps,omitempty"`           // the same
+	Callers       []common.Address `json:"callers,omitempty"`        // who registered apps: the same
 	Slots         []common.Hash    `json:"slots,omitempty"`          // further slots that are known to be in use
 	CodeOnly      bool             `json:"code_only,omitempty"`      // only whether code is deployed
 }
@@ -38,6 +39,7 @@ type Call struct {
 	Getter string // of a list; empty: another one
 	ID     common.Hash
 	Data   string // selector and argument
+	Old    OldGetter
 }
 
 // ListCalls are the calls that a Query's two lists take, each once.
@@ -50,7 +52,7 @@ func (q *Query) ListCalls() (out []Call) {
 		for _, id := range ids {
 			if !seen[id] {
 				seen[id] = true
-				out = append(out, Call{getter, id, string(append(s, id[:]...))})
+				out = append(out, Call{Getter: getter, ID: id, Data: string(append(s, id[:]...))})
 			}
 		}
 	}
@@ -62,14 +64,15 @@ func (q *Query) ListCalls() (out []Call) {
 // Equal reports whether another Query asks for the same, in the same order.
 func (q *Query) Equal(o *Query) bool {
 	return q.Contract == o.Contract && q.Control == o.Control && q.CodeOnly == o.CodeOnly && slices.Equal(q.Devices, o.Devices) &&
-		slices.Equal(q.OSImages, o.OSImages) && slices.Equal(q.AggregatedMRs, o.AggregatedMRs) && slices.Equal(q.Apps, o.Apps) && slices.Equal(q.Slots, o.Slots)
+		slices.Equal(q.OSImages, o.OSImages) && slices.Equal(q.AggregatedMRs, o.AggregatedMRs) && slices.Equal(q.Apps, o.Apps) &&
+		slices.Equal(q.Callers, o.Callers) && slices.Equal(q.Slots, o.Slots)
 }
 
 // Clone copies what the caller may change.
 func (q *Query) Clone() Query {
 	c := *q
 	c.Devices, c.OSImages, c.AggregatedMRs = slices.Clone(q.Devices), slices.Clone(q.OSImages), slices.Clone(q.AggregatedMRs)
-	c.Apps, c.Slots = slices.Clone(q.Apps), slices.Clone(q.Slots)
+	c.Apps, c.Callers, c.Slots = slices.Clone(q.Apps), slices.Clone(q.Callers), slices.Clone(q.Slots)
 	return c
 }
 
@@ -103,7 +106,7 @@ func (q *Query) CoverageCalls() (out []Call) {
 	if q.CodeOnly {
 		return nil
 	}
-	out = slices.Clone(FixedCalls)
+	out = slices.Concat(FixedCalls, []Call{{Data: string(selector("appAuthImplementation()"))}}, Apps.call(common.Address{}), NextAppSequence.call(common.Address{}))
 	add := func(getter string, argument []byte) {
 		out = append(out, Call{Data: string(append(selector(getter), argument...))})
 	}
@@ -114,6 +117,31 @@ func (q *Query) CoverageCalls() (out []Call) {
 		add("registeredApps(address)", common.LeftPadBytes(a[:], 32))
 	}
 	return out
+}
+
+// OldGetter is a getter of May and June 2025, of an address. CoverageCalls has one call of it, which shows whether a
+// contract has it.
+type OldGetter string
+
+// What these generations store of apps, and of whoever registered them.
+const (
+	Apps            OldGetter = "apps(address)"
+	NextAppSequence OldGetter = "nextAppSequence(address)"
+)
+
+func (g OldGetter) call(args ...common.Address) (out []Call) {
+	for _, a := range args {
+		out = append(out, Call{Data: string(append(selector(string(g)), common.LeftPadBytes(a[:], 32)...)), Old: g})
+	}
+	return out
+}
+
+// OldCalls are further calls of CoverageCalls, for a contract that has the getter.
+func (q *Query) OldCalls(g OldGetter) []Call {
+	if g == Apps {
+		return g.call(q.Apps...)
+	}
+	return g.call(q.Callers...)
 }
 
 // WellKnown are slots that no getter may read: the implementation's, and those of OpenZeppelin's initializer (ERC-1967, ERC-7201).

@@ -109,10 +109,10 @@ func TestTxInfoAreToldAsFarAsTheyAreKnown(t *testing.T) {
 		fault rpcfault.Fault
 		want  logs.TxInfo
 	}{
-		{"a provider that knows all", rpcfault.Fault{}, logs.TxInfo{BlockTime: made, Sender: owner}},
+		{"a provider that knows all", rpcfault.Fault{}, logs.TxInfo{BlockTime: made, Sender: owner, To: w.KMS.Address()}},
 		{"a provider without transactions", rpcfault.Refuse("eth_getTransactionByHash", -32601, "no"), logs.TxInfo{BlockTime: made}},
-		{"a provider without blocks", answers("", "eth_getBlockByHash", "null"), logs.TxInfo{Sender: owner}},
-		{"a provider of other blocks", answers("", "eth_getBlockByHash", `{"number":"0x1","hash":"`+common.Hash{2}.Hex()+`","timestamp":"0x1"}`), logs.TxInfo{Sender: owner}},
+		{"a provider without blocks", answers("", "eth_getBlockByHash", "null"), logs.TxInfo{Sender: owner, To: w.KMS.Address()}},
+		{"a provider of other blocks", answers("", "eth_getBlockByHash", `{"number":"0x1","hash":"`+common.Hash{2}.Hex()+`","timestamp":"0x1"}`), logs.TxInfo{Sender: owner, To: w.KMS.Address()}},
 		{"a provider of null transactions", answers("", "eth_getTransactionByHash", "null"), logs.TxInfo{BlockTime: made}},
 		{"a provider that is down", rpcfault.Status(500, ""), logs.TxInfo{}},
 	} {
@@ -123,7 +123,7 @@ func TestTxInfoAreToldAsFarAsTheyAreKnown(t *testing.T) {
 				t.Errorf("TxInfo = %v, want %v", got, tt.want)
 			}
 			got = newClient(t, w.URL, w.Chain.URL()).TxInfo(t.Context(), []logs.Ref{place})
-			if got[place] != (logs.TxInfo{BlockTime: made, Sender: owner}) {
+			if got[place] != (logs.TxInfo{BlockTime: made, Sender: owner, To: w.KMS.Address()}) {
 				t.Errorf("with a second provider: TxInfo = %v", got)
 			}
 		})

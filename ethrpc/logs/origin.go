@@ -83,23 +83,24 @@ type Ref struct{ Block, Tx common.Hash }
 type TxInfo struct {
 	BlockTime time.Time // UTC
 	Sender    common.Address
+	To        common.Address // that was called; zero: a contract was created
 }
 
 // TxInfo returns when the blocks were made and who sent the transactions. Unverified; display only: there is one for every
 // ref, but providers are believed, and what none of them tells is left out without an error.
 func (r *Reader) TxInfo(ctx context.Context, refs []Ref) map[Ref]TxInfo {
-	times, senders := map[common.Hash]time.Time{}, map[Ref]common.Address{}
+	times, txs := map[common.Hash]time.Time{}, map[Ref]TxInfo{}
 	for _, p := range r.providers { // each is asked for what is still missing
-		blocks, txs := map[common.Hash]*transport.Call{}, map[Ref]*transport.Call{}
+		blocks, asked := map[common.Hash]*transport.Call{}, map[Ref]*transport.Call{}
 		var calls []*transport.Call
 		for _, at := range refs {
 			if _, known := times[at.Block]; !known && blocks[at.Block] == nil {
 				blocks[at.Block] = block.AtHash(at.Block).Ask()
 				calls = append(calls, blocks[at.Block])
 			}
-			if _, known := senders[at]; !known && txs[at] == nil {
-				txs[at] = &transport.Call{Method: "eth_getTransactionByHash", Args: []any{at.Tx}}
-				calls = append(calls, txs[at])
+			if _, known := txs[at]; !known && asked[at] == nil {
+				asked[at] = &transport.Call{Method: "eth_getTransactionByHash", Args: []any{at.Tx}}
+				calls = append(calls, asked[at])
 			}
 		}
 		// An error is of one batch: what the others brought is good.
@@ -109,19 +110,25 @@ func (r *Reader) TxInfo(ctx context.Context, refs []Ref) map[Ref]TxInfo {
 				times[hash] = b.Time
 			}
 		}
-		for at, c := range txs {
+		for at, c := range asked {
 			var tx struct {
 				Hash, BlockHash common.Hash
-				From            *common.Address
+				From, To        *common.Address
 			}
 			if c.Err == nil && json.Unmarshal(c.Result, &tx) == nil && tx.Hash == at.Tx && tx.BlockHash == at.Block && tx.From != nil {
-				senders[at] = *tx.From
+				info := TxInfo{Sender: *tx.From}
+				if tx.To != nil {
+					info.To = *tx.To
+				}
+				txs[at] = info
 			}
 		}
 	}
 	out := make(map[Ref]TxInfo, len(refs))
 	for _, at := range refs {
-		out[at] = TxInfo{times[at.Block], senders[at]}
+		info := txs[at]
+		info.BlockTime = times[at.Block]
+		out[at] = info
 	}
 	return out
 }

@@ -222,6 +222,26 @@ func (x *Indexer) Last(contract common.Address, list audit.List, id common.Hash)
 	return c, true
 }
 
+// Callers finds out who called the contract for its apps to be registered: the sender of the transaction, or the contract that
+// the sender called. It is the actor of these events, and Named has it. What cannot be found out now is asked for again.
+func (x *Indexer) Callers(ctx context.Context, contract common.Address) {
+	t := x.target(contract)
+	var events []state.Event
+	var refs []logs.Ref
+	for _, e := range x.opt.State.Events(t) {
+		if e.List == apps && e.Actor == (common.Address{}) && len(events) < maxAnnotated {
+			events, refs = append(events, e), append(refs, logs.Ref{Block: e.BlockHash, Tx: e.Tx})
+		}
+	}
+	infos := x.opt.Client.TxInfo(ctx, refs)
+	for i, ref := range refs {
+		if events[i].Actor = infos[ref].Sender; infos[ref].To != contract {
+			events[i].Actor = infos[ref].To
+		}
+	}
+	_ = x.opt.State.Annotate(t, events...) // they were just read
+}
+
 // maxAnnotated bounds what one audit asks for.
 const maxAnnotated = 500
 

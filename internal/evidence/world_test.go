@@ -115,6 +115,7 @@ type names map[string][]common.Hash
 
 func (names) Update(context.Context, common.Address, ethrpc.Block) error                 { return nil }
 func (names) Reset(common.Address) error                                                 { return nil }
+func (names) Callers(context.Context, common.Address)                                    {}
 func (names) Last(common.Address, audit.List, common.Hash) (c audit.Changed, known bool) { return }
 func (n names) Named(common.Address) map[string][]common.Hash                            { return n }
 func (names) Annotate(context.Context, common.Address, []audit.Answer) bool {

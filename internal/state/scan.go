@@ -89,16 +89,24 @@ func (s *State) LastEvent(t Target, list string, key common.Hash) (e Event, ok b
 	return e, ok
 }
 
+// Callers is the list of Known with whoever registered apps, as far as that is known.
+const Callers = "caller"
+
 // Known returns, per list, every key that an event of t names, in ascending order.
 func (s *State) Known(t Target) map[string][]common.Hash {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	known := map[string][]common.Hash{}
-	for it := range s.scanOf(t).last {
+	of := s.scanOf(t)
+	for it, i := range of.last {
 		known[it.list] = append(known[it.list], it.key)
+		if actor := of.events[i].Actor; it.list == apps && actor != (common.Address{}) {
+			known[Callers] = append(known[Callers], common.BytesToHash(actor[:]))
+		}
 	}
-	for _, keys := range known {
+	for list, keys := range known {
 		slices.SortFunc(keys, common.Hash.Cmp)
+		known[list] = slices.Compact(keys)
 	}
 	return known
 }

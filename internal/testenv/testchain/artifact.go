@@ -16,7 +16,10 @@ const (
 	Backdoor = "KmsBackdoor" // Plain, and two writers without events
 	Moved    = "KmsMoved"    // Plain, but the lists are at other slots
 	Old      = "KmsOld"      // the lists as in Plain; ownership moves in one step, and there is no pendingOwner
+	May      = "KmsMay"      // of May 2025: apps have a controller, and whoever registers them is counted; ownership as in Old
 	proxy    = "ERC1967Proxy"
+
+	registrar = "Registrar"
 )
 
 // Artifact is a compiled contract: Bytecode is its creation code, without constructor arguments.

@@ -24,7 +24,7 @@ type Backend interface {
 // DeployOptions configure Deploy.
 type DeployOptions struct {
 	Key            *ecdsa.PrivateKey // pays, and owns the contract; nil: Key("owner")
-	Implementation string            // Plain, Backdoor, Moved or Old; empty: Plain
+	Implementation string            // Plain, Backdoor, Moved, Old or May; empty: Plain
 	Mine           func()            // seals a block after each transaction; nil: the chain does so by itself
 }
 
@@ -130,10 +130,28 @@ func (k *KMS) send(ctx context.Context, method string, args ...any) error {
 
 // Send calls any writer of the contract and returns the receipt.
 func (k *KMS) Send(ctx context.Context, method string, args ...any) (*types.Receipt, error) {
-	bound, err := k.bound()
+	bound, err := k.bound(method)
 	if err != nil {
 		return nil, err
 	}
+	return k.transact(ctx, bound, method, args...)
+}
+
+// RegisterThrough registers an app by a contract that calls for the account; the implementation must be May.
+func (k *KMS) RegisterThrough(ctx context.Context, controller common.Address) error {
+	through, err := k.create(ctx, registrar)
+	if err != nil {
+		return err
+	}
+	a, err := Contract(registrar)
+	if err != nil {
+		return err
+	}
+	_, err = k.transact(ctx, bind.NewBoundContract(through, a.ABI, k.backend, k.backend, k.backend), "register", k.address, controller)
+	return err
+}
+
+func (k *KMS) transact(ctx context.Context, bound *bind.BoundContract, method string, args ...any) (*types.Receipt, error) {
 	opts, err := k.opts(ctx)
 	if err != nil {
 		return nil, err
@@ -156,7 +174,7 @@ func (k *KMS) Send(ctx context.Context, method string, args ...any) (*types.Rece
 
 // Call asks any getter of the contract at the head.
 func (k *KMS) Call(ctx context.Context, method string, args ...any) ([]any, error) {
-	bound, err := k.bound()
+	bound, err := k.bound(method)
 	if err != nil {
 		return nil, err
 	}
@@ -167,9 +185,12 @@ func (k *KMS) Call(ctx context.Context, method string, args ...any) ([]any, erro
 	return out, nil
 }
 
-// bound speaks the Backdoor's interface, which has everything that the others have.
-func (k *KMS) bound() (*bind.BoundContract, error) {
+// bound speaks the Backdoor's interface, or that of May, which has what the others have not.
+func (k *KMS) bound(method string) (*bind.BoundContract, error) {
 	a, err := Contract(Backdoor)
+	if _, has := a.ABI.Methods[method]; err == nil && !has {
+		a, err = Contract(May)
+	}
 	return bind.NewBoundContract(k.address, a.ABI, k.backend, k.backend, k.backend), err
 }
 

@@ -15,7 +15,7 @@ const writeGas = 200_000
 
 // Seed allows many devices and images at once: all transactions are sent before a block is sealed.
 func (k *KMS) Seed(ctx context.Context, devices, images []common.Hash) error {
-	bound, err := k.bound()
+	bound, err := k.bound("addKmsDevice")
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,87 @@
+package observe_test
+
+import (
+	"testing"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
+)
+
+// generation is a world whose contract is of a generation, and has a measurement and two apps beside the lists.
+func generation(t *testing.T, implementation string) *world {
+	t.Helper()
+	w := provenWorld(t)
+	kms, err := w.chain.Deploy(t.Context(), testchain.DeployOptions{Implementation: implementation})
+	must(t, err)
+	w.kms = kms
+	must(t, kms.AllowDevice(t.Context(), dev1))
+	must(t, kms.AllowImage(t.Context(), img1))
+	w.contract(func(c *fakeapi.Contract) { c.Address = kms.Address().Hex() })
+	return w
+}
+
+func (w *world) send(method string, args ...any) {
+	w.t.Helper()
+	_, err := w.kms.Send(w.t.Context(), method, args...)
+	must(w.t, err)
+}
+
+// may is a contract of May 2025 with all that it may store.
+func may(t *testing.T) *world {
+	w := generation(t, testchain.May)
+	w.send("addKmsAggregatedMr", id("b1"))
+	w.send("setGatewayAppId", "gateway")
+	w.send("setAppAuthImplementation", common.Address{1})
+	w.send("registerApp", common.Address{2}) // by the owner
+	_, err := w.kms.As(testchain.Key("stranger")).Send(t.Context(), "registerApp", common.Address{3})
+	must(t, err)
+	must(t, w.kms.RegisterThrough(t.Context(), common.Address{4}))
+	return w
+}
+
+func TestAGenerationIsExplained(t *testing.T) {
+	for sentence, row := range map[string]struct {
+		change  func(*world)
+		verdict audit.Verdict
+		kinds   string
+	}{
+		"all that is stored is explained": {func(*world) {}, audit.Consistent, ""},
+		"one more app": {func(w *world) {
+			w.send("registerApp", common.Address{5})
+		}, audit.Consistent, ""},
+		"an entry is hidden": {func(w *world) {
+			w.backdoor()
+			_, err := w.kms.Upgrade(t.Context(), testchain.May)
+			must(w.t, err)
+		}, audit.Drift, "storage_unaccounted"},
+		"nobody tells who registered the apps": {func(w *world) {
+			w.proxy.Set(rpcfault.Refuse("eth_getTransactionByHash", -32601, "not available"))
+		}, audit.Unknown, ""},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			w := may(t)
+			row.change(w)
+			a := w.auditor()
+			for range 2 {
+				if r := a.audit(); r.Verdict != row.verdict || kindsOf(r) != row.kinds || r.Chains[0].Targets[0].Assurance != audit.Proven {
+					t.Errorf("%s with %q, want %s with %q\n%s", r.Verdict, kindsOf(r), row.verdict, row.kinds, text(t, r))
+				}
+			}
+			if row.verdict != audit.Consistent {
+				return
+			}
+			before := w.proxy.Requests()
+			if a.audit(); w.proxy.Requests()-before != 1 {
+				t.Errorf("an unchanged audit takes %d round trips", w.proxy.Requests()-before)
+			}
+			w.send("registerApp", common.Address{6})
+			if r := a.audit(); r.Verdict != audit.Consistent {
+				t.Errorf("after one more app: %s", text(t, r))
+			}
+		})
+	}
+}
