@@ -58,6 +58,9 @@ func TestAGenerationIsExplained(t *testing.T) {
 			_, err := w.kms.Upgrade(t.Context(), testchain.May)
 			must(w.t, err)
 		}, audit.Drift, "storage_unaccounted"},
+		"the generation before left an image": {func(w *world) {
+			w.send("addAppImageMr", hidden)
+		}, audit.Drift, "unlisted_chain_allowed"},
 		"nobody tells who registered the apps": {func(w *world) {
 			w.proxy.Set(rpcfault.Refuse("eth_getTransactionByHash", -32601, "not available"))
 		}, audit.Unknown, ""},

@@ -307,8 +307,8 @@ var byTopic = hashed(map[string]meaning{
 	"KmsDeviceIdDeregistered(bytes32)": {devices, false},
 	"ImageRegistered(bytes32)":         {images, true},
 	"ImageDeregistered(bytes32)":       {images, false},
-	"AppImageMrAdded(bytes32)":         {mrs, true},
-	"AppImageMrRemoved(bytes32)":       {mrs, false},
+	"AppImageMrAdded(bytes32)":         {images, true}, // of a mapping that is allowedOsImages now
+	"AppImageMrRemoved(bytes32)":       {images, false},
 })
 
 // byPolicy has the lists by the names under which PolicyChanged, since August 2026, tells the actor of a change.

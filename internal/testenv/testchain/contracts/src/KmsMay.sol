@@ -35,6 +35,7 @@ contract KmsMay is UUPSUpgradeable, OwnableUpgradeable {
     event KmsAggregatedMrAdded(bytes32 mrAggregated);
     event AppRegistered(address appId);
     event AppAuthImplementationSet(address implementation);
+    event AppImageMrAdded(bytes32 mr);
 
     constructor() {
         _disableInitializers();
@@ -87,6 +88,12 @@ contract KmsMay is UUPSUpgradeable, OwnableUpgradeable {
     function setAppAuthImplementation(address implementation) external onlyOwner {
         appAuthImplementation = implementation;
         emit AppAuthImplementationSet(implementation);
+    }
+
+    /// As the generation before wrote into the mapping that is allowedOsImages now.
+    function addAppImageMr(bytes32 mr) external onlyOwner {
+        allowedOsImages[mr] = true;
+        emit AppImageMrAdded(mr);
     }
 
     function _authorizeUpgrade(address) internal override onlyOwner {}
