@@ -87,6 +87,8 @@ func (t *target) unstable(k Kind, list List, id, message string) {
 	}
 }
 
+const notConfirmed = "%s could not be confirmed by a second look: %s"
+
 func (j *judgement) confirmFindings(t, o *target) {
 	once := func(k Kind) { t.unstable(k, "", "", fmt.Sprintf("one of two looks saw %s, the other did not", k)) }
 	for _, f := range slices.Clone(t.Findings) {
@@ -95,7 +97,7 @@ func (j *judgement) confirmFindings(t, o *target) {
 		}
 		t.Findings = slices.DeleteFunc(t.Findings, func(g Finding) bool { return g == f })
 		t.looked[f.Kind] = false
-		t.unconfirmed(f)
+		t.reason(notConfirmed, f.Kind, f.Message)
 		if j.other.compared() && o.looksAt(f.Kind) {
 			once(f.Kind)
 		}
@@ -107,13 +109,9 @@ func (j *judgement) confirmFindings(t, o *target) {
 			once(f.Kind)
 		default:
 			t.unsettled[t.key(f.Kind, "", "")] = true
-			t.unconfirmed(f)
+			t.reason(notConfirmed, f.Kind, f.Message)
 		}
 	}
-}
-
-func (t *target) unconfirmed(f Finding) {
-	t.reason("%s could not be confirmed by a second look: %s", f.Kind, f.Message)
 }
 
 // HeadQuery asks the newest block for what differs at the pinned one.

@@ -4,7 +4,6 @@
 // contract. Judge compares it with the Intent (what the operator wants) and the Prior (what earlier audits left open) and
 // returns a chain's part of the Report. Prior.After is what the next audit has to remember. Nothing here asks anybody, reads
 // a clock, or depends on the order in which answers came.
-//
 // Every rule of a verdict is in this package, and nowhere else.
 package audit
 

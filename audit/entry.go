@@ -82,17 +82,12 @@ func (e *entry) kinds() []Kind {
 // at is the entry as it would be judged by another answer of the chain.
 func (e *entry) at(allowed bool) *entry {
 	then := *e
-	then.OnChain, then.Verdict, then.Kind, then.Reason = chainState(allowed), Unverifiable, "", ""
+	then.OnChain, then.Verdict, then.Kind, then.Reason = chainStates[allowed], Unverifiable, "", ""
 	then.judge()
 	return &then
 }
 
-func chainState(allowed bool) ChainState {
-	if allowed {
-		return ChainAllowed
-	}
-	return ChainDenied
-}
+var chainStates = map[bool]ChainState{true: ChainAllowed, false: ChainDenied}
 
 // sentences say what is wrong with an entry.
 var sentences = map[Kind]string{

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 )
@@ -243,20 +244,16 @@ var kinds = []kindRow{
 }
 
 // Kinds lists the kinds that this version looks for, in the order of their headings in docs/findings.md.
-var Kinds = make([]Kind, len(kinds))
-
-func init() {
-	for i, row := range kinds {
-		Kinds[i] = row.kind
+var Kinds = func() (out []Kind) {
+	for _, row := range kinds {
+		out = append(out, row.kind)
 	}
-}
+	return out
+}()
 
 // row is the zero row for a kind of another version.
-func (k Kind) row() (r kindRow) {
-	if i := slices.Index(Kinds, k); i >= 0 {
-		r = kinds[i]
-	}
-	return r
+func (k Kind) row() kindRow {
+	return *cmp.Or(find(kinds, func(r *kindRow) bool { return r.kind == k }), &kindRow{})
 }
 
 // Severity returns the kind's one severity.

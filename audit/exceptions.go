@@ -77,15 +77,12 @@ func (t *target) accept(x Exception, message string) {
 	t.Accepted = append(t.Accepted, Acceptance{x.Kind, x.List, x.ID, message, x.Reason, x.Expires})
 }
 
-// ofList are the kinds that take the API's list of KMS to be seen.
-var ofList = []Kind{GatewayAppIDMismatch, KMSPubkeyMismatch, KMSContractMismatch}
-
 // evaluable reports whether the difference would have been seen.
 func (t *target) evaluable(x Exception) bool {
 	switch {
 	case x.Kind == StorageUnaccounted && t.Completeness != Complete,
 		x.Kind == UnlistedChainAllowed && t.Completeness != Complete && t.Completeness != EventsOnly,
-		slices.Contains(ofList, x.Kind) && !t.looked[x.Kind],
+		slices.Contains([]Kind{GatewayAppIDMismatch, KMSPubkeyMismatch, KMSContractMismatch}, x.Kind) && !t.looked[x.Kind], // by the list of KMS
 		!x.Kind.OfEntry() && len(t.Reasons) > 0:
 		return false
 	}

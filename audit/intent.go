@@ -59,10 +59,8 @@ type Exception struct {
 
 // Contract returns what is configured of a contract.
 func (i *Intent) Contract(a common.Address) ContractIntent {
-	for _, c := range i.Contracts {
-		if c.Address == a {
-			return c
-		}
+	if c := find(i.Contracts, func(c *ContractIntent) bool { return c.Address == a }); c != nil {
+		return *c
 	}
 	return ContractIntent{}
 }

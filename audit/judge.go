@@ -72,7 +72,7 @@ func newJudgement(intent *Intent, prior *Prior, looks *Looks) *judgement {
 
 // hasNews reports whether something is wrong with the target that no earlier audit left open.
 func (j *judgement) hasNews(t *target) bool {
-	isNew := func(k Kind, list List, id string) bool { return k.Makes() == Drift && !j.open[t.key(k, list, id)] }
+	isNew := func(k Kind, l List, id string) bool { return k != "" && k.Makes() == Drift && !j.open[t.key(k, l, id)] }
 	return slices.ContainsFunc(t.Findings, func(f Finding) bool { return isNew(f.Kind, f.List, f.ID) }) ||
 		slices.ContainsFunc(t.entries, func(e entry) bool { return isNew(e.Kind, e.List, e.ID) || isNew(e.policyKind, e.List, e.ID) })
 }

@@ -142,9 +142,14 @@ func (o *Observation) Reading(contract common.Address) *Reading {
 	if o == nil {
 		return nil
 	}
-	for i := range o.Readings {
-		if o.Readings[i].Contract == contract {
-			return &o.Readings[i]
+	return find(o.Readings, func(r *Reading) bool { return r.Contract == contract })
+}
+
+// find returns the first of a list that matches, or nil.
+func find[T any](all []T, matches func(*T) bool) *T {
+	for i := range all {
+		if matches(&all[i]) {
+			return &all[i]
 		}
 	}
 	return nil

@@ -244,10 +244,7 @@ func (t *target) entryOf(f *Finding) *entry {
 	if id, err := sanitize.ParseID(f.ID); err == nil {
 		return t.entry(listID{f.List, id})
 	}
-	if i := slices.IndexFunc(t.entries, func(e entry) bool { return e.List == f.List && e.ID == f.ID }); i >= 0 {
-		return &t.entries[i]
-	}
-	return nil
+	return find(t.entries, func(e *entry) bool { return e.List == f.List && e.ID == f.ID })
 }
 
 // remember fills in what the next audit has to know, apart from open findings.

@@ -55,12 +55,7 @@ type PendingChange struct {
 
 // Contract returns what earlier audits know of a contract, or nil.
 func (p *Prior) Contract(a common.Address) *Known {
-	for i := range p.Contracts {
-		if p.Contracts[i].Address == a {
-			return &p.Contracts[i]
-		}
-	}
-	return nil
+	return find(p.Contracts, func(k *Known) bool { return k.Address == a })
 }
 
 // findingKey names a finding.

@@ -204,8 +204,7 @@ func (t *target) compareChain(intent *Intent, prior *Prior, o *Observation) {
 	}
 	t.fill(want.Policy)
 	if t.runs() {
-		t.judgeLists()
-		t.judgeStorage(intent, want)
+		t.judgeStorage(intent, want, t.judgeLists())
 		var base *Baseline
 		if known := prior.Contract(t.address); known != nil {
 			base = known.Baseline
@@ -258,7 +257,7 @@ func (t *target) take(k listID, a *Answer, want Policy) {
 	switch {
 	case a == nil:
 	case a.Err == "":
-		e.OnChain, e.Assurance = chainState(a.Allowed), t.reading.Assurance
+		e.OnChain, e.Assurance = chainStates[a.Allowed], t.reading.Assurance
 	case len(t.Reasons) == 0:
 		t.reason("asking the contract for %s %s: %s", e.List, e.ID, a.Err)
 	}
@@ -267,19 +266,21 @@ func (t *target) take(k listID, a *Answer, want Policy) {
 // getters are those of the lists, as the contract has them since May 2025.
 var getters = map[List]string{Device: "kmsAllowedDeviceIds(bytes32)", OSImage: "allowedOsImages(bytes32)"}
 
-// judgeLists says which list the contract does not have.
-func (t *target) judgeLists() {
+// judgeLists says which lists the contract does not have, and reports whether it has both.
+func (t *target) judgeLists() bool {
+	both := true
 	for _, l := range Lists {
-		answers := t.reading.Answers
-		first := slices.IndexFunc(answers, func(a Answer) bool { return a.List == l })
-		if first >= 0 && !slices.ContainsFunc(answers, func(a Answer) bool { return a.List == l && a.Err == "" }) {
-			t.reason("the contract does not answer %s, so it is no DstackKms of a generation since May 2025, or it misbehaves: %s", getters[l], answers[first].Err)
+		first := find(t.reading.Answers, func(a *Answer) bool { return a.List == l })
+		if first != nil && find(t.reading.Answers, func(a *Answer) bool { return a.List == l && a.Err == "" }) == nil {
+			both = false
+			t.reason("the contract does not answer %s, so it is no DstackKms of a generation since May 2025, or it misbehaves: %s", getters[l], first.Err)
 		}
 	}
+	return both
 }
 
-// judgeStorage says how complete the search for ids was, and whether the contract stores what nothing explains.
-func (t *target) judgeStorage(intent *Intent, want ContractIntent) {
+// judgeStorage says how complete the search for ids was, and whether a contract that has the lists stores what nothing explains.
+func (t *target) judgeStorage(intent *Intent, want ContractIntent, lists bool) {
 	if !intent.Events {
 		return
 	}
@@ -296,7 +297,7 @@ func (t *target) judgeStorage(intent *Intent, want ContractIntent) {
 		t.reason("the contract stores more than the %d slots that are accounted for, and the events that may explain the rest could not be read", r.Storage.Slots)
 	case !t.claimRead:
 		t.reason("the contract stores more than the %d slots that are accounted for; the API, which may name what explains the rest, was not read", r.Storage.Slots)
-	case slices.ContainsFunc(r.Answers, func(a Answer) bool { return a.Err != "" }): // what the list stores cannot be known
+	case !lists: // what it stores, nobody here knows
 	default:
 		t.find(StorageUnaccounted, "the contract stores more than the %d slots that getters, events, well-known places and explained_slots account for", r.Storage.Slots)
 	}
