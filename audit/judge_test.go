@@ -263,6 +263,13 @@ func TestRulesOfAVerdict(t *testing.T) {
 			{"revoked", "drift claim_allowed_chain_denied"}, {"revoked / revoked / honest", "drift claim_allowed_chain_denied"}, {"honest", "consistent"},
 		}},
 
+		{"what the newer claim makes wrong again does not end, though that look saw no chain", nil, [][2]string{
+			{"API allows", "drift claim_allowed_chain_denied"},
+			{"revoked / API allows and chain down", "unknown (claim_allowed_chain_denied)"}, {"honest", "consistent"},
+			{"hidden", "drift unlisted_chain_allowed"},
+			{"revoked and hidden and API lists it / hidden and chain down", "unknown (unlisted_chain_allowed)"}, {"honest", "consistent"},
+		}},
+
 		// 4. Failures do not share fate.
 		{"a rubbish gateway id switches nothing off", pinned(audit.Policy{Owner: &kms}), [][2]string{{"rubbish gateway", "drift owner_changed"}}},
 		{"a rubbish gateway id is no reason to doubt the lists", nil, [][2]string{{"rubbish gateway", "consistent"}}},

@@ -188,7 +188,14 @@ const (
 // it is the provider's lag, then time may help.
 func (s *blockRange) read(ctx context.Context, p *transport.Client, req *Request) error {
 	lags := func(err error) bool { return s.from == s.to && isLagging(err) }
-	return p.Retry(ctx, lags, func() error { return s.fetch(ctx, p, req) })
+	err := p.Retry(ctx, lags, func() error { return s.fetch(ctx, p, req) })
+	if _, refused := errors.AsType[*rangeError](err); !refused || s.from < s.to || isLagging(err) || ctx.Err() != nil {
+		return err
+	}
+	if e := s.readReceipts(ctx, p, req); e != nil {
+		return fmt.Errorf("%w; by the block's receipts: %w", err, e)
+	}
+	return nil
 }
 
 // fetch asks for the logs together with the last block, since a node that lags behind may answer the logs that it
@@ -233,6 +240,14 @@ type wireLog struct {
 
 // fill takes the answers in, once nothing is wrong with them.
 func (s *blockRange) fill(req *Request, raw json.RawMessage, end *transport.Call) error {
+	var wire []*wireLog
+	if err := json.Unmarshal(raw, &wire); err != nil {
+		return fmt.Errorf("the answer is no list of logs: %s", sanitize.Quote(err.Error()))
+	}
+	return s.take(req, wire, end)
+}
+
+func (s *blockRange) take(req *Request, wire []*wireLog, end *transport.Call) error {
 	last, err := block.Decode(end)
 	switch {
 	case errors.Is(err, block.ErrNoState):
@@ -243,10 +258,6 @@ func (s *blockRange) fill(req *Request, raw json.RawMessage, end *transport.Call
 		return fmt.Errorf("asked for block %d, got %d", s.to, last.Number)
 	case s.to == req.To && last.Hash != req.ToHash:
 		return reorganised(block.Block{Number: s.to, Hash: req.ToHash}, last)
-	}
-	var wire []*wireLog
-	if err := json.Unmarshal(raw, &wire); err != nil {
-		return fmt.Errorf("the answer is no list of logs: %s", sanitize.Quote(err.Error()))
 	}
 	if wire == nil {
 		return transport.ErrNull

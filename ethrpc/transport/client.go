@@ -271,6 +271,7 @@ func (nopObserver) Head(string, time.Time)          {}
 var Methods = []string{
 	"eth_chainId", "eth_getBlockByNumber", "eth_getBlockByHash", "eth_getCode", "eth_getStorageAt", "eth_call",
 	"eth_createAccessList", "eth_getProof", "eth_getLogs", "eth_getTransactionByHash",
+	"eth_getBlockReceipts", "eth_getTransactionReceipt",
 }
 
 // What became of one JSON-RPC call.

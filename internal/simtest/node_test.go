@@ -187,13 +187,19 @@ func (n *node) undo(ctx context.Context, blocks uint64) error {
 			return err
 		}
 	}
-	for {
+	for commits := uint64(0); ; commits++ {
 		if now, err := n.head(ctx); err != nil || now > head {
 			return err
+		}
+		if commits > 10*blocks+100 {
+			return errStuck
 		}
 		n.Commit()
 	}
 }
+
+// errStuck is a simulated chain that makes no block any more, which is seen once in some thousand reorganisations.
+var errStuck = errors.New("the chain stands still")
 
 // patiently does something that the node refuses for a moment.
 func patiently(do func() error) error {

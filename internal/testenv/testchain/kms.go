@@ -139,7 +139,16 @@ func (k *KMS) Send(ctx context.Context, method string, args ...any) (*types.Rece
 
 // RegisterThrough registers an app by a contract that calls for the account; the implementation must be May.
 func (k *KMS) RegisterThrough(ctx context.Context, controller common.Address) error {
-	through, err := k.create(ctx, registrar)
+	return k.through(ctx, "register", k.address, controller)
+}
+
+// Flood registers one app so often in one transaction.
+func (k *KMS) Flood(ctx context.Context, app common.Address, times int) error {
+	return k.through(ctx, "flood", k.address, app, big.NewInt(int64(times)))
+}
+
+func (k *KMS) through(ctx context.Context, method string, args ...any) error {
+	at, err := k.create(ctx, registrar)
 	if err != nil {
 		return err
 	}
@@ -147,7 +156,7 @@ func (k *KMS) RegisterThrough(ctx context.Context, controller common.Address) er
 	if err != nil {
 		return err
 	}
-	_, err = k.transact(ctx, bind.NewBoundContract(through, a.ABI, k.backend, k.backend, k.backend), "register", k.address, controller)
+	_, err = k.transact(ctx, bind.NewBoundContract(at, a.ABI, k.backend, k.backend, k.backend), method, args...)
 	return err
 }
 

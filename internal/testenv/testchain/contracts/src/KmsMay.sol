@@ -104,4 +104,9 @@ contract Registrar {
     function register(KmsMay kms, address controller) external {
         kms.registerApp(controller);
     }
+
+    /// Registers one app of a KMS of any generation again and again.
+    function flood(KmsMay kms, address app, uint256 times) external {
+        for (uint256 i = 0; i < times; i++) kms.registerApp(app);
+    }
 }
