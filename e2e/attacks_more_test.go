@@ -122,6 +122,34 @@ func TestRubbishHidesNoOwner(t *testing.T) {
 	}
 }
 
+// TestAFloodHidesNoDevice: anybody registers one app so often in one block that the provider does not serve its logs.
+func TestAFloodHidesNoDevice(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, 2, 1)
+	s.settings.Web = nil
+	must(t, s.kms.Flood(t.Context(), common.HexToAddress(somewhere), 1500)) // 3,000 logs
+	claim := s.claim()
+	claim.Contracts[0].Devices = claim.Contracts[0].Devices[1:]
+	must(t, s.api.put(claim))
+	few := rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+		var logs []json.RawMessage
+		if c.Method == "eth_getLogs" && json.Unmarshal(a.Result, &logs) == nil && len(logs) > 500 {
+			rpcfault.Refuse(c.Method, -32005, "query returned more than 500 results").Reply(c, a)
+		}
+	}}
+	for _, refused := range []string{"", "eth_getBlockReceipts"} {
+		fault := few
+		if refused != "" {
+			fault = rpcfault.Join(few, rpcfault.Refuse(refused, -32601, "the method does not exist"))
+		}
+		s.proxy.Set(fault)
+		exit, out, errs := runAuditor(t, "audit", "--once", "-o", "json", "-c", writeConfig(t, s.settings))
+		if got := found(decodeReport(t, out).Chains[0].Targets[0]); exit != 1 || got != "drift "+wholly+" unlisted_chain_allowed" {
+			t.Errorf("%q refused: exit code %d, %s\n%s", refused, exit, got, errs)
+		}
+	}
+}
+
 // TestAnAlternatingAPIIsTold: every other answer of the API is wrong. No look confirms that, and it is told.
 func TestAnAlternatingAPIIsTold(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,8 @@
 package observe_test
 
 import (
+	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -87,4 +89,46 @@ func TestAGenerationIsExplained(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAFloodHidesNothing: anybody registers one app so often in one block that no provider serves its logs.
+func TestAFloodHidesNothing(t *testing.T) {
+	const served = 10 // logs in one answer
+	few := rpcfault.Fault{Name: "few logs", Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+		var logs []json.RawMessage
+		if c.Method == "eth_getLogs" && json.Unmarshal(a.Result, &logs) == nil && len(logs) > served {
+			rpcfault.Refuse("eth_getLogs", -32005, "query returned more than 10 results").Reply(c, a)
+		}
+	}}
+	for sentence, refused := range map[string]string{
+		"its receipts are served at once":    "",
+		"its receipts are served one by one": "eth_getBlockReceipts",
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			w := provenWorld(t)
+			a := w.auditor()
+			if r := a.audit(); r.Verdict != audit.Consistent {
+				t.Fatalf("before: %s", text(t, r))
+			}
+			must(t, w.kms.As(testchain.Key("stranger")).Flood(t.Context(), common.Address{9}, 4*served))
+			must(t, w.kms.AllowDevice(t.Context(), hidden))
+			fault := few
+			if refused != "" {
+				fault = rpcfault.Join(few, rpcfault.Refuse(refused, -32601, "not available"))
+			}
+			w.proxy.Set(fault)
+			r := a.audit()
+			if target := r.Chains[0].Targets[0]; r.Verdict != audit.Drift || kindsOf(r) != "unlisted_chain_allowed" || target.Completeness != audit.Complete {
+				t.Errorf("%s", text(t, r))
+			}
+		})
+	}
+	t.Run("nobody serves its receipts", func(t *testing.T) {
+		w := provenWorld(t)
+		must(t, w.kms.As(testchain.Key("stranger")).Flood(t.Context(), common.Address{9}, 4*served))
+		w.proxy.Set(rpcfault.Join(few, rpcfault.Refuse("eth_getBlockReceipts", -32601, "no"), rpcfault.Refuse("eth_getTransactionReceipt", -32601, "no")))
+		if r := w.audit(); r.Verdict != audit.Unknown || kindsOf(r) != "" || !strings.Contains(text(t, r), "by the block's receipts") {
+			t.Errorf("%s", text(t, r))
+		}
+	})
 }

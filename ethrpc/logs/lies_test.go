@@ -41,6 +41,13 @@ func answers(name, method, result string) rpcfault.Fault {
 	}}
 }
 
+// noReceipts refuses a method, and to tell of logs by receipts.
+func noReceipts(method string, code int, message string) rpcfault.Fault {
+	f := rpcfault.Join(rpcfault.Refuse(method, code, message), rpcfault.Refuse("eth_getBlockReceipts", -32601, "no"), rpcfault.Refuse("eth_getTransactionReceipt", -32601, "no"))
+	f.Name = message
+	return f
+}
+
 func TestLogsThatNoNodeAnswers(t *testing.T) {
 	w := newLogWorld(t)
 	stranger := common.Hash{1}.Hex()
@@ -68,7 +75,7 @@ func TestLogsThatNoNodeAnswers(t *testing.T) {
 		{answers("another block", "eth_getBlockByNumber", string(w.block(1, common.Hash{}))), "got 1"},
 		{answers("no blocks", "eth_getBlockByNumber", "null"), "the provider has no such block"},
 		{rpcfault.Refuse("eth_getLogs", -32601, "the method eth_getLogs does not exist"), "does not exist"},
-		{rpcfault.Refuse("eth_getLogs", -32000, "no logs today"), `error -32000, "no logs today"`},
+		{noReceipts("eth_getLogs", -32000, "no logs today"), `error -32000, "no logs today"`},
 		{rpcfault.Refuse("eth_getLogs", -32005, "daily request count exceeded, request rate limited"), "rate limited"},
 		{rpcfault.Refuse("eth_getLogs", -32602, "block range extends beyond current head block"), "beyond current head"},
 		{rpcfault.Status(401, ""), "HTTP status 401"},
@@ -129,5 +136,38 @@ func TestAScanWaitsForANodeThatLags(t *testing.T) {
 	req.From = req.To
 	if _, err := newClient(t, w.URL).Scan(t.Context(), req); err != nil || len(w.pieces) != 1 || left["eth_getLogs"] > 0 {
 		t.Errorf("Scan = %v, pieces %v", err, w.pieces)
+	}
+}
+
+func TestReceiptsThatAreNotTheBlocks(t *testing.T) {
+	w := newLogWorld(t)
+	var lists int
+	refuseLists := rpcfault.Refuse("eth_getLogs", -32000, "no logs today")
+	for name, change := range map[string]func(map[string]any){
+		"of another block":       func(r map[string]any) { r["blockHash"] = common.Hash{1}.Hex() },
+		"of another transaction": func(r map[string]any) { r["transactionHash"] = common.Hash{1}.Hex() },
+		"without a list of logs": func(r map[string]any) { delete(r, "logs") },
+		"whose logs are null":    func(r map[string]any) { r["logs"] = nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			lists = 0
+			w.Proxy.Set(rpcfault.Join(refuseLists, rpcfault.Fault{Name: name, Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+				var all []map[string]any
+				if c.Method != "eth_getBlockReceipts" || json.Unmarshal(a.Result, &all) != nil || len(all) == 0 {
+					return
+				}
+				lists++
+				change(all[0])
+				a.Result, _ = json.Marshal(all)
+			}}))
+			_, err := newClient(t, w.URL).Scan(t.Context(), w.scan())
+			if err == nil || !strings.Contains(err.Error(), "is not that of its transaction") || lists == 0 {
+				t.Errorf("Scan = %v after %d lists of receipts", err, lists)
+			}
+		})
+	}
+	w.Proxy.Set(refuseLists)
+	if provider, err := newClient(t, w.URL).Scan(t.Context(), w.scan()); err != nil || provider != "p1" {
+		t.Errorf("by receipts alone: %q, %v", provider, err)
 	}
 }
