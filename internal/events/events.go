@@ -194,7 +194,7 @@ func (x *Indexer) Reset(contract common.Address) error {
 
 // Named returns every key of a list that an event ever named, those too that are to be read anew.
 func (x *Indexer) Named(contract common.Address) map[string][]common.Hash {
-	named := x.opt.State.Known(x.target(contract))
+	named := maps.Clone(x.opt.State.Known(x.target(contract)))
 	for list, old := range x.stale[contract].named {
 		all := slices.Concat(named[list], old)
 		slices.SortFunc(all, common.Hash.Cmp)

@@ -25,6 +25,9 @@ func Quote(s string) string {
 // Plain returns s without quotes: at most MaxLen bytes, white space folded,
 // and every rune that is not printable (control, bidirectional, invalid) replaced by U+FFFD.
 func Plain(s string) string {
+	if len(s) <= MaxLen && !strings.ContainsFunc(s, func(r rune) bool { return r < '!' || r > '~' }) {
+		return s // as nearly every text is
+	}
 	head, more := shorten(s)
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {

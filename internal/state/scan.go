@@ -46,6 +46,7 @@ type scan struct {
 	progress Progress // zero: nothing was read
 	events   []Event  // by block and index
 	last     map[item]int
+	known    map[string][]common.Hash // what Known returns; nil: it is to be made anew
 }
 
 // item is what an event is about.
@@ -94,10 +95,13 @@ const Callers = "caller"
 
 // Known returns, per list, every key that an event of t names, in ascending order.
 func (s *State) Known(t Target) map[string][]common.Hash {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	known := map[string][]common.Hash{}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	of := s.scanOf(t)
+	if of.known != nil {
+		return of.known
+	}
+	known := map[string][]common.Hash{}
 	for it, i := range of.last {
 		known[it.list] = append(known[it.list], it.key)
 		if actor := of.events[i].Actor; it.list == apps && actor != (common.Address{}) {
@@ -108,11 +112,13 @@ func (s *State) Known(t Target) map[string][]common.Hash {
 		slices.SortFunc(keys, common.Hash.Cmp)
 		known[list] = slices.Compact(keys)
 	}
+	of.known = known
 	return known
 }
 
 // push takes events that are newer than all others.
 func (c *scan) push(events ...Event) {
+	c.known = nil
 	for _, e := range events {
 		c.last[item{e.List, e.Key}] = len(c.events)
 		c.events = append(c.events, e)
@@ -210,7 +216,9 @@ func (s *State) Reset(t Target) error {
 func (s *State) Annotate(t Target, events ...Event) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	known := s.scanOf(t).events
+	of := s.scanOf(t)
+	known := of.events
+	of.known = nil
 	for _, note := range events {
 		i, ok := slices.BinarySearchFunc(known, note, byPlace)
 		if !ok || known[i].BlockHash != note.BlockHash {
