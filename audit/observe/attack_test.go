@@ -319,3 +319,25 @@ func TestNothingIsDeployedAtThePinnedBlock(t *testing.T) {
 		})
 	}
 }
+
+func TestALieAboutOneContractIsToldOfThatOne(t *testing.T) {
+	w := provenWorld(t)
+	other := w.deploy("60043554" + "5f5260205ff3") // answers what it stores at the id
+	w.list(other)
+	about := func(c rpcfault.Call) bool {
+		return c.Method == "eth_getProof" && strings.Contains(strings.ToLower(string(c.Params[0])), strings.ToLower(other.Hex()[2:]))
+	}
+	lie := rpcfault.LieInProofs(7)
+	w.proxy.Set(rpcfault.Fault{Name: "a lie about one", Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+		if about(c) {
+			lie.Reply(c, a)
+		}
+	}})
+	r := w.audit()
+	if honest := of(t, r, w.kms.Address()); honest.Verdict != audit.Consistent || len(honest.Findings) > 0 {
+		t.Errorf("the honest contract: %s, %+v", honest.Verdict, honest.Findings)
+	}
+	if lied := of(t, r, other); lied.Verdict != audit.Unknown || len(lied.Findings) != 1 || lied.Findings[0].Kind != audit.ProofInvalid {
+		t.Errorf("the other contract: %s, %+v\n%s", lied.Verdict, lied.Findings, text(t, r))
+	}
+}
