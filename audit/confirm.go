@@ -27,14 +27,13 @@ func (j *judgement) confirm(other []*target) {
 // heedNewer keeps open what the newer claim of a look that did not see the chain makes wrong again.
 func (t *target) heedNewer(o *target) {
 	for k, at := range t.at {
-		e := entry{id: k.id, valid: true, Entry: Entry{List: k.list, ID: k.id.Hex(), OnChain: ChainDenied}}
+		e := entry{Entry: Entry{List: k.list, ID: k.id.Hex(), Claim: ClaimUnlisted, OnChain: ChainDenied}}
 		if at >= 0 {
-			e = t.entries[at]
+			e.OnChain = t.entries[at].OnChain
 		}
-		if e.Claim = ClaimUnlisted; o.entry(k) != nil {
-			e.Claim, e.conflict = o.entry(k).Claim, o.entry(k).conflict
+		if was := o.entry(k); was != nil {
+			e.Claim, e.conflict = was.Claim, was.conflict
 		}
-		e.Kind, e.noClaim = "", false
 		e.judge()
 		for _, kind := range e.kinds() {
 			t.unsettled[t.key(kind, e.List, e.ID)] = true

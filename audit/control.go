@@ -1,9 +1,6 @@
 package audit
 
-import (
-	"cmp"
-	"time"
-)
+import "cmp"
 
 // controlField is a field of Control, and which finding a change of it is.
 type controlField struct {
@@ -51,32 +48,28 @@ func (t *target) judgeControl(intent *Intent, want Policy, base *Baseline) {
 		switch f := controlFields[i]; {
 		case f.kind == "" || !is.Known:
 		case f.wanted(want) != "":
-			t.compareWithPolicy(f.kind, f.what, is, f.wanted(want))
+			t.compareControl(f.kind, f.what, is, f.wanted(want), "the policy says "+f.wanted(want))
 		case base == nil,
 			f.name == implementationCode && (want.CodeHash != nil || t.Control.Implementation != base.Control.Implementation),
 			f.kind == CodeChanged && t.has(CodeChanged):
 			// The policy covers it, or another implementation has other code: that is one finding.
 		default:
-			t.compareWithBaseline(f, is, *base.Control.fields()[i], base.Since)
+			was := *base.Control.fields()[i]
+			t.compareControl(f.kind, f.what, is, was, "and was "+cmp.Or(was, "none")+" since "+base.Since.UTC().Format("2006-01-02 15:04 MST"))
 		}
 	}
 	if runs := t.reading.Control.ImplementationCodeHash; want.CodeHash != nil && runs.Known {
 		if runs.Value == "" { // the contract is no proxy
 			runs = t.reading.Control.CodeHash
 		}
-		t.compareWithPolicy(CodeChanged, "the hash of the code that runs", runs, want.CodeHash.Hex())
+		t.compareControl(CodeChanged, "the hash of the code that runs", runs, want.CodeHash.Hex(), "the policy says "+want.CodeHash.Hex())
 	}
 }
 
-func (t *target) compareWithBaseline(f controlField, is Field, was string, since time.Time) {
-	if t.comparable(f.kind, f.what, is, was) && is.Value != was {
-		t.find(f.kind, "%s is %s, and was %s since %s", f.what, cmp.Or(is.Value, "none"), cmp.Or(was, "none"), since.UTC().Format("2006-01-02 15:04 MST"))
-	}
-}
-
-func (t *target) compareWithPolicy(k Kind, what string, is Field, want string) {
+// compareControl compares a field with what it has to be, which the sentence says.
+func (t *target) compareControl(k Kind, what string, is Field, want, sentence string) {
 	if is.Known && t.comparable(k, what, is, want) && is.Value != want {
-		t.find(k, "%s is %s, the policy says %s", what, cmp.Or(is.Value, "none"), want)
+		t.find(k, "%s is %s, %s", what, cmp.Or(is.Value, "none"), sentence)
 	}
 }
 

@@ -64,7 +64,8 @@ func newJudgement(intent *Intent, prior *Prior, looks *Looks) *judgement {
 		other = j.compare(j.other)
 	}
 	j.targets = j.compare(j.look)
-	j.wentBack = j.goesBack()
+	// The pinned block is older than one that was audited before, by the same tag or by one that names older blocks.
+	j.wentBack = j.look.Block != nil && j.look.Block.Number < j.prior.LowestBlock(j.look.Tag)
 	j.news = !j.wentBack && slices.ContainsFunc(j.targets, j.hasNews)
 	j.confirm(other)
 	return j
@@ -100,12 +101,6 @@ func (j *judgement) errors() []SourceError {
 		out = append(out, SourceError{StageAPI, "api", "it lists no contract on this chain, and none is configured: nothing was compared"})
 	}
 	return out
-}
-
-// goesBack reports whether the pinned block is older than one that was audited before, by the same tag or by one that
-// names older blocks.
-func (j *judgement) goesBack() bool {
-	return j.look.Block != nil && j.look.Block.Number < j.prior.LowestBlock(j.look.Tag)
 }
 
 // tagRank orders tags by how old the blocks are that they name, and returns how far one may go back: `latest-N` by N

@@ -23,19 +23,17 @@ func (l *Looks) All() []*Observation {
 
 // Observation is what one look at one chain saw. It is a plain value.
 type Observation struct {
-	At       time.Time `json:"at"`              // when the look began, UTC
-	Tag      string    `json:"tag,omitempty"`   // the block policy used; empty: no block was pinned
-	Block    *Block    `json:"block,omitempty"` // the pinned block; nil: none could be pinned
-	Head     *Block    `json:"head,omitempty"`  // the provider's newest block; unverified
-	Provider string    `json:"provider,omitempty"`
-
+	At            time.Time   `json:"at"`              // when the look began, UTC
+	Tag           string      `json:"tag,omitempty"`   // the block policy used; empty: no block was pinned
+	Block         *Block      `json:"block,omitempty"` // the pinned block; nil: none could be pinned
+	Head          *Block      `json:"head,omitempty"`  // the provider's newest block; unverified
+	Provider      string      `json:"provider,omitempty"`
 	Claim         *APIClaim   `json:"-"`                        // nil: the API was not read, or not asked
 	ChainUnknown  bool        `json:"chain_unknown,omitempty"`  // the API does not know the chain
 	Listing       []ListedKMS `json:"-"`                        // the API's list of KMS, of this chain
 	ListingFailed bool        `json:"listing_failed,omitempty"` // it was asked for and could not be read
-
-	Readings []Reading `json:"readings,omitempty"` // at most one of a contract
-	Failures []Failure `json:"failures,omitempty"`
+	Readings      []Reading   `json:"readings,omitempty"`       // at most one of a contract
+	Failures      []Failure   `json:"failures,omitempty"`
 }
 
 // Failure is what a source failed at, or was caught at.

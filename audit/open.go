@@ -265,11 +265,11 @@ func (j *judgement) remember(next *Prior) {
 	}
 }
 
-// maxKnown bounds how many contracts are remembered that are not configured; the API may list 1,000 of a chain.
-const maxKnown = 1000
-
-// maxKnownIDs bounds the ids of a list that are remembered; an answer of the API has room for about 100,000.
-const maxKnownIDs = 200_000
+// What is remembered at most.
+const (
+	maxKnown    = 1000    // contracts that are not configured; the API may list 1,000 of a chain
+	maxKnownIDs = 200_000 // ids of a list; an answer of the API has room for about 100,000
+)
 
 // contracts are the contracts to be remembered, each with the ids that anybody named.
 func (j *judgement) contracts() []Known {

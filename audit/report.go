@@ -23,17 +23,15 @@ type Report struct {
 
 // Chain is what the audit found on one chain.
 type Chain struct {
-	Chain   string        `json:"chain"`
-	ChainID uint64        `json:"chain_id"` // as configured
-	Verdict Verdict       `json:"verdict"`
-	Policy  string        `json:"policy"` // the block policy used; where no block was pinned, the preferred one
-	Block   *Block        `json:"block"`  // nil: no block was pinned
-	Claim   *Claim        `json:"claim"`  // nil: no claim was fetched
-	Errors  []SourceError `json:"errors"`
-	Targets []Target      `json:"targets"`
-
-	// Duration is how long the chain's audit took; it is measured, not evidence, and stays out of the JSON.
-	Duration time.Duration `json:"-"`
+	Chain    string        `json:"chain"`
+	ChainID  uint64        `json:"chain_id"` // as configured
+	Verdict  Verdict       `json:"verdict"`
+	Policy   string        `json:"policy"` // the block policy used; where no block was pinned, the preferred one
+	Block    *Block        `json:"block"`  // nil: no block was pinned
+	Claim    *Claim        `json:"claim"`  // nil: no claim was fetched
+	Errors   []SourceError `json:"errors"`
+	Targets  []Target      `json:"targets"`
+	Duration time.Duration `json:"-"` // of the chain's audit; it is measured, and no evidence
 }
 
 // Unconfirmed lists the findings of differences that one of this audit's two looks saw.
@@ -164,10 +162,8 @@ type Entry struct {
 	Assurance Assurance    `json:"assurance,omitempty"` // empty: not read
 	Reason    string       `json:"reason,omitempty"`    // why it is unverifiable or pending, as one of the Reason constants
 	FirstSeen *time.Time   `json:"first_seen,omitempty"`
-	Changed   *Changed     `json:"changed,omitempty"` // the last event of the id; nil: none is known
-
-	// Accepted is why and until when the operator lives with what is wrong; nil: no such thing.
-	Accepted *Accepting `json:"accepted,omitempty"`
+	Changed   *Changed     `json:"changed,omitempty"`  // the last event of the id; nil: none is known
+	Accepted  *Accepting   `json:"accepted,omitempty"` // why and until when the operator lives with what is wrong
 }
 
 // Accepting is a reason to live with a difference, and its end.

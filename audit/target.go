@@ -13,20 +13,18 @@ import (
 // target is one contract while a look at it is judged.
 type target struct {
 	Target
-	address    common.Address
-	configured bool
-	known      bool   // to an earlier audit
-	listed     bool   // by the API's on-chain detail
-	unexpected bool   // listed, while others are configured and no audit knows it: not audited
-	onlyInList bool   // named by the API's list of KMS alone
-	foreign    uint64 // the chain id of a row of another chain; 0: none
-	claimRead  bool   // there is a claim about it, of the right chain
-
-	rows    [][]ClaimedEntry // of the claim
-	reading *Reading
-	entries []entry
-	at      map[listID]int // index in entries of a valid id; -1 if the contract denies the id and no list contains it
-
+	address     common.Address
+	configured  bool
+	known       bool             // to an earlier audit
+	listed      bool             // by the API's on-chain detail
+	unexpected  bool             // listed, while others are configured and no audit knows it: not audited
+	onlyInList  bool             // named by the API's list of KMS alone
+	foreign     uint64           // the chain id of a row of another chain; 0: none
+	claimRead   bool             // there is a claim about it, of the right chain
+	rows        [][]ClaimedEntry // of the claim
+	reading     *Reading
+	entries     []entry
+	at          map[listID]int      // index in entries of a valid id; -1 if the contract denies the id and no list contains it
 	young       bool                // deployed after the pinned block
 	looked      map[Kind]bool       // kinds about the contract as a whole that were compared
 	unsettled   map[findingKey]bool // findings that one of two looks saw
