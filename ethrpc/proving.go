@@ -150,7 +150,10 @@ func (c *proving) step(ctx context.Context, limit time.Duration) (left bool) {
 			c.missing = m
 			break
 		}
-		if c.jobs = append(c.settleGuess(), c.olderJobs()...); len(c.jobs) == 0 {
+		if c.jobs = c.olderJobs(); len(c.jobs) > 0 {
+			continue // what they read belongs to what the guess is compared with
+		}
+		if c.jobs = c.settleGuess(); len(c.jobs) == 0 {
 			return false
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -141,7 +142,7 @@ func TestAScanWaitsForANodeThatLags(t *testing.T) {
 
 func TestReceiptsThatAreNotTheBlocks(t *testing.T) {
 	w := newLogWorld(t)
-	var lists int
+	var lists atomic.Int64
 	refuseLists := rpcfault.Refuse("eth_getLogs", -32000, "no logs today")
 	for name, change := range map[string]func(map[string]any){
 		"of another block":       func(r map[string]any) { r["blockHash"] = common.Hash{1}.Hex() },
@@ -150,19 +151,19 @@ func TestReceiptsThatAreNotTheBlocks(t *testing.T) {
 		"whose logs are null":    func(r map[string]any) { r["logs"] = nil },
 	} {
 		t.Run(name, func(t *testing.T) {
-			lists = 0
+			lists.Store(0)
 			w.Proxy.Set(rpcfault.Join(refuseLists, rpcfault.Fault{Name: name, Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
 				var all []map[string]any
 				if c.Method != "eth_getBlockReceipts" || json.Unmarshal(a.Result, &all) != nil || len(all) == 0 {
 					return
 				}
-				lists++
+				lists.Add(1)
 				change(all[0])
 				a.Result, _ = json.Marshal(all)
 			}}))
 			_, err := newClient(t, w.URL).Scan(t.Context(), w.scan())
-			if err == nil || !strings.Contains(err.Error(), "is not that of its transaction") || lists == 0 {
-				t.Errorf("Scan = %v after %d lists of receipts", err, lists)
+			if err == nil || !strings.Contains(err.Error(), "is not that of its transaction") || lists.Load() == 0 {
+				t.Errorf("Scan = %v after %d lists of receipts", err, lists.Load())
 			}
 		})
 	}

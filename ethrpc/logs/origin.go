@@ -86,8 +86,8 @@ type TxInfo struct {
 	To        common.Address // that was called; zero: a contract was created
 }
 
-// TxInfo returns when the blocks were made and who sent the transactions. Unverified; display only: there is one for every
-// ref, but providers are believed, and what none of them tells is left out without an error.
+// TxInfo returns when the blocks were made, who sent the transactions, and to whom. It is unverified, so that no answer may rest on
+// it: there is one for every ref, but providers are believed, and what none of them tells is left out without an error.
 func (r *Reader) TxInfo(ctx context.Context, refs []Ref) map[Ref]TxInfo {
 	times, txs := map[common.Hash]time.Time{}, map[Ref]TxInfo{}
 	for _, p := range r.providers { // each is asked for what is still missing
