@@ -116,7 +116,7 @@ func (v *judged) chain(w *world, l *line, name string, verdict audit.Verdict, bl
 		}
 		if is := slices.Contains(truth, e.finding()); known && is != (e.Event == "finding_opened") {
 			v.lie(l, "%s: %v, which is so: %t", e.Event, e.finding(), is)
-		} else if !known {
+		} else if !known && (e.Event != "finding_resolved" || !w.chain(name).over(e.finding(), block, claim)) {
 			v.lie(l, "%s: %v without a comparison", e.Event, e.finding())
 		}
 	}

@@ -261,6 +261,17 @@ func (c *chain) truth(block uint64, answer string) ([]finding, bool) {
 	return c.differences(allowed, claim), allowed != nil && claim != nil
 }
 
+// over reports whether the block or the answer, of which there may be but one, makes a difference untrue.
+func (c *chain) over(f finding, block uint64, answer string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	allowed, claim, id := c.blocks[block], c.claims[answer], common.HexToHash(f.ID)
+	if f.Kind == audit.ClaimAllowedChainDenied {
+		return claim != nil && !claim[id] || allowed[id]
+	}
+	return allowed != nil && !allowed[id] || claim[id]
+}
+
 // now is what is true now.
 func (c *chain) now() []finding {
 	c.mu.Lock()
