@@ -88,7 +88,7 @@ type Target struct {
 	Counts       Counts          `json:"counts"`
 	Storage      *Storage        `json:"storage,omitempty"`         // of the contract, if it is proven
 	Control      *Control        `json:"control,omitempty"`         // who controls the contract; nil: not read
-	Baseline     *Baseline       `json:"baseline,omitempty"`        // what Control is held against; nil: earlier audits are not known
+	Baseline     *Baseline       `json:"baseline,omitempty"`        // what Control is compared with; nil if no baseline is recorded
 	Accepted     []Acceptance    `json:"accepted,omitempty"`        // the findings that the operator lives with
 	Explained    []ExplainedSlot `json:"explained_slots,omitempty"` // leftovers that the operator explains
 	Entries      []Entry         `json:"entries"`

@@ -63,7 +63,7 @@ func TestAGenerationIsExplained(t *testing.T) {
 		"the generation before left an image": {func(w *world) {
 			w.send("addAppImageMr", hidden)
 		}, audit.Drift, "unlisted_chain_allowed"},
-		"nobody tells who registered the apps": {func(w *world) {
+		"no provider has the transactions that registered the apps": {func(w *world) {
 			w.proxy.Set(rpcfault.Refuse("eth_getTransactionByHash", -32601, "not available"))
 		}, audit.Unknown, ""},
 	} {

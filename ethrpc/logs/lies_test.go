@@ -42,7 +42,7 @@ func answers(name, method, result string) rpcfault.Fault {
 	}}
 }
 
-// noReceipts refuses a method, and to tell of logs by receipts.
+// noReceipts refuses a method, and the two methods that return receipts.
 func noReceipts(method string, code int, message string) rpcfault.Fault {
 	f := rpcfault.Join(rpcfault.Refuse(method, code, message), rpcfault.Refuse("eth_getBlockReceipts", -32601, "no"), rpcfault.Refuse("eth_getTransactionReceipt", -32601, "no"))
 	f.Name = message

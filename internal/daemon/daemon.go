@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -75,8 +74,7 @@ func New(cfg *config.Config, opt Options) (*Daemon, error) {
 	d.begin(r)
 	if last := d.state.Report(); last != nil && !opt.Once { // what is open stays open while the first audit is under way
 		d.metrics.Restore(last)
-		shown := slices.DeleteFunc(last.Chains, func(c audit.Chain) bool { return r.clients[c.Chain] == nil })
-		d.last.Store(audit.NewReport(last.AuditID, last.Version, last.StartedAt, last.FinishedAt, shown))
+		d.last.Store(r.restored(last))
 	}
 	d.metrics.ConfigLoaded(true, r.loaded)
 	return d, nil

@@ -304,3 +304,19 @@ func TestAStateThatCannotBeWrittenStopsNothing(t *testing.T) {
 	d.eventually(t, "the state is written again", func() bool { return len(view(t, path).Resolved()) == 1 })
 	d.stop(t)
 }
+
+// What an earlier process found consistent is not consistent before this one has compared anything.
+func TestARestartIsNotConsistentBeforeAnAudit(t *testing.T) {
+	w := newWorld(t)
+	cfg := w.config(t)
+	cfg.State = filepath.Join(t.TempDir(), "state.db")
+	if r, _ := once(t, cfg); r.Verdict != audit.Consistent {
+		t.Fatalf("the first audit was %s", r.Verdict)
+	}
+	w.proxy.Set(rpcfault.Hang)
+	d := serve(t, cfg, daemon.Options{Log: zap.NewNop()})
+	defer d.stop(t)
+	if status, report := get(t, d.url+"/api/v1/report"); status != http.StatusOK || !strings.Contains(report, `"verdict": "unknown"`) || strings.Contains(report, `"verdict": "consistent"`) {
+		t.Errorf("%d: %s", status, report)
+	}
+}

@@ -166,6 +166,22 @@ func (d *Daemon) scanProgress(chain string) func(common.Address, uint64, uint64)
 	}
 }
 
+// restored is the last report of an earlier process, of the chains that are configured. What was consistent then is unknown until
+// an audit compares it again.
+func (r *runtime) restored(last *audit.Report) *audit.Report {
+	chains := slices.DeleteFunc(last.Chains, func(c audit.Chain) bool { return r.clients[c.Chain] == nil })
+	for i := range chains {
+		c := &chains[i]
+		c.Verdict, c.Targets = max(c.Verdict, audit.Unknown), slices.Clone(c.Targets)
+		for j := range c.Targets {
+			if t := &c.Targets[j]; t.Verdict == audit.Consistent {
+				t.Verdict, t.Reasons = audit.Unknown, append(slices.Clip(t.Reasons), "it was consistent, and no audit has finished since the process began")
+			}
+		}
+	}
+	return audit.NewReport(last.AuditID, last.Version, last.StartedAt, last.FinishedAt, chains)
+}
+
 // String names the configuration, without secrets.
 func (r *runtime) String() string {
 	var names []string

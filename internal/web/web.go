@@ -30,7 +30,7 @@ const shutdown = 3 * time.Second
 
 // Options are what is served.
 type Options struct {
-	Report     func() *audit.Report // the last report, which an earlier process may have made; nil: there is none
+	Report     func() *audit.Report // the last report, also of an earlier process; nil before the first
 	Ready      func() bool          // whether an audit of this process has finished
 	State      *state.State         // what is remembered
 	Plan       func() Plan          // when audits come
