@@ -19,13 +19,13 @@ func (j *judgement) confirm(other []*target) {
 		j.confirmEntries(t, o)
 		j.confirmFindings(t, o)
 		if j.look == &j.looks.First && o.claimRead {
-			t.heedNewer(o)
+			t.unsettleByNewerClaim(o)
 		}
 	}
 }
 
-// heedNewer keeps open what the newer claim of a look that did not see the chain makes wrong again.
-func (t *target) heedNewer(o *target) {
+// unsettleByNewerClaim keeps a finding open if the claim of the newer look, which did not read the chain, makes it true again.
+func (t *target) unsettleByNewerClaim(o *target) {
 	for k, at := range t.at {
 		e := entry{Entry: Entry{List: k.list, ID: k.id.Hex(), Claim: ClaimUnlisted, OnChain: ChainDenied}}
 		if at >= 0 {

@@ -239,7 +239,7 @@ func (t *target) fill(want Policy) {
 func (t *target) take(k listID, a *Answer, want Policy) {
 	e := t.entry(k)
 	if e == nil && a != nil && a.Err != "" && k.id == (common.Hash{}) {
-		return // nobody named it
+		return // the id only probes whether the contract has the list
 	}
 	if e == nil {
 		if _, denied := t.at[k]; denied || a != nil && a.Err == "" && !a.Allowed && want.State(k.list, k.id) != PolicyAllowed {
@@ -264,7 +264,7 @@ func (t *target) take(k listID, a *Answer, want Policy) {
 // getters are those of the lists, as the contract has them since May 2025.
 var getters = map[List]string{Device: "kmsAllowedDeviceIds(bytes32)", OSImage: "allowedOsImages(bytes32)"}
 
-// judgeLists says which lists the contract does not have, and reports whether it has both.
+// judgeLists gives a reason for each list whose getter answers no id, and reports whether both lists are there.
 func (t *target) judgeLists() bool {
 	both := true
 	for _, l := range Lists {
@@ -277,7 +277,8 @@ func (t *target) judgeLists() bool {
 	return both
 }
 
-// judgeStorage says how complete the search for ids was, and whether a contract that has the lists stores what nothing explains.
+// judgeStorage says how complete the search for ids was, and whether the contract stores what nothing explains. Without both lists
+// its layout is unknown, and there is no finding.
 func (t *target) judgeStorage(intent *Intent, want ContractIntent, lists bool) {
 	if !intent.Events {
 		return
@@ -295,7 +296,7 @@ func (t *target) judgeStorage(intent *Intent, want ContractIntent, lists bool) {
 		t.reason("the contract stores more than the %d slots that are accounted for, and the events that may explain the rest could not be read", r.Storage.Slots)
 	case !t.claimRead:
 		t.reason("the contract stores more than the %d slots that are accounted for; the API, which may name what explains the rest, was not read", r.Storage.Slots)
-	case !lists: // what it stores, nobody here knows
+	case !lists: // its storage layout is unknown
 	default:
 		t.find(StorageUnaccounted, "the contract stores more than the %d slots that getters, events, well-known places and explained_slots account for", r.Storage.Slots)
 	}

@@ -172,7 +172,7 @@ func TestEventsThatAreOnlyForShowAreNotAskedForInEveryAudit(t *testing.T) {
 	}
 }
 
-// TestAContractWithoutTheListsIsUnknown, whatever it stores: what it is, nobody here knows.
+// TestAContractWithoutTheListsIsUnknown, whatever it stores: its storage layout is unknown.
 func TestAContractWithoutTheListsIsUnknown(t *testing.T) {
 	for sentence, row := range map[string]struct {
 		code   string

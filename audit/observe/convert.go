@@ -52,7 +52,7 @@ func ClaimOf(d *kmsapi.OnChainDetail) *audit.APIClaim {
 }
 
 // claimOf is ClaimOf and claimedIDs, which are spared where the API's answer is the same again.
-func (c *observer) claimOf(d *kmsapi.OnChainDetail) (*audit.APIClaim, map[common.Address]map[audit.List][]common.Hash) {
+func (c *observer) claimOf(d *kmsapi.OnChainDetail) (*audit.APIClaim, idsByContract) {
 	same := c.claim != nil && len(d.Contracts) > 0 && len(c.detail.Contracts) > 0 && &d.Contracts[0] == &c.detail.Contracts[0]
 	if !same {
 		c.claim = ClaimOf(d)

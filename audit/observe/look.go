@@ -26,14 +26,14 @@ type observer struct {
 	annotated map[common.Address]annotation
 	detail    *kmsapi.OnChainDetail // the last, and what was made of it
 	claim     *audit.APIClaim
-	claimed   map[common.Address]map[audit.List][]common.Hash
+	claimed   idsByContract
 }
 
 // look is an observation while it is made.
 type look struct {
 	audit.Observation
 	raw    RawLook
-	ids    map[common.Address]map[audit.List][]common.Hash // that the claim names
+	ids    idsByContract // that the claim names
 	pinned *ethrpc.Pinned
 }
 
@@ -246,9 +246,11 @@ func union(lists ...[]common.Hash) []common.Hash {
 	return out
 }
 
+type idsByContract map[common.Address]map[audit.List][]common.Hash
+
 // claimedIDs are the well-formed ids of a claim about the chain, by contract and list.
-func claimedIDs(claim *audit.APIClaim, chainID uint64) map[common.Address]map[audit.List][]common.Hash {
-	out := map[common.Address]map[audit.List][]common.Hash{}
+func claimedIDs(claim *audit.APIClaim, chainID uint64) idsByContract {
+	out := idsByContract{}
 	if claim.ChainID != chainID {
 		return out
 	}

@@ -39,7 +39,7 @@ type Call struct {
 	Getter string // of a list; empty: another one
 	ID     common.Hash
 	Data   string // selector and argument
-	Old    OldGetter
+	Old    OldGetter // empty: no getter of an older generation
 }
 
 // ListCalls are the calls that a Query's two lists take, each once.
