@@ -277,8 +277,7 @@ func (t *target) judgeLists() bool {
 	return both
 }
 
-// judgeStorage says how complete the search for ids was, and whether the contract stores what nothing explains. Without both lists
-// its layout is unknown, and there is no finding.
+// judgeStorage says how complete the search for ids was, and whether a contract with both lists stores what nothing explains.
 func (t *target) judgeStorage(intent *Intent, want ContractIntent, lists bool) {
 	if !intent.Events {
 		return

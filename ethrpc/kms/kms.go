@@ -38,7 +38,7 @@ func selector(signature string) []byte { return crypto.Keccak256([]byte(signatur
 type Call struct {
 	Getter string // of a list; empty: another one
 	ID     common.Hash
-	Data   string // selector and argument
+	Data   string    // selector and argument
 	Old    OldGetter // empty: no getter of an older generation
 }
 
