@@ -92,10 +92,10 @@ func (w *world) unharmed(t *testing.T, verify ethrpc.Verify, req request) ethrpc
 	return s.Readings[0]
 }
 
-// runsLittle is a node that names no slots ahead, and takes no multicalls, which would keep it busy.
+// runsLittle is a node that answers no fixed getter, and takes no multicalls, which would keep it busy.
 func runsLittle(multicalls bool) rpcfault.Fault {
 	return rpcfault.Fault{Ask: func(c *rpcfault.Call) {
-		if c.Method == "eth_createAccessList" || multicalls && bundled(*c) {
+		if fixedGetter(*c) || multicalls && bundled(*c) {
 			c.Method = "none"
 		}
 	}}
@@ -273,7 +273,7 @@ func TestAContractThatMakesTheNodeSlow(t *testing.T) {
 	w := twoContracts(t, looksUp, map[common.Hash]common.Hash{ids(1)[0]: {31: 1}})
 	w.Proxy.Set(rpcfault.Fault{HTTP: func(rw http.ResponseWriter, r *http.Request, calls []rpcfault.Call, _ bool) bool {
 		for _, c := range calls {
-			if (c.Method == "eth_call" || c.Method == "eth_createAccessList") && about(c) {
+			if c.Method == "eth_call" && about(c) {
 				<-r.Context().Done()
 				panic(http.ErrAbortHandler)
 			}

@@ -31,7 +31,7 @@ func (c *proving) compareNew() {
 	standing := c.old.unchangedIn(c.verified, false)
 	c.compare(func(j *job) bool {
 		if !standing || j.Getter == "" {
-			return !standing
+			return !standing || c.old.reading.Partial
 		}
 		_, known := c.old.reading.answers(j.Getter)[j.ID]
 		return !known

@@ -159,7 +159,7 @@ func (c *Client) pin(ctx context.Context, p *provider, tag BlockTag, req *PinReq
 // does not fit the block's state root and is asked for again, by hash.
 type prefetch struct {
 	requests []*request
-	hints    map[common.Address][]*request
+	getters  map[common.Address][]*request
 }
 
 const (
@@ -183,16 +183,16 @@ func (c *Client) prefetch(p *provider, likely []common.Address, ref any) (out pr
 		}
 		return out
 	}
-	out.hints = map[common.Address][]*request{}
+	out.getters = map[common.Address][]*request{}
 	for _, a := range likely[:min(len(likely), maxLikely)] {
 		out.requests = append(out.requests, requestProof(a, kms.WellKnown, ref), requestCode(a, ref))
-		out.hints[a] = requestHints(a, ref)
+		out.getters[a] = requestGetters(a, ref)
 	}
 	return out
 }
 
 func (f prefetch) calls() (out []*transport.Call) {
-	for _, q := range slices.Concat(f.requests, slices.Concat(slices.Collect(maps.Values(f.hints))...)) {
+	for _, q := range slices.Concat(f.requests, slices.Concat(slices.Collect(maps.Values(f.getters))...)) {
 		out = append(out, q.call)
 	}
 	return out

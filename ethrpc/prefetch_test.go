@@ -25,10 +25,6 @@ func alongTheBlock(method, result string) rpcfault.Fault {
 // TestALikelyContract: what comes early saves requests where it fits, and does no harm where it does not.
 func TestALikelyContract(t *testing.T) {
 	w := newWorld(t)
-	key := `"0x` + strings.Repeat("ab", 32) + `"`
-	list := func(address string, keys int) string {
-		return `{"accessList":[{"address":"` + address + `","storageKeys":[` + strings.Repeat(key+",", keys-1) + key + `]}]}`
-	}
 	for _, row := range []struct {
 		sentence string
 		fault    rpcfault.Fault
@@ -42,11 +38,10 @@ func TestALikelyContract(t *testing.T) {
 		{"its proof is a number", alongTheBlock("eth_getProof", "7"), []common.Address{w.KMS.Address()}, 4},
 		{"its code is another's", alongTheBlock("eth_getCode", `"0x00"`), []common.Address{w.KMS.Address()}, 4},
 		{"its code is a number", alongTheBlock("eth_getCode", "7"), []common.Address{w.KMS.Address()}, 4},
-		{"no hint is given", rpcfault.Refuse("eth_createAccessList", -32601, "no such method"), []common.Address{w.KMS.Address()}, 4},
-		{"the hints are a number", alongTheBlock("eth_createAccessList", "7"), []common.Address{w.KMS.Address()}, 4},
-		{"the hints are about slots that are empty", alongTheBlock("eth_createAccessList", list(w.KMS.Address().Hex(), 5)), []common.Address{w.KMS.Address()}, 4},
-		{"the hints are many", alongTheBlock("eth_createAccessList", list(w.KMS.Address().Hex(), 5000)), []common.Address{w.KMS.Address()}, 4},
-		{"the hints are about nobody", alongTheBlock("eth_createAccessList", list(testchain.Address("nobody").Hex(), 1)), []common.Address{w.KMS.Address()}, 4},
+		{"its getters are not answered", alongTheBlock("eth_call", "null"), []common.Address{w.KMS.Address()}, 5},
+		{"its getters' answers are a number", alongTheBlock("eth_call", "7"), []common.Address{w.KMS.Address()}, 5},
+		{"its getters' answers are another's", alongTheBlock("eth_call", wordYes), []common.Address{w.KMS.Address()}, 5},
+		{"its getters' answers are a long text", alongTheBlock("eth_call", `"0x`+strings.Repeat("00", 31)+"20"+strings.Repeat("00", 30)+"4000"+strings.Repeat("61", 1<<14)+`"`), []common.Address{w.KMS.Address()}, 5},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
 			w.Proxy.Set(row.fault)

@@ -30,18 +30,12 @@ const (
 const (
 	keysAtOnce  = 256 // of one eth_getProof; geth allows 1,024
 	proofWeight = 8   // of the account in it
-
-	maxHinted       = 128 // contracts that hints are asked for
-	maxHintAccounts = 8   // of one call
-	maxHintSlots    = 512 // of one account; kmsInfo holds a quote of some kilobytes
 )
 
 // prover proves contracts with one provider.
 type prover struct {
-	p      *provider
-	at     *Pinned
-	hinted int // contracts
-
+	p       *provider
+	at      *Pinned
 	refused error // why a multicall of this round was not taken
 	taken   bool  // one was
 }
@@ -108,11 +102,11 @@ type request struct {
 	optional bool // it can be done without
 }
 
-// fetch asks for what the contracts miss and verifies it. Along with it go hints, and what the node is to be compared with.
+// fetch asks for what the contracts miss and verifies it. Along with it goes what the node is to be compared with.
 func (r *prover) fetch(ctx context.Context, all []*proving) {
 	requests, shared := make([][]*request, len(all)), map[string]*request{}
 	for i, c := range all {
-		requests[i] = slices.Concat(r.multicalls(c), r.hints(c), r.requests(c, shared))
+		requests[i] = slices.Concat(r.multicalls(c), r.getters(c), r.requests(c, shared))
 	}
 	r.refused, r.taken = nil, false
 	r.do(ctx, "proving", all, requests)
@@ -280,37 +274,25 @@ func nodes(in []hexutil.Bytes) [][]byte {
 	return out
 }
 
-// hints asks for hints about a contract of which nothing is known yet, once.
-func (r *prover) hints(c *proving) []*request {
-	if c.hinted || c.query.CodeOnly || r.hinted >= maxHinted || !slices.Contains(c.missing.Accounts, c.query.Contract) {
+// getters asks what the node says of a contract of which nothing is known yet, once.
+func (r *prover) getters(c *proving) []*request {
+	if c.asked || c.query.CodeOnly || !slices.Contains(c.missing.Accounts, c.query.Contract) {
 		return nil
 	}
-	c.hinted = true
-	r.hinted++
-	return requestHints(c.query.Contract, r.at.ref())
+	c.asked = true
+	return requestGetters(c.query.Contract, r.at.ref())
 }
 
-// requestHints asks what the coverage getters of a contract read. What a node answers is not believed, nor needed: it names
-// early what the contract's code asks for later, so that there are fewer rounds.
-func requestHints(contract common.Address, ref any) (out []*request) {
-	for _, getter := range kms.FixedCalls {
+// requestGetters asks for what the fixed getters of a contract return. A node's answer is not believed, nor needed: where it
+// explains what the contract stores, nothing of it has to be proven slot by slot.
+func requestGetters(contract common.Address, ref any) (out []*request) {
+	for i, getter := range kms.FixedCalls {
 		call := &transport.Call{
-			Method: "eth_createAccessList", Args: []any{map[string]any{"to": contract, "input": hexutil.Bytes(getter.Data)}, ref}, Probe: true,
+			Method: "eth_call", Args: []any{map[string]any{"to": contract, "input": hexutil.Bytes(getter.Data)}, ref}, Probe: true,
 		}
 		out = append(out, &request{call: call, optional: true, take: func(_ *Pinned, c *proving) error {
-			var list struct {
-				AccessList []struct {
-					Address     common.Address
-					StorageKeys []common.Hash
-				}
-			}
-			if call.Err != nil || json.Unmarshal(call.Result, &list) != nil {
-				return nil
-			}
-			for _, a := range list.AccessList[:min(len(list.AccessList), maxHintAccounts)] {
-				for _, key := range a.StorageKeys[:min(len(a.StorageKeys), maxHintSlots)] {
-					c.hintedSlots = append(c.hintedSlots, proof.Slot{Account: a.Address, Key: key})
-				}
+			if said, err := call.Bytes(); err == nil && len(said) > 0 {
+				c.said[i] = said
 			}
 			return nil
 		}})

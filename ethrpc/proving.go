@@ -41,6 +41,7 @@ type provenContract struct {
 	verified *proof.VerifiedState
 	block    common.Hash
 
+	said     [][]byte // what the node answers to kms.FixedCalls, nil for nothing; kept while a guess may need it
 	touched  map[proof.Slot]bool
 	accounts map[common.Address]bool // that the answers rest on
 	volatile bool                    // some code looked at the block itself: its answers are good for this one only
@@ -89,12 +90,12 @@ type proving struct {
 	older    []*job // what an older generation takes besides
 	oldAsked bool
 
-	hintedSlots []proof.Slot // what may be missing next
-	hinted      bool         // they were asked for
-	missing     proof.Missing
-	rounds      int
-	budget      time.Duration // that is left to run
-	slow        bool          // the last step was cut short
+	nextSlots []proof.Slot // what may be missing next
+	asked     bool         // the node was asked for what it says of FixedCalls
+	missing   proof.Missing
+	rounds    int
+	budget    time.Duration // that is left to run
+	slow      bool          // the last step was cut short
 
 	fault error // why the contract's code cannot be proven, by whichever provider; an ErrNoProof
 	err   error // why the provider could not prove it
@@ -103,9 +104,11 @@ type proving struct {
 func newProving(q *Query, w *proof.VerifiedState, old *provenContract) *proving {
 	c := &proving{old: old, provenContract: &provenContract{
 		query: q.Clone(), reading: newReading(q), verified: w, touched: map[proof.Slot]bool{}, accounts: map[common.Address]bool{q.Contract: true},
+		said: make([][]byte, len(kms.FixedCalls)),
 	}}
 	if old != nil {
-		c.hintedSlots = slices.Collect(maps.Keys(old.touched))
+		c.nextSlots = slices.Collect(maps.Keys(old.touched))
+		copy(c.said, old.said)
 	}
 	lists := q.ListCalls()
 	for _, call := range slices.Concat(lists, q.CoverageCalls()) {
@@ -262,8 +265,8 @@ func (c *proving) needed(m proof.Missing) proof.Missing {
 			m.Accounts = append(m.Accounts, impl)
 		}
 	}
-	m.Slots = append(m.Slots, c.hintedSlots...)
-	c.hintedSlots = nil
+	m.Slots = append(m.Slots, c.nextSlots...)
+	c.nextSlots = nil
 	return m
 }
 
@@ -275,16 +278,16 @@ func (c *proving) call(ctx context.Context, j *job) (proof.Missing, error) {
 		}
 		return proof.Missing{}, nil
 	}
-	word, guessed := c.guessFor(j)
+	want, assume := c.guessFor(j)
 	began := time.Now()
-	res, err := c.verified.CallAssuming(ctx, c.query.Contract, []byte(j.Data), word)
+	res, err := c.verified.CallAssuming(ctx, c.query.Contract, []byte(j.Data), assume)
 	if c.budget -= time.Duration(res.Gas) * timePerGas; res.Gas == 0 {
 		c.budget -= time.Since(began)
 	}
 	switch {
 	case ctx.Err() != nil && err != nil:
 		return proof.Missing{}, err
-	case guessed && c.guess.take(c.query.Contract, j, res, word):
+	case want != nil && c.guess.take(c.query.Contract, j, res, want, assume):
 		return proof.Missing{}, nil
 	case !res.Missing.Empty():
 		return res.Missing, nil
@@ -325,7 +328,9 @@ var (
 // finish completes what is proven.
 func (c *proving) finish() *provenContract {
 	addr, r := c.query.Contract, &c.reading
-	r.Proven = true
+	if r.Proven = true; !r.Partial {
+		c.said = nil
+	}
 	a, _ := c.verified.Account(addr)
 	if a == nil {
 		return c.provenContract
@@ -373,54 +378,4 @@ func (c *proving) control(codeHash common.Hash) Control {
 		}
 	}
 	return out
-}
-
-// guess is what a contract's storage must hold for the node's answers to be true. Where that, with what is proven, is all
-// that the contract stores, its storage root proves it at once: no slot of the lists has to be proven by itself.
-type guess struct {
-	words map[common.Hash]common.Hash // by slot
-	jobs  []*job                      // whose answers these are
-	tried bool                        // against the root: no more is guessed
-}
-
-// guessFor returns what a slot that the job reads must hold for the node's answer to be true.
-func (c *proving) guessFor(j *job) (word common.Hash, ok bool) {
-	if j.node == nil || j.node.Err != nil || c.guess.tried || !c.verified.Fresh(c.query.Contract) {
-		return common.Hash{}, false
-	}
-	if j.node.Allowed {
-		word[31] = 1
-	}
-	return word, true
-}
-
-// take keeps a guess if what the job came to is what the node says, and rests on one slot of the contract holding word. The
-// answer is not kept: the run may have wanted more than it told of.
-func (g *guess) take(contract common.Address, j *job, res proof.Result, word common.Hash) bool {
-	m := res.Missing
-	if len(m.Slots) != 1 || len(m.Accounts)+len(m.Codes) > 0 || m.Slots[0].Account != contract || res.Reverted || !bytes.Equal(res.Output, word[:]) {
-		return false
-	}
-	if g.words == nil {
-		g.words = map[common.Hash]common.Hash{}
-	}
-	g.words[m.Slots[0].Key] = word
-	g.jobs = append(g.jobs, j)
-	return true
-}
-
-// settleGuess compares the guess with the storage root, and returns the jobs that guessed: they are to be run again, over
-// the storage that is proven by now or, where the guess was wrong, without one.
-func (c *proving) settleGuess() (left []*job) {
-	g := &c.guess
-	if len(g.jobs) == 0 {
-		return nil
-	}
-	if !g.tried && c.verified.ProveBySpeculation(c.query.Contract, g.words) || !c.partial {
-		left = g.jobs
-	} else {
-		c.reading.Partial = true
-	}
-	*g = guess{tried: true}
-	return left
 }

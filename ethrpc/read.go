@@ -231,9 +231,9 @@ func (r *reader) prove(ctx, late context.Context, p *provider, at *Pinned, todo 
 		}
 		e.proving = newProving(e.query, r.verified, old)
 		e.proving.partial = r.opt.AllowPartial
-		if hints, asked := r.at.prefetched.hints[e.query.Contract]; asked {
-			e.proving.hinted = true
-			for _, q := range hints {
+		if getters, asked := r.at.prefetched.getters[e.query.Contract]; asked {
+			e.proving.asked = true
+			for _, q := range getters {
 				_ = q.take(r.at, e.proving) // there is no error
 			}
 		}

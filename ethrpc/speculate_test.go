@@ -11,7 +11,6 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
-	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/testenv"
@@ -19,16 +18,10 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// hintsAt has a provider hint at what a getter reads for an id.
-func hintsAt(getter string, id common.Hash) rpcfault.Fault {
-	input := append(crypto.Keccak256([]byte(getter))[:4], id[:]...)
-	return rpcfault.Fault{Ask: func(c *rpcfault.Call) {
-		var args map[string]any
-		if c.Method == "eth_createAccessList" && json.Unmarshal(c.Params[0], &args) == nil {
-			args["input"] = hexutil.Bytes(input)
-			c.Params[0], _ = json.Marshal(args)
-		}
-	}}
+// fixedGetter reports whether a call is of a getter without an argument.
+func fixedGetter(c rpcfault.Call) bool {
+	var args struct{ Input hexutil.Bytes }
+	return c.Method == "eth_call" && json.Unmarshal(c.Params[0], &args) == nil && len(args.Input) == 4
 }
 
 // saysInCalls answers what is called by itself.
@@ -43,7 +36,6 @@ func saysInCalls(result string) rpcfault.Fault {
 // The getters of the lists.
 const (
 	allowedDevice  = "kmsAllowedDeviceIds(bytes32)"
-	allowedOSImage = "allowedOsImages(bytes32)"
 )
 
 const (
@@ -62,25 +54,24 @@ func TestGuessesThatSettleNothing(t *testing.T) {
 	first, second := common.Hash{1}, common.Hash{2}
 	// What the slot holds, or else what another contract says.
 	orAnother := slot + "806028575060205f5f5f73" + common.Bytes2Hex(yes[:]) + "5afa505f515b" + answer
-	unhinted := rpcfault.Refuse("eth_createAccessList", -32601, "no such method")
 	rows := []struct {
 		sentence, code string
 		stored         []common.Hash // slots that hold 1
-		fault          rpcfault.Fault
+		known          []common.Hash // slots that are asked for
 		says, lie      string // of the second, in a bundle and in a call
 		allowed        bool
 		unproven       string
 	}{
-		{"its slot is proven to hold 1, as the provider had it asked for", slot + answer, []common.Hash{first, second},
-			hintsAt(allowedDevice, second), `"0x0100"`, wordNo, true, ""},
+		{"its slot is proven to hold 1", slot + answer, []common.Hash{first, second},
+			[]common.Hash{second}, `"0x0100"`, wordNo, true, ""},
 		{"its slot is proven to be empty", slot + answer, []common.Hash{first},
-			hintsAt(allowedDevice, second), `"0x0101"`, wordYes, false, ""},
+			[]common.Hash{second}, `"0x0101"`, wordYes, false, ""},
 		{"its slot is empty, and another contract says yes", orAnother, []common.Hash{first},
-			unhinted, `"0x0100"`, wordNo, true, ""},
+			nil, `"0x0100"`, wordNo, true, ""},
 		{"its slot is what it says, and it looks at an old block too", slot + "5f4050" + answer, []common.Hash{first, second},
-			unhinted, `"0x0101"`, wordYes, false, "hash of block 0"},
+			nil, `"0x0101"`, wordYes, false, "hash of block 0"},
 		{"it looks at an old block first", "5f4050" + slot + answer, []common.Hash{first, second},
-			unhinted, `"0x0101"`, wordYes, false, "hash of block 0"},
+			nil, `"0x0101"`, wordYes, false, "hash of block 0"},
 	}
 	alloc := types.GenesisAlloc{yes: {Code: common.FromHex("6001" + answer), Balance: new(big.Int)}}
 	at := func(i int) common.Address { return common.Address{0: 0xcc, 19: byte(i)} }
@@ -102,8 +93,8 @@ func TestGuessesThatSettleNothing(t *testing.T) {
 	url := testenv.Serve(t, proxy)
 	for i, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {
-			req := request{queries: []ethrpc.Query{{Contract: at(i), Devices: []common.Hash{first, second}}}}
-			lie := rpcfault.Join(row.fault, saysInBundles(row.says))
+			req := request{queries: []ethrpc.Query{{Contract: at(i), Devices: []common.Hash{first, second}, Slots: row.known}}}
+			lie := saysInBundles(row.says)
 			proxy.Set(lie)
 			s, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, url), req)
 			if row.unproven != "" {
@@ -145,7 +136,7 @@ func TestALieAboutOneNewEntry(t *testing.T) {
 			a.Result = json.RawMessage("7")
 		}
 	}}
-	w.Proxy.Set(rpcfault.Join(spoilt, hintsAt(allowedOSImage, added), saysInBundles(`"0x01010000"`)))
+	w.Proxy.Set(rpcfault.Join(spoilt, saysInBundles(`"0x01010000"`)))
 	s, err = look(t.Context(), c, w.request(added))
 	if err != nil {
 		t.Fatal(err)

@@ -53,23 +53,26 @@ func (m *Missing) Add(o Missing) {
 // Empty reports whether nothing is missing.
 func (m Missing) Empty() bool { return len(m.Accounts)+len(m.Slots)+len(m.Codes) == 0 }
 
+// Assumption says what a slot that is not proven holds. It always says the same of a slot.
+type Assumption func(Slot) common.Hash
+
 // CallAssuming runs the code of an account as eth_call does, from the zero address, and as it were if every slot that is
-// missing held word. It is an error when the code neither returns nor reverts, when it writes (ErrWrites) or asks for what
-// a header does not prove, and when ctx ends before it does. With an error the Result has what the code read until
-// then.
-func (w *VerifiedState) CallAssuming(ctx context.Context, to common.Address, data []byte, word common.Hash) (Result, error) {
+// missing held what is assumed of it; nil: nothing. It is an error when the code neither returns nor reverts, when it writes
+// (ErrWrites) or asks for what a header does not prove, and when ctx ends before it does. With an error the Result has what
+// the code read until then.
+func (w *VerifiedState) CallAssuming(ctx context.Context, to common.Address, data []byte, assume Assumption) (Result, error) {
 	if w.evm == nil {
 		w.evm = newMachine(w, nil)
 	}
 	m := w.evm
-	output, err := m.call(ctx, to, data, word)
+	output, err := m.call(ctx, to, data, assume)
 	if m.mayBeBlockDependent {
 		m = newMachine(w, &tracing.Hooks{
 			OnOpcode: func(_ uint64, op byte, _, _ uint64, _ tracing.OpContext, _ []byte, _ int, _ error) {
 				m.volatile = m.volatile || volatile[op]
 			},
 		})
-		output, err = m.call(ctx, to, data, word)
+		output, err = m.call(ctx, to, data, assume)
 	}
 	res := Result{
 		Output:   output,
@@ -107,11 +110,11 @@ func newMachine(w *VerifiedState, tracer *tracing.Hooks) *machine {
 	return m
 }
 
-func (m *machine) call(ctx context.Context, to common.Address, data []byte, word common.Hash) (output []byte, err error) {
+func (m *machine) call(ctx context.Context, to common.Address, data []byte, assume Assumption) (output []byte, err error) {
 	m.RevertToSnapshot(0)
 	clear(m.touched)
 	clear(m.asked)
-	m.run = run{verified: m.verified, word: word, touched: m.touched, asked: m.asked}
+	m.run = run{verified: m.verified, assume: assume, touched: m.touched, asked: m.asked}
 	defer func() {
 		if p := recover(); p != nil {
 			m.verified.evm = nil // it stopped in the middle

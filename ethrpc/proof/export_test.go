@@ -8,7 +8,7 @@ import (
 
 // Call is CallAssuming that empty slots are empty.
 func (w *VerifiedState) Call(ctx context.Context, to common.Address, data []byte) (Result, error) {
-	return w.CallAssuming(ctx, to, data, common.Hash{})
+	return w.CallAssuming(ctx, to, data, nil)
 }
 
 // Rebuild returns the root of a trie of the known leaves of an account, and their number.

@@ -21,12 +21,12 @@ type state struct {
 
 // run notes what one call asked of a VerifiedState, and what could not be answered.
 //
-// After a missing slot the run goes on with a word in its place, for it may read many more (a long string, say) whose
-// names are good. But accounts and code that it then asks for hang on that word, and are not noted; and after a missing
+// After a missing slot the run goes on with what is assumed in its place, for it may read many more (a long string, say) whose
+// names are good. But accounts and code that it then asks for hang on that assumption, and are not noted; and after a missing
 // account or code nothing is.
 type run struct {
 	verified   *VerifiedState
-	word       common.Hash // in missing slots
+	assume     Assumption // of missing slots; nil: they are empty
 	touched    map[Slot]bool
 	asked      map[common.Address]bool // about its existence, code or balance
 	missing    Missing
@@ -64,8 +64,8 @@ func (r *run) account(addr common.Address) *types.StateAccount {
 func (s *state) GetState(addr common.Address, key common.Hash) common.Hash {
 	slot := Slot{addr, key}
 	v, known := s.verified.Value(slot)
-	if !known {
-		v = s.word
+	if !known && s.assume != nil {
+		v = s.assume(slot)
 	}
 	if !s.touched[slot] && !known && !s.incomplete {
 		s.missing.Slots = append(s.missing.Slots, slot)

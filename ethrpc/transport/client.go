@@ -270,7 +270,7 @@ func (nopObserver) Head(string, time.Time)          {}
 // Methods lists every JSON-RPC method that is ever called.
 var Methods = []string{
 	"eth_chainId", "eth_getBlockByNumber", "eth_getBlockByHash", "eth_getCode", "eth_getStorageAt", "eth_call",
-	"eth_createAccessList", "eth_getProof", "eth_getLogs", "eth_getTransactionByHash",
+	"eth_getProof", "eth_getLogs", "eth_getTransactionByHash",
 	"eth_getBlockReceipts", "eth_getTransactionReceipt",
 }
 

@@ -1,0 +1,78 @@
+package ethrpc
+
+import (
+	"bytes"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
+	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
+)
+
+// guess is what a contract's storage must hold for the node's answers to be true. Where that, with what is proven, is all
+// that the contract stores, its storage root proves it at once: no slot of it has to be proven by itself.
+type guess struct {
+	words map[common.Hash]common.Hash // by slot
+	jobs  []*job                      // whose answers these are
+	tried bool                        // against the root: no more is guessed
+}
+
+// guessFor returns what the node answers to the job, and what the slots that the job reads must hold for that to be true;
+// nil: nothing is guessed.
+func (c *proving) guessFor(j *job) (want []byte, assume proof.Assumption) {
+	if c.guess.tried || !c.verified.Fresh(c.query.Contract) {
+		return nil, nil
+	}
+	if j.node != nil && j.node.Err == nil {
+		var word common.Hash
+		if j.node.Allowed {
+			word[31] = 1
+		}
+		return word[:], func(proof.Slot) common.Hash { return word }
+	}
+	for i, said := range c.said {
+		if said != nil && j == c.coverage[i] {
+			layout := kms.Layout(i, said)
+			return said, func(s proof.Slot) common.Hash { return layout(s.Key) }
+		}
+	}
+	return nil, nil
+}
+
+// take keeps a guess if the job came to what the node says, and rests on slots of the contract that hold what was assumed.
+// The answer is not kept: the run may have wanted more than it told of.
+func (g *guess) take(contract common.Address, j *job, res proof.Result, want []byte, assume proof.Assumption) bool {
+	m := res.Missing
+	if len(m.Slots) == 0 || len(m.Accounts)+len(m.Codes) > 0 || res.Reverted || !bytes.Equal(res.Output, want) {
+		return false
+	}
+	for _, s := range m.Slots {
+		if s.Account != contract {
+			return false
+		}
+	}
+	if g.words == nil {
+		g.words = map[common.Hash]common.Hash{}
+	}
+	for _, s := range m.Slots {
+		g.words[s.Key] = assume(s)
+	}
+	g.jobs = append(g.jobs, j)
+	return true
+}
+
+// settleGuess compares the guess with the storage root, and returns the jobs that guessed: they are to be run again, over
+// the storage that is proven by now or, where the guess was wrong, without one.
+func (c *proving) settleGuess() (left []*job) {
+	g := &c.guess
+	if len(g.jobs) == 0 {
+		return nil
+	}
+	if !g.tried && c.verified.ProveBySpeculation(c.query.Contract, g.words) || !c.partial {
+		left = g.jobs
+	} else {
+		c.reading.Partial = true
+	}
+	*g = guess{tried: true}
+	return left
+}
