@@ -126,6 +126,9 @@ type Field struct {
 type EventScan struct {
 	Read bool   `json:"read"`            // events were read up to the pinned block, and what they named was asked for
 	Err  string `json:"error,omitempty"` // why not
+
+	// PublicErr is why the events that anybody can cause were not all read. They name no id of a list.
+	PublicErr string `json:"public_error,omitempty"`
 }
 
 // ListChange is the last event of an id.

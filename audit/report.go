@@ -85,6 +85,7 @@ type Target struct {
 	Reasons      []string        `json:"reasons"`             // what could not be checked, and why
 	Assurance    Assurance       `json:"assurance,omitempty"` // the weakest of its entries; empty: nothing was read
 	Completeness Completeness    `json:"completeness"`
+	Incomplete   string          `json:"incomplete,omitempty"` // why it is not proven, though all that can name an id was read
 	Counts       Counts          `json:"counts"`
 	Storage      *Storage        `json:"storage,omitempty"`         // of the contract, if it is proven
 	Control      *Control        `json:"control,omitempty"`         // who controls the contract; nil: not read

@@ -296,6 +296,8 @@ func (t *target) judgeStorage(intent *Intent, want ContractIntent, lists bool) {
 	case !t.claimRead:
 		t.reason("the contract stores more than the %d slots that are accounted for; the API, which may name what explains the rest, was not read", r.Storage.Slots)
 	case !lists: // its storage layout is unknown
+	case r.Events.PublicErr != "":
+		t.Incomplete = fmt.Sprintf("the contract stores more than the %d slots that are accounted for; anybody can cause the events that may explain the rest, and they could not all be read: %s", r.Storage.Slots, r.Events.PublicErr)
 	default:
 		t.find(StorageUnaccounted, "the contract stores more than the %d slots that getters, events, well-known places and explained_slots account for", r.Storage.Slots)
 	}

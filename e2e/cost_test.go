@@ -3,10 +3,15 @@
 package e2e_test
 
 import (
+	"crypto/sha3"
 	"fmt"
+	"slices"
 	"testing"
 
+	"github.com/ethereum/go-ethereum/common"
+
 	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
 // What one audit costs, in HTTP requests: the README promises these numbers. An audit of a daemon that finds nothing
@@ -69,6 +74,66 @@ func TestWhatAnAuditCosts(t *testing.T) {
 			}
 			if got := decodeReport(t, out).Chains[0].Targets[0].Counts.Match; got != row.devices+row.images {
 				t.Errorf("%d entries match, want %d", got, row.devices+row.images)
+			}
+		})
+	}
+}
+
+// live is a contract as large as live ones are: measurements, apps, and keys with a quote and an event log of 23 kB.
+func live(t *testing.T, n *node) *scene {
+	t.Helper()
+	s := &scene{node: n, api: startAPI(t), kms: n.deploy(t), devices: ids("device", 10), images: ids("image", 30)}
+	must(t, s.kms.Seed(t.Context(), s.devices, s.images))
+	send := func(method string, args ...any) {
+		t.Helper()
+		_, err := s.kms.Send(t.Context(), method, args...)
+		must(t, err)
+	}
+	random := func(n int) []byte { return sha3.SumSHAKE256([]byte("kms info"), n) }
+	send("setKmsInfo", struct{ K256Pubkey, CaPubkey, Quote, Eventlog []byte }{random(64), random(91), random(3000), nil})
+	_, err := s.kms.Upgrade(t.Context(), testchain.Backdoor)
+	must(t, err)
+	for piece := range slices.Chunk(random(20_000), 2_500) {
+		send("appendEventlog", piece)
+	}
+	_, err = s.kms.Upgrade(t.Context(), testchain.Plain)
+	must(t, err)
+	send("setGatewayAppId", gatewayAppID)
+	for _, mr := range ids("measurement", 3) {
+		send("addKmsAggregatedMr", mr)
+	}
+	for _, app := range ids("app", 20) {
+		send("registerApp", common.BytesToAddress(app[:]))
+	}
+	must(t, s.api.put(s.claim()))
+	return s
+}
+
+// TestWhatALiveContractCosts counts requests and bytes at the node's side: the README promises them.
+func TestWhatALiveContractCosts(t *testing.T) {
+	for name := range nodes {
+		t.Run(name, func(t *testing.T) {
+			s := live(t, startNode(t, name))
+			for _, row := range []struct {
+				sentence      string
+				contracts     []contractSettings
+				round, kibiby int
+			}{
+				{"nothing is configured", nil, 4, 300},
+				{"the contract is configured", []contractSettings{{Address: s.kms.Address().Hex()}}, 3, 300},
+			} {
+				c := s.node.settings(s.api)
+				c.Chains[0].Contracts = row.contracts
+				requests, bytes := s.node.proxy.Requests(), s.node.proxy.Bytes()
+				exit, out, errs := runAuditor(t, "audit", "--once", "-o", "json", "-c", writeConfig(t, c))
+				requests, bytes = s.node.proxy.Requests()-requests, s.node.proxy.Bytes()-bytes
+				t.Logf("%s: %d requests, %d KiB", row.sentence, requests, bytes>>10)
+				if target := decodeReport(t, out).Chains[0].Targets[0]; exit != 0 || found(target) != "consistent "+wholly {
+					t.Errorf("%s: exit code %d, %s\n%s", row.sentence, exit, found(target), errs)
+				}
+				if requests > row.round || bytes>>10 >= row.kibiby {
+					t.Errorf("%s: %d requests and %d KiB, want at most %d and %d", row.sentence, requests, bytes>>10, row.round, row.kibiby)
+				}
 			}
 		})
 	}

@@ -106,7 +106,7 @@ type request struct {
 func (r *prover) fetch(ctx context.Context, all []*proving) {
 	requests, shared := make([][]*request, len(all)), map[string]*request{}
 	for i, c := range all {
-		requests[i] = slices.Concat(r.multicalls(c), r.getters(c), r.requests(c, shared))
+		requests[i] = slices.Concat(r.multicalls(c), r.getters(c), r.requests(c, shared), c.besides())
 	}
 	r.refused, r.taken = nil, false
 	r.do(ctx, "proving", all, requests)
@@ -271,6 +271,17 @@ func nodes(in []hexutil.Bytes) [][]byte {
 	for i, n := range in {
 		out[i] = n
 	}
+	return out
+}
+
+// besides are the calls that the caller wants to be made as well, once.
+func (c *proving) besides() (out []*request) {
+	for _, b := range c.beside {
+		for _, call := range b.Calls() {
+			out = append(out, &request{call: call, optional: true, take: func(*Pinned, *proving) error { return nil }})
+		}
+	}
+	c.beside = nil
 	return out
 }
 

@@ -128,7 +128,7 @@ func TestEveryMethodThatIsSentIsListed(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := c.Scan(t.Context(), logs.Request{
-		Contract: w.KMS.Address(), Topics: []common.Hash{{1}}, To: head.Number.Uint64(), ToHash: head.Hash(),
+		Contract: w.KMS.Address(), Filters: []logs.Filter{{{{1}}}}, To: head.Number.Uint64(), ToHash: head.Hash(),
 		OnBatch: func(uint64, uint64, common.Hash, []types.Log) error { return nil },
 	}); err != nil {
 		t.Fatal(err)

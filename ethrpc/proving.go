@@ -14,6 +14,7 @@ import (
 	"github.com/holiman/uint256"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
+	"github.com/kms-auditor/kms-auditor/ethrpc/logs"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
 
@@ -90,8 +91,9 @@ type proving struct {
 	older    []*job // what an older generation takes besides
 	oldAsked bool
 
-	nextSlots []proof.Slot // what may be missing next
-	asked     bool         // the node was asked for what it says of FixedCalls
+	nextSlots []proof.Slot  // what may be missing next
+	beside    []*logs.Batch // that are not asked for yet
+	asked     bool          // the node was asked for what it says of FixedCalls
 	missing   proof.Missing
 	rounds    int
 	budget    time.Duration // that is left to run

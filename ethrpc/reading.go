@@ -10,6 +10,7 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/block"
 	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
+	"github.com/kms-auditor/kms-auditor/ethrpc/logs"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
 
@@ -48,6 +49,8 @@ type ReadOptions struct {
 	NoCache bool
 	// First is the provider to ask first; empty: the one that pinned.
 	First string
+	// Beside are calls to be made with the first proofs of a contract. A provider that does not answer them costs nothing.
+	Beside map[common.Address][]*logs.Batch
 }
 
 // State is what a Read found at one block.

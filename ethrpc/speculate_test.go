@@ -35,7 +35,7 @@ func saysInCalls(result string) rpcfault.Fault {
 
 // The getters of the lists.
 const (
-	allowedDevice  = "kmsAllowedDeviceIds(bytes32)"
+	allowedDevice = "kmsAllowedDeviceIds(bytes32)"
 )
 
 const (
@@ -58,7 +58,7 @@ func TestGuessesThatSettleNothing(t *testing.T) {
 		sentence, code string
 		stored         []common.Hash // slots that hold 1
 		known          []common.Hash // slots that are asked for
-		says, lie      string // of the second, in a bundle and in a call
+		says, lie      string        // of the second, in a bundle and in a call
 		allowed        bool
 		unproven       string
 	}{

@@ -8,6 +8,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
@@ -127,8 +128,16 @@ func TestAFloodHidesNothing(t *testing.T) {
 		w := provenWorld(t)
 		must(t, w.kms.As(testchain.Key("stranger")).Flood(t.Context(), common.Address{9}, 4*served))
 		w.proxy.Set(rpcfault.Join(few, rpcfault.Refuse("eth_getBlockReceipts", -32601, "no"), rpcfault.Refuse("eth_getTransactionReceipt", -32601, "no")))
-		if r := w.audit(); r.Verdict != audit.Unknown || kindsOf(r) != "" || !strings.Contains(text(t, r), "by the block's receipts") {
+		if r := w.audit(); r.Verdict != audit.Consistent || kindsOf(r) != "" || r.Chains[0].Targets[0].Completeness != audit.Incomplete || !strings.Contains(r.Chains[0].Targets[0].Incomplete, "by the block's receipts") {
 			t.Errorf("%s", text(t, r))
+		}
+		must(t, w.kms.AllowDevice(t.Context(), hidden))
+		if r := w.audit(); r.Verdict != audit.Drift || kindsOf(r) != "unlisted_chain_allowed" {
+			t.Errorf("with a device that the owner allowed after it: %s", text(t, r))
+		}
+		w.verify = ethrpc.VerifyRequired
+		if r := w.audit(); r.Verdict != audit.Drift || !strings.Contains(text(t, r), "verify is required") {
+			t.Errorf("where all has to be proven: %s", text(t, r))
 		}
 	})
 }

@@ -175,16 +175,19 @@ func (c *observer) read(ctx context.Context, prior audit.Prior, l *look, contrac
 		}
 		return out
 	}
-	queries := ask()
-	state, err := c.Reader.Read(ctx, l.pinned, queries, ethrpc.ReadOptions{AllowPartial: c.Events != nil})
-	if err != nil {
+	done := &completion{look: l, ask: ask, queries: ask(), scans: map[common.Address]*audit.EventScan{}}
+	opt := ethrpc.ReadOptions{AllowPartial: c.Events != nil}
+	if c.Events != nil {
+		opt.Beside = c.batches(done)
+	}
+	var err error
+	if done.state, err = c.Reader.Read(ctx, l.pinned, done.queries, opt); err != nil {
 		return err
 	}
-	scans := map[common.Address]*audit.EventScan{}
 	if c.Events != nil {
-		state, queries = c.complete(ctx, l, state, queries, scans, ask)
+		c.complete(ctx, done, opt.Beside)
 	}
-	c.take(l, state, queries, scans)
+	c.take(l, done.state, done.queries, done.scans)
 	if c.Events != nil {
 		c.addChanges(ctx, l)
 	}
@@ -305,112 +308,6 @@ func (l *look) warnStale(which string, b ethrpc.Block) {
 	}
 }
 
-// complete accounts for everything that the contracts store. Where the proven state of a contract holds more than is asked
-// for, its events are read for what they name, and what is new is asked for at the same block; where that is not enough,
-// they are read anew, once for every state of the storage.
-func (c *observer) complete(ctx context.Context, l *look, state *ethrpc.State, queries []ethrpc.Query, scans map[common.Address]*audit.EventScan, ask func() []ethrpc.Query) (*ethrpc.State, []ethrpc.Query) {
-	for _, anew := range []bool{false, true} {
-		var due []*ethrpc.Reading
-		for i := range state.Readings {
-			if r := &state.Readings[i]; c.wantsEvents(r, scans[r.Contract], anew) {
-				due = append(due, r)
-			}
-		}
-		for i, r := range due {
-			if scans[r.Contract] = c.scan(ctx, l, r, anew, len(due)-i); r.Sequenced {
-				c.Events.Callers(ctx, r.Contract)
-			}
-		}
-		asked := queries
-		if len(due) > 0 {
-			queries = ask()
-		}
-		again := slices.ContainsFunc(state.Readings, func(r ethrpc.Reading) bool { return r.Partial })
-		if !again && slices.EqualFunc(asked, queries, func(a, b ethrpc.Query) bool { return a.Equal(&b) }) {
-			continue
-		}
-		c.opt.Progress(c.Intent.Chain, "reading what the events named")
-		more, err := c.Reader.Read(ctx, l.pinned, queries, ethrpc.ReadOptions{First: servedBy(state, l.pinned.Provider)})
-		if err != nil {
-			l.fail(err)
-			for _, s := range scans {
-				s.Read = false // what they named has no answer
-			}
-			for i := range state.Readings {
-				if r := &state.Readings[i]; r.Partial {
-					r.Err = err // a partial state is discarded
-				}
-			}
-			break
-		}
-		l.addStateFailures(state) // the second Read may rest on what the first one proved
-		state = more
-	}
-	for i := range state.Readings {
-		r := &state.Readings[i]
-		s := scans[r.Contract]
-		if s != nil && s.Err == "" && r.Sequenced && r.Registered < len(queries[i].Apps) {
-			*s = audit.EventScan{Err: fmt.Sprintf("who registered %d of %d apps is not known, which accounts for storage too", len(queries[i].Apps)-r.Registered, len(queries[i].Apps))}
-		}
-		// Where the proof needs no events they only show when and by whom: what fails is not asked for in every audit.
-		if s != nil && r.Storage != nil && (s.Err == "" || r.Storage.Complete) {
-			c.scanned[r.Contract] = r.Storage.Root
-		}
-		if s != nil && s.Err != "" {
-			l.Failures = append(l.Failures, failed(audit.StageRPC, "events", errors.New(s.Err)))
-		}
-	}
-	return state, queries
-}
-
-// servedBy returns the provider that served what the one that pinned could not, or that one: who failed at this block, or
-// lied, is not asked first again.
-func servedBy(state *ethrpc.State, pinned string) string {
-	for i := range state.Readings {
-		if p := state.Readings[i].Provider; p != "" && p != pinned {
-			return p
-		}
-	}
-	return pinned
-}
-
-// wantsEvents reports whether events may explain what is not explained, or show who changed what is.
-func (c *observer) wantsEvents(r *ethrpc.Reading, s *audit.EventScan, anew bool) bool {
-	switch {
-	case r.Err != nil || !r.HasCode:
-		return false
-	case anew:
-		// Only a proof shows that something is missing, and only once for each state.
-		return r.Storage != nil && !r.Storage.Complete && s != nil && s.Err == "" && c.rescanned[r.Contract] != r.Storage.Root
-	case r.Storage != nil && r.Storage.Complete:
-		root, known := c.scanned[r.Contract]
-		return c.Eager && !known || known && root != r.Storage.Root
-	default:
-		return true
-	}
-}
-
-// scan reads the events of a contract. All contracts together take half of the time that is left, in equal parts: a long
-// history, whose reading goes on in the next audit, leaves this one its answers and the other contracts their turn.
-func (c *observer) scan(ctx context.Context, l *look, r *ethrpc.Reading, anew bool, left int) *audit.EventScan {
-	c.opt.Progress(c.Intent.Chain, "reading the events of "+r.Contract.Hex())
-	if end, ok := ctx.Deadline(); ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, time.Until(end)/time.Duration(2*left), fmt.Errorf("the time for events in one audit is over, the next one goes on: %w", context.DeadlineExceeded))
-		defer cancel()
-	}
-	if anew {
-		c.rescanned[r.Contract] = r.Storage.Root
-		if err := c.Events.Reset(r.Contract); err != nil {
-			return &audit.EventScan{Err: err.Error()}
-		}
-	}
-	if err := c.Events.Update(ctx, r.Contract, l.pinned.Block); err != nil {
-		return &audit.EventScan{Err: err.Error()}
-	}
-	return &audit.EventScan{Read: true}
-}
-
 // annotation is when the events of a contract were last asked for what they do not say, and for which storage.
 type annotation struct {
 	root  common.Hash
@@ -421,7 +318,8 @@ type annotation struct {
 // annotateAgain is how long it takes until what events do not say is asked for again.
 var annotateAgain = 10 * time.Minute
 
-// addChanges adds the last event of every id that the claim lists or the contract allows.
+// addChanges adds the last event of every id that the claim lists or the contract allows. Who sent it, and when, is asked for
+// where it is to be kept.
 func (c *observer) addChanges(ctx context.Context, l *look) {
 	for i := range l.Readings {
 		r := &l.Readings[i]
@@ -439,7 +337,7 @@ func (c *observer) addChanges(ctx context.Context, l *look) {
 		if r.Storage != nil {
 			root, _ = sanitize.ParseID(r.Storage.Root) // it was written here
 		}
-		if done := c.annotated[r.Contract]; done.root != root || root == (common.Hash{}) || !done.whole && now().Sub(done.at) >= annotateAgain {
+		if done := c.annotated[r.Contract]; c.Eager && (done.root != root || root == (common.Hash{}) || !done.whole && now().Sub(done.at) >= annotateAgain) {
 			whole := c.Events.Annotate(ctx, r.Contract, shown)
 			c.annotated[r.Contract] = annotation{root, now(), whole}
 		}
@@ -450,4 +348,31 @@ func (c *observer) addChanges(ctx context.Context, l *look) {
 			}
 		}
 	}
+}
+
+// annotateFindings finds out who caused what is wrong, and when, and reports whether there is anything that is wrong.
+func (c *observer) annotateFindings(ctx context.Context, judged audit.Chain, looks *audit.Looks) (wrong bool) {
+	for _, t := range judged.Targets {
+		var of []audit.Answer
+		for _, e := range t.Entries {
+			if id, err := sanitize.ParseID(e.ID); err == nil && e.Changed != nil && e.Verdict == audit.Mismatch {
+				of = append(of, audit.Answer{List: e.List, ID: id})
+			}
+		}
+		if len(of) == 0 {
+			continue
+		}
+		wrong = true
+		contract := common.HexToAddress(t.Contract)
+		c.Events.Annotate(ctx, contract, of)
+		for _, l := range looks.All() {
+			if r := l.Reading(contract); r != nil {
+				for i := range r.Changes {
+					at := &r.Changes[i]
+					at.Changed, _ = c.Events.Last(contract, at.List, at.ID)
+				}
+			}
+		}
+	}
+	return wrong
 }

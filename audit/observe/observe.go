@@ -19,6 +19,7 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/logs"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
@@ -40,8 +41,13 @@ type Reader interface {
 
 // Events remembers what the events of contracts named, so that ids which the API does not list are found.
 type Events interface {
+	// Batch returns the calls that read all events up to a block at once, where none was read before; else nil. Public are
+	// the events that anybody can cause, which are read apart: so many may come that they cannot be read.
+	Batch(contract common.Address, public bool, to ethrpc.Block) *logs.Batch
+	// Take keeps what a Batch was answered.
+	Take(b *logs.Batch) error
 	// Update reads the events that came since, up to a block. What was read before an error is kept.
-	Update(ctx context.Context, contract common.Address, to ethrpc.Block) error
+	Update(ctx context.Context, contract common.Address, public bool, to ethrpc.Block) error
 	// Reset forgets them all, so that Update reads them anew.
 	Reset(contract common.Address) error
 	// Named returns the keys that any event ever named, sorted, by list: those of audit.Lists, AggregatedMRs, Apps and Callers.
@@ -176,6 +182,9 @@ func (c *observer) audit(ctx context.Context, prior audit.Prior) (out audit.Outc
 		c.opt.Progress(c.Intent.Chain, "asking the newest block")
 		head := c.lookAtHead(ctx, out.AskHead, rec.Looks)
 		rec.Looks.Head, rec.Raw.Head = &head.Observation, head.raw
+		out = audit.Judge(c.Intent, prior, rec.Looks)
+	}
+	if c.Events != nil && !c.Eager && c.annotateFindings(ctx, out.Chain, &rec.Looks) {
 		out = audit.Judge(c.Intent, prior, rec.Looks)
 	}
 	return out, rec

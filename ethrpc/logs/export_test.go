@@ -12,7 +12,7 @@ import (
 // ReadLogs reads the answers to eth_getLogs of the blocks from to to, and to eth_getBlockByNumber of block to.
 func ReadLogs(req Request, from, to uint64, logs, block json.RawMessage) ([]types.Log, common.Hash, error) {
 	s := &blockRange{from: from, to: to}
-	err := s.fill(&req, logs, &transport.Call{Result: block})
+	err := s.take(&req, []*transport.Call{{Result: logs}}, &transport.Call{Result: block})
 	return s.logs, s.last, err
 }
 

@@ -20,7 +20,7 @@ const (
 // asked for, sorted and once.
 func FuzzLogs(f *testing.F) {
 	at := common.HexToAddress("0x2f83172A49584C017F2B256F0FB2Dca14126Ba9C")
-	req := logs.Request{Contract: at, Topics: []common.Hash{common.HexToHash(hash1)}, From: 5, To: 20, ToHash: common.HexToHash(hash2)}
+	req := logs.Request{Contract: at, Filters: []logs.Filter{{{common.HexToHash(hash1)}}}, From: 5, To: 20, ToHash: common.HexToHash(hash2)}
 	log := `{"address":"` + strings.ToLower(at.Hex()) + `","topics":["` + hash1 + `"],"data":"0x01","blockNumber":"0x7","blockHash":"` + hash1 + `","transactionHash":"` + hash2 + `","transactionIndex":"0x0","logIndex":"0x1","removed":false}`
 	end := `{"number":"0x14","hash":"` + hash2 + `","timestamp":"0x1"}`
 	for _, s := range []string{"null", "[]", "[null]", "[{}]", "{}", "[" + log + "]", "[" + log + "," + log + "]", "[" + log + "," + strings.Replace(log, `"0x1","removed"`, `"0x0","removed"`, 1) + "]",
@@ -42,7 +42,7 @@ func FuzzLogs(f *testing.F) {
 			t.Fatalf("%s up to %s is read as %d logs", raw, last, len(got))
 		}
 		for i, l := range got {
-			if l.Address != at || l.Topics[0] != req.Topics[0] || len(l.Topics) > 4 || l.BlockNumber < req.From || l.BlockNumber > req.To || len(l.Data) > len(raw) {
+			if l.Address != at || l.Topics[0] != req.Filters[0][0][0] || len(l.Topics) > 4 || l.BlockNumber < req.From || l.BlockNumber > req.To || len(l.Data) > len(raw) {
 				t.Errorf("taken: %+v", l)
 			}
 			if i > 0 && (got[i-1].BlockNumber > l.BlockNumber || got[i-1].BlockNumber == l.BlockNumber && (got[i-1].Index >= l.Index || got[i-1].BlockHash != l.BlockHash)) {

@@ -77,7 +77,10 @@ func codeAt(ctx context.Context, p *transport.Client, contract common.Address, n
 }
 
 // Ref is where a log stands.
-type Ref struct{ Block, Tx common.Hash }
+type Ref struct {
+	Block, Tx common.Hash
+	Timed     bool // the block's time is known
+}
 
 // TxInfo is when and by whom. What no provider told is zero.
 type TxInfo struct {
@@ -94,7 +97,7 @@ func (r *Reader) TxInfo(ctx context.Context, refs []Ref) map[Ref]TxInfo {
 		blocks, asked := map[common.Hash]*transport.Call{}, map[Ref]*transport.Call{}
 		var calls []*transport.Call
 		for _, at := range refs {
-			if _, known := times[at.Block]; !known && blocks[at.Block] == nil {
+			if _, known := times[at.Block]; !known && !at.Timed && blocks[at.Block] == nil {
 				blocks[at.Block] = block.AtHash(at.Block).Ask()
 				calls = append(calls, blocks[at.Block])
 			}

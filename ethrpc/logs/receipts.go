@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/ethereum/go-ethereum/common"
 
@@ -57,12 +56,12 @@ func (s *blockRange) readReceipts(ctx context.Context, p *transport.Client, req 
 			return fmt.Errorf("receipt %d is not that of its transaction in block %d", i, s.to)
 		}
 		for _, l := range *r.Logs {
-			if l != nil && l.Address != nil && *l.Address == req.Contract && len(l.Topics) > 0 && slices.Contains(req.Topics, l.Topics[0]) {
+			if l != nil && l.Address != nil && *l.Address == req.Contract && req.wants(l.Topics) {
 				logs = append(logs, l)
 			}
 		}
 	}
-	return s.take(req, logs, end)
+	return s.fill(req, logs, end)
 }
 
 func oneByOne(ctx context.Context, p *transport.Client, txs []common.Hash) ([]receipt, error) {

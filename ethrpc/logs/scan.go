@@ -35,16 +35,62 @@ func New(chainID uint64, providers []*transport.Client) *Reader { return &Reader
 // Request is which logs to read.
 type Request struct {
 	Contract       common.Address
-	Topics         []common.Hash // a log's first topic is one of these
-	From, To       uint64        // inclusive; with From above To only the hashes are checked
-	ToHash         common.Hash   // of block To, the pinned one
-	After          common.Hash   // of the block before From, up to which was read before; zero: nothing was
-	Step           uint64        // blocks of the first range, and of the largest; zero: 10,000
-	ProviderOffset uint          // moves on which provider is asked first: one that left logs out does so again
+	Filters        []Filter    // a log passes one of them
+	From, To       uint64      // inclusive; with From above To only the hashes are checked
+	ToHash         common.Hash // of block To, the pinned one
+	After          common.Hash // of the block before From, up to which was read before; zero: nothing was
+	Step           uint64      // blocks of the first range, and of the largest; zero: 10,000
+	ProviderOffset uint        // moves on which provider is asked first: one that left logs out does so again
 	// OnBatch is handed the logs of the blocks from to to, sorted, and last, the hash of block to. Batches are contiguous,
 	// come in order, one at a time, and may be empty. Its error ends the scan. Progress that is kept stands on last:
 	// batches handed on before an error may be of a branch that is gone.
 	OnBatch func(from, to uint64, last common.Hash, logs []types.Log) error
+}
+
+// Filter is what a log's topics may be, by position, as eth_getLogs takes it. An empty position takes any topic.
+type Filter [][]common.Hash
+
+func (f Filter) passes(topics []common.Hash) bool {
+	for i, any := range f {
+		if len(any) > 0 && (i >= len(topics) || !slices.Contains(any, topics[i])) {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *Request) wants(topics []common.Hash) bool {
+	return slices.ContainsFunc(r.Filters, func(f Filter) bool { return f.passes(topics) })
+}
+
+// Batch is a Scan of all blocks at once, whose calls are to be made beside others. It is for one provider that has the pinned
+// block, and takes no part of an answer.
+type Batch struct {
+	Request
+	Public bool // the caller's mark
+
+	all  blockRange
+	gets []*transport.Call
+	end  *transport.Call
+}
+
+// NewBatch returns a Batch that calls nothing yet.
+func NewBatch(req Request, public bool) *Batch {
+	b := &Batch{Request: req, Public: public, all: blockRange{from: req.From, to: req.To}}
+	b.gets, b.end = b.all.calls(&req)
+	return b
+}
+
+// Calls are those to make.
+func (b *Batch) Calls() []*transport.Call { return append(slices.Clip(b.gets), b.end) }
+
+// Logs returns what the calls were answered, sorted, or why that is no use.
+func (b *Batch) Logs() ([]types.Log, error) {
+	if slices.ContainsFunc(b.Calls(), func(c *transport.Call) bool { return !c.Answered() }) {
+		return nil, errors.New("it was not answered")
+	}
+	err := b.all.take(&b.Request, b.gets, b.end)
+	return b.all.logs, err
 }
 
 // ErrReorganised marks a block that is not what it was at the pin, or when its logs were read.
@@ -201,28 +247,52 @@ func (s *blockRange) read(ctx context.Context, p *transport.Client, req *Request
 // fetch asks for the logs together with the last block, since a node that lags behind may answer the logs that it
 // knows of; the block that it does not know gives it away, and its hash is what the range stands on.
 func (s *blockRange) fetch(ctx context.Context, p *transport.Client, req *Request) error {
-	get := &transport.Call{Method: "eth_getLogs", Args: []any{map[string]any{
-		"address": req.Contract, "topics": [][]common.Hash{req.Topics},
-		"fromBlock": hexutil.EncodeUint64(s.from), "toBlock": hexutil.EncodeUint64(s.to),
-	}}}
-	end := block.AtNumber(s.to).Ask()
-	err := p.Do(ctx, get, end)
+	gets, end := s.calls(req)
+	err := p.Do(ctx, append(slices.Clip(gets), end)...)
 	switch {
 	case err != nil && ctx.Err() != nil:
 	case err != nil:
 		err = s.tooWide(err)
-	case get.Err != nil && !transport.IsRPC(get.Err, []int{-32601}):
-		// The wordings are endless, and a provider that refuses for another reason is found out at a single block.
-		err = &rangeError{get.Err, suggested(transport.Wording(get.Err), s.from, s.to)}
-	case get.Err != nil:
-		err = get.Err
 	default:
-		err = s.fill(req, get.Result, end)
+		err = s.take(req, gets, end)
 	}
 	if err != nil {
 		return fmt.Errorf("reading the logs of blocks %d to %d: %w", s.from, s.to, err)
 	}
 	return nil
+}
+
+func (s *blockRange) calls(req *Request) (gets []*transport.Call, end *transport.Call) {
+	for _, f := range req.Filters {
+		gets = append(gets, &transport.Call{Method: "eth_getLogs", Args: []any{map[string]any{
+			"address": req.Contract, "topics": f, "fromBlock": hexutil.EncodeUint64(s.from), "toBlock": hexutil.EncodeUint64(s.to),
+		}}})
+	}
+	return gets, block.AtNumber(s.to).Ask()
+}
+
+// take takes the answers in, once nothing is wrong with them.
+func (s *blockRange) take(req *Request, gets []*transport.Call, end *transport.Call) error {
+	all := []*wireLog{}
+	for _, get := range gets {
+		var some []*wireLog
+		switch {
+		case get.Err != nil && !transport.IsRPC(get.Err, []int{-32601}):
+			// The wordings are endless, and a provider that refuses for another reason is found out at a single block.
+			return &rangeError{get.Err, suggested(transport.Wording(get.Err), s.from, s.to)}
+		case get.Err != nil:
+			return get.Err
+		}
+		if err := json.Unmarshal(get.Result, &some); err != nil {
+			return fmt.Errorf("the answer is no list of logs: %s", sanitize.Quote(err.Error()))
+		}
+		if some == nil {
+			all = nil
+			break
+		}
+		all = append(all, some...)
+	}
+	return s.fill(req, all, end)
 }
 
 // wireLog is a log as nodes send it. Without its place in the chain it is of no use.
@@ -236,18 +306,10 @@ type wireLog struct {
 	TxIndex     *transport.Quantity `json:"transactionIndex"`
 	Index       *transport.Quantity `json:"logIndex"`
 	Removed     bool                `json:"removed"`
+	Time        *transport.Quantity `json:"blockTimestamp"` // newer nodes give it
 }
 
-// fill takes the answers in, once nothing is wrong with them.
-func (s *blockRange) fill(req *Request, raw json.RawMessage, end *transport.Call) error {
-	var wire []*wireLog
-	if err := json.Unmarshal(raw, &wire); err != nil {
-		return fmt.Errorf("the answer is no list of logs: %s", sanitize.Quote(err.Error()))
-	}
-	return s.take(req, wire, end)
-}
-
-func (s *blockRange) take(req *Request, wire []*wireLog, end *transport.Call) error {
+func (s *blockRange) fill(req *Request, wire []*wireLog, end *transport.Call) error {
 	last, err := block.Decode(end)
 	switch {
 	case errors.Is(err, block.ErrNoState):
@@ -304,15 +366,19 @@ func (w *wireLog) check(req *Request, s *blockRange) (types.Log, error) {
 		return bad("of block %d", number)
 	case len(w.Topics) == 0 || len(w.Topics) > maxTopics:
 		return bad("with %d topics", len(w.Topics))
-	case !slices.Contains(req.Topics, w.Topics[0]):
+	case !req.wants(w.Topics):
 		return bad("of the topic %s", w.Topics[0])
 	case len(*w.Data) > maxLogData:
 		return bad("of %d bytes", len(*w.Data))
 	case w.Removed:
 		return bad("that a reorganisation removed, of block %d", number)
 	}
-	return types.Log{
+	l := types.Log{
 		Address: *w.Address, Topics: w.Topics, Data: *w.Data, BlockNumber: number, BlockHash: *w.BlockHash,
 		TxHash: *w.TxHash, TxIndex: uint(*w.TxIndex), Index: uint(*w.Index),
-	}, nil
+	}
+	if w.Time != nil && uint64(*w.Time) <= uint64(block.MaxTime.Unix()) {
+		l.BlockTimestamp = uint64(*w.Time)
+	}
+	return l, nil
 }

@@ -100,7 +100,7 @@ func (w *logWorld) refresh(t *testing.T) {
 func (w *logWorld) scan() logs.Request {
 	w.pieces, w.got = nil, nil
 	return logs.Request{
-		Contract: w.KMS.Address(), Topics: listTopics, To: w.head.Number.Uint64(), ToHash: w.head.Hash(), Step: 200,
+		Contract: w.KMS.Address(), Filters: []logs.Filter{{listTopics}}, To: w.head.Number.Uint64(), ToHash: w.head.Hash(), Step: 200,
 		OnBatch: func(from, to uint64, last common.Hash, logs []types.Log) error {
 			if h, err := w.Chain.Client().HeaderByNumber(context.Background(), new(big.Int).SetUint64(to)); err != nil || h.Hash() != last {
 				return fmt.Errorf("block %d is not %s", to, last)

@@ -39,9 +39,9 @@ type Options struct {
 // Indexer reads the list events of one chain's contracts. It is an observe.Events, for one goroutine.
 type Indexer struct {
 	opt         Options
-	offsets     map[common.Address]uint           // how often events were reset: another provider may have what one left out
-	checkpoints map[common.Address][]ethrpc.Block // up to which events were read, the oldest first
-	stale       map[common.Address]staleIDs
+	offsets     map[state.Target]uint           // how often events were reset: another provider may have what one left out
+	checkpoints map[state.Target][]ethrpc.Block // up to which events were read, the oldest first
+	stale       map[state.Target]staleIDs
 	actor       struct { // of the last answer of Last
 		address common.Address
 		text    string
@@ -59,57 +59,93 @@ func New(o Options) *Indexer {
 	if o.Progress == nil {
 		o.Progress = func(common.Address, uint64, uint64) {}
 	}
-	return &Indexer{opt: o, offsets: map[common.Address]uint{}, checkpoints: map[common.Address][]ethrpc.Block{}, stale: map[common.Address]staleIDs{}}
+	return &Indexer{opt: o, offsets: map[state.Target]uint{}, checkpoints: map[state.Target][]ethrpc.Block{}, stale: map[state.Target]staleIDs{}}
 }
 
-func (x *Indexer) target(contract common.Address) state.Target {
-	return state.Target{Chain: x.opt.Chain, Contract: contract}
+func (x *Indexer) target(contract common.Address, public bool) state.Target {
+	return state.Target{Chain: x.opt.Chain, Contract: contract, Public: public}
+}
+
+func request(t state.Target, from uint64, to ethrpc.Block) logs.Request {
+	return logs.Request{Contract: t.Contract, Filters: filters[t.Public], From: from, To: to.Number, ToHash: to.Hash}
+}
+
+// Batch returns the calls that read all events up to block to at once; nil: some were read before.
+func (x *Indexer) Batch(contract common.Address, public bool, to ethrpc.Block) *logs.Batch {
+	t := x.target(contract, public)
+	if _, known := x.opt.State.Progress(t); known || x.opt.From[contract] > to.Number {
+		return nil
+	}
+	return logs.NewBatch(request(t, x.opt.From[contract], to), public)
+}
+
+// Take keeps what a Batch was answered.
+func (x *Indexer) Take(b *logs.Batch) error {
+	all, err := b.Logs()
+	if err != nil {
+		return err
+	}
+	to := ethrpc.Block{Number: b.To, Hash: b.ToHash}
+	return x.keep(x.target(b.Contract, b.Public), b.From, to, to, all)
 }
 
 // Update reads the events that came since the last Update, up to block to. What was read before an error is kept.
-func (x *Indexer) Update(ctx context.Context, contract common.Address, to ethrpc.Block) error {
-	t := x.target(contract)
-	if err := x.rewind(ctx, t); err != nil {
+func (x *Indexer) Update(ctx context.Context, contract common.Address, public bool, to ethrpc.Block) error {
+	t := x.target(contract, public)
+	if err := x.rewind(ctx, t, to); err != nil {
 		return err
 	}
 	from, after, err := x.from(ctx, t, to)
 	if err != nil || from > to.Number {
 		return err
 	}
-	_, err = x.opt.Client.Scan(ctx, logs.Request{
-		Contract: contract, Topics: topics, From: from, After: after, To: to.Number, ToHash: to.Hash, ProviderOffset: x.offsets[contract],
-		OnBatch: func(from, until uint64, last common.Hash, logs []types.Log) error {
-			events, err := decode(logs)
-			if err != nil {
-				return err
-			}
-			x.opt.Progress(contract, until+1, to.Number)
-			if err := x.opt.State.Append(t, from, until, last, events); err != nil {
-				return err
-			}
-			if until < to.Number {
-				x.opt.State.Checkpoint()
-			}
-			return nil
-		},
-	})
-	if err != nil {
-		return fmt.Errorf("reading the events of %s: %w", contract, err)
+	req := request(t, from, to)
+	req.After, req.ProviderOffset = after, x.offsets[t]
+	req.OnBatch = func(from, until uint64, last common.Hash, logs []types.Log) error {
+		return x.keep(t, from, ethrpc.Block{Number: until, Hash: last}, to, logs)
 	}
-	x.addCheckpoint(contract, to)
-	if old, ok := x.stale[contract]; ok && to.Number >= old.until {
-		delete(x.stale, contract)
+	if _, err = x.opt.Client.Scan(ctx, req); err != nil {
+		return fmt.Errorf("reading the events of %s: %w", contract, err)
 	}
 	return nil
 }
 
-// from is the first block that was not read yet, and the hash of the one before, if that was read.
+// keep keeps the logs from a block up to until, of a scan that goes up to block to.
+func (x *Indexer) keep(t state.Target, from uint64, until, to ethrpc.Block, logs []types.Log) error {
+	events, err := decode(logs)
+	if err != nil {
+		return err
+	}
+	if !t.Public {
+		x.opt.Progress(t.Contract, until.Number+1, to.Number)
+	}
+	if err := x.opt.State.Append(t, from, until.Number, until.Hash, events); err != nil {
+		return err
+	}
+	if until.Number < to.Number {
+		x.opt.State.Checkpoint()
+		return nil
+	}
+	x.addCheckpoint(t, to)
+	if old, ok := x.stale[t]; ok && to.Number >= old.until {
+		delete(x.stale, t)
+	}
+	return nil
+}
+
+// from is the first block that was not read yet, and the hash of the one before, if that was read. The contract's other events
+// begin where these do.
 func (x *Indexer) from(ctx context.Context, t state.Target, to ethrpc.Block) (uint64, common.Hash, error) {
 	if p, known := x.opt.State.Progress(t); known {
 		return p.Next, p.Hash, nil
 	}
 	if from := x.opt.From[t.Contract]; from > 0 {
 		return from, common.Hash{}, nil
+	}
+	other := t
+	other.Public = !t.Public
+	if p, known := x.opt.State.Progress(other); known {
+		return p.From, common.Hash{}, nil
 	}
 	from, err := x.opt.Client.DeploymentBlock(ctx, t.Contract, to.Number)
 	return from, common.Hash{}, err
@@ -118,18 +154,18 @@ func (x *Indexer) from(ctx context.Context, t state.Target, to ethrpc.Block) (ui
 // maxCheckpoints bounds how many are kept. Beyond it every second one goes.
 const maxCheckpoints = 32
 
-func (x *Indexer) addCheckpoint(contract common.Address, b ethrpc.Block) {
-	all := append(x.checkpoints[contract], b)
+func (x *Indexer) addCheckpoint(t state.Target, b ethrpc.Block) {
+	all := append(x.checkpoints[t], b)
 	if len(all) > maxCheckpoints {
 		stays := true
 		all = slices.DeleteFunc(all, func(ethrpc.Block) bool { stays = !stays; return !stays })
 	}
-	x.checkpoints[contract] = all
+	x.checkpoints[t] = all
 }
 
 // rewind forgets what was read of a branch that is gone: it goes back to the newest checkpoint or event whose block is still
 // there. It forgets all where reading began behind the block that is configured now.
-func (x *Indexer) rewind(ctx context.Context, t state.Target) error {
+func (x *Indexer) rewind(ctx context.Context, t state.Target, to ethrpc.Block) error {
 	p, known := x.opt.State.Progress(t)
 	if !known {
 		return nil
@@ -138,10 +174,13 @@ func (x *Indexer) rewind(ctx context.Context, t state.Target) error {
 		return x.forget(t, nil)
 	}
 	last := ethrpc.Block{Number: p.Next - 1, Hash: p.Hash}
+	if last.Number == to.Number && last.Hash == to.Hash {
+		return nil
+	}
 	if stands, err := x.isCanonical(ctx, last); stands || err != nil {
 		return err
 	}
-	points := slices.Clone(x.checkpoints[t.Contract])
+	points := slices.Clone(x.checkpoints[t])
 	for _, e := range x.opt.State.Events(t) {
 		points = append(points, ethrpc.Block{Number: e.Block, Hash: e.BlockHash})
 	}
@@ -177,25 +216,35 @@ func (x *Indexer) isCanonical(ctx context.Context, b ethrpc.Block) (bool, error)
 // forget forgets the events behind a block; nil: all. What they named is asked for until they are read anew.
 func (x *Indexer) forget(t state.Target, behind *ethrpc.Block) error {
 	p, _ := x.opt.State.Progress(t)
-	x.stale[t.Contract] = staleIDs{x.Named(t.Contract), max(p.Next, x.stale[t.Contract].until+1) - 1}
+	x.stale[t] = staleIDs{x.named(t), max(p.Next, x.stale[t].until+1) - 1}
 	if behind == nil {
-		delete(x.checkpoints, t.Contract)
+		delete(x.checkpoints, t)
 		return x.opt.State.Reset(t)
 	}
-	x.checkpoints[t.Contract] = slices.DeleteFunc(x.checkpoints[t.Contract], func(b ethrpc.Block) bool { return b.Number > behind.Number })
+	x.checkpoints[t] = slices.DeleteFunc(x.checkpoints[t], func(b ethrpc.Block) bool { return b.Number > behind.Number })
 	return x.opt.State.Rewind(t, behind.Number, behind.Hash)
 }
 
-// Reset forgets all events of a contract, so that the next Update reads them anew, from the next provider first.
+// Reset forgets all events of a contract, so that the next Updates read them anew, from the next provider first.
 func (x *Indexer) Reset(contract common.Address) error {
-	x.offsets[contract]++
-	return x.forget(x.target(contract), nil)
+	var all error
+	for _, t := range []state.Target{x.target(contract, false), x.target(contract, true)} {
+		x.offsets[t]++
+		all = errors.Join(all, x.forget(t, nil))
+	}
+	return all
 }
 
 // Named returns every key of a list that an event ever named, those too that are to be read anew.
 func (x *Indexer) Named(contract common.Address) map[string][]common.Hash {
-	named := maps.Clone(x.opt.State.Known(x.target(contract)))
-	for list, old := range x.stale[contract].named {
+	named := x.named(x.target(contract, false))
+	maps.Copy(named, x.named(x.target(contract, true))) // which has other lists
+	return named
+}
+
+func (x *Indexer) named(t state.Target) map[string][]common.Hash {
+	named := maps.Clone(x.opt.State.Known(t))
+	for list, old := range x.stale[t].named {
 		all := slices.Concat(named[list], old)
 		slices.SortFunc(all, common.Hash.Cmp)
 		named[list] = slices.Compact(all)
@@ -205,7 +254,7 @@ func (x *Indexer) Named(contract common.Address) map[string][]common.Hash {
 
 // Last returns the last event of an id, and false where none is known.
 func (x *Indexer) Last(contract common.Address, list audit.List, id common.Hash) (c audit.Changed, known bool) {
-	e, known := x.opt.State.LastEvent(x.target(contract), string(list), id)
+	e, known := x.opt.State.LastEvent(x.target(contract, false), string(list), id)
 	if !known {
 		return c, false
 	}
@@ -225,12 +274,12 @@ func (x *Indexer) Last(contract common.Address, list audit.List, id common.Hash)
 // Callers finds out who called the contract for its apps to be registered: the sender of the transaction, or the contract that
 // the sender called. It is the actor of these events, and Named has it. What cannot be found out now is asked for again.
 func (x *Indexer) Callers(ctx context.Context, contract common.Address) {
-	t := x.target(contract)
+	t := x.target(contract, true)
 	var events []state.Event
 	var refs []logs.Ref
 	for _, e := range x.opt.State.Events(t) {
 		if e.List == apps && e.Actor == (common.Address{}) && len(events) < maxAnnotated {
-			events, refs = append(events, e), append(refs, logs.Ref{Block: e.BlockHash, Tx: e.Tx})
+			events, refs = append(events, e), append(refs, logs.Ref{Block: e.BlockHash, Tx: e.Tx, Timed: true})
 		}
 	}
 	infos := x.opt.Client.TxInfo(ctx, refs)
@@ -248,13 +297,13 @@ const maxAnnotated = 500
 // Annotate finds out when the last events of the ids came, and who sent those whose actor no event names. It is for
 // display, does what it can in the time that ctx leaves, and reports whether nothing is left to find out.
 func (x *Indexer) Annotate(ctx context.Context, contract common.Address, of []audit.Answer) bool {
-	t := x.target(contract)
+	t := x.target(contract, false)
 	var events []state.Event
 	var refs []logs.Ref
 	for _, a := range of {
 		if e, known := x.opt.State.LastEvent(t, string(a.List), a.ID); known && (e.Time.IsZero() || e.Actor == (common.Address{})) && len(events) < maxAnnotated {
 			events = append(events, e)
-			refs = append(refs, logs.Ref{Block: e.BlockHash, Tx: e.Tx})
+			refs = append(refs, logs.Ref{Block: e.BlockHash, Tx: e.Tx, Timed: !e.Time.IsZero()})
 		}
 	}
 	if len(events) == 0 {
@@ -313,11 +362,25 @@ var byTopic = hashed(map[string]meaning{
 
 // byPolicy has the lists by the names under which PolicyChanged, since August 2026, tells the actor of a change.
 var byPolicy = hashed(map[string]string{
-	"kms-device": devices, "os-image": images, "kms-aggregated-mr": mrs, "registered-app": apps,
+	"kms-device": devices, "os-image": images, "kms-aggregated-mr": mrs,
 })
 
-// topics are sorted: every process asks the same question, which can be answered from a cache.
-var topics = slices.SortedFunc(maps.Keys(byTopic), common.Hash.Cmp)
+// filters are those of the events that the owner alone can cause, and of those that anybody can. PolicyChanged is both, by its
+// third topic. Hashes are sorted: every process asks the same question, which can be answered from a cache.
+var filters = map[bool][]logs.Filter{
+	false: {{topicsOf(devices, images, mrs)}, {topicsOf(""), nil, slices.SortedFunc(maps.Keys(byPolicy), common.Hash.Cmp)}},
+	true:  {{topicsOf(apps)}},
+}
+
+func topicsOf(lists ...string) (out []common.Hash) {
+	for topic, m := range byTopic {
+		if slices.Contains(lists, m.list) {
+			out = append(out, topic)
+		}
+	}
+	slices.SortFunc(out, common.Hash.Cmp)
+	return out
+}
 
 // hashed has the values by the hashes of their names.
 func hashed[T any](byName map[string]T) map[common.Hash]T {
@@ -354,6 +417,9 @@ func decode(logs []types.Log) ([]state.Event, error) {
 		e := state.Event{Tx: l.TxHash, List: m.list, Key: common.BytesToHash(l.Data), Added: m.added}
 		e.Actor = actors[e]
 		e.Block, e.BlockHash, e.Index = l.BlockNumber, l.BlockHash, l.Index
+		if l.BlockTimestamp > 0 {
+			e.Time = time.Unix(int64(l.BlockTimestamp), 0).UTC()
+		}
 		events = append(events, e)
 	}
 	return events, nil

@@ -3,6 +3,7 @@ package events_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"math/big"
 	"net/http/httptest"
 	"path/filepath"
@@ -88,7 +89,9 @@ func (w *world) head() ethrpc.Block {
 	return ethrpc.Block{Number: h.Number.Uint64(), Hash: h.Hash()}
 }
 
-func (w *world) update() error { return w.Update(ctx, w.kms.Address(), w.head()) }
+func (w *world) update() error {
+	return errors.Join(w.Update(ctx, w.kms.Address(), false, w.head()), w.Update(ctx, w.kms.Address(), true, w.head()))
+}
 
 // knows tells which devices are known, by their first byte.
 func (w *world) knows(want ...byte) {

@@ -14,6 +14,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/logs"
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
@@ -113,7 +114,9 @@ func (w *world) evidence() *evidence.File {
 // names are events that named something.
 type names map[string][]common.Hash
 
-func (names) Update(context.Context, common.Address, ethrpc.Block) error                 { return nil }
+func (names) Batch(common.Address, bool, ethrpc.Block) *logs.Batch                       { return nil }
+func (names) Take(*logs.Batch) error                                                     { return nil }
+func (names) Update(context.Context, common.Address, bool, ethrpc.Block) error           { return nil }
 func (names) Reset(common.Address) error                                                 { return nil }
 func (names) Callers(context.Context, common.Address)                                    {}
 func (names) Last(common.Address, audit.List, common.Hash) (c audit.Changed, known bool) { return }

@@ -94,6 +94,7 @@ func (t *text) target(r *audit.Report, chain string, target *audit.Target) {
 	for _, reason := range target.Reasons {
 		t.printf("  unknown: %s\n", Plain(reason))
 	}
+	t.optional("  incomplete: %s", Plain(target.Incomplete))
 	t.storage(target)
 	t.control(target)
 	for _, f := range target.Findings {

@@ -219,7 +219,7 @@ func (o *converter) finish() error {
 	for t, known := range o.scans {
 		if known.progress != (Progress{}) {
 			c, contract := at(t)
-			c.scans[contract] = known
+			c.addScan(contract, known)
 		}
 	}
 	for k, b := range o.blobs {
@@ -262,7 +262,7 @@ func (c *chain) contract(a common.Address, since time.Time) *audit.Known {
 func (o *converter) known(c *chain) {
 	now := time.Now()
 	for a := range c.scans {
-		k, known := c.contract(a, now), o.state.Known(Target{c.Name, a})
+		k, known := c.contract(a, now), o.state.Known(Target{Chain: c.Name, Contract: a})
 		k.Devices, k.OSImages = slices.Clone(known[string(audit.Device)]), slices.Clone(known[string(audit.OSImage)])
 	}
 	for _, last := range []*Chain{c.Last, c.Compared} {

@@ -107,9 +107,11 @@ func TestAFileOfTheLastReleaseIsConverted(t *testing.T) {
 	if len(compared) != 1 || compared[0].Block.Number != 64 || compared[0].Targets[0].Counts.Pending != 1 || len(compared[0].Targets[0].Entries) != 6 {
 		t.Errorf("the last audit that compared is %+v", compared)
 	}
-	of := state.Target{Chain: "base", Contract: oldContract}
-	if progress, _ := s.Progress(of); progress.From != 2 || progress.Next != 65 || len(s.Events(of)) != 8 {
-		t.Errorf("the timeline is %+v with %d events", progress, len(s.Events(of)))
+	for public, events := range map[bool]int{false: 7, true: 1} {
+		of := state.Target{Chain: "base", Contract: oldContract, Public: public}
+		if progress, _ := s.Progress(of); progress.From != 2 || progress.Next != 65 || len(s.Events(of)) != events {
+			t.Errorf("the timeline is %+v with %d events", progress, len(s.Events(of)))
+		}
 	}
 
 	// The next audit goes on where the last release ended.

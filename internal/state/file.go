@@ -54,7 +54,14 @@ type scanned struct {
 	Contract common.Address `json:"contract"`
 	Progress
 	Events uint64 `json:"events"`
+	Stream string `json:"stream,omitempty"` // empty: all events, as older releases read them
 }
+
+// The streams of events that are read apart: those that the owner alone can cause, and those that anybody can.
+const (
+	ownerStream  = "owner"
+	publicStream = "public"
+)
 
 var errReadOnly = errors.New("the state is read-only")
 
@@ -195,7 +202,7 @@ func (s *State) take(c content, events []byte) error {
 		if c == nil {
 			return errors.New("a chain is missing")
 		}
-		c.scans = map[common.Address]*scan{}
+		c.scans, c.public = map[common.Address]*scan{}, map[common.Address]*scan{}
 		for _, o := range c.Prior.Open {
 			if o.Finding.FirstSeen == nil || o.Finding.LastConfirmedAt == nil {
 				return fmt.Errorf("an open finding of %s has no time", sanitize.Quote(c.Name))
@@ -212,7 +219,11 @@ func (s *State) take(c content, events []byte) error {
 			events = more
 			known.push(e)
 		}
-		s.chain(of.Chain).scans[of.Contract] = known
+		if c := s.chain(of.Chain); of.Stream == "" {
+			c.addScan(of.Contract, known)
+		} else {
+			c.scansOf(Target{Public: of.Stream == publicStream})[of.Contract] = known
+		}
 	}
 	return nil
 }
@@ -225,7 +236,11 @@ func (s *State) encode() (_ []byte, err error) {
 	var events []byte
 	for _, t := range s.targets() {
 		known := s.scanOf(t)
-		c.Scans = append(c.Scans, scanned{t.Chain, t.Contract, known.progress, uint64(len(known.events))})
+		stream := ownerStream
+		if t.Public {
+			stream = publicStream
+		}
+		c.Scans = append(c.Scans, scanned{t.Chain, t.Contract, known.progress, uint64(len(known.events)), stream})
 		for _, e := range known.events {
 			if events, err = appendEvent(events, e); err != nil {
 				return nil, err
@@ -250,12 +265,14 @@ func (s *State) encode() (_ []byte, err error) {
 	return b, nil
 }
 
-// targets lists the contracts whose events were read.
+// targets lists what events were read of.
 func (s *State) targets() []Target {
 	var out []Target
 	for _, c := range s.chains {
-		for _, contract := range slices.SortedFunc(maps.Keys(c.scans), common.Address.Cmp) {
-			out = append(out, Target{c.Name, contract})
+		for _, public := range []bool{false, true} {
+			for _, contract := range slices.SortedFunc(maps.Keys(c.scansOf(Target{Public: public})), common.Address.Cmp) {
+				out = append(out, Target{c.Name, contract, public})
+			}
 		}
 	}
 	return out

@@ -57,7 +57,9 @@ func (s *State) Timeline(f Filter) render.History {
 		if !f.matches(t.Chain, contract) {
 			continue
 		}
-		out.Scanned = append(out.Scanned, render.Scanned{Chain: c.Name, ChainID: c.ID, Contract: contract, From: known.progress.From, To: known.progress.Next - 1})
+		if !t.Public {
+			out.Scanned = append(out.Scanned, render.Scanned{Chain: c.Name, ChainID: c.ID, Contract: contract, From: known.progress.From, To: known.progress.Next - 1})
+		}
 		from, before := time.Time{}, len(all)
 		for _, e := range known.events {
 			if !e.Time.IsZero() && e.Time.Before(f.Since) {

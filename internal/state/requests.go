@@ -36,7 +36,7 @@ type Request struct {
 	By       string         `json:"by,omitempty"`
 }
 
-func (r Request) target() Target { return Target{r.Chain, r.Contract} }
+func (r Request) target() Target { return Target{Chain: r.Chain, Contract: r.Contract} }
 
 // forgotten is a contract that the operator retired.
 type forgotten struct {
@@ -149,9 +149,9 @@ func (s *State) Controlled() []Controlled {
 	var all []Controlled
 	for _, c := range s.chains {
 		at := func(a common.Address) *Controlled {
-			i := slices.IndexFunc(all, func(k Controlled) bool { return k.Target == Target{c.Name, a} })
+			i := slices.IndexFunc(all, func(k Controlled) bool { return k.Target == Target{Chain: c.Name, Contract: a} })
 			if i < 0 {
-				i, all = len(all), append(all, Controlled{Target: Target{c.Name, a}, ChainID: c.ID})
+				i, all = len(all), append(all, Controlled{Target: Target{Chain: c.Name, Contract: a}, ChainID: c.ID})
 			}
 			return &all[i]
 		}

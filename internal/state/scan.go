@@ -17,6 +17,7 @@ import (
 type Target struct {
 	Chain    string
 	Contract common.Address
+	Public   bool // of its events: those that anybody can cause; else those that the owner alone can
 }
 
 func (t Target) String() string { return fmt.Sprintf("%s on %s", t.Contract, t.Chain) }
@@ -57,10 +58,27 @@ type item struct {
 
 // scanOf returns what was read of t; it is empty where nothing was.
 func (s *State) scanOf(t Target) *scan {
-	if c := s.chainOf(t.Chain); c != nil && c.scans[t.Contract] != nil {
-		return c.scans[t.Contract]
+	if c := s.chainOf(t.Chain); c != nil && c.scansOf(t)[t.Contract] != nil {
+		return c.scansOf(t)[t.Contract]
 	}
 	return &scan{last: map[item]int{}}
+}
+
+// scansOf returns the scans among which t's is.
+func (c *chain) scansOf(t Target) map[common.Address]*scan {
+	if t.Public {
+		return c.public
+	}
+	return c.scans
+}
+
+// addScan adds a scan of all events of a contract, as they were read before those that anybody can cause were read apart.
+func (c *chain) addScan(contract common.Address, whole *scan) {
+	c.scans[contract] = &scan{progress: whole.progress, last: map[item]int{}}
+	c.public[contract] = &scan{progress: whole.progress, last: map[item]int{}}
+	for _, e := range whole.events {
+		c.scansOf(Target{Public: e.List == apps})[contract].push(e)
+	}
 }
 
 // Progress returns how far t was read, and false where it was not.
@@ -147,7 +165,7 @@ func (s *State) Append(t Target, from, to uint64, hash common.Hash, events []Eve
 		known.push(e)
 	}
 	known.progress = Progress{p.From, to + 1, hash}
-	s.chain(t.Chain).scans[t.Contract] = known
+	s.chain(t.Chain).scansOf(t)[t.Contract] = known
 	s.due, s.stale = s.due || len(events) > 0, true
 	return nil
 }
@@ -189,7 +207,7 @@ func (s *State) Rewind(t Target, to uint64, hash common.Hash) error {
 		return fmt.Errorf("rewinding %s to block %d: it was not read", t, to)
 	}
 	if to < p.From {
-		delete(s.chain(t.Chain).scans, t.Contract)
+		delete(s.chain(t.Chain).scansOf(t), t.Contract)
 		s.due = true
 		return nil
 	}
@@ -199,7 +217,7 @@ func (s *State) Rewind(t Target, to uint64, hash common.Hash) error {
 	}
 	less := &scan{progress: Progress{p.From, to + 1, hash}, last: map[item]int{}}
 	less.push(known.events[:n]...)
-	s.chain(t.Chain).scans[t.Contract], s.due = less, true
+	s.chain(t.Chain).scansOf(t)[t.Contract], s.due = less, true
 	return nil
 }
 
@@ -207,7 +225,7 @@ func (s *State) Rewind(t Target, to uint64, hash common.Hash) error {
 func (s *State) Reset(t Target) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.chain(t.Chain).scans, t.Contract)
+	delete(s.chain(t.Chain).scansOf(t), t.Contract)
 	s.due = true
 	return nil
 }

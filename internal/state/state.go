@@ -47,7 +47,7 @@ type chain struct {
 	Compared  *Chain      `json:"compared,omitempty"` // the last that did, where Last did not
 	Forgotten []forgotten `json:"forgotten,omitempty"`
 
-	scans map[common.Address]*scan
+	scans, public map[common.Address]*scan
 }
 
 // Chain is what an audit found on one chain.
@@ -92,7 +92,7 @@ func (s *State) chainOf(name string) *chain {
 func (s *State) chain(name string) *chain {
 	c := s.chainOf(name)
 	if c == nil {
-		c = &chain{Name: name, scans: map[common.Address]*scan{}}
+		c = &chain{Name: name, scans: map[common.Address]*scan{}, public: map[common.Address]*scan{}}
 		s.chains = append(s.chains, c)
 	}
 	return c
@@ -113,7 +113,7 @@ func (s *State) SetChainID(name string, id uint64) {
 		for i := range open {
 			open[i].Block, open[i].Assurance = 0, ""
 		}
-		*c = chain{Name: name, Prior: audit.Prior{Open: open}, Forgotten: c.Forgotten, scans: map[common.Address]*scan{}}
+		*c = chain{Name: name, Prior: audit.Prior{Open: open}, Forgotten: c.Forgotten, scans: map[common.Address]*scan{}, public: map[common.Address]*scan{}}
 		s.due = true
 	}
 	c.ID = id

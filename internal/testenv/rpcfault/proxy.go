@@ -69,6 +69,7 @@ type Proxy struct {
 	fault    Fault
 	seen     func(Call)
 	requests int
+	bytes    int // of questions and answers
 	before   int // requests before the fault was in force
 }
 
@@ -94,6 +95,13 @@ func (p *Proxy) Requests() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.requests
+}
+
+// Bytes is the number of bytes of all bodies so far, both ways.
+func (p *Proxy) Bytes() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.bytes
 }
 
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -143,14 +151,18 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer = answers[0]
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if fault.Send == nil {
-		write(w, answer)
-		return
-	}
+	asked := len(body)
 	if body, err = json.Marshal(answer); err != nil {
 		panic(http.ErrAbortHandler)
 	}
-	fault.Send(w, body)
+	p.mu.Lock()
+	p.bytes += asked + len(body)
+	p.mu.Unlock()
+	if fault.Send != nil {
+		fault.Send(w, body)
+		return
+	}
+	_, _ = w.Write(body) // the client may be gone, which is its own affair
 }
 
 // pass asks the node, always as a batch, and spoils question and answer.

@@ -12,4 +12,11 @@ contract KmsBackdoor is Kms {
     function sneakImage(bytes32 id, bool allowed) external onlyOwner {
         _images()[id] = allowed;
     }
+
+    /// Makes the event log longer: a block's gas limits what one transaction stores.
+    function appendEventlog(bytes calldata more) external onlyOwner {
+        for (uint256 i = 0; i < more.length; i++) {
+            kmsInfo.eventlog.push(more[i]);
+        }
+    }
 }

@@ -1,0 +1,176 @@
+package observe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/logs"
+)
+
+// completion is the search for what explains the storage of a look's contracts.
+type completion struct {
+	*look
+	ask     func() []ethrpc.Query // with what the events named until now
+	queries []ethrpc.Query
+	state   *ethrpc.State // that answers queries
+	scans   map[common.Address]*audit.EventScan
+}
+
+// The events of a contract are read in this order, as far as they are needed.
+const (
+	ownerEvents  = iota // that the owner alone can cause: they name ids of the lists
+	publicEvents        // that anybody can cause: they only account for storage
+	allAnew             // a provider may have left some out
+)
+
+// batches are the calls that read all events of contracts of which none were read yet. They go with the first proofs.
+func (c *observer) batches(l *completion) map[common.Address][]*logs.Batch {
+	out := map[common.Address][]*logs.Batch{}
+	for i := range l.queries {
+		a := l.queries[i].Contract
+		for _, public := range []bool{false, true} {
+			if b := c.Events.Batch(a, public, l.pinned.Block); b != nil {
+				out[a] = append(out[a], b)
+			}
+		}
+	}
+	return out
+}
+
+// complete accounts for everything that the contracts store. Where the proven state of a contract holds more than is asked
+// for, its events are read for what they name, and what is new is asked for at the same block. Where that is not enough,
+// they are read anew, once for every state of the storage.
+func (c *observer) complete(ctx context.Context, l *completion, beside map[common.Address][]*logs.Batch) {
+	for _, batches := range beside {
+		for _, b := range batches {
+			_ = c.Events.Take(b) // what is no use is read by itself
+		}
+	}
+	ok := c.reread(ctx, l, false)
+	for stage := ownerEvents; ok && stage <= allAnew; stage++ {
+		var due []*ethrpc.Reading
+		for i := range l.state.Readings {
+			if r := &l.state.Readings[i]; c.wantsEvents(r, l.scans[r.Contract], stage) {
+				due = append(due, r)
+			}
+		}
+		for i, r := range due {
+			c.scan(ctx, l, r, stage, len(due)-i)
+		}
+		ok = c.reread(ctx, l, stage == allAnew)
+	}
+	for i := range l.state.Readings {
+		r := &l.state.Readings[i]
+		s, apps := l.scans[r.Contract], len(l.queries[i].Apps)
+		if s == nil {
+			continue
+		}
+		if s.Err == "" && s.PublicErr == "" && r.Sequenced && r.Registered < apps {
+			*s = audit.EventScan{Err: fmt.Sprintf("who registered %d of %d apps is not known, which accounts for storage too", apps-r.Registered, apps)}
+		}
+		// Where the proof needs no events they only show when and by whom: what fails is not asked for in every audit.
+		if r.Storage != nil && (s.Err == "" || r.Storage.Complete) {
+			c.scanned[r.Contract] = r.Storage.Root
+		}
+		for _, why := range []string{s.Err, s.PublicErr} {
+			if why != "" {
+				l.Failures = append(l.Failures, failed(audit.StageRPC, "events", errors.New(why)))
+			}
+		}
+	}
+}
+
+// reread reads again if the events named something new or, finally, if answers were left out. It reports whether the state
+// answers all that is asked.
+func (c *observer) reread(ctx context.Context, l *completion, finally bool) bool {
+	asked := l.queries
+	l.queries = l.ask()
+	partial := finally && slices.ContainsFunc(l.state.Readings, func(r ethrpc.Reading) bool { return r.Partial })
+	if !partial && slices.EqualFunc(asked, l.queries, func(a, b ethrpc.Query) bool { return a.Equal(&b) }) {
+		return true
+	}
+	c.opt.Progress(c.Intent.Chain, "reading what the events named")
+	more, err := c.Reader.Read(ctx, l.pinned, l.queries, ethrpc.ReadOptions{AllowPartial: !finally, First: servedBy(l.state, l.pinned.Provider)})
+	if err == nil {
+		l.addStateFailures(l.state) // the second Read may rest on what the first one proved
+		l.state = more
+		return true
+	}
+	l.fail(err)
+	for _, s := range l.scans {
+		s.Read = false // what they named has no answer
+	}
+	for i := range l.state.Readings {
+		if r := &l.state.Readings[i]; r.Partial {
+			r.Err = err // a partial state is discarded
+		}
+	}
+	return false
+}
+
+// servedBy returns the provider that served what the one that pinned could not, or that one: who failed at this block, or
+// lied, is not asked first again.
+func servedBy(state *ethrpc.State, pinned string) string {
+	for i := range state.Readings {
+		if p := state.Readings[i].Provider; p != "" && p != pinned {
+			return p
+		}
+	}
+	return pinned
+}
+
+// wantsEvents reports whether events may explain what is not explained, or show who changed what is.
+func (c *observer) wantsEvents(r *ethrpc.Reading, s *audit.EventScan, stage int) bool {
+	switch {
+	case r.Err != nil || !r.HasCode:
+		return false
+	case stage == ownerEvents && (r.Storage == nil || !r.Storage.Complete):
+		return true
+	case stage == ownerEvents:
+		root, known := c.scanned[r.Contract]
+		return c.Eager && !known || known && root != r.Storage.Root
+	case r.Storage == nil || r.Storage.Complete || s == nil || s.Err != "" || s.PublicErr != "":
+		return false // only a proof shows that something is missing
+	default:
+		return stage == publicEvents || c.rescanned[r.Contract] != r.Storage.Root // once for each state
+	}
+}
+
+// scan reads the events of a contract. All contracts together take half of the time that is left, in equal parts: a long
+// history, whose reading goes on in the next audit, leaves this one its answers and the other contracts their turn.
+func (c *observer) scan(ctx context.Context, l *completion, r *ethrpc.Reading, stage, left int) {
+	c.opt.Progress(c.Intent.Chain, "reading the events of "+r.Contract.Hex())
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, time.Until(end)/time.Duration(2*left), fmt.Errorf("the time for events in one audit is over, the next one goes on: %w", context.DeadlineExceeded))
+		defer cancel()
+	}
+	s := &audit.EventScan{Read: true}
+	l.scans[r.Contract] = s
+	var err error
+	if stage == allAnew {
+		c.rescanned[r.Contract] = r.Storage.Root
+		err = c.Events.Reset(r.Contract)
+	}
+	if stage != publicEvents && err == nil {
+		err = c.Events.Update(ctx, r.Contract, false, l.pinned.Block)
+	}
+	if err != nil {
+		*s = audit.EventScan{Err: err.Error()}
+		return
+	}
+	if stage != ownerEvents {
+		if err := c.Events.Update(ctx, r.Contract, true, l.pinned.Block); err != nil {
+			s.PublicErr = err.Error()
+		} else if r.Sequenced {
+			c.Events.Callers(ctx, r.Contract)
+		}
+	}
+}
