@@ -82,8 +82,7 @@ func TestWhatAnAuditCosts(t *testing.T) {
 // live is a contract as large as live ones are: measurements, apps, and keys with a quote and an event log of 23 kB.
 func live(t *testing.T, n *node) *scene {
 	t.Helper()
-	s := &scene{node: n, api: startAPI(t), kms: n.deploy(t), devices: ids("device", 10), images: ids("image", 30)}
-	must(t, s.kms.Seed(t.Context(), s.devices, s.images))
+	s := sceneOn(t, n, 10, 30)
 	send := func(method string, args ...any) {
 		t.Helper()
 		_, err := s.kms.Send(t.Context(), method, args...)
@@ -105,7 +104,6 @@ func live(t *testing.T, n *node) *scene {
 	for _, app := range ids("app", 20) {
 		send("registerApp", common.BytesToAddress(app[:]))
 	}
-	must(t, s.api.put(s.claim()))
 	return s
 }
 

@@ -33,7 +33,11 @@ type scene struct {
 // newScene makes a contract with some entries on a fresh node, and settings that audit it every second.
 func newScene(t testing.TB, devices, images int, apiArgs ...string) *scene {
 	t.Helper()
-	n := startNode(t, "anvil")
+	return sceneOn(t, startNode(t, "anvil"), devices, images, apiArgs...)
+}
+
+func sceneOn(t testing.TB, n *node, devices, images int, apiArgs ...string) *scene {
+	t.Helper()
 	s := &scene{node: n, api: startAPI(t, apiArgs...), kms: n.deploy(t)}
 	s.devices, s.images = ids("device", devices), ids("image", images)
 	must(t, s.kms.Seed(t.Context(), s.devices, s.images))

@@ -143,7 +143,7 @@ func TestPrometheus(t *testing.T) {
 }
 
 func TestWhatAnAuditOfTheDaemonCosts(t *testing.T) {
-	s := newScene(t, 10, 30)
+	s := live(t, startNode(t, "anvil"))
 	d := startDaemon(t, s.settings)
 	d.finds(t, "consistent") // the first audit asks more than the others
 	before := d.cost(t, s)
@@ -153,9 +153,10 @@ func TestWhatAnAuditOfTheDaemonCosts(t *testing.T) {
 	after := d.cost(t, s)
 	audits := after.audits - before.audits
 	trips, asked := (after.trips-before.trips)/audits, (after.requests-before.requests)/audits
-	t.Logf("%v audits of 10 devices and 30 images: %v round trips to the provider and %v requests to the API for each", audits, trips, asked)
-	if trips != 1 || asked != 1 { // nothing changed, which one proof shows
-		t.Errorf("an audit costs %v round trips to the provider and %v requests to the API", trips, asked)
+	kib := (after.bytes - before.bytes) / audits / 1024
+	t.Logf("%v audits of a live contract: %v round trips to the provider of %.1f KiB, and %v requests to the API for each", audits, trips, kib, asked)
+	if trips != 1 || asked != 1 || kib > 8 { // nothing changed, which one proof shows
+		t.Errorf("an audit costs %v round trips to the provider, %v KiB, and %v requests to the API", trips, kib, asked)
 	}
 	if after.trips != after.seen || after.requests != after.served {
 		t.Errorf("the metrics count %v and %v, provider and API %v and %v", after.trips, after.requests, after.seen, after.served)
@@ -163,7 +164,7 @@ func TestWhatAnAuditOfTheDaemonCosts(t *testing.T) {
 }
 
 // cost counts what was done so far: by the daemon's metrics, and at the other end.
-type cost struct{ audits, trips, requests, seen, served float64 }
+type cost struct{ audits, trips, requests, seen, served, bytes float64 }
 
 // cost waits for a moment between two audits.
 func (d *daemon) cost(t *testing.T, s *scene) cost {
@@ -176,7 +177,7 @@ func (d *daemon) cost(t *testing.T, s *scene) cost {
 		must(t, err)
 		c := cost{
 			audits: sum(t, body, "kms_auditor_audits_total"), trips: sum(t, body, "kms_auditor_rpc_round_trips_total"),
-			requests: sum(t, body, "kms_auditor_api_requests_total"), seen: float64(s.proxy.Requests()), served: float64(served),
+			requests: sum(t, body, "kms_auditor_api_requests_total"), seen: float64(s.proxy.Requests()), served: float64(served), bytes: float64(s.proxy.Bytes()),
 		}
 		if !strings.Contains(strings.Join(d.logged()[from:], "\n"), "audit_started") {
 			return c
