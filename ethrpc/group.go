@@ -18,11 +18,13 @@ type group struct {
 	contract common.Address // that they are about; zero: of none alone
 	calls    []*transport.Call
 	optional bool // they can be done without
+	beside   bool // that too, and they may make the others late, or their answer too large
 }
 
 // doGroups makes the calls of several groups in one go. Where that fails though the provider is there, each group's go by
 // themselves: a contract that makes the node slow costs no other one its answers, and what is optional costs no contract
 // what is not. The next time its calls are made by themselves at once, and have less time.
+// Where the last group's are beside the others, those go once more without it first.
 // There is an error for each group whose calls were not made. For one that is optional it is in its calls instead, unless
 // nothing can be asked of the provider now.
 func (p *provider) doGroups(ctx context.Context, groups []group) []error {
@@ -39,6 +41,10 @@ func (p *provider) doGroups(ctx context.Context, groups []group) []error {
 		}
 	}
 	err := p.Do(ctx, calls...)
+	if last := len(groups) - 1; err != nil && ctx.Err() == nil && last >= 0 && groups[last].beside && len(groups[last].calls) > 0 {
+		_ = groups[last].failed(err) // it is optional
+		return append(p.doGroups(ctx, groups[:last]), nil)
+	}
 	switch {
 	case err == nil:
 	case ctx.Err() != nil || transport.IsTransient(err) || len(together) > 1 && !p.isThere(ctx):

@@ -100,6 +100,7 @@ type request struct {
 	take     func(at *Pinned, c *proving) error
 	users    int  // contracts that it is made for
 	optional bool // it can be done without
+	beside   bool // of the caller
 }
 
 // fetch asks for what the contracts miss and verifies it. Along with it goes what the node is to be compared with.
@@ -118,13 +119,17 @@ func (r *prover) fetch(ctx context.Context, all []*proving) {
 // do makes the requests of each contract, and takes their answers in.
 func (r *prover) do(ctx context.Context, doing string, all []*proving, requests [][]*request) {
 	n := len(all)
-	groups := make([]group, 2*n+1) // what each contract needs, what several need, and what each can do without
+	// What each contract needs, what several need, what each can do without, and what the caller asks beside.
+	groups := make([]group, 2*n+2)
+	groups[2*n+1] = group{optional: true, beside: true}
 	for i, c := range all {
 		groups[i].contract = c.query.Contract
 		groups[n+1+i] = group{contract: c.query.Contract, optional: true}
 		for _, q := range requests[i] {
 			g := &groups[i]
-			if q.optional {
+			if q.beside {
+				g = &groups[2*n+1]
+			} else if q.optional {
 				g = &groups[n+1+i]
 			} else if q.users > 1 {
 				g = &groups[n]
@@ -278,7 +283,7 @@ func nodes(in []hexutil.Bytes) [][]byte {
 func (c *proving) besides() (out []*request) {
 	for _, b := range c.beside {
 		for _, call := range b.Calls() {
-			out = append(out, &request{call: call, optional: true, take: func(*Pinned, *proving) error { return nil }})
+			out = append(out, &request{call: call, beside: true, take: func(*Pinned, *proving) error { return nil }})
 		}
 	}
 	c.beside = nil

@@ -72,6 +72,7 @@ func (c *observer) complete(ctx context.Context, l *completion, beside map[commo
 		if s == nil {
 			continue
 		}
+		c.overflown[r.Contract] = s.PublicErr != ""
 		if s.Err == "" && s.PublicErr == "" && r.Sequenced && r.Registered < apps {
 			*s = audit.EventScan{Err: fmt.Sprintf("who registered %d of %d apps is not known, which accounts for storage too", apps-r.Registered, apps)}
 		}

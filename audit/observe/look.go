@@ -23,6 +23,7 @@ type observer struct {
 	opt       *Options
 	scanned   map[common.Address]common.Hash // the storage root for which events were read
 	rescanned map[common.Address]common.Hash // the storage root for which they were read anew in vain
+	overflown map[common.Address]bool        // of the last audit, the events that anybody can cause could not all be read
 	annotated map[common.Address]annotation
 	detail    *kmsapi.OnChainDetail // the last, and what was made of it
 	claim     *audit.APIClaim
@@ -169,13 +170,18 @@ func (c *observer) readContracts(ctx context.Context, prior audit.Prior, l *look
 
 // read reads the contracts and, where it may bring more, their events.
 func (c *observer) read(ctx context.Context, prior audit.Prior, l *look, contracts []common.Address) error {
-	ask := func() (out []ethrpc.Query) {
+	done := &completion{look: l, scans: map[common.Address]*audit.EventScan{}}
+	done.ask = func() (out []ethrpc.Query) {
 		for _, a := range contracts {
-			out = append(out, c.query(a, prior.Contract(a), l.ids[a]))
+			q := c.query(a, prior.Contract(a), l.ids[a])
+			if s := done.scans[a]; s == nil && c.overflown[a] || s != nil && s.PublicErr != "" {
+				q.Apps, q.Callers = nil, nil // they cannot account for all that is stored
+			}
+			out = append(out, q)
 		}
 		return out
 	}
-	done := &completion{look: l, ask: ask, queries: ask(), scans: map[common.Address]*audit.EventScan{}}
+	done.queries = done.ask()
 	opt := ethrpc.ReadOptions{AllowPartial: c.Events != nil}
 	if c.Events != nil {
 		opt.Beside = c.batches(done)

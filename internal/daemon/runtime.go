@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -110,9 +111,20 @@ func (d *Daemon) observed(r *runtime, c config.Chain, client *ethrpc.Client) obs
 		for _, contract := range c.Contracts {
 			from[contract.Address] = contract.FromBlock
 		}
-		out.Events = events.New(events.Options{Chain: c.Name, Client: client, State: d.state, From: from, Progress: d.scanProgress(c.Name)})
+		out.Events = events.New(events.Options{Chain: c.Name, Client: client, State: d.state, From: from, Apps: appsWithin(debug.SetMemoryLimit(-1)), Progress: d.scanProgress(c.Name)})
 	}
 	return out
+}
+
+// What an audit takes, in bytes: without apps, and for each app of one contract, while its proof is made.
+const (
+	memoryOfAudit = 64 << 20
+	memoryOfApp   = 1000
+)
+
+// appsWithin is how many apps of a contract a memory limit leaves room for.
+func appsWithin(limit int64) int {
+	return int(max(limit-memoryOfAudit, memoryOfApp) / memoryOfApp)
 }
 
 // intent is what the operator configured of a chain.

@@ -31,6 +31,7 @@ type Options struct {
 	Client *ethrpc.Client
 	State  *state.State
 	From   map[common.Address]uint64 // the blocks of deployment that are configured; others are found
+	Apps   int                       // of a contract, that are kept at most; 0: all
 
 	// Progress says how far a contract's events are read, for a person who waits for a long history. It is optional.
 	Progress func(contract common.Address, next, to uint64)
@@ -42,7 +43,8 @@ type Indexer struct {
 	offsets     map[state.Target]uint           // how often events were reset: another provider may have what one left out
 	checkpoints map[state.Target][]ethrpc.Block // up to which events were read, the oldest first
 	stale       map[state.Target]staleIDs
-	actor       struct { // of the last answer of Last
+	refused     map[state.Target]bool // a Batch was no use
+	actor       struct {              // of the last answer of Last
 		address common.Address
 		text    string
 	}
@@ -59,7 +61,7 @@ func New(o Options) *Indexer {
 	if o.Progress == nil {
 		o.Progress = func(common.Address, uint64, uint64) {}
 	}
-	return &Indexer{opt: o, offsets: map[state.Target]uint{}, checkpoints: map[state.Target][]ethrpc.Block{}, stale: map[state.Target]staleIDs{}}
+	return &Indexer{opt: o, offsets: map[state.Target]uint{}, checkpoints: map[state.Target][]ethrpc.Block{}, stale: map[state.Target]staleIDs{}, refused: map[state.Target]bool{}}
 }
 
 func (x *Indexer) target(contract common.Address, public bool) state.Target {
@@ -73,7 +75,7 @@ func request(t state.Target, from uint64, to ethrpc.Block) logs.Request {
 // Batch returns the calls that read all events up to block to at once; nil: some were read before.
 func (x *Indexer) Batch(contract common.Address, public bool, to ethrpc.Block) *logs.Batch {
 	t := x.target(contract, public)
-	if _, known := x.opt.State.Progress(t); known || x.opt.From[contract] > to.Number {
+	if _, known := x.opt.State.Progress(t); known || x.refused[t] || x.opt.From[contract] > to.Number {
 		return nil
 	}
 	return logs.NewBatch(request(t, x.opt.From[contract], to), public)
@@ -83,6 +85,7 @@ func (x *Indexer) Batch(contract common.Address, public bool, to ethrpc.Block) *
 func (x *Indexer) Take(b *logs.Batch) error {
 	all, err := b.Logs()
 	if err != nil {
+		x.refused[x.target(b.Contract, b.Public)] = true
 		return err
 	}
 	to := ethrpc.Block{Number: b.To, Hash: b.ToHash}
@@ -118,6 +121,8 @@ func (x *Indexer) keep(t state.Target, from uint64, until, to ethrpc.Block, logs
 	}
 	if !t.Public {
 		x.opt.Progress(t.Contract, until.Number+1, to.Number)
+	} else if n := x.opt.State.Count(t) + len(events); x.opt.Apps > 0 && n > x.opt.Apps {
+		return fmt.Errorf("more than %d apps are registered by block %d, which is all that the memory limit leaves room for", x.opt.Apps, until.Number)
 	}
 	if err := x.opt.State.Append(t, from, until.Number, until.Hash, events); err != nil {
 		return err

@@ -133,7 +133,7 @@ func (o *converter) record(bucket string, k, b []byte) error {
 	const event = 3*common.HashLength + common.AddressLength + 8 + 1 // without the list's name
 	t, key := string(k[:oldTargetLen]), k[oldTargetLen:]
 	if o.scans[t] == nil {
-		o.scans[t] = &scan{last: map[item]int{}}
+		o.scans[t] = &scan{}
 	}
 	known := o.scans[t]
 	switch {

@@ -210,7 +210,7 @@ func (s *State) take(c content, events []byte) error {
 		}
 	}
 	for _, of := range c.Scans {
-		known := &scan{progress: of.Progress, last: map[item]int{}}
+		known := &scan{progress: of.Progress}
 		for range of.Events {
 			e, more, err := cutEvent(events)
 			if err != nil {

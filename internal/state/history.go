@@ -185,8 +185,8 @@ func (s *State) Find(name string, f Filter) (string, error) {
 			}
 		}
 		for contract, known := range c.scans {
-			for it := range known.last {
-				if id := it.key.Hex(); it.list != apps && f.matches(c.Name, contract.Hex()) {
+			for i := range known.events {
+				if id := known.events[i].Key.Hex(); f.matches(c.Name, contract.Hex()) {
 					called[id] = append(called[id], id)
 				}
 			}

@@ -44,9 +44,10 @@ type Progress struct {
 
 // scan is what the events of one contract say.
 type scan struct {
-	progress Progress // zero: nothing was read
-	events   []Event  // by block and index
-	last     map[item]int
+	progress Progress     // zero: nothing was read
+	events   []Event      // by block and index
+	last     map[item]int // the newest event of an item, of those before event indexed
+	indexed  int
 	known    map[string][]common.Hash // what Known returns; nil: it is to be made anew
 }
 
@@ -61,7 +62,7 @@ func (s *State) scanOf(t Target) *scan {
 	if c := s.chainOf(t.Chain); c != nil && c.scansOf(t)[t.Contract] != nil {
 		return c.scansOf(t)[t.Contract]
 	}
-	return &scan{last: map[item]int{}}
+	return &scan{}
 }
 
 // scansOf returns the scans among which t's is.
@@ -74,8 +75,8 @@ func (c *chain) scansOf(t Target) map[common.Address]*scan {
 
 // addScan adds a scan of all events of a contract, as they were read before those that anybody can cause were read apart.
 func (c *chain) addScan(contract common.Address, whole *scan) {
-	c.scans[contract] = &scan{progress: whole.progress, last: map[item]int{}}
-	c.public[contract] = &scan{progress: whole.progress, last: map[item]int{}}
+	c.scans[contract] = &scan{progress: whole.progress}
+	c.public[contract] = &scan{progress: whole.progress}
 	for _, e := range whole.events {
 		c.scansOf(Target{Public: e.List == apps})[contract].push(e)
 	}
@@ -89,6 +90,13 @@ func (s *State) Progress(t Target) (Progress, bool) {
 	return p, p != Progress{}
 }
 
+// Count is the number of t's events.
+func (s *State) Count(t Target) int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.scanOf(t).events)
+}
+
 // Events returns t's events by block and index.
 func (s *State) Events(t Target) []Event {
 	s.mu.RLock()
@@ -98,9 +106,16 @@ func (s *State) Events(t Target) []Event {
 
 // LastEvent returns the newest event about a key of a list: what it says is what a replay of all events ends with.
 func (s *State) LastEvent(t Target, list string, key common.Hash) (e Event, ok bool) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	known := s.scanOf(t)
+	if known.last == nil {
+		known.last = map[item]int{}
+	}
+	for ; known.indexed < len(known.events); known.indexed++ {
+		e := &known.events[known.indexed]
+		known.last[item{e.List, e.Key}] = known.indexed
+	}
 	i, ok := known.last[item{list, key}]
 	if ok {
 		e = known.events[i]
@@ -120,10 +135,11 @@ func (s *State) Known(t Target) map[string][]common.Hash {
 		return of.known
 	}
 	known := map[string][]common.Hash{}
-	for it, i := range of.last {
-		known[it.list] = append(known[it.list], it.key)
-		if actor := of.events[i].Actor; it.list == apps && actor != (common.Address{}) {
-			known[Callers] = append(known[Callers], common.BytesToHash(actor[:]))
+	for i := range of.events {
+		e := &of.events[i]
+		known[e.List] = append(known[e.List], e.Key)
+		if e.List == apps && e.Actor != (common.Address{}) {
+			known[Callers] = append(known[Callers], common.BytesToHash(e.Actor[:]))
 		}
 	}
 	for list, keys := range known {
@@ -137,10 +153,7 @@ func (s *State) Known(t Target) map[string][]common.Hash {
 // push takes events that are newer than all others.
 func (c *scan) push(events ...Event) {
 	c.known = nil
-	for _, e := range events {
-		c.last[item{e.List, e.Key}] = len(c.events)
-		c.events = append(c.events, e)
-	}
+	c.events = append(c.events, events...)
 }
 
 // Append keeps the events of the blocks from from to to, in their order, and that these were read; hash is that of block to.
@@ -215,7 +228,7 @@ func (s *State) Rewind(t Target, to uint64, hash common.Hash) error {
 	if n > 0 && known.events[n-1].Block == to && known.events[n-1].BlockHash != hash {
 		return fmt.Errorf("rewinding %s to block %d: its events are of hash %s, not %s", t, to, known.events[n-1].BlockHash, hash)
 	}
-	less := &scan{progress: Progress{p.From, to + 1, hash}, last: map[item]int{}}
+	less := &scan{progress: Progress{p.From, to + 1, hash}}
 	less.push(known.events[:n]...)
 	s.chain(t.Chain).scansOf(t)[t.Contract], s.due = less, true
 	return nil
