@@ -75,20 +75,8 @@ var EntryVerdicts = []EntryVerdict{Match, Mismatch, Unverifiable, Pending, Accep
 func (c Counts) Of(v EntryVerdict) int { return *c.of(v) }
 
 func (c *Counts) of(v EntryVerdict) *int {
-	switch v {
-	case Match:
-		return &c.Match
-	case Mismatch:
-		return &c.Mismatch
-	case Pending:
-		return &c.Pending
-	case Accepted:
-		return &c.Accepted
-	case Unclaimed:
-		return &c.Unclaimed
-	default:
-		return &c.Unverifiable
-	}
+	all := [...]*int{&c.Unverifiable, &c.Match, &c.Mismatch, &c.Unverifiable, &c.Pending, &c.Accepted, &c.Unclaimed} // of none, then in order
+	return all[1+slices.Index(EntryVerdicts, v)]
 }
 
 // ClaimState is what the API says of an id.
@@ -100,6 +88,7 @@ const (
 	ClaimDenied   ClaimState = "denied"
 	ClaimUnknown  ClaimState = "unknown"
 	ClaimUnlisted ClaimState = "unlisted"
+	ClaimNone     ClaimState = "none" // nobody claims anything of it
 )
 
 // ChainState is what the contract says of an id at the pinned block.

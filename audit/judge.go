@@ -56,7 +56,7 @@ func newJudgement(intent *Intent, prior *Prior, looks *Looks) *judgement {
 	for _, o := range prior.Open {
 		j.open[o.key()] = true
 	}
-	if looks.Second.compared() || looks.Second != nil && !looks.First.compared() {
+	if j.sawBoth(looks.Second) || looks.Second != nil && !j.sawBoth(&looks.First) {
 		j.look, j.other = looks.Second, &looks.First
 	}
 	var other []*target
@@ -78,8 +78,10 @@ func (j *judgement) hasNews(t *target) bool {
 		slices.ContainsFunc(t.entries, func(e entry) bool { return isNew(e.Kind, e.List, e.ID) || isNew(e.policyKind, e.List, e.ID) })
 }
 
-// compared reports whether the look saw both sides.
-func (o *Observation) compared() bool { return o != nil && o.Claim != nil && o.Block != nil }
+// sawBoth reports whether the look saw both sides.
+func (j *judgement) sawBoth(o *Observation) bool {
+	return o != nil && (o.Claim != nil || j.intent.NoClaims) && o.Block != nil
+}
 
 // Self is the source of what is this program's own doing.
 const Self = "kms-auditor"
@@ -175,6 +177,9 @@ func (j *judgement) report() Chain {
 	if out.Policy == "" && len(j.intent.Tags) > 0 {
 		out.Policy = j.intent.Tags[0]
 	}
+	if j.intent.NoClaims {
+		out.Claims = ClaimNone
+	}
 	if j.look.Claim != nil {
 		claim := j.look.Claim.Claim // a copy: a report must not hold all that the API said
 		out.Claim = &claim
@@ -190,13 +195,15 @@ func (j *judgement) report() Chain {
 
 // verdict judges a target: worst wins, and without a comparison it is unknown.
 func (t *target) verdict() Verdict {
-	consistent, compared := len(t.Reasons) == 0, false
+	consistent, compared, empty := len(t.Reasons) == 0, false, t.noClaims && t.Completeness == Complete
 	for i := range t.entries {
 		switch e := &t.entries[i]; {
 		case e.Verdict == Mismatch:
 			return Drift
 		case e.Verdict == Unverifiable && !e.harmless():
 			consistent = false
+		case e.Verdict == Pending:
+			empty = false
 		case e.compared():
 			compared = true
 		}
@@ -209,7 +216,7 @@ func (t *target) verdict() Verdict {
 			consistent = false
 		}
 	}
-	if consistent && compared {
+	if consistent && (compared || empty) { // a policy of empty lists is compared once the contract is proven to hold nothing else
 		return Consistent
 	}
 	return Unknown
@@ -246,7 +253,7 @@ func (t *target) report() Target {
 		}
 	}
 	if out.Verdict == Unknown && len(out.Reasons) == 0 && !slices.ContainsFunc(out.Findings, func(f Finding) bool { return f.Kind.Makes() != Consistent }) {
-		out.Reasons = append(out.Reasons, whyNothing(out.Counts))
+		out.Reasons = append(out.Reasons, t.whyNothing(out.Counts))
 	}
 	slices.SortStableFunc(out.Findings, func(a, b Finding) int {
 		return cmp.Or(slices.Index(severities, a.Severity)-slices.Index(severities, b.Severity),
@@ -256,8 +263,10 @@ func (t *target) report() Target {
 }
 
 // whyNothing says why nothing was compared.
-func whyNothing(n Counts) string {
+func (t *target) whyNothing(n Counts) string {
 	switch {
+	case t.noClaims && n.Pending == 0:
+		return "the policy names no id that was compared, and that the contract allows no other is not proven"
 	case n == Counts{}:
 		return "the API lists no device and no OS image of this contract: nothing was compared"
 	case n.Pending > 0:

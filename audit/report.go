@@ -26,9 +26,10 @@ type Chain struct {
 	Chain    string        `json:"chain"`
 	ChainID  uint64        `json:"chain_id"` // as configured
 	Verdict  Verdict       `json:"verdict"`
-	Policy   string        `json:"policy"` // the block policy used; where no block was pinned, the preferred one
-	Block    *Block        `json:"block"`  // nil: no block was pinned
-	Claim    *Claim        `json:"claim"`  // nil: no claim was fetched
+	Policy   string        `json:"policy"`           // the block policy used; where no block was pinned, the preferred one
+	Block    *Block        `json:"block"`            // nil: no block was pinned
+	Claim    *Claim        `json:"claim"`            // nil: no claim was fetched
+	Claims   ClaimState    `json:"claims,omitempty"` // ClaimNone: no API speaks of the chain, and none was asked
 	Errors   []SourceError `json:"errors"`
 	Targets  []Target      `json:"targets"`
 	Duration time.Duration `json:"-"` // of the chain's audit; it is measured, and no evidence
@@ -122,9 +123,10 @@ type Acceptance struct {
 	Expires time.Time `json:"expires"`
 }
 
-// Compared reports whether at least one claim of the target was compared with the chain at the pinned block.
+// Compared reports whether at least one claim of the target, or of the policy where there are none, was compared with the
+// chain at the pinned block.
 func (t *Target) Compared() bool {
-	return slices.ContainsFunc(t.Entries, func(e Entry) bool { return e.compared() })
+	return t.Verdict == Consistent || slices.ContainsFunc(t.Entries, func(e Entry) bool { return e.compared() })
 }
 
 // compared reports whether both sides of the entry are known and were compared. A pending entry compares nothing: its
@@ -132,7 +134,8 @@ func (t *Target) Compared() bool {
 func (e *Entry) compared() bool {
 	switch e.Verdict {
 	case Match, Mismatch, Accepted:
-		return e.OnChain != ChainUnknown && (e.Claim == ClaimAllowed || e.Claim == ClaimDenied)
+		return e.OnChain != ChainUnknown && (e.Claim == ClaimAllowed || e.Claim == ClaimDenied ||
+			e.Claim == ClaimNone && e.Policy != "" && (e.List == Device || e.List == OSImage)) // of measurements no API claims anything
 	}
 	return false
 }

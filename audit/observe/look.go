@@ -83,6 +83,9 @@ func (c *observer) guarded(fetch func() error) (out []audit.Failure) {
 }
 
 func (c *observer) fetchClaim(ctx context.Context, l *look) error {
+	if c.Intent.NoClaims {
+		return nil
+	}
 	detail, err := c.opt.Claims.OnChainDetail(ctx, c.Intent.Chain)
 	if err != nil {
 		refused, ok := errors.AsType[*kmsapi.StatusError](err)
@@ -95,7 +98,7 @@ func (c *observer) fetchClaim(ctx context.Context, l *look) error {
 }
 
 func (c *observer) fetchListing(ctx context.Context, l *look) error {
-	if !c.Intent.CrossChecks && !c.Intent.Discover {
+	if c.Intent.NoClaims || !c.Intent.CrossChecks && !c.Intent.Discover {
 		return nil
 	}
 	l.ListingFailed = true // by a bug too

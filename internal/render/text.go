@@ -82,6 +82,9 @@ func (t *text) block(c *audit.Chain) string {
 }
 
 func claimAge(r *audit.Report, c *audit.Chain) string {
+	if c.Claims == audit.ClaimNone {
+		return "without claims: policies alone are compared"
+	}
 	if c.Claim == nil {
 		return "no claim fetched"
 	}

@@ -211,14 +211,14 @@ func version(name, version string) string {
 
 // labels explain the report's words.
 var labels = map[any]string{
-	audit.Consistent: "Every claim of the API was compared with the contract, and agrees.",
+	audit.Consistent: "Every claim of the API, or your policy where there are none, was compared with the contract, and agrees.",
 	audit.Drift:      "The API and the contract differ, or the contract is not as it should be.",
 	audit.Unknown:    "No difference is confirmed, but something could not be checked.",
 
-	audit.Match:        "claim and chain agree",
-	audit.Mismatch:     "claim and chain differ",
+	audit.Match:        "claim, or policy, and chain agree",
+	audit.Mismatch:     "claim, or policy, and chain differ",
 	audit.Unverifiable: "one side is missing, or the difference was not confirmed",
-	audit.Pending:      "the newest block already agrees with the API",
+	audit.Pending:      "the newest block already agrees with the API, or with your policy",
 	audit.Accepted:     "you accept the difference for a time",
 	audit.Unclaimed:    "neither the API nor your policy says anything of it",
 
