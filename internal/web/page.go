@@ -227,10 +227,10 @@ var labels = map[any]string{
 	audit.Agreed:        "As many providers as configured gave the same answers.",
 	audit.Proven:        "Every answer was verified against the block's state root.",
 
-	audit.Unchecked:  "Ids that the API does not list were not looked for.",
-	audit.EventsOnly: "Ids that the API does not list were looked for in the contract's events. What was written without one is not seen.",
+	audit.Unchecked:  "Ids that nobody names were not looked for.",
+	audit.EventsOnly: "Ids that nobody names were looked for in the contract's events. What was written without one is not seen.",
 	audit.Complete:   "All that the contract stores is accounted for: nothing is hidden at this block.",
-	audit.Incomplete: "Events could not all be read, or do not explain what is stored. Ids that the API does not list may be missing here.",
+	audit.Incomplete: "Events could not all be read, or do not explain what is stored. Ids that nobody names may be missing here.",
 
 	audit.ReasonUnconfirmed: "only one look saw the difference",
 	audit.ReasonNotRead:     "the chain's answer could not be had",
