@@ -74,11 +74,6 @@ func (p Policy) List(l List) []common.Hash {
 	return p.OSImages
 }
 
-// HasList reports whether the policy covers any list.
-func (p Policy) HasList() bool {
-	return slices.ContainsFunc(Lists, func(l List) bool { return p.List(l) != nil })
-}
-
 // State returns what the policy says of an id.
 func (p Policy) State(l List, id common.Hash) PolicyState {
 	switch all := p.List(l); {

@@ -78,9 +78,9 @@ func (j *judgement) hasNews(t *target) bool {
 		slices.ContainsFunc(t.entries, func(e entry) bool { return isNew(e.Kind, e.List, e.ID) || isNew(e.policyKind, e.List, e.ID) })
 }
 
-// sawBoth reports whether the look saw both sides.
+// sawBoth reports whether the look saw both sides; without claims, the chain is all there is to see.
 func (j *judgement) sawBoth(o *Observation) bool {
-	return o != nil && (o.Claim != nil || j.intent.NoClaims) && o.Block != nil
+	return o != nil && o.Block != nil && (o.Claim != nil || j.intent.NoClaims)
 }
 
 // Self is the source of what is this program's own doing.
@@ -173,12 +173,10 @@ func (j *judgement) beginBaselines() {
 
 // report makes the chain's part of the report.
 func (j *judgement) report() Chain {
-	out := Chain{Chain: j.intent.Chain, ChainID: j.intent.ChainID, Errors: j.errors(), Targets: []Target{}, Policy: j.look.Tag, Block: j.look.Block}
+	out := Chain{Chain: j.intent.Chain, ChainID: j.intent.ChainID, Errors: j.errors(), Targets: []Target{}, Policy: j.look.Tag, Block: j.look.Block,
+		Claims: map[bool]ClaimState{true: ClaimNone}[j.intent.NoClaims]}
 	if out.Policy == "" && len(j.intent.Tags) > 0 {
 		out.Policy = j.intent.Tags[0]
-	}
-	if j.intent.NoClaims {
-		out.Claims = ClaimNone
 	}
 	if j.look.Claim != nil {
 		claim := j.look.Claim.Claim // a copy: a report must not hold all that the API said

@@ -80,9 +80,8 @@ func (j *judgement) carryOver(out *Outcome) {
 			continue
 		}
 		t := targetAt(j.targets, address)
-		claimed := j.intent.NoClaims || j.look.rightChain(j.intent.ChainID)
-		if t != nil && j.settled(t, &o) || t == nil && claimed && !o.Finding.Kind.is(ofContract) {
-			if j.intent.NoClaims && slices.Contains(aboutClaims, o.Finding.Kind) {
+		if t != nil && j.settled(t, &o) || t == nil && (j.intent.NoClaims || j.look.rightChain(j.intent.ChainID)) && !o.Finding.Kind.is(ofContract) {
+			if j.intent.NoClaims && o.Finding.Kind.is(ofClaim) {
 				o.Finding.Message += " (claims is none for this chain by now: nothing is compared with the API any more)"
 			}
 			resolved = append(resolved, Change{Resolved, j.intent.Chain, o.Contract, o.Finding, o.Block, now})
@@ -141,12 +140,6 @@ func (t *target) dateEntries(findings map[findingKey]*Finding) {
 			}
 		}
 	}
-}
-
-// aboutClaims are the kinds that compare with the API.
-var aboutClaims = []Kind{
-	ClaimAllowedChainDenied, ClaimDeniedChainAllowed, UnlistedChainAllowed, ClaimUnknownKind, NoHash, MalformedID, DuplicateConflict,
-	ContractNotListed, ContractUnexpected, GatewayAppIDMismatch, KMSPubkeyMismatch, KMSContractMismatch,
 }
 
 // settled reports whether this audit looked again at what an open finding is about, and found it right.

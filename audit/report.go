@@ -35,18 +35,6 @@ type Chain struct {
 	Duration time.Duration `json:"-"` // of the chain's audit; it is measured, and no evidence
 }
 
-// Unconfirmed lists the findings of differences that one of this audit's two looks saw.
-func (c *Chain) Unconfirmed() (all []Change) {
-	for _, t := range c.Targets {
-		for _, f := range t.Findings {
-			if f.Kind == ClaimUnstable && f.State == Confirmed {
-				all = append(all, Change{Chain: c.Chain, Contract: t.Contract, Finding: f})
-			}
-		}
-	}
-	return all
-}
-
 // Block is the block that every answer of a chain was read at.
 type Block struct {
 	Number uint64    `json:"number"`
@@ -123,8 +111,7 @@ type Acceptance struct {
 	Expires time.Time `json:"expires"`
 }
 
-// Compared reports whether at least one claim of the target, or of the policy where there are none, was compared with the
-// chain at the pinned block.
+// Compared reports whether a claim was compared with the chain at the pinned block, or the policy where nothing is claimed.
 func (t *Target) Compared() bool {
 	return t.Verdict == Consistent || slices.ContainsFunc(t.Entries, func(e Entry) bool { return e.compared() })
 }

@@ -161,7 +161,7 @@ func (j *judgement) compare(o *Observation) []*target {
 // compareClaim finds what the claim as a whole has wrong.
 func (t *target) compareClaim(intent *Intent, o *Observation) {
 	switch {
-	case t.noClaims && !intent.Contract(t.address).Policy.HasList():
+	case t.noClaims && !slices.ContainsFunc(Lists, func(l List) bool { return intent.Contract(t.address).Policy.List(l) != nil }):
 		t.reason("no API speaks of the contract, and no list of a policy says what it may allow: `kms-auditor policy snapshot --chain %s --contract %s` writes a policy, to be read and then configured", intent.Chain, t.Contract)
 	case t.noClaims:
 	case o.Claim == nil:
@@ -253,10 +253,9 @@ func (t *target) take(k listID, a *Answer, want Policy) {
 		}
 		t.at[k] = len(t.entries)
 		t.entries = append(t.entries, entry{id: k.id, valid: true, Entry: Entry{List: k.list, ID: k.id.Hex(), Claim: ClaimUnlisted, OnChain: ChainUnknown}})
-		switch e = t.entry(k); {
-		case t.noClaims:
+		if e = t.entry(k); t.noClaims {
 			e.Claim = ClaimNone
-		case !t.claimRead:
+		} else if !t.claimRead {
 			e.Claim, e.noClaim = ClaimUnknown, true
 		}
 	}

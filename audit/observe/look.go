@@ -424,7 +424,7 @@ type annotation struct {
 // annotateAgain is how long it takes until what events do not say is asked for again.
 var annotateAgain = 10 * time.Minute
 
-// addChanges adds the last event of every id that the claim lists or the contract allows.
+// addChanges adds the last event of every id that the claim lists, the policy wants or the contract allows.
 func (c *observer) addChanges(ctx context.Context, l *look) {
 	for i := range l.Readings {
 		r := &l.Readings[i]
@@ -434,6 +434,11 @@ func (c *observer) addChanges(ctx context.Context, l *look) {
 		listed := make(map[common.Hash]bool, len(r.Answers))
 		for _, ids := range l.ids[r.Contract] {
 			for _, id := range ids {
+				listed[id] = true
+			}
+		}
+		for _, l := range audit.Lists {
+			for _, id := range c.Intent.Contract(r.Contract).Policy.List(l) {
 				listed[id] = true
 			}
 		}
