@@ -226,20 +226,13 @@ func (l *law) sound(t *audit.Target, truly truth) {
 		if is := known && truly.is.allowed[list][id]; e.OnChain != audit.ChainUnknown && is != (e.OnChain == audit.ChainAllowed) {
 			complain("on chain it is something else")
 		}
-		claim := string(e.Claim)
-		if l.Unclaimed {
-			claim = string(e.Policy)
-		}
+		claim := map[bool]string{true: string(e.Policy), false: string(e.Claim)}[l.Unclaimed]
 		if e.Verdict == audit.Match && (!known || e.OnChain == audit.ChainUnknown || claim != string(e.OnChain)) {
 			complain(string(e.Claim) + " is claimed, and on chain it is " + string(e.OnChain))
 		}
 	}
-	for list := range lists {
-		for id := range ids {
-			if t.Completeness == audit.Complete && truly.is.allowed[list][id] && !slices.ContainsFunc(t.Entries, func(e audit.Entry) bool { return e.ID == idOf(list, id).Hex() }) {
-				complain("%s %d is allowed, and not shown", lists[list], id)
-			}
-		}
+	if id := truly.unshown(t); id != "" {
+		complain("%s is allowed, and not shown", id)
 	}
 	told, drifts := map[finding]bool{}, false
 	for _, f := range t.Findings {

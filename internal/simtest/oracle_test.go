@@ -142,6 +142,19 @@ type truth struct {
 	blank    bool            // it says something that cannot be compared
 }
 
+// unshown is an id that the contract allows and no entry has, although all that it stores is accounted for; empty: there is none.
+func (t *truth) unshown(in *audit.Target) string {
+	for list := range lists {
+		for n := range ids {
+			id := idOf(list, n).Hex()
+			if in.Completeness == audit.Complete && t.is.allowed[list][n] && !slices.ContainsFunc(in.Entries, func(e audit.Entry) bool { return e.ID == id }) {
+				return string(lists[list]) + " " + id
+			}
+		}
+	}
+	return ""
+}
+
 // holds reports whether anything that has to agree was compared: a claim, or where there are none the policy, whose lists may be
 // empty if the contract is proven to hold nothing else.
 func (w *world) holds(t *audit.Target, compared map[string]bool) bool {
