@@ -151,6 +151,9 @@ func NewPolicyDiff(r *audit.Report, policy func(chain, contract string) audit.Po
 	for i := range r.Chains {
 		c := &r.Chains[i]
 		targets := asked(c)
+		if len(targets) == 0 {
+			out.Unread = append(out.Unread, Plain(c.Chain)+": no contract was audited")
+		}
 		for j := range targets {
 			t := &targets[j]
 			d := ContractDiff{Chain: c.Chain, Contract: t.Contract, Block: c.Block, Fields: []FieldDiff{}, Missing: []string{}}
@@ -167,6 +170,9 @@ func NewPolicyDiff(r *audit.Report, policy func(chain, contract string) audit.Po
 // compare fills in what differs, and returns what could not be compared.
 func (d *ContractDiff) compare(t *audit.Target, p audit.Policy) (unread []string) {
 	d.New = !slices.ContainsFunc(policyKeys, func(k policyKey) bool { return k.wanted(p) != nil })
+	if t.Assurance == "" || t.Control == nil {
+		return []string{"it could not be read, or is not deployed"}
+	}
 	for i := range policyKeys {
 		k := &policyKeys[i]
 		want, is := k.wanted(p), k.is(t)

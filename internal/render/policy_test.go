@@ -46,7 +46,9 @@ func TestPolicyDiff(t *testing.T) {
 		{"what the policy does not have is not compared", was(func(p *audit.Policy) { p.OSImages, p.CodeHash = nil, nil }),
 			[]string{"# base " + contract + ": its policy does not have os_images, code_hash, so nothing was compared with that"}, ""},
 		{"an id that was not read does not differ", is(func(t *audit.Target) { t.Entries[0].OnChain = audit.ChainUnknown }), nil, "devices could not be read"},
-		{"nor does a field", is(func(t *audit.Target) { t.Control = nil }), nil, "code_hash could not be read"},
+		{"nor does a contract", func(p *audit.Policy, t *audit.Target) {
+			*p, t.Entries, t.Control = audit.Policy{Devices: []common.Hash{}}, nil, nil
+		}, nil, "it could not be read, or is not deployed"},
 		{"nor one that may be gone", is(func(t *audit.Target) {
 			t.Control = &audit.Control{Owner: owner, CodeHash: t.Control.ImplementationCodeHash}
 		}), nil, "implementation could not be read"},
@@ -118,6 +120,16 @@ func TestAContractWithoutAPolicyIsNew(t *testing.T) {
 	if !shown.Differs || !c.New || c.Block.Number != 51375546 || len(c.Fields) != 5 || c.NotCovered == nil || c.Fields[0].Removed == nil ||
 		c.Fields[0].Added[0]["value"] != device || c.Fields[0].Added[0]["remark"] != "prod5" {
 		t.Errorf("%+v\n%s", shown, &b)
+	}
+}
+
+func TestAChainOfWhichNothingWasAuditedIsNotTheSame(t *testing.T) {
+	r := proven()
+	r.Chains = append(r.Chains, audit.Chain{Chain: "ethereum", ChainID: 1})
+	policy := pinnedBy(t, r)
+	got := render.NewPolicyDiff(r, func(string, string) audit.Policy { return policy })
+	if want := []string{"ethereum: no contract was audited"}; !cmp.Equal(want, got.Unread) {
+		t.Errorf("unread %q, want %q", got.Unread, want)
 	}
 }
 
