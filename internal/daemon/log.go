@@ -119,6 +119,9 @@ func (c chainLog) MarshalLogObject(e zapcore.ObjectEncoder) error {
 	if c.Claim != nil {
 		e.AddString("claim_sha256", c.Claim.SHA256)
 	}
+	if c.Claims != "" {
+		e.AddString("claims", string(c.Claims))
+	}
 	e.AddInt("contracts", len(c.Targets))
 	assurance, completeness, counts, findings := map[string]int{}, map[string]int{}, map[audit.EntryVerdict]int{}, 0
 	for _, t := range c.Targets {

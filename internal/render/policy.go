@@ -30,7 +30,7 @@ type policyKey struct {
 	list   bool
 	wanted func(audit.Policy) []string       // nil: the policy does not have the key
 	is     func(*audit.Target) []PolicyValue // on chain; empty: nothing, or it was not read
-	unread func(*audit.Target) int           // how many ids could not be read
+	unread func(*audit.Target) int           // how many ids could not be read; nil: it is no list of ids
 }
 
 // PolicyValue is one value of a key of a policy.
@@ -42,17 +42,7 @@ type PolicyValue struct {
 func listKey(l audit.List) policyKey {
 	return policyKey{
 		key: string(l) + "s", list: true,
-		wanted: func(p audit.Policy) []string {
-			all := p.List(l)
-			if all == nil {
-				return nil
-			}
-			ids := []string{}
-			for _, id := range all {
-				ids = append(ids, id.Hex())
-			}
-			return ids
-		},
+		wanted: func(p audit.Policy) []string { return texts(p.List(l)) },
 		is: func(t *audit.Target) (out []PolicyValue) {
 			for _, e := range t.Entries {
 				if e.List == l && e.OnChain == audit.ChainAllowed {
@@ -87,23 +77,43 @@ func ownerOf(c *audit.Control) PolicyValue {
 	return PolicyValue{c.Owner, "a transfer to " + Plain(c.PendingOwner) + " is under way"}
 }
 
+// fieldKey is a key of one value, about a field of control.
 func fieldKey[T fmt.Stringer](key string, wanted func(audit.Policy) *T, is func(*audit.Control) PolicyValue) policyKey {
+	k := fieldsKey(key, func(p audit.Policy) []T {
+		if v := wanted(p); v != nil {
+			return []T{*v}
+		}
+		return nil
+	}, func(c *audit.Control) []PolicyValue {
+		return slices.DeleteFunc([]PolicyValue{is(c)}, func(v PolicyValue) bool { return v.Value == "" })
+	})
+	k.list = false
+	return k
+}
+
+// fieldsKey is a key of several values, about a field of control.
+func fieldsKey[T fmt.Stringer](key string, wanted func(audit.Policy) []T, is func(*audit.Control) []PolicyValue) policyKey {
 	return policyKey{
-		key: key,
-		wanted: func(p audit.Policy) []string {
-			if v := wanted(p); v != nil {
-				return []string{(*v).String()}
-			}
-			return nil
-		},
+		key: key, list: true,
+		wanted: func(p audit.Policy) []string { return texts(wanted(p)) },
 		is: func(t *audit.Target) []PolicyValue {
-			if t.Control == nil || is(t.Control).Value == "" {
+			if t.Control == nil {
 				return nil
 			}
-			return []PolicyValue{is(t.Control)}
+			return is(t.Control)
 		},
-		unread: func(*audit.Target) int { return 0 },
 	}
+}
+
+// texts spells values; nil stays nil.
+func texts[T fmt.Stringer](all []T) (out []string) {
+	if all != nil {
+		out = []string{}
+	}
+	for _, v := range all {
+		out = append(out, v.String())
+	}
+	return out
 }
 
 // lines are the lines of a policy that give the values of a key, at its indentation.
@@ -180,7 +190,7 @@ func (d *ContractDiff) compare(t *audit.Target, p audit.Policy) (unread []string
 			d.Missing = append(d.Missing, k.key)
 			continue
 		}
-		if n := k.unread(t); n > 0 || !k.list && !d.New && len(is) == 0 {
+		if k.unread != nil && k.unread(t) > 0 || k.unread == nil && !d.New && len(is) == 0 {
 			// A field that is gone is drift, which the audit tells from one that could not be read.
 			unread = append(unread, k.key+" could not be read")
 			continue
