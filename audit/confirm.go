@@ -66,7 +66,7 @@ func (j *judgement) confirmEntry(t *target, e, was *entry) {
 		if k.Makes() != Drift || slices.Contains(before, k) || j.open[t.key(k, e.List, e.ID)] {
 			continue
 		}
-		if j.other.compared() && (was == nil || was.Reason != ReasonNotRead) {
+		if j.sawBoth(j.other) && (was == nil || was.Reason != ReasonNotRead) {
 			t.unstable(k, e.List, e.ID, e.message(ClaimUnstable))
 		}
 		e.remove(k)
@@ -118,7 +118,7 @@ func (j *judgement) confirmFindings(t, o *target) {
 		t.Findings = slices.DeleteFunc(t.Findings, func(g Finding) bool { return g == f })
 		t.looked[f.Kind] = false
 		t.reason(notConfirmed, f.Kind, f.Message)
-		if j.other.compared() && o.looksAt(f.Kind) {
+		if j.sawBoth(j.other) && o.looksAt(f.Kind) {
 			once(f.Kind)
 		}
 	}

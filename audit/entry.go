@@ -34,6 +34,8 @@ func (e *entry) judge() {
 		e.Verdict, e.Kind = Mismatch, DuplicateConflict
 	case e.OnChain == ChainUnknown:
 		e.unverifiable(ReasonNotRead)
+	case e.Claim == ClaimNone && e.Policy == "":
+		e.Verdict = Unclaimed
 	case e.Claim == ClaimUnlisted && e.OnChain == ChainAllowed:
 		e.Verdict, e.Kind = Mismatch, UnlistedChainAllowed
 	case e.Claim == ClaimUnknown:

@@ -75,20 +75,8 @@ var EntryVerdicts = []EntryVerdict{Match, Mismatch, Unverifiable, Pending, Accep
 func (c Counts) Of(v EntryVerdict) int { return *c.of(v) }
 
 func (c *Counts) of(v EntryVerdict) *int {
-	switch v {
-	case Match:
-		return &c.Match
-	case Mismatch:
-		return &c.Mismatch
-	case Pending:
-		return &c.Pending
-	case Accepted:
-		return &c.Accepted
-	case Unclaimed:
-		return &c.Unclaimed
-	default:
-		return &c.Unverifiable
-	}
+	all := [...]*int{&c.Unverifiable, &c.Match, &c.Mismatch, &c.Unverifiable, &c.Pending, &c.Accepted, &c.Unclaimed} // of none, then in order
+	return all[1+slices.Index(EntryVerdicts, v)]
 }
 
 // ClaimState is what the API says of an id.
@@ -100,6 +88,7 @@ const (
 	ClaimDenied   ClaimState = "denied"
 	ClaimUnknown  ClaimState = "unknown"
 	ClaimUnlisted ClaimState = "unlisted"
+	ClaimNone     ClaimState = "none" // nobody claims anything of it
 )
 
 // ChainState is what the contract says of an id at the pinned block.
@@ -209,20 +198,21 @@ const (
 	ofEntry    trait = 1 << iota // it is about one entry, and not about the contract as a whole
 	acceptable                   // the operator may live with it for a time
 	ofContract                   // it says something of the contract itself, and not only of the claim
+	ofClaim                      // it compares with the API
 )
 
 // kinds are in the order of their headings in docs/findings.md. A kind that says that a source lied, or that nothing was
 // compared, is not acceptable: what was not verified cannot be consistent.
 var kinds = []kindRow{
-	{ClaimAllowedChainDenied, Warning, Drift, ofEntry | ofContract | acceptable, "the API says allowed, the contract refuses"},
-	{ClaimDeniedChainAllowed, Critical, Drift, ofEntry | ofContract | acceptable, "the contract trusts what the API calls refused"},
-	{UnlistedChainAllowed, Critical, Drift, ofEntry | ofContract | acceptable, "the contract trusts an id that the API does not list"},
-	{ClaimUnknownKind, Info, Unknown, ofEntry | acceptable, "the API says null for an id that can be checked"},
-	{NoHash, Info, Consistent, ofEntry | acceptable, "an image without a hash and without a claim; with a claim: unknown"},
-	{MalformedID, Warning, Unknown, ofEntry | acceptable, "a claimed id is not 32 bytes of hex"},
-	{DuplicateConflict, Warning, Drift, ofEntry | acceptable, "two rows of one id whose claims differ"},
-	{ContractNotListed, Warning, Drift, 0, "the API does not list a contract that is configured, or that an earlier audit knew"},
-	{ContractUnexpected, Warning, Drift, 0, "the API lists a contract that is not configured; it is audited only if an earlier audit knew it"},
+	{ClaimAllowedChainDenied, Warning, Drift, ofClaim | ofEntry | ofContract | acceptable, "the API says allowed, the contract refuses"},
+	{ClaimDeniedChainAllowed, Critical, Drift, ofClaim | ofEntry | ofContract | acceptable, "the contract trusts what the API calls refused"},
+	{UnlistedChainAllowed, Critical, Drift, ofClaim | ofEntry | ofContract | acceptable, "the contract trusts an id that the API does not list"},
+	{ClaimUnknownKind, Info, Unknown, ofClaim | ofEntry | acceptable, "the API says null for an id that can be checked"},
+	{NoHash, Info, Consistent, ofClaim | ofEntry | acceptable, "an image without a hash and without a claim; with a claim: unknown"},
+	{MalformedID, Warning, Unknown, ofClaim | ofEntry | acceptable, "a claimed id is not 32 bytes of hex"},
+	{DuplicateConflict, Warning, Drift, ofClaim | ofEntry | acceptable, "two rows of one id whose claims differ"},
+	{ContractNotListed, Warning, Drift, ofClaim, "the API does not list a contract that is configured, or that an earlier audit knew"},
+	{ContractUnexpected, Warning, Drift, ofClaim, "the API lists a contract that is not configured; it is audited only if an earlier audit knew it"},
 	{NoCode, Critical, Drift, 0, "nothing is deployed at a listed address"},
 	{ChainMismatch, Critical, Unknown, 0, "the chain ids of configuration, API, contract row and provider do not all agree"},
 	{ProviderDisagreement, Critical, Unknown, ofContract, "two providers differ about one block, and nobody else could be read"},
@@ -232,9 +222,9 @@ var kinds = []kindRow{
 	{OwnerChanged, Critical, Drift, ofContract | acceptable, "the owner is not that of the policy, else of the baseline"},
 	{ImplementationChanged, Critical, Drift, ofContract | acceptable, "the implementation is not that of the policy, else of the baseline"},
 	{CodeChanged, Critical, Drift, ofContract | acceptable, "the code is not that of the policy, else of the baseline"},
-	{GatewayAppIDMismatch, Warning, Drift, ofContract | acceptable, "the API's list of KMS gives another gateway app id than the contract"},
-	{KMSPubkeyMismatch, Warning, Drift, ofContract | acceptable, "the API gives another public key than the contract"},
-	{KMSContractMismatch, Warning, Drift, acceptable, "the API's list of KMS and its on-chain detail do not name the same contracts"},
+	{GatewayAppIDMismatch, Warning, Drift, ofClaim | ofContract | acceptable, "the API's list of KMS gives another gateway app id than the contract"},
+	{KMSPubkeyMismatch, Warning, Drift, ofClaim | ofContract | acceptable, "the API gives another public key than the contract"},
+	{KMSContractMismatch, Warning, Drift, ofClaim | acceptable, "the API's list of KMS and its on-chain detail do not name the same contracts"},
 	{ClaimUnstable, Info, Consistent, 0, "one of two looks saw a difference, the other did not"},
 	{ChainWentBack, Critical, Unknown, ofContract, "the pinned block is older than one that was audited before"},
 	{PolicyDeniedAllowed, Critical, Drift, ofEntry | ofContract | acceptable, "the operator's own list refuses what the contract allows"},

@@ -16,7 +16,7 @@ func (j *judgement) applyExceptions() {
 		switch {
 		case t != nil:
 			j.apply(t, x)
-		case j.look.Claim == nil || j.intent.CrossChecks && !j.crossed:
+		case j.look.Claim == nil && !j.intent.NoClaims || j.intent.CrossChecks && !j.crossed:
 			first.unevaluated = append(first.unevaluated, x)
 		default:
 			first.findOf(AcceptUnused, x.List, x.ID, fmt.Sprintf("accept[%d] is about %s, which is not audited on this chain", x.Index, x.Contract))

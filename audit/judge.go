@@ -56,7 +56,7 @@ func newJudgement(intent *Intent, prior *Prior, looks *Looks) *judgement {
 	for _, o := range prior.Open {
 		j.open[o.key()] = true
 	}
-	if looks.Second.compared() || looks.Second != nil && !looks.First.compared() {
+	if j.sawBoth(looks.Second) || looks.Second != nil && !j.sawBoth(&looks.First) {
 		j.look, j.other = looks.Second, &looks.First
 	}
 	var other []*target
@@ -78,8 +78,10 @@ func (j *judgement) hasNews(t *target) bool {
 		slices.ContainsFunc(t.entries, func(e entry) bool { return isNew(e.Kind, e.List, e.ID) || isNew(e.policyKind, e.List, e.ID) })
 }
 
-// compared reports whether the look saw both sides.
-func (o *Observation) compared() bool { return o != nil && o.Claim != nil && o.Block != nil }
+// sawBoth reports whether the look saw both sides; without claims, the chain is all there is to see.
+func (j *judgement) sawBoth(o *Observation) bool {
+	return o != nil && o.Block != nil && (o.Claim != nil || j.intent.NoClaims)
+}
 
 // Self is the source of what is this program's own doing.
 const Self = "kms-auditor"
@@ -171,7 +173,8 @@ func (j *judgement) beginBaselines() {
 
 // report makes the chain's part of the report.
 func (j *judgement) report() Chain {
-	out := Chain{Chain: j.intent.Chain, ChainID: j.intent.ChainID, Errors: j.errors(), Targets: []Target{}, Policy: j.look.Tag, Block: j.look.Block}
+	out := Chain{Chain: j.intent.Chain, ChainID: j.intent.ChainID, Errors: j.errors(), Targets: []Target{}, Policy: j.look.Tag, Block: j.look.Block,
+		Claims: map[bool]ClaimState{true: ClaimNone}[j.intent.NoClaims]}
 	if out.Policy == "" && len(j.intent.Tags) > 0 {
 		out.Policy = j.intent.Tags[0]
 	}
@@ -190,13 +193,15 @@ func (j *judgement) report() Chain {
 
 // verdict judges a target: worst wins, and without a comparison it is unknown.
 func (t *target) verdict() Verdict {
-	consistent, compared := len(t.Reasons) == 0, false
+	consistent, compared, empty := len(t.Reasons) == 0, false, t.noClaims && t.Completeness == Complete
 	for i := range t.entries {
 		switch e := &t.entries[i]; {
 		case e.Verdict == Mismatch:
 			return Drift
 		case e.Verdict == Unverifiable && !e.harmless():
 			consistent = false
+		case e.Verdict == Pending:
+			empty = false
 		case e.compared():
 			compared = true
 		}
@@ -209,7 +214,7 @@ func (t *target) verdict() Verdict {
 			consistent = false
 		}
 	}
-	if consistent && compared {
+	if consistent && (compared || empty) { // a policy of empty lists is compared once the contract is proven to hold nothing else
 		return Consistent
 	}
 	return Unknown
@@ -246,7 +251,7 @@ func (t *target) report() Target {
 		}
 	}
 	if out.Verdict == Unknown && len(out.Reasons) == 0 && !slices.ContainsFunc(out.Findings, func(f Finding) bool { return f.Kind.Makes() != Consistent }) {
-		out.Reasons = append(out.Reasons, whyNothing(out.Counts))
+		out.Reasons = append(out.Reasons, t.whyNothing(out.Counts))
 	}
 	slices.SortStableFunc(out.Findings, func(a, b Finding) int {
 		return cmp.Or(slices.Index(severities, a.Severity)-slices.Index(severities, b.Severity),
@@ -256,8 +261,10 @@ func (t *target) report() Target {
 }
 
 // whyNothing says why nothing was compared.
-func whyNothing(n Counts) string {
+func (t *target) whyNothing(n Counts) string {
 	switch {
+	case t.noClaims && n.Pending == 0:
+		return "the policy names no id that was compared, and that the contract allows no other is not proven"
 	case n == Counts{}:
 		return "the API lists no device and no OS image of this contract: nothing was compared"
 	case n.Pending > 0:

@@ -80,7 +80,10 @@ func (j *judgement) carryOver(out *Outcome) {
 			continue
 		}
 		t := targetAt(j.targets, address)
-		if t != nil && j.settled(t, &o) || t == nil && j.look.rightChain(j.intent.ChainID) && !o.Finding.Kind.is(ofContract) {
+		if t != nil && j.settled(t, &o) || t == nil && (j.intent.NoClaims || j.look.rightChain(j.intent.ChainID)) && !o.Finding.Kind.is(ofContract) {
+			if j.intent.NoClaims && o.Finding.Kind.is(ofClaim) {
+				o.Finding.Message += " (claims is none for this chain by now: nothing is compared with the API any more)"
+			}
 			resolved = append(resolved, Change{Resolved, j.intent.Chain, o.Contract, o.Finding, o.Block, now})
 			continue
 		}
@@ -167,12 +170,12 @@ func (j *judgement) settled(t *target, o *OpenFinding) bool {
 	case ProviderDisagreement, StorageUnaccounted, OwnerChanged, ImplementationChanged, CodeChanged:
 		return chain && t.looksAt(k)
 	case ContractUnexpected, GatewayAppIDMismatch, KMSPubkeyMismatch, KMSContractMismatch:
-		return t.looksAt(k)
+		return t.noClaims || t.looksAt(k)
 	case AcceptExpired, AcceptUnused:
 		return !slices.ContainsFunc(t.unevaluated, func(x Exception) bool { return x.List == f.List && x.ID == f.ID })
 	case ClaimUnstable:
 		e := t.entryOf(f)
-		return t.claimRead && chain && (e == nil || e.compared())
+		return t.claimRead && chain && (e == nil || e.compared() || e.Verdict == Unclaimed)
 	case ChainWentBack:
 		return j.look.Block != nil
 	}
@@ -216,7 +219,7 @@ func (j *judgement) settledEntry(t *target, f *Finding, chain bool) bool {
 	case ClaimAllowedChainDenied:
 		return allowed || claimLooked && claim != ClaimAllowed
 	case ClaimDeniedChainAllowed, UnlistedChainAllowed:
-		return denied || claimLooked && (claim == ClaimAllowed || renamed)
+		return denied || claimLooked && (claim == ClaimAllowed || renamed || t.noClaims && wanted == PolicyAllowed)
 	case PolicyDeniedAllowed:
 		return denied || wanted != PolicyDenied
 	case PolicyAllowedDenied:

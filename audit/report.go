@@ -26,24 +26,13 @@ type Chain struct {
 	Chain    string        `json:"chain"`
 	ChainID  uint64        `json:"chain_id"` // as configured
 	Verdict  Verdict       `json:"verdict"`
-	Policy   string        `json:"policy"` // the block policy used; where no block was pinned, the preferred one
-	Block    *Block        `json:"block"`  // nil: no block was pinned
-	Claim    *Claim        `json:"claim"`  // nil: no claim was fetched
+	Policy   string        `json:"policy"`           // the block policy used; where no block was pinned, the preferred one
+	Block    *Block        `json:"block"`            // nil: no block was pinned
+	Claim    *Claim        `json:"claim"`            // nil: no claim was fetched
+	Claims   ClaimState    `json:"claims,omitempty"` // ClaimNone: no API speaks of the chain, and none was asked
 	Errors   []SourceError `json:"errors"`
 	Targets  []Target      `json:"targets"`
 	Duration time.Duration `json:"-"` // of the chain's audit; it is measured, and no evidence
-}
-
-// Unconfirmed lists the findings of differences that one of this audit's two looks saw.
-func (c *Chain) Unconfirmed() (all []Change) {
-	for _, t := range c.Targets {
-		for _, f := range t.Findings {
-			if f.Kind == ClaimUnstable && f.State == Confirmed {
-				all = append(all, Change{Chain: c.Chain, Contract: t.Contract, Finding: f})
-			}
-		}
-	}
-	return all
 }
 
 // Block is the block that every answer of a chain was read at.
@@ -123,9 +112,9 @@ type Acceptance struct {
 	Expires time.Time `json:"expires"`
 }
 
-// Compared reports whether at least one claim of the target was compared with the chain at the pinned block.
+// Compared reports whether a claim was compared with the chain at the pinned block, or the policy where nothing is claimed.
 func (t *Target) Compared() bool {
-	return slices.ContainsFunc(t.Entries, func(e Entry) bool { return e.compared() })
+	return t.Verdict == Consistent || slices.ContainsFunc(t.Entries, func(e Entry) bool { return e.compared() })
 }
 
 // compared reports whether both sides of the entry are known and were compared. A pending entry compares nothing: its
@@ -133,7 +122,8 @@ func (t *Target) Compared() bool {
 func (e *Entry) compared() bool {
 	switch e.Verdict {
 	case Match, Mismatch, Accepted:
-		return e.OnChain != ChainUnknown && (e.Claim == ClaimAllowed || e.Claim == ClaimDenied)
+		return e.OnChain != ChainUnknown && (e.Claim == ClaimAllowed || e.Claim == ClaimDenied ||
+			e.Claim == ClaimNone && e.Policy != "" && (e.List == Device || e.List == OSImage)) // of measurements no API claims anything
 	}
 	return false
 }

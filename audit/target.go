@@ -20,7 +20,8 @@ type target struct {
 	unexpected  bool             // listed, while others are configured and no audit knows it: not audited
 	onlyInList  bool             // named by the API's list of KMS alone
 	foreign     uint64           // the chain id of a row of another chain; 0: none
-	claimRead   bool             // there is a claim about it, of the right chain
+	claimRead   bool             // there is a claim about it, of the right chain, or noClaims
+	noClaims    bool             // no API speaks of the chain
 	rows        [][]ClaimedEntry // of the claim
 	reading     *Reading
 	entries     []entry
@@ -143,7 +144,8 @@ func Contracts(intent Intent, prior Prior, claim *APIClaim) []common.Address {
 func (j *judgement) compare(o *Observation) []*target {
 	all := targetsOf(j.intent, j.prior, o.Claim)
 	for _, t := range all {
-		t.claimRead = o.rightChain(j.intent.ChainID) && t.foreign == 0
+		t.noClaims = j.intent.NoClaims
+		t.claimRead = (t.noClaims || o.rightChain(j.intent.ChainID)) && t.foreign == 0
 		if t.audited() {
 			t.reading = o.Reading(t.address)
 		}
@@ -159,6 +161,9 @@ func (j *judgement) compare(o *Observation) []*target {
 // compareClaim finds what the claim as a whole has wrong.
 func (t *target) compareClaim(intent *Intent, o *Observation) {
 	switch {
+	case t.noClaims && !slices.ContainsFunc(Lists, func(l List) bool { return intent.Contract(t.address).Policy.List(l) != nil }):
+		t.reason("no API speaks of the contract, and no list of a policy says what it may allow: `kms-auditor policy snapshot --chain %s --contract %s` writes a policy, to be read and then configured", intent.Chain, t.Contract)
+	case t.noClaims:
 	case o.Claim == nil:
 		t.reason("the API could not be read")
 	case o.Claim.ChainID != intent.ChainID:
@@ -248,7 +253,9 @@ func (t *target) take(k listID, a *Answer, want Policy) {
 		}
 		t.at[k] = len(t.entries)
 		t.entries = append(t.entries, entry{id: k.id, valid: true, Entry: Entry{List: k.list, ID: k.id.Hex(), Claim: ClaimUnlisted, OnChain: ChainUnknown}})
-		if e = t.entry(k); !t.claimRead {
+		if e = t.entry(k); t.noClaims {
+			e.Claim = ClaimNone
+		} else if !t.claimRead {
 			e.Claim, e.noClaim = ClaimUnknown, true
 		}
 	}

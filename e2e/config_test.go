@@ -45,6 +45,7 @@ type chainSettings struct {
 	Agreement int                `json:"agreement,omitempty"`
 	Verify    string             `json:"verify,omitempty"`
 	Providers []providerSettings `json:"providers"`
+	Claims    string             `json:"claims,omitempty"`
 	Contracts []contractSettings `json:"contracts,omitempty"`
 }
 

@@ -229,7 +229,7 @@ func (m *Metrics) Report(r *audit.Report) {
 	for _, c := range m.show(r, m.knows) {
 		m.audits.WithLabelValues(c.Chain, c.Verdict.String()).Inc()
 		m.duration.WithLabelValues(c.Chain).Observe(c.Duration.Seconds())
-		m.unstable.WithLabelValues(c.Chain).Add(float64(len(c.Unconfirmed())))
+		m.unstable.WithLabelValues(c.Chain).Add(float64(len(Unconfirmed(&c))))
 	}
 	// Discovery looked for a chain that was compared before and is not in the report: that was an audit, and no comparison.
 	for _, l := range series(m.compared) {
@@ -312,4 +312,16 @@ func unix(t time.Time) float64 {
 		return 0
 	}
 	return float64(t.UnixMilli()) / 1000
+}
+
+// Unconfirmed lists the findings of differences that one of an audit's two looks saw.
+func Unconfirmed(c *audit.Chain) (all []audit.Change) {
+	for _, t := range c.Targets {
+		for _, f := range t.Findings {
+			if f.Kind == audit.ClaimUnstable && f.State == audit.Confirmed {
+				all = append(all, audit.Change{Chain: c.Chain, Contract: t.Contract, Finding: f})
+			}
+		}
+	}
+	return all
 }

@@ -84,6 +84,9 @@ func (c *observer) guarded(fetch func() error) (out []audit.Failure) {
 }
 
 func (c *observer) fetchClaim(ctx context.Context, l *look) error {
+	if c.Intent.NoClaims {
+		return nil
+	}
 	detail, err := c.opt.Claims.OnChainDetail(ctx, c.Intent.Chain)
 	if err != nil {
 		refused, ok := errors.AsType[*kmsapi.StatusError](err)
@@ -96,7 +99,7 @@ func (c *observer) fetchClaim(ctx context.Context, l *look) error {
 }
 
 func (c *observer) fetchListing(ctx context.Context, l *look) error {
-	if !c.Intent.CrossChecks && !c.Intent.Discover {
+	if c.Intent.NoClaims || !c.Intent.CrossChecks && !c.Intent.Discover {
 		return nil
 	}
 	l.ListingFailed = true // by a bug too
@@ -324,8 +327,8 @@ type annotation struct {
 // annotateAgain is how long it takes until what events do not say is asked for again.
 var annotateAgain = 10 * time.Minute
 
-// addChanges adds the last event of every id that the claim lists or the contract allows. Who sent it, and when, is asked for
-// where it is to be kept.
+// addChanges adds the last event of every id that the claim lists, the policy wants or the contract allows. Who sent it, and
+// when, is asked for where it is to be kept.
 func (c *observer) addChanges(ctx context.Context, l *look) {
 	for i := range l.Readings {
 		r := &l.Readings[i]
@@ -335,6 +338,11 @@ func (c *observer) addChanges(ctx context.Context, l *look) {
 		listed := make(map[common.Hash]bool, len(r.Answers))
 		for _, ids := range l.ids[r.Contract] {
 			for _, id := range ids {
+				listed[id] = true
+			}
+		}
+		for _, l := range audit.Lists {
+			for _, id := range c.Intent.Contract(r.Contract).Policy.List(l) {
 				listed[id] = true
 			}
 		}

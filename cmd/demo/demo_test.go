@@ -32,6 +32,24 @@ func TestTheFirstReportNamesTheImageThatDrifts(t *testing.T) {
 	}
 }
 
+func TestARoundOfAPolicy(t *testing.T) {
+	out, err := exec.Command(build(t), "--policy").Output()
+	if err != nil {
+		t.Fatalf("exit %v", err)
+	}
+	told := string(out)
+	for _, want := range []string{
+		"claims: none", "policy snapshot --chain own --contract", "verdict: unknown", "          os_images:\n", "verdict: consistent",
+		"critical policy_denied_chain_allowed 0xbd36…", "verdict: drift", "\n+            - \"0xbd369a8c", "verdict: consistent",
+	} {
+		_, rest, found := strings.Cut(told, want)
+		if !found {
+			t.Fatalf("%q does not follow:\n%s", want, out)
+		}
+		told = rest
+	}
+}
+
 func TestDriftAppearsIsNamedAndResolves(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()

@@ -22,6 +22,7 @@ const (
 	exitServe    = 1 // of the daemon
 	exitSelftest = 1
 	exitNothing  = 1 // no audit has seen such a contract
+	exitDiffers  = 1 // a policy, from what is on chain
 	exitUsage    = 2
 	exitUnknown  = 3
 	exitRefuted  = 4 // the evidence does not hold

@@ -26,6 +26,7 @@ func TestMain(m *testing.M) {
 
 var (
 	contract = testchain.Address("contract")
+	unlisted = testchain.Address("unlisted") // a contract that the API does not list; its events name what it allows
 	device   = common.BigToHash(common.Big1)
 	image    = common.BigToHash(common.Big2)
 )
@@ -35,13 +36,16 @@ var (
 func TestScripts(t *testing.T) {
 	chain, err := testchain.Start(testchain.Options{
 		ChainID: 8453,
-		Preload: []testchain.Preload{{Address: contract, Devices: []common.Hash{device}, Images: []common.Hash{image}}},
+		Preload: []testchain.Preload{{Address: contract, Devices: []common.Hash{device}, Images: []common.Hash{image}}, {Address: unlisted}},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { chain.Close() })
 	chain.Commit()
+	if err := chain.KMS(unlisted).Seed(t.Context(), []common.Hash{device}, []common.Hash{image}); err != nil {
+		t.Fatal(err)
+	}
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -57,6 +61,7 @@ func TestScripts(t *testing.T) {
 			Setup: func(env *testscript.Env) error {
 				env.Setenv("BUSY", busy.Addr().String())
 				env.Setenv("CONTRACT", contract.Hex())
+				env.Setenv("UNLISTED", unlisted.Hex())
 				return newWorld(chain.URL()).into(env)
 			},
 		})

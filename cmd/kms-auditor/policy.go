@@ -10,7 +10,7 @@ import (
 )
 
 func newPolicy(g *global) *cobra.Command {
-	return group(&cobra.Command{Use: "policy", Short: "Work with the operator's policy"}, "snapshot", newPolicySnapshot(g))
+	return group(&cobra.Command{Use: "policy", Short: "Work with the operator's policy"}, "snapshot or diff", newPolicySnapshot(g), newPolicyDiff(g))
 }
 
 func newPolicySnapshot(g *global) *cobra.Command {

@@ -73,6 +73,13 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 			refuse(ts, true)
 		}
 	},
+	// asked N: the API got that many requests.
+	"asked": func(ts *testscript.TestScript, neg bool, args []string) {
+		refuse(ts, neg || len(args) != 1)
+		if n := ts.Value("world").(*world).api.Requests(); strconv.Itoa(n) != args[0] {
+			ts.Fatalf("the API got %d requests, not %s", n, args[0])
+		}
+	},
 	// reserved N: the API has reserved that many app ids.
 	"reserved": func(ts *testscript.TestScript, neg bool, args []string) {
 		refuse(ts, neg || len(args) != 1)

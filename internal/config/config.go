@@ -65,9 +65,16 @@ type Chain struct {
 	Agreement uint64            `yaml:"agreement"` // of the providers, from 1 to all of them
 	BatchSize int               `yaml:"batch_size"`
 	Verify    ethrpc.Verify     `yaml:"verify"`
+	Claims    string            `yaml:"claims"` // FromAPI; or NoClaims: no API speaks of the contracts, of which there is one at least
 	Providers []ethrpc.Provider `yaml:"providers"`
 	Contracts []Contract        `yaml:"contracts"`
 }
+
+// What the contracts of a chain are held against, beside their policies.
+const (
+	FromAPI  = "api"
+	NoClaims = "none"
+)
 
 // Contract is one contract to audit.
 type Contract struct {
@@ -102,7 +109,7 @@ const providerTimeout = 20 * time.Second
 
 // newChain is a chain before the file's values.
 func newChain() Chain {
-	c := Chain{Agreement: 1, BatchSize: 100}
+	c := Chain{Agreement: 1, BatchSize: 100, Claims: FromAPI}
 	for _, tag := range []string{"finalized", "safe", "latest-5"} {
 		t, err := ethrpc.ParseBlockTag(tag)
 		if err != nil {

@@ -103,7 +103,7 @@ func TestEveryKey(t *testing.T) {
 		State: filepath.Join(dir, "state", "audit.db"), Evidence: config.Evidence{Dir: filepath.Join(dir, "evidence"), KeepChanges: 100_000, KeepLast: 1},
 		API: config.API{BaseURL: "http://127.0.0.1:8080/api/v1", Version: "2026-01-21", Timeout: 5 * time.Second, Key: sanitize.NewSecret("phak_2")},
 		Chains: []config.Chain{{
-			Name: "base", ChainID: 8453, Block: []ethrpc.BlockTag{policy(t, "latest-12")}, Agreement: 3, BatchSize: 1000, Verify: ethrpc.VerifyOff,
+			Name: "base", ChainID: 8453, Block: []ethrpc.BlockTag{policy(t, "latest-12")}, Agreement: 3, BatchSize: 1000, Verify: ethrpc.VerifyOff, Claims: config.FromAPI,
 			Providers: []ethrpc.Provider{
 				{Name: "a", URL: sanitize.NewSecret("https://plain.example"), Timeout: 20 * time.Second, Headers: map[string]sanitize.Secret{"Authorization": sanitize.NewSecret("Bearer x"), "X-Team": sanitize.NewSecret("7")}},
 				{Name: "B.2_x", URL: sanitize.NewSecret("https://env.example/k"), Timeout: time.Second, RequestsPerSecond: 2.5},
@@ -117,7 +117,7 @@ func TestEveryKey(t *testing.T) {
 				}, Policy: audit.Policy{OSImages: []common.Hash{id, {}}, Owner: &common.Address{}, Implementation: &kms, CodeHash: &id}},
 			},
 		}, {
-			Name: "test_net-1", ChainID: 31337, Agreement: 1, BatchSize: 100, Verify: ethrpc.VerifyRequired,
+			Name: "test_net-1", ChainID: 31337, Agreement: 1, BatchSize: 100, Verify: ethrpc.VerifyRequired, Claims: config.NoClaims, Contracts: []config.Contract{{Address: kms}},
 			Block:     []ethrpc.BlockTag{policy(t, "51375546"), policy(t, "0x"+strings.Repeat("ab", 32)), policy(t, "latest")},
 			Providers: []ethrpc.Provider{{Name: "a", URL: sanitize.NewSecret("http://localhost:8545"), Timeout: 20 * time.Second}},
 		}},

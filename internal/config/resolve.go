@@ -191,6 +191,8 @@ func (d *doc) chains(cfg *Config) {
 		agreed := c.Agreement >= 1 && c.Agreement <= uint64(len(c.Providers))
 		d.check(agreed || d.bad(at+".providers"), at+".agreement",
 			"%d must be from 1 to the number of providers, which is %d", c.Agreement, len(c.Providers))
+		d.check(c.Claims == FromAPI || c.Claims == NoClaims, at+".claims", "must be api or none")
+		d.check(c.Claims != NoClaims || len(c.Contracts) > 0, at+".contracts", "must have at least one contract: with claims: none, no API lists any")
 		d.contracts(at+".contracts", c.Contracts)
 	}
 }

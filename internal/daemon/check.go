@@ -21,11 +21,13 @@ func (d *Daemon) Check(ctx context.Context, tell func(chain, source string, err 
 	list, err := r.checkList(ctx)
 	absent := 0
 	for _, c := range r.cfg.Chains {
-		out, err := r.checkAPI(ctx, c, list)
-		if out {
-			absent++
+		if c.Claims != config.NoClaims {
+			out, err := r.checkAPI(ctx, c, list)
+			if out {
+				absent++
+			}
+			say(c.Name, "api", err)
 		}
-		say(c.Name, "api", err)
 		wrong := r.checkProviders(ctx, c.Name)
 		for _, p := range c.Providers {
 			say(c.Name, p.Name, wrong[p.Name])
@@ -34,15 +36,20 @@ func (d *Daemon) Check(ctx context.Context, tell func(chain, source string, err 
 	if absent == len(r.cfg.Chains) {
 		err = errors.New("the API names no KMS on any of these chains: there is nothing to audit")
 	}
-	if r.cfg.CrossChecks {
+	if r.listed() {
 		say("api", "kms", err)
 	}
 	return failed
 }
 
+// listed reports whether audits ask for the list of KMS.
+func (r *runtime) listed() bool {
+	return r.cfg.CrossChecks && slices.ContainsFunc(r.cfg.Chains, func(c config.Chain) bool { return c.Claims != config.NoClaims })
+}
+
 // checkList asks for the list of KMS; nil: the configuration does not want it, or it cannot be had.
 func (r *runtime) checkList(ctx context.Context) (*kmsapi.List, error) {
-	if !r.cfg.CrossChecks {
+	if !r.listed() {
 		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)

@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/kms-auditor/kms-auditor/internal/config"
 	"github.com/kms-auditor/kms-auditor/internal/daemon"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
 )
@@ -24,6 +25,7 @@ func TestCheckAsksTheAPIForWhatAuditsAskIt(t *testing.T) {
 	for _, row := range []struct {
 		sentence string
 		crossed  bool
+		unclaims int // how many of the two chains have no claims, the last first
 		discover bool
 		fault    fakeapi.Fault
 		change   func(*world)
@@ -40,6 +42,9 @@ func TestCheckAsksTheAPIForWhatAuditsAskIt(t *testing.T) {
 		{sentence: "a failure is no refusal", crossed: true, discover: true, fault: unknown(500), want: wrong},
 		{sentence: "nor is one of the key", crossed: true, discover: true, fault: unknown(401), want: wrong},
 		{sentence: "without the list nothing is left out", crossed: true, discover: true, fault: unlisted, want: "base api ok, ethereum api wrong, api kms wrong"},
+		{sentence: "a chain without claims needs no API", unclaims: 1, want: "base api ok"},
+		{sentence: "nor do cross-checks ask it about such a chain", crossed: true, unclaims: 1, want: "base api ok, api kms ok"},
+		{sentence: "where no chain has claims nothing is asked", crossed: true, unclaims: 2, fault: fakeapi.Fault{Name: fakeapi.Status, Status: 500}, want: ""},
 		{sentence: "where all chains are left out there is nothing to audit", crossed: true, discover: true,
 			change: func(w *world) { w.api.Set(fakeapi.Chain{ChainName: "base", ChainID: 8453}) }, want: "base api ok, ethereum api ok, api kms wrong"},
 	} {
@@ -56,6 +61,9 @@ func TestCheckAsksTheAPIForWhatAuditsAskIt(t *testing.T) {
 			other.Name, other.ChainID = "ethereum", 1
 			cfg.Chains = append(cfg.Chains, other)
 			cfg.CrossChecks, cfg.Discover = row.crossed, row.discover
+			for i := range row.unclaims {
+				cfg.Chains[1-i].Claims = config.NoClaims
+			}
 			a, err := daemon.New(cfg, daemon.Options{Log: zap.NewNop()})
 			if err != nil {
 				t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/metrics"
 )
 
 // timeFormat has the precision of the metrics.
@@ -57,7 +58,7 @@ func (d *Daemon) logReport(r *audit.Report, changes []audit.Change) {
 		logChange(log, c)
 	}
 	for _, c := range r.Chains {
-		for _, u := range c.Unconfirmed() {
+		for _, u := range metrics.Unconfirmed(&c) {
 			log.Info("difference unconfirmed", event("difference_unconfirmed"), zap.String("chain", u.Chain), zap.String("contract", u.Contract),
 				zap.String("list", string(u.Finding.List)), zap.String("id", u.Finding.ID), zap.String("finding", u.Finding.Message))
 		}
@@ -117,6 +118,9 @@ func (c chainLog) MarshalLogObject(e zapcore.ObjectEncoder) error {
 	}
 	if c.Claim != nil {
 		e.AddString("claim_sha256", c.Claim.SHA256)
+	}
+	if c.Claims != "" {
+		e.AddString("claims", string(c.Claims))
 	}
 	e.AddInt("contracts", len(c.Targets))
 	assurance, completeness, counts, findings := map[string]int{}, map[string]int{}, map[audit.EntryVerdict]int{}, 0

@@ -133,6 +133,9 @@ func (r *runtime) intent(c config.Chain) audit.Intent {
 		Chain: c.Name, ChainID: c.ChainID, Agreement: int(c.Agreement), Discover: r.cfg.Discover, CrossChecks: r.cfg.CrossChecks,
 		Events: c.Verify != ethrpc.VerifyOff, Required: c.Verify == ethrpc.VerifyRequired, Baselines: !r.fixed(c.Name), PendingMax: r.cfg.PendingMax,
 	}
+	if out.NoClaims = c.Claims == config.NoClaims; out.NoClaims {
+		out.Discover, out.CrossChecks = false, false
+	}
 	for _, tag := range c.Block {
 		out.Tags = append(out.Tags, tag.String())
 	}

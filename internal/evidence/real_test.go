@@ -50,6 +50,14 @@ func told(w *world) {
 	}
 }
 
+// unclaimed has the policy speak of the contract, and no API.
+func unclaimed(w *world) {
+	w.intent.NoClaims, w.intent.CrossChecks = true, true
+	w.named = names{string(audit.Device): {dev1}}
+	w.intent.Contracts = []audit.ContractIntent{{Address: at, Policy: audit.Policy{Devices: []common.Hash{dev1}}}}
+	w.prior = audit.Prior{Open: []audit.OpenFinding{open(audit.ContractNotListed, "", "")}}
+}
+
 func lists(w *world) {
 	w.intent.CrossChecks = true
 	w.api.UpdateKMS(func(all *[]fakeapi.KMS) {
@@ -90,6 +98,11 @@ func TestRealEvidenceGivesTheReportAgain(t *testing.T) {
 		{"the provider fails", func(w *world) { w.proxy.Set(rpcfault.Status(401, "")) }, audit.Unknown, false},
 		{"the operator has a policy, accepts one of two differences, and knows another owner", told, audit.Drift, false},
 		{"the list of KMS names another contract", lists, audit.Drift, false},
+		{"no API speaks of the contract, and a policy does", unclaimed, audit.Consistent, false},
+		{"neither does", func(w *world) {
+			unclaimed(w)
+			w.intent.Contracts[0].Policy = audit.Policy{}
+		}, audit.Unknown, false},
 		{"a contract of two is odd", func(w *world) {
 			w.api.Update("test", func(c *fakeapi.Chain) {
 				c.Contracts = append(c.Contracts, fakeapi.Contract{Address: trap.Hex(), ChainID: chainID, ChainName: "test", Devices: []fakeapi.Device{{ID: dev1.Hex(), Allowed: &no}}})

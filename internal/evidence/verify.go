@@ -297,6 +297,9 @@ func factsOf(r *audit.Report) *facts {
 		if c.Claim != nil {
 			state = append(state, "claim", c.Claim.SHA256)
 		}
+		if c.Claims != "" {
+			state = append(state, "claims", c.Claims)
+		}
 		f.add(key{chain: c.Chain}, state...)
 	}
 	f.add(key{}, r.Verdict)

@@ -73,9 +73,9 @@ func doubts(t *audit.Target) []string {
 		out = append(out, fmt.Sprintf("completeness is %s, not proven: %s", t.Completeness, remarks[t.Completeness]))
 	}
 	unread := 0
-	for _, e := range t.Entries {
-		if _, err := sanitize.ParseID(e.ID); err == nil && e.OnChain == audit.ChainUnknown {
-			unread++
+	for _, k := range policyKeys {
+		if k.unread != nil {
+			unread += k.unread(t)
 		}
 	}
 	if unread > 0 {
@@ -98,34 +98,18 @@ func snapshot(b *bytes.Buffer, t *audit.Target) {
 	}
 	line("- address: %s", scalar(t.Contract))
 	line("  policy:")
-	for _, l := range audit.Lists {
-		key := string(l) + "s"
-		allowed := slices.DeleteFunc(slices.Clone(t.Entries), func(e audit.Entry) bool { return e.List != l || e.OnChain != audit.ChainAllowed })
-		if len(allowed) == 0 {
-			line("    %s: []", key)
-			continue
+	for _, k := range policyKeys {
+		is := k.is(t)
+		switch {
+		case k.list && len(is) == 0:
+			line("    %s: []", k.key)
+		case k.list:
+			line("    %s:", k.key)
 		}
-		line("    %s:", key)
-		for _, e := range allowed {
-			line("      - %s # %s", scalar(e.ID), cmp.Or(named(e.Name, e.Version), "the API does not name it"))
-		}
-	}
-	c := t.Control
-	if c == nil {
-		return
-	}
-	pin := func(key, value, remark string) {
-		if value != "" {
-			line("    %s: %s%s", key, scalar(value), remark)
+		for _, l := range k.lines(is) {
+			line("    %s", l)
 		}
 	}
-	leaving := ""
-	if c.PendingOwner != "" {
-		leaving = " # a transfer to " + Plain(c.PendingOwner) + " is under way"
-	}
-	pin("owner", c.Owner, leaving)
-	pin("implementation", c.Implementation, "")
-	pin("code_hash", cmp.Or(c.ImplementationCodeHash, c.CodeHash), "")
 }
 
 // named is a name with a version that is not in it.

@@ -226,9 +226,13 @@ func (l *law) sound(t *audit.Target, truly truth) {
 		if is := known && truly.is.allowed[list][id]; e.OnChain != audit.ChainUnknown && is != (e.OnChain == audit.ChainAllowed) {
 			complain("on chain it is something else")
 		}
-		if e.Verdict == audit.Match && (!known || e.OnChain == audit.ChainUnknown || string(e.Claim) != string(e.OnChain)) {
+		claim := map[bool]string{true: string(e.Policy), false: string(e.Claim)}[l.Unclaimed]
+		if e.Verdict == audit.Match && (!known || e.OnChain == audit.ChainUnknown || claim != string(e.OnChain)) {
 			complain(string(e.Claim) + " is claimed, and on chain it is " + string(e.OnChain))
 		}
+	}
+	if id := truly.unshown(t); id != "" {
+		complain("%s is allowed, and not shown", id)
 	}
 	told, drifts := map[finding]bool{}, false
 	for _, f := range t.Findings {
@@ -281,16 +285,19 @@ func (l *law) sound(t *audit.Target, truly truth) {
 			missing = append(missing, f)
 		}
 	}
-	if len(compared) == 0 && worst == consistent { // all that could be compared waits for the newest block
+	if l.Unclaimed && told[finding{Kind: "storage_unaccounted"}] { // of an id that nothing is wrong with, and that nobody named
+		worst = drift
+	}
+	if !l.holds(t, compared) && worst == consistent { // all that could be compared waits for the newest block
 		worst = unknown
 	}
 	if t.Verdict == audit.Consistent {
 		switch {
 		case !l.real(l.look):
 			complain("its block is none of the chain")
-		case l.claimOf(l.look) == nil || !truly.read:
+		case l.claimOf(l.look) == nil && !l.Unclaimed || !truly.read:
 			complain("the API said nothing of it")
-		case len(compared) == 0:
+		case !l.holds(t, compared):
 			complain("nothing could be compared")
 		case truly.blank:
 			complain("there are claims that cannot be compared")
@@ -346,7 +353,7 @@ func (l *law) exactly(t *audit.Target, truly truth, missing []finding, worst str
 			worst = unknown
 		}
 	}
-	held := truly.blank || !truly.read || len(truly.compared) == 0 || l.Verify == "required" && truly.accepted[finding{Kind: "storage_unaccounted"}] && t.Completeness != audit.Complete
+	held := truly.blank || !truly.read || !l.holds(t, truly.compared) || l.Verify == "required" && truly.accepted[finding{Kind: "storage_unaccounted"}] && t.Completeness != audit.Complete
 	if held && worst == consistent {
 		worst = unknown
 	}

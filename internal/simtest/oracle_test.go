@@ -142,6 +142,27 @@ type truth struct {
 	blank    bool            // it says something that cannot be compared
 }
 
+// unshown is an id that the contract allows and no entry has, although all that it stores is accounted for; empty: there is none.
+func (t *truth) unshown(in *audit.Target) string {
+	for list := range lists {
+		for n := range ids {
+			id := idOf(list, n).Hex()
+			if in.Completeness == audit.Complete && t.is.allowed[list][n] && !slices.ContainsFunc(in.Entries, func(e audit.Entry) bool { return e.ID == id }) {
+				return string(lists[list]) + " " + id
+			}
+		}
+	}
+	return ""
+}
+
+// holds reports whether anything that has to agree was compared: a claim, or where there are none the policy, whose lists may be
+// empty if the contract is proven to hold nothing else.
+func (w *world) holds(t *audit.Target, compared map[string]bool) bool {
+	listed := t.Contract == w.at[0].Hex() && w.Named != "" && (w.Devices != nil || w.Images != nil)
+	waits := t.Counts.Pending > 0
+	return len(compared) > 0 && (listed || !w.Unclaimed) || w.Unclaimed && listed && t.Completeness == audit.Complete && !waits
+}
+
 // silent reports whether the API lists an id and makes no claim about it.
 func (t *truth) silent(list, id int) bool {
 	rows := t.claims[list][id]
@@ -155,6 +176,7 @@ func (w *world) truth(ctx context.Context, at common.Address, block common.Hash,
 	n := slices.Index(w.at, at)
 	configured := slices.Contains(w.configured(), at)
 	audited := configured || w.mem.known[at]
+	t.read = w.Unclaimed // there is nothing to be said
 	if c != nil {
 		rows, listed, foreign := c.about(at)
 		t.read = c.ChainID == chainID && !foreign
@@ -229,7 +251,7 @@ func (w *world) judge(t *truth, n, list, id int) {
 	switch {
 	case len(says) > 1:
 	case len(says) == 0:
-		if t.read && allowed {
+		if t.read && allowed && !w.Unclaimed {
 			say("unlisted_chain_allowed")
 		}
 	case says[0] == "null":
@@ -243,6 +265,9 @@ func (w *world) judge(t *truth, n, list, id int) {
 	}
 	wants := [2][]int{w.Devices, w.Images}[list]
 	if n == 0 && w.Named != "" && wants != nil {
+		if w.Unclaimed && (allowed || slices.Contains(wants, id)) {
+			t.compared[idOf(list, id).Hex()] = true
+		}
 		if allowed && !slices.Contains(wants, id) {
 			say("policy_denied_chain_allowed")
 		} else if !allowed && slices.Contains(wants, id) {
@@ -252,8 +277,8 @@ func (w *world) judge(t *truth, n, list, id int) {
 	named := len(says) > 0 || n == 0 && slices.Contains(wants, id) || n >= 0 && w.mem.named[n][list][id] ||
 		slices.ContainsFunc(w.Accepts, func(a accept) bool { return a.N == n && a.List == list && a.ID == id })
 	for _, kind := range []string{"unlisted_chain_allowed", "policy_denied_chain_allowed"} {
-		if f := (finding{kind, string(lists[list]), idOf(list, id).Hex()}); t.wrong[f] && !named {
-			t.hidden[f] = true
+		if f := (finding{kind, string(lists[list]), idOf(list, id).Hex()}); (t.wrong[f] || w.Unclaimed && allowed) && !named {
+			t.hidden[f] = true // nothing may be wrong with it, and it may be storage that nothing explains
 		}
 	}
 }

@@ -49,6 +49,7 @@ type config struct {
 	Enemy                           string   `json:",omitempty"` // how one more contract behaves
 	Named                           string   `json:",omitempty"` // the contracts that are configured: "", "all", "first"
 	Young, Pending, Baselines       bool     `json:",omitempty"`
+	Unclaimed                       bool     `json:",omitempty"` // no API speaks of the chain
 	Devices, Images                 []int    // wanted of the first contract; nil: nothing is said
 	Owner, Runs                     string   `json:",omitempty"` // wanted of the first contract
 	Accepts                         []accept `json:",omitempty"`
@@ -188,6 +189,7 @@ func (d drawer) config() config {
 	if d.chance("accepted differences", 25) {
 		c.Accepts = some(d, "accepts", 3, func() accept { return d.accept(c.Contracts) })
 	}
+	c.Unclaimed = c.Named != "" && d.chance("no claims", 25)
 	return c
 }
 

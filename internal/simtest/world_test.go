@@ -183,7 +183,7 @@ func (w *world) start() (err error) {
 func (w *world) intent() audit.Intent {
 	i := audit.Intent{
 		Chain: "test", ChainID: chainID, Tags: strings.Fields(w.Block), Agreement: w.Agreement, Events: w.Verify != "off",
-		Required: w.Verify == "required", Baselines: w.Baselines,
+		Required: w.Verify == "required", Baselines: w.Baselines, NoClaims: w.Unclaimed,
 	}
 	if w.Pending {
 		i.PendingMax = time.Hour
@@ -260,7 +260,7 @@ func (w *world) acts(ctx context.Context, all []act) error {
 	}
 	w.liar = w.liar || slices.ContainsFunc(w.ills, believed)
 	w.wasIll = w.wasIll || ill
-	w.faulty = w.faulty || w.api.failing() || ill
+	w.faulty = w.faulty || w.api.failing() && !w.Unclaimed || ill
 	return nil
 }
 

@@ -342,7 +342,10 @@ func (c *chain) addAudit(p *render.Place, id string) {
 	if t.Completeness == audit.Complete {
 		p.OnChain, p.Assurance = audit.ChainDenied, audit.Proven
 	}
-	if !last.compared() {
+	switch {
+	case last.Claims == audit.ClaimNone:
+		p.Claim = audit.ClaimNone
+	case !last.compared():
 		p.Claim = audit.ClaimUnknown
 	}
 }

@@ -59,8 +59,10 @@ type Chain struct {
 	audit.Chain
 }
 
-// compared reports whether the audit read both sources.
-func (c *Chain) compared() bool { return c != nil && c.Claim != nil && c.Block != nil }
+// compared reports whether the audit read both sources, or the one that there is.
+func (c *Chain) compared() bool {
+	return c != nil && (c.Claim != nil || c.Claims == audit.ClaimNone) && c.Block != nil
+}
 
 // Resolved is a finding that is over.
 type Resolved struct {

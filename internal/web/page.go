@@ -211,14 +211,14 @@ func version(name, version string) string {
 
 // labels explain the report's words.
 var labels = map[any]string{
-	audit.Consistent: "Every claim of the API was compared with the contract, and agrees.",
+	audit.Consistent: "Every claim of the API, or your policy where there are none, was compared with the contract, and agrees.",
 	audit.Drift:      "The API and the contract differ, or the contract is not as it should be.",
 	audit.Unknown:    "No difference is confirmed, but something could not be checked.",
 
-	audit.Match:        "claim and chain agree",
-	audit.Mismatch:     "claim and chain differ",
+	audit.Match:        "claim, or policy, and chain agree",
+	audit.Mismatch:     "claim, or policy, and chain differ",
 	audit.Unverifiable: "one side is missing, or the difference was not confirmed",
-	audit.Pending:      "the newest block already agrees with the API",
+	audit.Pending:      "the newest block already agrees with the API, or with your policy",
 	audit.Accepted:     "you accept the difference for a time",
 	audit.Unclaimed:    "neither the API nor your policy says anything of it",
 
@@ -227,10 +227,10 @@ var labels = map[any]string{
 	audit.Agreed:        "As many providers as configured gave the same answers.",
 	audit.Proven:        "Every answer was verified against the block's state root.",
 
-	audit.Unchecked:  "Ids that the API does not list were not looked for.",
-	audit.EventsOnly: "Ids that the API does not list were looked for in the contract's events. What was written without one is not seen.",
+	audit.Unchecked:  "Ids that nobody names were not looked for.",
+	audit.EventsOnly: "Ids that nobody names were looked for in the contract's events. What was written without one is not seen.",
 	audit.Complete:   "All that the contract stores is accounted for: nothing is hidden at this block.",
-	audit.Incomplete: "Events could not all be read, or do not explain what is stored. Ids that the API does not list may be missing here.",
+	audit.Incomplete: "Events could not all be read, or do not explain what is stored. Ids that nobody names may be missing here.",
 
 	audit.ReasonUnconfirmed: "only one look saw the difference",
 	audit.ReasonNotRead:     "the chain's answer could not be had",
