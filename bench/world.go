@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha3"
 	"fmt"
 	"math/big"
 	"net/http/httputil"
@@ -89,6 +91,11 @@ func newWorld(s size, multicall []byte) (*world, error) {
 	if w.chain, err = testchain.Start(options); err != nil {
 		return nil, err
 	}
+	for _, at := range w.contracts {
+		if err := furnish(context.Background(), w.chain.KMS(at)); err != nil {
+			return nil, fmt.Errorf("furnishing %s: %w", at, err)
+		}
+	}
 	for range blocks {
 		w.chain.Commit()
 	}
@@ -99,6 +106,30 @@ func newWorld(s size, multicall []byte) (*world, error) {
 	w.rpc = newMeter(&httputil.ReverseProxy{Transport: transport(), Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(node) }})
 	w.truth, w.lies = newMeter(fakeapi.New(truth)), newMeter(fakeapi.New(lies))
 	return w, nil
+}
+
+// furnish gives a contract what every live one has beside its lists: measurements, apps, and keys with a quote and an event log
+// of 23 kB.
+func furnish(ctx context.Context, kms *testchain.KMS) error {
+	text := func(n int) []byte { return sha3.SumSHAKE256(kms.Address().Bytes(), n) }
+	if _, err := kms.Upgrade(ctx, testchain.Backdoor); err != nil {
+		return err
+	}
+	send := func(method string, arg any) (err error) {
+		_, err = kms.Send(ctx, method, arg)
+		return err
+	}
+	err := send("setKmsInfo", struct{ K256Pubkey, CaPubkey, Quote, Eventlog []byte }{text(64), text(91), text(3000), nil})
+	for piece := range slices.Chunk(text(20_000), 2_500) {
+		err = cmp.Or(err, send("appendEventlog", piece))
+	}
+	for i := range 3 {
+		err = cmp.Or(err, send("addKmsAggregatedMr", crypto.Keccak256Hash([]byte{byte(i)})))
+	}
+	for i := range 20 {
+		err = cmp.Or(err, send("registerApp", common.BytesToAddress(crypto.Keccak256([]byte{byte(i)}))))
+	}
+	return err
 }
 
 func claim(c *fakeapi.Contract, list string, id common.Hash, allowed bool) {

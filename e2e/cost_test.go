@@ -118,7 +118,7 @@ func TestWhatALiveContractCosts(t *testing.T) {
 				round, kibiby int
 			}{
 				{"nothing is configured", nil, 4, 300},
-				{"the contract is configured", []contractSettings{{Address: s.kms.Address().Hex()}}, 3, 300},
+				{"the contract is configured", []contractSettings{{Address: s.kms.Address().Hex()}}, 2, 300},
 			} {
 				c := s.node.settings(s.api)
 				c.Chains[0].Contracts = row.contracts

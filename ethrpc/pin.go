@@ -16,6 +16,7 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/block"
 	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
+	"github.com/kms-auditor/kms-auditor/ethrpc/logs"
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
@@ -25,6 +26,7 @@ type PinRequest struct {
 	NotBefore uint64           // refuses a block with a lower number, as a node that lags behind would serve
 	Avoid     []string         // providers to try last, by name: they pinned a block that could not be read
 	Prefetch  []common.Address // contracts that the Read will be about: what comes first is asked for along with the block
+	Events    []*logs.Batch    // asked for along with the block too, where that costs it nothing
 }
 
 // Pinned is a block to read at.
@@ -115,7 +117,13 @@ func (c *Client) pin(ctx context.Context, p *provider, tag BlockTag, req *PinReq
 		if req != nil && ref != "" {
 			out.prefetched = c.prefetch(p, req.Prefetch, ref)
 		}
-		errs := p.doGroups(ctx, []group{{calls: calls}, {calls: out.prefetched.calls(), optional: true}})
+		groups := []group{{calls: calls}, {calls: out.prefetched.calls(), optional: true}, {optional: true, beside: true}}
+		if req != nil && ref != "" {
+			for _, b := range req.Events {
+				groups[2].calls = append(groups[2].calls, b.CallsUpTo(ref)...)
+			}
+		}
+		errs := p.doGroups(ctx, groups)
 		if err := cmp.Or(errs[0], errs[1]); err != nil {
 			return fmt.Errorf("pinning block %s: %w", tag, err)
 		}
@@ -152,6 +160,11 @@ func (c *Client) pin(ctx context.Context, p *provider, tag BlockTag, req *PinReq
 		return nil, fmt.Errorf("pinning block %s: %w", tag, err)
 	}
 	out.raw = pinned.Result
+	if req != nil {
+		for _, b := range req.Events {
+			b.Pinned(out.Block, out.raw)
+		}
+	}
 	return out, tag.Fits(out.Block, out.Head)
 }
 

@@ -282,6 +282,9 @@ func nodes(in []hexutil.Bytes) [][]byte {
 // besides are the calls that the caller wants to be made as well, once.
 func (c *proving) besides() (out []*request) {
 	for _, b := range c.beside {
+		if b.Contract != c.query.Contract {
+			continue
+		}
 		for _, call := range b.Calls() {
 			out = append(out, &request{call: call, beside: true, take: func(*Pinned, *proving) error { return nil }})
 		}

@@ -230,7 +230,7 @@ func (r *reader) prove(ctx, late context.Context, p *provider, at *Pinned, todo 
 			continue
 		}
 		e.proving = newProving(e.query, r.verified, old)
-		e.proving.partial, e.proving.beside = r.opt.AllowPartial, r.opt.Beside[e.query.Contract]
+		e.proving.partial, e.proving.beside = r.opt.AllowPartial, r.opt.Beside
 		if getters, asked := r.at.prefetched.getters[e.query.Contract]; asked {
 			e.proving.asked = true
 			for _, q := range getters {

@@ -49,8 +49,8 @@ type ReadOptions struct {
 	NoCache bool
 	// First is the provider to ask first; empty: the one that pinned.
 	First string
-	// Beside are calls to be made with the first proofs of a contract. A provider that does not answer them costs nothing.
-	Beside map[common.Address][]*logs.Batch
+	// Beside is asked for with the first proofs of its contract, where that costs them nothing.
+	Beside []*logs.Batch
 }
 
 // State is what a Read found at one block.

@@ -30,14 +30,13 @@ const (
 	allAnew             // a provider may have left some out
 )
 
-// batches are the calls that read all events of contracts of which none were read yet. They go with the first proofs.
-func (c *observer) batches(l *completion) map[common.Address][]*logs.Batch {
-	out := map[common.Address][]*logs.Batch{}
-	for i := range l.queries {
-		a := l.queries[i].Contract
+// batches are the calls that read all events of contracts of which none were read yet. They go with the pin, or with the
+// first proofs.
+func (c *observer) batches(contracts []common.Address) (out []*logs.Batch) {
+	for _, a := range contracts {
 		for _, public := range []bool{false, true} {
-			if b := c.Events.Batch(a, public, l.pinned.Block); b != nil {
-				out[a] = append(out[a], b)
+			if b := c.Events.Batch(a, public); b != nil {
+				out = append(out, b)
 			}
 		}
 	}
@@ -47,11 +46,9 @@ func (c *observer) batches(l *completion) map[common.Address][]*logs.Batch {
 // complete accounts for everything that the contracts store. Where the proven state of a contract holds more than is asked
 // for, its events are read for what they name, and what is new is asked for at the same block. Where that is not enough,
 // they are read anew, once for every state of the storage.
-func (c *observer) complete(ctx context.Context, l *completion, beside map[common.Address][]*logs.Batch) {
-	for _, batches := range beside {
-		for _, b := range batches {
-			_ = c.Events.Take(b) // what is no use is read by itself
-		}
+func (c *observer) complete(ctx context.Context, l *completion, beside []*logs.Batch) {
+	for _, b := range beside {
+		_ = c.Events.Take(b) // what is no use is read by itself
 	}
 	ok := c.reread(ctx, l, false)
 	for stage := ownerEvents; ok && stage <= allAnew; stage++ {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/logs"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
@@ -52,8 +53,15 @@ func (c *observer) look(ctx context.Context, prior audit.Prior, before *look) *l
 	var wg sync.WaitGroup
 	wg.Go(func() { claim = c.guarded(func() error { return c.fetchClaim(ctx, l) }) })
 	wg.Go(func() { listing = c.guarded(func() error { return c.fetchListing(ctx, l) }) })
-	pinned, err := c.pin(ctx, prior, tags, notBefore, nil)
+	var early []*logs.Batch
+	if c.Events != nil {
+		early = c.batches(audit.Contracts(c.Intent, prior, nil))
+	}
+	pinned, err := c.pin(ctx, prior, tags, notBefore, nil, early)
 	wg.Wait()
+	for _, b := range early {
+		_ = c.Events.Take(b) // what is no use is read by itself
+	}
 	l.Failures = slices.Concat(claim, listing)
 	if err == nil {
 		err = c.readContracts(ctx, prior, l, pinned, tags, notBefore)
@@ -113,8 +121,8 @@ func (c *observer) fetchListing(ctx context.Context, l *look) error {
 
 // pin pins a block. A node that lags is given time to catch up with what was audited before; where none does, the older
 // block is pinned, for the judge to say so.
-func (c *observer) pin(ctx context.Context, prior audit.Prior, tags []ethrpc.BlockTag, notBefore uint64, avoid []string) (*ethrpc.Pinned, error) {
-	req := ethrpc.PinRequest{Tags: tags, NotBefore: notBefore, Avoid: avoid, Prefetch: audit.Contracts(c.Intent, prior, nil)}
+func (c *observer) pin(ctx context.Context, prior audit.Prior, tags []ethrpc.BlockTag, notBefore uint64, avoid []string, early []*logs.Batch) (*ethrpc.Pinned, error) {
+	req := ethrpc.PinRequest{Tags: tags, NotBefore: notBefore, Avoid: avoid, Prefetch: audit.Contracts(c.Intent, prior, nil), Events: early}
 	if len(tags) > 0 {
 		req.NotBefore = max(notBefore, prior.LowestBlock(tags[0].String()))
 	}
@@ -152,10 +160,10 @@ func (c *observer) readContracts(ctx context.Context, prior audit.Prior, l *look
 		}
 		gone = gone || errors.Is(err, ethrpc.ErrNoState)
 		avoid = append(avoid, pinned.Provider)
-		again, e := c.pin(ctx, prior, tags, notBefore, avoid)
+		again, e := c.pin(ctx, prior, tags, notBefore, avoid, nil)
 		if next := slices.Index(tags, pinned.Tag) + 1; (e != nil || slices.Contains(avoid, again.Provider)) && gone && next > 0 && next < len(tags) {
 			tags, avoid, gone = tags[next:], nil, false
-			again, e = c.pin(ctx, prior, tags, notBefore, nil)
+			again, e = c.pin(ctx, prior, tags, notBefore, nil, nil)
 		}
 		if e != nil || slices.Contains(avoid, again.Provider) {
 			return err
@@ -187,7 +195,10 @@ func (c *observer) read(ctx context.Context, prior audit.Prior, l *look, contrac
 	done.queries = done.ask()
 	opt := ethrpc.ReadOptions{AllowPartial: c.Events != nil}
 	if c.Events != nil {
-		opt.Beside = c.batches(done)
+		opt.Beside = c.batches(contracts)
+		for _, b := range opt.Beside {
+			b.To, b.ToHash = l.pinned.Block.Number, l.pinned.Block.Hash
+		}
 	}
 	var err error
 	if done.state, err = c.Reader.Read(ctx, l.pinned, done.queries, opt); err != nil {

@@ -41,9 +41,9 @@ type Reader interface {
 
 // Events remembers what the events of contracts named, so that ids which the API does not list are found.
 type Events interface {
-	// Batch returns the calls that read all events up to a block at once, where none was read before; else nil. Public are
+	// Batch returns the calls that read all events at once, where none was read before; else nil. Public are
 	// the events that anybody can cause, which are read apart: so many may come that they cannot be read.
-	Batch(contract common.Address, public bool, to ethrpc.Block) *logs.Batch
+	Batch(contract common.Address, public bool) *logs.Batch
 	// Take keeps what a Batch was answered.
 	Take(b *logs.Batch) error
 	// Update reads the events that came since, up to a block. What was read before an error is kept.

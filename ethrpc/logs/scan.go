@@ -63,34 +63,44 @@ func (r *Request) wants(topics []common.Hash) bool {
 	return slices.ContainsFunc(r.Filters, func(f Filter) bool { return f.passes(topics) })
 }
 
-// Batch is a Scan of all blocks at once, whose calls are to be made beside others. It is for one provider that has the pinned
-// block, and takes no part of an answer.
+// Batch is a Scan of all blocks up to the pinned one at once, whose calls are made beside others. It is for one provider that
+// has the pinned block, and takes no part of an answer.
 type Batch struct {
 	Request
 	Public bool // the caller's mark
 
-	all  blockRange
 	gets []*transport.Call
 	end  *transport.Call
 }
 
 // NewBatch returns a Batch that calls nothing yet.
-func NewBatch(req Request, public bool) *Batch {
-	b := &Batch{Request: req, Public: public, all: blockRange{from: req.From, to: req.To}}
-	b.gets, b.end = b.all.calls(&req)
-	return b
+func NewBatch(req Request, public bool) *Batch { return &Batch{Request: req, Public: public} }
+
+// CallsUpTo are those to make along with the pin, by the block's tag or number.
+func (b *Batch) CallsUpTo(ref string) []*transport.Call {
+	b.gets = getLogs(&b.Request, b.From, ref)
+	return b.gets
 }
 
-// Calls are those to make.
-func (b *Batch) Calls() []*transport.Call { return append(slices.Clip(b.gets), b.end) }
+// Pinned says which block the tag was pinned as; raw is the block as it came.
+func (b *Batch) Pinned(at block.Block, raw json.RawMessage) {
+	b.To, b.ToHash, b.end = at.Number, at.Hash, &transport.Call{Result: raw}
+}
+
+// Calls are those to make where the block is known.
+func (b *Batch) Calls() []*transport.Call {
+	b.gets, b.end = getLogs(&b.Request, b.From, hexutil.EncodeUint64(b.To)), block.AtNumber(b.To).Ask()
+	return append(slices.Clip(b.gets), b.end)
+}
 
 // Logs returns what the calls were answered, sorted, or why that is no use.
 func (b *Batch) Logs() ([]types.Log, error) {
-	if slices.ContainsFunc(b.Calls(), func(c *transport.Call) bool { return !c.Answered() }) {
+	if b.end == nil || slices.ContainsFunc(append(slices.Clip(b.gets), b.end), func(c *transport.Call) bool { return !c.Answered() }) {
 		return nil, errors.New("it was not answered")
 	}
-	err := b.all.take(&b.Request, b.gets, b.end)
-	return b.all.logs, err
+	all := blockRange{from: b.From, to: b.To}
+	err := all.take(&b.Request, b.gets, b.end)
+	return all.logs, err
 }
 
 // ErrReorganised marks a block that is not what it was at the pin, or when its logs were read.
@@ -247,7 +257,7 @@ func (s *blockRange) read(ctx context.Context, p *transport.Client, req *Request
 // fetch asks for the logs together with the last block, since a node that lags behind may answer the logs that it
 // knows of; the block that it does not know gives it away, and its hash is what the range stands on.
 func (s *blockRange) fetch(ctx context.Context, p *transport.Client, req *Request) error {
-	gets, end := s.calls(req)
+	gets, end := getLogs(req, s.from, hexutil.EncodeUint64(s.to)), block.AtNumber(s.to).Ask()
 	err := p.Do(ctx, append(slices.Clip(gets), end)...)
 	switch {
 	case err != nil && ctx.Err() != nil:
@@ -262,13 +272,13 @@ func (s *blockRange) fetch(ctx context.Context, p *transport.Client, req *Reques
 	return nil
 }
 
-func (s *blockRange) calls(req *Request) (gets []*transport.Call, end *transport.Call) {
+func getLogs(req *Request, from uint64, to string) (gets []*transport.Call) {
 	for _, f := range req.Filters {
 		gets = append(gets, &transport.Call{Method: "eth_getLogs", Args: []any{map[string]any{
-			"address": req.Contract, "topics": f, "fromBlock": hexutil.EncodeUint64(s.from), "toBlock": hexutil.EncodeUint64(s.to),
+			"address": req.Contract, "topics": f, "fromBlock": hexutil.EncodeUint64(from), "toBlock": to,
 		}}})
 	}
-	return gets, block.AtNumber(s.to).Ask()
+	return gets
 }
 
 // take takes the answers in, once nothing is wrong with them.

@@ -68,17 +68,13 @@ func (x *Indexer) target(contract common.Address, public bool) state.Target {
 	return state.Target{Chain: x.opt.Chain, Contract: contract, Public: public}
 }
 
-func request(t state.Target, from uint64, to ethrpc.Block) logs.Request {
-	return logs.Request{Contract: t.Contract, Filters: filters[t.Public], From: from, To: to.Number, ToHash: to.Hash}
-}
-
-// Batch returns the calls that read all events up to block to at once; nil: some were read before.
-func (x *Indexer) Batch(contract common.Address, public bool, to ethrpc.Block) *logs.Batch {
+// Batch returns the calls that read all events at once; nil: some were read before, or a Batch was no use.
+func (x *Indexer) Batch(contract common.Address, public bool) *logs.Batch {
 	t := x.target(contract, public)
-	if _, known := x.opt.State.Progress(t); known || x.refused[t] || x.opt.From[contract] > to.Number {
+	if _, known := x.opt.State.Progress(t); known || x.refused[t] {
 		return nil
 	}
-	return logs.NewBatch(request(t, x.opt.From[contract], to), public)
+	return logs.NewBatch(logs.Request{Contract: contract, Filters: filters[public], From: x.opt.From[contract]}, public)
 }
 
 // Take keeps what a Batch was answered.
@@ -102,12 +98,13 @@ func (x *Indexer) Update(ctx context.Context, contract common.Address, public bo
 	if err != nil || from > to.Number {
 		return err
 	}
-	req := request(t, from, to)
-	req.After, req.ProviderOffset = after, x.offsets[t]
-	req.OnBatch = func(from, until uint64, last common.Hash, logs []types.Log) error {
-		return x.keep(t, from, ethrpc.Block{Number: until, Hash: last}, to, logs)
-	}
-	if _, err = x.opt.Client.Scan(ctx, req); err != nil {
+	_, err = x.opt.Client.Scan(ctx, logs.Request{
+		Contract: contract, Filters: filters[public], From: from, After: after, To: to.Number, ToHash: to.Hash, ProviderOffset: x.offsets[t],
+		OnBatch: func(from, until uint64, last common.Hash, logs []types.Log) error {
+			return x.keep(t, from, ethrpc.Block{Number: until, Hash: last}, to, logs)
+		},
+	})
+	if err != nil {
 		return fmt.Errorf("reading the events of %s: %w", contract, err)
 	}
 	return nil

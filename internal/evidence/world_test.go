@@ -114,7 +114,7 @@ func (w *world) evidence() *evidence.File {
 // names are events that named something.
 type names map[string][]common.Hash
 
-func (names) Batch(common.Address, bool, ethrpc.Block) *logs.Batch                       { return nil }
+func (names) Batch(common.Address, bool) *logs.Batch                                     { return nil }
 func (names) Take(*logs.Batch) error                                                     { return nil }
 func (names) Update(context.Context, common.Address, bool, ethrpc.Block) error           { return nil }
 func (names) Reset(common.Address) error                                                 { return nil }
