@@ -13,6 +13,7 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
@@ -222,6 +223,9 @@ func (c *observer) query(contract common.Address, known *audit.Known, claimed ma
 	for _, caller := range named[Callers] {
 		q.Callers = append(q.Callers, common.BytesToAddress(caller[12:]))
 	}
+	for _, code := range named[Implementations] {
+		q.Implementations = append(q.Implementations, common.BytesToAddress(code[12:]))
+	}
 	for _, e := range want.Explained {
 		q.Slots = append(q.Slots, e.Slot)
 	}
@@ -309,16 +313,22 @@ func (l *look) warnStale(which string, b ethrpc.Block) {
 // for, its events are read for what they name, and what is new is asked for at the same block; where that is not enough,
 // they are read anew, once for every state of the storage.
 func (c *observer) complete(ctx context.Context, l *look, state *ethrpc.State, queries []ethrpc.Query, scans map[common.Address]*audit.EventScan, ask func() []ethrpc.Query) (*ethrpc.State, []ethrpc.Query) {
-	for _, anew := range []bool{false, true} {
+	callers := map[common.Address]bool{} // that were looked for
+	for _, step := range []step{readNew, findCallers, readAnew} {
 		var due []*ethrpc.Reading
 		for i := range state.Readings {
-			if r := &state.Readings[i]; c.wantsEvents(r, scans[r.Contract], anew) {
+			r := &state.Readings[i]
+			if wants := c.wantsEvents(r, scans[r.Contract], step == readAnew); step != findCallers && wants || step == findCallers && !callers[r.Contract] && lacksCallers(r, scans[r.Contract]) {
 				due = append(due, r)
 			}
 		}
 		for i, r := range due {
-			if scans[r.Contract] = c.scan(ctx, l, r, anew, len(due)-i); r.Sequenced {
+			if step != findCallers {
+				scans[r.Contract] = c.scan(ctx, l, r, step == readAnew, len(due)-i)
+			}
+			if r.Sequenced {
 				c.Events.Callers(ctx, r.Contract)
+				callers[r.Contract] = true
 			}
 		}
 		asked := queries
@@ -349,8 +359,11 @@ func (c *observer) complete(ctx context.Context, l *look, state *ethrpc.State, q
 	for i := range state.Readings {
 		r := &state.Readings[i]
 		s := scans[r.Contract]
-		if s != nil && s.Err == "" && r.Sequenced && r.Registered < len(queries[i].Apps) {
-			*s = audit.EventScan{Err: fmt.Sprintf("who registered %d of %d apps is not known, which accounts for storage too", len(queries[i].Apps)-r.Registered, len(queries[i].Apps))}
+		if lacksCallers(r, s) {
+			*s = audit.EventScan{Err: fmt.Sprintf("who registered %d of %d apps is not known, which accounts for storage too", r.Counted-r.Registered, r.Counted)}
+		}
+		if n := len(queries[i].Implementations); s != nil && s.Err == "" && r.Storage != nil && !r.Storage.Complete && n > kms.MaxImplementations {
+			*s = audit.EventScan{Err: fmt.Sprintf("the contract had %d implementations before, and what more than %d of them stored is not looked for", n, kms.MaxImplementations)}
 		}
 		// Where the proof needs no events they only show when and by whom: what fails is not asked for in every audit.
 		if s != nil && r.Storage != nil && (s.Err == "" || r.Storage.Complete) {
@@ -361,6 +374,20 @@ func (c *observer) complete(ctx context.Context, l *look, state *ethrpc.State, q
 		}
 	}
 	return state, queries
+}
+
+// step is one of those in which complete finds what to ask for.
+type step int
+
+const (
+	readNew     step = iota // the events that came since
+	findCallers             // who registered apps, where only older code, which the events named, counted that
+	readAnew                // all events once more
+)
+
+// lacksCallers reports whether apps were registered by accounts that are not known, and are counted in the storage.
+func lacksCallers(r *ethrpc.Reading, s *audit.EventScan) bool {
+	return s != nil && s.Err == "" && r.Sequenced && r.Registered < r.Counted
 }
 
 // servedBy returns the provider that served what the one that pinned could not, or that one: who failed at this block, or

@@ -192,9 +192,21 @@ func (x *Indexer) Reset(contract common.Address) error {
 	return x.forget(x.target(contract), nil)
 }
 
-// Named returns every key of a list that an event ever named, those too that are to be read anew.
+// Named returns every key of a list that an event ever named, those too that are to be read anew. Of implementations the
+// one that was named last is left out.
 func (x *Indexer) Named(contract common.Address) map[string][]common.Hash {
 	named := maps.Clone(x.opt.State.Known(x.target(contract)))
+	var last state.Event
+	for _, code := range named[implementations] {
+		if e, _ := x.opt.State.LastEvent(x.target(contract), implementations, code); last.Block < e.Block || last.Block == e.Block && last.Index <= e.Index {
+			last = e
+		}
+	}
+	if older := slices.DeleteFunc(slices.Clone(named[implementations]), func(code common.Hash) bool { return code == last.Key }); len(older) > 0 {
+		named[implementations] = older
+	} else {
+		delete(named, implementations)
+	}
 	for list, old := range x.stale[contract].named {
 		all := slices.Concat(named[list], old)
 		slices.SortFunc(all, common.Hash.Cmp)
@@ -282,6 +294,8 @@ const (
 	images  = string(audit.OSImage)
 	mrs     = observe.AggregatedMRs
 	apps    = observe.Apps
+
+	implementations = observe.Implementations
 )
 
 // meaning is what an event says: that its one argument was added to a list, or removed.
@@ -301,6 +315,8 @@ var byTopic = hashed(map[string]meaning{
 	"KmsAggregatedMrAdded(bytes32)":   {mrs, true},
 	"KmsAggregatedMrRemoved(bytes32)": {mrs, false},
 	"AppRegistered(address)":          {apps, true},
+
+	"Upgraded(address)": {implementations, true},
 
 	// Before May 2025.
 	"KmsDeviceIdRegistered(bytes32)":   {devices, true},
@@ -348,10 +364,14 @@ func decode(logs []types.Log) ([]state.Event, error) {
 		if m.list == "" {
 			continue
 		}
-		if len(l.Topics) != 1 || len(l.Data) != 32 {
+		key := common.BytesToHash(l.Data)
+		switch {
+		case m.list == implementations && len(l.Topics) == 2 && len(l.Data) == 0:
+			key = l.Topics[1] // the one argument that is indexed
+		case m.list == implementations || len(l.Topics) != 1 || len(l.Data) != 32:
 			return nil, malformedLog(l)
 		}
-		e := state.Event{Tx: l.TxHash, List: m.list, Key: common.BytesToHash(l.Data), Added: m.added}
+		e := state.Event{Tx: l.TxHash, List: m.list, Key: key, Added: m.added}
 		e.Actor = actors[e]
 		e.Block, e.BlockHash, e.Index = l.BlockNumber, l.BlockHash, l.Index
 		events = append(events, e)
