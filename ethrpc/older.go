@@ -161,9 +161,13 @@ func (c *proving) isOf(ctx context.Context, j *job, s proof.Slot) bool {
 	return true
 }
 
-// countRegistered compares the apps whose registration was counted with what the counters say.
+// countRegistered compares the apps whose registration was counted with what the counters say, where something that the
+// contract stores is not explained.
 func (c *proving) countRegistered() {
 	r, most := &c.reading, uint64(len(c.query.Apps))
+	if r.Storage.Complete {
+		return // whoever it was is known
+	}
 	count := func(output []byte) int {
 		if n := new(uint256.Int).SetBytes(output); n.IsUint64() {
 			return int(min(n.Uint64(), most))
@@ -189,7 +193,7 @@ func (c *proving) countRegistered() {
 	for _, n := range byCaller {
 		r.Registered += n
 	}
-	if r.Sequenced && !r.Storage.Complete {
+	if r.Sequenced {
 		r.Counted = c.controlledApps()
 	}
 }

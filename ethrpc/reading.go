@@ -73,9 +73,9 @@ type Reading struct {
 	Agreed            int                    // providers that say the same of these answers; proven: of the block's hash
 	Storage           *Storage               // nil where nothing is proven, or the account does not exist
 	Partial           bool                   // answers were left out
-	Sequenced         bool                   // whoever registered apps was counted, which accounts for storage (May and June 2025)
-	Registered        int                    // how many apps the Query's Callers registered by that count
-	Counted           int                    // how many of the Query's apps were registered while that was counted
+	Sequenced         bool                   // whoever registers apps is, or was, counted, which accounts for storage (May and June 2025)
+	Registered        int                    // how many apps the Query's Callers registered by that count; 0 where Storage is Complete
+	Counted           int                    // how many of the Query's apps were registered while that was counted; likewise
 	Failed            []ProviderError        // providers that failed, or lied, for this contract alone
 }
 

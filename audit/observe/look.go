@@ -223,8 +223,10 @@ func (c *observer) query(contract common.Address, known *audit.Known, claimed ma
 	for _, caller := range named[Callers] {
 		q.Callers = append(q.Callers, common.BytesToAddress(caller[12:]))
 	}
-	for _, code := range named[Implementations] {
-		q.Implementations = append(q.Implementations, common.BytesToAddress(code[12:]))
+	if all := named[Implementations]; len(all) > 1 { // else it was never upgraded
+		for _, code := range all {
+			q.Implementations = append(q.Implementations, common.BytesToAddress(code[12:]))
+		}
 	}
 	for _, e := range want.Explained {
 		q.Slots = append(q.Slots, e.Slot)
@@ -363,7 +365,7 @@ func (c *observer) complete(ctx context.Context, l *look, state *ethrpc.State, q
 			*s = audit.EventScan{Err: fmt.Sprintf("who registered %d of %d apps is not known, which accounts for storage too", r.Counted-r.Registered, r.Counted)}
 		}
 		if n := len(queries[i].Implementations); s != nil && s.Err == "" && r.Storage != nil && !r.Storage.Complete && n > kms.MaxImplementations {
-			*s = audit.EventScan{Err: fmt.Sprintf("the contract had %d implementations before, and what more than %d of them stored is not looked for", n, kms.MaxImplementations)}
+			*s = audit.EventScan{Err: fmt.Sprintf("the contract had %d implementations, and what the older ones left is looked for in at most %d", n, kms.MaxImplementations)}
 		}
 		// Where the proof needs no events they only show when and by whom: what fails is not asked for in every audit.
 		if s != nil && r.Storage != nil && (s.Err == "" || r.Storage.Complete) {

@@ -62,7 +62,7 @@ const (
 	Apps          = "app"    // of addresses, padded on their left
 	Callers       = "caller" // who registered apps: addresses likewise
 
-	Implementations = "implementation" // older ones, of addresses likewise
+	Implementations = "implementation" // of today and of before: addresses likewise
 )
 
 // Options configure an Auditor.

@@ -194,3 +194,16 @@ func TestWhoRegisteredBeforeAnUpgradeIsNotKnown(t *testing.T) {
 	w.proxy.Set(rpcfault.Fault{})
 	a.says(audit.Consistent, "")
 }
+
+// TestMoreImplementationsThanAreLookedAt: what is left then may be theirs.
+func TestMoreImplementationsThanAreLookedAt(t *testing.T) {
+	w := generation(t, testchain.Plain)
+	for range 33 {
+		w.upgrade(testchain.Plain)
+	}
+	w.audited(audit.Consistent, "")
+	w.backdoor()
+	if r := w.audited(audit.Unknown, ""); !strings.Contains(text(t, r), "the contract had 35 implementations") {
+		t.Errorf("%s", text(t, r))
+	}
+}

@@ -25,7 +25,7 @@ type Query struct {
 	Slots         []common.Hash    `json:"slots,omitempty"`          // further slots that are known to be in use
 	CodeOnly      bool             `json:"code_only,omitempty"`      // only whether code is deployed
 
-	// Implementations are older ones, named by events: what they left behind is explained by their getters.
+	// Implementations are named by events: what those of before left behind is explained by their getters.
 	Implementations []common.Address `json:"implementations,omitempty"`
 }
 

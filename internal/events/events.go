@@ -192,21 +192,9 @@ func (x *Indexer) Reset(contract common.Address) error {
 	return x.forget(x.target(contract), nil)
 }
 
-// Named returns every key of a list that an event ever named, those too that are to be read anew. Of implementations the
-// one that was named last is left out.
+// Named returns every key of a list that an event ever named, those too that are to be read anew.
 func (x *Indexer) Named(contract common.Address) map[string][]common.Hash {
 	named := maps.Clone(x.opt.State.Known(x.target(contract)))
-	var last state.Event
-	for _, code := range named[implementations] {
-		if e, _ := x.opt.State.LastEvent(x.target(contract), implementations, code); last.Block < e.Block || last.Block == e.Block && last.Index <= e.Index {
-			last = e
-		}
-	}
-	if older := slices.DeleteFunc(slices.Clone(named[implementations]), func(code common.Hash) bool { return code == last.Key }); len(older) > 0 {
-		named[implementations] = older
-	} else {
-		delete(named, implementations)
-	}
 	for list, old := range x.stale[contract].named {
 		all := slices.Concat(named[list], old)
 		slices.SortFunc(all, common.Hash.Cmp)
