@@ -26,8 +26,7 @@ import (
 //     read is not explained.
 //   - Anything else is not explained, among it hash(id, slot) of an id that is no padded address.
 //
-// A getter that reads anything besides what it may explain, that asks about another account, or whose answer depends on
-// the block, explains nothing at all.
+// A getter that reads anything besides what it may explain, or that asks about another account, explains nothing at all.
 
 const (
 	maxOlderRounds = 8    // of asking for what older code misses
@@ -130,7 +129,7 @@ func (c *proving) callOlder(ctx context.Context, j *job) (proof.Missing, error) 
 // mayExplain reports whether a run of older code read nothing but what it may explain.
 func (c *proving) mayExplain(ctx context.Context, j *job, res proof.Result) bool {
 	foreign := func(a common.Address) bool { return a != c.query.Contract && a != j.code }
-	if res.Volatile || slices.ContainsFunc(res.Accounts, foreign) || j.Old != "" && len(res.Touched) > maxValueSlots {
+	if slices.ContainsFunc(res.Accounts, foreign) || j.Old != "" && len(res.Touched) > maxValueSlots {
 		return false
 	}
 	for _, s := range res.Touched {

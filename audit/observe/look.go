@@ -320,7 +320,11 @@ func (c *observer) complete(ctx context.Context, l *look, state *ethrpc.State, q
 		var due []*ethrpc.Reading
 		for i := range state.Readings {
 			r := &state.Readings[i]
-			if wants := c.wantsEvents(r, scans[r.Contract], step == readAnew); step != findCallers && wants || step == findCallers && !callers[r.Contract] && lacksCallers(r, scans[r.Contract]) {
+			wants := c.wantsEvents(r, scans[r.Contract], step == readAnew)
+			if step == findCallers {
+				wants = !callers[r.Contract] && lacksCallers(r, scans[r.Contract])
+			}
+			if wants {
 				due = append(due, r)
 			}
 		}

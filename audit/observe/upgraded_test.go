@@ -1,6 +1,11 @@
 package observe_test
 
 import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/big"
+	"slices"
 	"strings"
 	"testing"
 
@@ -8,6 +13,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
@@ -205,5 +211,75 @@ func TestMoreImplementationsThanAreLookedAt(t *testing.T) {
 	w.backdoor()
 	if r := w.audited(audit.Unknown, ""); !strings.Contains(text(t, r), "the contract had 35 implementations") {
 		t.Errorf("%s", text(t, r))
+	}
+}
+
+// inventing is events of which somebody invented more implementations.
+type inventing struct {
+	observe.Events
+	codes []common.Address
+}
+
+func (e inventing) Named(contract common.Address) map[string][]common.Hash {
+	named := maps.Clone(e.Events.Named(contract))
+	for _, code := range e.codes {
+		named[observe.Implementations] = append(slices.Clip(named[observe.Implementations]), common.BytesToHash(code[:]))
+	}
+	return named
+}
+
+// TestInventedImplementationsCostNothing: a provider invents an event that names code of its own making, beside an entry
+// that is hidden at slot 8.
+func TestInventedImplementationsCostNothing(t *testing.T) {
+	place := crypto.Keccak256(hidden[:], common.BigToHash(big.NewInt(8)).Bytes())
+	long := crypto.Keccak256(make([]byte, 32))
+	end := new(big.Int).Add(new(big.Int).SetBytes(long), big.NewInt(3000))
+	const returns = "5f5260205ff3"
+	for sentence, code := range map[string]string{
+		"many never end":                                "5b5f56",
+		"it reads the place of the entry":               fmt.Sprintf("7f%x54"+returns, place),
+		"it reads that beside what it may":              fmt.Sprintf("60055450"+"7f%x54"+returns, place),
+		"it asks about another account":                 fmt.Sprintf("73%x31"+returns, hidden[12:]),
+		"it stores":                                     "60015f55" + "60055f" + returns,
+		"it never ends":                                 "5b5f56",
+		"it reads thousands of slots":                   fmt.Sprintf("7f%x"+"5b"+"8054506001"+"01"+"807f%064x11602157"+"5f5ff3", long, end),
+		"it is the contract, which asks itself forever": "",
+		"there is no code":                              "00",
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			w := provenWorld(t)
+			w.backdoor()
+			w.upgrade(testchain.Plain)
+			codes := []common.Address{w.kms.Address()}
+			switch code {
+			case "":
+			case "00":
+				codes[0] = common.Address{1, 2, 3}
+			default:
+				codes[0] = w.deploy(code)
+			}
+			for sentence == "many never end" && len(codes) < 28 {
+				codes = append(codes, w.deploy(code))
+			}
+			w.events = func(e observe.Events) observe.Events { return inventing{e, codes} }
+			keys := 0
+			w.proxy.Watch(func(c rpcfault.Call) {
+				if c.Method == "eth_getProof" && strings.Contains(strings.ToLower(string(c.Params[0])), hidden.Hex()[26:]) {
+					t.Errorf("%s of another account", c.Method)
+				}
+				var asked []common.Hash
+				if c.Method == "eth_getProof" && json.Unmarshal(c.Params[1], &asked) == nil {
+					keys += len(asked)
+				}
+			})
+			r := w.audited(audit.Drift, "storage_unaccounted")
+			if target := r.Chains[0].Targets[0]; target.Counts.Match != 4 || target.Assurance != audit.Proven {
+				t.Errorf("%s", text(t, r))
+			}
+			if keys > 400 {
+				t.Errorf("%d slots are asked for", keys)
+			}
+		})
 	}
 }
