@@ -29,47 +29,62 @@ import (
 // A getter that reads anything besides what it may explain, or that asks about another account, explains nothing at all.
 
 const (
-	maxOlderRounds = 8    // of asking for what older code misses
-	maxOlderSlots  = 2048 // that are asked for, for getters without an argument
-	maxValueSlots  = 8    // of a getter of an address, the well-known ones included
+	maxOlderRounds  = 8    // of asking for what older code misses
+	maxOlderSlots   = 2048 // that are asked for, for getters without an argument
+	maxOlderCallers = 4096 // who registered apps, the first ones: anybody can, but few could while that was counted
+	maxValueSlots   = 8    // of a getter of an address, the well-known ones included
 
 	maxOlderTimePerCall = 4 * maxRunTimePerCall // it is run several times, and the getters of the lists with it
 )
 
 // olderRun is what running older implementations takes and came to.
 type olderRun struct {
-	asked  bool
-	codes  []common.Address
+	asked  int              // how often calls were asked for: those of contracts, then those of whoever registered apps
+	codes  []common.Address // the implementations
 	jobs   []*job
 	budget time.Duration
 	slots  int // that getters without an argument asked for
 	rounds int // the number of the first round that is one too many
 }
 
-// implementationJobs returns the calls of older implementations, once, where the storage is not accounted for without them.
-func (c *proving) implementationJobs() []*job {
+// implementationJobs returns calls of older implementations where the storage is not accounted for without them: at first those
+// that show what an implementation has, then those that take the accounts which registered apps.
+func (c *proving) implementationJobs() (jobs []*job) {
 	o := &c.olderRun
-	if o.asked || len(c.query.Implementations) == 0 || c.query.CodeOnly || c.accounted() {
+	if o.asked > 1 || len(c.query.Implementations) == 0 || c.query.CodeOnly || c.accounted() {
 		return nil
 	}
-	o.asked = true
-	now, isProxy := c.implementation()
-	if !isProxy {
-		return nil
-	}
-	calls := c.query.OlderCalls()
-	for _, code := range c.query.Implementations[:min(len(c.query.Implementations), kms.MaxImplementations)] {
-		if code == now {
-			continue
+	if o.asked++; o.asked == 1 {
+		now, isProxy := c.implementation()
+		if !isProxy {
+			return nil
 		}
-		o.codes = append(o.codes, code)
-		for _, call := range calls {
-			o.jobs = append(o.jobs, &job{Call: call, code: code})
+		for _, code := range c.query.Implementations[:min(len(c.query.Implementations), kms.MaxImplementations)] {
+			if code != now {
+				o.codes = append(o.codes, code)
+				jobs = appendJobs(jobs, code, kms.OlderCalls)
+			}
+		}
+		o.budget = maxRunTime
+	} else {
+		calls := c.query.OldCalls(kms.NextAppSequence)
+		for _, j := range o.jobs {
+			if j.Old == kms.NextAppSequence && j.output != nil {
+				jobs = appendJobs(jobs, j.code, calls[:min(len(calls), maxOlderCallers)])
+			}
 		}
 	}
-	o.budget = maxRunTime + time.Duration(len(o.jobs))*maxOlderTimePerCall
+	o.jobs = append(o.jobs, jobs...)
+	o.budget += time.Duration(len(jobs)) * maxOlderTimePerCall
 	o.rounds = c.rounds + maxOlderRounds
-	return o.jobs
+	return jobs
+}
+
+func appendJobs(jobs []*job, code common.Address, calls []kms.Call) []*job {
+	for _, call := range calls {
+		jobs = append(jobs, &job{Call: call, code: code})
+	}
+	return jobs
 }
 
 // accounted reports whether what is explained, and guessed, by now is all that the contract stores.
@@ -100,11 +115,10 @@ func (c *proving) callOlder(ctx context.Context, j *job) (proof.Missing, error) 
 	at := proof.Slot{Account: addr, Key: kms.ImplementationSlot}
 	res, err := c.verified.CallReplacing(ctx, addr, []byte(j.Data), at, common.BytesToHash(j.code[:]))
 	o.budget -= cost(res, began)
-	fits := err == nil && c.mayExplain(ctx, j, res)
 	switch {
 	case ctx.Err() != nil:
 		return proof.Missing{}, context.Cause(ctx)
-	case !fits:
+	case err != nil || !c.keepsTo(j, res):
 		return proof.Missing{}, nil
 	case !res.Missing.Empty():
 		if j.Old == "" {
@@ -114,50 +128,50 @@ func (c *proving) callOlder(ctx context.Context, j *job) (proof.Missing, error) 
 			return proof.Missing{}, nil
 		}
 		return res.Missing, nil
-	case res.Reverted:
+	}
+	isKnown := func(s proof.Slot) bool { return c.touched[s] || !c.verified.HasLeaf(s) }
+	left := slices.DeleteFunc(res.Touched, isKnown)
+	if res.Reverted || slices.ContainsFunc(left, func(s proof.Slot) bool { return c.isEntry(ctx, j, s) }) {
 		return proof.Missing{}, nil
 	}
-	for _, s := range res.Touched {
-		if !c.touched[s] && c.verified.HasLeaf(s) {
-			c.touched[s], c.accounts[j.code] = true, true
-		}
+	for _, s := range left {
+		c.touched[s], c.accounts[j.code] = true, true
 	}
 	j.output = res.Output
 	return proof.Missing{}, nil
 }
 
-// mayExplain reports whether a run of older code read nothing but what it may explain.
-func (c *proving) mayExplain(ctx context.Context, j *job, res proof.Result) bool {
+// keepsTo reports whether a run of older code read nothing but variables, and values of the address that it was asked for.
+func (c *proving) keepsTo(j *job, res proof.Result) bool {
 	foreign := func(a common.Address) bool { return a != c.query.Contract && a != j.code }
 	if slices.ContainsFunc(res.Accounts, foreign) || j.Old != "" && len(res.Touched) > maxValueSlots {
 		return false
 	}
 	for _, s := range res.Touched {
-		if s.Account != c.query.Contract || !kms.IsVariable(s.Key) && !c.isOf(ctx, j, s) {
+		if s.Account != c.query.Contract || !kms.IsVariable(s.Key) && (j.Old == "" || !kms.IsValueOf(s.Key, argument(j))) {
 			return false
 		}
 	}
 	return true
 }
 
-// isOf reports whether a slot is that of the address which the job asks for, and of no entry of a list.
-func (c *proving) isOf(ctx context.Context, j *job, s proof.Slot) bool {
-	if j.Old == "" {
+// argument is the padded address that a job asks for.
+func argument(j *job) common.Hash { return common.BytesToHash([]byte(j.Data[4:])) }
+
+// isEntry reports whether a slot that the job read may be the place of an entry of a list.
+func (c *proving) isEntry(ctx context.Context, j *job, s proof.Slot) bool {
+	if kms.IsVariable(s.Key) {
 		return false
 	}
-	argument := common.BytesToHash([]byte(j.Data[4:]))
-	if _, ok := kms.MappingOf(s.Key, argument); !ok {
-		return false
-	}
-	for _, entry := range kms.EntryCalls(argument) {
+	for _, entry := range kms.EntryCalls(argument(j)) {
 		began := time.Now()
 		res, err := c.verified.CallAssuming(ctx, s.Account, []byte(entry.Data), common.Hash{})
 		c.olderRun.budget -= cost(res, began)
 		if err != nil || len(res.Missing.Accounts)+len(res.Missing.Codes) > 0 || slices.Contains(res.Touched, s) {
-			return false
+			return true
 		}
 	}
-	return true
+	return false
 }
 
 // countRegistered compares the apps whose registration was counted with what the counters say, where something that the

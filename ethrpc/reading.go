@@ -173,7 +173,7 @@ func (c *proving) proveOffline(ctx context.Context) error {
 		_, more := c.round(ctx, true)
 		left = append(left, more...)
 	}
-	if c.jobs = c.implementationJobs(); len(c.jobs) > 0 {
+	for c.jobs = c.implementationJobs(); len(c.jobs) > 0; c.jobs = c.implementationJobs() {
 		c.round(ctx, true) // what lacks state explains nothing
 	}
 	if err := c.costs(); err != nil {

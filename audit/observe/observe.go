@@ -44,8 +44,8 @@ type Events interface {
 	Update(ctx context.Context, contract common.Address, to ethrpc.Block) error
 	// Reset forgets them all, so that Update reads them anew.
 	Reset(contract common.Address) error
-	// Named returns the keys that any event ever named, sorted, by list: those of audit.Lists, AggregatedMRs, Apps, Callers and
-	// Implementations.
+	// Named returns the keys that any event ever named, by list: those of audit.Lists, AggregatedMRs, Apps and Implementations,
+	// sorted, and Callers, those first who were first to register an app.
 	Named(contract common.Address) map[string][]common.Hash
 	// Last returns the last event of an id, and false where none is known.
 	Last(contract common.Address, list audit.List, id common.Hash) (audit.Changed, bool)

@@ -13,11 +13,9 @@ import (
 // MaxImplementations bounds how many older implementations of one contract are run.
 const MaxImplementations = 32
 
-// OlderCalls are the calls of an older implementation that show what it left behind: those of no list.
-func (q *Query) OlderCalls() []Call {
-	fixed := append(slices.Clip(FixedCalls), Call{Data: string(selector("appAuthImplementation()"))})
-	return slices.Concat(fixed, NextAppSequence.call(common.Address{}), NextAppSequence.call(q.Callers...))
-}
+// OlderCalls are the calls of an older implementation that show what it left behind, and whether it has NextAppSequence. They
+// are of no list.
+var OlderCalls = slices.Concat(FixedCalls, []Call{{Data: string(selector("appAuthImplementation()"))}}, NextAppSequence.call(common.Address{}))
 
 // EntryCalls are the calls of the getters of the three lists for one id.
 func EntryCalls(id common.Hash) (out []Call) {
@@ -53,14 +51,14 @@ func IsVariable(slot common.Hash) bool {
 	return slices.ContainsFunc(longSlots[:], func(first common.Hash) bool { return isFrom(slot, first, maxLong) })
 }
 
-// MappingOf returns the number of the variable that, as a mapping, keeps the value of key in a slot; ok: there is one.
-func MappingOf(slot, key common.Hash) (variableSlot int, ok bool) {
+// IsValueOf reports whether Solidity keeps the value of a key in a slot, or a part of it, in a mapping at a small slot.
+func IsValueOf(slot, key common.Hash) bool {
 	for n := range SmallSlots {
 		if isFrom(slot, MappingSlot(key, n), maxStruct) {
-			return n, true
+			return true
 		}
 	}
-	return 0, false
+	return false
 }
 
 // MappingSlot is where the mapping at a small slot keeps the value of key.

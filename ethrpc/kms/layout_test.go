@@ -44,20 +44,19 @@ func TestWhereSolidityKeepsVariables(t *testing.T) {
 	for _, row := range []struct {
 		sentence string
 		slot     common.Hash
-		of       int
-		ok       bool
+		value    bool
 	}{
-		{"a value", entry, 7, true},
-		{"a part of a value", after(entry, 7), 7, true},
-		{"what follows", after(entry, 8), 0, false},
-		{"another key's", kms.MappingSlot(common.Hash{2}, 7), 0, false},
-		{"that of the first slot", kms.MappingSlot(id, 0), 0, true},
-		{"that of the last small slot", kms.MappingSlot(id, 63), 63, true},
-		{"that of a slot that is not small", kms.MappingSlot(id, 64), 0, false},
-		{"a variable", small(7), 0, false},
+		{"a value", entry, true},
+		{"a part of a value", after(entry, 7), true},
+		{"what follows", after(entry, 8), false},
+		{"another key's", kms.MappingSlot(common.Hash{2}, 7), false},
+		{"that of the first slot", kms.MappingSlot(id, 0), true},
+		{"that of the last small slot", kms.MappingSlot(id, 63), true},
+		{"that of a slot that is not small", kms.MappingSlot(id, 64), false},
+		{"a variable", small(7), false},
 	} {
-		if of, ok := kms.MappingOf(row.slot, id); of != row.of || ok != row.ok {
-			t.Errorf("%s: %d, %t", row.sentence, of, ok)
+		if got := kms.IsValueOf(row.slot, id); got != row.value {
+			t.Errorf("%s: %t", row.sentence, got)
 		}
 	}
 }

@@ -196,6 +196,12 @@ func (x *Indexer) Reset(contract common.Address) error {
 func (x *Indexer) Named(contract common.Address) map[string][]common.Hash {
 	named := maps.Clone(x.opt.State.Known(x.target(contract)))
 	for list, old := range x.stale[contract].named {
+		if list == observe.Callers { // in their order
+			seen := map[common.Hash]bool{}
+			again := func(caller common.Hash) (was bool) { was, seen[caller] = seen[caller], true; return was }
+			named[list] = slices.DeleteFunc(slices.Concat(old, named[list]), again)
+			continue
+		}
 		all := slices.Concat(named[list], old)
 		slices.SortFunc(all, common.Hash.Cmp)
 		named[list] = slices.Compact(all)

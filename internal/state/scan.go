@@ -93,7 +93,8 @@ func (s *State) LastEvent(t Target, list string, key common.Hash) (e Event, ok b
 // Callers is the list of Known with whoever registered apps, as far as that is known.
 const Callers = "caller"
 
-// Known returns, per list, every key that an event of t names, in ascending order.
+// Known returns, per list, every key that an event of t names, in ascending order, but Callers in the order in which they
+// first registered an app.
 func (s *State) Known(t Target) map[string][]common.Hash {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,15 +103,18 @@ func (s *State) Known(t Target) map[string][]common.Hash {
 		return of.known
 	}
 	known := map[string][]common.Hash{}
-	for it, i := range of.last {
+	for it := range of.last {
 		known[it.list] = append(known[it.list], it.key)
-		if actor := of.events[i].Actor; it.list == apps && actor != (common.Address{}) {
-			known[Callers] = append(known[Callers], common.BytesToHash(actor[:]))
-		}
 	}
-	for list, keys := range known {
+	for _, keys := range known {
 		slices.SortFunc(keys, common.Hash.Cmp)
-		known[list] = slices.Compact(keys)
+	}
+	seen := map[common.Address]bool{{}: true}
+	for _, e := range of.events {
+		if e.List == apps && !seen[e.Actor] {
+			seen[e.Actor] = true
+			known[Callers] = append(known[Callers], common.BytesToHash(e.Actor[:]))
+		}
 	}
 	of.known = known
 	return known
