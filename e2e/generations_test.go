@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
@@ -48,7 +49,7 @@ func TestAContractOfMay2025(t *testing.T) {
 			must(t, kms.SneakDevice(t.Context(), common.Hash{9}, true))
 			_, err = kms.Upgrade(t.Context(), testchain.May)
 			must(t, err)
-			s.audited(t, 1, "drift proven incomplete storage_unaccounted")
+			s.audited(t, 1, unaccounted)
 		})
 	}
 }
@@ -95,44 +96,67 @@ func (s *scene) upgrade(t *testing.T, implementation string) {
 // written without an event is not.
 func TestEveryGeneration(t *testing.T) {
 	t.Parallel()
-	const hidden = "drift proven incomplete storage_unaccounted"
-	n := startNode(t, "geth")
-	s := &scene{node: n, api: startAPI(t), devices: ids("device", 2), images: ids("image", 1)}
-	s.settings = n.settings(s.api)
-	for first, row := range map[string]struct {
-		then   string // what an audit of it says
-		upward []string
-	}{
-		testchain.Before:         {"unknown proven incomplete", testchain.Generations},
-		testchain.Generations[0]: {"consistent " + wholly, testchain.Generations[1:]},
-		testchain.Generations[1]: {"consistent " + wholly, testchain.Generations[2:]},
-		testchain.Shifted:        {"consistent " + wholly, nil},
-		testchain.Generations[2]: {"consistent " + wholly, testchain.Generations[3:]},
-		testchain.Generations[3]: {"consistent " + wholly, testchain.Generations[4:]},
-		testchain.Generations[4]: {"consistent " + wholly, testchain.Generations[5:]},
-		testchain.Generations[5]: {"consistent " + wholly, nil},
-	} {
-		t.Run(first, func(t *testing.T) {
-			var err error
-			s.kms, err = testchain.Deploy(t.Context(), n.client, testchain.DeployOptions{Implementation: first})
-			must(t, err)
-			s.fill(t, first)
-			must(t, s.api.put(s.claim()))
-			exit, last := 0, first
-			if first == testchain.Before {
-				exit = 3
+	for name := range nodes {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := startNode(t, name)
+			s := &scene{node: n, api: startAPI(t), devices: ids("device", 2), images: ids("image", 1)}
+			s.settings = n.settings(s.api)
+			for first, newer := range map[string][]string{
+				testchain.Before:         testchain.Generations,
+				testchain.Generations[0]: testchain.Generations[1:],
+				testchain.Generations[1]: testchain.Generations[2:],
+				testchain.Shifted:        nil,
+				testchain.Generations[2]: testchain.Generations[3:],
+				testchain.Generations[3]: testchain.Generations[4:],
+				testchain.Generations[4]: testchain.Generations[5:],
+				testchain.Generations[5]: nil,
+			} {
+				t.Run(first, func(t *testing.T) { s.followUpgrades(t, first, newer) })
 			}
-			s.audited(t, exit, row.then)
-			for _, last = range row.upward {
-				s.upgrade(t, last)
-				s.audited(t, 0, "consistent "+wholly)
-			}
-			s.fill(t, last)
-			s.audited(t, 0, "consistent "+wholly)
-			s.upgrade(t, testchain.Backdoor)
-			must(t, s.kms.SneakImage(t.Context(), common.Hash{9}, true))
-			s.upgrade(t, last)
-			s.audited(t, 1, hidden)
+			t.Run("older code hides nothing", func(t *testing.T) {
+				s.deploy(t, testchain.Hostile)
+				owner := testchain.Address("owner")
+				for _, device := range []common.Hash{crypto.Keccak256Hash([]byte("hidden")), common.BytesToHash(owner[:])} {
+					_, err := s.kms.Send(t.Context(), "hide", device)
+					must(t, err)
+					s.upgrade(t, testchain.Plain)
+					s.audited(t, 1, unaccounted)
+					s.upgrade(t, testchain.Hostile)
+				}
+			})
 		})
 	}
+}
+
+const unaccounted = "drift proven incomplete storage_unaccounted"
+
+// deploy makes a contract the scene's.
+func (s *scene) deploy(t *testing.T, implementation string) {
+	t.Helper()
+	var err error
+	s.kms, err = testchain.Deploy(t.Context(), s.node.client, testchain.DeployOptions{Implementation: implementation})
+	must(t, err)
+	s.fill(t, implementation)
+	must(t, s.api.put(s.claim()))
+}
+
+func (s *scene) followUpgrades(t *testing.T, first string, newer []string) {
+	s.deploy(t, first)
+	if first == testchain.Before {
+		s.audited(t, 3, "unknown proven incomplete")
+	} else {
+		s.audited(t, 0, "consistent "+wholly)
+	}
+	last := first
+	for _, last = range newer {
+		s.upgrade(t, last)
+		s.audited(t, 0, "consistent "+wholly)
+	}
+	s.fill(t, last)
+	s.audited(t, 0, "consistent "+wholly)
+	s.upgrade(t, testchain.Backdoor)
+	must(t, s.kms.SneakImage(t.Context(), common.Hash{9}, true))
+	s.upgrade(t, last)
+	s.audited(t, 1, unaccounted)
 }
