@@ -118,7 +118,7 @@ func TestEveryGeneration(t *testing.T) {
 				s.deploy(t, testchain.Hostile)
 				owner := testchain.Address("owner")
 				for _, device := range []common.Hash{crypto.Keccak256Hash([]byte("hidden")), common.BytesToHash(owner[:])} {
-					_, err := s.kms.Send(t.Context(), "hide", device)
+					_, err := s.kms.Send(t.Context(), "hideDevice", device)
 					must(t, err)
 					s.upgrade(t, testchain.Plain)
 					s.audited(t, 1, unaccounted)

@@ -141,25 +141,31 @@ func TestTheTwoDaysOfJuly2025(t *testing.T) {
 
 // TestOlderCodeCannotHideAnEntry: the owner upgrades to code whose getters read the place of a hidden entry, and back.
 func TestOlderCodeCannotHideAnEntry(t *testing.T) {
-	for sentence, row := range map[string]struct{ device func(*world) common.Hash }{
-		"by a getter without an argument": {func(*world) common.Hash { return crypto.Keccak256Hash([]byte("hidden")) }},
-		"by a getter of an address that is its id, who registered an app": {func(*world) common.Hash {
-			owner := testchain.Address("owner")
-			return common.BytesToHash(owner[:])
-		}},
-		"by a getter of an address that is its id, a contract that registered an app": {func(w *world) common.Hash {
+	owner := func(*world) common.Hash {
+		owner := testchain.Address("owner")
+		return common.BytesToHash(owner[:])
+	}
+	for sentence, row := range map[string]struct {
+		method string
+		id     func(*world) common.Hash
+	}{
+		"a device, by a getter without an argument":               {"hideDevice", func(*world) common.Hash { return crypto.Keccak256Hash([]byte("hidden")) }},
+		"a device, by a getter of an address that is its id":      {"hideDevice", owner},
+		"an image, by a getter of an address that is its id":      {"hideImage", owner},
+		"a measurement, by a getter of an address that is its id": {"hideAggregatedMr", owner},
+		"a device, by a getter of the zero address":               {"hideDevice", func(*world) common.Hash { return common.Hash{} }},
+		"a device whose id is the address of a contract that registered it": {"hideDevice", func(w *world) common.Hash {
 			must(w.t, w.kms.RegisterThrough(w.t.Context(), common.Address{7}))
 			registrar := crypto.CreateAddress(testchain.Address("owner"), w.nonce()-2)
 			return common.BytesToHash(registrar[:])
 		}},
-		"by one of the zero address": {func(*world) common.Hash { return common.Hash{} }},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			t.Parallel()
 			w := generation(t, testchain.Plain)
 			w.upgrade(testchain.Hostile)
 			w.send("registerApp", common.Address{5})
-			w.send("hide", row.device(w))
+			w.send(row.method, row.id(w))
 			w.upgrade(testchain.Plain)
 			a := w.auditor()
 			a.says(audit.Drift, "storage_unaccounted")

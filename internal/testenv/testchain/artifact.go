@@ -18,7 +18,7 @@ const (
 	Old      = "KmsOld"      // the lists as in Plain; ownership moves in one step, and there is no pendingOwner
 	May      = "KmsMay"      // of May 2025: apps have a controller, and whoever registers them is counted; ownership as in Old
 	Before   = "KmsBefore"   // of before May 2025: without the two getters
-	Hostile  = "KmsHostile"  // hides devices, behind getters of older generations
+	Hostile  = "KmsHostile"  // hides entries behind getters of older generations
 	proxy    = "ERC1967Proxy"
 
 	registrar = "Registrar"

@@ -186,16 +186,27 @@ contract Kms20260531 is Ownable2StepUpgradeable, Described, Registered, Lists, A
     }
 }
 
-/// An implementation whose owner hides devices behind getters of an older generation.
+/// An implementation whose owner hides entries behind getters of an older generation.
 contract KmsHostile is Described, Registered, Lists, AppCode {
-    /// Leaves no event.
-    function hide(bytes32 id) external onlyOwner {
+    /// These leave no event.
+    function hideDevice(bytes32 id) external onlyOwner {
         kmsAllowedDeviceIds[id] = true;
     }
 
-    /// Reads the place of a device whose id is a padded address.
-    function nextAppSequence(address caller) external view returns (uint256) {
-        return kmsAllowedDeviceIds[bytes32(uint256(uint160(caller)))] ? 1 : 0;
+    function hideImage(bytes32 id) external onlyOwner {
+        allowedOsImages[id] = true;
+    }
+
+    function hideAggregatedMr(bytes32 mr) external onlyOwner {
+        kmsAllowedAggregatedMrs[mr] = true;
+    }
+
+    /// Reads the places of entries whose id is a padded address.
+    function nextAppSequence(address caller) external view returns (uint256 n) {
+        bytes32 id = bytes32(uint256(uint160(caller)));
+        if (kmsAllowedDeviceIds[id]) n++;
+        if (allowedOsImages[id]) n++;
+        if (kmsAllowedAggregatedMrs[id]) n++;
     }
 
     /// Reads the place of one device.
