@@ -316,7 +316,7 @@ func (l *look) warnStale(which string, b ethrpc.Block) {
 // they are read anew, once for every state of the storage.
 func (c *observer) complete(ctx context.Context, l *look, state *ethrpc.State, queries []ethrpc.Query, scans map[common.Address]*audit.EventScan, ask func() []ethrpc.Query) (*ethrpc.State, []ethrpc.Query) {
 	callers := map[common.Address]bool{} // that were looked for
-	for _, step := range []step{readNew, findCallers, readAnew} {
+	for _, step := range []step{readNew, findCallers, readAnew, findCallers} {
 		var due []*ethrpc.Reading
 		for i := range state.Readings {
 			r := &state.Readings[i]

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/kms-auditor/kms-auditor/audit"
@@ -287,5 +288,27 @@ func TestInventedImplementationsCostNothing(t *testing.T) {
 				t.Errorf("%d slots are asked for", keys)
 			}
 		})
+	}
+}
+
+// TestUpgradesThatWereNotKnown: a provider kept the events back when they were read first, or an older release did not
+// remember them. They are read anew in the same audit, and who registered apps is found then.
+func TestUpgradesThatWereNotKnown(t *testing.T) {
+	w := generation(t, testchain.Generations[0])
+	w.sendAll(testchain.Generations[0])
+	w.upgrade("Kms20260531")
+	upgraded, scans := crypto.Keccak256Hash([]byte("Upgraded(address)")), 0
+	w.proxy.Set(rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+		var logs []types.Log
+		if c.Method != "eth_getLogs" || json.Unmarshal(a.Result, &logs) != nil || len(logs) == 0 {
+			return
+		}
+		if scans++; scans == 1 {
+			logs = slices.DeleteFunc(logs, func(l types.Log) bool { return l.Topics[0] == upgraded })
+			a.Result, _ = json.Marshal(logs)
+		}
+	}})
+	if w.audited(audit.Consistent, ""); scans != 2 {
+		t.Errorf("events were read %d times", scans)
 	}
 }
