@@ -11,7 +11,6 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
-	"github.com/holiman/uint256"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
 	"github.com/kms-auditor/kms-auditor/ethrpc/logs"
@@ -70,6 +69,7 @@ func (m *provenContract) unchangedIn(w *proof.VerifiedState, storage bool) bool 
 // job is one local call, and what it came to.
 type job struct {
 	kms.Call
+	code     common.Address // of the older implementation whose getter it is; zero: that of today
 	compared bool
 	node     *Answer // the node's, in a multicall
 	output   []byte  // what a coverage call returned; neither output nor err: it reverted
@@ -90,6 +90,7 @@ type proving struct {
 	guess    guess
 	older    []*job // what an older generation takes besides
 	oldAsked bool
+	olderRun olderRun
 
 	nextSlots []proof.Slot  // what may be missing next
 	beside    []*logs.Batch // that are not asked for yet
@@ -151,18 +152,21 @@ func (c *proving) step(ctx context.Context, limit time.Duration) (left bool) {
 		if c.rounds >= maxIncrementalRounds {
 			incremental = 0
 		}
-		if m.Slots = c.verified.NextSlots(m.Slots, incremental); !m.Empty() {
+		if m.Slots = c.verified.NextSlots(m.Slots, incremental); !m.Empty() && !c.gaveUp() {
 			c.missing = m
 			break
 		}
 		if c.jobs = c.olderJobs(); len(c.jobs) > 0 {
 			continue // what they read belongs to what the guess is compared with
 		}
+		if c.jobs = c.implementationJobs(); len(c.jobs) > 0 {
+			continue // likewise
+		}
 		if c.jobs = c.settleGuess(); len(c.jobs) == 0 {
 			return false
 		}
 	}
-	if c.rounds < maxRounds {
+	if c.rounds < max(maxRounds, c.olderRun.rounds+maxRounds/2) {
 		return true
 	}
 	for _, j := range c.jobs {
@@ -267,6 +271,11 @@ func (c *proving) needed(m proof.Missing) proof.Missing {
 			m.Accounts = append(m.Accounts, impl)
 		}
 	}
+	for _, code := range c.olderRun.codes {
+		if _, known := c.verified.Account(code); !known {
+			m.Accounts = append(m.Accounts, code)
+		}
+	}
 	m.Slots = append(m.Slots, c.nextSlots...)
 	c.nextSlots = nil
 	return m
@@ -280,12 +289,13 @@ func (c *proving) call(ctx context.Context, j *job) (proof.Missing, error) {
 		}
 		return proof.Missing{}, nil
 	}
+	if j.code != (common.Address{}) {
+		return c.callOlder(ctx, j)
+	}
 	want, assume := c.guessFor(j)
 	began := time.Now()
 	res, err := c.verified.CallAssuming(ctx, c.query.Contract, []byte(j.Data), assume)
-	if c.budget -= time.Duration(res.Gas) * timePerGas; res.Gas == 0 {
-		c.budget -= time.Since(began)
-	}
+	c.budget -= cost(res, began)
 	switch {
 	case ctx.Err() != nil && err != nil:
 		return proof.Missing{}, err
@@ -313,6 +323,14 @@ func (c *proving) call(ctx context.Context, j *job) (proof.Missing, error) {
 		j.output = res.Output
 	}
 	return proof.Missing{}, nil
+}
+
+// cost is the time that a run took.
+func cost(res proof.Result, began time.Time) time.Duration {
+	if res.Gas == 0 {
+		return time.Since(began)
+	}
+	return time.Duration(res.Gas) * timePerGas
 }
 
 // implementation returns the address in the contract's proven ERC-1967 slot; !ok: it holds none, or is not proven yet.
@@ -345,23 +363,24 @@ func (c *proving) finish() *provenContract {
 	if r.HasCode && c.query.Control {
 		r.Control = c.control(hash)
 	}
-	for _, j := range c.older {
-		if n := new(uint256.Int).SetBytes(j.output); j.Old == kms.NextAppSequence && n.IsUint64() {
-			r.Registered += int(min(n.Uint64(), uint64(len(c.query.Apps))))
-		}
-	}
-	explained := map[common.Hash]bool{}
+	all, known := c.verified.Leaves(addr, c.explained())
+	r.Storage = &Storage{a.Root, hash, known, c.verified.Complete(addr) && known == all}
+	c.countRegistered()
+	return c.provenContract
+}
+
+// explained are the slots of the contract that are known to be in use.
+func (c *proving) explained() map[common.Hash]bool {
+	out := map[common.Hash]bool{}
 	for _, key := range c.query.NeededSlots() {
-		explained[key] = true
+		out[key] = true
 	}
 	for s := range c.touched {
-		if s.Account == addr {
-			explained[s.Key] = true
+		if s.Account == c.query.Contract {
+			out[s.Key] = true
 		}
 	}
-	all, known := c.verified.Leaves(addr, explained)
-	r.Storage = &Storage{a.Root, hash, known, c.verified.Complete(addr) && known == all}
-	return c.provenContract
+	return out
 }
 
 // control is what is proven of the contract's control.

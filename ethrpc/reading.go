@@ -76,8 +76,9 @@ type Reading struct {
 	Agreed            int                    // providers that say the same of these answers; proven: of the block's hash
 	Storage           *Storage               // nil where nothing is proven, or the account does not exist
 	Partial           bool                   // answers were left out
-	Sequenced         bool                   // whoever registers apps is counted, which accounts for storage (May and June 2025)
-	Registered        int                    // how many apps the Query's Callers registered by that count
+	Sequenced         bool                   // whoever registers apps is, or was, counted, which accounts for storage (May and June 2025)
+	Registered        int                    // how many apps the Query's Callers registered by that count; 0 where Storage is Complete
+	Counted           int                    // how many of the Query's apps were registered while that was counted; likewise
 	Failed            []ProviderError        // providers that failed, or lied, for this contract alone
 }
 
@@ -174,6 +175,9 @@ func (c *proving) proveOffline(ctx context.Context) error {
 	if c.jobs = c.olderJobs(); len(c.jobs) > 0 {
 		_, more := c.round(ctx, true)
 		left = append(left, more...)
+	}
+	for c.jobs = c.implementationJobs(); len(c.jobs) > 0; c.jobs = c.implementationJobs() {
+		c.round(ctx, true) // what lacks state explains nothing
 	}
 	if err := c.costs(); err != nil {
 		return err

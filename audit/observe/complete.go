@@ -11,6 +11,7 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
 	"github.com/kms-auditor/kms-auditor/ethrpc/logs"
 )
 
@@ -21,13 +22,15 @@ type completion struct {
 	queries []ethrpc.Query
 	state   *ethrpc.State // that answers queries
 	scans   map[common.Address]*audit.EventScan
+	callers map[common.Address]bool // that were looked for
 }
 
 // The events of a contract are read in this order, as far as they are needed.
 const (
-	ownerEvents  = iota // that the owner alone can cause: they name ids of the lists
-	publicEvents        // that anybody can cause: they only account for storage
-	allAnew             // a provider may have left some out
+	ownerEvents   = iota // that the owner alone can cause: they name ids of the lists
+	publicEvents         // that anybody can cause: they only account for storage
+	whoRegistered        // apps, where only older code counted that, which the events named
+	allAnew              // a provider may have left some out
 )
 
 // batches are the calls that read all events of contracts of which none were read yet. They go with the pin, or with the
@@ -51,27 +54,33 @@ func (c *observer) complete(ctx context.Context, l *completion, beside []*logs.B
 		_ = c.Events.Take(b) // what is no use is read by itself
 	}
 	ok := c.reread(ctx, l, false)
-	for stage := ownerEvents; ok && stage <= allAnew; stage++ {
+	for _, stage := range []int{ownerEvents, publicEvents, whoRegistered, allAnew, whoRegistered} {
+		if !ok {
+			break
+		}
 		var due []*ethrpc.Reading
 		for i := range l.state.Readings {
-			if r := &l.state.Readings[i]; c.wantsEvents(r, l.scans[r.Contract], stage) {
+			if r := &l.state.Readings[i]; c.wantsEvents(l, r, stage) {
 				due = append(due, r)
 			}
 		}
 		for i, r := range due {
 			c.scan(ctx, l, r, stage, len(due)-i)
 		}
-		ok = c.reread(ctx, l, stage == allAnew)
+		ok = c.reread(ctx, l, stage != ownerEvents) // what follows rests on what is proven
 	}
 	for i := range l.state.Readings {
 		r := &l.state.Readings[i]
-		s, apps := l.scans[r.Contract], len(l.queries[i].Apps)
+		s := l.scans[r.Contract]
 		if s == nil {
 			continue
 		}
 		c.overflown[r.Contract] = s.PublicErr != ""
-		if s.Err == "" && s.PublicErr == "" && r.Sequenced && r.Registered < apps {
-			*s = audit.EventScan{Err: fmt.Sprintf("who registered %d of %d apps is not known, which accounts for storage too", apps-r.Registered, apps)}
+		if lacksCallers(r, s) {
+			*s = audit.EventScan{Err: fmt.Sprintf("who registered %d of %d apps is not known, which accounts for storage too", r.Counted-r.Registered, r.Counted)}
+		}
+		if n := len(l.queries[i].Implementations); s.Err == "" && r.Storage != nil && !r.Storage.Complete && n > kms.MaxImplementations {
+			*s = audit.EventScan{Err: fmt.Sprintf("the contract had %d implementations, and what the older ones left is looked for in at most %d", n, kms.MaxImplementations)}
 		}
 		// Where the proof needs no events they only show when and by whom: what fails is not asked for in every audit.
 		if r.Storage != nil && (s.Err == "" || r.Storage.Complete) {
@@ -83,6 +92,11 @@ func (c *observer) complete(ctx context.Context, l *completion, beside []*logs.B
 			}
 		}
 	}
+}
+
+// lacksCallers reports whether apps were registered by accounts that are not known, and are counted in the storage.
+func lacksCallers(r *ethrpc.Reading, s *audit.EventScan) bool {
+	return s.Err == "" && s.PublicErr == "" && r.Sequenced && r.Registered < r.Counted
 }
 
 // reread reads again if the events named something new or, finally, if answers were left out. It reports whether the state
@@ -125,7 +139,8 @@ func servedBy(state *ethrpc.State, pinned string) string {
 }
 
 // wantsEvents reports whether events may explain what is not explained, or show who changed what is.
-func (c *observer) wantsEvents(r *ethrpc.Reading, s *audit.EventScan, stage int) bool {
+func (c *observer) wantsEvents(l *completion, r *ethrpc.Reading, stage int) bool {
+	s := l.scans[r.Contract]
 	switch {
 	case r.Err != nil || !r.HasCode:
 		return false
@@ -136,6 +151,8 @@ func (c *observer) wantsEvents(r *ethrpc.Reading, s *audit.EventScan, stage int)
 		return c.Eager && !known || known && root != r.Storage.Root
 	case r.Storage == nil || r.Storage.Complete || s == nil || s.Err != "" || s.PublicErr != "":
 		return false // only a proof shows that something is missing
+	case stage == whoRegistered:
+		return !l.callers[r.Contract] && lacksCallers(r, s)
 	default:
 		return stage == publicEvents || c.rescanned[r.Contract] != r.Storage.Root // once for each state
 	}
@@ -145,6 +162,11 @@ func (c *observer) wantsEvents(r *ethrpc.Reading, s *audit.EventScan, stage int)
 // history, whose reading goes on in the next audit, leaves this one its answers and the other contracts their turn.
 func (c *observer) scan(ctx context.Context, l *completion, r *ethrpc.Reading, stage, left int) {
 	c.opt.Progress(c.Intent.Chain, "reading the events of "+r.Contract.Hex())
+	if stage == whoRegistered {
+		c.Events.Callers(ctx, r.Contract)
+		l.callers[r.Contract] = true
+		return
+	}
 	if end, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, time.Until(end)/time.Duration(2*left), fmt.Errorf("the time for events in one audit is over, the next one goes on: %w", context.DeadlineExceeded))
@@ -169,6 +191,7 @@ func (c *observer) scan(ctx context.Context, l *completion, r *ethrpc.Reading, s
 			s.PublicErr = err.Error()
 		} else if r.Sequenced {
 			c.Events.Callers(ctx, r.Contract)
+			l.callers[r.Contract] = true
 		}
 	}
 }

@@ -181,7 +181,7 @@ func (c *observer) readContracts(ctx context.Context, prior audit.Prior, l *look
 
 // read reads the contracts and, where it may bring more, their events.
 func (c *observer) read(ctx context.Context, prior audit.Prior, l *look, contracts []common.Address) error {
-	done := &completion{look: l, scans: map[common.Address]*audit.EventScan{}}
+	done := &completion{look: l, scans: map[common.Address]*audit.EventScan{}, callers: map[common.Address]bool{}}
 	done.ask = func() (out []ethrpc.Query) {
 		for _, a := range contracts {
 			q := c.query(a, prior.Contract(a), l.ids[a])
@@ -244,6 +244,11 @@ func (c *observer) query(contract common.Address, known *audit.Known, claimed ma
 	}
 	for _, caller := range named[Callers] {
 		q.Callers = append(q.Callers, common.BytesToAddress(caller[12:]))
+	}
+	if all := named[Implementations]; len(all) > 1 { // else it was never upgraded
+		for _, code := range all {
+			q.Implementations = append(q.Implementations, common.BytesToAddress(code[12:]))
+		}
 	}
 	for _, e := range want.Explained {
 		q.Slots = append(q.Slots, e.Slot)

@@ -24,6 +24,9 @@ type Query struct {
 	Callers       []common.Address `json:"callers,omitempty"`        // who registered apps: the same
 	Slots         []common.Hash    `json:"slots,omitempty"`          // further slots that are known to be in use
 	CodeOnly      bool             `json:"code_only,omitempty"`      // only whether code is deployed
+
+	// Implementations are named by events: what those of before left behind is explained by their getters.
+	Implementations []common.Address `json:"implementations,omitempty"`
 }
 
 // The getters of the allowlists in the main line of DstackKms (since May 2025): bytes32 in, bool out.
@@ -65,7 +68,7 @@ func (q *Query) ListCalls() (out []Call) {
 func (q *Query) Equal(o *Query) bool {
 	return q.Contract == o.Contract && q.Control == o.Control && q.CodeOnly == o.CodeOnly && slices.Equal(q.Devices, o.Devices) &&
 		slices.Equal(q.OSImages, o.OSImages) && slices.Equal(q.AggregatedMRs, o.AggregatedMRs) && slices.Equal(q.Apps, o.Apps) &&
-		slices.Equal(q.Callers, o.Callers) && slices.Equal(q.Slots, o.Slots)
+		slices.Equal(q.Callers, o.Callers) && slices.Equal(q.Slots, o.Slots) && slices.Equal(q.Implementations, o.Implementations)
 }
 
 // Clone copies what the caller may change.
@@ -73,6 +76,7 @@ func (q *Query) Clone() Query {
 	c := *q
 	c.Devices, c.OSImages, c.AggregatedMRs = slices.Clone(q.Devices), slices.Clone(q.OSImages), slices.Clone(q.AggregatedMRs)
 	c.Apps, c.Callers, c.Slots = slices.Clone(q.Apps), slices.Clone(q.Callers), slices.Clone(q.Slots)
+	c.Implementations = slices.Clone(q.Implementations)
 	return c
 }
 

@@ -63,6 +63,10 @@ func (r *run) account(addr common.Address) *types.StateAccount {
 
 func (s *state) GetState(addr common.Address, key common.Hash) common.Hash {
 	slot := Slot{addr, key}
+	if r := s.verified.replaced; r != nil && r.slot == slot {
+		s.touched[slot] = true
+		return r.word
+	}
 	v, known := s.verified.Value(slot)
 	if !known && s.assume != nil {
 		v = s.assume(slot)

@@ -48,6 +48,7 @@ type VerifiedState struct {
 	codes    map[common.Hash]code
 	nodes    nodes // of the state trie, that proved the accounts
 	evm      *machine
+	replaced *replacement // nil: none
 
 	given, givenCodes nodes // what may be proven from, by hash; nil: what is not known is not known
 }

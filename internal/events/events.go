@@ -247,6 +247,12 @@ func (x *Indexer) Named(contract common.Address) map[string][]common.Hash {
 func (x *Indexer) named(t state.Target) map[string][]common.Hash {
 	named := maps.Clone(x.opt.State.Known(t))
 	for list, old := range x.stale[t].named {
+		if list == observe.Callers { // in their order
+			seen := map[common.Hash]bool{}
+			again := func(caller common.Hash) (was bool) { was, seen[caller] = seen[caller], true; return was }
+			named[list] = slices.DeleteFunc(slices.Concat(old, named[list]), again)
+			continue
+		}
 		all := slices.Concat(named[list], old)
 		slices.SortFunc(all, common.Hash.Cmp)
 		named[list] = slices.Compact(all)
@@ -333,6 +339,8 @@ const (
 	images  = string(audit.OSImage)
 	mrs     = observe.AggregatedMRs
 	apps    = observe.Apps
+
+	implementations = observe.Implementations
 )
 
 // meaning is what an event says: that its one argument was added to a list, or removed.
@@ -353,6 +361,8 @@ var byTopic = hashed(map[string]meaning{
 	"KmsAggregatedMrRemoved(bytes32)": {mrs, false},
 	"AppRegistered(address)":          {apps, true},
 
+	"Upgraded(address)": {implementations, true},
+
 	// Before May 2025.
 	"KmsDeviceIdRegistered(bytes32)":   {devices, true},
 	"KmsDeviceIdDeregistered(bytes32)": {devices, false},
@@ -370,7 +380,7 @@ var byPolicy = hashed(map[string]string{
 // filters are those of the events that the owner alone can cause, and of those that anybody can. PolicyChanged is both, by its
 // third topic. Hashes are sorted: every process asks the same question, which can be answered from a cache.
 var filters = map[bool][]logs.Filter{
-	false: {{topicsOf(devices, images, mrs)}, {topicsOf(""), nil, slices.SortedFunc(maps.Keys(byPolicy), common.Hash.Cmp)}},
+	false: {{topicsOf(devices, images, mrs, implementations)}, {topicsOf(""), nil, slices.SortedFunc(maps.Keys(byPolicy), common.Hash.Cmp)}},
 	true:  {{topicsOf(apps)}},
 }
 
@@ -413,10 +423,14 @@ func decode(logs []types.Log) ([]state.Event, error) {
 		if m.list == "" {
 			continue
 		}
-		if len(l.Topics) != 1 || len(l.Data) != 32 {
+		key := common.BytesToHash(l.Data)
+		switch {
+		case m.list == implementations && len(l.Topics) == 2 && len(l.Data) == 0:
+			key = l.Topics[1] // the one argument that is indexed
+		case m.list == implementations || len(l.Topics) != 1 || len(l.Data) != 32:
 			return nil, malformedLog(l)
 		}
-		e := state.Event{Tx: l.TxHash, List: m.list, Key: common.BytesToHash(l.Data), Added: m.added}
+		e := state.Event{Tx: l.TxHash, List: m.list, Key: key, Added: m.added}
 		e.Actor = actors[e]
 		e.Block, e.BlockHash, e.Index = l.BlockNumber, l.BlockHash, l.Index
 		if l.BlockTimestamp > 0 {

@@ -16,6 +16,7 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/events"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
@@ -270,3 +271,30 @@ func TestALongScanIsSavedOnItsWay(t *testing.T) {
 	}
 	w.knows(1)
 }
+
+// TestWhatTheNewestGenerationsTell: who changed a list stands beside the event of the list, and each upgrade names the
+// implementation.
+func TestWhatTheNewestGenerationsTell(t *testing.T) {
+	w := newWorld(t)
+	older, err := w.chain.Client().StorageAt(ctx, w.kms.Address(), implementationSlot, nil)
+	must(t, err)
+	w.allow(1)
+	newer, err := w.kms.Upgrade(ctx, "Kms20260531")
+	must(t, err)
+	w.allow(2)
+	must(t, w.update())
+	w.knows(1, 2)
+	for device, actor := range map[byte]common.Address{1: testchain.Address("owner"), 2: {}} {
+		e, known := w.state.LastEvent(state.Target{Chain: "base", Contract: w.kms.Address()}, string(audit.Device), common.Hash{device})
+		if !known || !e.Added || e.Actor != actor {
+			t.Errorf("device %d: %+v, want the actor %s", device, e, actor)
+		}
+	}
+	want := []common.Hash{common.BytesToHash(older), common.BytesToHash(newer[:])}
+	slices.SortFunc(want, common.Hash.Cmp)
+	if got := w.Named(w.kms.Address())[observe.Implementations]; !slices.Equal(got, want) {
+		t.Errorf("the implementations %v are known, want %v", got, want)
+	}
+}
+
+var implementationSlot = common.HexToHash("0x360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbc")

@@ -6,4 +6,4 @@ import "github.com/ethereum/go-ethereum/common"
 var Decode = decode
 
 // Topics returns those of the events that count.
-func Topics() []common.Hash { return topicsOf("", devices, images, mrs, apps) }
+func Topics() []common.Hash { return topicsOf("", devices, images, mrs, apps, implementations) }

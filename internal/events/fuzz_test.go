@@ -5,6 +5,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/kms-auditor/kms-auditor/internal/events"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/fit"
@@ -30,6 +31,8 @@ func logsOf(b []byte) (logs []types.Log) {
 	return logs
 }
 
+var upgraded = crypto.Keccak256Hash([]byte("Upgraded(address)"))
+
 // FuzzDecode holds that every log is one event of its own or none, in its order, that one of a wrong shape ends in an
 // error, and that an actor is one whom a log of the same transaction names.
 func FuzzDecode(f *testing.F) {
@@ -37,6 +40,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add([]byte{i, 0, 7, 7, i, 3, 7, 1, i, 4 << 2, 0, 0})
 		f.Add([]byte{i, 0, 1, 1})
 		f.Add([]byte{i, 4 << 2, 1, 1})
+		f.Add([]byte{i, 1 | 4<<2, 1, 1})
 		f.Add([]byte{i, 3 | 4<<2, 1, 1})
 	}
 	f.Add([]byte{})
@@ -51,7 +55,10 @@ func FuzzDecode(f *testing.F) {
 		var own []types.Log
 		for _, l := range logs {
 			switch {
-			case len(l.Data) != 32:
+			case l.Topics[0] == upgraded && len(l.Topics) == 2 && len(l.Data) == 0:
+				l.Data = l.Topics[1][:]
+				own = append(own, l)
+			case len(l.Data) != 32 || l.Topics[0] == upgraded:
 				t.Fatalf("a log of %d bytes is taken", len(l.Data))
 			case len(l.Topics) == 1:
 				own = append(own, l)

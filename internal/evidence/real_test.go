@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
@@ -67,6 +69,19 @@ func lists(w *world) {
 	})
 }
 
+// upgraded has the contract be of June 2025 for a while, in which somebody registers an app.
+func upgraded(w *world) {
+	older, err := w.kms.Upgrade(w.t.Context(), "Kms20250617")
+	must(w.t, err)
+	owner := testchain.Address("owner")
+	r, err := w.kms.Send(w.t.Context(), "registerApp", owner)
+	must(w.t, err)
+	newer, err := w.kms.Upgrade(w.t.Context(), testchain.Plain)
+	must(w.t, err)
+	pad := func(a common.Address) common.Hash { return common.BytesToHash(a[:]) }
+	w.named = names{observe.Implementations: {pad(older), pad(newer)}, observe.Callers: {pad(owner)}, observe.Apps: {common.BytesToHash(r.Logs[0].Data)}}
+}
+
 var noProof = rpcfault.Refuse("eth_getProof", -32601, "the method eth_getProof does not exist/is not available")
 
 func TestRealEvidenceGivesTheReportAgain(t *testing.T) {
@@ -80,6 +95,11 @@ func TestRealEvidenceGivesTheReportAgain(t *testing.T) {
 		{"the API denies what the contract allows", denied, audit.Drift, false},
 		{"the API does not list a device", unlisted, audit.Drift, false},
 		{"the contract stores what nothing explains", backdoor, audit.Drift, false},
+		{"older implementations explain what the contract stores", upgraded, audit.Consistent, false},
+		{"they do not explain all", func(w *world) {
+			upgraded(w)
+			backdoor(w)
+		}, audit.Drift, false},
 		{"the head agrees already", func(w *world) {
 			w.tag, w.intent.PendingMax = "latest-1", time.Hour
 			w.claim(func(c *fakeapi.Contract) { c.Devices[1].Allowed = &yes })
@@ -189,6 +209,32 @@ func TestForgedProofsAreRefuted(t *testing.T) {
 		if _, err := evidence.Verify(t.Context(), again(t, f)); !errors.Is(err, evidence.ErrRefuted) || !strings.Contains(err.Error(), row.says) {
 			t.Errorf("%s: %v, want %q", row.sentence, err, row.says)
 		}
+	}
+}
+
+// TestTheCodeOfOlderImplementationsIsKept: without it they explain nothing.
+func TestTheCodeOfOlderImplementationsIsKept(t *testing.T) {
+	w := newWorld(t)
+	upgraded(w)
+	good := w.evidence()
+	if got := good.Report.Chains[0].Targets[0]; got.Completeness != audit.Complete {
+		t.Fatalf("%s", keys(good.Report))
+	}
+	refuted := 0
+	for i := range good.Chains[0].Codes {
+		f := again(t, good)
+		f.Chains[0].Codes = slices.Delete(f.Chains[0].Codes, i, i+1)
+		if _, err := evidence.Verify(t.Context(), f); errors.Is(err, evidence.ErrRefuted) {
+			refuted++
+		}
+	}
+	if refuted != 3 { // the proxy's, and those of two implementations
+		t.Errorf("%d codes are needed, want 3", refuted)
+	}
+	f := again(t, good)
+	f.Chains[0].First.Proven[0].Implementations = nil
+	if _, err := evidence.Verify(t.Context(), f); !errors.Is(err, evidence.ErrRefuted) || !strings.Contains(err.Error(), "completeness incomplete") {
+		t.Errorf("without naming them: %v", err)
 	}
 }
 

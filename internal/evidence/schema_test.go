@@ -22,7 +22,7 @@ func TestEvidenceFitsTheSchema(t *testing.T) {
 	}
 	for name, f := range map[string]*evidence.File{
 		"by hand": judged(t, byHand(t)), "released": sample(t, "testdata/v2.json.gz"), "proven": real(unlisted), "unaccounted": real(backdoor),
-		"believed": real(func(w *world) { w.proxy.Set(noProof) }), "told": real(told), "listed": real(lists), "without claims": real(unclaimed),
+		"believed": real(func(w *world) { w.proxy.Set(noProof) }), "told": real(told), "listed": real(lists), "without claims": real(unclaimed), "upgraded": real(upgraded),
 		"failed": real(func(w *world) { w.api.Fail(fakeapi.Fault{Name: fakeapi.HTML}) }),
 	} {
 		doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(document(t, f)))

@@ -17,8 +17,10 @@ import (
 )
 
 const (
-	apps          = "app" // the one list whose keys are addresses
+	apps          = "app" // the one list that is shown whose keys are addresses
 	aggregatedMRs = "aggregated_mr"
+
+	implementations = "implementation" // addresses too, of no list that is shown
 
 	// Contracts is the list of the contracts themselves: those that the operator forgot were removed from it.
 	Contracts = "contract"
@@ -186,7 +188,8 @@ func (s *State) Find(name string, f Filter) (string, error) {
 		}
 		for contract, known := range c.scans {
 			for i := range known.events {
-				if id := known.events[i].Key.Hex(); f.matches(c.Name, contract.Hex()) {
+				e := &known.events[i]
+				if id := e.Key.Hex(); e.List != implementations && f.matches(c.Name, contract.Hex()) {
 					called[id] = append(called[id], id)
 				}
 			}

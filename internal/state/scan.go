@@ -126,7 +126,8 @@ func (s *State) LastEvent(t Target, list string, key common.Hash) (e Event, ok b
 // Callers is the list of Known with whoever registered apps, as far as that is known.
 const Callers = "caller"
 
-// Known returns, per list, every key that an event of t names, in ascending order.
+// Known returns, per list, every key that an event of t names, in ascending order, but Callers in the order in which they
+// first registered an app.
 func (s *State) Known(t Target) map[string][]common.Hash {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -138,13 +139,17 @@ func (s *State) Known(t Target) map[string][]common.Hash {
 	for i := range of.events {
 		e := &of.events[i]
 		known[e.List] = append(known[e.List], e.Key)
-		if e.List == apps && e.Actor != (common.Address{}) {
-			known[Callers] = append(known[Callers], common.BytesToHash(e.Actor[:]))
-		}
 	}
 	for list, keys := range known {
 		slices.SortFunc(keys, common.Hash.Cmp)
 		known[list] = slices.Compact(keys)
+	}
+	seen := map[common.Address]bool{{}: true}
+	for i := range of.events {
+		if e := &of.events[i]; e.List == apps && !seen[e.Actor] {
+			seen[e.Actor] = true
+			known[Callers] = append(known[Callers], common.BytesToHash(e.Actor[:]))
+		}
 	}
 	of.known = known
 	return known

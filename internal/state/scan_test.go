@@ -258,3 +258,16 @@ func replay(t *rapid.T, s *state.State, of state.Target, events []state.Event) {
 		}
 	}
 }
+
+func TestThoseWhoRegisteredAppsAreKnownInTheirOrder(t *testing.T) {
+	s := open(t, "")
+	var events []state.Event
+	for n, actor := range []common.Address{{9}, {}, {1}, {9}, {5}} {
+		events = append(events, state.Event{Block: first, BlockHash: blockHash(first), Index: uint(n), List: "app", Key: key(uint64(n % 2)), Added: true, Actor: actor})
+	}
+	must(t, s.Append(kms, first, first, blockHash(first), events))
+	want := []common.Hash{common.BytesToHash(common.Address{9}.Bytes()), common.BytesToHash(common.Address{1}.Bytes()), common.BytesToHash(common.Address{5}.Bytes())}
+	if diff := gocmp.Diff(want, s.Known(kms)[state.Callers]); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -17,9 +17,17 @@ const (
 	Moved    = "KmsMoved"    // Plain, but the lists are at other slots
 	Old      = "KmsOld"      // the lists as in Plain; ownership moves in one step, and there is no pendingOwner
 	May      = "KmsMay"      // of May 2025: apps have a controller, and whoever registers them is counted; ownership as in Old
+	Before   = "KmsBefore"   // of before May 2025: without the two getters
+	Hostile  = "KmsHostile"  // hides entries behind getters of older generations
 	proxy    = "ERC1967Proxy"
 
 	registrar = "Registrar"
+)
+
+// The generations since May 2025, by the day from which on they were.
+var (
+	Shifted     = "Kms20250702"                                                                              // for two days: the lists are one slot lower than before and after
+	Generations = []string{"Kms20250521", "Kms20250617", "Kms20250703", "Kms20250714", "Kms20260531", Plain} // without Shifted
 )
 
 // Artifact is a compiled contract: Bytecode is its creation code, without constructor arguments.

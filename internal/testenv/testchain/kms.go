@@ -24,7 +24,7 @@ type Backend interface {
 // DeployOptions configure Deploy.
 type DeployOptions struct {
 	Key            *ecdsa.PrivateKey // pays, and owns the contract; nil: Key("owner")
-	Implementation string            // Plain, Backdoor, Moved, Old or May; empty: Plain
+	Implementation string            // the name of a contract; empty: Plain
 	Mine           func()            // seals a block after each transaction; nil: the chain does so by itself
 }
 
@@ -194,13 +194,18 @@ func (k *KMS) Call(ctx context.Context, method string, args ...any) ([]any, erro
 	return out, nil
 }
 
-// bound speaks the Backdoor's interface, or that of May, which has what the others have not.
+// bound speaks the interface of the first that has the method: together they have all that the others have.
 func (k *KMS) bound(method string) (*bind.BoundContract, error) {
-	a, err := Contract(Backdoor)
-	if _, has := a.ABI.Methods[method]; err == nil && !has {
-		a, err = Contract(May)
+	for _, name := range []string{Backdoor, May, Before, Hostile} {
+		a, err := Contract(name)
+		if err != nil {
+			return nil, err
+		}
+		if _, has := a.ABI.Methods[method]; has {
+			return bind.NewBoundContract(k.address, a.ABI, k.backend, k.backend, k.backend), nil
+		}
 	}
-	return bind.NewBoundContract(k.address, a.ABI, k.backend, k.backend, k.backend), err
+	return nil, fmt.Errorf("no contract has the method %s", method)
 }
 
 func (k *KMS) opts(ctx context.Context) (*bind.TransactOpts, error) {
