@@ -44,7 +44,7 @@ type Events interface {
 	Update(ctx context.Context, contract common.Address, to ethrpc.Block) error
 	// Reset forgets them all, so that Update reads them anew.
 	Reset(contract common.Address) error
-	// Named returns the keys that any event ever named, sorted, by list: those of audit.Lists, AggregatedMRs, Apps and Callers.
+	// Named returns the keys that any event ever named, sorted, by list: those of audit.Lists, Apps and Callers.
 	Named(contract common.Address) map[string][]common.Hash
 	// Last returns the last event of an id, and false where none is known.
 	Last(contract common.Address, list audit.List, id common.Hash) (audit.Changed, bool)
@@ -57,9 +57,8 @@ type Events interface {
 
 // The lists that are not audited. What is in them accounts for the storage.
 const (
-	AggregatedMRs = "aggregated_mr"
-	Apps          = "app"    // of addresses, padded on their left
-	Callers       = "caller" // who registered apps: addresses likewise
+	Apps    = "app"    // of addresses, padded on their left
+	Callers = "caller" // who registered apps: addresses likewise
 )
 
 // Options configure an Auditor.
