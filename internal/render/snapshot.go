@@ -3,6 +3,7 @@ package render
 import (
 	"bytes"
 	"cmp"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"slices"
@@ -86,6 +87,8 @@ func doubts(t *audit.Target) []string {
 	}
 	if t.Control == nil {
 		out = append(out, "who controls it was not read")
+	} else if !slices.Contains(t.Control.Read, "aggregated_mrs") {
+		out = append(out, "its aggregated measurements were not read")
 	}
 	return out
 }
@@ -100,6 +103,9 @@ func snapshot(b *bytes.Buffer, t *audit.Target) {
 	line("  policy:")
 	for _, l := range audit.Lists {
 		key := string(l) + "s"
+		if l == audit.AggregatedMR && (t.Control == nil || !slices.Contains(t.Control.Read, key)) {
+			continue // an empty list would want none
+		}
 		allowed := slices.DeleteFunc(slices.Clone(t.Entries), func(e audit.Entry) bool { return e.List != l || e.OnChain != audit.ChainAllowed })
 		if len(allowed) == 0 {
 			line("    %s: []", key)
@@ -107,7 +113,11 @@ func snapshot(b *bytes.Buffer, t *audit.Target) {
 		}
 		line("    %s:", key)
 		for _, e := range allowed {
-			line("      - %s # %s", scalar(e.ID), cmp.Or(named(e.Name, e.Version), "the API does not name it"))
+			remark := ""
+			if l != audit.AggregatedMR { // which has no names
+				remark = " # " + cmp.Or(named(e.Name, e.Version), "the API does not name it")
+			}
+			line("      - %s%s", scalar(e.ID), remark)
 		}
 	}
 	c := t.Control
@@ -126,6 +136,18 @@ func snapshot(b *bytes.Buffer, t *audit.Target) {
 	pin("owner", c.Owner, leaving)
 	pin("implementation", c.Implementation, "")
 	pin("code_hash", cmp.Or(c.ImplementationCodeHash, c.CodeHash), "")
+	if len(c.KMSPubkeys) == 2 && !slices.ContainsFunc(c.KMSPubkeys, notHex) {
+		line("    kms_pubkeys: [%s, %s]", scalar(c.KMSPubkeys[0]), scalar(c.KMSPubkeys[1]))
+	}
+	if c.GatewayAppID == sanitize.Plain(c.GatewayAppID) { // else a configuration cannot have it
+		pin("gateway_app_id", c.GatewayAppID, "")
+	}
+	pin("app_implementation", c.AppImplementation, "")
+}
+
+func notHex(s string) bool {
+	_, err := hex.DecodeString(s)
+	return err != nil || s == ""
 }
 
 // named is a name with a version that is not in it.
