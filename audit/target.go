@@ -265,20 +265,19 @@ func (t *target) take(k listID, a *Answer, want Policy) {
 // getters are those of the lists, as the contract has them since May 2025.
 var getters = map[List]string{Device: "kmsAllowedDeviceIds(bytes32)", OSImage: "allowedOsImages(bytes32)", AggregatedMR: "kmsAllowedAggregatedMrs(bytes32)"}
 
-// judgeLists gives a reason for each list whose getter answers no id, and reports whether all lists are there.
+// judgeLists gives a reason for each list whose getter answers no id, and reports whether every id is answered.
 func (t *target) judgeLists() bool {
 	all := true
 	for _, l := range Lists {
-		first := find(t.reading.Answers, func(a *Answer) bool { return a.List == l })
-		if first != nil && find(t.reading.Answers, func(a *Answer) bool { return a.List == l && a.Err == "" }) == nil {
-			all = false
-			t.reason("the contract does not answer %s, so it is no DstackKms of a generation since May 2025, or it misbehaves: %s", getters[l], first.Err)
+		unread := find(t.reading.Answers, func(a *Answer) bool { return a.List == l && a.Err != "" })
+		if all = all && unread == nil; unread != nil && find(t.reading.Answers, func(a *Answer) bool { return a.List == l && a.Err == "" }) == nil {
+			t.reason("the contract does not answer %s, so it is no DstackKms of a generation since May 2025, or it misbehaves: %s", getters[l], unread.Err)
 		}
 	}
 	return all
 }
 
-// judgeStorage says how complete the search for ids was, and whether a contract with all lists stores what nothing explains.
+// judgeStorage says how complete the search for ids was, and whether a contract that answers everything stores what nothing explains.
 func (t *target) judgeStorage(intent *Intent, want ContractIntent, lists bool) {
 	if !intent.Events {
 		return

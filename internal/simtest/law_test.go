@@ -20,9 +20,10 @@ type memory struct {
 	block     map[key]uint64 // the newest at which each was confirmed
 	known     map[common.Address]bool
 	baselines map[common.Address]control
-	named     [][2][ids]bool // by the claims that were read, by contract
-	newest    *audit.Block   // that was honestly shown
-	claim     *claim         // the newest
+	watched   map[common.Address]watched // of baselines
+	named     [][2][ids]bool             // by the claims that were read, by contract
+	newest    *audit.Block               // that was honestly shown
+	claim     *claim                     // the newest
 }
 
 type key struct {
@@ -31,7 +32,7 @@ type key struct {
 }
 
 func newMemory(contracts int) *memory {
-	return &memory{open: map[key]bool{}, block: map[key]uint64{}, known: map[common.Address]bool{}, baselines: map[common.Address]control{}, named: make([][2][ids]bool, contracts)}
+	return &memory{open: map[key]bool{}, block: map[key]uint64{}, known: map[common.Address]bool{}, baselines: map[common.Address]control{}, watched: map[common.Address]watched{}, named: make([][2][ids]bool, contracts)}
 }
 
 // law judges one audit.
@@ -222,6 +223,10 @@ func (l *law) sound(t *audit.Target, truly truth) {
 	for _, e := range t.Entries {
 		waits[e.ID] = e.Verdict == audit.Pending
 		complain := func(what string) { complain("%s %s %s: %s", e.List, e.ID, e.Verdict, what) }
+		if e.List == audit.AggregatedMR {
+			soundMeasurement(&e, &truly, complain)
+			continue
+		}
 		list, id, known := finding{List: string(e.List), ID: e.ID}.entry()
 		if is := known && truly.is.allowed[list][id]; e.OnChain != audit.ChainUnknown && is != (e.OnChain == audit.ChainAllowed) {
 			complain("on chain it is something else")
@@ -487,6 +492,7 @@ func (l *law) remember() {
 			l.fail("the baseline of %s is %+v, and was or is in truth %+v", at, is, was)
 		}
 		l.mem.baselines[at] = is
+		l.rememberWatched(at, b)
 	}
 	maps.DeleteFunc(l.mem.block, func(k key, _ uint64) bool { _, stays := open[k]; return !stays })
 	l.mem.open = open
