@@ -143,6 +143,7 @@ type truth struct {
 	read     bool            // the API said something of the contract, on the right chain
 	compared map[string]bool // the ids with a claim about something that is known
 	blank    bool            // it says something that cannot be compared
+	gone     bool            // the gateway is, and nothing proves it
 }
 
 // silent reports whether the API lists an id and makes no claim about it.

@@ -56,6 +56,10 @@ func reportedOf(c audit.Control) watched {
 // judgeWatched compares it with what was seen first.
 func (w *world) judgeWatched(t *truth, at common.Address) {
 	for name, was := range w.mem.watched[at] {
+		if name == gateway && was != "" && t.is.watched[name] == "" && w.Verify == "off" { // that it is gone is not proven
+			t.blank, t.gone = true, true
+			continue
+		}
 		is, f := t.is.watched[name], finding{Kind: map[string]string{measurements: "measurements_changed", gateway: "gateway_changed"}[name]}
 		if t.wrong[f] = is != was; !t.wrong[f] {
 			delete(t.wrong, f)
