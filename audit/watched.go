@@ -92,7 +92,7 @@ func (t *target) judgeWatched(want Policy) {
 			t.looked[f.kind] = is.Known // what is wrong is said of each measurement: one thing makes one finding
 		case was == nil:
 		case is.Known && t.comparable(f.kind, f.what, is, *was) && bareHex(is.Value) != bareHex(*was):
-			t.find(f.kind, "%s: the contract has %s, the %s has %s", f.what, beyond(is.Value, *was), by, beyond(*was, is.Value))
+			t.find(f.kind, "%s: the contract has %s, the %s has %s", f.what, f.beyond(is.Value, *was), by, f.beyond(*was, is.Value))
 		case is.Err != "":
 			t.reason("%s could not be read: %s", f.what, is.Err)
 		}
@@ -100,11 +100,13 @@ func (t *target) judgeWatched(want Policy) {
 	t.Control.watch(values)
 }
 
-// beyond lists those parts of a list that another lacks.
-func beyond(a, b string) string {
-	other := strings.Split(b, separator)
-	parts := slices.DeleteFunc(strings.Split(a, separator), func(s string) bool { return slices.Contains(other, s) })
-	return cmp.Or(sanitize.Plain(strings.Join(parts, separator)), "none")
+// beyond is a value, fit to show; of measurements only those that the other one lacks.
+func (f controlField) beyond(a, b string) string {
+	if f.kind == MeasurementsChanged {
+		others := strings.Split(b, separator)
+		a = strings.Join(slices.DeleteFunc(strings.Split(a, separator), func(id string) bool { return slices.Contains(others, id) }), separator)
+	}
+	return cmp.Or(sanitize.Plain(a), "none")
 }
 
 // Or returns the control with those watched fields of another one that it lacks itself.

@@ -167,6 +167,8 @@ func ReadingOf(r *ethrpc.Reading, q ethrpc.Query, scan *audit.EventScan) audit.R
 func controlsOf(c *ethrpc.Control) audit.Controls {
 	pending := c.PendingOwner
 	pending.Present = pending.Present && pending.Value != (common.Address{})
+	app := c.AppImplementation
+	app.Present = app.Present && app.Value != (common.Address{})
 	behind := ethrpc.Field[common.Hash]{Value: c.ImplementationCodeHash, Present: c.ImplementationCodeHash != (common.Hash{}), Err: c.CodeErr}
 	return audit.Controls{
 		Owner:                  fieldOf(c.Owner, common.Address.Hex),
@@ -175,7 +177,7 @@ func controlsOf(c *ethrpc.Control) audit.Controls {
 		GatewayAppID:           fieldOf(c.GatewayAppID, bounded),
 		K256Pubkey:             fieldOf(c.K256Pubkey, func(b []byte) string { return bounded(hex.EncodeToString(b)) }),
 		CAPubkey:               fieldOf(c.CAPubkey, func(b []byte) string { return bounded(hex.EncodeToString(b)) }),
-		AppImplementation:      fieldOf(c.AppImplementation, common.Address.Hex),
+		AppImplementation:      fieldOf(app, common.Address.Hex),
 		CodeHash:               audit.Field{Known: true, Value: c.CodeHash.Hex()},
 		ImplementationCodeHash: fieldOf(behind, common.Hash.Hex),
 	}
