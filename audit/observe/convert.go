@@ -186,12 +186,12 @@ func controlsOf(c *ethrpc.Control) audit.Controls {
 // maxField is the number of bytes that are kept of a text which a contract says of its KMS.
 const maxField = 1024
 
-// bounded returns a text as it is or, where it is long or cannot be written down, its beginning and what tells it from others.
+// bounded returns a text as it is or, where it is long or cannot be written down, what tells it from others, and its beginning.
 func bounded(s string) string {
 	if len(s) <= maxField && utf8.ValidString(s) {
 		return s
 	}
-	return fmt.Sprintf("%s (%d bytes, keccak-256 %s)", sanitize.Plain(s), len(s), crypto.Keccak256Hash([]byte(s)))
+	return fmt.Sprintf("keccak-256 %s of %d bytes: %s", crypto.Keccak256Hash([]byte(s)), len(s), sanitize.Plain(s))
 }
 
 func fieldOf[T any](f ethrpc.Field[T], text func(T) string) audit.Field {
