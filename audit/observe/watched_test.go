@@ -187,3 +187,19 @@ func TestAContractWithoutMeasurements(t *testing.T) {
 		})
 	}
 }
+
+// TestTheOlderNameOfTheImplementationOfApps is that of June 2025.
+func TestTheOlderNameOfTheImplementationOfApps(t *testing.T) {
+	for name, verify := range map[string]ethrpc.Verify{"proven": ethrpc.VerifyAuto, "believed": ethrpc.VerifyOff} {
+		t.Run(name, func(t *testing.T) {
+			w := may(t)
+			w.intent.Baselines, w.verify = true, verify
+			a := w.auditor()
+			if is := control(t, a.says(audit.Consistent, "")).AppImplementation; is != (common.Address{1}).Hex() {
+				t.Errorf("the implementation of apps is %q", is)
+			}
+			w.send("setAppAuthImplementation", common.Address{2})
+			a.says(audit.Drift, "app_implementation_changed")
+		})
+	}
+}
