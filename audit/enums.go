@@ -76,20 +76,8 @@ var EntryVerdicts = []EntryVerdict{Match, Mismatch, Unverifiable, Pending, Accep
 func (c Counts) Of(v EntryVerdict) int { return *c.of(v) }
 
 func (c *Counts) of(v EntryVerdict) *int {
-	switch v {
-	case Match:
-		return &c.Match
-	case Mismatch:
-		return &c.Mismatch
-	case Pending:
-		return &c.Pending
-	case Accepted:
-		return &c.Accepted
-	case Unclaimed:
-		return &c.Unclaimed
-	default:
-		return &c.Unverifiable
-	}
+	all := []*int{&c.Match, &c.Mismatch, &c.Unverifiable, &c.Pending, &c.Accepted, &c.Unclaimed}
+	return all[slices.Index(EntryVerdicts, v)]
 }
 
 // ClaimState is what the API says of an id.
