@@ -137,8 +137,7 @@ func (j *judgement) confirmFindings(t, o *target) {
 // HeadQuery asks the newest block for what differs at the pinned one.
 type HeadQuery struct {
 	Contract common.Address
-	Devices  []common.Hash
-	OSImages []common.Hash
+	IDs      map[List][]common.Hash
 }
 
 // headQueries lists what to ask at the newest block, or returns nil if there is nothing to ask.
@@ -149,17 +148,13 @@ func (j *judgement) headQueries() []HeadQuery {
 	var out []HeadQuery
 	for _, t := range j.targets {
 		young := j.newlyGone(t)
-		q := HeadQuery{Contract: t.address}
+		q := HeadQuery{t.address, map[List][]common.Hash{}}
 		for i := range t.entries {
-			switch e := &t.entries[i]; {
-			case !j.mayBePending(t, e, young):
-			case e.List == Device:
-				q.Devices = append(q.Devices, e.id)
-			default:
-				q.OSImages = append(q.OSImages, e.id)
+			if e := &t.entries[i]; j.mayBePending(t, e, young) {
+				q.IDs[e.List] = append(q.IDs[e.List], e.id)
 			}
 		}
-		if young || len(q.Devices)+len(q.OSImages) > 0 {
+		if young || len(q.IDs) > 0 {
 			out = append(out, q)
 		}
 	}

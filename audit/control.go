@@ -1,6 +1,9 @@
 package audit
 
-import "cmp"
+import (
+	"cmp"
+	"strings"
+)
 
 // controlField is a field of Control, and which finding a change of it is.
 type controlField struct {
@@ -94,6 +97,12 @@ func (f controlField) wanted(p Policy) string {
 		return p.Owner.Hex()
 	case f.kind == ImplementationChanged && p.Implementation != nil:
 		return p.Implementation.Hex()
+	case f.kind == KMSKeysChanged:
+		return strings.Join(p.KMSPubkeys, separator)
+	case f.kind == GatewayChanged:
+		return p.GatewayAppID
+	case f.kind == AppImplChanged && p.AppImplementation != nil:
+		return p.AppImplementation.Hex()
 	}
 	return ""
 }
@@ -104,6 +113,12 @@ func (b Baseline) Differs(is Control) []string {
 	for i, was := range b.Control.fields() {
 		if f := controlFields[i]; f.kind != "" && *was != *is.fields()[i] {
 			out = append(out, f.name)
+		}
+	}
+	seen := is.watched()
+	for i, was := range b.Control.watched() {
+		if was != nil && seen[i] != nil && bareHex(*was) != bareHex(*seen[i]) {
+			out = append(out, watched[i].name)
 		}
 	}
 	return out

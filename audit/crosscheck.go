@@ -48,13 +48,10 @@ func (j *judgement) crossCheck(o *Observation, all []*target) []*target {
 func (t *target) crossCheckFields(listed []ListedKMS, claim *APIClaim) {
 	said := map[string]bool{} // one finding for all rows that say the same
 	differ := func(k Kind, what, claimed string, is Field) {
-		if claimed == "" {
-			return
+		if !is.Known && is.Err != "" && claimed != "" {
+			t.reason("%s could not be read: %s", what, is.Err)
 		}
-		if !is.Known {
-			if is.Err != "" {
-				t.reason("%s could not be read: %s", what, is.Err)
-			}
+		if !is.Known || claimed == "" {
 			return
 		}
 		t.looked[k] = true

@@ -21,6 +21,9 @@ type entry struct {
 
 // judge decides an entry by what the sides say.
 func (e *entry) judge() {
+	if e.List == AggregatedMR {
+		e.Claim, e.noClaim = ClaimNone, false
+	}
 	switch {
 	case e.noClaim:
 		e.unverifiable(ReasonNoClaim)
@@ -106,10 +109,7 @@ var sentences = map[Kind]string{
 
 // message says in one sentence what is wrong with the entry.
 func (e *entry) message(k Kind) string {
-	what := "device"
-	if e.List == OSImage {
-		what = "OS image"
-	}
+	what := map[List]string{Device: "device", OSImage: "OS image", AggregatedMR: "aggregated measurement"}[e.List]
 	if e.Name != "" {
 		what += " " + e.Name
 	}

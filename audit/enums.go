@@ -49,12 +49,13 @@ func worstOf(all []Verdict) Verdict {
 type List string
 
 const (
-	Device  List = "device"
-	OSImage List = "os_image"
+	Device       List = "device"
+	OSImage      List = "os_image"
+	AggregatedMR List = "aggregated_mr" // measurements with which a KMS boots; the API claims nothing of them
 )
 
 // Lists has every List, in the order of a report.
-var Lists = []List{Device, OSImage}
+var Lists = []List{Device, OSImage, AggregatedMR}
 
 // EntryVerdict is the judgement on one entry.
 type EntryVerdict string
@@ -75,14 +76,14 @@ var EntryVerdicts = []EntryVerdict{Match, Mismatch, Unverifiable, Pending, Accep
 func (c Counts) Of(v EntryVerdict) int { return *c.of(v) }
 
 func (c *Counts) of(v EntryVerdict) *int {
-	all := [...]*int{&c.Unverifiable, &c.Match, &c.Mismatch, &c.Unverifiable, &c.Pending, &c.Accepted, &c.Unclaimed} // of none, then in order
-	return all[1+slices.Index(EntryVerdicts, v)]
+	all := []*int{&c.Match, &c.Mismatch, &c.Unverifiable, &c.Pending, &c.Accepted, &c.Unclaimed}
+	return all[slices.Index(EntryVerdicts, v)]
 }
 
 // ClaimState is what the API says of an id.
 type ClaimState string
 
-// ClaimUnlisted is an id that the API does not list.
+// ClaimUnlisted is an id that the API does not list, ClaimNone one of a list of which it claims nothing.
 const (
 	ClaimAllowed  ClaimState = "allowed"
 	ClaimDenied   ClaimState = "denied"
@@ -171,6 +172,10 @@ const (
 	OwnerChanged            Kind = "owner_changed"
 	ImplementationChanged   Kind = "implementation_changed"
 	CodeChanged             Kind = "code_changed"
+	MeasurementsChanged     Kind = "measurements_changed"
+	KMSKeysChanged          Kind = "kms_keys_changed"
+	GatewayChanged          Kind = "gateway_changed"
+	AppImplChanged          Kind = "app_implementation_changed"
 	GatewayAppIDMismatch    Kind = "gateway_app_id_mismatch"
 	KMSPubkeyMismatch       Kind = "kms_pubkey_mismatch"
 	KMSContractMismatch     Kind = "kms_contract_mismatch"
@@ -222,6 +227,10 @@ var kinds = []kindRow{
 	{OwnerChanged, Critical, Drift, ofContract | acceptable, "the owner is not that of the policy, else of the baseline"},
 	{ImplementationChanged, Critical, Drift, ofContract | acceptable, "the implementation is not that of the policy, else of the baseline"},
 	{CodeChanged, Critical, Drift, ofContract | acceptable, "the code is not that of the policy, else of the baseline"},
+	{MeasurementsChanged, Critical, Drift, ofContract | acceptable, "the allowed aggregated measurements are not those of the baseline"},
+	{KMSKeysChanged, Critical, Drift, ofContract | acceptable, "the KMS's public keys are not those of the policy, else of the baseline"},
+	{GatewayChanged, Warning, Drift, ofContract | acceptable, "the gateway's app id is not that of the policy, else of the baseline"},
+	{AppImplChanged, Warning, Drift, ofContract | acceptable, "the implementation of apps is not that of the policy, else of the baseline"},
 	{GatewayAppIDMismatch, Warning, Drift, ofClaim | ofContract | acceptable, "the API's list of KMS gives another gateway app id than the contract"},
 	{KMSPubkeyMismatch, Warning, Drift, ofClaim | ofContract | acceptable, "the API gives another public key than the contract"},
 	{KMSContractMismatch, Warning, Drift, ofClaim | acceptable, "the API's list of KMS and its on-chain detail do not name the same contracts"},

@@ -36,9 +36,14 @@ type ContractIntent struct {
 type Policy struct {
 	Devices        []common.Hash   `json:"devices"`
 	OSImages       []common.Hash   `json:"os_images"`
+	AggregatedMRs  []common.Hash   `json:"aggregated_mrs"`
 	Owner          *common.Address `json:"owner,omitempty"`
 	Implementation *common.Address `json:"implementation,omitempty"`
 	CodeHash       *common.Hash    `json:"code_hash,omitempty"` // of the code that runs: the implementation's, where the contract is a proxy
+
+	KMSPubkeys        []string        `json:"kms_pubkeys,omitempty"` // k256 and CA, in lower-case hex without prefix
+	GatewayAppID      string          `json:"gateway_app_id,omitempty"`
+	AppImplementation *common.Address `json:"app_implementation,omitempty"`
 }
 
 // ExplainedSlot is a storage slot whose use the operator explains.
@@ -68,10 +73,7 @@ func (i *Intent) Contract(a common.Address) ContractIntent {
 
 // List returns what the policy wants allowed of a list; nil: the policy does not cover the list.
 func (p Policy) List(l List) []common.Hash {
-	if l == Device {
-		return p.Devices
-	}
-	return p.OSImages
+	return map[List][]common.Hash{Device: p.Devices, OSImage: p.OSImages, AggregatedMR: p.AggregatedMRs}[l]
 }
 
 // State returns what the policy says of an id.

@@ -159,7 +159,7 @@ func (j *judgement) absent() bool {
 		(o.ChainUnknown || o.Claim != nil && len(o.Claim.Contracts) == 0)
 }
 
-// beginBaselines takes for a baseline what is seen for the first time.
+// beginBaselines takes for a baseline what is seen for the first time, also of single fields.
 func (j *judgement) beginBaselines() {
 	if !j.intent.Baselines || j.wentBack {
 		return
@@ -167,6 +167,10 @@ func (j *judgement) beginBaselines() {
 	for _, t := range j.targets {
 		if t.Control != nil && t.Baseline == nil && !slices.ContainsFunc(t.reading.Control.fields(), func(f Field) bool { return !f.Known }) {
 			t.Baseline = &Baseline{Control: *t.Control, Since: j.looks.First.At}
+			t.Baseline.Control.watch(nil)
+		}
+		if t.Baseline != nil {
+			t.Baseline = t.Baseline.learn(t)
 		}
 	}
 }
@@ -265,7 +269,7 @@ func (t *target) whyNothing(n Counts) string {
 	switch {
 	case t.noClaims && n.Pending == 0:
 		return "the policy names no id that was compared, and that the contract allows no other is not proven"
-	case n == Counts{}:
+	case n == Counts{Unclaimed: n.Unclaimed}:
 		return "the API lists no device and no OS image of this contract: nothing was compared"
 	case n.Pending > 0:
 		return "every entry is pending: nothing was compared at the pinned block"

@@ -112,6 +112,7 @@ type Controls struct {
 	GatewayAppID           Field `json:"gateway_app_id"`
 	K256Pubkey             Field `json:"k256_pubkey"` // hex without prefix
 	CAPubkey               Field `json:"ca_pubkey"`
+	AppImplementation      Field `json:"app_implementation"`
 }
 
 // Field is one field of Controls. Without Known nothing was read, and Err says why; an empty Value is one that the contract

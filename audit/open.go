@@ -167,7 +167,7 @@ func (j *judgement) settled(t *target, o *OpenFinding) bool {
 		return t.claimRead && j.look.Block != nil
 	case ProofInvalid, GetterDisagrees:
 		return chain && (t.reading.Assurance == Proven || !j.intent.Events)
-	case ProviderDisagreement, StorageUnaccounted, OwnerChanged, ImplementationChanged, CodeChanged:
+	case ProviderDisagreement, StorageUnaccounted, OwnerChanged, ImplementationChanged, CodeChanged, MeasurementsChanged, KMSKeysChanged, GatewayChanged, AppImplChanged:
 		return chain && t.looksAt(k)
 	case ContractUnexpected, GatewayAppIDMismatch, KMSPubkeyMismatch, KMSContractMismatch:
 		return t.noClaims || t.looksAt(k)
@@ -187,7 +187,8 @@ func (t *target) looksAt(k Kind) bool {
 	switch k {
 	case StorageUnaccounted:
 		return t.Completeness == Complete
-	case OwnerChanged, ImplementationChanged, CodeChanged, GatewayAppIDMismatch, KMSPubkeyMismatch, KMSContractMismatch:
+	case OwnerChanged, ImplementationChanged, CodeChanged, MeasurementsChanged, KMSKeysChanged, GatewayChanged, AppImplChanged,
+		GatewayAppIDMismatch, KMSPubkeyMismatch, KMSContractMismatch:
 		return t.looked[k]
 	case NoCode:
 		return t.runs()
@@ -287,12 +288,12 @@ func (j *judgement) contracts() []Known {
 			out = append(out, Known{Address: t.address, Since: j.looks.First.At})
 		}
 		if t.audited() && t.reading.read() {
-			out[i].Devices = t.named(Device, out[i].Devices)
-			out[i].OSImages = t.named(OSImage, out[i].OSImages)
+			for _, l := range Lists {
+				ids := out[i].IDs(l)
+				*ids = t.named(l, *ids)
+			}
 		}
-		if out[i].Baseline == nil {
-			out[i].Baseline = t.Baseline
-		}
+		out[i].Baseline = cmp.Or(t.Baseline, out[i].Baseline)
 	}
 	return out
 }

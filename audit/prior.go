@@ -26,7 +26,13 @@ type Known struct {
 	Since    time.Time      `json:"since"`
 	Devices  []common.Hash  `json:"devices,omitempty"` // that anybody ever named, sorted
 	OSImages []common.Hash  `json:"os_images,omitempty"`
+	MRs      []common.Hash  `json:"aggregated_mrs,omitempty"`
 	Baseline *Baseline      `json:"baseline,omitempty"`
+}
+
+// IDs returns the ids of a list.
+func (k *Known) IDs(l List) *[]common.Hash {
+	return map[List]*[]common.Hash{Device: &k.Devices, OSImage: &k.OSImages, AggregatedMR: &k.MRs}[l]
 }
 
 // Baseline is the control over a contract that counts as right.

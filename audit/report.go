@@ -100,6 +100,12 @@ type Control struct {
 	Implementation         string `json:"implementation,omitempty"`           // ERC-1967; empty: the contract is no proxy
 	CodeHash               string `json:"code_hash"`                          // of the contract itself
 	ImplementationCodeHash string `json:"implementation_code_hash,omitempty"` // of what runs behind it
+
+	KMSPubkeys        []string `json:"kms_pubkeys,omitempty"`        // k256 and CA, in hex without prefix
+	GatewayAppID      string   `json:"gateway_app_id,omitempty"`     // as the contract spells it
+	AppImplementation string   `json:"app_implementation,omitempty"` // also where it has its older name, appAuthImplementation
+	AggregatedMRs     []string `json:"aggregated_mrs,omitempty"`     // the allowed ones that are known, sorted
+	Read              []string `json:"read,omitempty"`               // which of these four are known, sorted: without its name here, an empty one is not known to be none
 }
 
 // Acceptance is a finding that the operator lives with, and why, and until when.

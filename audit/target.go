@@ -213,6 +213,7 @@ func (t *target) compareChain(intent *Intent, prior *Prior, o *Observation) {
 			base = known.Baseline
 		}
 		t.judgeControl(intent, want.Policy, base)
+		t.judgeWatched(want.Policy)
 		t.addChanges()
 	}
 }
@@ -269,22 +270,21 @@ func (t *target) take(k listID, a *Answer, want Policy) {
 }
 
 // getters are those of the lists, as the contract has them since May 2025.
-var getters = map[List]string{Device: "kmsAllowedDeviceIds(bytes32)", OSImage: "allowedOsImages(bytes32)"}
+var getters = map[List]string{Device: "kmsAllowedDeviceIds(bytes32)", OSImage: "allowedOsImages(bytes32)", AggregatedMR: "kmsAllowedAggregatedMrs(bytes32)"}
 
-// judgeLists gives a reason for each list whose getter answers no id, and reports whether both lists are there.
+// judgeLists gives a reason for each list whose getter answers no id, and reports whether every id is answered.
 func (t *target) judgeLists() bool {
-	both := true
+	all := true
 	for _, l := range Lists {
-		first := find(t.reading.Answers, func(a *Answer) bool { return a.List == l })
-		if first != nil && find(t.reading.Answers, func(a *Answer) bool { return a.List == l && a.Err == "" }) == nil {
-			both = false
-			t.reason("the contract does not answer %s, so it is no DstackKms of a generation since May 2025, or it misbehaves: %s", getters[l], first.Err)
+		unread := find(t.reading.Answers, func(a *Answer) bool { return a.List == l && a.Err != "" })
+		if all = all && unread == nil; unread != nil && find(t.reading.Answers, func(a *Answer) bool { return a.List == l && a.Err == "" }) == nil {
+			t.reason("the contract does not answer %s, so it is no DstackKms of a generation since May 2025, or it misbehaves: %s", getters[l], unread.Err)
 		}
 	}
-	return both
+	return all
 }
 
-// judgeStorage says how complete the search for ids was, and whether a contract with both lists stores what nothing explains.
+// judgeStorage says how complete the search for ids was, and whether a contract that answers everything stores what nothing explains.
 func (t *target) judgeStorage(intent *Intent, want ContractIntent, lists bool) {
 	if !intent.Events {
 		return

@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"context"
+	"strings"
 
 	"github.com/ethereum/go-ethereum/common"
 
@@ -24,6 +25,20 @@ var controls = []row{
 		finds: []string{"critical implementation_changed"}},
 	{sentence: "the policy says other code", exit: 1, settings: wants(map[string]any{"code_hash": "0x" + prod5}),
 		finds: []string{"critical code_changed"}},
+	{sentence: "keys, gateway and measurements are as the policy says", rests: wholly, before: send("addKmsAggregatedMr", common.Hash{1}), after: send("removeKmsAggregatedMr", common.Hash{1}),
+		settings: wants(map[string]any{"aggregated_mrs": []string{common.Hash{1}.Hex()}, "kms_pubkeys": []string{k256Pubkey, strings.ToUpper(bare(caPubkey))}, "gateway_app_id": strings.ToLower(bare(gatewayAppID))}),
+		prints:   "none     allowed   allowed"},
+	{sentence: "the policy wants no measurement, and there is one", exit: 1, before: send("addKmsAggregatedMr", common.Hash{1}), after: send("removeKmsAggregatedMr", common.Hash{1}),
+		settings: wants(map[string]any{"aggregated_mrs": []string{}}), finds: []string{"critical policy_denied_chain_allowed aggregated_mr " + common.Hash{1}.Hex()}},
+	{sentence: "the policy wants a measurement, and there is none", exit: 1,
+		settings: wants(map[string]any{"aggregated_mrs": []string{common.Hash{1}.Hex()}}), finds: []string{"warning policy_allowed_chain_denied aggregated_mr " + common.Hash{1}.Hex()}},
+	{sentence: "nobody wants anything of a measurement", rests: wholly, before: send("addKmsAggregatedMr", common.Hash{1}), after: send("removeKmsAggregatedMr", common.Hash{1}),
+		settings: wants(nil), prints: "unclaimed"},
+	{sentence: "the policy says other public keys", exit: 1, settings: wants(map[string]any{"kms_pubkeys": []string{k256Pubkey, k256Pubkey}}),
+		finds: []string{"critical kms_keys_changed"}, prints: "the policy has " + bare(k256Pubkey) + ", " + bare(k256Pubkey)},
+	{sentence: "the policy says another gateway", exit: 1, settings: wants(map[string]any{"gateway_app_id": "0xab"}), finds: []string{"warning gateway_changed"}},
+	{sentence: "the policy says another implementation of apps", exit: 1, settings: wants(map[string]any{"app_implementation": somewhere}),
+		finds: []string{"warning app_implementation_changed"}},
 	{sentence: "the policy says nothing of who controls the contract", settings: policy(map[string]any{"devices": []string{"0x" + prod5, "0x" + prod7}})},
 	{sentence: "an offer of the contract is shown, and is no finding", settings: wants(nil), before: offer(heir), after: offer(common.Address{}),
 		prints: "a transfer of ownership is under way: " + heir.Hex() + " can accept it at any time"},

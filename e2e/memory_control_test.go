@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 
 	"github.com/kms-auditor/kms-auditor/audit"
@@ -20,6 +21,7 @@ import (
 var takeovers = []struct {
 	sentence, kind string
 	only           string // the only node that can do this; empty: both
+	before         act    // the daemon starts; nil: nothing
 	offer          act    // comes before, and is shown without being a finding; nil: nothing does
 	do, undo       act
 }{
@@ -46,6 +48,22 @@ var takeovers = []struct {
 		},
 	},
 	{
+		sentence: "a measurement is allowed", kind: "measurements_changed",
+		do: send("addKmsAggregatedMr", common.Hash{1}), undo: send("removeKmsAggregatedMr", common.Hash{1}),
+	},
+	{
+		sentence: "the KMS has other public keys", kind: "kms_keys_changed",
+		do: publicKeys("0x03"+strings.Repeat("a8", 32), caPubkey), undo: publicKeys(k256Pubkey, caPubkey),
+	},
+	{
+		sentence: "another gateway is named", kind: "gateway_changed",
+		do: send("setGatewayAppId", strings.Repeat("e", len(gatewayAppID))), undo: send("setGatewayAppId", gatewayAppID),
+	},
+	{
+		sentence: "apps get another implementation", kind: "app_implementation_changed",
+		before: send("setAppImplementation", owner), do: send("setAppImplementation", heir), undo: send("setAppImplementation", owner),
+	},
+	{
 		sentence: "other code is at the implementation's address", kind: "code_changed", only: "anvil",
 		do: func(ctx context.Context, s *stage) error {
 			return s.recode(ctx, func(code []byte) []byte { return append(code, 0) })
@@ -54,6 +72,19 @@ var takeovers = []struct {
 			return s.recode(ctx, func(code []byte) []byte { return code[:len(code)-1] })
 		},
 	},
+}
+
+// send has the owner send a transaction.
+func send(method string, args ...any) act {
+	return func(ctx context.Context, s *stage) error {
+		_, err := s.kms.Send(ctx, method, args...)
+		return err
+	}
+}
+
+// publicKeys has the owner set what the contract says of the KMS.
+func publicKeys(k256, ca string) act {
+	return send("setKmsInfo", struct{ K256Pubkey, CaPubkey, Quote, Eventlog []byte }{common.FromHex(k256), common.FromHex(ca), []byte("quote"), nil})
 }
 
 // accepts has an account accept the contract that it is offered.
@@ -84,6 +115,9 @@ func TestTakeovers(t *testing.T) {
 				t.Parallel()
 				s := newStage(t, name)
 				must(t, testchain.Fund(t.Context(), s.node.client, heir))
+				if over.before != nil {
+					must(t, over.before(t.Context(), s))
+				}
 				must(t, s.api.put(s.truth()))
 				c := s.node.settings(s.api)
 				c.Schedule, c.API.APIKeyFile = "@every 1s", s.keyFile

@@ -34,7 +34,8 @@ func TestEvidenceOutlivesItsRelease(t *testing.T) {
 	}
 	query := filepath.Join("..", "ethrpc", "kms", "kms.go")
 	entry, doc := filepath.Join("..", "audit", "entry.go"), filepath.Join("..", "audit", "doc.go")
-	more := edit{query, "	for _, mr := range q.AggregatedMRs {\n", "	add(\"registeredApps(address)\", make([]byte, 32))\n	for _, mr := range q.AggregatedMRs {\n"}
+	apps := "	for _, a := range q.Apps {\n"
+	more := edit{query, apps, "	out = append(out, Call{Data: string(append(selector(\"registeredApps(address)\"), make([]byte, 32)...))})\n" + apps}
 	harmless := edit{entry, "e.Verdict, e.Kind = Mismatch, UnlistedChainAllowed", "e.Verdict = Match"}
 	newer := edit{doc, fmt.Sprintf("const Rules = %d", audit.Rules), fmt.Sprintf("const Rules = %d", audit.Rules+1)}
 	for _, release := range []struct {

@@ -43,7 +43,7 @@ func ofGetter(signature, result string) rpcfault.Fault {
 func errorsOf(c ethrpc.Control) map[string]error {
 	out := map[string]error{}
 	for name, err := range map[string]error{"owner": c.Owner.Err, "pending owner": c.PendingOwner.Err, "implementation": c.Implementation.Err,
-		"gateway": c.GatewayAppID.Err, "k256": c.K256Pubkey.Err, "ca": c.CAPubkey.Err, "code": c.CodeErr} {
+		"gateway": c.GatewayAppID.Err, "k256": c.K256Pubkey.Err, "ca": c.CAPubkey.Err, "app": c.AppImplementation.Err, "code": c.CodeErr} {
 		if err != nil {
 			out[name] = err
 		}
@@ -89,6 +89,7 @@ func TestControlThatIsBelieved(t *testing.T) {
 		{"a getter answers a number", ofGetter("owner()", "7"), []string{"owner"}, "reading owner(): the answer is no hex data"},
 		{"the owner is no address", ofGetter("owner()", `"0x01"`), []string{"owner"}, "reading owner(): the answer is no address"},
 		{"a text has no end", ofGetter("gatewayAppId()", `"0x`+strings.Repeat("f", 64)+`"`), []string{"gateway"}, "reading gatewayAppId()"},
+		{"the implementation of apps is no address", ofGetter("appImplementation()", `"0x01"`), []string{"app"}, "reading appImplementation(): the answer is no address"},
 		{"the keys are too short", ofGetter("kmsInfo()", `"0x01"`), []string{"k256", "ca"}, "reading kmsInfo()"},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
@@ -117,6 +118,8 @@ func TestControlThatIsBelieved(t *testing.T) {
 					got.GatewayAppID, want.GatewayAppID = ethrpc.Field[string]{}, ethrpc.Field[string]{}
 				case "k256":
 					got.K256Pubkey, want.K256Pubkey = ethrpc.Field[[]byte]{}, ethrpc.Field[[]byte]{}
+				case "app":
+					got.AppImplementation, want.AppImplementation = ethrpc.Field[common.Address]{}, ethrpc.Field[common.Address]{}
 				case "ca":
 					got.CAPubkey, want.CAPubkey = ethrpc.Field[[]byte]{}, ethrpc.Field[[]byte]{}
 				case "code":
@@ -152,6 +155,8 @@ func TestProvidersAgreeOnControl(t *testing.T) {
 		{"they say the same", rpcfault.Fault{}, ""},
 		{"one names an owner", ofGetter("owner()", `"0x`+strings.Repeat("0", 63)+`1"`), "is owned by nobody, offered to nobody, implemented by nobody"},
 		{"one names a gateway", ofGetter("gatewayAppId()", `"0x`+strings.Repeat("0", 62)+"20"+strings.Repeat("0", 63)+"1"+"61"+strings.Repeat("0", 62)+`"`), "disagree"},
+		{"one names an implementation of apps", ofGetter("appImplementation()", `"0x`+strings.Repeat("0", 63)+`1"`), "disagree"},
+		{"one names it as it was called before", ofGetter("appAuthImplementation()", `"0x`+strings.Repeat("0", 63)+`1"`), "disagree"},
 		{"one has no such block", rpcfault.Null("eth_getBlockByNumber"), "1 of the 2 providers"},
 		{"one has another", edit("", "eth_getBlockByNumber", func(_ rpcfault.Call, r string) string {
 			hash := strings.Index(r, `"hash":"`) + len(`"hash":"`)

@@ -179,10 +179,10 @@ func TestControlFieldsFailOneByOne(t *testing.T) {
 		says           string
 	}{
 		{"all answer the word 1", "6001" + returnsTop, []string{"gateway", "k256", "ca"}, "abi"},
-		{"all answer no word", "60015ff3", []string{"owner", "pending owner", "gateway", "k256", "ca"}, "reading "},
-		{"all never end", "5b600756", []string{"owner", "pending owner", "gateway", "k256", "ca"}, "out of gas"},
-		{"all write", "5f5f5500", []string{"owner", "pending owner", "gateway", "k256", "ca"}, "writes"},
-		{"all ask for an old block's hash", "5f405000", []string{"owner", "pending owner", "gateway", "k256", "ca"}, "hash of block 0"},
+		{"all answer no word", "60015ff3", []string{"owner", "pending owner", "gateway", "k256", "ca", "app"}, "reading "},
+		{"all never end", "5b600756", []string{"owner", "pending owner", "gateway", "k256", "ca", "app"}, "out of gas"},
+		{"all write", "5f5f5500", []string{"owner", "pending owner", "gateway", "k256", "ca", "app"}, "writes"},
+		{"all ask for an old block's hash", "5f405000", []string{"owner", "pending owner", "gateway", "k256", "ca", "app"}, "hash of block 0"},
 		{"all revert", "5f5ffd", nil, ""},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {

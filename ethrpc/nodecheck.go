@@ -2,7 +2,6 @@ package ethrpc
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -12,7 +11,6 @@ import (
 	"github.com/ethereum/go-ethereum/core/vm/program"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
-	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
@@ -78,7 +76,7 @@ func (r *prover) checkNode(ctx context.Context, all []*proving) {
 				continue
 			}
 			proven, ok := c.reading.answers(j.Getter)[j.ID]
-			if ok && !errors.Is(proven.Err, proof.ErrWrites) && (j.node == nil || proven.Err != nil || *j.node != proven) {
+			if ok && j.err == nil && (j.node == nil || proven.Err != nil || *j.node != proven) {
 				requests[i] = append(requests[i], requestAnswer(r.at, c.query.Contract, j, proven))
 			}
 		}

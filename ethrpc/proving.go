@@ -73,7 +73,7 @@ type job struct {
 	compared bool
 	node     *Answer // the node's, in a multicall
 	output   []byte  // what a coverage call returned; neither output nor err: it reverted
-	err      error
+	err      error   // why the call cannot be made here
 }
 
 // proving is the attempt to prove one contract's answers by running its code over proven state. Several share what is verified,
@@ -202,14 +202,14 @@ func (c *proving) fail(err error) {
 	}
 }
 
-// failJob notes that one call cannot be made here. A list must be proven as a whole. Anything else stands for itself.
+// failJob notes that one call cannot be made here. A list of what the API claims must be proven as a whole. Anything else stands
+// for itself.
 func (c *proving) failJob(j *job, err error) {
-	if j.Getter == "" {
-		j.output, j.err = nil, err
+	if j.output, j.err = nil, err; j.Getter == "" {
 		return
 	}
 	c.reading.setAnswer(j.Call, Answer{Err: err})
-	if !errors.Is(err, proof.ErrWrites) { // with two answers to choose from there is none, and that is proven
+	if j.Getter != kms.AllowedAggregatedMR && !errors.Is(err, proof.ErrWrites) { // with two answers to choose from there is none, and that is proven
 		c.fail(err)
 	}
 }

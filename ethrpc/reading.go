@@ -70,6 +70,7 @@ type Reading struct {
 	Err               error  // nothing was read; HasCode is not known
 	HasCode           bool
 	Devices, OSImages map[common.Hash]Answer // one for each id of the Query; none where Partial left it out
+	AggregatedMRs     map[common.Hash]Answer // the same
 	Control           Control                // zero where not asked for, or without code
 	Proven            bool                   // all answers, against the state root
 	Unproven          error                  // why they are not; nil with VerifyOff
@@ -94,16 +95,20 @@ func newReading(q *Query) Reading {
 	r := Reading{Contract: q.Contract}
 	if !q.CodeOnly {
 		r.Devices, r.OSImages = make(map[common.Hash]Answer, len(q.Devices)), make(map[common.Hash]Answer, len(q.OSImages))
+		r.AggregatedMRs = make(map[common.Hash]Answer, len(q.AggregatedMRs))
 	}
 	return r
 }
 
 // answers are those of a list's getter.
 func (r *Reading) answers(getter string) map[common.Hash]Answer {
-	if getter == kms.AllowedDevice {
+	switch getter {
+	case kms.AllowedDevice:
 		return r.Devices
+	case kms.AllowedOSImage:
+		return r.OSImages
 	}
-	return r.OSImages
+	return r.AggregatedMRs
 }
 
 func (r *Reading) answer(c kms.Call) Answer       { return r.answers(c.Getter)[c.ID] }

@@ -273,7 +273,7 @@ func (r *reader) disagreement(first string, p *provider, what string) error {
 // differences lists what another provider answers differently, or is empty.
 func (r *Reading) differences(o *Reading) string {
 	var differ []string
-	for _, getter := range []string{kms.AllowedDevice, kms.AllowedOSImage} {
+	for _, getter := range []string{kms.AllowedDevice, kms.AllowedOSImage, kms.AllowedAggregatedMR} {
 		theirs := o.answers(getter)
 		for id, a := range r.answers(getter) {
 			if b := theirs[id]; a.Allowed != b.Allowed || (a.Err == nil) != (b.Err == nil) {

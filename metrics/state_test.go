@@ -32,6 +32,12 @@ kms_auditor_completeness{chain="base",contract="CONTRACT",level="proven"} 0
 kms_auditor_completeness{chain="base",contract="CONTRACT",level="unchecked"} 1
 # HELP kms_auditor_entries Entries of a contract by verdict; absent if the last audit compared nothing.
 # TYPE kms_auditor_entries gauge
+kms_auditor_entries{chain="base",contract="CONTRACT",list="aggregated_mr",verdict="accepted"} 0
+kms_auditor_entries{chain="base",contract="CONTRACT",list="aggregated_mr",verdict="match"} 0
+kms_auditor_entries{chain="base",contract="CONTRACT",list="aggregated_mr",verdict="mismatch"} 0
+kms_auditor_entries{chain="base",contract="CONTRACT",list="aggregated_mr",verdict="pending"} 0
+kms_auditor_entries{chain="base",contract="CONTRACT",list="aggregated_mr",verdict="unclaimed"} 0
+kms_auditor_entries{chain="base",contract="CONTRACT",list="aggregated_mr",verdict="unverifiable"} 0
 kms_auditor_entries{chain="base",contract="CONTRACT",list="device",verdict="accepted"} 0
 kms_auditor_entries{chain="base",contract="CONTRACT",list="device",verdict="match"} 1
 kms_auditor_entries{chain="base",contract="CONTRACT",list="device",verdict="mismatch"} 0

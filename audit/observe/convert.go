@@ -3,14 +3,18 @@ package observe
 import (
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"reflect"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
@@ -138,7 +142,7 @@ func ReadingOf(r *ethrpc.Reading, q ethrpc.Query, scan *audit.EventScan) audit.R
 	if !r.HasCode {
 		return out
 	}
-	out.Answers = make([]audit.Answer, 0, len(q.Devices)+len(q.OSImages))
+	out.Answers = make([]audit.Answer, 0, len(q.Devices)+len(q.OSImages)+len(q.AggregatedMRs))
 	add := func(list audit.List, ids []common.Hash, answers map[common.Hash]ethrpc.Answer) {
 		for _, id := range ids {
 			a := audit.Answer{List: list, ID: id}
@@ -153,6 +157,7 @@ func ReadingOf(r *ethrpc.Reading, q ethrpc.Query, scan *audit.EventScan) audit.R
 	}
 	add(audit.Device, q.Devices, r.Devices)
 	add(audit.OSImage, q.OSImages, r.OSImages)
+	add(audit.AggregatedMR, q.AggregatedMRs, r.AggregatedMRs)
 	if q.Control {
 		out.Control = controlsOf(&r.Control)
 	}
@@ -162,17 +167,31 @@ func ReadingOf(r *ethrpc.Reading, q ethrpc.Query, scan *audit.EventScan) audit.R
 func controlsOf(c *ethrpc.Control) audit.Controls {
 	pending := c.PendingOwner
 	pending.Present = pending.Present && pending.Value != (common.Address{})
+	app := c.AppImplementation
+	app.Present = app.Present && app.Value != (common.Address{})
 	behind := ethrpc.Field[common.Hash]{Value: c.ImplementationCodeHash, Present: c.ImplementationCodeHash != (common.Hash{}), Err: c.CodeErr}
 	return audit.Controls{
 		Owner:                  fieldOf(c.Owner, common.Address.Hex),
 		PendingOwner:           fieldOf(pending, common.Address.Hex),
 		Implementation:         fieldOf(c.Implementation, common.Address.Hex),
-		GatewayAppID:           fieldOf(c.GatewayAppID, func(s string) string { return s }),
-		K256Pubkey:             fieldOf(c.K256Pubkey, hex.EncodeToString),
-		CAPubkey:               fieldOf(c.CAPubkey, hex.EncodeToString),
+		GatewayAppID:           fieldOf(c.GatewayAppID, bounded),
+		K256Pubkey:             fieldOf(c.K256Pubkey, func(b []byte) string { return bounded(hex.EncodeToString(b)) }),
+		CAPubkey:               fieldOf(c.CAPubkey, func(b []byte) string { return bounded(hex.EncodeToString(b)) }),
+		AppImplementation:      fieldOf(app, common.Address.Hex),
 		CodeHash:               audit.Field{Known: true, Value: c.CodeHash.Hex()},
 		ImplementationCodeHash: fieldOf(behind, common.Hash.Hex),
 	}
+}
+
+// maxField is the number of bytes that are kept of a text which a contract says of its KMS.
+const maxField = 1024
+
+// bounded returns a text as it is or, where it is long or cannot be written down, what tells it from others, and its beginning.
+func bounded(s string) string {
+	if len(s) <= maxField && utf8.ValidString(s) {
+		return s
+	}
+	return fmt.Sprintf("keccak-256 %s of %d bytes: %s", crypto.Keccak256Hash([]byte(s)), len(s), sanitize.Plain(s))
 }
 
 func fieldOf[T any](f ethrpc.Field[T], text func(T) string) audit.Field {

@@ -230,12 +230,10 @@ func (c *observer) query(contract common.Address, known *audit.Known, claimed ma
 			accepted[x.List] = append(accepted[x.List], id)
 		}
 	}
-	q := ethrpc.Query{Contract: contract, Control: true, AggregatedMRs: named[AggregatedMRs]}
-	q.Devices = union(claimed[audit.Device], want.Policy.Devices, accepted[audit.Device], named[string(audit.Device)], known.Devices)
-	q.OSImages = union(claimed[audit.OSImage], want.Policy.OSImages, accepted[audit.OSImage], named[string(audit.OSImage)], known.OSImages)
-	// Where no id is known, one that nobody allows shows whether the contract has the list.
-	for _, ids := range []*[]common.Hash{&q.Devices, &q.OSImages} {
-		if len(*ids) == 0 {
+	q := ethrpc.Query{Contract: contract, Control: true}
+	for list, ids := range map[audit.List]*[]common.Hash{audit.Device: &q.Devices, audit.OSImage: &q.OSImages, audit.AggregatedMR: &q.AggregatedMRs} {
+		*ids = union(claimed[list], want.Policy.List(list), accepted[list], named[string(list)], *known.IDs(list))
+		if len(*ids) == 0 { // one that nobody allows shows whether the contract has the list
 			*ids = []common.Hash{{}}
 		}
 	}
@@ -306,7 +304,9 @@ func (c *observer) lookAtHead(ctx context.Context, queries []audit.HeadQuery, lo
 	}
 	var asked []ethrpc.Query
 	for _, q := range queries {
-		asked = append(asked, ethrpc.Query{Contract: q.Contract, Devices: q.Devices, OSImages: q.OSImages, CodeOnly: len(q.Devices)+len(q.OSImages) == 0})
+		asked = append(asked, ethrpc.Query{
+			Contract: q.Contract, Devices: q.IDs[audit.Device], OSImages: q.IDs[audit.OSImage], AggregatedMRs: q.IDs[audit.AggregatedMR], CodeOnly: len(q.IDs) == 0,
+		})
 	}
 	var state *ethrpc.State
 	pinned, err := c.Reader.Pin(ctx, ethrpc.PinRequest{Tags: []ethrpc.BlockTag{ethrpc.Latest}, NotBefore: notBefore})
@@ -393,7 +393,7 @@ func (c *observer) annotateFindings(ctx context.Context, judged audit.Chain, loo
 			continue
 		}
 		wrong = true
-		contract := common.HexToAddress(t.Contract)
+		contract, _ := sanitize.ParseAddress(t.Contract) // it was written here
 		c.Events.Annotate(ctx, contract, of)
 		for _, l := range looks.All() {
 			if r := l.Reading(contract); r != nil {

@@ -50,7 +50,7 @@ type Events interface {
 	Update(ctx context.Context, contract common.Address, public bool, to ethrpc.Block) error
 	// Reset forgets them all, so that Update reads them anew.
 	Reset(contract common.Address) error
-	// Named returns the keys that any event ever named, by list: those of audit.Lists, AggregatedMRs, Apps and Implementations,
+	// Named returns the keys that any event ever named, by list: those of audit.Lists, Apps and Implementations,
 	// sorted, and Callers, those first who were first to register an app.
 	Named(contract common.Address) map[string][]common.Hash
 	// Last returns the last event of an id, and false where none is known.
@@ -64,9 +64,8 @@ type Events interface {
 
 // The lists that are not audited. What is in them accounts for the storage.
 const (
-	AggregatedMRs = "aggregated_mr"
-	Apps          = "app"    // of addresses, padded on their left
-	Callers       = "caller" // who registered apps: addresses likewise
+	Apps    = "app"    // of addresses, padded on their left
+	Callers = "caller" // who registered apps: addresses likewise
 
 	Implementations = "implementation" // of today and of before: addresses likewise
 )

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"reflect"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -48,8 +50,8 @@ func newBaseline(g *global) *cobra.Command {
 		Use:   "baseline",
 		Short: "Show or accept who controls the contracts",
 		Long: "Show or accept who controls the contracts, and what runs there. Audits hold it against what was first seen, or last\n" +
-			"accepted, and kept in the state file; owner_changed, implementation_changed and code_changed stay until the change is\n" +
-			"reverted or accepted. No source is asked.\n\n" +
+			"accepted, and kept in the state file: owner, implementation, code, public keys, gateway, the implementation of apps, and the\n" +
+			"allowed measurements. A finding about one stays until the change is reverted or accepted. No source is asked.\n\n" +
 			"Exit codes: 0 done, 1 no audit has seen such a contract yet, 2 usage, configuration or a state that cannot be used,\n" +
 			"3 the result could not be written.",
 	}, "show or accept", show, accept)
@@ -102,7 +104,7 @@ func (f *baselineFlags) accept(ctx context.Context, stdout io.Writer) error {
 	var fresh []state.Controlled
 	var wanted []state.Request
 	for _, k := range all {
-		if k.Baseline != nil && k.Baseline.Accepted && k.Baseline.Control == k.Seen.Control {
+		if k.Baseline != nil && k.Baseline.Accepted && reflect.DeepEqual(k.Baseline.Control, k.Seen.Control) {
 			if err := printf(stdout, "%s: accepted already, at %s\n", nameOf(k), k.Baseline.Since.Format(time.RFC3339)); err != nil {
 				return err
 			}
@@ -175,6 +177,10 @@ func (all baselines) WriteText(b *bytes.Buffer) {
 			{"implementation", "implementation", was.Implementation, is.Implementation},
 			{"code_hash", "code hash", was.CodeHash, is.CodeHash},
 			{"implementation_code_hash", "its code hash", was.ImplementationCodeHash, is.ImplementationCodeHash},
+			{"kms_pubkeys", "public keys", strings.Join(was.KMSPubkeys, ", "), strings.Join(is.KMSPubkeys, ", ")},
+			{"gateway_app_id", "gateway app id", was.GatewayAppID, is.GatewayAppID},
+			{"app_implementation", "apps' implementation", was.AppImplementation, is.AppImplementation},
+			{"aggregated_mrs", "measurements", strings.Join(was.AggregatedMRs, ", "), strings.Join(is.AggregatedMRs, ", ")},
 		} {
 			if row.was == "" && row.is == "" {
 				continue

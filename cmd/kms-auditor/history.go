@@ -60,7 +60,7 @@ func newHistory(g *global) *cobra.Command {
 	}
 	p.flags(cmd)
 	fs := cmd.Flags()
-	fs.StringArrayVar(&chosen.Lists, "list", state.Lists[:3], "changes of this list: "+strings.Join(state.Lists, ", ")+" (repeatable)")
+	fs.StringArrayVar(&chosen.Lists, "list", state.Lists[:4], "changes of this list: "+strings.Join(state.Lists, ", ")+" (repeatable)")
 	fs.StringVar(&since, "since", "", "changes since a day (2026-12-31), a time (RFC 3339), or so long ago (72h, 30d)")
 	fs.IntVar(&chosen.Limit, "limit", 0, "the newest `N` changes; 0: all")
 	output.addTo(cmd, "text, or json as docs/history.md describes it")

@@ -16,14 +16,14 @@ import (
 // Query is what to read of one contract. Its JSON is part of evidence.
 type Query struct {
 	Contract      common.Address   `json:"contract"`
-	Devices       []common.Hash    `json:"devices,omitempty"` // ids to look up in its two allowlists
+	Devices       []common.Hash    `json:"devices,omitempty"` // ids to look up in its three allowlists
 	OSImages      []common.Hash    `json:"os_images,omitempty"`
-	Control       bool             `json:"control,omitempty"`        // owner, implementation, code, kmsInfo, gateway
-	AggregatedMRs []common.Hash    `json:"aggregated_mrs,omitempty"` // named by events: they only account for the storage
-	Apps          []common.Address `json:"apps,omitempty"`           // the same
-	Callers       []common.Address `json:"callers,omitempty"`        // who registered apps: the same
-	Slots         []common.Hash    `json:"slots,omitempty"`          // further slots that are known to be in use
-	CodeOnly      bool             `json:"code_only,omitempty"`      // only whether code is deployed
+	AggregatedMRs []common.Hash    `json:"aggregated_mrs,omitempty"`
+	Control       bool             `json:"control,omitempty"`   // owner, implementation, code, kmsInfo, gateway, apps' implementation
+	Apps          []common.Address `json:"apps,omitempty"`      // named by events: they only account for the storage
+	Callers       []common.Address `json:"callers,omitempty"`   // who registered apps: the same
+	Slots         []common.Hash    `json:"slots,omitempty"`     // further slots that are known to be in use
+	CodeOnly      bool             `json:"code_only,omitempty"` // only whether code is deployed
 
 	// Implementations are named by events: what those of before left behind is explained by their getters.
 	Implementations []common.Address `json:"implementations,omitempty"`
@@ -31,8 +31,9 @@ type Query struct {
 
 // The getters of the allowlists in the main line of DstackKms (since May 2025): bytes32 in, bool out.
 const (
-	AllowedDevice  = "kmsAllowedDeviceIds(bytes32)"
-	AllowedOSImage = "allowedOsImages(bytes32)"
+	AllowedDevice       = "kmsAllowedDeviceIds(bytes32)"
+	AllowedOSImage      = "allowedOsImages(bytes32)"
+	AllowedAggregatedMR = "kmsAllowedAggregatedMrs(bytes32)"
 )
 
 func selector(signature string) []byte { return crypto.Keccak256([]byte(signature))[:4:4] }
@@ -45,7 +46,7 @@ type Call struct {
 	Old    OldGetter // empty: no getter of an older generation
 }
 
-// ListCalls are the calls that a Query's two lists take, each once.
+// ListCalls are the calls that a Query's lists take, each once.
 func (q *Query) ListCalls() (out []Call) {
 	if q.CodeOnly {
 		return nil
@@ -61,6 +62,7 @@ func (q *Query) ListCalls() (out []Call) {
 	}
 	add(AllowedDevice, q.Devices)
 	add(AllowedOSImage, q.OSImages)
+	add(AllowedAggregatedMR, q.AggregatedMRs)
 	return out
 }
 
@@ -92,10 +94,11 @@ func (q *Query) NeededSlots() []common.Hash {
 // of Control. Older generations lack some; a call of what is not there explains nothing and does no harm.
 var fixedGetters = []string{"owner()", "pendingOwner()", "gatewayAppId()", "kmsInfo()", "appImplementation()"}
 
-// FixedCalls are the calls of fixedGetters, ControlCalls those that Control is made of.
+// FixedCalls are the calls of fixedGetters. ControlCalls, those that Control is made of, are the first of CoverageCalls: the last one
+// is the older name of appImplementation.
 var (
 	FixedCalls   = fixedCalls()
-	ControlCalls = FixedCalls[:4]
+	ControlCalls = append(FixedCalls[:len(FixedCalls):len(FixedCalls)], Call{Data: string(selector("appAuthImplementation()"))})
 )
 
 func fixedCalls() (out []Call) {
@@ -110,15 +113,9 @@ func (q *Query) CoverageCalls() (out []Call) {
 	if q.CodeOnly {
 		return nil
 	}
-	out = slices.Concat(FixedCalls, []Call{{Data: string(selector("appAuthImplementation()"))}}, Apps.call(common.Address{}), NextAppSequence.call(common.Address{}))
-	add := func(getter string, argument []byte) {
-		out = append(out, Call{Data: string(append(selector(getter), argument...))})
-	}
-	for _, mr := range q.AggregatedMRs {
-		add("kmsAllowedAggregatedMrs(bytes32)", mr[:])
-	}
+	out = slices.Concat(ControlCalls, Apps.call(common.Address{}), NextAppSequence.call(common.Address{}))
 	for _, a := range q.Apps {
-		add("registeredApps(address)", common.LeftPadBytes(a[:], 32))
+		out = append(out, Call{Data: string(append(selector("registeredApps(address)"), common.LeftPadBytes(a[:], 32)...))})
 	}
 	return out
 }
@@ -221,6 +218,7 @@ type Control struct {
 	Implementation       Field[common.Address] // ERC-1967; not Present: the contract is no proxy
 	GatewayAppID         Field[string]
 	K256Pubkey, CAPubkey Field[[]byte]
+	AppImplementation    Field[common.Address]
 
 	CodeHash               common.Hash // of the contract itself
 	ImplementationCodeHash common.Hash // zero without CodeErr: there is no implementation
@@ -239,6 +237,12 @@ func (c *Control) SetGetter(i int, data []byte, err error) {
 		c.GatewayAppID = field(i, data, err, unpack[string](textType, 0))
 	case 3:
 		c.K256Pubkey, c.CAPubkey = field(i, data, err, unpack[[]byte](infoType, 0)), field(i, data, err, unpack[[]byte](infoType, 1))
+	case 4:
+		c.AppImplementation = field(i, data, err, DecodeAddress)
+	case 5:
+		if f := &c.AppImplementation; !f.Present && f.Err == nil { // the older name
+			*f = field(4, data, err, DecodeAddress)
+		}
 	}
 }
 
@@ -283,6 +287,7 @@ func (c *Control) SetImplementation(word common.Hash, err error) {
 func (c *Control) Equal(o *Control) bool {
 	return sameField(c.Owner, o.Owner) && sameField(c.PendingOwner, o.PendingOwner) && sameField(c.Implementation, o.Implementation) &&
 		sameField(c.GatewayAppID, o.GatewayAppID) && sameField(asText(c.K256Pubkey), asText(o.K256Pubkey)) && sameField(asText(c.CAPubkey), asText(o.CAPubkey)) &&
+		sameField(c.AppImplementation, o.AppImplementation) &&
 		c.CodeHash == o.CodeHash && c.ImplementationCodeHash == o.ImplementationCodeHash && (c.CodeErr == nil) == (o.CodeErr == nil)
 }
 

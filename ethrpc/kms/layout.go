@@ -74,7 +74,7 @@ var OlderCalls = slices.Concat(FixedCalls, []Call{{Data: string(selector("appAut
 
 // EntryCalls are the calls of the getters of the three lists for one id.
 func EntryCalls(id common.Hash) (out []Call) {
-	for _, g := range []string{AllowedDevice, AllowedOSImage, "kmsAllowedAggregatedMrs(bytes32)"} {
+	for _, g := range []string{AllowedDevice, AllowedOSImage, AllowedAggregatedMR} {
 		out = append(out, Call{Getter: g, ID: id, Data: string(append(selector(g), id[:]...))})
 	}
 	return out

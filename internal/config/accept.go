@@ -82,7 +82,7 @@ func (d *doc) entry(at string, a audit.Exception) string {
 		}
 		return ""
 	}
-	d.check(slices.Contains(audit.Lists, a.List), at+".list", "must be device or os_image: %s is about an entry", a.Kind)
+	d.check(slices.Contains(audit.Lists, a.List), at+".list", "must be device, os_image or aggregated_mr: %s is about an entry", a.Kind)
 	switch {
 	case a.Kind == audit.NoHash && a.ID != "":
 		d.add(at+".id", "must be left out: an image without a hash has none")

@@ -173,6 +173,7 @@ func (d *doc) web(w *Web) {
 var (
 	chainName    = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`)
 	providerName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+	publicKey    = regexp.MustCompile(`^([0-9a-f]{2})+$`)
 )
 
 const maxBatch = 1000
@@ -235,6 +236,19 @@ func (d *doc) contracts(path string, contracts []Contract) {
 		d.explained(at+".explained_slots", c.Explained)
 		d.ids(at+".policy.devices", c.Policy.Devices)
 		d.ids(at+".policy.os_images", c.Policy.OSImages)
+		d.ids(at+".policy.aggregated_mrs", c.Policy.AggregatedMRs)
+		d.publicKeys(at+".policy.kms_pubkeys", c.Policy.KMSPubkeys)
+		gateway := at + ".policy.gateway_app_id"
+		d.check(!d.given(gateway) || d.bad(gateway) || c.Policy.GatewayAppID != "", gateway, "must not be empty")
+	}
+}
+
+// publicKeys checks the two keys, and spells them as a report does.
+func (d *doc) publicKeys(path string, keys []string) {
+	d.check(len(keys) == 2 || !d.given(path) || d.bad(path), path, "must be the two keys of kmsInfo(): k256, then CA")
+	for at, key := range elements(d, path, keys) {
+		*key = strings.TrimPrefix(strings.ToLower(*key), "0x")
+		d.check(publicKey.MatchString(*key), at, "must be a public key in hex, with or without 0x")
 	}
 }
 

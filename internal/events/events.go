@@ -337,7 +337,7 @@ func (x *Indexer) Annotate(ctx context.Context, contract common.Address, of []au
 const (
 	devices = string(audit.Device)
 	images  = string(audit.OSImage)
-	mrs     = observe.AggregatedMRs
+	mrs     = string(audit.AggregatedMR)
 	apps    = observe.Apps
 
 	implementations = observe.Implementations

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"math/rand/v2"
 	"slices"
@@ -238,7 +239,7 @@ func TestTheCodeOfOlderImplementationsIsKept(t *testing.T) {
 	}
 }
 
-// TestASlowGetterEndsInTime asks a contract for an id that its code never answers, 100,000 times over.
+// TestASlowGetterEndsInTime asks a contract for ids that its code never answers, 100,000 of them.
 func TestASlowGetterEndsInTime(t *testing.T) {
 	w := newWorld(t)
 	w.claim(func(c *fakeapi.Contract) { c.Address = trap.Hex() })
@@ -248,8 +249,10 @@ func TestASlowGetterEndsInTime(t *testing.T) {
 	if _, err := evidence.Verify(t.Context(), f); err != nil {
 		t.Fatal(err)
 	}
-	for range 100_000 {
-		p.AggregatedMRs = append(p.AggregatedMRs, hidden)
+	for i := range 100_000 {
+		id := hidden
+		binary.BigEndian.PutUint32(id[28:], uint32(i))
+		p.AggregatedMRs = append(p.AggregatedMRs, id)
 	}
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 300*time.Millisecond, errors.New("enough"))
 	defer cancel()

@@ -23,7 +23,9 @@ func governed() *audit.Report {
 	r := drift()
 	t := &r.Chains[0].Targets[0]
 	t.Control = &audit.Control{Owner: owner, PendingOwner: heir, Implementation: runs,
-		CodeHash: "0x" + strings.Repeat("c0", 32), ImplementationCodeHash: "0x" + strings.Repeat("c1", 32)}
+		CodeHash: "0x" + strings.Repeat("c0", 32), ImplementationCodeHash: "0x" + strings.Repeat("c1", 32),
+		KMSPubkeys: []string{"02ab", "30cd"}, GatewayAppID: "0xAb", AppImplementation: runs,
+		Read: []string{"kms_pubkeys", "gateway_app_id", "app_implementation", "aggregated_mrs"}}
 	t.Baseline = &audit.Baseline{Control: *t.Control, Since: noon.Add(-48 * time.Hour), Accepted: true}
 	t.Entries[0].Policy, t.Entries[3].Policy, t.Entries[4].Policy = audit.PolicyAllowed, audit.PolicyDenied, audit.PolicyDenied
 	t.Entries[2].Policy = audit.PolicyAllowed

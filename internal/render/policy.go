@@ -3,6 +3,7 @@ package render
 import (
 	"bytes"
 	"cmp"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,11 +18,56 @@ import (
 var policyKeys = []policyKey{
 	listKey(audit.Device),
 	listKey(audit.OSImage),
+	listKey(audit.AggregatedMR),
 	fieldKey("owner", func(p audit.Policy) *common.Address { return p.Owner }, ownerOf),
 	fieldKey("implementation", func(p audit.Policy) *common.Address { return p.Implementation }, func(c *audit.Control) PolicyValue { return PolicyValue{Value: c.Implementation} }),
 	fieldKey("code_hash", func(p audit.Policy) *common.Hash { return p.CodeHash }, func(c *audit.Control) PolicyValue {
 		return PolicyValue{Value: cmp.Or(c.ImplementationCodeHash, c.CodeHash)}
 	}),
+	fieldsKey("kms_pubkeys", func(p audit.Policy) []literal { return literals(p.KMSPubkeys) }, func(c *audit.Control) (out []PolicyValue) {
+		for _, k := range c.KMSPubkeys {
+			out = append(out, PolicyValue{Value: k})
+		}
+		if len(out) != 2 || slices.ContainsFunc(c.KMSPubkeys, notHex) {
+			return nil // a configuration cannot have it
+		}
+		return out
+	}),
+	fieldKey("gateway_app_id", func(p audit.Policy) *literal {
+		if p.GatewayAppID == "" {
+			return nil
+		}
+		return new(literal(p.GatewayAppID))
+	}, func(c *audit.Control) PolicyValue {
+		if c.GatewayAppID != sanitize.Plain(c.GatewayAppID) {
+			return PolicyValue{} // likewise
+		}
+		return PolicyValue{Value: c.GatewayAppID}
+	}),
+	fieldKey("app_implementation", func(p audit.Policy) *common.Address { return p.AppImplementation }, func(c *audit.Control) PolicyValue { return PolicyValue{Value: c.AppImplementation} }),
+}
+
+// literal is a value that is its own text.
+type literal string
+
+func (s literal) String() string { return string(s) }
+
+func literals(all []string) (out []literal) {
+	for _, s := range all {
+		out = append(out, literal(s))
+	}
+	return out
+}
+
+func notHex(s string) bool {
+	_, err := hex.DecodeString(s)
+	return err != nil || s == ""
+}
+
+// same reports whether two spellings are of one value: hex is compared without prefix and case.
+func same(a, b string) bool {
+	bare := func(s string) string { return strings.TrimPrefix(strings.ToLower(s), "0x") }
+	return bare(a) == bare(b)
 }
 
 // policyKey is one key of a contract's policy.
@@ -31,6 +77,7 @@ type policyKey struct {
 	wanted func(audit.Policy) []string       // nil: the policy does not have the key
 	is     func(*audit.Target) []PolicyValue // on chain; empty: nothing, or it was not read
 	unread func(*audit.Target) int           // how many ids could not be read; nil: it is no list of ids
+	whole  func(*audit.Target) bool          // whether the ids are all that the contract allows; nil: likewise
 }
 
 // PolicyValue is one value of a key of a policy.
@@ -50,6 +97,9 @@ func listKey(l audit.List) policyKey {
 				}
 			}
 			return out
+		},
+		whole: func(t *audit.Target) bool {
+			return l != audit.AggregatedMR || t.Control != nil && slices.Contains(t.Control.Read, string(l)+"s")
 		},
 		unread: func(t *audit.Target) (n int) {
 			for _, e := range t.Entries {
@@ -187,22 +237,24 @@ func (d *ContractDiff) compare(t *audit.Target, p audit.Policy) (unread []string
 		k := &policyKeys[i]
 		want, is := k.wanted(p), k.is(t)
 		if want == nil && !d.New {
-			d.Missing = append(d.Missing, k.key)
+			if len(is) > 0 || k.unread != nil {
+				d.Missing = append(d.Missing, k.key)
+			}
 			continue
 		}
-		if k.unread != nil && k.unread(t) > 0 || k.unread == nil && !d.New && len(is) == 0 {
+		if k.unread != nil && (k.unread(t) > 0 || !k.whole(t)) || k.unread == nil && !d.New && len(is) == 0 {
 			// A field that is gone is drift, which the audit tells from one that could not be read.
 			unread = append(unread, k.key+" could not be read")
 			continue
 		}
 		f := FieldDiff{Key: k.key, Removed: []PolicyValue{}, Added: []PolicyValue{}, of: k}
 		for _, v := range want {
-			if !slices.ContainsFunc(is, func(on PolicyValue) bool { return on.Value == v }) {
+			if !slices.ContainsFunc(is, func(on PolicyValue) bool { return same(on.Value, v) }) {
 				f.Removed = append(f.Removed, PolicyValue{v, nameOf(t, v)})
 			}
 		}
 		for _, v := range is {
-			if !slices.Contains(want, v.Value) {
+			if !slices.ContainsFunc(want, func(w string) bool { return same(w, v.Value) }) {
 				f.Added = append(f.Added, v)
 			}
 		}

@@ -117,7 +117,7 @@ func TestAContractWithoutAPolicyIsNew(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := shown.Contracts[0]
-	if !shown.Differs || !c.New || c.Block.Number != 51375546 || len(c.Fields) != 5 || c.NotCovered == nil || c.Fields[0].Removed == nil ||
+	if !shown.Differs || !c.New || c.Block.Number != 51375546 || len(c.Fields) != 9 || c.NotCovered == nil || c.Fields[0].Removed == nil ||
 		c.Fields[0].Added[0]["value"] != device || c.Fields[0].Added[0]["remark"] != "prod5" {
 		t.Errorf("%+v\n%s", shown, &b)
 	}

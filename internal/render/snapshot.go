@@ -86,6 +86,8 @@ func doubts(t *audit.Target) []string {
 	}
 	if t.Control == nil {
 		out = append(out, "who controls it was not read")
+	} else if !slices.Contains(t.Control.Read, "aggregated_mrs") {
+		out = append(out, "its aggregated measurements were not read")
 	}
 	return out
 }
@@ -101,6 +103,8 @@ func snapshot(b *bytes.Buffer, t *audit.Target) {
 	for _, k := range policyKeys {
 		is := k.is(t)
 		switch {
+		case k.whole != nil && !k.whole(t), k.whole == nil && len(is) == 0:
+			continue // an empty list would want none
 		case k.list && len(is) == 0:
 			line("    %s: []", k.key)
 		case k.list:

@@ -19,6 +19,7 @@ func proven() *audit.Report {
 	r := backdoor()
 	t := &r.Chains[0].Targets[0]
 	t.Completeness, t.Control = audit.Complete, governed().Chains[0].Targets[0].Control
+	t.Entries = append(t.Entries, audit.Entry{List: audit.AggregatedMR, ID: "0x" + strings.Repeat("31", 32), Claim: audit.ClaimNone, OnChain: audit.ChainAllowed, Verdict: audit.Unclaimed, Assurance: audit.Proven})
 	t.Entries = append(t.Entries, audit.Entry{List: audit.OSImage, ID: refused, Claim: audit.ClaimDenied, OnChain: audit.ChainDenied, Verdict: audit.Match, Assurance: audit.Proven})
 	return r
 }
@@ -62,6 +63,17 @@ func TestASnapshotIsAPolicy(t *testing.T) {
 	want := &audit.Policy{
 		Devices: []common.Hash{hash(device), hash(strings.Repeat("09", 32))}, OSImages: []common.Hash{hash(allowed)},
 		Owner: at(owner), Implementation: at(runs), CodeHash: &code,
+		AggregatedMRs: []common.Hash{hash(strings.Repeat("31", 32))}, KMSPubkeys: []string{"02ab", "30cd"}, GatewayAppID: "0xAb", AppImplementation: at(runs),
+	}
+	unprintable := proven()
+	unprintable.Chains[0].Targets[0].Control.GatewayAppID = evil
+	unprintable.Chains[0].Targets[0].Control.KMSPubkeys = []string{"02ab (9999 bytes)", ""}
+	unread := proven()
+	unread.Chains[0].Targets[0].Control.Read = nil
+	less := func(change func(*audit.Policy)) *audit.Policy {
+		p := *want
+		change(&p)
+		return &p
 	}
 	for _, tt := range []struct {
 		name   string
@@ -70,6 +82,8 @@ func TestASnapshotIsAPolicy(t *testing.T) {
 	}{
 		{"what is allowed on chain is wanted, and who controls it", proven(), want},
 		{"foreign text stays in its comments", odd, want},
+		{"what no configuration can spell is left out", unprintable, less(func(p *audit.Policy) { p.GatewayAppID, p.KMSPubkeys = "", nil })},
+		{"measurements that were not read are not wanted away", unread, less(func(p *audit.Policy) { p.AggregatedMRs = nil })},
 		{"where nothing is allowed, nothing is wanted", none, &audit.Policy{Devices: []common.Hash{}, OSImages: []common.Hash{}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -99,6 +113,7 @@ func TestDoubts(t *testing.T) {
 		{"one that was looked through in events only", change(func(t *audit.Target) { t.Completeness = audit.EventsOnly }), []string{"completeness is events"}},
 		{"one that a provider vouches for", change(func(t *audit.Target) { t.Assurance = audit.Single }), []string{"assurance is single"}},
 		{"an id that was not read", change(func(t *audit.Target) { t.Entries[0].OnChain = audit.ChainUnknown }), []string{"1 id could not be read"}},
+		{"measurements that were not read", change(func(t *audit.Target) { t.Control.Read = nil }), []string{"its aggregated measurements"}},
 		{"control that was not read", change(func(t *audit.Target) { t.Control = nil }), []string{"who controls it"}},
 		{"a contract that was not asked for is none of ours", change(func(t *audit.Target) {
 			t.Findings = []audit.Finding{{Kind: audit.ContractUnexpected}}

@@ -233,6 +233,11 @@ func (t *text) control(target *audit.Target) {
 	} else {
 		t.printf("  implementation %s, code %s behind proxy code %s\n", Plain(c.Implementation), t.id(c.ImplementationCodeHash), t.id(c.CodeHash))
 	}
+	if len(c.KMSPubkeys) > 0 {
+		t.printf("  public keys %s\n", strings.Join(each(c.KMSPubkeys, t.name), ", "))
+	}
+	t.optional("  gateway %s", t.name(c.GatewayAppID))
+	t.optional("  implementation of apps %s", Plain(c.AppImplementation))
 	if b := target.Baseline; b != nil {
 		how := map[bool]string{true: "accepted", false: "first seen"}[b.Accepted]
 		t.printf("  compared with what was %s at %s\n", how, when(&b.Since))

@@ -20,9 +20,10 @@ type memory struct {
 	block     map[key]uint64 // the newest at which each was confirmed
 	known     map[common.Address]bool
 	baselines map[common.Address]control
-	named     [][2][ids]bool // by the claims that were read, by contract
-	newest    *audit.Block   // that was honestly shown
-	claim     *claim         // the newest
+	watched   map[common.Address]watched // of baselines
+	named     [][2][ids]bool             // by the claims that were read, by contract
+	newest    *audit.Block               // that was honestly shown
+	claim     *claim                     // the newest
 }
 
 type key struct {
@@ -31,7 +32,7 @@ type key struct {
 }
 
 func newMemory(contracts int) *memory {
-	return &memory{open: map[key]bool{}, block: map[key]uint64{}, known: map[common.Address]bool{}, baselines: map[common.Address]control{}, named: make([][2][ids]bool, contracts)}
+	return &memory{open: map[key]bool{}, block: map[key]uint64{}, known: map[common.Address]bool{}, baselines: map[common.Address]control{}, watched: map[common.Address]watched{}, named: make([][2][ids]bool, contracts)}
 }
 
 // law judges one audit.
@@ -222,6 +223,10 @@ func (l *law) sound(t *audit.Target, truly truth) {
 	for _, e := range t.Entries {
 		waits[e.ID] = e.Verdict == audit.Pending
 		complain := func(what string) { complain("%s %s %s: %s", e.List, e.ID, e.Verdict, what) }
+		if e.List == audit.AggregatedMR {
+			soundMeasurement(&e, &truly, complain)
+			continue
+		}
 		list, id, known := finding{List: string(e.List), ID: e.ID}.entry()
 		if is := known && truly.is.allowed[list][id]; e.OnChain != audit.ChainUnknown && is != (e.OnChain == audit.ChainAllowed) {
 			complain("on chain it is something else")
@@ -364,7 +369,7 @@ func (l *law) exactly(t *audit.Target, truly truth, missing []finding, worst str
 
 // excused reports whether nobody can tell whether an open finding is still true.
 func (l *law) excused(truly truth, at common.Address, g finding) bool {
-	if !truly.read && !slices.Contains(l.configured(), at) && !l.mem.known[at] { // nobody asks for it
+	if !truly.read && !slices.Contains(l.configured(), at) && !l.mem.known[at] || truly.gone && g.Kind == "gateway_changed" { // nobody asks for it, or can tell
 		return true
 	}
 	if l.look.Block != nil && l.look.Block.Number < l.mem.block[key{at.Hex(), g}] { // where it was confirmed is newer
@@ -452,49 +457,4 @@ func (l *law) mayEnd(k key) {
 	if still {
 		l.fail("%v ended, and is still true", k)
 	}
-}
-
-// remember takes over what an audit came to.
-func (l *law) remember() {
-	open := map[key]bool{}
-	for _, t := range l.chain.Targets {
-		at := common.HexToAddress(t.Contract)
-		n := slices.Index(l.at, at)
-		for _, f := range t.Findings {
-			k := key{t.Contract, findingOf(f)}
-			if l.look.Block != nil && f.State == audit.Confirmed {
-				l.mem.block[k] = max(l.mem.block[k], l.look.Block.Number)
-			}
-			open[k] = l.mem.open[k] || f.State == audit.Confirmed && t.Assurance == audit.Proven
-		}
-		if l.wentBack() {
-			continue
-		}
-		if t.Control != nil {
-			l.mem.known[at] = true
-			if c := l.claimOf(l.look); c != nil && n >= 0 && c.ChainID == chainID {
-				rows, _, _ := c.about(at)
-				for _, r := range rows {
-					if r.id >= 0 && r.id < ids {
-						l.mem.named[n][r.list][r.id] = true
-					}
-				}
-			}
-		}
-		if t.Baseline == nil || n < 0 || n >= l.Contracts {
-			continue
-		}
-		b := t.Baseline.Control
-		is := control{b.Owner, b.Implementation, b.CodeHash, b.ImplementationCodeHash}
-		was, known := l.mem.baselines[at]
-		if !known && !l.liar {
-			was = l.truthOf(at, l.look).is.control
-		}
-		if is != was && (known || !l.liar) {
-			l.fail("the baseline of %s is %+v, and was or is in truth %+v", at, is, was)
-		}
-		l.mem.baselines[at] = is
-	}
-	maps.DeleteFunc(l.mem.block, func(k key, _ uint64) bool { _, stays := open[k]; return !stays })
-	l.mem.open = open
 }

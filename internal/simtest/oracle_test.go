@@ -19,7 +19,8 @@ type contract struct {
 	control     control
 	owner, impl common.Address
 	allowed     [2][ids]bool // by the lists that its code uses
-	unexplained bool         // it stores entries of lists that its code does not use
+	watched     watched
+	unexplained bool // it stores entries of lists that its code does not use
 }
 
 // control is who controls a contract, and what runs there, as a report spells it.
@@ -59,6 +60,7 @@ func (w *world) contract(ctx context.Context, block common.Hash, at common.Addre
 	}
 	word := func(slot common.Hash) common.Address { return common.HexToAddress(a.Storage[slot]) }
 	is = contract{code: true, owner: word(ownerSlot), impl: word(implSlot)}
+	is.watched = watchedOf(a.Storage)
 	is.control = control{owner: is.owner.Hex(), impl: is.impl.Hex(), code: a.CodeHash.Hex()}
 	if runs, err := w.dump(ctx, block, is.impl); err != nil {
 		return is, err
@@ -76,7 +78,7 @@ func (w *world) contract(ctx context.Context, block common.Hash, at common.Addre
 			known[plus(crypto.Keccak256Hash(field[:]), i)] = true
 		}
 		known[mapped(common.BytesToHash(common.Address{1, n}.Bytes()), number32(5))] = true
-		known[mapped(common.Hash{2, n}, number32(6))] = true
+		known[mapped(measurement(n), number32(6))] = true
 	}
 	uses, idle := plainLists, movedLists
 	if is.impl == w.impl[testchain.Moved] {
@@ -103,7 +105,8 @@ var makes = map[string]string{
 	"claim_allowed_chain_denied": drift, "claim_denied_chain_allowed": drift, "unlisted_chain_allowed": drift, "claim_unknown": unknown,
 	"malformed_id": unknown, "duplicate_conflict": drift, "contract_not_listed": drift, "contract_unexpected": drift, "no_code": drift,
 	"chain_mismatch": unknown, "provider_disagreement": unknown, "proof_invalid": unknown, "getter_disagrees_with_proof": unknown,
-	"storage_unaccounted": drift, "owner_changed": drift, "implementation_changed": drift, "code_changed": drift, "chain_went_back": unknown,
+	"storage_unaccounted": drift, "owner_changed": drift, "implementation_changed": drift, "code_changed": drift,
+	"measurements_changed": drift, "gateway_changed": drift, "chain_went_back": unknown,
 	"policy_denied_chain_allowed": drift, "policy_allowed_chain_denied": drift,
 }
 
@@ -140,6 +143,7 @@ type truth struct {
 	read     bool            // the API said something of the contract, on the right chain
 	compared map[string]bool // the ids with a claim about something that is known
 	blank    bool            // it says something that cannot be compared
+	gone     bool            // the gateway is, and nothing proves it
 }
 
 // unshown is an id that the contract allows and no entry has, although all that it stores is accounted for; empty: there is none.
@@ -224,6 +228,7 @@ func (w *world) truth(ctx context.Context, at common.Address, block common.Hash,
 			say("storage_unaccounted")
 		}
 		w.judgeControl(&t, n, at)
+		w.judgeWatched(&t, at)
 	}
 	w.accept(&t, n)
 	return t, nil

@@ -332,7 +332,7 @@ func (w *world) operate(ctx context.Context, a act) error {
 	case "register app":
 		call("stranger", "registerApp", common.Address{1, byte(a.ID)})
 	case "add measurement":
-		call(owner, "addKmsAggregatedMr", common.Hash{2, byte(a.ID)})
+		call(owner, "addKmsAggregatedMr", measurement(byte(a.ID)))
 	case "set info":
 		call(owner, "setGatewayAppId", fmt.Sprintf("0x%040x, and so on, so that it is long", a.ID))
 	case "hand over":

@@ -263,7 +263,9 @@ func (o *converter) known(c *chain) {
 	now := time.Now()
 	for a := range c.scans {
 		k, known := c.contract(a, now), o.state.Known(Target{Chain: c.Name, Contract: a})
-		k.Devices, k.OSImages = slices.Clone(known[string(audit.Device)]), slices.Clone(known[string(audit.OSImage)])
+		for _, l := range audit.Lists {
+			*k.IDs(l) = slices.Clone(known[string(l)])
+		}
 	}
 	for _, last := range []*Chain{c.Last, c.Compared} {
 		for _, t := range targetsOf(last) {
@@ -273,17 +275,18 @@ func (o *converter) known(c *chain) {
 			}
 			k := c.contract(a, last.StartedAt)
 			for _, e := range t.Entries {
-				if id, err := sanitize.ParseID(e.ID); err == nil && e.List == audit.Device {
-					k.Devices = append(k.Devices, id)
-				} else if err == nil {
-					k.OSImages = append(k.OSImages, id)
+				if ids := k.IDs(e.List); ids != nil {
+					if id, err := sanitize.ParseID(e.ID); err == nil {
+						*ids = append(*ids, id)
+					}
 				}
 			}
 		}
 	}
 	for i := range c.Prior.Contracts {
 		k := &c.Prior.Contracts[i]
-		for _, ids := range []*[]common.Hash{&k.Devices, &k.OSImages} {
+		for _, l := range audit.Lists {
+			ids := k.IDs(l)
 			slices.SortFunc(*ids, common.Hash.Cmp)
 			*ids = slices.Compact(*ids)
 		}

@@ -85,7 +85,9 @@ func TestExplain(t *testing.T) {
 		{"one chain", imageID(2).Hex(), state.Filter{Chain: "ethereum"}, none, []told{
 			{Chain: "ethereum", List: "os_image", Claim: "unlisted", OnChain: "denied", Events: []string{"added"}, Block: 1000},
 		}},
-		{"a list that is not audited has events", imageID(4).Hex(), state.Filter{}, none, []told{{Chain: "base", List: "aggregated_mr", Events: []string{"added"}}}},
+		{"a list of which nothing is claimed has events", imageID(4).Hex(), state.Filter{}, none, []told{
+			{Chain: "base", List: "aggregated_mr", Claim: "none", OnChain: "unknown", Events: []string{"added"}, Block: 1000, Later: true},
+		}},
 		{"what only the policy names, and events cannot rule out", imageID(5).Hex(), state.Filter{}, onBase(audit.PolicyAllowed), []told{
 			{Chain: "base", List: "os_image", Claim: "unlisted", OnChain: "unknown", Policy: "allowed", Block: 1000, Later: true},
 		}},

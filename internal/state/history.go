@@ -17,8 +17,7 @@ import (
 )
 
 const (
-	apps          = "app" // the one list that is shown whose keys are addresses
-	aggregatedMRs = "aggregated_mr"
+	apps = "app" // the one list that is shown whose keys are addresses
 
 	implementations = "implementation" // addresses too, of no list that is shown
 
@@ -26,8 +25,8 @@ const (
 	Contracts = "contract"
 )
 
-// Lists are those of a timeline. The first three are shown unless others are asked for.
-var Lists = []string{string(audit.Device), string(audit.OSImage), Contracts, aggregatedMRs, apps}
+// Lists are those of a timeline. The first four are shown unless others are asked for.
+var Lists = []string{string(audit.Device), string(audit.OSImage), Contracts, string(audit.AggregatedMR), apps}
 
 // Filter chooses events. Zero values choose all, but for Lists.
 type Filter struct {
@@ -228,12 +227,13 @@ func (s *State) Explain(id string, f Filter, configured []string, wants Wants) r
 	out := render.Explanation{ID: id, Places: []render.Place{}, Failed: []string{}}
 	for _, c := range s.chains {
 		for _, contract := range s.contracts(c, f) {
-			for _, list := range []string{aggregatedMRs, string(audit.Device), string(audit.OSImage)} {
+			for _, l := range audit.Lists {
+				list := string(l)
 				p := render.Place{Chain: c.Name, ChainID: c.ID, Contract: contract, List: list, Findings: []render.Known{}, Events: []render.Event{}}
 				c.addEvents(&p, id)
 				s.addFindings(&p, id, !slices.Contains(configured, c.Name))
 				if wants != nil {
-					p.Policy = wants(c.Name, contract, audit.List(list))
+					p.Policy = wants(c.Name, contract, l)
 				}
 				c.addAudit(&p, id)
 				if p.Audit != nil || len(p.Events)+len(p.Findings) > 0 {
@@ -346,7 +346,7 @@ func (c *chain) addAudit(p *render.Place, id string) {
 		p.OnChain, p.Assurance = audit.ChainDenied, audit.Proven
 	}
 	switch {
-	case last.Claims == audit.ClaimNone:
+	case last.Claims == audit.ClaimNone, p.List == string(audit.AggregatedMR):
 		p.Claim = audit.ClaimNone
 	case !last.compared():
 		p.Claim = audit.ClaimUnknown

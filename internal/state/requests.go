@@ -77,7 +77,11 @@ func (s *State) accept(r Request) error {
 	defer s.mu.Unlock()
 	c := s.chain(r.Chain)
 	c.Prior.Contracts = slices.Clone(c.Prior.Contracts)
-	c.contract(r.Contract, r.At).Baseline = &audit.Baseline{Control: *r.Control, Since: r.At.UTC(), Accepted: true}
+	k, control := c.contract(r.Contract, r.At), *r.Control
+	if k.Baseline != nil { // what could not be read is not accepted
+		control = control.Or(k.Baseline.Control)
+	}
+	k.Baseline = &audit.Baseline{Control: control, Since: r.At.UTC(), Accepted: true}
 	s.due = true
 	return nil
 }

@@ -193,3 +193,29 @@ func TestNothingIsQueuedBesideNoFolder(t *testing.T) {
 		t.Errorf("the error is %v", err)
 	}
 }
+
+// What the last report could not read is not accepted: the baseline keeps what it had of it.
+func TestAcceptTakesWhatWasRead(t *testing.T) {
+	l := newLife(t)
+	was, is := control, taken
+	was.GatewayAppID, was.AppImplementation, was.Read = "old", taken.Owner, []string{"gateway_app_id", "app_implementation"}
+	is.AggregatedMRs, is.Read = []string{device}, []string{"app_implementation", "aggregated_mrs"} // apps have no implementation any more
+	prior := audit.Prior{Contracts: []audit.Known{{Address: kms.Contract, Baseline: &audit.Baseline{Control: was, Since: noon}}}}
+	l.state.Record(&audit.Report{AuditID: "A", FinishedAt: noon, Chains: []audit.Chain{{
+		Chain: "base", ChainID: 8453, Block: &audit.Block{Number: 7, Time: noon}, Targets: []audit.Target{{Contract: kms.Contract.Hex(), Control: &is}},
+	}}}, map[string]audit.Prior{"base": prior}, nil)
+	l.restart()
+	if d := cmp.Diff([]string{"owner", "app_implementation"}, l.state.Controlled()[0].Differs()); d != "" {
+		t.Errorf("what differs: %s", d)
+	}
+	must(t, state.Enqueue(l.path, request(is)))
+	if told, err := l.take(kms); len(told) != 1 || told[0] != "accepted "+taken.Owner || err != nil {
+		t.Errorf("%q, %v", told, err)
+	}
+	l.restart()
+	want := is
+	want.GatewayAppID, want.Read = "old", []string{"gateway_app_id", "app_implementation", "aggregated_mrs"}
+	if d := cmp.Diff(&audit.Baseline{Control: want, Since: noon.Add(time.Hour), Accepted: true}, l.baseline()); d != "" {
+		t.Error(d)
+	}
+}

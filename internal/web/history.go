@@ -21,7 +21,7 @@ import (
 const (
 	someChanges = 100
 	mostChanges = 10_000
-	shownLists  = 3 // of state.Lists, unless others are asked for
+	shownLists  = 4 // of state.Lists, unless others are asked for
 )
 
 func timeline(s *state.State) http.HandlerFunc {

@@ -242,10 +242,12 @@ var labels = map[any]string{
 	audit.ReasonMalformed:   "not 32 bytes of hex",
 	audit.ReasonNoHash:      "the API gives no hash",
 
-	audit.Device:          "device",
-	audit.OSImage:         "OS image",
-	string(audit.Device):  "device", // as events spell it
-	string(audit.OSImage): "OS image",
+	audit.Device:               "device",
+	audit.OSImage:              "OS image",
+	audit.AggregatedMR:         "measurement",
+	string(audit.Device):       "device", // as events spell it
+	string(audit.OSImage):      "OS image",
+	string(audit.AggregatedMR): "measurement",
 }
 
 // label explains a word. One that has no label stays as it is.
