@@ -1,6 +1,10 @@
 package audit
 
-import "cmp"
+import (
+	"cmp"
+
+	"github.com/kms-auditor/kms-auditor/internal/footprint"
+)
 
 // controlField is a field of Control, and which finding a change of it is.
 type controlField struct {
@@ -9,23 +13,19 @@ type controlField struct {
 	what string
 }
 
-const implementationCode = "implementation_code_hash"
-
 // controlFields are in the order of the two functions below.
 var controlFields = []controlField{
 	{OwnerChanged, "owner", "the owner"},
 	{"", "pending_owner", "the pending owner"},
 	{ImplementationChanged, "implementation", "the implementation"},
-	{CodeChanged, "code_hash", "the hash of the contract's own code"},
-	{CodeChanged, implementationCode, "the hash of the implementation's code"},
 }
 
 func (c *Controls) fields() []Field {
-	return []Field{c.Owner, c.PendingOwner, c.Implementation, c.CodeHash, c.ImplementationCodeHash}
+	return []Field{c.Owner, c.PendingOwner, c.Implementation}
 }
 
 func (c *Control) fields() []*string {
-	return []*string{&c.Owner, &c.PendingOwner, &c.Implementation, &c.CodeHash, &c.ImplementationCodeHash}
+	return []*string{&c.Owner, &c.PendingOwner, &c.Implementation}
 }
 
 // judgeControl judges who controls the contract, field by field: against the policy where that covers the field, else
@@ -37,32 +37,68 @@ func (t *target) judgeControl(intent *Intent, want Policy, base *Baseline) {
 	if !intent.Baselines {
 		base = nil
 	}
-	t.Control, t.Baseline = &Control{}, base
-	for i, is := range t.reading.Control.fields() {
+	if base != nil {
+		known := *base
+		base = &known
+		base.Control.Adopt(t.Contract, base.Control.Implementation)
+	}
+	t.Control, t.Baseline = &Control{Code: t.reading.code()}, base
+	read := t.reading.Control
+	slot := read.Implementation
+	if runs := t.Control.In(footprint.Implementation); slot.Value == "" && t.Control.Complete && len(runs) == 1 && runs[0].Address != t.Contract {
+		read.Implementation.Value = runs[0].Address
+	}
+	for i, is := range read.fields() {
 		*t.Control.fields()[i] = is.Value
 		if f := controlFields[i]; !is.Known && (intent.Baselines || f.wanted(want) != "") {
 			t.reason("%s could not be read: %s", f.what, is.Err)
 		}
 	}
-	for i, is := range t.reading.Control.fields() {
+	if base != nil && !base.Control.Complete {
+		read.Implementation = slot // the baseline knows no other
+	}
+	for i, is := range read.fields() {
 		switch f := controlFields[i]; {
 		case f.kind == "" || !is.Known:
 		case f.wanted(want) != "":
+			is.Value = *t.Control.fields()[i]
 			t.compareControl(f.kind, f.what, is, f.wanted(want), "the policy says "+f.wanted(want))
-		case base == nil,
-			f.name == implementationCode && (want.CodeHash != nil || t.Control.Implementation != base.Control.Implementation),
-			f.kind == CodeChanged && t.has(CodeChanged):
-			// The policy covers it, or another implementation has other code: that is one finding.
-		default:
+		case base != nil:
 			was := *base.Control.fields()[i]
 			t.compareControl(f.kind, f.what, is, was, "and was "+cmp.Or(was, "none")+" since "+base.Since.UTC().Format("2006-01-02 15:04 MST"))
 		}
 	}
-	if runs := t.reading.Control.ImplementationCodeHash; want.CodeHash != nil && runs.Known {
-		if runs.Value == "" { // the contract is no proxy
-			runs = t.reading.Control.CodeHash
+	if x := want.Implementation; x != nil && t.Control.Complete && !t.has(ImplementationChanged) && t.Control.At(x.Hex()) == nil {
+		t.find(ImplementationChanged, "the ERC-1967 slot names %s, as the policy says, but its code does not run", x)
+	}
+	if err := cmp.Or(read.CodeErr, read.ImplementationCodeHash.Err); err != "" && (intent.Baselines || want.CodeHash != nil || want.CodeHashes != nil) {
+		t.unseen(CodeChanged, "the code that runs could not be read: "+err)
+	}
+	t.judgeCode(want, base, base != nil && read.Implementation.Value != base.Control.Implementation)
+}
+
+// judgeCode judges the code that runs. Where the implementation moved, its code is another, which is one finding.
+func (t *target) judgeCode(want Policy, base *Baseline, moved bool) {
+	note := func(changed, unseen string) {
+		t.look(CodeChanged)
+		if unseen != "" {
+			t.unseen(CodeChanged, unseen)
 		}
-		t.compareControl(CodeChanged, "the hash of the code that runs", runs, want.CodeHash.Hex(), "the policy says "+want.CodeHash.Hex())
+		if changed != "" && !t.has(CodeChanged) {
+			t.find(CodeChanged, "%s", changed)
+		}
+	}
+	is, but := &t.Control.Code, footprint.Role("")
+	if want.CodeHash != nil {
+		note(is.HandsOnTo(t.Contract, want.CodeHash.Hex()))
+	}
+	if moved || want.CodeHash != nil {
+		but = footprint.Implementation
+	}
+	if want.CodeHashes != nil {
+		note(is.IsAllOf(want.CodeHashes))
+	} else if base != nil {
+		note(is.Change(&base.Control.Code, but))
 	}
 }
 
@@ -77,14 +113,24 @@ func (t *target) compareControl(k Kind, what string, is Field, want, sentence st
 // to be proven.
 func (t *target) comparable(k Kind, what string, is Field, was string) bool {
 	if is.Value == "" && was != "" && t.reading.Assurance != Proven {
-		t.looked[k] = false
-		t.reason("%s was %s, and that there is none now is not proven", what, was)
+		t.unseen(k, what+" was "+was+", and that there is none now is not proven")
 		return false
 	}
-	if _, failed := t.looked[k]; !failed {
+	t.look(k)
+	return true
+}
+
+// look notes that what a kind is about was compared, unless something of it was not.
+func (t *target) look(k Kind) {
+	if _, done := t.looked[k]; !done {
 		t.looked[k] = true
 	}
-	return true
+}
+
+// unseen notes that what a kind is about could not all be compared, and why.
+func (t *target) unseen(k Kind, why string) {
+	t.looked[k] = false
+	t.reason("%s", why)
 }
 
 // wanted returns the value that the policy demands of the field, or "" if it demands none.
@@ -106,5 +152,29 @@ func (b Baseline) Differs(is Control) []string {
 			out = append(out, f.name)
 		}
 	}
+	if changed, _ := is.Change(&b.Control.Code, ""); changed != "" {
+		out = append(out, "code")
+	}
 	return out
+}
+
+// extend adds to a baseline that does not know all the code that runs what a proof shows, where all else is as it was.
+func (t *target) extend() {
+	b := *t.Baseline
+	if changed, _ := t.Control.Change(&b.Control.Code, ""); b.Control.Complete || !t.Control.Complete || changed != "" || t.reading.Control.Implementation.Value != b.Control.Implementation {
+		return
+	}
+	b.Control.Code, b.Control.Implementation = t.Control.Code, t.Control.Implementation
+	t.Baseline = &b
+}
+
+// code is the code that runs, also as older evidence has it.
+func (r *Reading) code() footprint.Code {
+	c := r.Control.Code
+	if c.CodeHash = r.Control.CodeHash.Value; len(c.Accounts) == 0 {
+		c.ImplementationCodeHash = r.Control.ImplementationCodeHash.Value
+	}
+	c.Adopt(r.Contract.Hex(), r.Control.Implementation.Value)
+	c.Accounts = append([]footprint.Account{}, c.Accounts...)
+	return c
 }

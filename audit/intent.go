@@ -37,7 +37,8 @@ type Policy struct {
 	OSImages       []common.Hash   `json:"os_images"`
 	Owner          *common.Address `json:"owner,omitempty"`
 	Implementation *common.Address `json:"implementation,omitempty"`
-	CodeHash       *common.Hash    `json:"code_hash,omitempty"` // of the code that runs: the implementation's, where the contract is a proxy
+	CodeHash       *common.Hash    `json:"code_hash,omitempty"`   // of the code that runs: the implementation's, where the contract is a proxy
+	CodeHashes     []common.Hash   `json:"code_hashes,omitempty"` // of all code that runs; empty: not checked
 }
 
 // ExplainedSlot is a storage slot whose use the operator explains.

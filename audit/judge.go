@@ -157,13 +157,17 @@ func (j *judgement) absent() bool {
 		(o.ChainUnknown || o.Claim != nil && len(o.Claim.Contracts) == 0)
 }
 
-// beginBaselines takes for a baseline what is seen for the first time.
+// beginBaselines takes for a baseline what is seen for the first time, and adds to it which code runs once that is proven.
 func (j *judgement) beginBaselines() {
 	if !j.intent.Baselines || j.wentBack {
 		return
 	}
 	for _, t := range j.targets {
-		if t.Control != nil && t.Baseline == nil && !slices.ContainsFunc(t.reading.Control.fields(), func(f Field) bool { return !f.Known }) {
+		switch {
+		case t.Control == nil:
+		case t.Baseline != nil:
+			t.extend()
+		case t.reading.Control.CodeErr == "" && !slices.ContainsFunc(t.reading.Control.fields(), func(f Field) bool { return !f.Known }):
 			t.Baseline = &Baseline{Control: *t.Control, Since: j.looks.First.At}
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/internal/footprint"
 )
 
 // Looks are the observations of one chain that an audit judges together.
@@ -90,8 +92,12 @@ type Reading struct {
 	Control   Controls       `json:"control"`
 	Storage   *Storage       `json:"storage,omitempty"` // nil: not proven
 	Complete  bool           `json:"complete"`          // Storage.Slots are all that the contract stores
+	Refused   string         `json:"refused,omitempty"` // a getter that writes, or asks for more than the state holds: it accounts for nothing
 	Events    *EventScan     `json:"events,omitempty"`  // nil: events were not needed, or not asked for
 	Changes   []ListChange   `json:"changes,omitempty"` // the last event of an id; display only
+
+	// Unaccounted are further accounts whose storage the lists' getters read, and which store more than is accounted for.
+	Unaccounted []common.Address `json:"unaccounted,omitempty"`
 }
 
 // Answer is what a contract said of one id of a list.
@@ -104,14 +110,18 @@ type Answer struct {
 
 // Controls are the fields that say who controls a contract, and what the contract says of its KMS. Each stands alone.
 type Controls struct {
-	Owner                  Field `json:"owner"`
-	PendingOwner           Field `json:"pending_owner"`
-	Implementation         Field `json:"implementation"`           // ERC-1967
-	CodeHash               Field `json:"code_hash"`                // of the contract itself
-	ImplementationCodeHash Field `json:"implementation_code_hash"` // of what runs behind it
-	GatewayAppID           Field `json:"gateway_app_id"`
-	K256Pubkey             Field `json:"k256_pubkey"` // hex without prefix
-	CAPubkey               Field `json:"ca_pubkey"`
+	Owner          Field          `json:"owner"`
+	PendingOwner   Field          `json:"pending_owner"`
+	Implementation Field          `json:"implementation"` // ERC-1967
+	Code           footprint.Code `json:"footprint,omitzero"`
+	CodeErr        string         `json:"code_error,omitempty"` // why Code lacks an account
+	GatewayAppID   Field          `json:"gateway_app_id"`
+	K256Pubkey     Field          `json:"k256_pubkey"` // hex without prefix
+	CAPubkey       Field          `json:"ca_pubkey"`
+
+	// Evidence of rules 2 and 3 has them instead of Code: of the contract itself, and of what runs behind it.
+	CodeHash               Field `json:"code_hash,omitzero"`
+	ImplementationCodeHash Field `json:"implementation_code_hash,omitzero"`
 }
 
 // Field is one field of Controls. Without Known nothing was read, and Err says why; an empty Value is one that the contract

@@ -183,7 +183,7 @@ func (j *judgement) settled(t *target, o *OpenFinding) bool {
 func (t *target) looksAt(k Kind) bool {
 	switch k {
 	case StorageUnaccounted:
-		return t.Completeness == Complete
+		return t.Completeness != Unchecked && t.reading.Complete
 	case OwnerChanged, ImplementationChanged, CodeChanged, GatewayAppIDMismatch, KMSPubkeyMismatch, KMSContractMismatch:
 		return t.looked[k]
 	case NoCode:
@@ -287,7 +287,7 @@ func (j *judgement) contracts() []Known {
 			out[i].Devices = t.named(Device, out[i].Devices)
 			out[i].OSImages = t.named(OSImage, out[i].OSImages)
 		}
-		if out[i].Baseline == nil {
+		if t.Baseline != nil {
 			out[i].Baseline = t.Baseline
 		}
 	}

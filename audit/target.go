@@ -279,18 +279,25 @@ func (t *target) judgeLists() bool {
 
 // judgeStorage says how complete the search for ids was, and whether a contract with both lists stores what nothing explains.
 func (t *target) judgeStorage(intent *Intent, want ContractIntent, lists bool) {
+	r := t.reading
+	if r.Refused != "" {
+		t.reason("the contract misbehaves: %s", r.Refused)
+	}
 	if !intent.Events {
 		return
 	}
-	r := t.reading
+	for _, a := range r.Unaccounted {
+		t.reason("the lists' getters read the storage of %s too, which holds more than is accounted for", a)
+	}
 	scanned := r.Events != nil && r.Events.Read
 	t.Completeness = Incomplete
 	switch {
 	case r.Storage == nil && scanned:
 		t.Completeness = EventsOnly
 	case r.Storage == nil:
-	case r.Complete:
+	case r.Complete && len(r.Unaccounted) == 0:
 		t.Completeness = Complete
+	case r.Complete, r.Refused != "": // the reason is given
 	case !scanned:
 		t.reason("the contract stores more than the %d slots that are accounted for, and the events that may explain the rest could not be read", r.Storage.Slots)
 	case !t.claimRead:

@@ -15,6 +15,7 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
+	"github.com/kms-auditor/kms-auditor/internal/footprint"
 )
 
 // What one contract's code may cost here. A contract that takes more is not proven; no other one notices.
@@ -29,6 +30,7 @@ const (
 	maxRunTime        = 2 * time.Second
 	maxRunTimePerCall = 500 * time.Microsecond
 	timePerGas        = 7 * time.Nanosecond
+	timePerWatchedGas = 4 * timePerGas
 )
 
 // proofCache is what earlier Reads proved. Nothing changes it: a Read makes a new one.
@@ -68,9 +70,11 @@ func (m *provenContract) unchangedIn(w *proof.VerifiedState, storage bool) bool 
 // job is one local call, and what it came to.
 type job struct {
 	kms.Call
+	to       *common.Address // nil: the contract
 	compared bool
 	node     *Answer // the node's, in a multicall
-	output   []byte  // what a coverage call returned; neither output nor err: it reverted
+	ran      bool
+	output   []byte // what a coverage call returned; neither output nor err: it reverted
 	err      error
 }
 
@@ -89,6 +93,12 @@ type proving struct {
 	older    []*job // what an older generation takes besides
 	oldAsked bool
 
+	roles        map[common.Address]footprint.Role // of the accounts whose code ran
+	ways         map[string]bool                   // the code that runs loaded, one account after the other, of those that were watched
+	unwatched    bool                              // a watched call could not be run to its end
+	foreign      []common.Address                  // further accounts whose storage the lists' getters read
+	foreignAsked int                               // of these, how many have their jobs
+
 	hintedSlots []proof.Slot // what may be missing next
 	hinted      bool         // they were asked for
 	missing     proof.Missing
@@ -103,7 +113,7 @@ type proving struct {
 func newProving(q *Query, w *proof.VerifiedState, old *provenContract) *proving {
 	c := &proving{old: old, provenContract: &provenContract{
 		query: q.Clone(), reading: newReading(q), verified: w, touched: map[proof.Slot]bool{}, accounts: map[common.Address]bool{q.Contract: true},
-	}}
+	}, roles: map[common.Address]footprint.Role{q.Contract: footprint.Implementation}, ways: map[string]bool{}}
 	if old != nil {
 		c.hintedSlots = slices.Collect(maps.Keys(old.touched))
 	}
@@ -153,7 +163,10 @@ func (c *proving) step(ctx context.Context, limit time.Duration) (left bool) {
 		if c.jobs = c.olderJobs(); len(c.jobs) > 0 {
 			continue // what they read belongs to what the guess is compared with
 		}
-		if c.jobs = c.settleGuess(); len(c.jobs) == 0 {
+		if c.jobs = c.settleGuess(); len(c.jobs) > 0 {
+			continue
+		}
+		if c.jobs = c.foreignJobs(); len(c.jobs) == 0 {
 			return false
 		}
 	}
@@ -195,6 +208,7 @@ func (c *proving) fail(err error) {
 
 // failJob notes that one call cannot be made here. A list must be proven as a whole. Anything else stands for itself.
 func (c *proving) failJob(j *job, err error) {
+	c.unwatched = c.unwatched || j.watched() && !j.ran
 	if j.Getter == "" {
 		j.output, j.err = nil, err
 		return
@@ -262,6 +276,11 @@ func (c *proving) needed(m proof.Missing) proof.Missing {
 			m.Accounts = append(m.Accounts, impl)
 		}
 	}
+	for _, a := range c.foreign[:c.foreignAsked] {
+		for _, key := range kms.WellKnown {
+			m.Slots = append(m.Slots, proof.Slot{Account: a, Key: key})
+		}
+	}
 	m.Slots = append(m.Slots, c.hintedSlots...)
 	c.hintedSlots = nil
 	return m
@@ -277,7 +296,11 @@ func (c *proving) call(ctx context.Context, j *job) (proof.Missing, error) {
 	}
 	word, guessed := c.guessFor(j)
 	began := time.Now()
-	res, err := c.verified.CallAssuming(ctx, c.query.Contract, []byte(j.Data), word)
+	to := c.query.Contract
+	if j.to != nil {
+		to = *j.to
+	}
+	res, err := c.verified.CallAssuming(ctx, to, []byte(j.Data), word)
 	if c.budget -= time.Duration(res.Gas) * timePerGas; res.Gas == 0 {
 		c.budget -= time.Since(began)
 	}
@@ -293,6 +316,9 @@ func (c *proving) call(ctx context.Context, j *job) (proof.Missing, error) {
 		c.accounts[a] = true
 	}
 	c.volatile = c.volatile || res.Volatile
+	if j.ran = true; j.watched() {
+		c.watch(ctx, j, res, err == nil)
+	}
 	if err != nil {
 		return proof.Missing{}, err
 	}
@@ -336,42 +362,27 @@ func (c *proving) finish() *provenContract {
 		return c.provenContract
 	}
 	if r.HasCode && c.query.Control {
-		r.Control = c.control(hash)
+		r.Control = c.control()
 	}
 	for _, j := range c.older {
 		if n := new(uint256.Int).SetBytes(j.output); j.Old == kms.NextAppSequence && n.IsUint64() {
 			r.Registered += int(min(n.Uint64(), uint64(len(c.query.Apps))))
 		}
 	}
-	explained := map[common.Hash]bool{}
-	for _, key := range c.query.NeededSlots() {
-		explained[key] = true
-	}
-	for s := range c.touched {
-		if s.Account == addr {
-			explained[s.Key] = true
-		}
-	}
-	all, known := c.verified.Leaves(addr, explained)
+	all, known := c.verified.Leaves(addr, c.explained(addr, c.query.NeededSlots()))
 	r.Storage = &Storage{a.Root, hash, known, c.verified.Complete(addr) && known == all}
+	r.Unaccounted, r.Refused = c.unaccounted(), c.refused()
 	return c.provenContract
 }
 
 // control is what is proven of the contract's control.
-func (c *proving) control(codeHash common.Hash) Control {
-	out := Control{CodeHash: codeHash}
+func (c *proving) control() Control {
+	out := Control{Code: c.code()}
 	for i := range kms.ControlCalls {
 		out.SetGetter(i, c.coverage[i].output, c.coverage[i].err)
 	}
 	word, _ := c.verified.Value(proof.Slot{Account: c.query.Contract, Key: kms.ImplementationSlot})
 	out.SetImplementation(word, nil)
-	if out.Implementation.Present {
-		if a, known := c.verified.Account(out.Implementation.Value); !known {
-			out.CodeErr = errLacksState
-		} else if a != nil {
-			out.ImplementationCodeHash = common.BytesToHash(a.CodeHash)
-		}
-	}
 	return out
 }
 

@@ -119,7 +119,7 @@ func (l *look) addStateFailures(state *ethrpc.State) {
 
 // ReadingOf is a contract's reading as an audit.Reading, its answers in the order of the query.
 func ReadingOf(r *ethrpc.Reading, q ethrpc.Query, scan *audit.EventScan) audit.Reading {
-	out := audit.Reading{Contract: r.Contract, Provider: r.Provider, HasCode: r.HasCode, Events: scan}
+	out := audit.Reading{Contract: r.Contract, Provider: r.Provider, HasCode: r.HasCode, Events: scan, Unaccounted: r.Unaccounted}
 	if r.Err != nil {
 		out.Err = r.Err.Error()
 		return out
@@ -137,6 +137,9 @@ func ReadingOf(r *ethrpc.Reading, q ethrpc.Query, scan *audit.EventScan) audit.R
 	}
 	if !r.HasCode {
 		return out
+	}
+	if r.Refused != nil {
+		out.Refused = r.Refused.Error()
 	}
 	out.Answers = make([]audit.Answer, 0, len(q.Devices)+len(q.OSImages))
 	add := func(list audit.List, ids []common.Hash, answers map[common.Hash]ethrpc.Answer) {
@@ -162,17 +165,19 @@ func ReadingOf(r *ethrpc.Reading, q ethrpc.Query, scan *audit.EventScan) audit.R
 func controlsOf(c *ethrpc.Control) audit.Controls {
 	pending := c.PendingOwner
 	pending.Present = pending.Present && pending.Value != (common.Address{})
-	behind := ethrpc.Field[common.Hash]{Value: c.ImplementationCodeHash, Present: c.ImplementationCodeHash != (common.Hash{}), Err: c.CodeErr}
-	return audit.Controls{
-		Owner:                  fieldOf(c.Owner, common.Address.Hex),
-		PendingOwner:           fieldOf(pending, common.Address.Hex),
-		Implementation:         fieldOf(c.Implementation, common.Address.Hex),
-		GatewayAppID:           fieldOf(c.GatewayAppID, func(s string) string { return s }),
-		K256Pubkey:             fieldOf(c.K256Pubkey, hex.EncodeToString),
-		CAPubkey:               fieldOf(c.CAPubkey, hex.EncodeToString),
-		CodeHash:               audit.Field{Known: true, Value: c.CodeHash.Hex()},
-		ImplementationCodeHash: fieldOf(behind, common.Hash.Hex),
+	out := audit.Controls{
+		Owner:          fieldOf(c.Owner, common.Address.Hex),
+		PendingOwner:   fieldOf(pending, common.Address.Hex),
+		Implementation: fieldOf(c.Implementation, common.Address.Hex),
+		Code:           c.Code,
+		GatewayAppID:   fieldOf(c.GatewayAppID, func(s string) string { return s }),
+		K256Pubkey:     fieldOf(c.K256Pubkey, hex.EncodeToString),
+		CAPubkey:       fieldOf(c.CAPubkey, hex.EncodeToString),
 	}
+	if c.CodeErr != nil {
+		out.CodeErr = c.CodeErr.Error()
+	}
+	return out
 }
 
 func fieldOf[T any](f ethrpc.Field[T], text func(T) string) audit.Field {

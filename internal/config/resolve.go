@@ -233,6 +233,8 @@ func (d *doc) contracts(path string, contracts []Contract) {
 		d.explained(at+".explained_slots", c.Explained)
 		d.ids(at+".policy.devices", c.Policy.Devices)
 		d.ids(at+".policy.os_images", c.Policy.OSImages)
+		d.ids(at+".policy.code_hashes", c.Policy.CodeHashes)
+		d.check(len(c.Policy.CodeHashes) > 0 || !d.given(at+".policy.code_hashes"), at+".policy.code_hashes", "must have at least one: some code always runs")
 	}
 }
 

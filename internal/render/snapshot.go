@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/footprint"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
@@ -125,7 +126,16 @@ func snapshot(b *bytes.Buffer, t *audit.Target) {
 	}
 	pin("owner", c.Owner, leaving)
 	pin("implementation", c.Implementation, "")
-	pin("code_hash", cmp.Or(c.ImplementationCodeHash, c.CodeHash), "")
+	if runs := c.In(footprint.Implementation); len(runs) == 1 {
+		pin("code_hash", runs[0].CodeHash, "")
+	}
+	if !c.Complete {
+		return
+	}
+	line("    code_hashes:")
+	for _, a := range c.Accounts {
+		line("      - %s # %s %s", scalar(a.CodeHash), a.Role, Plain(a.Address))
+	}
 }
 
 // named is a name with a version that is not in it.

@@ -61,7 +61,7 @@ func TestASnapshotIsAPolicy(t *testing.T) {
 	}
 	want := &audit.Policy{
 		Devices: []common.Hash{hash(device), hash(strings.Repeat("09", 32))}, OSImages: []common.Hash{hash(allowed)},
-		Owner: at(owner), Implementation: at(runs), CodeHash: &code,
+		Owner: at(owner), Implementation: at(runs), CodeHash: &code, CodeHashes: []common.Hash{hash(strings.Repeat("c0", 32)), code},
 	}
 	for _, tt := range []struct {
 		name   string

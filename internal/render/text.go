@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/footprint"
 )
 
 // TextOptions choose how Text looks. The zero value fits a pipe.
@@ -224,10 +225,18 @@ func (t *text) control(target *audit.Target) {
 	if c.PendingOwner != "" {
 		t.printf("  %s\n", t.paint(yellow, "a transfer of ownership is under way: "+Plain(c.PendingOwner)+" can accept it at any time"))
 	}
-	if c.Implementation == "" {
-		t.printf("  code %s, no proxy\n", t.id(c.CodeHash))
-	} else {
-		t.printf("  implementation %s, code %s behind proxy code %s\n", Plain(c.Implementation), t.id(c.ImplementationCodeHash), t.id(c.CodeHash))
+	for _, a := range c.Accounts {
+		switch {
+		case a.Address != target.Contract:
+			t.printf("  %s %s, code %s\n", Plain(string(a.Role)), Plain(a.Address), t.id(a.CodeHash))
+		case a.Role == footprint.Proxy:
+			t.printf("  proxy code %s\n", t.id(a.CodeHash))
+		default:
+			t.printf("  code %s\n", t.id(a.CodeHash))
+		}
+	}
+	if !c.Complete {
+		t.printf("  which code runs is not proven: other accounts' may\n")
 	}
 	if b := target.Baseline; b != nil {
 		how := map[bool]string{true: "accepted", false: "first seen"}[b.Accepted]

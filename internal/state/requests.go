@@ -65,6 +65,9 @@ func (s *State) Apply(r Request, configured map[Target]bool) error {
 }
 
 func (s *State) accept(r Request) error {
+	if r.Control != nil {
+		r.Control.Adopt(r.Contract.Hex(), r.Control.Implementation)
+	}
 	all := s.Controlled()
 	i := slices.IndexFunc(all, func(c Controlled) bool { return c.Target == r.target() && c.Seen != nil })
 	switch {
