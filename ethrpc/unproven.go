@@ -13,6 +13,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
+	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 	"github.com/kms-auditor/kms-auditor/internal/footprint"
 )
@@ -28,6 +29,7 @@ type unproven struct {
 	further []further         // whose code is asked for
 	lists   []kms.Call
 	answers []*transport.Call // of lists
+	static  []*transport.Call // multicalls of lists, then of getters
 	control Control
 	reading Reading
 	err     error
@@ -61,9 +63,54 @@ func newUnproven(at *Pinned, e *entry) (*unproven, group) {
 	return u, g
 }
 
+// staticGetters are those of kms.ControlCalls that take little gas.
+const staticGetters = 2
+
+// statics asks once more what is asked, in calls in which nothing can be written: where nothing could be proven, that shows
+// whether a getter writes, unless it hides that from its caller. Code that was run here is known already.
+func (u *unproven) statics(at *Pinned) group {
+	q := u.entry.query
+	var inputs []string
+	for _, l := range u.lists {
+		inputs = append(inputs, l.Data)
+	}
+	if u.slot != nil {
+		for _, c := range kms.ControlCalls[:staticGetters] {
+			inputs = append(inputs, c.Data+string(make([]byte, common.HashLength))) // what comes after is not looked at
+		}
+	}
+	for some := range slices.Chunk(inputs, maxCalls) {
+		u.static = append(u.static, multicall(at, q.Contract, some))
+	}
+	return group{contract: q.Contract, calls: u.static, optional: true}
+}
+
+var errOnlyStateful = fmt.Errorf("it answers only where it may write: %w", proof.ErrWrites)
+
+// refuse notes the first getter that is not believed.
+func (u *unproven) refuse(c kms.Call, err error) error {
+	u.reading.Refused = cmp.Or(u.reading.Refused, fmt.Errorf("calling %s: %w", c.Name, err))
+	return err
+}
+
+// writes reports, of each call of lists and then of getters, whether it does not answer where nothing can be written. Where a
+// node makes no such calls, that is not known.
+func (u *unproven) writes() []bool {
+	out := make([]bool, len(u.lists)+min(len(u.getters), staticGetters))
+	for i, c := range u.static {
+		first := i * maxCalls
+		if results, err := decodeMulticall(c, min(maxCalls, len(out)-first)); err == nil {
+			for k, r := range results {
+				out[first+k] = r == callReverted
+			}
+		}
+	}
+	return out
+}
+
 // readUnproven takes the provider's word for several contracts.
 func (r *reader) readUnproven(ctx context.Context, p *provider, at *Pinned, todo []*entry) {
-	for i, u := range p.believe(ctx, at, todo) {
+	for i, u := range p.believe(ctx, at, todo, r.c.opt.Verify == VerifyAuto) {
 		e := todo[i]
 		quality := answered
 		if u.err != nil {
@@ -83,24 +130,29 @@ func (r *reader) readUnproven(ctx context.Context, p *provider, at *Pinned, todo
 }
 
 // believe asks everything at the pinned block, and the code of what turns out to be the implementation: along with what is left
-// where all the rest is more than one batch. What a beacon points at takes one round more.
-func (p *provider) believe(ctx context.Context, at *Pinned, todo []*entry) []*unproven {
+// where all the rest is more than one batch. What a beacon points at takes one round more. With static it also looks for getters
+// that write.
+func (p *provider) believe(ctx context.Context, at *Pinned, todo []*entry, static bool) []*unproven {
 	out, groups := make([]*unproven, len(todo)), make([]group, len(todo))
-	do := func() {
-		for i, err := range p.doGroups(ctx, groups) {
+	do := func(more ...group) {
+		for i, err := range p.doGroups(ctx, slices.Concat(groups, more))[:len(todo)] {
 			if u := out[i]; u.err == nil && err != nil {
 				u.err = atBlock("reading", at, err)
 			}
 		}
 	}
 	left, room := make([][]*transport.Call, len(todo)), p.BatchSize()
+	var statics []group
 	for i, e := range todo {
 		u, g := newUnproven(at, e)
 		all, first := g.calls, len(g.calls)-len(u.answers)
 		n := min(max(room, first), len(all))
 		out[i], groups[i], left[i], room = u, group{contract: g.contract, calls: all[:n]}, all[n:], room-n
+		if static && e.fault == nil && p.cannot(toMulticall) == nil {
+			statics = append(statics, u.statics(at))
+		}
 	}
-	do()
+	do(statics...)
 	for i, u := range out {
 		if groups[i].calls = nil; u.err != nil {
 			continue
@@ -195,12 +247,17 @@ func (u *unproven) take(at *Pinned) error {
 	if u.reading.HasCode = len(code) > 0; !u.reading.HasCode {
 		u.doubt = fmt.Errorf("there is no code at %s", addr)
 	}
+	writes := u.writes()
 	for i, l := range u.lists {
 		answer := answerOf(u.answers[i])
 		if answer.Err == nil && !u.reading.HasCode {
 			return fmt.Errorf("the provider says that %s has no code, and yet answers calls to it", addr)
 		}
-		if err := u.entry.refuses(l); err != nil {
+		err := u.entry.refuses(l)
+		if err == nil && answer.Err == nil && writes[i] {
+			err = u.refuse(l, errOnlyStateful)
+		}
+		if err != nil {
 			answer = Answer{Err: err}
 		} else if answer.Err != nil && u.doubt == nil {
 			u.doubt = fmt.Errorf("calling %s of %s: %w", l.Getter, addr, answer.Err)
@@ -210,11 +267,11 @@ func (u *unproven) take(at *Pinned) error {
 	if u.slot == nil || !u.reading.HasCode {
 		return nil
 	}
-	return u.takeControl(at, code)
+	return u.takeControl(at, code, writes)
 }
 
 // takeControl reads what the getters of Control returned. The error is of the block: it is not to be had.
-func (u *unproven) takeControl(at *Pinned, code []byte) error {
+func (u *unproven) takeControl(at *Pinned, code []byte, writes []bool) error {
 	addr, role := u.entry.query.Contract, footprint.Implementation
 	if len(u.further) > 0 {
 		role = footprint.Proxy
@@ -236,7 +293,11 @@ func (u *unproven) takeControl(at *Pinned, code []byte) error {
 			// A node that answers nothing at all does so too; a getter that is not there reverts.
 			err = errors.New("the answer has no bytes")
 		}
-		u.control.SetGetter(i, data, cmp.Or(u.entry.refuses(kms.ControlCalls[i]), err))
+		getter := kms.ControlCalls[i]
+		if err == nil && len(data) > 0 && i < staticGetters && writes[len(u.lists)+i] {
+			err = u.refuse(getter, errOnlyStateful)
+		}
+		u.control.SetGetter(i, data, cmp.Or(u.entry.refuses(getter), err))
 	}
 	for _, f := range u.further {
 		code, err := f.code.Bytes()
@@ -287,7 +348,7 @@ func (r *reader) quorum(ctx context.Context) (*State, error) {
 		if !first {
 			s.Agreed++
 		}
-		for i, u := range p.believe(ctx, at, open) {
+		for i, u := range p.believe(ctx, at, open, r.c.opt.Verify == VerifyAuto) {
 			e := open[i]
 			err := u.err
 			if differ := e.reading.differences(&u.reading); err == nil && differ != "" {

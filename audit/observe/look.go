@@ -208,10 +208,10 @@ func (c *observer) query(contract common.Address, known *audit.Known, claimed ma
 		}
 	}
 	q := ethrpc.Query{Contract: contract, Control: true, AggregatedMRs: named[AggregatedMRs]}
-	q.Devices = union(claimed[audit.Device], want.Policy.Devices, accepted[audit.Device], named[string(audit.Device)], known.Devices)
-	q.OSImages = union(claimed[audit.OSImage], want.Policy.OSImages, accepted[audit.OSImage], named[string(audit.OSImage)], known.OSImages)
-	// One that nobody allows shows whether the contract has the list, and what code runs for such an id whatever else is asked.
-	q.Devices, q.OSImages = union(q.Devices, []common.Hash{{}}), union(q.OSImages, []common.Hash{{}})
+	// An id that nobody allows shows whether the contract has the list, and which code runs for such an id whatever else is asked.
+	none := []common.Hash{{}}
+	q.Devices = union(claimed[audit.Device], want.Policy.Devices, accepted[audit.Device], named[string(audit.Device)], known.Devices, none)
+	q.OSImages = union(claimed[audit.OSImage], want.Policy.OSImages, accepted[audit.OSImage], named[string(audit.OSImage)], known.OSImages, none)
 	for _, app := range named[Apps] {
 		q.Apps = append(q.Apps, common.BytesToAddress(app[12:]))
 	}
