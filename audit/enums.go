@@ -68,27 +68,15 @@ const (
 	Unclaimed    EntryVerdict = "unclaimed" // nobody claims or wants anything of the id
 )
 
-// EntryVerdicts lists every EntryVerdict.
+// EntryVerdicts lists every EntryVerdict, in the order of Counts.
 var EntryVerdicts = []EntryVerdict{Match, Mismatch, Unverifiable, Pending, Accepted, Unclaimed}
 
 // Of returns the number of entries with verdict v.
 func (c Counts) Of(v EntryVerdict) int { return *c.of(v) }
 
 func (c *Counts) of(v EntryVerdict) *int {
-	switch v {
-	case Match:
-		return &c.Match
-	case Mismatch:
-		return &c.Mismatch
-	case Pending:
-		return &c.Pending
-	case Accepted:
-		return &c.Accepted
-	case Unclaimed:
-		return &c.Unclaimed
-	default:
-		return &c.Unverifiable
-	}
+	all := []*int{&c.Match, &c.Mismatch, &c.Unverifiable, &c.Pending, &c.Accepted, &c.Unclaimed}
+	return all[slices.Index(EntryVerdicts, cmp.Or(v, Unverifiable))]
 }
 
 // ClaimState is what the API says of an id.

@@ -207,6 +207,7 @@ func TestABaselineOfAnOlderRelease(t *testing.T) {
 				old.ImplementationCodeHash = is.In(footprint.Implementation)[0].CodeHash
 			}
 			base.Control.Code = old
+			base.Control.Adopt(w.kms.Address().Hex(), base.Control.Implementation)
 			r := a.says(audit.Consistent, "")
 			if now := r.Chains[0].Targets[0].Baseline.Control; !now.Complete || rolesOf(&now) != w.roles || now.CodeHash != "" {
 				t.Errorf("the baseline is %+v", now)

@@ -322,9 +322,8 @@ func (f *facts) target(chain string, t *audit.Target) {
 	var fields map[string]any
 	if t.Control != nil {
 		c := *t.Control
-		c.Adopt(t.Contract, c.Implementation)
 		for _, a := range c.Accounts {
-			f.add(key{chain: chain, contract: t.Contract, what: "control", id: "code of " + a.Address}, a.CodeHash)
+			f.add(key{chain: chain, contract: t.Contract, what: "control", id: "code of " + a.Address}, a.Role, a.CodeHash)
 		}
 		c.Accounts = nil
 		if b, err := json.Marshal(c); err == nil {

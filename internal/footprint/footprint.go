@@ -53,6 +53,9 @@ func (c *Code) Adopt(contract, implementation string) {
 		}
 	}
 	c.CodeHash, c.ImplementationCodeHash = "", ""
+	if c.Accounts == nil {
+		c.Accounts = []Account{}
+	}
 }
 
 // Sort puts the contract first, then orders by role and address.
@@ -76,74 +79,125 @@ func (c *Code) In(r Role) []Account {
 	return slices.DeleteFunc(slices.Clone(c.Accounts), func(a Account) bool { return a.Role != r })
 }
 
-// Change compares with what the code was: changed says in a sentence what is another now, and is empty where nothing is.
-// unseen says what ran before and was not looked at now, which is neither. Whether further code runs is compared only where
-// both know all that does: without a proof less is known, and that is no change. Accounts of the role but are left out.
-func (c *Code) Change(was *Code, but Role) (changed, unseen string) {
+// Difference is what a comparison came to. The zero value: nothing differs.
+type Difference struct {
+	Changed string // what is another now, in a sentence
+	Unseen  string // what could not be compared, and why: that is no change, and not its absence
+}
+
+func changed(format string, args ...any) Difference {
+	return Difference{Changed: fmt.Sprintf(format, args...)}
+}
+func unseen(format string, args ...any) Difference {
+	return Difference{Unseen: fmt.Sprintf(format, args...)}
+}
+
+// Judge compares the code with the hash that is wanted of what the contract hands its calls on to, with those that are wanted of
+// all code, and where these are not, with what it was. What is nil is not compared. moved: the implementation is another.
+func (c *Code) Judge(contract string, hash *common.Hash, hashes []common.Hash, was *Code, moved bool) (out []Difference) {
+	but := Role("")
+	if moved || hash != nil {
+		but = Implementation
+	}
+	if hash != nil {
+		out = append(out, c.handsOnTo(contract, hash.Hex()))
+	}
+	if hashes != nil {
+		out = append(out, c.isAllOf(hashes))
+	} else if was != nil {
+		out = append(out, c.Since(was, but))
+	}
+	return out
+}
+
+// Since compares with what the code was. Whether further code runs is compared only where both know all that does: without a
+// proof less is known, and that is no change. Accounts of the role but are left out.
+func (c *Code) Since(was *Code, but Role) Difference {
 	for _, a := range c.Accounts {
 		switch b := was.At(a.Address); {
 		case a.Role == but:
 		case b != nil && b.CodeHash != a.CodeHash:
-			return fmt.Sprintf("the hash of the code of %s (%s) is %s, and was %s", a.Address, a.Role, a.CodeHash, b.CodeHash), ""
+			return changed("the hash of the code of %s (%s) is %s, and was %s", a.Address, a.Role, a.CodeHash, b.CodeHash)
 		case b == nil && c.Complete && was.Complete:
-			return fmt.Sprintf("the code of %s (%s, hash %s) runs, which did not run", a.Address, a.Role, a.CodeHash), ""
+			return changed("the code of %s (%s, hash %s) runs, which did not run", a.Address, a.Role, a.CodeHash)
 		}
 	}
 	for _, b := range was.Accounts {
 		switch {
 		case c.At(b.Address) != nil || b.Role == but:
 		case !c.Complete:
-			return "", fmt.Sprintf("the code of %s (%s) ran before, and whether it runs now, and is the same, is not proven", b.Address, b.Role)
+			return unseen("the code of %s (%s) ran before, and whether it runs now, and is the same, is not proven", b.Address, b.Role)
 		case was.Complete:
-			return fmt.Sprintf("the code of %s (%s, hash %s) ran, and does not run now", b.Address, b.Role, b.CodeHash), ""
+			return changed("the code of %s (%s, hash %s) ran, and does not run now", b.Address, b.Role, b.CodeHash)
 		}
 	}
-	return "", ""
+	return Difference{}
 }
 
-// HandsOnTo compares the code that calls of the contract are handed on to, or its own where they are not, with the hash that
-// it is to have. wrong says in a sentence what has another one, and unseen what could not be compared.
-func (c *Code) HandsOnTo(contract, hash string) (wrong, unseen string) {
+// Completes reports whether the code is what it was, and all of it is known now, which was not.
+func (c *Code) Completes(was *Code) bool {
+	return c.Complete && !was.Complete && c.Since(was, "") == Difference{}
+}
+
+// handsOnTo compares the code that calls of the contract are handed on to, or its own where they are not, with the hash that
+// it is to have.
+func (c *Code) handsOnTo(contract, hash string) Difference {
 	runs := c.In(Implementation)
 	for _, a := range runs {
 		switch {
 		case a.CodeHash == hash:
 		case a.Address == contract && !c.Complete:
-			return "", "the contract's own code is not what the policy says, and what it may hand calls on to is not proven"
+			return unseen("the contract's own code is not what the policy says, and what it may hand calls on to is not proven")
 		default:
-			return fmt.Sprintf("the hash of the code that runs is %s, the policy says %s", a.CodeHash, hash), ""
+			return changed("the hash of the code that runs is %s, the policy says %s", a.CodeHash, hash)
 		}
 	}
 	switch {
 	case len(runs) > 0:
-		return "", ""
+		return Difference{}
 	case c.Complete:
-		return "no implementation's code runs, the policy says " + hash, ""
+		return changed("no implementation's code runs, the policy says %s", hash)
 	default:
-		return "", "which implementation's code runs is not known"
+		return unseen("which implementation's code runs is not known")
 	}
 }
 
-// IsAllOf compares the hashes of all code that runs with those that it is to have.
-func (c *Code) IsAllOf(hashes []common.Hash) (wrong, unseen string) {
-	want := map[string]bool{}
+// isAllOf compares the hashes of all code that runs with those that it is to have.
+func (c *Code) isAllOf(hashes []common.Hash) Difference {
+	want, runs := map[string]bool{}, map[string]bool{}
 	for _, h := range hashes {
 		want[h.Hex()] = true
 	}
-	runs := map[string]bool{}
 	for _, a := range c.Accounts {
 		if runs[a.CodeHash] = true; !want[a.CodeHash] {
-			return fmt.Sprintf("the hash of the code of %s (%s) is %s, which is none of the policy's code_hashes", a.Address, a.Role, a.CodeHash), ""
+			return changed("the hash of the code of %s (%s) is %s, which is none of the policy's code_hashes", a.Address, a.Role, a.CodeHash)
 		}
 	}
 	for _, h := range hashes {
 		switch {
 		case runs[h.Hex()]:
 		case c.Complete:
-			return fmt.Sprintf("no code with the hash %s runs, which is one of the policy's code_hashes", h), ""
+			return changed("no code with the hash %s runs, which is one of the policy's code_hashes", h)
 		default:
-			return "", fmt.Sprintf("that code with the hash %s runs, as the policy says, is not proven", h)
+			return unseen("that code with the hash %s runs, as the policy says, is not proven", h)
 		}
 	}
-	return "", ""
+	return Difference{}
+}
+
+// Runs compares the account that the policy wants for the implementation with all that ran: a slot may name one whose code
+// did not.
+func (c *Code) Runs(address string) Difference {
+	if c.At(address) == nil {
+		return changed("the code of the implementation %s, which the policy wants, does not run", address)
+	}
+	return Difference{}
+}
+
+// Only returns what alone calls of the contract are handed on to; empty: that is several accounts, none, or not known.
+func (c *Code) Only(contract string) string {
+	if runs := c.In(Implementation); c.Complete && len(runs) == 1 && runs[0].Address != contract {
+		return runs[0].Address
+	}
+	return ""
 }
