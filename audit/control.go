@@ -45,20 +45,17 @@ func (t *target) judgeControl(intent *Intent, want Policy, base *Baseline) {
 	read.Implementation.Value = cmp.Or(slot.Value, code.Only(t.Contract))
 	for i, is := range read.fields() {
 		*t.Control.fields()[i] = is.Value
-		if f := controlFields[i]; !is.Known && (intent.Baselines || f.wanted(want) != "") {
-			t.reason("%s could not be read: %s", f.what, is.Err)
-		}
-	}
-	if base != nil && !base.Control.Complete && want.Implementation == nil {
-		read.Implementation = slot // the baseline knows no other
-	}
-	for i, is := range read.fields() {
 		switch f := controlFields[i]; {
+		case !is.Known && (intent.Baselines || f.wanted(want) != ""):
+			t.reason("%s could not be read: %s", f.what, is.Err)
 		case f.kind == "" || !is.Known:
 		case f.wanted(want) != "":
 			t.compareControl(f.kind, f.what, is, f.wanted(want), "the policy says "+f.wanted(want))
 		case base != nil:
 			was := *base.Control.fields()[i]
+			if f.kind == ImplementationChanged && !base.Control.Complete {
+				is = slot // the baseline knows no other
+			}
 			t.compareControl(f.kind, f.what, is, was, "and was "+cmp.Or(was, "none")+" since "+base.Since.UTC().Format("2006-01-02 15:04 MST"))
 		}
 	}
@@ -68,14 +65,15 @@ func (t *target) judgeControl(intent *Intent, want Policy, base *Baseline) {
 	if want.Implementation != nil && code.Complete {
 		t.compared(ImplementationChanged, code.Runs(want.Implementation.Hex()))
 	}
-	var was *footprint.Code
-	moved := false // then its code is another, too, which is one finding
-	if base != nil {
-		impl := read.Implementation.Value
-		was, moved = &base.Control.Code, impl != "" && impl != base.Control.Implementation && slot.Value != base.Control.Implementation
-	}
-	for _, d := range code.Judge(t.Contract, want.CodeHash, want.CodeHashes, was, moved) {
+	for _, d := range code.Judge(t.Contract, want.CodeHash, want.CodeHashes) {
 		t.compared(CodeChanged, d)
+	}
+	if base != nil && want.CodeHashes == nil {
+		was, but := base.Control.Implementation, footprint.Role("")
+		if impl := t.Control.Implementation; want.CodeHash != nil || impl != "" && impl != was && slot.Value != was {
+			but = footprint.Implementation // the policy is about it, or it is another, whose code is another: one finding
+		}
+		t.compared(CodeChanged, code.Since(&base.Control.Code, but))
 	}
 }
 
@@ -126,12 +124,4 @@ func (b Baseline) Differs(is Control) []string {
 		out = append(out, "code")
 	}
 	return out
-}
-
-// extend adds to a baseline that does not know all the code that runs what a proof shows, where all else is as it was.
-func (t *target) extend() {
-	if b := *t.Baseline; t.Control.Completes(&b.Control.Code) && t.reading.Control.Implementation.Value == b.Control.Implementation {
-		b.Control.Code, b.Control.Implementation = t.Control.Code, t.Control.Implementation
-		t.Baseline = &b
-	}
 }

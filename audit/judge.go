@@ -163,10 +163,13 @@ func (j *judgement) beginBaselines() {
 		return
 	}
 	for _, t := range j.targets {
-		switch {
+		switch b := t.Baseline; {
 		case t.Control == nil:
-		case t.Baseline != nil:
-			t.extend()
+		case b != nil && t.Control.Completes(&b.Control.Code) && t.reading.Control.Implementation.Value == b.Control.Implementation:
+			more := *b
+			more.Control.Code, more.Control.Implementation = t.Control.Code, t.Control.Implementation
+			t.Baseline = &more
+		case b != nil:
 		case t.reading.Control.CodeErr == "" && !slices.ContainsFunc(t.reading.Control.fields(), func(f Field) bool { return !f.Known }):
 			t.Baseline = &Baseline{Control: *t.Control, Since: j.looks.First.At}
 		}

@@ -96,8 +96,7 @@ type Reading struct {
 	Events    *EventScan     `json:"events,omitempty"`  // nil: events were not needed, or not asked for
 	Changes   []ListChange   `json:"changes,omitempty"` // the last event of an id; display only
 
-	// Unaccounted are further accounts whose storage the lists' getters read, and which store more than is accounted for.
-	Unaccounted []common.Address `json:"unaccounted,omitempty"`
+	Unaccounted []common.Address `json:"unaccounted,omitempty"` // store more than is accounted for, and the lists' getters read there too
 }
 
 // Answer is what a contract said of one id of a list.

@@ -355,17 +355,9 @@ func (t *target) merge() {
 			t.entries = append(t.entries, r)
 			continue
 		}
-		e.Name, e.Version = joinNames(e.Name, r.Name), joinNames(e.Version, r.Version)
+		e.Name, e.Version = sanitize.JoinNames(e.Name, r.Name), sanitize.JoinNames(e.Version, r.Version)
 		if e.conflict = e.conflict || e.Claim != r.Claim; e.conflict {
 			e.Claim = ClaimUnknown
 		}
 	}
-}
-
-// joinNames lists what the rows of one id call it.
-func joinNames(a, b string) string {
-	if b == "" || slices.Contains(strings.Split(a, ", "), b) {
-		return a
-	}
-	return sanitize.Plain(strings.TrimPrefix(a+", "+b, ", "))
 }

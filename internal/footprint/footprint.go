@@ -92,20 +92,14 @@ func unseen(format string, args ...any) Difference {
 	return Difference{Unseen: fmt.Sprintf(format, args...)}
 }
 
-// Judge compares the code with the hash that is wanted of what the contract hands its calls on to, with those that are wanted of
-// all code, and where these are not, with what it was. What is nil is not compared. moved: the implementation is another.
-func (c *Code) Judge(contract string, hash *common.Hash, hashes []common.Hash, was *Code, moved bool) (out []Difference) {
-	but := Role("")
-	if moved || hash != nil {
-		but = Implementation
-	}
+// Judge compares the code with the hash that is wanted of what the contract hands its calls on to, and with those that are
+// wanted of all code. What is nil is not compared.
+func (c *Code) Judge(contract string, hash *common.Hash, hashes []common.Hash) (out []Difference) {
 	if hash != nil {
 		out = append(out, c.handsOnTo(contract, hash.Hex()))
 	}
 	if hashes != nil {
 		out = append(out, c.isAllOf(hashes))
-	} else if was != nil {
-		out = append(out, c.Since(was, but))
 	}
 	return out
 }
