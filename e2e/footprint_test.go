@@ -223,7 +223,7 @@ func TestGettersThatWrite(t *testing.T) {
 			must(t, s.api.put(s.claim()))
 			s.settings = n.settings(s.api)
 			for _, how := range []string{"SSTORE", "TSTORE", "LOG", "CREATE", "CREATE2", "SELFDESTRUCT", "value"} {
-				must(t, kms.SendTo(t.Context(), testchain.Writing, kms.Address(), "setHow", how))
+				must(t, kms.SendTo(t.Context(), testchain.Writing, kms.Address(), "setHow", how, common.Hash{}))
 				for _, fault := range []rpcfault.Fault{{}, unproven} {
 					n.proxy.Set(fault)
 					exit, out, errs := runAuditor(t, "audit", "--once", "-o", "json", "-c", writeConfig(t, s.settings))

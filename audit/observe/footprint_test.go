@@ -312,10 +312,12 @@ func TestAGetterThatWritesIsUnknown(t *testing.T) {
 				must(t, k.Seed(ctx, []common.Hash{dev1}, []common.Hash{img1}))
 				w.contract(func(c *fakeapi.Contract) { c.Address = k.Address().Hex() })
 				a := w.auditor()
-				must(t, k.SendTo(ctx, testchain.Writing, k.Address(), "setHow", how))
+				only := common.Hash{}
 				if hides {
-					must(t, k.AllowDevice(ctx, hidden)) // in storage that no getter explains now
+					only = hidden
+					must(t, k.AllowDevice(ctx, hidden)) // in storage that no getter explains
 				}
+				must(t, k.SendTo(ctx, testchain.Writing, k.Address(), "setHow", how, only))
 				r := a.says(audit.Unknown, "")
 				if target := r.Chains[0].Targets[0]; target.Completeness == audit.Complete {
 					t.Errorf("%s\n%s", target.Completeness, text(t, r))

@@ -152,15 +152,16 @@ contract KmsHelped is Kms {
 /// A KMS whose getter of devices does what a getter must not, and then answers.
 contract KmsWriting is Kms {
     string private how;
+    bytes32 private only; // zero: for every id
 
     event Asked();
 
-    function setHow(string calldata it) external payable onlyOwner {
-        how = it;
+    function setHow(string calldata it, bytes32 id) external payable onlyOwner {
+        (how, only) = (it, id);
     }
 
     function kmsAllowedDeviceIds(bytes32 id) external view override returns (bool) {
-        _asView(_write)(id);
+        if (only == 0 || only == id) _asView(_write)(id);
         return _devices()[id];
     }
 
