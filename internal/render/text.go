@@ -225,16 +225,18 @@ func (t *text) control(target *audit.Target) {
 	if c.PendingOwner != "" {
 		t.printf("  %s\n", t.paint(yellow, "a transfer of ownership is under way: "+Plain(c.PendingOwner)+" can accept it at any time"))
 	}
+	own := ""
 	for _, a := range c.Accounts {
 		switch {
 		case a.Address != target.Contract:
 			t.printf("  %s %s, code %s\n", Plain(string(a.Role)), Plain(a.Address), t.id(a.CodeHash))
 		case a.Role == footprint.Proxy:
-			t.printf("  proxy code %s\n", t.id(a.CodeHash))
+			own = "proxy code " + t.id(a.CodeHash)
 		default:
-			t.printf("  code %s\n", t.id(a.CodeHash))
+			own = "code " + t.id(a.CodeHash)
 		}
 	}
+	t.optional("  %s", own)
 	if !c.Complete {
 		t.printf("  which code runs is not proven: other accounts' may\n")
 	}
