@@ -113,6 +113,10 @@ func TestASwapOfAnyCodeThatRunsIsCritical(t *testing.T) {
 					t.Fatalf("%q, footprint %t, %s, %s\n%+v", got, target.Control.Complete, target.Assurance, target.Completeness, target.Reasons)
 				}
 			}
+			before := w.proxy.Requests()
+			if a.says(audit.Consistent, ""); w.proxy.Requests() != before+1 {
+				t.Errorf("an unchanged audit takes %d round trips", w.proxy.Requests()-before)
+			}
 			must(t, w.kms.AllowDevice(t.Context(), dev2)) // one id more is no other code
 			w.contract(func(c *fakeapi.Contract) { c.Devices[1].Allowed = &yes })
 			a.says(audit.Consistent, "")
@@ -285,6 +289,10 @@ func TestARegistryOfAnother(t *testing.T) {
 	r := a.says(audit.Consistent, "")
 	if target := r.Chains[0].Targets[0]; target.Completeness != audit.Complete || rolesOf(target.Control) != "proxy implementation other" {
 		t.Errorf("%s, %s", target.Completeness, rolesOf(target.Control))
+	}
+	before := w.proxy.Requests()
+	if a.says(audit.Consistent, ""); w.proxy.Requests() != before+1 {
+		t.Errorf("an unchanged audit takes %d round trips", w.proxy.Requests()-before)
 	}
 	set(hidden, true) // nothing names it
 	for range 2 {

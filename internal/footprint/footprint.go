@@ -133,6 +133,11 @@ func (c *Code) Completes(was *Code) bool {
 	return c.Complete && !was.Complete && c.Since(was, "") == Difference{}
 }
 
+// Within reports whether every account is one of others, with the same code.
+func (c *Code) Within(o *Code) bool {
+	return !slices.ContainsFunc(c.Accounts, func(a Account) bool { b := o.At(a.Address); return b == nil || b.CodeHash != a.CodeHash })
+}
+
 // handsOnTo compares the code that calls of the contract are handed on to, or its own where they are not, with the hash that
 // it is to have.
 func (c *Code) handsOnTo(contract, hash string) Difference {

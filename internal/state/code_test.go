@@ -51,3 +51,32 @@ func TestTheCodeOfOlderReleases(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatIsAcceptedWithoutAProof keeps the code that a proof had shown to run, where all that is known of it is the same.
+func TestWhatIsAcceptedWithoutAProof(t *testing.T) {
+	library := footprint.Account{Address: "0x0000000000000000000000000000000000000009", Role: footprint.Library, CodeHash: "0x09"}
+	for _, row := range []struct {
+		sentence string
+		was      footprint.Code
+		want     int // accounts
+	}{
+		{"nothing more was known", code, 1},
+		{"a library ran", footprint.Code{Accounts: append([]footprint.Account{code.Accounts[0]}, library), Complete: true}, 2},
+		{"a library ran, and the contract's code was another", footprint.Code{Accounts: []footprint.Account{{Address: kms.Contract.Hex(), CodeHash: "0x"}, library}, Complete: true}, 1},
+	} {
+		l := &life{t: t, path: file(t)}
+		l.restart()
+		l.audit("match", noon)
+		p := l.state.Prior("base")
+		p.Contracts[0].Baseline.Control.Code = row.was
+		r, _ := judge(p, "taken", noon.Add(time.Minute))
+		l.state.Record(r, map[string]audit.Prior{"base": p}, nil)
+		must(t, state.Enqueue(l.path, request(taken)))
+		if told, err := l.take(); err != nil || len(told) != 1 || told[0] != "accepted "+taken.Owner {
+			t.Fatalf("%s: %q, %v", row.sentence, told, err)
+		}
+		if is := l.baseline().Control; is.Owner != taken.Owner || len(is.Accounts) != row.want || is.Complete != (row.want == 2) {
+			t.Errorf("%s: %+v", row.sentence, is)
+		}
+	}
+}

@@ -80,7 +80,13 @@ func (s *State) accept(r Request) error {
 	defer s.mu.Unlock()
 	c := s.chain(r.Chain)
 	c.Prior.Contracts = slices.Clone(c.Prior.Contracts)
-	c.contract(r.Contract, r.At).Baseline = &audit.Baseline{Control: *r.Control, Since: r.At.UTC(), Accepted: true}
+	k := c.contract(r.Contract, r.At)
+	is := *r.Control
+	if was := k.Baseline; was != nil && was.Control.Complete && !is.Complete && is.Within(&was.Control.Code) {
+		// The report proves nothing, and does not know all the code that runs: what was known of it goes on to count.
+		is.Code, is.Implementation = was.Control.Code, cmp.Or(is.Implementation, was.Control.Implementation)
+	}
+	k.Baseline = &audit.Baseline{Control: is, Since: r.At.UTC(), Accepted: true}
 	s.due = true
 	return nil
 }
