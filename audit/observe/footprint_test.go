@@ -338,3 +338,28 @@ func TestAGetterThatWritesIsUnknown(t *testing.T) {
 		}
 	}
 }
+
+// TestCodeThatRunsForOneIDAlone is seen as soon as that id is asked for.
+func TestCodeThatRunsForOneIDAlone(t *testing.T) {
+	w := provenWorld(t)
+	w.intent.Baselines = true
+	helper := w.deploy("00")
+	other := w.deploy("600435" + "80" + "7f" + dev2.Hex()[2:] + "14" + "15" + "604657" + // unless it is that one,
+		"5f5f5f5f73" + fmt.Sprintf("%x", helper[:]) + "5afa50" + "5b" + // the helper is called;
+		"545f5260205ff3") // answers what it stores at the id
+	w.contract(func(c *fakeapi.Contract) {
+		c.Address, c.Devices, c.OSImages = other.Hex(), []fakeapi.Device{{ID: dev1.Hex(), Allowed: &no}}, nil
+	})
+	a := w.auditor()
+	if got := rolesOf(a.says(audit.Consistent, "").Chains[0].Targets[0].Control); got != "implementation" {
+		t.Errorf("the code that runs is %q", got)
+	}
+	w.contract(func(c *fakeapi.Contract) {
+		c.Devices = append(c.Devices, fakeapi.Device{ID: id("d3").Hex(), Allowed: &no})
+	})
+	a.says(audit.Consistent, "")
+	w.contract(func(c *fakeapi.Contract) { c.Devices = append(c.Devices, fakeapi.Device{ID: dev2.Hex(), Allowed: &no}) })
+	if got := rolesOf(a.says(audit.Drift, "code_changed").Chains[0].Targets[0].Control); got != "implementation other" {
+		t.Errorf("the code that runs is %q", got)
+	}
+}
