@@ -31,12 +31,13 @@ func (c *Control) fields() []*string {
 
 // judgeControl judges who controls the contract, field by field: against the policy where that covers the field, else
 // against the baseline.
-func (t *target) judgeControl(intent *Intent, want Policy, base *Baseline) {
+func (t *target) judgeControl(intent *Intent, prior *Prior, want Policy) {
 	if t.reading.Assurance == "" {
 		return // control was not asked for
 	}
-	if !intent.Baselines {
-		base = nil
+	var base *Baseline
+	if known := prior.Contract(t.address); known != nil && intent.Baselines {
+		base = known.Baseline
 	}
 	read := t.reading.Control
 	t.Control, t.Baseline = &Control{Code: read.Code}, base

@@ -118,9 +118,8 @@ type Controls struct {
 	K256Pubkey     Field          `json:"k256_pubkey"` // hex without prefix
 	CAPubkey       Field          `json:"ca_pubkey"`
 
-	// Evidence of rules 2 and 3 has them instead of Code: of the contract itself, and of what runs behind it.
-	CodeHash               Field `json:"code_hash,omitzero"`
-	ImplementationCodeHash Field `json:"implementation_code_hash,omitzero"`
+	CodeHash               Field `json:"code_hash,omitzero"`                // in evidence of rules 2 and 3, instead of Code
+	ImplementationCodeHash Field `json:"implementation_code_hash,omitzero"` // of what runs behind the contract
 }
 
 // Field is one field of Controls. Without Known nothing was read, and Err says why; an empty Value is one that the contract

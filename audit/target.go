@@ -203,11 +203,7 @@ func (t *target) compareChain(intent *Intent, prior *Prior, o *Observation) {
 	t.fill(want.Policy)
 	if t.runs() {
 		t.judgeStorage(intent, want, t.judgeLists())
-		var base *Baseline
-		if known := prior.Contract(t.address); known != nil {
-			base = known.Baseline
-		}
-		t.judgeControl(intent, want.Policy, base)
+		t.judgeControl(intent, prior, want.Policy)
 		t.addChanges()
 	}
 }
