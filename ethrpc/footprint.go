@@ -25,18 +25,23 @@ func (j *job) watched() bool { return j.to == nil && (j.Getter != "" || len(j.Da
 const selectorLen = 4
 
 // watch notes whose code ran in a call of which nothing is missing, and which storage it read. Of the runs that load the same
-// code in the same order one is watched, and none that does not end well: to watch one makes it slow.
-func (c *proving) watch(ctx context.Context, j *job, res proof.Result, answered bool) {
+// code in the same order one is watched, and none that does not end well: to watch one makes it slow. The error is that of ctx:
+// then it was not watched to its end.
+func (c *proving) watch(ctx context.Context, j *job, res proof.Result, answered bool) error {
 	var way string
 	for _, a := range res.Codes {
 		way += string(a[:])
 		c.addRole(a, footprint.Other)
 	}
 	if answered && !c.ways[way] && c.query.Control {
-		c.ways[way] = true
 		c.budget -= time.Duration(res.Gas) * timePerWatchedGas
+		frames := c.verified.Frames(ctx, c.query.Contract, []byte(j.Data))
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		c.ways[way] = true
 		slot, _ := c.implementation()
-		for a, role := range rolesOf(c.verified.Frames(ctx, c.query.Contract, []byte(j.Data)), slot) {
+		for a, role := range rolesOf(frames, slot) {
 			c.addRole(a, role)
 		}
 	}
@@ -45,6 +50,7 @@ func (c *proving) watch(ctx context.Context, j *job, res proof.Result, answered 
 			c.foreign = append(c.foreign, s.Account)
 		}
 	}
+	return nil
 }
 
 // addRole gives an account the better of two roles. Without code it has none.

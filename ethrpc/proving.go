@@ -316,8 +316,11 @@ func (c *proving) call(ctx context.Context, j *job) (proof.Missing, error) {
 		c.accounts[a] = true
 	}
 	c.volatile = c.volatile || res.Volatile
-	if j.ran = true; j.watched() {
-		c.watch(ctx, j, res, err == nil)
+	if j.watched() {
+		if err := c.watch(ctx, j, res, err == nil); err != nil {
+			return proof.Missing{}, err
+		}
+		j.ran = true
 	}
 	if err != nil {
 		return proof.Missing{}, err
