@@ -2,7 +2,11 @@ package audit
 
 import (
 	"cmp"
+	"fmt"
 	"strings"
+
+	"github.com/kms-auditor/kms-auditor/internal/footprint"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // controlField is a field of Control, and which finding a change of it is.
@@ -12,82 +16,92 @@ type controlField struct {
 	what string
 }
 
-const implementationCode = "implementation_code_hash"
-
 // controlFields are in the order of the two functions below.
 var controlFields = []controlField{
 	{OwnerChanged, "owner", "the owner"},
 	{"", "pending_owner", "the pending owner"},
 	{ImplementationChanged, "implementation", "the implementation"},
-	{CodeChanged, "code_hash", "the hash of the contract's own code"},
-	{CodeChanged, implementationCode, "the hash of the implementation's code"},
 }
 
 func (c *Controls) fields() []Field {
-	return []Field{c.Owner, c.PendingOwner, c.Implementation, c.CodeHash, c.ImplementationCodeHash}
+	return []Field{c.Owner, c.PendingOwner, c.Implementation}
 }
 
 func (c *Control) fields() []*string {
-	return []*string{&c.Owner, &c.PendingOwner, &c.Implementation, &c.CodeHash, &c.ImplementationCodeHash}
+	return []*string{&c.Owner, &c.PendingOwner, &c.Implementation}
 }
 
 // judgeControl judges who controls the contract, field by field: against the policy where that covers the field, else
 // against the baseline.
-func (t *target) judgeControl(intent *Intent, want Policy, base *Baseline) {
+func (t *target) judgeControl(intent *Intent, prior *Prior, want Policy) {
 	if t.reading.Assurance == "" {
 		return // control was not asked for
 	}
-	if !intent.Baselines {
-		base = nil
+	var base *Baseline
+	if known := prior.Contract(t.address); known != nil && intent.Baselines {
+		base = known.Baseline
 	}
-	t.Control, t.Baseline = &Control{}, base
-	for i, is := range t.reading.Control.fields() {
+	read := t.reading.Control
+	t.Control, t.Baseline = &Control{Code: read.Code}, base
+	slot, code := read.Implementation, &t.Control.Code
+	code.Accounts = append([]footprint.Account{}, code.Accounts...)
+	read.Implementation.Value = cmp.Or(slot.Value, code.Only(t.Contract))
+	for i, is := range read.fields() {
 		*t.Control.fields()[i] = is.Value
-		if f := controlFields[i]; !is.Known && (intent.Baselines || f.wanted(want) != "") {
-			t.reason("%s could not be read: %s", f.what, is.Err)
-		}
-	}
-	for i, is := range t.reading.Control.fields() {
 		switch f := controlFields[i]; {
+		case !is.Known && (intent.Baselines || f.wanted(want) != ""):
+			t.reason("%s could not be read: %s", f.what, is.Err)
 		case f.kind == "" || !is.Known:
 		case f.wanted(want) != "":
-			t.compareControl(f.kind, f.what, is, f.wanted(want), "the policy says "+f.wanted(want))
-		case base == nil,
-			f.name == implementationCode && (want.CodeHash != nil || t.Control.Implementation != base.Control.Implementation),
-			f.kind == CodeChanged && t.has(CodeChanged):
-			// The policy covers it, or another implementation has other code: that is one finding.
-		default:
+			t.compareControl(f, is, f.wanted(want), fmt.Sprintf("%s is %s, the policy says %s", f.what, cmp.Or(is.Value, "none"), f.wanted(want)))
+		case base != nil:
 			was := *base.Control.fields()[i]
-			t.compareControl(f.kind, f.what, is, was, "and was "+cmp.Or(was, "none")+" since "+base.Since.UTC().Format("2006-01-02 15:04 MST"))
+			if f.kind == ImplementationChanged && !base.Control.Complete {
+				is = slot // the baseline knows no other
+			}
+			t.compareControl(f, is, was, fmt.Sprintf("%s is %s, and was %s since %s", f.what, cmp.Or(is.Value, "none"), cmp.Or(was, "none"), base.Since.UTC().Format("2006-01-02 15:04 MST")))
 		}
 	}
-	if runs := t.reading.Control.ImplementationCodeHash; want.CodeHash != nil && runs.Known {
-		if runs.Value == "" { // the contract is no proxy
-			runs = t.reading.Control.CodeHash
+	if read.CodeErr != "" && (intent.Baselines || want.CodeHash != nil || want.CodeHashes != nil) {
+		t.compared(CodeChanged, footprint.Difference{Unseen: "the code that runs could not be read: " + read.CodeErr})
+	}
+	if want.Implementation != nil && code.Complete {
+		t.compared(ImplementationChanged, code.Runs(want.Implementation.Hex()))
+	}
+	for _, d := range code.Judge(t.Contract, want.CodeHash, want.CodeHashes) {
+		t.compared(CodeChanged, d)
+	}
+	if base != nil && want.CodeHashes == nil {
+		was, but := base.Control.Implementation, footprint.Role("")
+		if impl := t.Control.Implementation; want.CodeHash != nil || impl != "" && impl != was && slot.Value != was {
+			but = footprint.Implementation // the policy is about it, or it is another, whose code is another: one finding
 		}
-		t.compareControl(CodeChanged, "the hash of the code that runs", runs, want.CodeHash.Hex(), "the policy says "+want.CodeHash.Hex())
+		t.compared(CodeChanged, code.Since(&base.Control.Code, but))
 	}
 }
 
-// compareControl compares a field with what it has to be, which the sentence says.
-func (t *target) compareControl(k Kind, what string, is Field, want, sentence string) {
-	if is.Known && t.comparable(k, what, is, want) && is.Value != want {
-		t.find(k, "%s is %s, %s", what, cmp.Or(is.Value, "none"), sentence)
-	}
-}
-
-// comparable reports whether a field can be compared. A provider that answers no call must not make drift: what is gone has
+// compareControl compares a field with what it has to be. A provider that answers no call must not make drift: what is gone has
 // to be proven.
-func (t *target) comparable(k Kind, what string, is Field, was string) bool {
-	if is.Value == "" && was != "" && t.reading.Assurance != Proven {
-		t.looked[k] = false
-		t.reason("%s was %s, and that there is none now is not proven", what, was)
-		return false
+func (t *target) compareControl(f controlField, is Field, want, changed string) {
+	var d footprint.Difference
+	if is.Value == "" && want != "" && t.reading.Assurance != Proven {
+		d.Unseen = fmt.Sprintf("%s was %s, and that there is none now is not proven", f.what, f.beyond(want, ""))
+	} else if sanitize.BareHex(is.Value) != sanitize.BareHex(want) {
+		d.Changed = changed
 	}
-	if _, failed := t.looked[k]; !failed {
-		t.looked[k] = true
+	t.compared(f.kind, d)
+}
+
+// compared notes what the comparison of what a kind is about came to.
+func (t *target) compared(k Kind, d footprint.Difference) {
+	if _, before := t.looked[k]; !before || d.Unseen != "" {
+		t.looked[k] = d.Unseen == ""
 	}
-	return true
+	if d.Unseen != "" {
+		t.reason("%s", d.Unseen)
+	} else if d.Changed != "" && !t.has(k) {
+		t.find(k, "%s", d.Changed)
+	}
 }
 
 // wanted returns the value that the policy demands of the field, or "" if it demands none.
@@ -115,9 +129,12 @@ func (b Baseline) Differs(is Control) []string {
 			out = append(out, f.name)
 		}
 	}
+	if is.Since(&b.Control.Code, "").Changed != "" {
+		out = append(out, "code")
+	}
 	seen := is.watched()
 	for i, was := range b.Control.watched() {
-		if was != nil && seen[i] != nil && bareHex(*was) != bareHex(*seen[i]) {
+		if was != nil && seen[i] != nil && sanitize.BareHex(*was) != sanitize.BareHex(*seen[i]) {
 			out = append(out, watched[i].name)
 		}
 	}

@@ -3,7 +3,6 @@ package audit
 import (
 	"cmp"
 	"slices"
-	"strings"
 
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
@@ -55,10 +54,10 @@ func (t *target) crossCheckFields(listed []ListedKMS, claim *APIClaim) {
 			return
 		}
 		t.looked[k] = true
-		if bareHex(claimed) == bareHex(is.Value) || said[what+bareHex(claimed)] {
+		if sanitize.BareHex(claimed) == sanitize.BareHex(is.Value) || said[what+sanitize.BareHex(claimed)] {
 			return
 		}
-		said[what+bareHex(claimed)] = true
+		said[what+sanitize.BareHex(claimed)] = true
 		t.find(k, "the API says that the %s is %s, the contract says %s", what, sanitize.Quote(claimed), sanitize.Quote(cmp.Or(is.Value, "none")))
 	}
 	c := &t.reading.Control
@@ -74,6 +73,3 @@ func (t *target) crossCheckFields(listed []ListedKMS, claim *APIClaim) {
 		differ(GatewayAppIDMismatch, "gateway_app_id", k.GatewayAppID, c.GatewayAppID)
 	}
 }
-
-// bareHex is a hex text without its prefix, in lower case.
-func bareHex(s string) string { return strings.TrimPrefix(strings.ToLower(strings.TrimSpace(s)), "0x") }

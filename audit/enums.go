@@ -69,7 +69,7 @@ const (
 	Unclaimed    EntryVerdict = "unclaimed" // nobody claims or wants anything of the id
 )
 
-// EntryVerdicts lists every EntryVerdict.
+// EntryVerdicts lists every EntryVerdict, in the order of Counts.
 var EntryVerdicts = []EntryVerdict{Match, Mismatch, Unverifiable, Pending, Accepted, Unclaimed}
 
 // Of returns the number of entries with verdict v.
@@ -77,7 +77,7 @@ func (c Counts) Of(v EntryVerdict) int { return *c.of(v) }
 
 func (c *Counts) of(v EntryVerdict) *int {
 	all := []*int{&c.Match, &c.Mismatch, &c.Unverifiable, &c.Pending, &c.Accepted, &c.Unclaimed}
-	return all[slices.Index(EntryVerdicts, v)]
+	return all[slices.Index(EntryVerdicts, cmp.Or(v, Unverifiable))]
 }
 
 // ClaimState is what the API says of an id.

@@ -39,7 +39,8 @@ type Policy struct {
 	AggregatedMRs  []common.Hash   `json:"aggregated_mrs"`
 	Owner          *common.Address `json:"owner,omitempty"`
 	Implementation *common.Address `json:"implementation,omitempty"`
-	CodeHash       *common.Hash    `json:"code_hash,omitempty"` // of the code that runs: the implementation's, where the contract is a proxy
+	CodeHash       *common.Hash    `json:"code_hash,omitempty"`   // of the code that runs: the implementation's, where the contract is a proxy
+	CodeHashes     []common.Hash   `json:"code_hashes,omitempty"` // of all code that runs; empty: not checked
 
 	KMSPubkeys        []string        `json:"kms_pubkeys,omitempty"` // k256 and CA, in lower-case hex without prefix
 	GatewayAppID      string          `json:"gateway_app_id,omitempty"`

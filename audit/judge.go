@@ -159,13 +159,21 @@ func (j *judgement) absent() bool {
 		(o.ChainUnknown || o.Claim != nil && len(o.Claim.Contracts) == 0)
 }
 
-// beginBaselines takes for a baseline what is seen for the first time, also of single fields.
+// beginBaselines takes for a baseline what is seen for the first time, also of single fields, and adds to it which code runs once
+// that is proven.
 func (j *judgement) beginBaselines() {
 	if !j.intent.Baselines || j.wentBack {
 		return
 	}
 	for _, t := range j.targets {
-		if t.Control != nil && t.Baseline == nil && !slices.ContainsFunc(t.reading.Control.fields(), func(f Field) bool { return !f.Known }) {
+		switch b := t.Baseline; {
+		case t.Control == nil:
+		case b != nil && t.Control.Completes(&b.Control.Code) && t.reading.Control.Implementation.Value == b.Control.Implementation:
+			more := *b
+			more.Control.Code, more.Control.Implementation = t.Control.Code, t.Control.Implementation
+			t.Baseline = &more
+		case b != nil:
+		case t.reading.Control.CodeErr == "" && !slices.ContainsFunc(t.reading.Control.fields(), func(f Field) bool { return !f.Known }):
 			t.Baseline = &Baseline{Control: *t.Control, Since: j.looks.First.At}
 			t.Baseline.Control.watch(nil)
 		}

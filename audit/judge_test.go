@@ -11,6 +11,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/footprint"
 )
 
 var (
@@ -43,7 +44,8 @@ func honest(block uint64, at time.Time) audit.Observation {
 				{List: audit.Device, ID: hidden}, {List: audit.OSImage, ID: img1, Allowed: true},
 			},
 			Control: audit.Controls{
-				Owner: known(other.Hex()), PendingOwner: known(""), Implementation: known(""), CodeHash: known("0x0c"), ImplementationCodeHash: known(""),
+				Owner: known(other.Hex()), PendingOwner: known(""), Implementation: known(""),
+				Code:         footprint.Code{Accounts: []footprint.Account{{Address: kms.Hex(), Role: footprint.Implementation, CodeHash: "0x0c"}}},
 				GatewayAppID: known("gw"), K256Pubkey: known("aa"), CAPubkey: known("bb"),
 			},
 		}},

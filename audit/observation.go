@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/internal/footprint"
 )
 
 // Looks are the observations of one chain that an audit judges together.
@@ -90,8 +92,11 @@ type Reading struct {
 	Control   Controls       `json:"control"`
 	Storage   *Storage       `json:"storage,omitempty"` // nil: not proven
 	Complete  bool           `json:"complete"`          // Storage.Slots are all that the contract stores
+	Refused   string         `json:"refused,omitempty"` // a getter that writes, or asks for more than the state holds: it accounts for nothing
 	Events    *EventScan     `json:"events,omitempty"`  // nil: events were not needed, or not asked for
 	Changes   []ListChange   `json:"changes,omitempty"` // the last event of an id; display only
+
+	Unaccounted []common.Address `json:"unaccounted,omitempty"` // store more than is accounted for, and the lists' getters read there too
 }
 
 // Answer is what a contract said of one id of a list.
@@ -104,15 +109,19 @@ type Answer struct {
 
 // Controls are the fields that say who controls a contract, and what the contract says of its KMS. Each stands alone.
 type Controls struct {
-	Owner                  Field `json:"owner"`
-	PendingOwner           Field `json:"pending_owner"`
-	Implementation         Field `json:"implementation"`           // ERC-1967
-	CodeHash               Field `json:"code_hash"`                // of the contract itself
-	ImplementationCodeHash Field `json:"implementation_code_hash"` // of what runs behind it
-	GatewayAppID           Field `json:"gateway_app_id"`
-	K256Pubkey             Field `json:"k256_pubkey"` // hex without prefix
-	CAPubkey               Field `json:"ca_pubkey"`
-	AppImplementation      Field `json:"app_implementation"`
+	Owner          Field          `json:"owner"`
+	PendingOwner   Field          `json:"pending_owner"`
+	Implementation Field          `json:"implementation"` // ERC-1967
+	Code           footprint.Code `json:"footprint,omitzero"`
+	CodeErr        string         `json:"code_error,omitempty"` // why Code lacks an account
+	GatewayAppID   Field          `json:"gateway_app_id"`
+	K256Pubkey     Field          `json:"k256_pubkey"` // hex without prefix
+	CAPubkey       Field          `json:"ca_pubkey"`
+
+	AppImplementation Field `json:"app_implementation"`
+
+	CodeHash               Field `json:"code_hash,omitzero"`                // in evidence of rules 2 and 3, instead of Code
+	ImplementationCodeHash Field `json:"implementation_code_hash,omitzero"` // of what runs behind the contract
 }
 
 // Field is one field of Controls. Without Known nothing was read, and Err says why; an empty Value is one that the contract

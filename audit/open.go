@@ -186,7 +186,7 @@ func (j *judgement) settled(t *target, o *OpenFinding) bool {
 func (t *target) looksAt(k Kind) bool {
 	switch k {
 	case StorageUnaccounted:
-		return t.Completeness == Complete
+		return t.Completeness != Unchecked && t.reading.Complete
 	case OwnerChanged, ImplementationChanged, CodeChanged, MeasurementsChanged, KMSKeysChanged, GatewayChanged, AppImplChanged,
 		GatewayAppIDMismatch, KMSPubkeyMismatch, KMSContractMismatch:
 		return t.looked[k]

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/internal/footprint"
 )
 
 // Schema names the shape of Report's JSON; docs/report.schema.json documents it.
@@ -95,11 +97,10 @@ type Storage struct {
 // Control is who controls a contract, and what runs there. Addresses are EIP-55; what the contract has no getter for is
 // empty.
 type Control struct {
-	Owner                  string `json:"owner,omitempty"`
-	PendingOwner           string `json:"pending_owner,omitempty"`            // whom the contract is offered to; empty: nobody
-	Implementation         string `json:"implementation,omitempty"`           // ERC-1967; empty: the contract is no proxy
-	CodeHash               string `json:"code_hash"`                          // of the contract itself
-	ImplementationCodeHash string `json:"implementation_code_hash,omitempty"` // of what runs behind it
+	Owner          string `json:"owner,omitempty"`
+	PendingOwner   string `json:"pending_owner,omitempty"`  // whom the contract is offered to; empty: nobody
+	Implementation string `json:"implementation,omitempty"` // ERC-1967, else the only one that ran; empty: none, or several
+	footprint.Code
 
 	KMSPubkeys        []string `json:"kms_pubkeys,omitempty"`        // k256 and CA, in hex without prefix
 	GatewayAppID      string   `json:"gateway_app_id,omitempty"`     // as the contract spells it

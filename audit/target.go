@@ -208,11 +208,7 @@ func (t *target) compareChain(intent *Intent, prior *Prior, o *Observation) {
 	t.fill(want.Policy)
 	if t.runs() {
 		t.judgeStorage(intent, want, t.judgeLists())
-		var base *Baseline
-		if known := prior.Contract(t.address); known != nil {
-			base = known.Baseline
-		}
-		t.judgeControl(intent, want.Policy, base)
+		t.judgeControl(intent, prior, want.Policy)
 		t.judgeWatched(want.Policy)
 		t.addChanges()
 	}
@@ -286,18 +282,25 @@ func (t *target) judgeLists() bool {
 
 // judgeStorage says how complete the search for ids was, and whether a contract that answers everything stores what nothing explains.
 func (t *target) judgeStorage(intent *Intent, want ContractIntent, lists bool) {
+	r := t.reading
+	if r.Refused != "" {
+		t.reason("the contract misbehaves: %s", r.Refused)
+	}
 	if !intent.Events {
 		return
 	}
-	r := t.reading
+	for _, a := range r.Unaccounted {
+		t.reason("the lists' getters read the storage of %s too, which holds more than is accounted for", a)
+	}
 	scanned := r.Events != nil && r.Events.Read
 	t.Completeness = Incomplete
 	switch {
 	case r.Storage == nil && scanned:
 		t.Completeness = EventsOnly
 	case r.Storage == nil:
-	case r.Complete:
+	case r.Complete && len(r.Unaccounted) == 0:
 		t.Completeness = Complete
+	case r.Complete, r.Refused != "": // the reason is given
 	case !scanned:
 		t.reason("the contract stores more than the %d slots that are accounted for, and the events that may explain the rest could not be read", r.Storage.Slots)
 	case !t.claimRead:
@@ -357,17 +360,9 @@ func (t *target) merge() {
 			t.entries = append(t.entries, r)
 			continue
 		}
-		e.Name, e.Version = joinNames(e.Name, r.Name), joinNames(e.Version, r.Version)
+		e.Name, e.Version = sanitize.JoinNames(e.Name, r.Name), sanitize.JoinNames(e.Version, r.Version)
 		if e.conflict = e.conflict || e.Claim != r.Claim; e.conflict {
 			e.Claim = ClaimUnknown
 		}
 	}
-}
-
-// joinNames lists what the rows of one id call it.
-func joinNames(a, b string) string {
-	if b == "" || slices.Contains(strings.Split(a, ", "), b) {
-		return a
-	}
-	return sanitize.Plain(strings.TrimPrefix(a+", "+b, ", "))
 }

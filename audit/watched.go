@@ -2,6 +2,7 @@ package audit
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -91,8 +92,8 @@ func (t *target) judgeWatched(want Policy) {
 		case f.kind == MeasurementsChanged && want.AggregatedMRs != nil:
 			t.looked[f.kind] = is.Known // what is wrong is said of each measurement: one thing makes one finding
 		case was == nil:
-		case is.Known && t.comparable(f.kind, f.what, is, *was) && bareHex(is.Value) != bareHex(*was):
-			t.find(f.kind, "%s: the contract has %s, the %s has %s", f.what, f.beyond(is.Value, *was), by, f.beyond(*was, is.Value))
+		case is.Known:
+			t.compareControl(f, is, *was, fmt.Sprintf("%s: the contract has %s, the %s has %s", f.what, f.beyond(is.Value, *was), by, f.beyond(*was, is.Value)))
 		case is.Err != "":
 			t.reason("%s could not be read: %s", f.what, is.Err)
 		}

@@ -198,14 +198,14 @@ func TestABaselineOfAnEarlierRelease(t *testing.T) {
 	intent := audit.Intent{Chain: "base", ChainID: 8453, Tags: []string{"finalized"}, Events: true, Baselines: true}
 	prior := play(intent, audit.Prior{}, "honest", 10, noon).Next
 	old := *prior.Contracts[0].Baseline
-	old.Control = audit.Control{Owner: old.Control.Owner, CodeHash: old.Control.CodeHash}
+	old.Control = audit.Control{Owner: old.Control.Owner, Code: old.Control.Code}
 	prior.Contracts[0].Baseline = &old
 	out := play(intent, prior, "mr1 and app", 11, noon.Add(time.Hour))
 	if got := said(out.Chain); got != "consistent" {
 		t.Errorf("the first audit of this release: %s", got)
 	}
 	want := audit.Control{
-		Owner: old.Control.Owner, CodeHash: old.Control.CodeHash, KMSPubkeys: []string{"aa", "bb"}, GatewayAppID: "gw", AppImplementation: kms.Hex(),
+		Owner: old.Control.Owner, Code: old.Control.Code, KMSPubkeys: []string{"aa", "bb"}, GatewayAppID: "gw", AppImplementation: kms.Hex(),
 		AggregatedMRs: []string{mr1.Hex()}, Read: []string{"kms_pubkeys", "gateway_app_id", "app_implementation", "aggregated_mrs"},
 	}
 	is := out.Next.Contracts[0].Baseline

@@ -112,13 +112,11 @@ const (
 // constructor makes them and returns a byte for each, as its code. Nothing of it is ever on the chain. What cannot be had in
 // one is asked call by call, in the end.
 func (r *prover) requestMulticall(contract common.Address, jobs []*job) *request {
-	code := multicallCode(contract, len(jobs))
+	var inputs []string
 	for _, j := range jobs {
-		code = append(code, j.Data...)
+		inputs = append(inputs, j.Data)
 	}
-	call := &transport.Call{
-		Method: "eth_call", Args: []any{map[string]any{"input": hexutil.Bytes(code)}, r.at.ref()}, Weight: max(1, multicallWeight*len(jobs)/maxCalls),
-	}
+	call := multicall(r.at, contract, inputs)
 	return &request{call: call, optional: true, take: func(at *Pinned, c *proving) error {
 		if err := providerError(at, call.Err); isGone(err) {
 			return err
@@ -139,6 +137,17 @@ func (r *prover) requestMulticall(contract common.Address, jobs []*job) *request
 	}}
 }
 
+// multicall makes calls of a contract in one, each with an input of inputLen bytes.
+func multicall(at *Pinned, contract common.Address, inputs []string) *transport.Call {
+	code := multicallCode(contract, len(inputs))
+	for _, input := range inputs {
+		code = append(code, input...)
+	}
+	return &transport.Call{
+		Method: "eth_call", Args: []any{map[string]any{"input": hexutil.Bytes(code)}, at.ref()}, Weight: max(1, multicallWeight*len(inputs)/maxCalls),
+	}
+}
+
 // decodeMulticall returns what n calls in one answered, a byte each.
 func decodeMulticall(c *transport.Call, n int) ([]byte, error) {
 	out, err := c.Bytes()
@@ -157,7 +166,8 @@ func multicallCode(contract common.Address, calls int) []byte {
 	p := program.New().Push(contract).Push(results).Push(inputLen*calls).Op(vm.CODESIZE, vm.SUB)
 	p, loop := p.Jumpdest()
 	p.Push(inputLen).Op(vm.DUP2).Push(input).Op(vm.CODECOPY)
-	p.Push(common.HashLength).Push(output).Push(inputLen).Push(input).Op(vm.DUP7, vm.GAS, vm.STATICCALL)
+	// A call that burns what it is given, as one that writes does, has a sixteenth: the others need some too.
+	p.Push(common.HashLength).Push(output).Push(inputLen).Push(input).Op(vm.DUP7, vm.GAS).Push(4).Op(vm.SHR, vm.STATICCALL)
 	// done · (good · word + 3 · !good) + 2 · !done, where a good answer is one word, 0 or 1
 	p.Push(output).Op(vm.MLOAD).Push(2).Op(vm.DUP2, vm.LT).Push(common.HashLength).Op(vm.RETURNDATASIZE, vm.EQ, vm.AND)
 	p.Op(vm.DUP1, vm.ISZERO).Push(callOther).Op(vm.MUL, vm.SWAP2, vm.MUL, vm.ADD)

@@ -86,7 +86,7 @@ func appendJobs(jobs []*job, code common.Address, calls []kms.Call) []*job {
 
 // accounted reports whether what is explained, and guessed, by now is all that the contract stores.
 func (c *proving) accounted() bool {
-	addr, explained := c.query.Contract, c.explained()
+	addr, explained := c.query.Contract, c.explained(c.query.Contract, c.query.NeededSlots())
 	for key := range c.guess.words {
 		explained[key] = true
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
 	"github.com/kms-auditor/kms-auditor/ethrpc/logs"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
+	"github.com/kms-auditor/kms-auditor/internal/footprint"
 )
 
 // What one contract's code may cost here. A contract that takes more is not proven; no other one notices.
@@ -29,6 +30,7 @@ const (
 	maxRunTime        = 2 * time.Second
 	maxRunTimePerCall = 500 * time.Microsecond
 	timePerGas        = 7 * time.Nanosecond
+	timePerWatchedGas = 4 * timePerGas
 )
 
 // proofCache is what earlier Reads proved. Nothing changes it: a Read makes a new one.
@@ -69,11 +71,13 @@ func (m *provenContract) unchangedIn(w *proof.VerifiedState, storage bool) bool 
 // job is one local call, and what it came to.
 type job struct {
 	kms.Call
-	code     common.Address // of the older implementation whose getter it is; zero: that of today
+	code     common.Address  // of the older implementation whose getter it is; zero: that of today
+	to       *common.Address // nil: the contract
 	compared bool
 	node     *Answer // the node's, in a multicall
-	output   []byte  // what a coverage call returned; neither output nor err: it reverted
-	err      error   // why the call cannot be made here
+	ran      bool
+	output   []byte // what a coverage call returned; neither output nor err: it reverted
+	err      error  // why the call cannot be made here
 }
 
 // proving is the attempt to prove one contract's answers by running its code over proven state. Several share what is verified,
@@ -92,6 +96,12 @@ type proving struct {
 	oldAsked bool
 	olderRun olderRun
 
+	roles        map[common.Address]footprint.Role // of the accounts whose code ran
+	ways         map[string]bool                   // the code that runs loaded, one account after the other, of those that were watched
+	unwatched    bool                              // a watched call could not be run to its end
+	foreign      []common.Address                  // further accounts whose storage the lists' getters read
+	foreignAsked int                               // of these, how many have their jobs
+
 	nextSlots []proof.Slot  // what may be missing next
 	beside    []*logs.Batch // that are not asked for yet
 	asked     bool          // the node was asked for what it says of FixedCalls
@@ -108,7 +118,7 @@ func newProving(q *Query, w *proof.VerifiedState, old *provenContract) *proving 
 	c := &proving{old: old, provenContract: &provenContract{
 		query: q.Clone(), reading: newReading(q), verified: w, touched: map[proof.Slot]bool{}, accounts: map[common.Address]bool{q.Contract: true},
 		said: make([][]byte, len(kms.FixedCalls)),
-	}}
+	}, roles: map[common.Address]footprint.Role{q.Contract: footprint.Implementation}, ways: map[string]bool{}}
 	if old != nil {
 		c.nextSlots = slices.Collect(maps.Keys(old.touched))
 		copy(c.said, old.said)
@@ -162,7 +172,10 @@ func (c *proving) step(ctx context.Context, limit time.Duration) (left bool) {
 		if c.jobs = c.implementationJobs(); len(c.jobs) > 0 {
 			continue // likewise
 		}
-		if c.jobs = c.settleGuess(); len(c.jobs) == 0 {
+		if c.jobs = c.settleGuess(); len(c.jobs) > 0 {
+			continue
+		}
+		if c.jobs = c.foreignJobs(); len(c.jobs) == 0 {
 			return false
 		}
 	}
@@ -205,6 +218,7 @@ func (c *proving) fail(err error) {
 // failJob notes that one call cannot be made here. A list of what the API claims must be proven as a whole. Anything else stands
 // for itself.
 func (c *proving) failJob(j *job, err error) {
+	c.unwatched = c.unwatched || j.watched() && !j.ran
 	if j.output, j.err = nil, err; j.Getter == "" {
 		return
 	}
@@ -276,6 +290,11 @@ func (c *proving) needed(m proof.Missing) proof.Missing {
 			m.Accounts = append(m.Accounts, code)
 		}
 	}
+	for _, a := range c.foreign[:c.foreignAsked] {
+		for _, key := range kms.WellKnown {
+			m.Slots = append(m.Slots, proof.Slot{Account: a, Key: key})
+		}
+	}
 	m.Slots = append(m.Slots, c.nextSlots...)
 	c.nextSlots = nil
 	return m
@@ -293,8 +312,11 @@ func (c *proving) call(ctx context.Context, j *job) (proof.Missing, error) {
 		return c.callOlder(ctx, j)
 	}
 	want, assume := c.guessFor(j)
-	began := time.Now()
-	res, err := c.verified.CallAssuming(ctx, c.query.Contract, []byte(j.Data), assume)
+	began, to := time.Now(), c.query.Contract
+	if j.to != nil {
+		to = *j.to
+	}
+	res, err := c.verified.CallAssuming(ctx, to, []byte(j.Data), assume)
 	c.budget -= cost(res, began)
 	switch {
 	case ctx.Err() != nil && err != nil:
@@ -308,6 +330,12 @@ func (c *proving) call(ctx context.Context, j *job) (proof.Missing, error) {
 		c.accounts[a] = true
 	}
 	c.volatile = c.volatile || res.Volatile
+	if j.watched() {
+		if err := c.watch(ctx, j, res, err == nil); err != nil {
+			return proof.Missing{}, err
+		}
+		j.ran = true
+	}
 	if err != nil {
 		return proof.Missing{}, err
 	}
@@ -361,42 +389,22 @@ func (c *proving) finish() *provenContract {
 		return c.provenContract
 	}
 	if r.HasCode && c.query.Control {
-		r.Control = c.control(hash)
+		r.Control = c.control()
 	}
-	all, known := c.verified.Leaves(addr, c.explained())
+	all, known := c.verified.Leaves(addr, c.explained(addr, c.query.NeededSlots()))
 	r.Storage = &Storage{a.Root, hash, known, c.verified.Complete(addr) && known == all}
+	r.Unaccounted, r.Refused = c.unaccounted(), c.refused()
 	c.countRegistered()
 	return c.provenContract
 }
 
-// explained are the slots of the contract that are known to be in use.
-func (c *proving) explained() map[common.Hash]bool {
-	out := map[common.Hash]bool{}
-	for _, key := range c.query.NeededSlots() {
-		out[key] = true
-	}
-	for s := range c.touched {
-		if s.Account == c.query.Contract {
-			out[s.Key] = true
-		}
-	}
-	return out
-}
-
 // control is what is proven of the contract's control.
-func (c *proving) control(codeHash common.Hash) Control {
-	out := Control{CodeHash: codeHash}
+func (c *proving) control() Control {
+	out := Control{Code: c.code()}
 	for i := range kms.ControlCalls {
 		out.SetGetter(i, c.coverage[i].output, c.coverage[i].err)
 	}
 	word, _ := c.verified.Value(proof.Slot{Account: c.query.Contract, Key: kms.ImplementationSlot})
 	out.SetImplementation(word, nil)
-	if out.Implementation.Present {
-		if a, known := c.verified.Account(out.Implementation.Value); !known {
-			out.CodeErr = errLacksState
-		} else if a != nil {
-			out.ImplementationCodeHash = common.BytesToHash(a.CodeHash)
-		}
-	}
 	return out
 }

@@ -305,10 +305,11 @@ func (e *entry) refuses(c kms.Call) error {
 	if e.fault == nil {
 		return nil
 	}
-	if err := e.proving.reading.answer(c).Err; errors.Is(err, proof.ErrWrites) || errors.Is(err, proof.ErrBeyondState) {
-		return err
+	if c.Getter != "" {
+		return unbelievable(e.proving.reading.answer(c).Err)
 	}
-	return nil
+	i := slices.IndexFunc(e.proving.coverage, func(j *job) bool { return j.Data == c.Data })
+	return unbelievable(e.proving.coverage[i].err)
 }
 
 // isLie reports whether a provider was caught at something that is not so.

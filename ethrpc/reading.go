@@ -74,8 +74,10 @@ type Reading struct {
 	Control           Control                // zero where not asked for, or without code
 	Proven            bool                   // all answers, against the state root
 	Unproven          error                  // why they are not; nil with VerifyOff
+	Refused           error                  // a getter that writes, or asks for more than the state holds: it accounts for nothing
 	Agreed            int                    // providers that say the same of these answers; proven: of the block's hash
 	Storage           *Storage               // nil where nothing is proven, or the account does not exist
+	Unaccounted       []common.Address       // further accounts whose storage the lists' getters read, and which store more than is accounted for; sorted
 	Partial           bool                   // answers were left out
 	Sequenced         bool                   // whoever registers apps is, or was, counted, which accounts for storage (May and June 2025)
 	Registered        int                    // how many apps the Query's Callers registered by that count; 0 where Storage is Complete
@@ -183,6 +185,13 @@ func (c *proving) proveOffline(ctx context.Context) error {
 	}
 	for c.jobs = c.implementationJobs(); len(c.jobs) > 0; c.jobs = c.implementationJobs() {
 		c.round(ctx, true) // what lacks state explains nothing
+	}
+	for c.jobs = c.foreignJobs(); len(c.jobs) > 0; c.jobs = c.foreignJobs() {
+		for _, s := range c.needed(proof.Missing{}).Slots {
+			c.verified.Value(s) // to look it up proves it
+		}
+		_, more := c.round(ctx, true)
+		left = append(left, more...)
 	}
 	if err := c.costs(); err != nil {
 		return err

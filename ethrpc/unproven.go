@@ -13,22 +13,34 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
+	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
+	"github.com/kms-auditor/kms-auditor/internal/footprint"
 )
 
 // unproven is what a provider is asked of one contract, and believed.
 type unproven struct {
-	entry    *entry
-	code     *transport.Call
-	slot     *transport.Call   // of the implementation; nil: Control is not asked for
-	getters  []*transport.Call // of Control
-	implCode *transport.Call   // nil: there is no implementation
-	lists    []kms.Call
-	answers  []*transport.Call // of lists
-	control  Control
-	reading  Reading
-	err      error
-	doubt    error // the first reason to ask another provider too: it may be the contract's fault, or the provider's
+	entry   *entry
+	code    *transport.Call
+	slot    *transport.Call   // of the implementation; nil: Control is not asked for
+	beacon  *transport.Call   // its slot
+	getters []*transport.Call // of Control
+	points  *transport.Call   // what the beacon points at; nil: there is no beacon
+	further []further         // whose code is asked for
+	lists   []kms.Call
+	answers []*transport.Call // of lists
+	static  []*transport.Call // multicalls of lists, then of getters
+	control Control
+	reading Reading
+	err     error
+	doubt   error // the first reason to ask another provider too: it may be the contract's fault, or the provider's
+}
+
+// further is an account whose code runs as well.
+type further struct {
+	at   common.Address
+	role footprint.Role
+	code *transport.Call
 }
 
 // newUnproven returns also what to ask first.
@@ -41,7 +53,8 @@ func newUnproven(at *Pinned, e *entry) (*unproven, group) {
 		for _, call := range kms.ControlCalls {
 			u.getters = append(u.getters, ethCall(at, q.Contract, call.Data))
 		}
-		g.calls = append(g.calls, u.slot)
+		u.beacon = &transport.Call{Method: "eth_getStorageAt", Args: []any{q.Contract, kms.BeaconSlot, at.ref()}}
+		g.calls = append(g.calls, u.slot, u.beacon)
 	}
 	for _, l := range u.lists {
 		u.answers = append(u.answers, ethCall(at, q.Contract, l.Data))
@@ -50,9 +63,54 @@ func newUnproven(at *Pinned, e *entry) (*unproven, group) {
 	return u, g
 }
 
+// staticGetters are those of kms.ControlCalls that take little gas.
+const staticGetters = 2
+
+// statics asks once more what is asked, in calls in which nothing can be written: where nothing could be proven, that shows
+// whether a getter writes, unless it hides that from its caller. Code that was run here is known already.
+func (u *unproven) statics(at *Pinned) group {
+	q := u.entry.query
+	var inputs []string
+	for _, l := range u.lists {
+		inputs = append(inputs, l.Data)
+	}
+	if u.slot != nil {
+		for _, c := range kms.ControlCalls[:staticGetters] {
+			inputs = append(inputs, c.Data+string(make([]byte, common.HashLength))) // what comes after is not looked at
+		}
+	}
+	for some := range slices.Chunk(inputs, maxCalls) {
+		u.static = append(u.static, multicall(at, q.Contract, some))
+	}
+	return group{contract: q.Contract, calls: u.static, optional: true}
+}
+
+var errOnlyStateful = fmt.Errorf("it answers only where it may write: %w", proof.ErrWrites)
+
+// refuse notes the first getter that is not believed.
+func (u *unproven) refuse(c kms.Call, err error) error {
+	u.reading.Refused = cmp.Or(u.reading.Refused, fmt.Errorf("calling %s: %w", c.Name, err))
+	return err
+}
+
+// writes reports, of each call of lists and then of getters, whether it does not answer where nothing can be written. Where a
+// node makes no such calls, that is not known.
+func (u *unproven) writes() []bool {
+	out := make([]bool, len(u.lists)+min(len(u.getters), staticGetters))
+	for i, c := range u.static {
+		first := i * maxCalls
+		if results, err := decodeMulticall(c, min(maxCalls, len(out)-first)); err == nil {
+			for k, r := range results {
+				out[first+k] = r == callReverted
+			}
+		}
+	}
+	return out
+}
+
 // readUnproven takes the provider's word for several contracts.
 func (r *reader) readUnproven(ctx context.Context, p *provider, at *Pinned, todo []*entry) {
-	for i, u := range p.believe(ctx, at, todo) {
+	for i, u := range p.believe(ctx, at, todo, r.c.opt.Verify == VerifyAuto) {
 		e := todo[i]
 		quality := answered
 		if u.err != nil {
@@ -64,35 +122,48 @@ func (r *reader) readUnproven(ctx context.Context, p *provider, at *Pinned, todo
 		if e.complaint, e.own = cmp.Or(u.err, u.doubt, e.complaint), u.err == nil && u.doubt != nil; quality > e.quality {
 			e.reading, e.quality = u.reading, quality
 			e.reading.Provider, e.reading.Agreed, e.reading.Unproven = p.Name, 1, unproven
+			if e.fault != nil {
+				e.reading.Refused = e.proving.refused()
+			}
 		}
 	}
 }
 
 // believe asks everything at the pinned block, and the code of what turns out to be the implementation: along with what is left
-// where all the rest is more than one batch.
-func (p *provider) believe(ctx context.Context, at *Pinned, todo []*entry) []*unproven {
+// where all the rest is more than one batch. What a beacon points at takes one round more. With static it also looks for getters
+// that write.
+func (p *provider) believe(ctx context.Context, at *Pinned, todo []*entry, static bool) []*unproven {
 	out, groups := make([]*unproven, len(todo)), make([]group, len(todo))
-	do := func() {
-		for i, err := range p.doGroups(ctx, groups) {
+	do := func(more ...group) {
+		for i, err := range p.doGroups(ctx, slices.Concat(groups, more))[:len(todo)] {
 			if u := out[i]; u.err == nil && err != nil {
 				u.err = atBlock("reading", at, err)
 			}
 		}
 	}
 	left, room := make([][]*transport.Call, len(todo)), p.BatchSize()
+	var statics []group
 	for i, e := range todo {
 		u, g := newUnproven(at, e)
 		all, first := g.calls, len(g.calls)-len(u.answers)
 		n := min(max(room, first), len(all))
 		out[i], groups[i], left[i], room = u, group{contract: g.contract, calls: all[:n]}, all[n:], room-n
+		if static && e.fault == nil && p.cannot(toMulticall) == nil {
+			statics = append(statics, u.statics(at))
+		}
 	}
-	do()
+	do(statics...)
 	for i, u := range out {
 		if groups[i].calls = nil; u.err != nil {
 			continue
 		}
-		if groups[i].calls = left[i]; u.slot != nil && u.takeSlot(at) {
-			groups[i].calls = append(slices.Clip(left[i]), u.implCode)
+		groups[i].calls = append(slices.Clip(left[i]), u.takeSlots(at)...)
+	}
+	do()
+	for i, u := range out {
+		groups[i].calls = nil
+		if u.err == nil && u.points != nil {
+			groups[i].calls = u.takeBeacon(at)
 		}
 	}
 	do()
@@ -111,17 +182,54 @@ func (p *provider) believe(ctx context.Context, at *Pinned, todo []*entry) []*un
 	return out
 }
 
-// takeSlot reads which account is the implementation, and reports whether there is one, whose code to ask for.
-func (u *unproven) takeSlot(at *Pinned) bool {
-	word, err := u.slot.Bytes()
-	if err == nil && len(word) != 32 {
-		err = fmt.Errorf("the answer has %d bytes, want 32", len(word))
+// takeSlots reads which account is the implementation, and which the beacon, and returns what to ask about them.
+func (u *unproven) takeSlots(at *Pinned) (calls []*transport.Call) {
+	if u.slot == nil {
+		return nil
 	}
-	if u.control.SetImplementation(common.BytesToHash(word), err); !u.control.Implementation.Present {
-		return false
+	word, err := wordOf(u.slot)
+	u.control.SetImplementation(word, err)
+	switch impl := u.control.Implementation; {
+	case impl.Present:
+		return u.codeOf(at, impl.Value, footprint.Implementation)
+	case impl.Err != nil:
+		return nil
 	}
-	u.implCode = getCode(u.control.Implementation.Value, at.ref())
-	return true
+	word, err = wordOf(u.beacon)
+	addr, e := kms.DecodeAddress(word[:])
+	if err = cmp.Or(err, e); err != nil {
+		u.control.CodeErr = fmt.Errorf("reading the beacon's slot: %w", err)
+	} else if word != (common.Hash{}) {
+		u.points = ethCall(at, addr, kms.ForeignCalls[len(kms.ForeignCalls)-1].Data)
+		calls = append(u.codeOf(at, addr, footprint.Beacon), u.points)
+	}
+	return calls
+}
+
+// takeBeacon reads what the beacon points at, and returns what to ask about it.
+func (u *unproven) takeBeacon(at *Pinned) []*transport.Call {
+	b, err := u.points.Bytes()
+	addr, e := kms.DecodeAddress(b)
+	if err = cmp.Or(err, e); err != nil {
+		u.control.CodeErr = fmt.Errorf("asking the beacon for the implementation: %w", err)
+		return nil
+	}
+	return u.codeOf(at, addr, footprint.Implementation)
+}
+
+func (u *unproven) codeOf(at *Pinned, addr common.Address, role footprint.Role) []*transport.Call {
+	call := getCode(addr, at.ref())
+	u.further = append(u.further, further{addr, role, call})
+	return []*transport.Call{call}
+}
+
+// wordOf reads what a storage slot holds.
+func wordOf(c *transport.Call) (common.Hash, error) {
+	b, err := c.Bytes()
+	if err == nil && len(b) != common.HashLength {
+		err = fmt.Errorf("the answer has %d bytes, want 32", len(b))
+	}
+	return common.BytesToHash(b), err
 }
 
 // take reads the answers. The error is of all of them.
@@ -139,12 +247,17 @@ func (u *unproven) take(at *Pinned) error {
 	if u.reading.HasCode = len(code) > 0; !u.reading.HasCode {
 		u.doubt = fmt.Errorf("there is no code at %s", addr)
 	}
+	writes := u.writes()
 	for i, l := range u.lists {
 		answer := answerOf(u.answers[i])
 		if answer.Err == nil && !u.reading.HasCode {
 			return fmt.Errorf("the provider says that %s has no code, and yet answers calls to it", addr)
 		}
-		if err := u.entry.refuses(l); err != nil {
+		err := u.entry.refuses(l)
+		if err == nil && answer.Err == nil && writes[i] {
+			err = u.refuse(l, errOnlyStateful)
+		}
+		if err != nil {
 			answer = Answer{Err: err}
 		} else if answer.Err != nil && u.doubt == nil {
 			u.doubt = fmt.Errorf("calling %s of %s: %w", l.Getter, addr, answer.Err)
@@ -154,17 +267,24 @@ func (u *unproven) take(at *Pinned) error {
 	if u.slot == nil || !u.reading.HasCode {
 		return nil
 	}
-	return u.takeControl(at, code)
+	return u.takeControl(at, code, writes)
 }
 
 // takeControl reads what the getters of Control returned. The error is of the block: it is not to be had.
-func (u *unproven) takeControl(at *Pinned, code []byte) error {
-	for _, c := range append([]*transport.Call{u.slot, u.implCode}, u.getters...) {
+func (u *unproven) takeControl(at *Pinned, code []byte, writes []bool) error {
+	addr, role := u.entry.query.Contract, footprint.Implementation
+	if len(u.further) > 0 {
+		role = footprint.Proxy
+	}
+	calls := append([]*transport.Call{u.slot, u.beacon, u.points}, u.getters...)
+	for _, f := range u.further {
+		calls = append(calls, f.code)
+	}
+	for _, c := range calls {
 		if c != nil && isGone(providerError(at, c.Err)) {
 			return providerError(at, c.Err)
 		}
 	}
-	u.control.CodeHash = crypto.Keccak256Hash(code)
 	for i, c := range u.getters {
 		data, err := c.Bytes()
 		if c.Err != nil {
@@ -173,15 +293,22 @@ func (u *unproven) takeControl(at *Pinned, code []byte) error {
 			// A node that answers nothing at all does so too; a getter that is not there reverts.
 			err = errors.New("the answer has no bytes")
 		}
-		u.control.SetGetter(i, data, err)
+		getter := kms.ControlCalls[i]
+		if err == nil && len(data) > 0 && i < staticGetters && writes[len(u.lists)+i] {
+			err = u.refuse(getter, errOnlyStateful)
+		}
+		u.control.SetGetter(i, data, cmp.Or(u.entry.refuses(getter), err))
 	}
-	if u.implCode != nil {
-		if code, err := u.implCode.Bytes(); err != nil {
-			u.control.CodeErr = fmt.Errorf("reading the implementation's code: %w", err)
+	for _, f := range u.further {
+		code, err := f.code.Bytes()
+		if err != nil {
+			u.control.CodeErr = fmt.Errorf("reading the %s's code: %w", f.role, err)
 		} else {
-			u.control.ImplementationCodeHash = crypto.Keccak256Hash(code)
+			u.control.AddCode(f.at, f.role, crypto.Keccak256Hash(code))
 		}
 	}
+	u.control.AddCode(addr, role, crypto.Keccak256Hash(code))
+	u.control.Code.Sort(addr.Hex())
 	u.reading.Control = u.control
 	return nil
 }
@@ -221,7 +348,7 @@ func (r *reader) quorum(ctx context.Context) (*State, error) {
 		if !first {
 			s.Agreed++
 		}
-		for i, u := range p.believe(ctx, at, open) {
+		for i, u := range p.believe(ctx, at, open, r.c.opt.Verify == VerifyAuto) {
 			e := open[i]
 			err := u.err
 			if differ := e.reading.differences(&u.reading); err == nil && differ != "" {

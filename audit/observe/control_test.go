@@ -11,6 +11,7 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/footprint"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
@@ -67,7 +68,7 @@ func TestWhoControlsTheContract(t *testing.T) {
 					t.Fatalf("%s: %s with %q, want %q\n%s", row.sentence, r.Verdict, got, row.kinds, text(t, r))
 				}
 				target := r.Chains[0].Targets[0]
-				if target.Control == nil || target.Baseline == nil || target.Control.ImplementationCodeHash == "" {
+				if target.Control == nil || target.Baseline == nil || len(target.Control.In(footprint.Implementation)) != 1 || target.Control.Complete != (verify != ethrpc.VerifyOff) {
 					t.Fatalf("%s: control %+v against %+v", row.sentence, target.Control, target.Baseline)
 				}
 				if offered := strings.Contains(row.sentence, "offered"); (target.Control.PendingOwner == testchain.Address("stranger").Hex()) != offered {
@@ -98,7 +99,7 @@ func TestControlIsHeldAgainstThePolicyFirst(t *testing.T) {
 	w.intent.Baselines = true
 	is := *w.audit().Chains[0].Targets[0].Control
 	stranger, code := common.Address{9}, common.Hash{9}
-	owner, impl, runs := common.HexToAddress(is.Owner), common.HexToAddress(is.Implementation), common.HexToHash(is.ImplementationCodeHash)
+	owner, impl, runs := common.HexToAddress(is.Owner), common.HexToAddress(is.Implementation), common.HexToHash(is.In(footprint.Implementation)[0].CodeHash)
 	for _, row := range []struct {
 		sentence string
 		policy   audit.Policy

@@ -123,7 +123,7 @@ func (l *look) addStateFailures(state *ethrpc.State) {
 
 // ReadingOf is a contract's reading as an audit.Reading, its answers in the order of the query.
 func ReadingOf(r *ethrpc.Reading, q ethrpc.Query, scan *audit.EventScan) audit.Reading {
-	out := audit.Reading{Contract: r.Contract, Provider: r.Provider, HasCode: r.HasCode, Events: scan}
+	out := audit.Reading{Contract: r.Contract, Provider: r.Provider, HasCode: r.HasCode, Events: scan, Unaccounted: r.Unaccounted}
 	if r.Err != nil {
 		out.Err = r.Err.Error()
 		return out
@@ -141,6 +141,9 @@ func ReadingOf(r *ethrpc.Reading, q ethrpc.Query, scan *audit.EventScan) audit.R
 	}
 	if !r.HasCode {
 		return out
+	}
+	if r.Refused != nil {
+		out.Refused = r.Refused.Error()
 	}
 	out.Answers = make([]audit.Answer, 0, len(q.Devices)+len(q.OSImages)+len(q.AggregatedMRs))
 	add := func(list audit.List, ids []common.Hash, answers map[common.Hash]ethrpc.Answer) {
@@ -169,18 +172,20 @@ func controlsOf(c *ethrpc.Control) audit.Controls {
 	pending.Present = pending.Present && pending.Value != (common.Address{})
 	app := c.AppImplementation
 	app.Present = app.Present && app.Value != (common.Address{})
-	behind := ethrpc.Field[common.Hash]{Value: c.ImplementationCodeHash, Present: c.ImplementationCodeHash != (common.Hash{}), Err: c.CodeErr}
-	return audit.Controls{
-		Owner:                  fieldOf(c.Owner, common.Address.Hex),
-		PendingOwner:           fieldOf(pending, common.Address.Hex),
-		Implementation:         fieldOf(c.Implementation, common.Address.Hex),
-		GatewayAppID:           fieldOf(c.GatewayAppID, bounded),
-		K256Pubkey:             fieldOf(c.K256Pubkey, func(b []byte) string { return bounded(hex.EncodeToString(b)) }),
-		CAPubkey:               fieldOf(c.CAPubkey, func(b []byte) string { return bounded(hex.EncodeToString(b)) }),
-		AppImplementation:      fieldOf(app, common.Address.Hex),
-		CodeHash:               audit.Field{Known: true, Value: c.CodeHash.Hex()},
-		ImplementationCodeHash: fieldOf(behind, common.Hash.Hex),
+	out := audit.Controls{
+		Owner:             fieldOf(c.Owner, common.Address.Hex),
+		PendingOwner:      fieldOf(pending, common.Address.Hex),
+		Implementation:    fieldOf(c.Implementation, common.Address.Hex),
+		Code:              c.Code,
+		GatewayAppID:      fieldOf(c.GatewayAppID, bounded),
+		K256Pubkey:        fieldOf(c.K256Pubkey, func(b []byte) string { return bounded(hex.EncodeToString(b)) }),
+		CAPubkey:          fieldOf(c.CAPubkey, func(b []byte) string { return bounded(hex.EncodeToString(b)) }),
+		AppImplementation: fieldOf(app, common.Address.Hex),
 	}
+	if c.CodeErr != nil {
+		out.CodeErr = c.CodeErr.Error()
+	}
+	return out
 }
 
 // maxField is the number of bytes that are kept of a text which a contract says of its KMS.

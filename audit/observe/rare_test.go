@@ -13,6 +13,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/footprint"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
@@ -203,7 +204,10 @@ func TestWhatSeldomHappens(t *testing.T) {
 		}, audit.Unknown, "", "the owner could not be read: the power is out"},
 		{"the contract is no proxy, and has the code that is wanted", func(w *world) {
 			w.want(audit.Policy{CodeHash: &dev1})
-			w.more = func(o *observe.Chain) { o.Reader = controlled{o.Reader, ethrpc.Control{CodeHash: dev1}} }
+			w.more = func(o *observe.Chain) {
+				o.Reader = controlled{o.Reader, ethrpc.Control{Code: footprint.Code{Complete: true, Accounts: []footprint.Account{
+					{Address: w.kms.Address().Hex(), Role: footprint.Implementation, CodeHash: dev1.Hex()}}}}}
+			}
 		}, audit.Consistent, "", `"code_hash":"` + dev1.Hex()},
 		{"nothing is deployed at the pinned block, and the newest cannot be asked", func(w *world) {
 			w.tags, w.intent.PendingMax = "latest-2", time.Hour

@@ -82,7 +82,7 @@ func TestWhatAContractSaysOfItsKMSIsWatched(t *testing.T) {
 			a := w.auditor()
 			c := control(t, a.says(audit.Consistent, ""))
 			if want := (audit.Control{
-				Owner: c.Owner, Implementation: c.Implementation, CodeHash: c.CodeHash, ImplementationCodeHash: c.ImplementationCodeHash,
+				Owner: c.Owner, Implementation: c.Implementation, Code: c.Code,
 				KMSPubkeys: []string{"02ab", "30cd"}, GatewayAppID: "0xAB", AppImplementation: common.Address{7}.Hex(), AggregatedMRs: []string{mr1.Hex()},
 				Read: []string{"kms_pubkeys", "gateway_app_id", "app_implementation", "aggregated_mrs"},
 			}); !slices.Equal(c.KMSPubkeys, want.KMSPubkeys) || !slices.Equal(c.AggregatedMRs, want.AggregatedMRs) || !slices.Equal(c.Read, want.Read) ||

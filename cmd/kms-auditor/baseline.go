@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/footprint"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/internal/state"
 )
@@ -171,22 +172,21 @@ func (all baselines) WriteText(b *bytes.Buffer) {
 		fmt.Fprintf(b, "%s %s\n", chain, c.Contract)
 		tab := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
 		fmt.Fprintf(tab, "  \tBASELINE (%s)\tLAST REPORT (%s)\t\n", since, seen)
-		for _, row := range []struct{ name, label, was, is string }{
+		rows := []baselineRow{
 			{"owner", "owner", was.Owner, is.Owner},
 			{"pending_owner", "pending owner", was.PendingOwner, is.PendingOwner},
 			{"implementation", "implementation", was.Implementation, is.Implementation},
-			{"code_hash", "code hash", was.CodeHash, is.CodeHash},
-			{"implementation_code_hash", "its code hash", was.ImplementationCodeHash, is.ImplementationCodeHash},
 			{"kms_pubkeys", "public keys", strings.Join(was.KMSPubkeys, ", "), strings.Join(is.KMSPubkeys, ", ")},
 			{"gateway_app_id", "gateway app id", was.GatewayAppID, is.GatewayAppID},
 			{"app_implementation", "apps' implementation", was.AppImplementation, is.AppImplementation},
 			{"aggregated_mrs", "measurements", strings.Join(was.AggregatedMRs, ", "), strings.Join(is.AggregatedMRs, ", ")},
-		} {
+		}
+		for _, row := range append(rows, codeRows(c.Contract, &was, &is)...) {
 			if row.was == "" && row.is == "" {
 				continue
 			}
 			mark := ""
-			if slices.Contains(c.Differs, row.name) {
+			if slices.Contains(c.Differs, row.name) && row.was != row.is {
 				mark = "differs"
 			}
 			fmt.Fprintf(tab, "  %s\t%s\t%s\t%s\n", row.label, cmp.Or(sanitize.Plain(row.was), "-"), cmp.Or(sanitize.Plain(row.is), "-"), mark)
@@ -196,4 +196,30 @@ func (all baselines) WriteText(b *bytes.Buffer) {
 			fmt.Fprintf(b, "  to accept it: kms-auditor baseline accept --chain %s --contract %s\n", chain, c.Contract)
 		}
 	}
+}
+
+// baselineRow is one field of control on both sides.
+type baselineRow struct{ name, label, was, is string }
+
+// codeRows has a row for each account whose code runs.
+func codeRows(contract string, was, is *audit.Control) (rows []baselineRow) {
+	label := func(a footprint.Account) string {
+		if a.Address == contract {
+			return "code"
+		}
+		return "code of " + sanitize.Plain(string(a.Role)+" "+a.Address)
+	}
+	for _, a := range is.Accounts {
+		row := baselineRow{"code", label(a), "", a.CodeHash}
+		if b := was.At(a.Address); b != nil {
+			row.was = b.CodeHash
+		}
+		rows = append(rows, row)
+	}
+	for _, b := range was.Accounts {
+		if is.At(b.Address) == nil {
+			rows = append(rows, baselineRow{"code", label(b), b.CodeHash, ""})
+		}
+	}
+	return rows
 }

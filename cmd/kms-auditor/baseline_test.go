@@ -9,6 +9,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/footprint"
 	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
@@ -20,7 +21,8 @@ func seen(ts *testscript.TestScript, neg bool, args []string) {
 	n, err := strconv.ParseUint(args[0], 10, 8)
 	ts.Check(err)
 	at := time.Date(2026, 11, int(n), 12, 0, 0, 0, time.UTC)
-	control := audit.Control{Owner: "0x" + strings.Repeat("0", 39) + args[0], CodeHash: "0x" + strings.Repeat("c0", 32)}
+	control := audit.Control{Owner: "0x" + strings.Repeat("0", 39) + args[0], Code: footprint.Code{Accounts: []footprint.Account{
+		{Address: contract.Hex(), Role: footprint.Implementation, CodeHash: "0x" + strings.Repeat("c0", 32)}}}}
 	prior := s.Prior("base")
 	if len(prior.Contracts) == 0 {
 		prior.Contracts = []audit.Known{{Address: contract, Since: at, Baseline: &audit.Baseline{Control: control, Since: at}}}

@@ -11,6 +11,8 @@ import (
 	"github.com/ethereum/go-ethereum/accounts/abi"
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
+
+	"github.com/kms-auditor/kms-auditor/internal/footprint"
 )
 
 // Query is what to read of one contract. Its JSON is part of evidence.
@@ -41,6 +43,7 @@ func selector(signature string) []byte { return crypto.Keccak256([]byte(signatur
 // Call is a call of a getter. One of a list's getter tells where its answer belongs.
 type Call struct {
 	Getter string // of a list; empty: another one
+	Name   string // of the getter: its Solidity signature
 	ID     common.Hash
 	Data   string    // selector and argument
 	Old    OldGetter // empty: no getter of an older generation
@@ -56,7 +59,7 @@ func (q *Query) ListCalls() (out []Call) {
 		for _, id := range ids {
 			if !seen[id] {
 				seen[id] = true
-				out = append(out, Call{Getter: getter, ID: id, Data: string(append(s, id[:]...))})
+				out = append(out, Call{Getter: getter, Name: getter, ID: id, Data: string(append(s, id[:]...))})
 			}
 		}
 	}
@@ -103,10 +106,15 @@ var (
 
 func fixedCalls() (out []Call) {
 	for _, g := range fixedGetters {
-		out = append(out, Call{Data: string(selector(g))})
+		out = append(out, Call{Name: g, Data: string(selector(g))})
 	}
 	return out
 }
+
+// ForeignCalls are the calls of what accounts for the storage of a beacon or of a registry, beside what the contract reads there.
+var ForeignCalls = append(slices.Clip(FixedCalls[:2]), Call{Name: implementationGetter, Data: string(selector(implementationGetter))})
+
+const implementationGetter = "implementation()"
 
 // CoverageCalls are calls of which the slots matter that they read: those are part of what the contract is known to store.
 func (q *Query) CoverageCalls() (out []Call) {
@@ -132,7 +140,7 @@ const (
 
 func (g OldGetter) call(args ...common.Address) (out []Call) {
 	for _, a := range args {
-		out = append(out, Call{Data: string(append(selector(string(g)), common.LeftPadBytes(a[:], 32)...)), Old: g})
+		out = append(out, Call{Name: string(g), Data: string(append(selector(string(g)), common.LeftPadBytes(a[:], 32)...)), Old: g})
 	}
 	return out
 }
@@ -167,8 +175,8 @@ func erc7201Slot(id string) common.Hash {
 	return h
 }
 
-// ImplementationSlot is where a proxy keeps its implementation (ERC-1967).
-var ImplementationSlot = WellKnown[0]
+// ImplementationSlot is where a proxy keeps its implementation, and BeaconSlot where it keeps its beacon (ERC-1967).
+var ImplementationSlot, BeaconSlot = WellKnown[0], WellKnown[2]
 
 // Answer is what a contract says of one id. Err is set where it says nothing: it reverted, it writes when it is called,
 // or what came back is not one ABI word holding 0 or 1.
@@ -215,14 +223,18 @@ type Field[T any] struct {
 type Control struct {
 	Owner                Field[common.Address]
 	PendingOwner         Field[common.Address] // zero and Present: the contract is offered to nobody
-	Implementation       Field[common.Address] // ERC-1967; not Present: the contract is no proxy
+	Implementation       Field[common.Address] // ERC-1967; not Present: the slot is empty
 	GatewayAppID         Field[string]
 	K256Pubkey, CAPubkey Field[[]byte]
 	AppImplementation    Field[common.Address]
 
-	CodeHash               common.Hash // of the contract itself
-	ImplementationCodeHash common.Hash // zero without CodeErr: there is no implementation
-	CodeErr                error       // why the implementation's code could not be read
+	Code    footprint.Code // of the contract itself at least
+	CodeErr error          // why it lacks an account: the implementation's code could not be read
+}
+
+// AddCode adds an account whose code runs.
+func (c *Control) AddCode(addr common.Address, role footprint.Role, hash common.Hash) {
+	c.Code.Accounts = append(c.Code.Accounts, footprint.Account{Address: addr.Hex(), Role: role, CodeHash: hash.Hex()})
 }
 
 // SetGetter takes what call i of ControlCalls returned. Neither data nor err: it reverted, or returned no bytes: there is no
@@ -288,7 +300,7 @@ func (c *Control) Equal(o *Control) bool {
 	return sameField(c.Owner, o.Owner) && sameField(c.PendingOwner, o.PendingOwner) && sameField(c.Implementation, o.Implementation) &&
 		sameField(c.GatewayAppID, o.GatewayAppID) && sameField(asText(c.K256Pubkey), asText(o.K256Pubkey)) && sameField(asText(c.CAPubkey), asText(o.CAPubkey)) &&
 		sameField(c.AppImplementation, o.AppImplementation) &&
-		c.CodeHash == o.CodeHash && c.ImplementationCodeHash == o.ImplementationCodeHash && (c.CodeErr == nil) == (o.CodeErr == nil)
+		slices.Equal(c.Code.Accounts, o.Code.Accounts) && (c.CodeErr == nil) == (o.CodeErr == nil)
 }
 
 func sameField[T comparable](a, b Field[T]) bool {
@@ -307,7 +319,7 @@ func (c *Control) String() string {
 		}
 		return f.Value.Hex()
 	}
-	return fmt.Sprintf("owned by %s, offered to %s, implemented by %s with code %s", show(c.Owner), show(c.PendingOwner), show(c.Implementation), c.ImplementationCodeHash)
+	return fmt.Sprintf("owned by %s, offered to %s, implemented by %s, and its code is %v", show(c.Owner), show(c.PendingOwner), show(c.Implementation), c.Code.Accounts)
 }
 
 // What the getters return: a string, and the four parts of kmsInfo.

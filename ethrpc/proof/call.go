@@ -33,6 +33,7 @@ type Result struct {
 	Reverted bool
 	Touched  []Slot           // all that was read, sorted: a proxy's storage also where its implementation reads it
 	Accounts []common.Address // all that the code asked about, and those whose code ran, sorted
+	Codes    []common.Address // those whose code ran, or was read, each once, in the order of their first time
 	Volatile bool             // the code looked at the block itself (its time, say) or at a balance: the same state may answer otherwise later
 	Gas      uint64           // that it used, about 150 a microsecond; 0 where something ended it on the way, as a write does
 	Missing  Missing
@@ -79,6 +80,7 @@ func (w *VerifiedState) CallAssuming(ctx context.Context, to common.Address, dat
 		Reverted: errors.Is(err, vm.ErrExecutionReverted),
 		Touched:  slices.SortedFunc(maps.Keys(m.touched), Slot.Compare),
 		Accounts: slices.SortedFunc(maps.Keys(m.asked), common.Address.Cmp),
+		Codes:    m.codes,
 		Volatile: m.volatile,
 		Gas:      m.gas,
 		Missing:  m.missing,

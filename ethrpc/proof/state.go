@@ -1,6 +1,8 @@
 package proof
 
 import (
+	"slices"
+
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/stateless"
 	"github.com/ethereum/go-ethereum/core/tracing"
@@ -29,6 +31,7 @@ type run struct {
 	assume     Assumption // of missing slots; nil: they are empty
 	touched    map[Slot]bool
 	asked      map[common.Address]bool // about its existence, code or balance
+	codes      []common.Address        // that were loaded
 	missing    Missing
 	incomplete bool // nothing is noted any more
 	err        error
@@ -87,12 +90,22 @@ func (s *state) GetCode(addr common.Address) []byte {
 	if !known {
 		s.note(&s.missing.Codes, addr)
 	}
+	if !slices.Contains(s.codes, addr) {
+		s.codes = append(s.codes, addr)
+	}
 	s.mayBeBlockDependent = s.mayBeBlockDependent || code.volatile
 	return code.bytes
 }
 
-func (s *state) GetCodeSize(addr common.Address) int { return len(s.GetCode(addr)) }
-func (s *state) Exist(addr common.Address) bool      { return s.account(addr) != nil }
+// GetCodeSize is of code that need not run.
+func (s *state) GetCodeSize(addr common.Address) int {
+	loaded := len(s.codes)
+	size := len(s.GetCode(addr))
+	s.codes = s.codes[:loaded]
+	return size
+}
+
+func (s *state) Exist(addr common.Address) bool { return s.account(addr) != nil }
 
 func (s *state) GetCodeHash(addr common.Address) common.Hash {
 	if a := s.account(addr); a != nil {

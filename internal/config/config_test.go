@@ -114,7 +114,7 @@ func TestEveryKey(t *testing.T) {
 				{Address: common.HexToAddress("0xd343a3f5593b93D8056aB5D60c433622d7D65a80"), Explained: []audit.ExplainedSlot{
 					{Reason: "left by version 1"},
 					{Slot: id, Reason: strings.Repeat("r", 200)},
-				}, Policy: audit.Policy{OSImages: []common.Hash{id, {}}, Owner: &common.Address{}, Implementation: &kms, CodeHash: &id,
+				}, Policy: audit.Policy{OSImages: []common.Hash{id, {}}, Owner: &common.Address{}, Implementation: &kms, CodeHash: &id, CodeHashes: []common.Hash{id, {}},
 					AggregatedMRs: []common.Hash{id}, KMSPubkeys: []string{"02ab", "30cd"}, GatewayAppID: "0xAb", AppImplementation: &kms}},
 			},
 		}, {

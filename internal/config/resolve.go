@@ -238,6 +238,8 @@ func (d *doc) contracts(path string, contracts []Contract) {
 		d.ids(at+".policy.os_images", c.Policy.OSImages)
 		d.ids(at+".policy.aggregated_mrs", c.Policy.AggregatedMRs)
 		d.publicKeys(at+".policy.kms_pubkeys", c.Policy.KMSPubkeys)
+		d.ids(at+".policy.code_hashes", c.Policy.CodeHashes)
+		d.check(len(c.Policy.CodeHashes) > 0 || !d.given(at+".policy.code_hashes"), at+".policy.code_hashes", "must have at least one: some code always runs")
 		gateway := at + ".policy.gateway_app_id"
 		d.check(!d.given(gateway) || d.bad(gateway) || c.Policy.GatewayAppID != "", gateway, "must not be empty")
 	}

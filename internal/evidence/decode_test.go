@@ -60,7 +60,7 @@ func TestDecodeIsStrict(t *testing.T) {
 		{"a text stands in place of a number", today, `"rules":"2"`, true, "cannot unmarshal"},
 		{"it is nested deeply", `"rules":`, `"report":` + strings.Repeat("[", 1<<16) + `,"rules":`, true, "where none belongs"},
 		{"bytes are no text", `"r1"`, "\"\xff\"", true, "not UTF-8"},
-		{"it ends early", `}]}`, ``, true, "after object key:value pair"},
+		{"it ends early", `"state":"open"}]}`, `"state":"open"`, true, "after object key:value pair"},
 		{"there is more", today, `"rules":2}{"rules":2`, true, "after top-level value"},
 		{"there is no report", `"report":{`, `"report":null,"prior":{`, true, "unknown"},
 		{"the rules are of before this format", today, `"rules":1`, true, "no report of a known schema and rules"},

@@ -8,6 +8,7 @@ package evidence
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding"
@@ -225,7 +226,38 @@ func Decode(r io.Reader) (*File, error) {
 	case f.Report == nil || f.Report.Schema != audit.Schema || f.Rules < firstRules:
 		return nil, fmt.Errorf("%w: it has no report of a known schema and rules", ErrRefuted)
 	}
+	f.adopt()
 	return f, nil
+}
+
+// adopt reads the code that runs as rules 2 and 3 wrote it.
+func (f *File) adopt() {
+	for i := range f.Report.Chains {
+		for _, t := range f.Report.Chains[i].Targets {
+			if t.Control != nil {
+				t.Control.Adopt(t.Contract, t.Control.Implementation)
+			}
+		}
+	}
+	for i := range f.Chains {
+		for _, k := range f.Chains[i].Prior.Contracts {
+			if k.Baseline != nil {
+				k.Baseline.Control.Adopt(k.Address.Hex(), k.Baseline.Control.Implementation)
+			}
+		}
+		for _, l := range []*Look{&f.Chains[i].First, f.Chains[i].Second, f.Chains[i].Head} {
+			if l == nil {
+				continue
+			}
+			for k := range l.Observation.Readings {
+				r := &l.Observation.Readings[k]
+				c := &r.Control
+				c.Code.CodeHash, c.Code.ImplementationCodeHash = c.CodeHash.Value, c.ImplementationCodeHash.Value
+				c.Code.Adopt(r.Contract.Hex(), c.Implementation.Value)
+				c.CodeErr = cmp.Or(c.CodeErr, c.ImplementationCodeHash.Err)
+			}
+		}
+	}
 }
 
 func unpack(r io.Reader) ([]byte, error) {

@@ -15,6 +15,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
+	"github.com/kms-auditor/kms-auditor/internal/footprint"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
@@ -47,7 +48,9 @@ func byHand(t testing.TB) observe.Record {
 				{List: audit.Device, ID: dev1, Allowed: true}, {List: audit.Device, ID: dev2}, {List: audit.Device, ID: hidden, Allowed: true},
 			},
 			Control: audit.Controls{
-				Owner: known(common.Address{1}.Hex()), PendingOwner: known(""), Implementation: known(""), CodeHash: known(id("c0").Hex()), ImplementationCodeHash: known(""),
+				Owner: known(common.Address{1}.Hex()), PendingOwner: known(""), Implementation: known(common.Address{2}.Hex()), Code: footprint.Code{Accounts: []footprint.Account{
+					{Address: at.Hex(), Role: footprint.Proxy, CodeHash: id("c0").Hex()}, {Address: common.Address{2}.Hex(), Role: footprint.Implementation, CodeHash: id("c1").Hex()},
+				}},
 			},
 		}},
 		Failures: []audit.Failure{{SourceError: audit.SourceError{Stage: audit.StageRPC, Source: "second", Message: "it is asleep"}}},

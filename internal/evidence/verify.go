@@ -321,10 +321,17 @@ func (f *facts) target(chain string, t *audit.Target) {
 			f.add(key{chain: chain, contract: t.Contract, what: "count", id: string(v)}, n)
 		}
 	}
-	// Each field that says who controls the contract.
+	// Each field that says who controls the contract, and each account whose code runs.
 	var fields map[string]any
-	if b, err := json.Marshal(t.Control); err == nil {
-		_ = json.Unmarshal(b, &fields) // it was just written
+	if t.Control != nil {
+		c := *t.Control
+		for _, a := range c.Accounts {
+			f.add(key{chain: chain, contract: t.Contract, what: "control", id: "code of " + a.Address}, a.Role, a.CodeHash)
+		}
+		c.Accounts = nil
+		if b, err := json.Marshal(c); err == nil {
+			_ = json.Unmarshal(b, &fields) // it was just written
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		if v := fields[name]; v != nil && v != "" {

@@ -9,6 +9,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/footprint"
 	"github.com/kms-auditor/kms-auditor/internal/render"
 )
 
@@ -23,7 +24,10 @@ func governed() *audit.Report {
 	r := drift()
 	t := &r.Chains[0].Targets[0]
 	t.Control = &audit.Control{Owner: owner, PendingOwner: heir, Implementation: runs,
-		CodeHash: "0x" + strings.Repeat("c0", 32), ImplementationCodeHash: "0x" + strings.Repeat("c1", 32),
+		Code: footprint.Code{Complete: true, Accounts: []footprint.Account{
+			{Address: contract, Role: footprint.Proxy, CodeHash: "0x" + strings.Repeat("c0", 32)},
+			{Address: runs, Role: footprint.Implementation, CodeHash: "0x" + strings.Repeat("c1", 32)},
+		}},
 		KMSPubkeys: []string{"02ab", "30cd"}, GatewayAppID: "0xAb", AppImplementation: runs,
 		Read: []string{"kms_pubkeys", "gateway_app_id", "app_implementation", "aggregated_mrs"}}
 	t.Baseline = &audit.Baseline{Control: *t.Control, Since: noon.Add(-48 * time.Hour), Accepted: true}

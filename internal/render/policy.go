@@ -11,6 +11,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/footprint"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
@@ -22,7 +23,18 @@ var policyKeys = []policyKey{
 	fieldKey("owner", func(p audit.Policy) *common.Address { return p.Owner }, ownerOf),
 	fieldKey("implementation", func(p audit.Policy) *common.Address { return p.Implementation }, func(c *audit.Control) PolicyValue { return PolicyValue{Value: c.Implementation} }),
 	fieldKey("code_hash", func(p audit.Policy) *common.Hash { return p.CodeHash }, func(c *audit.Control) PolicyValue {
-		return PolicyValue{Value: cmp.Or(c.ImplementationCodeHash, c.CodeHash)}
+		if runs := c.In(footprint.Implementation); len(runs) == 1 {
+			return PolicyValue{Value: runs[0].CodeHash}
+		}
+		return PolicyValue{}
+	}),
+	fieldsKey("code_hashes", func(p audit.Policy) []common.Hash { return p.CodeHashes }, func(c *audit.Control) (out []PolicyValue) {
+		for _, a := range c.Accounts {
+			if c.Complete { // else there may be more
+				out = append(out, PolicyValue{a.CodeHash, string(a.Role) + " " + Plain(a.Address)})
+			}
+		}
+		return out
 	}),
 	fieldsKey("kms_pubkeys", func(p audit.Policy) []literal { return literals(p.KMSPubkeys) }, func(c *audit.Control) (out []PolicyValue) {
 		for _, k := range c.KMSPubkeys {

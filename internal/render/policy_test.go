@@ -50,7 +50,7 @@ func TestPolicyDiff(t *testing.T) {
 			*p, t.Entries, t.Control = audit.Policy{Devices: []common.Hash{}}, nil, nil
 		}, nil, "it could not be read, or is not deployed"},
 		{"nor one that may be gone", is(func(t *audit.Target) {
-			t.Control = &audit.Control{Owner: owner, CodeHash: t.Control.ImplementationCodeHash}
+			t.Control = &audit.Control{Owner: owner, Code: t.Control.Code}
 		}), nil, "implementation could not be read"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -117,7 +117,7 @@ func TestAContractWithoutAPolicyIsNew(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := shown.Contracts[0]
-	if !shown.Differs || !c.New || c.Block.Number != 51375546 || len(c.Fields) != 9 || c.NotCovered == nil || c.Fields[0].Removed == nil ||
+	if !shown.Differs || !c.New || c.Block.Number != 51375546 || len(c.Fields) != 10 || c.NotCovered == nil || c.Fields[0].Removed == nil ||
 		c.Fields[0].Added[0]["value"] != device || c.Fields[0].Added[0]["remark"] != "prod5" {
 		t.Errorf("%+v\n%s", shown, &b)
 	}

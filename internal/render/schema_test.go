@@ -14,6 +14,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/footprint"
 	"github.com/kms-auditor/kms-auditor/internal/render"
 )
 
@@ -147,6 +148,11 @@ func TestTheSchemaHasEveryEnumValue(t *testing.T) {
 			t.Errorf("the schema's %s is %q, package audit's %q", def, schema.Defs[def].Enum, values[typ])
 		}
 	}
+	for _, r := range footprint.Roles {
+		if !slices.Contains(schema.Defs["code_role"].Enum, string(r)) {
+			t.Errorf("role %s is not in the schema", r)
+		}
+	}
 	for _, k := range audit.Kinds {
 		if !slices.Contains(schema.Defs["kind"].Enum, string(k)) {
 			t.Errorf("kind %s is not in the schema", k)
@@ -169,6 +175,7 @@ func TestTheSchemaHasEveryField(t *testing.T) {
 		{audit.Counts{}, schema.Defs["counts"]},
 		{audit.Storage{}, schema.Defs["storage"]},
 		{audit.Control{}, schema.Defs["control"]},
+		{footprint.Account{}, schema.Defs["code"]},
 		{audit.Baseline{}, schema.Defs["baseline"]},
 		{audit.Acceptance{}, schema.Defs["acceptance"]},
 		{audit.Accepting{}, schema.Defs["accepting"]},
@@ -179,9 +186,9 @@ func TestTheSchemaHasEveryField(t *testing.T) {
 	} {
 		typ := reflect.TypeOf(tt.of)
 		var fields, required []string
-		for f := range typ.Fields() {
+		for _, f := range reflect.VisibleFields(typ) {
 			name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
-			if name == "-" {
+			if name == "-" || f.Anonymous {
 				continue
 			}
 			fields = append(fields, name)

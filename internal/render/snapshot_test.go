@@ -62,7 +62,7 @@ func TestASnapshotIsAPolicy(t *testing.T) {
 	}
 	want := &audit.Policy{
 		Devices: []common.Hash{hash(device), hash(strings.Repeat("09", 32))}, OSImages: []common.Hash{hash(allowed)},
-		Owner: at(owner), Implementation: at(runs), CodeHash: &code,
+		Owner: at(owner), Implementation: at(runs), CodeHash: &code, CodeHashes: []common.Hash{hash(strings.Repeat("c0", 32)), code},
 		AggregatedMRs: []common.Hash{hash(strings.Repeat("31", 32))}, KMSPubkeys: []string{"02ab", "30cd"}, GatewayAppID: "0xAb", AppImplementation: at(runs),
 	}
 	unprintable := proven()

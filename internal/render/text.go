@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/footprint"
 )
 
 // TextOptions choose how Text looks. The zero value fits a pipe.
@@ -228,10 +229,20 @@ func (t *text) control(target *audit.Target) {
 	if c.PendingOwner != "" {
 		t.printf("  %s\n", t.paint(yellow, "a transfer of ownership is under way: "+Plain(c.PendingOwner)+" can accept it at any time"))
 	}
-	if c.Implementation == "" {
-		t.printf("  code %s, no proxy\n", t.id(c.CodeHash))
-	} else {
-		t.printf("  implementation %s, code %s behind proxy code %s\n", Plain(c.Implementation), t.id(c.ImplementationCodeHash), t.id(c.CodeHash))
+	own := ""
+	for _, a := range c.Accounts {
+		switch {
+		case a.Address != target.Contract:
+			t.printf("  %s %s, code %s\n", Plain(string(a.Role)), Plain(a.Address), t.id(a.CodeHash))
+		case a.Role == footprint.Proxy:
+			own = "proxy code " + t.id(a.CodeHash)
+		default:
+			own = "code " + t.id(a.CodeHash)
+		}
+	}
+	t.optional("  %s", own)
+	if !c.Complete {
+		t.printf("  which code runs is not proven: other accounts' may\n")
 	}
 	if len(c.KMSPubkeys) > 0 {
 		t.printf("  public keys %s\n", strings.Join(each(c.KMSPubkeys, t.name), ", "))

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/footprint"
 	"github.com/kms-auditor/kms-auditor/internal/render"
 )
 
@@ -117,7 +118,7 @@ func TestColorChangesNothingButColor(t *testing.T) {
 func TestForeignTextIsPrintable(t *testing.T) {
 	for _, wide := range []bool{false, true} {
 		r := hostile()
-		r.Chains[0].Targets[0].Control = &audit.Control{Owner: evil, PendingOwner: evil, Implementation: evil, CodeHash: evil, ImplementationCodeHash: evil}
+		r.Chains[0].Targets[0].Control = &audit.Control{Owner: evil, PendingOwner: evil, Implementation: evil, Code: footprint.Code{Accounts: []footprint.Account{{Address: evil, Role: footprint.Role(evil), CodeHash: evil}}}}
 		got := text(t, r, render.TextOptions{Wide: wide})
 		if !utf8.ValidString(got) {
 			t.Error("not UTF-8")

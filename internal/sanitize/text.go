@@ -5,6 +5,7 @@ package sanitize
 import (
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -84,3 +85,14 @@ func decode(dst []byte, s string) error {
 	}
 	return nil
 }
+
+// JoinNames adds another name to a list of names, each once.
+func JoinNames(a, b string) string {
+	if b == "" || slices.Contains(strings.Split(a, ", "), b) {
+		return a
+	}
+	return Plain(strings.TrimPrefix(a+", "+b, ", "))
+}
+
+// BareHex is a hex text without its prefix, in lower case.
+func BareHex(s string) string { return strings.TrimPrefix(strings.ToLower(strings.TrimSpace(s)), "0x") }

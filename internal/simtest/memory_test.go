@@ -40,7 +40,13 @@ func (l *law) remember() {
 			continue
 		}
 		b := t.Baseline.Control
-		is := control{b.Owner, b.Implementation, b.CodeHash, b.ImplementationCodeHash}
+		hash := func(of string) string { // of the code that runs there
+			if a := b.At(of); a != nil {
+				return a.CodeHash
+			}
+			return ""
+		}
+		is := control{b.Owner, b.Implementation, hash(at.Hex()), hash(b.Implementation)}
 		was, known := l.mem.baselines[at]
 		if !known && !l.liar {
 			was = l.truthOf(at, l.look).is.control

@@ -234,6 +234,7 @@ func (o *converter) finish() error {
 	}
 	for _, c := range s.chains {
 		o.known(c)
+		c.adopt()
 	}
 	for _, f := range found.Open {
 		c := s.chain(f.Chain)

@@ -203,6 +203,7 @@ func (s *State) take(c content, events []byte) error {
 			return errors.New("a chain is missing")
 		}
 		c.scans, c.public = map[common.Address]*scan{}, map[common.Address]*scan{}
+		c.adopt()
 		for _, o := range c.Prior.Open {
 			if o.Finding.FirstSeen == nil || o.Finding.LastConfirmedAt == nil {
 				return fmt.Errorf("an open finding of %s has no time", sanitize.Quote(c.Name))

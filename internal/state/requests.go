@@ -65,6 +65,9 @@ func (s *State) Apply(r Request, configured map[Target]bool) error {
 }
 
 func (s *State) accept(r Request) error {
+	if r.Control != nil {
+		r.Control.Adopt(r.Contract.Hex(), r.Control.Implementation)
+	}
 	all := s.Controlled()
 	i := slices.IndexFunc(all, func(c Controlled) bool { return c.Target == r.target() && c.Seen != nil })
 	switch {
@@ -77,11 +80,15 @@ func (s *State) accept(r Request) error {
 	defer s.mu.Unlock()
 	c := s.chain(r.Chain)
 	c.Prior.Contracts = slices.Clone(c.Prior.Contracts)
-	k, control := c.contract(r.Contract, r.At), *r.Control
-	if k.Baseline != nil { // what could not be read is not accepted
-		control = control.Or(k.Baseline.Control)
+	k, is := c.contract(r.Contract, r.At), *r.Control
+	if was := k.Baseline; was != nil {
+		is = is.Or(was.Control) // what could not be read is not accepted
+		if was.Control.Complete && !is.Complete && is.Within(&was.Control.Code) {
+			// The report proves nothing, and does not know all the code that runs: what was known of it goes on to count.
+			is.Code, is.Implementation = was.Control.Code, cmp.Or(is.Implementation, was.Control.Implementation)
+		}
 	}
-	k.Baseline = &audit.Baseline{Control: control, Since: r.At.UTC(), Accepted: true}
+	k.Baseline = &audit.Baseline{Control: is, Since: r.At.UTC(), Accepted: true}
 	s.due = true
 	return nil
 }

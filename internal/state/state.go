@@ -50,6 +50,25 @@ type chain struct {
 	scans, public map[common.Address]*scan
 }
 
+// adopt reads the code that runs as older releases wrote it.
+func (c *chain) adopt() {
+	for _, k := range c.Prior.Contracts {
+		if k.Baseline != nil {
+			k.Baseline.Control.Adopt(k.Address.Hex(), k.Baseline.Control.Implementation)
+		}
+	}
+	for _, last := range []*Chain{c.Last, c.Compared} {
+		for _, t := range targetsOf(last) {
+			if t.Control != nil {
+				t.Control.Adopt(t.Contract, t.Control.Implementation)
+			}
+			if t.Baseline != nil {
+				t.Baseline.Control.Adopt(t.Contract, t.Baseline.Control.Implementation)
+			}
+		}
+	}
+}
+
 // Chain is what an audit found on one chain.
 type Chain struct {
 	AuditID    string    `json:"audit_id"`

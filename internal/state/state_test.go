@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/footprint"
 	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
@@ -21,8 +22,9 @@ var (
 	device = "0x" + strings.Repeat("d1", 32)
 	noon   = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 
-	control = audit.Control{Owner: "0x0000000000000000000000000000000000000001", CodeHash: "0x" + strings.Repeat("c0", 32)}
-	taken   = audit.Control{Owner: "0x0000000000000000000000000000000000000002", CodeHash: control.CodeHash}
+	code    = footprint.Code{Accounts: []footprint.Account{{Address: kms.Contract.Hex(), Role: footprint.Implementation, CodeHash: "0x" + strings.Repeat("c0", 32)}}}
+	control = audit.Control{Owner: "0x0000000000000000000000000000000000000001", Code: code}
+	taken   = audit.Control{Owner: "0x0000000000000000000000000000000000000002", Code: code}
 )
 
 // life is a program on one state file, that is started again and again.
@@ -81,7 +83,7 @@ func judge(prior audit.Prior, world string, at time.Time) (*audit.Report, audit.
 		Claim: &audit.APIClaim{Claim: audit.Claim{FetchedAt: at, SHA256: strings.Repeat("ab", 32)}, ChainID: 8453, Contracts: []audit.ClaimedContract{
 			{Address: kms.Contract, ChainID: 8453, Entries: []audit.ClaimedEntry{{List: audit.Device, ID: device, State: audit.ClaimAllowed}}}}},
 		Readings: []audit.Reading{{Contract: kms.Contract, HasCode: true, Assurance: audit.Single, Answers: []audit.Answer{{List: audit.Device, ID: id, Allowed: world != "drift"}},
-			Control: audit.Controls{Owner: field(who.Owner), PendingOwner: field(""), Implementation: field(""), CodeHash: field(who.CodeHash), ImplementationCodeHash: field("")}}},
+			Control: audit.Controls{Owner: field(who.Owner), PendingOwner: field(""), Implementation: field(""), Code: who.Code}}},
 	}
 	if world == "down" {
 		look = audit.Observation{At: at}

@@ -12,6 +12,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/footprint"
 	"github.com/kms-auditor/kms-auditor/internal/web"
 )
 
@@ -94,8 +95,9 @@ func TestThePageTells(t *testing.T) {
 			audit.Target{Accepted: []audit.Acceptance{{Kind: audit.ClaimAllowedChainDenied, Message: "it differs", Reason: "the rollout waits", Expires: at}}},
 			[]string{"1 accepted", "the rollout waits", ">2026-11-23</time>"}},
 		{"who controls the contract, and whom it is offered to",
-			audit.Target{Control: &audit.Control{Owner: "0xA1", PendingOwner: "0xA2", Implementation: "0xA3", CodeHash: id(9)}},
-			[]string{"0xA1", "0xA2</code> <span>A transfer of ownership waits", "0xA3", id(9)}},
+			audit.Target{Control: &audit.Control{Owner: "0xA1", PendingOwner: "0xA2", Implementation: "0xA3", Code: footprint.Code{Accounts: []footprint.Account{
+				{Address: "0xA4", Role: footprint.Library, CodeHash: id(9)}}}}},
+			[]string{"0xA1", "0xA2</code> <span>A transfer of ownership waits", "0xA3", "library", "0xA4", id(9)}},
 		{"how sure it is", audit.Target{Assurance: audit.Proven, Completeness: audit.EventsOnly},
 			[]string{"verified against the block&#39;s state root", "What was written without one is not seen"}},
 		{"few entries in order at once", audit.Target{Entries: entries(audit.Match, 24), Counts: audit.Counts{Match: 24}}, []string{id(23)}},

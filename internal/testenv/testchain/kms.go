@@ -39,6 +39,16 @@ type KMS struct {
 
 // Deploy puts an implementation and a proxy onto the chain and makes the key's account the owner.
 func Deploy(ctx context.Context, b Backend, o DeployOptions) (*KMS, error) {
+	k := newKMS(b, &o)
+	impl, initialize, err := k.implementation(ctx, o.Implementation)
+	if err != nil {
+		return nil, err
+	}
+	k.address, err = k.create(ctx, proxy, impl, initialize)
+	return k, err
+}
+
+func newKMS(b Backend, o *DeployOptions) *KMS {
 	k := &KMS{backend: b, key: o.Key, mine: o.Mine}
 	if k.key == nil {
 		k.key = Key("owner")
@@ -49,20 +59,22 @@ func Deploy(ctx context.Context, b Backend, o DeployOptions) (*KMS, error) {
 	if o.Implementation == "" {
 		o.Implementation = Plain
 	}
-	impl, err := k.create(ctx, o.Implementation)
-	if err != nil {
-		return nil, err
+	return k
+}
+
+// implementation deploys the named one, and returns the call that makes the key's account the owner.
+func (k *KMS) implementation(ctx context.Context, name string) (at common.Address, initialize []byte, err error) {
+	if at, err = k.create(ctx, name); err != nil {
+		return at, nil, err
 	}
-	kms, err := Contract(o.Implementation)
+	kms, err := Contract(name)
 	if err != nil {
-		return nil, err
+		return at, nil, err
 	}
-	initialize, err := kms.ABI.Pack("initialize", account(k.key))
-	if err != nil {
-		return nil, fmt.Errorf("packing initialize: %w", err)
+	if initialize, err = kms.ABI.Pack("initialize", account(k.key)); err != nil {
+		err = fmt.Errorf("packing initialize: %w", err)
 	}
-	k.address, err = k.create(ctx, proxy, impl, initialize)
-	return k, err
+	return at, initialize, err
 }
 
 // Address is the proxy's address, the one that users know.

@@ -27,7 +27,9 @@ const input = {
 const findImport = (path) => ({ contents: readFileSync(require.resolve(path), "utf8") });
 const output = JSON.parse(solc.compile(JSON.stringify(input), { import: findImport }));
 
-const problems = output.errors ?? [];
+// What KmsWriting is for: transient storage that is left behind, and selfdestruct.
+const meant = ["2394", "1699"];
+const problems = (output.errors ?? []).filter((e) => !meant.includes(e.errorCode));
 for (const p of problems) console.error(p.formattedMessage);
 if (problems.length > 0) process.exit(1);
 

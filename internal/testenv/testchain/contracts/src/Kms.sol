@@ -46,11 +46,11 @@ contract Kms is UUPSUpgradeable, Ownable2StepUpgradeable, ERC165Upgradeable {
         __Ownable_init(firstOwner);
     }
 
-    function kmsAllowedDeviceIds(bytes32 id) external view returns (bool) {
+    function kmsAllowedDeviceIds(bytes32 id) external view virtual returns (bool) {
         return _devices()[id];
     }
 
-    function allowedOsImages(bytes32 id) external view returns (bool) {
+    function allowedOsImages(bytes32 id) external view virtual returns (bool) {
         return _images()[id];
     }
 

@@ -1,0 +1,167 @@
+package ethrpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
+	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
+	"github.com/kms-auditor/kms-auditor/internal/footprint"
+)
+
+// The footprint of a contract is the accounts whose code runs when its getters answer: those of the lists, and those
+// without an argument, which are always the same. What apps and events add to the calls does not change it. Its storage is
+// what the getters of the lists read: that of other accounts has to be accounted for too.
+
+// watched reports whether the call's code belongs to the footprint.
+func (j *job) watched() bool { return j.to == nil && (j.Getter != "" || len(j.Data) == selectorLen) }
+
+const selectorLen = 4
+
+// watch notes whose code ran in a call of which nothing is missing, and which storage it read. Of the runs that load the same
+// code in the same order one is watched, and none that does not end well: to watch one makes it slow. The error is that of ctx:
+// then it was not watched to its end.
+func (c *proving) watch(ctx context.Context, j *job, res proof.Result, answered bool) error {
+	var way string
+	for _, a := range res.Codes {
+		way += string(a[:])
+		c.addRole(a, footprint.Other)
+	}
+	if answered && !c.ways[way] && c.query.Control {
+		c.budget -= time.Duration(res.Gas) * timePerWatchedGas
+		frames := c.verified.Frames(ctx, c.query.Contract, []byte(j.Data))
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		c.ways[way] = true
+		slot, _ := c.implementation()
+		for a, role := range rolesOf(frames, slot) {
+			c.addRole(a, role)
+		}
+	}
+	for _, s := range res.Touched {
+		if j.Getter != "" && s.Account != c.query.Contract && !slices.Contains(c.foreign, s.Account) {
+			c.foreign = append(c.foreign, s.Account)
+		}
+	}
+	return nil
+}
+
+// addRole gives an account the better of two roles. Without code it has none.
+func (c *proving) addRole(a common.Address, role footprint.Role) {
+	if is, known := c.roles[a]; !c.verified.HasNoCode(a) && (!known || slices.Index(footprint.Roles, role) < slices.Index(footprint.Roles, is)) {
+		c.roles[a] = role
+	}
+}
+
+// rolesOf derives the roles of accounts in one call. Calls are handed on by the contract, and by what it handed them on to:
+// by a delegation with the caller's own input. The account in the ERC-1967 slot may get another.
+func rolesOf(frames []proof.Frame, slot common.Address) map[common.Address]footprint.Role {
+	roles := map[common.Address]footprint.Role{}
+	better := func(a common.Address, role footprint.Role) {
+		if is, known := roles[a]; !known || slices.Index(footprint.Roles, role) < slices.Index(footprint.Roles, is) {
+			roles[a] = role
+		}
+	}
+	var hands []bool           // by depth, whether the open frame is the contract's, or what its call was handed on to
+	var called [][]proof.Frame // by depth, what the open frame called before, each of another storage
+	for i, f := range frames {
+		hands, called = append(hands[:f.Depth], i == 0), append(called[:f.Depth], nil)
+		switch parent := f.Depth - 1; {
+		case i == 0:
+			better(f.Code, footprint.Implementation)
+		case f.Delegated && hands[parent] && (f.Forwarded || f.Code == slot):
+			hands[f.Depth] = true
+			better(frames[0].Code, footprint.Proxy)
+			better(f.Code, footprint.Implementation)
+			for _, g := range called[parent] {
+				if g.Gave == f.Code {
+					better(g.Code, footprint.Beacon)
+				}
+			}
+		case f.Delegated:
+			better(f.Code, footprint.Library)
+		default:
+			better(f.Code, footprint.Other)
+			called[parent] = append(called[parent], f)
+		}
+	}
+	return roles
+}
+
+// foreignJobs returns, for each further account whose storage the lists' getters read, the calls that account for the rest
+// of it: who owns it, and what it points at.
+func (c *proving) foreignJobs() (out []*job) {
+	for _, a := range c.foreign[c.foreignAsked:] {
+		for _, call := range kms.ForeignCalls {
+			out = append(out, &job{Call: call, to: &a})
+		}
+	}
+	c.foreignAsked = len(c.foreign)
+	c.budget += time.Duration(len(out)) * maxRunTimePerCall
+	return out
+}
+
+// unaccounted lists the further accounts whose storage the lists' getters read, and which store more than is accounted for.
+func (c *proving) unaccounted() (out []common.Address) {
+	for _, a := range slices.SortedFunc(slices.Values(c.foreign), common.Address.Cmp) {
+		if all, known := c.verified.Leaves(a, c.explained(a, kms.WellKnown)); !c.verified.Complete(a) || known < all {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// explained are the slots of an account that getters read, or that are named.
+func (c *proving) explained(a common.Address, named []common.Hash) map[common.Hash]bool {
+	out := map[common.Hash]bool{}
+	for _, key := range named {
+		out[key] = true
+	}
+	for s := range c.touched {
+		if s.Account == a {
+			out[s.Key] = true
+		}
+	}
+	return out
+}
+
+// code is the proven footprint.
+func (c *proving) code() footprint.Code {
+	out := Control{}
+	for _, a := range slices.Collect(maps.Keys(c.roles)) {
+		account, _ := c.verified.Account(a)
+		out.AddCode(a, c.roles[a], common.BytesToHash(account.CodeHash))
+	}
+	out.Code.Sort(c.query.Contract.Hex())
+	out.Code.Complete = !c.unwatched && !c.reading.Partial
+	return out.Code
+}
+
+// refused is why the answer of one of the getters cannot be believed.
+func (c *proving) refused() error {
+	for _, j := range slices.Concat(c.all, c.older) {
+		err := j.err
+		if j.Getter != "" {
+			err = c.reading.answer(j.Call).Err
+		}
+		if err = unbelievable(err); err != nil {
+			return fmt.Errorf("calling %s: %w", j.Name, err)
+		}
+	}
+	return nil
+}
+
+// unbelievable returns the error of a call that writes, or asks for more than the state holds; nil: it is another one.
+func unbelievable(err error) error {
+	if errors.Is(err, proof.ErrWrites) || errors.Is(err, proof.ErrBeyondState) {
+		return err
+	}
+	return nil
+}
