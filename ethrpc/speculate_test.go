@@ -33,11 +33,6 @@ func saysInCalls(result string) rpcfault.Fault {
 	}}
 }
 
-// The getters of the lists.
-const (
-	allowedDevice = "kmsAllowedDeviceIds(bytes32)"
-)
-
 const (
 	wordYes = `"0x0000000000000000000000000000000000000000000000000000000000000001"`
 	wordNo  = `"0x0000000000000000000000000000000000000000000000000000000000000000"`
