@@ -40,7 +40,7 @@ func TestWhatAnAuditCosts(t *testing.T) {
 		{"nothing is verified: 10 devices and 30 images: one round trip to pin, one to read, one for the implementation's code", 10, 30, "latest", 100, "off", 3},
 		{"the same at the finalized block", 10, 30, "finalized", 100, "off", 3},
 		{"the same behind the head, which must be known first", 10, 30, "latest-5", 100, "off", 4},
-		{"the same in batches of 10", 10, 30, "latest", 10, "off", 6},
+		{"the same in batches of 10: one to pin, six for 51 calls", 10, 30, "latest", 10, "off", 7},
 		{"1,000 entries in batches of 100: no more than 1,000/100 + 2", 400, 600, "latest", 100, "off", 12},
 		{"1,000 entries in batches of 1,000: no more than 1,000/1,000 + 2", 400, 600, "latest", 1000, "off", 3},
 	} {

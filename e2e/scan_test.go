@@ -39,7 +39,7 @@ var scans = []row{
 		fails: []string{"rpc events: reading the events of …p1: …no logs on this plan"}},
 	{sentence: "the second provider has the logs", settings: both(scanned, second), rpc: noLogs, rests: wholly},
 	{sentence: "the provider does not keep the state to find the block of deployment", exit: 3, rests: "proven incomplete",
-		rpc: noOldState, says: "the events that may explain the rest could not be read",
+		rpc: rpcfault.Join(noOldState, blocksAtOnce(5, "exceed maximum block range: 5")), says: "the events that may explain the rest could not be read",
 		fails: []string{"rpc events: …set from_block of the contract"}},
 }
 
@@ -81,8 +81,22 @@ var (
 
 // query is the first parameter of an eth_getLogs.
 type query struct {
-	FromBlock, ToBlock hexutil.Uint64
+	FromBlock hexutil.Uint64
+	ToBlock   endBlock
 }
+
+// endBlock is a block's number; a tag is behind them all.
+type endBlock uint64
+
+func (b *endBlock) UnmarshalJSON(raw []byte) error {
+	var number hexutil.Uint64
+	if *b = 1 << 62; number.UnmarshalJSON(raw) == nil {
+		*b = endBlock(number)
+	}
+	return nil
+}
+
+func (q query) blocks() int { return int(uint64(q.ToBlock)-uint64(q.FromBlock)) + 1 }
 
 // logsBy changes answers to eth_getLogs, knowing the range and the number of logs.
 func logsBy(change func(q query, logs int, a *rpcfault.Answer)) rpcfault.Fault {
@@ -102,14 +116,14 @@ func refuse(a *rpcfault.Answer, words string) {
 
 func blocksAtOnce(n int, words string) rpcfault.Fault {
 	f := logsBy(func(q query, _ int, a *rpcfault.Answer) {
-		if int(q.ToBlock-q.FromBlock) >= n {
+		if q.blocks() > n {
 			refuse(a, words)
 		}
 	})
 	// The node need not look for what is refused.
 	f.Ask = func(c *rpcfault.Call) {
 		var q query
-		if c.Method == "eth_getLogs" && json.Unmarshal(c.Params[0], &q) == nil && int(q.ToBlock-q.FromBlock) >= n {
+		if c.Method == "eth_getLogs" && json.Unmarshal(c.Params[0], &q) == nil && q.blocks() > n {
 			c.Params[0] = json.RawMessage(`{"fromBlock":"0x0","toBlock":"0x0"}`)
 		}
 	}
@@ -118,7 +132,7 @@ func blocksAtOnce(n int, words string) rpcfault.Fault {
 
 func logsAtOnce(n int, words string) rpcfault.Fault {
 	return logsBy(func(q query, logs int, a *rpcfault.Answer) {
-		if logs > n && q.ToBlock > q.FromBlock {
+		if logs > n && q.blocks() > 1 {
 			refuse(a, words)
 		}
 	})
@@ -127,7 +141,7 @@ func logsAtOnce(n int, words string) rpcfault.Fault {
 // suggesting refuses more than n blocks and says which would do.
 func suggesting(n int) rpcfault.Fault {
 	return logsBy(func(q query, _ int, a *rpcfault.Answer) {
-		if int(q.ToBlock-q.FromBlock) >= n {
+		if q.blocks() > n {
 			refuse(a, fmt.Sprintf("query exceeds max results, retry with the range %d-%d", q.FromBlock, int(q.FromBlock)+n-1))
 		}
 	})

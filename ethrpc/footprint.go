@@ -155,7 +155,7 @@ func (c *proving) refused() error {
 			return fmt.Errorf("calling %s: %w", j.Name, err)
 		}
 	}
-	return nil
+	return c.appErr
 }
 
 // unbelievable returns the error of a call that writes, or asks for more than the state holds; nil: it is another one.

@@ -2,6 +2,7 @@ package ethrpc
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -73,6 +74,7 @@ type job struct {
 	kms.Call
 	code     common.Address  // of the older implementation whose getter it is; zero: that of today
 	to       *common.Address // nil: the contract
+	passing  bool            // nothing is kept of it but the slots that it read
 	compared bool
 	node     *Answer // the node's, in a multicall
 	ran      bool
@@ -92,6 +94,8 @@ type proving struct {
 	jobs     []*job // left to run
 	waiting  []*job // to be asked of the node
 	guess    guess
+	appsDone int    // how many of the apps have had their jobs
+	appErr   error  // why the getter of apps is not to be believed
 	older    []*job // what an older generation takes besides
 	oldAsked bool
 	olderRun olderRun
@@ -124,7 +128,7 @@ func newProving(q *Query, w *proof.VerifiedState, old *provenContract) *proving 
 		copy(c.said, old.said)
 	}
 	lists := q.ListCalls()
-	for _, call := range slices.Concat(lists, q.CoverageCalls()) {
+	for _, call := range slices.Concat(lists, q.CoverageCalls(), c.firstAppCalls()) {
 		c.all = append(c.all, &job{Call: call})
 	}
 	c.jobs, c.coverage = c.all, c.all[len(lists):]
@@ -165,6 +169,12 @@ func (c *proving) step(ctx context.Context, limit time.Duration) (left bool) {
 		if m.Slots = c.verified.NextSlots(m.Slots, incremental); !m.Empty() && !c.gaveUp() {
 			c.missing = m
 			break
+		}
+		var ask bool
+		if c.jobs, ask = c.appJobs(); ask {
+			return true
+		} else if len(c.jobs) > 0 {
+			continue
 		}
 		if c.jobs = c.olderJobs(); len(c.jobs) > 0 {
 			continue // what they read belongs to what the guess is compared with
@@ -219,6 +229,9 @@ func (c *proving) fail(err error) {
 // for itself.
 func (c *proving) failJob(j *job, err error) {
 	c.unwatched = c.unwatched || j.watched() && !j.ran
+	if j.passing {
+		c.appErr = cmp.Or(c.appErr, unbelievable(err))
+	}
 	if j.output, j.err = nil, err; j.Getter == "" {
 		return
 	}

@@ -179,6 +179,9 @@ func (c *proving) proveOffline(ctx context.Context) error {
 		}
 	}
 	_, left := c.round(ctx, true)
+	for c.jobs, _ = c.appJobs(); len(c.jobs) > 0; c.jobs, _ = c.appJobs() {
+		c.round(ctx, true) // what lacks state explains nothing
+	}
 	if c.jobs = c.olderJobs(); len(c.jobs) > 0 {
 		_, more := c.round(ctx, true)
 		left = append(left, more...)

@@ -57,7 +57,9 @@ func (g *guess) take(contract common.Address, j *job, res proof.Result, want []b
 	for _, s := range m.Slots {
 		g.words[s.Key] = assume(s)
 	}
-	g.jobs = append(g.jobs, j)
+	if !j.passing {
+		g.jobs = append(g.jobs, j)
+	}
 	return true
 }
 
@@ -68,10 +70,17 @@ func (c *proving) settleGuess() (left []*job) {
 	if len(g.jobs) == 0 {
 		return nil
 	}
-	if !g.tried && c.verified.ProveBySpeculation(c.query.Contract, g.words) || !c.partial {
+	switch proven := !g.tried && c.verified.ProveBySpeculation(c.query.Contract, g.words); {
+	case proven:
 		left = g.jobs
-	} else {
+		for key := range g.words { // what passed read these as they are
+			c.touched[proof.Slot{Account: c.query.Contract, Key: key}] = true
+		}
+	case c.partial:
 		c.reading.Partial = true
+	default:
+		left = g.jobs
+		c.appsDone = min(firstApps, len(c.query.Apps)) // the others once more, without a guess
 	}
 	*g = guess{tried: true}
 	return left

@@ -121,12 +121,19 @@ func (q *Query) CoverageCalls() (out []Call) {
 	if q.CodeOnly {
 		return nil
 	}
-	out = slices.Concat(ControlCalls, Apps.call(common.Address{}), NextAppSequence.call(common.Address{}))
-	for _, a := range q.Apps {
-		out = append(out, Call{Data: string(append(selector("registeredApps(address)"), common.LeftPadBytes(a[:], 32)...))})
+	return slices.Concat(ControlCalls, Apps.call(common.Address{}), NextAppSequence.call(common.Address{}))
+}
+
+// AppCalls are calls of the same kind, about some of the Query's apps.
+func AppCalls(apps []common.Address) (out []Call) {
+	s := selector(registeredApps)
+	for _, a := range apps {
+		out = append(out, Call{Name: registeredApps, Data: string(append(s, common.LeftPadBytes(a[:], 32)...))})
 	}
 	return out
 }
+
+const registeredApps = "registeredApps(address)"
 
 // OldGetter is a getter of May and June 2025, of an address. CoverageCalls has one call of it, which shows whether a
 // contract has it.
