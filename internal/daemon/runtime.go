@@ -118,7 +118,7 @@ func (d *Daemon) observed(r *runtime, c config.Chain, client *ethrpc.Client) obs
 
 // What an audit takes, in bytes: without apps, and for each app of one contract, while its proof is made.
 const (
-	memoryOfAudit = 64 << 20
+	memoryOfAudit = 128 << 20
 	memoryOfApp   = 1000
 )
 

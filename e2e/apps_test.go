@@ -1,0 +1,108 @@
+//go:build e2e
+
+package e2e_test
+
+import (
+	"encoding/json"
+	"flag"
+	"math/big"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/accounts/abi/bind"
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
+)
+
+var apps = flag.Int("apps", 20_000, "registered apps of TestManyApps")
+
+// crowded is a contract in which anybody registered many apps.
+func crowded(t *testing.T) *scene {
+	t.Helper()
+	args := append(slices.Clone(nodes["anvil"].args), "--cache-path", t.TempDir(), "--hardfork", "prague", "--gas-limit", "3000000000")
+	n := dialNode(t, "anvil", args)
+	must(t, testchain.Fund(t.Context(), n.client, testchain.Address("owner")))
+	s := sceneOn(t, n, 10, 30)
+	_, err := s.kms.Upgrade(t.Context(), testchain.Backdoor)
+	must(t, err)
+	a, err := testchain.Contract(testchain.Backdoor)
+	must(t, err)
+	bound := bind.NewBoundContract(s.kms.Address(), a.ABI, n.client, n.client, n.client)
+	opts, err := bind.NewKeyedTransactorWithChainID(testchain.Key("owner"), new(big.Int).SetUint64(n.chainID))
+	must(t, err)
+	opts.GasLimit = 600_000_000
+	const atOnce = 20_000
+	for i := 0; i < *apps; i += atOnce {
+		tx, err := bound.Transact(opts, "registerApps", big.NewInt(int64(i+1)<<32), big.NewInt(int64(min(atOnce, *apps-i))))
+		must(t, err)
+		receipt, err := bind.WaitMined(t.Context(), n.client, tx)
+		must(t, err)
+		if receipt.Status != 1 {
+			t.Fatal("apps were not registered")
+		}
+	}
+	s.settings.Timeout, s.settings.Chains[0].Providers[0].Timeout = "10m", "20s"
+	return s
+}
+
+// TestManyApps: they are proven like the rest, in the memory that there is; where there is less, they cost completeness alone.
+func TestManyApps(t *testing.T) {
+	s := crowded(t)
+	once := func(env ...string) (audit.Target, time.Duration, int64) {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "kms-auditor"), "audit", "--once", "-o", "json", "-c", writeConfig(t, s.settings))
+		cmd.Env = environ(env)
+		began := time.Now()
+		out, _ := cmd.Output() // the verdict is in the report
+		return decodeReport(t, string(out)).Chains[0].Targets[0], time.Since(began), cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss >> 10
+	}
+	target, took, resident := once()
+	t.Logf("%d apps: audit --once took %s and %d MiB", *apps, took.Round(100*time.Millisecond), resident)
+	if found(target) != "consistent "+wholly {
+		t.Errorf("%s", found(target))
+	}
+	// Room for half of them.
+	limit := 128<<20 + *apps/2*1000
+	target, took, resident = once("GOMEMLIMIT=" + big.NewInt(int64(limit)).String())
+	t.Logf("%d apps, and a limit of %d MiB: audit --once took %s and %d MiB; %s", *apps, limit>>20, took.Round(100*time.Millisecond), resident, target.Incomplete)
+	if found(target) != "consistent proven incomplete" || !strings.Contains(target.Incomplete, "the memory limit leaves room for") {
+		t.Errorf("%s; %s", found(target), target.Incomplete)
+	}
+	d := startDaemon(t, s.settings)
+	took, line := lasted(t, d)
+	t.Logf("the daemon's first audit took %s: %t", took, strings.Contains(line, `"verdict":"consistent"`))
+	requests := s.proxy.Requests()
+	took, _ = lasted(t, d)
+	t.Logf("an unchanged one took %s", took)
+	if n := s.proxy.Requests() - requests; n > 2 { // another may have begun
+		t.Errorf("an unchanged audit takes %d round trips", n)
+	}
+	_, err := s.kms.Send(t.Context(), "registerApp", common.Address{0xaa})
+	must(t, err)
+	var longest time.Duration
+	for range 3 {
+		if took, line = lasted(t, d); !strings.Contains(line, `"verdict":"consistent"`) {
+			t.Errorf("after one more app: %s", line)
+		}
+		longest = max(longest, took)
+	}
+	t.Logf("one more app: it took %s", longest)
+}
+
+// lasted waits for an audit of the daemon, and says how long it took.
+func lasted(t *testing.T, d *daemon) (time.Duration, string) {
+	t.Helper()
+	line := d.audit(t)
+	var finished struct {
+		Seconds float64 `json:"duration_seconds"`
+	}
+	must(t, json.Unmarshal([]byte(line), &finished))
+	return time.Duration(finished.Seconds * float64(time.Second)).Round(time.Millisecond), line
+}
