@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -75,6 +76,9 @@ func (c *observer) complete(ctx context.Context, l *completion, beside []*logs.B
 		if s == nil {
 			continue
 		}
+		if k := c.crowded[r.Contract]; s.Err == "" && r.Storage != nil && !r.Storage.Complete && now().Before(k.until) {
+			s.PublicErr = cmp.Or(s.PublicErr, k.why)
+		}
 		c.overflown[r.Contract] = s.PublicErr != ""
 		if lacksCallers(r, s) {
 			*s = audit.EventScan{Err: fmt.Sprintf("who registered %d of %d apps is not known, which accounts for storage too", r.Counted-r.Registered, r.Counted)}
@@ -109,7 +113,7 @@ func (c *observer) reread(ctx context.Context, l *completion, finally bool) bool
 		return true
 	}
 	c.opt.Progress(c.Intent.Chain, "reading what the events named")
-	more, err := c.Reader.Read(ctx, l.pinned, l.queries, ethrpc.ReadOptions{AllowPartial: !finally, First: servedBy(l.state, l.pinned.Provider)})
+	more, err := c.readState(ctx, l, ethrpc.ReadOptions{AllowPartial: !finally, First: servedBy(l.state, l.pinned.Provider)})
 	if err == nil {
 		l.addStateFailures(l.state) // the second Read may rest on what the first one proved
 		l.state = more
@@ -125,6 +129,49 @@ func (c *observer) reread(ctx context.Context, l *completion, finally bool) bool
 		}
 	}
 	return false
+}
+
+// crowd is why a contract's apps could not be read, and until when that is not tried again.
+type crowd struct {
+	until time.Time
+	why   string
+}
+
+const (
+	manyApps   = 1000 // that may cost a reading
+	crowdPause = time.Hour
+)
+
+// readState reads what is asked for. Where contracts have many apps, that has half of the time that is left: if it fails, the
+// contracts are read without their apps, which only account for storage.
+func (c *observer) readState(ctx context.Context, l *completion, opt ethrpc.ReadOptions) (*ethrpc.State, error) {
+	isCrowded := func(q ethrpc.Query) bool { return len(q.Apps) > manyApps }
+	if !slices.ContainsFunc(l.queries, isCrowded) {
+		return c.Reader.Read(ctx, l.pinned, l.queries, opt)
+	}
+	part := ctx
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		part, cancel = context.WithTimeoutCause(ctx, time.Until(end)/2, fmt.Errorf("it took more than half of the time that was left: %w", context.DeadlineExceeded))
+		defer cancel()
+	}
+	state, err := c.Reader.Read(part, l.pinned, l.queries, opt)
+	failed := false
+	for i, q := range l.queries {
+		why := err
+		if err == nil {
+			why = state.Readings[i].Err
+		}
+		if isCrowded(q) && why != nil {
+			failed = true
+			c.crowded[q.Contract] = crowd{now().Add(crowdPause), fmt.Sprintf("the %d apps that they name could not be read: %v", len(q.Apps), why)}
+		}
+	}
+	if !failed || ctx.Err() != nil {
+		return state, err
+	}
+	l.queries = l.ask()
+	return c.Reader.Read(ctx, l.pinned, l.queries, opt)
 }
 
 // servedBy returns the provider that served what the one that pinned could not, or that one: who failed at this block, or

@@ -25,6 +25,7 @@ type observer struct {
 	scanned   map[common.Address]common.Hash // the storage root for which events were read
 	rescanned map[common.Address]common.Hash // the storage root for which they were read anew in vain
 	overflown map[common.Address]bool        // of the last audit, the events that anybody can cause could not all be read
+	crowded   map[common.Address]crowd
 	annotated map[common.Address]annotation
 	detail    *kmsapi.OnChainDetail // the last, and what was made of it
 	claim     *audit.APIClaim
@@ -185,7 +186,7 @@ func (c *observer) read(ctx context.Context, prior audit.Prior, l *look, contrac
 	done.ask = func() (out []ethrpc.Query) {
 		for _, a := range contracts {
 			q := c.query(a, prior.Contract(a), l.ids[a])
-			if s := done.scans[a]; s == nil && c.overflown[a] || s != nil && s.PublicErr != "" {
+			if s := done.scans[a]; s == nil && c.overflown[a] || s != nil && s.PublicErr != "" || now().Before(c.crowded[a].until) {
 				q.Apps, q.Callers = nil, nil // they cannot account for all that is stored
 			}
 			out = append(out, q)
@@ -201,7 +202,7 @@ func (c *observer) read(ctx context.Context, prior audit.Prior, l *look, contrac
 		}
 	}
 	var err error
-	if done.state, err = c.Reader.Read(ctx, l.pinned, done.queries, opt); err != nil {
+	if done.state, err = c.readState(ctx, done, opt); err != nil {
 		return err
 	}
 	if c.Events != nil {
