@@ -47,12 +47,12 @@ type olderRun struct {
 	rounds int // the number of the first round that is one too many
 }
 
-// implementationJobs returns calls of older implementations where the storage is not accounted for without them: at first those
-// that show what an implementation has, then those that take the accounts which registered apps.
+// implementationJobs returns calls of older implementations where the storage is not accounted for without them, and nothing may
+// be left out: at first those that show what an implementation has, then those that take the accounts which registered apps.
 func (c *proving) implementationJobs() (jobs []*job) {
 	o := &c.olderRun
 	now, isProxy := c.implementation()
-	if o.asked > 1 || !isProxy || c.query.CodeOnly || !slices.ContainsFunc(c.query.Implementations, func(code common.Address) bool { return code != now }) || c.accounted() {
+	if o.asked > 1 || !isProxy || c.partial || c.query.CodeOnly || !slices.ContainsFunc(c.query.Implementations, func(code common.Address) bool { return code != now }) || c.accounted() {
 		return nil
 	}
 	if o.asked++; o.asked == 1 {

@@ -54,7 +54,7 @@ func (c *observer) complete(ctx context.Context, l *completion, beside []*logs.B
 	for _, b := range beside {
 		_ = c.Events.Take(b) // what is no use is read by itself
 	}
-	ok := c.reread(ctx, l, false)
+	ok := len(beside) == 0 || c.reread(ctx, l, false)
 	for _, stage := range []int{ownerEvents, publicEvents, whoRegistered, allAnew, whoRegistered} {
 		if !ok {
 			break
@@ -68,7 +68,9 @@ func (c *observer) complete(ctx context.Context, l *completion, beside []*logs.B
 		for i, r := range due {
 			c.scan(ctx, l, r, stage, len(due)-i)
 		}
-		ok = c.reread(ctx, l, stage != ownerEvents) // what follows rests on what is proven
+		if finally := stage != ownerEvents; len(due) > 0 || finally && l.isPartial() { // what follows rests on what is proven
+			ok = c.reread(ctx, l, finally)
+		}
 	}
 	for i := range l.state.Readings {
 		r := &l.state.Readings[i]
@@ -103,13 +105,16 @@ func lacksCallers(r *ethrpc.Reading, s *audit.EventScan) bool {
 	return s.Err == "" && s.PublicErr == "" && r.Sequenced && r.Registered < r.Counted
 }
 
+func (l *completion) isPartial() bool {
+	return slices.ContainsFunc(l.state.Readings, func(r ethrpc.Reading) bool { return r.Partial })
+}
+
 // reread reads again if the events named something new or, finally, if answers were left out. It reports whether the state
 // answers all that is asked.
 func (c *observer) reread(ctx context.Context, l *completion, finally bool) bool {
 	asked := l.queries
 	l.queries = l.ask()
-	partial := finally && slices.ContainsFunc(l.state.Readings, func(r ethrpc.Reading) bool { return r.Partial })
-	if !partial && slices.EqualFunc(asked, l.queries, func(a, b ethrpc.Query) bool { return a.Equal(&b) }) {
+	if !(finally && l.isPartial()) && slices.EqualFunc(asked, l.queries, func(a, b ethrpc.Query) bool { return a.Equal(&b) }) {
 		return true
 	}
 	c.opt.Progress(c.Intent.Chain, "reading what the events named")

@@ -234,11 +234,10 @@ func (c *observer) query(contract common.Address, known *audit.Known, claimed ma
 	q := ethrpc.Query{Contract: contract, Control: true}
 	// An id that nobody allows shows whether the contract has the list and, where its code is run here, which code runs for such
 	// an id whatever else is asked.
-	none := []common.Hash{{}}
 	for list, ids := range map[audit.List]*[]common.Hash{audit.Device: &q.Devices, audit.OSImage: &q.OSImages, audit.AggregatedMR: &q.AggregatedMRs} {
 		*ids = union(claimed[list], want.Policy.List(list), accepted[list], named[string(list)], *known.IDs(list))
-		if c.Intent.Events || len(*ids) == 0 {
-			*ids = union(*ids, none)
+		if (c.Intent.Events || len(*ids) == 0) && !slices.Contains(*ids, common.Hash{}) {
+			*ids = append(*ids, common.Hash{})
 		}
 	}
 	for _, app := range named[Apps] {

@@ -261,6 +261,7 @@ func TestInventedImplementationsCostNothing(t *testing.T) {
 		t.Run(sentence, func(t *testing.T) {
 			t.Parallel()
 			w := provenWorld(t)
+			w.slow = strings.Contains(sentence, "never end") // the race detector makes code that runs ten times as slow
 			w.backdoor()
 			w.upgrade(testchain.Plain)
 			codes := []common.Address{w.kms.Address()}
