@@ -136,7 +136,7 @@ func (x *Indexer) keep(t state.Target, from uint64, until, to ethrpc.Block, logs
 }
 
 // from is the first block that was not read yet, and the hash of the one before, if that was read. The contract's other events
-// begin where these do.
+// begin where these do, which is where it was deployed.
 func (x *Indexer) from(ctx context.Context, t state.Target, to ethrpc.Block) (uint64, common.Hash, error) {
 	if p, known := x.opt.State.Progress(t); known {
 		return p.Next, p.Hash, nil
@@ -146,7 +146,7 @@ func (x *Indexer) from(ctx context.Context, t state.Target, to ethrpc.Block) (ui
 	}
 	other := t
 	other.Public = !t.Public
-	if p, known := x.opt.State.Progress(other); known {
+	if p, _ := x.opt.State.Progress(other); p.From > 0 { // 0: they were all read at once
 		return p.From, common.Hash{}, nil
 	}
 	from, err := x.opt.Client.DeploymentBlock(ctx, t.Contract, to.Number)

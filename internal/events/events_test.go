@@ -298,3 +298,23 @@ func TestWhatTheNewestGenerationsTell(t *testing.T) {
 }
 
 var implementationSlot = common.HexToHash("0x360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbc")
+
+// TestEventsThatAreRefusedAtOnceBeginWithTheContract: a provider gives the owner's events at once, and not those of anybody. These
+// are not looked for in all the blocks before the contract was there.
+func TestEventsThatAreRefusedAtOnceBeginWithTheContract(t *testing.T) {
+	w := newWorld(t)
+	w.allow(1)
+	head := w.head()
+	must(t, w.state.Append(state.Target{Chain: "base", Contract: w.kms.Address()}, 0, head.Number, head.Hash, nil))
+	first := uint64(1) << 62
+	w.proxy.Watch(func(c rpcfault.Call) {
+		var filter struct{ FromBlock hexutil.Uint64 }
+		if c.Method == "eth_getLogs" && json.Unmarshal(c.Params[0], &filter) == nil {
+			first = min(first, uint64(filter.FromBlock))
+		}
+	})
+	must(t, w.Update(ctx, w.kms.Address(), true, w.head()))
+	if first == 0 {
+		t.Error("logs are read from the genesis block on")
+	}
+}
