@@ -148,7 +148,7 @@ const (
 )
 
 // readState reads what is asked for. Where contracts have many apps, that has half of the time that is left: if it fails, the
-// contracts are read without their apps, which only account for storage.
+// contracts are read without their apps, which only account for storage. If that works, it was the apps' fault.
 func (c *observer) readState(ctx context.Context, l *completion, opt ethrpc.ReadOptions) (*ethrpc.State, error) {
 	isCrowded := func(q ethrpc.Query) bool { return len(q.Apps) > manyApps }
 	if !slices.ContainsFunc(l.queries, isCrowded) {
@@ -161,22 +161,32 @@ func (c *observer) readState(ctx context.Context, l *completion, opt ethrpc.Read
 		defer cancel()
 	}
 	state, err := c.Reader.Read(part, l.pinned, l.queries, opt)
-	failed := false
-	for i, q := range l.queries {
+	failed := map[int]string{}
+	queries := slices.Clone(l.queries)
+	for i := range queries {
 		why := err
 		if err == nil {
 			why = state.Readings[i].Err
 		}
-		if isCrowded(q) && why != nil {
-			failed = true
-			c.crowded[q.Contract] = crowd{now().Add(crowdPause), fmt.Sprintf("the %d apps that they name could not be read: %v", len(q.Apps), why)}
+		if q := &queries[i]; isCrowded(*q) && why != nil {
+			failed[i] = fmt.Sprintf("the %d apps that they name could not be read: %v", len(q.Apps), why)
+			q.Apps, q.Callers = nil, nil
 		}
 	}
-	if !failed || ctx.Err() != nil {
+	if len(failed) == 0 || ctx.Err() != nil {
 		return state, err
 	}
-	l.queries = l.ask()
-	return c.Reader.Read(ctx, l.pinned, l.queries, opt)
+	without, err := c.Reader.Read(ctx, l.pinned, queries, opt)
+	if err != nil {
+		return nil, err
+	}
+	l.queries = queries
+	for i, why := range failed {
+		if without.Readings[i].Err == nil {
+			c.crowded[queries[i].Contract] = crowd{now().Add(crowdPause), why}
+		}
+	}
+	return without, nil
 }
 
 // servedBy returns the provider that served what the one that pinned could not, or that one: who failed at this block, or

@@ -55,6 +55,7 @@ type world struct {
 	opt    observe.Options
 	intent audit.Intent // Tags, Events and Required follow from the above
 	eager  bool
+	apps   int // that there is room for; 0: all
 
 	events  func(observe.Events) observe.Events // nil: they are as they are
 	version string                              // of the API; empty: the newest
@@ -162,7 +163,7 @@ func (w *world) auditor() *auditor {
 		known, err := state.Open("")
 		must(w.t, err)
 		w.t.Cleanup(func() { known.Close() })
-		chain.Events = events.New(events.Options{Chain: "test", Client: client, State: known})
+		chain.Events = events.New(events.Options{Chain: "test", Client: client, State: known, Apps: w.apps})
 		if w.events != nil {
 			chain.Events = w.events(chain.Events)
 		}

@@ -118,7 +118,7 @@ func (x *Indexer) keep(t state.Target, from uint64, until, to ethrpc.Block, logs
 	}
 	if !t.Public {
 		x.opt.Progress(t.Contract, until.Number+1, to.Number)
-	} else if n := x.opt.State.Count(t) + len(events); x.opt.Apps > 0 && n > x.opt.Apps {
+	} else if events = x.firsts(t, events); x.opt.Apps > 0 && x.opt.State.Count(t)+len(events) > x.opt.Apps {
 		return fmt.Errorf("more than %d apps are registered by block %d, which is all that the memory limit leaves room for", x.opt.Apps, until.Number)
 	}
 	if err := x.opt.State.Append(t, from, until.Number, until.Hash, events); err != nil {
@@ -133,6 +133,17 @@ func (x *Indexer) keep(t state.Target, from uint64, until, to ethrpc.Block, logs
 		delete(x.stale, t)
 	}
 	return nil
+}
+
+// firsts are those events that name an app which no earlier one names: one app can be registered over and over.
+func (x *Indexer) firsts(t state.Target, events []state.Event) []state.Event {
+	known, seen := x.opt.State.Known(t)[apps], map[common.Hash]bool{}
+	return slices.DeleteFunc(events, func(e state.Event) bool {
+		_, before := slices.BinarySearchFunc(known, e.Key, common.Hash.Cmp)
+		again := before || seen[e.Key]
+		seen[e.Key] = true
+		return again
+	})
 }
 
 // from is the first block that was not read yet, and the hash of the one before, if that was read. The contract's other events
