@@ -85,7 +85,7 @@ func (t *target) judgeControl(intent *Intent, prior *Prior, want Policy) {
 func (t *target) compareControl(f controlField, is Field, want, changed string) {
 	var d footprint.Difference
 	if is.Value == "" && want != "" && t.reading.Assurance != Proven {
-		d.Unseen = fmt.Sprintf("%s was %s, and that there is none now is not proven", f.what, f.beyond(want, ""))
+		d.Unseen = fmt.Sprintf("%s was %s, and that it is gone is not proven", f.what, f.beyond(want, ""))
 	} else if sanitize.BareHex(is.Value) != sanitize.BareHex(want) {
 		d.Changed = changed
 	}

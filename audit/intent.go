@@ -14,7 +14,7 @@ type Intent struct {
 	Tags        []string         `json:"tags"`                // block policies, in order of preference
 	Contracts   []ContractIntent `json:"contracts,omitempty"` // empty: all that the API lists
 	Exceptions  []Exception      `json:"exceptions,omitempty"`
-	NoClaims    bool             `json:"no_claims,omitempty"`    // no API speaks of the chain: the policy takes the claim's place
+	NoClaims    bool             `json:"no_claims,omitempty"`    // no API covers the chain: the policy takes the claim's place
 	Discover    bool             `json:"discover,omitempty"`     // a chain on which the API names no KMS is left out
 	CrossChecks bool             `json:"cross_checks,omitempty"` // compare with the API's list of KMS
 	Events      bool             `json:"events,omitempty"`       // look for ids that the API does not list

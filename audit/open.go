@@ -82,7 +82,7 @@ func (j *judgement) carryOver(out *Outcome) {
 		t := targetAt(j.targets, address)
 		if t != nil && j.settled(t, &o) || t == nil && (j.intent.NoClaims || j.look.rightChain(j.intent.ChainID)) && !o.Finding.Kind.is(ofContract) {
 			if j.intent.NoClaims && o.Finding.Kind.is(ofClaim) {
-				o.Finding.Message += " (claims is none for this chain by now: nothing is compared with the API any more)"
+				o.Finding.Message += " (claims is now none for this chain, so the API is no longer compared)"
 			}
 			resolved = append(resolved, Change{Resolved, j.intent.Chain, o.Contract, o.Finding, o.Block, now})
 			continue

@@ -31,7 +31,7 @@ type Chain struct {
 	Policy   string        `json:"policy"`           // the block policy used; where no block was pinned, the preferred one
 	Block    *Block        `json:"block"`            // nil: no block was pinned
 	Claim    *Claim        `json:"claim"`            // nil: no claim was fetched
-	Claims   ClaimState    `json:"claims,omitempty"` // ClaimNone: no API speaks of the chain, and none was asked
+	Claims   ClaimState    `json:"claims,omitempty"` // ClaimNone: no API covers the chain, and none was asked
 	Errors   []SourceError `json:"errors"`
 	Targets  []Target      `json:"targets"`
 	Duration time.Duration `json:"-"` // of the chain's audit; it is measured, and no evidence

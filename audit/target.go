@@ -21,7 +21,7 @@ type target struct {
 	onlyInList  bool             // named by the API's list of KMS alone
 	foreign     uint64           // the chain id of a row of another chain; 0: none
 	claimRead   bool             // there is a claim about it, of the right chain, or noClaims
-	noClaims    bool             // no API speaks of the chain
+	noClaims    bool             // no API covers the chain
 	rows        [][]ClaimedEntry // of the claim
 	reading     *Reading
 	entries     []entry
@@ -162,7 +162,7 @@ func (j *judgement) compare(o *Observation) []*target {
 func (t *target) compareClaim(intent *Intent, o *Observation) {
 	switch {
 	case t.noClaims && !slices.ContainsFunc(Lists, func(l List) bool { return intent.Contract(t.address).Policy.List(l) != nil }):
-		t.reason("no API speaks of the contract, and no list of a policy says what it may allow: `kms-auditor policy snapshot --chain %s --contract %s` writes a policy, to be read and then configured", intent.Chain, t.Contract)
+		t.reason("no API covers the contract, and no list of a policy says what it may allow: `kms-auditor policy snapshot --chain %s --contract %s` writes a policy, to be read and then configured", intent.Chain, t.Contract)
 	case t.noClaims:
 	case o.Claim == nil:
 		t.reason("the API could not be read")

@@ -11,7 +11,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 )
 
-// Where no API speaks of a chain, the policy takes the claim's place. "API" is an audit with claims before the operator
+// Where no API covers a chain, the policy takes the claim's place. "API" is an audit with claims before the operator
 // switches; all others have none.
 func TestRulesWithoutClaims(t *testing.T) {
 	whole := audit.Policy{Devices: []common.Hash{dev1}, OSImages: []common.Hash{img1}}
@@ -150,7 +150,7 @@ func withoutClaims(t *testing.T, intent audit.Intent, out audit.Outcome) {
 		}
 	}
 	for _, c := range out.Changes {
-		told := strings.Contains(c.Finding.Message, "claims is none for this chain by now")
+		told := strings.Contains(c.Finding.Message, "claims is now none for this chain")
 		if ofAPI := slices.Contains([]audit.Kind{audit.UnlistedChainAllowed, audit.ContractUnexpected, audit.ContractNotListed, audit.MalformedID, audit.DuplicateConflict}, c.Finding.Kind); c.Type == audit.Resolved && told != ofAPI {
 			t.Errorf("%s is resolved with %q", c.Finding.Kind, c.Finding.Message)
 		}

@@ -34,9 +34,9 @@ func dials(t *testing.T) (url string, dialled *atomic.Int32) {
 	return "http://" + l.Addr().String() + "/api/v1", dialled
 }
 
-// TestAKMSOfWhichNoAPISpeaks: an operator's own contract is held against the policy that a snapshot of it has, and nobody else
+// TestAKMSWithoutAnAPI: an operator's own contract is held against the policy that a snapshot of it has, and nobody else
 // is asked. Snapshot, review, commit, audit.
-func TestAKMSOfWhichNoAPISpeaks(t *testing.T) {
+func TestAKMSWithoutAnAPI(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, s *stage) {
 		url, dialled := dials(t)
@@ -91,7 +91,7 @@ func TestAKMSOfWhichNoAPISpeaks(t *testing.T) {
 		d := startDaemon(t, c)
 		d.finds(t, "consistent")
 		d.page(t, "/-/ready")
-		if page := d.page(t, "/"); !strings.Contains(page, "no API speaks of this chain") || strings.Contains(page, "could not be read") {
+		if page := d.page(t, "/"); !strings.Contains(page, "no API covers this chain") || strings.Contains(page, "could not be read") {
 			t.Errorf("the page says of the claim:\n%s", page)
 		}
 		must(t, s.kms.RemoveImage(t.Context(), id(image057)))

@@ -81,7 +81,7 @@ func (c *observer) complete(ctx context.Context, l *completion, beside []*logs.B
 		if k := c.crowded[r.Contract]; s.Err == "" && r.Storage != nil && !r.Storage.Complete && now().Before(k.until) {
 			s.PublicErr = cmp.Or(s.PublicErr, k.why)
 		}
-		c.overflown[r.Contract] = s.PublicErr != ""
+		c.appsUnread[r.Contract] = s.PublicErr != ""
 		if lacksCallers(r, s) {
 			*s = audit.EventScan{Err: fmt.Sprintf("who registered %d of %d apps is not known, which accounts for storage too", r.Counted-r.Registered, r.Counted)}
 		}

@@ -144,7 +144,7 @@ func roundTrip(t *testing.T, prior map[string]audit.Prior) (out map[string]audit
 	return out
 }
 
-// TestNoAssuranceIsAChange: a baseline of any assurance is held against any other without a change, and without silence about
+// TestNoAssuranceIsAChange: a baseline of any assurance is compared with any other without a change, and without silence about
 // what was not looked at; a swap is found as soon as it is proven.
 func TestNoAssuranceIsAChange(t *testing.T) {
 	modes := map[string]func(*world){

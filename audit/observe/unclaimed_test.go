@@ -9,8 +9,8 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 )
 
-// TestNobodyAsksAnAPIThatSpeaksOfNothing: the policy alone is held against the chain, in both looks and at the head.
-func TestNobodyAsksAnAPIThatSpeaksOfNothing(t *testing.T) {
+// TestAChainWithoutClaimsAsksNoAPI: the policy alone is compared with the chain, in both looks and at the head.
+func TestAChainWithoutClaimsAsksNoAPI(t *testing.T) {
 	w := newWorld(t)
 	w.intent.NoClaims, w.intent.CrossChecks, w.intent.Discover = true, true, true
 	w.tags, w.verify, w.intent.PendingMax, w.intent.Baselines = "latest-1", ethrpc.VerifyAuto, 1, true

@@ -37,7 +37,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	once := flags.Bool("once", false, "print the first report and exit with its code: 0 consistent, 1 drift, 3 unknown")
-	policy := flags.Bool("policy", false, "show instead how a KMS of which no API speaks is audited by a policy: snapshot, review, commit, audit")
+	policy := flags.Bool("policy", false, "show instead how a KMS without an API is audited by a policy: snapshot, review, commit, audit")
 	listen := flags.String("listen", "127.0.0.1:10726", "serve metrics and the report here")
 	pace := flags.Duration("pace", 6*time.Second, "time between two changes of the world; audits come three times as often, at most once a second")
 	if err := flags.Parse(args); err != nil {

@@ -19,7 +19,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/metrics"
 )
 
-// round is a contract that its operator alone speaks of, and the configuration that the operator commits.
+// round is a contract without an API, and the configuration that the operator commits.
 type round struct {
 	kms       *testchain.KMS
 	head      string // of the configuration: what comes before the contracts
@@ -27,7 +27,7 @@ type round struct {
 	stdout    io.Writer
 }
 
-// policyRound shows how a contract is audited of which no API speaks: snapshot, review, commit, audit.
+// policyRound shows how a contract without an API is audited: snapshot, review, commit, audit.
 func policyRound(ctx context.Context, stdout io.Writer) error {
 	at := testchain.Address("kms")
 	chain, err := testchain.Start(testchain.Options{ChainID: 8453, Preload: []testchain.Preload{{Address: at}}})
@@ -40,9 +40,9 @@ func policyRound(ctx context.Context, stdout io.Writer) error {
 	if err := r.kms.Seed(ctx, []common.Hash{mustID(device)}, []common.Hash{mustID(image053)}); err != nil {
 		return err
 	}
-	r.head = fmt.Sprintf("confirm_delay: 0s\nchains:\n  - name: own\n    chain_id: 8453\n    block: latest\n    claims: none   # no API speaks of it\n    providers: [{name: in-process, url: %q}]\n", chain.URL())
+	r.head = fmt.Sprintf("confirm_delay: 0s\nchains:\n  - name: own\n    chain_id: 8453\n    block: latest\n    claims: none   # no API covers it\n    providers: [{name: in-process, url: %q}]\n", chain.URL())
 	r.contracts = fmt.Sprintf("    contracts:\n      - address: %q\n", at.Hex())
-	fmt.Fprintf(stdout, "A KMS of which no API speaks, and nothing says what it may allow:\n\n%s%s\n", r.head, r.contracts)
+	fmt.Fprintf(stdout, "A KMS without an API, and nothing says what it may allow:\n\n%s%s\n", r.head, r.contracts)
 	for _, step := range []struct {
 		tell string
 		do   func(context.Context) error

@@ -65,12 +65,12 @@ type Chain struct {
 	Agreement uint64            `yaml:"agreement"` // of the providers, from 1 to all of them
 	BatchSize int               `yaml:"batch_size"`
 	Verify    ethrpc.Verify     `yaml:"verify"`
-	Claims    string            `yaml:"claims"` // FromAPI; or NoClaims: no API speaks of the contracts, of which there is one at least
+	Claims    string            `yaml:"claims"` // FromAPI; or NoClaims: no API covers the contracts, of which there is one at least
 	Providers []ethrpc.Provider `yaml:"providers"`
 	Contracts []Contract        `yaml:"contracts"`
 }
 
-// What the contracts of a chain are held against, beside their policies.
+// What the contracts of a chain are compared with, beside their policies.
 const (
 	FromAPI  = "api"
 	NoClaims = "none"

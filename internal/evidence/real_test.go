@@ -119,7 +119,7 @@ func TestRealEvidenceGivesTheReportAgain(t *testing.T) {
 		{"the provider fails", func(w *world) { w.proxy.Set(rpcfault.Status(401, "")) }, audit.Unknown, false},
 		{"the operator has a policy, accepts one of two differences, and knows another owner", told, audit.Drift, false},
 		{"the list of KMS names another contract", lists, audit.Drift, false},
-		{"no API speaks of the contract, and a policy does", unclaimed, audit.Consistent, false},
+		{"no API covers the contract, and a policy does", unclaimed, audit.Consistent, false},
 		{"neither does", func(w *world) {
 			unclaimed(w)
 			w.intent.Contracts[0].Policy = audit.Policy{}

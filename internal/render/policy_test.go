@@ -133,7 +133,7 @@ func TestAChainOfWhichNothingWasAuditedIsNotTheSame(t *testing.T) {
 	}
 }
 
-// Where no API speaks of a chain, nothing that people read may say that one failed to.
+// Where no API covers a chain, nothing that people read may say that one failed to.
 func TestAChainWithoutClaims(t *testing.T) {
 	r := proven()
 	c := &r.Chains[0]
@@ -149,7 +149,7 @@ func TestAChainWithoutClaims(t *testing.T) {
 	}
 	shown := text(t, r, render.TextOptions{})
 	if !strings.Contains(shown, "; without claims: policies alone are compared\n") {
-		t.Errorf("the text does not say that no API speaks of the chain:\n%s", shown)
+		t.Errorf("the text does not say that no API covers the chain:\n%s", shown)
 	}
 	for what, s := range map[string]string{"text": shown, "JUnit": junit.String(), "snapshot": snapshotOf(t, r)} {
 		if strings.Contains(s, "API") || strings.Contains(s, "no claim fetched") {

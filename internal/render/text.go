@@ -124,9 +124,9 @@ func (t *text) item(word any, k audit.Kind, l audit.List, id string, lines ...st
 
 // remarks say what a search leaves open; one that is proven leaves nothing.
 var remarks = map[audit.Completeness]string{
-	audit.Unchecked:  "ids that nobody names were not looked for",
-	audit.EventsOnly: "ids that nobody names were looked for in events; what a provider left out, or was written without one, is not seen",
-	audit.Incomplete: "events could not all be read, or the contract stores what nothing explains; ids that nobody names may be missing here",
+	audit.Unchecked:  "ids that no source names were not looked for",
+	audit.EventsOnly: "ids that no source names were looked for in events; what a provider left out, or was written without one, is not seen",
+	audit.Incomplete: "events could not all be read, or the contract stores what nothing explains; ids that no source names may be missing here",
 }
 
 func (t *text) closing(r *audit.Report) {

@@ -49,7 +49,7 @@ type config struct {
 	Enemy                           string   `json:",omitempty"` // how one more contract behaves
 	Named                           string   `json:",omitempty"` // the contracts that are configured: "", "all", "first"
 	Young, Pending, Baselines       bool     `json:",omitempty"`
-	Unclaimed                       bool     `json:",omitempty"` // no API speaks of the chain
+	Unclaimed                       bool     `json:",omitempty"` // no API covers the chain
 	Devices, Images                 []int    // wanted of the first contract; nil: nothing is said
 	Owner, Runs                     string   `json:",omitempty"` // wanted of the first contract
 	Accepts                         []accept `json:",omitempty"`

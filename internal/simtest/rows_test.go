@@ -35,9 +35,9 @@ func TestRows(t *testing.T) {
 			[]string{"", "stranger;lies in hashes", "well;follow"}, "consistent unknown consistent"},
 		{"a block is taken back that resolved a finding", one, []string{"flip", "add", "reorganise", "follow"}, "drift consistent drift consistent"},
 		{"one more contract writes whenever it is asked", with(func(c *config) { c.Enemy = "writes" }), []string{"", "flip", "follow"}, "consistent drift consistent"},
-		{"no API speaks of the chain, and the policy wants an id that comes and goes", with(func(c *config) { first(c); c.Unclaimed, c.Devices = true, []int{0} }),
+		{"no API covers the chain, and the policy wants an id that comes and goes", with(func(c *config) { first(c); c.Unclaimed, c.Devices = true, []int{0} }),
 			[]string{"", "add", "500;flip", "finalize;down", "well", "remove", "add"}, "drift consistent consistent unknown consistent drift consistent"},
-		{"no API speaks of the chain, and there is no policy", with(func(c *config) { first(c); c.Unclaimed = true }), []string{"", "hand over", "add"}, "unknown drift drift"},
+		{"no API covers the chain, and there is no policy", with(func(c *config) { first(c); c.Unclaimed = true }), []string{"", "hand over", "add"}, "unknown drift drift"},
 		{"the contract changes hands while the provider proves nothing", one, []string{"", "hand over;no proofs", "500"}, "consistent drift drift"},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 )
 
-// A chain of which no API speaks is not one whose claim could not be fetched.
+// A chain without an API is not one whose claim could not be fetched.
 func TestThePageOfAChainWithoutClaims(t *testing.T) {
 	r := audited(time.Now(), audit.Target{Verdict: audit.Consistent, Completeness: audit.Complete, Counts: audit.Counts{Match: 1, Unclaimed: 1}, Entries: []audit.Entry{
 		{List: audit.Device, ID: id(1), Claim: audit.ClaimNone, OnChain: audit.ChainAllowed, Policy: audit.PolicyAllowed, Verdict: audit.Match},
@@ -20,7 +20,7 @@ func TestThePageOfAChainWithoutClaims(t *testing.T) {
 	r.Chains[0].Claims = audit.ClaimNone
 	body := shown(t, options(r))
 	for want, there := range map[string]bool{
-		"no API speaks of this chain": true, "or your policy where there are none, was compared": true, `class="none">none<`: true, ">allowed<": true,
+		"no API covers this chain": true, "or your policy where there are none, was compared": true, `class="none">none<`: true, ">allowed<": true,
 		"none could be fetched": false, "the API was not read": false, "could not be read": false,
 	} {
 		if strings.Contains(body, want) != there {
