@@ -1,37 +1,78 @@
 package ethrpc
 
 import (
+	"cmp"
+	"maps"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
+
 	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
+	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
 
 // Anybody can register apps, so there may be hundreds of thousands. Their getter is run for the first ones along with all else,
-// and for the others in portions, of which nothing is kept but the slots that they read.
+// and for the others in portions, of which nothing is kept but the slots that they read. While those slots and the code stay as
+// they are, the getter would read the same again. So it is run for new apps alone.
 const (
 	firstApps  = 1000
 	appsAtOnce = 16 * maxCalls
 )
 
-// firstAppCalls are the calls about the first apps of the Query.
+// appRuns are the runs of the getter of apps.
+type appRuns struct {
+	todo   []common.Address
+	first  int             // how many of them run along with all else
+	done   int             // how many have had their jobs
+	before *provenContract // whose runs are to stand for all the other apps; nil: there are none
+	failed bool            // a run did not end, and what it reads is not known
+	err    error           // why the getter is not to be believed
+}
+
+// plan picks the apps that the getter is run for; before is where it was run for all of a query's, or nil.
+func (r *appRuns) plan(q *Query, before *provenContract) {
+	if r.todo = q.Apps; before == nil {
+		return
+	}
+	known := make(map[common.Address]bool, len(before.query.Apps))
+	for _, a := range before.query.Apps {
+		known[a] = true
+	}
+	var added []common.Address
+	for _, a := range q.Apps {
+		if !known[a] {
+			added = append(added, a)
+		}
+	}
+	if len(added)+len(known) == len(q.Apps) {
+		r.todo, r.before = added, before
+	}
+}
+
+// firstAppCalls are the calls about the first apps.
 func (c *proving) firstAppCalls() []kms.Call {
 	if c.query.CodeOnly {
 		return nil
 	}
-	c.appsDone = min(firstApps, len(c.query.Apps))
-	return kms.AppCalls(c.query.Apps[:c.appsDone])
+	c.apps.first = min(firstApps, len(c.apps.todo))
+	c.apps.done = c.apps.first
+	return kms.AppCalls(c.apps.todo[:c.apps.first])
 }
 
 // appJobs returns the calls about the next apps, and whether the node is to be asked for them first, while guesses can be tried.
 func (c *proving) appJobs() (out []*job, ask bool) {
+	r := &c.apps
 	if c.query.CodeOnly || c.reading.Partial {
 		return nil, false
 	}
-	next := c.query.Apps[c.appsDone:]
+	if r.done == len(r.todo) && r.before != nil {
+		c.settleApps()
+	}
+	next := r.todo[r.done:]
 	next = next[:min(len(next), appsAtOnce)]
-	c.appsDone += len(next)
+	r.done += len(next)
 	for _, call := range kms.AppCalls(next) {
-		out = append(out, &job{Call: call, passing: true})
+		out = append(out, &job{Call: call, app: true, passing: true})
 	}
 	c.budget += maxRunTimePerCall * time.Duration(len(out))
 	if ask = len(out) > 0 && !c.guess.tried && c.verified.Fresh(c.query.Contract); ask {
@@ -39,3 +80,43 @@ func (c *proving) appJobs() (out []*job, ask bool) {
 	}
 	return out, ask
 }
+
+// settleApps lets the earlier runs stand for their apps, or leaves these apps to be run again. Where that is more than what
+// may be left out, it is left out.
+func (c *proving) settleApps() {
+	before := c.apps.before
+	c.apps.before = nil
+	switch {
+	case c.verified.CarryOver(c.query.Contract) && before.appsStandIn(c.verified):
+		read := maps.Clone(before.appSlots)
+		maps.Copy(read, c.appSlots)
+		c.appSlots = read
+	case c.partial:
+		c.reading.Partial = true
+	default:
+		c.apps.todo, c.apps.first, c.apps.done = c.query.Apps, 0, 0
+	}
+}
+
+// appsStandIn reports whether the getter of apps would read what it read.
+func (m *provenContract) appsStandIn(w *proof.VerifiedState) bool {
+	if !m.unchangedIn(w, false) {
+		return false
+	}
+	for s := range m.appSlots {
+		was, _ := m.verified.Value(s)
+		if is, known := w.Value(s); !known || is != was {
+			return false
+		}
+	}
+	return true
+}
+
+// appFailed notes that the getter of apps could not be run for one.
+func (r *appRuns) appFailed(err error) {
+	r.failed = true
+	r.err = cmp.Or(r.err, unbelievable(err))
+}
+
+// ranForAll reports whether it is known what the getter reads for every app.
+func (r *appRuns) ranForAll() bool { return r.done == len(r.todo) && r.before == nil && !r.failed }

@@ -124,9 +124,11 @@ func (c *proving) explained(a common.Address, named []common.Hash) map[common.Ha
 	for _, key := range named {
 		out[key] = true
 	}
-	for s := range c.touched {
-		if s.Account == a {
-			out[s.Key] = true
+	for _, read := range []map[proof.Slot]bool{c.touched, c.appSlots} {
+		for s := range read {
+			if s.Account == a {
+				out[s.Key] = true
+			}
 		}
 	}
 	return out
@@ -155,7 +157,7 @@ func (c *proving) refused() error {
 			return fmt.Errorf("calling %s: %w", j.Name, err)
 		}
 	}
-	return c.appErr
+	return c.apps.err
 }
 
 // unbelievable returns the error of a call that writes, or asks for more than the state holds; nil: it is another one.

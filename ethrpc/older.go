@@ -126,7 +126,7 @@ func (c *proving) callOlder(ctx context.Context, j *job) (proof.Missing, error) 
 		}
 		return res.Missing, nil
 	}
-	isKnown := func(s proof.Slot) bool { return c.touched[s] || !c.verified.HasLeaf(s) }
+	isKnown := func(s proof.Slot) bool { return c.touched[s] || c.appSlots[s] || !c.verified.HasLeaf(s) }
 	left := slices.DeleteFunc(res.Touched, isKnown)
 	if res.Reverted || slices.ContainsFunc(left, func(s proof.Slot) bool { return c.isEntry(ctx, j, s) }) {
 		return proof.Missing{}, nil
@@ -216,7 +216,7 @@ func (c *proving) controlledApps() (n int) {
 	slot := func(app common.Address) proof.Slot {
 		return proof.Slot{Account: c.query.Contract, Key: kms.MappingSlot(common.BytesToHash(app[:]), mapping)}
 	}
-	for len(c.query.Apps) > 0 && mapping < kms.SmallSlots && !c.touched[slot(c.query.Apps[0])] {
+	for len(c.query.Apps) > 0 && mapping < kms.SmallSlots && !c.appSlots[slot(c.query.Apps[0])] {
 		mapping++
 	}
 	for _, app := range c.query.Apps {

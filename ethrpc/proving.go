@@ -2,7 +2,6 @@ package ethrpc
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,6 +45,8 @@ type provenContract struct {
 
 	said     [][]byte // what the node answers to kms.FixedCalls, nil for nothing; kept while a guess may need it
 	touched  map[proof.Slot]bool
+	appSlots map[proof.Slot]bool     // that the getter of apps read
+	allApps  *provenContract         // where that was last run for every app of the query; nil: nowhere
 	accounts map[common.Address]bool // that the answers rest on
 	volatile bool                    // some code looked at the block itself: its answers are good for this one only
 }
@@ -74,6 +75,7 @@ type job struct {
 	kms.Call
 	code     common.Address  // of the older implementation whose getter it is; zero: that of today
 	to       *common.Address // nil: the contract
+	app      bool            // it is about an app
 	passing  bool            // nothing is kept of it but the slots that it read
 	compared bool
 	node     *Answer // the node's, in a multicall
@@ -94,8 +96,7 @@ type proving struct {
 	jobs     []*job // left to run
 	waiting  []*job // to be asked of the node
 	guess    guess
-	appsDone int    // how many of the apps have had their jobs
-	appErr   error  // why the getter of apps is not to be believed
+	apps     appRuns
 	older    []*job // what an older generation takes besides
 	oldAsked bool
 	olderRun olderRun
@@ -120,16 +121,21 @@ type proving struct {
 
 func newProving(q *Query, w *proof.VerifiedState, old *provenContract) *proving {
 	c := &proving{old: old, provenContract: &provenContract{
-		query: q.Clone(), reading: newReading(q), verified: w, touched: map[proof.Slot]bool{}, accounts: map[common.Address]bool{q.Contract: true},
+		query: q.Clone(), reading: newReading(q), verified: w, touched: map[proof.Slot]bool{}, appSlots: map[proof.Slot]bool{}, accounts: map[common.Address]bool{q.Contract: true},
 		said: make([][]byte, len(kms.FixedCalls)),
 	}, roles: map[common.Address]footprint.Role{q.Contract: footprint.Implementation}, ways: map[string]bool{}}
 	if old != nil {
 		c.nextSlots = slices.Collect(maps.Keys(old.touched))
 		copy(c.said, old.said)
+		c.allApps = old.allApps
 	}
+	c.apps.plan(q, c.allApps)
 	lists := q.ListCalls()
-	for _, call := range slices.Concat(lists, q.CoverageCalls(), c.firstAppCalls()) {
+	for _, call := range slices.Concat(lists, q.CoverageCalls()) {
 		c.all = append(c.all, &job{Call: call})
+	}
+	for _, call := range c.firstAppCalls() {
+		c.all = append(c.all, &job{Call: call, app: true})
 	}
 	c.jobs, c.coverage = c.all, c.all[len(lists):]
 	c.budget = maxRunTime + time.Duration(len(c.jobs))*maxRunTimePerCall
@@ -147,6 +153,7 @@ func (c *proving) step(ctx context.Context, limit time.Duration) (left bool) {
 		run, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
 	}
+	c.verified.CarryOver(c.query.Contract) // what was fetched may be all that changed
 	for {
 		m, jobs := c.round(run, false)
 		c.jobs, c.missing = jobs, proof.Missing{}
@@ -229,8 +236,8 @@ func (c *proving) fail(err error) {
 // for itself.
 func (c *proving) failJob(j *job, err error) {
 	c.unwatched = c.unwatched || j.watched() && !j.ran
-	if j.passing {
-		c.appErr = cmp.Or(c.appErr, unbelievable(err))
+	if j.app {
+		c.apps.appFailed(err)
 	}
 	if j.output, j.err = nil, err; j.Getter == "" {
 		return
@@ -352,8 +359,12 @@ func (c *proving) call(ctx context.Context, j *job) (proof.Missing, error) {
 	if err != nil {
 		return proof.Missing{}, err
 	}
+	touched := c.touched
+	if j.app {
+		touched = c.appSlots
+	}
 	for _, s := range res.Touched {
-		c.touched[s] = true
+		touched[s] = true
 	}
 	switch {
 	case j.Getter != "" && res.Reverted:
@@ -391,6 +402,9 @@ func (c *proving) finish() *provenContract {
 	addr, r := c.query.Contract, &c.reading
 	if r.Proven = true; !r.Partial {
 		c.said = nil
+	}
+	if len(c.query.Apps) > 0 && !r.Partial && c.apps.ranForAll() {
+		c.allApps = c.provenContract
 	}
 	a, _ := c.verified.Account(addr)
 	if a == nil {

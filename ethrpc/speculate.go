@@ -14,6 +14,7 @@ import (
 type guess struct {
 	words map[common.Hash]common.Hash // by slot
 	jobs  []*job                      // whose answers these are
+	apps  []common.Hash               // the slots that passing jobs about apps rest on
 	tried bool                        // against the root: no more is guessed
 }
 
@@ -55,7 +56,9 @@ func (g *guess) take(contract common.Address, j *job, res proof.Result, want []b
 		g.words = map[common.Hash]common.Hash{}
 	}
 	for _, s := range m.Slots {
-		g.words[s.Key] = assume(s)
+		if g.words[s.Key] = assume(s); j.passing {
+			g.apps = append(g.apps, s.Key)
+		}
 	}
 	if !j.passing {
 		g.jobs = append(g.jobs, j)
@@ -73,14 +76,14 @@ func (c *proving) settleGuess() (left []*job) {
 	switch proven := !g.tried && c.verified.ProveBySpeculation(c.query.Contract, g.words); {
 	case proven:
 		left = g.jobs
-		for key := range g.words { // what passed read these as they are
-			c.touched[proof.Slot{Account: c.query.Contract, Key: key}] = true
+		for _, key := range g.apps { // they read these as they are
+			c.appSlots[proof.Slot{Account: c.query.Contract, Key: key}] = true
 		}
 	case c.partial:
 		c.reading.Partial = true
 	default:
 		left = g.jobs
-		c.appsDone = min(firstApps, len(c.query.Apps)) // the others once more, without a guess
+		c.apps.done = c.apps.first // the others once more, without a guess
 	}
 	*g = guess{tried: true}
 	return left
