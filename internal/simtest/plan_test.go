@@ -158,7 +158,7 @@ func (d drawer) act(c *config, faults bool) act {
 	default:
 		a.What = d.one("chain", onChain...)
 		form := c.form(a.N)
-		if upgrades := a.What == testchain.Plain || a.What == testchain.Moved; form != "" && (upgrades && (form == library || form == registry) || d.chance("of its form", 40)) {
+		if upgrades := a.What == testchain.Plain || a.What == testchain.Moved; form != "" && (upgrades && (form == library || form == registry) || d.chance("of its form", 50)) {
 			a.What = d.one("of its form is", own(form)...)
 		} else if c.Limit != "" && d.chance("flood", 25) {
 			a.What = "flood"
@@ -166,7 +166,9 @@ func (d drawer) act(c *config, faults bool) act {
 		if a.What == "reorganise" {
 			a.N = 1 + d.upTo("blocks", 2)
 		}
-		a.ID = d.upTo("id", ids-1)
+		if a.ID = d.upTo("id", ids-1); a.What == "list elsewhere" && d.chance("unlisted", 50) {
+			a.ID = listed
+		}
 	}
 	return a
 }
