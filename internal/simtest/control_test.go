@@ -154,13 +154,13 @@ func (w *world) judgeControl(t *truth, n int, at common.Address) {
 	}
 	t.loose = w.mem.lied && !was.complete // it may have code that never ran
 	for a, b := range was.runs {
-		if _, runs := is.runs[a]; !runs && !(another && b.impl) {
-			if t.loose {
-			} else if proven {
-				t.wrong[finding{Kind: "code_changed"}] = true
-			} else {
-				t.blank = true // whether it runs is not known
-			}
+		_, runs := is.runs[a]
+		switch {
+		case runs, another && b.impl, t.loose:
+		case proven:
+			t.wrong[finding{Kind: "code_changed"}] = true
+		default:
+			t.blank = true // whether it runs is not known
 		}
 	}
 }

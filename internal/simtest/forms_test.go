@@ -159,8 +159,8 @@ func call(contract, from string, to common.Address, method string, args ...any) 
 	return tx{from, &to, data}, err
 }
 
-// upgrade makes the transaction by which a contract runs an implementation. An owner of it is needed where it is a matter of the
-// contract's code.
+// upgrade makes the transaction by which a contract runs an implementation. Some forms have an owner of their own, who always
+// is the same.
 func (w *world) upgrade(n int, is *contract, owner string, impl common.Address) (tx, error) {
 	switch form := w.form(n); form {
 	case beacon:
@@ -226,7 +226,7 @@ func layoutOf(name string) layout {
 	return l
 }
 
-// nameOf is the name of an implementation, in its own storage layout; twins have the name of the other.
+// nameOf is the name of an implementation; empty: it is not one of them.
 func (n *node) nameOf(impl common.Address) string {
 	for name, at := range n.impl {
 		if at == impl {

@@ -149,18 +149,15 @@ var (
 	allLists                = []common.Hash{number32(5), number32(6), number32(7), number32(8), movedLists[device], movedLists[image]}
 )
 
-// key is what an entry of a list may be about; 2 is the list of the measurements.
-type key32 struct {
+// listKey is what an entry of a list may be about; 2 is the list of the measurements.
+type listKey struct {
 	list, n int
 	id      common.Hash
 }
 
-var keys = func() (out []key32) {
-	for n := range 10 {
-		if n < ids {
-			out = append(out, key32{device, n, idOf(device, n)}, key32{image, n, idOf(image, n)})
-		}
-		out = append(out, key32{2, n, measurement(byte(n))})
+var keys = func() (out []listKey) {
+	for n := range ids {
+		out = append(out, listKey{device, n, idOf(device, n)}, listKey{image, n, idOf(image, n)}, listKey{2, n, measurement(byte(n))})
 	}
 	return out
 }()
