@@ -121,11 +121,16 @@ func (c *Code) Since(was *Code, but Role) Difference {
 		case c.At(b.Address) != nil || b.Role == but:
 		case !c.Complete:
 			return unseen("the code of %s (%s) ran before, and whether it runs now, and is the same, is not proven", b.Address, b.Role)
-		case was.Complete:
+		case was.Complete, b.Role == Implementation && c.sharesBeacon(was):
 			return changed("the code of %s (%s, hash %s) ran, and does not run now", b.Address, b.Role, b.CodeHash)
 		}
 	}
 	return Difference{}
+}
+
+// sharesBeacon reports whether both have a beacon in common: without a proof too, the implementation is known by its name.
+func (c *Code) sharesBeacon(o *Code) bool {
+	return slices.ContainsFunc(c.In(Beacon), func(a Account) bool { b := o.At(a.Address); return b != nil && b.Role == Beacon })
 }
 
 // Completes reports whether the code is what it was, and all of it is known now, which was not.

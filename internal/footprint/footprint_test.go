@@ -61,6 +61,29 @@ func TestWhatAChangeIs(t *testing.T) {
 	}
 }
 
+// TestABeaconNamesOtherCode: what a beacon named without a proof is known to have run, if the beacon is proven to name what runs now.
+func TestABeaconNamesOtherCode(t *testing.T) {
+	beacon := func(all bool, role footprint.Role, impl string) *footprint.Code {
+		return &footprint.Code{Complete: all, Accounts: []footprint.Account{
+			{contract, footprint.Proxy, hash(1).Hex()}, {impl, footprint.Implementation, hash(2).Hex()}, {lib, role, hash(3).Hex()},
+		}}
+	}
+	was, other := beacon(false, footprint.Beacon, impl), "0x0000000000000000000000000000000000000003"
+	for _, row := range []struct {
+		sentence string
+		is       *footprint.Code
+		changed  bool
+	}{
+		{"the same", beacon(true, footprint.Beacon, impl), false},
+		{"another", beacon(true, footprint.Beacon, other), true},
+		{"another, and what was taken for the beacon names nothing", beacon(true, footprint.Other, other), false},
+	} {
+		if got := row.is.Since(was, ""); (got.Changed != "") != row.changed || got.Unseen != "" || row.is.Completes(was) == row.changed {
+			t.Errorf("%s: %+v", row.sentence, got)
+		}
+	}
+}
+
 func TestWhatAPolicyWants(t *testing.T) {
 	own := &footprint.Code{Accounts: []footprint.Account{{contract, footprint.Implementation, hash(1).Hex()}}}
 	whole := &footprint.Code{Accounts: own.Accounts, Complete: true}

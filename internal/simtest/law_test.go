@@ -19,11 +19,12 @@ type memory struct {
 	open      map[key]bool   // findings, and whether a proof ever confirmed them
 	block     map[key]uint64 // the newest at which each was confirmed
 	known     map[common.Address]bool
-	baselines map[common.Address]control
+	baselines map[common.Address]baseline
 	watched   map[common.Address]watched // of baselines
 	named     [][2][ids]bool             // by the claims that were read, by contract
 	newest    *audit.Block               // that was honestly shown
 	claim     *claim                     // the newest
+	lied      bool                       // an audit believed a lie
 }
 
 type key struct {
@@ -32,7 +33,7 @@ type key struct {
 }
 
 func newMemory(contracts int) *memory {
-	return &memory{open: map[key]bool{}, block: map[key]uint64{}, known: map[common.Address]bool{}, baselines: map[common.Address]control{}, watched: map[common.Address]watched{}, named: make([][2][ids]bool, contracts)}
+	return &memory{open: map[key]bool{}, block: map[key]uint64{}, known: map[common.Address]bool{}, baselines: map[common.Address]baseline{}, watched: map[common.Address]watched{}, named: make([][2][ids]bool, contracts)}
 }
 
 // law judges one audit.
@@ -189,8 +190,8 @@ func (l *law) verdicts() {
 			if t.Verdict != audit.Unknown {
 				l.fail("%s is not audited, and %s", at, t.Verdict)
 			}
-		} else if !l.liar {
-			l.sound(t, l.truthOf(at, l.look))
+		} else if truly := l.truthOf(at, l.look); !l.liar && !truly.loose {
+			l.sound(t, truly)
 		}
 	}
 }
@@ -253,7 +254,7 @@ func (l *law) sound(t *audit.Target, truly truth) {
 		if makes[g.Kind] != drift {
 			continue
 		}
-		isTrue := func(t truth) bool { return t.wrong[g] || g.Kind == "storage_unaccounted" && len(t.hidden) > 0 }
+		isTrue := func(t truth) bool { return t.wrong[g] || g.Kind == "storage_unaccounted" && t.stored }
 		if !isTrue(truly) {
 			complain("%v is not true; true are %v", g, slices.Collect(maps.Keys(truly.wrong)))
 		}
@@ -267,8 +268,16 @@ func (l *law) sound(t *audit.Target, truly truth) {
 	// What is to be seen, if nothing fails.
 	var missing []finding
 	worst, compared := consistent, maps.Clone(truly.compared)
+	for f := range truly.accepted { // what waits for the newest block is not accepted yet, and compares nothing
+		if pending(f) && !headTruth.accepted[f] {
+			delete(compared, f.ID)
+		}
+	}
 	for f := range truly.wrong {
-		visible := !truly.hidden[f] || told[f] || l.Verify != "off" && truly.read && !truly.accepted[finding{Kind: "storage_unaccounted"}]
+		visible := told[f] || !truly.hidden[f] && f.Kind != "storage_unaccounted" || l.explains(t) && truly.read && !truly.accepted[finding{Kind: "storage_unaccounted"}]
+		if list, _, ok := f.entry(); ok && list == device && truly.is.elsewhere { // only who is named is found there
+			visible = told[f] || !truly.hidden[f]
+		}
 		switch {
 		case truly.hidden[f] && !told[f] && told[finding{Kind: "claim_unstable"}] && t.Verdict != audit.Consistent: // an event named it between the looks
 			if worst == consistent {
@@ -296,8 +305,13 @@ func (l *law) sound(t *audit.Target, truly truth) {
 	if !l.holds(t, compared) && worst == consistent { // all that could be compared waits for the newest block
 		worst = unknown
 	}
+	if l.Verify != "off" && truly.unlisted(t) && worst == consistent {
+		worst = unknown
+	}
 	if t.Verdict == audit.Consistent {
 		switch {
+		case truly.unlisted(t) && t.Assurance == audit.Proven:
+			complain("another contract's list has more than is named")
 		case !l.real(l.look):
 			complain("its block is none of the chain")
 		case l.claimOf(l.look) == nil && !l.Unclaimed || !truly.read:
@@ -326,6 +340,12 @@ func (l *law) sound(t *audit.Target, truly truth) {
 	l.exactly(t, truly, missing, worst, complain)
 }
 
+// explains reports whether what the contract stores can be told from what explains it. That anybody registers so many apps in
+// one block that a provider serves none of them costs that, and no more.
+func (l *law) explains(t *audit.Target) bool {
+	return l.Verify != "off" && !(l.Limit == noReceipts && t.Incomplete != "")
+}
+
 // logged reports whether an event named an id.
 func (l *law) logged(at common.Address, id string) bool {
 	logs, err := l.logs(l.ctx, at, l.look.Block.Number)
@@ -350,15 +370,18 @@ func (l *law) exactly(t *audit.Target, truly truth, missing []finding, worst str
 			if worst == consistent {
 				worst = unknown
 			}
-		case f.State == audit.Confirmed && !truly.wrong[g] && makes[g.Kind] != "" && !(g.Kind == "storage_unaccounted" && len(truly.hidden) > 0):
+		case f.State == audit.Confirmed && !truly.wrong[g] && makes[g.Kind] != "" && !(g.Kind == "storage_unaccounted" && truly.stored):
 			complain("%v is told, and not true", g)
-		case f.State != audit.Confirmed && !l.excused(truly, common.HexToAddress(t.Contract), g):
+		case f.State != audit.Confirmed && !(g.Kind == "storage_unaccounted" && !l.explains(t)) && !l.excused(truly, common.HexToAddress(t.Contract), g):
 			complain("%v is still open, and not true any more", g)
 		case f.State != audit.Confirmed && makes[g.Kind] != "" && worst == consistent:
 			worst = unknown
 		}
 	}
-	held := truly.blank || !truly.read || !l.holds(t, truly.compared) || l.Verify == "required" && truly.accepted[finding{Kind: "storage_unaccounted"}] && t.Completeness != audit.Complete
+	if all := l.explains(t) && truly.is.code && truly.read && !truly.stored && !truly.is.unexplained && !truly.unlisted(t); all && t.Completeness != audit.Complete {
+		complain("all that it stores is explained, and it is %s, %s", t.Completeness, t.Incomplete)
+	}
+	held := truly.blank || !truly.read || !l.holds(t, truly.compared) || l.Verify == "required" && (truly.accepted[finding{Kind: "storage_unaccounted"}] || !l.explains(t)) && t.Completeness != audit.Complete
 	if held && worst == consistent {
 		worst = unknown
 	}

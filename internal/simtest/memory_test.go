@@ -12,6 +12,7 @@ import (
 // remember takes over what an audit came to.
 func (l *law) remember() {
 	open := map[key]bool{}
+	l.mem.lied = l.mem.lied || l.liar
 	for _, t := range l.chain.Targets {
 		at := common.HexToAddress(t.Contract)
 		n := slices.Index(l.at, at)
@@ -27,6 +28,11 @@ func (l *law) remember() {
 		}
 		if t.Control != nil {
 			l.mem.known[at] = true
+			if is := reported(*t.Control); n >= 0 && n < l.Contracts && !l.liar {
+				if truly := l.truthOf(at, l.look).is.control; !is.within(truly.runs, is.complete) || is.complete && len(is.runs) != len(truly.runs) {
+					l.fail("the code that runs for %s is %+v, and in truth %+v", at, is, truly)
+				}
+			}
 			if c := l.claimOf(l.look); c != nil && n >= 0 && c.ChainID == chainID {
 				rows, _, _ := c.about(at)
 				for _, r := range rows {
@@ -40,21 +46,7 @@ func (l *law) remember() {
 			continue
 		}
 		b := t.Baseline.Control
-		hash := func(of string) string { // of the code that runs there
-			if a := b.At(of); a != nil {
-				return a.CodeHash
-			}
-			return ""
-		}
-		is := control{b.Owner, b.Implementation, hash(at.Hex()), hash(b.Implementation)}
-		was, known := l.mem.baselines[at]
-		if !known && !l.liar {
-			was = l.truthOf(at, l.look).is.control
-		}
-		if is != was && (known || !l.liar) {
-			l.fail("the baseline of %s is %+v, and was or is in truth %+v", at, is, was)
-		}
-		l.mem.baselines[at] = is
+		l.rememberControl(at, b)
 		l.rememberWatched(at, b)
 	}
 	maps.DeleteFunc(l.mem.block, func(k key, _ uint64) bool { _, stays := open[k]; return !stays })

@@ -24,9 +24,8 @@ const chainID = 1337
 type node struct {
 	*testchain.Chain
 	raw    *rpc.Client
-	abi    abi.ABI // of Backdoor, which has everything
-	proxy  testchain.Artifact
-	impl   map[string]common.Address // by the implementation's name
+	abi    abi.ABI                   // of Backdoor, which has everything
+	impl   map[string]common.Address // by the implementation's name, and what else many worlds share
 	nonces map[string]uint64         // by account; missing: to be asked for
 	tip    float64                   // wei per gas
 	dumped map[[2]common.Hash]account
@@ -57,26 +56,16 @@ func (n *node) deployImplementations(ctx context.Context) (err error) {
 		return err
 	}
 	n.abi = backdoor.ABI
-	if n.proxy, err = testchain.Contract("ERC1967Proxy"); err != nil {
-		return err
-	}
 	kms, err := n.Deploy(ctx, testchain.DeployOptions{})
 	for _, name := range []string{testchain.Plain, testchain.Backdoor, testchain.Moved} {
 		if err == nil {
 			n.impl[name], err = kms.Upgrade(ctx, name)
 		}
 	}
-	return err
-}
-
-// birth makes the transaction that creates a KMS contract.
-func (n *node) birth() (tx, error) {
-	initialize, err := n.abi.Pack("initialize", testchain.Address("owner"))
 	if err != nil {
-		return tx{}, err
+		return err
 	}
-	args, err := n.proxy.ABI.Pack("", n.impl[testchain.Plain], initialize)
-	return tx{from: "owner", data: append(append([]byte{}, n.proxy.Bytecode...), args...)}, err
+	return n.deployHelpers(ctx, kms)
 }
 
 func (n *node) nonce(ctx context.Context, account string) (uint64, error) {
@@ -136,7 +125,10 @@ func (n *node) seal(ctx context.Context, txs []tx) error {
 			return err
 		}
 	}
-	for left := len(txs); ; {
+	for left, commits := len(txs), 0; ; commits++ {
+		if commits > 500 {
+			return errStuck
+		}
 		block, err := n.Client().BlockByHash(ctx, n.Commit())
 		if err != nil {
 			return err
@@ -198,7 +190,8 @@ func (n *node) undo(ctx context.Context, blocks uint64) error {
 	}
 }
 
-// errStuck is a simulated chain that makes no block any more, which is seen once in some thousand reorganisations.
+// errStuck is a simulated chain that makes no block any more, or none with a transaction, which is seen once in some thousand
+// reorganisations.
 var errStuck = errors.New("the chain stands still")
 
 // patiently does something that the node refuses for a moment.

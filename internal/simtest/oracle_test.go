@@ -15,16 +15,17 @@ import (
 
 // contract is what a contract stores at a block, slot by slot.
 type contract struct {
-	code        bool
-	control     control
-	owner, impl common.Address
-	allowed     [2][ids]bool // by the lists that its code uses
-	watched     watched
-	unexplained bool // it stores entries of lists that its code does not use
+	code           bool
+	control        control
+	owner          common.Address
+	slot           common.Address // ERC-1967's, of the implementation
+	beacon, helper common.Address // of some forms
+	name           string         // of the implementation that answers for the devices
+	allowed        [2][ids]bool   // by the lists that its code uses
+	elsewhere      bool           // the devices are stored in another contract
+	watched        watched
+	unexplained    bool // it stores entries of lists that its code does not use
 }
-
-// control is who controls a contract, and what runs there, as a report spells it.
-type control struct{ owner, impl, code, implCode string }
 
 // Where the contracts of testchain keep things.
 var (
@@ -59,15 +60,33 @@ func (w *world) contract(ctx context.Context, block common.Hash, at common.Addre
 		return is, err
 	}
 	word := func(slot common.Hash) common.Address { return common.HexToAddress(a.Storage[slot]) }
-	is = contract{code: true, owner: word(ownerSlot), impl: word(implSlot)}
-	is.watched = watchedOf(a.Storage)
-	is.control = control{owner: is.owner.Hex(), impl: is.impl.Hex(), code: a.CodeHash.Hex()}
-	if runs, err := w.dump(ctx, block, is.impl); err != nil {
-		return is, err
-	} else if runs.CodeHash != (common.Hash{}) {
-		is.control.implCode = runs.CodeHash.Hex()
+	is = contract{code: true, owner: word(ownerSlot), slot: word(implSlot), beacon: word(beaconSlot), helper: word(helperSlot)}
+	facets := []common.Address{is.slot} // that answer for the devices, the images and the rest
+	switch no := (common.Address{}); {
+	case is.beacon != no:
+		b, err := w.dump(ctx, block, is.beacon)
+		if err != nil {
+			return is, err
+		}
+		facets[0] = common.HexToAddress(b.Storage[beaconPoints])
+	case word(dispatchSlot) != no:
+		facets = []common.Address{word(dispatchSlot), word(plus(dispatchSlot, 1)), word(plus(dispatchSlot, 2))}
+	case is.slot == no:
+		facets = nil
 	}
-	known := map[common.Hash]bool{implSlot: true, ownerSlot: true}
+	known := map[common.Hash]bool{implSlot: true, ownerSlot: true, beaconSlot: true, helperSlot: true}
+	for i := range int64(4) {
+		known[plus(dispatchSlot, i)] = true
+	}
+	var uses layout
+	if len(facets) > 0 {
+		is.name, uses = w.nameOf(facets[0]), layoutOf(w.nameOf(facets[len(facets)-1]))
+		uses.lists[device] = layoutOf(is.name).lists[device]
+	}
+	is.watched = watchedOf(a.Storage, uses)
+	if err := w.control(ctx, block, at, &is, facets); err != nil {
+		return is, err
+	}
 	for _, s := range otherSlots {
 		known[s] = true
 	}
@@ -77,19 +96,24 @@ func (w *world) contract(ctx context.Context, block common.Hash, at common.Addre
 			field := number32(n)
 			known[plus(crypto.Keccak256Hash(field[:]), i)] = true
 		}
-		known[mapped(common.BytesToHash(common.Address{1, n}.Bytes()), number32(5))] = true
-		known[mapped(measurement(n), number32(6))] = true
 	}
-	uses, idle := plainLists, movedLists
-	if is.impl == w.impl[testchain.Moved] {
-		uses, idle = idle, uses
+	for _, app := range w.apps(a.Storage) {
+		slot := mapped(common.BytesToHash(app[:]), appsSlot)
+		known[slot] = true
+		is.unexplained = is.unexplained || !uses.apps && a.Storage[slot] != ""
 	}
-	for list := range 2 {
-		for id := range ids {
-			used, unused := mapped(idOf(list, id), uses[list]), mapped(idOf(list, id), idle[list])
-			known[used], known[unused] = true, true
-			is.allowed[list][id] = a.Storage[used] != ""
-			is.unexplained = is.unexplained || a.Storage[unused] != ""
+	for _, caller := range w.callers() {
+		known[mapped(common.BytesToHash(caller[:]), sequencesSlot)] = true
+	}
+	for _, list := range allLists {
+		for _, key := range keys {
+			known[mapped(key.id, list)] = true
+			listed := a.Storage[mapped(key.id, list)] != ""
+			if used := key.list < 2 && uses.lists[key.list] == list || key.list == 2 && uses.measurements == list; !used {
+				is.unexplained = is.unexplained || listed
+			} else if key.list < 2 {
+				is.allowed[key.list][key.n] = listed
+			}
 		}
 	}
 	for slot := range a.Storage {
@@ -97,7 +121,65 @@ func (w *world) contract(ctx context.Context, block common.Hash, at common.Addre
 			return is, fmt.Errorf("%s stores something at %s", at, slot)
 		}
 	}
-	return is, nil
+	return is, w.registered(ctx, block, a, &is)
+}
+
+// registered reads the devices of a contract that another one answers for.
+func (w *world) registered(ctx context.Context, block common.Hash, a account, is *contract) error {
+	word := common.HexToHash(a.Storage[helperSlot])
+	switch {
+	case is.name != testchain.Helped:
+		is.unexplained = is.unexplained || word != common.Hash{} // nothing reads it
+		return nil
+	case word[11] == 0: // a library
+		return nil
+	}
+	r, err := w.dump(ctx, block, is.helper)
+	is.elsewhere = true
+	for id := range ids {
+		is.unexplained = is.unexplained || is.allowed[device][id] // in its own list, which nothing reads
+		is.allowed[device][id] = r.Storage[mapped(idOf(device, id), registryList)] != ""
+	}
+	return err
+}
+
+// Where the generations of a contract keep apps, whoever registered them, and lists.
+var (
+	appsSlot, sequencesSlot = number32(5), number32(9)
+	allLists                = []common.Hash{number32(5), number32(6), number32(7), number32(8), movedLists[device], movedLists[image]}
+)
+
+// listKey is what an entry of a list may be about; 2 is the list of the measurements.
+type listKey struct {
+	list, n int
+	id      common.Hash
+}
+
+var keys = func() (out []listKey) {
+	for n := range ids {
+		out = append(out, listKey{device, n, idOf(device, n)}, listKey{image, n, idOf(image, n)}, listKey{2, n, measurement(byte(n))})
+	}
+	return out
+}()
+
+// callers are who registers apps.
+func (w *world) callers() []common.Address {
+	return []common.Address{testchain.Address("stranger"), w.impl[registrar]}
+}
+
+// apps are those that may be registered: those of the plan, and those of generations that count.
+func (w *world) apps(storage map[common.Hash]string) (out []common.Address) {
+	for n := range byte(10) {
+		out = append(out, common.Address{1, n})
+	}
+	for _, caller := range w.callers() {
+		for n := range common.HexToHash(storage[mapped(common.BytesToHash(caller[:]), sequencesSlot)]).Big().Int64() {
+			word := common.BytesToHash(caller[:])
+			seed := crypto.Keccak256(word[:], common.BigToHash(big.NewInt(n)).Bytes())
+			out = append(out, common.BytesToAddress(seed))
+		}
+	}
+	return out
 }
 
 // makes is what a finding makes of its target, by the documentation; those that are missing make nothing.
@@ -139,11 +221,13 @@ type truth struct {
 	wrong    map[finding]bool
 	accepted map[finding]bool // of what is wrong
 	hidden   map[finding]bool // of what is wrong: about an id that nobody has to know
+	stored   bool             // by the contract itself, some of what is hidden
 	claims   [2][ids][]row
 	read     bool            // the API said something of the contract, on the right chain
 	compared map[string]bool // the ids with a claim about something that is known
 	blank    bool            // it says something that cannot be compared
 	gone     bool            // the gateway is, and nothing proves it
+	loose    bool            // a lie that was believed may be taken for what was
 }
 
 // unshown is an id that the contract allows and no entry has, although all that it stores is accounted for; empty: there is none.
@@ -165,6 +249,17 @@ func (w *world) holds(t *audit.Target, compared map[string]bool) bool {
 	listed := t.Contract == w.at[0].Hex() && w.Named != "" && (w.Devices != nil || w.Images != nil)
 	waits := t.Counts.Pending > 0
 	return len(compared) > 0 && (listed || !w.Unclaimed) || w.Unclaimed && listed && t.Completeness == audit.Complete && !waits
+}
+
+// unlisted reports whether another contract's list has an id that no entry has: the auditor cannot know what else is there.
+func (t *truth) unlisted(in *audit.Target) bool {
+	for n := range ids {
+		id := idOf(device, n).Hex()
+		if t.is.elsewhere && t.is.allowed[device][n] && !slices.ContainsFunc(in.Entries, func(e audit.Entry) bool { return e.List == audit.Device && e.ID == id }) {
+			return true
+		}
+	}
+	return false
 }
 
 // silent reports whether the API lists an id and makes no claim about it.
@@ -284,29 +379,8 @@ func (w *world) judge(t *truth, n, list, id int) {
 	for _, kind := range []string{"unlisted_chain_allowed", "policy_denied_chain_allowed"} {
 		if f := (finding{kind, string(lists[list]), idOf(list, id).Hex()}); (t.wrong[f] || w.Unclaimed && allowed) && !named {
 			t.hidden[f] = true // nothing may be wrong with it, and it may be storage that nothing explains
+			t.stored = t.stored || list != device || !t.is.elsewhere
 		}
-	}
-}
-
-// judgeControl compares owner and implementation with the policy, else with what was seen first.
-func (w *world) judgeControl(t *truth, n int, at common.Address) {
-	was, known := w.mem.baselines[at]
-	wantOwner, wantImpl := was.owner, was.impl
-	if n == 0 && w.Named != "" && w.Owner != "" {
-		wantOwner = testchain.Address(w.Owner).Hex()
-	} else if !known {
-		wantOwner = t.is.control.owner
-	}
-	if n == 0 && w.Named != "" && w.Runs != "" {
-		wantImpl = w.impl[w.Runs].Hex()
-	} else if !known {
-		wantImpl = t.is.control.impl
-	}
-	if t.is.control.owner != wantOwner {
-		t.wrong[finding{Kind: "owner_changed"}] = true
-	}
-	if t.is.control.impl != wantImpl {
-		t.wrong[finding{Kind: "implementation_changed"}] = true
 	}
 }
 

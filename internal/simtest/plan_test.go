@@ -50,6 +50,8 @@ type config struct {
 	Named                           string   `json:",omitempty"` // the contracts that are configured: "", "all", "first"
 	Young, Pending, Baselines       bool     `json:",omitempty"`
 	Unclaimed                       bool     `json:",omitempty"` // no API covers the chain
+	Forms                           []string `json:",omitempty"` // of the contracts; missing: a proxy of ERC-1967
+	Limit                           string   `json:",omitempty"` // of logs, at every provider: what it serves of a block with more
 	Devices, Images                 []int    // wanted of the first contract; nil: nothing is said
 	Owner, Runs                     string   `json:",omitempty"` // wanted of the first contract
 	Accepts                         []accept `json:",omitempty"`
@@ -65,7 +67,7 @@ type accept struct {
 // What happens on chain, besides upgrades to testchain's implementations.
 var onChain = []string{
 	"add", "add", "add", "remove", "remove", "sneak in", "sneak in", "sneak out", "register app", "add measurement", "set info", "hand over",
-	testchain.Plain, testchain.Moved, "block", "finalize", "reorganise",
+	testchain.Plain, testchain.Moved, "block", "finalize", "reorganise", "acknowledge",
 }
 
 // What happens at the API. The first two make it well.
@@ -154,10 +156,19 @@ func (d drawer) act(c *config, faults bool) act {
 			a.What = "forget"
 		}
 	default:
-		if a.What = d.one("chain", onChain...); a.What == "reorganise" {
+		a.What = d.one("chain", onChain...)
+		form := c.form(a.N)
+		if upgrades := a.What == testchain.Plain || a.What == testchain.Moved; form != "" && (upgrades && (form == library || form == registry) || d.chance("of its form", 50)) {
+			a.What = d.one("of its form is", own(form)...)
+		} else if c.Limit != "" && d.chance("flood", 25) {
+			a.What = "flood"
+		}
+		if a.What == "reorganise" {
 			a.N = 1 + d.upTo("blocks", 2)
 		}
-		a.ID = d.upTo("id", ids-1)
+		if a.ID = d.upTo("id", ids-1); a.What == "list elsewhere" && d.chance("unlisted", 50) {
+			a.ID = listed
+		}
 	}
 	return a
 }
@@ -190,14 +201,22 @@ func (d drawer) config() config {
 		c.Accepts = some(d, "accepts", 3, func() accept { return d.accept(c.Contracts) })
 	}
 	c.Unclaimed = c.Named != "" && d.chance("no claims", 25)
+	if d.chance("forms", 50) {
+		for range c.Contracts {
+			c.Forms = append(c.Forms, d.form())
+		}
+	}
+	if d.chance("few logs", 20) {
+		c.Limit = d.one("of a block with more", wholeReceipts, eachReceipt, noReceipts)
+	}
 	return c
 }
 
 func (d drawer) accept(contracts int) accept {
 	kind := d.one("accepted", "claim_allowed_chain_denied", "claim_denied_chain_allowed", "unlisted_chain_allowed", "claim_unknown", "duplicate_conflict",
-		"policy_denied_chain_allowed", "policy_allowed_chain_denied", "owner_changed", "implementation_changed", "storage_unaccounted")
+		"policy_denied_chain_allowed", "policy_allowed_chain_denied", "owner_changed", "implementation_changed", "storage_unaccounted", "code_changed")
 	a := accept{kind, d.upTo("contract", contracts-1), d.upTo("list", 1), d.upTo("id", ids-1), d.chance("expired", 25)}
-	if slices.Contains([]string{"owner_changed", "implementation_changed", "storage_unaccounted"}, kind) {
+	if slices.Contains([]string{"owner_changed", "implementation_changed", "storage_unaccounted", "code_changed"}, kind) {
 		a.List, a.ID = 0, -1
 	}
 	return a

@@ -3,6 +3,8 @@ package simtest_test
 import (
 	"strings"
 	"testing"
+
+	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
 // TestRows plays sequences that taught something.
@@ -14,6 +16,8 @@ func TestRows(t *testing.T) {
 	two := with(func(c *config) { c.Providers = 2 })
 	required := with(func(c *config) { c.Verify = "required" })
 	first := func(c *config) { c.Named = "first" }
+	form := func(f string) config { return with(func(c *config) { c.Forms = []string{f} }) }
+	limit := func(l string) config { return with(func(c *config) { c.Limit = l }) }
 	for _, row := range []struct {
 		sentence string
 		config   config
@@ -38,6 +42,19 @@ func TestRows(t *testing.T) {
 		{"no API covers the chain, and the policy wants an id that comes and goes", with(func(c *config) { first(c); c.Unclaimed, c.Devices = true, []int{0} }),
 			[]string{"", "add", "500;flip", "finalize;down", "well", "remove", "add"}, "drift consistent consistent unknown consistent drift consistent"},
 		{"no API covers the chain, and there is no policy", with(func(c *config) { first(c); c.Unclaimed = true }), []string{"", "hand over", "add"}, "unknown drift drift"},
+		{"a beacon names other code", form(beacon), []string{"", "swap", "restart", "no proofs", "well;acknowledge"}, "consistent drift drift drift consistent"},
+		{"a beacon names other code before anything was proven", form(beacon), []string{"no proofs", "swap", "well;restart"}, "consistent unknown drift"},
+		{"a proxy with slots of its own hands calls on to other code", form(slots), []string{"", "swap", "acknowledge"}, "consistent drift consistent"},
+		{"one function's code is another", form(dispatch), []string{"", "swap", "acknowledge"}, "consistent drift consistent"},
+		{"a library is another", form(library), []string{"add;follow", "swap", "swap 1;acknowledge", "acknowledge"}, "consistent drift drift consistent"},
+		{"another contract's list holds an id that nobody names", form(registry), []string{"list elsewhere;follow", "list elsewhere 2", "unlist elsewhere 2", "swap"}, "consistent unknown consistent drift"},
+		{"the contract is upgraded from generation to generation", form(testchain.Generations[0]),
+			[]string{"add;add measurement;register app;follow", "newer", "newer;acknowledge", "acknowledge", "newer", "newer;acknowledge", "acknowledge", "newer", "acknowledge", "sneak in 2", "acknowledge"},
+			"consistent drift drift consistent drift drift consistent drift consistent drift drift"},
+		{"an upgrade moves the lists", form(testchain.Shifted), []string{"add;follow", "newer", "acknowledge;remove"}, "consistent drift drift"},
+		{"an app is registered over and over in one block", limit(wholeReceipts), []string{"flood", "flood;add", "follow", "sneak in 2"}, "consistent drift consistent drift"},
+		{"so it is, and receipts come one by one", limit(eachReceipt), []string{"flood", "flood;add", "follow", "sneak in 2"}, "consistent drift consistent drift"},
+		{"so it is, and no receipts come at all", limit(noReceipts), []string{"", "flood;add", "follow", "add measurement"}, "consistent drift consistent drift"},
 		{"the contract changes hands while the provider proves nothing", one, []string{"", "hand over;no proofs", "500"}, "consistent drift drift"},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
@@ -50,7 +67,11 @@ func TestRows(t *testing.T) {
 						if what == "reorganise" {
 							n = 1
 						}
-						s.Before = append(s.Before, act{What: what, N: n})
+						id := 0
+						if fields := strings.Fields(what); len(fields) > 1 && len(fields[len(fields)-1]) == 1 {
+							id, what = int(what[len(what)-1]-'0'), what[:len(what)-2]
+						}
+						s.Before = append(s.Before, act{What: what, N: n, ID: id})
 					}
 				}
 				p.Steps = append(p.Steps, s)

@@ -144,6 +144,9 @@ func (p plan) compares() bool {
 	})
 }
 
+// atRest is what does not happen in the middle of an audit.
+var atRest = []string{"restart", "forget", "acknowledge"}
+
 // play plays a plan, and returns what was said of each contract that is no enemy, by audit.
 func (b *bench) play(p plan, count *tally) (said [][]string, err error) {
 	ctx := context.Background()
@@ -159,7 +162,7 @@ func (b *bench) play(p plan, count *tally) (said [][]string, err error) {
 		if err := w.acts(ctx, s.Before); err != nil {
 			return nil, fmt.Errorf("before audit %d: %w", i+1, err)
 		}
-		w.between = slices.DeleteFunc(slices.Clone(s.Between), func(a act) bool { return a.What == "restart" || a.What == "forget" })
+		w.between = slices.DeleteFunc(slices.Clone(s.Between), func(a act) bool { return slices.Contains(atRest, a.What) })
 		res := w.auditor.Audit(ctx, fmt.Sprint(i), map[string]audit.Prior{"test": w.state.Prior("test")})
 		if w.err != nil {
 			return nil, fmt.Errorf("during audit %d: %w", i+1, w.err)

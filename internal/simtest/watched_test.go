@@ -18,10 +18,10 @@ const measurements, gateway = "aggregated_mrs", "gateway_app_id"
 func measurement(n byte) common.Hash { return common.Hash{2, n} }
 
 // watchedOf reads it from the slots of a contract.
-func watchedOf(storage map[common.Hash]string) watched {
+func watchedOf(storage map[common.Hash]string, l layout) watched {
 	var allowed []string
 	for n := range byte(10) {
-		if storage[mapped(measurement(n), number32(6))] != "" {
+		if storage[mapped(measurement(n), l.measurements)] != "" {
 			allowed = append(allowed, measurement(n).Hex())
 		}
 	}

@@ -31,14 +31,15 @@ import (
 type world struct {
 	config
 	*node
-	at    []common.Address  // the contracts, the enemy last
-	born  uint64            // a block before them
-	base  uint64            // the newest block that no reorganisation takes back
-	doors []*rpcfault.Proxy // of the providers
-	ills  []string          // what is wrong with each provider
-	api   *api
-	urls  []string // of the providers, and of the API
-	file  string   // of the state
+	at      []common.Address   // the contracts, the enemy last
+	helpers [][]common.Address // of each contract, what its form may point at
+	born    uint64             // a block before them
+	base    uint64             // the newest block that no reorganisation takes back
+	doors   []*rpcfault.Proxy  // of the providers
+	ills    []string           // what is wrong with each provider
+	api     *api
+	urls    []string // of the providers, and of the API
+	file    string   // of the state
 
 	auditor *observe.Auditor
 	state   *state.State
@@ -74,7 +75,13 @@ func (b *bench) world(ctx context.Context, c config, dir string) (*world, error)
 	}
 	w.mem, w.alerts = newMemory(len(w.at)), newAlerts()
 	for i := range c.Providers {
-		door := rpcfault.New(w.URL())
+		behind := w.URL()
+		if c.Limit != "" {
+			limit := rpcfault.New(behind)
+			limit.Set(limited(c.Limit))
+			behind = w.serve(limit)
+		}
+		door := rpcfault.New(behind)
 		w.doors = append(w.doors, door)
 		w.urls = append(w.urls, w.serve(door))
 		w.spoil(ctx, act{What: "well", N: i})
@@ -114,20 +121,16 @@ func (w *world) deploy(ctx context.Context) error {
 		return err
 	}
 	var txs []tx
-	for range w.Contracts {
-		t, err := w.birth()
+	for n := range w.Contracts {
+		more, at, helpers, err := w.birth(w.form(n), nonce+uint64(len(txs)))
 		if err != nil {
 			return err
 		}
-		txs = append(txs, t)
+		txs, w.at, w.helpers = append(txs, more...), append(w.at, at), append(w.helpers, helpers)
 	}
 	if w.Enemy != "" {
-		code := common.FromHex(enemies[w.Enemy])
-		// PUSH1 size, DUP1, PUSH1 10, PUSH0, CODECOPY, PUSH0, RETURN
-		txs = append(txs, tx{from: "owner", data: append([]byte{0x60, byte(len(code)), 0x80, 0x60, 0x09, 0x5f, 0x39, 0x5f, 0xf3}, code...)})
-	}
-	for i := range txs {
-		w.at = append(w.at, crypto.CreateAddress(testchain.Address("owner"), nonce+uint64(i)))
+		w.at = append(w.at, crypto.CreateAddress(testchain.Address("owner"), nonce+uint64(len(txs))))
+		txs = append(txs, tx{from: "owner", data: creation(common.FromHex(enemies[w.Enemy]))})
 	}
 	if err := w.mine(ctx, txs...); err != nil {
 		return err
@@ -281,6 +284,8 @@ func (w *world) act(ctx context.Context, a act) error {
 		return nil
 	case slices.Contains(atAPI, a.What):
 		return w.edit(ctx, a)
+	case a.What == "acknowledge":
+		return w.acknowledge(ctx, a.N)
 	case a.What == "block":
 		return w.mine(ctx)
 	case a.What == "finalize":
@@ -317,7 +322,8 @@ func (w *world) operate(ctx context.Context, a act) error {
 		err = errors.Join(err, e)
 		txs = append(txs, tx{from, &w.at[a.N], data})
 	}
-	upgrade := func(name string) { call(owner, "upgradeToAndCall", w.impl[name], []byte{}) }
+	also := func(t tx, e error) { txs, err = append(txs, t), errors.Join(err, e) }
+	upgrade := func(name string) { also(w.upgrade(a.N, &is, owner, w.impl[name])) }
 	id := idOf(a.List, a.ID)
 	switch a.What {
 	case "add":
@@ -325,7 +331,7 @@ func (w *world) operate(ctx context.Context, a act) error {
 	case "remove":
 		call(owner, [...]string{"removeKmsDevice", "removeOsImageHash"}[a.List], id)
 	case "sneak in", "sneak out":
-		if is.impl != w.impl[testchain.Backdoor] {
+		if is.name != testchain.Backdoor && w.form(a.N) != dispatch { // whose other code has that
 			upgrade(testchain.Backdoor)
 		}
 		call(owner, [...]string{"sneakDevice", "sneakImage"}[a.List], id, a.What == "sneak in")
@@ -338,8 +344,10 @@ func (w *world) operate(ctx context.Context, a act) error {
 	case "hand over":
 		call(owner, "transferOwnership", testchain.Address(other))
 		call(other, "acceptOwnership")
-	default:
+	case testchain.Plain, testchain.Moved:
 		upgrade(a.What)
+	default:
+		also(w.reshape(a, &is, owner))
 	}
 	if err != nil {
 		return err
