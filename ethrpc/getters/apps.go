@@ -1,4 +1,4 @@
-package ethrpc
+package getters
 
 import (
 	"cmp"
@@ -16,26 +16,26 @@ import (
 // they are, the getter would read the same again. So it is run for new apps alone.
 const (
 	firstApps  = 1000
-	appsAtOnce = 16 * maxCalls
+	appsAtOnce = 16_000
 )
 
 // appRuns are the runs of the getter of apps.
 type appRuns struct {
 	todo   []common.Address
-	first  int             // how many of them run along with all else
-	done   int             // how many have had their jobs
-	before *provenContract // whose runs are to stand for all the other apps; nil: there are none
-	failed bool            // a run did not end, and what it reads is not known
-	err    error           // why the getter is not to be believed
+	first  int     // how many of them run along with all else
+	done   int     // how many have had their jobs
+	before *Proven // whose runs are to stand for all the other apps; nil: there are none
+	failed bool    // a run did not end, and what it reads is not known
+	err    error   // why the getter is not to be believed
 }
 
 // plan picks the apps that the getter is run for; before is where it was run for all of a query's, or nil.
-func (r *appRuns) plan(q *Query, before *provenContract) {
+func (r *appRuns) plan(q *kms.Query, before *Proven) {
 	if r.todo = q.Apps; before == nil {
 		return
 	}
-	known := make(map[common.Address]bool, len(before.query.Apps))
-	for _, a := range before.query.Apps {
+	known := make(map[common.Address]bool, len(before.Query.Apps))
+	for _, a := range before.Query.Apps {
 		known[a] = true
 	}
 	var added []common.Address
@@ -50,8 +50,8 @@ func (r *appRuns) plan(q *Query, before *provenContract) {
 }
 
 // firstAppCalls are the calls about the first apps.
-func (c *proving) firstAppCalls() []kms.Call {
-	if c.query.CodeOnly {
+func (c *Run) firstAppCalls() []kms.Call {
+	if c.Query.CodeOnly {
 		return nil
 	}
 	c.apps.first = min(firstApps, len(c.apps.todo))
@@ -60,9 +60,9 @@ func (c *proving) firstAppCalls() []kms.Call {
 }
 
 // appJobs returns the calls about the next apps, and whether the node is to be asked for them first, while guesses can be tried.
-func (c *proving) appJobs() (out []*job, ask bool) {
+func (c *Run) appJobs() (out []*Job, ask bool) {
 	r := &c.apps
-	if c.query.CodeOnly || c.reading.Partial {
+	if c.Query.CodeOnly || c.Reading.Partial {
 		return nil, false
 	}
 	if r.done == len(r.todo) && r.before != nil {
@@ -72,39 +72,39 @@ func (c *proving) appJobs() (out []*job, ask bool) {
 	next = next[:min(len(next), appsAtOnce)]
 	r.done += len(next)
 	for _, call := range kms.AppCalls(next) {
-		out = append(out, &job{Call: call, app: true, passing: true})
+		out = append(out, &Job{Call: call, app: true, passing: true})
 	}
 	c.budget += maxRunTimePerCall * time.Duration(len(out))
-	if ask = len(out) > 0 && !c.guess.tried && c.verified.Fresh(c.query.Contract); ask {
-		c.waiting = out
+	if ask = len(out) > 0 && !c.guess.tried && c.State.Fresh(c.Query.Contract); ask {
+		c.Waiting = out
 	}
 	return out, ask
 }
 
 // settleApps lets the earlier runs stand for their apps, or leaves these apps to be run again. Where that is more than what
 // may be left out, it is left out.
-func (c *proving) settleApps() {
+func (c *Run) settleApps() {
 	before := c.apps.before
 	c.apps.before = nil
 	switch {
-	case c.verified.CarryOver(c.query.Contract) && before.appsStandIn(c.verified):
+	case c.State.CarryOver(c.Query.Contract) && before.appsStandIn(c.State):
 		read := maps.Clone(before.appSlots)
 		maps.Copy(read, c.appSlots)
 		c.appSlots = read
 	case c.partial:
-		c.reading.Partial = true
+		c.Reading.Partial = true
 	default:
-		c.apps.todo, c.apps.first, c.apps.done = c.query.Apps, 0, 0
+		c.apps.todo, c.apps.first, c.apps.done = c.Query.Apps, 0, 0
 	}
 }
 
 // appsStandIn reports whether the getter of apps would read what it read.
-func (m *provenContract) appsStandIn(w *proof.VerifiedState) bool {
-	if !m.unchangedIn(w, false) {
+func (m *Proven) appsStandIn(w *proof.VerifiedState) bool {
+	if !m.UnchangedIn(w, false) {
 		return false
 	}
 	for s := range m.appSlots {
-		was, _ := m.verified.Value(s)
+		was, _ := m.State.Value(s)
 		if is, known := w.Value(s); !known || is != was {
 			return false
 		}
