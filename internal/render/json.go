@@ -53,28 +53,21 @@ func JSON(w io.Writer, r *audit.Report) error {
 		if t.Entries == nil {
 			continue
 		}
-		var before []byte
-		before, rest, _ = bytes.Cut(rest, noEntries)
-		out.Write(before)
-		out.WriteString(`"entries": [`)
+		before, after, _ := bytes.Cut(rest, noEntries)
+		fmt.Fprintf(out, `%s"entries": [`, before)
+		separator, end := "", ""
 		for i := range t.Entries {
 			entry, err := json.Marshal(&t.Entries[i])
 			if err != nil {
 				return wrote(r, "JSON", err)
 			}
-			if i > 0 {
-				out.WriteByte(',')
-			}
-			out.WriteString(indent)
-			out.Write(entry)
+			fmt.Fprintf(out, "%s%s%s", separator, indent, entry)
+			separator, end = ",", indent[:len(indent)-2]
 		}
-		if len(t.Entries) > 0 {
-			out.WriteString(indent[:len(indent)-2])
-		}
-		out.WriteByte(']')
+		fmt.Fprintf(out, "%s]", end)
+		rest = after
 	}
-	out.Write(rest)
-	out.WriteByte('\n')
+	fmt.Fprintf(out, "%s\n", rest)
 	return wrote(r, "JSON", out.Flush())
 }
 

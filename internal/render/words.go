@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"unicode/utf8"
@@ -55,6 +56,13 @@ func Plain(s string) string {
 	return strings.Join(words, " ")
 }
 
+func nonEmpty(parts ...string) []string {
+	return slices.DeleteFunc(parts, func(s string) bool { return s == "" })
+}
+
+// spaced joins what is not empty.
+func spaced(parts ...string) string { return Plain(strings.Join(parts, " ")) }
+
 // name makes a foreign name fit a cell.
 func (t *text) name(s string) string {
 	if t.opt.Wide {
@@ -89,18 +97,32 @@ func plural(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
+// Count is how many entries have a verdict.
+type Count struct {
+	N       int
+	Verdict audit.EntryVerdict
+}
+
+// CountEntries counts the entries of contracts by the verdicts that occur, the worst first.
+func CountEntries(targets ...audit.Target) (out []Count) {
+	for _, v := range VerdictOrder {
+		n := 0
+		for _, t := range targets {
+			n += t.Counts.Of(v)
+		}
+		if n > 0 {
+			out = append(out, Count{n, v})
+		}
+	}
+	return out
+}
+
 // counts spells the verdicts that occur, as in "3 entries: 1 mismatch, 2 match".
 func counts(targets ...audit.Target) string {
 	total, parts := 0, []string(nil)
-	for _, v := range VerdictOrder {
-		n := 0
-		for i := range targets {
-			n += targets[i].Counts.Of(v)
-		}
-		if n > 0 {
-			total += n
-			parts = append(parts, fmt.Sprintf("%d %s", n, v))
-		}
+	for _, c := range CountEntries(targets...) {
+		total += c.N
+		parts = append(parts, fmt.Sprintf("%d %s", c.N, c.Verdict))
 	}
 	switch total {
 	case 0:
@@ -157,4 +179,13 @@ func list(b *bytes.Buffer, indent string, pairs [][2]string) {
 		}
 	}
 	_ = tab.Flush() // a buffer takes everything
+}
+
+// named is a name with a version that is not in it.
+func named(name, version string) string {
+	name, version = sanitize.Plain(name), sanitize.Plain(version)
+	if strings.HasSuffix(name, version) {
+		return name
+	}
+	return spaced(name, version)
 }

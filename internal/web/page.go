@@ -167,30 +167,15 @@ var functions = template.FuncMap{
 	"day":      func(t time.Time) string { return t.UTC().Format(time.DateOnly) },
 	"iso":      func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 	"label":    label,
-	"meaning":  func(f audit.Finding) string { return render.NewKnown(f).Meaning },
+	"meaning":  func(f audit.Finding) string { return f.Kind.Meaning() },
 	"plain":    sanitize.Plain,
 	"sentence": render.Plain,
-	"verdicts": verdictCounts,
+	"verdicts": func(t *audit.Target) []render.Count { return render.CountEntries(*t) },
 	"version":  version,
 	"wanted":   wanted,
 	"when":     func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") + " UTC" },
 }
 
-// count is how many entries have a verdict.
-type count struct {
-	N       int
-	Verdict audit.EntryVerdict
-}
-
-// verdictCounts counts entries by verdict, the worst first.
-func verdictCounts(c audit.Counts) (out []count) {
-	for _, v := range render.VerdictOrder {
-		if n := c.Of(v); n > 0 {
-			out = append(out, count{n, v})
-		}
-	}
-	return out
-}
 
 // changed reports whether the last change of any of the entries is known, and wanted whether the operator wants anything of any.
 func changed(list []*audit.Entry) bool {
