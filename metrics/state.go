@@ -166,17 +166,13 @@ func (s *snapshot) target(chain, contract string, t *audit.Target) {
 }
 
 func (s *snapshot) entries(chain, contract string, entries []audit.Entry) {
-	type labels struct {
-		list    audit.List
-		verdict audit.EntryVerdict
-	}
-	count := map[labels]float64{}
+	count := map[[2]string]float64{}
 	for i := range entries {
-		count[labels{entries[i].List, entries[i].Verdict}]++
+		count[[2]string{string(entries[i].List), string(entries[i].Verdict)}]++
 	}
 	for _, l := range audit.Lists {
 		for _, v := range audit.EntryVerdicts {
-			s.gauge(entriesDesc, count[labels{l, v}], chain, contract, string(l), string(v))
+			s.gauge(entriesDesc, count[[2]string{string(l), string(v)}], chain, contract, string(l), string(v))
 		}
 	}
 }

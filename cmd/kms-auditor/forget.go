@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kms-auditor/kms-auditor/internal/daemon"
 	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
@@ -30,13 +31,7 @@ func newForget(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			configured := map[state.Target]bool{}
-			for _, c := range cfg.Chains {
-				for _, contract := range c.Contracts {
-					configured[state.Target{Chain: c.Name, Contract: contract.Address}] = true
-				}
-			}
-			done, err := request(cfg.State, configured, "forget it", "forgotten", state.Request{
+			done, err := request(cfg.State, daemon.Configured(cfg), "forget it", "forgotten", state.Request{
 				Kind: state.Forget, Chain: f.Chain, Contract: f.Contract, At: time.Now().UTC(), By: operator(),
 			})
 			if err != nil {

@@ -177,4 +177,3 @@ func judged(class, name string, makes audit.Verdict, kind, message string, detai
 	outcome.Text = strings.TrimSpace(strings.Join(lines, "\n"))
 	return testCase(class, name, outcome)
 }
-

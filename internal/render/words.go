@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
-	"unicode/utf8"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
@@ -84,10 +83,10 @@ func (t *text) id(s string) string {
 // Cut makes a foreign text printable and short.
 func Cut(s string, runes int) string {
 	s = sanitize.Plain(s)
-	if utf8.RuneCountInString(s) <= runes {
-		return s
+	if all := []rune(s); len(all) > runes {
+		return string(all[:runes-1]) + "…"
 	}
-	return string([]rune(s)[:runes-1]) + "…"
+	return s
 }
 
 func plural(n int, what string) string {

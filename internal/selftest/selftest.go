@@ -155,7 +155,6 @@ type request struct {
 	Params json.RawMessage `json:"params"`
 }
 
-
 // handler is a provider that has the recorded answers, and an API that claims.
 func (b *Bundle) handler(claim []byte) http.Handler {
 	results := map[string]json.RawMessage{}
