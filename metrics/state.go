@@ -150,15 +150,15 @@ func (s *snapshot) chain(c audit.Chain) map[string]*audit.Target {
 
 func (s *snapshot) target(chain, contract string, t *audit.Target) {
 	for _, v := range audit.Verdicts {
-		s.gauge(verdictDesc, is(t.Verdict == v), chain, contract, v.String())
+		s.gauge(verdictDesc, is[t.Verdict == v], chain, contract, v.String())
 	}
 	if t.Compared() {
 		s.entries(chain, contract, t.Entries)
 		for _, level := range audit.Completenesses {
-			s.gauge(completenessDesc, is(t.Completeness == level), chain, contract, string(level))
+			s.gauge(completenessDesc, is[t.Completeness == level], chain, contract, string(level))
 		}
 		for _, level := range assurances {
-			s.gauge(assuranceDesc, is(t.Assurance == level), chain, contract, string(level))
+			s.gauge(assuranceDesc, is[t.Assurance == level], chain, contract, string(level))
 		}
 	}
 	s.kinds(chain, contract, t)
@@ -256,9 +256,5 @@ func wholeID(id string) string {
 	return ""
 }
 
-func is(b bool) float64 {
-	if b {
-		return 1
-	}
-	return 0
-}
+// is is the value of a gauge that is 1 or 0.
+var is = map[bool]float64{true: 1, false: 0}

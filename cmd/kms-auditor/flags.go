@@ -32,7 +32,6 @@ func (f *format) addTo(cmd *cobra.Command, usage string) {
 	}
 }
 
-// show prints the result of a command.
 func (f format) show(w io.Writer, a render.Answer) error {
 	return exitWith(exitUnknown, render.Show(w, a, f == "json"))
 }

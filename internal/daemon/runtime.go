@@ -32,7 +32,6 @@ type runtime struct {
 	past    map[string]audit.Prior // by chain, of those that are looked at in the past: such an audit knows nothing of others, and none of it; forgotten with the runtime
 }
 
-// newRuntime wires cfg. It does not connect.
 func (d *Daemon) newRuntime(cfg *config.Config) (*runtime, error) {
 	r := &runtime{cfg: cfg, loaded: time.Now().UTC(), clients: map[string]*ethrpc.Client{}, past: map[string]audit.Prior{}}
 	agent := "kms-auditor/" + d.opt.Build.Version
@@ -122,7 +121,6 @@ const (
 	memoryOfApp   = 1000
 )
 
-// intent is what the operator configured of a chain.
 func (r *runtime) intent(c config.Chain) audit.Intent {
 	out := audit.Intent{
 		Chain: c.Name, ChainID: c.ChainID, Agreement: int(c.Agreement), Discover: r.cfg.Discover, CrossChecks: r.cfg.CrossChecks,
@@ -201,7 +199,6 @@ func (r *runtime) String() string {
 		r.loaded.Format(timeFormat), strings.Join(names, ", "), r.cfg.Schedule, r.cfg.Timezone)
 }
 
-// close drops idle connections.
 func (r *runtime) close() {
 	r.api.Close()
 	for _, c := range r.clients {

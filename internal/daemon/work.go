@@ -117,7 +117,6 @@ func (d *Daemon) work(ctx context.Context, r *runtime) {
 	worker.Run(ctx)
 }
 
-// audit audits once.
 func (d *Daemon) audit(ctx context.Context, r *runtime) observe.Result {
 	d.takeRequests(r)
 	id := rand.Text()

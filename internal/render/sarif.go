@@ -55,7 +55,6 @@ func given(all ...any) (f fields) {
 	return f
 }
 
-// MarshalJSON writes the object.
 func (f fields) MarshalJSON() ([]byte, error) {
 	b := []byte("{")
 	for i := 0; i < len(f); i += 2 {

@@ -155,7 +155,6 @@ var headers = map[string]string{
 	"X-Frame-Options":              "DENY",
 }
 
-// guard adds the headers.
 func guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for name, value := range headers {
