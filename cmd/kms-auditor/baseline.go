@@ -55,14 +55,14 @@ func newBaseline(g *global) *cobra.Command {
 			"Exit codes: 0 done, 1 no audit has seen such a contract yet, 2 usage, configuration or a state that cannot be used,\n" +
 			"3 the result could not be written.",
 	}, "show or accept", show, accept)
-	cmd.PersistentFlags().StringVar(&f.chain, "chain", "", "only contracts of this configured chain (`NAME`)")
+	cmd.PersistentFlags().StringVar(&f.Chain, "chain", "", "only contracts of this configured chain (`NAME`)")
 	cmd.PersistentFlags().StringVar(&f.contract, "contract", "", "only the contract of this `ADDRESS`")
 	return cmd
 }
 
 // known reads from the state file what is known of the contracts that the flags name.
 func (f *baselineFlags) known(ctx context.Context) (path string, out []state.Controlled, err error) {
-	cfg, filter, err := f.choose(ctx, "no state is configured: baselines are kept there")
+	cfg, err := f.choose(ctx, "no state is configured: baselines are kept there")
 	if err != nil {
 		return "", nil, err
 	}
@@ -75,7 +75,7 @@ func (f *baselineFlags) known(ctx context.Context) (path string, out []state.Con
 	}
 	for _, chain := range chainNames(cfg) {
 		for _, k := range s.Controlled() {
-			if k.Target.Chain == chain && (f.chain == "" || f.chain == chain) && (f.contract == "" || filter.Contract == k.Target.Contract) {
+			if k.Target.Chain == chain && (f.Chain == "" || f.Chain == chain) && (f.contract == "" || f.Contract == k.Target.Contract) {
 				out = append(out, k)
 			}
 		}

@@ -24,20 +24,20 @@ func newForget(g *global) *cobra.Command {
 			"Exit codes: 0 done, 2 usage, configuration, or a contract that is configured or that no audit knows.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if p.chain == "" || p.contract == "" {
+			if p.Chain == "" || p.contract == "" {
 				return errors.New("forget needs --chain and --contract")
 			}
-			cfg, f, err := p.choose(cmd.Context(), "no state is configured: without a state file nothing is remembered")
+			cfg, err := p.choose(cmd.Context(), "no state is configured: without a state file nothing is remembered")
 			if err != nil {
 				return err
 			}
 			done, err := request(cfg.State, daemon.Configured(cfg), "forget it", "forgotten", state.Request{
-				Kind: state.Forget, Chain: f.Chain, Contract: f.Contract, At: time.Now().UTC(), By: operator(),
+				Kind: state.Forget, Chain: p.Chain, Contract: p.Contract, At: time.Now().UTC(), By: operator(),
 			})
 			if err != nil {
 				return &exitError{exitUsage, err}
 			}
-			return printf(cmd.OutOrStdout(), "%s %s: %s\n", f.Chain, f.Contract, done)
+			return printf(cmd.OutOrStdout(), "%s %s: %s\n", p.Chain, p.Contract, done)
 		},
 	}
 	p.flags(cmd)

@@ -26,11 +26,11 @@ func newPolicySnapshot(g *global) *cobra.Command {
 			"Exit codes: 0 printed, 2 usage or configuration, 3 not everything is proven (see --allow-incomplete).",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, f, err := p.choose(cmd.Context(), "")
+			cfg, err := p.choose(cmd.Context(), "")
 			if err != nil {
 				return err
 			}
-			report, err := p.audit(cmd, cfg, f.Contract)
+			report, err := p.audit(cmd, cfg)
 			if err != nil {
 				return err
 			}
@@ -59,13 +59,13 @@ func newPolicyDiff(g *global) *cobra.Command {
 			"--allow-incomplete), or could be read.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, f, err := p.choose(cmd.Context(), "")
+			cfg, err := p.choose(cmd.Context(), "")
 			if err != nil {
 				return err
 			}
 			policies := policiesOf(cfg) // an audit leaves in cfg what it needs
 			cfg.ConfirmDelay = 0        // a difference is what is asked for: it is no alert that has to wait
-			report, err := p.audit(cmd, cfg, f.Contract)
+			report, err := p.audit(cmd, cfg)
 			if err != nil {
 				return err
 			}
