@@ -226,17 +226,15 @@ func (s *State) Rewind(t Target, to uint64, hash common.Hash) error {
 	if p == (Progress{}) || to >= p.Next {
 		return fmt.Errorf("rewinding %s to block %d: it was not read", t, to)
 	}
-	if to < p.From {
-		delete(s.scans, t)
-		s.due = true
-		return nil
-	}
 	n, _ := slices.BinarySearchFunc(known.events, to+1, func(e Event, block uint64) int { return cmp.Compare(e.Block, block) })
 	if n > 0 && known.events[n-1].Block == to && known.events[n-1].BlockHash != hash {
 		return fmt.Errorf("rewinding %s to block %d: its events are of hash %s, not %s", t, to, known.events[n-1].BlockHash, hash)
 	}
-	s.scans[t] = &scan{progress: Progress{p.From, to + 1, hash}, events: slices.Clone(known.events[:n])}
-	s.due = true
+	if s.due = true; to < p.From {
+		delete(s.scans, t)
+	} else {
+		s.scans[t] = &scan{progress: Progress{p.From, to + 1, hash}, events: slices.Clone(known.events[:n])}
+	}
 	return nil
 }
 
