@@ -1,7 +1,8 @@
 // Package kmsapi asks Phala Cloud's API what it claims about the KMS contracts of a chain, and which KMS there are.
 //
 // One careful GET (client.go) fetches the body, wire.go turns it into typed values or says what is wrong with it, kms.go puts
-// the pages of a list together and reserves ids of apps, and errors.go turns refusals into errors that carry neither the key nor the URL.
+// the pages of a list together and reserves ids of apps, and errors.go turns refusals into errors that carry neither the key
+// nor the URL.
 package kmsapi
 
 import (

@@ -254,15 +254,12 @@ func (x *Indexer) Named(contract common.Address) map[string][]common.Hash {
 func (x *Indexer) named(t state.Target) map[string][]common.Hash {
 	named := maps.Clone(x.opt.State.Known(t))
 	for list, old := range x.stale[t].named {
-		if list == observe.Callers { // in their order
-			seen := map[common.Hash]bool{}
-			again := func(caller common.Hash) (was bool) { was, seen[caller] = seen[caller], true; return was }
-			named[list] = slices.DeleteFunc(slices.Concat(old, named[list]), again)
-			continue
+		seen := map[common.Hash]bool{}
+		again := func(key common.Hash) (was bool) { was, seen[key] = seen[key], true; return was }
+		named[list] = slices.DeleteFunc(slices.Concat(old, named[list]), again)
+		if list != observe.Callers { // those stay in their order
+			slices.SortFunc(named[list], common.Hash.Cmp)
 		}
-		all := slices.Concat(named[list], old)
-		slices.SortFunc(all, common.Hash.Cmp)
-		named[list] = slices.Compact(all)
 	}
 	return named
 }
