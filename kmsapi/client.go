@@ -246,7 +246,12 @@ func (c *Client) exchange(ctx context.Context, u *url.URL, decode func(string) e
 		RequestID:  c.text(resp.Header.Get("X-Request-ID")),
 		Body:       body,
 		HoldsKey:   c.key.Text(body) != body,
-		Header:     c.headers(resp.Header),
+		Header:     map[string]string{},
+	}
+	for _, name := range keptHeaders {
+		if v := resp.Header.Get(name); v != "" {
+			src.Header[name] = c.text(v)
+		}
 	}
 	return src, decode(body)
 }
@@ -256,13 +261,3 @@ func (c *Client) text(s string) string { return sanitize.Plain(c.all.Text(s)) }
 
 // keptHeaders tell how old an answer is and where it comes from. No other is kept, since a cookie is a secret.
 var keptHeaders = []string{"Age", "Cache-Control", "Content-Type", "Date", "Etag", "Last-Modified", "Server", "Via", "X-Request-Id"}
-
-func (c *Client) headers(h http.Header) map[string]string {
-	kept := map[string]string{}
-	for _, name := range keptHeaders {
-		if v := h.Get(name); v != "" {
-			kept[name] = c.text(v)
-		}
-	}
-	return kept
-}
