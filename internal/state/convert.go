@@ -61,8 +61,7 @@ func convert(path string, b []byte) (s *State, err error) {
 		return nil, damaged(err)
 	}
 	defer db.Close()
-	s = newState(path)
-	s.old, s.due = b, true
+	s = &State{path: path, old: b, due: true}
 	old := converter{state: s, scans: map[string]*scan{}, sums: map[string]uint64{}, blobs: map[string][]byte{}}
 	return s, damaged(db.View(old.read))
 }

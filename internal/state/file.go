@@ -84,7 +84,7 @@ func LockPath(state string) string { return state + ".lock" }
 // the error is a *HeldError.
 func Open(path string) (*State, error) {
 	if path == "" {
-		return newState(""), nil
+		return &State{}, nil
 	}
 	real, err := follow(path)
 	if err != nil {
@@ -96,7 +96,7 @@ func Open(path string) (*State, error) {
 	}
 	s, err := read(real)
 	if errors.Is(err, fs.ErrNotExist) {
-		s, err = newState(real), nil
+		s, err = &State{path: real}, nil
 	}
 	if err != nil {
 		return nil, errors.Join(opening(path, err), lock.Close())
@@ -117,8 +117,6 @@ func View(path string) (*State, error) {
 	}
 	return s, nil
 }
-
-func newState(path string) *State { return &State{path: path, scans: map[Target]*scan{}} }
 
 // follow returns where links lead, also to a file that is not there yet.
 func follow(path string) (string, error) {
@@ -155,8 +153,8 @@ func read(path string) (*State, error) {
 	if isBolt(b) {
 		return convert(path, b)
 	}
-	s := newState(path)
-	if s.size = len(b); s.size == 0 {
+	s := &State{path: path, size: len(b)}
+	if len(b) == 0 {
 		return s, nil
 	}
 	return s, damaged(s.decode(b))
@@ -215,7 +213,7 @@ func (s *State) take(c content, events []byte) error {
 		}
 		s.chain(of.Chain) // which the file may not have listed
 		if t := (Target{of.Chain, of.Contract, of.Stream == streams[true]}); of.Stream != "" {
-			s.scans[t] = known
+			s.setScan(t, known)
 		} else {
 			s.addScan(t, known)
 		}

@@ -62,6 +62,13 @@ type item struct {
 // scanOf returns what was read of t; it is empty where nothing was.
 func (s *State) scanOf(t Target) *scan { return cmp.Or(s.scans[t], &scan{}) }
 
+func (s *State) setScan(t Target, of *scan) {
+	if s.scans == nil {
+		s.scans = map[Target]*scan{}
+	}
+	s.scans[t] = of
+}
+
 // targets lists what events were read of, sorted by chain, stream and contract.
 func (s *State) targets() []Target {
 	place := map[string]int{}
@@ -76,7 +83,7 @@ func (s *State) targets() []Target {
 // addScan adds a scan of all events of a contract, as they were read before those that anybody can cause were read apart.
 func (s *State) addScan(t Target, whole *scan) {
 	for _, t.Public = range []bool{false, true} {
-		s.scans[t] = &scan{progress: whole.progress}
+		s.setScan(t, &scan{progress: whole.progress})
 	}
 	for _, e := range whole.events {
 		t.Public = e.List == apps
@@ -185,7 +192,7 @@ func (s *State) Append(t Target, from, to uint64, hash common.Hash, events []Eve
 	}
 	known.progress = Progress{p.From, to + 1, hash}
 	s.chain(t.Chain) // which may be new
-	s.scans[t] = known
+	s.setScan(t, known)
 	s.due, s.stale = s.due || len(events) > 0, true
 	return nil
 }
