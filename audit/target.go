@@ -339,7 +339,7 @@ func (t *target) entryOfRow(row ClaimedEntry) entry {
 	case err != nil:
 		e.ID, e.Kind = sanitize.Quote(row.ID), MalformedID
 	default:
-		e.ID, e.id, e.valid = sanitize.SpellID(id, row.ID), id, true
+		e.ID, e.id, e.valid = id.Hex(), id, true
 	}
 	return e
 }
