@@ -14,7 +14,7 @@ func (j *judgement) confirm(other []*target) {
 	for _, t := range j.targets {
 		o := targetAt(other, t.address)
 		if o == nil {
-			o = &target{} // the other look saw nothing of it
+			o = newTarget(t.address) // the other look saw nothing of it
 		}
 		j.confirmEntries(t, o)
 		j.confirmFindings(t, o)
@@ -201,7 +201,10 @@ func (j *judgement) applyHead() {
 				t.reason("nothing is deployed at the pinned block, and the newest could not be asked")
 			}
 		}
-		answers := head.index()
+		answers := map[listID]*Answer{}
+		for i := 0; head != nil && i < len(head.Answers); i++ {
+			answers[listID{head.Answers[i].List, head.Answers[i].ID}] = &head.Answers[i]
+		}
 		for i := range t.entries {
 			e := &t.entries[i]
 			if !j.mayBePending(t, e, t.young) {
