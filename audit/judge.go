@@ -166,20 +166,21 @@ func (j *judgement) beginBaselines() {
 		return
 	}
 	for _, t := range j.targets {
-		switch b := t.Baseline; {
-		case t.Control == nil:
-		case b != nil && t.Control.Completes(&b.Control.Code) && t.reading.Control.Implementation.Value == b.Control.Implementation:
-			more := *b
-			more.Control.Code, more.Control.Implementation = t.Control.Code, t.Control.Implementation
-			t.Baseline = &more
-		case b != nil:
-		case t.reading.Control.CodeErr == "" && !slices.ContainsFunc(t.reading.Control.fields(), func(f Field) bool { return !f.Known }):
-			t.Baseline = &Baseline{Control: *t.Control, Since: j.looks.First.At}
-			t.Baseline.Control.watch(nil)
+		if t.Control == nil {
+			continue
 		}
+		is, b := &t.reading.Control, Baseline{Control: *t.Control, Since: j.looks.First.At}
+		b.Control.Read = nil // of these, what is sure
 		if t.Baseline != nil {
-			t.Baseline = t.Baseline.learn(t)
+			b = *t.Baseline
+		} else if is.CodeErr != "" || !is.Owner.Known || !is.PendingOwner.Known || !is.Implementation.Known {
+			continue
 		}
+		if t.Control.Completes(&b.Control.Code) && is.Implementation.Value == b.Control.Implementation {
+			b.Control.Code, b.Control.Implementation = t.Control.Code, t.Control.Implementation
+		}
+		b.Control = b.Control.Or(t.sure())
+		t.Baseline = &b
 	}
 }
 

@@ -208,8 +208,7 @@ func (t *target) compareChain(intent *Intent, prior *Prior, o *Observation) {
 	t.fill(want.Policy)
 	if t.runs() {
 		t.judgeStorage(intent, want, t.judgeLists())
-		t.judgeControl(intent, prior, want.Policy)
-		t.judgeWatched(want.Policy)
+		t.judgeControl(intent, prior, &want.Policy)
 		t.addChanges()
 	}
 }
@@ -272,8 +271,8 @@ var getters = map[List]string{Device: "kmsAllowedDeviceIds(bytes32)", OSImage: "
 func (t *target) judgeLists() bool {
 	all := true
 	for _, l := range Lists {
-		unread := find(t.reading.Answers, func(a *Answer) bool { return a.List == l && a.Err != "" })
-		if all = all && unread == nil; unread != nil && find(t.reading.Answers, func(a *Answer) bool { return a.List == l && a.Err == "" }) == nil {
+		answered, unread := t.reading.sample(l)
+		if all = all && unread == nil; unread != nil && answered == nil {
 			t.reason("the contract does not answer %s, so it is no DstackKms of a generation since May 2025, or it misbehaves: %s", getters[l], unread.Err)
 		}
 	}
