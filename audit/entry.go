@@ -84,12 +84,11 @@ func (e *entry) kinds() []Kind {
 	return slices.DeleteFunc([]Kind{e.Kind, e.policyKind}, func(k Kind) bool { return k == "" })
 }
 
-// at is the entry as it would be judged by another answer of the chain.
-func (e *entry) at(allowed bool) *entry {
-	then := *e
-	then.OnChain, then.Verdict, then.Kind, then.Reason = chainStates[allowed], Unverifiable, "", ""
-	then.judge()
-	return &then
+// would is the verdict by another answer of the chain.
+func (e entry) would(allowed bool) EntryVerdict {
+	e.OnChain, e.Verdict, e.Kind, e.Reason = chainStates[allowed], Unverifiable, "", ""
+	e.judge()
+	return e.Verdict
 }
 
 var chainStates = map[bool]ChainState{true: ChainAllowed, false: ChainDenied}

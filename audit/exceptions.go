@@ -63,7 +63,7 @@ func (j *judgement) apply(t *target, x Exception) {
 	switch {
 	case met && expired:
 		t.findOf(AcceptExpired, x.List, x.ID, fmt.Sprintf("%s expired on %s, and the difference is still there", what, x.Expires.UTC().Format(time.DateOnly)))
-	case !met && !expired && j.open[t.key(x.Kind, x.List, x.ID)]:
+	case !met && !expired && j.open[t.key(x.Kind, x.List, x.ID)] != nil:
 		// This audit did not see it. What an earlier one left open is accepted all the same.
 		t.accept(x, "not seen in this audit")
 	case !met && t.evaluable(x) && t.verdict() != Unknown:

@@ -45,16 +45,16 @@ type judgement struct {
 	look     *Observation // the look that counts: the second where it saw as much as the first
 	other    *Observation // the other one, or nil after a single look
 	targets  []*target
-	open     map[findingKey]bool // what earlier audits left open
-	crossed  bool                // the claim was compared with the API's list of KMS
-	news     bool                // the look shows a difference that no earlier audit left open
+	open     map[findingKey]*OpenFinding // what earlier audits left open
+	crossed  bool                        // the claim was compared with the API's list of KMS
+	news     bool                        // the look shows a difference that no earlier audit left open
 	wentBack bool
 }
 
 func newJudgement(intent *Intent, prior *Prior, looks *Looks) *judgement {
-	j := &judgement{intent: intent, prior: prior, looks: looks, look: &looks.First, other: looks.Second, open: map[findingKey]bool{}}
-	for _, o := range prior.Open {
-		j.open[o.key()] = true
+	j := &judgement{intent: intent, prior: prior, looks: looks, look: &looks.First, other: looks.Second, open: map[findingKey]*OpenFinding{}}
+	for i := range prior.Open {
+		j.open[prior.Open[i].key()] = &prior.Open[i]
 	}
 	if j.sawBoth(looks.Second) || looks.Second != nil && !j.sawBoth(&looks.First) {
 		j.look, j.other = looks.Second, &looks.First
@@ -73,7 +73,9 @@ func newJudgement(intent *Intent, prior *Prior, looks *Looks) *judgement {
 
 // hasNews reports whether something is wrong with the target that no earlier audit left open.
 func (j *judgement) hasNews(t *target) bool {
-	isNew := func(k Kind, l List, id string) bool { return k != "" && k.Makes() == Drift && !j.open[t.key(k, l, id)] }
+	isNew := func(k Kind, l List, id string) bool {
+		return k != "" && k.Makes() == Drift && j.open[t.key(k, l, id)] == nil
+	}
 	return slices.ContainsFunc(t.Findings, func(f Finding) bool { return isNew(f.Kind, f.List, f.ID) }) ||
 		slices.ContainsFunc(t.entries, func(e entry) bool { return isNew(e.Kind, e.List, e.ID) || isNew(e.policyKind, e.List, e.ID) })
 }

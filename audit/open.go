@@ -37,10 +37,6 @@ const reminder = 24 * time.Hour
 // and found it right.
 func (j *judgement) carryOver(out *Outcome) {
 	now := j.looks.First.At
-	before := make(map[findingKey]OpenFinding, len(j.prior.Open))
-	for _, o := range j.prior.Open {
-		before[o.key()] = o
-	}
 	done := map[findingKey]*Finding{} // two differences of one kind, two public keys say, are one finding
 	for _, t := range j.targets {
 		t.addEntryFindings()
@@ -52,14 +48,12 @@ func (j *judgement) carryOver(out *Outcome) {
 				continue
 			}
 			done[k] = f
-			open, known := before[k]
-			delete(before, k)
-			first, change := now, Open
-			switch {
-			case !known:
-				open, change = OpenFinding{Contract: t.Contract, Logged: now}, Opened
-			case open.Finding.FirstSeen.Before(now): // else the clock was set back
-				first = *open.Finding.FirstSeen
+			open, change, first := OpenFinding{Contract: t.Contract, Logged: now}, Opened, now
+			if was := j.open[k]; was != nil {
+				delete(j.open, k)
+				if open, change = *was, Open; was.Finding.FirstSeen.Before(now) { // else the clock was set back
+					first = *was.Finding.FirstSeen
+				}
 			}
 			f.FirstSeen, f.LastConfirmedAt = &first, &now
 			open.Finding = *f
@@ -76,7 +70,7 @@ func (j *judgement) carryOver(out *Outcome) {
 	var resolved []Change
 	for _, o := range j.prior.Open {
 		address, err := sanitize.ParseAddress(o.Contract)
-		if _, left := before[o.key()]; !left || err != nil {
+		if err != nil || j.open[o.key()] == nil {
 			continue
 		}
 		t := targetAt(j.targets, address)
