@@ -74,7 +74,15 @@ func (i *Intent) Contract(a common.Address) ContractIntent {
 
 // List returns what the policy wants allowed of a list; nil: the policy does not cover the list.
 func (p Policy) List(l List) []common.Hash {
-	return map[List][]common.Hash{Device: p.Devices, OSImage: p.OSImages, AggregatedMR: p.AggregatedMRs}[l]
+	switch l {
+	case Device:
+		return p.Devices
+	case OSImage:
+		return p.OSImages
+	case AggregatedMR:
+		return p.AggregatedMRs
+	}
+	return nil
 }
 
 // State returns what the policy says of an id.

@@ -294,7 +294,7 @@ func (j *judgement) contracts() []Known {
 
 // named adds the ids that were asked for to those that are known.
 func (t *target) named(list List, known []common.Hash) []common.Hash {
-	out := slices.Clone(known)
+	out := slices.Clip(known) // what is added goes into a copy
 	for _, a := range t.reading.Answers {
 		if a.List != list || len(out) >= maxKnownIDs {
 			continue
@@ -303,7 +303,9 @@ func (t *target) named(list List, known []common.Hash) []common.Hash {
 			out = append(out, a.ID)
 		}
 	}
-	slices.SortFunc(out, common.Hash.Cmp)
+	if len(out) > len(known) {
+		slices.SortFunc(out, common.Hash.Cmp)
+	}
 	return out
 }
 
