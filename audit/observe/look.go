@@ -21,15 +21,14 @@ import (
 // observer looks at one chain. What it remembers only saves requests.
 type observer struct {
 	Chain
-	opt        *Options
-	scanned    map[common.Address]common.Hash // the storage root for which events were read
-	rescanned  map[common.Address]common.Hash // the storage root for which they were read anew in vain
-	appsUnread map[common.Address]bool        // of the last audit, the events that anybody can cause could not all be read
-	crowded    map[common.Address]crowd
-	annotated  map[common.Address]annotation
-	detail     *kmsapi.OnChainDetail // the last, and what was made of it
-	claim      *audit.APIClaim
-	claimed    idsByContract
+	opt         *Options
+	scanned     map[common.Address]common.Hash // the storage root for which events were read
+	rescanned   map[common.Address]common.Hash // the storage root for which they were read anew in vain
+	withoutApps map[common.Address]pause
+	annotated   map[common.Address]annotation
+	detail      *kmsapi.OnChainDetail // the last, and what was made of it
+	claim       *audit.APIClaim
+	claimed     idsByContract
 }
 
 // look is an observation while it is made.
@@ -186,7 +185,8 @@ func (c *observer) read(ctx context.Context, prior audit.Prior, l *look, contrac
 	done.ask = func() (out []ethrpc.Query) {
 		for _, a := range contracts {
 			q := c.query(a, prior.Contract(a), l.ids[a])
-			if s := done.scans[a]; s == nil && c.appsUnread[a] || s != nil && s.PublicErr != "" || now().Before(c.crowded[a].until) {
+			p, s := c.withoutApps[a], done.scans[a]
+			if s == nil && p.why != "" || s != nil && s.PublicErr != "" || now().Before(p.until) {
 				q.Apps, q.Callers = nil, nil // they cannot account for all that is stored
 			}
 			out = append(out, q)
