@@ -19,7 +19,7 @@ type entry struct {
 	accepted   []Kind
 }
 
-// judge decides an entry by what the sides say.
+// judge decides an entry by what the sides say, and by what the operator wants.
 func (e *entry) judge() {
 	if e.List == AggregatedMR {
 		e.Claim, e.noClaim = ClaimNone, false
@@ -51,21 +51,15 @@ func (e *entry) judge() {
 	default:
 		e.Verdict = Match
 	}
-	e.judgePolicy()
-}
-
-// judgePolicy compares the chain's answer with what the operator wants.
-func (e *entry) judgePolicy() {
-	e.policyKind = ""
-	switch {
+	switch e.policyKind = ""; {
 	case e.Policy == PolicyDenied && e.OnChain == ChainAllowed:
 		e.policyKind = PolicyDeniedAllowed
 	case e.Policy == PolicyAllowed && e.OnChain == ChainDenied:
 		e.policyKind = PolicyAllowedDenied
-	default:
-		return
 	}
-	e.Verdict, e.Reason = Mismatch, ""
+	if e.policyKind != "" {
+		e.Verdict, e.Reason = Mismatch, ""
+	}
 }
 
 func (e *entry) unverifiable(reason string) { e.Verdict, e.Reason = Unverifiable, reason }

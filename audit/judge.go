@@ -197,12 +197,10 @@ func (j *judgement) report() Chain {
 		claim := j.look.Claim.Claim // a copy: a report must not hold all that the API said
 		out.Claim = &claim
 	}
-	var verdicts []Verdict
 	for _, t := range j.targets {
-		judged := t.report()
-		out.Targets, verdicts = append(out.Targets, judged), append(verdicts, judged.Verdict)
+		out.Targets = append(out.Targets, t.report())
 	}
-	out.Verdict = worstOf(verdicts)
+	out.Verdict = worst(out.Targets, func(t Target) Verdict { return t.Verdict })
 	return out
 }
 
@@ -303,12 +301,8 @@ var entryReasons = []struct{ reason, text string }{
 
 // NewReport puts the chains of an audit into a report.
 func NewReport(id, version string, started, finished time.Time, chains []Chain) *Report {
-	var verdicts []Verdict
-	for _, c := range chains {
-		verdicts = append(verdicts, c.Verdict)
-	}
 	return &Report{
 		Schema: Schema, AuditID: id, Version: version, StartedAt: started, FinishedAt: finished,
-		Verdict: worstOf(verdicts), Chains: append([]Chain{}, chains...),
+		Verdict: worst(chains, func(c Chain) Verdict { return c.Verdict }), Chains: append([]Chain{}, chains...),
 	}
 }

@@ -161,10 +161,6 @@ func (j *judgement) settled(t *target, o *OpenFinding) bool {
 		return t.claimRead && j.look.Block != nil
 	case ProofInvalid, GetterDisagrees:
 		return chain && (t.reading.Assurance == Proven || !j.intent.Events)
-	case ProviderDisagreement, StorageUnaccounted, OwnerChanged, ImplementationChanged, CodeChanged, MeasurementsChanged, KMSKeysChanged, GatewayChanged, AppImplChanged:
-		return chain && t.looksAt(k)
-	case ContractUnexpected, GatewayAppIDMismatch, KMSPubkeyMismatch, KMSContractMismatch:
-		return t.noClaims || t.looksAt(k)
 	case AcceptExpired, AcceptUnused:
 		return !slices.ContainsFunc(t.unevaluated, func(x Exception) bool { return x.List == f.List && x.ID == f.ID })
 	case ClaimUnstable:
@@ -173,7 +169,10 @@ func (j *judgement) settled(t *target, o *OpenFinding) bool {
 	case ChainWentBack:
 		return j.look.Block != nil
 	}
-	return false
+	if k.is(ofClaim) {
+		return t.noClaims || t.looksAt(k)
+	}
+	return k.is(ofContract) && chain && t.looksAt(k)
 }
 
 // looksAt reports whether the look saw what a finding of the kind, about the contract as a whole, is about.

@@ -209,7 +209,12 @@ func (t *target) compareChain(intent *Intent, prior *Prior, o *Observation) {
 	if t.runs() {
 		t.judgeStorage(intent, want, t.judgeLists())
 		t.judgeControl(intent, prior, &want.Policy)
-		t.addChanges()
+		for i := range t.reading.Changes {
+			c := &t.reading.Changes[i]
+			if e := t.entry(listID{c.List, c.ID}); e != nil {
+				e.Changed = &c.Changed
+			}
+		}
 	}
 }
 
@@ -313,16 +318,6 @@ func (t *target) judgeStorage(intent *Intent, want ContractIntent, lists bool) {
 	t.Explained = want.Explained
 	if intent.Required && t.Completeness != Complete {
 		t.reason("verify is required, and the contract's storage is not proven to be all accounted for")
-	}
-}
-
-// addChanges adds to each entry what its last event says.
-func (t *target) addChanges() {
-	for i := range t.reading.Changes {
-		c := &t.reading.Changes[i]
-		if e := t.entry(listID{c.List, c.ID}); e != nil {
-			e.Changed = &c.Changed
-		}
 	}
 }
 
