@@ -58,10 +58,7 @@ func (j *judgement) confirmEntries(t, o *target) {
 }
 
 func (j *judgement) confirmEntry(t *target, e, was *entry) {
-	var before []Kind
-	if was != nil {
-		before = was.kinds()
-	}
+	before := was.kinds()
 	for _, k := range e.kinds() {
 		if k.Makes() != Drift || slices.Contains(before, k) || j.open[t.key(k, e.List, e.ID)] != nil {
 			continue

@@ -207,18 +207,19 @@ func (c Control) Or(other Control) Control {
 	return c
 }
 
-// sure is the control without what a baseline must not learn yet. That the contract has no value, and which measurements are all,
-// has to be proven: a provider that leaves something out must not make drift of it later.
-func (t *target) sure() Control {
-	out, fields := *t.Control, t.Control.fields()
-	for i, is := range fields {
+// learn returns the control of a baseline with the fields that it lacks. That the contract has no value, and which measurements
+// are all, has to be proven: a provider that leaves something out must not make drift of it later.
+func (t *target) learn(c Control) Control {
+	values := c.fields()
+	for i, is := range t.Control.fields() {
 		f := controlFields[i]
-		if f.kind == MeasurementsChanged && t.Completeness != Complete || is.Value == "" && t.reading.Assurance != Proven {
-			fields[i] = Field{}
+		unsure := f.kind == MeasurementsChanged && t.Completeness != Complete || is.Value == "" && t.reading.Assurance != Proven
+		if !unsure {
+			values[i] = cmp.Or(values[i], is)
 		}
 	}
-	out.set(fields)
-	return out
+	c.set(values)
+	return c
 }
 
 // Differs names the fields of the control that are not as the baseline has them. An offer to another owner is no change yet.

@@ -70,9 +70,9 @@ func (e *entry) drop(reason string) {
 	e.unverifiable(reason)
 }
 
-// kinds are what is wrong with the entry.
+// kinds are what is wrong with the entry, if there is one.
 func (e *entry) kinds() []Kind {
-	if e.Kind == "" && e.policyKind == "" {
+	if e == nil || e.Kind == "" && e.policyKind == "" {
 		return nil
 	}
 	return slices.DeleteFunc([]Kind{e.Kind, e.policyKind}, func(k Kind) bool { return k == "" })
