@@ -86,9 +86,9 @@ func (t *target) evaluable(x Exception) bool {
 		!x.Kind.OfEntry() && len(t.Reasons) > 0:
 		return false
 	}
-	return !slices.ContainsFunc(t.entries, func(e entry) bool {
+	return find(t.entries, func(e *entry) bool {
 		return e.List == x.List && e.ID == x.ID && e.Verdict == Unverifiable
-	})
+	}) == nil
 }
 
 // settleAccepted makes an entry Accepted once everything that is wrong with it is accepted. If only non-drift findings

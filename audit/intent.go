@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -66,10 +67,7 @@ type Exception struct {
 
 // Contract returns what is configured of a contract.
 func (i *Intent) Contract(a common.Address) ContractIntent {
-	if c := find(i.Contracts, func(c *ContractIntent) bool { return c.Address == a }); c != nil {
-		return *c
-	}
-	return ContractIntent{}
+	return *cmp.Or(find(i.Contracts, func(c *ContractIntent) bool { return c.Address == a }), &ContractIntent{})
 }
 
 // List returns what the policy wants allowed of a list; nil: the policy does not cover the list.

@@ -77,7 +77,7 @@ func (j *judgement) hasNews(t *target) bool {
 		return k != "" && k.Makes() == Drift && j.open[t.key(k, l, id)] == nil
 	}
 	return slices.ContainsFunc(t.Findings, func(f Finding) bool { return isNew(f.Kind, f.List, f.ID) }) ||
-		slices.ContainsFunc(t.entries, func(e entry) bool { return isNew(e.Kind, e.List, e.ID) || isNew(e.policyKind, e.List, e.ID) })
+		find(t.entries, func(e *entry) bool { return isNew(e.Kind, e.List, e.ID) || isNew(e.policyKind, e.List, e.ID) }) != nil
 }
 
 // sawBoth reports whether the look saw both sides; without claims, the chain is all there is to see.

@@ -137,8 +137,8 @@ func (c *observer) reread(ctx context.Context, l *completion, finally bool) bool
 	return false
 }
 
-// pause is why the apps of a contract are left out until its events are read again, and not before a time; the zero value: they
-// are not left out.
+// pause is why the apps of a contract are left out: until its events are read again, and at least until a time. The zero value:
+// they are not left out.
 type pause struct {
 	why   string
 	until time.Time

@@ -44,10 +44,10 @@ func ClaimOf(d *kmsapi.OnChainDetail) *audit.APIClaim {
 		row := audit.ClaimedContract{Address: c.Address, ChainID: c.ChainID, K256Pubkey: c.K256Pubkey, CAPubkey: c.CAPubkey}
 		row.Entries = make([]audit.ClaimedEntry, 0, len(c.Devices)+len(c.OSImages))
 		for _, d := range c.Devices {
-			row.Entries = append(row.Entries, audit.ClaimedEntry{List: audit.Device, ID: d.ID, Name: d.NodeName, State: claimStates[d.Allowed]})
+			row.Entries = append(row.Entries, audit.ClaimedEntry{List: audit.Device, ID: d.ID, Name: d.NodeName, State: claimState(d.Allowed)})
 		}
 		for _, i := range c.OSImages {
-			row.Entries = append(row.Entries, audit.ClaimedEntry{List: audit.OSImage, ID: i.Hash, Name: i.Name, Version: i.Version, State: claimStates[i.Allowed]})
+			row.Entries = append(row.Entries, audit.ClaimedEntry{List: audit.OSImage, ID: i.Hash, Name: i.Name, Version: i.Version, State: claimState(i.Allowed)})
 		}
 		slices.SortFunc(row.Entries, audit.CompareClaimed)
 		out.Contracts = append(out.Contracts, row)
@@ -72,8 +72,15 @@ func SourceOf(s *kmsapi.Source) audit.Claim {
 	return audit.Claim{FetchedAt: s.FetchedAt.UTC(), SHA256: s.SHA256, APIVersion: s.APIVersion, RequestID: s.RequestID}
 }
 
-var claimStates = map[kmsapi.Allowed]audit.ClaimState{
-	kmsapi.AllowedUnknown: audit.ClaimUnknown, kmsapi.AllowedFalse: audit.ClaimDenied, kmsapi.AllowedTrue: audit.ClaimAllowed,
+func claimState(a kmsapi.Allowed) audit.ClaimState {
+	switch a {
+	case kmsapi.AllowedTrue:
+		return audit.ClaimAllowed
+	case kmsapi.AllowedFalse:
+		return audit.ClaimDenied
+	default:
+		return audit.ClaimUnknown
+	}
 }
 
 // ListingOf is the API's list of KMS as far as it is about the chain.
