@@ -277,7 +277,7 @@ func union(lists ...[]common.Hash) []common.Hash {
 
 type idsByContract map[common.Address]map[audit.List][]common.Hash
 
-// claimedIDs are the well-formed ids of a claim about the chain, by contract and list.
+// claimedIDs are the well-formed ids of a claim about the chain, by contract and list, sorted.
 func claimedIDs(claim *audit.APIClaim, chainID uint64) idsByContract {
 	out := idsByContract{}
 	if claim.ChainID != chainID {
@@ -291,6 +291,11 @@ func claimedIDs(claim *audit.APIClaim, chainID uint64) idsByContract {
 			if id, err := sanitize.ParseID(e.ID); err == nil {
 				out[row.Address][e.List] = append(out[row.Address][e.List], id)
 			}
+		}
+	}
+	for _, lists := range out {
+		for _, ids := range lists {
+			slices.SortFunc(ids, common.Hash.Cmp)
 		}
 	}
 	return out
@@ -354,18 +359,14 @@ func (c *observer) addChanges(ctx context.Context, l *look) {
 		if r.Err != "" || !r.HasCode {
 			continue
 		}
-		listed := make(map[common.Hash]bool, len(r.Answers))
-		for _, ids := range l.ids[r.Contract] {
-			for _, id := range ids {
-				listed[id] = true
+		claimed, want := l.ids[r.Contract], c.Intent.Contract(r.Contract).Policy
+		shown := slices.DeleteFunc(slices.Clone(r.Answers), func(a audit.Answer) bool {
+			if a.Allowed || want.State(a.List, a.ID) == audit.PolicyAllowed {
+				return false
 			}
-		}
-		for _, l := range audit.Lists {
-			for _, id := range c.Intent.Contract(r.Contract).Policy.List(l) {
-				listed[id] = true
-			}
-		}
-		shown := slices.DeleteFunc(slices.Clone(r.Answers), func(a audit.Answer) bool { return !a.Allowed && !listed[a.ID] })
+			_, listed := slices.BinarySearchFunc(claimed[a.List], a.ID, common.Hash.Cmp)
+			return !listed
+		})
 		var root common.Hash
 		if r.Storage != nil {
 			root, _ = sanitize.ParseID(r.Storage.Root) // it was written here
