@@ -44,6 +44,10 @@ type Indexer struct {
 	checkpoints map[state.Target][]ethrpc.Block // up to which events were read, the oldest first
 	stale       map[state.Target]staleIDs
 	refused     map[state.Target]bool // a Batch was no use
+	actor       struct {              // of the last answer of Last
+		address common.Address
+		text    string
+	}
 }
 
 // staleIDs is what events named before they were reset. It counts until they are read anew up to where they had been.
@@ -275,7 +279,10 @@ func (x *Indexer) Last(contract common.Address, list audit.List, id common.Hash)
 		c.Time = &at
 	}
 	if e.Actor != (common.Address{}) {
-		c.Actor = e.Actor.Hex()
+		if e.Actor != x.actor.address { // nearly all events are one owner's, and the checksum is a hash
+			x.actor.address, x.actor.text = e.Actor, e.Actor.Hex()
+		}
+		c.Actor = x.actor.text
 	}
 	return c, true
 }
