@@ -49,7 +49,7 @@ func own(form string) []string {
 	case beacon, slots, dispatch, library:
 		return []string{"swap"}
 	}
-	return []string{"newer", "newer", "older"}
+	return []string{"newer", "newer", "older", "set app code"}
 }
 
 func (d drawer) form() string {
@@ -141,7 +141,7 @@ func (n *node) birth(form string, nonce uint64) (txs []tx, at common.Address, he
 			helpers = []common.Address{create(testchain.Registry), create(testchain.Registry)}
 			setter, helper = "setRegistry", helpers[0]
 		}
-		t, e := call(testchain.Helped, "owner", at, setter, helper)
+		t, e := callOf(testchain.Helped, "owner", at, setter, helper)
 		txs, err = append(txs, t), errors.Join(err, e)
 	default:
 		at = create("ERC1967Proxy", n.impl[form], initialize)
@@ -149,8 +149,8 @@ func (n *node) birth(form string, nonce uint64) (txs []tx, at common.Address, he
 	return txs, at, helpers, err
 }
 
-// call makes a transaction that calls one of testchain's contracts.
-func call(contract, from string, to common.Address, method string, args ...any) (tx, error) {
+// callOf makes a transaction that calls one of testchain's contracts.
+func callOf(contract, from string, to common.Address, method string, args ...any) (tx, error) {
 	a, err := testchain.Contract(contract)
 	if err != nil {
 		return tx{}, err
@@ -164,13 +164,13 @@ func call(contract, from string, to common.Address, method string, args ...any) 
 func (w *world) upgrade(n int, is *contract, owner string, impl common.Address) (tx, error) {
 	switch form := w.form(n); form {
 	case beacon:
-		return call("KmsBeacon", "owner", is.beacon, "upgradeTo", impl)
+		return callOf("KmsBeacon", "owner", is.beacon, "upgradeTo", impl)
 	case slots:
-		return call("KmsDispatch", "owner", w.at[n], "dispatch", impl, impl, impl)
+		return callOf("KmsDispatch", "owner", w.at[n], "dispatch", impl, impl, impl)
 	case dispatch:
-		return call("KmsDispatch", "owner", w.at[n], "dispatch", impl, w.impl[rest], w.impl[rest])
+		return callOf("KmsDispatch", "owner", w.at[n], "dispatch", impl, w.impl[rest], w.impl[rest])
 	}
-	return call(testchain.Plain, owner, w.at[n], "upgradeToAndCall", impl, []byte{})
+	return callOf(testchain.Plain, owner, w.at[n], "upgradeToAndCall", impl, []byte{})
 }
 
 // reshape makes the transaction that changes what a form is about.
@@ -178,9 +178,9 @@ func (w *world) reshape(a act, is *contract, owner string) (tx, error) {
 	form := w.form(a.N)
 	switch {
 	case a.What == "flood":
-		return call(registrar, "stranger", w.impl[registrar], "flood", w.at[a.N], common.Address{1, byte(a.ID)}, common.Big32)
+		return callOf(registrar, "stranger", w.impl[registrar], "flood", w.at[a.N], common.Address{1, byte(a.ID)}, common.Big32)
 	case a.What == "list elsewhere" || a.What == "unlist elsewhere":
-		return call(testchain.Registry, "owner", is.helper, "set", idOf(device, a.ID), a.What == "list elsewhere")
+		return callOf(testchain.Registry, "owner", is.helper, "set", idOf(device, a.ID), a.What == "list elsewhere")
 	case a.What == "newer":
 		return w.upgrade(a.N, is, owner, w.impl[after(is.name)])
 	case a.What == "older":
@@ -188,10 +188,10 @@ func (w *world) reshape(a act, is *contract, owner string) (tx, error) {
 	case form == library:
 		libraries := []string{library + "0", library + "1", library + "2"}
 		now := slices.IndexFunc(libraries, func(l string) bool { return w.impl[l] == is.helper })
-		return call(testchain.Helped, owner, w.at[a.N], "setLibrary", w.impl[libraries[(now+1+a.ID%2)%3]])
+		return callOf(testchain.Helped, owner, w.at[a.N], "setLibrary", w.impl[libraries[(now+1+a.ID%2)%3]])
 	case form == registry:
 		all := w.helpers[a.N]
-		return call(testchain.Helped, owner, w.at[a.N], "setRegistry", all[1-max(slices.Index(all, is.helper), 0)])
+		return callOf(testchain.Helped, owner, w.at[a.N], "setRegistry", all[1-max(slices.Index(all, is.helper), 0)])
 	case is.name == testchain.Plain:
 		return w.upgrade(a.N, is, owner, w.impl[twin])
 	}
@@ -212,14 +212,19 @@ type layout struct {
 	lists        [2]common.Hash
 	measurements common.Hash
 	apps         bool
+	appCode      common.Hash // zero: it has none
 }
 
 // layoutOf returns that of an implementation by its name.
 func layoutOf(name string) layout {
-	l := layout{lists: plainLists, measurements: number32(6), apps: true}
+	l := layout{lists: plainLists, measurements: number32(6), apps: true, appCode: number32(9)}
 	switch name {
 	case testchain.Shifted:
-		return layout{lists: [2]common.Hash{number32(6), number32(7)}, measurements: number32(5)}
+		return layout{lists: [2]common.Hash{number32(6), number32(7)}, measurements: number32(5), appCode: number32(8)}
+	case testchain.Generations[0]:
+		l.appCode = common.Hash{}
+	case testchain.Generations[1]:
+		l.appCode = number32(10)
 	case testchain.Moved:
 		l.lists = movedLists
 	}

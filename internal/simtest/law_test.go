@@ -392,7 +392,7 @@ func (l *law) exactly(t *audit.Target, truly truth, missing []finding, worst str
 
 // excused reports whether nobody can tell whether an open finding is still true.
 func (l *law) excused(truly truth, at common.Address, g finding) bool {
-	if !truly.read && !slices.Contains(l.configured(), at) && !l.mem.known[at] || truly.gone && g.Kind == "gateway_changed" { // nobody asks for it, or can tell
+	if !truly.read && !slices.Contains(l.configured(), at) && !l.mem.known[at] || truly.gone && (g.Kind == "gateway_changed" || g.Kind == "app_implementation_changed") { // nobody asks for it, or can tell
 		return true
 	}
 	if l.look.Block != nil && l.look.Block.Number < l.mem.block[key{at.Hex(), g}] { // where it was confirmed is newer

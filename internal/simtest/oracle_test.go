@@ -90,7 +90,7 @@ func (w *world) contract(ctx context.Context, block common.Hash, at common.Addre
 	for _, s := range otherSlots {
 		known[s] = true
 	}
-	for n := range byte(10) {
+	for n := range byte(11) {
 		known[number32(n)] = true
 		for i := range int64(4) { // long texts
 			field := number32(n)
@@ -188,7 +188,7 @@ var makes = map[string]string{
 	"malformed_id": unknown, "duplicate_conflict": drift, "contract_not_listed": drift, "contract_unexpected": drift, "no_code": drift,
 	"chain_mismatch": unknown, "provider_disagreement": unknown, "proof_invalid": unknown, "getter_disagrees_with_proof": unknown,
 	"storage_unaccounted": drift, "owner_changed": drift, "implementation_changed": drift, "code_changed": drift,
-	"measurements_changed": drift, "gateway_changed": drift, "chain_went_back": unknown,
+	"measurements_changed": drift, "gateway_changed": drift, "app_implementation_changed": drift, "chain_went_back": unknown,
 	"policy_denied_chain_allowed": drift, "policy_allowed_chain_denied": drift,
 }
 
@@ -226,7 +226,7 @@ type truth struct {
 	read     bool            // the API said something of the contract, on the right chain
 	compared map[string]bool // the ids with a claim about something that is known
 	blank    bool            // it says something that cannot be compared
-	gone     bool            // the gateway is, and nothing proves it
+	gone     bool            // the gateway is, or the code of apps, and nothing proves it
 	loose    bool            // a lie that was believed may be taken for what was
 }
 
