@@ -120,6 +120,10 @@ func (n *node) birth(form string, nonce uint64) (txs []tx, at common.Address, he
 		txs = append(txs, tx{from: "owner", data: slices.Concat(a.Bytecode, input)})
 		return crypto.CreateAddress(owner, nonce+uint64(len(txs)-1))
 	}
+	send := func(contract string, to common.Address, method string, args ...any) {
+		t, e := callOf(contract, "owner", to, method, args...)
+		txs, err = append(txs, t), errors.Join(err, e)
+	}
 	initialize, e := n.abi.Pack("initialize", owner)
 	if err = e; err != nil {
 		return nil, at, nil, err
@@ -141,10 +145,11 @@ func (n *node) birth(form string, nonce uint64) (txs []tx, at common.Address, he
 			helpers = []common.Address{create(testchain.Registry), create(testchain.Registry)}
 			setter, helper = "setRegistry", helpers[0]
 		}
-		t, e := callOf(testchain.Helped, "owner", at, setter, helper)
-		txs, err = append(txs, t), errors.Join(err, e)
-	default:
+		send(testchain.Helped, at, setter, helper)
+	default: // with what an upgrade leaves behind, as far as the generation has it
 		at = create("ERC1967Proxy", n.impl[form], initialize)
+		send(testchain.May, at, "registerApp", common.Address{1, 9})
+		send(testchain.May, at, "setAppAuthImplementation", common.Address{2, 9})
 	}
 	return txs, at, helpers, err
 }

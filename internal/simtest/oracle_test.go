@@ -164,7 +164,7 @@ var keys = func() (out []listKey) {
 
 // callers are who registers apps.
 func (w *world) callers() []common.Address {
-	return []common.Address{testchain.Address("stranger"), w.impl[registrar]}
+	return []common.Address{testchain.Address("owner"), testchain.Address("stranger"), w.impl[registrar]}
 }
 
 // apps are those that may be registered: those of the plan, and those of generations that count.
