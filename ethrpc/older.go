@@ -52,7 +52,11 @@ type olderRun struct {
 func (c *proving) implementationJobs() (jobs []*job) {
 	o := &c.olderRun
 	now, isProxy := c.implementation()
-	if o.asked > 1 || !isProxy || c.partial || c.query.CodeOnly || !slices.ContainsFunc(c.query.Implementations, func(code common.Address) bool { return code != now }) || c.accounted() {
+	if o.asked > 1 || !isProxy || c.query.CodeOnly || !slices.ContainsFunc(c.query.Implementations, func(code common.Address) bool { return code != now }) || c.accounted() {
+		return nil
+	}
+	if c.partial {
+		c.reading.Partial = true // else what is not explained would stand
 		return nil
 	}
 	if o.asked++; o.asked == 1 {

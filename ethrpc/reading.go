@@ -78,7 +78,7 @@ type Reading struct {
 	Agreed            int                    // providers that say the same of these answers; proven: of the block's hash
 	Storage           *Storage               // nil where nothing is proven, or the account does not exist
 	Unaccounted       []common.Address       // further accounts whose storage the lists' getters read, and which store more than is accounted for; sorted
-	Partial           bool                   // answers were left out
+	Partial           bool                   // answers were left out, or what older implementations explain
 	Sequenced         bool                   // whoever registers apps is, or was, counted, which accounts for storage (May and June 2025)
 	Registered        int                    // how many apps the Query's Callers registered by that count; 0 where Storage is Complete
 	Counted           int                    // how many of the Query's apps were registered while that was counted; likewise

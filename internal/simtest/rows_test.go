@@ -53,6 +53,7 @@ func TestRows(t *testing.T) {
 			"consistent drift drift consistent drift drift consistent drift consistent drift drift"},
 		{"what an older generation stored at other places is explained", form(testchain.Generations[1]),
 			[]string{"set app code;register app;follow", "newer", "acknowledge", "set app code 1"}, "consistent drift consistent drift"},
+		{"an older generation is upgraded that has no apps", form(testchain.Shifted), []string{"", "newer", "acknowledge"}, "consistent drift consistent"},
 		{"an upgrade moves the lists", form(testchain.Shifted), []string{"add;follow", "newer", "acknowledge;remove"}, "consistent drift drift"},
 		{"an app is registered over and over in one block", limit(wholeReceipts), []string{"flood", "flood;add", "follow", "sneak in 2"}, "consistent drift consistent drift"},
 		{"so it is, and receipts come one by one", limit(eachReceipt), []string{"flood", "flood;add", "follow", "sneak in 2"}, "consistent drift consistent drift"},
