@@ -79,6 +79,7 @@ func TestAnAnswerOfTheAuditorIsWhole(t *testing.T) {
 	}{
 		{"what matches is no difference", report("consistent", "proven", "", entry("match")), []string{}, false},
 		{"a mismatch is one", report("drift", "proven", "", entry("match")+","+entry("mismatch")), []string{"0xc0 device 0xab true false"}, false},
+		{"what the claim says nothing of is no difference", report("consistent", "proven", "", entry("unclaimed")), []string{}, false},
 		{"unknown is no answer", report("unknown", "proven", "", entry("match")), nil, true},
 		{"what is not proven is no answer", report("consistent", "single", "", entry("match")), nil, true},
 		{"where a source failed there is no answer", report("consistent", "proven", `{"stage": "rpc"}`, entry("match")), nil, true},

@@ -23,7 +23,7 @@ func main() {
 	defer stop()
 	runs := flag.Int("runs", 3, "runs of each contender")
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "bench [-runs N] [CONTRACTSxENTRIES...]")
+		fmt.Fprintln(flag.CommandLine.Output(), "bench [-runs N] [CONTRACTSxENTRIES[xAPPS]...]")
 		flag.PrintDefaults()
 	}
 	flag.Parse()

@@ -28,14 +28,28 @@ const (
 	blocks    = 70 // the finalized one is the last multiple of 32
 )
 
-// size is how much there is to audit: contracts with so many entries each.
-type size struct{ contracts, entries int }
+// size is how much there is to audit: contracts with so many entries and registered apps each.
+type size struct{ contracts, entries, apps int }
 
-func (s size) String() string { return fmt.Sprintf("%dx%d", s.contracts, s.entries) }
+const (
+	usualApps  = 20
+	appsAtOnce = 100 // as many as the gas of one transaction registers
+)
+
+func (s size) String() string {
+	text := fmt.Sprintf("%dx%d", s.contracts, s.entries)
+	if s.apps != usualApps {
+		text += fmt.Sprintf("x%d", s.apps)
+	}
+	return text
+}
 
 func parseSize(text string) (s size, err error) {
-	if n, _ := fmt.Sscanf(text, "%dx%d", &s.contracts, &s.entries); n < 2 || s.String() != text || min(s.contracts, s.entries) < 1 {
-		return s, fmt.Errorf("size %q is not CONTRACTSxENTRIES, such as 1x1000", text)
+	if n, _ := fmt.Sscanf(text, "%dx%dx%d", &s.contracts, &s.entries, &s.apps); n == 2 {
+		s.apps = usualApps
+	}
+	if s.String() != text || min(s.contracts, s.entries, s.apps) < 1 {
+		return s, fmt.Errorf("size %q is not CONTRACTSxENTRIES, such as 1x1000, or CONTRACTSxENTRIESxAPPS", text)
 	}
 	return s, nil
 }
@@ -92,7 +106,7 @@ func newWorld(s size, multicall []byte) (*world, error) {
 		return nil, err
 	}
 	for _, at := range w.contracts {
-		if err := furnish(context.Background(), w.chain.KMS(at)); err != nil {
+		if err := furnish(context.Background(), w.chain.KMS(at), s.apps); err != nil {
 			return nil, fmt.Errorf("furnishing %s: %w", at, err)
 		}
 	}
@@ -110,13 +124,13 @@ func newWorld(s size, multicall []byte) (*world, error) {
 
 // furnish gives a contract what every live one has beside its lists: measurements, apps, and keys with a quote and an event log
 // of 23 kB.
-func furnish(ctx context.Context, kms *testchain.KMS) error {
+func furnish(ctx context.Context, kms *testchain.KMS, apps int) error {
 	text := func(n int) []byte { return sha3.SumSHAKE256(kms.Address().Bytes(), n) }
 	if _, err := kms.Upgrade(ctx, testchain.Backdoor); err != nil {
 		return err
 	}
-	send := func(method string, arg any) (err error) {
-		_, err = kms.Send(ctx, method, arg)
+	send := func(method string, args ...any) (err error) {
+		_, err = kms.Send(ctx, method, args...)
 		return err
 	}
 	err := send("setKmsInfo", struct{ K256Pubkey, CaPubkey, Quote, Eventlog []byte }{text(64), text(91), text(3000), nil})
@@ -126,8 +140,8 @@ func furnish(ctx context.Context, kms *testchain.KMS) error {
 	for i := range 3 {
 		err = cmp.Or(err, send("addKmsAggregatedMr", crypto.Keccak256Hash([]byte{byte(i)})))
 	}
-	for i := range 20 {
-		err = cmp.Or(err, send("registerApp", common.BytesToAddress(crypto.Keccak256([]byte{byte(i)}))))
+	for i := 0; i < apps && err == nil; i += appsAtOnce {
+		err = send("registerApps", big.NewInt(int64(i+1)<<32), big.NewInt(int64(min(appsAtOnce, apps-i))))
 	}
 	return err
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/accounts/abi/bind"
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/types"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
@@ -32,8 +33,8 @@ var highWater = regexp.MustCompile(`(?m)^VmHWM:\s+(\d+) kB$`)
 // crowded is a contract in which anybody registered many apps.
 func crowded(t *testing.T) *scene {
 	t.Helper()
-	args := append(slices.Clone(nodes["anvil"].args), "--cache-path", t.TempDir(), "--hardfork", "prague", "--gas-limit", "3000000000")
-	n := dialNode(t, "anvil", args)
+	args := append(slices.Clone(nodes["geth"].args), "--dev.gaslimit", "1000000000", "--txpool.accountslots", "10000", "--txpool.globalslots", "10000")
+	n := dialNode(t, "geth", args)
 	must(t, testchain.Fund(t.Context(), n.client, testchain.Address("owner")))
 	s := sceneOn(t, n, 10, 30)
 	_, err := s.kms.Upgrade(t.Context(), testchain.Backdoor)
@@ -43,16 +44,20 @@ func crowded(t *testing.T) *scene {
 	bound := bind.NewBoundContract(s.kms.Address(), a.ABI, n.client, n.client, n.client)
 	opts, err := bind.NewKeyedTransactorWithChainID(testchain.Key("owner"), new(big.Int).SetUint64(n.chainID))
 	must(t, err)
-	opts.GasLimit = 600_000_000
-	const atOnce = 20_000
+	nonce, err := n.client.PendingNonceAt(t.Context(), opts.From)
+	must(t, err)
+	opts.GasLimit = 1 << 24 // no transaction may have more (EIP-7825)
+	const atOnce = 100
+	var last *types.Transaction
 	for i := 0; i < *apps; i += atOnce {
-		tx, err := bound.Transact(opts, "registerApps", big.NewInt(int64(i+1)<<32), big.NewInt(int64(min(atOnce, *apps-i))))
+		opts.Nonce = new(big.Int).SetUint64(nonce + uint64(i/atOnce))
+		last, err = bound.Transact(opts, "registerApps", big.NewInt(int64(i+1)<<32), big.NewInt(int64(min(atOnce, *apps-i))))
 		must(t, err)
-		receipt, err := bind.WaitMined(t.Context(), n.client, tx)
-		must(t, err)
-		if receipt.Status != 1 {
-			t.Fatal("apps were not registered")
-		}
+	}
+	receipt, err := bind.WaitMined(t.Context(), n.client, last)
+	must(t, err)
+	if receipt.Status != types.ReceiptStatusSuccessful {
+		t.Fatal("apps were not registered")
 	}
 	s.settings.Timeout, s.settings.Chains[0].Providers[0].Timeout = "10m", "20s"
 	return s

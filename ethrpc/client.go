@@ -9,9 +9,9 @@
 // one block. A contract whose code misbehaves ends its own run.
 //
 // Packages: transport (calls to one provider), block (tags and blocks), kms (the contract's getters and slots), logs
-// (events), proof (verified state and a local EVM). In this package a read goes through three steps: the reader chooses
-// the provider and whether to prove (read.go), the prover fetches proofs in rounds (prover.go), and a proving runs one
-// contract's code and lists the state that is missing (proving.go).
+// (events), proof (verified state and a local EVM), getters (one contract's code, run over that state). In this package the
+// reader chooses the provider and whether to prove (read.go), and the prover fetches in rounds what a getters.Run misses
+// (prover.go).
 package ethrpc
 
 import (

@@ -189,7 +189,7 @@ func (c *Client) prefetch(p *provider, likely []common.Address, ref any) (out pr
 	if cache := c.proven.Load(); cache != nil {
 		accounts := map[common.Address]bool{}
 		for _, m := range *cache {
-			maps.Copy(accounts, m.accounts)
+			maps.Copy(accounts, m.Accounts)
 		}
 		for _, a := range slices.SortedFunc(maps.Keys(accounts), common.Address.Cmp)[:min(len(accounts), maxPrefetch)] {
 			out.requests = append(out.requests, requestProof(a, nil, ref))

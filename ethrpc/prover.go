@@ -13,7 +13,9 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 
+	"github.com/kms-auditor/kms-auditor/ethrpc/getters"
 	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
+	"github.com/kms-auditor/kms-auditor/ethrpc/logs"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
@@ -32,6 +34,20 @@ const (
 	proofWeight = 8   // of the account in it
 )
 
+// attempt is a Run over what one provider serves.
+type attempt struct {
+	*getters.Run
+	beside []*logs.Batch // that are not asked for yet
+	asked  bool          // the node was asked for what it says of kms.FixedCalls
+	err    error         // why the provider could not prove it
+}
+
+// step reports whether something is left to do.
+func (c *attempt) step(ctx context.Context, limit time.Duration) (left bool) {
+	left, c.err = c.Step(ctx, limit)
+	return left
+}
+
 // prover proves contracts with one provider.
 type prover struct {
 	p       *provider
@@ -43,45 +59,45 @@ type prover struct {
 // prove has every contract's code run over proven state, which it fetches. Each ends on its own: in fault where its code
 // is to blame, in err where the provider is. Those that keep others waiting are put off until the others are done; late is
 // for them.
-func (r *prover) prove(ctx, late context.Context, all []*proving) {
+func (r *prover) prove(ctx, late context.Context, all []*attempt) {
 	later := r.proveTogether(ctx, all, len(all) > 1)
 	for i, c := range later {
 		alone, cancel := late, context.CancelFunc(func() {})
 		if end, ok := late.Deadline(); ok {
-			alone, cancel = context.WithTimeoutCause(late, time.Until(end)/time.Duration(len(later)-i), errRunTime)
+			alone, cancel = context.WithTimeoutCause(late, time.Until(end)/time.Duration(len(later)-i), getters.ErrRunTime)
 		}
-		if r.proveTogether(alone, []*proving{c}, false); c.err != nil && alone.Err() != nil && ctx.Err() == nil {
-			c.fail(errRunTime)
+		if r.proveTogether(alone, []*attempt{c}, false); c.err != nil && alone.Err() != nil && ctx.Err() == nil {
+			c.Fail(getters.ErrRunTime)
 		}
 		cancel()
 	}
 }
 
 // proveTogether returns the contracts that it put off.
-func (r *prover) proveTogether(ctx context.Context, all []*proving, putOff bool) (later []*proving) {
+func (r *prover) proveTogether(ctx context.Context, all []*attempt, putOff bool) (later []*attempt) {
 	limit := time.Duration(0)
 	if putOff {
 		limit = min(max(maxSharedTime/time.Duration(len(all)), minStepTime), maxStepTime)
 	}
-	var live, done []*proving
+	var live, done []*attempt
 	for _, c := range all {
-		if putOff && r.p.cannot(c.query.Contract) != nil {
+		if putOff && r.p.cannot(c.Query.Contract) != nil {
 			later = append(later, c)
 			continue
 		}
-		c.compareNew()
+		c.CompareNew()
 		live = append(live, c)
 	}
 	for first := true; len(live) > 0; first = false {
-		var wanting []*proving
+		var wanting []*attempt
 		for _, c := range live {
 			switch {
-			case first && c.guessable() && len(c.waiting) > 0 && r.p.cannot(toMulticall) == nil:
+			case first && c.Guessable() && len(c.Waiting) > 0 && r.p.cannot(toMulticall) == nil:
 				wanting = append(wanting, c) // what the node answers may be all that is missing
 			case c.err != nil:
 			case !c.step(ctx, limit):
 				done = append(done, c)
-			case putOff && (c.slow || len(c.missing.Slots) > maxSharedSlots || r.p.cannot(c.query.Contract) != nil):
+			case putOff && (c.Slow || len(c.Missing.Slots) > maxSharedSlots || r.p.cannot(c.Query.Contract) != nil):
 				later = append(later, c)
 			default:
 				wanting = append(wanting, c)
@@ -97,14 +113,14 @@ func (r *prover) proveTogether(ctx context.Context, all []*proving, putOff bool)
 // request is a call, and what takes its answer in: what proves something is verified and added to the state of the pinned block.
 type request struct {
 	call     *transport.Call
-	take     func(at *Pinned, c *proving) error
+	take     func(at *Pinned, c *attempt) error
 	users    int  // contracts that it is made for
 	optional bool // it can be done without
 	beside   bool // of the caller
 }
 
 // fetch asks for what the contracts miss and verifies it. Along with it goes what the node is to be compared with.
-func (r *prover) fetch(ctx context.Context, all []*proving) {
+func (r *prover) fetch(ctx context.Context, all []*attempt) {
 	requests, shared := make([][]*request, len(all)), map[string]*request{}
 	for i, c := range all {
 		requests[i] = slices.Concat(r.multicalls(c), r.getters(c), r.requests(c, shared), c.besides())
@@ -117,14 +133,14 @@ func (r *prover) fetch(ctx context.Context, all []*proving) {
 }
 
 // do makes the requests of each contract, and takes their answers in.
-func (r *prover) do(ctx context.Context, doing string, all []*proving, requests [][]*request) {
+func (r *prover) do(ctx context.Context, doing string, all []*attempt, requests [][]*request) {
 	n := len(all)
 	// What each contract needs, what several need, what each can do without, and what the caller asks beside.
 	groups := make([]group, 2*n+2)
 	groups[2*n+1] = group{optional: true, beside: true}
 	for i, c := range all {
-		groups[i].contract = c.query.Contract
-		groups[n+1+i] = group{contract: c.query.Contract, optional: true}
+		groups[i].contract = c.Query.Contract
+		groups[n+1+i] = group{contract: c.Query.Contract, optional: true}
 		for _, q := range requests[i] {
 			g := &groups[i]
 			if q.beside {
@@ -157,7 +173,7 @@ func (r *prover) do(ctx context.Context, doing string, all []*proving, requests 
 }
 
 // requests asks for what a contract misses. Those for an account alone, and for code, are shared.
-func (r *prover) requests(c *proving, shared map[string]*request) (out []*request) {
+func (r *prover) requests(c *attempt, shared map[string]*request) (out []*request) {
 	once := func(what string, addr common.Address, make func() *request) {
 		key := what + string(addr[:])
 		if shared[key] == nil {
@@ -168,13 +184,13 @@ func (r *prover) requests(c *proving, shared map[string]*request) (out []*reques
 	}
 	ref := r.at.ref()
 	slots, seen := map[common.Address][]common.Hash{}, map[proof.Slot]bool{}
-	for _, s := range c.missing.Slots {
+	for _, s := range c.Missing.Slots {
 		if !seen[s] {
 			seen[s] = true
 			slots[s.Account] = append(slots[s.Account], s.Key)
 		}
 	}
-	for _, a := range unique(c.missing.Accounts) {
+	for _, a := range unique(c.Missing.Accounts) {
 		if len(slots[a]) == 0 {
 			once("account", a, func() *request { return requestProof(a, nil, ref) })
 		}
@@ -184,11 +200,8 @@ func (r *prover) requests(c *proving, shared map[string]*request) (out []*reques
 			out = append(out, requestProof(a, keys, ref))
 		}
 	}
-	for _, a := range unique(slices.Concat(c.missing.Accounts, c.missing.Codes)) {
+	for _, a := range unique(slices.Concat(c.Missing.Accounts, c.Missing.Codes)) {
 		once("code", a, func() *request { return requestCode(a, ref) })
-	}
-	if len(out) > 0 {
-		c.rounds++
 	}
 	return out
 }
@@ -203,7 +216,7 @@ func requestProof(addr common.Address, keys []common.Hash, ref any) *request {
 		keys = []common.Hash{} // null is no list
 	}
 	call := &transport.Call{Method: "eth_getProof", Args: []any{addr, keys, ref}, Weight: proofWeight + len(keys)}
-	return &request{call: call, take: func(at *Pinned, c *proving) error {
+	return &request{call: call, take: func(at *Pinned, c *attempt) error {
 		if err := providerError(at, call.Err); errors.Is(err, errUnknownBlock) {
 			return err
 		}
@@ -214,14 +227,14 @@ func requestProof(addr common.Address, keys []common.Hash, ref any) *request {
 		if err != nil {
 			return fmt.Errorf("reading eth_getProof of %s: %w", addr, err)
 		}
-		if err := c.verified.AddAccount(addr, account); err != nil {
+		if err := c.State.AddAccount(addr, account); err != nil {
 			return err
 		}
-		if a, _ := c.verified.Account(addr); a == nil {
+		if a, _ := c.State.Account(addr); a == nil {
 			return nil
 		}
 		for i, key := range keys {
-			if err := c.verified.AddSlot(addr, key, slots[i]); err != nil {
+			if err := c.State.AddSlot(addr, key, slots[i]); err != nil {
 				return err
 			}
 		}
@@ -232,7 +245,7 @@ func requestProof(addr common.Address, keys []common.Hash, ref any) *request {
 // requestCode asks for the code of an account, which is to be proven before.
 func requestCode(addr common.Address, ref any) *request {
 	call := getCode(addr, ref)
-	return &request{call: call, take: func(at *Pinned, c *proving) error {
+	return &request{call: call, take: func(at *Pinned, c *attempt) error {
 		if err := providerError(at, call.Err); err != nil {
 			return err
 		}
@@ -240,10 +253,10 @@ func requestCode(addr common.Address, ref any) *request {
 		if err != nil {
 			return fmt.Errorf("reading the code of %s: %w", addr, err)
 		}
-		if c.verified.HasNoCode(addr) {
+		if c.State.HasNoCode(addr) {
 			return nil
 		}
-		if err := c.verified.AddCode(code); err != nil {
+		if err := c.State.AddCode(code); err != nil {
 			return fmt.Errorf("the code of %s: %w", addr, err)
 		}
 		return nil
@@ -280,13 +293,13 @@ func nodes(in []hexutil.Bytes) [][]byte {
 }
 
 // besides are the calls that the caller wants to be made as well, once.
-func (c *proving) besides() (out []*request) {
+func (c *attempt) besides() (out []*request) {
 	for _, b := range c.beside {
-		if b.Contract != c.query.Contract {
+		if b.Contract != c.Query.Contract {
 			continue
 		}
 		for _, call := range b.Calls() {
-			out = append(out, &request{call: call, beside: true, take: func(*Pinned, *proving) error { return nil }})
+			out = append(out, &request{call: call, beside: true, take: func(*Pinned, *attempt) error { return nil }})
 		}
 	}
 	c.beside = nil
@@ -294,12 +307,12 @@ func (c *proving) besides() (out []*request) {
 }
 
 // getters asks what the node says of a contract of which nothing is known yet, once.
-func (r *prover) getters(c *proving) []*request {
-	if c.asked || c.query.CodeOnly || !slices.Contains(c.missing.Accounts, c.query.Contract) {
+func (r *prover) getters(c *attempt) []*request {
+	if c.asked || c.Query.CodeOnly || !slices.Contains(c.Missing.Accounts, c.Query.Contract) {
 		return nil
 	}
 	c.asked = true
-	return requestGetters(c.query.Contract, r.at.ref())
+	return requestGetters(c.Query.Contract, r.at.ref())
 }
 
 // requestGetters asks for what the fixed getters of a contract return. A node's answer is not believed, nor needed: where it
@@ -309,9 +322,9 @@ func requestGetters(contract common.Address, ref any) (out []*request) {
 		call := &transport.Call{
 			Method: "eth_call", Args: []any{map[string]any{"to": contract, "input": hexutil.Bytes(getter.Data)}, ref}, Probe: true,
 		}
-		out = append(out, &request{call: call, optional: true, take: func(_ *Pinned, c *proving) error {
+		out = append(out, &request{call: call, optional: true, take: func(_ *Pinned, c *attempt) error {
 			if said, err := call.Bytes(); err == nil && len(said) > 0 {
-				c.said[i] = said
+				c.Said(i, said)
 			}
 			return nil
 		}})

@@ -8,7 +8,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
+
 	"github.com/kms-auditor/kms-auditor/ethrpc/block"
+	"github.com/kms-auditor/kms-auditor/ethrpc/getters"
 	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
@@ -28,12 +31,20 @@ type entry struct {
 	quality int
 	failed  []ProviderError
 	fault   error           // why its code cannot be proven, by whichever provider
-	proving *proving        // the last attempt
-	proof   *provenContract // nil: it is not proven
+	attempt *attempt        // the last one
+	proof   *getters.Proven // nil: it is not proven
 
 	// What is wrong with what the provider that was asked last says, and whether it is about this contract alone.
 	complaint error
 	own       bool
+}
+
+// proofCache is what earlier Reads proved. Nothing changes it: a Read makes a new one.
+type proofCache map[common.Address]cached
+
+type cached struct {
+	*getters.Proven
+	block common.Hash
 }
 
 // reader is one Read.
@@ -63,7 +74,7 @@ func (c *Client) Read(ctx context.Context, at *Pinned, queries []Query, opt Read
 		r.old = *old
 	}
 	for i := range queries {
-		r.entries = append(r.entries, &entry{query: &queries[i], reading: Reading{Contract: queries[i].Contract}})
+		r.entries = append(r.entries, &entry{query: &queries[i], reading: notRead(queries[i].Contract, nil)})
 	}
 	late := ctx
 	if end, ok := ctx.Deadline(); ok && len(queries) > 1 {
@@ -98,7 +109,7 @@ func (c *Client) Read(ctx context.Context, at *Pinned, queries []Query, opt Read
 func (r *reader) cache() {
 	for addr, m := range r.old {
 		asked := slices.ContainsFunc(r.entries, func(e *entry) bool { return e.query.Contract == addr })
-		if r.proven[addr] == nil && (asked || m.block == r.at.Block.Hash) {
+		if _, known := r.proven[addr]; !known && (asked || m.block == r.at.Block.Hash) {
 			r.proven[addr] = m
 		}
 	}
@@ -220,40 +231,39 @@ func (r *reader) prove(ctx, late context.Context, p *provider, at *Pinned, todo 
 		}
 		return
 	}
-	var all []*proving
+	var all []*attempt
 	for _, e := range todo {
-		old := r.old[e.query.Contract]
-		if old.unchangedIn(r.verified, true) && old.query.Equal(e.query) {
+		old := r.old[e.query.Contract].Proven
+		if old.UnchangedIn(r.verified, true) && old.Query.Equal(e.query) {
 			same := *old
-			same.verified = r.verified
+			same.State = r.verified
 			r.settle(p, e, &same)
 			continue
 		}
-		e.proving = newProving(e.query, r.verified, old)
-		e.proving.partial, e.proving.beside = r.opt.AllowPartial, r.opt.Beside
-		if getters, asked := r.at.prefetched.getters[e.query.Contract]; asked {
-			e.proving.asked = true
-			for _, q := range getters {
-				_ = q.take(r.at, e.proving) // there is no error
+		e.attempt = &attempt{Run: getters.New(e.query, r.verified, old, r.opt.AllowPartial), beside: r.opt.Beside}
+		if said, asked := r.at.prefetched.getters[e.query.Contract]; asked {
+			e.attempt.asked = true
+			for _, q := range said {
+				_ = q.take(r.at, e.attempt) // there is no error
 			}
 		}
-		all = append(all, e.proving)
+		all = append(all, e.attempt)
 	}
 	(&prover{p: p, at: at}).prove(ctx, late, all)
 	refused := true // by the provider, whatever the contract
 	for _, e := range todo {
-		c := e.proving
+		c := e.attempt
 		switch {
 		case e.quality == proven:
 			refused = false
-		case c.fault != nil:
-			e.fault = c.fault
+		case c.Fault != nil:
+			e.fault = c.Fault
 		case c.err != nil:
 			e.complaint, e.own = c.err, isLie(c.err)
 			refused = refused && errors.Is(c.err, ErrNoProof)
 		default:
 			refused = false
-			r.settle(p, e, c.finish())
+			r.settle(p, e, c.Finish())
 		}
 	}
 	if i := slices.IndexFunc(todo, func(e *entry) bool { return e.complaint != nil }); refused && i >= 0 && ctx.Err() == nil {
@@ -277,39 +287,33 @@ func (r *reader) begin(at *Pinned) error {
 	}
 	r.verified = proof.New(h, r.c.opt.ChainID)
 	for _, q := range at.prefetched.requests {
-		_ = q.take(at, &proving{provenContract: &provenContract{verified: r.verified}}) // what does not fit is asked for again
+		_ = q.take(at, &attempt{Run: getters.New(&Query{}, r.verified, nil, false)}) // what does not fit is asked for again
 	}
 	adopted := map[*proof.VerifiedState]bool{}
 	for _, m := range r.old {
-		if !adopted[m.verified] {
-			adopted[m.verified] = true
-			r.verified.ReuseFrom(m.verified)
+		if !adopted[m.State] {
+			adopted[m.State] = true
+			r.verified.ReuseFrom(m.State)
 		}
 	}
 	return nil
 }
 
 // settle takes what is proven.
-func (r *reader) settle(p *provider, e *entry, m *provenContract) {
-	m.block = r.at.Block.Hash
-	e.reading, e.quality, e.proof = m.reading, proven, m
-	e.reading.Provider = p.Name
+func (r *reader) settle(p *provider, e *entry, m *getters.Proven) {
+	e.quality, e.proof = proven, m
+	e.reading = Reading{Reading: m.Reading, Provider: p.Name, Proven: true}
 	if !e.query.CodeOnly {
-		r.proven[e.query.Contract] = m
+		r.proven[e.query.Contract] = cached{m, r.at.Block.Hash}
 	}
 }
 
-// refuses is why the node's answer to a call is not taken, nil where it is: the call was seen to write, or to ask for more
-// than the state holds.
+// refuses is why the node's answer to a call is not taken, nil where it is.
 func (e *entry) refuses(c kms.Call) error {
 	if e.fault == nil {
 		return nil
 	}
-	if c.Getter != "" {
-		return unbelievable(e.proving.reading.answer(c).Err)
-	}
-	i := slices.IndexFunc(e.proving.coverage, func(j *job) bool { return j.Data == c.Data })
-	return unbelievable(e.proving.coverage[i].err)
+	return e.attempt.Refuses(c)
 }
 
 // isLie reports whether a provider was caught at something that is not so.

@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
 
+	"github.com/kms-auditor/kms-auditor/ethrpc/getters"
 	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
@@ -46,7 +46,7 @@ type further struct {
 // newUnproven returns also what to ask first.
 func newUnproven(at *Pinned, e *entry) (*unproven, group) {
 	q := e.query
-	u := &unproven{entry: e, code: getCode(q.Contract, at.ref()), lists: q.ListCalls(), reading: newReading(q)}
+	u := &unproven{entry: e, code: getCode(q.Contract, at.ref()), lists: q.ListCalls(), reading: Reading{Reading: getters.NewReading(q)}}
 	g := group{contract: q.Contract, calls: []*transport.Call{u.code}}
 	if q.Control && !q.CodeOnly {
 		u.slot = &transport.Call{Method: "eth_getStorageAt", Args: []any{q.Contract, kms.ImplementationSlot, at.ref()}}
@@ -123,7 +123,7 @@ func (r *reader) readUnproven(ctx context.Context, p *provider, at *Pinned, todo
 			e.reading, e.quality = u.reading, quality
 			e.reading.Provider, e.reading.Agreed, e.reading.Unproven = p.Name, 1, unproven
 			if e.fault != nil {
-				e.reading.Refused = e.proving.refused()
+				e.reading.Refused = e.attempt.Refused()
 			}
 		}
 	}
@@ -262,7 +262,7 @@ func (u *unproven) take(at *Pinned) error {
 		} else if answer.Err != nil && u.doubt == nil {
 			u.doubt = fmt.Errorf("calling %s of %s: %w", l.Getter, addr, answer.Err)
 		}
-		u.reading.setAnswer(l, answer)
+		u.reading.SetAnswer(l, answer)
 	}
 	if u.slot == nil || !u.reading.HasCode {
 		return nil
@@ -351,7 +351,7 @@ func (r *reader) quorum(ctx context.Context) (*State, error) {
 		for i, u := range p.believe(ctx, at, open, r.c.opt.Verify == VerifyAuto) {
 			e := open[i]
 			err := u.err
-			if differ := e.reading.differences(&u.reading); err == nil && differ != "" {
+			if differ := e.reading.Differences(&u.reading.Reading); err == nil && differ != "" {
 				err = r.disagreement(e.reading.Provider, p, differ)
 			}
 			if err != nil {
@@ -372,10 +372,10 @@ func (r *reader) quorum(ctx context.Context) (*State, error) {
 			out.Err = cmp.Or(e.fault, error(&ReadError{Failures: slices.Concat(e.failed, r.failed)}))
 		case e.quality == proven:
 			out.Agreed = s.Agreed
-			maps.Copy(s.accounts, e.proof.accounts)
+			maps.Copy(s.accounts, e.proof.Accounts)
 		case out.Agreed < need:
 			failed := slices.Concat(e.failed, r.failed, []ProviderError{{Provider: out.Provider, Err: short(out.Agreed)}})
-			out = Reading{Contract: out.Contract, Err: &ReadError{Failures: failed}}
+			out = notRead(out.Contract, &ReadError{Failures: failed})
 		}
 		out.Failed = e.failed
 		s.Readings = append(s.Readings, out)
@@ -395,25 +395,4 @@ func (r *reader) open(p *provider) (out []*entry) {
 
 func (r *reader) disagreement(first string, p *provider, what string) error {
 	return &DisagreementError{[2]string{first, p.Name}, r.at.Block, what}
-}
-
-// differences lists what another provider answers differently, or is empty.
-func (r *Reading) differences(o *Reading) string {
-	var differ []string
-	for _, getter := range []string{kms.AllowedDevice, kms.AllowedOSImage, kms.AllowedAggregatedMR} {
-		theirs := o.answers(getter)
-		for id, a := range r.answers(getter) {
-			if b := theirs[id]; a.Allowed != b.Allowed || (a.Err == nil) != (b.Err == nil) {
-				differ = append(differ, fmt.Sprintf("%s(%s) is %s, or %s", getter, id, a, b))
-			}
-		}
-	}
-	slices.Sort(differ)
-	if !r.Control.Equal(&o.Control) {
-		differ = append(differ, fmt.Sprintf("%s is %s, or %s", r.Contract, &r.Control, &o.Control))
-	}
-	if r.HasCode != o.HasCode {
-		differ = append(differ, fmt.Sprintf("%s has code: %t, or %t", r.Contract, r.HasCode, o.HasCode))
-	}
-	return strings.Join(differ[:min(len(differ), 3)], "; ")
 }

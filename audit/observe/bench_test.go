@@ -2,6 +2,7 @@ package observe_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/audit/observe"
@@ -26,44 +29,50 @@ import (
 func BenchmarkAudit(b *testing.B) {
 	observe.AnnotateAgain(b, 0)
 	for _, entries := range []int{10, 1000, 10_000} {
-		world := startWorld(b, entries)
-		b.Run(fmt.Sprintf("entries=%d/first", entries), func(b *testing.B) {
-			m := meter{world, map[string][]float64{}}
-			for b.Loop() {
-				b.StopTimer()
-				a := newBenched(b, world)
-				m.measure(b, a, entries)
-				a.close()
-				b.StartTimer()
-			}
-			m.report(b)
-		})
-		b.Run(fmt.Sprintf("entries=%d/unchanged", entries), func(b *testing.B) {
+		world := startWorld(b, entries, 0)
+		benchmarkAudits(b, fmt.Sprintf("entries=%d", entries), world, entries, "/change")
+	}
+}
+
+var benchApps = flag.Int("bench-apps", 20_000, "registered apps of BenchmarkManyApps")
+
+// BenchmarkManyApps is the same of a contract with 10 entries in which anybody registered many apps.
+func BenchmarkManyApps(b *testing.B) {
+	observe.AnnotateAgain(b, 0)
+	world := startWorld(b, 10, *benchApps)
+	benchmarkAudits(b, fmt.Sprintf("apps=%d", *benchApps), world, 10, "/register")
+}
+
+// benchmarkAudits measures a first audit, one that finds nothing changed, and one after a change that the world makes.
+func benchmarkAudits(b *testing.B, name, world string, entries int, change string) {
+	b.Run(name+"/first", func(b *testing.B) {
+		m := meter{world, map[string][]float64{}}
+		for b.Loop() {
+			b.StopTimer()
+			a := newBenched(b, world)
+			m.measure(b, a, entries)
+			a.close()
+			b.StartTimer()
+		}
+		m.report(b)
+	})
+	later := func(name string, prepare func(*testing.B)) {
+		b.Run(name, func(b *testing.B) {
 			m := meter{world, map[string][]float64{}}
 			a := newBenched(b, world)
 			defer a.close()
 			a.settle(b, world)
 			for b.Loop() {
 				b.StopTimer()
-				m.measure(b, a, entries)
-				b.StartTimer()
-			}
-			m.report(b)
-		})
-		b.Run(fmt.Sprintf("entries=%d/one-change", entries), func(b *testing.B) {
-			m := meter{world, map[string][]float64{}}
-			a := newBenched(b, world)
-			defer a.close()
-			a.settle(b, world)
-			for b.Loop() {
-				b.StopTimer()
-				get(b, world+"/change")
+				prepare(b)
 				m.measure(b, a, entries)
 				b.StartTimer()
 			}
 			m.report(b)
 		})
 	}
+	later(name+"/unchanged", func(*testing.B) {})
+	later(name+"/one-change", func(b *testing.B) { get(b, world+change) })
 }
 
 // benched is an auditor with all that it holds between audits.
@@ -89,7 +98,10 @@ func newBenched(b *testing.B, world string) *benched {
 	return &benched{observe.New(observe.Options{Claims: api, Chains: []observe.Chain{{
 		Intent: audit.Intent{Chain: "test", ChainID: chainID, Tags: []string{"latest"}, Events: true, Baselines: true},
 		Tags:   tags, Reader: chain, Eager: true,
-		Events: events.New(events.Options{Chain: "test", Client: chain, State: known}),
+		// The chain has the state of its last blocks only, in which the deployment cannot be looked for.
+		Events: events.New(events.Options{Chain: "test", Client: chain, State: known, From: map[common.Address]uint64{
+			common.HexToAddress(get(b, world+"/contract")): 1,
+		}}),
 	}}}), api, chain, nil}
 }
 

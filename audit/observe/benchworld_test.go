@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -24,14 +25,20 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// worldSize asks TestServeWorld, in a process that a benchmark started, for a world of so many entries.
-const worldSize = "KMS_AUDITOR_BENCH_ENTRIES"
+// The variables ask TestServeWorld, in a process that a benchmark started, for a world of so many entries and apps.
+const (
+	worldSize = "KMS_AUDITOR_BENCH_ENTRIES"
+	worldApps = "KMS_AUDITOR_BENCH_APPS"
+)
+
+// appsAtOnce are as many as the gas of one transaction registers.
+const appsAtOnce = 100
 
 // startWorld runs a world until the benchmark ends, and returns its address.
-func startWorld(b *testing.B, entries int) string {
+func startWorld(b *testing.B, entries, apps int) string {
 	b.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestServeWorld$")
-	cmd.Env = append(os.Environ(), worldSize+"="+strconv.Itoa(entries))
+	cmd.Env = append(os.Environ(), worldSize+"="+strconv.Itoa(entries), worldApps+"="+strconv.Itoa(apps))
 	cmd.Stderr = os.Stderr
 	stop, err := cmd.StdinPipe()
 	check(b, err)
@@ -57,7 +64,13 @@ func TestServeWorld(t *testing.T) {
 	chain, err := testchain.Start(testchain.Options{})
 	check(t, err)
 	defer chain.Close()
-	kms, err := chain.Deploy(ctx, testchain.DeployOptions{})
+	apps, err := strconv.Atoi(os.Getenv(worldApps))
+	check(t, err)
+	options := testchain.DeployOptions{}
+	if apps > 0 {
+		options.Implementation = testchain.Backdoor
+	}
+	kms, err := chain.Deploy(ctx, options)
 	check(t, err)
 	row := fakeapi.Contract{Address: kms.Address().Hex(), ChainID: chainID, ChainName: "test"}
 	var devices, images []common.Hash
@@ -73,6 +86,10 @@ func TestServeWorld(t *testing.T) {
 		row.OSImages = append(row.OSImages, fakeapi.OSImage{Name: "dstack", Version: strconv.Itoa(i), Hash: &hash, Allowed: &allowed})
 	}
 	check(t, kms.Seed(ctx, devices, images))
+	for i := 0; i < apps; i += appsAtOnce {
+		_, err := kms.Send(ctx, "registerApps", big.NewInt(int64(i+1)<<32), big.NewInt(int64(min(appsAtOnce, apps-i))))
+		check(t, err)
+	}
 	chain.Commit() // the newest block is not the one with all the transactions
 	api := fakeapi.New(fakeapi.Chain{ChainName: "test", ChainID: chainID, Contracts: []fakeapi.Contract{row}})
 	defer api.Close()
@@ -99,6 +116,7 @@ func TestServeWorld(t *testing.T) {
 	mux.Handle("/rpc", proxy)
 	mux.Handle("/api/v1/", api)
 	mux.HandleFunc("/counts", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, trips.Load(), bytes.Load()) })
+	mux.HandleFunc("/contract", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, kms.Address()) })
 	mux.HandleFunc("/change", func(w http.ResponseWriter, r *http.Request) {
 		allowed = !allowed
 		change := kms.RemoveImage
@@ -111,6 +129,12 @@ func TestServeWorld(t *testing.T) {
 		}
 		now := allowed
 		api.Update("test", func(c *fakeapi.Chain) { c.Contracts[0].OSImages[0].Allowed = &now })
+	})
+	mux.HandleFunc("/register", func(w http.ResponseWriter, r *http.Request) {
+		apps++
+		if _, err := kms.Send(r.Context(), "registerApp", common.BigToAddress(big.NewInt(int64(apps)))); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		}
 	})
 	srv := httptest.NewServer(mux)
 	defer srv.Close()

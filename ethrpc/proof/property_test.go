@@ -2,6 +2,7 @@ package proof_test
 
 import (
 	"fmt"
+	"maps"
 	"testing"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -121,14 +122,7 @@ func TestAnOlderTrieSavesProofsAndChangesNothing(t *testing.T) {
 				delete(is, key)
 			}
 		}
-		trieOf := func(values map[common.Hash]common.Hash) *trie.Trie {
-			leaves := map[string][]byte{}
-			for key, v := range values {
-				leaves[string(key[:])] = encode(t, common.TrimLeftZeroes(v[:]))
-			}
-			return newTrie(t, leaves)
-		}
-		oldTrie, newTrie := trieOf(was), trieOf(is)
+		oldTrie, newTrie := trieOf(t, was), trieOf(t, is)
 		old, at := worldOf(t, oldTrie.Hash())
 		var slots []proof.Slot
 		for i := range 256 {
@@ -162,6 +156,79 @@ func TestAnOlderTrieSavesProofsAndChangesNothing(t *testing.T) {
 			t.Fatal("every slot is known, and yet something is missing")
 		}
 	})
+}
+
+// TestWhatDidNotChangeIsCarriedOver draws storages that follow each other, and proves of each some slots alone.
+func TestWhatDidNotChangeIsCarriedOver(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		is := map[common.Hash]common.Hash{}
+		for i := range rapid.IntRange(0, 100).Draw(t, "slots") {
+			is[common.Hash{byte(i), 1}] = common.Hash{2}
+		}
+		tr := trieOf(t, is)
+		old, at := worldOf(t, tr.Hash())
+		for key := range is {
+			if err := old.AddSlot(at, key, prove(t, tr, key[:])); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !old.Complete(at) {
+			t.Fatal("every slot is known, and yet something is missing")
+		}
+		for range 4 {
+			was := maps.Clone(is)
+			for range rapid.IntRange(0, 5).Draw(t, "changes") {
+				key := common.Hash{rapid.ByteRange(0, 120).Draw(t, "key"), 1}
+				if is[key] = (common.Hash{31: rapid.ByteRange(3, 5).Draw(t, "value")}); rapid.Bool().Draw(t, "gone") {
+					delete(is, key)
+				}
+			}
+			tr := trieOf(t, is)
+			w, _ := worldOf(t, tr.Hash())
+			w.ReuseFrom(old)
+			want := true
+			for i := range 121 {
+				key := common.Hash{byte(i), 1}
+				changed := is[key] != was[key]
+				if changed && rapid.IntRange(0, 9).Draw(t, "proven") == 0 {
+					want = false
+				} else if changed || rapid.IntRange(0, 19).Draw(t, "besides") == 0 {
+					if err := w.AddSlot(at, key, prove(t, tr, key[:])); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if got := w.CarryOver(at); got != want {
+				t.Fatalf("carried over: %t, want %t", got, want)
+			} else if !got {
+				return
+			}
+			if root, n := w.Rebuild(at); root != tr.Hash() || n != len(is) {
+				t.Fatalf("rebuilt %s of %d leaves, want %s of %d", root, n, tr.Hash(), len(is))
+			}
+			_, nodes, _ := w.Witness(map[common.Address]bool{at: true})
+			again, _ := worldOf(t, tr.Hash())
+			again.LoadWitness(nodes, nil)
+			for i := range 121 {
+				s := proof.Slot{Account: at, Key: common.Hash{byte(i), 1}}
+				for _, w := range []*proof.VerifiedState{w, again} {
+					if v, known := w.Value(s); !known || v != is[s.Key] {
+						t.Fatalf("slot %s: %s, %t, want %s", s.Key, v, known, is[s.Key])
+					}
+				}
+			}
+			old = w
+		}
+	})
+}
+
+// trieOf is the storage trie of some values.
+func trieOf(t *rapid.T, values map[common.Hash]common.Hash) *trie.Trie {
+	leaves := map[string][]byte{}
+	for key, v := range values {
+		leaves[string(key[:])] = encode(t, common.TrimLeftZeroes(v[:]))
+	}
+	return newTrie(t, leaves)
 }
 
 func TestLeavesThatNoContractWrites(t *testing.T) {

@@ -20,8 +20,8 @@ type storage struct {
 	complete bool  // the entries are all there is
 	derived  bool  // they were not proven node by node: nodes lacks some
 
-	// oldNodes are nodes of an older trie. A node is named by its hash, so those that are in this trie too prove as much here.
-	oldNodes nodes
+	// old is an older storage of the account. A node is named by its hash, so those that are in this trie too prove as much here.
+	old *storage
 }
 
 // word is the value of a leaf.
@@ -67,6 +67,41 @@ func (s *storage) allNodes() nodes {
 	return s.nodes
 }
 
+// carryOver takes what is not proven otherwise from the older storage, of which all is known, if that gives the root.
+func (s *storage) carryOver() bool {
+	if s.old == nil || !s.old.complete {
+		return false
+	}
+	all := s.old.allNodes()
+	t, err := trie.New(trie.TrieID(s.old.root), all)
+	for key, leaf := range s.entries {
+		switch was := s.old.entries[key]; {
+		case err != nil:
+			return false
+		case leaf == nil && was != nil:
+			err = t.Delete(crypto.Keccak256(key[:]))
+		case !bytes.Equal(leaf, was):
+			err = t.Update(crypto.Keccak256(key[:]), leaf)
+		}
+	}
+	if err != nil || t.Hash() != s.root {
+		return false
+	}
+	entries := maps.Clone(s.old.entries)
+	maps.Copy(entries, s.entries)
+	s.old.nodes, s.old.derived = nodes{}, true // they are this storage's from here on
+	if _, changed := t.Commit(false); changed != nil {
+		for path, n := range changed.Nodes {
+			delete(all, crypto.Keccak256Hash(changed.Origins[path]))
+			if !n.IsDeleted() {
+				all[n.Hash] = n.Blob
+			}
+		}
+	}
+	s.entries, s.nodes, s.complete, s.old = entries, all, true, nil
+	return true
+}
+
 // rebuild puts the entries into a trie of their own, whose nodes are handed on.
 func rebuild(entries map[common.Hash][]byte, each trie.OnTrieNode) common.Hash {
 	type entry struct{ path, leaf []byte }
@@ -90,10 +125,17 @@ func rebuild(entries map[common.Hash][]byte, each trie.OnTrieNode) common.Hash {
 // adopt it, every other slot is known to be empty.
 func (w *VerifiedState) Complete(addr common.Address) bool {
 	s := w.storage(addr)
-	if s != nil && !s.complete && rebuild(s.entries, nil) == s.root {
-		s.complete, s.oldNodes = true, nil
+	if s != nil && !s.complete && !s.carryOver() && rebuild(s.entries, nil) == s.root {
+		s.complete, s.old = true, nil
 	}
 	return s != nil && s.complete
+}
+
+// CarryOver reports whether all that an account stores is known, now that an older state is taken for what is not proven
+// otherwise. It costs as much as what changed.
+func (w *VerifiedState) CarryOver(addr common.Address) bool {
+	s := w.storage(addr)
+	return s != nil && (s.complete || s.carryOver())
 }
 
 // ProveBySpeculation takes words for what slots of an account hold, if they contradict nothing that is proven and with it make up all
@@ -114,12 +156,12 @@ func (w *VerifiedState) ProveBySpeculation(addr common.Address, words map[common
 	if rebuild(all, nil) != s.root {
 		return false
 	}
-	s.entries, s.complete, s.derived, s.oldNodes = all, true, true, nil
+	s.entries, s.complete, s.derived, s.old = all, true, true, nil
 	return true
 }
 
 // Fresh reports whether nothing is known of an account's storage but single slots: neither all of it, nor an older one.
 func (w *VerifiedState) Fresh(addr common.Address) bool {
 	s := w.storage(addr)
-	return s != nil && !s.complete && s.oldNodes == nil
+	return s != nil && !s.complete && s.old == nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/ethereum/go-ethereum/ethdb"
 	"github.com/ethereum/go-ethereum/trie"
+	"github.com/ethereum/go-ethereum/triedb/database"
 )
 
 // ErrInvalid marks what a provider gave as a proof and is none.
@@ -26,6 +27,11 @@ const (
 
 // nodes are trie nodes by hash.
 type nodes map[common.Hash][]byte
+
+// NodeReader makes nodes a database of the trie package, and Node reads from it.
+func (n nodes) NodeReader(common.Hash) (database.NodeReader, error) { return n, nil }
+
+func (n nodes) Node(_ common.Hash, _ []byte, hash common.Hash) ([]byte, error) { return n[hash], nil }
 
 func byHash(all [][]byte) nodes {
 	out := make(nodes, len(all))

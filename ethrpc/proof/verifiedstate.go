@@ -160,10 +160,14 @@ func (w *VerifiedState) value(s Slot) (v common.Hash, known bool, missingNode co
 		return v, proven, missingNode
 	}
 	st := w.storage(s.Account)
-	if v, known = st.value(s.Key); known || w.given == nil && st.oldNodes == nil || len(st.entries) >= maxSlots {
+	if v, known = st.value(s.Key); known || w.given == nil && st.old == nil || len(st.entries) >= maxSlots {
 		return v, known, missingNode
 	}
-	leaf, missingNode, err := lookUp(st.root, s.Key[:], st.nodes, st.nodes, st.oldNodes, w.given)
+	sources := []nodes{st.nodes, w.given}
+	if st.old != nil {
+		sources = append(sources, st.old.allNodes())
+	}
+	leaf, missingNode, err := lookUp(st.root, s.Key[:], st.nodes, sources...)
 	if err == nil {
 		_ = st.set(s.Key, leaf) // a leaf that is no word proves nothing: the slot stays unknown
 		v, known = st.value(s.Key)
@@ -209,7 +213,7 @@ func (w *VerifiedState) ReuseFrom(old *VerifiedState) {
 			theirs.merge(w.storages[a.Root])
 			w.storages[a.Root] = theirs
 		} else if was := old.accounts[addr]; theirs == nil && was != nil {
-			w.storages[a.Root].oldNodes = old.storages[was.Root].allNodes()
+			w.storages[a.Root].old = old.storages[was.Root]
 		}
 		hash := common.BytesToHash(a.CodeHash)
 		if code, ok := old.codes[hash]; ok {
@@ -233,7 +237,7 @@ func (w *VerifiedState) NextSlots(slots []Slot, limit int) []Slot {
 		if known {
 			continue
 		}
-		if st := w.storage(s.Account); st == nil || st.oldNodes == nil || limit == 0 {
+		if st := w.storage(s.Account); st == nil || st.old == nil || limit == 0 {
 			out = append(out, s)
 			continue
 		}

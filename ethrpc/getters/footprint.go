@@ -1,4 +1,4 @@
-package ethrpc
+package getters
 
 import (
 	"context"
@@ -20,22 +20,22 @@ import (
 // what the getters of the lists read: that of other accounts has to be accounted for too.
 
 // watched reports whether the call's code belongs to the footprint.
-func (j *job) watched() bool { return j.to == nil && (j.Getter != "" || len(j.Data) == selectorLen) }
+func (j *Job) watched() bool { return j.to == nil && (j.Getter != "" || len(j.Data) == selectorLen) }
 
 const selectorLen = 4
 
 // watch notes whose code ran in a call of which nothing is missing, and which storage it read. Of the runs that load the same
 // code in the same order one is watched, and none that does not end well: to watch one makes it slow. The error is that of ctx:
 // then it was not watched to its end.
-func (c *proving) watch(ctx context.Context, j *job, res proof.Result, answered bool) error {
+func (c *Run) watch(ctx context.Context, j *Job, res proof.Result, answered bool) error {
 	var way string
 	for _, a := range res.Codes {
 		way += string(a[:])
 		c.addRole(a, footprint.Other)
 	}
-	if answered && !c.ways[way] && c.query.Control {
+	if answered && !c.ways[way] && c.Query.Control {
 		c.budget -= time.Duration(res.Gas) * timePerWatchedGas
-		frames := c.verified.Frames(ctx, c.query.Contract, []byte(j.Data))
+		frames := c.State.Frames(ctx, c.Query.Contract, []byte(j.Data))
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -46,7 +46,7 @@ func (c *proving) watch(ctx context.Context, j *job, res proof.Result, answered 
 		}
 	}
 	for _, s := range res.Touched {
-		if j.Getter != "" && s.Account != c.query.Contract && !slices.Contains(c.foreign, s.Account) {
+		if j.Getter != "" && s.Account != c.Query.Contract && !slices.Contains(c.foreign, s.Account) {
 			c.foreign = append(c.foreign, s.Account)
 		}
 	}
@@ -54,8 +54,8 @@ func (c *proving) watch(ctx context.Context, j *job, res proof.Result, answered 
 }
 
 // addRole gives an account the better of two roles. Without code it has none.
-func (c *proving) addRole(a common.Address, role footprint.Role) {
-	if is, known := c.roles[a]; !c.verified.HasNoCode(a) && (!known || slices.Index(footprint.Roles, role) < slices.Index(footprint.Roles, is)) {
+func (c *Run) addRole(a common.Address, role footprint.Role) {
+	if is, known := c.roles[a]; !c.State.HasNoCode(a) && (!known || slices.Index(footprint.Roles, role) < slices.Index(footprint.Roles, is)) {
 		c.roles[a] = role
 	}
 }
@@ -97,10 +97,10 @@ func rolesOf(frames []proof.Frame, slot common.Address) map[common.Address]footp
 
 // foreignJobs returns, for each further account whose storage the lists' getters read, the calls that account for the rest
 // of it: who owns it, and what it points at.
-func (c *proving) foreignJobs() (out []*job) {
+func (c *Run) foreignJobs() (out []*Job) {
 	for _, a := range c.foreign[c.foreignAsked:] {
 		for _, call := range kms.ForeignCalls {
-			out = append(out, &job{Call: call, to: &a})
+			out = append(out, &Job{Call: call, to: &a})
 		}
 	}
 	c.foreignAsked = len(c.foreign)
@@ -109,9 +109,9 @@ func (c *proving) foreignJobs() (out []*job) {
 }
 
 // unaccounted lists the further accounts whose storage the lists' getters read, and which store more than is accounted for.
-func (c *proving) unaccounted() (out []common.Address) {
+func (c *Run) unaccounted() (out []common.Address) {
 	for _, a := range slices.SortedFunc(slices.Values(c.foreign), common.Address.Cmp) {
-		if all, known := c.verified.Leaves(a, c.explained(a, kms.WellKnown)); !c.verified.Complete(a) || known < all {
+		if all, known := c.State.Leaves(a, c.explained(a, kms.WellKnown)); !c.State.Complete(a) || known < all {
 			out = append(out, a)
 		}
 	}
@@ -119,43 +119,55 @@ func (c *proving) unaccounted() (out []common.Address) {
 }
 
 // explained are the slots of an account that getters read, or that are named.
-func (c *proving) explained(a common.Address, named []common.Hash) map[common.Hash]bool {
+func (c *Run) explained(a common.Address, named []common.Hash) map[common.Hash]bool {
 	out := map[common.Hash]bool{}
 	for _, key := range named {
 		out[key] = true
 	}
-	for s := range c.touched {
-		if s.Account == a {
-			out[s.Key] = true
+	for _, read := range []map[proof.Slot]bool{c.touched, c.appSlots} {
+		for s := range read {
+			if s.Account == a {
+				out[s.Key] = true
+			}
 		}
 	}
 	return out
 }
 
 // code is the proven footprint.
-func (c *proving) code() footprint.Code {
-	out := Control{}
+func (c *Run) code() footprint.Code {
+	out := kms.Control{}
 	for _, a := range slices.Collect(maps.Keys(c.roles)) {
-		account, _ := c.verified.Account(a)
+		account, _ := c.State.Account(a)
 		out.AddCode(a, c.roles[a], common.BytesToHash(account.CodeHash))
 	}
-	out.Code.Sort(c.query.Contract.Hex())
-	out.Code.Complete = !c.unwatched && !c.reading.Partial
+	out.Code.Sort(c.Query.Contract.Hex())
+	out.Code.Complete = !c.unwatched && !c.Reading.Partial
 	return out.Code
 }
 
-// refused is why the answer of one of the getters cannot be believed.
-func (c *proving) refused() error {
+// Refused is why the answer of one of the getters cannot be believed.
+func (c *Run) Refused() error {
 	for _, j := range slices.Concat(c.all, c.older) {
-		err := j.err
+		err := j.Err
 		if j.Getter != "" {
-			err = c.reading.answer(j.Call).Err
+			err = c.Reading.answer(j.Call).Err
 		}
 		if err = unbelievable(err); err != nil {
 			return fmt.Errorf("calling %s: %w", j.Name, err)
 		}
 	}
-	return c.appErr
+	return c.apps.err
+}
+
+// Refuses is why the node's answer to a call is not believed either, nil where it is: the call was seen to write, or to ask for
+// more than the state holds.
+func (c *Run) Refuses(call kms.Call) error {
+	if call.Getter != "" {
+		return unbelievable(c.Reading.answer(call).Err)
+	}
+	i := slices.IndexFunc(c.coverage, func(j *Job) bool { return j.Data == call.Data })
+	return unbelievable(c.coverage[i].Err)
 }
 
 // unbelievable returns the error of a call that writes, or asks for more than the state holds; nil: it is another one.

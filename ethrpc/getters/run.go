@@ -1,8 +1,7 @@
-package ethrpc
+package getters
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +13,6 @@ import (
 	"github.com/ethereum/go-ethereum/core/types"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
-	"github.com/kms-auditor/kms-auditor/ethrpc/logs"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 	"github.com/kms-auditor/kms-auditor/internal/footprint"
 )
@@ -34,30 +32,28 @@ const (
 	timePerWatchedGas = 4 * timePerGas
 )
 
-// proofCache is what earlier Reads proved. Nothing changes it: a Read makes a new one.
-type proofCache map[common.Address]*provenContract
-
-// provenContract is what was proven of one contract. Readings share its maps, so nothing changes them.
-type provenContract struct {
-	query    Query
-	reading  Reading
-	verified *proof.VerifiedState
-	block    common.Hash
+// Proven is what was proven of one contract. Several share its maps, so nothing changes them.
+type Proven struct {
+	Query    kms.Query
+	Reading  Reading
+	State    *proof.VerifiedState
+	Accounts map[common.Address]bool // that the answers rest on
 
 	said     [][]byte // what the node answers to kms.FixedCalls, nil for nothing; kept while a guess may need it
 	touched  map[proof.Slot]bool
-	accounts map[common.Address]bool // that the answers rest on
-	volatile bool                    // some code looked at the block itself: its answers are good for this one only
+	appSlots map[proof.Slot]bool // that the getter of apps read
+	allApps  *Proven             // where that was last run for every app of the query; nil: nowhere
+	volatile bool                // some code looked at the block itself: its answers are good for this one only
 }
 
-// unchangedIn reports whether every account that the answers rest on is proven to run the code that it ran, and where
+// UnchangedIn reports whether every account that the answers rest on is proven to run the code that it ran, and where
 // storage is true, to store what it stored.
-func (m *provenContract) unchangedIn(w *proof.VerifiedState, storage bool) bool {
-	if m == nil || m.volatile || storage && m.reading.Partial {
+func (m *Proven) UnchangedIn(w *proof.VerifiedState, storage bool) bool {
+	if m == nil || m.volatile || storage && m.Reading.Partial {
 		return false
 	}
-	for addr := range m.accounts {
-		was, _ := m.verified.Account(addr)
+	for addr := range m.Accounts {
+		was, _ := m.State.Account(addr)
 		is, known := w.Account(addr)
 		if !known || (was == nil) != (is == nil) {
 			return false
@@ -69,34 +65,39 @@ func (m *provenContract) unchangedIn(w *proof.VerifiedState, storage bool) bool 
 	return true
 }
 
-// job is one local call, and what it came to.
-type job struct {
+// Job is one local call, and what it came to.
+type Job struct {
 	kms.Call
+	Node *kms.Answer // what the node answers; nil: it was not asked, or did not say
+	Err  error       // why the call cannot be made here
+
 	code     common.Address  // of the older implementation whose getter it is; zero: that of today
 	to       *common.Address // nil: the contract
+	app      bool            // it is about an app
 	passing  bool            // nothing is kept of it but the slots that it read
-	compared bool
-	node     *Answer // the node's, in a multicall
+	compared bool            // with what the node answers
 	ran      bool
-	output   []byte // what a coverage call returned; neither output nor err: it reverted
-	err      error  // why the call cannot be made here
+	output   []byte // what a coverage call returned; neither output nor Err: it reverted
 }
 
-// proving is the attempt to prove one contract's answers by running its code over proven state. Several share what is verified,
-// and nothing else.
-type proving struct {
-	*provenContract                 // what is proven so far
-	old             *provenContract // nil: nothing is known of it
-	partial         bool            // what a guess does not explain may be left out
+// Run is the attempt to prove one contract's answers by running its code over proven state. Several share that state, and
+// nothing else.
+type Run struct {
+	*Proven               // what is proven so far
+	Missing proof.Missing // what the next Step needs
+	Waiting []*Job        // what the node is to be asked
+	Slow    bool          // the last Step was cut short
+	Fault   error         // why the contract's code cannot be proven, whoever serves the state; an ErrNoProof
 
-	all      []*job
-	coverage []*job // those of all that are about no list
-	jobs     []*job // left to run
-	waiting  []*job // to be asked of the node
+	old     *Proven // nil: nothing is known of it
+	partial bool    // what a guess does not explain may be left out
+
+	all      []*Job
+	coverage []*Job // those of all that are about no list
+	jobs     []*Job // left to run
 	guess    guess
-	appsDone int    // how many of the apps have had their jobs
-	appErr   error  // why the getter of apps is not to be believed
-	older    []*job // what an older generation takes besides
+	apps     appRuns
+	older    []*Job // what an older generation takes besides
 	oldAsked bool
 	olderRun olderRun
 
@@ -106,73 +107,85 @@ type proving struct {
 	foreign      []common.Address                  // further accounts whose storage the lists' getters read
 	foreignAsked int                               // of these, how many have their jobs
 
-	nextSlots []proof.Slot  // what may be missing next
-	beside    []*logs.Batch // that are not asked for yet
-	asked     bool          // the node was asked for what it says of FixedCalls
-	missing   proof.Missing
+	nextSlots []proof.Slot // what may be missing next
 	rounds    int
 	budget    time.Duration // that is left to run
-	slow      bool          // the last step was cut short
-
-	fault error // why the contract's code cannot be proven, by whichever provider; an ErrNoProof
-	err   error // why the provider could not prove it
 }
 
-func newProving(q *Query, w *proof.VerifiedState, old *provenContract) *proving {
-	c := &proving{old: old, provenContract: &provenContract{
-		query: q.Clone(), reading: newReading(q), verified: w, touched: map[proof.Slot]bool{}, accounts: map[common.Address]bool{q.Contract: true},
-		said: make([][]byte, len(kms.FixedCalls)),
-	}, roles: map[common.Address]footprint.Role{q.Contract: footprint.Implementation}, ways: map[string]bool{}}
+// New returns a Run of a Query over a state. What an earlier one proved saves work; nil: there is none. If partial, answers may
+// be left out where the contract stores more than the Query explains.
+func New(q *kms.Query, state *proof.VerifiedState, old *Proven, partial bool) *Run {
+	c := &Run{
+		Proven: &Proven{
+			Query: q.Clone(), Reading: NewReading(q), State: state, Accounts: map[common.Address]bool{q.Contract: true},
+			said: make([][]byte, len(kms.FixedCalls)), touched: map[proof.Slot]bool{}, appSlots: map[proof.Slot]bool{},
+		},
+		old: old, partial: partial, roles: map[common.Address]footprint.Role{q.Contract: footprint.Implementation}, ways: map[string]bool{},
+	}
 	if old != nil {
 		c.nextSlots = slices.Collect(maps.Keys(old.touched))
 		copy(c.said, old.said)
+		c.allApps = old.allApps
 	}
+	c.apps.plan(q, c.allApps)
 	lists := q.ListCalls()
-	for _, call := range slices.Concat(lists, q.CoverageCalls(), c.firstAppCalls()) {
-		c.all = append(c.all, &job{Call: call})
+	for _, call := range slices.Concat(lists, q.CoverageCalls()) {
+		c.all = append(c.all, &Job{Call: call})
+	}
+	for _, call := range c.firstAppCalls() {
+		c.all = append(c.all, &Job{Call: call, app: true})
 	}
 	c.jobs, c.coverage = c.all, c.all[len(lists):]
 	c.budget = maxRunTime + time.Duration(len(c.jobs))*maxRunTimePerCall
 	return c
 }
 
-var errRunTime = errors.New("the contract's code takes too long")
+// Said notes what the node returns for one of kms.FixedCalls.
+func (c *Run) Said(i int, output []byte) { c.said[i] = output }
 
-// step runs what can be run, for limit at most unless it is 0, and reports whether something is left. What is missing for
-// it is in c.missing.
-func (c *proving) step(ctx context.Context, limit time.Duration) (left bool) {
+// What an answer, or a proof, may fail at.
+var (
+	ErrNoProof  = errors.New("not proven") // it cannot be proven, which is no lie: proof.ErrInvalid marks one
+	ErrReverted = errors.New("the contract reverts")
+	ErrNoCode   = errors.New("there is no code")
+	ErrRunTime  = errors.New("the contract's code takes too long")
+)
+
+// Step runs what can be run, for limit at most unless it is 0, and reports whether something is left, which needs what is in
+// Missing. The error is that of ctx.
+func (c *Run) Step(ctx context.Context, limit time.Duration) (left bool, err error) {
 	run := ctx
 	if limit > 0 {
 		var cancel context.CancelFunc
 		run, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
 	}
+	c.State.CarryOver(c.Query.Contract) // what was fetched may be all that changed
 	for {
 		m, jobs := c.round(run, false)
-		c.jobs, c.missing = jobs, proof.Missing{}
+		c.jobs, c.Missing = jobs, proof.Missing{}
 		if err := c.costs(); err != nil {
-			c.fail(err)
-			return false
+			c.Fail(err)
+			return false, nil
 		}
 		if ctx.Err() != nil {
-			c.err = fmt.Errorf("the audit ended before its code had run: %w", context.Cause(ctx))
-			return false
+			return false, fmt.Errorf("the audit ended before its code had run: %w", context.Cause(ctx))
 		}
-		if c.slow = len(jobs) > 0 && run.Err() != nil; c.slow {
-			return true
+		if c.Slow = len(jobs) > 0 && run.Err() != nil; c.Slow {
+			return true, nil
 		}
 		m = c.needed(m)
 		incremental := slotsPerRound
 		if c.rounds >= maxIncrementalRounds {
 			incremental = 0
 		}
-		if m.Slots = c.verified.NextSlots(m.Slots, incremental); !m.Empty() && !c.gaveUp() {
-			c.missing = m
+		if m.Slots = c.State.NextSlots(m.Slots, incremental); !m.Empty() && !c.gaveUp() {
+			c.Missing = m
 			break
 		}
 		var ask bool
 		if c.jobs, ask = c.appJobs(); ask {
-			return true
+			return true, nil
 		} else if len(c.jobs) > 0 {
 			continue
 		}
@@ -186,21 +199,21 @@ func (c *proving) step(ctx context.Context, limit time.Duration) (left bool) {
 			continue
 		}
 		if c.jobs = c.foreignJobs(); len(c.jobs) == 0 {
-			return false
+			return false, nil
 		}
 	}
-	if c.rounds < max(maxRounds, c.olderRun.rounds+maxRounds/2) {
-		return true
+	if c.rounds++; c.rounds <= max(maxRounds, c.olderRun.rounds+maxRounds/2) {
+		return true, nil
 	}
 	for _, j := range c.jobs {
 		c.failJob(j, fmt.Errorf("after %d rounds the contract's code still asks for more state", c.rounds))
 	}
-	c.jobs, c.missing = nil, proof.Missing{}
-	return false
+	c.jobs, c.Missing = nil, proof.Missing{}
+	return false, nil
 }
 
 // olderJobs returns the calls that an older generation takes besides, once it is known that the contract is one.
-func (c *proving) olderJobs() []*job {
+func (c *Run) olderJobs() []*Job {
 	if c.oldAsked {
 		return nil
 	}
@@ -209,41 +222,41 @@ func (c *proving) olderJobs() []*job {
 		if j.Old == "" || j.output == nil {
 			continue
 		}
-		for _, call := range c.query.OldCalls(j.Old) {
-			c.older = append(c.older, &job{Call: call})
+		for _, call := range c.Query.OldCalls(j.Old) {
+			c.older = append(c.older, &Job{Call: call})
 		}
-		c.reading.Sequenced = c.reading.Sequenced || j.Old == kms.NextAppSequence
+		c.Reading.Sequenced = c.Reading.Sequenced || j.Old == kms.NextAppSequence
 	}
 	c.budget += time.Duration(len(c.older)) * maxRunTimePerCall
 	return c.older
 }
 
-// fail notes that the contract's code cannot be proven. Its other calls go on: one that writes is not to be believed.
-func (c *proving) fail(err error) {
-	if c.fault == nil {
-		c.fault = fmt.Errorf("%w: %w", ErrNoProof, err)
+// Fail notes that the contract's code cannot be proven. Its other calls go on: one that writes is not to be believed.
+func (c *Run) Fail(err error) {
+	if c.Fault == nil {
+		c.Fault = fmt.Errorf("%w: %w", ErrNoProof, err)
 	}
 }
 
 // failJob notes that one call cannot be made here. A list of what the API claims must be proven as a whole. Anything else stands
 // for itself.
-func (c *proving) failJob(j *job, err error) {
+func (c *Run) failJob(j *Job, err error) {
 	c.unwatched = c.unwatched || j.watched() && !j.ran
-	if j.passing {
-		c.appErr = cmp.Or(c.appErr, unbelievable(err))
+	if j.app {
+		c.apps.appFailed(err)
 	}
-	if j.output, j.err = nil, err; j.Getter == "" {
+	if j.output, j.Err = nil, err; j.Getter == "" {
 		return
 	}
-	c.reading.setAnswer(j.Call, Answer{Err: err})
+	c.Reading.SetAnswer(j.Call, kms.Answer{Err: err})
 	if j.Getter != kms.AllowedAggregatedMR && !errors.Is(err, proof.ErrWrites) { // with two answers to choose from there is none, and that is proven
-		c.fail(err)
+		c.Fail(err)
 	}
 }
 
 // round runs the jobs, and returns what is missing and the jobs that are left: none where they cost too much. Unless it is
 // the last round, a job that wants for some code ends it: the others are likely to want it too.
-func (c *proving) round(ctx context.Context, last bool) (m proof.Missing, left []*job) {
+func (c *Run) round(ctx context.Context, last bool) (m proof.Missing, left []*Job) {
 	blocked := false
 	for i, j := range c.jobs {
 		if blocked {
@@ -269,37 +282,37 @@ func (c *proving) round(ctx context.Context, last bool) (m proof.Missing, left [
 }
 
 // costs is an error where the code takes too much. It is not run any more then.
-func (c *proving) costs() error {
+func (c *Run) costs() error {
 	switch {
 	case c.budget < 0:
-		return errRunTime
-	case len(c.accounts) > maxAccounts:
+		return ErrRunTime
+	case len(c.Accounts) > maxAccounts:
 		return fmt.Errorf("the contract's code asks for more than %d accounts", maxAccounts)
 	}
 	return nil
 }
 
 // needed adds what is to be known of the contract whatever its code reads.
-func (c *proving) needed(m proof.Missing) proof.Missing {
-	addr := c.query.Contract
-	a, known := c.verified.Account(addr)
+func (c *Run) needed(m proof.Missing) proof.Missing {
+	addr := c.Query.Contract
+	a, known := c.State.Account(addr)
 	if !known {
 		m.Accounts = append(m.Accounts, addr)
 	}
 	if known && a == nil {
 		return m
 	}
-	for _, key := range c.query.NeededSlots() {
+	for _, key := range c.Query.NeededSlots() {
 		m.Slots = append(m.Slots, proof.Slot{Account: addr, Key: key})
 	}
-	if impl, ok := c.implementation(); ok && c.query.Control && !c.query.CodeOnly {
-		c.accounts[impl] = true
-		if _, known := c.verified.Account(impl); !known {
+	if impl, ok := c.implementation(); ok && c.Query.Control && !c.Query.CodeOnly {
+		c.Accounts[impl] = true
+		if _, known := c.State.Account(impl); !known {
 			m.Accounts = append(m.Accounts, impl)
 		}
 	}
 	for _, code := range c.olderRun.codes {
-		if _, known := c.verified.Account(code); !known {
+		if _, known := c.State.Account(code); !known {
 			m.Accounts = append(m.Accounts, code)
 		}
 	}
@@ -314,10 +327,10 @@ func (c *proving) needed(m proof.Missing) proof.Missing {
 }
 
 // call runs one job and notes what it read.
-func (c *proving) call(ctx context.Context, j *job) (proof.Missing, error) {
-	if c.verified.HasNoCode(c.query.Contract) {
+func (c *Run) call(ctx context.Context, j *Job) (proof.Missing, error) {
+	if c.State.HasNoCode(c.Query.Contract) {
 		if j.Getter != "" {
-			c.reading.setAnswer(j.Call, Answer{Err: errNoCode})
+			c.Reading.SetAnswer(j.Call, kms.Answer{Err: ErrNoCode})
 		}
 		return proof.Missing{}, nil
 	}
@@ -325,22 +338,22 @@ func (c *proving) call(ctx context.Context, j *job) (proof.Missing, error) {
 		return c.callOlder(ctx, j)
 	}
 	want, assume := c.guessFor(j)
-	began, to := time.Now(), c.query.Contract
+	began, to := time.Now(), c.Query.Contract
 	if j.to != nil {
 		to = *j.to
 	}
-	res, err := c.verified.CallAssuming(ctx, to, []byte(j.Data), assume)
+	res, err := c.State.CallAssuming(ctx, to, []byte(j.Data), assume)
 	c.budget -= cost(res, began)
 	switch {
 	case ctx.Err() != nil && err != nil:
 		return proof.Missing{}, err
-	case want != nil && c.guess.take(c.query.Contract, j, res, want, assume):
+	case want != nil && c.guess.take(c.Query.Contract, j, res, want, assume):
 		return proof.Missing{}, nil
 	case !res.Missing.Empty():
 		return res.Missing, nil
 	}
 	for _, a := range res.Accounts {
-		c.accounts[a] = true
+		c.Accounts[a] = true
 	}
 	c.volatile = c.volatile || res.Volatile
 	if j.watched() {
@@ -352,14 +365,18 @@ func (c *proving) call(ctx context.Context, j *job) (proof.Missing, error) {
 	if err != nil {
 		return proof.Missing{}, err
 	}
+	touched := c.touched
+	if j.app {
+		touched = c.appSlots
+	}
 	for _, s := range res.Touched {
-		c.touched[s] = true
+		touched[s] = true
 	}
 	switch {
 	case j.Getter != "" && res.Reverted:
-		c.reading.setAnswer(j.Call, Answer{Err: errReverted})
+		c.Reading.SetAnswer(j.Call, kms.Answer{Err: ErrReverted})
 	case j.Getter != "":
-		c.reading.setAnswer(j.Call, kms.DecodeBool(res.Output))
+		c.Reading.SetAnswer(j.Call, kms.DecodeBool(res.Output))
 	case !res.Reverted:
 		j.output = res.Output
 	}
@@ -375,49 +392,47 @@ func cost(res proof.Result, began time.Time) time.Duration {
 }
 
 // implementation returns the address in the contract's proven ERC-1967 slot; !ok: it holds none, or is not proven yet.
-func (c *proving) implementation() (addr common.Address, ok bool) {
-	word, _ := c.verified.Value(proof.Slot{Account: c.query.Contract, Key: kms.ImplementationSlot})
+func (c *Run) implementation() (addr common.Address, ok bool) {
+	word, _ := c.State.Value(proof.Slot{Account: c.Query.Contract, Key: kms.ImplementationSlot})
 	addr, err := kms.DecodeAddress(word[:])
 	return addr, err == nil && word != common.Hash{}
 }
 
-var (
-	errReverted = errors.New("the contract reverts")
-	errNoCode   = errors.New("there is no code")
-)
-
-// finish completes what is proven.
-func (c *proving) finish() *provenContract {
-	addr, r := c.query.Contract, &c.reading
-	if r.Proven = true; !r.Partial {
+// Finish completes what is proven.
+func (c *Run) Finish() *Proven {
+	addr, r := c.Query.Contract, &c.Reading
+	if !r.Partial {
 		c.said = nil
 	}
-	a, _ := c.verified.Account(addr)
+	if len(c.Query.Apps) > 0 && !r.Partial && c.apps.ranForAll() {
+		c.allApps = c.Proven
+	}
+	a, _ := c.State.Account(addr)
 	if a == nil {
-		return c.provenContract
+		return c.Proven
 	}
 	hash := common.BytesToHash(a.CodeHash)
 	r.HasCode = hash != types.EmptyCodeHash
-	if c.query.CodeOnly {
-		return c.provenContract
+	if c.Query.CodeOnly {
+		return c.Proven
 	}
-	if r.HasCode && c.query.Control {
+	if r.HasCode && c.Query.Control {
 		r.Control = c.control()
 	}
-	all, known := c.verified.Leaves(addr, c.explained(addr, c.query.NeededSlots()))
-	r.Storage = &Storage{a.Root, hash, known, c.verified.Complete(addr) && known == all}
-	r.Unaccounted, r.Refused = c.unaccounted(), c.refused()
+	all, known := c.State.Leaves(addr, c.explained(addr, c.Query.NeededSlots()))
+	r.Storage = &Storage{a.Root, hash, known, c.State.Complete(addr) && known == all}
+	r.Unaccounted, r.Refused = c.unaccounted(), c.Refused()
 	c.countRegistered()
-	return c.provenContract
+	return c.Proven
 }
 
 // control is what is proven of the contract's control.
-func (c *proving) control() Control {
-	out := Control{Code: c.code()}
+func (c *Run) control() kms.Control {
+	out := kms.Control{Code: c.code()}
 	for i := range kms.ControlCalls {
-		out.SetGetter(i, c.coverage[i].output, c.coverage[i].err)
+		out.SetGetter(i, c.coverage[i].output, c.coverage[i].Err)
 	}
-	word, _ := c.verified.Value(proof.Slot{Account: c.query.Contract, Key: kms.ImplementationSlot})
+	word, _ := c.State.Value(proof.Slot{Account: c.Query.Contract, Key: kms.ImplementationSlot})
 	out.SetImplementation(word, nil)
 	return out
 }

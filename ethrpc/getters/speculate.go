@@ -1,4 +1,4 @@
-package ethrpc
+package getters
 
 import (
 	"bytes"
@@ -13,19 +13,20 @@ import (
 // that the contract stores, its storage root proves it at once: no slot of it has to be proven by itself.
 type guess struct {
 	words map[common.Hash]common.Hash // by slot
-	jobs  []*job                      // whose answers these are
+	jobs  []*Job                      // whose answers these are
+	apps  []common.Hash               // the slots that passing jobs about apps rest on
 	tried bool                        // against the root: no more is guessed
 }
 
 // guessFor returns what the node answers to the job, and what the slots that the job reads must hold for that to be true;
 // nil: nothing is guessed.
-func (c *proving) guessFor(j *job) (want []byte, assume proof.Assumption) {
-	if c.guess.tried || !c.verified.Fresh(c.query.Contract) {
+func (c *Run) guessFor(j *Job) (want []byte, assume proof.Assumption) {
+	if c.guess.tried || !c.State.Fresh(c.Query.Contract) {
 		return nil, nil
 	}
-	if j.node != nil && j.node.Err == nil {
+	if j.Node != nil && j.Node.Err == nil {
 		var word common.Hash
-		if j.node.Allowed {
+		if j.Node.Allowed {
 			word[31] = 1
 		}
 		return word[:], func(proof.Slot) common.Hash { return word }
@@ -41,7 +42,7 @@ func (c *proving) guessFor(j *job) (want []byte, assume proof.Assumption) {
 
 // take keeps a guess if the job came to what the node says, and rests on slots of the contract that hold what was assumed.
 // The answer is not kept: the run may have wanted more than it told of.
-func (g *guess) take(contract common.Address, j *job, res proof.Result, want []byte, assume proof.Assumption) bool {
+func (g *guess) take(contract common.Address, j *Job, res proof.Result, want []byte, assume proof.Assumption) bool {
 	m := res.Missing
 	if len(m.Slots) == 0 || len(m.Accounts)+len(m.Codes) > 0 || res.Reverted || !bytes.Equal(res.Output, want) {
 		return false
@@ -55,7 +56,9 @@ func (g *guess) take(contract common.Address, j *job, res proof.Result, want []b
 		g.words = map[common.Hash]common.Hash{}
 	}
 	for _, s := range m.Slots {
-		g.words[s.Key] = assume(s)
+		if g.words[s.Key] = assume(s); j.passing {
+			g.apps = append(g.apps, s.Key)
+		}
 	}
 	if !j.passing {
 		g.jobs = append(g.jobs, j)
@@ -65,22 +68,22 @@ func (g *guess) take(contract common.Address, j *job, res proof.Result, want []b
 
 // settleGuess compares the guess with the storage root, and returns the jobs that guessed: they are to be run again, over
 // the storage that is proven by now or, where the guess was wrong, without one.
-func (c *proving) settleGuess() (left []*job) {
+func (c *Run) settleGuess() (left []*Job) {
 	g := &c.guess
 	if len(g.jobs) == 0 {
 		return nil
 	}
-	switch proven := !g.tried && c.verified.ProveBySpeculation(c.query.Contract, g.words); {
+	switch proven := !g.tried && c.State.ProveBySpeculation(c.Query.Contract, g.words); {
 	case proven:
 		left = g.jobs
-		for key := range g.words { // what passed read these as they are
-			c.touched[proof.Slot{Account: c.query.Contract, Key: key}] = true
+		for _, key := range g.apps { // they read these as they are
+			c.appSlots[proof.Slot{Account: c.Query.Contract, Key: key}] = true
 		}
 	case c.partial:
-		c.reading.Partial = true
+		c.Reading.Partial = true
 	default:
 		left = g.jobs
-		c.appsDone = min(firstApps, len(c.query.Apps)) // the others once more, without a guess
+		c.apps.done = c.apps.first // the others once more, without a guess
 	}
 	*g = guess{tried: true}
 	return left

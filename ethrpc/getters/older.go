@@ -1,4 +1,4 @@
-package ethrpc
+package getters
 
 import (
 	"context"
@@ -41,7 +41,7 @@ const (
 type olderRun struct {
 	asked  int              // how often calls were asked for: those of contracts, then those of whoever registered apps
 	codes  []common.Address // the implementations
-	jobs   []*job
+	jobs   []*Job
 	budget time.Duration
 	slots  int // that getters without an argument asked for
 	rounds int // the number of the first round that is one too many
@@ -49,18 +49,18 @@ type olderRun struct {
 
 // implementationJobs returns calls of older implementations where the storage is not accounted for without them, and nothing may
 // be left out: at first those that show what an implementation has, then those that take the accounts which registered apps.
-func (c *proving) implementationJobs() (jobs []*job) {
+func (c *Run) implementationJobs() (jobs []*Job) {
 	o := &c.olderRun
 	now, isProxy := c.implementation()
-	if o.asked > 1 || !isProxy || c.query.CodeOnly || !slices.ContainsFunc(c.query.Implementations, func(code common.Address) bool { return code != now }) || c.accounted() {
+	if o.asked > 1 || !isProxy || c.Query.CodeOnly || !slices.ContainsFunc(c.Query.Implementations, func(code common.Address) bool { return code != now }) || c.accounted() {
 		return nil
 	}
 	if c.partial {
-		c.reading.Partial = true // else what is not explained would stand
+		c.Reading.Partial = true // else what is not explained would stand
 		return nil
 	}
 	if o.asked++; o.asked == 1 {
-		for _, code := range c.query.Implementations[:min(len(c.query.Implementations), kms.MaxImplementations)] {
+		for _, code := range c.Query.Implementations[:min(len(c.Query.Implementations), kms.MaxImplementations)] {
 			if code != now {
 				o.codes = append(o.codes, code)
 				jobs = appendJobs(jobs, code, kms.OlderCalls)
@@ -68,7 +68,7 @@ func (c *proving) implementationJobs() (jobs []*job) {
 		}
 		o.budget = maxRunTime
 	} else {
-		calls := c.query.OldCalls(kms.NextAppSequence)
+		calls := c.Query.OldCalls(kms.NextAppSequence)
 		for _, j := range o.jobs {
 			if j.Old == kms.NextAppSequence && j.output != nil {
 				jobs = appendJobs(jobs, j.code, calls[:min(len(calls), maxOlderCallers)])
@@ -81,40 +81,40 @@ func (c *proving) implementationJobs() (jobs []*job) {
 	return jobs
 }
 
-func appendJobs(jobs []*job, code common.Address, calls []kms.Call) []*job {
+func appendJobs(jobs []*Job, code common.Address, calls []kms.Call) []*Job {
 	for _, call := range calls {
-		jobs = append(jobs, &job{Call: call, code: code})
+		jobs = append(jobs, &Job{Call: call, code: code})
 	}
 	return jobs
 }
 
 // accounted reports whether what is explained, and guessed, by now is all that the contract stores.
-func (c *proving) accounted() bool {
-	addr, explained := c.query.Contract, c.explained(c.query.Contract, c.query.NeededSlots())
+func (c *Run) accounted() bool {
+	addr, explained := c.Query.Contract, c.explained(c.Query.Contract, c.Query.NeededSlots())
 	for key := range c.guess.words {
 		explained[key] = true
 	}
-	if !c.verified.Complete(addr) && (c.guess.tried || !c.verified.ProveBySpeculation(addr, c.guess.words)) {
+	if !c.State.Complete(addr) && (c.guess.tried || !c.State.ProveBySpeculation(addr, c.guess.words)) {
 		return false
 	}
-	all, known := c.verified.Leaves(addr, explained)
+	all, known := c.State.Leaves(addr, explained)
 	return all == known
 }
 
 // gaveUp reports whether the jobs are those of older implementations, and have cost too many rounds.
-func (c *proving) gaveUp() bool {
+func (c *Run) gaveUp() bool {
 	return len(c.jobs) > 0 && c.jobs[0].code != common.Address{} && c.rounds >= c.olderRun.rounds
 }
 
 // callOlder runs one job of an older implementation, and notes what it explains.
-func (c *proving) callOlder(ctx context.Context, j *job) (proof.Missing, error) {
-	o, addr := &c.olderRun, c.query.Contract
+func (c *Run) callOlder(ctx context.Context, j *Job) (proof.Missing, error) {
+	o, addr := &c.olderRun, c.Query.Contract
 	if o.budget < 0 {
 		return proof.Missing{}, nil
 	}
 	began := time.Now()
 	at := proof.Slot{Account: addr, Key: kms.ImplementationSlot}
-	res, err := c.verified.CallReplacing(ctx, addr, []byte(j.Data), at, common.BytesToHash(j.code[:]))
+	res, err := c.State.CallReplacing(ctx, addr, []byte(j.Data), at, common.BytesToHash(j.code[:]))
 	o.budget -= cost(res, began)
 	switch {
 	case ctx.Err() != nil:
@@ -130,26 +130,26 @@ func (c *proving) callOlder(ctx context.Context, j *job) (proof.Missing, error) 
 		}
 		return res.Missing, nil
 	}
-	isKnown := func(s proof.Slot) bool { return c.touched[s] || !c.verified.HasLeaf(s) }
+	isKnown := func(s proof.Slot) bool { return c.touched[s] || c.appSlots[s] || !c.State.HasLeaf(s) }
 	left := slices.DeleteFunc(res.Touched, isKnown)
 	if res.Reverted || slices.ContainsFunc(left, func(s proof.Slot) bool { return c.isEntry(ctx, j, s) }) {
 		return proof.Missing{}, nil
 	}
 	for _, s := range left {
-		c.touched[s], c.accounts[j.code] = true, true
+		c.touched[s], c.Accounts[j.code] = true, true
 	}
 	j.output = res.Output
 	return proof.Missing{}, nil
 }
 
 // keepsTo reports whether a run of older code read nothing but variables, and values of the address that it was asked for.
-func (c *proving) keepsTo(j *job, res proof.Result) bool {
-	foreign := func(a common.Address) bool { return a != c.query.Contract && a != j.code }
+func (c *Run) keepsTo(j *Job, res proof.Result) bool {
+	foreign := func(a common.Address) bool { return a != c.Query.Contract && a != j.code }
 	if slices.ContainsFunc(res.Accounts, foreign) || j.Old != "" && len(res.Touched) > maxValueSlots {
 		return false
 	}
 	for _, s := range res.Touched {
-		if s.Account != c.query.Contract || !kms.IsVariable(s.Key) && (j.Old == "" || !kms.IsValueOf(s.Key, argument(j))) {
+		if s.Account != c.Query.Contract || !kms.IsVariable(s.Key) && (j.Old == "" || !kms.IsValueOf(s.Key, argument(j))) {
 			return false
 		}
 	}
@@ -157,16 +157,16 @@ func (c *proving) keepsTo(j *job, res proof.Result) bool {
 }
 
 // argument is the padded address that a job asks for.
-func argument(j *job) common.Hash { return common.BytesToHash([]byte(j.Data[4:])) }
+func argument(j *Job) common.Hash { return common.BytesToHash([]byte(j.Data[4:])) }
 
 // isEntry reports whether a slot that the job read may be the place of an entry of a list.
-func (c *proving) isEntry(ctx context.Context, j *job, s proof.Slot) bool {
+func (c *Run) isEntry(ctx context.Context, j *Job, s proof.Slot) bool {
 	if kms.IsVariable(s.Key) {
 		return false
 	}
 	for _, entry := range kms.EntryCalls(argument(j)) {
 		began := time.Now()
-		res, err := c.verified.CallAssuming(ctx, s.Account, []byte(entry.Data), nil)
+		res, err := c.State.CallAssuming(ctx, s.Account, []byte(entry.Data), nil)
 		c.olderRun.budget -= cost(res, began)
 		if err != nil || len(res.Missing.Accounts)+len(res.Missing.Codes) > 0 || slices.Contains(res.Touched, s) {
 			return true
@@ -177,8 +177,8 @@ func (c *proving) isEntry(ctx context.Context, j *job, s proof.Slot) bool {
 
 // countRegistered compares the apps whose registration was counted with what the counters say, where something that the
 // contract stores is not explained.
-func (c *proving) countRegistered() {
-	r, most := &c.reading, uint64(len(c.query.Apps))
+func (c *Run) countRegistered() {
+	r, most := &c.Reading, uint64(len(c.Query.Apps))
 	if r.Storage.Complete {
 		return // whoever it was is known
 	}
@@ -189,7 +189,7 @@ func (c *proving) countRegistered() {
 		return 0
 	}
 	if r.Sequenced {
-		r.Counted = len(c.query.Apps)
+		r.Counted = len(c.Query.Apps)
 		for _, j := range c.older {
 			if j.Old == kms.NextAppSequence {
 				r.Registered += count(j.output)
@@ -215,16 +215,16 @@ func (c *proving) countRegistered() {
 // controlledApps counts the apps that have a controller. Of May to July 2025 each app has one, which is packed into a
 // word with whether it is registered; the code since then keeps only the latter there. The words are taken from the
 // storage: what older code says is not believed.
-func (c *proving) controlledApps() (n int) {
+func (c *Run) controlledApps() (n int) {
 	mapping := 0 // that today's getter of apps reads
 	slot := func(app common.Address) proof.Slot {
-		return proof.Slot{Account: c.query.Contract, Key: kms.MappingSlot(common.BytesToHash(app[:]), mapping)}
+		return proof.Slot{Account: c.Query.Contract, Key: kms.MappingSlot(common.BytesToHash(app[:]), mapping)}
 	}
-	for len(c.query.Apps) > 0 && mapping < kms.SmallSlots && !c.touched[slot(c.query.Apps[0])] {
+	for len(c.Query.Apps) > 0 && mapping < kms.SmallSlots && !c.appSlots[slot(c.Query.Apps[0])] {
 		mapping++
 	}
-	for _, app := range c.query.Apps {
-		if word, _ := c.verified.Value(slot(app)); new(uint256.Int).SetBytes(word[:]).BitLen() > 8 {
+	for _, app := range c.Query.Apps {
+		if word, _ := c.State.Value(slot(app)); new(uint256.Int).SetBytes(word[:]).BitLen() > 8 {
 			n++
 		}
 	}
