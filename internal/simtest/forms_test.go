@@ -216,7 +216,7 @@ var (
 type layout struct {
 	lists        [2]common.Hash
 	measurements common.Hash
-	apps         bool
+	apps, counts bool        // whoever registers apps is counted
 	appCode      common.Hash // zero: it has none
 }
 
@@ -227,9 +227,9 @@ func layoutOf(name string) layout {
 	case testchain.Shifted:
 		return layout{lists: [2]common.Hash{number32(6), number32(7)}, measurements: number32(5), appCode: number32(8)}
 	case testchain.Generations[0]:
-		l.appCode = common.Hash{}
+		l.appCode, l.counts = common.Hash{}, true
 	case testchain.Generations[1]:
-		l.appCode = number32(10)
+		l.appCode, l.counts = number32(10), true
 	case testchain.Moved:
 		l.lists = movedLists
 	}

@@ -25,6 +25,7 @@ type contract struct {
 	elsewhere      bool           // the devices are stored in another contract
 	watched        watched
 	unexplained    bool // it stores entries of lists that its code does not use
+	uncounted      bool // its code counts who registers apps, and there are some that other code registered
 }
 
 // Where the contracts of testchain keep things.
@@ -101,6 +102,7 @@ func (w *world) contract(ctx context.Context, block common.Hash, at common.Addre
 		slot := mapped(common.BytesToHash(app[:]), appsSlot)
 		known[slot] = true
 		is.unexplained = is.unexplained || !uses.apps && a.Storage[slot] != ""
+		is.uncounted = is.uncounted || uses.counts && a.Storage[slot] != "" && common.HexToHash(a.Storage[slot]).Big().BitLen() <= 8
 	}
 	for _, caller := range w.callers() {
 		known[mapped(common.BytesToHash(caller[:]), sequencesSlot)] = true
