@@ -14,7 +14,7 @@ func (j *judgement) confirm(other []*target) {
 	for _, t := range j.targets {
 		o := targetAt(other, t.address)
 		if o == nil {
-			o = &target{} // the other look saw nothing of it
+			o = newTarget(t.address) // the other look saw nothing of it
 		}
 		j.confirmEntries(t, o)
 		j.confirmFindings(t, o)
@@ -58,12 +58,9 @@ func (j *judgement) confirmEntries(t, o *target) {
 }
 
 func (j *judgement) confirmEntry(t *target, e, was *entry) {
-	var before []Kind
-	if was != nil {
-		before = was.kinds()
-	}
+	before := was.kinds()
 	for _, k := range e.kinds() {
-		if k.Makes() != Drift || slices.Contains(before, k) || j.open[t.key(k, e.List, e.ID)] {
+		if k.Makes() != Drift || slices.Contains(before, k) || j.open[t.key(k, e.List, e.ID)] != nil {
 			continue
 		}
 		if j.sawBoth(j.other) && (was == nil || was.Reason != ReasonNotRead) {
@@ -112,7 +109,7 @@ const notConfirmed = "%s could not be confirmed by a second look: %s"
 func (j *judgement) confirmFindings(t, o *target) {
 	once := func(k Kind) { t.unstable(k, "", "", fmt.Sprintf("one of two looks saw %s, the other did not", k)) }
 	for _, f := range slices.Clone(t.Findings) {
-		if f.Kind.Makes() != Drift || o.has(f.Kind) || j.open[t.key(f.Kind, "", "")] {
+		if f.Kind.Makes() != Drift || o.has(f.Kind) || j.open[t.key(f.Kind, "", "")] != nil {
 			continue
 		}
 		t.Findings = slices.DeleteFunc(t.Findings, func(g Finding) bool { return g == f })
@@ -168,7 +165,9 @@ func (j *judgement) headMatters() bool {
 }
 
 // newlyGone reports whether nothing is deployed, which no earlier audit left open.
-func (j *judgement) newlyGone(t *target) bool { return t.has(NoCode) && !j.open[t.key(NoCode, "", "")] }
+func (j *judgement) newlyGone(t *target) bool {
+	return t.has(NoCode) && j.open[t.key(NoCode, "", "")] == nil
+}
 
 // mayBePending reports whether the head may already say what the claim says. What an earlier audit left open is not
 // pending: it ends when the pinned block agrees. young: the contract was deployed after the pinned block.
@@ -179,7 +178,7 @@ func (j *judgement) mayBePending(t *target, e *entry, young bool) bool {
 	if e.Verdict != Mismatch {
 		return young && e.Claim != ClaimUnknown
 	}
-	return !slices.ContainsFunc(e.kinds(), func(k Kind) bool { return j.open[t.key(k, e.List, e.ID)] })
+	return !slices.ContainsFunc(e.kinds(), func(k Kind) bool { return j.open[t.key(k, e.List, e.ID)] != nil })
 }
 
 // applyHead makes pending what the head has right already. Where the head could not be asked, or is not as sure as the
@@ -201,7 +200,10 @@ func (j *judgement) applyHead() {
 				t.reason("nothing is deployed at the pinned block, and the newest could not be asked")
 			}
 		}
-		answers := head.index()
+		answers := map[listID]*Answer{}
+		for i := 0; head != nil && i < len(head.Answers); i++ {
+			answers[listID{head.Answers[i].List, head.Answers[i].ID}] = &head.Answers[i]
+		}
 		for i := range t.entries {
 			e := &t.entries[i]
 			if !j.mayBePending(t, e, t.young) {
@@ -210,7 +212,7 @@ func (j *judgement) applyHead() {
 			switch a := answers[listID{e.List, e.id}]; {
 			case a == nil || a.Err != "" || head.Assurance.weakerThan(e.Assurance):
 				e.drop(ReasonUnconfirmed)
-			case e.at(a.Allowed).Verdict == Match && j.stillPending(PendingChange{Contract: t.address, List: e.List, ID: e.id}):
+			case e.would(a.Allowed) == Match && j.stillPending(PendingChange{Contract: t.address, List: e.List, ID: e.id}):
 				e.drop(ReasonHeadAgrees)
 				e.Verdict = Pending
 			}

@@ -19,7 +19,7 @@ type entry struct {
 	accepted   []Kind
 }
 
-// judge decides an entry by what the sides say.
+// judge decides an entry by what the sides say, and by what the operator wants.
 func (e *entry) judge() {
 	if e.List == AggregatedMR {
 		e.Claim, e.noClaim = ClaimNone, false
@@ -51,21 +51,15 @@ func (e *entry) judge() {
 	default:
 		e.Verdict = Match
 	}
-	e.judgePolicy()
-}
-
-// judgePolicy compares the chain's answer with what the operator wants.
-func (e *entry) judgePolicy() {
-	e.policyKind = ""
-	switch {
+	switch e.policyKind = ""; {
 	case e.Policy == PolicyDenied && e.OnChain == ChainAllowed:
 		e.policyKind = PolicyDeniedAllowed
 	case e.Policy == PolicyAllowed && e.OnChain == ChainDenied:
 		e.policyKind = PolicyAllowedDenied
-	default:
-		return
 	}
-	e.Verdict, e.Reason = Mismatch, ""
+	if e.policyKind != "" {
+		e.Verdict, e.Reason = Mismatch, ""
+	}
 }
 
 func (e *entry) unverifiable(reason string) { e.Verdict, e.Reason = Unverifiable, reason }
@@ -76,20 +70,19 @@ func (e *entry) drop(reason string) {
 	e.unverifiable(reason)
 }
 
-// kinds are what is wrong with the entry.
+// kinds are what is wrong with the entry, if there is one.
 func (e *entry) kinds() []Kind {
-	if e.Kind == "" && e.policyKind == "" {
+	if e == nil || e.Kind == "" && e.policyKind == "" {
 		return nil
 	}
 	return slices.DeleteFunc([]Kind{e.Kind, e.policyKind}, func(k Kind) bool { return k == "" })
 }
 
-// at is the entry as it would be judged by another answer of the chain.
-func (e *entry) at(allowed bool) *entry {
-	then := *e
-	then.OnChain, then.Verdict, then.Kind, then.Reason = chainStates[allowed], Unverifiable, "", ""
-	then.judge()
-	return &then
+// would is the verdict by another answer of the chain.
+func (e entry) would(allowed bool) EntryVerdict {
+	e.OnChain, e.Verdict, e.Kind, e.Reason = chainStates[allowed], Unverifiable, "", ""
+	e.judge()
+	return e.Verdict
 }
 
 var chainStates = map[bool]ChainState{true: ChainAllowed, false: ChainDenied}

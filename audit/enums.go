@@ -37,12 +37,12 @@ func (v *Verdict) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// worstOf is the worst of a list, and Unknown for an empty one: nothing was compared.
-func worstOf(all []Verdict) Verdict {
+// worst is the worst verdict in a list, and Unknown for an empty one: nothing was compared.
+func worst[T any](all []T, of func(T) Verdict) Verdict {
 	if len(all) == 0 {
 		return Unknown
 	}
-	return slices.Max(all)
+	return of(slices.MaxFunc(all, func(a, b T) int { return cmp.Compare(of(a), of(b)) }))
 }
 
 // List is one of the contract's allowlists.

@@ -63,7 +63,7 @@ func (j *judgement) apply(t *target, x Exception) {
 	switch {
 	case met && expired:
 		t.findOf(AcceptExpired, x.List, x.ID, fmt.Sprintf("%s expired on %s, and the difference is still there", what, x.Expires.UTC().Format(time.DateOnly)))
-	case !met && !expired && j.open[t.key(x.Kind, x.List, x.ID)]:
+	case !met && !expired && j.open[t.key(x.Kind, x.List, x.ID)] != nil:
 		// This audit did not see it. What an earlier one left open is accepted all the same.
 		t.accept(x, "not seen in this audit")
 	case !met && t.evaluable(x) && t.verdict() != Unknown:
@@ -86,9 +86,9 @@ func (t *target) evaluable(x Exception) bool {
 		!x.Kind.OfEntry() && len(t.Reasons) > 0:
 		return false
 	}
-	return !slices.ContainsFunc(t.entries, func(e entry) bool {
+	return find(t.entries, func(e *entry) bool {
 		return e.List == x.List && e.ID == x.ID && e.Verdict == Unverifiable
-	})
+	}) == nil
 }
 
 // settleAccepted makes an entry Accepted once everything that is wrong with it is accepted. If only non-drift findings

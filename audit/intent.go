@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -66,15 +67,20 @@ type Exception struct {
 
 // Contract returns what is configured of a contract.
 func (i *Intent) Contract(a common.Address) ContractIntent {
-	if c := find(i.Contracts, func(c *ContractIntent) bool { return c.Address == a }); c != nil {
-		return *c
-	}
-	return ContractIntent{}
+	return *cmp.Or(find(i.Contracts, func(c *ContractIntent) bool { return c.Address == a }), &ContractIntent{})
 }
 
 // List returns what the policy wants allowed of a list; nil: the policy does not cover the list.
 func (p Policy) List(l List) []common.Hash {
-	return map[List][]common.Hash{Device: p.Devices, OSImage: p.OSImages, AggregatedMR: p.AggregatedMRs}[l]
+	switch l {
+	case Device:
+		return p.Devices
+	case OSImage:
+		return p.OSImages
+	case AggregatedMR:
+		return p.AggregatedMRs
+	}
+	return nil
 }
 
 // State returns what the policy says of an id.

@@ -45,16 +45,16 @@ type judgement struct {
 	look     *Observation // the look that counts: the second where it saw as much as the first
 	other    *Observation // the other one, or nil after a single look
 	targets  []*target
-	open     map[findingKey]bool // what earlier audits left open
-	crossed  bool                // the claim was compared with the API's list of KMS
-	news     bool                // the look shows a difference that no earlier audit left open
+	open     map[findingKey]*OpenFinding // what earlier audits left open
+	crossed  bool                        // the claim was compared with the API's list of KMS
+	news     bool                        // the look shows a difference that no earlier audit left open
 	wentBack bool
 }
 
 func newJudgement(intent *Intent, prior *Prior, looks *Looks) *judgement {
-	j := &judgement{intent: intent, prior: prior, looks: looks, look: &looks.First, other: looks.Second, open: map[findingKey]bool{}}
-	for _, o := range prior.Open {
-		j.open[o.key()] = true
+	j := &judgement{intent: intent, prior: prior, looks: looks, look: &looks.First, other: looks.Second, open: map[findingKey]*OpenFinding{}}
+	for i := range prior.Open {
+		j.open[prior.Open[i].key()] = &prior.Open[i]
 	}
 	if j.sawBoth(looks.Second) || looks.Second != nil && !j.sawBoth(&looks.First) {
 		j.look, j.other = looks.Second, &looks.First
@@ -73,9 +73,11 @@ func newJudgement(intent *Intent, prior *Prior, looks *Looks) *judgement {
 
 // hasNews reports whether something is wrong with the target that no earlier audit left open.
 func (j *judgement) hasNews(t *target) bool {
-	isNew := func(k Kind, l List, id string) bool { return k != "" && k.Makes() == Drift && !j.open[t.key(k, l, id)] }
+	isNew := func(k Kind, l List, id string) bool {
+		return k != "" && k.Makes() == Drift && j.open[t.key(k, l, id)] == nil
+	}
 	return slices.ContainsFunc(t.Findings, func(f Finding) bool { return isNew(f.Kind, f.List, f.ID) }) ||
-		slices.ContainsFunc(t.entries, func(e entry) bool { return isNew(e.Kind, e.List, e.ID) || isNew(e.policyKind, e.List, e.ID) })
+		find(t.entries, func(e *entry) bool { return isNew(e.Kind, e.List, e.ID) || isNew(e.policyKind, e.List, e.ID) }) != nil
 }
 
 // sawBoth reports whether the look saw both sides; without claims, the chain is all there is to see.
@@ -166,20 +168,21 @@ func (j *judgement) beginBaselines() {
 		return
 	}
 	for _, t := range j.targets {
-		switch b := t.Baseline; {
-		case t.Control == nil:
-		case b != nil && t.Control.Completes(&b.Control.Code) && t.reading.Control.Implementation.Value == b.Control.Implementation:
-			more := *b
-			more.Control.Code, more.Control.Implementation = t.Control.Code, t.Control.Implementation
-			t.Baseline = &more
-		case b != nil:
-		case t.reading.Control.CodeErr == "" && !slices.ContainsFunc(t.reading.Control.fields(), func(f Field) bool { return !f.Known }):
-			t.Baseline = &Baseline{Control: *t.Control, Since: j.looks.First.At}
-			t.Baseline.Control.watch(nil)
+		if t.Control == nil {
+			continue
 		}
+		is, b := &t.reading.Control, Baseline{Control: *t.Control, Since: j.looks.First.At}
+		b.Control.Read = nil // learn decides of these
 		if t.Baseline != nil {
-			t.Baseline = t.Baseline.learn(t)
+			b = *t.Baseline
+		} else if is.CodeErr != "" || !is.Owner.Known || !is.PendingOwner.Known || !is.Implementation.Known {
+			continue
 		}
+		if t.Control.Completes(&b.Control.Code) && is.Implementation.Value == b.Control.Implementation {
+			b.Control.Code, b.Control.Implementation = t.Control.Code, t.Control.Implementation
+		}
+		b.Control = t.learn(b.Control)
+		t.Baseline = &b
 	}
 }
 
@@ -194,12 +197,10 @@ func (j *judgement) report() Chain {
 		claim := j.look.Claim.Claim // a copy: a report must not hold all that the API said
 		out.Claim = &claim
 	}
-	var verdicts []Verdict
 	for _, t := range j.targets {
-		judged := t.report()
-		out.Targets, verdicts = append(out.Targets, judged), append(verdicts, judged.Verdict)
+		out.Targets = append(out.Targets, t.report())
 	}
-	out.Verdict = worstOf(verdicts)
+	out.Verdict = worst(out.Targets, func(t Target) Verdict { return t.Verdict })
 	return out
 }
 
@@ -300,12 +301,8 @@ var entryReasons = []struct{ reason, text string }{
 
 // NewReport puts the chains of an audit into a report.
 func NewReport(id, version string, started, finished time.Time, chains []Chain) *Report {
-	var verdicts []Verdict
-	for _, c := range chains {
-		verdicts = append(verdicts, c.Verdict)
-	}
 	return &Report{
 		Schema: Schema, AuditID: id, Version: version, StartedAt: started, FinishedAt: finished,
-		Verdict: worstOf(verdicts), Chains: append([]Chain{}, chains...),
+		Verdict: worst(chains, func(c Chain) Verdict { return c.Verdict }), Chains: append([]Chain{}, chains...),
 	}
 }

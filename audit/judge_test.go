@@ -126,6 +126,10 @@ var events = map[string]func(*audit.Observation){
 		o.Claim.Contracts = append(o.Claim.Contracts, audit.ClaimedContract{Address: other, ChainID: 8453})
 		o.Readings = append(o.Readings, audit.Reading{Contract: other, Err: "its code never ends"})
 	},
+	"second contract stores more": func(o *audit.Observation) {
+		o.Claim.Contracts = append(o.Claim.Contracts, audit.ClaimedContract{Address: other, ChainID: 8453})
+		o.Readings = append(o.Readings, audit.Reading{Contract: other, HasCode: true, Assurance: audit.Proven, Storage: &audit.Storage{}, Events: &audit.EventScan{Read: true}})
+	},
 }
 
 func happen(o audit.Observation, names string) audit.Observation {
@@ -276,6 +280,10 @@ func TestRulesOfAVerdict(t *testing.T) {
 		{"a rubbish gateway id switches nothing off", pinned(audit.Policy{Owner: &kms}), [][2]string{{"rubbish gateway", "drift owner_changed"}}},
 		{"a rubbish gateway id is no reason to doubt the lists", nil, [][2]string{{"rubbish gateway", "consistent"}}},
 		{"a broken contract costs the other nothing", nil, [][2]string{{"second contract broken and backdoor", "drift claim_denied_chain_allowed"}}},
+		{"what only one look saw of a contract that only this one saw is not confirmed", nil, [][2]string{
+			{"backdoor / backdoor and second contract stores more", "drift claim_denied_chain_allowed"},
+			{"backdoor and second contract stores more", "drift claim_denied_chain_allowed storage_unaccounted"},
+		}},
 
 		// 6. Finalized blocks do not go back.
 		{"an older block says nothing new and resolves nothing", nil, [][2]string{

@@ -174,15 +174,10 @@ func (o *Observation) rightChain(chainID uint64) bool {
 // read reports whether the contract's answers are there.
 func (r *Reading) read() bool { return r != nil && r.Err == "" }
 
-func (r *Reading) index() map[listID]*Answer {
-	if r == nil {
-		return nil
-	}
-	out := make(map[listID]*Answer, len(r.Answers))
-	for i := range r.Answers {
-		out[listID{r.Answers[i].List, r.Answers[i].ID}] = &r.Answers[i]
-	}
-	return out
+// sample returns the first answer about a list, and the first failure to answer; nil: there is none.
+func (r *Reading) sample(l List) (answered, unread *Answer) {
+	return find(r.Answers, func(a *Answer) bool { return a.List == l && a.Err == "" }),
+		find(r.Answers, func(a *Answer) bool { return a.List == l && a.Err != "" })
 }
 
 // listID names an entry of a contract.

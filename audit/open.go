@@ -37,10 +37,6 @@ const reminder = 24 * time.Hour
 // and found it right.
 func (j *judgement) carryOver(out *Outcome) {
 	now := j.looks.First.At
-	before := make(map[findingKey]OpenFinding, len(j.prior.Open))
-	for _, o := range j.prior.Open {
-		before[o.key()] = o
-	}
 	done := map[findingKey]*Finding{} // two differences of one kind, two public keys say, are one finding
 	for _, t := range j.targets {
 		t.addEntryFindings()
@@ -52,14 +48,12 @@ func (j *judgement) carryOver(out *Outcome) {
 				continue
 			}
 			done[k] = f
-			open, known := before[k]
-			delete(before, k)
-			first, change := now, Open
-			switch {
-			case !known:
-				open, change = OpenFinding{Contract: t.Contract, Logged: now}, Opened
-			case open.Finding.FirstSeen.Before(now): // else the clock was set back
-				first = *open.Finding.FirstSeen
+			open, change, first := OpenFinding{Contract: t.Contract, Logged: now}, Opened, now
+			if was := j.open[k]; was != nil {
+				delete(j.open, k)
+				if open, change = *was, Open; was.Finding.FirstSeen.Before(now) { // else the clock was set back
+					first = *was.Finding.FirstSeen
+				}
 			}
 			f.FirstSeen, f.LastConfirmedAt = &first, &now
 			open.Finding = *f
@@ -76,7 +70,7 @@ func (j *judgement) carryOver(out *Outcome) {
 	var resolved []Change
 	for _, o := range j.prior.Open {
 		address, err := sanitize.ParseAddress(o.Contract)
-		if _, left := before[o.key()]; !left || err != nil {
+		if err != nil || j.open[o.key()] == nil {
 			continue
 		}
 		t := targetAt(j.targets, address)
@@ -167,10 +161,6 @@ func (j *judgement) settled(t *target, o *OpenFinding) bool {
 		return t.claimRead && j.look.Block != nil
 	case ProofInvalid, GetterDisagrees:
 		return chain && (t.reading.Assurance == Proven || !j.intent.Events)
-	case ProviderDisagreement, StorageUnaccounted, OwnerChanged, ImplementationChanged, CodeChanged, MeasurementsChanged, KMSKeysChanged, GatewayChanged, AppImplChanged:
-		return chain && t.looksAt(k)
-	case ContractUnexpected, GatewayAppIDMismatch, KMSPubkeyMismatch, KMSContractMismatch:
-		return t.noClaims || t.looksAt(k)
 	case AcceptExpired, AcceptUnused:
 		return !slices.ContainsFunc(t.unevaluated, func(x Exception) bool { return x.List == f.List && x.ID == f.ID })
 	case ClaimUnstable:
@@ -179,7 +169,10 @@ func (j *judgement) settled(t *target, o *OpenFinding) bool {
 	case ChainWentBack:
 		return j.look.Block != nil
 	}
-	return false
+	if k.is(ofClaim) {
+		return t.noClaims || t.looksAt(k)
+	}
+	return k.is(ofContract) && chain && t.looksAt(k)
 }
 
 // looksAt reports whether the look saw what a finding of the kind, about the contract as a whole, is about.
@@ -300,7 +293,7 @@ func (j *judgement) contracts() []Known {
 
 // named adds the ids that were asked for to those that are known.
 func (t *target) named(list List, known []common.Hash) []common.Hash {
-	out := slices.Clone(known)
+	out := slices.Clip(known) // what is added goes into a copy
 	for _, a := range t.reading.Answers {
 		if a.List != list || len(out) >= maxKnownIDs {
 			continue
@@ -309,7 +302,9 @@ func (t *target) named(list List, known []common.Hash) []common.Hash {
 			out = append(out, a.ID)
 		}
 	}
-	slices.SortFunc(out, common.Hash.Cmp)
+	if len(out) > len(known) {
+		slices.SortFunc(out, common.Hash.Cmp)
+	}
 	return out
 }
 

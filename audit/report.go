@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"slices"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -121,7 +120,7 @@ type Acceptance struct {
 
 // Compared reports whether a claim was compared with the chain at the pinned block, or the policy where nothing is claimed.
 func (t *Target) Compared() bool {
-	return t.Verdict == Consistent || slices.ContainsFunc(t.Entries, func(e Entry) bool { return e.compared() })
+	return t.Verdict == Consistent || find(t.Entries, (*Entry).compared) != nil
 }
 
 // compared reports whether both sides of the entry are known and were compared. A pending entry compares nothing: its

@@ -208,9 +208,13 @@ func (t *target) compareChain(intent *Intent, prior *Prior, o *Observation) {
 	t.fill(want.Policy)
 	if t.runs() {
 		t.judgeStorage(intent, want, t.judgeLists())
-		t.judgeControl(intent, prior, want.Policy)
-		t.judgeWatched(want.Policy)
-		t.addChanges()
+		t.judgeControl(intent, prior, &want.Policy)
+		for i := range t.reading.Changes {
+			c := &t.reading.Changes[i]
+			if e := t.entry(listID{c.List, c.ID}); e != nil {
+				e.Changed = &c.Changed
+			}
+		}
 	}
 }
 
@@ -272,8 +276,8 @@ var getters = map[List]string{Device: "kmsAllowedDeviceIds(bytes32)", OSImage: "
 func (t *target) judgeLists() bool {
 	all := true
 	for _, l := range Lists {
-		unread := find(t.reading.Answers, func(a *Answer) bool { return a.List == l && a.Err != "" })
-		if all = all && unread == nil; unread != nil && find(t.reading.Answers, func(a *Answer) bool { return a.List == l && a.Err == "" }) == nil {
+		answered, unread := t.reading.sample(l)
+		if all = all && unread == nil; unread != nil && answered == nil {
 			t.reason("the contract does not answer %s, so it is no DstackKms of a generation since May 2025, or it misbehaves: %s", getters[l], unread.Err)
 		}
 	}
@@ -317,16 +321,6 @@ func (t *target) judgeStorage(intent *Intent, want ContractIntent, lists bool) {
 	}
 }
 
-// addChanges adds to each entry what its last event says.
-func (t *target) addChanges() {
-	for i := range t.reading.Changes {
-		c := &t.reading.Changes[i]
-		if e := t.entry(listID{c.List, c.ID}); e != nil {
-			e.Changed = &c.Changed
-		}
-	}
-}
-
 // entryOfRow reads one row of the claim.
 func (t *target) entryOfRow(row ClaimedEntry) entry {
 	e := entry{wrongChain: !t.claimRead, Entry: Entry{
@@ -339,7 +333,7 @@ func (t *target) entryOfRow(row ClaimedEntry) entry {
 	case err != nil:
 		e.ID, e.Kind = sanitize.Quote(row.ID), MalformedID
 	default:
-		e.ID, e.id, e.valid = sanitize.SpellID(id, row.ID), id, true
+		e.ID, e.id, e.valid = id.Hex(), id, true
 	}
 	return e
 }

@@ -1,7 +1,8 @@
 // Package kmsapi asks Phala Cloud's API what it claims about the KMS contracts of a chain, and which KMS there are.
 //
 // One careful GET (client.go) fetches the body, wire.go turns it into typed values or says what is wrong with it, kms.go puts
-// the pages of a list together, and errors.go turns refusals into errors that carry neither the key nor the URL.
+// the pages of a list together and reserves ids of apps, and errors.go turns refusals into errors that carry neither the key
+// nor the URL.
 package kmsapi
 
 import (
@@ -69,9 +70,7 @@ type Client struct {
 	base *url.URL
 	key  sanitize.Redactor // for the body: nothing but the key, so that no part of an id is ever masked
 	all  sanitize.Redactor // for errors
-
-	mu   sync.Mutex
-	last map[string]*OnChainDetail // by chain: an answer that is the same to the byte is not decoded again
+	last sync.Map          // *OnChainDetail by chain: an answer that is the same to the byte is not decoded again
 }
 
 // New checks o; it sends nothing.
@@ -104,7 +103,7 @@ func New(o Options) (*Client, error) {
 	for _, vs := range base.Query() {
 		secrets = append(secrets, vs...)
 	}
-	return &Client{o: o, base: base, key: sanitize.NewRedactor(o.Key.Reveal()), all: sanitize.NewRedactor(secrets...), last: map[string]*OnChainDetail{}}, nil
+	return &Client{o: o, base: base, key: sanitize.NewRedactor(o.Key.Reveal()), all: sanitize.NewRedactor(secrets...)}, nil
 }
 
 func visible(s string) bool {
@@ -117,9 +116,8 @@ func (c *Client) Close() { (&http.Client{Transport: c.o.Transport}).CloseIdleCon
 // OnChainDetail fetches what the API claims about the chain. Errors carry no secret; errors.As finds
 // a *StatusError where the API refused and an *InvalidError where its answer cannot be used.
 func (c *Client) OnChainDetail(ctx context.Context, chain string) (*OnChainDetail, error) {
-	c.mu.Lock()
-	last := c.last[chain]
-	c.mu.Unlock()
+	known, _ := c.last.Load(chain)
+	last, _ := known.(*OnChainDetail)
 	var d *OnChainDetail
 	src, err := c.get(ctx, call{endpoint: onChainDetail, path: "/kms/on-chain/", name: chain}, func(body string) (err error) {
 		if last != nil && body == last.Source.Body {
@@ -134,9 +132,7 @@ func (c *Client) OnChainDetail(ctx context.Context, chain string) (*OnChainDetai
 		return nil, c.all.Error(fmt.Errorf("fetching the on-chain detail of %s: %w", sanitize.Plain(chain), err))
 	}
 	d.Source = src
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.last[chain] = d
+	c.last.Store(chain, d)
 	return d, nil
 }
 
@@ -231,8 +227,9 @@ func (c *Client) exchange(ctx context.Context, u *url.URL, decode func(string) e
 	if resp.StatusCode != http.StatusOK {
 		return Source{}, c.refusal(resp)
 	}
-	if err := c.wantJSON(resp.Header.Get("Content-Type")); err != nil {
-		return Source{}, err
+	contentType := resp.Header.Get("Content-Type")
+	if t, _, err := mime.ParseMediaType(contentType); err != nil || t != "application/json" && !strings.HasSuffix(t, "+json") {
+		return Source{}, &InvalidError{Reason: "content type " + sanitize.Quote(c.all.Text(contentType)) + ", want JSON"}
 	}
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	switch {
@@ -249,7 +246,12 @@ func (c *Client) exchange(ctx context.Context, u *url.URL, decode func(string) e
 		RequestID:  c.text(resp.Header.Get("X-Request-ID")),
 		Body:       body,
 		HoldsKey:   c.key.Text(body) != body,
-		Header:     c.headers(resp.Header),
+		Header:     map[string]string{},
+	}
+	for _, name := range keptHeaders {
+		if v := resp.Header.Get(name); v != "" {
+			src.Header[name] = c.text(v)
+		}
 	}
 	return src, decode(body)
 }
@@ -259,21 +261,3 @@ func (c *Client) text(s string) string { return sanitize.Plain(c.all.Text(s)) }
 
 // keptHeaders tell how old an answer is and where it comes from. No other is kept, since a cookie is a secret.
 var keptHeaders = []string{"Age", "Cache-Control", "Content-Type", "Date", "Etag", "Last-Modified", "Server", "Via", "X-Request-Id"}
-
-func (c *Client) headers(h http.Header) map[string]string {
-	kept := map[string]string{}
-	for _, name := range keptHeaders {
-		if v := h.Get(name); v != "" {
-			kept[name] = c.text(v)
-		}
-	}
-	return kept
-}
-
-func (c *Client) wantJSON(contentType string) error {
-	t, _, err := mime.ParseMediaType(contentType)
-	if err != nil || t != "application/json" && !strings.HasSuffix(t, "+json") {
-		return &InvalidError{Reason: "content type " + sanitize.Quote(c.all.Text(contentType)) + ", want JSON"}
-	}
-	return nil
-}

@@ -54,10 +54,7 @@ func (e *TornError) Error() string {
 	return fmt.Sprintf("the pages of the list do not fit together: page %d: %s", e.Page, e.Reason)
 }
 
-func isTorn(err error) bool {
-	_, torn := errors.AsType[*TornError](err)
-	return torn
-}
+func isTorn(err error) bool { return errors.As(err, new(*TornError)) }
 
 // StatusError is an answer with another status than 200. Its texts are redacted, printable and cut.
 type StatusError struct {
@@ -69,41 +66,33 @@ type StatusError struct {
 }
 
 func (e *StatusError) Error() string {
-	var b strings.Builder
-	b.WriteString(strings.TrimSpace(fmt.Sprintln("the API answered", e.Status, http.StatusText(e.Status))))
-	if e.redirect() {
-		b.WriteString(": redirect to another place refused")
+	s := strings.TrimSpace(fmt.Sprintln("the API answered", e.Status, http.StatusText(e.Status)))
+	for _, more := range []struct {
+		given bool
+		text  string
+	}{
+		{e.redirect(), ": redirect to another place refused"},
+		{e.Code != "", fmt.Sprintf(", code %q", e.Code)},
+		{e.Message != "", fmt.Sprintf(": %q", e.Message)},
+		{e.unauthorized(), "; it refuses the key or wants one: see api.api_key_env and api.api_key_file"},
+		{e.RequestID != "", fmt.Sprintf(" (request id %q)", e.RequestID)},
+	} {
+		if more.given {
+			s += more.text
+		}
 	}
-	if e.Code != "" {
-		fmt.Fprintf(&b, ", code %q", e.Code)
-	}
-	if e.Message != "" {
-		fmt.Fprintf(&b, ": %q", e.Message)
-	}
-	if e.unauthorized() {
-		b.WriteString("; it refuses the key or wants one: see api.api_key_env and api.api_key_file")
-	}
-	if e.RequestID != "" {
-		fmt.Fprintf(&b, " (request id %q)", e.RequestID)
-	}
-	return b.String()
+	return s
 }
 
 // Unknown tells whether the API does not know what was asked for, such as a chain.
-func (e *StatusError) Unknown() bool {
-	return e.Status == http.StatusBadRequest || e.Status == http.StatusNotFound || e.Status == http.StatusUnprocessableEntity
-}
+func (e *StatusError) Unknown() bool { return e.Status == 400 || e.Status == 404 || e.Status == 422 }
 
 func (e *StatusError) redirect() bool { return e.Status/100 == 3 }
 
-func (e *StatusError) unauthorized() bool {
-	return e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden
-}
+func (e *StatusError) unauthorized() bool { return e.Status == 401 || e.Status == 403 }
 
 // passing tells whether the same request may succeed a little later.
-func (e *StatusError) passing() bool {
-	return e.Status == http.StatusTooManyRequests || e.Status == http.StatusServiceUnavailable
-}
+func (e *StatusError) passing() bool { return e.Status == 429 || e.Status == 503 }
 
 func result(err error) string {
 	status, refused := errors.AsType[*StatusError](err)
@@ -114,7 +103,7 @@ func result(err error) string {
 		return ResultOK
 	case refused && status.unauthorized():
 		return ResultUnauthorized
-	case refused && status.Status == http.StatusTooManyRequests:
+	case refused && status.Status == 429:
 		return ResultRateLimited
 	case refused && status.Status/100 == 4:
 		return ResultClientError

@@ -162,15 +162,13 @@ func (d *decoder) object(path string, raw json.RawMessage) object {
 
 // list reads every object of a required list.
 func list[T any](o object, name string, read func(object) T) (all []T) {
-	raw := o.value(name)
-	if o.err == nil && kind(raw) != "a list" {
+	var values []json.RawMessage
+	if raw := o.value(name); json.Unmarshal(raw, &values) != nil {
 		o.fail(o.at(name), "want a list, got "+kind(raw))
 	}
 	if o.err != nil {
 		return nil
 	}
-	var values []json.RawMessage
-	_ = json.Unmarshal(raw, &values)
 	for i, value := range values {
 		all = append(all, read(o.object(o.at(name)+"["+strconv.Itoa(i)+"]", value)))
 	}
@@ -199,15 +197,10 @@ func (o object) required(name string) string {
 }
 
 func (o object) optional(name string) string {
-	raw := o.fields[name]
-	if k := kind(raw); k == "null" {
-		return ""
-	} else if k != "a string" {
-		o.fail(o.at(name), "want a string, got "+k)
-		return ""
+	var s string // "" where it is null
+	if raw := o.fields[name]; raw != nil && json.Unmarshal(raw, &s) != nil {
+		o.fail(o.at(name), "want a string, got "+kind(raw))
 	}
-	var s string
-	_ = json.Unmarshal(raw, &s)
 	return o.key.Text(s)
 }
 

@@ -158,7 +158,10 @@ func (m *Metrics) Forget(chain string, contract common.Address) {
 
 // prune drops the series about chains that are not to be kept, and what the last report said of those.
 func (m *Metrics) prune(keep func(prometheus.Labels) bool) {
-	for _, v := range []vector{m.audits, m.duration, m.unstable, m.lastAudit, m.compared, m.scanned, m.calls, m.trips, m.tripTime, m.head} {
+	for _, v := range []*prometheus.MetricVec{
+		m.audits.MetricVec, m.duration.MetricVec, m.unstable.MetricVec, m.lastAudit.MetricVec, m.compared.MetricVec,
+		m.scanned.MetricVec, m.calls.MetricVec, m.trips.MetricVec, m.tripTime.MetricVec, m.head.MetricVec,
+	} {
 		for _, l := range series(v) {
 			if !keep(l) {
 				v.Delete(l)
@@ -193,14 +196,8 @@ func (m *Metrics) start(c Chain) {
 	}
 }
 
-// vector is a metric with labels.
-type vector interface {
-	Collect(chan<- prometheus.Metric)
-	Delete(prometheus.Labels) bool
-}
-
 // series are the labels that v has.
-func series(v vector) (out []prometheus.Labels) {
+func series(v *prometheus.MetricVec) (out []prometheus.Labels) {
 	all := make(chan prometheus.Metric)
 	go func() {
 		defer close(all)
@@ -232,7 +229,7 @@ func (m *Metrics) Report(r *audit.Report) {
 		m.unstable.WithLabelValues(c.Chain).Add(float64(len(Unconfirmed(&c))))
 	}
 	// Discovery looked for a chain that was compared before and is not in the report: that was an audit, and no comparison.
-	for _, l := range series(m.compared) {
+	for _, l := range series(m.compared.MetricVec) {
 		m.lastAudit.WithLabelValues(l["chain"]).Set(unix(r.FinishedAt))
 	}
 }
@@ -285,12 +282,9 @@ func (m *Metrics) NextAudit(t time.Time) { m.next.Set(unix(t)) }
 
 // ConfigLoaded notes an attempt to load the configuration.
 func (m *Metrics) ConfigLoaded(ok bool, at time.Time) {
-	if !ok {
-		m.reloadOK.Set(0)
-		return
+	if m.reloadOK.Set(is[ok]); ok {
+		m.reloadTime.Set(unix(at))
 	}
-	m.reloadOK.Set(1)
-	m.reloadTime.Set(unix(at))
 }
 
 var okOrFailed = map[bool]string{true: "ok", false: "failed"}

@@ -150,15 +150,15 @@ func (s *snapshot) chain(c audit.Chain) map[string]*audit.Target {
 
 func (s *snapshot) target(chain, contract string, t *audit.Target) {
 	for _, v := range audit.Verdicts {
-		s.gauge(verdictDesc, is(t.Verdict == v), chain, contract, v.String())
+		s.gauge(verdictDesc, is[t.Verdict == v], chain, contract, v.String())
 	}
 	if t.Compared() {
 		s.entries(chain, contract, t.Entries)
 		for _, level := range audit.Completenesses {
-			s.gauge(completenessDesc, is(t.Completeness == level), chain, contract, string(level))
+			s.gauge(completenessDesc, is[t.Completeness == level], chain, contract, string(level))
 		}
 		for _, level := range assurances {
-			s.gauge(assuranceDesc, is(t.Assurance == level), chain, contract, string(level))
+			s.gauge(assuranceDesc, is[t.Assurance == level], chain, contract, string(level))
 		}
 	}
 	s.kinds(chain, contract, t)
@@ -166,17 +166,13 @@ func (s *snapshot) target(chain, contract string, t *audit.Target) {
 }
 
 func (s *snapshot) entries(chain, contract string, entries []audit.Entry) {
-	type labels struct {
-		list    audit.List
-		verdict audit.EntryVerdict
-	}
-	count := map[labels]float64{}
+	count := map[[2]string]float64{}
 	for i := range entries {
-		count[labels{entries[i].List, entries[i].Verdict}]++
+		count[[2]string{string(entries[i].List), string(entries[i].Verdict)}]++
 	}
 	for _, l := range audit.Lists {
 		for _, v := range audit.EntryVerdicts {
-			s.gauge(entriesDesc, count[labels{l, v}], chain, contract, string(l), string(v))
+			s.gauge(entriesDesc, count[[2]string{string(l), string(v)}], chain, contract, string(l), string(v))
 		}
 	}
 }
@@ -260,9 +256,5 @@ func wholeID(id string) string {
 	return ""
 }
 
-func is(b bool) float64 {
-	if b {
-		return 1
-	}
-	return 0
-}
+// is is the value of a gauge that is 1 or 0.
+var is = map[bool]float64{true: 1, false: 0}

@@ -78,10 +78,11 @@ func (c *observer) complete(ctx context.Context, l *completion, beside []*logs.B
 		if s == nil {
 			continue
 		}
-		if k := c.crowded[r.Contract]; s.Err == "" && r.Storage != nil && !r.Storage.Complete && now().Before(k.until) {
-			s.PublicErr = cmp.Or(s.PublicErr, k.why)
+		if p := c.withoutApps[r.Contract]; !now().Before(p.until) {
+			c.withoutApps[r.Contract] = pause{why: s.PublicErr}
+		} else if s.Err == "" && r.Storage != nil && !r.Storage.Complete {
+			s.PublicErr = cmp.Or(s.PublicErr, p.why)
 		}
-		c.appsUnread[r.Contract] = s.PublicErr != ""
 		if lacksCallers(r, s) {
 			*s = audit.EventScan{Err: fmt.Sprintf("who registered %d of %d apps is not known, which accounts for storage too", r.Counted-r.Registered, r.Counted)}
 		}
@@ -136,10 +137,11 @@ func (c *observer) reread(ctx context.Context, l *completion, finally bool) bool
 	return false
 }
 
-// crowd is why a contract's apps could not be read, and until when that is not tried again.
-type crowd struct {
-	until time.Time
+// pause is why the apps of a contract are left out: until its events are read again, and at least until a time. The zero value:
+// they are not left out.
+type pause struct {
 	why   string
+	until time.Time
 }
 
 const (
@@ -183,7 +185,7 @@ func (c *observer) readState(ctx context.Context, l *completion, opt ethrpc.Read
 	l.queries = queries
 	for i, why := range failed {
 		if without.Readings[i].Err == nil {
-			c.crowded[queries[i].Contract] = crowd{now().Add(crowdPause), why}
+			c.withoutApps[queries[i].Contract] = pause{why, now().Add(crowdPause)}
 		}
 	}
 	return without, nil

@@ -21,15 +21,14 @@ import (
 // observer looks at one chain. What it remembers only saves requests.
 type observer struct {
 	Chain
-	opt        *Options
-	scanned    map[common.Address]common.Hash // the storage root for which events were read
-	rescanned  map[common.Address]common.Hash // the storage root for which they were read anew in vain
-	appsUnread map[common.Address]bool        // of the last audit, the events that anybody can cause could not all be read
-	crowded    map[common.Address]crowd
-	annotated  map[common.Address]annotation
-	detail     *kmsapi.OnChainDetail // the last, and what was made of it
-	claim      *audit.APIClaim
-	claimed    idsByContract
+	opt         *Options
+	scanned     map[common.Address]common.Hash // the storage root for which events were read
+	rescanned   map[common.Address]common.Hash // the storage root for which they were read anew in vain
+	withoutApps map[common.Address]pause
+	annotated   map[common.Address]annotation
+	detail      *kmsapi.OnChainDetail // the last, and what was made of it
+	claim       *audit.APIClaim
+	claimed     idsByContract
 }
 
 // look is an observation while it is made.
@@ -186,7 +185,8 @@ func (c *observer) read(ctx context.Context, prior audit.Prior, l *look, contrac
 	done.ask = func() (out []ethrpc.Query) {
 		for _, a := range contracts {
 			q := c.query(a, prior.Contract(a), l.ids[a])
-			if s := done.scans[a]; s == nil && c.appsUnread[a] || s != nil && s.PublicErr != "" || now().Before(c.crowded[a].until) {
+			p, s := c.withoutApps[a], done.scans[a]
+			if s == nil && p.why != "" || s != nil && s.PublicErr != "" || now().Before(p.until) {
 				q.Apps, q.Callers = nil, nil // they cannot account for all that is stored
 			}
 			out = append(out, q)
@@ -277,7 +277,7 @@ func union(lists ...[]common.Hash) []common.Hash {
 
 type idsByContract map[common.Address]map[audit.List][]common.Hash
 
-// claimedIDs are the well-formed ids of a claim about the chain, by contract and list.
+// claimedIDs are the well-formed ids of a claim about the chain, by contract and list, sorted.
 func claimedIDs(claim *audit.APIClaim, chainID uint64) idsByContract {
 	out := idsByContract{}
 	if claim.ChainID != chainID {
@@ -291,6 +291,11 @@ func claimedIDs(claim *audit.APIClaim, chainID uint64) idsByContract {
 			if id, err := sanitize.ParseID(e.ID); err == nil {
 				out[row.Address][e.List] = append(out[row.Address][e.List], id)
 			}
+		}
+	}
+	for _, lists := range out {
+		for _, ids := range lists {
+			slices.SortFunc(ids, common.Hash.Cmp)
 		}
 	}
 	return out
@@ -354,18 +359,14 @@ func (c *observer) addChanges(ctx context.Context, l *look) {
 		if r.Err != "" || !r.HasCode {
 			continue
 		}
-		listed := make(map[common.Hash]bool, len(r.Answers))
-		for _, ids := range l.ids[r.Contract] {
-			for _, id := range ids {
-				listed[id] = true
+		claimed, want := l.ids[r.Contract], c.Intent.Contract(r.Contract).Policy
+		shown := slices.DeleteFunc(slices.Clone(r.Answers), func(a audit.Answer) bool {
+			if a.Allowed || want.State(a.List, a.ID) == audit.PolicyAllowed {
+				return false
 			}
-		}
-		for _, l := range audit.Lists {
-			for _, id := range c.Intent.Contract(r.Contract).Policy.List(l) {
-				listed[id] = true
-			}
-		}
-		shown := slices.DeleteFunc(slices.Clone(r.Answers), func(a audit.Answer) bool { return !a.Allowed && !listed[a.ID] })
+			_, listed := slices.BinarySearchFunc(claimed[a.List], a.ID, common.Hash.Cmp)
+			return !listed
+		})
 		var root common.Hash
 		if r.Storage != nil {
 			root, _ = sanitize.ParseID(r.Storage.Root) // it was written here

@@ -113,7 +113,8 @@ func New(opt Options) *Auditor {
 	a := &Auditor{opt: opt}
 	for _, c := range opt.Chains {
 		a.chains = append(a.chains, &observer{
-			Chain: c, opt: &a.opt, scanned: map[common.Address]common.Hash{}, rescanned: map[common.Address]common.Hash{}, appsUnread: map[common.Address]bool{}, crowded: map[common.Address]crowd{}, annotated: map[common.Address]annotation{},
+			Chain: c, opt: &a.opt, scanned: map[common.Address]common.Hash{}, rescanned: map[common.Address]common.Hash{},
+			withoutApps: map[common.Address]pause{}, annotated: map[common.Address]annotation{},
 		})
 	}
 	return a

@@ -94,8 +94,15 @@ func (f *auditFlags) run(cmd *cobra.Command) error {
 		}
 	}
 	if f.stateReset {
-		if err := resetState(cfg.State, cmd.ErrOrStderr()); err != nil {
-			return err
+		if cfg.State == "" {
+			return errors.New("--state-reset: no state is configured")
+		}
+		aside, err := state.ResetFile(cfg.State)
+		if err != nil {
+			return &exitError{exitUsage, err}
+		}
+		if aside != "" {
+			fmt.Fprintf(cmd.ErrOrStderr(), "kms-auditor: the old state is kept as %s\n", aside)
 		}
 	}
 	if f.once {
@@ -188,17 +195,6 @@ func (g *global) auditOnce(cmd *cobra.Command, cfg *config.Config, quiet zapcore
 		return nil, nil, &exitError{exitUsage, err}
 	}
 	return d, d.Once(cmd.Context()), nil
-}
-
-func resetState(path string, stderr io.Writer) error {
-	if path == "" {
-		return errors.New("--state-reset: no state is configured")
-	}
-	aside, err := state.ResetFile(path)
-	if err == nil && aside != "" {
-		fmt.Fprintf(stderr, "kms-auditor: the old state is kept as %s\n", aside)
-	}
-	return exitWith(exitUsage, err)
 }
 
 func (f *auditFlags) exit(v audit.Verdict) error {

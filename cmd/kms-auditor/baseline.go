@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"reflect"
 	"slices"
@@ -35,7 +34,7 @@ func newBaseline(g *global) *cobra.Command {
 		Use:   "show",
 		Short: "Show who controls the contracts by the baseline and by the last report, and what differs",
 		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return f.show(cmd.Context(), cmd.OutOrStdout()) },
+		RunE:  f.show,
 	}
 	f.output.addTo(show, "text or json")
 	accept := &cobra.Command{
@@ -45,7 +44,7 @@ func newBaseline(g *global) *cobra.Command {
 			"Where a daemon holds the state file, it is asked to, by a file beside the state: it accepts at the beginning of its\n" +
 			"next audit, and logs so, or why not. What is accepted already is left as it is.",
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return f.accept(cmd.Context(), cmd.OutOrStdout()) },
+		RunE: f.accept,
 	}
 	cmd := group(&cobra.Command{
 		Use:   "baseline",
@@ -56,19 +55,14 @@ func newBaseline(g *global) *cobra.Command {
 			"Exit codes: 0 done, 1 no audit has seen such a contract yet, 2 usage, configuration or a state that cannot be used,\n" +
 			"3 the result could not be written.",
 	}, "show or accept", show, accept)
-	cmd.PersistentFlags().StringVar(&f.chain, "chain", "", "only contracts of this configured chain (`NAME`)")
+	cmd.PersistentFlags().StringVar(&f.Chain, "chain", "", "only contracts of this configured chain (`NAME`)")
 	cmd.PersistentFlags().StringVar(&f.contract, "contract", "", "only the contract of this `ADDRESS`")
 	return cmd
 }
 
-// nameOf names a contract.
-func nameOf(k state.Controlled) string {
-	return sanitize.Plain(k.Target.Chain) + " " + k.Target.Contract.Hex()
-}
-
 // known reads from the state file what is known of the contracts that the flags name.
 func (f *baselineFlags) known(ctx context.Context) (path string, out []state.Controlled, err error) {
-	cfg, filter, err := f.choose(ctx, "no state is configured: baselines are kept there")
+	cfg, err := f.choose(ctx, "no state is configured: baselines are kept there")
 	if err != nil {
 		return "", nil, err
 	}
@@ -81,7 +75,7 @@ func (f *baselineFlags) known(ctx context.Context) (path string, out []state.Con
 	}
 	for _, chain := range chainNames(cfg) {
 		for _, k := range s.Controlled() {
-			if k.Target.Chain == chain && (f.chain == "" || f.chain == chain) && (f.contract == "" || filter.Contract == k.Target.Contract) {
+			if k.Target.Chain == chain && (f.Chain == "" || f.Chain == chain) && (f.contract == "" || f.Contract == k.Target.Contract) {
 				out = append(out, k)
 			}
 		}
@@ -93,8 +87,8 @@ func (f *baselineFlags) known(ctx context.Context) (path string, out []state.Con
 }
 
 // accept asks for what is not accepted yet, and tells of each contract what becomes of it.
-func (f *baselineFlags) accept(ctx context.Context, stdout io.Writer) error {
-	path, all, err := f.known(ctx)
+func (f *baselineFlags) accept(cmd *cobra.Command, _ []string) error {
+	path, all, err := f.known(cmd.Context())
 	if err != nil {
 		return err
 	}
@@ -102,11 +96,13 @@ func (f *baselineFlags) accept(ctx context.Context, stdout io.Writer) error {
 	if len(all) == 0 {
 		return errNothing
 	}
+	name := func(k state.Controlled) string { return sanitize.Plain(k.Target.Chain) + " " + k.Target.Contract.Hex() }
+	stdout := cmd.OutOrStdout()
 	var fresh []state.Controlled
 	var wanted []state.Request
 	for _, k := range all {
 		if k.Baseline != nil && k.Baseline.Accepted && reflect.DeepEqual(k.Baseline.Control, k.Seen.Control) {
-			if err := printf(stdout, "%s: accepted already, at %s\n", nameOf(k), k.Baseline.Since.Format(time.RFC3339)); err != nil {
+			if err := printf(stdout, "%s: accepted already, at %s\n", name(k), k.Baseline.Since.Format(time.RFC3339)); err != nil {
 				return err
 			}
 			continue
@@ -119,7 +115,7 @@ func (f *baselineFlags) accept(ctx context.Context, stdout io.Writer) error {
 		return &exitError{exitUsage, err}
 	}
 	for _, k := range fresh {
-		if err := printf(stdout, "%s: as of block %d, %s\n", nameOf(k), k.Seen.Block.Number, done); err != nil {
+		if err := printf(stdout, "%s: as of block %d, %s\n", name(k), k.Seen.Block.Number, done); err != nil {
 			return err
 		}
 	}
@@ -140,8 +136,8 @@ type contractBaseline struct {
 	Differs  []string        `json:"differs"`  // the fields of control that do
 }
 
-func (f *baselineFlags) show(ctx context.Context, stdout io.Writer) error {
-	_, all, err := f.known(ctx)
+func (f *baselineFlags) show(cmd *cobra.Command, _ []string) error {
+	_, all, err := f.known(cmd.Context())
 	if err != nil {
 		return err
 	}
@@ -149,7 +145,7 @@ func (f *baselineFlags) show(ctx context.Context, stdout io.Writer) error {
 	for _, k := range all {
 		out.Contracts = append(out.Contracts, contractBaseline{k.Target.Chain, k.ChainID, k.Target.Contract.Hex(), k.Baseline, k.Seen, k.Differs()})
 	}
-	return f.output.show(stdout, out)
+	return f.output.show(cmd.OutOrStdout(), out)
 }
 
 // WriteText shows both sides of each contract, and how to accept what differs.
@@ -203,23 +199,15 @@ type baselineRow struct{ name, label, was, is string }
 
 // codeRows has a row for each account whose code runs.
 func codeRows(contract string, was, is *audit.Control) (rows []baselineRow) {
-	label := func(a footprint.Account) string {
-		if a.Address == contract {
-			return "code"
+	gone := slices.DeleteFunc(slices.Clone(was.Accounts), func(a footprint.Account) bool { return is.At(a.Address) != nil })
+	for _, a := range slices.Concat(is.Accounts, gone) {
+		row := baselineRow{name: "code", label: "code"}
+		if a.Address != contract {
+			row.label = "code of " + sanitize.Plain(string(a.Role)+" "+a.Address)
 		}
-		return "code of " + sanitize.Plain(string(a.Role)+" "+a.Address)
-	}
-	for _, a := range is.Accounts {
-		row := baselineRow{"code", label(a), "", a.CodeHash}
-		if b := was.At(a.Address); b != nil {
-			row.was = b.CodeHash
-		}
+		row.was = cmp.Or(was.At(a.Address), &footprint.Account{}).CodeHash
+		row.is = cmp.Or(is.At(a.Address), &footprint.Account{}).CodeHash
 		rows = append(rows, row)
-	}
-	for _, b := range was.Accounts {
-		if is.At(b.Address) == nil {
-			rows = append(rows, baselineRow{"code", label(b), b.CodeHash, ""})
-		}
 	}
 	return rows
 }

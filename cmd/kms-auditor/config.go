@@ -16,12 +16,8 @@ import (
 )
 
 func newConfig(g *global) *cobra.Command {
-	return group(&cobra.Command{Use: "config", Short: "Work with the configuration"}, "check", newConfigCheck(g))
-}
-
-func newConfigCheck(g *global) *cobra.Command {
 	var online bool
-	cmd := &cobra.Command{
+	check := &cobra.Command{
 		Use:   "check",
 		Short: "Report every problem of the configuration at once",
 		Long: "Report every problem of the configuration at once, each by line and key path.\n" +
@@ -61,8 +57,8 @@ func newConfigCheck(g *global) *cobra.Command {
 			return unwritten
 		},
 	}
-	cmd.Flags().BoolVar(&online, "online", false, "also ask every source")
-	return cmd
+	check.Flags().BoolVar(&online, "online", false, "also ask every source")
+	return group(&cobra.Command{Use: "config", Short: "Work with the configuration"}, "check", check)
 }
 
 func chainNames(cfg *config.Config) (names []string) {

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"slices"
 
-	"github.com/ethereum/go-ethereum/common"
 	"github.com/spf13/cobra"
 
 	"github.com/kms-auditor/kms-auditor/audit"
@@ -35,23 +34,23 @@ func newExplain(g *global) *cobra.Command {
 			if args[0] == "" {
 				return errors.New("the id is empty")
 			}
-			cfg, f, err := p.choose(cmd.Context(), "")
+			cfg, err := p.choose(cmd.Context(), "")
 			if err != nil {
 				return err
 			}
 			// An audit leaves in cfg what it needs.
 			policies, names := policiesOf(cfg), chainNames(cfg)
-			known, err := p.known(cmd, cfg, f.Contract)
+			known, err := p.known(cmd, cfg)
 			if err != nil {
 				return err
 			}
-			id, err := known.Find(args[0], f)
+			id, err := known.Find(args[0], p.Filter)
 			if err != nil {
 				return err
 			}
 			id = cmp.Or(id, sanitize.Plain(args[0]))
 			key, _ := sanitize.ParseID(id) // what is malformed is in no policy
-			x := known.Explain(id, f, names, func(chain, contract string, l audit.List) audit.PolicyState {
+			x := known.Explain(id, p.Filter, names, func(chain, contract string, l audit.List) audit.PolicyState {
 				return policies[[2]string{chain, contract}].State(l, key)
 			})
 			x.Wide = wide
@@ -71,7 +70,7 @@ func newExplain(g *global) *cobra.Command {
 }
 
 // known is what the state file remembers, with an audit of its own where that is asked for, or nothing is remembered.
-func (p *onceFlags) known(cmd *cobra.Command, cfg *config.Config, contract common.Address) (*state.State, error) {
+func (p *onceFlags) known(cmd *cobra.Command, cfg *config.Config) (*state.State, error) {
 	known, err := viewState(cfg)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, &exitError{exitUnknown, err}
@@ -79,7 +78,7 @@ func (p *onceFlags) known(cmd *cobra.Command, cfg *config.Config, contract commo
 	if !cmd.Flags().Changed("block") && len(known.Last()) > 0 {
 		return known, nil
 	}
-	report, err := p.audit(cmd, cfg, contract)
+	report, err := p.audit(cmd, cfg)
 	if err != nil {
 		return nil, err
 	}

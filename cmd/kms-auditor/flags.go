@@ -32,7 +32,6 @@ func (f *format) addTo(cmd *cobra.Command, usage string) {
 	}
 }
 
-// show prints the result of a command.
 func (f format) show(w io.Writer, a render.Answer) error {
 	return exitWith(exitUnknown, render.Show(w, a, f == "json"))
 }
@@ -40,32 +39,33 @@ func (f format) show(w io.Writer, a render.Answer) error {
 // targetFlags narrows a command to one chain and one contract.
 type targetFlags struct {
 	*global
-	chain, contract string
+	state.Filter        // choose fills in its Contract
+	contract     string // as it was given
 }
 
 func (p *targetFlags) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&p.chain, "chain", "", "only this configured chain (`NAME`)")
+	cmd.Flags().StringVar(&p.Chain, "chain", "", "only this configured chain (`NAME`)")
 	cmd.Flags().StringVar(&p.contract, "contract", "", "only this contract (`ADDRESS`)")
 }
 
-// choose reads the configuration, and returns with it what the flags name. A configuration without a state is an error that
-// says stateless, unless that is empty.
-func (p *targetFlags) choose(ctx context.Context, stateless string) (cfg *config.Config, f state.Filter, err error) {
+// choose reads the configuration, and checks that what the flags name is in it. A configuration without a state is an error
+// that says stateless, unless that is empty.
+func (p *targetFlags) choose(ctx context.Context, stateless string) (cfg *config.Config, err error) {
 	if cfg, err = p.load(ctx); err != nil {
-		return nil, f, err
+		return nil, err
 	}
 	if p.contract != "" {
-		if f.Contract, err = sanitize.ParseAddress(p.contract); err != nil {
-			return nil, f, fmt.Errorf("--contract: %w", err)
+		if p.Contract, err = sanitize.ParseAddress(p.contract); err != nil {
+			return nil, fmt.Errorf("--contract: %w", err)
 		}
 	}
-	if f.Chain = p.chain; p.chain != "" && !slices.Contains(chainNames(cfg), p.chain) {
-		return nil, f, fmt.Errorf("--chain %q is not configured", p.chain)
+	if p.Chain != "" && !slices.Contains(chainNames(cfg), p.Chain) {
+		return nil, fmt.Errorf("--chain %q is not configured", p.Chain)
 	}
 	if cfg.State == "" && stateless != "" {
-		return nil, f, &exitError{exitUsage, errors.New(stateless)}
+		return nil, &exitError{exitUsage, errors.New(stateless)}
 	}
-	return cfg, f, nil
+	return cfg, nil
 }
 
 // onceFlags are the flags of a command that audits once and prints a part of the report.
@@ -79,24 +79,24 @@ func (p *onceFlags) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&p.block, "block", "", "block `POLICY` instead of the configured ones: finalized, safe, latest, latest-N, a number or a 0x hash")
 }
 
-// audit audits once, and keeps nothing of it. With a contract, the report has no other.
-func (p *onceFlags) audit(cmd *cobra.Command, cfg *config.Config, contract common.Address) (*audit.Report, error) {
+// audit audits once, and keeps nothing of it. With --contract, the report has no other.
+func (p *onceFlags) audit(cmd *cobra.Command, cfg *config.Config) (*audit.Report, error) {
 	f := &auditFlags{global: p.global, block: p.block}
-	if p.chain != "" {
-		f.chains = []string{p.chain}
+	if p.Chain != "" {
+		f.chains = []string{p.Chain}
 	}
 	if err := f.applyFlags(cfg, cmd.Flags().Changed("block")); err != nil {
 		return nil, err
 	}
-	if contract != (common.Address{}) {
+	if p.Contract != (common.Address{}) {
 		if len(cfg.Chains) > 1 {
 			return nil, errors.New("--contract needs --chain: the same address on another chain is another contract")
 		}
 		// It need not be configured.
 		c := &cfg.Chains[0]
-		c.Contracts = slices.DeleteFunc(c.Contracts, func(c config.Contract) bool { return c.Address != contract })
+		c.Contracts = slices.DeleteFunc(c.Contracts, func(c config.Contract) bool { return c.Address != p.Contract })
 		if len(c.Contracts) == 0 {
-			c.Contracts = []config.Contract{{Address: contract}}
+			c.Contracts = []config.Contract{{Address: p.Contract}}
 		}
 	}
 	cfg.State = "" // the daemon may hold the lock, and an audit of an old block must not change the state
@@ -108,7 +108,7 @@ func (p *onceFlags) audit(cmd *cobra.Command, cfg *config.Config, contract commo
 	d.Close()
 	for i := range report.Chains {
 		c := &report.Chains[i]
-		c.Targets = slices.DeleteFunc(c.Targets, func(t audit.Target) bool { return contract != common.Address{} && t.Contract != contract.Hex() })
+		c.Targets = slices.DeleteFunc(c.Targets, func(t audit.Target) bool { return p.Contract != common.Address{} && t.Contract != p.Contract.Hex() })
 	}
 	return report, nil
 }

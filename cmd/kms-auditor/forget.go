@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kms-auditor/kms-auditor/internal/daemon"
 	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
@@ -23,26 +24,20 @@ func newForget(g *global) *cobra.Command {
 			"Exit codes: 0 done, 2 usage, configuration, or a contract that is configured or that no audit knows.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if p.chain == "" || p.contract == "" {
+			if p.Chain == "" || p.contract == "" {
 				return errors.New("forget needs --chain and --contract")
 			}
-			cfg, f, err := p.choose(cmd.Context(), "no state is configured: without a state file nothing is remembered")
+			cfg, err := p.choose(cmd.Context(), "no state is configured: without a state file nothing is remembered")
 			if err != nil {
 				return err
 			}
-			configured := map[state.Target]bool{}
-			for _, c := range cfg.Chains {
-				for _, contract := range c.Contracts {
-					configured[state.Target{Chain: c.Name, Contract: contract.Address}] = true
-				}
-			}
-			done, err := request(cfg.State, configured, "forget it", "forgotten", state.Request{
-				Kind: state.Forget, Chain: f.Chain, Contract: f.Contract, At: time.Now().UTC(), By: operator(),
+			done, err := request(cfg.State, daemon.Configured(cfg), "forget it", "forgotten", state.Request{
+				Kind: state.Forget, Chain: p.Chain, Contract: p.Contract, At: time.Now().UTC(), By: operator(),
 			})
 			if err != nil {
 				return &exitError{exitUsage, err}
 			}
-			return printf(cmd.OutOrStdout(), "%s %s: %s\n", f.Chain, f.Contract, done)
+			return printf(cmd.OutOrStdout(), "%s %s: %s\n", p.Chain, p.Contract, done)
 		},
 	}
 	p.flags(cmd)

@@ -17,12 +17,9 @@ import (
 
 func newHistory(g *global) *cobra.Command {
 	p := targetFlags{global: g}
-	var (
-		chosen state.Filter
-		since  string
-		output format
-		wide   bool
-	)
+	var since string
+	var output format
+	var wide bool
 	cmd := &cobra.Command{
 		Use:   "history",
 		Short: "Show when what was added to the lists, or removed, and by whom",
@@ -32,37 +29,36 @@ func newHistory(g *global) *cobra.Command {
 			"Exit codes: 0 shown, even where there is none, 2 usage or configuration, 3 there is no state file, or it cannot be read.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			for _, l := range chosen.Lists {
+			for _, l := range p.Lists {
 				if !slices.Contains(state.Lists, l) {
 					return fmt.Errorf("--list %q is none of %s", l, strings.Join(state.Lists, ", "))
 				}
 			}
-			if chosen.Limit < 0 {
+			if p.Limit < 0 {
 				return errors.New("--limit must not be negative")
 			}
-			begin, err := parseSince(since, time.Now())
+			var err error
+			if p.Since, err = parseSince(since, time.Now()); err != nil {
+				return err
+			}
+			cfg, err := p.choose(cmd.Context(), "the configuration has no state: without a state file nothing is remembered")
 			if err != nil {
 				return err
 			}
-			cfg, f, err := p.choose(cmd.Context(), "the configuration has no state: without a state file nothing is remembered")
-			if err != nil {
-				return err
-			}
-			f.Lists, f.Limit, f.Since = chosen.Lists, chosen.Limit, begin
 			remembered, err := viewState(cfg)
 			if err != nil {
 				return &exitError{exitUnknown, err}
 			}
-			h := remembered.Timeline(f)
+			h := remembered.Timeline(p.Filter)
 			h.Wide = wide
 			return output.show(cmd.OutOrStdout(), h)
 		},
 	}
 	p.flags(cmd)
 	fs := cmd.Flags()
-	fs.StringArrayVar(&chosen.Lists, "list", state.Lists[:4], "changes of this list: "+strings.Join(state.Lists, ", ")+" (repeatable)")
+	fs.StringArrayVar(&p.Lists, "list", state.Lists[:4], "changes of this list: "+strings.Join(state.Lists, ", ")+" (repeatable)")
 	fs.StringVar(&since, "since", "", "changes since a day (2026-12-31), a time (RFC 3339), or so long ago (72h, 30d)")
-	fs.IntVar(&chosen.Limit, "limit", 0, "the newest `N` changes; 0: all")
+	fs.IntVar(&p.Limit, "limit", 0, "the newest `N` changes; 0: all")
 	output.addTo(cmd, "text, or json as docs/history.md describes it")
 	fs.BoolVar(&wide, "wide", false, "print ids, addresses and hashes whole")
 	return cmd

@@ -17,6 +17,22 @@ type kmsFlags struct {
 
 func newKMS(g *global) *cobra.Command {
 	f := &kmsFlags{global: g}
+	var filter kmsapi.Filter
+	list := &cobra.Command{
+		Use:   "list",
+		Short: "List the KMS that there are (getKmsList)",
+		Long: "List the KMS that there are, all pages of them (getKmsList).\n" +
+			"Up to API version 2026-05-22 these are nodes, of which several may have one contract; later they are contracts.",
+		Args: cobra.NoArgs,
+		RunE: f.run(func(ctx context.Context, c *kmsapi.Client, _ []string) (render.Answer, error) {
+			l, err := c.List(ctx, filter)
+			if err != nil {
+				return nil, err
+			}
+			return render.NewKMSList(l), nil
+		}),
+	}
+	list.Flags().BoolVar(&filter.OnChain, "onchain", false, "only those with a contract on a chain")
 	show := &cobra.Command{
 		Use:   "show ID",
 		Short: "Show one KMS, by id or slug (getKmsInfo)",
@@ -47,28 +63,8 @@ func newKMS(g *global) *cobra.Command {
 		Long: "Ask the API, and show what it says as it says it: nothing is compared with a chain, and no provider is asked.\n" +
 			"Of the configuration, only api and timeout are used.\n\n" +
 			"Exit codes: 0 the API answered, 2 usage or configuration, 3 it did not, or its answer cannot be used.",
-	}, "list, show, on-chain or next-app-ids", newKMSList(f), show, onChain, newKMSAppIDs(f))
+	}, "list, show, on-chain or next-app-ids", list, show, onChain, newKMSAppIDs(f))
 	f.output.addTo(cmd, "text, or json as docs/kms.md describes it")
-	return cmd
-}
-
-func newKMSList(f *kmsFlags) *cobra.Command {
-	var filter kmsapi.Filter
-	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List the KMS that there are (getKmsList)",
-		Long: "List the KMS that there are, all pages of them (getKmsList).\n" +
-			"Up to API version 2026-05-22 these are nodes, of which several may have one contract; later they are contracts.",
-		Args: cobra.NoArgs,
-		RunE: f.run(func(ctx context.Context, c *kmsapi.Client, _ []string) (render.Answer, error) {
-			l, err := c.List(ctx, filter)
-			if err != nil {
-				return nil, err
-			}
-			return render.NewKMSList(l), nil
-		}),
-	}
-	cmd.Flags().BoolVar(&filter.OnChain, "onchain", false, "only those with a contract on a chain")
 	return cmd
 }
 

@@ -16,7 +16,7 @@ func TestOneCommandAloneReserves(t *testing.T) {
 	const root = "../.."
 	for word, want := range map[string][]string{
 		".NextAppIDs":   {"cmd/kms-auditor/kms_appids.go"},
-		"next_app_id\"": {"internal/testenv/fakeapi/server.go", "kmsapi/appids.go"},
+		"next_app_id\"": {"internal/testenv/fakeapi/server.go", "kmsapi/kms.go"},
 	} {
 		var got []string
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {

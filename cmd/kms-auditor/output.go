@@ -75,19 +75,13 @@ func parseOutputs(specs []string) (outputs, error) {
 	return out, nil
 }
 
-// file is a place that no output may take, and why: "the path is …".
-type file struct {
-	what string
-	place
-}
-
 // needed returns the files that the program itself lives on.
-func needed(cfg *config.Config, configFile string) []file {
-	var all []file
+func needed(cfg *config.Config, configFile string) (all []place) {
 	add := func(what string, paths ...string) {
 		for _, path := range paths {
 			if p, err := find(path); err == nil && path != "" {
-				all = append(all, file{what, p})
+				p.what = what
+				all = append(all, p)
 			}
 		}
 	}
@@ -109,10 +103,10 @@ func needed(cfg *config.Config, configFile string) []file {
 
 // check refuses, before an audit is spent on them, outputs that cannot be written, and those that would overwrite each
 // other or what is kept.
-func (o outputs) check(stdout io.Writer, kept []file) error {
+func (o outputs) check(stdout io.Writer, kept []place) error {
 	if f, ok := stdout.(*os.File); ok && slices.ContainsFunc(o, func(out output) bool { return out.path == "" }) {
 		if info, err := f.Stat(); err == nil {
-			kept = append(kept, file{"where stdout goes", place{real: descriptors + "1", info: info}})
+			kept = append(kept, place{what: "where stdout goes", real: descriptors + "1", info: info})
 		}
 	}
 	for _, out := range o {
@@ -123,13 +117,14 @@ func (o outputs) check(stdout io.Writer, kept []file) error {
 		if err == nil && p.info != nil && p.info.IsDir() {
 			err = errors.New("the path is a folder")
 		}
-		if i := slices.IndexFunc(kept, func(f file) bool { return p.same(f.place) }); err == nil && i >= 0 {
+		if i := slices.IndexFunc(kept, p.same); err == nil && i >= 0 {
 			err = errors.New("the path is " + kept[i].what)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", out.flag, err)
 		}
-		kept = append(kept, file{"given twice", p})
+		p.what = "given twice"
+		kept = append(kept, p)
 	}
 	return nil
 }

@@ -23,6 +23,7 @@ type place struct {
 	real    string      // path with all links followed
 	info    fs.FileInfo // nil: there is nothing yet
 	inPlace bool        // it is opened and written to, never replaced
+	what    string      // why no output may take it: "the path is …"
 }
 
 // find follows path. Only an ordinary file that path's links name may be replaced: a link of the kernel's, as

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/render"
 )
 
@@ -25,11 +26,11 @@ func newPolicySnapshot(g *global) *cobra.Command {
 			"Exit codes: 0 printed, 2 usage or configuration, 3 not everything is proven (see --allow-incomplete).",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, f, err := p.choose(cmd.Context(), "")
+			cfg, err := p.choose(cmd.Context(), "")
 			if err != nil {
 				return err
 			}
-			report, err := p.audit(cmd, cfg, f.Contract)
+			report, err := p.audit(cmd, cfg)
 			if err != nil {
 				return err
 			}
@@ -41,5 +42,52 @@ func newPolicySnapshot(g *global) *cobra.Command {
 	}
 	p.flags(cmd)
 	cmd.Flags().BoolVar(&incomplete, "allow-incomplete", false, "also print what is not proven, or not whole, with a warning in a comment")
+	return cmd
+}
+
+func newPolicyDiff(g *global) *cobra.Command {
+	p := onceFlags{targetFlags: targetFlags{global: g}}
+	var incomplete bool
+	var output format
+	cmd := &cobra.Command{
+		Use:   "diff",
+		Short: "Compare the configured policies with what is on chain now",
+		Long: "Audit once, and print how the policies of the configuration differ from what is on chain, in the lines of a policy:\n" +
+			"what is to go (-) and to come (+) for the policy to be what policy snapshot would print. A contract without a policy is\n" +
+			"new, and a key that a policy does not have is not compared. As with policy snapshot, all has to be proven.\n\n" +
+			"Exit codes: 0 no difference, 1 a difference, 2 usage or configuration, 3 not everything is proven (see\n" +
+			"--allow-incomplete), or could be read.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := p.choose(cmd.Context(), "")
+			if err != nil {
+				return err
+			}
+			policies := policiesOf(cfg) // an audit leaves in cfg what it needs
+			cfg.ConfirmDelay = 0        // a difference is what is asked for: it is no alert that has to wait
+			report, err := p.audit(cmd, cfg)
+			if err != nil {
+				return err
+			}
+			doubts := render.Doubts(report)
+			if len(doubts) > 0 && !incomplete {
+				return &exitError{exitUnknown, fmt.Errorf("nothing is compared, since not all is proven:\n  %s\n--allow-incomplete compares what is known", strings.Join(doubts, "\n  "))}
+			}
+			diff := render.NewPolicyDiff(report, func(chain, contract string) audit.Policy { return policies[[2]string{chain, contract}] })
+			if err := output.show(cmd.OutOrStdout(), diff); err != nil {
+				return err
+			}
+			switch {
+			case len(diff.Unread) > 0 || len(diff.Contracts) == 0:
+				return &exitError{exitUnknown, fmt.Errorf("not everything could be compared:\n  %s", strings.Join(append(diff.Unread, doubts...), "\n  "))}
+			case diff.Differs:
+				return &exitError{code: exitDiffers}
+			}
+			return nil
+		},
+	}
+	p.flags(cmd)
+	output.addTo(cmd, "text, or json as docs/policy.md describes it")
+	cmd.Flags().BoolVar(&incomplete, "allow-incomplete", false, "also compare what is not proven, or not whole: an id that nobody names may be missing")
 	return cmd
 }

@@ -2,6 +2,7 @@
 package block
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -67,10 +68,7 @@ func ChainID() *transport.Call { return &transport.Call{Method: "eth_chainId"} }
 
 func CheckChainID(c *transport.Call, want uint64) error {
 	var got *transport.Quantity
-	err := c.Err
-	if err == nil {
-		err = json.Unmarshal(c.Result, &got)
-	}
+	err := c.Decode(&got)
 	if err == nil && got == nil {
 		err = transport.ErrNull
 	}
@@ -101,30 +99,23 @@ func AtHash(h common.Hash) Tag { return Tag{hash: &h} }
 
 // ParseTag reads finalized | safe | latest | latest-N | NUMBER | 0xHASH.
 func ParseTag(s string) (Tag, error) {
-	bad := func() (Tag, error) {
-		return Tag{}, fmt.Errorf("block policy %s: want finalized, safe, latest, latest-N, a block number or a 0x block hash", sanitize.Quote(s))
-	}
+	digits, behind := strings.CutPrefix(s, "latest-")
+	n, notNumber := strconv.ParseUint(digits, 10, 63)
 	switch {
 	case s == "finalized" || s == "safe" || s == "latest":
 		return Tag{tag: s}, nil
-	case strings.HasPrefix(s, "latest-"):
-		n, err := strconv.ParseUint(strings.TrimPrefix(s, "latest-"), 10, 63)
-		if err != nil {
-			return bad()
-		}
-		return Tag{tag: "latest", behind: n}, nil
 	case strings.HasPrefix(s, "0x"):
 		h, err := sanitize.ParseID(s)
 		if err != nil {
 			return Tag{}, fmt.Errorf("block hash %w", err)
 		}
-		return Tag{hash: &h}, nil
+		return AtHash(h), nil
+	case notNumber != nil:
+		return Tag{}, fmt.Errorf("block policy %s: want finalized, safe, latest, latest-N, a block number or a 0x block hash", sanitize.Quote(s))
+	case behind:
+		return Tag{tag: "latest", behind: n}, nil
 	default:
-		n, err := strconv.ParseUint(s, 10, 63)
-		if err != nil {
-			return bad()
-		}
-		return Tag{number: n}, nil
+		return AtNumber(n), nil
 	}
 }
 
@@ -153,14 +144,11 @@ func (t Tag) IsLatest() bool { return t.tag == "latest" }
 
 // Ask asks for the block. That of latest-N has to be asked for by its number.
 func (t Tag) Ask() *transport.Call {
-	switch {
-	case t.hash != nil:
+	if t.hash != nil {
 		return &transport.Call{Method: "eth_getBlockByHash", Args: []any{*t.hash, false}}
-	case t.tag != "":
-		return &transport.Call{Method: "eth_getBlockByNumber", Args: []any{t.tag, false}}
-	default:
-		return &transport.Call{Method: "eth_getBlockByNumber", Args: []any{hexutil.EncodeUint64(t.number), false}}
 	}
+	name := cmp.Or(t.tag, hexutil.EncodeUint64(t.number))
+	return &transport.Call{Method: "eth_getBlockByNumber", Args: []any{name, false}}
 }
 
 // Fits refuses a block that is not the one that the tag names, where head was the newest one.

@@ -2,7 +2,6 @@ package logs
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sort"
@@ -118,7 +117,7 @@ func (r *Reader) TxInfo(ctx context.Context, refs []Ref) map[Ref]TxInfo {
 				Hash, BlockHash common.Hash
 				From, To        *common.Address
 			}
-			if c.Err == nil && json.Unmarshal(c.Result, &tx) == nil && tx.Hash == at.Tx && tx.BlockHash == at.Block && tx.From != nil {
+			if c.Decode(&tx) == nil && tx.Hash == at.Tx && tx.BlockHash == at.Block && tx.From != nil {
 				info := TxInfo{Sender: *tx.From}
 				if tx.To != nil {
 					info.To = *tx.To

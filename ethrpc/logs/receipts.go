@@ -40,10 +40,7 @@ func (s *blockRange) readReceipts(ctx context.Context, p *transport.Client, req 
 	var all []receipt
 	whole := &transport.Call{Method: "eth_getBlockReceipts", Args: []any{last.Hash}, Weight: transport.MaxWeight}
 	if err = p.Do(ctx, whole); err == nil {
-		err = whole.Err
-	}
-	if err == nil {
-		err = json.Unmarshal(whole.Result, &all)
+		err = whole.Decode(&all)
 	}
 	if err != nil || len(all) != len(txs.Transactions) {
 		if all, err = oneByOne(ctx, p, txs.Transactions); err != nil {

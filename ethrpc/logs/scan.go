@@ -73,9 +73,6 @@ type Batch struct {
 	end  *transport.Call
 }
 
-// NewBatch returns a Batch that calls nothing yet.
-func NewBatch(req Request, public bool) *Batch { return &Batch{Request: req, Public: public} }
-
 // CallsUpTo are those to make along with the pin, by the block's tag or number.
 func (b *Batch) CallsUpTo(ref string) []*transport.Call {
 	b.gets = getLogs(&b.Request, b.From, ref)

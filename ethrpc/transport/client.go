@@ -68,10 +68,7 @@ type Client struct {
 func New(cfg Provider, opt Options) (*Client, error) {
 	transport := httpx.Transport()
 	transport.MaxIdleConnsPerHost = parallel
-	limit := rate.Inf
-	if cfg.RequestsPerSecond > 0 {
-		limit = rate.Limit(cfg.RequestsPerSecond)
-	}
+	limit := rate.Limit(cmp.Or(max(cfg.RequestsPerSecond, 0), float64(rate.Inf)))
 	c := &Client{
 		Name:       cfg.Name,
 		Observer:   cmp.Or[Observer](opt.Observer, nopObserver{}),
@@ -111,6 +108,14 @@ type Call struct {
 	Probe  bool // an error object is what is hoped for
 	Quick  bool // it gets less time: it is suspected of making a request late
 	Weight int  // about how much comes back, or goes: a slot's proof is 1
+}
+
+// Decode reads the result into v. Its error is that of the call, where the provider answered with one.
+func (c *Call) Decode(v any) error {
+	if c.Err != nil {
+		return c.Err
+	}
+	return json.Unmarshal(c.Result, v)
 }
 
 // Answered reports whether the call was made and answered.

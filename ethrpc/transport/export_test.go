@@ -9,7 +9,11 @@ func CheckSingle(body []byte, id string) error {
 
 // CheckAnswer holds the answer to a batch against the ids, several, that were asked.
 func CheckAnswer(body []byte, ids ...string) error {
-	_, err := new(Client).check(body, ids)
+	places := map[string]int{}
+	for i, id := range ids {
+		places[id] = i
+	}
+	_, err := new(Client).check(body, places)
 	return err
 }
 

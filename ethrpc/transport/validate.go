@@ -50,10 +50,10 @@ func (c *errorCode) UnmarshalJSON(raw []byte) error {
 
 // exchange sends the calls in one HTTP request, and returns an answer to each.
 func (c *Client) exchange(ctx context.Context, calls []*Call) ([]message, error) {
-	requests, ids := make([]request, len(calls)), make([]string, len(calls))
+	requests, places := make([]request, len(calls)), make(map[string]int, len(calls))
 	for i, call := range calls {
 		requests[i] = request{"2.0", c.lastID.Add(1), call.Method, call.Args}
-		ids[i] = strconv.FormatUint(requests[i].ID, 10)
+		places[strconv.FormatUint(requests[i].ID, 10)] = i
 	}
 	var content any = requests
 	if len(calls) == 1 { // not as a batch of one: some providers refuse any array
@@ -88,16 +88,16 @@ func (c *Client) exchange(ctx context.Context, calls []*Call) ([]message, error)
 	case len(body) > maxBody:
 		return nil, errTooLong
 	}
-	return c.check(body, ids)
+	return c.check(body, places)
 }
 
 // check refuses an answer that is not exactly what was asked for: one message for every id, and nothing else. It returns them
-// in the order of the ids; several went as a batch.
-func (c *Client) check(body []byte, ids []string) (out []message, err error) {
+// in the places of their ids; several went as a batch.
+func (c *Client) check(body []byte, places map[string]int) (out []message, err error) {
 	if !utf8.Valid(body) {
 		return nil, fmt.Errorf("the answer is no UTF-8, as JSON is: %s", c.cut(body))
 	}
-	msgs, asked, batch := make([]message, 1), len(ids) > 1, bytes.HasPrefix(bytes.TrimSpace(body), []byte("["))
+	msgs, asked, batch := make([]message, 1), len(places) > 1, bytes.HasPrefix(bytes.TrimSpace(body), []byte("["))
 	if batch {
 		err = json.Unmarshal(body, &msgs)
 	} else {
@@ -110,17 +110,13 @@ func (c *Client) check(body []byte, ids []string) (out []message, err error) {
 		return nil, fmt.Errorf("%w: the provider answers with error %s", errBatchRefused, c.cut([]byte(msgs[0].Error.Message)))
 	case asked != batch:
 		return nil, fmt.Errorf("a batch was answered by no batch, or the other way round: %s", c.cut(body))
-	case len(msgs) != len(ids):
-		return nil, fmt.Errorf("%d calls were asked, %d answers came", len(ids), len(msgs))
+	case len(msgs) != len(places):
+		return nil, fmt.Errorf("%d calls were asked, %d answers came", len(places), len(msgs))
 	}
-	place := make(map[string]int, len(ids))
-	for i, id := range ids {
-		place[id] = i
-	}
-	out = make([]message, len(ids))
+	out = make([]message, len(places))
 	for _, m := range msgs {
 		id := string(m.ID)
-		i, known := place[id]
+		i, known := places[id]
 		switch {
 		case (id == "" || id == "null") && m.Error != nil:
 			return nil, fmt.Errorf("the provider answers with error %s", c.cut([]byte(m.Error.Message)))

@@ -298,8 +298,7 @@ func text(n *yaml.Node) (string, error) {
 func unquoted[T any](n *yaml.Node, kinds []string, parse func(string) (T, error), message string) (T, error) {
 	v, err := parse(n.Value)
 	if err != nil || !slices.Contains(kinds, n.Tag) {
-		var none T
-		return none, errors.New(message)
+		return *new(T), errors.New(message)
 	}
 	return v, nil
 }

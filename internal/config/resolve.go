@@ -87,11 +87,12 @@ func elements[T any](d *doc, path string, list []T) iter.Seq2[string, *T] {
 	}
 }
 
-// unique notes a value that an element before had; message has a verb for it.
-func unique[T comparable](d *doc, seen map[T]bool, path string, v T, message string) {
+// unique notes a value in an element of a list that an element before had; message has a verb for it.
+func (d *doc) unique(path string, v any, message string) {
+	of := [2]any{path[:strings.LastIndex(path, "[")], v}
 	if !d.bad(path) {
-		d.check(!seen[v], path, message, v)
-		seen[v] = true
+		d.check(!d.values[of], path, message, v)
+		d.values[of] = true
 	}
 }
 
@@ -154,14 +155,13 @@ func (d *doc) api(a *API) {
 
 func (d *doc) web(w *Web) {
 	d.check(len(w.Listen) > 0, "web.listen", "must have at least one address such as :10726")
-	seen := map[string]bool{}
 	for at, addr := range elements(d, "web.listen", w.Listen) {
 		_, port, err := net.SplitHostPort(*addr)
 		if err == nil {
 			_, err = strconv.ParseUint(port, 10, 16)
 		}
 		d.check(err == nil, at, "%s is not an address such as :10726 or 127.0.0.1:10726", sanitize.Quote(*addr))
-		unique(d, seen, at, *addr, "%s is listed twice")
+		d.unique(at, *addr, "%s is listed twice")
 	}
 	if name := w.ConfigFile; name != "" {
 		w.ConfigFile = d.abs(name)
@@ -180,11 +180,10 @@ const maxBatch = 1000
 
 func (d *doc) chains(cfg *Config) {
 	d.check(len(cfg.Chains) > 0, "chains", "is empty: there is nothing to audit (with cross_checks: true, the chains of the built-in default that the API's list of KMS names)")
-	seen := map[string]bool{}
 	for at, c := range elements(d, "chains", cfg.Chains) {
 		d.check(chainName.MatchString(c.Name), at+".name",
 			"must be the API's name for the chain: 1 to 64 characters of a-z, 0-9, _ and -, the first a letter or a digit")
-		unique(d, seen, at+".name", c.Name, "chain %s is listed twice")
+		d.unique(at+".name", c.Name, "chain %s is listed twice")
 		d.check(c.ChainID != 0, at+".chain_id", "must be given, such as 8453 for base or 1 for ethereum")
 		d.upTo(maxBatch, at+".batch_size", c.BatchSize)
 		d.check(len(c.Block) > 0, at+".block", "must have at least one block policy")
@@ -200,10 +199,10 @@ func (d *doc) chains(cfg *Config) {
 
 func (d *doc) providers(path string, providers []ethrpc.Provider, apart bool) {
 	d.check(len(providers) > 0, path, "must have at least one provider")
-	seen, endpoints := map[string]bool{}, map[string]string{}
+	endpoints := map[string]string{}
 	for at, p := range elements(d, path, providers) {
 		d.check(providerName.MatchString(p.Name), at+".name", "must be a name of 1 to 64 characters of A-Z, a-z, 0-9, dot, _ and -")
-		unique(d, seen, at+".name", p.Name, "provider %s is listed twice in this chain")
+		d.unique(at+".name", p.Name, "provider %s is listed twice in this chain")
 		d.check(p.RequestsPerSecond >= 0, at+".requests_per_second", "must not be negative (0: no limit)")
 		d.secretURL(at, &p.URL)
 		d.positive(at+".timeout", p.Timeout)
@@ -229,10 +228,9 @@ func (d *doc) apart(endpoints map[string]string, at, address string) {
 }
 
 func (d *doc) contracts(path string, contracts []Contract) {
-	seen := map[common.Address]bool{}
 	for at, c := range elements(d, path, contracts) {
 		d.check(d.given(at+".address"), at+".address", "must be given")
-		unique(d, seen, at+".address", c.Address, "contract %s is listed twice")
+		d.unique(at+".address", c.Address, "contract %s is listed twice")
 		d.explained(at+".explained_slots", c.Explained)
 		d.ids(at+".policy.devices", c.Policy.Devices)
 		d.ids(at+".policy.os_images", c.Policy.OSImages)
@@ -255,18 +253,16 @@ func (d *doc) publicKeys(path string, keys []string) {
 }
 
 func (d *doc) explained(path string, slots []audit.ExplainedSlot) {
-	seen := map[common.Hash]bool{}
 	for at, e := range elements(d, path, slots) {
 		d.check(d.given(at+".slot"), at+".slot", "must be given")
-		unique(d, seen, at+".slot", e.Slot, "slot %s is listed twice in this contract")
+		d.unique(at+".slot", e.Slot, "slot %s is listed twice in this contract")
 		d.reason(at+".reason", e.Reason, "why the slot may be in use")
 	}
 }
 
 func (d *doc) ids(path string, ids []common.Hash) {
-	seen := map[common.Hash]bool{}
 	for at, id := range elements(d, path, ids) {
-		unique(d, seen, at, *id, "id %s is listed twice")
+		d.unique(at, *id, "id %s is listed twice")
 	}
 }
 
@@ -324,3 +320,95 @@ type zoned struct {
 }
 
 func (z zoned) Next(t time.Time) time.Time { return z.Schedule.Next(t.In(z.loc)) }
+
+// Exception is a difference on a chain that the operator accepts until a date.
+type Exception struct {
+	Chain string
+	audit.Exception
+}
+
+// maxAccept is how far ahead a difference may be accepted: one that is accepted for ever is never looked at again.
+// A file that is right stays right, since time only brings its dates nearer.
+const maxAccept = 366 * 24 * time.Hour
+
+func (d *doc) accept(cfg *Config) {
+	latest := d.env.Now().Add(maxAccept)
+	seen := map[Exception]string{}
+	for at, e := range elements(d, "accept", cfg.Accept) {
+		d.difference(at, e, cfg.Chains)
+		d.reason(at+".reason", e.Reason, "why you live with it")
+		d.check(d.given(at+".expires"), at+".expires", "must be given, such as 2026-12-31: nothing is accepted for ever")
+		d.check(!e.Expires.After(latest), at+".expires", "must be at most a year ahead, and %s is later", e.Expires.Format(time.DateOnly))
+		about := *e
+		about.Reason, about.Expires = "", time.Time{}
+		switch first, twice := seen[about]; {
+		case slices.ContainsFunc([]string{".chain", ".contract", ".kind", ".list", ".id"}, func(key string) bool { return d.bad(at + key) }):
+		case twice:
+			d.add(at, "is about the same difference as %s", first)
+		default:
+			e.Index = len(seen)
+			seen[about] = at
+		}
+	}
+}
+
+// difference checks what an accept is about.
+func (d *doc) difference(at string, e *Exception, chains []Chain) {
+	configured := slices.ContainsFunc(chains, func(c Chain) bool { return c.Name == e.Chain })
+	d.check(d.given(at+".chain"), at+".chain", "must be given")
+	d.check(configured || d.bad("chains"), at+".chain", "must be one of the configured chains")
+	d.check(d.given(at+".contract"), at+".contract", "must be given")
+	d.check(d.given(at+".kind"), at+".kind", "must be given: the kind of the finding")
+	switch {
+	case !slices.Contains(audit.Kinds, e.Kind):
+		d.add(at+".kind", "%s is no kind of finding", sanitize.Quote(string(e.Kind)))
+	case !e.Kind.Acceptable():
+		d.add(at+".kind", "%s cannot be accepted: %s", e.Kind, unacceptable(e.Kind))
+	default:
+		e.ID = d.entry(at, e.Exception)
+	}
+}
+
+// unacceptable says why the operator cannot live with a kind.
+func unacceptable(k audit.Kind) string {
+	switch k {
+	case audit.ChainMismatch, audit.ContractNotListed, audit.NoCode:
+		return "nothing was compared, and that is never consistent"
+	case audit.ContractUnexpected:
+		return "the contract is not audited, so add it to contracts"
+	case audit.AcceptExpired, audit.AcceptUnused:
+		return "change or remove the accept that it is about"
+	default:
+		return "a source lies, and what it says was not verified"
+	}
+}
+
+// entry checks list and id against the kind, and returns the id as a report spells it.
+func (d *doc) entry(at string, a audit.Exception) string {
+	if !a.Kind.OfEntry() {
+		for _, key := range []string{".list", ".id"} {
+			d.check(!d.given(at+key), at+key, "must be left out: %s is about the contract as a whole", a.Kind)
+		}
+		return ""
+	}
+	d.check(slices.Contains(audit.Lists, a.List), at+".list", "must be device, os_image or aggregated_mr: %s is about an entry", a.Kind)
+	switch {
+	case a.Kind == audit.NoHash && a.ID != "":
+		d.add(at+".id", "must be left out: an image without a hash has none")
+	case a.Kind == audit.NoHash || d.bad(at+".id"):
+	case a.ID == "":
+		d.add(at+".id", "must be given: %s is about an entry", a.Kind)
+	case a.Kind == audit.MalformedID:
+		digits := strings.TrimSuffix(a.ID, "…")
+		if s, err := strconv.Unquote(digits); err != nil || strconv.Quote(s) != digits || len(s) > sanitize.MaxLen {
+			d.add(at+".id", `must be as the report spells it, with its own quotes: '"0x12"'`)
+		}
+	default:
+		id, err := sanitize.ParseID(a.ID)
+		if err != nil {
+			d.add(at+".id", "%s", err)
+		}
+		return id.Hex()
+	}
+	return a.ID
+}

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -67,15 +66,14 @@ func (d *Daemon) logReport(r *audit.Report, changes []audit.Change) {
 	if r.Verdict != audit.Consistent {
 		level = zapcore.WarnLevel
 	}
+	var chains []zapcore.ObjectMarshaler
+	for _, c := range r.Chains {
+		chains = append(chains, zap.DictObject(chainFields(&c)...))
+	}
 	log.Log(level, "audit finished", event("audit_finished"),
 		zap.Stringer("verdict", r.Verdict),
 		zap.Float64("duration_seconds", r.FinishedAt.Sub(r.StartedAt).Seconds()),
-		zap.Array("chains", zapcore.ArrayMarshalerFunc(func(e zapcore.ArrayEncoder) (err error) {
-			for _, c := range r.Chains {
-				err = errors.Join(err, e.AppendObject(chainLog(c)))
-			}
-			return err
-		})))
+		zap.Objects("chains", chains))
 }
 
 var messages = map[audit.ChangeType]string{
@@ -105,41 +103,31 @@ func logChange(log *zap.Logger, c audit.Change) {
 	log.Log(level, messages[c.Type], fields...)
 }
 
-// chainLog is a chain's part of the wide line.
-type chainLog audit.Chain
-
-func (c chainLog) MarshalLogObject(e zapcore.ObjectEncoder) error {
-	e.AddString("chain", c.Chain)
-	e.AddString("verdict", c.Verdict.String())
-	e.AddString("policy", c.Policy)
+// chainFields are a chain's part of the wide line.
+func chainFields(c *audit.Chain) []zap.Field {
+	fields := []zap.Field{zap.String("chain", c.Chain), zap.Stringer("verdict", c.Verdict), zap.String("policy", c.Policy)}
 	if c.Block != nil {
-		e.AddUint64("block_number", c.Block.Number)
-		e.AddString("block_hash", c.Block.Hash)
+		fields = append(fields, zap.Uint64("block_number", c.Block.Number), zap.String("block_hash", c.Block.Hash))
 	}
 	if c.Claim != nil {
-		e.AddString("claim_sha256", c.Claim.SHA256)
+		fields = append(fields, zap.String("claim_sha256", c.Claim.SHA256))
 	}
 	if c.Claims != "" {
-		e.AddString("claims", string(c.Claims))
+		fields = append(fields, zap.String("claims", string(c.Claims)))
 	}
-	e.AddInt("contracts", len(c.Targets))
-	assurance, completeness, counts, findings := map[string]int{}, map[string]int{}, map[audit.EntryVerdict]int{}, 0
+	assurance, completeness, findings := map[string]int{}, map[string]int{}, 0
 	for _, t := range c.Targets {
 		assurance[cmp.Or(string(t.Assurance), "none")]++
 		completeness[string(t.Completeness)]++
-		for _, v := range audit.EntryVerdicts {
-			counts[v] += t.Counts.Of(v)
-		}
 		findings += len(t.Findings)
 	}
-	if err := errors.Join(e.AddReflected("assurance", assurance), e.AddReflected("completeness", completeness)); err != nil {
-		return err
-	}
+	fields = append(fields, zap.Int("contracts", len(c.Targets)), zap.Any("assurance", assurance), zap.Any("completeness", completeness))
 	for _, v := range audit.EntryVerdicts {
-		e.AddInt(string(v), counts[v])
+		n := 0
+		for _, t := range c.Targets {
+			n += t.Counts.Of(v)
+		}
+		fields = append(fields, zap.Int(string(v), n))
 	}
-	e.AddInt("findings", findings)
-	e.AddInt("errors", len(c.Errors))
-	e.AddFloat64("duration_seconds", c.Duration.Seconds())
-	return nil
+	return append(fields, zap.Int("findings", findings), zap.Int("errors", len(c.Errors)), zap.Float64("duration_seconds", c.Duration.Seconds()))
 }

@@ -32,7 +32,6 @@ type runtime struct {
 	past    map[string]audit.Prior // by chain, of those that are looked at in the past: such an audit knows nothing of others, and none of it; forgotten with the runtime
 }
 
-// newRuntime wires cfg. It does not connect.
 func (d *Daemon) newRuntime(cfg *config.Config) (*runtime, error) {
 	r := &runtime{cfg: cfg, loaded: time.Now().UTC(), clients: map[string]*ethrpc.Client{}, past: map[string]audit.Prior{}}
 	agent := "kms-auditor/" + d.opt.Build.Version
@@ -78,14 +77,12 @@ func (d *Daemon) newRuntime(cfg *config.Config) (*runtime, error) {
 
 // begin has r run from now on: no audit is under way.
 func (d *Daemon) begin(r *runtime) {
+	// Series exist for what is configured and, beside it, for the contracts that earlier audits knew.
+	var shown []metrics.Chain
 	for _, c := range r.cfg.Chains {
 		if !r.fixed(c.Name) {
 			d.state.SetChainID(c.Name, c.ChainID)
 		}
-	}
-	// Series exist for what is configured and, beside it, for the contracts that earlier audits knew.
-	var shown []metrics.Chain
-	for _, c := range r.cfg.Chains {
 		m := metrics.Chain{Name: c.Name}
 		for _, p := range c.Providers {
 			m.Providers = append(m.Providers, p.Name)
@@ -111,7 +108,9 @@ func (d *Daemon) observed(r *runtime, c config.Chain, client *ethrpc.Client) obs
 		for _, contract := range c.Contracts {
 			from[contract.Address] = contract.FromBlock
 		}
-		out.Events = events.New(events.Options{Chain: c.Name, Client: client, State: d.state, From: from, Apps: appsWithin(debug.SetMemoryLimit(-1)), Progress: d.scanProgress(c.Name)})
+		// How many apps the memory limit leaves room for.
+		apps := max(debug.SetMemoryLimit(-1)-memoryOfAudit, memoryOfApp) / memoryOfApp
+		out.Events = events.New(events.Options{Chain: c.Name, Client: client, State: d.state, From: from, Apps: int(apps), Progress: d.scanProgress(c.Name)})
 	}
 	return out
 }
@@ -122,12 +121,6 @@ const (
 	memoryOfApp   = 1000
 )
 
-// appsWithin is how many apps of a contract a memory limit leaves room for.
-func appsWithin(limit int64) int {
-	return int(max(limit-memoryOfAudit, memoryOfApp) / memoryOfApp)
-}
-
-// intent is what the operator configured of a chain.
 func (r *runtime) intent(c config.Chain) audit.Intent {
 	out := audit.Intent{
 		Chain: c.Name, ChainID: c.ChainID, Agreement: int(c.Agreement), Discover: r.cfg.Discover, CrossChecks: r.cfg.CrossChecks,
@@ -162,8 +155,7 @@ func (r *runtime) remembers() bool { return r.cfg.State != "" && len(r.past) < l
 // scanProgress reports how far the reading of events has come, how fast it is and how long it will take.
 func (d *Daemon) scanProgress(chain string) func(common.Address, uint64, uint64) {
 	var mu sync.Mutex
-	began := map[common.Address]time.Time{}
-	first := map[common.Address]uint64{}
+	began, first := map[common.Address]time.Time{}, map[common.Address]uint64{}
 	return func(contract common.Address, next, to uint64) {
 		d.metrics.EventScan(chain, contract, next-1)
 		if d.opt.Progress == nil {
@@ -207,7 +199,6 @@ func (r *runtime) String() string {
 		r.loaded.Format(timeFormat), strings.Join(names, ", "), r.cfg.Schedule, r.cfg.Timezone)
 }
 
-// close drops idle connections.
 func (r *runtime) close() {
 	r.api.Close()
 	for _, c := range r.clients {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/audit/observe"
+	"github.com/kms-auditor/kms-auditor/internal/config"
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
 	"github.com/kms-auditor/kms-auditor/internal/state"
 	"github.com/kms-auditor/kms-auditor/metrics"
@@ -116,7 +117,6 @@ func (d *Daemon) work(ctx context.Context, r *runtime) {
 	worker.Run(ctx)
 }
 
-// audit audits once.
 func (d *Daemon) audit(ctx context.Context, r *runtime) observe.Result {
 	d.takeRequests(r)
 	id := rand.Text()
@@ -233,7 +233,7 @@ func (d *Daemon) takeRequests(r *runtime) {
 	if !r.remembers() {
 		return
 	}
-	err := d.state.Drain(r.cfg.State, r.configured(), func(q state.Request, err error) {
+	err := d.state.Drain(r.cfg.State, Configured(r.cfg), func(q state.Request, err error) {
 		log := d.opt.Log.With(zap.String("request", q.Kind), zap.String("chain", q.Chain), zap.Stringer("contract", q.Contract), zap.Time("requested_at", q.At.UTC()))
 		if err != nil {
 			log.Error("request refused", zap.Error(err))
@@ -250,10 +250,10 @@ func (d *Daemon) takeRequests(r *runtime) {
 	d.logOutbox(r)
 }
 
-// configured names the contracts that the configuration names: they cannot be forgotten.
-func (r *runtime) configured() map[state.Target]bool {
+// Configured has the contracts that a configuration names: they cannot be forgotten.
+func Configured(cfg *config.Config) map[state.Target]bool {
 	out := map[state.Target]bool{}
-	for _, c := range r.cfg.Chains {
+	for _, c := range cfg.Chains {
 		for _, contract := range c.Contracts {
 			out[state.Target{Chain: c.Name, Contract: contract.Address}] = true
 		}

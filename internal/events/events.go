@@ -44,10 +44,6 @@ type Indexer struct {
 	checkpoints map[state.Target][]ethrpc.Block // up to which events were read, the oldest first
 	stale       map[state.Target]staleIDs
 	refused     map[state.Target]bool // a Batch was no use
-	actor       struct {              // of the last answer of Last
-		address common.Address
-		text    string
-	}
 }
 
 // staleIDs is what events named before they were reset. It counts until they are read anew up to where they had been.
@@ -74,7 +70,7 @@ func (x *Indexer) Batch(contract common.Address, public bool) *logs.Batch {
 	if _, known := x.opt.State.Progress(t); known || x.refused[t] {
 		return nil
 	}
-	return logs.NewBatch(logs.Request{Contract: contract, Filters: filters[public], From: x.opt.From[contract]}, public)
+	return &logs.Batch{Request: logs.Request{Contract: contract, Filters: filters[public], From: x.opt.From[contract]}, Public: public}
 }
 
 // Take keeps what a Batch was answered.
@@ -258,15 +254,12 @@ func (x *Indexer) Named(contract common.Address) map[string][]common.Hash {
 func (x *Indexer) named(t state.Target) map[string][]common.Hash {
 	named := maps.Clone(x.opt.State.Known(t))
 	for list, old := range x.stale[t].named {
-		if list == observe.Callers { // in their order
-			seen := map[common.Hash]bool{}
-			again := func(caller common.Hash) (was bool) { was, seen[caller] = seen[caller], true; return was }
-			named[list] = slices.DeleteFunc(slices.Concat(old, named[list]), again)
-			continue
+		seen := map[common.Hash]bool{}
+		again := func(key common.Hash) (was bool) { was, seen[key] = seen[key], true; return was }
+		named[list] = slices.DeleteFunc(slices.Concat(old, named[list]), again)
+		if list != observe.Callers { // those stay in their order
+			slices.SortFunc(named[list], common.Hash.Cmp)
 		}
-		all := slices.Concat(named[list], old)
-		slices.SortFunc(all, common.Hash.Cmp)
-		named[list] = slices.Compact(all)
 	}
 	return named
 }
@@ -282,10 +275,7 @@ func (x *Indexer) Last(contract common.Address, list audit.List, id common.Hash)
 		c.Time = &at
 	}
 	if e.Actor != (common.Address{}) {
-		if e.Actor != x.actor.address { // nearly all events are one owner's, and the checksum is a hash
-			x.actor.address, x.actor.text = e.Actor, e.Actor.Hex()
-		}
-		c.Actor = x.actor.text
+		c.Actor = e.Actor.Hex()
 	}
 	return c, true
 }

@@ -180,9 +180,9 @@ func (f *File) Encode() ([]byte, error) {
 
 func seal(body []byte) string { return fmt.Sprintf("%s%x\"}\n", sealed, sha256.Sum256(body)) }
 
-const sealed = `{"sha256":"`
-
 const (
+	sealed = `{"sha256":"`
+
 	// maxFile bounds a file, unpacked. That of a contract with 200,000 registered apps has about 40 MiB.
 	maxFile = 128 << 20
 	// maxGrowth bounds what is made of a file in memory, as a multiple of its size, and with perElement how many values it

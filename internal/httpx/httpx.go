@@ -37,10 +37,7 @@ func RetryAfter(h http.Header, now time.Time) time.Duration {
 		n, _ := strconv.ParseUint(v, 10, 64) // the largest, where there are too many digits
 		return time.Duration(min(n, math.MaxInt32)) * time.Second
 	}
-	t, err := http.ParseTime(v)
-	if err != nil {
-		return 0
-	}
+	t, _ := http.ParseTime(v) // the zero time is long past
 	return max(t.Sub(now), 0)
 }
 
@@ -49,10 +46,8 @@ func Pause(ctx context.Context, d time.Duration, cause error) error {
 	if end, ok := ctx.Deadline(); ok && time.Until(end) < d {
 		return fmt.Errorf("%w; the next try would be due in %s, after the time that is left", cause, d.Round(time.Millisecond))
 	}
-	t := time.NewTimer(d)
-	defer t.Stop()
 	select {
-	case <-t.C:
+	case <-time.After(d):
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("%w; waiting for the next try: %w", cause, context.Cause(ctx))

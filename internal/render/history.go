@@ -159,9 +159,7 @@ func (t *text) place(p Place) {
 		if p.Assurance != "" {
 			t.printf("  assurance %s, completeness %s\n", p.Assurance, p.Completeness)
 		}
-		if a.Later != nil {
-			t.printf("  but       the audit of %s could not compare\n", when(a.Later))
-		}
+		t.optional("  but       the audit of %s could not compare", when(a.Later))
 	}
 	for _, f := range p.Findings {
 		t.known(f)

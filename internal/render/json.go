@@ -1,5 +1,3 @@
-// Package render writes an audit's report for readers: people at a terminal, and programs.
-// It decides nothing: what it shows is what the report says, in the report's words.
 package render
 
 import (
@@ -8,26 +6,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"iter"
 	"slices"
 	"unicode"
 	"unicode/utf16"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 )
-
-// Targets goes through the contracts of a report, each with its chain.
-func Targets(r *audit.Report) iter.Seq2[*audit.Chain, *audit.Target] {
-	return func(yield func(*audit.Chain, *audit.Target) bool) {
-		for i := range r.Chains {
-			for j := range r.Chains[i].Targets {
-				if !yield(&r.Chains[i], &r.Chains[i].Targets[j]) {
-					return
-				}
-			}
-		}
-	}
-}
 
 // noEntries is an empty list in the text. No string looks like it, since quotes are escaped there.
 var noEntries = []byte(`"entries": []`)
@@ -53,28 +37,21 @@ func JSON(w io.Writer, r *audit.Report) error {
 		if t.Entries == nil {
 			continue
 		}
-		var before []byte
-		before, rest, _ = bytes.Cut(rest, noEntries)
-		out.Write(before)
-		out.WriteString(`"entries": [`)
+		before, after, _ := bytes.Cut(rest, noEntries)
+		fmt.Fprintf(out, `%s"entries": [`, before)
+		separator, end := "", ""
 		for i := range t.Entries {
 			entry, err := json.Marshal(&t.Entries[i])
 			if err != nil {
 				return wrote(r, "JSON", err)
 			}
-			if i > 0 {
-				out.WriteByte(',')
-			}
-			out.WriteString(indent)
-			out.Write(entry)
+			fmt.Fprintf(out, "%s%s%s", separator, indent, entry)
+			separator, end = ",", indent[:len(indent)-2]
 		}
-		if len(t.Entries) > 0 {
-			out.WriteString(indent[:len(indent)-2])
-		}
-		out.WriteByte(']')
+		fmt.Fprintf(out, "%s]", end)
+		rest = after
 	}
-	out.Write(rest)
-	out.WriteByte('\n')
+	fmt.Fprintf(out, "%s\n", rest)
 	return wrote(r, "JSON", out.Flush())
 }
 

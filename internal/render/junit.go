@@ -20,30 +20,28 @@ import (
 // is what could not be checked. A report is consistent if it has neither. Skipped is what is pending, accepted or
 // unclaimed, what gives nothing to compare, and a failed source that did not matter.
 func JUnit(w io.Writer, r *audit.Report) error {
-	all := junit{report: r, counts: map[string]int{}}
+	var suites []element
 	for _, c := range r.Chains {
 		chain := Plain(c.Chain)
 		if len(c.Errors) > 0 || len(c.Targets) == 0 {
-			all.add(&c, chain, sourceCases(&c), "verdict", c.Verdict.String())
+			suites = append(suites, suite(r, &c, chain, sourceCases(&c), "verdict", c.Verdict.String()))
 		}
 		for _, t := range c.Targets {
 			facts := []string{"verdict", t.Verdict.String(), "assurance", string(t.Assurance), "completeness", string(t.Completeness), "policy", Plain(c.Policy)}
 			if c.Block != nil {
 				facts = append(facts, "block", fmt.Sprint(c.Block.Number), "block_hash", Plain(c.Block.Hash))
 			}
-			all.add(&c, chain+" "+Plain(t.Contract), targetCases(r, &c, &t), facts...)
+			suites = append(suites, suite(r, &c, chain+" "+Plain(t.Contract), targetCases(r, &c, &t), facts...))
 		}
 	}
 	if len(r.Chains) == 0 {
-		all.add(&audit.Chain{}, "kms-auditor", []element{audited("kms-auditor", "nothing was audited")})
+		suites = []element{suite(r, &audit.Chain{}, "kms-auditor", []element{audited("kms-auditor", "nothing was audited")})}
 	}
-	doc := tag("testsuites", "name", "kms-auditor", "tests", all.counts["testcase"], "failures", all.counts["failure"], "errors", all.counts["error"],
-		"time", seconds(r.FinishedAt.Sub(r.StartedAt)))
-	doc.Inner = all.suites
 	b := bytes.NewBufferString(xml.Header)
 	enc := xml.NewEncoder(b)
 	enc.Indent("", "  ")
-	err := enc.Encode(doc)
+	err := enc.Encode(tag("testsuites", suites, "name", "kms-auditor", "tests", count(suites, "testcase"),
+		"failures", count(suites, "failure"), "errors", count(suites, "error"), "time", seconds(r.FinishedAt.Sub(r.StartedAt))))
 	if err == nil {
 		_, err = w.Write(append(b.Bytes(), '\n'))
 	}
@@ -60,44 +58,38 @@ type element struct {
 }
 
 // tag makes an element with attributes: a name, its value, the next name, and so on.
-func tag(name string, attrs ...any) element {
-	e := element{XMLName: xml.Name{Local: name}}
+func tag(name string, inner []element, attrs ...any) element {
+	e := element{XMLName: xml.Name{Local: name}, Inner: inner}
 	for i := 0; i < len(attrs); i += 2 {
 		e.Attrs = append(e.Attrs, xml.Attr{Name: xml.Name{Local: fmt.Sprint(attrs[i])}, Value: fmt.Sprint(attrs[i+1])})
 	}
 	return e
 }
 
-func seconds(d time.Duration) string { return fmt.Sprintf("%.3f", d.Seconds()) }
-
-type junit struct {
-	report *audit.Report
-	suites []element
-	counts map[string]int // of all suites: test cases, and failures, errors and skipped ones by their elements' names
+// count is how many elements have a name, at any depth.
+func count(all []element, name string) (n int) {
+	for _, e := range all {
+		if n += count(e.Inner, name); e.XMLName.Local == name {
+			n++
+		}
+	}
+	return n
 }
 
-// add adds a suite. Its facts are names and values, of which empty ones are left out. The contracts of a chain are audited
-// together, so each takes the chain's time.
-func (all *junit) add(c *audit.Chain, name string, cases []element, facts ...string) {
-	counts := map[string]int{"testcase": len(cases)}
-	for _, tc := range cases {
-		for _, outcome := range tc.Inner {
-			counts[outcome.XMLName.Local]++
-		}
-	}
-	suite := tag("testsuite", "name", name, "tests", len(cases), "failures", counts["failure"], "errors", counts["error"], "skipped", counts["skipped"],
-		"time", seconds(c.Duration), "timestamp", all.report.StartedAt.UTC().Format("2006-01-02T15:04:05")) // without a zone
-	properties := tag("properties")
+func seconds(d time.Duration) string { return fmt.Sprintf("%.3f", d.Seconds()) }
+
+// suite is a test suite. Its facts are names and values, of which empty ones are left out. The contracts of a chain are
+// audited together, so each takes the chain's time.
+func suite(r *audit.Report, c *audit.Chain, name string, cases []element, facts ...string) element {
+	var properties []element
 	for i := 0; i < len(facts); i += 2 {
 		if facts[i+1] != "" {
-			properties.Inner = append(properties.Inner, tag("property", "name", facts[i], "value", facts[i+1]))
+			properties = append(properties, tag("property", nil, "name", facts[i], "value", facts[i+1]))
 		}
 	}
-	suite.Inner = append([]element{properties}, cases...)
-	all.suites = append(all.suites, suite)
-	for what, n := range counts {
-		all.counts[what] += n
-	}
+	return tag("testsuite", append([]element{tag("properties", properties)}, cases...), "name", name, "tests", len(cases),
+		"failures", count(cases, "failure"), "errors", count(cases, "error"), "skipped", count(cases, "skipped"),
+		"time", seconds(c.Duration), "timestamp", r.StartedAt.UTC().Format("2006-01-02T15:04:05")) // without a zone
 }
 
 func sourceCases(c *audit.Chain) (cases []element) {
@@ -116,10 +108,7 @@ func sourceCases(c *audit.Chain) (cases []element) {
 
 func targetCases(r *audit.Report, c *audit.Chain, t *audit.Target) []element {
 	class := Plain(c.Chain) + "." + Plain(t.Contract)
-	var reasons []string
-	for _, reason := range t.Reasons {
-		reasons = append(reasons, Plain(reason))
-	}
+	reasons := each(t.Reasons, Plain)
 	if t.Verdict == audit.Unknown && len(reasons) == 0 {
 		reasons = append(reasons, "not everything could be checked")
 	}
@@ -137,8 +126,7 @@ func targetCases(r *audit.Report, c *audit.Chain, t *audit.Target) []element {
 		}
 	}
 	for i := range t.Entries {
-		e := &t.Entries[i]
-		cases = append(cases, entryCase(class, e, about[e]))
+		cases = append(cases, entryCase(class, &t.Entries[i], about[&t.Entries[i]]))
 	}
 	return cases
 }
@@ -171,26 +159,21 @@ func entryCase(class string, e *audit.Entry, f audit.Finding) element {
 	}
 }
 
-// testCase is one that passes. What is audited together has no time of its own.
-func testCase(class, name string) element {
-	return tag("testcase", "classname", class, "name", name, "time", seconds(0))
+// testCase is one that passes, unless it has an outcome. What is audited together has no time of its own.
+func testCase(class, name string, outcome ...element) element {
+	return tag("testcase", outcome, "classname", class, "name", name, "time", seconds(0))
 }
 
 // judged is the test case of what makes something of the verdict. Some readers show the message only, some the text only.
 func judged(class, name string, makes audit.Verdict, kind, message string, detail ...string) element {
-	lines := slices.DeleteFunc(slices.Compact(append([]string{message}, detail...)), func(s string) bool { return s == "" })
-	outcome, text := tag("error", "type", kind, "message", message), strings.TrimSpace(strings.Join(lines, "\n"))
-	switch makes {
-	case audit.Drift:
-		outcome.XMLName.Local = "failure"
-	case audit.Consistent:
-		outcome, text = tag("skipped"), message
+	if makes == audit.Consistent {
+		outcome := tag("skipped", nil)
+		outcome.Text = message
+		return testCase(class, name, outcome)
 	}
-	outcome.Text = text
-	tc := testCase(class, name)
-	tc.Inner = []element{outcome}
-	return tc
+	what := map[bool]string{true: "failure", false: "error"}[makes == audit.Drift]
+	outcome := tag(what, nil, "type", kind, "message", message)
+	lines := nonEmpty(slices.Compact(append([]string{message}, detail...))...)
+	outcome.Text = strings.TrimSpace(strings.Join(lines, "\n"))
+	return testCase(class, name, outcome)
 }
-
-// spaced joins what is not empty.
-func spaced(parts ...string) string { return Plain(strings.Join(parts, " ")) }

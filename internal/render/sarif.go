@@ -22,10 +22,12 @@ import (
 // Code scanning shows a result at a place in a file. Nothing here is in one: the place is the first line of the
 // configuration, as it was named, or where the built-in one applied a file CHAIN/CONTRACT, which need not exist.
 func SARIF(w io.Writer, r *audit.Report, config string) error {
-	s := sarif{config: config, seen: map[string]int{}}
+	s := sarif{r, config, map[string]int{}}
 	results := []fields{}
 	for c, t := range Targets(r) {
-		results = append(results, s.results(r, c, t)...)
+		for _, f := range allFound(t) {
+			results = append(results, s.result(c, t, f))
+		}
 	}
 	run := fields{
 		"tool", fields{"driver", given("name", "kms-auditor", "version", r.Version, "semanticVersion", semantic(r.Version), "informationUri", about, "rules", rules())},
@@ -53,7 +55,6 @@ func given(all ...any) (f fields) {
 	return f
 }
 
-// MarshalJSON writes the object.
 func (f fields) MarshalJSON() ([]byte, error) {
 	b := []byte("{")
 	for i := 0; i < len(f); i += 2 {
@@ -122,37 +123,26 @@ func invocation(r *audit.Report) fields {
 }
 
 type sarif struct {
+	report *audit.Report
 	config string
 	seen   map[string]int // how often each fingerprint occurred
 }
 
-func (s *sarif) results(r *audit.Report, c *audit.Chain, t *audit.Target) (out []fields) {
-	for _, f := range allFound(t) {
-		e, suppressions := audit.Entry{Assurance: t.Assurance}, []fields{}
-		if f.entry != nil {
-			e = *f.entry
-		}
-		properties := given("claim", e.Claim, "on_chain", e.OnChain, "policy", e.Policy, "assurance", e.Assurance, "block", c.Block)
-		if since := openSince(r, f.Finding); since != "" {
-			f.Message, properties = f.Message+" ("+since+")", nil
-		}
-		if a := f.accepted; a != nil {
-			f.FirstSeen = e.FirstSeen
-			suppressions = append(suppressions, fields{"kind", "external", "status", "accepted", "justification", escape(accepting(a.Reason, a.Expires))})
-		}
-		out = append(out, s.result(c, t, f.Finding, properties, suppressions))
+// result is what was found of t. Its properties begin with what was read of the entry that it is about.
+func (s *sarif) result(c *audit.Chain, t *audit.Target, f found) fields {
+	e, suppressions := audit.Entry{Assurance: t.Assurance}, []fields{}
+	if f.entry != nil {
+		e = *f.entry
 	}
-	return out
-}
-
-// result is f. Its properties begin with those that are given: what was read of the entry that it is about.
-func (s *sarif) result(c *audit.Chain, t *audit.Target, f audit.Finding, properties fields, suppressions []fields) fields {
-	name := []string{Plain(c.Chain), Plain(t.Contract)}
-	for _, part := range []string{string(f.List), f.ID} {
-		if part != "" {
-			name = append(name, Plain(part))
-		}
+	properties := given("claim", e.Claim, "on_chain", e.OnChain, "policy", e.Policy, "assurance", e.Assurance, "block", c.Block)
+	if since := openSince(s.report, f.Finding); since != "" {
+		f.Message, properties = f.Message+" ("+since+")", nil
 	}
+	if a := f.accepted; a != nil {
+		f.FirstSeen = e.FirstSeen
+		suppressions = []fields{{"kind", "external", "status", "accepted", "justification", escape(accepting(a.Reason, a.Expires))}}
+	}
+	name := nonEmpty(Plain(c.Chain), Plain(t.Contract), Plain(string(f.List)), Plain(f.ID))
 	return fields{
 		"ruleId", f.Kind, "ruleIndex", slices.Index(audit.Kinds, f.Kind), "level", sarifLevels[f.Severity], "message", message(f.Message),
 		"locations", []fields{{

@@ -8,10 +8,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/footprint"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // TextOptions choose how Text looks. The zero value fits a pipe.
@@ -36,14 +38,6 @@ func Text(w io.Writer, r *audit.Report, opt TextOptions) error {
 	t.closing(r)
 	_, err := w.Write(t.Bytes())
 	return wrote(r, "text", err)
-}
-
-// wrote says of an error which report could not be written.
-func wrote(r *audit.Report, as string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("writing report %s as %s: %w", r.AuditID, as, err)
 }
 
 type text struct {
@@ -148,24 +142,6 @@ func (t *text) closing(r *audit.Report) {
 	t.printf("verdict: %s\n", t.word("%s", r.Verdict))
 }
 
-// VerdictOrder is the order of entries by verdict: what disagrees comes first.
-var VerdictOrder = []audit.EntryVerdict{audit.Mismatch, audit.Unverifiable, audit.Pending, audit.Accepted, audit.Unclaimed, audit.Match}
-
-// CompareEntries orders entries, the worst verdict first, and of that the most severe.
-func CompareEntries(a, b *audit.Entry) int {
-	return cmp.Or(slices.Index(VerdictOrder, a.Verdict)-slices.Index(VerdictOrder, b.Verdict), CompareSeverities(a.Severity, b.Severity))
-}
-
-// WorstFirst returns the entries in their order. It leaves the list as it is.
-func WorstFirst(list []audit.Entry) []*audit.Entry {
-	sorted := make([]*audit.Entry, len(list))
-	for i := range list {
-		sorted[i] = &list[i]
-	}
-	slices.SortStableFunc(sorted, CompareEntries)
-	return sorted
-}
-
 // storage prints the proven storage root, and the slots that the operator explained.
 func (t *text) storage(target *audit.Target) {
 	if s := target.Storage; s != nil {
@@ -244,9 +220,7 @@ func (t *text) control(target *audit.Target) {
 	if !c.Complete {
 		t.printf("  which code runs is not proven: other accounts' may\n")
 	}
-	if len(c.KMSPubkeys) > 0 {
-		t.printf("  public keys %s\n", strings.Join(each(c.KMSPubkeys, t.name), ", "))
-	}
+	t.optional("  public keys %s", strings.Join(each(c.KMSPubkeys, t.name), ", "))
 	t.optional("  gateway %s", t.name(c.GatewayAppID))
 	t.optional("  implementation of apps %s", Plain(c.AppImplementation))
 	if b := target.Baseline; b != nil {
@@ -293,3 +267,160 @@ func acceptRow(chain, contract string, f audit.Finding, expires string) string {
 
 // scalar is s as a double-quoted YAML scalar, in which Go's escapes mean the same and no rune moves a terminal.
 func scalar(s string) string { return strconv.Quote(s) }
+
+// maxName is the number of runes of a name that a table shows unless it is wide.
+const maxName = 32
+
+// color is an SGR parameter. All have two digits, so that coloured cells of a column stay aligned.
+type color string
+
+const (
+	bold    color = "01"
+	red     color = "31"
+	green   color = "32"
+	yellow  color = "33"
+	blue    color = "34"
+	magenta color = "35"
+	cyan    color = "36"
+)
+
+func (t *text) paint(c color, s string) string {
+	if !t.opt.Color {
+		return s
+	}
+	return "\x1b[" + string(c) + "m" + s + "\x1b[0m"
+}
+
+// colors are those of verdicts and severities.
+var colors = map[any]color{
+	audit.Consistent: green, audit.Unknown: yellow, audit.Drift: red,
+	audit.Match: green, audit.Mismatch: red, audit.Unverifiable: yellow, audit.Pending: cyan, audit.Accepted: magenta, audit.Unclaimed: blue,
+	audit.Critical: red, audit.Warning: yellow, audit.Info: cyan,
+}
+
+func (t *text) word(format string, word any) string {
+	return t.paint(colors[word], fmt.Sprintf(format, word))
+}
+
+// Plain makes a sentence printable. It is cut word by word: a sentence is ours, and only the words in it may be foreign.
+func Plain(s string) string {
+	words := strings.Fields(s)
+	for i, w := range words {
+		words[i] = sanitize.Plain(w)
+	}
+	return strings.Join(words, " ")
+}
+
+func nonEmpty(parts ...string) []string {
+	return slices.DeleteFunc(parts, func(s string) bool { return s == "" })
+}
+
+// spaced joins what is not empty.
+func spaced(parts ...string) string { return Plain(strings.Join(parts, " ")) }
+
+// name makes a foreign name fit a cell.
+func (t *text) name(s string) string {
+	if t.opt.Wide {
+		return sanitize.Plain(s)
+	}
+	return Cut(s, maxName)
+}
+
+// id shortens an id, a hash or an address to 0x, eight digits and the last three; what is malformed is cut like a name.
+func (t *text) id(s string) string {
+	_, notID := sanitize.ParseID(s)
+	_, notAddress := sanitize.ParseAddress(s)
+	if t.opt.Wide || notID != nil && notAddress != nil || !strings.HasPrefix(s, "0x") {
+		return t.name(s)
+	}
+	return s[:10] + "…" + s[len(s)-3:]
+}
+
+// Cut makes a foreign text printable and short.
+func Cut(s string, runes int) string {
+	s = sanitize.Plain(s)
+	if all := []rune(s); len(all) > runes {
+		return string(all[:runes-1]) + "…"
+	}
+	return s
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// counts spells the verdicts that occur, as in "3 entries: 1 mismatch, 2 match".
+func counts(targets ...audit.Target) string {
+	total, parts := 0, []string(nil)
+	for _, c := range CountEntries(targets...) {
+		total += c.N
+		parts = append(parts, fmt.Sprintf("%d %s", c.N, c.Verdict))
+	}
+	switch total {
+	case 0:
+		return "no entries"
+	case 1:
+		return "1 entry: " + parts[0]
+	default:
+		return fmt.Sprintf("%d entries: %s", total, strings.Join(parts, ", "))
+	}
+}
+
+// grid is rows of printable cells. The first row are headings.
+type grid [][]string
+
+// add adds a row of which cells may be foreign.
+func (g *grid) add(cells ...string) {
+	for i, c := range cells {
+		cells[i] = sanitize.Plain(c)
+	}
+	*g = append(*g, cells)
+}
+
+// write leaves columns out where no row has anything. Without rows it writes none, a line that says so.
+func (g grid) write(b *bytes.Buffer, indent, none string) {
+	if len(g) == 1 {
+		b.WriteString(none)
+		return
+	}
+	used := make([]bool, len(g[0]))
+	for _, row := range g[1:] {
+		for i, c := range row {
+			used[i] = used[i] || c != ""
+		}
+	}
+	tab := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	for _, row := range g {
+		var cells []string
+		for i, c := range row {
+			if used[i] {
+				cells = append(cells, cmp.Or(c, "-"))
+			}
+		}
+		fmt.Fprintln(tab, indent+strings.Join(cells, "\t"))
+	}
+	_ = tab.Flush() // a buffer takes everything
+}
+
+// list writes what is there of names and values.
+func list(b *bytes.Buffer, indent string, pairs [][2]string) {
+	tab := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	for _, p := range pairs {
+		if p[1] != "" {
+			fmt.Fprintf(tab, "%s%s\t%s\n", indent, p[0], sanitize.Plain(p[1]))
+		}
+	}
+	_ = tab.Flush() // a buffer takes everything
+}
+
+// named is a name with a version that is not in it.
+func named(name, version string) string {
+	name, version = sanitize.Plain(name), sanitize.Plain(version)
+	if strings.HasSuffix(name, version) {
+		return name
+	}
+	return spaced(name, version)
+}

@@ -56,7 +56,7 @@ type Outcome struct {
 	Failed []string // the sources, and how
 }
 
-// OK tells whether just that was found which had to be.
+// OK reports whether the audit found what it had to.
 func (o Outcome) OK() bool { return o.Got == o.Want }
 
 // Recorded is the bundle that is part of the program.
@@ -85,7 +85,11 @@ func (b *Bundle) run(ctx context.Context, build metrics.Build, c Case) (Outcome,
 	if err != nil {
 		return Outcome{}, err
 	}
-	defer serve(l, b.handler(c.Claim))()
+	s := &http.Server{Handler: b.handler(c.Claim), ReadHeaderTimeout: 10 * time.Second}
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = s.Serve(l) }) // it ends with the close below, and says so
+	defer serving.Wait()
+	defer s.Close()
 	url := "http://" + l.Addr().String()
 	r, err := Audit(ctx, build, url, url)
 	if err != nil {
@@ -151,17 +155,6 @@ type request struct {
 	Params json.RawMessage `json:"params"`
 }
 
-// serve answers on l until the function that it returns is called.
-func serve(l net.Listener, h http.Handler) (end func()) {
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = s.Serve(l) }) // it ends with the close below, and says so
-	return func() {
-		s.Close()
-		serving.Wait()
-	}
-}
-
 // handler is a provider that has the recorded answers, and an API that claims.
 func (b *Bundle) handler(claim []byte) http.Handler {
 	results := map[string]json.RawMessage{}
@@ -187,17 +180,17 @@ func (b *Bundle) handler(claim []byte) http.Handler {
 		}
 		w.Header().Set("Content-Type", "application/json")
 		var batch []request
-		if json.Unmarshal(raw, &batch) == nil {
-			answers := []map[string]any{}
-			for _, one := range batch {
-				answers = append(answers, answer(one))
-			}
-			_ = json.NewEncoder(w).Encode(answers)
+		if json.Unmarshal(raw, &batch) != nil {
+			var one request
+			_ = json.Unmarshal(raw, &one) // an invalid call matches no recorded one
+			_ = json.NewEncoder(w).Encode(answer(one))
 			return
 		}
-		var one request
-		_ = json.Unmarshal(raw, &one) // an invalid call matches no recorded one
-		_ = json.NewEncoder(w).Encode(answer(one))
+		answers := []map[string]any{}
+		for _, one := range batch {
+			answers = append(answers, answer(one))
+		}
+		_ = json.NewEncoder(w).Encode(answers)
 	})
 	return mux
 }

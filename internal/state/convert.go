@@ -219,7 +219,7 @@ func (o *converter) finish() error {
 	for t, known := range o.scans {
 		if known.progress != (Progress{}) {
 			c, contract := at(t)
-			c.addScan(contract, known)
+			s.addScan(Target{Chain: c.Name, Contract: contract}, known)
 		}
 	}
 	for k, b := range o.blobs {
@@ -233,7 +233,7 @@ func (o *converter) finish() error {
 		}
 	}
 	for _, c := range s.chains {
-		o.known(c)
+		s.known(c)
 		c.adopt()
 	}
 	for _, f := range found.Open {
@@ -260,12 +260,13 @@ func (c *chain) contract(a common.Address, since time.Time) *audit.Known {
 
 // known adds the contracts of a chain that have events or were read by the last audit, and the ids that these name. What is
 // pending is pending again with the next audit.
-func (o *converter) known(c *chain) {
-	now := time.Now()
-	for a := range c.scans {
-		k, known := c.contract(a, now), o.state.Known(Target{Chain: c.Name, Contract: a})
-		for _, l := range audit.Lists {
-			*k.IDs(l) = slices.Clone(known[string(l)])
+func (s *State) known(c *chain) {
+	for _, t := range s.targets() {
+		if t.Chain == c.Name && !t.Public {
+			k, known := c.contract(t.Contract, time.Now()), s.Known(t)
+			for _, l := range audit.Lists {
+				*k.IDs(l) = slices.Clone(known[string(l)])
+			}
 		}
 	}
 	for _, last := range []*Chain{c.Last, c.Compared} {

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,9 +32,7 @@ const (
 	schema = 3 // 1 and 2 were bbolt databases
 
 	maxSize = 1 << 30 // bytes of the file, and of what it unpacks to: some six million events
-)
 
-const (
 	smallSize = 1 << 20   // bytes of a file that is written after every audit
 	rest      = time.Hour // after which a larger one is, where only times changed
 )
@@ -57,13 +54,8 @@ type scanned struct {
 	Stream string `json:"stream,omitempty"` // empty: all events, as older releases read them
 }
 
-// The streams of events that are read apart: those that the owner alone can cause, and those that anybody can.
-const (
-	ownerStream  = "owner"
-	publicStream = "public"
-)
-
-var errReadOnly = errors.New("the state is read-only")
+// streams are the names of a scan's events: those that the owner alone can cause, and those that anybody can.
+var streams = map[bool]string{false: "owner", true: "public"}
 
 // unusable is why a file's content cannot be used; of the state file, to follow its name in a sentence.
 type unusable struct{ error }
@@ -202,7 +194,6 @@ func (s *State) take(c content, events []byte) error {
 		if c == nil {
 			return errors.New("a chain is missing")
 		}
-		c.scans, c.public = map[common.Address]*scan{}, map[common.Address]*scan{}
 		c.adopt()
 		for _, o := range c.Prior.Open {
 			if o.Finding.FirstSeen == nil || o.Finding.LastConfirmedAt == nil {
@@ -220,10 +211,11 @@ func (s *State) take(c content, events []byte) error {
 			events = more
 			known.push(e)
 		}
-		if c := s.chain(of.Chain); of.Stream == "" {
-			c.addScan(of.Contract, known)
+		s.chain(of.Chain) // which the file may not have listed
+		if t := (Target{of.Chain, of.Contract, of.Stream == streams[true]}); of.Stream != "" {
+			s.setScan(t, known)
 		} else {
-			c.scansOf(Target{Public: of.Stream == publicStream})[of.Contract] = known
+			s.addScan(t, known)
 		}
 	}
 	return nil
@@ -236,12 +228,8 @@ func (s *State) encode() (_ []byte, err error) {
 	c := content{Chains: s.chains, Resolved: s.resolved, Outbox: s.outbox}
 	var events []byte
 	for _, t := range s.targets() {
-		known := s.scanOf(t)
-		stream := ownerStream
-		if t.Public {
-			stream = publicStream
-		}
-		c.Scans = append(c.Scans, scanned{t.Chain, t.Contract, known.progress, uint64(len(known.events)), stream})
+		known := s.scans[t]
+		c.Scans = append(c.Scans, scanned{t.Chain, t.Contract, known.progress, uint64(len(known.events)), streams[t.Public]})
 		for _, e := range known.events {
 			if events, err = appendEvent(events, e); err != nil {
 				return nil, err
@@ -264,19 +252,6 @@ func (s *State) encode() (_ []byte, err error) {
 		return nil, fmt.Errorf("it would have %d bytes, want at most %d", n, maxSize)
 	}
 	return b, nil
-}
-
-// targets lists what events were read of.
-func (s *State) targets() []Target {
-	var out []Target
-	for _, c := range s.chains {
-		for _, public := range []bool{false, true} {
-			for _, contract := range slices.SortedFunc(maps.Keys(c.scansOf(Target{Public: public})), common.Address.Cmp) {
-				out = append(out, Target{c.Name, contract, public})
-			}
-		}
-	}
-	return out
 }
 
 // Save writes the file if anything changed since. Where only times and block numbers did, a large file is written once an
@@ -312,7 +287,7 @@ func (s *State) save(when func() bool) (err error) {
 		}
 	}()
 	if s.lock == nil {
-		return errReadOnly
+		return errors.New("the state is read-only")
 	}
 	began := time.Now()
 	b, err := s.encode()
@@ -377,15 +352,13 @@ func ResetFile(path string) (aside string, err error) {
 	if err != nil {
 		return "", err
 	}
-	info, err := os.Stat(real)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch info, err := os.Stat(real); {
+	case errors.Is(err, fs.ErrNotExist):
 		return "", nil
-	}
-	if err == nil && !info.Mode().IsRegular() {
-		err = errNoFile
-	}
-	if err != nil {
+	case err != nil:
 		return "", err
+	case !info.Mode().IsRegular():
+		return "", errNoFile
 	}
 	for _, held := range []string{LockPath(real), real} { // a process of an earlier release locks the file itself
 		lock, err := lockFile(held)

@@ -54,7 +54,7 @@ func (s *State) Timeline(f Filter) render.History {
 	}
 	var all []dated
 	for _, t := range s.targets() {
-		c, known, contract := s.chainOf(t.Chain), s.scanOf(t), t.Contract.Hex()
+		c, known, contract := s.chainOf(t.Chain), s.scans[t], t.Contract.Hex()
 		if !f.matches(t.Chain, contract) {
 			continue
 		}
@@ -185,12 +185,14 @@ func (s *State) Find(name string, f Filter) (string, error) {
 				}
 			}
 		}
-		for contract, known := range c.scans {
-			for i := range known.events {
-				e := &known.events[i]
-				if id := e.Key.Hex(); e.List != implementations && f.matches(c.Name, contract.Hex()) {
-					called[id] = append(called[id], id)
-				}
+	}
+	for t, known := range s.scans {
+		if t.Public || !f.matches(t.Chain, t.Contract.Hex()) {
+			continue
+		}
+		for i := range known.events {
+			if id := known.events[i].Key.Hex(); known.events[i].List != implementations {
+				called[id] = append(called[id], id)
 			}
 		}
 	}
@@ -230,7 +232,7 @@ func (s *State) Explain(id string, f Filter, configured []string, wants Wants) r
 			for _, l := range audit.Lists {
 				list := string(l)
 				p := render.Place{Chain: c.Name, ChainID: c.ID, Contract: contract, List: list, Findings: []render.Known{}, Events: []render.Event{}}
-				c.addEvents(&p, id)
+				s.addEvents(c, &p, id)
 				s.addFindings(&p, id, !slices.Contains(configured, c.Name))
 				if wants != nil {
 					p.Policy = wants(c.Name, contract, l)
@@ -259,8 +261,10 @@ func (s *State) contracts(c *chain, f Filter) []string {
 	for _, t := range targetsOf(c.shown()) {
 		all = append(all, t.Contract)
 	}
-	for contract := range c.scans {
-		all = append(all, contract.Hex())
+	for t := range s.scans {
+		if t.Chain == c.Name && !t.Public {
+			all = append(all, t.Contract.Hex())
+		}
 	}
 	for _, o := range c.Prior.Open {
 		all = append(all, o.Contract)
@@ -284,13 +288,13 @@ func (c *chain) shownOf(contract string) *audit.Target {
 }
 
 // addEvents adds those up to the audited block; without one, all that were read.
-func (c *chain) addEvents(p *render.Place, id string) {
+func (s *State) addEvents(c *chain, p *render.Place, id string) {
 	last := uint64(math.MaxUint64)
 	if c.shownOf(p.Contract) != nil && c.shown().Block != nil {
 		last = c.shown().Block.Number
 	}
-	for contract, known := range c.scans {
-		if contract.Hex() != p.Contract {
+	for t, known := range s.scans {
+		if t.Chain != p.Chain || t.Public || t.Contract.Hex() != p.Contract {
 			continue
 		}
 		for _, e := range known.events {

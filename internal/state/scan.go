@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -44,11 +45,12 @@ type Progress struct {
 
 // scan is what the events of one contract say.
 type scan struct {
-	progress Progress     // zero: nothing was read
-	events   []Event      // by block and index
-	last     map[item]int // the newest event of an item, of those before event indexed
-	indexed  int
-	known    map[string][]common.Hash // what Known returns; nil: it is to be made anew
+	progress Progress // zero: nothing was read
+	events   []Event  // by block and index
+
+	// Derived from the events; nil: to be made anew.
+	last  map[item]int // the newest event of an item
+	known map[string][]common.Hash
 }
 
 // item is what an event is about.
@@ -58,27 +60,34 @@ type item struct {
 }
 
 // scanOf returns what was read of t; it is empty where nothing was.
-func (s *State) scanOf(t Target) *scan {
-	if c := s.chainOf(t.Chain); c != nil && c.scansOf(t)[t.Contract] != nil {
-		return c.scansOf(t)[t.Contract]
+func (s *State) scanOf(t Target) *scan { return cmp.Or(s.scans[t], &scan{}) }
+
+func (s *State) setScan(t Target, of *scan) {
+	if s.scans == nil {
+		s.scans = map[Target]*scan{}
 	}
-	return &scan{}
+	s.scans[t] = of
 }
 
-// scansOf returns the scans among which t's is.
-func (c *chain) scansOf(t Target) map[common.Address]*scan {
-	if t.Public {
-		return c.public
+// targets lists what events were read of, sorted by chain, stream and contract.
+func (s *State) targets() []Target {
+	place := map[string]int{}
+	for i, c := range s.chains {
+		place[c.Name] = i
 	}
-	return c.scans
+	return slices.SortedFunc(maps.Keys(s.scans), func(a, b Target) int {
+		return cmp.Or(place[a.Chain]-place[b.Chain], cmp.Compare(streams[a.Public], streams[b.Public]), a.Contract.Cmp(b.Contract))
+	})
 }
 
 // addScan adds a scan of all events of a contract, as they were read before those that anybody can cause were read apart.
-func (c *chain) addScan(contract common.Address, whole *scan) {
-	c.scans[contract] = &scan{progress: whole.progress}
-	c.public[contract] = &scan{progress: whole.progress}
+func (s *State) addScan(t Target, whole *scan) {
+	for _, t.Public = range []bool{false, true} {
+		s.setScan(t, &scan{progress: whole.progress})
+	}
 	for _, e := range whole.events {
-		c.scansOf(Target{Public: e.List == apps})[contract].push(e)
+		t.Public = e.List == apps
+		s.scans[t].push(e)
 	}
 }
 
@@ -111,10 +120,9 @@ func (s *State) LastEvent(t Target, list string, key common.Hash) (e Event, ok b
 	known := s.scanOf(t)
 	if known.last == nil {
 		known.last = map[item]int{}
-	}
-	for ; known.indexed < len(known.events); known.indexed++ {
-		e := &known.events[known.indexed]
-		known.last[item{e.List, e.Key}] = known.indexed
+		for i := range known.events {
+			known.last[item{known.events[i].List, known.events[i].Key}] = i
+		}
 	}
 	i, ok := known.last[item{list, key}]
 	if ok {
@@ -157,7 +165,7 @@ func (s *State) Known(t Target) map[string][]common.Hash {
 
 // push takes events that are newer than all others.
 func (c *scan) push(events ...Event) {
-	c.known = nil
+	c.last, c.known = nil, nil
 	c.events = append(c.events, events...)
 }
 
@@ -183,7 +191,8 @@ func (s *State) Append(t Target, from, to uint64, hash common.Hash, events []Eve
 		known.push(e)
 	}
 	known.progress = Progress{p.From, to + 1, hash}
-	s.chain(t.Chain).scansOf(t)[t.Contract] = known
+	s.chain(t.Chain) // which may be new
+	s.setScan(t, known)
 	s.due, s.stale = s.due || len(events) > 0, true
 	return nil
 }
@@ -224,18 +233,15 @@ func (s *State) Rewind(t Target, to uint64, hash common.Hash) error {
 	if p == (Progress{}) || to >= p.Next {
 		return fmt.Errorf("rewinding %s to block %d: it was not read", t, to)
 	}
-	if to < p.From {
-		delete(s.chain(t.Chain).scansOf(t), t.Contract)
-		s.due = true
-		return nil
-	}
 	n, _ := slices.BinarySearchFunc(known.events, to+1, func(e Event, block uint64) int { return cmp.Compare(e.Block, block) })
 	if n > 0 && known.events[n-1].Block == to && known.events[n-1].BlockHash != hash {
 		return fmt.Errorf("rewinding %s to block %d: its events are of hash %s, not %s", t, to, known.events[n-1].BlockHash, hash)
 	}
-	less := &scan{progress: Progress{p.From, to + 1, hash}}
-	less.push(known.events[:n]...)
-	s.chain(t.Chain).scansOf(t)[t.Contract], s.due = less, true
+	if s.due = true; to < p.From {
+		delete(s.scans, t)
+	} else {
+		s.scans[t] = &scan{progress: Progress{p.From, to + 1, hash}, events: slices.Clone(known.events[:n])}
+	}
 	return nil
 }
 
@@ -243,7 +249,7 @@ func (s *State) Rewind(t Target, to uint64, hash common.Hash) error {
 func (s *State) Reset(t Target) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.chain(t.Chain).scansOf(t), t.Contract)
+	delete(s.scans, t)
 	s.due = true
 	return nil
 }

@@ -7,13 +7,13 @@
 package state
 
 import (
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
 	"sync"
 	"time"
 
-	"github.com/ethereum/go-ethereum/common"
 	"github.com/gofrs/flock"
 
 	"github.com/kms-auditor/kms-auditor/audit"
@@ -25,7 +25,8 @@ type State struct {
 	lock *flock.Flock // nil: nothing is written
 
 	mu       sync.RWMutex
-	chains   []*chain   // in the order in which they became known
+	chains   []*chain // in the order in which they became known
+	scans    map[Target]*scan
 	resolved []Resolved // the latest last
 	outbox   outbox
 	due      bool // something changed that is worth a write
@@ -46,8 +47,6 @@ type chain struct {
 	Last      *Chain      `json:"last,omitempty"`
 	Compared  *Chain      `json:"compared,omitempty"` // the last that did, where Last did not
 	Forgotten []forgotten `json:"forgotten,omitempty"`
-
-	scans, public map[common.Address]*scan
 }
 
 // adopt reads the code that runs as older releases wrote it.
@@ -113,7 +112,7 @@ func (s *State) chainOf(name string) *chain {
 func (s *State) chain(name string) *chain {
 	c := s.chainOf(name)
 	if c == nil {
-		c = &chain{Name: name, scans: map[common.Address]*scan{}, public: map[common.Address]*scan{}}
+		c = &chain{Name: name}
 		s.chains = append(s.chains, c)
 	}
 	return c
@@ -126,6 +125,12 @@ func (s *State) SetChainID(name string, id uint64) {
 	defer s.mu.Unlock()
 	// A converted file may know a chain by its id alone.
 	if c := s.chainOf(strconv.FormatUint(id, 10)); c != nil && c.ID == id && s.chainOf(name) == nil {
+		for _, t := range s.targets() {
+			if t.Chain == c.Name {
+				s.scans[Target{name, t.Contract, t.Public}] = s.scans[t]
+				delete(s.scans, t)
+			}
+		}
 		c.Name, s.due = name, true
 	}
 	c := s.chain(name)
@@ -134,7 +139,8 @@ func (s *State) SetChainID(name string, id uint64) {
 		for i := range open {
 			open[i].Block, open[i].Assurance = 0, ""
 		}
-		*c = chain{Name: name, Prior: audit.Prior{Open: open}, Forgotten: c.Forgotten, scans: map[common.Address]*scan{}, public: map[common.Address]*scan{}}
+		*c = chain{Name: name, Prior: audit.Prior{Open: open}, Forgotten: c.Forgotten}
+		maps.DeleteFunc(s.scans, func(t Target, _ *scan) bool { return t.Chain == name })
 		s.due = true
 	}
 	c.ID = id

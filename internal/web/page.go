@@ -5,11 +5,14 @@ import (
 	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"html/template"
 	"net/http"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -167,29 +170,13 @@ var functions = template.FuncMap{
 	"day":      func(t time.Time) string { return t.UTC().Format(time.DateOnly) },
 	"iso":      func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 	"label":    label,
-	"meaning":  func(f audit.Finding) string { return render.NewKnown(f).Meaning },
+	"meaning":  func(f audit.Finding) string { return f.Kind.Meaning() },
 	"plain":    sanitize.Plain,
 	"sentence": render.Plain,
-	"verdicts": verdictCounts,
+	"verdicts": func(t *audit.Target) []render.Count { return render.CountEntries(*t) },
 	"version":  version,
 	"wanted":   wanted,
 	"when":     func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") + " UTC" },
-}
-
-// count is how many entries have a verdict.
-type count struct {
-	N       int
-	Verdict audit.EntryVerdict
-}
-
-// verdictCounts counts entries by verdict, the worst first.
-func verdictCounts(c audit.Counts) (out []count) {
-	for _, v := range render.VerdictOrder {
-		if n := c.Of(v); n > 0 {
-			out = append(out, count{n, v})
-		}
-	}
-	return out
 }
 
 // changed reports whether the last change of any of the entries is known, and wanted whether the operator wants anything of any.
@@ -327,4 +314,70 @@ func chainViews(r *audit.Report) []chainView {
 		}
 	}
 	return chains
+}
+
+// entriesPage is one page of the entries of a contract.
+type entriesPage struct {
+	Style         template.CSS
+	Report        *audit.Report
+	Chain         *audit.Chain
+	Target        *audit.Target
+	Page, Pages   int
+	Before, After int // the neighbouring pages; 0 at either end
+	Entries       []*audit.Entry
+}
+
+// entries serves all entries of a contract, a thousand a page and the worst first, for those of which the status page has too many.
+func entries(o Options) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		report := o.Report()
+		if report == nil {
+			http.Error(w, "no audit has finished yet", http.StatusServiceUnavailable)
+			return
+		}
+		l, err := find(report, r.URL.RawQuery)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusNotFound)
+			return
+		}
+		var body bytes.Buffer
+		if err := templates.ExecuteTemplate(&body, "entriesPage", l); err != nil {
+			o.Logger.Error("rendering a page of entries", zap.Error(err))
+			http.Error(w, "the entries cannot be shown; /api/v1/report has the last report", http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		_, _ = w.Write(body.Bytes()) // whoever asked has gone
+	}
+}
+
+// find returns the page that a query names.
+func find(r *audit.Report, query string) (*entriesPage, error) {
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return nil, errors.New("the query cannot be read")
+	}
+	contract, err := sanitize.ParseAddress(values.Get("contract"))
+	if err != nil {
+		return nil, fmt.Errorf("contract %s is no address", sanitize.Quote(values.Get("contract")))
+	}
+	page := 1
+	if p := values.Get("page"); p != "" {
+		if page, err = strconv.Atoi(p); err != nil {
+			return nil, fmt.Errorf("page %s is no number", sanitize.Quote(p))
+		}
+	}
+	for c, t := range render.Targets(r) {
+		if c.Chain != values.Get("chain") || t.Contract != contract.Hex() {
+			continue
+		}
+		l := &entriesPage{Style: css, Report: r, Chain: c, Target: t, Page: page, Pages: (len(t.Entries) + maxRows - 1) / maxRows}
+		if page < 1 || page > l.Pages {
+			return nil, fmt.Errorf("there is no page %d of %d", page, l.Pages)
+		}
+		l.Before, l.After = page-1, (page+1)%(l.Pages+1)
+		l.Entries = render.WorstFirst(t.Entries)[(page-1)*maxRows : min(page*maxRows, len(t.Entries))]
+		return l, nil
+	}
+	return nil, fmt.Errorf("the last report has no contract %s on chain %s", contract.Hex(), sanitize.Quote(values.Get("chain")))
 }

@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap/exp/zapslog"
 	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/state"
@@ -97,20 +98,15 @@ func Serve(ctx context.Context, listeners []net.Listener, o Options) error {
 		})
 		group.Go(func() error {
 			<-ctx.Done()
-			return stop(server)
+			grace, cancel := context.WithTimeout(context.Background(), shutdown)
+			defer cancel()
+			if server.Shutdown(grace) != nil {
+				return server.Close() // cuts the requests that outlast the grace
+			}
+			return nil
 		})
 	}
 	return group.Wait()
-}
-
-// stop ends the server, cutting the requests that outlast the grace.
-func stop(server *http.Server) error {
-	ctx, cancel := context.WithTimeout(context.Background(), shutdown)
-	defer cancel()
-	if err := server.Shutdown(ctx); err != nil {
-		return server.Close()
-	}
-	return nil
 }
 
 func handler(o Options) http.Handler {
@@ -159,7 +155,6 @@ var headers = map[string]string{
 	"X-Frame-Options":              "DENY",
 }
 
-// guard adds the headers.
 func guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for name, value := range headers {
@@ -172,14 +167,12 @@ func guard(next http.Handler) http.Handler {
 }
 
 // maxInFlight has the others wait while as many as may are answered.
-func maxInFlight(n int, next http.Handler) http.Handler {
-	slots := make(chan struct{}, n)
+func maxInFlight(n int64, next http.Handler) http.Handler {
+	slots := semaphore.NewWeighted(n)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case slots <- struct{}{}:
-			defer func() { <-slots }()
+		if slots.Acquire(r.Context(), 1) == nil {
+			defer slots.Release(1)
 			next.ServeHTTP(w, r)
-		case <-r.Context().Done():
 		}
 	})
 }

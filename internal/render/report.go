@@ -1,12 +1,75 @@
+// Package render writes an audit's report for readers: people at a terminal, and programs.
+// It decides nothing: what it shows is what the report says, in the report's words.
 package render
 
 import (
+	"cmp"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 )
+
+// Targets goes through the contracts of a report, each with its chain.
+func Targets(r *audit.Report) iter.Seq2[*audit.Chain, *audit.Target] {
+	return func(yield func(*audit.Chain, *audit.Target) bool) {
+		for i := range r.Chains {
+			for j := range r.Chains[i].Targets {
+				if !yield(&r.Chains[i], &r.Chains[i].Targets[j]) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// wrote says of an error which report could not be written.
+func wrote(r *audit.Report, as string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("writing report %s as %s: %w", r.AuditID, as, err)
+}
+
+// VerdictOrder is the order of entries by verdict: what disagrees comes first.
+var VerdictOrder = []audit.EntryVerdict{audit.Mismatch, audit.Unverifiable, audit.Pending, audit.Accepted, audit.Unclaimed, audit.Match}
+
+// CompareEntries orders entries, the worst verdict first, and of that the most severe.
+func CompareEntries(a, b *audit.Entry) int {
+	return cmp.Or(slices.Index(VerdictOrder, a.Verdict)-slices.Index(VerdictOrder, b.Verdict), CompareSeverities(a.Severity, b.Severity))
+}
+
+// WorstFirst returns the entries in their order. It leaves the list as it is.
+func WorstFirst(list []audit.Entry) []*audit.Entry {
+	sorted := make([]*audit.Entry, len(list))
+	for i := range list {
+		sorted[i] = &list[i]
+	}
+	slices.SortStableFunc(sorted, CompareEntries)
+	return sorted
+}
+
+// Count is how many entries have a verdict.
+type Count struct {
+	N       int
+	Verdict audit.EntryVerdict
+}
+
+// CountEntries counts the entries of contracts by the verdicts that occur, the worst first.
+func CountEntries(targets ...audit.Target) (out []Count) {
+	for _, v := range VerdictOrder {
+		n := 0
+		for _, t := range targets {
+			n += t.Counts.Of(v)
+		}
+		if n > 0 {
+			out = append(out, Count{n, v})
+		}
+	}
+	return out
+}
 
 // found is a finding, or a difference that the operator accepts.
 type found struct {
@@ -18,11 +81,15 @@ type found struct {
 // allFound returns the findings of t, and then what is accepted.
 func allFound(t *audit.Target) (out []found) {
 	about := func(k audit.Kind, l audit.List, id string) [3]string { return [3]string{string(k), string(l), id} }
-	shown := map[[3]string][]*audit.Entry{}
+	shown, accepted := map[[3]string][]*audit.Entry{}, map[[3]string]*audit.Entry{}
 	for i := range t.Entries {
-		if e := &t.Entries[i]; e.Kind != "" {
-			k := about(e.Kind, e.List, e.ID)
+		e := &t.Entries[i]
+		k := about(e.Kind, e.List, e.ID)
+		if e.Kind != "" {
 			shown[k] = append(shown[k], e)
+		}
+		if e.Verdict == audit.Accepted {
+			accepted[k] = cmp.Or(accepted[k], e)
 		}
 	}
 	for _, f := range t.Findings {
@@ -34,25 +101,17 @@ func allFound(t *audit.Target) (out []found) {
 	}
 	for _, a := range t.Accepted {
 		f := audit.Finding{Kind: a.Kind, Severity: a.Kind.Severity(), List: a.List, ID: a.ID, Message: a.Message}
-		next := found{Finding: f, accepted: &a}
-		if i := slices.IndexFunc(t.Entries, func(e audit.Entry) bool {
-			return e.Verdict == audit.Accepted && e.Kind == a.Kind && e.List == a.List && e.ID == a.ID
-		}); i >= 0 {
-			next.entry = &t.Entries[i]
-		}
-		out = append(out, next)
+		out = append(out, found{f, accepted[about(a.Kind, a.List, a.ID)], &a})
 	}
 	return out
 }
 
 // unchecked reports whether something on the chain could not be checked, which drift elsewhere may hide.
 func unchecked(c *audit.Chain) bool {
-	for _, t := range c.Targets {
-		if t.Verdict == audit.Unknown || len(t.Reasons) > 0 || slices.ContainsFunc(t.Findings, func(f audit.Finding) bool { return f.State == audit.Still }) {
-			return true
-		}
-	}
-	return c.Verdict == audit.Unknown
+	open := func(f audit.Finding) bool { return f.State == audit.Still }
+	return c.Verdict == audit.Unknown || slices.ContainsFunc(c.Targets, func(t audit.Target) bool {
+		return t.Verdict == audit.Unknown || len(t.Reasons) > 0 || slices.ContainsFunc(t.Findings, open)
+	})
 }
 
 var severities = map[audit.Severity]int{audit.Critical: -2, audit.Warning: -1}
