@@ -30,6 +30,7 @@ func TestRows(t *testing.T) {
 		{"an id comes without an event, while the API says what it said", one, []string{"", "sneak in", "restart", "follow"}, "consistent drift drift drift"},
 		{"a provider leaves out the logs of an app, and another tells of them", two, []string{"register app;drops logs"}, "consistent"},
 		{"a provider lies in every call, and another does not", two, []string{"add;follow;lies in calls"}, "consistent"},
+		{"the first provider proves nothing any more, and an app was registered", two, []string{"register app;follow", "", "no proofs;add;follow", "well;restart"}, "consistent consistent consistent consistent"},
 		{"the only provider lies in every call", required, []string{"add;follow;lies in calls"}, "unknown"},
 		{"the only provider gives every block another hash, and stands by it", required, []string{"lies in hashes"}, "unknown"},
 		{"what a proof confirmed is not resolved by a lie without one", one, []string{"add;follow;flip", "no proofs", "lies without proof", "well;restart", "follow"},
