@@ -15,6 +15,7 @@ import (
 	"github.com/ethereum/go-ethereum/core/types"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
 	"github.com/kms-auditor/kms-auditor/internal/testenv"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
@@ -283,5 +284,44 @@ func TestAPartialReading(t *testing.T) {
 			}
 			w.proven(t, s, row.complete)
 		})
+	}
+}
+
+// TestAPartialReadingOfAnUpgradedContract: what older code explains is left out too, until nothing may be.
+func TestAPartialReadingOfAnUpgradedContract(t *testing.T) {
+	w := newWorld(t)
+	upgraded, err := w.Chain.Deploy(t.Context(), testchain.DeployOptions{Implementation: testchain.Generations[1]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := upgraded.Send(t.Context(), "setAppAuthImplementation", common.Address{1}); err != nil {
+		t.Fatal(err)
+	}
+	older, err := w.Chain.Client().StorageAt(t.Context(), upgraded.Address(), kms.ImplementationSlot, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := prover(t, ethrpc.VerifyRequired, 1, w.URL)
+	req := request{queries: []ethrpc.Query{{Contract: upgraded.Address(), Devices: []common.Hash{device}, Control: true}}}
+	complete := func(partial bool) bool {
+		t.Helper()
+		req.AllowPartial = partial
+		s, err := look(t.Context(), c, req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Storage.Complete
+	}
+	if !complete(false) {
+		t.Fatal("before the upgrade not all of its storage is explained")
+	}
+	newer, err := upgraded.Upgrade(t.Context(), testchain.Generations[2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.queries[0].Implementations = []common.Address{common.BytesToAddress(older), newer}
+	complete(true)
+	if !complete(false) {
+		t.Error("after it not all of its storage is explained")
 	}
 }

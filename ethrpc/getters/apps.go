@@ -81,6 +81,11 @@ func (c *Run) appJobs() (out []*Job, ask bool) {
 	return out, ask
 }
 
+// appsLeft reports whether appJobs has more: a guess that rested on apps alone was wrong.
+func (c *Run) appsLeft() bool {
+	return !c.Query.CodeOnly && !c.Reading.Partial && c.apps.done < len(c.apps.todo)
+}
+
 // settleApps lets the earlier runs stand for their apps, or leaves these apps to be run again. Where that is more than what
 // may be left out, it is left out.
 func (c *Run) settleApps() {

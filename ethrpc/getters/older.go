@@ -52,7 +52,11 @@ type olderRun struct {
 func (c *Run) implementationJobs() (jobs []*Job) {
 	o := &c.olderRun
 	now, isProxy := c.implementation()
-	if o.asked > 1 || !isProxy || c.partial || c.Query.CodeOnly || !slices.ContainsFunc(c.Query.Implementations, func(code common.Address) bool { return code != now }) || c.accounted() {
+	if o.asked > 1 || !isProxy || c.Query.CodeOnly || !slices.ContainsFunc(c.Query.Implementations, func(code common.Address) bool { return code != now }) || c.accounted() {
+		return nil
+	}
+	if c.partial {
+		c.Reading.Partial = true // else what is not explained would stand
 		return nil
 	}
 	if o.asked++; o.asked == 1 {

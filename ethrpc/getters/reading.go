@@ -22,7 +22,7 @@ type Reading struct {
 	Refused           error                      // a getter that writes, or asks for more than the state holds: it accounts for nothing
 	Storage           *Storage                   // nil where nothing is proven, or the account does not exist
 	Unaccounted       []common.Address           // further accounts whose storage the lists' getters read, and which store more than is accounted for; sorted
-	Partial           bool                       // answers were left out
+	Partial           bool                       // answers were left out, or what older implementations explain
 	Sequenced         bool                       // whoever registers apps is, or was, counted, which accounts for storage (May and June 2025)
 	Registered        int                        // how many apps the Query's Callers registered by that count; 0 where Storage is Complete
 	Counted           int                        // how many of the Query's apps were registered while that was counted; likewise

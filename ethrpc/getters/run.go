@@ -195,7 +195,7 @@ func (c *Run) Step(ctx context.Context, limit time.Duration) (left bool, err err
 		if c.jobs = c.implementationJobs(); len(c.jobs) > 0 {
 			continue // likewise
 		}
-		if c.jobs = c.settleGuess(); len(c.jobs) > 0 {
+		if c.jobs = c.settleGuess(); len(c.jobs) > 0 || c.appsLeft() {
 			continue
 		}
 		if c.jobs = c.foreignJobs(); len(c.jobs) == 0 {

@@ -70,7 +70,7 @@ func (g *guess) take(contract common.Address, j *Job, res proof.Result, want []b
 // the storage that is proven by now or, where the guess was wrong, without one.
 func (c *Run) settleGuess() (left []*Job) {
 	g := &c.guess
-	if len(g.jobs) == 0 {
+	if len(g.jobs) == 0 && len(g.apps) == 0 {
 		return nil
 	}
 	switch proven := !g.tried && c.State.ProveBySpeculation(c.Query.Contract, g.words); {

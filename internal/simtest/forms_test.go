@@ -49,7 +49,7 @@ func own(form string) []string {
 	case beacon, slots, dispatch, library:
 		return []string{"swap"}
 	}
-	return []string{"newer", "newer", "older"}
+	return []string{"newer", "newer", "older", "set app code"}
 }
 
 func (d drawer) form() string {
@@ -120,6 +120,10 @@ func (n *node) birth(form string, nonce uint64) (txs []tx, at common.Address, he
 		txs = append(txs, tx{from: "owner", data: slices.Concat(a.Bytecode, input)})
 		return crypto.CreateAddress(owner, nonce+uint64(len(txs)-1))
 	}
+	send := func(contract string, to common.Address, method string, args ...any) {
+		t, e := callOf(contract, "owner", to, method, args...)
+		txs, err = append(txs, t), errors.Join(err, e)
+	}
 	initialize, e := n.abi.Pack("initialize", owner)
 	if err = e; err != nil {
 		return nil, at, nil, err
@@ -141,16 +145,17 @@ func (n *node) birth(form string, nonce uint64) (txs []tx, at common.Address, he
 			helpers = []common.Address{create(testchain.Registry), create(testchain.Registry)}
 			setter, helper = "setRegistry", helpers[0]
 		}
-		t, e := call(testchain.Helped, "owner", at, setter, helper)
-		txs, err = append(txs, t), errors.Join(err, e)
-	default:
+		send(testchain.Helped, at, setter, helper)
+	default: // with what an upgrade leaves behind, as far as the generation has it
 		at = create("ERC1967Proxy", n.impl[form], initialize)
+		send(testchain.May, at, "registerApp", common.Address{1, 9})
+		send(testchain.May, at, "setAppAuthImplementation", common.Address{2, 9})
 	}
 	return txs, at, helpers, err
 }
 
-// call makes a transaction that calls one of testchain's contracts.
-func call(contract, from string, to common.Address, method string, args ...any) (tx, error) {
+// callOf makes a transaction that calls one of testchain's contracts.
+func callOf(contract, from string, to common.Address, method string, args ...any) (tx, error) {
 	a, err := testchain.Contract(contract)
 	if err != nil {
 		return tx{}, err
@@ -164,13 +169,13 @@ func call(contract, from string, to common.Address, method string, args ...any) 
 func (w *world) upgrade(n int, is *contract, owner string, impl common.Address) (tx, error) {
 	switch form := w.form(n); form {
 	case beacon:
-		return call("KmsBeacon", "owner", is.beacon, "upgradeTo", impl)
+		return callOf("KmsBeacon", "owner", is.beacon, "upgradeTo", impl)
 	case slots:
-		return call("KmsDispatch", "owner", w.at[n], "dispatch", impl, impl, impl)
+		return callOf("KmsDispatch", "owner", w.at[n], "dispatch", impl, impl, impl)
 	case dispatch:
-		return call("KmsDispatch", "owner", w.at[n], "dispatch", impl, w.impl[rest], w.impl[rest])
+		return callOf("KmsDispatch", "owner", w.at[n], "dispatch", impl, w.impl[rest], w.impl[rest])
 	}
-	return call(testchain.Plain, owner, w.at[n], "upgradeToAndCall", impl, []byte{})
+	return callOf(testchain.Plain, owner, w.at[n], "upgradeToAndCall", impl, []byte{})
 }
 
 // reshape makes the transaction that changes what a form is about.
@@ -178,9 +183,9 @@ func (w *world) reshape(a act, is *contract, owner string) (tx, error) {
 	form := w.form(a.N)
 	switch {
 	case a.What == "flood":
-		return call(registrar, "stranger", w.impl[registrar], "flood", w.at[a.N], common.Address{1, byte(a.ID)}, common.Big32)
+		return callOf(registrar, "stranger", w.impl[registrar], "flood", w.at[a.N], common.Address{1, byte(a.ID)}, common.Big32)
 	case a.What == "list elsewhere" || a.What == "unlist elsewhere":
-		return call(testchain.Registry, "owner", is.helper, "set", idOf(device, a.ID), a.What == "list elsewhere")
+		return callOf(testchain.Registry, "owner", is.helper, "set", idOf(device, a.ID), a.What == "list elsewhere")
 	case a.What == "newer":
 		return w.upgrade(a.N, is, owner, w.impl[after(is.name)])
 	case a.What == "older":
@@ -188,10 +193,10 @@ func (w *world) reshape(a act, is *contract, owner string) (tx, error) {
 	case form == library:
 		libraries := []string{library + "0", library + "1", library + "2"}
 		now := slices.IndexFunc(libraries, func(l string) bool { return w.impl[l] == is.helper })
-		return call(testchain.Helped, owner, w.at[a.N], "setLibrary", w.impl[libraries[(now+1+a.ID%2)%3]])
+		return callOf(testchain.Helped, owner, w.at[a.N], "setLibrary", w.impl[libraries[(now+1+a.ID%2)%3]])
 	case form == registry:
 		all := w.helpers[a.N]
-		return call(testchain.Helped, owner, w.at[a.N], "setRegistry", all[1-max(slices.Index(all, is.helper), 0)])
+		return callOf(testchain.Helped, owner, w.at[a.N], "setRegistry", all[1-max(slices.Index(all, is.helper), 0)])
 	case is.name == testchain.Plain:
 		return w.upgrade(a.N, is, owner, w.impl[twin])
 	}
@@ -211,15 +216,20 @@ var (
 type layout struct {
 	lists        [2]common.Hash
 	measurements common.Hash
-	apps         bool
+	apps, counts bool        // whoever registers apps is counted
+	appCode      common.Hash // zero: it has none
 }
 
 // layoutOf returns that of an implementation by its name.
 func layoutOf(name string) layout {
-	l := layout{lists: plainLists, measurements: number32(6), apps: true}
+	l := layout{lists: plainLists, measurements: number32(6), apps: true, appCode: number32(9)}
 	switch name {
 	case testchain.Shifted:
-		return layout{lists: [2]common.Hash{number32(6), number32(7)}, measurements: number32(5)}
+		return layout{lists: [2]common.Hash{number32(6), number32(7)}, measurements: number32(5), appCode: number32(8)}
+	case testchain.Generations[0]:
+		l.appCode, l.counts = common.Hash{}, true
+	case testchain.Generations[1]:
+		l.appCode, l.counts = number32(10), true
 	case testchain.Moved:
 		l.lists = movedLists
 	}

@@ -274,7 +274,7 @@ func (l *law) sound(t *audit.Target, truly truth) {
 		}
 	}
 	for f := range truly.wrong {
-		visible := told[f] || !truly.hidden[f] && f.Kind != "storage_unaccounted" || l.explains(t) && truly.read && !truly.accepted[finding{Kind: "storage_unaccounted"}]
+		visible := told[f] || !truly.hidden[f] && f.Kind != "storage_unaccounted" || l.explains(t, &truly) && truly.read && !truly.accepted[finding{Kind: "storage_unaccounted"}]
 		if list, _, ok := f.entry(); ok && list == device && truly.is.elsewhere { // only who is named is found there
 			visible = told[f] || !truly.hidden[f]
 		}
@@ -305,7 +305,7 @@ func (l *law) sound(t *audit.Target, truly truth) {
 	if !l.holds(t, compared) && worst == consistent { // all that could be compared waits for the newest block
 		worst = unknown
 	}
-	if l.Verify != "off" && truly.unlisted(t) && worst == consistent {
+	if l.Verify != "off" && (truly.unlisted(t) || truly.is.uncounted && t.Completeness != audit.Complete) && worst == consistent {
 		worst = unknown
 	}
 	if t.Verdict == audit.Consistent {
@@ -341,9 +341,10 @@ func (l *law) sound(t *audit.Target, truly truth) {
 }
 
 // explains reports whether what the contract stores can be told from what explains it. That anybody registers so many apps in
-// one block that a provider serves none of them costs that, and no more.
-func (l *law) explains(t *audit.Target) bool {
-	return l.Verify != "off" && !(l.Limit == noReceipts && t.Incomplete != "")
+// one block that a provider serves none of them costs that, and no more. After an upgrade to older code that counts who registers
+// apps, it costs the verdict.
+func (l *law) explains(t *audit.Target, truly *truth) bool {
+	return l.Verify != "off" && !(l.Limit == noReceipts && t.Incomplete != "") && !(truly.is.uncounted && t.Completeness != audit.Complete)
 }
 
 // logged reports whether an event named an id.
@@ -372,16 +373,16 @@ func (l *law) exactly(t *audit.Target, truly truth, missing []finding, worst str
 			}
 		case f.State == audit.Confirmed && !truly.wrong[g] && makes[g.Kind] != "" && !(g.Kind == "storage_unaccounted" && truly.stored):
 			complain("%v is told, and not true", g)
-		case f.State != audit.Confirmed && !(g.Kind == "storage_unaccounted" && !l.explains(t)) && !l.excused(truly, common.HexToAddress(t.Contract), g):
+		case f.State != audit.Confirmed && !(g.Kind == "storage_unaccounted" && !l.explains(t, &truly)) && !l.excused(truly, common.HexToAddress(t.Contract), g):
 			complain("%v is still open, and not true any more", g)
 		case f.State != audit.Confirmed && makes[g.Kind] != "" && worst == consistent:
 			worst = unknown
 		}
 	}
-	if all := l.explains(t) && truly.is.code && truly.read && !truly.stored && !truly.is.unexplained && !truly.unlisted(t); all && t.Completeness != audit.Complete {
+	if all := l.explains(t, &truly) && truly.is.code && truly.read && !truly.stored && !truly.is.unexplained && !truly.unlisted(t); all && t.Completeness != audit.Complete {
 		complain("all that it stores is explained, and it is %s, %s", t.Completeness, t.Incomplete)
 	}
-	held := truly.blank || !truly.read || !l.holds(t, truly.compared) || l.Verify == "required" && (truly.accepted[finding{Kind: "storage_unaccounted"}] || !l.explains(t)) && t.Completeness != audit.Complete
+	held := truly.blank || !truly.read || !l.holds(t, truly.compared) || l.Verify == "required" && (truly.accepted[finding{Kind: "storage_unaccounted"}] || !l.explains(t, &truly)) && t.Completeness != audit.Complete
 	if held && worst == consistent {
 		worst = unknown
 	}
@@ -392,7 +393,7 @@ func (l *law) exactly(t *audit.Target, truly truth, missing []finding, worst str
 
 // excused reports whether nobody can tell whether an open finding is still true.
 func (l *law) excused(truly truth, at common.Address, g finding) bool {
-	if !truly.read && !slices.Contains(l.configured(), at) && !l.mem.known[at] || truly.gone && g.Kind == "gateway_changed" { // nobody asks for it, or can tell
+	if !truly.read && !slices.Contains(l.configured(), at) && !l.mem.known[at] || truly.gone && (g.Kind == "gateway_changed" || g.Kind == "app_implementation_changed") { // nobody asks for it, or can tell
 		return true
 	}
 	if l.look.Block != nil && l.look.Block.Number < l.mem.block[key{at.Hex(), g}] { // where it was confirmed is newer

@@ -25,6 +25,7 @@ type contract struct {
 	elsewhere      bool           // the devices are stored in another contract
 	watched        watched
 	unexplained    bool // it stores entries of lists that its code does not use
+	uncounted      bool // its code counts who registers apps, and there are some that other code registered
 }
 
 // Where the contracts of testchain keep things.
@@ -90,7 +91,7 @@ func (w *world) contract(ctx context.Context, block common.Hash, at common.Addre
 	for _, s := range otherSlots {
 		known[s] = true
 	}
-	for n := range byte(10) {
+	for n := range byte(11) {
 		known[number32(n)] = true
 		for i := range int64(4) { // long texts
 			field := number32(n)
@@ -101,6 +102,7 @@ func (w *world) contract(ctx context.Context, block common.Hash, at common.Addre
 		slot := mapped(common.BytesToHash(app[:]), appsSlot)
 		known[slot] = true
 		is.unexplained = is.unexplained || !uses.apps && a.Storage[slot] != ""
+		is.uncounted = is.uncounted || uses.counts && a.Storage[slot] != "" && common.HexToHash(a.Storage[slot]).Big().BitLen() <= 8
 	}
 	for _, caller := range w.callers() {
 		known[mapped(common.BytesToHash(caller[:]), sequencesSlot)] = true
@@ -164,7 +166,7 @@ var keys = func() (out []listKey) {
 
 // callers are who registers apps.
 func (w *world) callers() []common.Address {
-	return []common.Address{testchain.Address("stranger"), w.impl[registrar]}
+	return []common.Address{testchain.Address("owner"), testchain.Address("stranger"), w.impl[registrar]}
 }
 
 // apps are those that may be registered: those of the plan, and those of generations that count.
@@ -188,7 +190,7 @@ var makes = map[string]string{
 	"malformed_id": unknown, "duplicate_conflict": drift, "contract_not_listed": drift, "contract_unexpected": drift, "no_code": drift,
 	"chain_mismatch": unknown, "provider_disagreement": unknown, "proof_invalid": unknown, "getter_disagrees_with_proof": unknown,
 	"storage_unaccounted": drift, "owner_changed": drift, "implementation_changed": drift, "code_changed": drift,
-	"measurements_changed": drift, "gateway_changed": drift, "chain_went_back": unknown,
+	"measurements_changed": drift, "gateway_changed": drift, "app_implementation_changed": drift, "chain_went_back": unknown,
 	"policy_denied_chain_allowed": drift, "policy_allowed_chain_denied": drift,
 }
 
@@ -226,7 +228,7 @@ type truth struct {
 	read     bool            // the API said something of the contract, on the right chain
 	compared map[string]bool // the ids with a claim about something that is known
 	blank    bool            // it says something that cannot be compared
-	gone     bool            // the gateway is, and nothing proves it
+	gone     bool            // the gateway is, or the code of apps, and nothing proves it
 	loose    bool            // a lie that was believed may be taken for what was
 }
 

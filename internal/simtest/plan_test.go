@@ -66,7 +66,7 @@ type accept struct {
 
 // What happens on chain, besides upgrades to testchain's implementations.
 var onChain = []string{
-	"add", "add", "add", "remove", "remove", "sneak in", "sneak in", "sneak out", "register app", "add measurement", "set info", "hand over",
+	"add", "add", "add", "remove", "remove", "sneak in", "sneak in", "sneak out", "register app", "add measurement", "set info", "set app code", "hand over",
 	testchain.Plain, testchain.Moved, "block", "finalize", "reorganise", "acknowledge",
 }
 

@@ -10,10 +10,11 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 )
 
-// watched is what a contract says of its KMS, by the names of a report's control: the measurements that it allows, and its gateway.
+// watched is what a contract says of its KMS, by the names of a report's control: the measurements that it allows, its gateway,
+// and the code of its apps.
 type watched map[string]string
 
-const measurements, gateway = "aggregated_mrs", "gateway_app_id"
+const measurements, gateway, appCode = "aggregated_mrs", "gateway_app_id", "app_implementation"
 
 func measurement(n byte) common.Hash { return common.Hash{2, n} }
 
@@ -36,7 +37,11 @@ func watchedOf(storage map[common.Hash]string, l layout) watched {
 		}
 		text = string(all[:n])
 	}
-	return watched{measurements: strings.Join(allowed, " "), gateway: text}
+	out := watched{measurements: strings.Join(allowed, " "), gateway: text}
+	if app := common.HexToAddress(storage[l.appCode]); l.appCode != (common.Hash{}) && app != (common.Address{}) {
+		out[appCode] = app.Hex()
+	}
+	return out
 }
 
 // reportedOf is what of it a report, or a baseline, knows.
@@ -48,6 +53,8 @@ func reportedOf(c audit.Control) watched {
 			out[name] = strings.Join(c.AggregatedMRs, " ")
 		case gateway:
 			out[name] = c.GatewayAppID
+		case appCode:
+			out[name] = c.AppImplementation
 		}
 	}
 	return out
@@ -56,11 +63,11 @@ func reportedOf(c audit.Control) watched {
 // judgeWatched compares it with what was seen first.
 func (w *world) judgeWatched(t *truth, at common.Address) {
 	for name, was := range w.mem.watched[at] {
-		if name == gateway && was != "" && t.is.watched[name] == "" && w.Verify == "off" { // that it is gone is not proven
+		if name != measurements && was != "" && t.is.watched[name] == "" && w.Verify == "off" { // that it is gone is not proven
 			t.blank, t.gone = true, true
 			continue
 		}
-		is, f := t.is.watched[name], finding{Kind: map[string]string{measurements: "measurements_changed", gateway: "gateway_changed"}[name]}
+		is, f := t.is.watched[name], finding{Kind: map[string]string{measurements: "measurements_changed", gateway: "gateway_changed", appCode: "app_implementation_changed"}[name]}
 		if t.wrong[f] = is != was; !t.wrong[f] {
 			delete(t.wrong, f)
 			continue

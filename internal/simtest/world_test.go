@@ -341,6 +341,9 @@ func (w *world) operate(ctx context.Context, a act) error {
 		call(owner, "addKmsAggregatedMr", measurement(byte(a.ID)))
 	case "set info":
 		call(owner, "setGatewayAppId", fmt.Sprintf("0x%040x, and so on, so that it is long", a.ID))
+	case "set app code": // by its name of today, or by the older one
+		call(owner, "setAppImplementation", common.Address{2, byte(a.ID)})
+		also(callOf(testchain.May, owner, w.at[a.N], "setAppAuthImplementation", common.Address{2, byte(a.ID)}))
 	case "hand over":
 		call(owner, "transferOwnership", testchain.Address(other))
 		call(other, "acceptOwnership")

@@ -83,6 +83,9 @@ func (s *State) accept(r Request) error {
 	k, is := c.contract(r.Contract, r.At), *r.Control
 	if was := k.Baseline; was != nil {
 		is = is.Or(was.Control) // what could not be read is not accepted
+		if !is.Complete {
+			is.Owner = cmp.Or(is.Owner, was.Control.Owner) // a report that proves nothing may not have read it
+		}
 		if was.Control.Complete && !is.Complete && is.Within(&was.Control.Code) {
 			// The report proves nothing, and does not know all the code that runs: what was known of it goes on to count.
 			is.Code, is.Implementation = was.Control.Code, cmp.Or(is.Implementation, was.Control.Implementation)

@@ -219,3 +219,23 @@ func TestAcceptTakesWhatWasRead(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+// An owner that the last report could not read, and proved nothing of, is not accepted as none.
+func TestAcceptKeepsAnOwnerThatWasNotRead(t *testing.T) {
+	for _, proven := range []bool{false, true} {
+		l := newLife(t)
+		is := taken
+		is.Owner, is.Complete = "", proven
+		prior := audit.Prior{Contracts: []audit.Known{{Address: kms.Contract, Baseline: &audit.Baseline{Control: control, Since: noon}}}}
+		l.state.Record(&audit.Report{AuditID: "A", FinishedAt: noon, Chains: []audit.Chain{{
+			Chain: "base", ChainID: 8453, Block: &audit.Block{Number: 7, Time: noon}, Targets: []audit.Target{{Contract: kms.Contract.Hex(), Control: &is}},
+		}}}, map[string]audit.Prior{"base": prior}, nil)
+		must(t, state.Enqueue(l.path, request(is)))
+		if told, err := l.take(kms); len(told) != 1 || err != nil {
+			t.Errorf("%q, %v", told, err)
+		}
+		if want := map[bool]string{false: control.Owner, true: ""}[proven]; l.baseline().Control.Owner != want {
+			t.Errorf("proven %t: the owner is %q, want %q", proven, l.baseline().Control.Owner, want)
+		}
+	}
+}
