@@ -172,7 +172,7 @@ func (j *judgement) beginBaselines() {
 			continue
 		}
 		is, b := &t.reading.Control, Baseline{Control: *t.Control, Since: j.looks.First.At}
-		b.Control.Read = nil // learn decides of these
+		b.Control.Read = nil // Learn decides of these
 		if t.Baseline != nil {
 			b = *t.Baseline
 		} else if is.CodeErr != "" || !is.Owner.Known || !is.PendingOwner.Known || !is.Implementation.Known {
@@ -181,7 +181,7 @@ func (j *judgement) beginBaselines() {
 		if t.Control.Completes(&b.Control.Code) && is.Implementation.Value == b.Control.Implementation {
 			b.Control.Code, b.Control.Implementation = t.Control.Code, t.Control.Implementation
 		}
-		b.Control = t.learn(b.Control)
+		b.Control = b.Control.Learn(*t.Control, t.reading.Assurance == Proven, t.Completeness == Complete)
 		t.Baseline = &b
 	}
 }

@@ -7,7 +7,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 
-	"github.com/kms-auditor/kms-auditor/internal/footprint"
+	"github.com/kms-auditor/kms-auditor/audit/control"
 )
 
 // Looks are the observations of one chain that an audit judges together.
@@ -107,30 +107,11 @@ type Answer struct {
 	Err     string      `json:"error,omitempty"` // the contract gave no answer, and why
 }
 
-// Controls are the fields that say who controls a contract, and what the contract says of its KMS. Each stands alone.
-type Controls struct {
-	Owner          Field          `json:"owner"`
-	PendingOwner   Field          `json:"pending_owner"`
-	Implementation Field          `json:"implementation"` // ERC-1967
-	Code           footprint.Code `json:"footprint,omitzero"`
-	CodeErr        string         `json:"code_error,omitempty"` // why Code lacks an account
-	GatewayAppID   Field          `json:"gateway_app_id"`
-	K256Pubkey     Field          `json:"k256_pubkey"` // hex without prefix
-	CAPubkey       Field          `json:"ca_pubkey"`
+// Controls is what a look read of a Control, field by field.
+type Controls = control.Reading
 
-	AppImplementation Field `json:"app_implementation"`
-
-	CodeHash               Field `json:"code_hash,omitzero"`                // in evidence of rules 2 and 3, instead of Code
-	ImplementationCodeHash Field `json:"implementation_code_hash,omitzero"` // of what runs behind the contract
-}
-
-// Field is one field of Controls. Without Known nothing was read, and Err says why; an empty Value is one that the contract
-// does not have.
-type Field struct {
-	Known bool   `json:"known,omitempty"`
-	Value string `json:"value,omitempty"`
-	Err   string `json:"error,omitempty"`
-}
+// Field is one field of Controls.
+type Field = control.Field
 
 // EventScan is how far the search for ids that the API does not list came.
 type EventScan struct {

@@ -5,7 +5,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 
-	"github.com/kms-auditor/kms-auditor/internal/footprint"
+	"github.com/kms-auditor/kms-auditor/audit/control"
 )
 
 // Schema names the shape of Report's JSON; docs/report.schema.json documents it.
@@ -93,20 +93,8 @@ type Storage struct {
 	Slots    int    `json:"slots"`     // in use, and explained by a getter, an event, a well-known place or the operator
 }
 
-// Control is who controls a contract, and what runs there. Addresses are EIP-55; what the contract has no getter for is
-// empty.
-type Control struct {
-	Owner          string `json:"owner,omitempty"`
-	PendingOwner   string `json:"pending_owner,omitempty"`  // whom the contract is offered to; empty: nobody
-	Implementation string `json:"implementation,omitempty"` // ERC-1967, else the only one that ran; empty: none, or several
-	footprint.Code
-
-	KMSPubkeys        []string `json:"kms_pubkeys,omitempty"`        // k256 and CA, in hex without prefix
-	GatewayAppID      string   `json:"gateway_app_id,omitempty"`     // as the contract spells it
-	AppImplementation string   `json:"app_implementation,omitempty"` // also where it has its older name, appAuthImplementation
-	AggregatedMRs     []string `json:"aggregated_mrs,omitempty"`     // the allowed ones that are known, sorted
-	Read              []string `json:"read,omitempty"`               // which of these four are known, sorted: without its name here, an empty one is not known to be none
-}
+// Control is who controls a contract, and what runs there.
+type Control = control.Control
 
 // Acceptance is a finding that the operator lives with, and why, and until when.
 type Acceptance struct {

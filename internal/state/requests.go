@@ -153,7 +153,7 @@ func (c *Controlled) Differs() []string {
 	if c.Baseline == nil || c.Seen == nil {
 		return []string{}
 	}
-	return c.Baseline.Differs(c.Seen.Control)
+	return c.Baseline.Control.Differs(c.Seen.Control)
 }
 
 // Controlled lists every contract that has a baseline, or of which an audit read who controls it.
