@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -82,6 +83,12 @@ func TestScanReadsAllWhateverTheLimits(t *testing.T) {
 		{"too many results in other words", refuse(-32602, func(from, to uint64, logs int) string {
 			if logs > 10 {
 				return "logs matched by query exceeds limit of 10"
+			}
+			return ""
+		}), 60, 0},
+		{"an answer larger than geth hands on", refuse(-32003, func(from, to uint64, logs int) string {
+			if logs > 10 {
+				return "response too large"
 			}
 			return ""
 		}), 60, 0},
@@ -190,5 +197,25 @@ func TestASuggestedRangeIsAskedNext(t *testing.T) {
 	w.complete(t)
 	if asked[[2]uint64{0, 122}] == 0 {
 		t.Errorf("asked for %v, want 0 to 122 among it", asked)
+	}
+}
+
+// TestAnAnswerThatIsTooLargeIsSoonSmallEnough: each takes a node as long to make as one that is taken.
+func TestAnAnswerThatIsTooLargeIsSoonSmallEnough(t *testing.T) {
+	w := newLogWorld(t)
+	var tooLarge atomic.Int64
+	w.Proxy.Set(refuse(-32003, func(_, _ uint64, logs int) string {
+		if logs > 10 {
+			tooLarge.Add(1)
+			return "response too large"
+		}
+		return ""
+	}))
+	if _, err := newClient(t, w.URL).Scan(t.Context(), w.scan()); err != nil {
+		t.Fatal(err)
+	}
+	w.complete(t)
+	if n := tooLarge.Load(); n > 1 {
+		t.Errorf("%d answers were too large", n)
 	}
 }

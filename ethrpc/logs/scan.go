@@ -286,7 +286,7 @@ func (s *blockRange) take(req *Request, gets []*transport.Call, end *transport.C
 		switch {
 		case get.Err != nil && !transport.IsRPC(get.Err, []int{-32601}):
 			// The wordings are endless, and a provider that refuses for another reason is found out at a single block.
-			return &rangeError{get.Err, suggested(transport.Wording(get.Err), s.from, s.to)}
+			return s.refusedFor(get.Err)
 		case get.Err != nil:
 			return get.Err
 		}

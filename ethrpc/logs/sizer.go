@@ -21,12 +21,22 @@ func (e *rangeError) Unwrap() error { return e.err }
 func (s *blockRange) tooWide(err error) error {
 	switch {
 	case transport.IsTooLarge(err) || transport.IsTooWide(err):
-		return &rangeError{err, suggested(transport.Wording(err), s.from, s.to)}
+		return s.refusedFor(err)
 	case transport.IsTimeout(err):
 		// Every try takes a whole timeout: in large steps the one that hangs is soon left for the next provider.
 		return &rangeError{err, max((s.to-s.from+1)/32, 1)}
 	}
 	return err
+}
+
+// refusedFor is a refusal by a provider that may say how many blocks it serves. An answer that is too large takes a node long to
+// make, so it is left in larger steps than a refusal that costs nothing.
+func (s *blockRange) refusedFor(err error) *rangeError {
+	blocks := suggested(transport.Wording(err), s.from, s.to)
+	if blocks == 0 && transport.IsAnswerTooLarge(err) {
+		blocks = max((s.to-s.from+1)/8, 1)
+	}
+	return &rangeError{err, blocks}
 }
 
 const number = `\b(0x[0-9a-fA-F]{1,16}|[0-9]{1,20})\b`

@@ -134,6 +134,11 @@ func isBatchRefused(err error) bool {
 // IsTooLarge reports whether the size of a request or of its answer may be why there is none.
 func IsTooLarge(err error) bool { return errors.Is(err, errTooLong) || hasStatus(err, 400, 413, 422) }
 
+// IsAnswerTooLarge reports whether there is an answer, which is larger than this client, or geth, hands on.
+func IsAnswerTooLarge(err error) bool {
+	return errors.Is(err, errTooLong) || IsRPC(err, nil, "response too large")
+}
+
 // IsTimeout reports whether an answer took too long.
 func IsTimeout(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || hasStatus(err, 408, 504, 524)
