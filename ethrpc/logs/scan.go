@@ -90,13 +90,16 @@ func (b *Batch) Calls() []*transport.Call {
 	return append(slices.Clip(b.gets), b.end)
 }
 
-// Logs returns what the calls were answered, sorted, or why that is no use.
+// Logs returns what the calls were answered, sorted, or why that is no use. Then Step is what a Scan is to begin with.
 func (b *Batch) Logs() ([]types.Log, error) {
 	if b.end == nil || slices.ContainsFunc(append(slices.Clip(b.gets), b.end), func(c *transport.Call) bool { return !c.Answered() }) {
 		return nil, errors.New("it was not answered")
 	}
 	all := blockRange{from: b.From, to: b.To}
 	err := all.take(&b.Request, b.gets, b.end)
+	if refused, ok := errors.AsType[*rangeError](err); ok {
+		b.Step = min(refused.blocks, defaultStep)
+	}
 	return all.logs, err
 }
 

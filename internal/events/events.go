@@ -43,8 +43,8 @@ type Indexer struct {
 	offsets     map[state.Target]uint           // how often events were reset: another provider may have what one left out
 	checkpoints map[state.Target][]ethrpc.Block // up to which events were read, the oldest first
 	stale       map[state.Target]staleIDs
-	refused     map[state.Target]bool // a Batch was no use
-	actor       struct {              // of the last answer of Last
+	refused     map[state.Target]uint64 // a Batch was no use: the Step to begin with instead
+	actor       struct {                // of the last answer of Last
 		address common.Address
 		text    string
 	}
@@ -61,7 +61,7 @@ func New(o Options) *Indexer {
 	if o.Progress == nil {
 		o.Progress = func(common.Address, uint64, uint64) {}
 	}
-	return &Indexer{opt: o, offsets: map[state.Target]uint{}, checkpoints: map[state.Target][]ethrpc.Block{}, stale: map[state.Target]staleIDs{}, refused: map[state.Target]bool{}}
+	return &Indexer{opt: o, offsets: map[state.Target]uint{}, checkpoints: map[state.Target][]ethrpc.Block{}, stale: map[state.Target]staleIDs{}, refused: map[state.Target]uint64{}}
 }
 
 func (x *Indexer) target(contract common.Address, public bool) state.Target {
@@ -71,7 +71,8 @@ func (x *Indexer) target(contract common.Address, public bool) state.Target {
 // Batch returns the calls that read all events at once; nil: some were read before, or a Batch was no use.
 func (x *Indexer) Batch(contract common.Address, public bool) *logs.Batch {
 	t := x.target(contract, public)
-	if _, known := x.opt.State.Progress(t); known || x.refused[t] {
+	_, known := x.opt.State.Progress(t)
+	if _, refused := x.refused[t]; known || refused {
 		return nil
 	}
 	return &logs.Batch{Request: logs.Request{Contract: contract, Filters: filters[public], From: x.opt.From[contract]}, Public: public}
@@ -81,7 +82,7 @@ func (x *Indexer) Batch(contract common.Address, public bool) *logs.Batch {
 func (x *Indexer) Take(b *logs.Batch) error {
 	all, err := b.Logs()
 	if err != nil {
-		x.refused[x.target(b.Contract, b.Public)] = true
+		x.refused[x.target(b.Contract, b.Public)] = b.Step
 		return err
 	}
 	to := ethrpc.Block{Number: b.To, Hash: b.ToHash}
@@ -98,8 +99,12 @@ func (x *Indexer) Update(ctx context.Context, contract common.Address, public bo
 	if err != nil || from > to.Number {
 		return err
 	}
+	step := x.refused[t]
+	if step > 0 {
+		x.refused[t] = 0 // it was for the chain as it was then
+	}
 	_, err = x.opt.Client.Scan(ctx, logs.Request{
-		Contract: contract, Filters: filters[public], From: from, After: after, To: to.Number, ToHash: to.Hash, ProviderOffset: x.offsets[t],
+		Contract: contract, Filters: filters[public], From: from, After: after, To: to.Number, ToHash: to.Hash, ProviderOffset: x.offsets[t], Step: step,
 		OnBatch: func(from, until uint64, last common.Hash, logs []types.Log) error {
 			return x.keep(t, from, ethrpc.Block{Number: until, Hash: last}, to, logs)
 		},
