@@ -105,8 +105,12 @@ func TestManyApps(t *testing.T) {
 		t.Errorf("%s; %s", found(target), target.Incomplete)
 	}
 	d := startDaemon(t, s.settings)
-	took, line := lasted(t, d)
-	t.Logf("the daemon's first audit took %s: %t", took, strings.Contains(line, `"verdict":"consistent"`))
+	for end := time.Now().Add(5 * time.Minute); len(ended(d)) == 0 && time.Now().Before(end); {
+		time.Sleep(100 * time.Millisecond)
+	}
+	_, _ = d.await(t, 0, `"event":"audit_finished"`)
+	line := ended(d)[0]
+	t.Logf("the daemon's first audit took %s: %t", duration(t, line), strings.Contains(line, `"verdict":"consistent"`))
 	requests := s.proxy.Requests()
 	took, _ = lasted(t, d)
 	t.Logf("an unchanged one took %s", took)
@@ -125,13 +129,23 @@ func TestManyApps(t *testing.T) {
 	t.Logf("one more app: it took %s", longest)
 }
 
+// ended are the lines of audits that ended.
+func ended(d *daemon) []string {
+	return slices.DeleteFunc(slices.Clone(d.logged()), func(line string) bool { return !strings.Contains(line, `"event":"audit_finished"`) })
+}
+
 // lasted waits for an audit of the daemon, and says how long it took.
 func lasted(t *testing.T, d *daemon) (time.Duration, string) {
 	t.Helper()
 	line := d.audit(t)
+	return duration(t, line), line
+}
+
+func duration(t *testing.T, line string) time.Duration {
+	t.Helper()
 	var finished struct {
 		Seconds float64 `json:"duration_seconds"`
 	}
 	must(t, json.Unmarshal([]byte(line), &finished))
-	return time.Duration(finished.Seconds * float64(time.Second)).Round(time.Millisecond), line
+	return time.Duration(finished.Seconds * float64(time.Second)).Round(time.Millisecond)
 }

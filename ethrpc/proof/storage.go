@@ -104,17 +104,20 @@ func (s *storage) carryOver() bool {
 
 // rebuild puts the entries into a trie of their own, whose nodes are handed on.
 func rebuild(entries map[common.Hash][]byte, each trie.OnTrieNode) common.Hash {
-	type entry struct{ path, leaf []byte }
+	type entry struct {
+		path common.Hash
+		leaf []byte
+	}
 	list := make([]entry, 0, len(entries))
 	for key, leaf := range entries {
 		if leaf != nil {
-			list = append(list, entry{crypto.Keccak256(key[:]), leaf})
+			list = append(list, entry{crypto.Keccak256Hash(key[:]), leaf})
 		}
 	}
-	slices.SortFunc(list, func(a, b entry) int { return bytes.Compare(a.path, b.path) })
+	slices.SortFunc(list, func(a, b entry) int { return bytes.Compare(a.path[:], b.path[:]) })
 	t := trie.NewStackTrie(each)
-	for _, e := range list {
-		if err := t.Update(e.path, e.leaf); err != nil {
+	for i := range list {
+		if err := t.Update(list[i].path[:], list[i].leaf); err != nil {
 			return common.Hash{} // two keys of one hash, or a leaf of no bytes: neither comes this far
 		}
 	}
