@@ -34,11 +34,11 @@ func (c *Run) watch(ctx context.Context, j *Job, res proof.Result, answered bool
 		c.addRole(a, footprint.Other)
 	}
 	if answered && !c.ways[way] && c.Query.Control {
-		c.budget -= time.Duration(res.Gas) * timePerWatchedGas
 		frames := c.State.Frames(ctx, c.Query.Contract, []byte(j.Data))
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		c.budget -= time.Duration(res.Gas) * timePerWatchedGas
 		c.ways[way] = true
 		slot, _ := c.implementation()
 		for a, role := range rolesOf(frames, slot) {

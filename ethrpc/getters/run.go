@@ -343,7 +343,9 @@ func (c *Run) call(ctx context.Context, j *Job) (proof.Missing, error) {
 		to = *j.to
 	}
 	res, err := c.State.CallAssuming(ctx, to, []byte(j.Data), assume)
-	c.budget -= cost(res, began)
+	if ctx.Err() == nil { // what is cut off is run again
+		c.budget -= cost(res, began)
+	}
 	switch {
 	case ctx.Err() != nil && err != nil:
 		return proof.Missing{}, err
