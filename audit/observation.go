@@ -155,7 +155,7 @@ func (o *Observation) rightChain(chainID uint64) bool {
 // read reports whether the contract's answers are there.
 func (r *Reading) read() bool { return r != nil && r.Err == "" }
 
-// sample returns the first answer about a list, and the first failure to answer; nil: there is none.
+// sample returns the first answer about a list and the first failure to answer. Either may be nil.
 func (r *Reading) sample(l List) (answered, unread *Answer) {
 	return find(r.Answers, func(a *Answer) bool { return a.List == l && a.Err == "" }),
 		find(r.Answers, func(a *Answer) bool { return a.List == l && a.Err != "" })

@@ -286,8 +286,9 @@ func (r *reader) begin(at *Pinned) error {
 		return fmt.Errorf("%w: %v", ErrNoProof, err)
 	}
 	r.verified = proof.New(h, r.c.opt.ChainID)
+	whose := &attempt{Run: getters.New(&Query{}, r.verified, nil, false)}
 	for _, q := range at.prefetched.requests {
-		_ = q.take(at, &attempt{Run: getters.New(&Query{}, r.verified, nil, false)}) // what does not fit is asked for again
+		_ = q.take(at, whose) // what does not fit is asked for again
 	}
 	adopted := map[*proof.VerifiedState]bool{}
 	for _, m := range r.old {

@@ -94,7 +94,7 @@ func parts(list string) []string {
 	return strings.Split(list, Separator)
 }
 
-// Values returns what the contract said. The measurements are a list of the contract, and not read along.
+// Values returns what the contract said. Measurements come from the list, which is read separately.
 func (r *Reading) Values(contract string, measurements Field) []Field {
 	implementation, keys := r.Implementation, Field{Err: cmp.Or(r.K256Pubkey.Err, r.CAPubkey.Err)}
 	implementation.Value = cmp.Or(implementation.Value, r.Code.Only(contract))

@@ -31,7 +31,7 @@ func newHistory(g *global) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, l := range p.Lists {
 				if !slices.Contains(state.Lists, l) {
-					return fmt.Errorf("--list %q is none of %s", l, strings.Join(state.Lists, ", "))
+					return fmt.Errorf("--list %q must be one of %s", l, strings.Join(state.Lists, ", "))
 				}
 			}
 			if p.Limit < 0 {

@@ -59,7 +59,7 @@ func parseOutputs(specs []string) (outputs, error) {
 		var named bool
 		o.kind, o.path, named = strings.Cut(spec, "=")
 		if !slices.Contains(outputKinds, o.kind) {
-			return nil, fmt.Errorf("%s: the kind is none of %s", o.flag, strings.Join(outputKinds, ", "))
+			return nil, fmt.Errorf("%s: the kind must be one of %s", o.flag, strings.Join(outputKinds, ", "))
 		}
 		if named && o.path == "" {
 			return nil, fmt.Errorf("%s: the path is empty", o.flag)

@@ -24,12 +24,12 @@ type appRuns struct {
 	todo   []common.Address
 	first  int     // how many of them run along with all else
 	done   int     // how many have had their jobs
-	before *Proven // whose runs are to stand for all the other apps; nil: there are none
+	before *Proven // has the runs for all other apps, which are not settled yet; may be nil
 	failed bool    // a run did not end, and what it reads is not known
 	err    error   // why the getter is not to be believed
 }
 
-// plan picks the apps that the getter is run for; before is where it was run for all of a query's, or nil.
+// plan picks the apps that the getter runs for. before has earlier runs for every app of its Query, or is nil.
 func (r *appRuns) plan(q *kms.Query, before *Proven) {
 	if r.todo = q.Apps; before == nil {
 		return
@@ -86,8 +86,8 @@ func (c *Run) appsLeft() bool {
 	return !c.Query.CodeOnly && !c.Reading.Partial && c.apps.done < len(c.apps.todo)
 }
 
-// settleApps lets the earlier runs stand for their apps, or leaves these apps to be run again. Where that is more than what
-// may be left out, it is left out.
+// settleApps reuses the earlier runs if they would read the same again. If not, the getter runs for every app, or the Reading is
+// marked as partial where that is allowed.
 func (c *Run) settleApps() {
 	before := c.apps.before
 	c.apps.before = nil

@@ -112,8 +112,8 @@ type Run struct {
 	budget    time.Duration // that is left to run
 }
 
-// New returns a Run of a Query over a state. What an earlier one proved saves work; nil: there is none. If partial, answers may
-// be left out where the contract stores more than the Query explains.
+// New returns a Run of a Query over a state. What an earlier Run proved saves work; old may be nil. If partial is true, the Run
+// may leave out answers of a contract that stores more than the Query explains.
 func New(q *kms.Query, state *proof.VerifiedState, old *Proven, partial bool) *Run {
 	c := &Run{
 		Proven: &Proven{

@@ -90,7 +90,7 @@ func (b *Batch) Calls() []*transport.Call {
 	return append(slices.Clip(b.gets), b.end)
 }
 
-// Logs returns what the calls were answered, sorted, or why that is no use. Then Step is what a Scan is to begin with.
+// Logs returns the logs, sorted, or why the answers cannot be used. After an error, Step is what a Scan should begin with.
 func (b *Batch) Logs() ([]types.Log, error) {
 	if b.end == nil || slices.ContainsFunc(append(slices.Clip(b.gets), b.end), func(c *transport.Call) bool { return !c.Answered() }) {
 		return nil, errors.New("it was not answered")

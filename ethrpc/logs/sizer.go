@@ -29,8 +29,8 @@ func (s *blockRange) tooWide(err error) error {
 	return err
 }
 
-// refusedFor is a refusal by a provider that may say how many blocks it serves. An answer that is too large takes a node long to
-// make, so it is left in larger steps than a refusal that costs nothing.
+// refusedFor turns a provider's refusal into a rangeError, with the number of blocks that it suggests. A node needs long to make an
+// answer that is too large, so the next range is much smaller.
 func (s *blockRange) refusedFor(err error) *rangeError {
 	blocks := suggested(transport.Wording(err), s.from, s.to)
 	if blocks == 0 && transport.IsAnswerTooLarge(err) {

@@ -67,7 +67,8 @@ func (s *storage) allNodes() nodes {
 	return s.nodes
 }
 
-// carryOver takes what is not proven otherwise from the older storage, of which all is known, if that gives the root.
+// carryOver supposes that the complete older storage is unchanged apart from what is proven here. If the root confirms that, it
+// takes the older entries over, and the nodes with them.
 func (s *storage) carryOver() bool {
 	if s.old == nil || !s.old.complete {
 		return false
@@ -134,8 +135,8 @@ func (w *VerifiedState) Complete(addr common.Address) bool {
 	return s != nil && s.complete
 }
 
-// CarryOver reports whether all that an account stores is known, now that an older state is taken for what is not proven
-// otherwise. It costs as much as what changed.
+// CarryOver completes an account's storage from an older state if the root confirms that only what is proven here changed. It
+// reports whether the storage is complete. It costs as much as what changed.
 func (w *VerifiedState) CarryOver(addr common.Address) bool {
 	s := w.storage(addr)
 	return s != nil && (s.complete || s.carryOver())

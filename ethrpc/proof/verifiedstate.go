@@ -210,7 +210,7 @@ func (w *VerifiedState) ReuseFrom(old *VerifiedState) {
 			continue
 		}
 		if theirs := old.storages[a.Root]; theirs != nil && theirs != w.storages[a.Root] {
-			theirs.allNodes() // the next change needs them, and an audit that finds none has the time
+			theirs.allNodes() // made now, for the next change to be cheap
 			theirs.merge(w.storages[a.Root])
 			w.storages[a.Root] = theirs
 		} else if was := old.accounts[addr]; theirs == nil && was != nil {

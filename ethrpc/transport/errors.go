@@ -134,7 +134,7 @@ func isBatchRefused(err error) bool {
 // IsTooLarge reports whether the size of a request or of its answer may be why there is none.
 func IsTooLarge(err error) bool { return errors.Is(err, errTooLong) || hasStatus(err, 400, 413, 422) }
 
-// IsAnswerTooLarge reports whether there is an answer, which is larger than this client, or geth, hands on.
+// IsAnswerTooLarge reports whether the answer is larger than this client accepts, or than geth sends.
 func IsAnswerTooLarge(err error) bool {
 	return errors.Is(err, errTooLong) || IsRPC(err, nil, "response too large")
 }

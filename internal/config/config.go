@@ -237,7 +237,7 @@ func newDoc(env Env) *doc {
 	return &doc{env: env, lines: map[string]int{}, seen: map[Problem]bool{}, values: map[[2]any]bool{}}
 }
 
-// given tells whether the file has a value at path.
+// given reports whether the file has a value at path.
 func (d *doc) given(path string) bool { return d.lines[path] > 0 }
 
 // add notes a problem at path, on its line or that of what encloses it. The first at a place wins:
@@ -253,7 +253,7 @@ func (d *doc) check(ok bool, path, format string, args ...any) {
 	}
 }
 
-// bad tells whether add noted a problem at path.
+// bad reports whether add noted a problem at path.
 func (d *doc) bad(path string) bool { return d.seen[Problem{Line: d.lineOf(path), Path: path}] }
 
 func (d *doc) lineOf(path string) int {

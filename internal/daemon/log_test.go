@@ -46,9 +46,9 @@ func TestLoggerKnowsItsWords(t *testing.T) {
 	for _, row := range []struct{ level, format, wrong string }{
 		{"debug", "json", ""},
 		{"error", "console", ""},
-		{"loud", "json", `log level "loud" is none of debug, info, warn, error`},
-		{"", "json", `log level "" is none of debug, info, warn, error`},
-		{"fatal", "json", `log level "fatal" is none of debug, info, warn, error`},
+		{"loud", "json", `log level "loud" must be one of debug, info, warn, error`},
+		{"", "json", `log level "" must be one of debug, info, warn, error`},
+		{"fatal", "json", `log level "fatal" must be one of debug, info, warn, error`},
 		{"info", "xml", `log format "xml" is neither json nor console`},
 		{"info", "", `log format "" is neither json nor console`},
 	} {

@@ -43,7 +43,7 @@ type Indexer struct {
 	offsets     map[state.Target]uint           // how often events were reset: another provider may have what one left out
 	checkpoints map[state.Target][]ethrpc.Block // up to which events were read, the oldest first
 	stale       map[state.Target]staleIDs
-	refused     map[state.Target]uint64 // a Batch was no use: the Step to begin with instead
+	refused     map[state.Target]uint64 // a Batch failed: the Step to begin with instead
 	actor       struct {                // of the last answer of Last
 		address common.Address
 		text    string
@@ -101,7 +101,7 @@ func (x *Indexer) Update(ctx context.Context, contract common.Address, public bo
 	}
 	step := x.refused[t]
 	if step > 0 {
-		x.refused[t] = 0 // it was for the chain as it was then
+		x.refused[t] = 0 // the chain grows
 	}
 	_, err = x.opt.Client.Scan(ctx, logs.Request{
 		Contract: contract, Filters: filters[public], From: from, After: after, To: to.Number, ToHash: to.Hash, ProviderOffset: x.offsets[t], Step: step,

@@ -95,7 +95,7 @@ func listKey(t *audit.Target, l audit.List, want []common.Hash) policyKey {
 	return k
 }
 
-// remark is what the API calls an id, or that it does not name it, where it speaks of such ids.
+// remark is the API's name of an id. If the API claims something of the list and does not name the id, remark says so.
 func remark(e *audit.Entry) string {
 	if e.Claim == audit.ClaimNone {
 		return named(e.Name, e.Version)
@@ -156,7 +156,7 @@ func Snapshot(w io.Writer, r *audit.Report) error {
 	return nil
 }
 
-// Doubts tells what keeps a snapshot of r from being all that is on chain, and proven.
+// Doubts lists what a snapshot of r lacks, and what in it is not proven.
 func Doubts(r *audit.Report) []string {
 	var out []string
 	for _, c := range r.Chains {

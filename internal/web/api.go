@@ -172,7 +172,7 @@ func filter(s *state.State, query string) (state.Filter, error) {
 		case name == "list":
 			f.Lists = given
 			if i := slices.IndexFunc(given, func(l string) bool { return !slices.Contains(state.Lists, l) }); i >= 0 {
-				err = fmt.Errorf("list %s is none of %s", sanitize.Quote(given[i]), strings.Join(state.Lists, ", "))
+				err = fmt.Errorf("list %s must be one of %s", sanitize.Quote(given[i]), strings.Join(state.Lists, ", "))
 			}
 		case len(given) > 1:
 			err = fmt.Errorf("%s is given more than once", sanitize.Quote(name))

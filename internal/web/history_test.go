@@ -54,7 +54,7 @@ func TestHistory(t *testing.T) {
 		{"since a day", "since=2026-10-20", 4, 293, ""},
 		{"since a time", "since=2026-10-20T00:00:01Z", 3, 295, ""},
 		{"no chain of that name", "chain=mainnet", 0, 0, `chain "mainnet" is not configured`},
-		{"no list of that name", "list=devices", 0, 0, `list "devices" is none of device, os_image, contract, aggregated_mr, app`},
+		{"no list of that name", "list=devices", 0, 0, `list "devices" must be one of device, os_image, contract, aggregated_mr, app`},
 		{"no address", "contract=0x12", 0, 0, `contract "0x12" is no address`},
 		{"no time", "since=yesterday", 0, 0, `since "yesterday" is neither a day (2026-12-31) nor a time (RFC 3339)`},
 		{"none at all", "limit=0", 0, 0, `limit "0" is not a number from 1 to 10000`},
