@@ -96,6 +96,7 @@ func (c *Run) settleApps() {
 		read := maps.Clone(before.appSlots)
 		maps.Copy(read, c.appSlots)
 		c.appSlots = read
+		maps.Copy(c.Accounts, before.Accounts) // what is read, and by whose code, rests on these
 	case c.partial:
 		c.Reading.Partial = true
 	default:

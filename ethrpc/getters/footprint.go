@@ -111,7 +111,7 @@ func (c *Run) foreignJobs() (out []*Job) {
 // unaccounted lists the further accounts whose storage the lists' getters read, and which store more than is accounted for.
 func (c *Run) unaccounted() (out []common.Address) {
 	for _, a := range slices.SortedFunc(slices.Values(c.foreign), common.Address.Cmp) {
-		if all, known := c.State.Leaves(a, c.explained(a, kms.WellKnown)); !c.State.Complete(a) || known < all {
+		if _, all := c.State.Accounted(a, c.explained(a, kms.WellKnown)); !all {
 			out = append(out, a)
 		}
 	}

@@ -97,8 +97,8 @@ func (c *Run) accounted() bool {
 	if !c.State.Complete(addr) && (c.guess.tried || !c.State.ProveBySpeculation(addr, c.guess.words)) {
 		return false
 	}
-	all, known := c.State.Leaves(addr, explained)
-	return all == known
+	_, all := c.State.Accounted(addr, explained)
+	return all
 }
 
 // gaveUp reports whether the jobs are those of older implementations, and have cost too many rounds.

@@ -346,12 +346,14 @@ func (c *Run) call(ctx context.Context, j *Job) (proof.Missing, error) {
 	if ctx.Err() == nil { // what is cut off is run again
 		c.budget -= cost(res, began)
 	}
-	switch {
-	case ctx.Err() != nil && err != nil:
+	if ctx.Err() != nil && err != nil {
 		return proof.Missing{}, err
-	case want != nil && c.guess.take(c.Query.Contract, j, res, want, assume):
+	}
+	guessed := want != nil && c.guess.take(c.Query.Contract, j, res, want, assume)
+	switch {
+	case guessed && !j.passing: // it runs again
 		return proof.Missing{}, nil
-	case !res.Missing.Empty():
+	case !guessed && !res.Missing.Empty():
 		return res.Missing, nil
 	}
 	for _, a := range res.Accounts {
@@ -368,7 +370,10 @@ func (c *Run) call(ctx context.Context, j *Job) (proof.Missing, error) {
 		return proof.Missing{}, err
 	}
 	touched := c.touched
-	if j.app {
+	switch {
+	case guessed:
+		touched = c.guess.apps
+	case j.app:
 		touched = c.appSlots
 	}
 	for _, s := range res.Touched {
@@ -421,8 +426,8 @@ func (c *Run) Finish() *Proven {
 	if r.HasCode && c.Query.Control {
 		r.Control = c.control()
 	}
-	all, known := c.State.Leaves(addr, c.explained(addr, c.Query.NeededSlots()))
-	r.Storage = &Storage{a.Root, hash, known, c.State.Complete(addr) && known == all}
+	slots, all := c.State.Accounted(addr, c.explained(addr, c.Query.NeededSlots()))
+	r.Storage = &Storage{a.Root, hash, slots, all}
 	r.Unaccounted, r.Refused = c.unaccounted(), c.Refused()
 	c.countRegistered()
 	return c.Proven

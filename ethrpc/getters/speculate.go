@@ -2,6 +2,7 @@ package getters
 
 import (
 	"bytes"
+	"maps"
 
 	"github.com/ethereum/go-ethereum/common"
 
@@ -14,7 +15,7 @@ import (
 type guess struct {
 	words map[common.Hash]common.Hash // by slot
 	jobs  []*Job                      // whose answers these are
-	apps  []common.Hash               // the slots that passing jobs about apps rest on
+	apps  map[proof.Slot]bool         // what passing jobs about apps read, if it is true
 	tried bool                        // against the root: no more is guessed
 }
 
@@ -53,12 +54,10 @@ func (g *guess) take(contract common.Address, j *Job, res proof.Result, want []b
 		}
 	}
 	if g.words == nil {
-		g.words = map[common.Hash]common.Hash{}
+		g.words, g.apps = map[common.Hash]common.Hash{}, map[proof.Slot]bool{}
 	}
 	for _, s := range m.Slots {
-		if g.words[s.Key] = assume(s); j.passing {
-			g.apps = append(g.apps, s.Key)
-		}
+		g.words[s.Key] = assume(s)
 	}
 	if !j.passing {
 		g.jobs = append(g.jobs, j)
@@ -76,9 +75,7 @@ func (c *Run) settleGuess() (left []*Job) {
 	switch proven := !g.tried && c.State.ProveBySpeculation(c.Query.Contract, g.words); {
 	case proven:
 		left = g.jobs
-		for _, key := range g.apps { // they read these as they are
-			c.appSlots[proof.Slot{Account: c.Query.Contract, Key: key}] = true
-		}
+		maps.Copy(c.appSlots, g.apps)
 	case c.partial:
 		c.Reading.Partial = true
 	default:

@@ -24,3 +24,11 @@ func (w *VerifiedState) Rebuild(addr common.Address) (root common.Hash, leaves i
 	}
 	return rebuild(s.entries, nil), leaves
 }
+
+// KeptStorages counts the storages of an account that are kept: that of this state, and the older ones it holds on to.
+func (w *VerifiedState) KeptStorages(addr common.Address) (n int) {
+	for s := w.storage(addr); s != nil; s = s.old {
+		n++
+	}
+	return n
+}

@@ -103,6 +103,16 @@ func (s *storage) carryOver() bool {
 	return true
 }
 
+// alone is the storage without an older one: a row of changes must not keep all that ever was.
+func (s *storage) alone() *storage {
+	if s == nil || s.old == nil {
+		return s
+	}
+	out := *s
+	out.old = nil
+	return &out
+}
+
 // rebuild puts the entries into a trie of their own, whose nodes are handed on.
 func rebuild(entries map[common.Hash][]byte, each trie.OnTrieNode) common.Hash {
 	type entry struct {

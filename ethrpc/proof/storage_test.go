@@ -305,9 +305,31 @@ func TestNothingIsKnownOfAnAccountThatIsNotProven(t *testing.T) {
 			w = next
 		}
 		root, leaves := w.Rebuild(nobody)
-		all, explained := w.Leaves(nobody, nil)
-		if root != (common.Hash{}) || leaves+all+explained > 0 || w.Complete(nobody) || w.Fresh(nobody) || w.ProveBySpeculation(nobody, nil) || w.HasNoCode(nobody) != proven {
-			t.Errorf("proven to be none: %t; root %s, %d, %d and %d leaves", proven, root, leaves, all, explained)
+		slots, all := w.Accounted(nobody, nil)
+		if root != (common.Hash{}) || leaves+slots > 0 || all || w.Complete(nobody) || w.Fresh(nobody) || w.ProveBySpeculation(nobody, nil) || w.HasNoCode(nobody) != proven {
+			t.Errorf("proven to be none: %t; root %s, %d leaves, %d slots, all of them: %t", proven, root, leaves, slots, all)
+		}
+	}
+}
+
+// TestOlderStoragesAreLetGo: what is not explained stays so, and must not cost more with each change.
+func TestOlderStoragesAreLetGo(t *testing.T) {
+	var w *proof.VerifiedState
+	for i := range 50 {
+		keys := ids('k', 10)
+		leaves := map[string][]byte{}
+		for _, k := range keys {
+			leaves[string(k[:])] = encode(t, []byte{byte(i + 1)})
+		}
+		tr := newTrie(t, leaves)
+		next, at := worldOf(t, tr.Hash())
+		if w != nil {
+			next.ReuseFrom(w)
+		}
+		w = next
+		must(t, w.AddSlot(at, keys[i%10], prove(t, tr, keys[i%10][:])))
+		if n := w.KeptStorages(at); n > 2 || w.Complete(at) {
+			t.Fatalf("after %d changes: %d storages, complete: %t", i, n, w.Complete(at))
 		}
 	}
 }

@@ -214,7 +214,7 @@ func (w *VerifiedState) ReuseFrom(old *VerifiedState) {
 			theirs.merge(w.storages[a.Root])
 			w.storages[a.Root] = theirs
 		} else if was := old.accounts[addr]; theirs == nil && was != nil {
-			w.storages[a.Root].old = old.storages[was.Root]
+			w.storages[a.Root].old = old.storages[was.Root].alone()
 		}
 		hash := common.BytesToHash(a.CodeHash)
 		if code, ok := old.codes[hash]; ok {
@@ -265,21 +265,24 @@ func (w *VerifiedState) storage(addr common.Address) *storage {
 	return nil
 }
 
-// Leaves counts the known leaves in an account's storage trie, and those of them whose slots are explained.
-func (w *VerifiedState) Leaves(addr common.Address, explained map[common.Hash]bool) (all, explainedOnes int) {
+// Accounted counts the explained slots that an account stores, and reports whether it stores nothing else. It completes what is
+// known of the storage first, since that may add slots which nobody explained.
+func (w *VerifiedState) Accounted(addr common.Address, explained map[common.Hash]bool) (slots int, all bool) {
 	s := w.storage(addr)
 	if s == nil {
-		return 0, 0
+		return 0, false
 	}
+	all = w.Complete(addr)
 	for key, leaf := range s.entries {
-		if leaf != nil {
-			all++
-			if explained[key] {
-				explainedOnes++
-			}
+		switch {
+		case leaf == nil:
+		case explained[key]:
+			slots++
+		default:
+			all = false
 		}
 	}
-	return all, explainedOnes
+	return slots, all
 }
 
 // LoadWitness lets the verified state prove whatever it is asked for out of trie nodes and codes that Witness gave. From then on, what

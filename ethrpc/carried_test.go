@@ -1,0 +1,151 @@
+package ethrpc_test
+
+import (
+	"fmt"
+	"math/big"
+	"testing"
+
+	"github.com/ethereum/go-ethereum/accounts/abi"
+	"github.com/ethereum/go-ethereum/accounts/abi/bind"
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/crypto"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/internal/testenv"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
+)
+
+// What a Client carries over from one block to the next saves work. It must not change what is proven: a new Client, and the
+// witness alone, have to come to the same.
+
+// sameAsAnew looks by a client that has looked before, and compares what it proves with what others prove of the same block.
+func sameAsAnew(t *testing.T, what string, c *ethrpc.Client, url string, queries ...ethrpc.Query) *result {
+	t.Helper()
+	req := request{queries: queries}
+	s, err := look(t.Context(), c, req)
+	if err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+	req.Tags = []ethrpc.BlockTag{ethrpc.AtHash(s.at.Block.Hash)}
+	anew, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, url), req)
+	if err != nil {
+		t.Fatalf("%s: a new client: %v", what, err)
+	}
+	offline, _, err := ethrpc.Prove(t.Context(), 1337, s.at.Block.Hash, *s.state.Witness(), queries, false)
+	if err != nil {
+		t.Fatalf("%s: the witness: %v", what, err)
+	}
+	for i, r := range s.state.Readings {
+		now, new, alone := *r.Storage, *anew.state.Readings[i].Storage, offline.Readings[i]
+		if !r.Proven || alone.Err != nil {
+			t.Fatalf("%s: contract %d: proven %t, offline: %v", what, i, r.Proven, alone.Err)
+		}
+		if now != new || now != *alone.Storage {
+			t.Errorf("%s: contract %d stores %+v, says a client that looked before; %+v, says a new one; %+v, says the witness", what, i, now, new, *alone.Storage)
+		}
+	}
+	return s
+}
+
+func TestAHiddenImageStaysHiddenWhateverChanges(t *testing.T) {
+	w := newWorld(t)
+	hidden := common.Hash{31: 7}
+	var images []common.Hash
+	for i := range 300 {
+		images = append(images, common.BigToHash(big.NewInt(int64(i+1000))))
+	}
+	if err := w.KMS.Seed(t.Context(), nil, append(images, hidden)); err != nil {
+		t.Fatal(err)
+	}
+	c := prover(t, ethrpc.VerifyRequired, 1, w.URL)
+	sameAsAnew(t, "all are asked for", c, w.URL, w.query(append(images, hidden)...))
+	for i := range 20 {
+		what := fmt.Sprintf("after %d changes", i)
+		if s := sameAsAnew(t, what, c, w.URL, w.query(images...)); s.Storage.Complete {
+			t.Fatalf("%s, what is hidden is not missed", what)
+		}
+		if err := w.KMS.RemoveImage(t.Context(), images[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// The getters of apps that follow answer 0 to all but registeredApps(address), and write two words to whoever sends them: a
+// slot, and what it is to hold.
+var (
+	registeredApps = fmt.Sprintf("60003560e01c63%x", crypto.Keccak256([]byte("registeredApps(address)"))[:4])
+
+	// appsPerPointer reads the slot of the app's number and, from 5000 on, adds what slot 0 holds to that number.
+	appsPerPointer = "60403614603b57" + registeredApps + "14601d57" + "5f5f5260205ff3" + "5b6004358061138810603057545f5260205ff3" + "5b5f5401545f5260205ff3" + "5b6020355f355500"
+)
+
+// appsPerHelper reads the slot of the app's number and of what a helper answers.
+func appsPerHelper(helper common.Address) string {
+	return "6040361460485760003560e01c" + registeredApps[len("60003560e01c"):] + "14601d57" + "5f5f5260205ff3" +
+		fmt.Sprintf("5b60205f5f5f73%x5afa505f5160043501545f5260205ff3", helper) + "5b6020355f355500"
+}
+
+// appsWorld is a chain with such a contract, whose apps from..from+n are registered, and a way to write its storage.
+func appsWorld(t *testing.T, code string, apps []common.Address) (w *world, at common.Address, set func(slot, word int64), opts *bind.TransactOpts) {
+	t.Helper()
+	at = common.Address{0: 0xcc}
+	storage := map[common.Hash]common.Hash{}
+	for _, app := range apps {
+		storage[common.BytesToHash(app[:])] = common.Hash{31: 1}
+	}
+	w = &world{testenv.Start(t, testchain.Options{Alloc: types.GenesisAlloc{at: {Code: common.FromHex(code), Balance: new(big.Int), Storage: storage}}})}
+	opts, err := bind.NewKeyedTransactorWithChainID(testchain.Key("owner"), big.NewInt(1337))
+	if err != nil {
+		t.Fatal(err)
+	}
+	node := w.Chain.Client()
+	return w, at, func(slot, word int64) {
+		t.Helper()
+		input := append(common.BigToHash(big.NewInt(slot)).Bytes(), common.BigToHash(big.NewInt(word)).Bytes()...)
+		if _, err := bind.NewBoundContract(at, abi.ABI{}, node, node, node).RawTransact(opts, input); err != nil {
+			t.Fatal(err)
+		}
+		w.Chain.Commit()
+	}, opts
+}
+
+func numbered(from, n int64) (apps []common.Address) {
+	for i := range n {
+		apps = append(apps, common.BigToAddress(big.NewInt(from+i)))
+	}
+	return apps
+}
+
+func TestWhatEarlierRunsRestOnIsProvenToo(t *testing.T) {
+	helper := crypto.CreateAddress(testchain.Address("owner"), 0)
+	apps := numbered(1000, 300)
+	w, at, _, opts := appsWorld(t, appsPerHelper(helper), apps)
+	c := prover(t, ethrpc.VerifyRequired, 1, w.URL)
+	query := ethrpc.Query{Contract: at, Apps: apps, Slots: []common.Hash{{}}}
+	sameAsAnew(t, "the first time", c, w.URL, query)
+	query.Devices = []common.Hash{device}
+	sameAsAnew(t, "a device is asked about, and no new app", c, w.URL, query)
+	node := w.Chain.Client()
+	if _, err := bind.NewBoundContract(helper, abi.ABI{}, node, node, node).RawCreationTransact(opts, common.FromHex("6760645f5260205ff35f5260086018f3")); err != nil {
+		t.Fatal(err)
+	}
+	w.Chain.Commit()
+	if s := sameAsAnew(t, "the helper is deployed, and answers 100", c, w.URL, query); s.Storage.Complete {
+		t.Error("the words of 100 apps are where nothing looks, and are not missed")
+	}
+}
+
+func TestAGetterThatReadsMoreForSomeApps(t *testing.T) {
+	apps := append(numbered(1000, 1000), numbered(10000, 300)...)
+	w, at, set, _ := appsWorld(t, appsPerPointer, apps)
+	c := prover(t, ethrpc.VerifyRequired, 1, w.URL)
+	query := ethrpc.Query{Contract: at, Apps: apps, Slots: []common.Hash{{}}}
+	if s := sameAsAnew(t, "the first time", c, w.URL, query); !s.Storage.Complete {
+		t.Error("all apps are asked about, but something is not explained")
+	}
+	set(0, 100)
+	if s := sameAsAnew(t, "it looks elsewhere for some", c, w.URL, query); s.Storage.Complete {
+		t.Error("300 words are where nothing looks, and are not missed")
+	}
+}
