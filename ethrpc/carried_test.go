@@ -3,6 +3,8 @@ package ethrpc_test
 import (
 	"fmt"
 	"math/big"
+	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/ethereum/go-ethereum/accounts/abi"
@@ -147,5 +149,68 @@ func TestAGetterThatReadsMoreForSomeApps(t *testing.T) {
 	set(0, 100)
 	if s := sameAsAnew(t, "it looks elsewhere for some", c, w.URL, query); s.Storage.Complete {
 		t.Error("300 words are where nothing looks, and are not missed")
+	}
+}
+
+// TestWhatIsCarriedOverIsTrue walks two contracts through changes that nobody planned.
+func TestWhatIsCarriedOverIsTrue(t *testing.T) {
+	for seed := range uint64(3) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			random, ctx := rand.New(rand.NewPCG(seed, 0)), t.Context()
+			w := &world{testenv.Start(t, testchain.Options{})}
+			var contracts []*testchain.KMS
+			for range 2 {
+				k, err := w.Chain.Deploy(ctx, testchain.DeployOptions{Implementation: testchain.Backdoor})
+				if err != nil {
+					t.Fatal(err)
+				}
+				contracts = append(contracts, k)
+			}
+			devices, apps := make([]common.Hash, 12), numbered(1, 60)
+			for i := range devices {
+				devices[i] = common.Hash{31: byte(i + 1)}
+			}
+			registered := 0
+			c := prover(t, ethrpc.VerifyRequired, 1, w.URL)
+			for step := range 25 {
+				k, device := contracts[random.IntN(2)], devices[random.IntN(len(devices))]
+				var what string
+				var err error
+				switch random.IntN(6) {
+				case 0, 1:
+					what, err = "a device is allowed", k.AllowDevice(ctx, device)
+				case 2:
+					what, err = "a device is removed", k.RemoveDevice(ctx, device)
+				case 3:
+					what, err = "a device is allowed, or removed, without an event", k.SneakDevice(ctx, device, random.IntN(2) == 0)
+				case 4:
+					if registered < len(apps) {
+						what = "apps are registered"
+						for _, app := range apps[registered : registered+5] {
+							if _, err = k.Send(ctx, "registerApp", app); err != nil {
+								break
+							}
+						}
+						registered += 5
+					}
+				case 5:
+					what = "a block is replaced by an empty one"
+					_, err = w.Chain.Reorg(ctx, 1)
+				}
+				if err != nil {
+					t.Fatalf("step %d: %s: %v", step, what, err)
+				}
+				var queries []ethrpc.Query
+				for _, k := range contracts {
+					asked := slices.Clone(apps[:random.IntN(len(apps))])
+					random.Shuffle(len(asked), func(i, j int) { asked[i], asked[j] = asked[j], asked[i] })
+					queries = append(queries, ethrpc.Query{
+						Contract: k.Address(), Devices: devices[random.IntN(3):], Apps: asked, Slots: []common.Hash{{}}, Control: random.IntN(2) == 0,
+					})
+				}
+				sameAsAnew(t, fmt.Sprintf("step %d: %s", step, what), c, w.URL, queries...)
+			}
+		})
 	}
 }

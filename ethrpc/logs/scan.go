@@ -39,7 +39,7 @@ type Request struct {
 	From, To       uint64      // inclusive; with From above To only the hashes are checked
 	ToHash         common.Hash // of block To, the pinned one
 	After          common.Hash // of the block before From, up to which was read before; zero: nothing was
-	Step           uint64      // blocks of the first range, and of the largest; zero: 10,000
+	Step           uint64      // blocks of the first range; zero: 10,000, which is the largest
 	ProviderOffset uint        // moves on which provider is asked first: one that left logs out does so again
 	// OnBatch is handed the logs of the blocks from to to, sorted, and last, the hash of block to. Batches are contiguous,
 	// come in order, one at a time, and may be empty. Its error ends the scan. Progress that is kept stands on last:
@@ -98,7 +98,7 @@ func (b *Batch) Logs() ([]types.Log, error) {
 	all := blockRange{from: b.From, to: b.To}
 	err := all.take(&b.Request, b.gets, b.end)
 	if refused, ok := errors.AsType[*rangeError](err); ok {
-		b.Step = min(refused.blocks, defaultStep)
+		b.Step = refused.blocks
 	}
 	return all.logs, err
 }

@@ -63,7 +63,7 @@ func suggested(text string, from, to uint64) uint64 {
 }
 
 const (
-	defaultStep = 10_000
+	maxStep     = 10_000
 	minPatience = 4
 	maxPatience = 64
 )
@@ -79,8 +79,8 @@ type rangeSizer struct {
 }
 
 func newRangeSizer(step uint64) *rangeSizer {
-	step = cmp.Or(step, defaultStep)
-	return &rangeSizer{blocks: step, good: step, max: step, patience: minPatience}
+	step = min(cmp.Or(step, maxStep), maxStep)
+	return &rangeSizer{blocks: step, good: step, max: maxStep, patience: minPatience}
 }
 
 // refused takes note that n blocks, two or more, were too many, and that want may do, where it is not zero.

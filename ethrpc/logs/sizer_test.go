@@ -63,3 +63,9 @@ func TestTheRangeFindsAProvidersLimit(t *testing.T) {
 		})
 	}
 }
+
+func TestASmallFirstRangeDoesNotStaySmall(t *testing.T) {
+	if all, refused := logs.CountRequests(200_000, 10_000, 1); all > 300 || refused > 0 {
+		t.Errorf("200,000 blocks take %d requests, %d of them refused", all, refused)
+	}
+}
