@@ -43,6 +43,9 @@ func sameAsAnew(t *testing.T, what string, c *ethrpc.Client, url string, queries
 		if !r.Proven || alone.Err != nil {
 			t.Fatalf("%s: contract %d: proven %t, offline: %v", what, i, r.Proven, alone.Err)
 		}
+		if n := anew.state.Readings[i].Unaccounted; !slices.Equal(r.Unaccounted, n) || !slices.Equal(alone.Unaccounted, n) {
+			t.Errorf("%s: contract %d: %v, %v and %v store more than is accounted for", what, i, r.Unaccounted, n, alone.Unaccounted)
+		}
 		if now != new || now != *alone.Storage {
 			t.Errorf("%s: contract %d stores %+v, says a client that looked before; %+v, says a new one; %+v, says the witness", what, i, now, new, *alone.Storage)
 		}
