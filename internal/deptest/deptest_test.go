@@ -51,7 +51,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		imports[names[0]] = names[1:]
 	}
 	var (
-		helpers = own("internal/footprint", "internal/httpx", "internal/sanitize")
+		helpers = own("internal/exactjson", "internal/footprint", "internal/httpx", "internal/sanitize")
 		wiring  = own("internal/config", "internal/daemon", "internal/evidence", "internal/events", "internal/render", "internal/selftest", "internal/state", "internal/web")
 		testing = own("internal/testenv", "internal/simtest", "e2e")
 		tools   = []string{"github.com/prometheus", "go.uber.org/zap", "go.yaml.in/yaml", "gopkg.in/yaml.v2", "gopkg.in/yaml.v3", "github.com/spf13/cobra"}
