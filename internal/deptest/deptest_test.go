@@ -72,6 +72,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		{"a contract's code asks nobody", own("ethrpc/getters"), append(own("ethrpc$", "ethrpc/block", "ethrpc/logs", "ethrpc/transport"), "net$", "net/http", "os")},
 		{"logs are read, and proven by nobody", own("ethrpc/logs"), own("ethrpc$", "ethrpc/kms", "ethrpc/proof")},
 		{"a proof asks nobody", own("ethrpc/proof"), append(own("ethrpc$", "ethrpc/block", "ethrpc/kms", "ethrpc/logs", "ethrpc/transport", "internal/httpx"), "net$", "net/http", "os")},
+		{"a light client asks nobody", own("ethrpc/anchor/consensus"), append(own("ethrpc$", "ethrpc/block", "ethrpc/transport", "internal/httpx"), "net$", "net/http", "os", "context")},
 		{"a look knows neither metrics, logs, formats nor files", own("audit/observe"), append(above("metrics"), "os")},
 		{"metrics render an audit, and decide nothing", own("metrics"), slices.Concat(own("audit/observe"), wiring, testing, []string{"go.uber.org/zap", "go.yaml.in/yaml", "os"})},
 		{"a rendering knows the report alone", own("internal/render"), slices.Concat(own("audit/observe", "ethrpc", "metrics", "internal/daemon", "internal/config", "internal/state", "internal/web"), testing, tools)},

@@ -1,5 +1,6 @@
 // Package exactjson decodes JSON from outside. encoding/json alone takes keys in any case, takes them twice, and makes as
-// much memory of a few bytes as the type is large: here keys match exactly, once, and memory is bounded by the size.
+// much memory of a few bytes as the type is large: here keys match exactly, once, and memory is bounded by the size. Every field is named by a json tag,
+// and what a json.RawMessage holds is not looked into.
 package exactjson
 
 import (
@@ -24,11 +25,11 @@ const (
 	perElement = 32
 )
 
-// Own decodes a document of our own: a key that is unknown is an error. Every field is named by a json tag.
+// Own decodes a document of our own: a key that is unknown is an error.
 func Own(body []byte, v any) error { return decode(body, v, false) }
 
 // Foreign decodes a document of an API, which may grow: a key that is unknown is passed over, unless it is that of a field in
-// another case. A field that is missing or null is an error. Every field is named by a json tag.
+// another case. A field that is missing or null is an error.
 func Foreign(body []byte, v any) error { return decode(body, v, true) }
 
 func decode(body []byte, v any, foreign bool) error {
@@ -64,6 +65,9 @@ func (w *walk) token() (json.Token, error) {
 }
 
 func (w *walk) value(t reflect.Type) error {
+	if t == reflect.TypeFor[json.RawMessage]() {
+		return plain(w.Decode(new(json.RawMessage)))
+	}
 	token, err := w.token()
 	if err != nil {
 		return err
