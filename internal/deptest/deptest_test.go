@@ -51,7 +51,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		imports[names[0]] = names[1:]
 	}
 	var (
-		helpers = own("internal/footprint", "internal/httpx", "internal/sanitize")
+		helpers = own("internal/exactjson", "internal/footprint", "internal/httpx", "internal/sanitize")
 		wiring  = own("internal/config", "internal/daemon", "internal/evidence", "internal/events", "internal/render", "internal/selftest", "internal/state", "internal/web")
 		testing = own("internal/testenv", "internal/simtest", "e2e")
 		tools   = []string{"github.com/prometheus", "go.uber.org/zap", "go.yaml.in/yaml", "gopkg.in/yaml.v2", "gopkg.in/yaml.v3", "github.com/spf13/cobra"}
@@ -72,6 +72,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		{"a contract's code asks nobody", own("ethrpc/getters"), append(own("ethrpc$", "ethrpc/block", "ethrpc/logs", "ethrpc/transport"), "net$", "net/http", "os")},
 		{"logs are read, and proven by nobody", own("ethrpc/logs"), own("ethrpc$", "ethrpc/kms", "ethrpc/proof")},
 		{"a proof asks nobody", own("ethrpc/proof"), append(own("ethrpc$", "ethrpc/block", "ethrpc/kms", "ethrpc/logs", "ethrpc/transport", "internal/httpx"), "net$", "net/http", "os")},
+		{"a light client asks nobody", own("ethrpc/anchor/consensus"), append(own("ethrpc$", "ethrpc/block", "ethrpc/transport", "internal/httpx"), "net$", "net/http", "os", "context")},
 		{"a look knows neither metrics, logs, formats nor files", own("audit/observe"), append(above("metrics"), "os")},
 		{"metrics render an audit, and decide nothing", own("metrics"), slices.Concat(own("audit/observe"), wiring, testing, []string{"go.uber.org/zap", "go.yaml.in/yaml", "os"})},
 		{"a rendering knows the report alone", own("internal/render"), slices.Concat(own("audit/observe", "ethrpc", "metrics", "internal/daemon", "internal/config", "internal/state", "internal/web"), testing, tools)},

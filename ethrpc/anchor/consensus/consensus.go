@@ -1,0 +1,306 @@
+// Package consensus is a light client of Ethereum's proof of stake: from the root of one block that the operator trusts it
+// follows the sync committees, each of which proves the next, to the block that the chain finalized last.
+//
+//	Bootstrap(checkpoint) → Update, one a period (a day) → Finality, whenever the latest block is wanted
+//
+// The rules are those of github.com/ethereum/consensus-specs, specs/altair/light-client/sync-protocol.md with its changes up
+// to fulu, without what is not final: neither optimistic headers nor forced updates. Nothing here asks anybody: documents
+// and the time are passed in. What a document says rests on two thirds of a committee of 512 validators, drawn for a day.
+package consensus
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
+)
+
+const (
+	// MaxCheckpointAge is how old the last block known may be. Validators who left before it could sign another history at no
+	// cost (weak subjectivity).
+	MaxCheckpointAge = 14 * 24 * time.Hour
+
+	// MaxClockSkew is how far our clock may be behind that of the signers.
+	MaxClockSkew = 2 * time.Second
+)
+
+var (
+	// ErrTooOld marks a checkpoint, or a Store, that is older than MaxCheckpointAge.
+	ErrTooOld = errors.New("take the root of a block that was finalized today from a source that you trust, such as your own node or two explorers, as the new checkpoint")
+
+	// ErrUnknownFork marks a fork that this release does not know, by the network's schedule or by the endpoint's word.
+	ErrUnknownFork = errors.New("this release does not know that fork: upgrade kms-auditor")
+
+	// ErrOlder marks a document that is valid, as far as it can be checked, and older than what the Store holds.
+	ErrOlder = errors.New("it is older than what is known")
+)
+
+// Header is a finalized block.
+type Header struct {
+	Slot        uint64
+	Root        common.Hash // of the beacon block
+	BlockNumber uint64      // this and the rest: of its execution block
+	BlockHash   common.Hash
+	ParentHash  common.Hash
+	StateRoot   common.Hash
+	Timestamp   uint64 // Unix seconds
+}
+
+// Store is the state of a light client. A copy of it (*s) is independent, and cheap. It is not safe for concurrent use.
+type Store struct {
+	network   *Network
+	finalized Header
+	current   *committee
+	next      *committee // nil: not known yet
+}
+
+// Bootstrap returns a Store that starts at a checkpoint: the root of a finalized beacon block, which the caller trusts.
+// The document is that of /eth/v1/beacon/light_client/bootstrap/{checkpoint}.
+func Bootstrap(network Network, checkpoint common.Hash, document []byte, now time.Time) (*Store, error) {
+	network.Forks = slices.Clone(network.Forks)
+	s := &Store{network: &network}
+	if err := s.bootstrap(checkpoint, document, now); err != nil {
+		return nil, fmt.Errorf("verifying the bootstrap of checkpoint %s: %w", checkpoint, err)
+	}
+	return s, nil
+}
+
+func (s *Store) bootstrap(checkpoint common.Hash, document []byte, now time.Time) error {
+	if err := s.network.check(); err != nil {
+		return err
+	}
+	var b bootstrap
+	version, err := decode(document, &b)
+	if err != nil {
+		return err
+	}
+	slot := uint64(b.Header.Beacon.Slot)
+	if root := b.Header.Beacon.root(); root != checkpoint {
+		return fmt.Errorf("it is of another block, %s", root)
+	}
+	if err := s.checkSlot("the block", slot, now); err != nil {
+		return err
+	}
+	if err := s.checkAge(slot, now); err != nil {
+		return err
+	}
+	at, err := s.checkVersion(version, slot)
+	if err != nil {
+		return err
+	}
+	if s.finalized, err = s.network.checkHeader(&b.Header); err != nil {
+		return err
+	}
+	if err := s.network.checkCommittee("current", &b.CurrentSyncCommittee, b.CurrentSyncCommitteeBranch, at.currentCommittee, b.Header.Beacon.StateRoot); err != nil {
+		return err
+	}
+	s.current, err = newCommittee(&b.CurrentSyncCommittee)
+	return err
+}
+
+// Finalized returns the last finalized block known.
+func (s *Store) Finalized() Header { return s.finalized }
+
+// Period returns the sync-committee period of the last finalized block known.
+func (s *Store) Period() uint64 { return s.network.period(s.finalized.Slot) }
+
+// NextPeriod returns the period whose update is to be asked for (start_period); false: there is nothing to ask for. Until
+// it is applied, a finality update signed in a later period cannot be verified. At the beginning of a period its
+// update may not exist yet: Update then returns ErrOlder, or changes nothing, and it is soon enough to ask again later.
+func (s *Store) NextPeriod(now time.Time) (uint64, bool) {
+	known := s.Period()
+	slot, _ := s.network.slotAt(now)
+	switch {
+	case s.next == nil:
+		return known, true
+	case s.network.period(slot) > known+1:
+		return known + 1, true
+	}
+	return 0, false
+}
+
+// Update applies the update of one period, an element of the answer of /eth/v1/beacon/light_client/updates (SplitUpdates).
+// After an error the Store is what it was.
+func (s *Store) Update(document []byte, now time.Time) error {
+	var u update
+	version, err := decode(document, &u)
+	if err == nil {
+		err = s.apply(version, &u.finalityUpdate, &u.nextCommittee, now)
+	}
+	if err != nil {
+		return fmt.Errorf("verifying a light client update: %w", err)
+	}
+	return nil
+}
+
+// Finality applies the answer of /eth/v1/beacon/light_client/finality_update. One that names the block that is known
+// already is no error. After an error the Store is what it was.
+func (s *Store) Finality(document []byte, now time.Time) error {
+	var u finalityUpdate
+	version, err := decode(document, &u)
+	if err == nil {
+		err = s.apply(version, &u, nil, now)
+	}
+	if err != nil {
+		return fmt.Errorf("verifying a finality update: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) apply(version string, u *finalityUpdate, next *nextCommittee, now time.Time) error {
+	if err := s.checkAge(s.finalized.Slot, now); err != nil {
+		return err
+	}
+	if err := s.checkAttested(version, u, next, now); err != nil {
+		return err
+	}
+	finalized, err := s.checkFinalized(u)
+	if err != nil {
+		return err
+	}
+	if err := s.checkSignature(u); err != nil {
+		return err
+	}
+	return s.advance(finalized, next)
+}
+
+// checkAttested checks all that the attested header proves but finality, and not that the committee signed it. next is
+// optional.
+func (s *Store) checkAttested(version string, u *finalityUpdate, next *nextCommittee, now time.Time) error {
+	n, signed, attested := s.network, uint64(u.SignatureSlot), uint64(u.AttestedHeader.Beacon.Slot)
+	if err := s.checkSlot("the signature", signed, now); err != nil {
+		return err
+	}
+	if attested >= signed {
+		return fmt.Errorf("the attested block of slot %d is not older than its signature of slot %d", attested, signed)
+	}
+	if _, err := s.signers(signed); err != nil {
+		return err
+	}
+	at, err := s.checkVersion(version, attested)
+	if err != nil {
+		return err
+	}
+	if _, err := n.checkHeader(&u.AttestedHeader); err != nil || next == nil {
+		return err
+	}
+	if err := n.checkCommittee("next", &next.NextSyncCommittee, next.NextSyncCommitteeBranch, at.nextCommittee, u.AttestedHeader.Beacon.StateRoot); err != nil {
+		return err
+	}
+	if s.next != nil && n.period(attested) == s.Period() && next.NextSyncCommittee.root() != s.next.root {
+		return fmt.Errorf("the next sync committee of period %d is not the one that was proven before", s.Period())
+	}
+	return nil
+}
+
+// checkFinalized checks that the finalized header is the one that the state of the attested block names.
+func (s *Store) checkFinalized(u *finalityUpdate) (Header, error) {
+	attested := &u.AttestedHeader.Beacon
+	if u.FinalizedHeader.Beacon.Slot > attested.Slot {
+		return Header{}, fmt.Errorf("the finalized block of slot %d is newer than the attested one of slot %d", u.FinalizedHeader.Beacon.Slot, attested.Slot)
+	}
+	_, at, err := s.network.forkAt(uint64(attested.Slot))
+	if err != nil {
+		return Header{}, err
+	}
+	if !proves(u.FinalityBranch, u.FinalizedHeader.Beacon.root(), at.finalizedRoot, attested.StateRoot) {
+		return Header{}, errors.New("the finalized header is not that of the attested state")
+	}
+	return s.network.checkHeader(&u.FinalizedHeader)
+}
+
+// checkSignature checks that the committee of the signature's period signed the attested header, for the fork of the slot
+// before the signature's.
+func (s *Store) checkSignature(u *finalityUpdate) error {
+	signers, err := s.signers(uint64(u.SignatureSlot))
+	if err != nil {
+		return err
+	}
+	fork, _, err := s.network.forkAt(max(uint64(u.SignatureSlot), 1) - 1)
+	if err != nil {
+		return err
+	}
+	root := signingRoot(u.AttestedHeader.Beacon.root(), fork.Version, s.network.GenesisValidatorsRoot)
+	return signers.verify(u.SyncAggregate.Bits, &u.SyncAggregate.Signature, root)
+}
+
+// advance takes what is verified.
+func (s *Store) advance(finalized Header, next *nextCommittee) error {
+	known, period := s.Period(), s.network.period(finalized.Slot)
+	supplies := next != nil && (period == known && s.next == nil || period > known)
+	switch {
+	case finalized.Slot == s.finalized.Slot && finalized.Root != s.finalized.Root:
+		return fmt.Errorf("it finalizes %s at slot %d, where %s is final", finalized.Root, finalized.Slot, s.finalized.Root)
+	case finalized.Slot < s.finalized.Slot && !supplies:
+		return fmt.Errorf("it finalizes slot %d, and slot %d is known: %w", finalized.Slot, s.finalized.Slot, ErrOlder)
+	}
+	var supplied *committee
+	if supplies {
+		var err error
+		if supplied, err = newCommittee(&next.NextSyncCommittee); err != nil {
+			return err
+		}
+	}
+	switch {
+	case period > known: // by one, as the next committee signed
+		s.current, s.next = s.next, supplied
+	case supplies:
+		s.next = supplied
+	}
+	if finalized.Slot > s.finalized.Slot {
+		s.finalized = finalized
+	}
+	return nil
+}
+
+// signers returns the committee that signs at a slot.
+func (s *Store) signers(slot uint64) (*committee, error) {
+	switch period, known := s.network.period(slot), s.Period(); {
+	case period == known:
+		return s.current, nil
+	case period == known+1 && s.next != nil:
+		return s.next, nil
+	case period < known:
+		return nil, fmt.Errorf("it was signed in period %d, and period %d is known: %w", period, known, ErrOlder)
+	default:
+		return nil, fmt.Errorf("it was signed in period %d, and the committees are known up to period %d: a period is missing", period, s.lastKnown())
+	}
+}
+
+// lastKnown is the last period whose committee is known.
+func (s *Store) lastKnown() uint64 {
+	if s.next != nil {
+		return s.Period() + 1
+	}
+	return s.Period()
+}
+
+// checkVersion checks the fork that a document says it is of, and returns where proofs are in states of that slot.
+func (s *Store) checkVersion(version string, slot uint64) (indices, error) {
+	fork, at, err := s.network.forkAt(slot)
+	if err == nil && version != fork.Name {
+		err = fmt.Errorf("it says that it is of fork %s, and slot %d is of %s", sanitize.Quote(version), slot, fork.Name)
+	}
+	return at, err
+}
+
+// checkSlot refuses what is of the future.
+func (s *Store) checkSlot(what string, slot uint64, now time.Time) error {
+	if last, begun := s.network.slotAt(now.Add(MaxClockSkew)); !begun || slot > last {
+		return fmt.Errorf("%s of slot %d is of the future, as slot %d is the last of now: is the clock right?", what, slot, last)
+	}
+	return nil
+}
+
+// checkAge refuses to go on from a block that is too old. It is not of the future.
+func (s *Store) checkAge(slot uint64, now time.Time) error {
+	age := now.Sub(time.Unix(int64(s.network.timeOf(slot)), 0))
+	if age > MaxCheckpointAge {
+		return fmt.Errorf("the last block known, of slot %d, is %d days old, more than %d: %w", slot, age/(24*time.Hour), MaxCheckpointAge/(24*time.Hour), ErrTooOld)
+	}
+	return nil
+}
