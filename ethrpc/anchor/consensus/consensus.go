@@ -54,6 +54,7 @@ type Header struct {
 type Store struct {
 	network   *Network
 	finalized Header
+	attested  Header // the newest that a committee signed in an update; zero before the first
 	current   *committee
 	next      *committee // nil: not known yet
 }
@@ -105,6 +106,10 @@ func (s *Store) bootstrap(checkpoint common.Hash, document []byte, now time.Time
 // Finalized returns the last finalized block known.
 func (s *Store) Finalized() Header { return s.finalized }
 
+// Attested returns the newest block that a sync committee signed. It is not final: another may take its place. Before the
+// first update it is the zero Header.
+func (s *Store) Attested() Header { return s.attested }
+
 // Period returns the sync-committee period of the last finalized block known.
 func (s *Store) Period() uint64 { return s.network.period(s.finalized.Slot) }
 
@@ -155,7 +160,8 @@ func (s *Store) apply(version string, u *finalityUpdate, next *nextCommittee, no
 	if err := s.checkAge(s.finalized.Slot, now); err != nil {
 		return err
 	}
-	if err := s.checkAttested(version, u, next, now); err != nil {
+	attested, err := s.checkAttested(version, u, next, now)
+	if err != nil {
 		return err
 	}
 	finalized, err := s.checkFinalized(u)
@@ -165,36 +171,42 @@ func (s *Store) apply(version string, u *finalityUpdate, next *nextCommittee, no
 	if err := s.checkSignature(u); err != nil {
 		return err
 	}
-	return s.advance(finalized, next)
+	if err := s.advance(finalized, next); err != nil {
+		return err
+	}
+	if attested.Slot > s.attested.Slot {
+		s.attested = attested
+	}
+	return nil
 }
 
 // checkAttested checks all that the attested header proves but finality, and not that the committee signed it. next is
 // optional.
-func (s *Store) checkAttested(version string, u *finalityUpdate, next *nextCommittee, now time.Time) error {
+func (s *Store) checkAttested(version string, u *finalityUpdate, next *nextCommittee, now time.Time) (out Header, err error) {
 	n, signed, attested := s.network, uint64(u.SignatureSlot), uint64(u.AttestedHeader.Beacon.Slot)
 	if err := s.checkSlot("the signature", signed, now); err != nil {
-		return err
+		return out, err
 	}
 	if attested >= signed {
-		return fmt.Errorf("the attested block of slot %d is not older than its signature of slot %d", attested, signed)
+		return out, fmt.Errorf("the attested block of slot %d is not older than its signature of slot %d", attested, signed)
 	}
 	if _, err := s.signers(signed); err != nil {
-		return err
+		return out, err
 	}
 	at, err := s.checkVersion(version, attested)
 	if err != nil {
-		return err
+		return out, err
 	}
-	if _, err := n.checkHeader(&u.AttestedHeader); err != nil || next == nil {
-		return err
+	if out, err = n.checkHeader(&u.AttestedHeader); err != nil || next == nil {
+		return out, err
 	}
 	if err := n.checkCommittee("next", &next.NextSyncCommittee, next.NextSyncCommitteeBranch, at.nextCommittee, u.AttestedHeader.Beacon.StateRoot); err != nil {
-		return err
+		return out, err
 	}
 	if s.next != nil && n.period(attested) == s.Period() && next.NextSyncCommittee.root() != s.next.root {
-		return fmt.Errorf("the next sync committee of period %d is not the one that was proven before", s.Period())
+		return out, fmt.Errorf("the next sync committee of period %d is not the one that was proven before", s.Period())
 	}
-	return nil
+	return out, nil
 }
 
 // checkFinalized checks that the finalized header is the one that the state of the attested block names.

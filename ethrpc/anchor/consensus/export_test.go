@@ -2,11 +2,11 @@ package consensus
 
 import "time"
 
-// Attested verifies all of an update but its finality, and returns the attested header.
-func (s *Store) Attested(document []byte, withCommittee bool, now time.Time) (Header, error) {
+// CheckAttested verifies all of an update but its finality, and returns the attested header.
+func (s *Store) CheckAttested(document []byte, withCommittee bool, now time.Time) (Header, error) {
 	version, u, next, err := parse(document, withCommittee)
 	if err == nil {
-		err = s.checkAttested(version, u, next, now)
+		_, err = s.checkAttested(version, u, next, now)
 	}
 	if err == nil {
 		err = s.checkSignature(u)

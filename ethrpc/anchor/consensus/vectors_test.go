@@ -126,7 +126,7 @@ func TestSpecVectors(t *testing.T) {
 // process takes an update whose name says whether it has the next committee (s.) and finality (.f).
 func (c *specClient) process(update []byte, name string, now time.Time) error {
 	withCommittee, withFinality := strings.Contains(name, "_s"), strings.HasSuffix(name, "f")
-	attested, err := c.Attested(update, withCommittee, now)
+	attested, err := c.CheckAttested(update, withCommittee, now)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,211 @@
+// Package anchor finds out which blocks somebody other than a chain's providers vouches for.
+//
+// Client follows the sync committees over beacon endpoints, none of which is trusted: package consensus verifies what they
+// send. What it knows is a Head, with the Documents that prove it from one checkpoint on. Vouches (vouch.go) compares a block
+// that a provider pinned with a Head.
+package anchor
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc/anchor/consensus"
+	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
+)
+
+// Options configure a Client.
+type Options struct {
+	Network    consensus.Network
+	Endpoints  []Endpoint  // in order of preference; at least one
+	Checkpoint common.Hash // the root of a finalized beacon block, which the operator trusts
+	UserAgent  string
+}
+
+// Head is what a light client knows of a chain.
+type Head struct {
+	Finalized consensus.Header
+	Attested  consensus.Header // newer, and signed, but not final; zero: not known
+	Documents Documents
+	Current   bool // an endpoint was asked just now, and answered
+}
+
+// Documents prove a Head, in the order in which they are applied. Each is as an endpoint sent it.
+type Documents struct {
+	Checkpoint common.Hash
+	Bootstrap  []byte
+	Updates    [][]byte
+	Finality   []byte // nil: none is known yet
+}
+
+// Replay verifies the documents again, as they were at a time.
+func (d *Documents) Replay(network consensus.Network, now time.Time) (*Head, error) {
+	s, err := consensus.Bootstrap(network, d.Checkpoint, d.Bootstrap, now)
+	for _, u := range d.Updates {
+		if err == nil {
+			err = s.Update(u, now)
+		}
+	}
+	if err == nil && d.Finality != nil {
+		err = s.Finality(d.Finality, now)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Head{Finalized: s.Finalized(), Attested: s.Attested(), Documents: *d}, nil
+}
+
+// Client keeps a light client up to date. It is safe for concurrent use.
+type Client struct {
+	opt       Options
+	endpoints []*endpoint
+
+	mu   sync.Mutex
+	last known
+}
+
+// known is what was verified. The store is nil before the first bootstrap.
+type known struct {
+	store *consensus.Store
+	docs  Documents
+}
+
+// New returns a Client. It does not connect.
+func New(opt Options) (*Client, error) {
+	c := &Client{opt: opt}
+	for _, e := range opt.Endpoints {
+		made, err := newEndpoint(e, opt.UserAgent)
+		if err != nil {
+			return nil, err
+		}
+		c.endpoints = append(c.endpoints, made)
+	}
+	return c, nil
+}
+
+// Close drops idle connections.
+func (c *Client) Close() {
+	for _, e := range c.endpoints {
+		e.http.CloseIdleConnections()
+	}
+}
+
+// MaxAge is how old the last finalized block may be. It is 13 to 20 minutes old where all is well. An endpoint that holds newer
+// blocks back is not up to date.
+const MaxAge = time.Hour
+
+// maxUpdates is how many updates are kept before the client starts anew from what it verified last: one comes a day, of
+// 57 kB, and evidence holds them.
+const maxUpdates = 8
+
+// Sync asks the endpoints, in their order, for what was finalized last. remembered is a root that an earlier process verified;
+// the zero hash: none. It returns what is known, nil if nothing is, and how each endpoint that was asked failed.
+func (c *Client) Sync(ctx context.Context, remembered common.Hash, now time.Time) (*Head, []transport.ProviderError) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	checkpoints := []common.Hash{remembered, c.opt.Checkpoint}
+	if len(c.last.docs.Updates) > maxUpdates {
+		checkpoints = []common.Hash{c.last.store.Finalized().Root}
+		if next, _, err := c.follow(ctx, known{}, checkpoints, now); err == nil {
+			c.last = next
+		}
+	}
+	next, failed, err := c.follow(ctx, c.last, checkpoints, now)
+	if errors.Is(err, consensus.ErrTooOld) && c.last.store != nil { // it slept for too long
+		var more []transport.ProviderError
+		next, more, err = c.follow(ctx, known{}, []common.Hash{c.opt.Checkpoint}, now)
+		failed = append(failed, more...)
+	}
+	c.last = next
+	if next.store == nil {
+		return nil, failed
+	}
+	return &Head{Finalized: next.store.Finalized(), Attested: next.store.Attested(), Documents: next.docs, Current: err == nil}, failed
+}
+
+// follow asks one endpoint after the other until one has brought the store up to date. What each proves is kept.
+func (c *Client) follow(ctx context.Context, at known, checkpoints []common.Hash, now time.Time) (_ known, failed []transport.ProviderError, err error) {
+	for _, e := range c.endpoints {
+		if err = at.follow(ctx, e, c.opt.Network, checkpoints, now); err == nil || ctx.Err() != nil {
+			break
+		}
+		failed = append(failed, transport.ProviderError{Provider: e.Name, Err: err})
+	}
+	if err != nil && ctx.Err() != nil {
+		failed = append(failed, transport.ProviderError{Provider: "beacon", Err: context.Cause(ctx)})
+	}
+	return at, failed, err
+}
+
+// follow asks one endpoint for all that is newer than what is known.
+func (k *known) follow(ctx context.Context, e *endpoint, network consensus.Network, checkpoints []common.Hash, now time.Time) error {
+	if k.store == nil {
+		if err := k.bootstrap(ctx, e, network, checkpoints, now); err != nil {
+			return err
+		}
+	}
+	for {
+		period, more := k.store.NextPeriod(now)
+		if !more {
+			break
+		}
+		updates, err := e.updates(ctx, period)
+		if err != nil {
+			return err
+		}
+		for _, u := range updates {
+			next := *k.store
+			if err := next.Update(u, now); errors.Is(err, consensus.ErrOlder) {
+				continue
+			} else if err != nil {
+				return err
+			}
+			k.store, k.docs.Updates = &next, append(slices.Clip(k.docs.Updates), u)
+		}
+		if again, _ := k.store.NextPeriod(now); again == period {
+			break // it does not exist yet
+		}
+	}
+	document, err := e.finality(ctx)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(document, k.docs.Finality) {
+		next := *k.store
+		if err := next.Finality(document, now); err != nil {
+			return err
+		}
+		k.store, k.docs.Finality = &next, document
+	}
+	final := k.store.Finalized()
+	if age := now.Sub(time.Unix(int64(final.Timestamp), 0)); age > MaxAge {
+		return fmt.Errorf("the last finalized block that it knows, %d, is %s old", final.BlockNumber, age.Truncate(time.Second))
+	}
+	return nil
+}
+
+// bootstrap begins at the first of the checkpoints that the endpoint serves.
+func (k *known) bootstrap(ctx context.Context, e *endpoint, network consensus.Network, checkpoints []common.Hash, now time.Time) error {
+	var failed []error
+	for i, checkpoint := range checkpoints {
+		if checkpoint == (common.Hash{}) || slices.Contains(checkpoints[:i], checkpoint) {
+			continue
+		}
+		document, err := e.bootstrap(ctx, checkpoint)
+		if err == nil {
+			k.store, err = consensus.Bootstrap(network, checkpoint, document, now)
+		}
+		if err == nil {
+			k.docs = Documents{Checkpoint: checkpoint, Bootstrap: document}
+			return nil
+		}
+		failed = append(failed, fmt.Errorf("starting at checkpoint %s: %w", checkpoint, err))
+	}
+	return errors.Join(failed...)
+}
