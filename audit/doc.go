@@ -11,4 +11,4 @@ package audit
 // Rules is the version of the rules by which Judge decides. Raise it with every change after which Judge makes another
 // verdict, finding or state of an entry of the same observations; a change of wording needs none. Evidence names it, so that
 // what older rules judged otherwise is not taken for tampering.
-const Rules = 5
+const Rules = 6

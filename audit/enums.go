@@ -126,6 +126,24 @@ func (a Assurance) weakerThan(b Assurance) bool {
 	return slices.Index(assurances, a) < slices.Index(assurances, b)
 }
 
+// Trust is who vouches for the hash of a block.
+type Trust string
+
+// The trusts: the providers alone, two thirds of Ethereum's sync committee, a proposal of an L2's block that L1 holds, or one
+// whose time to be challenged is over.
+const (
+	TrustProviders  Trust = "providers"
+	TrustConsensus  Trust = "consensus"
+	TrustL1Proposed Trust = "l1_proposed"
+	TrustL1Anchored Trust = "l1_anchored"
+)
+
+// Trusts lists every Trust, the weakest first.
+var Trusts = []Trust{TrustProviders, TrustL1Proposed, TrustL1Anchored, TrustConsensus}
+
+// weakerThan reports whether less rests on t than on u.
+func (t Trust) weakerThan(u Trust) bool { return slices.Index(Trusts, t) < slices.Index(Trusts, u) }
+
 // Completeness tells how ids that the API does not list were looked for.
 type Completeness string
 
@@ -183,6 +201,7 @@ const (
 	PolicyAllowedDenied     Kind = "policy_allowed_chain_denied"
 	ClaimUnstable           Kind = "claim_unstable"
 	ChainWentBack           Kind = "chain_went_back"
+	BlockContradicted       Kind = "block_contradicted"
 	AcceptExpired           Kind = "accept_expired"
 	AcceptUnused            Kind = "accept_unused"
 )
@@ -236,6 +255,7 @@ var kinds = []kindRow{
 	{KMSContractMismatch, Warning, Drift, ofClaim | acceptable, "the API's list of KMS and its on-chain detail do not name the same contracts"},
 	{ClaimUnstable, Info, Consistent, 0, "one of two looks saw a difference, the other did not"},
 	{ChainWentBack, Critical, Unknown, ofContract, "the pinned block is older than one that was audited before"},
+	{BlockContradicted, Critical, Unknown, ofContract, "the sync committee gives another hash for the block than the provider, and nobody else could be read"},
 	{PolicyDeniedAllowed, Critical, Drift, ofEntry | ofContract | acceptable, "the operator's own list refuses what the contract allows"},
 	{PolicyAllowedDenied, Warning, Drift, ofEntry | ofContract | acceptable, "the operator's own list allows what the contract refuses"},
 	{AcceptExpired, Warning, Consistent, 0, "an accepted difference ran out"},

@@ -22,6 +22,8 @@ type Intent struct {
 	Required    bool             `json:"required,omitempty"`     // what is not proven is unknown
 	Baselines   bool             `json:"baselines,omitempty"`    // compare who controls a contract with what was seen before
 	Agreement   int              `json:"agreement,omitempty"`    // how many providers must say the same
+	Anchored    bool             `json:"anchored,omitempty"`     // somebody other than the providers is asked who vouches for a block
+	AnchorMust  bool             `json:"anchor_must,omitempty"`  // what is read at a block that the anchor does not vouch for is unknown
 	PendingMax  time.Duration    `json:"pending_max"`            // how long the pinned block may lag behind a head that agrees; 0: not at all
 }
 

@@ -188,7 +188,7 @@ func (j *judgement) beginBaselines() {
 
 // report makes the chain's part of the report.
 func (j *judgement) report() Chain {
-	out := Chain{Chain: j.intent.Chain, ChainID: j.intent.ChainID, Errors: j.errors(), Targets: []Target{}, Policy: j.look.Tag, Block: j.look.Block,
+	out := Chain{Chain: j.intent.Chain, ChainID: j.intent.ChainID, Errors: j.errors(), Targets: []Target{}, Policy: j.look.Tag, Block: j.look.Block, Anchored: j.look.Anchored,
 		Claims: map[bool]ClaimState{true: ClaimNone}[j.intent.NoClaims]}
 	if out.Policy == "" && len(j.intent.Tags) > 0 {
 		out.Policy = j.intent.Tags[0]

@@ -25,10 +25,12 @@ func (l *Looks) All() []*Observation {
 
 // Observation is what one look at one chain saw. It is a plain value.
 type Observation struct {
-	At            time.Time   `json:"at"`              // when the look began, UTC
-	Tag           string      `json:"tag,omitempty"`   // the block policy used; empty: no block was pinned
-	Block         *Block      `json:"block,omitempty"` // the pinned block; nil: none could be pinned
-	Head          *Block      `json:"head,omitempty"`  // the provider's newest block; unverified
+	At            time.Time   `json:"at"`                  // when the look began, UTC
+	Tag           string      `json:"tag,omitempty"`       // the block policy used; empty: no block was pinned
+	Block         *Block      `json:"block,omitempty"`     // the pinned block; nil: none could be pinned
+	Head          *Block      `json:"head,omitempty"`      // the provider's newest block; unverified
+	Anchored      *Anchored   `json:"anchored,omitempty"`  // the newest block that the anchor vouches for; nil: none is known
+	Finalized     *BeaconRoot `json:"finalized,omitempty"` // the newest beacon block that is verified to be final
 	Provider      string      `json:"provider,omitempty"`
 	Claim         *APIClaim   `json:"-"`                        // nil: the API was not read, or not asked
 	ChainUnknown  bool        `json:"chain_unknown,omitempty"`  // the API does not know the chain
@@ -36,6 +38,12 @@ type Observation struct {
 	ListingFailed bool        `json:"listing_failed,omitempty"` // it was asked for and could not be read
 	Readings      []Reading   `json:"readings,omitempty"`       // at most one of a contract
 	Failures      []Failure   `json:"failures,omitempty"`
+}
+
+// BeaconRoot is a finalized block of the beacon chain.
+type BeaconRoot struct {
+	Slot uint64      `json:"slot"`
+	Root common.Hash `json:"root"`
 }
 
 // Failure is what a source failed at, or was caught at.

@@ -63,6 +63,9 @@ func (j *judgement) carryOver(out *Outcome) {
 			if t.reading.read() && open.Assurance.weakerThan(t.reading.Assurance) {
 				open.Assurance = t.reading.Assurance
 			}
+			if t.reading.read() && open.Trust.weakerThan(j.look.Block.Trust) {
+				open.Trust = j.look.Block.Trust
+			}
 			j.log(out, open, change, now)
 		}
 		t.dateEntries(done)
@@ -148,7 +151,8 @@ func (j *judgement) settled(t *target, o *OpenFinding) bool {
 	if j.wentBack {
 		return false
 	}
-	chain := t.reading.read() && j.look.Block != nil && j.look.Block.Number >= o.Block && !t.reading.Assurance.weakerThan(j.attainable(o.Assurance))
+	chain := t.reading.read() && j.look.Block != nil && j.look.Block.Number >= o.Block && !t.reading.Assurance.weakerThan(j.attainable(o.Assurance)) &&
+		(!j.intent.Anchored || !j.look.Block.Trust.weakerThan(o.Trust))
 	if k.OfEntry() {
 		return j.settledEntry(t, f, chain)
 	}
@@ -159,6 +163,8 @@ func (j *judgement) settled(t *target, o *OpenFinding) bool {
 		return chain && t.looksAt(k) || t.claimRead && !t.audited()
 	case ChainMismatch:
 		return t.claimRead && j.look.Block != nil
+	case BlockContradicted:
+		return chain && (!j.intent.Anchored || TrustProviders.weakerThan(j.look.Block.Trust))
 	case ProofInvalid, GetterDisagrees:
 		return chain && (t.reading.Assurance == Proven || !j.intent.Events)
 	case AcceptExpired, AcceptUnused:
@@ -247,7 +253,12 @@ func (t *target) entryOf(f *Finding) *entry {
 // remember fills in what the next audit has to know, apart from open findings.
 func (j *judgement) remember(next *Prior) {
 	p := j.prior
-	next.Blocks, next.Pending, next.Contracts = p.Blocks, p.Pending, p.Contracts
+	next.Blocks, next.Pending, next.Contracts, next.Finalized = p.Blocks, p.Pending, p.Contracts, p.Finalized
+	for _, o := range j.looks.All() {
+		if o.Finalized != nil && (next.Finalized == nil || o.Finalized.Slot > next.Finalized.Slot) {
+			next.Finalized = o.Finalized
+		}
+	}
 	if j.wentBack {
 		return
 	}

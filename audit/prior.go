@@ -12,6 +12,7 @@ type Prior struct {
 	Contracts []Known         `json:"contracts,omitempty"`
 	Open      []OpenFinding   `json:"open,omitempty"` // the oldest first
 	Pending   []PendingChange `json:"pending,omitempty"`
+	Finalized *BeaconRoot     `json:"finalized,omitempty"` // the newest that was verified: the light client goes on from there
 }
 
 // AuditedBlock is the highest block that was audited by a tag.
@@ -48,6 +49,7 @@ type OpenFinding struct {
 	Finding   Finding   `json:"finding"`
 	Block     uint64    `json:"block,omitempty"`     // the newest at which it was confirmed; 0: no block was read
 	Assurance Assurance `json:"assurance,omitempty"` // the best of the readings that confirmed it
+	Trust     Trust     `json:"trust,omitempty"`     // the best of the blocks at which it was confirmed
 	Logged    time.Time `json:"logged"`              // the last finding_opened or finding_open
 }
 

@@ -27,10 +27,11 @@ type Chain struct {
 	Chain    string        `json:"chain"`
 	ChainID  uint64        `json:"chain_id"` // as configured
 	Verdict  Verdict       `json:"verdict"`
-	Policy   string        `json:"policy"`           // the block policy used; where no block was pinned, the preferred one
-	Block    *Block        `json:"block"`            // nil: no block was pinned
-	Claim    *Claim        `json:"claim"`            // nil: no claim was fetched
-	Claims   ClaimState    `json:"claims,omitempty"` // ClaimNone: no API covers the chain, and none was asked
+	Policy   string        `json:"policy"`                     // the block policy used; where no block was pinned, the preferred one
+	Block    *Block        `json:"block"`                      // nil: no block was pinned
+	Anchored *Anchored     `json:"anchored_through,omitempty"` // the newest block that the anchor vouches for; nil: none
+	Claim    *Claim        `json:"claim"`                      // nil: no claim was fetched
+	Claims   ClaimState    `json:"claims,omitempty"`           // ClaimNone: no API covers the chain, and none was asked
 	Errors   []SourceError `json:"errors"`
 	Targets  []Target      `json:"targets"`
 	Duration time.Duration `json:"-"` // of the chain's audit; it is measured, and no evidence
@@ -41,6 +42,15 @@ type Block struct {
 	Number uint64    `json:"number"`
 	Hash   string    `json:"hash"`
 	Time   time.Time `json:"time"`
+	Trust  Trust     `json:"trust,omitempty"` // who vouches for the hash; empty: no anchor is configured, the providers alone do
+}
+
+// Anchored is a block that somebody other than the providers vouches for.
+type Anchored struct {
+	Number uint64    `json:"number"`
+	Hash   string    `json:"hash"`
+	Time   time.Time `json:"time"`
+	Trust  Trust     `json:"trust"`
 }
 
 // Claim is the evidence of what the API said: SHA256 is the digest of the body as received, in hex.

@@ -202,6 +202,8 @@ func (t *target) compareChain(intent *Intent, prior *Prior, o *Observation) {
 		t.reason("the chain could not be read")
 	case t.reading.Err != "":
 		t.reason("the chain could not be read: %s", t.reading.Err)
+	case intent.AnchorMust && !TrustProviders.weakerThan(o.Block.Trust):
+		t.reason("anchor.required: nobody but the providers vouches for the block")
 	case !t.reading.HasCode:
 		t.find(NoCode, "nothing is deployed at this address at block %d", o.Block.Number)
 	}

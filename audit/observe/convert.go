@@ -13,6 +13,7 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/anchor"
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
@@ -35,6 +36,13 @@ type RawLook struct {
 	Listing []kmsapi.Source // a page each
 	Queries []ethrpc.Query
 	Witness *ethrpc.Witness
+	Anchor  *Anchoring
+}
+
+// Anchoring proves who vouches for the block of a look.
+type Anchoring struct {
+	Documents anchor.Documents
+	Headers   [][]byte // RLP: those of anchor.Head.WalkTo
 }
 
 // ClaimOf is the API's answer as an audit.APIClaim.
@@ -241,6 +249,9 @@ func (l *look) addLies(all []ethrpc.ProviderError, contract *common.Address) {
 		}
 		if e, ok := errors.AsType[*ethrpc.DisagreementError](p.Err); ok {
 			lie(audit.ProviderDisagreement, e.Error())
+		}
+		if e, ok := errors.AsType[*anchor.Contradiction](p.Err); ok {
+			lie(audit.BlockContradicted, e.Error())
 		}
 		if e, ok := errors.AsType[*ethrpc.GetterError](p.Err); ok {
 			lie(audit.GetterDisagrees, e.Error())

@@ -37,6 +37,8 @@ type look struct {
 	raw    RawLook
 	ids    idsByContract // that the claim names
 	pinned *ethrpc.Pinned
+
+	anchoring *anchoring // nil: there is no anchor
 }
 
 // look fetches the claim while a block is pinned, and reads the contracts there. The block is not older than that of an
@@ -49,6 +51,7 @@ func (c *observer) look(ctx context.Context, prior audit.Prior, before *look) *l
 		tags = tags[max(slices.Index(tags, before.pinned.Tag), 0):]
 		notBefore = before.pinned.Block.Number
 	}
+	c.sync(ctx, prior, l)
 	var claim, listing []audit.Failure
 	var wg sync.WaitGroup
 	wg.Go(func() { claim = c.guarded(func() error { return c.fetchClaim(ctx, l) }) })
@@ -57,18 +60,21 @@ func (c *observer) look(ctx context.Context, prior audit.Prior, before *look) *l
 	if c.Events != nil {
 		early = c.batches(audit.Contracts(c.Intent, prior, nil))
 	}
-	pinned, err := c.pin(ctx, prior, tags, notBefore, nil, early)
+	req := ethrpc.PinRequest{Tags: tags, NotBefore: notBefore, Prefetch: audit.Contracts(c.Intent, prior, nil), Events: early}
+	pinned, err := c.pin(ctx, l, prior, req)
 	wg.Wait()
 	for _, b := range early {
 		_ = c.Events.Take(b) // what is no use is read by itself
 	}
 	l.Failures = slices.Concat(claim, listing)
 	if err == nil {
-		err = c.readContracts(ctx, prior, l, pinned, tags, notBefore)
+		req.Events = nil
+		err = c.readContracts(ctx, prior, l, pinned, req)
 	}
 	if err != nil {
 		l.fail(err)
 	}
+	c.anchor(l)
 	return l
 }
 
@@ -119,12 +125,12 @@ func (c *observer) fetchListing(ctx context.Context, l *look) error {
 	return nil
 }
 
-// pin pins a block. A node that lags is given time to catch up with what was audited before; where none does, the older
+// pinNewest pins a block. A node that lags is given time to catch up with what was audited before; where none does, the older
 // block is pinned, for the judge to say so.
-func (c *observer) pin(ctx context.Context, prior audit.Prior, tags []ethrpc.BlockTag, notBefore uint64, avoid []string, early []*logs.Batch) (*ethrpc.Pinned, error) {
-	req := ethrpc.PinRequest{Tags: tags, NotBefore: notBefore, Avoid: avoid, Prefetch: audit.Contracts(c.Intent, prior, nil), Events: early}
-	if len(tags) > 0 {
-		req.NotBefore = max(notBefore, prior.LowestBlock(tags[0].String()))
+func (c *observer) pinNewest(ctx context.Context, prior audit.Prior, req ethrpc.PinRequest) (*ethrpc.Pinned, error) {
+	notBefore := req.NotBefore
+	if len(req.Tags) > 0 {
+		req.NotBefore = max(notBefore, prior.LowestBlock(req.Tags[0].String()))
 	}
 	pinned, err := c.Reader.Pin(ctx, req)
 	if err == nil || req.NotBefore == notBefore || ctx.Err() != nil {
@@ -140,9 +146,8 @@ func (c *observer) pin(ctx context.Context, prior audit.Prior, tags []ethrpc.Blo
 
 // readContracts reads the contracts at the pinned block. If nobody can read them there, the next provider pins a block of the
 // same tag: the first one may have invented its block. If none is left, and the state is gone, the next tag is taken.
-func (c *observer) readContracts(ctx context.Context, prior audit.Prior, l *look, pinned *ethrpc.Pinned, tags []ethrpc.BlockTag, notBefore uint64) error {
+func (c *observer) readContracts(ctx context.Context, prior audit.Prior, l *look, pinned *ethrpc.Pinned, req ethrpc.PinRequest) error {
 	contracts := audit.Contracts(c.Intent, prior, l.Claim)
-	var avoid []string
 	gone := false
 	for {
 		l.pinned = pinned
@@ -159,13 +164,13 @@ func (c *observer) readContracts(ctx context.Context, prior audit.Prior, l *look
 			return err
 		}
 		gone = gone || errors.Is(err, ethrpc.ErrNoState)
-		avoid = append(avoid, pinned.Provider)
-		again, e := c.pin(ctx, prior, tags, notBefore, avoid, nil)
-		if next := slices.Index(tags, pinned.Tag) + 1; (e != nil || slices.Contains(avoid, again.Provider)) && gone && next > 0 && next < len(tags) {
-			tags, avoid, gone = tags[next:], nil, false
-			again, e = c.pin(ctx, prior, tags, notBefore, nil, nil)
+		req.Avoid = append(req.Avoid, pinned.Provider)
+		again, e := c.pin(ctx, l, prior, req)
+		if next := slices.Index(req.Tags, pinned.Tag) + 1; (e != nil || slices.Contains(req.Avoid, again.Provider)) && gone && next > 0 && next < len(req.Tags) {
+			req.Tags, req.Avoid, gone = req.Tags[next:], nil, false
+			again, e = c.pin(ctx, l, prior, req)
 		}
-		if e != nil || slices.Contains(avoid, again.Provider) {
+		if e != nil || slices.Contains(req.Avoid, again.Provider) {
 			return err
 		}
 		l.fail(err)

@@ -37,6 +37,7 @@ type Lister interface {
 type Reader interface {
 	Pin(ctx context.Context, req ethrpc.PinRequest) (*ethrpc.Pinned, error)
 	Read(ctx context.Context, at *ethrpc.Pinned, queries []ethrpc.Query, opt ethrpc.ReadOptions) (*ethrpc.State, error)
+	Headers(ctx context.Context, at *ethrpc.Pinned, top, to uint64) ([][]byte, error)
 }
 
 // Events remembers what the events of contracts named, so that ids which the API does not list are found.
@@ -93,6 +94,7 @@ type Chain struct {
 	Tags   []ethrpc.BlockTag // Intent.Tags
 	Reader Reader
 	Events Events // nil: ids that the API does not list are not looked for
+	Anchor Anchor // nil: the providers alone vouch for a block; Intent.Anchored
 	Eager  bool   // read events even where the storage is proven without them, to show when and by whom
 }
 

@@ -1,6 +1,7 @@
 package anchor
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -44,6 +45,9 @@ func (h *Head) WalkTo(number uint64, hash common.Hash) (Walk, error) {
 	return w, nil
 }
 
+// ErrNewer marks a block that follows the newest one that is signed, as its headers show.
+var ErrNewer = errors.New("the newest that the sync committee signed")
+
 // Contradiction is a block that the sync committee, or the chain that it signed, has another hash for.
 type Contradiction struct {
 	Number       uint64
@@ -79,7 +83,7 @@ func (h *Head) Vouches(number uint64, hash common.Hash, headers [][]byte) error 
 	if final := h.Finalized; reached != final.BlockHash {
 		return &Contradiction{final.BlockNumber, reached, final.BlockHash}
 	}
-	return fmt.Errorf("block %d is newer than block %d, the last that the sync committee signed", number, h.signed().BlockNumber)
+	return fmt.Errorf("block %d is newer than block %d, %w", number, h.signed().BlockNumber, ErrNewer)
 }
 
 // signed is the newest block that the sync committee signed.
