@@ -76,8 +76,8 @@ type ClaimedEntry struct {
 	State             ClaimState // allowed, denied or unknown
 }
 
-// CompareClaimed orders rows by list, name, version, id and state. Rows that are in order already are judged faster.
-func CompareClaimed(a, b ClaimedEntry) int {
+// Compare orders rows by list, name, version, id and state. Rows that are in order already are judged faster.
+func (a *ClaimedEntry) Compare(b *ClaimedEntry) int {
 	return cmp.Or(cmp.Compare(a.List, b.List), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version),
 		cmp.Compare(a.ID, b.ID), cmp.Compare(a.State, b.State))
 }

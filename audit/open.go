@@ -305,11 +305,17 @@ func (j *judgement) contracts() []Known {
 // named adds the ids that were asked for to those that are known.
 func (t *target) named(list List, known []common.Hash) []common.Hash {
 	out := slices.Clip(known) // what is added goes into a copy
-	for _, a := range t.reading.Answers {
+	next := 0                 // in known; most answers are in its order
+	for i := range t.reading.Answers {
+		a := &t.reading.Answers[i]
 		if a.List != list || len(out) >= maxKnownIDs {
 			continue
 		}
-		if _, has := slices.BinarySearchFunc(known, a.ID, common.Hash.Cmp); !has {
+		has := next < len(known) && known[next] == a.ID
+		if !has {
+			next, has = slices.BinarySearchFunc(known, a.ID, common.Hash.Cmp)
+		}
+		if next++; !has {
 			out = append(out, a.ID)
 		}
 	}

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -323,42 +324,46 @@ func (t *target) judgeStorage(intent *Intent, want ContractIntent, lists bool) {
 	}
 }
 
-// entryOfRow reads one row of the claim.
-func (t *target) entryOfRow(row ClaimedEntry) entry {
-	e := entry{wrongChain: !t.claimRead, Entry: Entry{
-		List: row.List, Name: sanitize.Plain(row.Name), Version: sanitize.Plain(row.Version), Claim: row.State, OnChain: ChainUnknown,
-	}}
+// merge makes entries of the rows, one of all rows of an id, sorted by list, name, version and id.
+func (t *target) merge() {
+	var rows []*ClaimedEntry
+	for _, all := range t.rows {
+		for i := range all {
+			rows = append(rows, &all[i])
+		}
+	}
+	slices.SortFunc(rows, (*ClaimedEntry).Compare)
+	t.entries, t.at = make([]entry, 0, len(rows)), make(map[listID]int, len(rows))
+	for _, row := range rows {
+		t.addRow(row)
+	}
+}
+
+// addRow adds one row of the claim.
+func (t *target) addRow(row *ClaimedEntry) {
+	name, version := sanitize.Plain(row.Name), sanitize.Plain(row.Version)
 	id, err := sanitize.ParseID(row.ID)
+	k := listID{row.List, id}
+	if e := t.entry(k); err == nil && e != nil {
+		e.Name, e.Version = sanitize.JoinNames(e.Name, name), sanitize.JoinNames(e.Version, version)
+		if e.conflict = e.conflict || e.Claim != row.State; e.conflict {
+			e.Claim = ClaimUnknown
+		}
+		return
+	}
+	t.entries = t.entries[:len(t.entries)+1] // merge made room
+	e := &t.entries[len(t.entries)-1]
+	e.wrongChain, e.List, e.Name, e.Version, e.Claim, e.OnChain = !t.claimRead, row.List, name, version, row.State, ChainUnknown
 	switch {
 	case row.List == OSImage && row.ID == "":
 		e.Kind = NoHash
 	case err != nil:
 		e.ID, e.Kind = sanitize.Quote(row.ID), MalformedID
 	default:
-		e.ID, e.id, e.valid = id.Hex(), id, true
-	}
-	return e
-}
-
-// merge makes entries of the rows, one of all rows of an id, sorted by list, name, version and id.
-func (t *target) merge() {
-	rows := slices.Concat(t.rows...)
-	slices.SortFunc(rows, CompareClaimed)
-	t.entries, t.at = make([]entry, 0, len(rows)), make(map[listID]int, len(rows))
-	for _, row := range rows {
-		r := t.entryOfRow(row)
-		k := listID{r.List, r.id}
-		e := t.entry(k)
-		if !r.valid || e == nil {
-			if r.valid {
-				t.at[k] = len(t.entries)
-			}
-			t.entries = append(t.entries, r)
-			continue
-		}
-		e.Name, e.Version = sanitize.JoinNames(e.Name, r.Name), sanitize.JoinNames(e.Version, r.Version)
-		if e.conflict = e.conflict || e.Claim != r.Claim; e.conflict {
-			e.Claim = ClaimUnknown
+		e.id, e.valid, t.at[k] = id, true, len(t.entries)-1
+		var text [2 + 2*common.HashLength]byte
+		if e.ID = row.ID; e.ID != string(hex.AppendEncode(append(text[:0], "0x"...), id[:])) {
+			e.ID = id.Hex()
 		}
 	}
 }

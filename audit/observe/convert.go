@@ -57,7 +57,7 @@ func ClaimOf(d *kmsapi.OnChainDetail) *audit.APIClaim {
 		for _, i := range c.OSImages {
 			row.Entries = append(row.Entries, audit.ClaimedEntry{List: audit.OSImage, ID: i.Hash, Name: i.Name, Version: i.Version, State: claimState(i.Allowed)})
 		}
-		slices.SortFunc(row.Entries, audit.CompareClaimed)
+		slices.SortFunc(row.Entries, func(a, b audit.ClaimedEntry) int { return a.Compare(&b) })
 		out.Contracts = append(out.Contracts, row)
 	}
 	return out

@@ -365,13 +365,16 @@ func (c *observer) addChanges(ctx context.Context, l *look) {
 			continue
 		}
 		claimed, want := l.ids[r.Contract], c.Intent.Contract(r.Contract).Policy
-		shown := slices.DeleteFunc(slices.Clone(r.Answers), func(a audit.Answer) bool {
-			if a.Allowed || want.State(a.List, a.ID) == audit.PolicyAllowed {
-				return false
-			}
+		isClaimed := func(a audit.Answer) bool {
 			_, listed := slices.BinarySearchFunc(claimed[a.List], a.ID, common.Hash.Cmp)
-			return !listed
-		})
+			return listed
+		}
+		shown := make([]audit.ListChange, 0, len(r.Answers))
+		for _, a := range r.Answers {
+			if a.Allowed || want.State(a.List, a.ID) == audit.PolicyAllowed || isClaimed(a) {
+				shown = append(shown, audit.ListChange{List: a.List, ID: a.ID})
+			}
+		}
 		var root common.Hash
 		if r.Storage != nil {
 			root, _ = sanitize.ParseID(r.Storage.Root) // it was written here
@@ -380,22 +383,17 @@ func (c *observer) addChanges(ctx context.Context, l *look) {
 			whole := c.Events.Annotate(ctx, r.Contract, shown)
 			c.annotated[r.Contract] = annotation{root, now(), whole}
 		}
-		r.Changes = make([]audit.ListChange, 0, len(shown))
-		for _, a := range shown {
-			if last, known := c.Events.Last(r.Contract, a.List, a.ID); known {
-				r.Changes = append(r.Changes, audit.ListChange{List: a.List, ID: a.ID, Changed: last})
-			}
-		}
+		r.Changes = c.Events.Last(r.Contract, shown)
 	}
 }
 
 // annotateFindings finds out who caused what is wrong, and when, and reports whether there is anything that is wrong.
 func (c *observer) annotateFindings(ctx context.Context, judged audit.Chain, looks *audit.Looks) (wrong bool) {
 	for _, t := range judged.Targets {
-		var of []audit.Answer
+		var of []audit.ListChange
 		for _, e := range t.Entries {
 			if id, err := sanitize.ParseID(e.ID); err == nil && e.Changed != nil && e.Verdict == audit.Mismatch {
-				of = append(of, audit.Answer{List: e.List, ID: id})
+				of = append(of, audit.ListChange{List: e.List, ID: id})
 			}
 		}
 		if len(of) == 0 {
@@ -406,10 +404,7 @@ func (c *observer) annotateFindings(ctx context.Context, judged audit.Chain, loo
 		c.Events.Annotate(ctx, contract, of)
 		for _, l := range looks.All() {
 			if r := l.Reading(contract); r != nil {
-				for i := range r.Changes {
-					at := &r.Changes[i]
-					at.Changed, _ = c.Events.Last(contract, at.List, at.ID)
-				}
+				r.Changes = c.Events.Last(contract, r.Changes)
 			}
 		}
 	}

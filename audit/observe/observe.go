@@ -54,13 +54,13 @@ type Events interface {
 	// Named returns the keys that any event ever named, by list: those of audit.Lists, Apps and Implementations,
 	// sorted, and Callers, those first who were first to register an app.
 	Named(contract common.Address) map[string][]common.Hash
-	// Last returns the last event of an id, and false where none is known.
-	Last(contract common.Address, list audit.List, id common.Hash) (audit.Changed, bool)
+	// Last fills in the last events of ids, and leaves out, in place, those of which none is known.
+	Last(contract common.Address, of []audit.ListChange) []audit.ListChange
 	// Callers finds out for Named who registered apps, as far as it can.
 	Callers(ctx context.Context, contract common.Address)
-	// Annotate finds out when and by whom the last events of the ids of answers were sent, as far as it can, and reports
+	// Annotate finds out when and by whom the last events of ids were sent, as far as it can, and reports
 	// whether nothing is left to find out.
-	Annotate(ctx context.Context, contract common.Address, of []audit.Answer) bool
+	Annotate(ctx context.Context, contract common.Address, of []audit.ListChange) bool
 }
 
 // The lists that are not audited. What is in them accounts for the storage.

@@ -289,7 +289,7 @@ type mute struct {
 	asked *int
 }
 
-func (m mute) Annotate(context.Context, common.Address, []audit.Answer) bool {
+func (m mute) Annotate(context.Context, common.Address, []audit.ListChange) bool {
 	*m.asked++
 	return false
 }

@@ -273,23 +273,27 @@ func (x *Indexer) named(t state.Target) map[string][]common.Hash {
 	return named
 }
 
-// Last returns the last event of an id, and false where none is known.
-func (x *Indexer) Last(contract common.Address, list audit.List, id common.Hash) (c audit.Changed, known bool) {
-	e, known := x.opt.State.LastEvent(x.target(contract, false), string(list), id)
-	if !known {
-		return c, false
-	}
-	c.Block, c.Tx = e.Block, e.Tx
-	if at := e.Time; !at.IsZero() {
-		c.Time = &at
-	}
-	if e.Actor != (common.Address{}) {
-		if e.Actor != x.actor.address { // nearly all events are one owner's, and the checksum is a hash
-			x.actor.address, x.actor.text = e.Actor, e.Actor.Hex()
+// Last fills in the last events of the ids, and leaves out, in place, those of which none is known.
+func (x *Indexer) Last(contract common.Address, of []audit.ListChange) []audit.ListChange {
+	last, times, known := x.opt.State.LastEvents(x.target(contract, false)), make([]time.Time, len(of)), of[:0]
+	for i := range of {
+		e := last[state.Item{List: string(of[i].List), Key: of[i].ID}]
+		if e == nil {
+			continue
 		}
-		c.Actor = x.actor.text
+		c := audit.Changed{Block: e.Block, Tx: e.Tx}
+		if times[i] = e.Time; !e.Time.IsZero() {
+			c.Time = &times[i]
+		}
+		if e.Actor != (common.Address{}) {
+			if e.Actor != x.actor.address { // nearly all events are one owner's, and the checksum is a hash
+				x.actor.address, x.actor.text = e.Actor, e.Actor.Hex()
+			}
+			c.Actor = x.actor.text
+		}
+		known = append(known, audit.ListChange{List: of[i].List, ID: of[i].ID, Changed: c})
 	}
-	return c, true
+	return known
 }
 
 // Callers finds out who called the contract for its apps to be registered: the sender of the transaction, or the contract that
@@ -317,13 +321,14 @@ const maxAnnotated = 500
 
 // Annotate finds out when the last events of the ids came, and who sent those whose actor no event names. It is for
 // display, does what it can in the time that ctx leaves, and reports whether nothing is left to find out.
-func (x *Indexer) Annotate(ctx context.Context, contract common.Address, of []audit.Answer) bool {
+func (x *Indexer) Annotate(ctx context.Context, contract common.Address, of []audit.ListChange) bool {
 	t := x.target(contract, false)
+	last := x.opt.State.LastEvents(t)
 	var events []state.Event
 	var refs []logs.Ref
-	for _, a := range of {
-		if e, known := x.opt.State.LastEvent(t, string(a.List), a.ID); known && (e.Time.IsZero() || e.Actor == (common.Address{})) && len(events) < maxAnnotated {
-			events = append(events, e)
+	for _, c := range of {
+		if e := last[state.Item{List: string(c.List), Key: c.ID}]; e != nil && (e.Time.IsZero() || e.Actor == (common.Address{})) && len(events) < maxAnnotated {
+			events = append(events, *e)
 			refs = append(refs, logs.Ref{Block: e.BlockHash, Tx: e.Tx, Timed: !e.Time.IsZero()})
 		}
 	}

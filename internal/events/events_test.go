@@ -285,8 +285,8 @@ func TestWhatTheNewestGenerationsTell(t *testing.T) {
 	must(t, w.update())
 	w.knows(1, 2)
 	for device, actor := range map[byte]common.Address{1: testchain.Address("owner"), 2: {}} {
-		e, known := w.state.LastEvent(state.Target{Chain: "base", Contract: w.kms.Address()}, string(audit.Device), common.Hash{device})
-		if !known || !e.Added || e.Actor != actor {
+		e := w.state.LastEvents(state.Target{Chain: "base", Contract: w.kms.Address()})[state.Item{List: string(audit.Device), Key: common.Hash{device}}]
+		if e == nil || !e.Added || e.Actor != actor {
 			t.Errorf("device %d: %+v, want the actor %s", device, e, actor)
 		}
 	}

@@ -114,13 +114,13 @@ func (w *world) evidence() *evidence.File {
 // names are events that named something.
 type names map[string][]common.Hash
 
-func (names) Batch(common.Address, bool) *logs.Batch                                     { return nil }
-func (names) Take(*logs.Batch) error                                                     { return nil }
-func (names) Update(context.Context, common.Address, bool, ethrpc.Block) error           { return nil }
-func (names) Reset(common.Address) error                                                 { return nil }
-func (names) Callers(context.Context, common.Address)                                    {}
-func (names) Last(common.Address, audit.List, common.Hash) (c audit.Changed, known bool) { return }
-func (n names) Named(common.Address) map[string][]common.Hash                            { return n }
-func (names) Annotate(context.Context, common.Address, []audit.Answer) bool {
+func (names) Batch(common.Address, bool) *logs.Batch                           { return nil }
+func (names) Take(*logs.Batch) error                                           { return nil }
+func (names) Update(context.Context, common.Address, bool, ethrpc.Block) error { return nil }
+func (names) Reset(common.Address) error                                       { return nil }
+func (names) Callers(context.Context, common.Address)                          {}
+func (names) Last(common.Address, []audit.ListChange) []audit.ListChange       { return nil }
+func (n names) Named(common.Address) map[string][]common.Hash                  { return n }
+func (names) Annotate(context.Context, common.Address, []audit.ListChange) bool {
 	return true
 }

@@ -49,14 +49,14 @@ type scan struct {
 	events   []Event  // by block and index
 
 	// Derived from the events; nil: to be made anew.
-	last  map[item]int // the newest event of an item
+	last  map[Item]*Event // the newest event of an item
 	known map[string][]common.Hash
 }
 
-// item is what an event is about.
-type item struct {
-	list string
-	key  common.Hash
+// Item is what an event is about.
+type Item struct {
+	List string
+	Key  common.Hash
 }
 
 // scanOf returns what was read of t; it is empty where nothing was.
@@ -113,22 +113,20 @@ func (s *State) Events(t Target) []Event {
 	return slices.Clone(s.scanOf(t).events)
 }
 
-// LastEvent returns the newest event about a key of a list: what it says is what a replay of all events ends with.
-func (s *State) LastEvent(t Target, list string, key common.Hash) (e Event, ok bool) {
+// LastEvents returns the newest event about each key of a list: what they say is what a replay of all events ends with. They
+// are to be read before the next call of Annotate, which changes them.
+func (s *State) LastEvents(t Target) map[Item]*Event {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	known := s.scanOf(t)
 	if known.last == nil {
-		known.last = map[item]int{}
+		known.last = map[Item]*Event{}
 		for i := range known.events {
-			known.last[item{known.events[i].List, known.events[i].Key}] = i
+			e := &known.events[i]
+			known.last[Item{e.List, e.Key}] = e
 		}
 	}
-	i, ok := known.last[item{list, key}]
-	if ok {
-		e = known.events[i]
-	}
-	return e, ok
+	return known.last
 }
 
 // Callers is the list of Known with whoever registered apps, as far as that is known.

@@ -22,7 +22,7 @@ func TestNothingIsKnownAtFirst(t *testing.T) {
 		if diff := differ(read(open(t, "")), read(s)); diff != "" {
 			t.Error(diff)
 		}
-		if _, ok := s.LastEvent(kms, "device", key(1)); ok {
+		if len(s.LastEvents(kms)) > 0 {
 			t.Error("there is a last event")
 		}
 		if err := s.Reset(kms); err != nil {
@@ -252,7 +252,7 @@ func replay(t *rapid.T, s *state.State, of state.Target, events []state.Event) {
 			t.Fatalf("of %s, %d keys are known, want %d in order", list, len(got[list]), len(keys))
 		}
 		for _, k := range got[list] {
-			if e, ok := s.LastEvent(of, list, k); !ok || e != keys[k] {
+			if e := s.LastEvents(of)[state.Item{List: list, Key: k}]; e == nil || *e != keys[k] {
 				t.Fatalf("the last event is %+v, want %+v", e, keys[k])
 			}
 		}
