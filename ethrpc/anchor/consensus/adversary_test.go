@@ -7,7 +7,6 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
-	"github.com/ethereum/go-ethereum/core/types"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/anchor/consensus"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/beacon"
@@ -180,7 +179,7 @@ func TestAnotherFinalBlock(t *testing.T) {
 	s := startAt(t, c, n, period)
 	slot := s.Finalized().Slot
 	other, _ := newChain(t)
-	other.Finalize(&types.Header{Number: common.Big1, Time: n.GenesisTime + slot*12, BaseFee: common.Big1, WithdrawalsHash: new(common.Hash), BlobGasUsed: new(uint64), ExcessBlobGas: new(uint64)})
+	other.Finalize(ours(1, n.GenesisTime+slot*12))
 	refused(t, s.Finality(beacon.Encode(beacon.Fulu, other.FinalityUpdate(other.Claim(slot))), slotTime(n, 3*period)), "is final")
 }
 

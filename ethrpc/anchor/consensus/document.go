@@ -177,6 +177,7 @@ func decode(document []byte, data any) (version string, err error) {
 }
 
 // SplitUpdates returns the documents of an answer of /eth/v1/beacon/light_client/updates, one a period, for Store.Update.
+// The caller bounds the answer: MaxDocument for each period that it asked for.
 func SplitUpdates(answer []byte) ([][]byte, error) {
 	var all []json.RawMessage
 	if err := exactjson.Foreign(answer, &all); err != nil {
