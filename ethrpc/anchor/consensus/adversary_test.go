@@ -7,7 +7,6 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
-	"github.com/ethereum/go-ethereum/core/types"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/anchor/consensus"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/beacon"
@@ -180,7 +179,7 @@ func TestAnotherFinalBlock(t *testing.T) {
 	s := startAt(t, c, n, period)
 	slot := s.Finalized().Slot
 	other, _ := newChain(t)
-	other.Finalize(&types.Header{Number: common.Big1, Time: n.GenesisTime + slot*12, BaseFee: common.Big1, WithdrawalsHash: new(common.Hash), BlobGasUsed: new(uint64), ExcessBlobGas: new(uint64)})
+	other.Finalize(ours(1, n.GenesisTime+slot*12))
 	refused(t, s.Finality(beacon.Encode(beacon.Fulu, other.FinalityUpdate(other.Claim(slot))), slotTime(n, 3*period)), "is final")
 }
 
@@ -218,16 +217,16 @@ func TestTheClock(t *testing.T) {
 	document := beacon.Encode(beacon.Fulu, c.FinalityUpdate(c.Claim(40)))
 	at := slotTime(n, 42)
 	s := startAt(t, c, n, 16)
-	refused(t, s.Finality(document, at.Add(-consensus.MaxClockSkew-time.Nanosecond)), "the signature of slot 42 is of the future")
+	refused(t, s.Finality(document, at.Add(-consensus.MaxClockSkew-time.Nanosecond)), "the signature of slot 42 is in the future")
 	if err := s.Finality(document, at.Add(-consensus.MaxClockSkew)); err != nil {
 		t.Error(err)
 	}
 	root, data := c.Bootstrap(64)
 	document = beacon.Encode(beacon.Fulu, data)
 	_, err := consensus.Bootstrap(n, root, document, slotTime(n, 64).Add(-time.Minute))
-	refused(t, err, "the block of slot 64 is of the future")
+	refused(t, err, "the block of slot 64 is in the future")
 	_, err = consensus.Bootstrap(n, root, document, time.Unix(1, 0))
-	refused(t, err, "is the clock right?")
+	refused(t, err, "check the clock")
 }
 
 // TestBootstrapLies: a bootstrap is of the trusted block, and its committee that of the block's state.

@@ -4,8 +4,8 @@
 //	Bootstrap(checkpoint) → Update, one a period (a day) → Finality, whenever the latest block is wanted
 //
 // The rules are those of github.com/ethereum/consensus-specs, specs/altair/light-client/sync-protocol.md with its changes up
-// to fulu, without what is not final: neither optimistic headers nor forced updates. Nothing here asks anybody: documents
-// and the time are passed in. What a document says rests on two thirds of a committee of 512 validators, drawn for a day.
+// to fulu, without optimistic headers and forced updates, which are not final. The package does no I/O: documents and the
+// time are passed in. Its word is that of two thirds of 512 validators, drawn for one period.
 package consensus
 
 import (
@@ -303,16 +303,16 @@ func (s *Store) checkVersion(version string, slot uint64) (indices, error) {
 // checkSlot refuses what is of the future.
 func (s *Store) checkSlot(what string, slot uint64, now time.Time) error {
 	if last, begun := s.network.slotAt(now.Add(MaxClockSkew)); !begun || slot > last {
-		return fmt.Errorf("%s of slot %d is of the future, as slot %d is the last of now: is the clock right?", what, slot, last)
+		return fmt.Errorf("%s of slot %d is in the future, our clock being at slot %d: check the clock", what, slot, last)
 	}
 	return nil
 }
 
 // checkAge refuses to go on from a block that is too old. It is not of the future.
 func (s *Store) checkAge(slot uint64, now time.Time) error {
-	age := now.Sub(time.Unix(int64(s.network.timeOf(slot)), 0))
-	if age > MaxCheckpointAge {
-		return fmt.Errorf("the last block known, of slot %d, is %d days old, more than %d: %w", slot, age/(24*time.Hour), MaxCheckpointAge/(24*time.Hour), ErrTooOld)
+	began := time.Unix(int64(s.network.timeOf(slot)), 0)
+	if now.Sub(began) > MaxCheckpointAge {
+		return fmt.Errorf("the last block known, of slot %d, is of %s, more than %d days ago: %w", slot, began.UTC().Format(time.DateOnly), MaxCheckpointAge/(24*time.Hour), ErrTooOld)
 	}
 	return nil
 }

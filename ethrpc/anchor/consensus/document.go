@@ -177,6 +177,7 @@ func decode(document []byte, data any) (version string, err error) {
 }
 
 // SplitUpdates returns the documents of an answer of /eth/v1/beacon/light_client/updates, one a period, for Store.Update.
+// The caller bounds the answer: MaxDocument for each period that it asked for.
 func SplitUpdates(answer []byte) ([][]byte, error) {
 	var all []json.RawMessage
 	if err := exactjson.Foreign(answer, &all); err != nil {
@@ -203,8 +204,8 @@ func (n *Network) checkCommittee(which string, c *syncCommittee, branch []common
 // executionIndex is the generalized index of the execution payload in a beacon block's body.
 const executionIndex = 25
 
-// checkHeader checks that a header is whole: its execution header belongs to its beacon block. Whether that block is one
-// of the chain is for others to check.
+// checkHeader checks that the execution header belongs to the beacon block. It does not check that the block is part of
+// the chain.
 func (n *Network) checkHeader(h *lightClientHeader) (Header, error) {
 	slot, e := uint64(h.Beacon.Slot), &h.Execution
 	_, _, err := n.forkAt(slot)

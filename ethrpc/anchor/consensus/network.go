@@ -56,6 +56,7 @@ var Mainnet = Network{
 }
 
 // Sepolia is the test network: metadata/config.yaml of github.com/eth-clients/sepolia, and /eth/v1/beacon/genesis.
+// Since 6 October 2026 it is on gloas, which this release does not verify.
 var Sepolia = Network{
 	Name:                         "sepolia",
 	GenesisTime:                  1655733600,

@@ -208,11 +208,13 @@ func TestAge(t *testing.T) {
 	}
 }
 
-// TestNextPeriod: an update is asked for until the next committee is known, and for every period that was missed.
+// TestNextPeriod: an update is asked for until the next committee is known, and for every period that was missed. The first
+// one here is older than the checkpoint, and gives the committee alone.
 func TestNextPeriod(t *testing.T) {
 	r := devnet(t)
 	s := r.start(t)
-	for i, want := range []uint64{0, 1, math.MaxUint64} {
+	for i, final := range []uint64{24, 48, 78} {
+		want := []uint64{0, 1, math.MaxUint64}[i]
 		period, more := s.NextPeriod(slotTime(r.network, 96))
 		if !more {
 			period = math.MaxUint64
@@ -220,8 +222,8 @@ func TestNextPeriod(t *testing.T) {
 		if period != want {
 			t.Errorf("before update %d: period %d is asked for, want %d", i, period, want)
 		}
-		if err := s.Update(r.updates[i], r.now); err != nil {
-			t.Fatal(err)
+		if err := s.Update(r.updates[i], r.now); err != nil || s.Finalized().Slot != final {
+			t.Errorf("after update %d: slot %d is final, want %d (%v)", i, s.Finalized().Slot, final, err)
 		}
 	}
 }
