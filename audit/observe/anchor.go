@@ -94,7 +94,10 @@ func (c *observer) anchored(ctx context.Context, l *look, prior audit.Prior, at 
 			if exact = final.BlockHash == at.Block.Hash; !exact {
 				its, err := c.Reader.Pin(ctx, ethrpc.PinRequest{Tags: []ethrpc.BlockTag{ethrpc.AtHash(final.BlockHash)}})
 				if exact = err == nil; exact {
-					its.Tag, its.Failed = at.Tag, at.Failed
+					if its.Tag, its.Failed = at.Tag, at.Failed; its.Provider != at.Provider {
+						err := fmt.Errorf("it calls block %d, %s, finalized, and lacks block %d, %s, which the sync committee finalized", at.Block.Number, at.Block.Hash, final.BlockNumber, final.BlockHash)
+						its.Failed = append(slices.Clip(its.Failed), ethrpc.ProviderError{Provider: at.Provider, Err: err})
+					}
 					at = its
 				}
 			}
@@ -104,7 +107,7 @@ func (c *observer) anchored(ctx context.Context, l *look, prior audit.Prior, at 
 			return at, contradiction
 		}
 		if finalized && a.head.Current && !exact && a.doubt != nil && !errors.Is(a.doubt, anchor.ErrNewer) {
-			return at, fmt.Errorf("it does not have block %d, %s, which the sync committee finalized: %w", final.BlockNumber, final.BlockHash, a.doubt)
+			return at, fmt.Errorf("it lacks block %d, %s, which the sync committee finalized: %w", final.BlockNumber, final.BlockHash, a.doubt)
 		}
 	}
 	if a.doubt != nil && c.Intent.AnchorMust {

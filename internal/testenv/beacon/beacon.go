@@ -31,6 +31,7 @@ type Chain struct {
 	roots      map[string]uint64        // slots of finalized blocks, by their roots in hex
 	committees map[uint64]*committee    // by period
 	last       uint64                   // slot of the last finalized block
+	attested   uint64                   // slot of the attested block; where it is not newer than last, it is the next one
 }
 
 // Fulu and Version are the chain's fork and its version; ValidatorsRoot is its genesis_validators_root.
@@ -66,6 +67,14 @@ func (c *Chain) Slot(time uint64) uint64 { return (time - c.GenesisTime) / c.Sec
 
 // Period returns the sync-committee period of a slot.
 func (c *Chain) Period(slot uint64) uint64 { return slot / c.SlotsPerEpoch / c.EpochsPerPeriod }
+
+// Attest puts an execution header into the block of its time, which is the one that is attested from now on.
+func (c *Chain) Attest(h *types.Header) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.attested = c.Slot(h.Time)
+	c.headers[c.attested] = h
+}
 
 // Finalize puts an execution header into the block of its time, which is final from now on. It returns the root of that
 // block, which is a checkpoint.

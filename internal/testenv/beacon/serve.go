@@ -24,7 +24,12 @@ func (c *Chain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	mux.HandleFunc("GET /eth/v1/beacon/light_client/bootstrap/{root}", c.serveBootstrap)
 	mux.HandleFunc("GET /eth/v1/beacon/light_client/updates", c.serveUpdates)
 	mux.HandleFunc("GET /eth/v1/beacon/light_client/finality_update", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, Encode(Fulu, c.FinalityUpdate(c.Claim(c.Last()))))
+		claim := c.Claim(c.Last())
+		if c.mu.Lock(); c.attested > claim.Attested {
+			claim.Attested, claim.SignatureSlot, claim.SignedBy, claim.Next = c.attested, c.attested+1, c.Period(c.attested+1), c.Period(c.attested)+1
+		}
+		c.mu.Unlock()
+		answer(w, Encode(Fulu, c.FinalityUpdate(claim)))
 	})
 	mux.ServeHTTP(w, r)
 }
