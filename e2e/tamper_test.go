@@ -80,7 +80,7 @@ func tamper(t *testing.T, path string, n int) {
 		case reflect.DeepEqual(original, f):
 			kept++
 		default:
-			r, err := evidence.Verify(t.Context(), f)
+			r, err := evidence.Verify(t.Context(), f, nil)
 			if err != nil {
 				altered++
 				continue

@@ -8,10 +8,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/spf13/cobra"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // verifyTimeout bounds what a hostile file may cost. The evidence of an ordinary audit takes a second.
@@ -21,6 +23,7 @@ func newVerify() *cobra.Command {
 	f := &auditFlags{}
 	var output format
 	var timeout time.Duration
+	var checkpoint string
 	cmd := &cobra.Command{
 		Use:   "verify EVIDENCE",
 		Short: "Judge an audit again from its evidence, offline",
@@ -33,9 +36,17 @@ func newVerify() *cobra.Command {
 			if timeout <= 0 {
 				return fmt.Errorf("--timeout %s is not positive", timeout)
 			}
+			var root *common.Hash
+			if checkpoint != "" {
+				parsed, err := sanitize.ParseID(checkpoint)
+				if err != nil {
+					return fmt.Errorf("--checkpoint %w", err)
+				}
+				root = &parsed
+			}
 			ctx, cancel := context.WithTimeoutCause(cmd.Context(), timeout, fmt.Errorf("the --timeout of %s passed", timeout))
 			defer cancel()
-			result, err := verify(ctx, args[0])
+			result, err := verify(ctx, args[0], root)
 			if err != nil {
 				return err
 			}
@@ -51,6 +62,7 @@ func newVerify() *cobra.Command {
 	}
 	output.addTo(cmd, "text or json")
 	fs := cmd.Flags()
+	fs.StringVar(&checkpoint, "checkpoint", "", "the root of a finalized beacon block that you trust: evidence that starts at another one does not hold")
 	fs.DurationVar(&timeout, "timeout", verifyTimeout, "give up after this long")
 	fs.BoolVar(&f.exitCode, "exit-code", true, "with =false: exit 0 whatever the verdict")
 	fs.BoolVar(&f.allowUnverifiable, "allow-unverifiable", false, "exit 0 when the verdict is unknown")
@@ -58,7 +70,7 @@ func newVerify() *cobra.Command {
 	return cmd
 }
 
-func verify(ctx context.Context, path string) (*evidence.Result, error) {
+func verify(ctx context.Context, path string, checkpoint *common.Hash) (*evidence.Result, error) {
 	var file *evidence.File
 	var result *evidence.Result
 	err := await(ctx, path, func() error {
@@ -72,7 +84,7 @@ func verify(ctx context.Context, path string) (*evidence.Result, error) {
 	})
 	code := exitUsage
 	if err == nil {
-		result, err = evidence.Verify(ctx, file)
+		result, err = evidence.Verify(ctx, file, checkpoint)
 		code = exitUnknown
 	}
 	if errors.Is(err, evidence.ErrRefuted) {

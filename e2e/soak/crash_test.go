@@ -211,7 +211,7 @@ func verify(t *testing.T, dir string, seen map[string]bool) (n int) {
 		file, err := evidence.Decode(f)
 		f.Close()
 		if err == nil {
-			_, err = evidence.Verify(t.Context(), file)
+			_, err = evidence.Verify(t.Context(), file, nil)
 		}
 		if err != nil {
 			t.Errorf("%s: %v", e.Name(), err)

@@ -36,24 +36,41 @@ type Head struct {
 	Current   bool // an endpoint was asked just now, and answered
 }
 
-// Documents prove a Head, in the order in which they are applied. Each is as an endpoint sent it.
+// Documents prove a Head, in the order in which they are applied.
 type Documents struct {
-	Checkpoint common.Hash
-	Bootstrap  []byte
-	Updates    [][]byte
-	Finality   []byte // nil: none is known yet
+	Network    consensus.Network `json:"network"`
+	Checkpoint common.Hash       `json:"checkpoint"`
+	Bootstrap  Document          `json:"bootstrap"`
+	Updates    []Document        `json:"updates,omitempty"`
+	Finality   *Document         `json:"finality,omitempty"` // nil: none is known yet
 }
 
-// Replay verifies the documents again, as they were at a time.
-func (d *Documents) Replay(network consensus.Network, now time.Time) (*Head, error) {
-	s, err := consensus.Bootstrap(network, d.Checkpoint, d.Bootstrap, now)
-	for _, u := range d.Updates {
-		if err == nil {
-			err = s.Update(u, now)
+// Document is a light client document as an endpoint sent it.
+type Document struct {
+	At   time.Time `json:"at"` // when it was verified: not every document holds at every time
+	Body []byte    `json:"body"`
+}
+
+// Replay verifies the documents again. None of them may be newer than a time.
+func (d *Documents) Replay(until time.Time) (*Head, error) {
+	s, err := consensus.Bootstrap(d.Network, d.Checkpoint, d.Bootstrap.Body, d.Bootstrap.At)
+	last := d.Bootstrap.At
+	apply := func(u Document, verify func([]byte, time.Time) error) {
+		if err == nil && u.At.Before(last) {
+			err = errors.New("the light client documents are not in the order of their times")
+		}
+		if last = u.At; err == nil {
+			err = verify(u.Body, u.At)
 		}
 	}
-	if err == nil && d.Finality != nil {
-		err = s.Finality(d.Finality, now)
+	for _, u := range d.Updates {
+		apply(u, func(b []byte, at time.Time) error { return s.Update(b, at) })
+	}
+	if d.Finality != nil {
+		apply(*d.Finality, func(b []byte, at time.Time) error { return s.Finality(b, at) })
+	}
+	if err == nil && last.After(until) {
+		err = errors.New("a light client document is newer than what it is to prove")
 	}
 	if err != nil {
 		return nil, err
@@ -166,7 +183,7 @@ func (k *known) follow(ctx context.Context, e *endpoint, network consensus.Netwo
 			} else if err != nil {
 				return err
 			}
-			k.store, k.docs.Updates = &next, append(slices.Clip(k.docs.Updates), u)
+			k.store, k.docs.Updates = &next, append(slices.Clip(k.docs.Updates), Document{now, u})
 		}
 		if again, _ := k.store.NextPeriod(now); again == period {
 			break // it does not exist yet
@@ -176,12 +193,12 @@ func (k *known) follow(ctx context.Context, e *endpoint, network consensus.Netwo
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(document, k.docs.Finality) {
+	if k.docs.Finality == nil || !bytes.Equal(document, k.docs.Finality.Body) {
 		next := *k.store
 		if err := next.Finality(document, now); err != nil {
 			return err
 		}
-		k.store, k.docs.Finality = &next, document
+		k.store, k.docs.Finality = &next, &Document{now, document}
 	}
 	final := k.store.Finalized()
 	if age := now.Sub(time.Unix(int64(final.Timestamp), 0)); age > MaxAge {
@@ -202,7 +219,7 @@ func (k *known) bootstrap(ctx context.Context, e *endpoint, network consensus.Ne
 			k.store, err = consensus.Bootstrap(network, checkpoint, document, now)
 		}
 		if err == nil {
-			k.docs = Documents{Checkpoint: checkpoint, Bootstrap: document}
+			k.docs = Documents{Network: network, Checkpoint: checkpoint, Bootstrap: Document{now, document}}
 			return nil
 		}
 		failed = append(failed, fmt.Errorf("starting at checkpoint %s: %w", checkpoint, err))

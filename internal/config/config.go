@@ -18,6 +18,8 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/anchor"
+	"github.com/kms-auditor/kms-auditor/ethrpc/anchor/consensus"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
@@ -68,9 +70,19 @@ type Chain struct {
 	Agreement uint64            `yaml:"agreement"` // of the providers, from 1 to all of them
 	BatchSize int               `yaml:"batch_size"`
 	Verify    ethrpc.Verify     `yaml:"verify"`
+	Anchor    *Anchor           `yaml:"anchor"` // nil: the providers alone vouch for a block
 	Claims    string            `yaml:"claims"` // FromAPI; or NoClaims: no API covers the contracts, of which there is one at least
 	Providers []ethrpc.Provider `yaml:"providers"`
 	Contracts []Contract        `yaml:"contracts"`
+}
+
+// Anchor is who vouches for the hash of a block beside the providers: the sync committees of Ethereum.
+type Anchor struct {
+	Beacon     []anchor.Endpoint `yaml:"beacon"`     // beacon APIs that serve a light client, in order of preference; at least one
+	Checkpoint common.Hash       `yaml:"checkpoint"` // the root of a finalized beacon block that the operator trusts
+	Required   bool              `yaml:"required"`   // a block that nobody but the providers vouches for is not read
+	File       string            `yaml:"network"`    // of another network than mainnet and sepolia: its specification and genesis
+	Network    consensus.Network // File, read
 }
 
 // What the contracts of a chain are compared with, beside their policies.

@@ -21,6 +21,7 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/anchor"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
@@ -123,6 +124,13 @@ type fileProvider struct {
 	RequestsPerSecond float64                    `yaml:"requests_per_second"`
 }
 
+// fileEndpoint is an anchor.Endpoint with the file's keys.
+type fileEndpoint struct {
+	Name    string          `yaml:"name"`
+	URL     sanitize.Secret `yaml:"url|url_env|url_file"`
+	Timeout time.Duration   `yaml:"timeout"`
+}
+
 // decode sets dst, a pointer, from n, and notes what does not fit. What the file does not give keeps its value.
 func (d *doc) decode(n *yaml.Node, path string, dst any) {
 	switch {
@@ -175,6 +183,9 @@ func (d *doc) decode(n *yaml.Node, path string, dst any) {
 	case *ethrpc.Provider:
 		dst.Timeout = providerTimeout
 		d.decode(n, path, (*fileProvider)(dst))
+	case *anchor.Endpoint:
+		dst.Timeout = providerTimeout
+		d.decode(n, path, (*fileEndpoint)(dst))
 	case *Exception:
 		var f fileAccept
 		d.decode(n, path, &f)

@@ -17,9 +17,11 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/robfig/cron/v3"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/anchor/consensus"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
@@ -194,7 +196,48 @@ func (d *doc) chains(cfg *Config) {
 		d.check(c.Claims == FromAPI || c.Claims == NoClaims, at+".claims", "must be api or none")
 		d.check(c.Claims != NoClaims || len(c.Contracts) > 0, at+".contracts", "must have at least one contract: with claims: none, no API lists any")
 		d.contracts(at+".contracts", c.Contracts)
+		if c.Anchor != nil {
+			d.anchor(at+".anchor", c.Anchor, c.ChainID)
+		}
 	}
+}
+
+func (d *doc) anchor(path string, a *Anchor, chainID uint64) {
+	d.check(len(a.Beacon) > 0, path+".beacon", "must have at least one beacon API")
+	for at, e := range elements(d, path+".beacon", a.Beacon) {
+		d.check(providerName.MatchString(e.Name), at+".name", "must be a name of 1 to 64 characters of A-Z, a-z, 0-9, dot, _ and -")
+		d.unique(at+".name", e.Name, "beacon API %s is listed twice in this chain")
+		d.secretURL(at, &e.URL)
+		d.positive(at+".timeout", e.Timeout)
+	}
+	d.check(d.given(path+".checkpoint"), path+".checkpoint", "must be given: the root of a block that was finalized less than 14 days ago, from a source that you trust, such as your own node or two explorers")
+	var known bool
+	a.Network, known = consensus.ByChainID(chainID)
+	switch {
+	case a.File != "":
+		var err error
+		a.Network, err = readNetwork(d.abs(a.File))
+		d.check(err == nil, path+".network", "reading %s: %v", sanitize.Quote(a.File), err)
+	case !known && chainID != 0:
+		d.add(path+".network", "must be given: chain %d is neither Ethereum nor Sepolia, so the file has to say what its beacon chain is", chainID)
+	}
+}
+
+// readNetwork reads a mapping of the specification's names, with those of the genesis in it, as YAML or JSON.
+func readNetwork(path string) (consensus.Network, error) {
+	data, err := readFile(path, maxSize)
+	if err != nil {
+		return consensus.Network{}, err
+	}
+	var values map[string]yaml.Node
+	if err := yaml.Unmarshal(data, &values); err != nil {
+		return consensus.Network{}, errors.New("it is not a mapping of names to values")
+	}
+	spec := make(map[string]string, len(values))
+	for name, value := range values {
+		spec[name] = value.Value
+	}
+	return consensus.NetworkFromSpec(spec)
 }
 
 func (d *doc) providers(path string, providers []ethrpc.Provider, apart bool) {

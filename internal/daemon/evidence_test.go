@@ -53,7 +53,7 @@ func TestTheDaemonKeepsEvidence(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := evidence.Verify(t.Context(), f)
+	got, err := evidence.Verify(t.Context(), f, nil)
 	if err != nil || got.Report.AuditID != last.AuditID {
 		t.Errorf("the newest evidence gives %v, %v; want the last audit, %s", got, err, last.AuditID)
 	}
@@ -123,7 +123,7 @@ func TestEvidenceOfAKnownFinding(t *testing.T) {
 		if r.Chains[0].Targets[0].Findings[0].FirstSeen == nil {
 			t.Error("the report does not tell since when")
 		}
-		if _, err := evidence.Verify(t.Context(), f); err != nil {
+		if _, err := evidence.Verify(t.Context(), f, nil); err != nil {
 			t.Error(err)
 		}
 		a.Close()

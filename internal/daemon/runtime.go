@@ -15,6 +15,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/anchor"
 	"github.com/kms-auditor/kms-auditor/internal/config"
 	"github.com/kms-auditor/kms-auditor/internal/events"
 	"github.com/kms-auditor/kms-auditor/internal/web"
@@ -28,12 +29,13 @@ type runtime struct {
 	loaded  time.Time
 	api     *kmsapi.Client
 	clients map[string]*ethrpc.Client // by chain
+	anchors map[string]*anchor.Client // by chain, of those that have one
 	auditor *observe.Auditor
 	past    map[string]audit.Prior // by chain, of those that are looked at in the past: such an audit knows nothing of others, and none of it; forgotten with the runtime
 }
 
 func (d *Daemon) newRuntime(cfg *config.Config) (*runtime, error) {
-	r := &runtime{cfg: cfg, loaded: time.Now().UTC(), clients: map[string]*ethrpc.Client{}, past: map[string]audit.Prior{}}
+	r := &runtime{cfg: cfg, loaded: time.Now().UTC(), clients: map[string]*ethrpc.Client{}, anchors: map[string]*anchor.Client{}, past: map[string]audit.Prior{}}
 	agent := "kms-auditor/" + d.opt.Build.Version
 	var err error
 	r.api, err = kmsapi.New(kmsapi.Options{
@@ -69,7 +71,15 @@ func (d *Daemon) newRuntime(cfg *config.Config) (*runtime, error) {
 			return nil, fmt.Errorf("chain %s: %w", c.Name, err)
 		}
 		r.clients[c.Name] = client
-		o.Chains = append(o.Chains, d.observed(r, c, client))
+		chain := d.observed(r, c, client)
+		if a := c.Anchor; a != nil {
+			r.anchors[c.Name], err = anchor.New(anchor.Options{Network: a.Network, Endpoints: a.Beacon, Checkpoint: a.Checkpoint, UserAgent: agent})
+			if err != nil {
+				return nil, fmt.Errorf("chain %s: %w", c.Name, err)
+			}
+			chain.Anchor = r.anchors[c.Name]
+		}
+		o.Chains = append(o.Chains, chain)
 	}
 	r.auditor = observe.New(o)
 	return r, nil
@@ -125,6 +135,9 @@ func (r *runtime) intent(c config.Chain) audit.Intent {
 	out := audit.Intent{
 		Chain: c.Name, ChainID: c.ChainID, Agreement: int(c.Agreement), Discover: r.cfg.Discover, CrossChecks: r.cfg.CrossChecks,
 		Events: c.Verify != ethrpc.VerifyOff, Required: c.Verify == ethrpc.VerifyRequired, Baselines: !r.fixed(c.Name), PendingMax: r.cfg.PendingMax,
+	}
+	if c.Anchor != nil {
+		out.Anchored, out.AnchorMust = true, c.Anchor.Required
 	}
 	if out.NoClaims = c.Claims == config.NoClaims; out.NoClaims {
 		out.Discover, out.CrossChecks = false, false
@@ -203,6 +216,9 @@ func (r *runtime) close() {
 	r.api.Close()
 	for _, c := range r.clients {
 		c.Close()
+	}
+	for _, a := range r.anchors {
+		a.Close()
 	}
 }
 

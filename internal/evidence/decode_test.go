@@ -103,7 +103,7 @@ func TestLargeEvidenceIsTaken(t *testing.T) {
 	if !bytes.Equal(document(t, f), document(t, again(t, f))) {
 		t.Error("it is read as something else")
 	}
-	if _, err := evidence.Verify(t.Context(), f); err != nil {
+	if _, err := evidence.Verify(t.Context(), f, nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -136,7 +136,7 @@ func TestNoMutationIsTaken(t *testing.T) {
 			f, err := evidence.Decode(bytes.NewReader(fmt.Appendf(nil, "%s\n{\"sha256\":\"%x\"}\n", changed, sha256.Sum256(changed))))
 			var r *evidence.Result
 			if err == nil {
-				r, err = evidence.Verify(t.Context(), f)
+				r, err = evidence.Verify(t.Context(), f, nil)
 			}
 			if err != nil {
 				refused++

@@ -23,6 +23,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/anchor"
 	"github.com/kms-auditor/kms-auditor/internal/exactjson"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
@@ -49,6 +50,8 @@ type Chain struct {
 	Interrupted string       `json:"interrupted,omitempty"` // why there is no second look
 	Nodes       [][]byte     `json:"nodes,omitempty"`       // of the state trie and of storage tries, of all looks
 	Codes       [][]byte     `json:"codes,omitempty"`
+
+	checkpoint *common.Hash // that Verify was given
 }
 
 // Look is one audit.Observation. What can be derived is left out of it: the claim, the list of KMS, and proven readings.
@@ -58,6 +61,13 @@ type Look struct {
 	Listing     []Answer          `json:"listing,omitempty"` // a page each
 	Header      []byte            `json:"header,omitempty"`  // RLP; of the pinned block, where something is proven
 	Proven      []Proven          `json:"proven,omitempty"`
+	Anchor      *Anchor           `json:"anchor,omitempty"` // nil: the providers alone vouch for the block
+}
+
+// Anchor is what proves who vouches for the block of a look.
+type Anchor struct {
+	anchor.Documents
+	Headers [][]byte `json:"headers,omitempty"` // RLP: those of anchor.Head.WalkTo
 }
 
 // Answer is one answer of the API.
@@ -122,6 +132,9 @@ func (c *Chain) look(o *audit.Observation, raw *observe.RawLook, seen map[common
 			return nil, err
 		}
 		l.Listing = append(l.Listing, *page)
+	}
+	if a := raw.Anchor; a != nil {
+		l.Anchor = &Anchor{a.Documents, a.Headers}
 	}
 	for _, r := range o.Readings {
 		if r.Assurance != audit.Proven {

@@ -31,7 +31,7 @@ func TestEvidenceOfEarlierReleases(t *testing.T) {
 		must(t, os.WriteFile("testdata/v2.json.gz", b, 0o600))
 	}
 	for name, want := range released {
-		r, err := evidence.Verify(t.Context(), sample(t, name))
+		r, err := evidence.Verify(t.Context(), sample(t, name), nil)
 		if err != nil || r.Reported != want {
 			t.Errorf("%s verifies as %+v (%v)", name, r, err)
 		}
@@ -144,7 +144,7 @@ func FuzzVerify(f *testing.F) {
 			fit.Error(t, err, 500)
 			return
 		}
-		r, err := evidence.Verify(t.Context(), file)
+		r, err := evidence.Verify(t.Context(), file, nil)
 		if err != nil {
 			fit.Error(t, err, 1000)
 			return

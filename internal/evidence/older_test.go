@@ -54,7 +54,7 @@ func TestTheCodeOfOlderRules(t *testing.T) {
 	must(t, err)
 	read, err := evidence.Decode(bytes.NewReader(sealed(b)))
 	must(t, err)
-	r, err := evidence.VerifyBy(t.Context(), read, audit.Rules+1)
+	r, err := evidence.VerifyBy(t.Context(), read, nil, audit.Rules+1)
 	if err != nil || r.Differences != nil {
 		t.Fatalf("%q, %v", r.Differences, err)
 	}

@@ -137,7 +137,7 @@ func TestRealEvidenceGivesTheReportAgain(t *testing.T) {
 			if bytes.Contains(document(t, f), []byte(canary)) {
 				t.Error("the provider's URL is in the evidence")
 			}
-			got, err := evidence.Verify(t.Context(), f)
+			got, err := evidence.Verify(t.Context(), f, nil)
 			if err != nil {
 				t.Fatalf("%v\n%s", err, keys(f.Report))
 			}
@@ -178,7 +178,7 @@ func TestProofsNeedNoSeal(t *testing.T) {
 			what = "a claim"
 			flip(c.First.Claim.Body)
 		}
-		if _, err := evidence.Verify(t.Context(), f); !errors.Is(err, evidence.ErrRefuted) {
+		if _, err := evidence.Verify(t.Context(), f, nil); !errors.Is(err, evidence.ErrRefuted) {
 			t.Fatalf("%s with a changed byte: %v", what, err)
 		}
 	}
@@ -207,7 +207,7 @@ func TestForgedProofsAreRefuted(t *testing.T) {
 		unlisted(w)
 		f := w.evidence()
 		row.change(&f.Chains[0])
-		if _, err := evidence.Verify(t.Context(), again(t, f)); !errors.Is(err, evidence.ErrRefuted) || !strings.Contains(err.Error(), row.says) {
+		if _, err := evidence.Verify(t.Context(), again(t, f), nil); !errors.Is(err, evidence.ErrRefuted) || !strings.Contains(err.Error(), row.says) {
 			t.Errorf("%s: %v, want %q", row.sentence, err, row.says)
 		}
 	}
@@ -225,7 +225,7 @@ func TestTheCodeOfOlderImplementationsIsKept(t *testing.T) {
 	for i := range good.Chains[0].Codes {
 		f := again(t, good)
 		f.Chains[0].Codes = slices.Delete(f.Chains[0].Codes, i, i+1)
-		if _, err := evidence.Verify(t.Context(), f); errors.Is(err, evidence.ErrRefuted) {
+		if _, err := evidence.Verify(t.Context(), f, nil); errors.Is(err, evidence.ErrRefuted) {
 			refuted++
 		}
 	}
@@ -234,7 +234,7 @@ func TestTheCodeOfOlderImplementationsIsKept(t *testing.T) {
 	}
 	f := again(t, good)
 	f.Chains[0].First.Proven[0].Implementations = nil
-	if _, err := evidence.Verify(t.Context(), f); !errors.Is(err, evidence.ErrRefuted) || !strings.Contains(err.Error(), "completeness incomplete") {
+	if _, err := evidence.Verify(t.Context(), f, nil); !errors.Is(err, evidence.ErrRefuted) || !strings.Contains(err.Error(), "completeness incomplete") {
 		t.Errorf("without naming them: %v", err)
 	}
 }
@@ -246,7 +246,7 @@ func TestASlowGetterEndsInTime(t *testing.T) {
 	f := w.evidence()
 	p := &f.Chains[0].First.Proven[0]
 	p.AggregatedMRs = []common.Hash{hidden}
-	if _, err := evidence.Verify(t.Context(), f); err != nil {
+	if _, err := evidence.Verify(t.Context(), f, nil); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 100_000 {
@@ -257,7 +257,7 @@ func TestASlowGetterEndsInTime(t *testing.T) {
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 300*time.Millisecond, errors.New("enough"))
 	defer cancel()
 	start := time.Now()
-	if _, err := evidence.Verify(ctx, f); err == nil || !strings.Contains(err.Error(), "enough") || errors.Is(err, evidence.ErrRefuted) {
+	if _, err := evidence.Verify(ctx, f, nil); err == nil || !strings.Contains(err.Error(), "enough") || errors.Is(err, evidence.ErrRefuted) {
 		t.Errorf("%v, want no judgement", err)
 	}
 	if took := time.Since(start); took > 5*time.Second {

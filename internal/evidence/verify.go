@@ -41,14 +41,20 @@ func (r *Result) Verdict() audit.Verdict { return max(r.Reported, r.Report.Verdi
 
 // Verify proves again what the evidence proves, judges it, and compares the outcome with the report, by keys. Evidence
 // that does not hold is ErrRefuted. Any other error is that of ctx: then nothing is known.
-func Verify(ctx context.Context, f *File) (*Result, error) { return verifyBy(ctx, f, audit.Rules) }
+//
+// checkpoint is the root of a finalized beacon block that the reader trusts: evidence whose light client starts at another one
+// does not hold. nil: what the file says is taken.
+func Verify(ctx context.Context, f *File, checkpoint *common.Hash) (*Result, error) {
+	return verifyBy(ctx, f, checkpoint, audit.Rules)
+}
 
-func verifyBy(ctx context.Context, f *File, rules int) (*Result, error) {
+func verifyBy(ctx context.Context, f *File, checkpoint *common.Hash, rules int) (*Result, error) {
 	r := &Result{Rules: f.Rules, Reported: f.Report.Verdict}
 	r.Checked = []string{"the document is what was written: it has its SHA-256"}
 	chains := []audit.Chain{}
 	for i := range f.Chains {
 		c := &f.Chains[i]
+		c.checkpoint = checkpoint
 		looks, err := c.looks(ctx, r)
 		var chain audit.Chain
 		if err == nil {
@@ -162,7 +168,43 @@ func (c *Chain) derive(ctx context.Context, r *Result, l *Look) (*audit.Observat
 		r.Checked = append(r.Checked, fmt.Sprintf("%s: what the contracts (%d) say at block %d follows from its header, whose hash is %s", sanitize.Plain(c.Intent.Chain), len(proven), o.Block.Number, o.Block.Hash))
 	}
 	o.Readings = slices.Concat(o.Readings, proven)
-	return &o, nil
+	return &o, c.anchored(r, l)
+}
+
+// anchored proves again who vouches for the block of a look.
+func (c *Chain) anchored(r *Result, l *Look) error {
+	o := &l.Observation
+	if l.Anchor == nil {
+		if o.Anchored != nil || o.Finalized != nil || o.Block != nil && o.Block.Trust != "" && o.Block.Trust != audit.TrustProviders {
+			return errors.New("somebody beside the providers is said to vouch for a block, and nothing proves it")
+		}
+		return nil
+	}
+	if c.checkpoint != nil && *c.checkpoint != l.Anchor.Checkpoint {
+		return fmt.Errorf("its light client starts at checkpoint %s, not at %s", l.Anchor.Checkpoint, c.checkpoint)
+	}
+	head, err := l.Anchor.Replay(o.At)
+	if err != nil {
+		return fmt.Errorf("verifying what the sync committees signed: %w", err)
+	}
+	anchored, finalized := observe.AnchoredOf(head)
+	if o.Anchored == nil || *o.Anchored != *anchored || o.Finalized == nil || *o.Finalized != *finalized {
+		return fmt.Errorf("the sync committees finalized block %d, and the evidence says otherwise", anchored.Number)
+	}
+	if o.Block == nil {
+		return nil
+	}
+	hash, err := sanitize.ParseID(o.Block.Hash)
+	if err != nil {
+		return fmt.Errorf("reading the hash of block %d: %w", o.Block.Number, err)
+	}
+	if doubt := head.Vouches(o.Block.Number, hash, l.Anchor.Headers); doubt != nil && o.Block.Trust == audit.TrustConsensus {
+		return fmt.Errorf("the sync committees are said to vouch for block %d: %w", o.Block.Number, doubt)
+	}
+	if o.Block.Trust == audit.TrustConsensus {
+		r.Checked = append(r.Checked, fmt.Sprintf("%s: the sync committees vouch for block %d, from checkpoint %s on", sanitize.Plain(c.Intent.Chain), o.Block.Number, l.Anchor.Checkpoint))
+	}
+	return nil
 }
 
 // decodeAnswers decodes what the API said.
@@ -244,7 +286,11 @@ func (r *Result) trust(c *Chain, looks *audit.Looks) {
 		if o.Block == nil {
 			continue
 		}
-		say("that block %d, %s, is of this chain, and what %s named at %s", o.Block.Number, sanitize.Plain(o.Block.Hash), sanitize.Plain(o.Tag), o.At.Format(time.RFC3339))
+		if o.Block.Trust == audit.TrustConsensus {
+			say("that the checkpoint is a finalized block of the beacon chain, and that two thirds of each sync committee since then are honest")
+		} else {
+			say("that block %d, %s, is of this chain, and what %s named at %s", o.Block.Number, sanitize.Plain(o.Block.Hash), sanitize.Plain(o.Tag), o.At.Format(time.RFC3339))
+		}
 		believed := slices.DeleteFunc(slices.Clone(o.Readings), func(r audit.Reading) bool { return r.Assurance == audit.Proven || r.Err != "" })
 		if len(believed) > 0 {
 			say("what contracts (%d) say at block %d is not proven, but believed as the file has it; the first is %s", len(believed), o.Block.Number, believed[0].Contract)
@@ -293,6 +339,9 @@ func factsOf(r *audit.Report) *facts {
 		state := []any{c.Verdict, "chain id", c.ChainID, "policy", c.Policy}
 		if c.Block != nil {
 			state = append(state, "block", c.Block.Number, c.Block.Hash, c.Block.Time)
+			if c.Block.Trust != "" {
+				state = append(state, "trust", c.Block.Trust)
+			}
 		}
 		if c.Claim != nil {
 			state = append(state, "claim", c.Claim.SHA256)

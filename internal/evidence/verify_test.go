@@ -48,7 +48,7 @@ func TestRecordsAreJudgedAgain(t *testing.T) {
 		r := byHand(t)
 		row.change(&r)
 		f := judged(t, r)
-		got, err := evidence.Verify(t.Context(), again(t, f))
+		got, err := evidence.Verify(t.Context(), again(t, f), nil)
 		if err != nil {
 			t.Errorf("%s: %v", row.sentence, err)
 			continue
@@ -128,7 +128,7 @@ func TestForgedEvidenceIsRefuted(t *testing.T) {
 		f := judged(t, byHand(t))
 		f = again(t, f)
 		row.change(f)
-		_, err := evidence.Verify(t.Context(), again(t, f))
+		_, err := evidence.Verify(t.Context(), again(t, f), nil)
 		if !errors.Is(err, evidence.ErrRefuted) || !strings.Contains(err.Error(), row.says) {
 			t.Errorf("%s: %v, want %q", row.sentence, err, row.says)
 			continue
@@ -144,7 +144,7 @@ func TestWhatIsForShowIsNotCompared(t *testing.T) {
 	f.Report.Chains[0].Errors = []audit.SourceError{}
 	x := &f.Report.Chains[0].Targets[0]
 	x.Reasons, x.Findings[0].Message, x.Findings[0].FirstSeen, x.Entries[0].Name = []string{"reworded"}, "reworded", nil, "reworded"
-	got, err := evidence.Verify(t.Context(), again(t, f))
+	got, err := evidence.Verify(t.Context(), again(t, f), nil)
 	must(t, err)
 	if diff := cmp.Diff(want, keys(got.Report)); diff != "" {
 		t.Error(diff)
@@ -155,14 +155,14 @@ func TestWhatIsForShowIsNotCompared(t *testing.T) {
 func TestOlderRules(t *testing.T) {
 	f := judged(t, byHand(t))
 	f.Report.Verdict, f.Report.Chains[0].Targets[0].Entries[0].Verdict = audit.Consistent, audit.Accepted
-	r, err := evidence.VerifyBy(t.Context(), f, audit.Rules+1)
+	r, err := evidence.VerifyBy(t.Context(), f, nil, audit.Rules+1)
 	must(t, err)
 	if r.Verdict() != audit.Drift || r.Reported != audit.Consistent || r.Report.Verdict != audit.Drift || r.Rules != audit.Rules || len(r.Differences) != 2 {
 		t.Errorf("by other rules: %+v", r)
 	}
 	f.Report = judged(t, byHand(t)).Report
 	f.Report.Verdict = audit.Drift
-	if r, err = evidence.VerifyBy(t.Context(), f, audit.Rules+1); err != nil || r.Differences != nil || r.Verdict() != audit.Drift {
+	if r, err = evidence.VerifyBy(t.Context(), f, nil, audit.Rules+1); err != nil || r.Differences != nil || r.Verdict() != audit.Drift {
 		t.Errorf("by other rules that judge the same: %+v (%v)", r, err)
 	}
 }
@@ -179,7 +179,7 @@ func TestVerifyEndsInTime(t *testing.T) {
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, errors.New("enough"))
 	defer cancel()
 	start := time.Now()
-	if _, err = evidence.Verify(ctx, f); err == nil || !strings.Contains(err.Error(), "enough") || errors.Is(err, evidence.ErrRefuted) {
+	if _, err = evidence.Verify(ctx, f, nil); err == nil || !strings.Contains(err.Error(), "enough") || errors.Is(err, evidence.ErrRefuted) {
 		t.Errorf("%v, want no judgement", err)
 	}
 	if took := time.Since(start); took > 5*time.Second {
@@ -214,7 +214,7 @@ func TestKeep(t *testing.T) {
 	dir := t.TempDir()
 	f := judged(t, byHand(t))
 	must(t, evidence.Keep(dir, evidence.Rotation{KeepLast: 1}, true, f))
-	if _, err := evidence.Verify(t.Context(), sample(t, dir+"/evidence-20260102T120000.000Z-A1.json.gz")); err != nil {
+	if _, err := evidence.Verify(t.Context(), sample(t, dir+"/evidence-20260102T120000.000Z-A1.json.gz"), nil); err != nil {
 		t.Error(err)
 	}
 	if err := evidence.Keep(dir+"/missing", evidence.Rotation{KeepLast: 1}, true, f); !errors.Is(err, os.ErrNotExist) {

@@ -12,27 +12,39 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
 
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // Network is what a light client has to know of a beacon chain. The names are those of the consensus specification.
 type Network struct {
-	Name                         string
-	GenesisTime                  uint64 // Unix seconds
-	GenesisValidatorsRoot        common.Hash
-	SecondsPerSlot               uint64
-	SlotsPerEpoch                uint64
-	EpochsPerSyncCommitteePeriod uint64
-	SyncCommitteeSize            int
-	Forks                        []Fork // by epoch; of two at one epoch the later one holds
+	Name                         string      `json:"name"`
+	GenesisTime                  uint64      `json:"genesis_time"` // Unix seconds
+	GenesisValidatorsRoot        common.Hash `json:"genesis_validators_root"`
+	SecondsPerSlot               uint64      `json:"seconds_per_slot"`
+	SlotsPerEpoch                uint64      `json:"slots_per_epoch"`
+	EpochsPerSyncCommitteePeriod uint64      `json:"epochs_per_sync_committee_period"`
+	SyncCommitteeSize            int         `json:"sync_committee_size"`
+	Forks                        []Fork      `json:"forks"` // by epoch; of two at one epoch the later one holds
 }
 
 // Fork is an upgrade of the beacon chain.
 type Fork struct {
-	Name    string // in lower case, as documents have it in version
-	Epoch   uint64 // the first
-	Version [4]byte
+	Name    string  `json:"name"`  // in lower case, as documents have it in version
+	Epoch   uint64  `json:"epoch"` // the first
+	Version Version `json:"version"`
+}
+
+// Version is the version of a fork. It is part of what is signed.
+type Version [4]byte
+
+// MarshalText writes the version as hex with 0x.
+func (v Version) MarshalText() ([]byte, error) { return hexutil.Bytes(v[:]).MarshalText() }
+
+// UnmarshalText reads what MarshalText wrote.
+func (v *Version) UnmarshalText(b []byte) error {
+	return hexutil.UnmarshalFixedText("version", b, v[:])
 }
 
 // Mainnet is Ethereum's beacon chain: metadata/config.yaml of github.com/eth-clients/mainnet, configs/mainnet.yaml of
