@@ -164,6 +164,23 @@ func TestLies(t *testing.T) {
 	}
 }
 
+// TestTwoThirdsOf512 are 342.
+func TestTwoThirdsOf512(t *testing.T) {
+	c := beacon.New(beacon.Options{GenesisTime: 1_700_000_000, SecondsPerSlot: 12, CommitteeSize: 512})
+	n, err := consensus.NetworkFromSpec(c.Spec())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := startAt(t, c, n, 64)
+	claim := c.Claim(100)
+	claim.Signers = 341
+	refused(t, s.Finality(beacon.Encode(beacon.Fulu, c.FinalityUpdate(claim)), slotTime(n, 200)), "341 of 512 members of the sync committee signed")
+	claim.Signers = 342
+	if err := s.Finality(beacon.Encode(beacon.Fulu, c.FinalityUpdate(claim)), slotTime(n, 200)); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestAnotherNextCommittee: a second committee for one period, proven and signed, would be another chain.
 func TestAnotherNextCommittee(t *testing.T) {
 	c, n := newChain(t)
