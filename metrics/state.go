@@ -88,6 +88,7 @@ var (
 	droppedDesc      = desc("open_findings_dropped", "Open findings that have no open_finding series.", "chain", "contract")
 	blockDesc        = desc("audited_block_number", "Number of the block that the last audit read.", "chain")
 	blockTimeDesc    = desc("audited_block_timestamp_seconds", "Unix time of the block that the last audit read.", "chain")
+	anchoredDesc     = desc("anchored_block_timestamp_seconds", "Unix time of the newest block that the anchor vouches for; 0 before the first. Absent without an anchor.", "chain", "trust")
 	completenessDesc = desc("completeness", "How the last audit looked for ids that the API does not list (1 = current).", "chain", "contract", "level")
 	acceptDesc       = desc("accept_expires_timestamp_seconds", "Unix time at which the first accepted difference of a kind expires; absent if none is accepted.", "chain", "contract", "kind")
 	assuranceDesc    = desc("assurance", "Lowest assurance among a contract's answers (1 = current).", "chain", "contract", "level")
@@ -104,7 +105,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 type state struct{ atomic.Pointer[snapshot] }
 
 func (*state) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{verdictDesc, entriesDesc, findingsDesc, oldestDesc, openDesc, confirmedDesc, droppedDesc, blockDesc, blockTimeDesc, completenessDesc, assuranceDesc, acceptDesc} {
+	for _, d := range []*prometheus.Desc{verdictDesc, entriesDesc, findingsDesc, oldestDesc, openDesc, confirmedDesc, droppedDesc, blockDesc, blockTimeDesc, anchoredDesc, completenessDesc, assuranceDesc, acceptDesc} {
 		ch <- d
 	}
 }
@@ -130,6 +131,12 @@ func (s *snapshot) chain(c audit.Chain) map[string]*audit.Target {
 	if c.Block != nil {
 		s.gauge(blockDesc, float64(c.Block.Number), c.Chain)
 		s.gauge(blockTimeDesc, unix(c.Block.Time), c.Chain)
+	}
+	switch a := c.Anchored; {
+	case a != nil:
+		s.gauge(anchoredDesc, unix(a.Time), c.Chain, string(a.Trust))
+	case c.Block != nil && c.Block.Trust != "":
+		s.gauge(anchoredDesc, 0, c.Chain, string(audit.TrustConsensus))
 	}
 	targets := map[string]*audit.Target{}
 	for i := range c.Targets {

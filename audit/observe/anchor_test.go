@@ -1,7 +1,9 @@
 package observe_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -18,6 +20,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/ethrpc/anchor"
 	"github.com/kms-auditor/kms-auditor/ethrpc/anchor/consensus"
+	"github.com/kms-auditor/kms-auditor/internal/evidence"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/beacon"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
@@ -35,6 +38,7 @@ type anchoredWorld struct {
 
 func newAnchoredWorld(t *testing.T) *anchoredWorld {
 	t.Helper()
+	observe.SetClock(t, 1000*time.Second) // the blocks of a simulated chain are of the future, once more than one a second is made
 	w := &anchoredWorld{world: provenWorld(t)}
 	w.mine(70)
 	genesis := w.header("0x1").Time
@@ -58,16 +62,9 @@ func newAnchoredWorld(t *testing.T) *anchoredWorld {
 		client, err := anchor.New(w.opt)
 		must(t, err)
 		t.Cleanup(client.Close)
-		c.Anchor = ahead{client}
+		c.Anchor = client
 	}
 	return w
-}
-
-// ahead has a clock that is ahead: the blocks of a simulated chain are of the future, once more than one a second is made.
-type ahead struct{ *anchor.Client }
-
-func (a ahead) Sync(ctx context.Context, remembered common.Hash, now time.Time) (*anchor.Head, []ethrpc.ProviderError) {
-	return a.Client.Sync(ctx, remembered, now.Add(1000*time.Second))
 }
 
 func (w *anchoredWorld) mine(n int) {
@@ -267,4 +264,49 @@ func TestAContradictedBlockIsOpenUntilAnotherIsVouchedFor(t *testing.T) {
 	w.down.Store(false)
 	w.finalize(96)
 	a.says(audit.Consistent, "")
+}
+
+// TestEvidenceFromOneCheckpoint: what the sync committee vouches for is proven again, offline.
+func TestEvidenceFromOneCheckpoint(t *testing.T) {
+	w := newAnchoredWorld(t)
+	w.finalize(40)
+	w.world.opt.Record = true
+	for _, tag := range []string{"finalized", "35"} { // headers lead to the latter
+		w.tags = tag
+		a := w.auditor()
+		a.says(audit.Consistent, "")
+		f, err := evidence.New(a.result.Report, a.result.Records)
+		must(t, err)
+		checkpoint := w.opt.Checkpoint
+		got, err := evidence.Verify(t.Context(), f, &checkpoint)
+		must(t, err)
+		if said := strings.Join(got.Checked, "\n"); !strings.Contains(said, "from checkpoint "+checkpoint.Hex()) || got.Report.Chains[0].Block.Trust != audit.TrustConsensus {
+			t.Errorf("%s: %s\n%s", tag, said, text(t, got.Report))
+		}
+		for sentence, change := range map[string]func(){
+			"another checkpoint is trusted": func() { checkpoint[0]++ },
+			"another block is final":        func() { f.Chains[0].First.Observation.Anchored.Number++ },
+			"another root is final":         func() { f.Chains[0].First.Observation.Finalized.Root[0]++ },
+			"a document is changed": func() {
+				body := f.Chains[0].First.Anchor.Finality.Body
+				f.Chains[0].First.Anchor.Finality.Body = body[:len(body)-1]
+			},
+			"a document is of later":     func() { f.Chains[0].First.Anchor.Finality.At = time.Now().Add(time.Hour) },
+			"nothing proves it":          func() { f.Chains[0].First.Anchor = nil },
+			"a header is changed or new": func() { f.Chains[0].First.Anchor.Headers = append(f.Chains[0].First.Anchor.Headers, []byte{1}) },
+		} {
+			if sentence == "a header is changed or new" && tag == "finalized" {
+				continue // none is needed, and none is looked at
+			}
+			whole, err := f.Encode()
+			must(t, err)
+			change()
+			if _, err := evidence.Verify(t.Context(), f, &checkpoint); !errors.Is(err, evidence.ErrRefuted) {
+				t.Errorf("%s, %s: %v", tag, sentence, err)
+			}
+			checkpoint = w.opt.Checkpoint
+			f, err = evidence.Decode(bytes.NewReader(whole))
+			must(t, err)
+		}
+	}
 }

@@ -11,3 +11,10 @@ func AnnotateAgain(t testing.TB, after time.Duration) {
 	annotateAgain = after
 	t.Cleanup(func() { annotateAgain = before })
 }
+
+// SetClock moves the clock ahead, for a test that runs alone.
+func SetClock(t testing.TB, ahead time.Duration) {
+	before := now
+	now = func() time.Time { return before().Add(ahead) }
+	t.Cleanup(func() { now = before })
+}

@@ -162,7 +162,7 @@ func (a *Auditor) Audit(ctx context.Context, id string, prior map[string]audit.P
 	return out
 }
 
-func now() time.Time { return time.Now().UTC() }
+var now = func() time.Time { return time.Now().UTC() }
 
 // audit audits the chain. A bug costs this chain its verdict, and no other.
 func (c *observer) audit(ctx context.Context, prior audit.Prior) (out audit.Outcome, rec Record) {

@@ -96,7 +96,7 @@ func newRoot() *cobra.Command {
 	f.StringVarP(&g.config, "config", "c", os.Getenv("KMS_AUDITOR_CONFIG"), "configuration `FILE` (or env KMS_AUDITOR_CONFIG); without one the built-in default applies")
 	f.StringVar(&g.logLevel, "log.level", "info", "debug, info, warn or error")
 	f.StringVar(&g.logFormat, "log.format", "json", "json or console")
-	root.AddCommand(newAudit(g), newBaseline(g), newConfig(g), newExplain(g), newForget(g), newHistory(g), newKMS(g), newMan(), newPolicy(g), newSelftest(), newVerify(), newVersion())
+	root.AddCommand(newAnchor(g), newAudit(g), newBaseline(g), newConfig(g), newExplain(g), newForget(g), newHistory(g), newKMS(g), newMan(), newPolicy(g), newSelftest(), newVerify(), newVersion())
 	return root
 }
 

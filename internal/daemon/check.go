@@ -4,7 +4,12 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/anchor"
 	"github.com/kms-auditor/kms-auditor/internal/config"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
@@ -31,6 +36,13 @@ func (d *Daemon) Check(ctx context.Context, tell func(chain, source string, err 
 		wrong := r.checkProviders(ctx, c.Name)
 		for _, p := range c.Providers {
 			say(c.Name, p.Name, wrong[p.Name])
+		}
+		if c.Anchor != nil {
+			ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
+			for _, e := range AskAnchor(ctx, c.Anchor, common.Hash{}, "kms-auditor/"+d.opt.Build.Version) {
+				say(c.Name, e.Endpoint, e.Err)
+			}
+			cancel()
 		}
 	}
 	if absent == len(r.cfg.Chains) {
@@ -84,4 +96,29 @@ func (r *runtime) checkProviders(ctx context.Context, chain string) map[string]e
 		wrong[p.Provider] = p.Err
 	}
 	return wrong
+}
+
+// EndpointHead is what one beacon endpoint proved, asked alone.
+type EndpointHead struct {
+	Endpoint string
+	Head     *anchor.Head // nil: nothing
+	Err      error        // why it is not up to date
+}
+
+// AskAnchor asks each beacon endpoint of a chain alone. remembered is as for anchor.Client.Sync.
+func AskAnchor(ctx context.Context, a *config.Anchor, remembered common.Hash, agent string) (out []EndpointHead) {
+	for _, e := range a.Beacon {
+		one := EndpointHead{Endpoint: e.Name}
+		client, err := anchor.New(anchor.Options{Network: a.Network, Endpoints: []anchor.Endpoint{e}, Checkpoint: a.Checkpoint, UserAgent: agent})
+		if one.Err = err; err == nil {
+			var failed []ethrpc.ProviderError
+			one.Head, failed = client.Sync(ctx, remembered, time.Now())
+			for _, f := range failed {
+				one.Err = errors.Join(one.Err, f.Err)
+			}
+			client.Close()
+		}
+		out = append(out, one)
+	}
+	return out
 }

@@ -73,7 +73,7 @@ func (t *text) block(c *audit.Chain) string {
 	if c.Block == nil {
 		return "no block pinned (policy " + Plain(c.Policy) + ")"
 	}
-	return fmt.Sprintf("%s block %d %s of %s", Plain(c.Policy), c.Block.Number, t.id(c.Block.Hash), when(&c.Block.Time))
+	return fmt.Sprintf("%s block %d %s of %s%s", Plain(c.Policy), c.Block.Number, t.id(c.Block.Hash), when(&c.Block.Time), after(", trust ", string(c.Block.Trust)))
 }
 
 func claimAge(r *audit.Report, c *audit.Chain) string {

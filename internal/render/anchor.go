@@ -1,0 +1,50 @@
+package render
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+)
+
+// Anchors is where the light client of each chain stands, as docs/anchor.md describes it. Lists are never null.
+type Anchors struct {
+	Chains []AnchorStatus `json:"chains"`
+}
+
+// AnchorStatus is where the light client of one chain stands.
+type AnchorStatus struct {
+	Chain      string         `json:"chain"`
+	Network    string         `json:"network"`
+	Checkpoint string         `json:"checkpoint"`           // as configured
+	Remembered string         `json:"remembered,omitempty"` // the newest root that an audit verified, from which the next one goes on
+	Required   bool           `json:"required"`
+	Endpoints  []EndpointHead `json:"endpoints"`
+}
+
+// EndpointHead is what one endpoint proved, or why it did not.
+type EndpointHead struct {
+	Name      string     `json:"name"`
+	Finalized uint64     `json:"finalized,omitempty"` // number of the execution block; 0: nothing is proven
+	Hash      string     `json:"hash,omitempty"`
+	Time      *time.Time `json:"time,omitempty"`
+	Start     string     `json:"start,omitempty"` // the root that the proof starts at
+	Error     string     `json:"error,omitempty"`
+}
+
+// WriteText shows one table a chain.
+func (a Anchors) WriteText(b *bytes.Buffer) {
+	if len(a.Chains) == 0 {
+		b.WriteString("no chain has an anchor\n")
+	}
+	for _, c := range a.Chains {
+		fmt.Fprintf(b, "%s: %s\n", Plain(c.Chain), Plain(c.Network))
+		list(b, "  ", [][2]string{{"checkpoint", c.Checkpoint}, {"remembered", c.Remembered}, {"required", fmt.Sprint(c.Required)}})
+		for _, e := range c.Endpoints {
+			state := "nothing is proven"
+			if e.Time != nil {
+				state = fmt.Sprintf("block %d, %s, of %s is final", e.Finalized, e.Hash, when(e.Time))
+			}
+			fmt.Fprintf(b, "  %s: %s%s\n", Plain(e.Name), state, after("; ", Plain(e.Error)))
+		}
+	}
+}
