@@ -14,7 +14,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/fit"
 )
 
-var exhaustive = flag.Bool("exhaustive", false, "change the large documents at every byte, which takes 20 minutes")
+var exhaustive = flag.Bool("exhaustive", false, "change the large documents at every byte, which takes an hour")
 
 // changes calls each with b changed at one byte: deleted, doubled, or another one.
 func changes(b []byte, at int, each func([]byte)) {
