@@ -44,7 +44,7 @@ type Config struct {
 	Accept       []Exception   `yaml:"accept"` // each about one of Chains
 	Web          Web           `yaml:"web"`
 	Heartbeat    Heartbeat     `yaml:"heartbeat"`
-	Secrets      []string      // the files that secrets were read from
+	Files        []string      // that were read besides, such as those of secrets
 }
 
 // Evidence is where the daemon writes what each verdict rests on, and how many files stay; each number is 1 or more.
@@ -239,7 +239,7 @@ type doc struct {
 	problems Problems
 	seen     map[Problem]bool // by line and path, without the message
 	values   map[[2]any]bool  // that are to be unique, by the path of their list
-	secrets  []string         // the files that secrets were read from
+	files    []string         // that were read besides
 }
 
 func newDoc(env Env) *doc {

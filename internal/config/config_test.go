@@ -15,6 +15,8 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/anchor"
+	"github.com/kms-auditor/kms-auditor/ethrpc/anchor/consensus"
 	"github.com/kms-auditor/kms-auditor/internal/config"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
@@ -69,6 +71,22 @@ func TestDefaultTakesTheKeyFromTheEnvironment(t *testing.T) {
 	}
 }
 
+// network is a beacon chain as its own configuration spells it: versions are hex without quotes.
+const network = `CONFIG_NAME: devnet
+DENEB_FORK_EPOCH: 0
+DENEB_FORK_VERSION: 0x20000093
+ELECTRA_FORK_EPOCH: 4
+ELECTRA_FORK_VERSION: 0x20000094
+FULU_FORK_EPOCH: 18446744073709551615
+SECONDS_PER_SLOT: 2
+SLOTS_PER_EPOCH: 8
+EPOCHS_PER_SYNC_COMMITTEE_PERIOD: 8
+SYNC_COMMITTEE_SIZE: 512
+DEPOSIT_CHAIN_ID: 1337
+genesis_time: "1796000000"
+genesis_validators_root: 0xABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABAB
+`
+
 func TestEveryKey(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"state", "evidence"} {
@@ -76,7 +94,7 @@ func TestEveryKey(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for name, content := range map[string]string{"rpc-url": "https://file.example/k\n", "key": " phak_2 \n", "web.yaml": "{}"} {
+	for name, content := range map[string]string{"rpc-url": "https://file.example/k\n", "key": " phak_2 \n", "web.yaml": "{}", "network.yaml": network} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -121,6 +139,17 @@ func TestEveryKey(t *testing.T) {
 			Name: "test_net-1", ChainID: 31337, Agreement: 1, BatchSize: 100, Verify: ethrpc.VerifyRequired, Claims: config.NoClaims, Contracts: []config.Contract{{Address: kms}},
 			Block:     []ethrpc.BlockTag{policy(t, "51375546"), policy(t, "0x"+strings.Repeat("ab", 32)), policy(t, "latest")},
 			Providers: []ethrpc.Provider{{Name: "a", URL: sanitize.NewSecret("http://localhost:8545"), Timeout: 20 * time.Second}},
+			Anchor: &config.Anchor{
+				Beacon: []anchor.Endpoint{
+					{Name: "b", URL: sanitize.NewSecret("https://env.example/k"), Timeout: 20 * time.Second},
+					{Name: "c", URL: sanitize.NewSecret("http://localhost:5052"), Timeout: time.Second},
+				},
+				Checkpoint: id, Required: true, File: "network.yaml",
+				Network: consensus.Network{
+					Name: "devnet", GenesisTime: 1796000000, GenesisValidatorsRoot: id, SecondsPerSlot: 2, SlotsPerEpoch: 8, EpochsPerSyncCommitteePeriod: 8,
+					SyncCommitteeSize: 512, Forks: []consensus.Fork{{Name: "deneb", Version: consensus.Version{0x20, 0, 0, 0x93}}, {Name: "electra", Epoch: 4, Version: consensus.Version{0x20, 0, 0, 0x94}}},
+				},
+			},
 		}},
 		CrossChecks: true,
 		Accept: []config.Exception{
@@ -131,7 +160,7 @@ func TestEveryKey(t *testing.T) {
 		},
 		Web:       config.Web{Listen: []string{"127.0.0.1:0", "[::1]:10726"}, ConfigFile: filepath.Join(dir, "web.yaml"), Reload: true},
 		Heartbeat: config.Heartbeat{URL: sanitize.NewSecret("https://env.example/k"), On: "consistent"},
-		Secrets:   []string{filepath.Join(dir, "key"), filepath.Join(dir, "rpc-url")},
+		Files:     []string{filepath.Join(dir, "key"), filepath.Join(dir, "rpc-url"), filepath.Join(dir, "network.yaml")},
 	}
 	if d := cmp.Diff(want, got, same); d != "" {
 		t.Errorf("wanted (-) and read (+) differ:\n%s", d)

@@ -50,7 +50,7 @@ func (d *doc) resolve(cfg *Config) (*Config, error) {
 		d.check(on == "completed" || on == "consistent", "heartbeat.on", "must be completed or consistent")
 		d.secretURL("heartbeat", &cfg.Heartbeat.URL)
 	}
-	cfg.Secrets = d.secrets
+	cfg.Files = d.files
 	zone, err := time.LoadLocation(cfg.Timezone)
 	d.check(err == nil, "timezone", "%s is not a time zone such as UTC or Europe/Berlin", sanitize.Quote(cfg.Timezone))
 	cfg.Timezone = zone.String() // UTC, where it is empty
@@ -216,10 +216,13 @@ func (d *doc) anchor(path string, a *Anchor, chainID uint64) {
 	switch {
 	case a.File != "":
 		var err error
+		d.files = append(d.files, d.abs(a.File))
 		a.Network, err = readNetwork(d.abs(a.File))
-		d.check(err == nil, path+".network", "reading %s: %v", sanitize.Quote(a.File), err)
+		if err != nil {
+			d.add(path+".network", "reading %s: %s", sanitize.Quote(a.File), strings.ReplaceAll(err.Error(), "\n", "; "))
+		}
 	case !known && chainID != 0:
-		d.add(path+".network", "must be given: chain %d is neither Ethereum nor Sepolia, so the file has to say what its beacon chain is", chainID)
+		d.add(path+".network", "must be given: chain %d is neither Ethereum (1) nor Sepolia (11155111), and an L2 has no sync committee; for a network of your own, name a file that describes its beacon chain", chainID)
 	}
 }
 

@@ -113,7 +113,7 @@ func (d *doc) secretFile(name string) (string, error) {
 	if strings.Contains(name, "://") || strings.HasPrefix(name, "phak_") {
 		return "", errors.New("must be the name of a file that holds the secret, not the secret itself")
 	}
-	d.secrets = append(d.secrets, d.abs(name))
+	d.files = append(d.files, d.abs(name))
 	data, err := readFile(d.abs(name), maxSecret)
 	v := strings.TrimSpace(string(data))
 	switch {
