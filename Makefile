@@ -41,6 +41,7 @@ lint:
 	e2e/.tools/bin/gosec -quiet -confidence medium -exclude $(GOSEC_LEFT_OUT) $(addprefix -exclude-dir=,$(GOSEC_NOT)) ./...
 	cd bench && go vet ./... && ../e2e/.tools/bin/staticcheck ./... && go mod tidy -diff
 	cd e2e/k8s && go vet ./... && go mod tidy -diff
+	cd e2e/devnet && go mod tidy -diff
 
 # Known vulnerabilities of what the binary calls. Asks Go's database, so that it needs the network.
 vuln:

@@ -45,6 +45,7 @@ debian xmllint libxml2-utils
 debian buildah buildah
 debian debootstrap debootstrap
 debian strace strace
+debian g++ g++
 debian chromium chromium
 debian /etc/ssl/certs/ca-certificates.crt ca-certificates
 if ((${#missing[@]})); then
@@ -68,4 +69,10 @@ chmod +x node_modules/@microsoft/sarif-multitool-linux/Sarif.Multitool # which i
 ln -sf "$PWD"/node_modules/@microsoft/sarif-multitool-linux/Sarif.Multitool "$tools/bin/sarif"
 
 go_tool geth github.com/ethereum/go-ethereum/cmd/geth "$geth"
+# A beacon node, of a module of its own. With the tag gofuzz, go-ethereum does without libsecp256k1, which takes gcc 15 s.
+if ! cmp -s devnet/go.mod "$tools/devnet.mod"; then
+  echo "setup: building prysm"
+  (cd devnet && CGO_ENABLED=1 GOBIN=$tools/bin GOFLAGS= go install -tags gofuzz -ldflags '-s -w' tool)
+  cp devnet/go.mod "$tools/devnet.mod"
+fi
 echo "setup: anvil $(node -p 'require("@foundry-rs/anvil-linux-amd64/package.json").version'), geth $geth, staticcheck $staticcheck, node $(node --version)"
