@@ -81,6 +81,9 @@ func (c *observer) pin(ctx context.Context, l *look, prior audit.Prior, req ethr
 	}
 }
 
+// usualGap is how many blocks a provider's finalized block may be away from the committee's: each epoch of 32 is told of apart.
+const usualGap = 64
+
 // anchored relates a pinned block to what the anchor knows. With the policy finalized, what is final by the anchor is pinned in
 // its place. The error says why the block is not to be read: the anchor contradicts it, or nobody vouches for it where somebody
 // must. at is never nil.
@@ -97,6 +100,9 @@ func (c *observer) anchored(ctx context.Context, l *look, prior audit.Prior, at 
 					if its.Tag, its.Failed = at.Tag, at.Failed; its.Provider != at.Provider {
 						err := fmt.Errorf("it calls block %d, %s, finalized, and lacks block %d, %s, which the sync committee finalized", at.Block.Number, at.Block.Hash, final.BlockNumber, final.BlockHash)
 						its.Failed = append(slices.Clip(its.Failed), ethrpc.ProviderError{Provider: at.Provider, Err: err})
+					}
+					if own := at.Block.Number; own+usualGap < final.BlockNumber || own > final.BlockNumber+usualGap {
+						a.failed = append(slices.Clip(a.failed), ethrpc.ProviderError{Provider: at.Provider, Err: fmt.Errorf("warning: it calls block %d finalized, and the sync committee finalized block %d", own, final.BlockNumber)})
 					}
 					at = its
 				}

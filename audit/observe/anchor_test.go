@@ -153,6 +153,10 @@ func TestWhatIsFinalIsReadWhateverTheProviderCallsFinalized(t *testing.T) {
 	if r := w.auditor().says(audit.Consistent, ""); r.Chains[0].Block.Number != 90 || trustOf(r) != audit.TrustConsensus {
 		t.Errorf("the node is behind: %s", text(t, r))
 	}
+	w.mine(70)
+	if r := w.auditor().says(audit.Consistent, ""); !strings.Contains(text(t, r), "it calls block 160 finalized, and the sync committee finalized block 90") {
+		t.Errorf("the node is far ahead: %s", text(t, r))
+	}
 }
 
 // TestAnInventedChain is refused, as long or short as it is, by the policy finalized; and another provider takes over.
