@@ -45,8 +45,16 @@ type chainSettings struct {
 	Agreement int                `json:"agreement,omitempty"`
 	Verify    string             `json:"verify,omitempty"`
 	Providers []providerSettings `json:"providers"`
+	Anchor    *anchorSettings    `json:"anchor,omitempty"`
 	Claims    string             `json:"claims,omitempty"`
 	Contracts []contractSettings `json:"contracts,omitempty"`
+}
+
+type anchorSettings struct {
+	Beacon     []providerSettings `json:"beacon"`
+	Checkpoint string             `json:"checkpoint"`
+	Required   bool               `json:"required,omitempty"`
+	Network    string             `json:"network,omitempty"`
 }
 
 type providerSettings struct {
