@@ -64,6 +64,12 @@ func startNode(t testing.TB, name string) *node {
 func dialNode(t testing.TB, name string, args []string) *node {
 	t.Helper()
 	_, addr := start(t, nodes[name].ready, tool(t, name), args, nil, nil)
+	return joinNode(t, name, addr)
+}
+
+// joinNode puts a proxy before a node that runs.
+func joinNode(t testing.TB, name, addr string) *node {
+	t.Helper()
 	n := &node{name: name, url: "http://" + addr}
 	n.proxy = rpcfault.New(n.url)
 	n.proxied = testenv.Serve(t, n.proxy)
