@@ -157,7 +157,6 @@ func devnetLog(t testing.TB, path string) func(line string) {
 // freePort is a TCP port of 127.0.0.1 that is kept free until the end of the test for a program that does not say which
 // port it got. A socket that is bound and does not listen keeps the port from all who ask for any, and not from a listener.
 func freePort(t testing.TB) string {
-	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	must(t, err)
 	t.Cleanup(func() { syscall.Close(fd) })
@@ -253,8 +252,7 @@ func TestDevnet(t *testing.T) {
 		t.Errorf("genesis %v, spec %v", d.genesis, d.spec)
 	}
 	kms := d.deploy(t)
-	passed("a KMS at %s", kms.Address())
-	passed("a bootstrap of %s", d.checkpoint(t))
+	passed("a KMS at %s, a bootstrap of %s", kms.Address(), d.checkpoint(t))
 
 	var f update
 	seen := map[string]bool{} // forks
