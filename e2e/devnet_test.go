@@ -95,12 +95,12 @@ func startDevnet(t testing.TB, f forks) *devnet {
 		"--chain-config-file", in("config.yaml"), "--geth-genesis-json-in", in("in.json"), "--geth-genesis-json-out", in("out.json"), "--output-ssz", in("genesis.ssz"))
 	run("geth", "init", "--datadir", in("geth"), "--state.scheme", "hash", in("out.json"))
 
-	// A committee that is late for its slot signs nothing. Where nice may not go ahead of other work, it runs the program all the same.
+	// A committee that is late for its slot signs nothing. So the network goes before other work, where nice is allowed to ask for it.
 	var public string
 	endpoint := regexp.MustCompile(`HTTP server started +endpoint=(\S+) auth=false`)
 	_, engine := start(t, `HTTP server started +endpoint=(\S+) auth=true`, "nice", []string{
-		"-n", "-10", tool(t, "geth"), "--config", in("geth.toml"), "--datadir", in("geth"), "--networkid", "1337", "--syncmode", "full", "--gcmode", "archive", "--state.scheme", "hash",
-		"--nodiscover", "--maxpeers", "0", "--nat", "none", "--ipcdisable", "--http", "--http.addr", "127.0.0.1", "--http.port", "0",
+		"-n", "-10", tool(t, "geth"), "--config", in("geth.toml"), "--datadir", in("geth"), "--networkid", "1337", "--syncmode", "full",
+		"--gcmode", "archive", "--state.scheme", "hash", "--nodiscover", "--maxpeers", "0", "--nat", "none", "--ipcdisable", "--http", "--http.addr", "127.0.0.1", "--http.port", "0",
 		"--authrpc.addr", "127.0.0.1", "--authrpc.port", "0", "--authrpc.jwtsecret", in("jwt"),
 	}, nil, func(line string) {
 		log(line)
@@ -111,8 +111,8 @@ func startDevnet(t testing.TB, f forks) *devnet {
 	rest, grpc := freePort(t), freePort(t)
 	d := &devnet{node: joinNode(t, "geth", public), beacon: "http://127.0.0.1:" + rest}
 	start(t, `Starting HTTP server`, "nice", []string{
-		"-n", "-10", tool(t, "beacon-chain"), "--accept-terms-of-use", "--datadir", in("beacon"), "--chain-config-file", in("config.yaml"), "--genesis-state", in("genesis.ssz"),
-		"--execution-endpoint", "http://" + engine, "--jwt-secret", in("jwt"), "--interop-eth1data-votes", "--contract-deployment-block", "0",
+		"-n", "-10", tool(t, "beacon-chain"), "--accept-terms-of-use", "--datadir", in("beacon"), "--chain-config-file", in("config.yaml"),
+		"--genesis-state", in("genesis.ssz"), "--execution-endpoint", "http://" + engine, "--jwt-secret", in("jwt"), "--interop-eth1data-votes", "--contract-deployment-block", "0",
 		"--chain-id", "1337", "--network-id", "1337", "--suggested-fee-recipient", testchain.Address("fees").Hex(),
 		"--http-host", "127.0.0.1", "--http-port", rest, "--rpc-host", "127.0.0.1", "--rpc-port", grpc, "--disable-monitoring",
 		"--p2p-local-ip", "127.0.0.1", "--p2p-host-ip", "127.0.0.1", "--p2p-tcp-port", "0", "--p2p-quic-port", "0", "--p2p-udp-port", "0",
@@ -138,7 +138,6 @@ func startDevnet(t testing.TB, f forks) *devnet {
 
 // devnetLog returns what writes lines into a file, whose end is shown when the test has failed.
 func devnetLog(t testing.TB, path string) func(line string) {
-	t.Helper()
 	file, err := os.Create(path)
 	must(t, err)
 	t.Cleanup(func() {
@@ -157,7 +156,6 @@ func devnetLog(t testing.TB, path string) func(line string) {
 // freePort is a TCP port of 127.0.0.1 that is kept free until the end of the test for a program that does not say which
 // port it got. A socket that is bound and does not listen keeps the port from all who ask for any, and not from a listener.
 func freePort(t testing.TB) string {
-	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	must(t, err)
 	t.Cleanup(func() { syscall.Close(fd) })
@@ -187,20 +185,19 @@ func (d *devnet) await(t testing.TB, what string, ask func() error) {
 func (d *devnet) checkpoint(t testing.TB) common.Hash {
 	t.Helper()
 	var at struct {
-		Data struct{ Finalized struct{ Root common.Hash } }
+		Data map[string]struct{ Root common.Hash }
 	}
 	d.await(t, "a bootstrap", func() error {
 		if err := d.get(t, "/eth/v1/beacon/states/head/finality_checkpoints", &at); err != nil {
 			return err
 		}
-		return d.get(t, "/eth/v1/beacon/light_client/bootstrap/"+at.Data.Finalized.Root.Hex(), new(any))
+		return d.get(t, "/eth/v1/beacon/light_client/bootstrap/"+at.Data["finalized"].Root.Hex(), new(any))
 	})
-	return at.Data.Finalized.Root
+	return at.Data["finalized"].Root
 }
 
 // get asks the beacon API and decodes its answer.
 func (d *devnet) get(t testing.TB, path string, answer any) error {
-	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, d.beacon+path, nil)
 	must(t, err)
 	req.Header.Set("Accept", "application/json")
