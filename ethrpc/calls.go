@@ -34,8 +34,9 @@ var (
 // not depend on who serves that state. It is not safe for concurrent use.
 type ProvenCalls struct {
 	state *proof.VerifiedState
-	fetch func(ctx context.Context, missing proof.Missing, codes bool) error // gets what is missing and verifies it
-	old   *ProvenCalls                                                       // whose state is likely to be asked for; nil: none
+	old   *ProvenCalls // whose state is likely to be asked for; nil: none
+	// fetch gets what is missing and adds it to the state.
+	fetch func(ctx context.Context, missing proof.Missing, codes bool) error
 
 	accounts map[common.Address]bool // that the answers rest on
 	slots    map[proof.Slot]bool
@@ -44,8 +45,8 @@ type ProvenCalls struct {
 	ran                               time.Duration
 }
 
-// Proven returns calls at the pinned block. State that an earlier ProvenCalls of the client read is asked for first, all at once;
-// old may be nil, and is not to be used any more. The error is of the block's header.
+// Proven returns calls at the pinned block. What earlier calls read is asked for first, all at once; old may be nil, and is not to
+// be used at the same time. The error is of the block's header.
 func (c *Client) Proven(at *Pinned, old *ProvenCalls) (*ProvenCalls, error) {
 	h, err := at.header()
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"math/big"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
@@ -25,11 +24,11 @@ type getter struct {
 	into      []any
 }
 
-// get adds a getter that takes at most one word. What it returns goes where decode puts it.
-func (q *query) get(of common.Address, signature string, args []common.Hash, into ...any) {
+// get adds a getter that takes nothing (nil), or one number or address. What it returns goes where decode puts it.
+func (q *query) get(of common.Address, signature string, arg []byte, into ...any) {
 	data := crypto.Keccak256([]byte(signature))[:4:4]
-	for _, a := range args {
-		data = append(data, a[:]...)
+	if arg != nil {
+		data = append(data, common.LeftPadBytes(arg, common.HashLength)...)
 	}
 	q.calls = append(q.calls, proof.Call{To: of, Data: data})
 	q.getters = append(q.getters, getter{signature, into})
@@ -61,10 +60,6 @@ func run(ctx context.Context, caller Caller, queries ...*query) error {
 		answers = answers[len(q.calls):]
 	}
 	return nil
-}
-
-func wordOf(n uint64) []common.Hash {
-	return []common.Hash{common.BigToHash(new(big.Int).SetUint64(n))}
 }
 
 // decode reads an ABI encoding strictly: `bytes` into one *[]byte, or words and nothing else into a *common.Hash, *common.Address,

@@ -2,16 +2,11 @@ package l1
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
 	"github.com/ethereum/go-ethereum/common"
-)
-
-// What a game came to.
-const (
-	inProgress   uint8 = 0
-	defenderWins uint8 = 2
 )
 
 // claim is what a game claims of L2.
@@ -56,17 +51,18 @@ type game struct {
 	Game
 	claim
 	claimed []Point
-	parent  common.Address
+	parent  common.Address // the first game's is the registry
 
 	registered, blacklisted, retired, respected, proper bool // says the registry
 	types                                               [2]uint32
 	created                                             uint64
 	respectedAtCreation                                 bool
-	status, proofs                                      uint8
+	status, proofs                                      uint8       // status 0: in progress, 1: the challenger won, 2: the defender did
 	countered                                           common.Hash // number of an intermediate root, from 1; 0: none
 }
 
-func argument(a common.Address) []common.Hash { return []common.Hash{common.BytesToHash(a[:])} }
+// covers reports whether the game counts and claims the block, or one after it.
+func (g *game) covers(block uint64) bool { return g.Err == nil && g.start < block && block <= g.block }
 
 // judge fills in games, from an index down, and finds out which ones count.
 func (r *reader) judge(ctx context.Context, from uint64, games []game) error {
@@ -74,7 +70,7 @@ func (r *reader) judge(ctx context.Context, from uint64, games []game) error {
 	for i := range games {
 		g, q := &games[i], &query{}
 		g.Index = from - uint64(i)
-		q.get(r.factory, "gameAtIndex(uint256)", wordOf(g.Index), &g.types[0], &g.created, &g.Address)
+		q.get(r.factory, "gameAtIndex(uint256)", binary.BigEndian.AppendUint64(nil, g.Index), &g.types[0], &g.created, &g.Address)
 		queries = append(queries, q)
 	}
 	if err := run(ctx, r.caller, queries...); err != nil {
@@ -108,7 +104,7 @@ func (r *reader) judge(ctx context.Context, from uint64, games []game) error {
 }
 
 func (g *game) ask(registry common.Address) {
-	it := argument(g.Address)
+	it := g.Address[:]
 	g.get(registry, "isGameRegistered(address)", it, &g.registered)
 	g.get(registry, "isGameBlacklisted(address)", it, &g.blacklisted)
 	g.get(registry, "isGameRetired(address)", it, &g.retired)
@@ -140,8 +136,8 @@ func (g *game) fault(respected uint32) error {
 		return errors.New("its type was not respected when it was created")
 	case !g.proper:
 		return errors.New("the registry does not call it proper")
-	case g.status != inProgress && g.status != defenderWins:
-		return fmt.Errorf("its status is %d, neither in progress (%d) nor won by the defender (%d)", g.status, inProgress, defenderWins)
+	case g.status != 0 && g.status != 2:
+		return fmt.Errorf("its status is %d, neither in progress (0) nor won by the defender (2)", g.status)
 	case g.proofs == 0:
 		return errors.New("it has no proof")
 	case g.countered != common.Hash{}:

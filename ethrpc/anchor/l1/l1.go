@@ -156,7 +156,7 @@ func (r *reader) readAnchor(ctx context.Context) error {
 	var validity query
 	var c claim
 	if r.anchor.err == nil && r.anchorGame != (common.Address{}) {
-		validity.get(r.registry, "isGameClaimValid(address)", argument(r.anchorGame), &valid)
+		validity.get(r.registry, "isGameClaimValid(address)", r.anchorGame[:], &valid)
 		c.ask(r.anchorGame)
 		if err := run(ctx, r.caller, &validity, &c.query); err != nil {
 			return err
@@ -171,37 +171,42 @@ func (r *reader) readAnchor(ctx context.Context) error {
 		err = fmt.Errorf("the registry does not hold the claim of its anchor game %s valid", r.anchorGame)
 	default:
 		r.Points = append(r.Points, Point{Anchored, r.anchorBlock, r.anchorRoot, r.anchorGame, maxReach})
-		if points, err := c.points(Anchored, r.anchorGame); err == nil && c.root == r.anchorRoot && c.block == r.anchorBlock {
+		if r.anchorGame != (common.Address{}) {
+			var points []Point
+			points, err = c.points(Anchored, r.anchorGame)
 			r.Points = append(r.Points, points...)
 		}
-		return nil
 	}
-	r.Lacks = append(r.Lacks, fmt.Errorf("%s: %w", Anchored, err))
+	if err != nil {
+		r.Lacks = append(r.Lacks, fmt.Errorf("%s: %w", Anchored, err))
+	}
 	return nil
 }
 
-// readGames adds what games claim. The parent of one that counts counts too, as far back as games are looked at.
+// readGames adds what games claim. The parent of one that counts counts too, as far back as games are looked at: that of the
+// game which covers the block always is.
 func (r *reader) readGames(ctx context.Context, block uint64) error {
 	var games []game
-	next, lowest := r.count, ^uint64(0) // where the lowest game that counts begins
-	for next > 0 && lowest >= block && len(games) < maxGames {
+	next, enough := r.count, false
+	for next > 0 && !enough && len(games) < maxGames {
 		some := make([]game, min(next, gamesAtOnce))
 		if err := r.judge(ctx, next-1, some); err != nil {
 			return err
 		}
 		next -= uint64(len(some))
-		for _, g := range some {
-			if g.Err == nil {
-				lowest = min(lowest, g.start)
-			}
-		}
 		games = append(games, some...)
+		enough = r.reachesDown(games, block)
 	}
 	errs := map[common.Address]error{}
 	for i := range slices.Backward(games) { // a parent is older
 		g := &games[i]
-		if err := errs[g.parent]; g.Err == nil && err != nil {
+		err, seen := errs[g.parent]
+		switch {
+		case g.Err != nil:
+		case err != nil:
 			g.Err = fmt.Errorf("its parent %s does not count: %w", g.parent, err)
+		case !seen && g.covers(block) && g.parent != r.registry:
+			g.Err = fmt.Errorf("its parent %s is too old to be looked at", g.parent)
 		}
 		if errs[g.Address] = g.Err; g.Err == nil {
 			r.Points = append(r.Points, g.claimed...)
@@ -210,10 +215,22 @@ func (r *reader) readGames(ctx context.Context, block uint64) error {
 	for _, g := range games {
 		r.Games = append(r.Games, g.Game)
 	}
-	if next > 0 && lowest >= block {
+	if next > 0 && !enough {
 		r.Lacks = append(r.Lacks, fmt.Errorf("%s: of the newest %d games, none that counts begins below block %d; older ones are not looked at", Proposed, len(games), block))
 	}
 	return nil
+}
+
+// reachesDown reports whether a game that counts begins below the block, and of each that covers it the parent is there too.
+func (r *reader) reachesDown(games []game, block uint64) (down bool) {
+	for _, g := range games {
+		isParent := func(p game) bool { return p.Address == g.parent }
+		if g.covers(block) && g.parent != r.registry && !slices.ContainsFunc(games, isParent) {
+			return false
+		}
+		down = down || g.Err == nil && g.start < block
+	}
+	return down
 }
 
 // Covering returns the Point from which the fewest headers lead down to a block, of those that L1 vouches for the most. The

@@ -133,6 +133,14 @@ func TestTheLabelIsRightOrALowerOne(t *testing.T) {
 		{"its game has a status of no meaning", func(t *testing.T, w *world) { w.setGame(t, w.second, 3, 1, 0) }, 47, l1.Providers, l1.NotCovered, "its status is 3"},
 		{"its game has no proof any more", func(t *testing.T, w *world) { w.setGame(t, w.second, 0, 0, 0) }, 47, l1.Providers, l1.NotCovered, "it has no proof"},
 		{"its game goes on from one that was countered", func(t *testing.T, w *world) { w.setGame(t, w.first, 0, 2, 1) }, 47, l1.Providers, l1.NotCovered, "does not count: one of its intermediate roots was countered"},
+		{"its game goes on from one that was countered, which is looked at with older games", func(t *testing.T, w *world) {
+			_, err := w.rollup.AddType(t.Context(), otherType)
+			must(t, err)
+			for i := range 3 {
+				w.third(t, func(p *testchain.Proposal) { p.Type, p.Roots[0] = otherType, common.Hash{byte(i)} })
+			}
+			w.setGame(t, w.first, 0, 2, 1)
+		}, 47, l1.Providers, l1.NotCovered, "does not count: one of its intermediate roots was countered"},
 		{"the contracts are paused", func(t *testing.T, w *world) {
 			won(t, w)
 			w.send(t, testchain.RollupConfig, "setPaused", true)
@@ -164,10 +172,17 @@ func TestTheLabelIsRightOrALowerOne(t *testing.T) {
 				w.third(t, func(p *testchain.Proposal) { p.Type, p.Roots[0] = otherType, common.Hash{byte(i)} })
 			}
 		}, 47, l1.Providers, l1.NotCovered, "older ones are not looked at"},
-		{"its game is hidden behind some", func(t *testing.T, w *world) {
+		{"its game's parent is hidden behind too many", func(t *testing.T, w *world) {
 			_, err := w.rollup.AddType(t.Context(), otherType)
 			must(t, err)
-			for i := range 9 {
+			for i := range 23 {
+				w.third(t, func(p *testchain.Proposal) { p.Type, p.Roots[0] = otherType, common.Hash{byte(i)} })
+			}
+		}, 47, l1.Providers, l1.NotCovered, "is too old to be looked at"},
+		{"its game's parent is hidden behind some", func(t *testing.T, w *world) {
+			_, err := w.rollup.AddType(t.Context(), otherType)
+			must(t, err)
+			for i := range 7 {
 				w.third(t, func(p *testchain.Proposal) { p.Type, p.Roots[0] = otherType, common.Hash{byte(i)} })
 			}
 		}, 47, l1.Proposed, l1.Confirmed, ""},
