@@ -1,7 +1,6 @@
 package l1
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -29,7 +28,8 @@ func (p Point) Confirm(number uint64, hash common.Hash, headers [][]byte) (Outco
 		return NotCovered, fmt.Errorf("%d headers do not lead from block %d to block %d", len(headers), p.Block, number)
 	}
 	want := crypto.Keccak256Hash(headers[0])
-	reached, vouched := want, false
+	reached := want
+	var vouched, known bool // known: what L1 would hold of this block
 	for i, b := range headers {
 		h, err := proof.Header(b, want)
 		at := p.Block - uint64(i)
@@ -38,12 +38,9 @@ func (p Point) Confirm(number uint64, hash common.Hash, headers [][]byte) (Outco
 			return NotCovered, fmt.Errorf("following the headers to block %d: %w", at, err)
 		case !h.Number.IsUint64() || h.Number.Uint64() != at:
 			return NotCovered, fmt.Errorf("the header of block %d says that it is block %s", at, h.Number)
-		case i == 0:
-			root, err := outputRoot(h, want)
-			if err != nil {
-				return NotCovered, err
-			}
-			vouched = root == p.Root
+		case i == 0 && h.WithdrawalsHash != nil:
+			vouched = outputRoot(h, want) == p.Root
+			known = vouched || *h.WithdrawalsHash != types.EmptyWithdrawalsHash
 		}
 		if want = h.ParentHash; number < p.Block {
 			reached = want
@@ -52,6 +49,8 @@ func (p Point) Confirm(number uint64, hash common.Hash, headers [][]byte) (Outco
 	switch same := reached == hash; {
 	case same && vouched:
 		return Confirmed, nil
+	case !known:
+		return NotCovered, fmt.Errorf("the header of block %d lacks the withdrawals root that its output root takes: the chain is older than Isthmus", p.Block)
 	case same:
 		return Contradicted, fmt.Errorf("block %d follows from block %d (%s), but is not the one whose output root L1 holds (%s: %s)", p.Block, number, hash, p.Trust, p.Root)
 	case vouched:
@@ -61,10 +60,7 @@ func (p Point) Confirm(number uint64, hash common.Hash, headers [][]byte) (Outco
 	}
 }
 
-// outputRoot is the hash of what a version 0 output root commits to; the header has all of it.
-func outputRoot(h *types.Header, hash common.Hash) (common.Hash, error) {
-	if h.WithdrawalsHash == nil {
-		return common.Hash{}, errors.New("the header has no withdrawals root, which the output root needs")
-	}
-	return crypto.Keccak256Hash(make([]byte, 32), h.Root[:], h.WithdrawalsHash[:], hash[:]), nil
+// outputRoot is the hash of what a version 0 output root commits to. Since Isthmus the header has all of it.
+func outputRoot(h *types.Header, hash common.Hash) common.Hash {
+	return crypto.Keccak256Hash(make([]byte, 32), h.Root[:], h.WithdrawalsHash[:], hash[:])
 }

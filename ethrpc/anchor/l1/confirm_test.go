@@ -44,6 +44,8 @@ func TestHeadersLeadDownToTheAuditedBlock(t *testing.T) {
 	}
 	bare := *ours[5]
 	bare.WithdrawalsHash = nil
+	old := *ours[5]
+	old.WithdrawalsHash = &types.EmptyWithdrawalsHash
 	moved := *ours[5]
 	moved.Number = big.NewInt(200)
 	down := func(headers []*types.Header, to int) [][]byte { // from block 105 to the one after an audited one
@@ -74,12 +76,18 @@ func TestHeadersLeadDownToTheAuditedBlock(t *testing.T) {
 		{"one is of another branch", ours[5], ours[1], append(down(ours, 1)[:3], encode(t, fork[3])...), l1.NotCovered, "to block 102"},
 		{"they are the wrong way round", ours[5], ours[3], encode(t, ours[4], ours[5]), l1.NotCovered, "says that it is block 104"},
 		{"the first is of another number", &moved, ours[4], encode(t, &moved), l1.NotCovered, "says that it is block 200"},
-		{"the first has no withdrawals root", ours[5], ours[4], encode(t, &bare), l1.NotCovered, "no withdrawals root"},
+		{"the first has no withdrawals root", ours[5], ours[4], encode(t, &bare), l1.NotCovered, "lacks the withdrawals root"},
+		{"the first has none, and L1 holds zero", nil, ours[4], encode(t, &bare), l1.NotCovered, "lacks the withdrawals root"},
+		{"the first is older than Isthmus", ours[5], ours[4], encode(t, &old), l1.NotCovered, "older than Isthmus"},
+		{"L1 holds zero", nil, ours[4], encode(t, ours[5]), l1.Contradicted, "follows from block 104"},
 		{"one is no header", ours[5], ours[4], [][]byte{{1}}, l1.NotCovered, "block 105"},
 		{"one is too long", ours[5], ours[4], [][]byte{make([]byte, 1<<20)}, l1.NotCovered, "more than"},
 		{"the block is above the point", ours[5], &moved, encode(t, ours[5]), l1.NotCovered, "do not lead"},
 	} {
-		p := l1.Point{Trust: l1.Proposed, Block: 105, Root: rootOf(row.claim)}
+		p := l1.Point{Trust: l1.Proposed, Block: 105}
+		if row.claim != nil {
+			p.Root = rootOf(row.claim)
+		}
 		got, err := p.Confirm(row.audited.Number.Uint64(), row.audited.Hash(), row.headers)
 		if got != row.want || (err == nil) != (row.want == l1.Confirmed) || err != nil && !strings.Contains(err.Error(), row.says) {
 			t.Errorf("%s: outcome %d (%v), want %d (%s)", row.sentence, got, err, row.want, row.says)

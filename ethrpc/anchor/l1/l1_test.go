@@ -148,7 +148,7 @@ func TestTheLabelIsRightOrALowerOne(t *testing.T) {
 
 		{"its game claims another block", func(t *testing.T, w *world) {
 			w.third(t, func(p *testchain.Proposal) { p.Roots[1] = common.Hash{1} })
-		}, 67, l1.Proposed, l1.Contradicted, "follows from block 67"},
+		}, 67, l1.Proposed, l1.NotCovered, "lacks the withdrawals root"}, // that of the test chain's blocks is empty
 		{"its game claims another block elsewhere", func(t *testing.T, w *world) {
 			w.third(t, func(p *testchain.Proposal) { p.Roots[2] = common.Hash{1} })
 		}, 67, l1.Proposed, l1.Confirmed, ""},
@@ -219,9 +219,27 @@ func TestTheLabelIsRightOrALowerOne(t *testing.T) {
 		}, 47, l1.Anchored, l1.Confirmed, ""},
 		{"the anchor root is of another block", func(t *testing.T, w *world) {
 			w.send(t, testchain.RollupRegistry, "setStarting", w.root(t, 19), big.NewInt(20))
-		}, 3, l1.Anchored, l1.Contradicted, "follows from block 3"},
+		}, 3, l1.Anchored, l1.NotCovered, "lacks the withdrawals root"},
 	} {
 		r.check(t, l2)
+	}
+}
+
+// TestABlockThatL1ContradictsIsFound: the providers gave a block that L1 does not build on.
+func TestABlockThatL1ContradictsIsFound(t *testing.T) {
+	l2 := startL2(t)
+	w := &world{l2: l2}
+	orphan := w.header(t, audited).Hash()
+	_, err := l2.Chain.Reorg(t.Context(), 60)
+	must(t, err)
+	w = newWorld(t, l2)
+	calls, _ := w.calls(t, client(t, l1ID, w.l1.URL), nil)
+	got := w.confirmHash(t, calls, audited, orphan)
+	if got.trust != l1.Proposed || got.outcome != l1.Contradicted || got.err == nil || !strings.Contains(got.err.Error(), "not "+orphan.Hex()) {
+		t.Errorf("the orphan is %s, outcome %d (%v)", got.trust, got.outcome, got.err)
+	}
+	if got := w.confirm(t, calls, audited); got.outcome != l1.Confirmed {
+		t.Errorf("the block in its place has outcome %d (%v)", got.outcome, got.err)
 	}
 }
 

@@ -1,7 +1,6 @@
 package l1_test
 
 import (
-	"context"
 	"math/big"
 	"testing"
 	"time"
@@ -135,14 +134,19 @@ type result struct {
 // confirm reads L1 and follows L2's headers down to the audited block.
 func (w *world) confirm(t *testing.T, caller l1.Caller, block uint64) result {
 	t.Helper()
+	return w.confirmHash(t, caller, block, w.header(t, block).Hash())
+}
+
+func (w *world) confirmHash(t *testing.T, caller l1.Caller, block uint64, hash common.Hash) result {
+	t.Helper()
 	r, err := l1.Read(t.Context(), caller, w.chain(), block)
 	must(t, err)
 	p, err := r.Covering(block)
 	if err != nil {
 		return result{err: err}
 	}
-	headers, err := client(t, l2ID, w.l2.URL).Headers(context.Background(), p.Block, min(block+1, p.Block))
+	headers, err := client(t, l2ID, w.l2.URL).Headers(t.Context(), p.Block, min(block+1, p.Block))
 	must(t, err)
-	outcome, err := p.Confirm(block, w.header(t, block).Hash(), headers)
+	outcome, err := p.Confirm(block, hash, headers)
 	return result{p.Trust, outcome, len(headers), err}
 }
