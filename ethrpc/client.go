@@ -11,7 +11,7 @@
 // Packages: transport (calls to one provider), block (tags and blocks), kms (the contract's getters and slots), logs
 // (events), proof (verified state and a local EVM), getters (one contract's code, run over that state). In this package the
 // reader chooses the provider and whether to prove (read.go), and the prover fetches in rounds what a getters.Run misses
-// (prover.go).
+// (prover.go). ProvenCalls calls any other contract in the same way (calls.go); anchor/l1 reads with it what L1 holds of an L2.
 package ethrpc
 
 import (

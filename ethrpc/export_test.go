@@ -2,6 +2,7 @@ package ethrpc
 
 import (
 	"encoding/json"
+	"time"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
@@ -26,3 +27,6 @@ func (c *Client) Forget() {
 	defer c.reading.Unlock()
 	c.proven.Store(nil)
 }
+
+// Spend counts time that code ran.
+func (c *ProvenCalls) Spend(d time.Duration) { c.ran += d }

@@ -17,7 +17,6 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/block"
 	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
 	"github.com/kms-auditor/kms-auditor/ethrpc/logs"
-	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
@@ -40,30 +39,6 @@ type Pinned struct {
 	byNumber   bool            // the provider does not honour a block hash
 	raw        json.RawMessage // the block as it came
 	prefetched prefetch        // what came along with it
-}
-
-// Headers returns the headers of the blocks from number top down to the one above to, as RLP, from the provider that pinned a
-// block. They prove nothing by themselves.
-func (c *Client) Headers(ctx context.Context, at *Pinned, top, to uint64) (headers [][]byte, err error) {
-	i := slices.IndexFunc(c.providers, func(p *provider) bool { return p.Name == at.Provider })
-	var calls []*transport.Call
-	for n := top; n > to; n-- {
-		calls = append(calls, block.AtNumber(n).Ask())
-	}
-	if err := c.providers[i].Do(ctx, calls...); err != nil {
-		return nil, fmt.Errorf("reading the headers of blocks %d to %d: %w", to+1, top, err)
-	}
-	for _, call := range calls {
-		var h []byte
-		if err = call.Err; err == nil {
-			h, err = proof.EncodeHeader(call.Result)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("reading the headers of blocks %d to %d: %w", to+1, top, err)
-		}
-		headers = append(headers, h)
-	}
-	return headers, nil
 }
 
 // ref is the block as a parameter of a call.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/types"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc/block"
 	"github.com/kms-auditor/kms-auditor/ethrpc/getters"
@@ -276,14 +277,9 @@ func (r *reader) begin(at *Pinned) error {
 	if r.verified != nil {
 		return nil
 	}
-	header, err := proof.EncodeHeader(at.raw)
+	h, err := at.header()
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrNoProof, err)
-	}
-	h, err := proof.Header(header, at.Block.Hash)
-	if err != nil {
-		// A field of a fork that is not known here changes the hash as well, so this is no lie yet.
-		return fmt.Errorf("%w: %v", ErrNoProof, err)
+		return err
 	}
 	r.verified = proof.New(h, r.c.opt.ChainID)
 	whose := &attempt{Run: getters.New(&Query{}, r.verified, nil, false)}
@@ -298,6 +294,20 @@ func (r *reader) begin(at *Pinned) error {
 		}
 	}
 	return nil
+}
+
+// header proves the block's header.
+func (p *Pinned) header() (*types.Header, error) {
+	header, err := proof.EncodeHeader(p.raw)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoProof, err)
+	}
+	h, err := proof.Header(header, p.Block.Hash)
+	if err != nil {
+		// A field of a fork that is not known here changes the hash as well, so this is no lie yet.
+		return nil, fmt.Errorf("%w: %v", ErrNoProof, err)
+	}
+	return h, nil
 }
 
 // settle takes what is proven.

@@ -101,15 +101,10 @@ func (s *State) Witness() *Witness {
 // getter of anything else that lacks state is an error of its field, and explains nothing: a later release may read more than
 // the one that made the witness. What Prove returns has neither Provider nor Agreed.
 func Prove(ctx context.Context, chainID uint64, hash common.Hash, w Witness, queries []Query, allowPartial bool) (*State, Block, error) {
-	h, err := proof.Header(w.Header, hash)
+	verified, at, err := fromWitness(chainID, hash, w)
 	if err != nil {
 		return nil, Block{}, err
 	}
-	if !h.Number.IsUint64() || h.Time > uint64(block.MaxTime.Unix()) {
-		return nil, Block{}, fmt.Errorf("the header of block %s lacks a possible number or time", hash)
-	}
-	verified := proof.New(h, chainID)
-	verified.LoadWitness(w.Nodes, w.Codes)
 	s := &State{}
 	for i := range queries {
 		c := getters.New(&queries[i], verified, nil, allowPartial)
@@ -123,5 +118,19 @@ func Prove(ctx context.Context, chainID uint64, hash common.Hash, w Witness, que
 		}
 		s.Readings = append(s.Readings, Reading{Reading: c.Finish().Reading, Proven: true})
 	}
-	return s, Block{Number: h.Number.Uint64(), Hash: hash, Time: time.Unix(int64(h.Time), 0).UTC()}, nil
+	return s, at, nil
+}
+
+// fromWitness returns the state of a block that knows all that the witness proves of it.
+func fromWitness(chainID uint64, hash common.Hash, w Witness) (*proof.VerifiedState, Block, error) {
+	h, err := proof.Header(w.Header, hash)
+	if err != nil {
+		return nil, Block{}, err
+	}
+	if !h.Number.IsUint64() || h.Time > uint64(block.MaxTime.Unix()) {
+		return nil, Block{}, fmt.Errorf("the header of block %s lacks a possible number or time", hash)
+	}
+	verified := proof.New(h, chainID)
+	verified.LoadWitness(w.Nodes, w.Codes)
+	return verified, Block{Number: h.Number.Uint64(), Hash: hash, Time: time.Unix(int64(h.Time), 0).UTC()}, nil
 }

@@ -126,7 +126,7 @@ func (c *observer) anchored(ctx context.Context, l *look, prior audit.Prior, at 
 func (a *anchoring) relate(ctx context.Context, c *observer, at *ethrpc.Pinned) {
 	walk, err := a.head.WalkTo(at.Block.Number, at.Block.Hash)
 	if err == nil && walk.Top > walk.To {
-		a.headers, err = c.Reader.Headers(ctx, at, walk.Top, walk.To)
+		a.headers, err = c.Reader.Headers(ctx, at.Provider, walk.Top, walk.To+1)
 	}
 	if err == nil {
 		err = a.head.Vouches(at.Block.Number, at.Block.Hash, a.headers)

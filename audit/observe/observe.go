@@ -37,7 +37,7 @@ type Lister interface {
 type Reader interface {
 	Pin(ctx context.Context, req ethrpc.PinRequest) (*ethrpc.Pinned, error)
 	Read(ctx context.Context, at *ethrpc.Pinned, queries []ethrpc.Query, opt ethrpc.ReadOptions) (*ethrpc.State, error)
-	Headers(ctx context.Context, at *ethrpc.Pinned, top, to uint64) ([][]byte, error)
+	Headers(ctx context.Context, first string, high, low uint64) ([][]byte, error)
 }
 
 // Events remembers what the events of contracts named, so that ids which the API does not list are found.

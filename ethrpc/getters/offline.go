@@ -9,7 +9,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
 
-var errLacksState = errors.New("the evidence lacks state")
+var ErrLacksState = errors.New("the evidence lacks state")
 
 // Offline runs everything once, over a state that knows all that it will ever know.
 func (c *Run) Offline(ctx context.Context) error {
@@ -49,9 +49,9 @@ func (c *Run) Offline(ctx context.Context) error {
 		case c.partial && len(j.Data) == InputLen:
 			c.Reading.Partial = true
 		case j.Getter == "":
-			c.failJob(j, errLacksState)
+			c.failJob(j, ErrLacksState)
 		default:
-			return fmt.Errorf("%w that the code of %s reads", errLacksState, addr)
+			return fmt.Errorf("%w that the code of %s reads", ErrLacksState, addr)
 		}
 	}
 	return c.Fault

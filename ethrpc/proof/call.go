@@ -39,6 +39,19 @@ type Result struct {
 	Missing  Missing
 }
 
+// Call is a call of any contract, and Answer what it came to where all that it reads is proven. Err says why the contract
+// gives no Output: it reverts, writes, or has no code.
+type (
+	Call struct {
+		To   common.Address
+		Data []byte
+	}
+	Answer struct {
+		Output []byte
+		Err    error
+	}
+)
+
 // Missing is what has to be proven before a call can be believed. An account that is missing will want its code next.
 type Missing struct {
 	Accounts []common.Address

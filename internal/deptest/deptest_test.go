@@ -71,6 +71,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		{"what there is to know of a contract asks nobody", own("ethrpc/kms"), append(own("ethrpc$", "ethrpc/block", "ethrpc/logs", "ethrpc/transport"), "net$", "net/http", "os", "context")},
 		{"a contract's code asks nobody", own("ethrpc/getters"), append(own("ethrpc$", "ethrpc/block", "ethrpc/logs", "ethrpc/transport"), "net$", "net/http", "os")},
 		{"logs are read, and proven by nobody", own("ethrpc/logs"), own("ethrpc$", "ethrpc/kms", "ethrpc/proof")},
+		{"what L1 holds is told by a caller alone", own("ethrpc/anchor/l1"), append(own("ethrpc$", "ethrpc/block", "ethrpc/getters", "ethrpc/kms", "ethrpc/logs", "ethrpc/transport", "internal/httpx"), "net$", "net/http", "os")},
 		{"a proof asks nobody", own("ethrpc/proof"), append(own("ethrpc$", "ethrpc/block", "ethrpc/kms", "ethrpc/logs", "ethrpc/transport", "internal/httpx"), "net$", "net/http", "os")},
 		{"a light client asks nobody", own("ethrpc/anchor/consensus"), append(own("ethrpc$", "ethrpc/block", "ethrpc/transport", "internal/httpx"), "net$", "net/http", "os", "context")},
 		{"a look knows neither metrics, logs, formats nor files", own("audit/observe"), append(above("metrics"), "os")},

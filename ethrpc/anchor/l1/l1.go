@@ -1,0 +1,266 @@
+// Package l1 finds what the contracts of an OP-stack chain on L1 hold of its blocks, and compares it with an audited block.
+//
+// Read calls the contracts' own getters at one L1 block: from the SystemConfig to the portal, the registry and the factory, then the
+// newest dispute games. What a getter does not answer as expected makes no Point. Covering chooses the Point from which parent
+// hashes lead down to an L2 block, and Point.Confirm follows them over given headers.
+//
+// Nothing here touches a network: calls go to a Caller, which is believed. It runs them over proven state.
+package l1
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
+)
+
+// Caller calls contracts at one L1 block. The error is of the calls as a whole: what a contract fails at is in its Answer.
+type Caller interface {
+	Call(ctx context.Context, calls ...proof.Call) ([]proof.Answer, error)
+}
+
+// Chain is an L2 chain.
+type Chain struct {
+	ID           uint64
+	SystemConfig common.Address // on L1
+}
+
+// Trust is who vouches for an L2 block.
+type Trust uint8
+
+// From the weakest to the strongest.
+const (
+	Providers Trust = iota // L1 does not
+	Proposed               // a game that is proven and not countered
+	Anchored               // the registry, which took over what a game came to
+)
+
+func (t Trust) String() string { return [...]string{"providers", "l1_proposed", "l1_anchored"}[t] }
+
+// Point is an L2 block whose output root L1 holds.
+type Point struct {
+	Trust Trust
+	Block uint64
+	Root  common.Hash
+	Game  common.Address // that claims it; zero: an anchor root that no game brought
+	Reach uint64         // how many headers may lead down from it, its own among them
+}
+
+// Game is a dispute game that was looked at.
+type Game struct {
+	Index   uint64
+	Address common.Address
+	Err     error // why it does not count; nil: it does
+}
+
+// Reading is what L1 holds of the L2 chain.
+type Reading struct {
+	Points []Point
+	Games  []Game  // newest first
+	Lacks  []error // why there are no points, or no more
+}
+
+// Bounds of a Reading. Base creates a game every 20 minutes.
+const (
+	maxGames    = 24
+	gamesAtOnce = 4
+	maxReach    = 300 // headers; 30 are enough where a game has an intermediate root every 30 blocks
+)
+
+// reader is one Read.
+type reader struct {
+	Reading
+	caller                    Caller
+	portal, registry, factory common.Address
+	respected                 uint32 // type of games
+	count                     uint64 // of games
+
+	anchor      query
+	anchorRoot  common.Hash
+	anchorBlock uint64
+	anchorGame  common.Address // zero: none brought the anchor root
+}
+
+// Read reads what L1 holds of blocks from a number on: it looks at games, the newest first, until one that counts begins below
+// that block. The error is the Caller's; what the contracts fail at is in the Reading.
+func Read(ctx context.Context, caller Caller, chain Chain, block uint64) (*Reading, error) {
+	r := &reader{caller: caller}
+	wrong, err := r.find(ctx, chain)
+	if err == nil && wrong == nil {
+		err = errors.Join(r.readAnchor(ctx), r.readGames(ctx, block))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the L1 contracts of chain %d: %w", chain.ID, err)
+	}
+	if wrong != nil {
+		r.Lacks = append(r.Lacks, wrong)
+	}
+	return &r.Reading, nil
+}
+
+// find finds the contracts, and asks for the anchor root. wrong is why they are not to be used.
+func (r *reader) find(ctx context.Context, chain Chain) (wrong, err error) {
+	var id uint64
+	var configs [2]common.Address   // what portal and registry say
+	var factories [2]common.Address // likewise; r.factory is what the SystemConfig says
+	var types [2]uint32
+	var paused [2]bool
+	ask := func(q *query, of common.Address, i int) {
+		q.get(of, "systemConfig()", nil, &configs[i])
+		q.get(of, "disputeGameFactory()", nil, &factories[i])
+		q.get(of, "respectedGameType()", nil, &types[i])
+		q.get(of, "paused()", nil, &paused[i])
+	}
+	var config, portal, registry query
+	config.get(chain.SystemConfig, "l2ChainId()", nil, &id)
+	config.get(chain.SystemConfig, "optimismPortal()", nil, &r.portal)
+	if err := run(ctx, r.caller, &config); err != nil || config.err != nil {
+		return config.err, err
+	}
+	portal.get(chain.SystemConfig, "disputeGameFactory()", nil, &r.factory)
+	portal.get(r.portal, "anchorStateRegistry()", nil, &r.registry)
+	ask(&portal, r.portal, 0)
+	if err := run(ctx, r.caller, &portal); err != nil || portal.err != nil {
+		return portal.err, err
+	}
+	ask(&registry, r.registry, 1)
+	registry.get(r.factory, "gameCount()", nil, &r.count)
+	r.anchor.get(r.registry, "getAnchorRoot()", nil, &r.anchorRoot, &r.anchorBlock)
+	r.anchor.get(r.registry, "anchorGame()", nil, &r.anchorGame)
+	if err := run(ctx, r.caller, &registry, &r.anchor); err != nil || registry.err != nil {
+		return registry.err, err
+	}
+	r.respected = types[0]
+	switch {
+	case id != chain.ID:
+		return fmt.Errorf("the SystemConfig %s is of chain %d, not of %d", chain.SystemConfig, id, chain.ID), nil
+	case configs != [2]common.Address{chain.SystemConfig, chain.SystemConfig}:
+		return fmt.Errorf("portal and registry name the SystemConfigs %s and %s, not %s", configs[0], configs[1], chain.SystemConfig), nil
+	case factories != [2]common.Address{r.factory, r.factory}:
+		return fmt.Errorf("portal and registry name the factories %s and %s, the SystemConfig names %s", factories[0], factories[1], r.factory), nil
+	case types[0] != types[1]:
+		return fmt.Errorf("portal and registry respect games of type %d and %d", types[0], types[1]), nil
+	case paused != [2]bool{}:
+		return errors.New("the contracts are paused"), nil
+	}
+	return nil, nil
+}
+
+// readAnchor adds the anchor root, if the registry stands by it, and what its game claims of the blocks before.
+func (r *reader) readAnchor(ctx context.Context) error {
+	var valid bool
+	var validity query
+	var c claim
+	if r.anchor.err == nil && r.anchorGame != (common.Address{}) {
+		validity.get(r.registry, "isGameClaimValid(address)", r.anchorGame[:], &valid)
+		c.ask(r.anchorGame)
+		if err := run(ctx, r.caller, &validity, &c.query); err != nil {
+			return err
+		}
+	}
+	err := errors.Join(r.anchor.err, validity.err)
+	switch {
+	case err != nil:
+	case r.anchorRoot == common.Hash{}:
+		err = errors.New("the registry has no anchor root")
+	case r.anchorGame != common.Address{} && !valid:
+		err = fmt.Errorf("the registry does not hold the claim of its anchor game %s valid", r.anchorGame)
+	default:
+		r.Points = append(r.Points, Point{Anchored, r.anchorBlock, r.anchorRoot, r.anchorGame, maxReach})
+		if r.anchorGame != (common.Address{}) {
+			var points []Point
+			points, err = c.points(Anchored, r.anchorGame)
+			r.Points = append(r.Points, points...)
+		}
+	}
+	if err != nil {
+		r.Lacks = append(r.Lacks, fmt.Errorf("%s: %w", Anchored, err))
+	}
+	return nil
+}
+
+// readGames adds what games claim. The parent of one that counts counts too, as far back as games are looked at: that of the
+// game which covers the block always is.
+func (r *reader) readGames(ctx context.Context, block uint64) error {
+	var games []game
+	next, enough := r.count, false
+	for next > 0 && !enough && len(games) < maxGames {
+		some := make([]game, min(next, gamesAtOnce))
+		if err := r.judge(ctx, next-1, some); err != nil {
+			return err
+		}
+		next -= uint64(len(some))
+		games = append(games, some...)
+		enough = r.reachesDown(games, block)
+	}
+	errs := map[common.Address]error{}
+	for i := range slices.Backward(games) { // a parent is older
+		g := &games[i]
+		err, seen := errs[g.parent]
+		switch {
+		case g.Err != nil:
+		case err != nil:
+			g.Err = fmt.Errorf("its parent %s does not count: %w", g.parent, err)
+		case !seen && g.covers(block) && g.parent != r.registry:
+			g.Err = fmt.Errorf("its parent %s is too old to be looked at", g.parent)
+		}
+		if errs[g.Address] = g.Err; g.Err == nil {
+			r.Points = append(r.Points, g.claimed...)
+		}
+	}
+	for _, g := range games {
+		r.Games = append(r.Games, g.Game)
+	}
+	if next > 0 && !enough {
+		r.Lacks = append(r.Lacks, fmt.Errorf("%s: of the newest %d games, none that counts begins below block %d; older ones are not looked at", Proposed, len(games), block))
+	}
+	return nil
+}
+
+// reachesDown reports whether a game that counts begins below the block, and of each that covers it the parent is there too.
+func (r *reader) reachesDown(games []game, block uint64) (down bool) {
+	for _, g := range games {
+		isParent := func(p game) bool { return p.Address == g.parent }
+		if g.covers(block) && g.parent != r.registry && !slices.ContainsFunc(games, isParent) {
+			return false
+		}
+		down = down || g.Err == nil && g.start < block
+	}
+	return down
+}
+
+// Covering returns the Point from which the fewest headers lead down to a block, of those that L1 vouches for the most. The
+// error says why there is none, yet.
+func (r *Reading) Covering(block uint64) (Point, error) {
+	var best, newest Point
+	for _, p := range r.Points {
+		if p.Block >= newest.Block {
+			newest = p
+		}
+		if covers := p.Block >= block && p.Block-block < p.Reach; covers && (p.Trust > best.Trust || p.Trust == best.Trust && p.Block < best.Block) {
+			best = p
+		}
+	}
+	for _, p := range r.Points {
+		if p.Block == best.Block && p.Root != best.Root && best.Trust != Providers {
+			return Point{}, fmt.Errorf("L1 holds two output roots of block %d: %s by %s and %s by %s", p.Block, best.Root, best.Game, p.Root, p.Game)
+		}
+	}
+	if best.Trust != Providers {
+		return best, nil
+	}
+	errs := slices.Clone(r.Lacks)
+	for _, g := range r.Games {
+		if g.Err != nil {
+			errs = append(errs, fmt.Errorf("game %d (%s): %w", g.Index, g.Address, g.Err))
+		}
+	}
+	if newest.Trust != Providers {
+		errs = append(errs, fmt.Errorf("the newest block that it holds is %d (%s)", newest.Block, newest.Trust))
+	}
+	return Point{}, fmt.Errorf("no block that L1 holds covers block %d, yet: %w", block, errors.Join(errs...))
+}
