@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the end-to-end tests need: programs into e2e/.tools/bin, npm packages into e2e/node_modules, and
 # Debian packages where their programs are missing. Every version is pinned but Debian's. Fast when all is there.
-# With the argument "lint" it installs the linters only.
+# With the argument "lint" it installs the linters only, with "beacon" a beacon node too.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -45,8 +45,8 @@ debian xmllint libxml2-utils
 debian buildah buildah
 debian debootstrap debootstrap
 debian strace strace
-debian g++ g++
 debian chromium chromium
+[[ ${1:-} != beacon ]] || debian g++ g++
 debian /etc/ssl/certs/ca-certificates.crt ca-certificates
 if ((${#missing[@]})); then
   echo "setup: installing ${missing[*]}"
@@ -69,8 +69,9 @@ chmod +x node_modules/@microsoft/sarif-multitool-linux/Sarif.Multitool # which i
 ln -sf "$PWD"/node_modules/@microsoft/sarif-multitool-linux/Sarif.Multitool "$tools/bin/sarif"
 
 go_tool geth github.com/ethereum/go-ethereum/cmd/geth "$geth"
-# A beacon node, of a module of its own. With the tag gofuzz, go-ethereum does without libsecp256k1, which takes gcc 15 s.
-if ! cmp -s devnet/go.mod "$tools/devnet.mod"; then
+# A beacon node, of a module of its own, which takes long to build. With the tag gofuzz, go-ethereum does without libsecp256k1,
+# which takes gcc 15 s.
+if [[ ${1:-} == beacon ]] && ! cmp -s devnet/go.mod "$tools/devnet.mod"; then
   echo "setup: building prysm"
   (cd devnet && CGO_ENABLED=1 GOBIN=$tools/bin GOFLAGS= go install -tags gofuzz -ldflags '-s -w' tool)
   cp devnet/go.mod "$tools/devnet.mod"
