@@ -183,7 +183,16 @@ func (k *known) follow(ctx context.Context, e *endpoint, network consensus.Netwo
 			} else if err != nil {
 				return err
 			}
+			before, asked := k.store.NextPeriod(now)
+			if after, more := next.NextPeriod(now); after == before && more == asked && next.Period() == k.store.Period() {
+				continue // it proves no committee that is not known
+			}
 			k.store, k.docs.Updates = &next, append(slices.Clip(k.docs.Updates), Document{now, u})
+			if f := k.docs.Finality; f != nil { // Replay applies it after the updates
+				if k.docs.Finality = nil; next.Finality(f.Body, now) == nil {
+					k.docs.Finality = &Document{now, f.Body}
+				}
+			}
 		}
 		if again, _ := k.store.NextPeriod(now); again == period {
 			break // it does not exist yet
