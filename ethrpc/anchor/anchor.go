@@ -126,17 +126,19 @@ const maxUpdates = 8
 func (c *Client) Sync(ctx context.Context, remembered common.Hash, now time.Time) (*Head, []transport.ProviderError) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	began := time.Now()
+	clock := func() time.Time { return now.Add(time.Since(began).Truncate(time.Second)) } // what an endpoint sends may have been signed meanwhile
 	checkpoints := []common.Hash{remembered, c.opt.Checkpoint}
 	if len(c.last.docs.Updates) > maxUpdates {
 		checkpoints = []common.Hash{c.last.store.Finalized().Root}
-		if next, _, err := c.follow(ctx, known{}, checkpoints, now); err == nil {
+		if next, _, err := c.follow(ctx, known{}, checkpoints, clock); err == nil {
 			c.last = next
 		}
 	}
-	next, failed, err := c.follow(ctx, c.last, checkpoints, now)
+	next, failed, err := c.follow(ctx, c.last, checkpoints, clock)
 	if errors.Is(err, consensus.ErrTooOld) && c.last.store != nil { // it slept for too long
 		var more []transport.ProviderError
-		next, more, err = c.follow(ctx, known{}, []common.Hash{c.opt.Checkpoint}, now)
+		next, more, err = c.follow(ctx, known{}, []common.Hash{c.opt.Checkpoint}, clock)
 		failed = append(failed, more...)
 	}
 	c.last = next
@@ -147,9 +149,9 @@ func (c *Client) Sync(ctx context.Context, remembered common.Hash, now time.Time
 }
 
 // follow asks one endpoint after the other until one has brought the store up to date. What each proves is kept.
-func (c *Client) follow(ctx context.Context, at known, checkpoints []common.Hash, now time.Time) (_ known, failed []transport.ProviderError, err error) {
+func (c *Client) follow(ctx context.Context, at known, checkpoints []common.Hash, clock func() time.Time) (_ known, failed []transport.ProviderError, err error) {
 	for _, e := range c.endpoints {
-		if err = at.follow(ctx, e, c.opt.Network, checkpoints, now); err == nil || ctx.Err() != nil {
+		if err = at.follow(ctx, e, c.opt.Network, checkpoints, clock); err == nil || ctx.Err() != nil {
 			break
 		}
 		failed = append(failed, transport.ProviderError{Provider: e.Name, Err: err})
@@ -161,14 +163,14 @@ func (c *Client) follow(ctx context.Context, at known, checkpoints []common.Hash
 }
 
 // follow asks one endpoint for all that is newer than what is known.
-func (k *known) follow(ctx context.Context, e *endpoint, network consensus.Network, checkpoints []common.Hash, now time.Time) error {
+func (k *known) follow(ctx context.Context, e *endpoint, network consensus.Network, checkpoints []common.Hash, clock func() time.Time) error {
 	if k.store == nil {
-		if err := k.bootstrap(ctx, e, network, checkpoints, now); err != nil {
+		if err := k.bootstrap(ctx, e, network, checkpoints, clock); err != nil {
 			return err
 		}
 	}
 	for {
-		period, more := k.store.NextPeriod(now)
+		period, more := k.store.NextPeriod(clock())
 		if !more {
 			break
 		}
@@ -176,6 +178,7 @@ func (k *known) follow(ctx context.Context, e *endpoint, network consensus.Netwo
 		if err != nil {
 			return err
 		}
+		now := clock()
 		for _, u := range updates {
 			next := *k.store
 			if err := next.Update(u, now); errors.Is(err, consensus.ErrOlder) {
@@ -202,6 +205,7 @@ func (k *known) follow(ctx context.Context, e *endpoint, network consensus.Netwo
 	if err != nil {
 		return err
 	}
+	now := clock()
 	if k.docs.Finality == nil || !bytes.Equal(document, k.docs.Finality.Body) {
 		next := *k.store
 		if err := next.Finality(document, now); err != nil {
@@ -217,13 +221,14 @@ func (k *known) follow(ctx context.Context, e *endpoint, network consensus.Netwo
 }
 
 // bootstrap begins at the first of the checkpoints that the endpoint serves.
-func (k *known) bootstrap(ctx context.Context, e *endpoint, network consensus.Network, checkpoints []common.Hash, now time.Time) error {
+func (k *known) bootstrap(ctx context.Context, e *endpoint, network consensus.Network, checkpoints []common.Hash, clock func() time.Time) error {
 	var failed []error
 	for i, checkpoint := range checkpoints {
 		if checkpoint == (common.Hash{}) || slices.Contains(checkpoints[:i], checkpoint) {
 			continue
 		}
 		document, err := e.bootstrap(ctx, checkpoint)
+		now := clock()
 		if err == nil {
 			k.store, err = consensus.Bootstrap(network, checkpoint, document, now)
 		}

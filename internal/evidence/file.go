@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
@@ -52,6 +53,7 @@ type Chain struct {
 	Codes       [][]byte     `json:"codes,omitempty"`
 
 	checkpoint *common.Hash // that Verify was given
+	until      time.Time    // when the audit ended
 }
 
 // Look is one audit.Observation. What can be derived is left out of it: the claim, the list of KMS, and proven readings.

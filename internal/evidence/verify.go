@@ -54,7 +54,7 @@ func verifyBy(ctx context.Context, f *File, checkpoint *common.Hash, rules int) 
 	chains := []audit.Chain{}
 	for i := range f.Chains {
 		c := &f.Chains[i]
-		c.checkpoint = checkpoint
+		c.checkpoint, c.until = checkpoint, f.Report.FinishedAt
 		looks, err := c.looks(ctx, r)
 		var chain audit.Chain
 		if err == nil {
@@ -183,7 +183,7 @@ func (c *Chain) anchored(r *Result, l *Look) error {
 	if c.checkpoint != nil && *c.checkpoint != l.Anchor.Checkpoint {
 		return fmt.Errorf("its light client starts at checkpoint %s, not at %s", l.Anchor.Checkpoint, c.checkpoint)
 	}
-	head, err := l.Anchor.Replay(o.At)
+	head, err := l.Anchor.Replay(c.until)
 	if err != nil {
 		return fmt.Errorf("verifying what the sync committees signed: %w", err)
 	}
