@@ -7,6 +7,7 @@ package anchor
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -238,5 +239,5 @@ func (k *known) bootstrap(ctx context.Context, e *endpoint, network consensus.Ne
 		}
 		failed = append(failed, fmt.Errorf("starting at checkpoint %s: %w", checkpoint, err))
 	}
-	return errors.Join(failed...)
+	return cmp.Or(errors.Join(failed...), errors.New("the checkpoint is all zeros"))
 }
