@@ -155,7 +155,7 @@ func (c *Client) follow(ctx context.Context, at known, checkpoints []common.Hash
 		if err = at.follow(ctx, e, c.opt.Network, checkpoints, clock); err == nil || ctx.Err() != nil {
 			break
 		}
-		failed = append(failed, transport.ProviderError{Provider: e.Name, Err: err})
+		failed = append(failed, transport.ProviderError{Provider: e.Name, Err: e.redact.Error(err)}) // it may quote a document
 	}
 	if err != nil && ctx.Err() != nil {
 		failed = append(failed, transport.ProviderError{Provider: "beacon", Err: context.Cause(ctx)})
@@ -209,10 +209,12 @@ func (k *known) follow(ctx context.Context, e *endpoint, network consensus.Netwo
 	now := clock()
 	if k.docs.Finality == nil || !bytes.Equal(document, k.docs.Finality.Body) {
 		next := *k.store
-		if err := next.Finality(document, now); err != nil {
+		switch err := next.Finality(document, now); {
+		case err == nil:
+			k.store, k.docs.Finality = &next, &Document{now, document}
+		case !errors.Is(err, consensus.ErrOlder): // nodes behind one address differ by minutes
 			return err
 		}
-		k.store, k.docs.Finality = &next, &Document{now, document}
 	}
 	final := k.store.Finalized()
 	if age := now.Sub(time.Unix(int64(final.Timestamp), 0)); age > MaxAge {
