@@ -61,9 +61,17 @@ func (c *observer) pin(ctx context.Context, l *look, prior audit.Prior, req ethr
 			return at, err
 		}
 		<-l.anchoring.synced
+		if head := l.anchoring.head; err != nil && ctx.Err() == nil && req.NotBefore > 0 && head != nil && head.Current && head.Finalized.BlockNumber >= req.NotBefore {
+			behind := req // a provider whose finalized block is behind may have the one that the sync committee finalized
+			behind.NotBefore = 0
+			at, err = c.Reader.Pin(ctx, behind)
+		}
 		tried := err
 		if err == nil {
-			if at, tried = c.anchored(ctx, l, prior, at); tried == nil {
+			if at, tried = c.anchored(ctx, l, prior, at); tried == nil && at.Block.Number < req.NotBefore {
+				tried = fmt.Errorf("block %d is behind block %d, which was seen before", at.Block.Number, req.NotBefore)
+			}
+			if tried == nil {
 				at.Failed = slices.Concat(failed, at.Failed)
 				return at, nil
 			}

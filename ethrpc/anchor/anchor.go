@@ -7,6 +7,7 @@ package anchor
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -126,17 +127,19 @@ const maxUpdates = 8
 func (c *Client) Sync(ctx context.Context, remembered common.Hash, now time.Time) (*Head, []transport.ProviderError) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	began := time.Now()
+	clock := func() time.Time { return now.Add(time.Since(began).Truncate(time.Second)) } // what an endpoint sends may have been signed meanwhile
 	checkpoints := []common.Hash{remembered, c.opt.Checkpoint}
 	if len(c.last.docs.Updates) > maxUpdates {
 		checkpoints = []common.Hash{c.last.store.Finalized().Root}
-		if next, _, err := c.follow(ctx, known{}, checkpoints, now); err == nil {
+		if next, _, err := c.follow(ctx, known{}, checkpoints, clock); err == nil {
 			c.last = next
 		}
 	}
-	next, failed, err := c.follow(ctx, c.last, checkpoints, now)
+	next, failed, err := c.follow(ctx, c.last, checkpoints, clock)
 	if errors.Is(err, consensus.ErrTooOld) && c.last.store != nil { // it slept for too long
 		var more []transport.ProviderError
-		next, more, err = c.follow(ctx, known{}, []common.Hash{c.opt.Checkpoint}, now)
+		next, more, err = c.follow(ctx, known{}, []common.Hash{c.opt.Checkpoint}, clock)
 		failed = append(failed, more...)
 	}
 	c.last = next
@@ -147,12 +150,12 @@ func (c *Client) Sync(ctx context.Context, remembered common.Hash, now time.Time
 }
 
 // follow asks one endpoint after the other until one has brought the store up to date. What each proves is kept.
-func (c *Client) follow(ctx context.Context, at known, checkpoints []common.Hash, now time.Time) (_ known, failed []transport.ProviderError, err error) {
+func (c *Client) follow(ctx context.Context, at known, checkpoints []common.Hash, clock func() time.Time) (_ known, failed []transport.ProviderError, err error) {
 	for _, e := range c.endpoints {
-		if err = at.follow(ctx, e, c.opt.Network, checkpoints, now); err == nil || ctx.Err() != nil {
+		if err = at.follow(ctx, e, c.opt.Network, checkpoints, clock); err == nil || ctx.Err() != nil {
 			break
 		}
-		failed = append(failed, transport.ProviderError{Provider: e.Name, Err: err})
+		failed = append(failed, transport.ProviderError{Provider: e.Name, Err: e.redact.Error(err)}) // it may quote a document
 	}
 	if err != nil && ctx.Err() != nil {
 		failed = append(failed, transport.ProviderError{Provider: "beacon", Err: context.Cause(ctx)})
@@ -161,14 +164,14 @@ func (c *Client) follow(ctx context.Context, at known, checkpoints []common.Hash
 }
 
 // follow asks one endpoint for all that is newer than what is known.
-func (k *known) follow(ctx context.Context, e *endpoint, network consensus.Network, checkpoints []common.Hash, now time.Time) error {
+func (k *known) follow(ctx context.Context, e *endpoint, network consensus.Network, checkpoints []common.Hash, clock func() time.Time) error {
 	if k.store == nil {
-		if err := k.bootstrap(ctx, e, network, checkpoints, now); err != nil {
+		if err := k.bootstrap(ctx, e, network, checkpoints, clock); err != nil {
 			return err
 		}
 	}
 	for {
-		period, more := k.store.NextPeriod(now)
+		period, more := k.store.NextPeriod(clock())
 		if !more {
 			break
 		}
@@ -176,6 +179,7 @@ func (k *known) follow(ctx context.Context, e *endpoint, network consensus.Netwo
 		if err != nil {
 			return err
 		}
+		now := clock()
 		for _, u := range updates {
 			next := *k.store
 			if err := next.Update(u, now); errors.Is(err, consensus.ErrOlder) {
@@ -183,7 +187,16 @@ func (k *known) follow(ctx context.Context, e *endpoint, network consensus.Netwo
 			} else if err != nil {
 				return err
 			}
+			before, asked := k.store.NextPeriod(now)
+			if after, more := next.NextPeriod(now); after == before && more == asked && next.Period() == k.store.Period() {
+				continue // it proves no committee that is not known
+			}
 			k.store, k.docs.Updates = &next, append(slices.Clip(k.docs.Updates), Document{now, u})
+			if f := k.docs.Finality; f != nil { // Replay applies it after the updates
+				if k.docs.Finality = nil; next.Finality(f.Body, now) == nil {
+					k.docs.Finality = &Document{now, f.Body}
+				}
+			}
 		}
 		if again, _ := k.store.NextPeriod(now); again == period {
 			break // it does not exist yet
@@ -193,12 +206,15 @@ func (k *known) follow(ctx context.Context, e *endpoint, network consensus.Netwo
 	if err != nil {
 		return err
 	}
+	now := clock()
 	if k.docs.Finality == nil || !bytes.Equal(document, k.docs.Finality.Body) {
 		next := *k.store
-		if err := next.Finality(document, now); err != nil {
+		switch err := next.Finality(document, now); {
+		case err == nil:
+			k.store, k.docs.Finality = &next, &Document{now, document}
+		case !errors.Is(err, consensus.ErrOlder): // nodes behind one address differ by minutes
 			return err
 		}
-		k.store, k.docs.Finality = &next, &Document{now, document}
 	}
 	final := k.store.Finalized()
 	if age := now.Sub(time.Unix(int64(final.Timestamp), 0)); age > MaxAge {
@@ -208,13 +224,14 @@ func (k *known) follow(ctx context.Context, e *endpoint, network consensus.Netwo
 }
 
 // bootstrap begins at the first of the checkpoints that the endpoint serves.
-func (k *known) bootstrap(ctx context.Context, e *endpoint, network consensus.Network, checkpoints []common.Hash, now time.Time) error {
+func (k *known) bootstrap(ctx context.Context, e *endpoint, network consensus.Network, checkpoints []common.Hash, clock func() time.Time) error {
 	var failed []error
 	for i, checkpoint := range checkpoints {
 		if checkpoint == (common.Hash{}) || slices.Contains(checkpoints[:i], checkpoint) {
 			continue
 		}
 		document, err := e.bootstrap(ctx, checkpoint)
+		now := clock()
 		if err == nil {
 			k.store, err = consensus.Bootstrap(network, checkpoint, document, now)
 		}
@@ -224,5 +241,5 @@ func (k *known) bootstrap(ctx context.Context, e *endpoint, network consensus.Ne
 		}
 		failed = append(failed, fmt.Errorf("starting at checkpoint %s: %w", checkpoint, err))
 	}
-	return errors.Join(failed...)
+	return cmp.Or(errors.Join(failed...), errors.New("the checkpoint is all zeros"))
 }

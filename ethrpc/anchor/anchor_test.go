@@ -226,8 +226,8 @@ func TestAnEndpointThatHoldsBlocksBack(t *testing.T) {
 	old.Finalize(header(start))
 	behind := http.StripPrefix("/"+secret, old)
 	w.finalize(start + 7200)
-	w.says(w.client(behind), start, false, "is 2h0m10s old")
-	w.says(w.client(behind, w), start+7200, true, "is 2h0m10s old")
+	w.says(w.client(behind), start, false, "is 2h0m")
+	w.says(w.client(behind, w), start+7200, true, "is 2h0m")
 }
 
 func TestWhichBlocksAHeadVouchesFor(t *testing.T) {

@@ -210,7 +210,7 @@ func (d *doc) anchor(path string, a *Anchor, chainID uint64) {
 		d.secretURL(at, &e.URL)
 		d.positive(at+".timeout", e.Timeout)
 	}
-	d.check(d.given(path+".checkpoint"), path+".checkpoint", "must be given: the root of a block that was finalized less than 14 days ago, from a source that you trust, such as your own node or two explorers")
+	d.check(d.bad(path+".checkpoint") || a.Checkpoint != (common.Hash{}), path+".checkpoint", "must be given: the root of a block that was finalized less than 14 days ago, from a source that you trust, such as your own node or two explorers")
 	var known bool
 	a.Network, known = consensus.ByChainID(chainID)
 	switch {

@@ -33,11 +33,17 @@ type Result struct {
 	Differences []string
 	Rules       int
 	Reported    audit.Verdict
+	Apart       bool // a block was audited to which nothing leads from the checkpoint that Verify was given
 }
 
 // Verdict is the worse of what the report says and what today's rules say: the file names its rules itself, so that older
-// ones must not excuse a verdict which the evidence does not give.
-func (r *Result) Verdict() audit.Verdict { return max(r.Reported, r.Report.Verdict) }
+// ones must not excuse a verdict which the evidence does not give. Of what does not follow from the checkpoint it is unknown.
+func (r *Result) Verdict() audit.Verdict {
+	if r.Apart {
+		return max(r.Reported, r.Report.Verdict, audit.Unknown)
+	}
+	return max(r.Reported, r.Report.Verdict)
+}
 
 // Verify proves again what the evidence proves, judges it, and compares the outcome with the report, by keys. Evidence
 // that does not hold is ErrRefuted. Any other error is that of ctx: then nothing is known.
@@ -54,7 +60,7 @@ func verifyBy(ctx context.Context, f *File, checkpoint *common.Hash, rules int) 
 	chains := []audit.Chain{}
 	for i := range f.Chains {
 		c := &f.Chains[i]
-		c.checkpoint = checkpoint
+		c.checkpoint, c.until, c.proven = checkpoint, f.Report.FinishedAt, nil
 		looks, err := c.looks(ctx, r)
 		var chain audit.Chain
 		if err == nil {
@@ -174,19 +180,24 @@ func (c *Chain) derive(ctx context.Context, r *Result, l *Look) (*audit.Observat
 // anchored proves again who vouches for the block of a look.
 func (c *Chain) anchored(r *Result, l *Look) error {
 	o := &l.Observation
+	if c.checkpoint != nil && o.Block != nil && o.Block.Trust != audit.TrustConsensus && l != c.Head {
+		r.Apart = true
+		r.Trusted = append(r.Trusted, fmt.Sprintf("%s: nothing leads from the checkpoint to block %d, so the exit code is not that of consistent", sanitize.Plain(c.Intent.Chain), o.Block.Number))
+	}
 	if l.Anchor == nil {
 		if o.Anchored != nil || o.Finalized != nil || o.Block != nil && o.Block.Trust != "" && o.Block.Trust != audit.TrustProviders {
 			return errors.New("somebody beside the providers is said to vouch for a block, and nothing proves it")
 		}
 		return nil
 	}
-	if c.checkpoint != nil && *c.checkpoint != l.Anchor.Checkpoint {
+	if c.checkpoint != nil && *c.checkpoint != l.Anchor.Checkpoint && !slices.Contains(c.proven, l.Anchor.Checkpoint) {
 		return fmt.Errorf("its light client starts at checkpoint %s, not at %s", l.Anchor.Checkpoint, c.checkpoint)
 	}
-	head, err := l.Anchor.Replay(o.At)
+	head, err := l.Anchor.Replay(c.until)
 	if err != nil {
 		return fmt.Errorf("verifying what the sync committees signed: %w", err)
 	}
+	c.proven = append(c.proven, head.Finalized.Root) // a second look may start there
 	anchored, finalized := observe.AnchoredOf(head)
 	if o.Anchored == nil || *o.Anchored != *anchored || o.Finalized == nil || *o.Finalized != *finalized {
 		return fmt.Errorf("the sync committees finalized block %d, and the evidence says otherwise", anchored.Number)
