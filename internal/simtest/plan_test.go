@@ -137,7 +137,7 @@ var heal = []act{{What: "well"}, {What: "well", N: 1}, {What: "follow"}, {What: 
 
 func (d drawer) act(c *config, faults bool) act {
 	a := act{N: d.upTo("contract", c.Contracts-1), List: d.upTo("list", 1)}
-	if c.Anchor != "" && faults && d.chance("lie", 30) {
+	if c.Anchor != "" && faults && d.chance("lie", 40) {
 		a = act{What: d.one("liar", "invents", "beacon down", "beacon lies", "invents", "beacon stale", "beacon well"), N: d.upTo("provider", c.Providers-1)}
 	}
 	switch where := d.upTo("where", 9); {
