@@ -100,11 +100,11 @@ func (c *observer) anchored(ctx context.Context, l *look, prior audit.Prior, at 
 	a.headers, a.doubt = nil, errors.New("the anchor knows no block")
 	finalized := at.Tag.String() == "finalized"
 	if a.head != nil {
-		final, exact := a.head.Finalized, false
+		final, exact, lacks := a.head.Finalized, false, false
 		if finalized && a.head.Current && final.BlockNumber >= prior.LowestBlock(at.Tag.String()) {
 			if exact = final.BlockHash == at.Block.Hash; !exact {
 				its, err := c.Reader.Pin(ctx, ethrpc.PinRequest{Tags: []ethrpc.BlockTag{ethrpc.AtHash(final.BlockHash)}})
-				if exact = err == nil; exact {
+				if exact, lacks = err == nil, err != nil; exact {
 					if its.Tag, its.Failed = at.Tag, at.Failed; its.Provider != at.Provider {
 						err := fmt.Errorf("it calls block %d, %s, finalized, and lacks block %d, %s, which the sync committee finalized", at.Block.Number, at.Block.Hash, final.BlockNumber, final.BlockHash)
 						its.Failed = append(slices.Clip(its.Failed), ethrpc.ProviderError{Provider: at.Provider, Err: err})
@@ -120,7 +120,9 @@ func (c *observer) anchored(ctx context.Context, l *look, prior audit.Prior, at 
 		if contradiction, ok := errors.AsType[*anchor.Contradiction](a.doubt); ok {
 			return at, contradiction
 		}
-		if finalized && a.head.Current && !exact && a.doubt != nil && !errors.Is(a.doubt, anchor.ErrNewer) {
+		// A block that follows the finalized one is read only if the finalized one is older than what was audited before: a provider
+		// that lacks it may have invented all since.
+		if finalized && a.head.Current && !exact && a.doubt != nil && (lacks || !errors.Is(a.doubt, anchor.ErrNewer)) {
 			return at, fmt.Errorf("it lacks block %d, %s, which the sync committee finalized: %w", final.BlockNumber, final.BlockHash, a.doubt)
 		}
 	}

@@ -199,6 +199,17 @@ func TestAnInventedChain(t *testing.T) {
 	}
 }
 
+// TestAProviderThatLacksWhatIsFinal is refused, although what it calls finalized follows that: it may have invented all since.
+func TestAProviderThatLacksWhatIsFinal(t *testing.T) {
+	w := newAnchoredWorld(t)
+	w.mine(40)
+	w.finalize(64)
+	w.proxy.Set(rpcfault.Null("eth_getBlockByHash"))
+	if r := w.says(audit.Unknown, ""); r.Chains[0].Block != nil || !strings.Contains(text(t, r), "it lacks block 64") {
+		t.Errorf("%s", text(t, r))
+	}
+}
+
 func (w *anchoredWorld) says(verdict audit.Verdict, kinds string) *audit.Report {
 	w.t.Helper()
 	return w.auditor().says(verdict, kinds)

@@ -18,6 +18,7 @@ import (
 type memory struct {
 	open      map[key]bool   // findings, and whether a proof ever confirmed them
 	block     map[key]uint64 // the newest at which each was confirmed
+	signed    map[key]bool   // a sync committee vouched for a block at which it was
 	known     map[common.Address]bool
 	baselines map[common.Address]baseline
 	watched   map[common.Address]watched // of baselines
@@ -33,7 +34,7 @@ type key struct {
 }
 
 func newMemory(contracts int) *memory {
-	return &memory{open: map[key]bool{}, block: map[key]uint64{}, known: map[common.Address]bool{}, baselines: map[common.Address]baseline{}, watched: map[common.Address]watched{}, named: make([][2][ids]bool, contracts)}
+	return &memory{open: map[key]bool{}, block: map[key]uint64{}, signed: map[key]bool{}, known: map[common.Address]bool{}, baselines: map[common.Address]baseline{}, watched: map[common.Address]watched{}, named: make([][2][ids]bool, contracts)}
 }
 
 // law judges one audit.
@@ -70,6 +71,7 @@ func (w *world) unlawful(ctx context.Context, res observe.Result) (exact int, er
 			w.mem.claim = c
 		}
 	}
+	l.vouched()
 	l.verdicts()
 	l.resolved()
 	l.remember()
@@ -258,7 +260,7 @@ func (l *law) sound(t *audit.Target, truly truth) {
 		if !isTrue(truly) {
 			complain("%v is not true; true are %v", g, slices.Collect(maps.Keys(truly.wrong)))
 		}
-		if _, open := l.mem.open[key{t.Contract, g}]; !open && (l.other == nil || !isTrue(before)) {
+		if _, open := l.mem.open[key{t.Contract, g}]; !open && (l.other == nil || !isTrue(before)) && !(l.invents && !l.real(l.other)) {
 			complain("%v was not seen by both looks", g)
 		}
 	}
@@ -399,6 +401,9 @@ func (l *law) excused(truly truth, at common.Address, g finding) bool {
 	if l.look.Block != nil && l.look.Block.Number < l.mem.block[key{at.Hex(), g}] { // where it was confirmed is newer
 		return true
 	}
+	if l.mem.signed[key{at.Hex(), g}] && !l.signed() {
+		return true
+	}
 	list, id, ofEntry := g.entry()
 	switch g.Kind {
 	case "claim_unstable", "accept_expired", "accept_unused":
@@ -432,7 +437,7 @@ func (l *law) resolved() {
 			k := key{c.Contract, findingOf(c.Finding)}
 			ended[k] = true
 			another := k.Kind == "malformed_id" && now[k] // is malformed as well
-			if proven := l.mem.open[k]; !another && (!l.liar || proven) {
+			if proven := l.mem.open[k]; !another && (!l.liar || proven && !l.unreal || l.mem.signed[k]) {
 				l.mayEnd(k)
 			}
 		}

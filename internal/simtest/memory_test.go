@@ -19,6 +19,7 @@ func (l *law) remember() {
 		for _, f := range t.Findings {
 			k := key{t.Contract, findingOf(f)}
 			if l.look.Block != nil && f.State == audit.Confirmed {
+				l.mem.signed[k] = l.mem.signed[k] || l.signed()
 				l.mem.block[k] = max(l.mem.block[k], l.look.Block.Number)
 			}
 			open[k] = l.mem.open[k] || f.State == audit.Confirmed && t.Assurance == audit.Proven
@@ -50,5 +51,6 @@ func (l *law) remember() {
 		l.rememberWatched(at, b)
 	}
 	maps.DeleteFunc(l.mem.block, func(k key, _ uint64) bool { _, stays := open[k]; return !stays })
+	maps.DeleteFunc(l.mem.signed, func(k key, _ bool) bool { _, stays := open[k]; return !stays })
 	l.mem.open = open
 }

@@ -55,6 +55,7 @@ type config struct {
 	Devices, Images                 []int    // wanted of the first contract; nil: nothing is said
 	Owner, Runs                     string   `json:",omitempty"` // wanted of the first contract
 	Accepts                         []accept `json:",omitempty"`
+	Anchor                          string   `json:",omitempty"` // "", "optional", "required"
 }
 
 // accept is a difference that the operator accepts. ID is negative for the contract as a whole.
@@ -80,7 +81,7 @@ var atAPI = []string{
 var atProvider = []string{
 	"well", "down", "no proofs", "no logs", "proves one contract", "pruned", "lags", "goes back", "ignores hashes", "refuses hashes", "wrong ids", "short batch", "null results",
 	"other chain", "lies in calls", "lies in storage", "lies in proofs", "lies in code", "lies in hashes", "drops logs", "invents logs", "lies without proof",
-	"late", "resets", "breaks off", "truncated", "corrupt", "web page",
+	"late", "resets", "breaks off", "truncated", "corrupt", "web page", "invents",
 }
 
 // drawer draws parts of a plan. Shrinking leads to what is simple: false, the first of a choice, the shorter list.
@@ -132,11 +133,15 @@ func (d drawer) plan() plan {
 	return p
 }
 
-var heal = []act{{What: "well"}, {What: "well", N: 1}, {What: "follow"}}
+var heal = []act{{What: "well"}, {What: "well", N: 1}, {What: "follow"}, {What: "beacon well"}, {What: "beacon well", N: 1}}
 
 func (d drawer) act(c *config, faults bool) act {
 	a := act{N: d.upTo("contract", c.Contracts-1), List: d.upTo("list", 1)}
+	if c.Anchor != "" && faults && d.chance("lie", 40) {
+		a = act{What: d.one("liar", "invents", "beacon down", "beacon lies", "invents", "beacon stale", "beacon well"), N: d.upTo("provider", c.Providers-1)}
+	}
 	switch where := d.upTo("where", 9); {
+	case a.What != "":
 	case where >= 7 && faults:
 		a.What, a.N, a.List = d.one("provider", atProvider...), d.upTo("provider", c.Providers-1), 0
 		if d.chance("not always", 30) && !slices.Contains([]string{"ignores hashes", "lies without proof"}, a.What) {
@@ -169,6 +174,9 @@ func (d drawer) act(c *config, faults bool) act {
 		if a.ID = d.upTo("id", ids-1); a.What == "list elsewhere" && d.chance("unlisted", 50) {
 			a.ID = listed
 		}
+	}
+	if a.What == "invents" || a.What == "beacon lies" {
+		a.List, a.ID = d.upTo("how", 5), d.upTo("how long", 2)
 	}
 	return a
 }
@@ -208,6 +216,12 @@ func (d drawer) config() config {
 	}
 	if d.chance("few logs", 20) {
 		c.Limit = d.one("of a block with more", wholeReceipts, eachReceipt, noReceipts)
+	}
+	if d.chance("anchor", 25) {
+		c.Anchor, c.Enemy = d.one("anchor is", "optional", "required"), ""
+		if d.chance("of what is final", 50) {
+			c.Block = "finalized"
+		}
 	}
 	return c
 }

@@ -1,6 +1,7 @@
 package simtest_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/kms-auditor/kms-auditor/audit"
@@ -121,7 +122,7 @@ func (b *bench) try(t fataler, p plan, count *tally) [][]string {
 		alone.Config.Enemy = ""
 		var without [][]string
 		if without, err = b.play(alone, nil); err == nil {
-			if diff := cmp.Diff(without, with); diff != "" {
+			if diff := gocmp.Diff(without, with); diff != "" {
 				err = fmt.Errorf("the enemy changes what is said of the others:\n%s", diff)
 			}
 		}
@@ -139,7 +140,7 @@ func (b *bench) try(t fataler, p plan, count *tally) [][]string {
 func (p plan) compares() bool {
 	return !slices.ContainsFunc(p.Steps, func(s step) bool {
 		return len(s.Between) > 0 || slices.ContainsFunc(s.Before, func(a act) bool {
-			return a.What == "lies in proofs" || a.What == "alternate" || slices.Contains(atProvider, a.What) && a.ID > 0
+			return a.What == "lies in proofs" || a.What == "alternate" || a.What == "invents" || slices.Contains(atProvider, a.What) && a.ID > 0
 		})
 	})
 }
@@ -158,7 +159,7 @@ func (b *bench) play(p plan, count *tally) (said [][]string, err error) {
 	defer w.close()
 	count.begin()
 	for i, s := range p.Steps {
-		w.faulty, w.liar = false, false
+		w.faulty, w.liar, w.invents, w.unreal, w.current = false, false, false, false, true
 		if err := w.acts(ctx, s.Before); err != nil {
 			return nil, fmt.Errorf("before audit %d: %w", i+1, err)
 		}
@@ -224,12 +225,13 @@ type tally struct {
 	said              map[string]int // targets by whether something failed, and by verdict
 	by                map[string]int // targets that were unknown, by what failed
 	all               map[string]int // targets by what failed
+	trust             map[string]int // audits by anchor, who vouches for the block, and the verdict
 	resolved, opened  int
 	began             time.Time
 }
 
 func newTally() *tally {
-	return &tally{said: map[string]int{}, by: map[string]int{}, all: map[string]int{}, began: time.Now()}
+	return &tally{said: map[string]int{}, by: map[string]int{}, all: map[string]int{}, trust: map[string]int{}, began: time.Now()}
 }
 
 func (c *tally) begin() {
@@ -248,6 +250,13 @@ func (c *tally) audit(w *world, res observe.Result, exact int) {
 	defer c.mu.Unlock()
 	c.audits++
 	c.exact += exact
+	if b := res.Report.Chains[0].Block; w.Anchor != "" || w.invents {
+		trust := "nobody"
+		if b != nil {
+			trust = cmp.Or(string(b.Trust), "providers")
+		}
+		c.trust[fmt.Sprintf("anchor %q, invented chain %t, believed %t, block by %s: %s", w.Anchor, w.invents, w.unreal, trust, res.Report.Verdict)]++
+	}
 	for _, ch := range res.Changes {
 		switch ch.Type {
 		case audit.Opened:
@@ -287,7 +296,11 @@ func (c *tally) String() string {
 	for _, faulty := range []bool{false, true} {
 		fmt.Fprintf(&b, "faults %t: %d consistent, %d drift, %d unknown\n", faulty, c.of(faulty, consistent), c.of(faulty, drift), c.of(faulty, unknown))
 	}
-	fmt.Fprintf(&b, "%d verdicts had to be the truth\n| fault | targets | unknown |\n|---|---:|---:|\n", c.exact)
+	fmt.Fprintf(&b, "%d verdicts had to be the truth\n", c.exact)
+	for _, trust := range slices.Sorted(maps.Keys(c.trust)) {
+		fmt.Fprintf(&b, "%s: %d\n", trust, c.trust[trust])
+	}
+	fmt.Fprintln(&b, "| fault | targets | unknown |\n|---|---:|---:|")
 	for _, ill := range slices.Sorted(maps.Keys(c.all)) {
 		fmt.Fprintf(&b, "| %s | %d | %d %% |\n", ill, c.all[ill], 100*c.by[ill]/c.all[ill])
 	}

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -19,6 +18,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/anchor"
 	"github.com/kms-auditor/kms-auditor/internal/events"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/internal/state"
@@ -45,12 +45,16 @@ type world struct {
 	state   *state.State
 	closers []func()
 
+	beacon *anchored // nil: there is no anchor
 	mem    *memory
 	alerts *alerts
 
 	between []act // what is left to happen before the second look
 	faulty  bool  // something failed, or may have, during the audit
 	liar    bool  // a provider was believed by design, and lied
+	invents bool  // a provider served an invented chain
+	unreal  bool  // which was believed by design
+	current bool  // a beacon endpoint was up to date all the time
 	wasIll  bool  // a provider failed since the auditor was started, which for some time does not ask it for proofs
 	err     error
 }
@@ -89,6 +93,9 @@ func (b *bench) world(ctx context.Context, c config, dir string) (*world, error)
 	w.urls = append(w.urls, w.serve(w.api))
 	w.closers = append(w.closers, w.api.close)
 	if err := w.act(ctx, act{What: "follow"}); err != nil {
+		return nil, err
+	}
+	if err := w.anchor(ctx); err != nil {
 		return nil, err
 	}
 	return w, w.start()
@@ -171,6 +178,14 @@ func (w *world) start() (err error) {
 	}
 	w.closers = append(w.closers, client.Close, api.Close)
 	chain := observe.Chain{Intent: intent, Tags: opt.Tags, Reader: client}
+	if w.beacon != nil {
+		anchor, err := anchor.New(w.beacon.opt)
+		if err != nil {
+			return err
+		}
+		w.closers = append(w.closers, anchor.Close)
+		chain.Anchor = clocked{anchor, w}
+	}
 	if intent.Events {
 		// The node keeps no state that is old enough to find this out.
 		from := map[common.Address]uint64{}
@@ -187,6 +202,7 @@ func (w *world) intent() audit.Intent {
 	i := audit.Intent{
 		Chain: "test", ChainID: chainID, Tags: strings.Fields(w.Block), Agreement: w.Agreement, Events: w.Verify != "off",
 		Required: w.Verify == "required", Baselines: w.Baselines, NoClaims: w.Unclaimed,
+		Anchored: w.Anchor != "", AnchorMust: w.Anchor == "required",
 	}
 	if w.Pending {
 		i.PendingMax = time.Hour
@@ -256,14 +272,19 @@ func (w *world) acts(ctx context.Context, all []act) error {
 			return fmt.Errorf("%+v: %w", a, err)
 		}
 	}
+	if err := w.sign(ctx); err != nil {
+		return err
+	}
 	w.heal()
+	w.current = w.current && w.upToDate()
+	w.invents = w.invents || slices.Contains(w.ills, "invents")
 	ill := slices.ContainsFunc(w.ills, func(ill string) bool { return ill != "" })
 	believed := func(ill string) bool {
 		return ill == "lies without proof" || w.wasIll && w.Verify == "auto" && strings.HasPrefix(ill, "lies") // it may not be asked for proofs
 	}
 	w.liar = w.liar || slices.ContainsFunc(w.ills, believed)
 	w.wasIll = w.wasIll || ill
-	w.faulty = w.faulty || w.api.failing() && !w.Unclaimed || ill
+	w.faulty = w.faulty || w.api.failing() && !w.Unclaimed || ill || w.beacon != nil && slices.ContainsFunc(w.beacon.ills, func(ill string) bool { return ill != "" })
 	return nil
 }
 
@@ -277,6 +298,10 @@ func (w *world) act(ctx context.Context, a act) error {
 		}
 		w.wasIll = false
 		return errors.Join(err, w.start())
+	case slices.Contains(atBeacon, a.What):
+		return w.ail(ctx, a)
+	case a.What == "invents":
+		return w.invent(ctx, a)
 	case slices.Contains(atProvider, a.What):
 		if a.N < w.Providers {
 			w.spoil(ctx, a)
@@ -356,131 +381,6 @@ func (w *world) operate(ctx context.Context, a act) error {
 		return err
 	}
 	return w.mine(ctx, txs...)
-}
-
-// spoil changes what is wrong with a provider.
-func (w *world) spoil(ctx context.Context, a act) {
-	w.ills[a.N] = a.What
-	if a.What == "well" {
-		w.ills[a.N] = ""
-	}
-	head, err := w.head(ctx)
-	w.err = errors.Join(w.err, err)
-	f := w.fault(a, head)
-	f.When = whens[a.ID]
-	w.doors[a.N].Set(f)
-}
-
-// whens are the requests that a fault is about: all, every second, or the third to the fifth.
-var whens = [ids]rpcfault.When{{}, {Every: 2}, {From: 2, Count: 3}}
-
-func (w *world) fault(a act, head uint64) rpcfault.Fault {
-	noProofs := rpcfault.Refuse("eth_getProof", -32601, "the method eth_getProof does not exist/is not available")
-	switch a.What {
-	case "late":
-		return rpcfault.Late(5 * time.Millisecond)
-	case "resets":
-		return rpcfault.Reset
-	case "breaks off":
-		return rpcfault.BreaksOff
-	case "truncated":
-		return rpcfault.Truncated
-	case "corrupt":
-		return rpcfault.Corrupt(7)
-	case "web page":
-		return rpcfault.Body("web page", "text/html", "<html>back soon</html>")
-	case "down":
-		return rpcfault.Status(http.StatusServiceUnavailable, "")
-	case "no proofs":
-		return noProofs
-	case "no logs":
-		return rpcfault.Refuse("eth_getLogs", -32601, "not on this plan")
-	case "proves one contract":
-		one := strings.ToLower(w.at[a.List].Hex())
-		return rpcfault.Fault{Reply: func(c rpcfault.Call, r *rpcfault.Answer) {
-			if len(c.Params) > 0 && !strings.Contains(strings.ToLower(string(c.Params[0])), one) {
-				noProofs.Reply(c, r)
-			}
-		}}
-	case "pruned":
-		return rpcfault.Pruned
-	case "lags":
-		return w.stale(head - 2)
-	case "goes back":
-		return w.stale(max(w.base, head-min(40, head)))
-	case "ignores hashes":
-		return rpcfault.IgnoresBlockHash
-	case "refuses hashes":
-		return rpcfault.RefusesBlockObject
-	case "wrong ids":
-		return rpcfault.WrongID
-	case "short batch":
-		return rpcfault.ShortBatch
-	case "null results":
-		return rpcfault.Null("eth_call")
-	case "other chain":
-		return rpcfault.ChainID(1)
-	case "lies in calls":
-		return rpcfault.LieInCalls
-	case "lies in storage":
-		return rpcfault.LieInStorage
-	case "lies in proofs":
-		return rpcfault.LieInProofs(7)
-	case "lies in code":
-		return rpcfault.OtherCode("0x6001")
-	case "lies in hashes":
-		return rpcfault.LieInBlocks()
-	case "drops logs":
-		return rpcfault.DropLogs(0)
-	case "invents logs":
-		return rpcfault.InventLogs
-	case "lies without proof":
-		return rpcfault.Join(noProofs, rpcfault.LieInCalls)
-	default:
-		return rpcfault.Fault{}
-	}
-}
-
-func (w *world) stale(head uint64) rpcfault.Fault {
-	var mu sync.Mutex
-	known := map[string]bool{}
-	return rpcfault.Stale(head, func(hash string) bool {
-		mu.Lock()
-		defer mu.Unlock()
-		newer, ok := known[hash]
-		if !ok {
-			h, err := w.Client().HeaderByHash(context.Background(), common.HexToHash(hash))
-			newer = err == nil && h.Number.Uint64() > head
-			known[hash] = newer
-		}
-		return newer
-	})
-}
-
-// heal ends the lies that an auditor believes by design. A lie is found out by a proof, or by another provider that has to
-// agree. Another hash for a block may be that of a fork, unless proofs are required. A provider that leaves logs out is
-// found out by a proof, and what is missing is told by another. "lies without proof" is believed: then the law is weaker.
-func (w *world) heal() {
-	lies := func(ill string) bool { return strings.HasPrefix(ill, "lies") }
-	for i, ill := range w.ills {
-		others := slices.ContainsFunc(w.ills, func(o string) bool { return lies(o) && o != ill })
-		alone := !slices.ContainsFunc(slices.Delete(slices.Clone(w.ills), i, i+1), lies) // else two may tell the same lie
-		proven, agreed := w.Verify != "off", w.Agreement > 1 && alone
-		believed := false
-		switch ill {
-		case "lies in calls", "lies in storage", "lies in proofs", "lies in code":
-			believed = !proven && !agreed || others
-		case "lies in hashes":
-			believed = w.Verify != "required" && !agreed
-		case "lies without proof":
-			believed = w.Verify != "auto" || others
-		case "drops logs":
-			believed = !proven || w.Providers < 2 || w.ills[1-i] != ""
-		}
-		if believed {
-			w.spoil(context.Background(), act{What: "well", N: i})
-		}
-	}
 }
 
 var lists = [2]audit.List{audit.Device, audit.OSImage}
