@@ -55,7 +55,7 @@ func (d *Daemon) newRuntime(cfg *config.Config) (*runtime, error) {
 	}
 	for _, c := range cfg.Chains {
 		if slices.ContainsFunc(c.Block, ethrpc.BlockTag.Fixed) {
-			r.past[c.Name] = audit.Prior{}
+			r.past[c.Name] = audit.Prior{Finalized: d.state.Prior(c.Name).Finalized} // what was verified to be final is so at any block
 		}
 		client, err := ethrpc.New(ethrpc.Options{
 			ChainID:   c.ChainID,

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/anchor/consensus"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
@@ -299,6 +301,7 @@ func (r *Result) trust(c *Chain, looks *audit.Looks) {
 		}
 		if o.Block.Trust == audit.TrustConsensus {
 			say("that the checkpoint is a finalized block of the beacon chain, and that two thirds of each sync committee since then are honest")
+			trustNetwork(c, o, say)
 		} else {
 			say("that block %d, %s, is of this chain, and what %s named at %s", o.Block.Number, sanitize.Plain(o.Block.Hash), sanitize.Plain(o.Tag), o.At.Format(time.RFC3339))
 		}
@@ -309,6 +312,25 @@ func (r *Result) trust(c *Chain, looks *audit.Looks) {
 	}
 	if failures > 0 {
 		say("that sources failed (%d times), which makes a verdict unknown, never consistent", failures)
+	}
+}
+
+// trustNetwork says what is believed of a beacon chain that is not the one of the chain's id: whoever writes the file chooses how
+// large a committee is, and for how long it signs.
+func trustNetwork(c *Chain, at *audit.Observation, say func(string, ...any)) {
+	l := &c.First
+	if c.Second != nil && at.At.Equal(c.Second.Observation.At) {
+		l = c.Second
+	}
+	if l.Anchor == nil {
+		return
+	}
+	n := l.Anchor.Network
+	known, _ := consensus.ByChainID(c.Intent.ChainID)
+	known.Forks, n.Forks = nil, nil
+	if !reflect.DeepEqual(known, n) {
+		say("that the beacon chain of chain id %d is %s, whose committees of %d sign for %d slots each, which this release does not know", c.Intent.ChainID, sanitize.Quote(n.Name),
+			n.SyncCommitteeSize, n.SlotsPerEpoch*n.EpochsPerSyncCommitteePeriod)
 	}
 }
 

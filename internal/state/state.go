@@ -137,7 +137,7 @@ func (s *State) SetChainID(name string, id uint64) {
 	if c.ID != 0 && c.ID != id {
 		open := slices.Clone(c.Prior.Open)
 		for i := range open {
-			open[i].Block, open[i].Assurance = 0, ""
+			open[i].Block, open[i].Assurance, open[i].Trust = 0, "", ""
 		}
 		*c = chain{Name: name, Prior: audit.Prior{Open: open}, Forgotten: c.Forgotten}
 		maps.DeleteFunc(s.scans, func(t Target, _ *scan) bool { return t.Chain == name })
