@@ -103,7 +103,8 @@ func (c *observer) anchored(ctx context.Context, l *look, prior audit.Prior, at 
 	finalized := at.Tag.String() == "finalized"
 	if a.head != nil {
 		final, exact := a.head.Finalized, false
-		if finalized && a.head.Current && final.BlockNumber >= prior.LowestBlock(at.Tag.String()) {
+		replaced := finalized && a.head.Current && final.BlockNumber >= prior.LowestBlock(at.Tag.String())
+		if replaced {
 			if exact = final.BlockHash == at.Block.Hash; !exact {
 				its, err := c.Reader.Pin(ctx, ethrpc.PinRequest{Tags: []ethrpc.BlockTag{ethrpc.AtHash(final.BlockHash)}})
 				if exact = err == nil; exact {
@@ -119,7 +120,7 @@ func (c *observer) anchored(ctx context.Context, l *look, prior audit.Prior, at 
 		if contradiction, ok := errors.AsType[*anchor.Contradiction](a.doubt); ok {
 			return at, contradiction
 		}
-		if finalized && a.head.Current && !exact && a.doubt != nil && !errors.Is(a.doubt, anchor.ErrNewer) {
+		if a.doubt != nil && !exact && (replaced || finalized && a.head.Current && !errors.Is(a.doubt, anchor.ErrNewer)) {
 			return at, fmt.Errorf("it lacks block %d, %s, which the sync committee finalized: %w", final.BlockNumber, final.BlockHash, a.doubt)
 		}
 	}
