@@ -68,7 +68,9 @@ func Write(w io.Writer, r *audit.Report, build Build) error {
 	reg := prometheus.NewRegistry()
 	p := newReported(reg, build)
 	all := func(string) bool { return true }
-	p.show(r, all, func(chain string) bool { return slices.ContainsFunc(r.Chains, func(c audit.Chain) bool { return c.Chain == chain && c.Block != nil && c.Block.Trust != "" }) })
+	p.show(r, all, func(chain string) bool {
+		return slices.ContainsFunc(r.Chains, func(c audit.Chain) bool { return c.Chain == chain && c.Block != nil && c.Block.Trust != "" })
+	})
 	families, err := reg.Gather()
 	for i := 0; i < len(families) && err == nil; i++ {
 		_, err = expfmt.MetricFamilyToText(w, families[i])
