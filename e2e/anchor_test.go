@@ -137,7 +137,7 @@ func TestTheSyncCommitteesOfARealBeaconNode(t *testing.T) {
 	fake, err := invented.Deploy(t.Context(), testchain.DeployOptions{})
 	must(t, err)
 	must(t, fake.Seed(t.Context(), []common.Hash{device, hidden}, nil))
-	for range 400 {
+	for range 250 {
 		invented.Commit()
 	}
 	if fake.Address() != kms.Address() {

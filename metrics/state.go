@@ -40,7 +40,7 @@ func newReported(reg prometheus.Registerer, build Build) reported {
 }
 
 // show replaces the state and returns the chains that it shows: each wanted one once.
-func (p *reported) show(r *audit.Report, wanted func(chain string) bool) []audit.Chain {
+func (p *reported) show(r *audit.Report, wanted, anchored func(chain string) bool) []audit.Chain {
 	var s snapshot
 	var shown []audit.Chain
 	for _, c := range r.Chains {
@@ -49,6 +49,9 @@ func (p *reported) show(r *audit.Report, wanted func(chain string) bool) []audit
 		}
 		shown = append(shown, c)
 		p.lastAudit.WithLabelValues(c.Chain).Set(unix(r.FinishedAt))
+		if c.Anchored == nil && anchored(c.Chain) {
+			s.gauge(anchoredDesc, 0, c.Chain, string(audit.TrustConsensus))
+		}
 		for contract, t := range s.chain(c) {
 			if t.Compared() {
 				p.compared.WithLabelValues(c.Chain, contract).Set(unix(r.FinishedAt))
@@ -64,7 +67,10 @@ func (p *reported) show(r *audit.Report, wanted func(chain string) bool) []audit
 func Write(w io.Writer, r *audit.Report, build Build) error {
 	reg := prometheus.NewRegistry()
 	p := newReported(reg, build)
-	p.show(r, func(string) bool { return true })
+	all := func(string) bool { return true }
+	p.show(r, all, func(chain string) bool {
+		return slices.ContainsFunc(r.Chains, func(c audit.Chain) bool { return c.Chain == chain && c.Block != nil && c.Block.Trust != "" })
+	})
 	families, err := reg.Gather()
 	for i := 0; i < len(families) && err == nil; i++ {
 		_, err = expfmt.MetricFamilyToText(w, families[i])
@@ -132,11 +138,8 @@ func (s *snapshot) chain(c audit.Chain) map[string]*audit.Target {
 		s.gauge(blockDesc, float64(c.Block.Number), c.Chain)
 		s.gauge(blockTimeDesc, unix(c.Block.Time), c.Chain)
 	}
-	switch a := c.Anchored; {
-	case a != nil:
+	if a := c.Anchored; a != nil {
 		s.gauge(anchoredDesc, unix(a.Time), c.Chain, string(a.Trust))
-	case c.Block != nil && c.Block.Trust != "":
-		s.gauge(anchoredDesc, 0, c.Chain, string(audit.TrustConsensus))
 	}
 	targets := map[string]*audit.Target{}
 	for i := range c.Targets {

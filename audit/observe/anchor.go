@@ -43,7 +43,12 @@ func (c *observer) sync(ctx context.Context, prior audit.Prior, l *look) {
 	if prior.Finalized != nil {
 		remembered = prior.Finalized.Root
 	}
+	cancel := func() {}
+	if end, limited := ctx.Deadline(); limited { // endpoints that hang must leave time to read the chain, and to look again
+		ctx, cancel = context.WithTimeoutCause(ctx, time.Until(end)/4, errors.New("they took a quarter of the time that was left to the audit"))
+	}
 	go func() {
+		defer cancel()
 		defer close(a.synced)
 		a.bug = c.guarded(func() error {
 			a.head, a.failed = c.Anchor.Sync(ctx, remembered, l.At)

@@ -1,13 +1,19 @@
 package observe_test
 
 import (
+	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/anchor"
 	"github.com/kms-auditor/kms-auditor/ethrpc/anchor/consensus"
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/beacon"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
 // TestDriftIsConfirmedWhereTheProvidersFinalizedBlockIsBehind what the sync committee finalized.
@@ -86,4 +92,90 @@ func TestEvidenceSaysWhichBeaconChainItBelieves(t *testing.T) {
 	if said := strings.Join(got.Trusted, "\n"); !strings.Contains(said, "sign for 8388608 slots each") {
 		t.Error(said)
 	}
+}
+
+// TestAgreementWithAnAnchor: two providers, one of which is behind, agree about the block that the committee finalized.
+func TestAgreementWithAnAnchor(t *testing.T) {
+	for _, verify := range []ethrpc.Verify{ethrpc.VerifyAuto, ethrpc.VerifyOff} {
+		w := newAnchoredWorld(t)
+		w.verify = verify
+		w.mine(10)
+		w.finalize(70)
+		w.rpc = append(w.rpc, w.serve(w.proxy))
+		w.world.intent.Agreement = 2
+		r := w.auditor().says(audit.Consistent, "")
+		if trustOf(r) != audit.TrustConsensus {
+			t.Error(text(t, r))
+		}
+		// one of them invents its chain
+		liar := w.invented(90)
+		w.rpc[0] = w.serve(http.Handler(liar))
+		r = w.auditor().audit()
+		t.Log(verify, r.Verdict, trustOf(r), kindsOf(r))
+	}
+}
+
+// TestDriftIsConfirmedWhileEndpointsHang, as they do behind a firewall: audits go on as without an anchor.
+func TestDriftIsConfirmedWhileEndpointsHang(t *testing.T) {
+	w := newAnchoredWorld(t)
+	must(t, w.kms.AllowDevice(t.Context(), dev2))
+	w.mine(40)
+	w.finalize(64)
+	w.world.opt.Timeout = 3 * time.Second // as 2m is to 40s
+	hang := w.serve(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	w.opt.Endpoints = nil
+	for _, name := range []string{"h1", "h2"} {
+		w.opt.Endpoints = append(w.opt.Endpoints, anchor.Endpoint{Name: name, URL: sanitize.NewSecret(hang), Timeout: time.Second})
+	}
+	w.auditor().says(audit.Drift, "claim_denied_chain_allowed")
+}
+
+// TestAProviderThatHidesWhatIsFinal is refused though its own block follows it: what follows may be invented.
+func TestAProviderThatHidesWhatIsFinal(t *testing.T) {
+	w := newAnchoredWorld(t)
+	w.mine(40) // the node says 96
+	w.finalize(64)
+	w.proxy.Set(rpcfault.Null("eth_getBlockByHash"))
+	r := w.says(audit.Unknown, "")
+	if trustOf(r) != "" {
+		t.Error(text(t, r))
+	}
+	w.rpc = append(w.rpc, w.serve(rpcfault.New(w.chain.URL())))
+	if r := w.says(audit.Consistent, ""); trustOf(r) != audit.TrustConsensus {
+		t.Error(text(t, r))
+	}
+}
+
+// TestAFindingEndsByTheTrustThatTheConfigurationAllows: the newest block is never signed, so what was confirmed under finalized has
+// to end under latest.
+func TestAFindingEndsByTheTrustThatTheConfigurationAllows(t *testing.T) {
+	w := newAnchoredWorld(t)
+	must(t, w.kms.AllowDevice(t.Context(), dev2))
+	w.mine(40)
+	w.finalize(w.header("finalized").Number.Uint64())
+	a := w.auditor()
+	a.says(audit.Drift, "claim_denied_chain_allowed")
+	must(t, w.kms.RemoveDevice(t.Context(), dev2))
+	w.mine(40)
+	w.finalize(w.header("finalized").Number.Uint64())
+	w.tags = "latest"
+	b := w.auditor()
+	b.prior = a.prior
+	b.says(audit.Consistent, "")
+}
+
+// TestAContradictionEndsUnderLatest too, once the provider is of the chain again.
+func TestAContradictionEndsUnderLatest(t *testing.T) {
+	w := newAnchoredWorld(t)
+	w.finalize(64)
+	w.tags = "latest"
+	honest := w.rpc
+	w.rpc = []string{w.serve(w.invented(68))}
+	a := w.auditor()
+	a.says(audit.Unknown, "block_contradicted")
+	w.rpc = honest
+	w.mine(10)
+	b := w.auditor()
+	b.prior = a.prior
+	b.says(audit.Consistent, "")
 }

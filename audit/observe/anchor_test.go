@@ -23,6 +23,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/beacon"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
@@ -195,6 +196,10 @@ func TestAnInventedChain(t *testing.T) {
 			if trustOf(r) != audit.TrustConsensus || !strings.Contains(text(t, r), "first") {
 				t.Errorf("%s", text(t, r))
 			}
+			// What it allows besides is claimed, and it is asked for the newest block: that must not make the drift pending.
+			w.contract(func(c *fakeapi.Contract) { c.Devices[1].Allowed = &yes })
+			w.world.intent.PendingMax = time.Hour
+			w.says(audit.Drift, "claim_allowed_chain_denied")
 		})
 	}
 }

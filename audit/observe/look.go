@@ -306,8 +306,9 @@ func claimedIDs(claim *audit.APIClaim, chainID uint64) idsByContract {
 	return out
 }
 
-// lookAtHead asks the newest block for what differs at the pinned one.
-func (c *observer) lookAtHead(ctx context.Context, queries []audit.HeadQuery, looks audit.Looks) *look {
+// lookAtHead asks the newest block for what differs at the pinned one. Providers that were refused are asked last: one that
+// invents a head would make a difference pending.
+func (c *observer) lookAtHead(ctx context.Context, queries []audit.HeadQuery, looks audit.Looks, refused []string) *look {
 	l := &look{Observation: audit.Observation{At: now()}}
 	notBefore := uint64(0)
 	for _, o := range looks.All() {
@@ -322,7 +323,7 @@ func (c *observer) lookAtHead(ctx context.Context, queries []audit.HeadQuery, lo
 		})
 	}
 	var state *ethrpc.State
-	pinned, err := c.Reader.Pin(ctx, ethrpc.PinRequest{Tags: []ethrpc.BlockTag{ethrpc.Latest}, NotBefore: notBefore})
+	pinned, err := c.Reader.Pin(ctx, ethrpc.PinRequest{Tags: []ethrpc.BlockTag{ethrpc.Latest}, NotBefore: notBefore, Avoid: refused})
 	if err == nil {
 		state, err = c.Reader.Read(ctx, pinned, asked, ethrpc.ReadOptions{NoCache: true})
 	}

@@ -178,14 +178,15 @@ func (c *observer) audit(ctx context.Context, prior audit.Prior) (out audit.Outc
 	}()
 	c.opt.Progress(c.Intent.Chain, "reading the API and the chain")
 	first := c.look(ctx, prior, nil)
+	refused := first.refused()
 	rec.Looks.First, rec.Raw.First = first.Observation, first.raw
 	if out = audit.Judge(c.Intent, prior, rec.Looks); out.LookAgain {
-		c.secondLook(ctx, prior, first, &rec)
+		refused = append(refused, c.secondLook(ctx, prior, first, &rec)...)
 		out = audit.Judge(c.Intent, prior, rec.Looks)
 	}
 	if out.AskHead != nil {
 		c.opt.Progress(c.Intent.Chain, "asking the newest block")
-		head := c.lookAtHead(ctx, out.AskHead, rec.Looks)
+		head := c.lookAtHead(ctx, out.AskHead, rec.Looks, refused)
 		rec.Looks.Head, rec.Raw.Head = &head.Observation, head.raw
 		out = audit.Judge(c.Intent, prior, rec.Looks)
 	}
@@ -195,18 +196,29 @@ func (c *observer) audit(ctx context.Context, prior audit.Prior) (out audit.Outc
 	return out, rec
 }
 
-// secondLook looks again after the pause.
-func (c *observer) secondLook(ctx context.Context, prior audit.Prior, first *look, rec *Record) {
+// secondLook looks again after the pause, and returns the providers that it refused.
+func (c *observer) secondLook(ctx context.Context, prior audit.Prior, first *look, rec *Record) []string {
 	c.opt.Progress(c.Intent.Chain, fmt.Sprintf("something differs, looking again in %s", c.opt.ConfirmDelay))
 	select {
 	case <-time.After(c.opt.ConfirmDelay):
 	case <-ctx.Done():
 		rec.Looks.Interrupted = context.Cause(ctx).Error()
-		return
+		return nil
 	}
 	c.opt.Progress(c.Intent.Chain, "reading the API and the chain a second time")
 	second := c.look(ctx, prior, first)
 	rec.Looks.Second, rec.Raw.Second = &second.Observation, second.raw
+	return second.refused()
+}
+
+// refused names the providers that failed, or lied, before one pinned the block.
+func (l *look) refused() (names []string) {
+	if l.pinned != nil {
+		for _, p := range l.pinned.Failed {
+			names = append(names, p.Provider)
+		}
+	}
+	return names
 }
 
 func bug(v any) audit.Failure {

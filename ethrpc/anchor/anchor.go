@@ -130,13 +130,16 @@ func (c *Client) Sync(ctx context.Context, remembered common.Hash, now time.Time
 	began := time.Now()
 	clock := func() time.Time { return now.Add(time.Since(began).Truncate(time.Second)) } // what an endpoint sends may have been signed meanwhile
 	checkpoints := []common.Hash{remembered, c.opt.Checkpoint}
+	var anew []transport.ProviderError
 	if len(c.last.docs.Updates) > maxUpdates {
 		checkpoints = []common.Hash{c.last.store.Finalized().Root}
-		if next, _, err := c.follow(ctx, known{}, checkpoints, clock); err == nil {
-			c.last = next
+		next, failed, err := c.follow(ctx, known{}, checkpoints, clock)
+		if anew = failed; err == nil {
+			c.last, anew = next, nil
 		}
 	}
 	next, failed, err := c.follow(ctx, c.last, checkpoints, clock)
+	failed = append(anew, failed...)
 	if errors.Is(err, consensus.ErrTooOld) && c.last.store != nil { // it slept for too long
 		var more []transport.ProviderError
 		next, more, err = c.follow(ctx, known{}, []common.Hash{c.opt.Checkpoint}, clock)

@@ -93,7 +93,7 @@ func (d *Daemon) begin(r *runtime) {
 		if !r.fixed(c.Name) {
 			d.state.SetChainID(c.Name, c.ChainID)
 		}
-		m := metrics.Chain{Name: c.Name}
+		m := metrics.Chain{Name: c.Name, Anchor: c.Anchor != nil}
 		for _, p := range c.Providers {
 			m.Providers = append(m.Providers, p.Name)
 		}
