@@ -2,11 +2,13 @@ package simtest_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,9 +28,10 @@ type anchored struct {
 	*beaconchain.Chain
 	opt   anchor.Options
 	final uint64
+	newer uint64 // the newest block that is signed
 	ills  []string
-	says  [][]byte        // the finality update of each endpoint; nil: the newest
-	lie   []*types.Header // of the chain that was invented last
+	says  [][]byte    // the finality update of each endpoint; nil: the newest
+	lies  []*invented // the last is what endpoints sign
 }
 
 // What happens at a beacon endpoint. The first makes it well.
@@ -90,7 +93,7 @@ func (w *world) sign(ctx context.Context) error {
 		}
 		sign(h)
 	}
-	w.beacon.final, w.base = final, max(w.base, final, signed-3)
+	w.beacon.final, w.beacon.newer, w.base = final, signed, max(w.base, final, signed-3)
 	return nil
 }
 
@@ -109,8 +112,10 @@ func (w *world) ail(ctx context.Context, a act) error {
 		b.ServeHTTP(now, httptest.NewRequest(http.MethodGet, "/eth/v1/beacon/light_client/finality_update", nil))
 		b.says[a.N] = now.Body.Bytes()
 	case "beacon lies":
-		lie := b.lie
-		if lie == nil {
+		var lie []*types.Header
+		if n := len(b.lies); n > 0 {
+			lie = b.lies[n-1].blocks
+		} else {
 			h, err := w.Client().HeaderByNumber(ctx, nil)
 			if err != nil {
 				return err
@@ -163,6 +168,11 @@ func (l *law) vouched() {
 			l.fail("no sync committee signed block %+v", o.Block)
 		case trust != audit.TrustConsensus && l.Anchor == "required":
 			l.fail("nobody vouches for block %+v", o.Block)
+		case !real && l.current && slices.ContainsFunc(l.beacon.lies, func(v *invented) bool {
+			_, of := v.number(json.RawMessage(strconv.Quote(o.Block.Hash)))
+			return of && v.contradicts && v.hides != 1 && o.Block.Number > l.beacon.newer
+		}):
+			l.fail("its headers show that block %+v does not follow what is final", o.Block)
 		case !real && l.invents && l.Agreement == 1 && !(l.Anchor != "" && l.Block == "finalized" && l.current && !l.mem.lied):
 			l.liar, l.unreal = true, true
 		}

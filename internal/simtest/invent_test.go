@@ -23,6 +23,8 @@ type invented struct {
 	blocks []*types.Header
 	state  json.RawMessage // which block the node is asked about instead
 	hides  int             // 1: blocks by number, 2: real blocks by hash
+
+	contradicts bool // it lacks what is final
 }
 
 // invent lets a provider serve one. The list of the act says what it hides, and whether it contradicts what is final; the ID says
@@ -50,7 +52,7 @@ func (w *world) invent(ctx context.Context, a act) error {
 		return err
 	}
 	v := &invented{fork: head / 32 * 32, hides: a.List % 3, state: json.RawMessage(fmt.Sprintf(`{"blockHash":%q}`, made.Hash()))}
-	if a.List < 3 {
+	if v.contradicts = a.List < 3; v.contradicts {
 		v.fork -= min(v.fork, 5)
 	}
 	parent, err := w.Client().HeaderByNumber(ctx, new(big.Int).SetUint64(v.fork))
@@ -64,7 +66,7 @@ func (w *world) invent(ctx context.Context, a act) error {
 		v.blocks, parent = append(v.blocks, h), h
 	}
 	if w.ills[a.N] = a.What; w.beacon != nil {
-		w.beacon.lie = v.blocks
+		w.beacon.lies = append(w.beacon.lies, v)
 	}
 	w.doors[a.N].Set(v.serve())
 	return nil

@@ -401,7 +401,7 @@ func (l *law) excused(truly truth, at common.Address, g finding) bool {
 	if l.look.Block != nil && l.look.Block.Number < l.mem.block[key{at.Hex(), g}] { // where it was confirmed is newer
 		return true
 	}
-	if l.mem.signed[key{at.Hex(), g}] && !l.signed() {
+	if (l.mem.signed[key{at.Hex(), g}] || g.Kind == "block_contradicted") && !l.signed() { // it ends at a block that is vouched for
 		return true
 	}
 	list, id, ofEntry := g.entry()

@@ -190,7 +190,7 @@ var makes = map[string]string{
 	"malformed_id": unknown, "duplicate_conflict": drift, "contract_not_listed": drift, "contract_unexpected": drift, "no_code": drift,
 	"chain_mismatch": unknown, "provider_disagreement": unknown, "proof_invalid": unknown, "getter_disagrees_with_proof": unknown,
 	"storage_unaccounted": drift, "owner_changed": drift, "implementation_changed": drift, "code_changed": drift,
-	"measurements_changed": drift, "gateway_changed": drift, "app_implementation_changed": drift, "chain_went_back": unknown,
+	"measurements_changed": drift, "gateway_changed": drift, "app_implementation_changed": drift, "chain_went_back": unknown, "block_contradicted": unknown,
 	"policy_denied_chain_allowed": drift, "policy_allowed_chain_denied": drift,
 }
 
