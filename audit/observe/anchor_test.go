@@ -237,6 +237,11 @@ func TestBlocksBesideTheFinalizedOne(t *testing.T) {
 		if trust == audit.TrustProviders && !strings.Contains(text(t, r), "newer than") {
 			t.Errorf("%s: the report does not say why: %s", tags, text(t, r))
 		}
+		w.world.intent.AnchorMust = true
+		if r := w.audit(); (r.Chains[0].Block == nil) != (trust == audit.TrustProviders) {
+			t.Errorf("%s, and somebody must vouch for the block: %s", tags, text(t, r))
+		}
+		w.world.intent.AnchorMust = false
 	}
 }
 
