@@ -73,6 +73,7 @@ bench:
 .PHONY: nightly
 nightly:
 	go test -count=1 -v -timeout 3h -parallel 8 ./internal/simtest -run '^TestLaw$$' -rapid.checks=5000
+	go test -count=1 -timeout 3h ./ethrpc/anchor/consensus -run '^TestChanged' -exhaustive
 
 # The daemon audits every second for SOAK, under faults and visitors: what grows, what lies, what is skipped.
 SOAK ?= 60m
