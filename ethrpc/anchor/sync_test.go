@@ -66,7 +66,7 @@ func TestDocumentsProveTheirHeadWhereTheEndpointFailsInTheMiddle(t *testing.T) {
 	var fails atomic.Bool
 	c := w.client(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if fails.Load() && strings.Contains(r.URL.Path, "finality") {
-			http.Error(rw, "down", 503)
+			http.Error(rw, "down", http.StatusServiceUnavailable)
 			return
 		}
 		w.ServeHTTP(rw, r)
