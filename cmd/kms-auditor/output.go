@@ -86,7 +86,7 @@ func needed(cfg *config.Config, configFile string) (all []place) {
 		}
 	}
 	add("the configuration file", configFile)
-	add("a file that the configuration names", cfg.Files...)
+	add("a file of secrets, or of a network, that the configuration names", cfg.Files...)
 	add("web.config_file", cfg.Web.ConfigFile)
 	if cfg.State != "" {
 		add("the state file", cfg.State)
