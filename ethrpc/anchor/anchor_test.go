@@ -69,7 +69,7 @@ func (w *world) client(handlers ...http.Handler) *anchor.Client {
 	opt := anchor.Options{Network: w.network, Checkpoint: w.checkpoint}
 	for i, h := range handlers {
 		url := testenv.Serve(w.t, h) + "/" + secret + "/?key=" + secret
-		opt.Endpoints = append(opt.Endpoints, anchor.Endpoint{Name: string(rune('a' + i)), URL: sanitize.NewSecret(url), Timeout: 20 * slow})
+		opt.Endpoints = append(opt.Endpoints, anchor.Endpoint{Name: string(rune('a' + i)), URL: sanitize.NewSecret(url), Timeout: 60 * slow})
 	}
 	c, err := anchor.New(opt)
 	if err != nil {
