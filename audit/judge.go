@@ -65,7 +65,7 @@ func newJudgement(intent *Intent, prior *Prior, looks *Looks) *judgement {
 	}
 	j.targets = j.compare(j.look)
 	// The pinned block is older than one that was audited before, by the same tag or by one that names older blocks.
-	j.wentBack = j.look.Block != nil && j.look.Block.Number < j.prior.LowestBlock(j.look.Tag)
+	j.wentBack = j.look.Block != nil && j.prior.WentBack(j.look.Tag, j.look.Block)
 	j.news = !j.wentBack && slices.ContainsFunc(j.targets, j.hasNews)
 	j.confirm(other)
 	return j
@@ -128,15 +128,25 @@ func tagRank(tag string) (rank int, mayGoBack uint64) {
 const headSlack = 32
 
 // LowestBlock returns the lowest block that a tag may name without going back.
-func (p *Prior) LowestBlock(tag string) uint64 {
+func (p *Prior) LowestBlock(tag string) (lowest uint64) {
+	p.floors(tag, func(number uint64, _ time.Time) { lowest = max(lowest, number) })
+	return lowest
+}
+
+// WentBack reports whether a block that a tag names is older than one that was audited before.
+func (p *Prior) WentBack(tag string, b *Block) (back bool) {
+	p.floors(tag, func(number uint64, at time.Time) { back = back || !b.Follows(number, at) })
+	return back
+}
+
+// floors yields the blocks below which a tag goes back, and when they were audited.
+func (p *Prior) floors(tag string, yield func(number uint64, at time.Time)) {
 	rank, allowed := tagRank(tag)
-	lowest := uint64(0)
 	for _, b := range p.Blocks {
 		if r, _ := tagRank(b.Tag); rank > 0 && r > 0 && r <= rank && b.Number > allowed {
-			lowest = max(lowest, b.Number-allowed)
+			yield(b.Number-allowed, b.At)
 		}
 	}
-	return lowest
 }
 
 // dropDifferences takes back what an older block shows: it is no news.

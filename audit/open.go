@@ -56,9 +56,8 @@ func (j *judgement) carryOver(out *Outcome) {
 				}
 			}
 			f.FirstSeen, f.LastConfirmedAt = &first, &now
-			open.Finding = *f
-			if b := j.look.Block; b != nil {
-				open.Block = max(open.Block, b.Number)
+			if b := j.look.Block; b != nil && b.Follows(open.Block, open.lastConfirmed()) {
+				open.Block = b.Number
 			}
 			if t.reading.read() && open.Assurance.weakerThan(t.reading.Assurance) {
 				open.Assurance = t.reading.Assurance
@@ -66,6 +65,7 @@ func (j *judgement) carryOver(out *Outcome) {
 			if t.reading.read() && open.Trust.weakerThan(j.look.Block.Trust) {
 				open.Trust = j.look.Block.Trust
 			}
+			open.Finding = *f
 			j.log(out, open, change, now)
 		}
 		t.dateEntries(done)
@@ -151,7 +151,7 @@ func (j *judgement) settled(t *target, o *OpenFinding) bool {
 	if j.wentBack {
 		return false
 	}
-	chain := t.reading.read() && j.look.Block != nil && j.look.Block.Number >= o.Block && !t.reading.Assurance.weakerThan(j.attainable(o.Assurance)) &&
+	chain := t.reading.read() && j.look.Block != nil && j.look.Block.Follows(o.Block, o.lastConfirmed()) && !t.reading.Assurance.weakerThan(j.attainable(o.Assurance)) &&
 		(!j.vouchable() || !j.look.Block.Trust.weakerThan(o.Trust))
 	if k.OfEntry() {
 		return j.settledEntry(t, f, chain)
@@ -275,7 +275,13 @@ func (j *judgement) remember(next *Prior) {
 		if i < 0 {
 			i, next.Blocks = len(next.Blocks), append(next.Blocks, AuditedBlock{Tag: j.look.Tag})
 		}
-		next.Blocks[i].Number = max(next.Blocks[i].Number, j.look.Block.Number)
+		for k := range next.Blocks {
+			b := &next.Blocks[k]
+			higher := b.Number > j.look.Block.Number
+			if higher && j.look.Block.Follows(b.Number, b.At) || !higher && k == i {
+				b.Number, b.At = j.look.Block.Number, j.look.At
+			}
+		}
 	}
 }
 

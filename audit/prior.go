@@ -17,8 +17,15 @@ type Prior struct {
 
 // AuditedBlock is the highest block that was audited by a tag.
 type AuditedBlock struct {
-	Tag    string `json:"tag"`
-	Number uint64 `json:"number"`
+	Tag    string    `json:"tag"`
+	Number uint64    `json:"number"`
+	At     time.Time `json:"at,omitzero"` // when; zero: not known
+}
+
+// Follows reports whether the block is not older than one of a number that an audit read at a time. A number alone can be
+// invented. A block that somebody beside the providers vouches for, and that was made after the audit, is newer all the same.
+func (b *Block) Follows(number uint64, at time.Time) bool {
+	return b.Number >= number || !at.IsZero() && TrustProviders.weakerThan(b.Trust) && b.Time.After(at)
 }
 
 // Known is a contract that an earlier audit read. It is audited until the operator forgets it.
@@ -59,6 +66,14 @@ type PendingChange struct {
 	List     List           `json:"list,omitempty"` // empty: the contract's code
 	ID       common.Hash    `json:"id"`
 	Since    time.Time      `json:"since"`
+}
+
+// lastConfirmed is when an audit last saw the finding; zero: not known.
+func (o *OpenFinding) lastConfirmed() time.Time {
+	if o.Finding.LastConfirmedAt == nil {
+		return time.Time{}
+	}
+	return *o.Finding.LastConfirmedAt
 }
 
 // Contract returns what earlier audits know of a contract, or nil.

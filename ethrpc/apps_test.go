@@ -1,48 +1,20 @@
 package ethrpc_test
 
 import (
-	"fmt"
-	"math/big"
 	"testing"
 
-	"github.com/ethereum/go-ethereum/accounts/abi"
-	"github.com/ethereum/go-ethereum/accounts/abi/bind"
 	"github.com/ethereum/go-ethereum/common"
-	"github.com/ethereum/go-ethereum/core/types"
-	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/kms-auditor/kms-auditor/ethrpc"
-	"github.com/kms-auditor/kms-auditor/internal/testenv"
-	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// appsElsewhere keeps whether an app is registered in the slot of its number and what slot 0 holds. It writes two words to
-// whoever sends them: a slot and what it is to hold. Every other getter answers 0.
-var appsElsewhere = fmt.Sprintf("60403614602b5760003560e01c63%x14601d57"+"5f5f5260205ff3"+"5b5f5460043501545f5260205ff3"+"5b6020355f355500", crypto.Keccak256([]byte("registeredApps(address)"))[:4])
+// appsElsewhere keeps whether an app is registered in the slot of its number and what slot 0 holds.
+var appsElsewhere = "60403614602b57" + registeredApps + "14601d57" + "5f5f5260205ff3" + "5b5f5460043501545f5260205ff3" + "5b6020355f355500"
 
 // TestAppsAreAskedAboutAgain: what the getter read stands for as long as it would read it again.
 func TestAppsAreAskedAboutAgain(t *testing.T) {
-	at := common.Address{0: 0xcc}
-	storage := map[common.Hash]common.Hash{}
-	var apps []common.Address
-	for i := range 300 {
-		app := common.BigToAddress(big.NewInt(int64(i + 1000)))
-		apps, storage[common.BytesToHash(app[:])] = append(apps, app), common.Hash{31: 1}
-	}
-	w := &world{testenv.Start(t, testchain.Options{Alloc: types.GenesisAlloc{at: {Code: common.FromHex(appsElsewhere), Balance: new(big.Int), Storage: storage}}})}
-	node := w.Chain.Client()
-	opts, err := bind.NewKeyedTransactorWithChainID(testchain.Key("owner"), big.NewInt(1337))
-	if err != nil {
-		t.Fatal(err)
-	}
-	set := func(slot, word int64) {
-		t.Helper()
-		input := append(common.BigToHash(big.NewInt(slot)).Bytes(), common.BigToHash(big.NewInt(word)).Bytes()...)
-		if _, err := bind.NewBoundContract(at, abi.ABI{}, node, node, node).RawTransact(opts, input); err != nil {
-			t.Fatal(err)
-		}
-		w.Chain.Commit()
-	}
+	apps := numbered(1000, 300)
+	w, at, set, _ := appsWorld(t, appsElsewhere, apps)
 	c := prover(t, ethrpc.VerifyRequired, 1, w.URL)
 	for _, row := range []struct {
 		sentence string
@@ -61,7 +33,7 @@ func TestAppsAreAskedAboutAgain(t *testing.T) {
 	} {
 		row.change()
 		for i := int64(len(apps)); i < row.apps; i++ {
-			apps = append(apps, common.BigToAddress(big.NewInt(i+1000)))
+			apps = append(apps, numbered(i+1000, 1)...)
 		}
 		n := w.count()
 		s, err := look(t.Context(), c, request{queries: []ethrpc.Query{{Contract: at, Apps: apps, Slots: []common.Hash{{}}}}})

@@ -106,7 +106,8 @@ func (c *observer) anchored(ctx context.Context, l *look, prior audit.Prior, at 
 	finalized := at.Tag.String() == "finalized"
 	if a.head != nil {
 		final, exact, lacks := a.head.Finalized, false, false
-		if finalized && a.head.Current && final.BlockNumber >= prior.LowestBlock(at.Tag.String()) {
+		block, _ := AnchoredOf(a.head)
+		if finalized && a.head.Current && !prior.WentBack(at.Tag.String(), &audit.Block{Number: block.Number, Time: block.Time, Trust: block.Trust}) {
 			if exact = final.BlockHash == at.Block.Hash; !exact {
 				its, err := c.Reader.Pin(ctx, ethrpc.PinRequest{Tags: []ethrpc.BlockTag{ethrpc.AtHash(final.BlockHash)}})
 				if exact, lacks = err == nil, err != nil; exact {

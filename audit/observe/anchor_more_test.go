@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/ethrpc/anchor"
 	"github.com/kms-auditor/kms-auditor/ethrpc/anchor/consensus"
@@ -178,4 +179,38 @@ func TestAContradictionEndsUnderLatest(t *testing.T) {
 	b := w.auditor()
 	b.prior = a.prior
 	b.says(audit.Consistent, "")
+}
+
+// TestALieDuringAnOutageIsNotForEver: a block that was invented while no endpoint answered is no bound for those that the sync
+// committee signed since then, and neither is what it showed.
+func TestALieDuringAnOutageIsNotForEver(t *testing.T) {
+	w := newAnchoredWorld(t)
+	w.finalize(64)
+	a := w.auditor()
+	a.says(audit.Consistent, "")
+	w.down.Store(true)
+	honest := w.rpc
+	w.rpc = []string{w.serve(w.invented(400))}
+	liar := w.auditor()
+	liar.prior = a.prior
+	if r := liar.says(audit.Drift, "claim_denied_chain_allowed"); trustOf(r) != audit.TrustProviders {
+		t.Errorf("%s", text(t, r))
+	}
+	w.down.Store(false)
+	w.rpc = honest
+	after := w.auditor()
+	after.prior = liar.prior
+	after.says(audit.Unknown, "(claim_denied_chain_allowed) chain_went_back") // what is signed is older than the lie, which may be true
+	must(t, w.chain.AdjustTime(2000*time.Second))
+	observe.SetClock(t, 3000*time.Second)
+	w.mine(40)
+	w.finalize(w.header("finalized").Number.Uint64())
+	for range 2 {
+		if r := after.says(audit.Consistent, ""); trustOf(r) != audit.TrustConsensus {
+			t.Errorf("%s", text(t, r))
+		}
+	}
+	if b := after.prior["test"].Blocks[0].Number; b != w.header("finalized").Number.Uint64() {
+		t.Errorf("block %d is remembered", b)
+	}
 }

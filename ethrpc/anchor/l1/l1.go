@@ -234,7 +234,7 @@ func (r *reader) reachesDown(games []game, block uint64) (down bool) {
 }
 
 // Covering returns the Point from which the fewest headers lead down to a block, of those that L1 vouches for the most. The
-// error says why there is none, yet.
+// error says why no Point covers the block yet.
 func (r *Reading) Covering(block uint64) (Point, error) {
 	var best, newest Point
 	for _, p := range r.Points {

@@ -306,7 +306,7 @@ func (a answers) Call(ctx context.Context, calls ...proof.Call) ([]proof.Answer,
 	return out, err
 }
 
-// TestRubbishLowersTheLabel: what is not exactly the encoding of an answer is none, and the reason names the getter.
+// TestRubbishLowersTheLabel: an answer that is not encoded exactly is refused, and the reason names the getter.
 func TestRubbishLowersTheLabel(t *testing.T) {
 	w := newWorld(t, startL2(t))
 	open, _ := w.calls(t, client(t, l1ID, w.l1.URL), nil)

@@ -123,7 +123,7 @@ func (w *world) lacks(t *testing.T, at *ethrpc.Pinned, witness ethrpc.Witness, w
 	return 0
 }
 
-// TestAProviderThatFailsIsNoAnswer: the next one is asked, and where there is none it is an error, not a lower label.
+// TestAProviderThatFailsIsNoAnswer: the next provider is asked. After the last one it is an error, and never a lower label.
 func TestAProviderThatFailsIsNoAnswer(t *testing.T) {
 	w := newWorld(t, startL2(t))
 	refuse := func(method string) rpcfault.Fault {
