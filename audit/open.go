@@ -152,7 +152,7 @@ func (j *judgement) settled(t *target, o *OpenFinding) bool {
 		return false
 	}
 	chain := t.reading.read() && j.look.Block != nil && j.look.Block.Follows(o.Block, o.lastConfirmed()) && !t.reading.Assurance.weakerThan(j.attainable(o.Assurance)) &&
-		(!j.vouchable() || !j.look.Block.Trust.weakerThan(o.Trust))
+		(!j.intent.Anchored || !j.look.Block.Trust.weakerThan(o.Trust))
 	if k.OfEntry() {
 		return j.settledEntry(t, f, chain)
 	}
@@ -164,7 +164,7 @@ func (j *judgement) settled(t *target, o *OpenFinding) bool {
 	case ChainMismatch:
 		return t.claimRead && j.look.Block != nil
 	case BlockContradicted:
-		return chain && (!j.vouchable() || TrustProviders.weakerThan(j.look.Block.Trust))
+		return chain && (!j.intent.Anchored || TrustProviders.weakerThan(j.look.Block.Trust))
 	case ProofInvalid, GetterDisagrees:
 		return chain && (t.reading.Assurance == Proven || !j.intent.Events)
 	case AcceptExpired, AcceptUnused:
@@ -229,12 +229,6 @@ func (j *judgement) settledEntry(t *target, f *Finding, chain bool) bool {
 	default: // about the claim alone
 		return t.claimRead
 	}
-}
-
-// vouchable reports whether anybody but the providers can vouch for a block of the configured policies: nobody has signed the
-// newest one.
-func (j *judgement) vouchable() bool {
-	return j.intent.Anchored && slices.ContainsFunc(j.intent.Tags, func(tag string) bool { return tag != "latest" })
 }
 
 // attainable is an assurance, or the best that the configuration allows where that is less.

@@ -221,6 +221,8 @@ func (d drawer) config() config {
 		c.Anchor, c.Enemy = d.one("anchor is", "optional", "required"), ""
 		if d.chance("of what is final", 50) {
 			c.Block = "finalized"
+		} else if c.Block == "latest" { // which nobody signs, so that no configuration has it
+			c.Block = "latest-2"
 		}
 	}
 	return c
