@@ -73,7 +73,8 @@ func (e *endpoint) finality(ctx context.Context) ([]byte, error) {
 func (e *endpoint) get(ctx context.Context, what string, query url.Values, limit int) ([]byte, error) {
 	b, err := e.try(ctx, what, query, limit)
 	if err != nil {
-		return nil, e.redact.Error(fmt.Errorf("asking for light_client/%s: %w", what, err))
+		document, _, _ := strings.Cut(what, "/")
+		return nil, e.redact.Error(fmt.Errorf("asking for light_client/%s: %w", document, err))
 	}
 	return b, nil
 }
