@@ -30,6 +30,7 @@ func Judge(intent Intent, prior Prior, looks Looks) Outcome {
 	}
 	j.applyExceptions()
 	j.beginBaselines()
+	j.requireL1()
 	out.Absent = j.absent()
 	j.carryOver(&out)
 	out.Chain = j.report()
@@ -47,12 +48,19 @@ type judgement struct {
 	targets  []*target
 	open     map[findingKey]*OpenFinding // what earlier audits left open
 	crossed  bool                        // the claim was compared with the API's list of KMS
+	reopened map[findingKey]bool         // of open: what ended at a block that L1 does not hold
+	against  []string                    // how L1 contradicts audited blocks
 	news     bool                        // the look shows a difference that no earlier audit left open
 	wentBack bool
 }
 
 func newJudgement(intent *Intent, prior *Prior, looks *Looks) *judgement {
 	j := &judgement{intent: intent, prior: prior, looks: looks, look: &looks.First, other: looks.Second, open: map[findingKey]*OpenFinding{}}
+	if intent.L1 != nil {
+		var next Prior
+		next, j.reopened, j.against = prior.byL1(looks)
+		prior, j.prior = &next, &next
+	}
 	for i := range prior.Open {
 		j.open[prior.Open[i].key()] = &prior.Open[i]
 	}
@@ -68,6 +76,7 @@ func newJudgement(intent *Intent, prior *Prior, looks *Looks) *judgement {
 	j.wentBack = j.look.Block != nil && j.prior.WentBack(j.look.Tag, j.look.Block)
 	j.news = !j.wentBack && slices.ContainsFunc(j.targets, j.hasNews)
 	j.confirm(other)
+	j.contradictedByL1()
 	return j
 }
 
@@ -198,8 +207,14 @@ func (j *judgement) beginBaselines() {
 
 // report makes the chain's part of the report.
 func (j *judgement) report() Chain {
-	out := Chain{Chain: j.intent.Chain, ChainID: j.intent.ChainID, Errors: j.errors(), Targets: []Target{}, Policy: j.look.Tag, Block: j.look.Block, Anchored: j.look.Anchored,
+	out := Chain{Chain: j.intent.Chain, ChainID: j.intent.ChainID, Errors: j.errors(), Targets: []Target{}, Policy: j.look.Tag, Block: j.look.Block,
 		Claims: map[bool]ClaimState{true: ClaimNone}[j.intent.NoClaims]}
+	out.Anchored, out.L1Anchored = j.anchoredThrough()
+	if out.Block != nil {
+		if b := find(j.prior.L1, func(b *L1Block) bool { return b.Hash.Hex() == out.Block.Hash && b.Confirmed() }); b != nil {
+			out.Block = b.block()
+		}
+	}
 	if out.Policy == "" && len(j.intent.Tags) > 0 {
 		out.Policy = j.intent.Tags[0]
 	}

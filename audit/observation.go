@@ -31,6 +31,7 @@ type Observation struct {
 	Head          *Block      `json:"head,omitempty"`      // the provider's newest block; unverified
 	Anchored      *Anchored   `json:"anchored,omitempty"`  // the newest block that the anchor vouches for; nil: none is known
 	Finalized     *BeaconRoot `json:"finalized,omitempty"` // the newest beacon block that is verified to be final
+	L1            *L1Look     `json:"l1,omitempty"`        // what L1 holds of audited blocks; nil: it was not read
 	Provider      string      `json:"provider,omitempty"`
 	Claim         *APIClaim   `json:"-"`                        // nil: the API was not read, or not asked
 	ChainUnknown  bool        `json:"chain_unknown,omitempty"`  // the API does not know the chain

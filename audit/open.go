@@ -71,6 +71,7 @@ func (j *judgement) carryOver(out *Outcome) {
 		t.dateEntries(done)
 	}
 	var resolved []Change
+	var ended []OpenFinding
 	for _, o := range j.prior.Open {
 		address, err := sanitize.ParseAddress(o.Contract)
 		if err != nil || j.open[o.key()] == nil {
@@ -82,6 +83,7 @@ func (j *judgement) carryOver(out *Outcome) {
 				o.Finding.Message += " (claims is now none for this chain, so the API is no longer compared)"
 			}
 			resolved = append(resolved, Change{Resolved, j.intent.Chain, o.Contract, o.Finding, o.Block, now})
+			ended = append(ended, o)
 			continue
 		}
 		if t == nil {
@@ -93,8 +95,9 @@ func (j *judgement) carryOver(out *Outcome) {
 		f := o.Finding
 		f.Severity, f.Runbook = f.Kind.Severity(), f.Kind.Runbook() // as this release has them
 		t.Findings = append(t.Findings, f)
-		j.log(out, o, Open, now)
+		j.log(out, o, map[bool]ChangeType{true: Opened, false: Open}[j.reopened[o.key()]], now)
 	}
+	out.Next.L1 = j.underL1(ended)
 	out.Changes = append(out.Changes, resolved...)
 	slices.SortStableFunc(out.Next.Open, func(a, b OpenFinding) int {
 		return cmp.Or(a.Finding.FirstSeen.Compare(*b.Finding.FirstSeen), cmp.Compare(a.Contract, b.Contract), cmp.Compare(a.Finding.Kind, b.Finding.Kind),
@@ -152,7 +155,7 @@ func (j *judgement) settled(t *target, o *OpenFinding) bool {
 		return false
 	}
 	chain := t.reading.read() && j.look.Block != nil && j.look.Block.Follows(o.Block, o.lastConfirmed()) && !t.reading.Assurance.weakerThan(j.attainable(o.Assurance)) &&
-		(!j.intent.Anchored || !j.look.Block.Trust.weakerThan(o.Trust))
+		(!j.intent.Anchored || !j.look.Block.Trust.weakerThan(o.Trust)) && len(j.against) == 0
 	if k.OfEntry() {
 		return j.settledEntry(t, f, chain)
 	}
@@ -164,6 +167,9 @@ func (j *judgement) settled(t *target, o *OpenFinding) bool {
 	case ChainMismatch:
 		return t.claimRead && j.look.Block != nil
 	case BlockContradicted:
+		if j.intent.L1 != nil {
+			return chain && j.looks.First.L1 != nil
+		}
 		return chain && (!j.intent.Anchored || TrustProviders.weakerThan(j.look.Block.Trust))
 	case ProofInvalid, GetterDisagrees:
 		return chain && (t.reading.Assurance == Proven || !j.intent.Events)
@@ -258,6 +264,9 @@ func (j *judgement) remember(next *Prior) {
 		if o.Finalized != nil && (next.Finalized == nil || o.Finalized.Slot > next.Finalized.Slot) {
 			next.Finalized = o.Finalized
 		}
+	}
+	if l1 := j.looks.First.L1; l1 != nil && (next.Finalized == nil || l1.Finalized.Slot > next.Finalized.Slot) {
+		next.Finalized = &l1.Finalized
 	}
 	if j.wentBack {
 		return

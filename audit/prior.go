@@ -13,6 +13,7 @@ type Prior struct {
 	Open      []OpenFinding   `json:"open,omitempty"` // the oldest first
 	Pending   []PendingChange `json:"pending,omitempty"`
 	Finalized *BeaconRoot     `json:"finalized,omitempty"` // the newest that was verified: the light client goes on from there
+	L1        []L1Block       `json:"l1,omitempty"`        // the earliest audited first: what L1 has not anchored yet, and the newest that it has
 }
 
 // AuditedBlock is the highest block that was audited by a tag.

@@ -24,17 +24,18 @@ type Report struct {
 
 // Chain is what the audit found on one chain.
 type Chain struct {
-	Chain    string        `json:"chain"`
-	ChainID  uint64        `json:"chain_id"` // as configured
-	Verdict  Verdict       `json:"verdict"`
-	Policy   string        `json:"policy"`                     // the block policy used; where no block was pinned, the preferred one
-	Block    *Block        `json:"block"`                      // nil: no block was pinned
-	Anchored *Anchored     `json:"anchored_through,omitempty"` // the newest block that the anchor vouches for; nil: none
-	Claim    *Claim        `json:"claim"`                      // nil: no claim was fetched
-	Claims   ClaimState    `json:"claims,omitempty"`           // ClaimNone: no API covers the chain, and none was asked
-	Errors   []SourceError `json:"errors"`
-	Targets  []Target      `json:"targets"`
-	Duration time.Duration `json:"-"` // of the chain's audit; it is measured, and no evidence
+	Chain      string        `json:"chain"`
+	ChainID    uint64        `json:"chain_id"` // as configured
+	Verdict    Verdict       `json:"verdict"`
+	Policy     string        `json:"policy"`                        // the block policy used; where no block was pinned, the preferred one
+	Block      *Block        `json:"block"`                         // nil: no block was pinned
+	Anchored   *Anchored     `json:"anchored_through,omitempty"`    // the newest block that the anchor vouches for; nil: none
+	L1Anchored *Anchored     `json:"l1_anchored_through,omitempty"` // the newest audited block that L1 anchored; nil: none, or no L1
+	Claim      *Claim        `json:"claim"`                         // nil: no claim was fetched
+	Claims     ClaimState    `json:"claims,omitempty"`              // ClaimNone: no API covers the chain, and none was asked
+	Errors     []SourceError `json:"errors"`
+	Targets    []Target      `json:"targets"`
+	Duration   time.Duration `json:"-"` // of the chain's audit; it is measured, and no evidence
 }
 
 // Block is the block that every answer of a chain was read at.

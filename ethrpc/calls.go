@@ -212,9 +212,9 @@ func (f *callFetcher) from(ctx context.Context, p *provider, missing proof.Missi
 	})
 }
 
-// Headers returns the RLP of the headers of the blocks from high down to low, of the first provider that has them all: the one
-// of a name is asked first. Nothing proves them. The error is a *ReadError.
-func (c *Client) Headers(ctx context.Context, first string, high, low uint64) ([][]byte, error) {
+// Headers returns the RLP of the headers of the blocks from high down to low, of the first provider that has them all, and whose
+// headers accept takes: the one of a name is asked first. Nothing proves them; a nil accept takes all. The error is a *ReadError.
+func (c *Client) Headers(ctx context.Context, first string, high, low uint64, accept func([][]byte) error) ([][]byte, error) {
 	var failed []ProviderError
 	providers := slices.Clone(c.providers)
 	slices.SortStableFunc(providers, func(a, b *provider) int {
@@ -222,6 +222,9 @@ func (c *Client) Headers(ctx context.Context, first string, high, low uint64) ([
 	})
 	for _, p := range providers {
 		out, err := p.headers(ctx, high, low)
+		if err == nil && accept != nil {
+			err = accept(out)
+		}
 		if err == nil {
 			return out, nil
 		}

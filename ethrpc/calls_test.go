@@ -122,7 +122,7 @@ func TestHeadersOfBlocks(t *testing.T) {
 		}
 	}})
 	c := prover(t, ethrpc.VerifyAuto, 1, w.URL, w.Chain.URL())
-	got, err := c.Headers(t.Context(), "", 3, 0)
+	got, err := c.Headers(t.Context(), "", 3, 0, nil)
 	if err != nil || len(got) != 4 {
 		t.Fatalf("%d headers, %v", len(got), err)
 	}
@@ -132,10 +132,20 @@ func TestHeadersOfBlocks(t *testing.T) {
 			t.Errorf("header %d is %x, %v", i, b, err)
 		}
 	}
+	asked := 0
+	_, err = prover(t, ethrpc.VerifyAuto, 1, w.Chain.URL(), w.Chain.URL()).Headers(t.Context(), "", 1, 0, func(headers [][]byte) error {
+		if asked++; len(headers) != 2 {
+			t.Errorf("%d headers", len(headers))
+		}
+		return errors.New("not these")
+	})
+	if asked != 2 || err == nil || !strings.Contains(err.Error(), "not these") {
+		t.Errorf("%d providers were asked, and the error is %v", asked, err)
+	}
 	for name, c := range map[string]*ethrpc.Client{"no provider has one": prover(t, ethrpc.VerifyAuto, 1, w.URL), "the block is not there": c} {
-		_, err := c.Headers(t.Context(), "", 1<<40, 1<<40-1)
+		_, err := c.Headers(t.Context(), "", 1<<40, 1<<40-1, nil)
 		if name == "no provider has one" {
-			_, err = c.Headers(t.Context(), "", 3, 1)
+			_, err = c.Headers(t.Context(), "", 3, 1, nil)
 		}
 		if _, ok := errors.AsType[*ethrpc.ReadError](err); !ok || !errors.Is(err, ethrpc.ErrNoState) {
 			t.Errorf("%s: %v", name, err)

@@ -10,7 +10,7 @@ import (
 // TestAnAnchorThatNeverBegan is as old as can be, also where no block is read without it: else its alert is silent.
 func TestAnAnchorThatNeverBegan(t *testing.T) {
 	reg, m := fresh()
-	m.Configure([]metrics.Chain{{Name: "base", Anchor: true}})
+	m.Configure([]metrics.Chain{{Name: "base", Anchor: metrics.Consensus}})
 	r := report(consistent())
 	r.Chains[0].Block = nil
 	m.Report(r)

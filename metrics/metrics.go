@@ -36,8 +36,14 @@ type Chain struct {
 	Name      string
 	Providers []string
 	Contracts []common.Address // empty: all that the API lists
-	Anchor    bool             // somebody beside the providers is to vouch for blocks
+	Anchor    []audit.Trust    // that somebody beside the providers may give blocks: Consensus or L1; nil: nobody does
 }
+
+// The trusts of an anchor.
+var (
+	Consensus = []audit.Trust{audit.TrustConsensus}
+	L1        = []audit.Trust{audit.TrustL1Proposed, audit.TrustL1Anchored}
+)
 
 // Metrics holds the series. Its methods may be called from several goroutines.
 type Metrics struct {
@@ -246,7 +252,7 @@ func (m *Metrics) EventScan(chain string, contract common.Address, block uint64)
 	}
 }
 
-func (m *Metrics) anchors(chain string) bool { return (*m.known.Load())[chain].Anchor }
+func (m *Metrics) anchors(chain string) []audit.Trust { return (*m.known.Load())[chain].Anchor }
 
 func (m *Metrics) knows(chain string) bool {
 	_, ok := (*m.known.Load())[chain]

@@ -40,7 +40,7 @@ func newReported(reg prometheus.Registerer, build Build) reported {
 }
 
 // show replaces the state and returns the chains that it shows: each wanted one once.
-func (p *reported) show(r *audit.Report, wanted, anchored func(chain string) bool) []audit.Chain {
+func (p *reported) show(r *audit.Report, wanted func(chain string) bool, trusts func(chain string) []audit.Trust) []audit.Chain {
 	var s snapshot
 	var shown []audit.Chain
 	for _, c := range r.Chains {
@@ -49,9 +49,7 @@ func (p *reported) show(r *audit.Report, wanted, anchored func(chain string) boo
 		}
 		shown = append(shown, c)
 		p.lastAudit.WithLabelValues(c.Chain).Set(unix(r.FinishedAt))
-		if c.Anchored == nil && anchored(c.Chain) {
-			s.gauge(anchoredDesc, 0, c.Chain, string(audit.TrustConsensus))
-		}
+		s.anchored(&c, trusts(c.Chain))
 		for contract, t := range s.chain(c) {
 			if t.Compared() {
 				p.compared.WithLabelValues(c.Chain, contract).Set(unix(r.FinishedAt))
@@ -68,8 +66,17 @@ func Write(w io.Writer, r *audit.Report, build Build) error {
 	reg := prometheus.NewRegistry()
 	p := newReported(reg, build)
 	all := func(string) bool { return true }
-	p.show(r, all, func(chain string) bool {
-		return slices.ContainsFunc(r.Chains, func(c audit.Chain) bool { return c.Chain == chain && c.Block != nil && c.Block.Trust != "" })
+	p.show(r, all, func(chain string) (trusts []audit.Trust) {
+		for _, c := range r.Chains {
+			switch {
+			case c.Chain != chain || c.Block == nil || c.Block.Trust == "":
+			case c.Anchored != nil && c.Anchored.Trust != audit.TrustConsensus:
+				trusts = L1
+			default:
+				trusts = Consensus
+			}
+		}
+		return trusts
 	})
 	families, err := reg.Gather()
 	for i := 0; i < len(families) && err == nil; i++ {
@@ -131,15 +138,25 @@ func (s *snapshot) gauge(d *prometheus.Desc, value float64, labels ...string) {
 	*s = append(*s, prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...))
 }
 
+// anchored adds when the newest block was made that has a trust, or that L1 holds by a stronger one.
+func (s *snapshot) anchored(c *audit.Chain, trusts []audit.Trust) {
+	for i, trust := range trusts {
+		newest := 0.0
+		for _, a := range []*audit.Anchored{c.Anchored, c.L1Anchored} {
+			if a != nil && slices.Contains(trusts[i:], a.Trust) {
+				newest = max(newest, unix(a.Time))
+			}
+		}
+		s.gauge(anchoredDesc, newest, c.Chain, string(trust))
+	}
+}
+
 // chain adds a chain and returns its targets by EIP-55 address. Of two targets of one contract the worse one stands,
 // since two series of the same labels would fail the whole scrape.
 func (s *snapshot) chain(c audit.Chain) map[string]*audit.Target {
 	if c.Block != nil {
 		s.gauge(blockDesc, float64(c.Block.Number), c.Chain)
 		s.gauge(blockTimeDesc, unix(c.Block.Time), c.Chain)
-	}
-	if a := c.Anchored; a != nil {
-		s.gauge(anchoredDesc, unix(a.Time), c.Chain, string(a.Trust))
 	}
 	targets := map[string]*audit.Target{}
 	for i := range c.Targets {

@@ -39,22 +39,32 @@ func (c *observer) sync(ctx context.Context, prior audit.Prior, l *look) {
 	}
 	a := &anchoring{synced: make(chan struct{})}
 	l.anchoring = a
-	var remembered common.Hash
-	if prior.Finalized != nil {
-		remembered = prior.Finalized.Root
-	}
-	cancel := func() {}
-	if end, limited := ctx.Deadline(); limited { // endpoints that hang must leave time to read the chain, and to look again
-		ctx, cancel = context.WithTimeoutCause(ctx, time.Until(end)/4, errors.New("they took a quarter of the time that was left to the audit"))
-	}
+	ctx, cancel := quarter(ctx)
 	go func() {
 		defer cancel()
 		defer close(a.synced)
 		a.bug = c.guarded(func() error {
-			a.head, a.failed = c.Anchor.Sync(ctx, remembered, l.At)
+			a.head, a.failed = c.Anchor.Sync(ctx, rememberedRoot(prior), l.At)
 			return nil
 		})
 	}()
+}
+
+// rememberedRoot is where the light client goes on from; zero: nothing is remembered.
+func rememberedRoot(prior audit.Prior) (root common.Hash) {
+	if prior.Finalized != nil {
+		root = prior.Finalized.Root
+	}
+	return root
+}
+
+// quarter bounds ctx: endpoints that hang must leave time to read the chain, and to look again.
+func quarter(ctx context.Context) (context.Context, context.CancelFunc) {
+	end, limited := ctx.Deadline()
+	if !limited {
+		return ctx, func() {}
+	}
+	return context.WithTimeoutCause(ctx, time.Until(end)/4, errors.New("it took a quarter of the time that was left to the audit"))
 }
 
 // pin pins a block that the anchor does not contradict. One provider after the other is asked.
@@ -142,7 +152,7 @@ func (c *observer) anchored(ctx context.Context, l *look, prior audit.Prior, at 
 func (a *anchoring) relate(ctx context.Context, c *observer, at *ethrpc.Pinned) {
 	walk, err := a.head.WalkTo(at.Block.Number, at.Block.Hash)
 	if err == nil && walk.Top > walk.To {
-		a.headers, err = c.Reader.Headers(ctx, at.Provider, walk.Top, walk.To+1)
+		a.headers, err = c.Reader.Headers(ctx, at.Provider, walk.Top, walk.To+1, nil)
 	}
 	if err == nil {
 		err = a.head.Vouches(at.Block.Number, at.Block.Hash, a.headers)
@@ -154,6 +164,9 @@ func (a *anchoring) relate(ctx context.Context, c *observer, at *ethrpc.Pinned) 
 func (c *observer) anchor(l *look) {
 	a := l.anchoring
 	if a == nil {
+		if c.L1 != nil && l.Block != nil {
+			l.Block.Trust = audit.TrustProviders // until L1 confirms it
+		}
 		return
 	}
 	<-a.synced

@@ -109,7 +109,7 @@ func TestAgreementWithAnAnchor(t *testing.T) {
 			t.Error(text(t, r))
 		}
 		// one of them invents its chain
-		liar := w.invented(90)
+		liar := w.invented(90, dev1, dev2)
 		w.rpc[0] = w.serve(http.Handler(liar))
 		r = w.auditor().audit()
 		t.Log(verify, r.Verdict, trustOf(r), kindsOf(r))
@@ -156,7 +156,7 @@ func TestALieDuringAnOutageIsNotForEver(t *testing.T) {
 	a.says(audit.Consistent, "")
 	w.down.Store(true)
 	honest := w.rpc
-	w.rpc = []string{w.serve(w.invented(400))}
+	w.rpc = []string{w.serve(w.invented(400, dev1, dev2))}
 	liar := w.auditor()
 	liar.prior = a.prior
 	if r := liar.says(audit.Drift, "claim_denied_chain_allowed"); trustOf(r) != audit.TrustProviders {

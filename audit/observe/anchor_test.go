@@ -86,15 +86,15 @@ func headerOf(t *testing.T, chain *testchain.Chain, block string) *types.Header 
 	return &h
 }
 
-// invented is a chain of the same contracts on which a device more is allowed, behind its proxy.
-func (w *anchoredWorld) invented(blocks int) *rpcfault.Proxy {
+// invented is a chain of the same contract on which these devices are allowed, behind its proxy.
+func (w *world) invented(blocks int, devices ...common.Hash) *rpcfault.Proxy {
 	w.t.Helper()
 	other, err := testchain.Start(testchain.Options{})
 	must(w.t, err)
 	w.t.Cleanup(func() { other.Close() })
 	k, err := other.Deploy(w.t.Context(), testchain.DeployOptions{})
 	must(w.t, err)
-	must(w.t, k.Seed(w.t.Context(), []common.Hash{dev1, dev2}, []common.Hash{img1}))
+	must(w.t, k.Seed(w.t.Context(), devices, []common.Hash{img1}))
 	for range blocks {
 		other.Commit()
 	}
@@ -180,7 +180,7 @@ func TestAnInventedChain(t *testing.T) {
 			w.finalize(64)
 			w.beacon.Attest(w.header("latest"))
 			w.tags = row.tags
-			liar := w.invented(row.blocks)
+			liar := w.invented(row.blocks, dev1, dev2)
 			if !row.headers {
 				liar.Set(rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
 					if c.Method == "eth_getBlockByNumber" && strings.HasPrefix(string(c.Params[0]), `"0x`) {

@@ -37,6 +37,7 @@ type RawLook struct {
 	Queries []ethrpc.Query
 	Witness *ethrpc.Witness
 	Anchor  *Anchoring
+	L1      *L1Raw
 }
 
 // Anchoring proves who vouches for the block of a look.

@@ -29,6 +29,7 @@ type observer struct {
 	detail      *kmsapi.OnChainDetail // the last, and what was made of it
 	claim       *audit.APIClaim
 	claimed     idsByContract
+	l1Calls     *ethrpc.ProvenCalls // the last that were made of L1
 }
 
 // look is an observation while it is made.

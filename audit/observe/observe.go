@@ -37,7 +37,7 @@ type Lister interface {
 type Reader interface {
 	Pin(ctx context.Context, req ethrpc.PinRequest) (*ethrpc.Pinned, error)
 	Read(ctx context.Context, at *ethrpc.Pinned, queries []ethrpc.Query, opt ethrpc.ReadOptions) (*ethrpc.State, error)
-	Headers(ctx context.Context, first string, high, low uint64) ([][]byte, error)
+	Headers(ctx context.Context, first string, high, low uint64, accept func([][]byte) error) ([][]byte, error)
 }
 
 // Events remembers what the events of contracts named, so that ids which the API does not list are found.
@@ -95,6 +95,7 @@ type Chain struct {
 	Reader Reader
 	Events Events // nil: ids that the API does not list are not looked for
 	Anchor Anchor // nil: the providers alone vouch for a block; Intent.Anchored
+	L1     *L1    // confirms blocks later; nil: nothing does; Intent.L1
 	Eager  bool   // read events even where the storage is proven without them, to show when and by whom
 }
 
@@ -178,6 +179,7 @@ func (c *observer) audit(ctx context.Context, prior audit.Prior) (out audit.Outc
 	}()
 	c.opt.Progress(c.Intent.Chain, "reading the API and the chain")
 	first := c.look(ctx, prior, nil)
+	c.askL1(ctx, prior, first)
 	refused := first.refused()
 	rec.Looks.First, rec.Raw.First = first.Observation, first.raw
 	if out = audit.Judge(c.Intent, prior, rec.Looks); out.LookAgain {

@@ -1,13 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/spf13/cobra"
 
+	"github.com/kms-auditor/kms-auditor/ethrpc/anchor/l1"
+	"github.com/kms-auditor/kms-auditor/internal/config"
 	"github.com/kms-auditor/kms-auditor/internal/daemon"
 	"github.com/kms-auditor/kms-auditor/internal/render"
 	"github.com/kms-auditor/kms-auditor/internal/state"
@@ -40,12 +44,16 @@ func newAnchor(g *global) *cobra.Command {
 				if c.Anchor == nil {
 					continue
 				}
-				s := render.AnchorStatus{Chain: c.Name, Network: c.Anchor.Network.Name, Checkpoint: c.Anchor.Checkpoint.Hex(), Required: c.Anchor.Required}
+				of := c.Anchor
+				if of.L1 != nil {
+					of = of.L1.Anchor
+				}
+				s := render.AnchorStatus{Chain: c.Name, Network: of.Network.Name, Checkpoint: of.Checkpoint.Hex(), Required: cmp.Or(string(c.Anchor.Required), "false")}
 				var root common.Hash
 				if last := remembered.Prior(c.Name).Finalized; last != nil {
 					root, s.Remembered = last.Root, last.Root.Hex()
 				}
-				for _, e := range daemon.AskAnchor(ctx, c.Anchor, root, "kms-auditor/"+build().Version) {
+				for _, e := range daemon.AskAnchor(ctx, of, root, "kms-auditor/"+build().Version) {
 					row := render.EndpointHead{Name: e.Endpoint}
 					if e.Err != nil {
 						row.Error, failed = e.Err.Error(), true
@@ -56,11 +64,15 @@ func newAnchor(g *global) *cobra.Command {
 					}
 					s.Endpoints = append(s.Endpoints, row)
 				}
+				if c.Anchor.L1 != nil {
+					s.L1 = l1Status(ctx, c, root)
+					failed = failed || len(s.L1.Problems) > 0
+				}
 				out.Chains = append(out.Chains, s)
 			}
 			err = output.show(cmd.OutOrStdout(), out)
 			if failed {
-				err = errors.Join(err, &exitError{exitUnknown, errors.New("not every endpoint is up to date")})
+				err = errors.Join(err, &exitError{exitUnknown, errors.New("not all that vouches for blocks is up to date")})
 			}
 			return err
 		},
@@ -68,4 +80,28 @@ func newAnchor(g *global) *cobra.Command {
 	cmd := group(&cobra.Command{Use: "anchor", Short: "Show who vouches for the blocks beside the providers"}, "status", status)
 	output.addTo(cmd, "text or json")
 	return cmd
+}
+
+// l1Status asks what L1 holds of a chain's blocks.
+func l1Status(ctx context.Context, c config.Chain, root common.Hash) *render.L1Status {
+	out := &render.L1Status{Chain: c.Anchor.L1.Name, SystemConfig: c.Anchor.SystemConfig.Hex(), Problems: []string{}}
+	holds, err := daemon.AskL1(ctx, c, root, "kms-auditor/"+build().Version)
+	if err != nil {
+		out.Problems = append(out.Problems, err.Error())
+		return out
+	}
+	for _, p := range holds.Points {
+		if out.Proposed = max(out.Proposed, p.Block); p.Trust == l1.Anchored {
+			out.Anchored = max(out.Anchored, p.Block)
+		}
+	}
+	for _, err := range holds.Lacks {
+		out.Problems = append(out.Problems, err.Error())
+	}
+	for _, g := range holds.Games {
+		if g.Err != nil {
+			out.Problems = append(out.Problems, fmt.Sprintf("game %d, %s: %s", g.Index, g.Address, g.Err))
+		}
+	}
+	return out
 }

@@ -76,14 +76,22 @@ type Chain struct {
 	Contracts []Contract        `yaml:"contracts"`
 }
 
-// Anchor is who vouches for the hash of a block beside the providers: the sync committees of Ethereum.
+// Anchor is who vouches for the hash of a block beside the providers: the sync committees of Ethereum or, for an L2, what L1
+// holds of it.
 type Anchor struct {
 	Beacon     []anchor.Endpoint `yaml:"beacon"`     // beacon APIs that serve a light client, in order of preference; at least one
 	Checkpoint common.Hash       `yaml:"checkpoint"` // the root of a finalized beacon block that the operator trusts
-	Required   bool              `yaml:"required"`   // a block that nobody but the providers vouches for is not read
-	File       string            `yaml:"network"`    // of another network than mainnet and sepolia: its specification and genesis
+	Required   Required          `yaml:"required"`
+	File       string            `yaml:"network"` // of another network than mainnet and sepolia: its specification and genesis
 	Network    consensus.Network // File, read
+
+	L1Name       string         `yaml:"l1"`            // of a chain with an anchor of its own; instead of Beacon, Checkpoint and File
+	SystemConfig common.Address `yaml:"system_config"` // of the chain, on L1
+	L1           *Chain         // that of L1Name
 }
+
+// Required is the trust without which the verdict is unknown; empty: none.
+type Required audit.Trust
 
 // What the contracts of a chain are compared with, beside their policies.
 const (

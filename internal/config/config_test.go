@@ -144,7 +144,7 @@ func TestEveryKey(t *testing.T) {
 					{Name: "b", URL: sanitize.NewSecret("https://env.example/k"), Timeout: 20 * time.Second},
 					{Name: "c", URL: sanitize.NewSecret("http://localhost:5052"), Timeout: time.Second},
 				},
-				Checkpoint: id, Required: true, File: "network.yaml",
+				Checkpoint: id, Required: config.Required(audit.TrustConsensus), File: "network.yaml",
 				Network: consensus.Network{
 					Name: "devnet", GenesisTime: 1796000000, GenesisValidatorsRoot: id, SecondsPerSlot: 2, SlotsPerEpoch: 8, EpochsPerSyncCommitteePeriod: 8,
 					SyncCommitteeSize: 512, Forks: []consensus.Fork{{Name: "deneb", Version: consensus.Version{0x20, 0, 0, 0x93}}, {Name: "electra", Epoch: 4, Version: consensus.Version{0x20, 0, 0, 0x94}}},

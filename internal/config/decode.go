@@ -167,6 +167,11 @@ func (d *doc) decode(n *yaml.Node, path string, dst any) {
 			s, err := text(n)
 			return entryID(s), err
 		})
+	case *Required:
+		trust, known := map[string]audit.Trust{"false": "", "true": audit.TrustConsensus, "proposed": audit.TrustL1Proposed, "anchored": audit.TrustL1Anchored}[n.Value]
+		if *dst = Required(trust); n.Kind != yaml.ScalarNode || n.Style&quoted != 0 || !known {
+			err = errors.New("must be true or false, and with l1: false, proposed or anchored, without quotes")
+		}
 	case *ethrpc.BlockTag:
 		*dst, err = blockTag(n)
 	case *ethrpc.Verify:

@@ -182,6 +182,10 @@ const maxBatch = 1000
 
 func (d *doc) chains(cfg *Config) {
 	d.check(len(cfg.Chains) > 0, "chains", "is empty: there is nothing to audit (with cross_checks: true, the chains of the built-in default that the API's list of KMS names)")
+	onlyL1 := func(c Chain) bool {
+		isL1 := func(o Chain) bool { return o.Anchor != nil && o.Anchor.L1Name == c.Name }
+		return c.Claims == NoClaims && len(c.Contracts) == 0 && slices.ContainsFunc(cfg.Chains, isL1)
+	}
 	for at, c := range elements(d, "chains", cfg.Chains) {
 		d.check(chainName.MatchString(c.Name), at+".name",
 			"must be the API's name for the chain: 1 to 64 characters of a-z, 0-9, _ and -, the first a letter or a digit")
@@ -194,14 +198,39 @@ func (d *doc) chains(cfg *Config) {
 		d.check(agreed || d.bad(at+".providers"), at+".agreement",
 			"%d must be from 1 to the number of providers, which is %d", c.Agreement, len(c.Providers))
 		d.check(c.Claims == FromAPI || c.Claims == NoClaims, at+".claims", "must be api or none")
-		d.check(c.Claims != NoClaims || len(c.Contracts) > 0, at+".contracts", "must have at least one contract: with claims: none, no API lists any")
+		d.check(c.Claims != NoClaims || len(c.Contracts) > 0 || onlyL1(*c), at+".contracts", "must have at least one contract: with claims: none, no API lists any")
 		d.contracts(at+".contracts", c.Contracts)
-		if c.Anchor != nil {
+		if c.Anchor != nil && (c.Anchor.L1Name != "" || c.Anchor.SystemConfig != (common.Address{})) {
+			d.l1(at+".anchor", c, cfg.Chains)
+		} else if c.Anchor != nil {
 			d.anchor(at+".anchor", c.Anchor, c.ChainID)
+			d.check(c.Anchor.Required == "" || c.Anchor.Required == Required(audit.TrustConsensus), at+".anchor.required", "must be true or false: proposed and anchored are of an anchor with l1")
 			signed := slices.ContainsFunc(c.Block, func(tag ethrpc.BlockTag) bool { return tag != ethrpc.Latest })
 			d.check(signed, at+".anchor", "vouches for nothing with block: latest, which is newer than what the sync committee signs: use finalized or latest-N")
 		}
 	}
+	all := slices.Clone(cfg.Chains) // an anchor's L1 points into what was
+	cfg.Chains = slices.DeleteFunc(all, onlyL1)
+}
+
+// l1 is the anchor of an L2.
+func (d *doc) l1(path string, c *Chain, all []Chain) {
+	a := c.Anchor
+	for key, given := range map[string]bool{"beacon": len(a.Beacon) > 0, "checkpoint": a.Checkpoint != (common.Hash{}), "network": a.File != ""} {
+		d.check(!given, path+"."+key, "is of the anchor of L1, and not given beside l1")
+	}
+	d.check(a.SystemConfig != (common.Address{}), path+".system_config", "must be given: the address of the chain's SystemConfig contract on L1")
+	d.check(a.Required != Required(audit.TrustConsensus), path+".required", "must be false, proposed or anchored: no sync committee signs the blocks of an L2")
+	for _, tag := range c.Block {
+		final := slices.Contains([]string{"finalized", "safe"}, tag.String()) || tag.Fixed()
+		d.check(final, path, "cannot be with block: %s, as a block that was reorganised away would count as invented: use finalized or safe", tag)
+	}
+	i := slices.IndexFunc(all, func(o Chain) bool { return o.Name == a.L1Name && o.Anchor != nil && o.Anchor.L1Name == "" })
+	if i < 0 {
+		d.add(path+".l1", "must be the name of a chain here, such as ethereum, that has an anchor with beacon and checkpoint")
+		return
+	}
+	a.L1 = &all[i]
 }
 
 func (d *doc) anchor(path string, a *Anchor, chainID uint64) {

@@ -3,13 +3,16 @@ package daemon
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 
+	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/ethrpc/anchor"
+	"github.com/kms-auditor/kms-auditor/ethrpc/anchor/l1"
 	"github.com/kms-auditor/kms-auditor/internal/config"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
@@ -38,11 +41,7 @@ func (d *Daemon) Check(ctx context.Context, tell func(chain, source string, err 
 			say(c.Name, p.Name, wrong[p.Name])
 		}
 		if c.Anchor != nil {
-			ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
-			for _, e := range AskAnchor(ctx, c.Anchor, common.Hash{}, "kms-auditor/"+d.opt.Build.Version) {
-				say(c.Name, e.Endpoint, e.Err)
-			}
-			cancel()
+			d.checkAnchor(ctx, c, r.cfg.Timeout, say)
 		}
 	}
 	if absent == len(r.cfg.Chains) {
@@ -52,6 +51,25 @@ func (d *Daemon) Check(ctx context.Context, tell func(chain, source string, err 
 		say("api", "kms", err)
 	}
 	return failed
+}
+
+func (d *Daemon) checkAnchor(ctx context.Context, c config.Chain, limit time.Duration, say func(chain, source string, err error)) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	agent, of := "kms-auditor/"+d.opt.Build.Version, c.Anchor
+	if of.L1 != nil {
+		of = of.L1.Anchor
+	}
+	for _, e := range AskAnchor(ctx, of, common.Hash{}, agent) {
+		say(c.Name, e.Endpoint, e.Err)
+	}
+	if c.Anchor.L1 != nil {
+		holds, err := AskL1(ctx, c, common.Hash{}, agent)
+		if err == nil && len(holds.Points) == 0 {
+			err = errors.Join(append(holds.Lacks, errors.New("L1 holds no block of the chain"))...)
+		}
+		say(c.Name, "l1", err)
+	}
 }
 
 // listed reports whether audits ask for the list of KMS.
@@ -121,4 +139,28 @@ func AskAnchor(ctx context.Context, a *config.Anchor, remembered common.Hash, ag
 		out = append(out, one)
 	}
 	return out
+}
+
+// AskL1 asks what L1 holds of a chain's newest blocks. remembered is as for anchor.Client.Sync.
+func AskL1(ctx context.Context, c config.Chain, remembered common.Hash, agent string) (*l1.Reading, error) {
+	of := c.Anchor.L1
+	light, err := anchor.New(anchor.Options{Network: of.Anchor.Network, Endpoints: of.Anchor.Beacon, Checkpoint: of.Anchor.Checkpoint, UserAgent: agent})
+	if err != nil {
+		return nil, err
+	}
+	defer light.Close()
+	client, err := ethrpc.New(ethrpc.Options{ChainID: of.ChainID, Tags: of.Block, BatchSize: of.BatchSize, Providers: of.Providers, UserAgent: agent})
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	head, failed := light.Sync(ctx, remembered, time.Now())
+	if head == nil {
+		return nil, &ethrpc.ReadError{Failures: failed}
+	}
+	calls, err := observe.ProvenL1(ctx, client, head, nil)
+	if err != nil {
+		return nil, err
+	}
+	return l1.Read(ctx, calls, l1.Chain{ID: c.ChainID, SystemConfig: c.Anchor.SystemConfig}, math.MaxUint64)
 }

@@ -29,13 +29,13 @@ type runtime struct {
 	loaded  time.Time
 	api     *kmsapi.Client
 	clients map[string]*ethrpc.Client // by chain
-	anchors map[string]*anchor.Client // by chain, of those that have one
+	closers []func()                  // of what is asked besides
 	auditor *observe.Auditor
 	past    map[string]audit.Prior // by chain, of those that are looked at in the past: such an audit knows nothing of others, and none of it; forgotten with the runtime
 }
 
 func (d *Daemon) newRuntime(cfg *config.Config) (*runtime, error) {
-	r := &runtime{cfg: cfg, loaded: time.Now().UTC(), clients: map[string]*ethrpc.Client{}, anchors: map[string]*anchor.Client{}, past: map[string]audit.Prior{}}
+	r := &runtime{cfg: cfg, loaded: time.Now().UTC(), clients: map[string]*ethrpc.Client{}, past: map[string]audit.Prior{}}
 	agent := "kms-auditor/" + d.opt.Build.Version
 	var err error
 	r.api, err = kmsapi.New(kmsapi.Options{
@@ -57,32 +57,59 @@ func (d *Daemon) newRuntime(cfg *config.Config) (*runtime, error) {
 		if slices.ContainsFunc(c.Block, ethrpc.BlockTag.Fixed) {
 			r.past[c.Name] = audit.Prior{Finalized: d.state.Prior(c.Name).Finalized} // what was verified to be final is so at any block
 		}
-		client, err := ethrpc.New(ethrpc.Options{
-			ChainID:   c.ChainID,
-			Tags:      c.Block,
-			Verify:    c.Verify,
-			Agreement: int(c.Agreement),
-			BatchSize: c.BatchSize,
-			Providers: c.Providers,
-			UserAgent: agent,
-			Observer:  d.metrics.Chain(c.Name),
-		})
+		client, err := d.client(c, agent)
 		if err != nil {
-			return nil, fmt.Errorf("chain %s: %w", c.Name, err)
+			return nil, err
 		}
 		r.clients[c.Name] = client
 		chain := d.observed(r, c, client)
-		if a := c.Anchor; a != nil {
-			r.anchors[c.Name], err = anchor.New(anchor.Options{Network: a.Network, Endpoints: a.Beacon, Checkpoint: a.Checkpoint, UserAgent: agent})
-			if err != nil {
-				return nil, fmt.Errorf("chain %s: %w", c.Name, err)
+		switch a := c.Anchor; {
+		case a == nil:
+		case a.L1 == nil:
+			chain.Anchor, err = r.lightClient(c, agent)
+		default:
+			chain.L1 = &observe.L1{}
+			if chain.L1.Anchor, err = r.lightClient(*a.L1, agent); err == nil {
+				var l1 *ethrpc.Client
+				if l1, err = d.client(*a.L1, agent); err == nil {
+					chain.L1.Reader, r.closers = l1, append(r.closers, l1.Close)
+				}
 			}
-			chain.Anchor = r.anchors[c.Name]
+		}
+		if err != nil {
+			return nil, err
 		}
 		o.Chains = append(o.Chains, chain)
 	}
 	r.auditor = observe.New(o)
 	return r, nil
+}
+
+func (d *Daemon) client(c config.Chain, agent string) (*ethrpc.Client, error) {
+	client, err := ethrpc.New(ethrpc.Options{
+		ChainID:   c.ChainID,
+		Tags:      c.Block,
+		Verify:    c.Verify,
+		Agreement: int(c.Agreement),
+		BatchSize: c.BatchSize,
+		Providers: c.Providers,
+		UserAgent: agent,
+		Observer:  d.metrics.Chain(c.Name),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("chain %s: %w", c.Name, err)
+	}
+	return client, nil
+}
+
+func (r *runtime) lightClient(c config.Chain, agent string) (*anchor.Client, error) {
+	a := c.Anchor
+	client, err := anchor.New(anchor.Options{Network: a.Network, Endpoints: a.Beacon, Checkpoint: a.Checkpoint, UserAgent: agent})
+	if err != nil {
+		return nil, fmt.Errorf("chain %s: %w", c.Name, err)
+	}
+	r.closers = append(r.closers, client.Close)
+	return client, nil
 }
 
 // begin has r run from now on: no audit is under way.
@@ -93,7 +120,13 @@ func (d *Daemon) begin(r *runtime) {
 		if !r.fixed(c.Name) {
 			d.state.SetChainID(c.Name, c.ChainID)
 		}
-		m := metrics.Chain{Name: c.Name, Anchor: c.Anchor != nil}
+		m := metrics.Chain{Name: c.Name}
+		if c.Anchor != nil {
+			m.Anchor = metrics.Consensus
+		}
+		if c.Anchor != nil && c.Anchor.L1 != nil {
+			m.Anchor = metrics.L1
+		}
 		for _, p := range c.Providers {
 			m.Providers = append(m.Providers, p.Name)
 		}
@@ -136,8 +169,10 @@ func (r *runtime) intent(c config.Chain) audit.Intent {
 		Chain: c.Name, ChainID: c.ChainID, Agreement: int(c.Agreement), Discover: r.cfg.Discover, CrossChecks: r.cfg.CrossChecks,
 		Events: c.Verify != ethrpc.VerifyOff, Required: c.Verify == ethrpc.VerifyRequired, Baselines: !r.fixed(c.Name), PendingMax: r.cfg.PendingMax,
 	}
-	if c.Anchor != nil {
-		out.Anchored, out.AnchorMust = true, c.Anchor.Required
+	if a := c.Anchor; a != nil && a.L1 != nil {
+		out.L1 = &audit.L1Intent{Chain: a.L1.Name, ChainID: a.L1.ChainID, SystemConfig: a.SystemConfig, Required: audit.Trust(a.Required)}
+	} else if a != nil {
+		out.Anchored, out.AnchorMust = true, a.Required != ""
 	}
 	if out.NoClaims = c.Claims == config.NoClaims; out.NoClaims {
 		out.Discover, out.CrossChecks = false, false
@@ -217,8 +252,8 @@ func (r *runtime) close() {
 	for _, c := range r.clients {
 		c.Close()
 	}
-	for _, a := range r.anchors {
-		a.Close()
+	for _, closeIt := range r.closers {
+		closeIt()
 	}
 }
 

@@ -65,12 +65,22 @@ type Look struct {
 	Header      []byte            `json:"header,omitempty"`  // RLP; of the pinned block, where something is proven
 	Proven      []Proven          `json:"proven,omitempty"`
 	Anchor      *Anchor           `json:"anchor,omitempty"` // nil: the providers alone vouch for the block
+	L1          *L1               `json:"l1,omitempty"`     // nil: L1 was not read
 }
 
 // Anchor is what proves who vouches for the block of a look.
 type Anchor struct {
 	anchor.Documents
 	Headers [][]byte `json:"headers,omitempty"` // RLP: those of anchor.Head.WalkTo
+}
+
+// L1 is what proves what L1 holds of audited blocks.
+type L1 struct {
+	anchor.Documents
+	Header []byte         `json:"header"` // RLP; of the block that the documents prove to be final
+	Nodes  [][]byte       `json:"nodes"`
+	Codes  [][]byte       `json:"codes"`
+	Walks  []observe.Walk `json:"walks,omitempty"`
 }
 
 // Answer is one answer of the API.
@@ -138,6 +148,9 @@ func (c *Chain) look(o *audit.Observation, raw *observe.RawLook, seen map[common
 	}
 	if a := raw.Anchor; a != nil {
 		l.Anchor = &Anchor{a.Documents, a.Headers}
+	}
+	if raw := raw.L1; raw != nil {
+		l.L1 = &L1{raw.Documents, raw.Witness.Header, raw.Witness.Nodes, raw.Witness.Codes, raw.Walks}
 	}
 	for _, r := range o.Readings {
 		if r.Assurance != audit.Proven {

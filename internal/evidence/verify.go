@@ -19,6 +19,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/anchor"
 	"github.com/kms-auditor/kms-auditor/ethrpc/anchor/consensus"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
@@ -176,7 +177,10 @@ func (c *Chain) derive(ctx context.Context, r *Result, l *Look) (*audit.Observat
 		r.Checked = append(r.Checked, fmt.Sprintf("%s: what the contracts (%d) say at block %d follows from its header, whose hash is %s", sanitize.Plain(c.Intent.Chain), len(proven), o.Block.Number, o.Block.Hash))
 	}
 	o.Readings = slices.Concat(o.Readings, proven)
-	return &o, c.anchored(r, l)
+	if err := c.anchored(r, l); err != nil {
+		return nil, err
+	}
+	return &o, c.underL1(ctx, r, l)
 }
 
 // anchored proves again who vouches for the block of a look.
@@ -192,14 +196,10 @@ func (c *Chain) anchored(r *Result, l *Look) error {
 		}
 		return nil
 	}
-	if c.checkpoint != nil && *c.checkpoint != l.Anchor.Checkpoint && !slices.Contains(c.proven, l.Anchor.Checkpoint) {
-		return fmt.Errorf("its light client starts at checkpoint %s, not at %s", l.Anchor.Checkpoint, c.checkpoint)
-	}
-	head, err := l.Anchor.Replay(c.until)
+	head, err := c.replay(&l.Anchor.Documents)
 	if err != nil {
-		return fmt.Errorf("verifying what the sync committees signed: %w", err)
+		return err
 	}
-	c.proven = append(c.proven, head.Finalized.Root) // a second look may start there
 	anchored, finalized := observe.AnchoredOf(head)
 	if o.Anchored == nil || *o.Anchored != *anchored || o.Finalized == nil || *o.Finalized != *finalized {
 		return fmt.Errorf("the sync committees finalized block %d, and the evidence says otherwise", anchored.Number)
@@ -217,6 +217,64 @@ func (c *Chain) anchored(r *Result, l *Look) error {
 	if o.Block.Trust == audit.TrustConsensus {
 		r.Checked = append(r.Checked, fmt.Sprintf("%s: the sync committees vouch for block %d, from checkpoint %s on", sanitize.Plain(c.Intent.Chain), o.Block.Number, l.Anchor.Checkpoint))
 	}
+	return nil
+}
+
+// replay proves again what sync committees signed.
+func (c *Chain) replay(docs *anchor.Documents) (*anchor.Head, error) {
+	if c.checkpoint != nil && *c.checkpoint != docs.Checkpoint && !slices.Contains(c.proven, docs.Checkpoint) {
+		return nil, fmt.Errorf("its light client starts at checkpoint %s, not at %s", docs.Checkpoint, c.checkpoint)
+	}
+	head, err := docs.Replay(c.until)
+	if err != nil {
+		return nil, fmt.Errorf("verifying what the sync committees signed: %w", err)
+	}
+	c.proven = append(c.proven, head.Finalized.Root) // a second look may start there
+	return head, nil
+}
+
+// underL1 reads again what L1 holds of audited blocks.
+func (c *Chain) underL1(ctx context.Context, r *Result, l *Look) error {
+	o := &l.Observation
+	switch {
+	case l.L1 == nil && o.L1 == nil:
+		return nil
+	case l.L1 == nil:
+		return errors.New("L1 is said to hold audited blocks, and nothing proves it")
+	case c.Intent.L1 == nil:
+		return errors.New("L1 was read, and the chain has none")
+	}
+	head, err := c.replay(&l.L1.Documents)
+	if err != nil {
+		return err
+	}
+	calls, _, err := ethrpc.ProveCalls(c.Intent.L1.ChainID, head.Finalized.BlockHash, ethrpc.Witness{Header: l.L1.Header, Nodes: l.L1.Nodes, Codes: l.L1.Codes})
+	if err != nil {
+		return fmt.Errorf("proving what L1 holds at block %d: %w", head.Finalized.BlockNumber, err)
+	}
+	walk := func(high, low uint64, accept func([][]byte) error) (headers [][]byte, err error) {
+		for _, w := range l.L1.Walks {
+			if w.Top == high && uint64(len(w.Headers)) == high-low+1 {
+				if headers = w.Headers; accept(headers) == nil {
+					break
+				}
+			}
+		}
+		if headers == nil {
+			err = errors.New("they are not in the evidence")
+		}
+		return headers, err
+	}
+	holds, _, err := observe.ReadL1(ctx, calls, head, &c.Intent, c.Prior.UnderL1(o), walk)
+	if err != nil {
+		return err
+	}
+	if !reflect.DeepEqual(holds, o.L1) {
+		return fmt.Errorf("L1 holds something else of audited blocks at its block %d than the evidence says", head.Finalized.BlockNumber)
+	}
+	r.Checked = append(r.Checked, fmt.Sprintf("%s: what L1 newly holds of audited blocks (%d) follows from its block %d, for which the sync committees vouch from checkpoint %s on", sanitize.Plain(c.Intent.Chain),
+		len(holds.Confirmations), head.Finalized.BlockNumber, l.L1.Checkpoint))
+	r.Trusted = append(r.Trusted, sanitize.Plain(c.Intent.Chain)+": that the checkpoint is a finalized block of L1's beacon chain, that two thirds of each sync committee since then are honest, and that no game that L1 holds proven is false")
 	return nil
 }
 

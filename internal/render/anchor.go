@@ -11,14 +11,24 @@ type Anchors struct {
 	Chains []AnchorStatus `json:"chains"`
 }
 
-// AnchorStatus is where the light client of one chain stands.
+// AnchorStatus is where the light client of one chain, or of its L1, stands.
 type AnchorStatus struct {
 	Chain      string         `json:"chain"`
+	L1         *L1Status      `json:"l1,omitempty"` // nil: the chain has a sync committee of its own
 	Network    string         `json:"network"`
 	Checkpoint string         `json:"checkpoint"`           // as configured
 	Remembered string         `json:"remembered,omitempty"` // the newest root that an audit verified, from which the next one goes on
-	Required   bool           `json:"required"`
+	Required   string         `json:"required"`
 	Endpoints  []EndpointHead `json:"endpoints"`
+}
+
+// L1Status is what L1 holds of a chain's blocks.
+type L1Status struct {
+	Chain        string   `json:"chain"`
+	SystemConfig string   `json:"system_config"`
+	Proposed     uint64   `json:"l1_proposed,omitempty"` // the newest block that L1 holds; 0: none
+	Anchored     uint64   `json:"l1_anchored,omitempty"` // the newest that it anchored
+	Problems     []string `json:"problems"`
 }
 
 // EndpointHead is what one endpoint proved, or why it did not.
@@ -38,13 +48,19 @@ func (a Anchors) WriteText(b *bytes.Buffer) {
 	}
 	for _, c := range a.Chains {
 		fmt.Fprintf(b, "%s: %s\n", Plain(c.Chain), Plain(c.Network))
-		list(b, "  ", [][2]string{{"checkpoint", c.Checkpoint}, {"remembered", c.Remembered}, {"required", fmt.Sprint(c.Required)}})
+		list(b, "  ", [][2]string{{"checkpoint", c.Checkpoint}, {"remembered", c.Remembered}, {"required", c.Required}})
 		for _, e := range c.Endpoints {
 			state := "nothing is proven"
 			if e.Time != nil {
 				state = fmt.Sprintf("block %d, %s, of %s is final", e.Finalized, e.Hash, when(e.Time))
 			}
 			fmt.Fprintf(b, "  %s: %s%s\n", Plain(e.Name), state, after("; ", Plain(e.Error)))
+		}
+		if l := c.L1; l != nil {
+			fmt.Fprintf(b, "  SystemConfig %s: L1 holds blocks up to %d (l1_proposed) and %d (l1_anchored)\n", l.SystemConfig, l.Proposed, l.Anchored)
+			for _, p := range l.Problems {
+				fmt.Fprintf(b, "    %s\n", Plain(p))
+			}
 		}
 	}
 }

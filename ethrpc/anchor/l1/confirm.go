@@ -2,6 +2,7 @@ package l1
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
@@ -18,45 +19,45 @@ const (
 	NotCovered   Outcome = iota // the headers do not lead from what L1 holds to the block
 	Confirmed                   // the block is the one that L1 vouches for
 	Contradicted                // it is not
+	Unvouched                   // the headers are well-formed, but not those of the block that L1 vouches for
+	Unknown                     // likewise, but they may be of before Isthmus, when a header alone did not give the output root
 )
 
-// Confirm follows parent hashes from the Point's block down to an audited one. headers are the RLP of the headers from the
-// Point's block down to the one after the audited block, or of the Point's block alone where they are the same; nobody has to be
-// believed for them. The error says why the block is not confirmed.
-func (p Point) Confirm(number uint64, hash common.Hash, headers [][]byte) (Outcome, error) {
-	if number > p.Block || uint64(len(headers)) != max(p.Block-number, 1) {
-		return NotCovered, fmt.Errorf("%d headers do not lead from block %d to block %d", len(headers), p.Block, number)
+// Confirm follows parent hashes from the Point's block down to an audited one, and returns the time of the block that they lead to.
+// headers are the RLP of the headers of all of these blocks, the Point's first; nobody has to be believed for them. The error says
+// why the block is not confirmed.
+func (p Point) Confirm(number uint64, hash common.Hash, headers [][]byte) (Outcome, time.Time, error) {
+	if number > p.Block || uint64(len(headers)) != p.Block-number+1 {
+		return NotCovered, time.Time{}, fmt.Errorf("%d headers do not lead from block %d to block %d", len(headers), p.Block, number)
 	}
-	want := crypto.Keccak256Hash(headers[0])
-	reached := want
+	next := crypto.Keccak256Hash(headers[0])
+	var reached common.Hash
+	var made time.Time
 	var vouched, known bool // known: what L1 would hold of this block
 	for i, b := range headers {
-		h, err := proof.Header(b, want)
+		reached = next
+		h, err := proof.Header(b, reached)
 		at := p.Block - uint64(i)
 		switch {
 		case err != nil:
-			return NotCovered, fmt.Errorf("following the headers to block %d: %w", at, err)
+			return NotCovered, time.Time{}, fmt.Errorf("following the headers to block %d: %w", at, err)
 		case !h.Number.IsUint64() || h.Number.Uint64() != at:
-			return NotCovered, fmt.Errorf("the header of block %d says that it is block %s", at, h.Number)
+			return NotCovered, time.Time{}, fmt.Errorf("the header of block %d says that it is block %s", at, h.Number)
 		case i == 0 && h.WithdrawalsHash != nil:
-			vouched = outputRoot(h, want) == p.Root
+			vouched = outputRoot(h, reached) == p.Root
 			known = vouched || *h.WithdrawalsHash != types.EmptyWithdrawalsHash
 		}
-		if want = h.ParentHash; number < p.Block {
-			reached = want
-		}
+		next, made = h.ParentHash, time.Unix(int64(h.Time), 0).UTC()
 	}
-	switch same := reached == hash; {
-	case same && vouched:
-		return Confirmed, nil
+	switch {
+	case vouched && reached == hash:
+		return Confirmed, made, nil
 	case !known:
-		return NotCovered, fmt.Errorf("the header of block %d lacks the withdrawals root that its output root takes: the chain is older than Isthmus", p.Block)
-	case same:
-		return Contradicted, fmt.Errorf("block %d follows from block %d (%s), but is not the one whose output root L1 holds (%s: %s)", p.Block, number, hash, p.Trust, p.Root)
+		return Unknown, made, fmt.Errorf("the header of block %d lacks the withdrawals root that its output root takes: the chain is older than Isthmus", p.Block)
 	case vouched:
-		return Contradicted, fmt.Errorf("block %d is %s by what L1 holds of block %d (%s), not %s", number, reached, p.Block, p.Trust, hash)
+		return Contradicted, made, fmt.Errorf("block %d is %s by what L1 holds of block %d (%s), not %s", number, reached, p.Block, p.Trust, hash)
 	default:
-		return NotCovered, fmt.Errorf("the header of block %d is not the one whose output root L1 holds (%s: %s)", p.Block, p.Trust, p.Root)
+		return Unvouched, made, fmt.Errorf("block %d is not the one whose output root L1 holds (%s: %s)", p.Block, p.Trust, p.Root)
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 func branch(n int, world byte, parent common.Hash) (out []*types.Header) {
 	for i := range n {
 		h := &types.Header{
-			ParentHash: parent, Number: big.NewInt(int64(100 + i)), Difficulty: new(big.Int), BaseFee: big.NewInt(1), Root: common.Hash{world, byte(i)},
+			ParentHash: parent, Number: big.NewInt(int64(100 + i)), Time: uint64(7000 + 2*i), Difficulty: new(big.Int), BaseFee: big.NewInt(1), Root: common.Hash{world, byte(i)},
 			WithdrawalsHash: &common.Hash{7},
 		}
 		parent, out = h.Hash(), append(out, h)
@@ -48,8 +48,8 @@ func TestHeadersLeadDownToTheAuditedBlock(t *testing.T) {
 	old.WithdrawalsHash = &types.EmptyWithdrawalsHash
 	moved := *ours[5]
 	moved.Number = big.NewInt(200)
-	down := func(headers []*types.Header, to int) [][]byte { // from block 105 to the one after an audited one
-		out := encode(t, headers[to+1:]...)
+	down := func(headers []*types.Header, to int) [][]byte { // from block 105 to an audited one
+		out := encode(t, headers[to:]...)
 		slices.Reverse(out)
 		return out
 	}
@@ -66,31 +66,34 @@ func TestHeadersLeadDownToTheAuditedBlock(t *testing.T) {
 		{"it is the block itself", ours[5], ours[5], encode(t, ours[5]), l1.Confirmed, ""},
 		{"L1 holds another branch, from below the block", fork[5], ours[4], down(fork, 4), l1.Contradicted, "block 104 is " + fork[4].Hash().Hex() + " by what L1 holds"},
 		{"L1 holds another branch, from above the block", fork[5], ours[1], down(fork, 1), l1.Confirmed, ""},
-		{"L1 holds another branch than the headers that lead to the block", fork[5], ours[4], down(ours, 4), l1.Contradicted, "block 105 follows from block 104"},
-		{"L1 holds another block", fork[5], ours[5], encode(t, ours[5]), l1.Contradicted, "is not the one whose output root L1 holds"},
+		{"L1 holds another branch than the headers that lead to the block", fork[5], ours[4], down(ours, 4), l1.Unvouched, "block 105 is not the one whose output root L1 holds"},
+		{"L1 holds another block", fork[5], ours[5], encode(t, ours[5]), l1.Unvouched, "is not the one whose output root L1 holds"},
 		{"L1 holds that block, not the audited one", fork[5], ours[5], encode(t, fork[5]), l1.Contradicted, "block 105 is " + fork[5].Hash().Hex()},
-		{"neither L1 nor the audited block has to do with them", fork[5], ours[4], down(branch(6, 3, common.Hash{}), 4), l1.NotCovered, "is not the one whose output root L1 holds"},
-		{"one is missing", ours[5], ours[1], down(ours, 1)[:3], l1.NotCovered, "3 headers do not lead"},
-		{"one is too many", ours[5], ours[1], down(ours, 0), l1.NotCovered, "5 headers do not lead"},
+		{"neither L1 nor the audited block has to do with them", fork[5], ours[4], down(branch(6, 3, common.Hash{}), 4), l1.Unvouched, "is not the one whose output root L1 holds"},
+		{"one is missing", ours[5], ours[1], down(ours, 1)[:4], l1.NotCovered, "4 headers do not lead"},
+		{"one is too many", ours[5], ours[1], down(ours, 0), l1.NotCovered, "6 headers do not lead"},
 		{"there are none", ours[5], ours[5], nil, l1.NotCovered, "0 headers do not lead"},
-		{"one is of another branch", ours[5], ours[1], append(down(ours, 1)[:3], encode(t, fork[3])...), l1.NotCovered, "to block 102"},
-		{"they are the wrong way round", ours[5], ours[3], encode(t, ours[4], ours[5]), l1.NotCovered, "says that it is block 104"},
-		{"the first is of another number", &moved, ours[4], encode(t, &moved), l1.NotCovered, "says that it is block 200"},
-		{"the first has no withdrawals root", ours[5], ours[4], encode(t, &bare), l1.NotCovered, "lacks the withdrawals root"},
-		{"the first has none, and L1 holds zero", nil, ours[4], encode(t, &bare), l1.NotCovered, "lacks the withdrawals root"},
-		{"the first is older than Isthmus", ours[5], ours[4], encode(t, &old), l1.NotCovered, "older than Isthmus"},
-		{"L1 holds zero", nil, ours[4], encode(t, ours[5]), l1.Contradicted, "follows from block 104"},
-		{"one is no header", ours[5], ours[4], [][]byte{{1}}, l1.NotCovered, "block 105"},
-		{"one is too long", ours[5], ours[4], [][]byte{make([]byte, 1<<20)}, l1.NotCovered, "more than"},
+		{"one is of another branch", ours[5], ours[1], append(down(ours, 1)[:3], encode(t, fork[3], ours[1])...), l1.NotCovered, "to block 102"},
+		{"they are the wrong way round", ours[5], ours[3], encode(t, ours[4], ours[5], ours[3]), l1.NotCovered, "says that it is block 104"},
+		{"the first is of another number", &moved, ours[4], encode(t, &moved, ours[4]), l1.NotCovered, "says that it is block 200"},
+		{"the first has no withdrawals root", ours[5], ours[5], encode(t, &bare), l1.Unknown, "lacks the withdrawals root"},
+		{"the first has none, and L1 holds zero", nil, ours[5], encode(t, &bare), l1.Unknown, "lacks the withdrawals root"},
+		{"the first is older than Isthmus", ours[5], ours[5], encode(t, &old), l1.Unknown, "older than Isthmus"},
+		{"L1 holds zero", nil, ours[4], down(ours, 4), l1.Unvouched, "is not the one whose output root L1 holds"},
+		{"one is no header", ours[5], ours[5], [][]byte{{1}}, l1.NotCovered, "block 105"},
+		{"one is too long", ours[5], ours[5], [][]byte{make([]byte, 1<<20)}, l1.NotCovered, "more than"},
 		{"the block is above the point", ours[5], &moved, encode(t, ours[5]), l1.NotCovered, "do not lead"},
 	} {
 		p := l1.Point{Trust: l1.Proposed, Block: 105}
 		if row.claim != nil {
 			p.Root = rootOf(row.claim)
 		}
-		got, err := p.Confirm(row.audited.Number.Uint64(), row.audited.Hash(), row.headers)
+		got, made, err := p.Confirm(row.audited.Number.Uint64(), row.audited.Hash(), row.headers)
 		if got != row.want || (err == nil) != (row.want == l1.Confirmed) || err != nil && !strings.Contains(err.Error(), row.says) {
 			t.Errorf("%s: outcome %d (%v), want %d (%s)", row.sentence, got, err, row.want, row.says)
+		}
+		if got == l1.Confirmed && uint64(made.Unix()) != row.audited.Time {
+			t.Errorf("%s: it was made at %s, want %d", row.sentence, made, row.audited.Time)
 		}
 	}
 }

@@ -75,8 +75,8 @@ func FuzzDecode(f *testing.F) {
 // FuzzConfirm: no other headers than the true ones confirm a block.
 func FuzzConfirm(f *testing.F) {
 	headers := branch(4, 1, common.Hash{})
-	var down []byte // the headers from block 103 to 101, one after the other
-	for _, h := range []int{3, 2, 1} {
+	var down []byte // the headers from block 103 to 100, one after the other
+	for _, h := range []int{3, 2, 1, 0} {
 		b, err := rlp.EncodeToBytes(headers[h])
 		if err != nil {
 			f.Fatal(err)
@@ -88,14 +88,14 @@ func FuzzConfirm(f *testing.F) {
 	p := l1.Point{Trust: l1.Proposed, Block: 103, Root: rootOf(headers[3])}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var given [][]byte
-		for rest := b; len(rest) > 0 && len(given) < 5; {
+		for rest := b; len(rest) > 0 && len(given) < 6; {
 			_, _, after, err := rlp.Split(rest)
 			if err != nil {
 				after = nil
 			}
 			given, rest = append(given, rest[:len(rest)-len(after)]), after
 		}
-		outcome, err := p.Confirm(100, headers[0].Hash(), given)
+		outcome, _, err := p.Confirm(100, headers[0].Hash(), given)
 		if (outcome == l1.Confirmed) != bytes.Equal(b, down) || (err == nil) != (outcome == l1.Confirmed) {
 			t.Fatalf("%x: outcome %d (%v)", b, outcome, err)
 		}

@@ -86,12 +86,13 @@ type reader struct {
 }
 
 // Read reads what L1 holds of blocks from a number on: it looks at games, the newest first, until one that counts begins below
-// that block. The error is the Caller's; what the contracts fail at is in the Reading.
-func Read(ctx context.Context, caller Caller, chain Chain, block uint64) (*Reading, error) {
+// that block. Games that counted before are looked at too: by now, their time to be challenged may be over. The error is the
+// Caller's; what the contracts fail at is in the Reading.
+func Read(ctx context.Context, caller Caller, chain Chain, block uint64, before ...common.Address) (*Reading, error) {
 	r := &reader{caller: caller}
 	wrong, err := r.find(ctx, chain)
 	if err == nil && wrong == nil {
-		err = errors.Join(r.readAnchor(ctx), r.readGames(ctx, block))
+		err = errors.Join(r.readAnchor(ctx), r.readGames(ctx, block), r.readBefore(ctx, before))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the L1 contracts of chain %d: %w", chain.ID, err)
@@ -156,7 +157,7 @@ func (r *reader) readAnchor(ctx context.Context) error {
 	var validity query
 	var c claim
 	if r.anchor.err == nil && r.anchorGame != (common.Address{}) {
-		validity.get(r.registry, "isGameClaimValid(address)", r.anchorGame[:], &valid)
+		validity.get(r.registry, claimValid, r.anchorGame[:], &valid)
 		c.ask(r.anchorGame)
 		if err := run(ctx, r.caller, &validity, &c.query); err != nil {
 			return err
@@ -217,6 +218,43 @@ func (r *reader) readGames(ctx context.Context, block uint64) error {
 	}
 	if next > 0 && !enough {
 		r.Lacks = append(r.Lacks, fmt.Errorf("%s: of the newest %d games, none that counts begins below block %d; older ones are not looked at", Proposed, len(games), block))
+	}
+	return nil
+}
+
+const claimValid = "isGameClaimValid(address)"
+
+// readBefore adds what games claim whose claim the registry holds valid by now, and why others do not count any more.
+func (r *reader) readBefore(ctx context.Context, before []common.Address) error {
+	games, valid, queries := make([]game, len(before)), make([]bool, len(before)), make([]*query, len(before))
+	for i, at := range before {
+		games[i].Address, queries[i] = at, &query{}
+		queries[i].get(r.registry, claimValid, at[:], &valid[i])
+		games[i].ask(r.registry)
+		queries = append(queries, &games[i].query)
+	}
+	if err := run(ctx, r.caller, queries...); err != nil {
+		return err
+	}
+	for i := range games {
+		g := &games[i]
+		if queries[i].err == nil && valid[i] {
+			points, err := g.points(Anchored, g.Address)
+			r.Points, g.Err = append(r.Points, points...), err
+		} else {
+			g.Err = g.fault(r.respected)
+		}
+		r.Games = append(r.Games, g.Game)
+	}
+	return nil
+}
+
+// Fallen is why a game that counted before does not count any more, nil if nothing says so.
+func (r *Reading) Fallen(game common.Address) error {
+	for _, g := range r.Games {
+		if g.Address == game && g.Err != nil {
+			return g.Err
+		}
 	}
 	return nil
 }

@@ -145,8 +145,8 @@ func (w *world) confirmHash(t *testing.T, caller l1.Caller, block uint64, hash c
 	if err != nil {
 		return result{err: err}
 	}
-	headers, err := client(t, l2ID, w.l2.URL).Headers(t.Context(), "", p.Block, min(block+1, p.Block))
+	headers, err := client(t, l2ID, w.l2.URL).Headers(t.Context(), "", p.Block, block, nil)
 	must(t, err)
-	outcome, err := p.Confirm(block, hash, headers)
+	outcome, _, err := p.Confirm(block, hash, headers)
 	return result{p.Trust, outcome, len(headers), err}
 }

@@ -1,0 +1,229 @@
+package audit
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
+)
+
+// L1Intent is what the operator configured of the L1 that holds a chain's blocks.
+type L1Intent struct {
+	Chain        string         `json:"chain"` // L1's name
+	ChainID      uint64         `json:"chain_id"`
+	SystemConfig common.Address `json:"system_config"`
+	Required     Trust          `json:"required,omitempty"` // of which L1 must have confirmed a block lately, else the verdict is unknown; empty: none
+}
+
+// L1Block is an audited block, and what L1 holds of it by now.
+type L1Block struct {
+	Number       uint64         `json:"number"`
+	Hash         common.Hash    `json:"hash"`
+	Time         time.Time      `json:"time"` // as the provider gave it, until the block is confirmed
+	At           time.Time      `json:"at"`   // of the audit that read it first
+	Trust        Trust          `json:"trust"`
+	Game         common.Address `json:"game,omitzero"`          // by which L1 holds it; zero: none
+	Contradicted string         `json:"contradicted,omitempty"` // what L1 holds instead
+	Ended        []OpenFinding  `json:"ended,omitempty"`        // findings that ended by what was read at the block
+}
+
+// L1Look is what L1 holds of audited blocks, by a block of L1 that the sync committee finalized.
+type L1Look struct {
+	Finalized     BeaconRoot     `json:"finalized"`
+	Number        uint64         `json:"number"`
+	Hash          common.Hash    `json:"hash"`
+	Confirmations []Confirmation `json:"confirmations,omitempty"`
+}
+
+// Confirmation is what L1 newly holds of one audited block.
+type Confirmation struct {
+	Hash         common.Hash    `json:"hash"`  // of the audited block
+	Trust        Trust          `json:"trust"` // TrustProviders: the game by which L1 held it does not count any more
+	Game         common.Address `json:"game,omitzero"`
+	Time         time.Time      `json:"time,omitzero"`          // of the block, by its header; zero: as before
+	Contradicted string         `json:"contradicted,omitempty"` // what L1 holds instead
+}
+
+// How long a block is waited for. Where all is well, it is proposed within the hour and anchored within a week.
+const (
+	maxUnproposed = 24 * time.Hour // no game is looked for that is older
+	maxUnanchored = 14 * 24 * time.Hour
+	maxL1Blocks   = 2000
+)
+
+// newestWithin is how old the newest block that L1 confirmed may be where a trust is required.
+var newestWithin = map[Trust]time.Duration{TrustL1Proposed: 3 * time.Hour, TrustL1Anchored: 8 * 24 * time.Hour}
+
+// Confirmed reports whether L1 holds the block.
+func (b *L1Block) Confirmed() bool {
+	return b.Contradicted == "" && TrustProviders.weakerThan(b.Trust)
+}
+
+func (b *L1Block) block() *Block {
+	return &Block{Number: b.Number, Hash: b.Hash.Hex(), Time: b.Time, Trust: b.Trust}
+}
+
+// confirmedL1 returns the highest block that L1 confirmed with a trust or a stronger one, or nil.
+func confirmedL1(all []L1Block, trust Trust) (newest *L1Block) {
+	for i := range all {
+		if b := &all[i]; b.Confirmed() && !b.Trust.weakerThan(trust) && (newest == nil || b.Number > newest.Number) {
+			newest = b
+		}
+	}
+	return newest
+}
+
+// UnderL1 lists the blocks of which L1 is to be asked: those that earlier audits left, and that of a look.
+func (p *Prior) UnderL1(looks ...*Observation) []L1Block {
+	out := slices.Clone(p.L1)
+	for _, o := range looks {
+		if o == nil || o.Block == nil {
+			continue
+		}
+		hash, err := sanitize.ParseID(o.Block.Hash)
+		if err == nil && find(out, func(b *L1Block) bool { return b.Hash == hash }) == nil {
+			out = append(out, L1Block{Number: o.Block.Number, Hash: hash, Time: o.Block.Time, At: o.At, Trust: TrustProviders})
+		}
+	}
+	return out
+}
+
+// byL1 goes on from what is remembered with what L1 holds by now. Findings that ended at a block which L1 contradicts, or did not
+// confirm in time, are open again: reopened has their keys. against says how L1 contradicts audited blocks. It is empty again once
+// L1 has confirmed a block that was audited later.
+func (p *Prior) byL1(looks *Looks) (next Prior, reopened map[findingKey]bool, against []string) {
+	blocks := p.UnderL1(&looks.First, looks.Second)
+	known := slices.Clone(blocks)
+	if look := looks.First.L1; look != nil {
+		for _, c := range look.Confirmations {
+			if b := find(blocks, func(b *L1Block) bool { return b.Hash == c.Hash }); b != nil {
+				b.take(c)
+			}
+		}
+	}
+	next, reopened = *p, map[findingKey]bool{}
+	next.L1, next.Open, next.Blocks = nil, slices.Clone(p.Open), slices.Clone(p.Blocks)
+	newest, anchored := confirmedL1(blocks, TrustL1Proposed), confirmedL1(blocks, TrustL1Anchored)
+	for i := range blocks {
+		b := &blocks[i]
+		if newest != nil && b.Trust == TrustProviders && b.Number >= newest.Number && newest.block().Follows(b.Number, b.At) {
+			b.Contradicted = fmt.Sprintf("block %d, %s, was audited before block %d was made, which L1 holds", b.Number, b.Hash, newest.Number)
+		}
+		age := looks.First.At.Sub(b.At)
+		wrong, later := b.Contradicted != "", newest != nil && newest.At.After(b.At)
+		late := age > maxUnanchored || !b.Confirmed() && age > maxUnproposed || len(blocks)-i > maxL1Blocks
+		if wrong && !(later && known[i].Contradicted != "") {
+			against = append(against, b.Contradicted)
+		}
+		if b.Trust == TrustL1Anchored {
+			b.Ended = nil
+		}
+		if wrong || late {
+			next.reopen(b, reopened)
+		}
+		over := b.Trust == TrustL1Anchored || late || wrong && later || b.Confirmed() && len(b.Ended) == 0 && slices.ContainsFunc(blocks, func(o L1Block) bool {
+			return o.Confirmed() && o.Game == b.Game && o.Number > b.Number
+		})
+		if !over || b == newest || b == anchored {
+			next.L1 = append(next.L1, *b)
+		}
+	}
+	if newest != nil { // numbers above it that were audited before it was made are invented
+		for i := range next.Blocks {
+			if b := &next.Blocks[i]; newest.block().Follows(b.Number, b.At) {
+				b.Number = min(b.Number, newest.Number)
+			}
+		}
+		for i := range next.Open {
+			if o := &next.Open[i]; newest.block().Follows(o.Block, o.lastConfirmed()) {
+				o.Block = min(o.Block, newest.Number)
+			}
+		}
+	}
+	return next, reopened, against
+}
+
+// take notes what L1 newly holds of the block.
+func (b *L1Block) take(c Confirmation) {
+	if b.Contradicted = c.Contradicted; c.Contradicted != "" {
+		return
+	}
+	b.Trust, b.Game = c.Trust, c.Game
+	if !c.Time.IsZero() {
+		b.Time = c.Time
+	}
+}
+
+// reopen opens what ended at a block again.
+func (p *Prior) reopen(b *L1Block, reopened map[findingKey]bool) {
+	for _, o := range b.Ended {
+		if !slices.ContainsFunc(p.Open, func(open OpenFinding) bool { return open.key() == o.key() }) {
+			o.Finding.Message += fmt.Sprintf("; it was over at block %d, which L1 does not hold", b.Number)
+			p.Open, reopened[o.key()] = append(p.Open, o), true
+		}
+	}
+	b.Ended = nil
+}
+
+// contradictedByL1 finds what L1 contradicts. A contradiction stands until L1 is read again.
+func (j *judgement) contradictedByL1() {
+	if j.looks.First.L1 == nil || len(j.against) == 0 {
+		return
+	}
+	message := j.against[0]
+	if more := len(j.against) - 1; more > 0 {
+		message += fmt.Sprintf(" (and %d more)", more)
+	}
+	for _, t := range j.targets {
+		if !t.unexpected {
+			t.find(BlockContradicted, "%s", message)
+		}
+	}
+}
+
+// requireL1 takes the verdict from an audit for which L1 lags behind what is required.
+func (j *judgement) requireL1() {
+	if j.intent.L1 == nil || j.intent.L1.Required == "" {
+		return
+	}
+	need := j.intent.L1.Required
+	newest, within := confirmedL1(j.prior.L1, need), newestWithin[need]
+	if newest != nil && j.looks.First.At.Sub(newest.Time) <= within {
+		return
+	}
+	for _, t := range j.targets {
+		t.reason("anchor.required is %s, and L1 confirmed no audited block of the last %.0f hours so", strings.TrimPrefix(string(need), "l1_"), within.Hours())
+	}
+}
+
+// underL1 remembers the audited blocks for the next audit, with the findings that ended at the one that was read.
+func (j *judgement) underL1(ended []OpenFinding) []L1Block {
+	if j.intent.L1 == nil {
+		return nil
+	}
+	for i := range j.prior.L1 {
+		if b := &j.prior.L1[i]; j.look.Block != nil && b.Hash.Hex() == j.look.Block.Hash && b.Trust != TrustL1Anchored {
+			b.Ended = slices.Concat(b.Ended, ended)
+		}
+	}
+	return j.prior.L1
+}
+
+// anchoredThrough returns the newest block that somebody beside the providers vouches for, and the newest that L1 anchored. Either
+// may be nil.
+func (j *judgement) anchoredThrough() (newest, final *Anchored) {
+	if j.intent.L1 == nil {
+		return j.look.Anchored, nil
+	}
+	of := func(trust Trust) *Anchored {
+		if b := confirmedL1(j.prior.L1, trust); b != nil {
+			return &Anchored{b.Number, b.Hash.Hex(), b.Time, b.Trust}
+		}
+		return nil
+	}
+	return of(TrustL1Proposed), of(TrustL1Anchored)
+}

@@ -1,0 +1,187 @@
+package observe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/anchor"
+	"github.com/kms-auditor/kms-auditor/ethrpc/anchor/l1"
+)
+
+// L1 is where what L1 holds of a chain's blocks is read. Their errors carry no secret.
+type L1 struct {
+	Anchor Anchor // of L1
+	Reader L1Reader
+}
+
+// L1Reader reads the state of L1.
+type L1Reader interface {
+	Pin(ctx context.Context, req ethrpc.PinRequest) (*ethrpc.Pinned, error)
+	Proven(at *ethrpc.Pinned, old *ethrpc.ProvenCalls) (*ethrpc.ProvenCalls, error)
+}
+
+// L1Raw proves what L1 holds.
+type L1Raw struct {
+	Documents anchor.Documents
+	Witness   *ethrpc.Witness
+	Walks     []Walk
+}
+
+// Walk is the headers that lead from a block that L1 holds down to an audited one.
+type Walk struct {
+	Top     uint64   `json:"top"` // the number of the first
+	Headers [][]byte `json:"headers"`
+}
+
+// What is asked for in one audit.
+const (
+	maxWalks = 16
+	maxGames = 4 // of those whose time to be challenged may be over
+)
+
+// askL1 asks what L1 holds of the audited blocks.
+func (c *observer) askL1(ctx context.Context, prior audit.Prior, l *look) {
+	if c.L1 == nil {
+		return
+	}
+	blocks := prior.UnderL1(&l.Observation)
+	if len(blocks) == 0 {
+		return
+	}
+	ctx, cancel := quarter(ctx)
+	defer cancel()
+	l.Failures = append(l.Failures, c.guarded(func() error {
+		if err := c.readL1(ctx, prior, l, blocks); err != nil {
+			l.add(failed(audit.StageRPC, "l1", fmt.Errorf("what L1 holds of audited blocks is not known: %w", err)))
+		}
+		return nil
+	})...)
+}
+
+func (c *observer) readL1(ctx context.Context, prior audit.Prior, l *look, blocks []audit.L1Block) error {
+	head, errs := c.L1.Anchor.Sync(ctx, rememberedRoot(prior), l.At)
+	l.addFailures(errs)
+	if head == nil {
+		return errors.New("no block of L1 is known to be final")
+	}
+	calls, err := ProvenL1(ctx, c.L1.Reader, head, c.l1Calls)
+	if err != nil {
+		return err
+	}
+	raw := &L1Raw{Documents: head.Documents}
+	walk := func(high, low uint64, accept func([][]byte) error) ([][]byte, error) {
+		headers, err := c.walk(ctx, l, high, low, accept)
+		if err == nil {
+			raw.Walks = append(raw.Walks, Walk{high, headers})
+		}
+		return headers, err
+	}
+	look, lacks, err := ReadL1(ctx, calls, head, &c.Intent, blocks, walk)
+	if err != nil {
+		return err
+	}
+	for _, err := range lacks {
+		l.add(failed(audit.StageRPC, "l1", err))
+	}
+	c.l1Calls, l.L1 = calls, look
+	if c.opt.Record {
+		raw.Witness, l.raw.L1 = calls.Witness(), raw
+	}
+	return nil
+}
+
+// ProvenL1 returns calls at the block of L1 that head has as final. old is as for ethrpc.Client.Proven.
+func ProvenL1(ctx context.Context, reader L1Reader, head *anchor.Head, old *ethrpc.ProvenCalls) (*ethrpc.ProvenCalls, error) {
+	at, err := reader.Pin(ctx, ethrpc.PinRequest{Tags: []ethrpc.BlockTag{ethrpc.AtHash(head.Finalized.BlockHash)}})
+	if err != nil {
+		return nil, err
+	}
+	return reader.Proven(at, old)
+}
+
+// walk gets headers that accept takes. If every provider has others, those of the last one are what they say.
+func (c *observer) walk(ctx context.Context, l *look, high, low uint64, accept func([][]byte) error) (headers [][]byte, err error) {
+	refused := 0
+	_, err = c.Reader.Headers(ctx, l.Provider, high, low, func(of [][]byte) error {
+		headers = of
+		err := accept(of)
+		if err != nil {
+			refused++
+		}
+		return err
+	})
+	if several, ok := errors.AsType[*ethrpc.ReadError](err); ok && len(several.Failures) == refused {
+		l.addFailures(several.Failures)
+		err = nil
+	}
+	return headers, err
+}
+
+// ReadL1 finds out what L1 newly holds of audited blocks, by calls at the block that head has as final. walk gets the headers of
+// the blocks from high down to low, which accept takes if it can; the error is that of nobody having them. lacks is why L1
+// does not hold more. The error is that of the calls.
+func ReadL1(ctx context.Context, calls l1.Caller, head *anchor.Head, intent *audit.Intent, blocks []audit.L1Block,
+	walk func(high, low uint64, accept func([][]byte) error) ([][]byte, error)) (_ *audit.L1Look, lacks []error, err error) {
+	from := uint64(math.MaxUint64)
+	var games []common.Address
+	for _, b := range blocks {
+		if b.Trust == audit.TrustProviders || len(blocks) == 1 {
+			from = min(from, b.Number)
+		}
+		if b.Trust != audit.TrustL1Anchored && b.Game != (common.Address{}) && len(games) < maxGames && !slices.Contains(games, b.Game) {
+			games = append(games, b.Game)
+		}
+	}
+	holds, err := l1.Read(ctx, calls, l1.Chain{ID: intent.ChainID, SystemConfig: intent.L1.SystemConfig}, from, games...)
+	if err != nil {
+		return nil, nil, err
+	}
+	lacks = holds.Lacks
+	out := &audit.L1Look{Finalized: audit.BeaconRoot{Slot: head.Finalized.Slot, Root: head.Finalized.Root}, Number: head.Finalized.BlockNumber, Hash: head.Finalized.BlockHash}
+	walks := 0
+	for _, b := range slices.Backward(blocks) { // the latest first
+		p, err := holds.Covering(b.Number)
+		fallen := holds.Fallen(b.Game) != nil
+		now := audit.Confirmation{Hash: b.Hash, Trust: audit.Trust(p.Trust.String()), Game: p.Game}
+		switch {
+		case err != nil && fallen && b.Confirmed():
+			now.Trust, now.Game = audit.TrustProviders, b.Game
+			lacks = append(lacks, fmt.Errorf("block %d is not held by L1 any more: %w", b.Number, holds.Fallen(b.Game)))
+		case err != nil || b.Trust == audit.TrustL1Anchored || b.Confirmed() && !fallen && now.Trust == b.Trust || walks == maxWalks:
+			continue
+		case b.Confirmed() && now.Game == b.Game: // headers led from what it claims to the block before
+		default:
+			walks++
+			headers, err := walk(p.Block, b.Number, func(headers [][]byte) error {
+				if outcome, _, err := p.Confirm(b.Number, b.Hash, headers); outcome != l1.Confirmed && outcome != l1.Contradicted {
+					return err
+				}
+				return nil
+			})
+			if err != nil {
+				lacks = append(lacks, fmt.Errorf("following the headers from block %d to block %d: %w", p.Block, b.Number, err))
+				continue
+			}
+			outcome, made, err := p.Confirm(b.Number, b.Hash, headers)
+			if outcome == l1.Unknown && slices.ContainsFunc(blocks, func(o audit.L1Block) bool { return o.Confirmed() && o.Number <= p.Block }) {
+				outcome = l1.Unvouched // the chain had headers that give the output root before
+			}
+			switch now.Time = made; outcome {
+			case l1.NotCovered, l1.Unknown:
+				lacks = append(lacks, err)
+				continue
+			case l1.Contradicted, l1.Unvouched:
+				now = audit.Confirmation{Hash: b.Hash, Trust: audit.TrustProviders, Contradicted: err.Error()}
+			}
+		}
+		out.Confirmations = append(out.Confirmations, now)
+	}
+	return out, lacks, nil
+}
