@@ -233,51 +233,6 @@ func (c *Chain) replay(docs *anchor.Documents) (*anchor.Head, error) {
 	return head, nil
 }
 
-// underL1 reads again what L1 holds of audited blocks.
-func (c *Chain) underL1(ctx context.Context, r *Result, l *Look) error {
-	o := &l.Observation
-	switch {
-	case l.L1 == nil && o.L1 == nil:
-		return nil
-	case l.L1 == nil:
-		return errors.New("L1 is said to hold audited blocks, and nothing proves it")
-	case c.Intent.L1 == nil:
-		return errors.New("L1 was read, and the chain has none")
-	}
-	head, err := c.replay(&l.L1.Documents)
-	if err != nil {
-		return err
-	}
-	calls, _, err := ethrpc.ProveCalls(c.Intent.L1.ChainID, head.Finalized.BlockHash, ethrpc.Witness{Header: l.L1.Header, Nodes: l.L1.Nodes, Codes: l.L1.Codes})
-	if err != nil {
-		return fmt.Errorf("proving what L1 holds at block %d: %w", head.Finalized.BlockNumber, err)
-	}
-	walk := func(high, low uint64, accept func([][]byte) error) (headers [][]byte, err error) {
-		for _, w := range l.L1.Walks {
-			if w.Top == high && uint64(len(w.Headers)) == high-low+1 {
-				if headers = w.Headers; accept(headers) == nil {
-					break
-				}
-			}
-		}
-		if headers == nil {
-			err = errors.New("they are not in the evidence")
-		}
-		return headers, err
-	}
-	holds, _, err := observe.ReadL1(ctx, calls, head, &c.Intent, c.Prior.UnderL1(o), walk)
-	if err != nil {
-		return err
-	}
-	if !reflect.DeepEqual(holds, o.L1) {
-		return fmt.Errorf("L1 holds something else of audited blocks at its block %d than the evidence says", head.Finalized.BlockNumber)
-	}
-	r.Checked = append(r.Checked, fmt.Sprintf("%s: what L1 newly holds of audited blocks (%d) follows from its block %d, for which the sync committees vouch from checkpoint %s on", sanitize.Plain(c.Intent.Chain),
-		len(holds.Confirmations), head.Finalized.BlockNumber, l.L1.Checkpoint))
-	r.Trusted = append(r.Trusted, sanitize.Plain(c.Intent.Chain)+": that the checkpoint is a finalized block of L1's beacon chain, that two thirds of each sync committee since then are honest, and that no game that L1 holds proven is false")
-	return nil
-}
-
 // decodeAnswers decodes what the API said.
 func (l *Look) decodeAnswers(o *audit.Observation, chainID uint64) error {
 	if l.Claim != nil {

@@ -148,7 +148,7 @@ func TestTheLabelIsRightOrALowerOne(t *testing.T) {
 
 		{"its game claims another block", func(t *testing.T, w *world) {
 			w.third(t, func(p *testchain.Proposal) { p.Roots[1] = common.Hash{1} })
-		}, 67, l1.Proposed, l1.NotCovered, "lacks the withdrawals root"}, // that of the test chain's blocks is empty
+		}, 67, l1.Proposed, l1.Unknown, "lacks the withdrawals root"}, // that of the test chain's blocks is empty
 		{"its game claims another block elsewhere", func(t *testing.T, w *world) {
 			w.third(t, func(p *testchain.Proposal) { p.Roots[2] = common.Hash{1} })
 		}, 67, l1.Proposed, l1.Confirmed, ""},
@@ -219,7 +219,7 @@ func TestTheLabelIsRightOrALowerOne(t *testing.T) {
 		}, 47, l1.Anchored, l1.Confirmed, ""},
 		{"the anchor root is of another block", func(t *testing.T, w *world) {
 			w.send(t, testchain.RollupRegistry, "setStarting", w.root(t, 19), big.NewInt(20))
-		}, 3, l1.Anchored, l1.NotCovered, "lacks the withdrawals root"},
+		}, 3, l1.Anchored, l1.Unknown, "lacks the withdrawals root"},
 	} {
 		r.check(t, l2)
 	}
