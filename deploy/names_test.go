@@ -3,6 +3,7 @@ package deploy_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"regexp"
 	"slices"
@@ -52,6 +53,7 @@ func values() map[string][]string {
 		"kind": kinds, "severity": {"critical", "warning", "info"}, "verdict": {"consistent", "drift", "unknown"},
 		"level":  {"proven", "incomplete", "events", "unchecked", "agreed", "single"},
 		"result": append(slices.Clone(kmsapi.Results), transport.Results...), "job": {"kms-auditor"},
+		"trust": strings.Fields(strings.Trim(fmt.Sprint(audit.Trusts), "[]")),
 	}
 }
 

@@ -1,9 +1,12 @@
 package metrics_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/metrics"
 )
 
@@ -16,5 +19,32 @@ func TestAnAnchorThatNeverBegan(t *testing.T) {
 	m.Report(r)
 	if got := series(t, reg, "anchored_block_timestamp_seconds"); len(got) != 1 || !strings.HasSuffix(got[0], " 0") {
 		t.Errorf("%q", got)
+	}
+}
+
+// TestWhatL1Holds has a series for each trust. A block that is anchored is proposed as well.
+func TestWhatL1Holds(t *testing.T) {
+	reg, m := fresh()
+	m.Configure([]metrics.Chain{{Name: "base", Anchor: metrics.L1}})
+	at := func(seconds int64, trust audit.Trust) *audit.Anchored {
+		return &audit.Anchored{Time: time.Unix(seconds, 0), Trust: trust}
+	}
+	for _, row := range []struct{ newest, anchored *audit.Anchored }{
+		{nil, nil}, {at(70, audit.TrustL1Proposed), nil}, {at(70, audit.TrustL1Proposed), at(50, audit.TrustL1Anchored)}, {at(90, audit.TrustL1Anchored), at(90, audit.TrustL1Anchored)},
+	} {
+		r := report(consistent())
+		r.Chains[0].Anchored, r.Chains[0].L1Anchored = row.newest, row.anchored
+		m.Report(r)
+		want := [2]float64{}
+		if row.newest != nil {
+			want[1] = float64(row.newest.Time.Unix())
+		}
+		if row.anchored != nil {
+			want[0] = float64(row.anchored.Time.Unix())
+		}
+		got := series(t, reg, "anchored_block_timestamp_seconds")
+		if len(got) != 2 || !strings.HasSuffix(got[0], fmt.Sprintf(`trust="l1_anchored"} %g`, want[0])) || !strings.HasSuffix(got[1], fmt.Sprintf(`trust="l1_proposed"} %g`, want[1])) {
+			t.Errorf("%q, want %v", got, want)
+		}
 	}
 }

@@ -64,6 +64,9 @@ func after(words, what string) string {
 
 func (t *text) chain(r *audit.Report, c *audit.Chain) {
 	t.printf("%s  %s: %s; %s, %s; %s\n", t.word("%-10s", c.Verdict), Plain(c.Chain), t.block(c), plural(len(c.Targets), "contract"), counts(c.Targets...), claimAge(r, c))
+	if a := c.Anchored; a != nil && a.Trust != audit.TrustConsensus {
+		t.printf("  L1 holds the audited blocks up to %d of %s, trust %s\n", a.Number, when(&a.Time), a.Trust)
+	}
 	for _, e := range c.Errors {
 		t.printf("  error: %s: %s\n", Plain(e.Source), Plain(e.Message))
 	}
