@@ -256,3 +256,26 @@ func TestFileOverTheCapIsRefused(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestAnL1ThatIsNotAudited serves the chain that names it, and is no chain of its own.
+func TestAnL1ThatIsNotAudited(t *testing.T) {
+	cfg, err := config.Parse([]byte(`
+chains:
+  - name: base
+    chain_id: 8453
+    anchor: {l1: ethereum, system_config: "0x73a79Fab69143498Ed3712e519A88a918e1f4072", required: anchored}
+    providers: [{name: a, url: https://rpc.example}]
+  - name: ethereum
+    chain_id: 1
+    claims: none
+    anchor: {beacon: [{name: b, url: https://beacon.example}], checkpoint: "0xabababababababababababababababababababababababababababababababab"}
+    providers: [{name: a, url: https://rpc.example}]
+`), badEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := cfg.Chains[0].Anchor
+	if len(cfg.Chains) != 1 || a.L1 == nil || a.L1.ChainID != 1 || a.L1.Anchor.Network.Name != "mainnet" || a.Required != config.Required(audit.TrustL1Anchored) {
+		t.Errorf("%+v", cfg.Chains)
+	}
+}

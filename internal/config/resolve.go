@@ -216,15 +216,12 @@ func (d *doc) chains(cfg *Config) {
 // l1 is the anchor of an L2.
 func (d *doc) l1(path string, c *Chain, all []Chain) {
 	a := c.Anchor
-	for key, given := range map[string]bool{"beacon": len(a.Beacon) > 0, "checkpoint": a.Checkpoint != (common.Hash{}), "network": a.File != ""} {
-		d.check(!given, path+"."+key, "is of the anchor of L1, and not given beside l1")
+	for _, key := range []string{"beacon", "checkpoint", "network"} {
+		d.check(!d.given(path+"."+key), path+"."+key, "is of the anchor of L1, and not given beside l1")
 	}
 	d.check(a.SystemConfig != (common.Address{}), path+".system_config", "must be given: the address of the chain's SystemConfig contract on L1")
 	d.check(a.Required != Required(audit.TrustConsensus), path+".required", "must be false, proposed or anchored: no sync committee signs the blocks of an L2")
-	for _, tag := range c.Block {
-		final := slices.Contains([]string{"finalized", "safe"}, tag.String()) || tag.Fixed()
-		d.check(final, path, "cannot be with block: %s, as a block that was reorganised away would count as invented: use finalized or safe", tag)
-	}
+	d.check(!slices.Contains(c.Block, ethrpc.Latest), path, "cannot be with block: latest, which is often replaced, and would count as invented then: use finalized, safe or latest-N")
 	i := slices.IndexFunc(all, func(o Chain) bool { return o.Name == a.L1Name && o.Anchor != nil && o.Anchor.L1Name == "" })
 	if i < 0 {
 		d.add(path+".l1", "must be the name of a chain here, such as ethereum, that has an anchor with beacon and checkpoint")
@@ -253,7 +250,7 @@ func (d *doc) anchor(path string, a *Anchor, chainID uint64) {
 			d.add(path+".network", "reading %s: %s", sanitize.Quote(a.File), strings.ReplaceAll(err.Error(), "\n", "; "))
 		}
 	case !known && chainID != 0:
-		d.add(path+".network", "must be given: chain %d is neither Ethereum (1) nor Sepolia (11155111), and an L2 has no sync committee; for a network of your own, name a file that describes its beacon chain", chainID)
+		d.add(path+".network", "must be given: chain %d is neither Ethereum (1) nor Sepolia (11155111); the anchor of an L2 has l1 and system_config instead; for a network of your own, name a file that describes its beacon chain", chainID)
 	}
 }
 
