@@ -255,7 +255,7 @@ var kinds = []kindRow{
 	{KMSContractMismatch, Warning, Drift, ofClaim | acceptable, "the API's list of KMS and its on-chain detail do not name the same contracts"},
 	{ClaimUnstable, Info, Consistent, 0, "one of two looks saw a difference, the other did not"},
 	{ChainWentBack, Critical, Unknown, ofContract, "the pinned block is older than one that was audited before"},
-	{BlockContradicted, Critical, Unknown, ofContract, "the sync committee gives another hash for the block than the provider, and nobody else could be read"},
+	{BlockContradicted, Critical, Unknown, ofContract, "the sync committee, or L1, gives another hash for the block than the providers gave"},
 	{PolicyDeniedAllowed, Critical, Drift, ofEntry | ofContract | acceptable, "the operator's own list refuses what the contract allows"},
 	{PolicyAllowedDenied, Warning, Drift, ofEntry | ofContract | acceptable, "the operator's own list allows what the contract refuses"},
 	{AcceptExpired, Warning, Consistent, 0, "an accepted difference ran out"},
