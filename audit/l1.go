@@ -53,6 +53,7 @@ const (
 	maxUnproposed = 24 * time.Hour // no game is looked for that is older
 	maxUnanchored = 14 * 24 * time.Hour
 	maxL1Blocks   = 2000
+	clockSkew     = 2 * time.Hour // that this machine's clock may be behind the chain's
 )
 
 // newestWithin is how old the newest block that L1 confirmed may be where a trust is required.
@@ -110,7 +111,7 @@ func (p *Prior) byL1(looks *Looks) (next Prior, reopened map[findingKey]bool, ag
 	newest, anchored := confirmedL1(blocks, TrustL1Proposed), confirmedL1(blocks, TrustL1Anchored)
 	for i := range blocks {
 		b := &blocks[i]
-		if newest != nil && b.Trust == TrustProviders && b.Number >= newest.Number && newest.block().Follows(b.Number, b.At) {
+		if newest != nil && b.Trust == TrustProviders && b.Number >= newest.Number && newest.Time.Sub(b.At) > clockSkew {
 			b.Contradicted = fmt.Sprintf("block %d, %s, was audited before block %d was made, which L1 holds", b.Number, b.Hash, newest.Number)
 		}
 		age := looks.First.At.Sub(b.At)

@@ -21,6 +21,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/anchor/consensus"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	beaconchain "github.com/kms-auditor/kms-auditor/internal/testenv/beacon"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
 // anchored is the beacon chain that signs a world's blocks, and its endpoints, as many as providers.
@@ -39,8 +40,11 @@ var atBeacon = []string{"beacon well", "beacon down", "beacon stale", "beacon li
 
 // anchor puts the world behind a beacon chain of which all is in one period.
 func (w *world) anchor(ctx context.Context) error {
-	if w.Anchor == "" {
+	switch w.Anchor {
+	case "":
 		return nil
+	case "l1":
+		return w.rollUp(ctx)
 	}
 	first, err := w.Client().HeaderByNumber(ctx, big.NewInt(1))
 	if err != nil {
@@ -142,11 +146,11 @@ func (w *world) upToDate() bool {
 // clocked is a client whose clock follows the chain, of which blocks are made faster than time goes by.
 type clocked struct {
 	*anchor.Client
-	w *world
+	chain *testchain.Chain
 }
 
 func (c clocked) Sync(ctx context.Context, remembered common.Hash, _ time.Time) (*anchor.Head, []ethrpc.ProviderError) {
-	newest, err := c.w.Client().HeaderByNumber(ctx, nil)
+	newest, err := c.chain.Client().HeaderByNumber(ctx, nil)
 	if err != nil {
 		return nil, []ethrpc.ProviderError{{Provider: "the clock", Err: err}}
 	}
@@ -162,7 +166,7 @@ func (l *law) vouched() {
 		}
 		trust, real := o.Block.Trust, l.real(o)
 		switch {
-		case l.Anchor == "" && trust != "", l.Anchor != "" && trust != audit.TrustProviders && trust != audit.TrustConsensus:
+		case l.Anchor == "" && trust != "", l.beacon != nil && trust != audit.TrustProviders && trust != audit.TrustConsensus, l.rollup != nil && trust != audit.TrustProviders:
 			l.fail("the providers or a sync committee vouch for block %+v", o.Block)
 		case trust == audit.TrustConsensus && (!real || o.Block.Number <= l.beacon.final && !l.canonical(o)):
 			l.fail("no sync committee signed block %+v", o.Block)
@@ -184,6 +188,7 @@ func (l *law) vouched() {
 	if l.wentBack() && !ill && !l.wasIll && !l.invents && !l.mem.lied {
 		l.fail("the honest chain went back")
 	}
+	l.held()
 	l.faulty = l.faulty || l.mem.lied || l.Anchor == "required" && !signed
 }
 

@@ -26,6 +26,7 @@ type memory struct {
 	newest    *audit.Block               // that was honestly shown
 	claim     *claim                     // the newest
 	lied      bool                       // an audit believed a lie
+	ill       bool                       // a provider ever failed
 }
 
 type key struct {

@@ -55,7 +55,7 @@ type config struct {
 	Devices, Images                 []int    // wanted of the first contract; nil: nothing is said
 	Owner, Runs                     string   `json:",omitempty"` // wanted of the first contract
 	Accepts                         []accept `json:",omitempty"`
-	Anchor                          string   `json:",omitempty"` // "", "optional", "required"
+	Anchor                          string   `json:",omitempty"` // "", "optional", "required", "l1"
 }
 
 // accept is a difference that the operator accepts. ID is negative for the contract as a whole.
@@ -133,11 +133,13 @@ func (d drawer) plan() plan {
 	return p
 }
 
-var heal = []act{{What: "well"}, {What: "well", N: 1}, {What: "follow"}, {What: "beacon well"}, {What: "beacon well", N: 1}}
+var heal = []act{{What: "well"}, {What: "well", N: 1}, {What: "follow"}, {What: "beacon well"}, {What: "beacon well", N: 1}, {What: "L1 well"}, {What: "propose"}}
 
 func (d drawer) act(c *config, faults bool) act {
 	a := act{N: d.upTo("contract", c.Contracts-1), List: d.upTo("list", 1)}
-	if c.Anchor != "" && faults && d.chance("lie", 40) {
+	if c.Anchor == "l1" && d.chance("on L1", 50) {
+		a.What, a.ID = d.one("L1", onL1...), d.upTo("game", 3)
+	} else if c.Anchor != "" && faults && d.chance("lie", 40) {
 		a = act{What: d.one("liar", "invents", "beacon down", "beacon lies", "invents", "beacon stale", "beacon well"), N: d.upTo("provider", c.Providers-1)}
 	}
 	switch where := d.upTo("where", 9); {
@@ -218,7 +220,7 @@ func (d drawer) config() config {
 		c.Limit = d.one("of a block with more", wholeReceipts, eachReceipt, noReceipts)
 	}
 	if d.chance("anchor", 25) {
-		c.Anchor, c.Enemy = d.one("anchor is", "optional", "required"), ""
+		c.Anchor, c.Enemy = d.one("anchor is", "optional", "required", "l1"), ""
 		if d.chance("of what is final", 50) {
 			c.Block = "finalized"
 		} else if c.Block == "latest" { // which nobody signs, so that no configuration has it

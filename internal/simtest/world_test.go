@@ -45,7 +45,8 @@ type world struct {
 	state   *state.State
 	closers []func()
 
-	beacon *anchored // nil: there is no anchor
+	beacon *anchored // nil: no sync committee signs the chain
+	rollup *rollup   // nil: no L1 holds it
 	mem    *memory
 	alerts *alerts
 
@@ -184,7 +185,12 @@ func (w *world) start() (err error) {
 			return err
 		}
 		w.closers = append(w.closers, anchor.Close)
-		chain.Anchor = clocked{anchor, w}
+		chain.Anchor = clocked{anchor, w.node.Chain}
+	}
+	if w.rollup != nil {
+		if chain.L1, err = w.l1(); err != nil {
+			return err
+		}
 	}
 	if intent.Events {
 		// The node keeps no state that is old enough to find this out.
@@ -202,7 +208,10 @@ func (w *world) intent() audit.Intent {
 	i := audit.Intent{
 		Chain: "test", ChainID: chainID, Tags: strings.Fields(w.Block), Agreement: w.Agreement, Events: w.Verify != "off",
 		Required: w.Verify == "required", Baselines: w.Baselines, NoClaims: w.Unclaimed,
-		Anchored: w.Anchor != "", AnchorMust: w.Anchor == "required",
+		Anchored: w.beacon != nil, AnchorMust: w.Anchor == "required",
+	}
+	if w.rollup != nil {
+		i.L1 = &audit.L1Intent{Chain: "l1", ChainID: chainID, SystemConfig: w.rollup.contracts.At[testchain.RollupConfig]}
 	}
 	if w.Pending {
 		i.PendingMax = time.Hour
@@ -283,7 +292,7 @@ func (w *world) acts(ctx context.Context, all []act) error {
 		return ill == "lies without proof" || w.wasIll && w.Verify == "auto" && strings.HasPrefix(ill, "lies") // it may not be asked for proofs
 	}
 	w.liar = w.liar || slices.ContainsFunc(w.ills, believed)
-	w.wasIll = w.wasIll || ill
+	w.wasIll, w.mem.ill = w.wasIll || ill, w.mem.ill || ill
 	w.faulty = w.faulty || w.api.failing() && !w.Unclaimed || ill || w.beacon != nil && slices.ContainsFunc(w.beacon.ills, func(ill string) bool { return ill != "" })
 	return nil
 }
@@ -298,6 +307,8 @@ func (w *world) act(ctx context.Context, a act) error {
 		}
 		w.wasIll = false
 		return errors.Join(err, w.start())
+	case slices.Contains(onL1, a.What):
+		return w.onL1(ctx, a)
 	case slices.Contains(atBeacon, a.What):
 		return w.ail(ctx, a)
 	case a.What == "invents":
@@ -320,6 +331,9 @@ func (w *world) act(ctx context.Context, a act) error {
 		head, err := w.head(ctx)
 		if blocks := min(uint64(a.N), head-w.base); err == nil && blocks > 0 {
 			err = w.undo(ctx, blocks)
+			if w.rollup != nil {
+				w.rollup.undone = true
+			}
 		}
 		return err
 	default:

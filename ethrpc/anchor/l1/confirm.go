@@ -53,7 +53,7 @@ func (p Point) Confirm(number uint64, hash common.Hash, headers [][]byte) (Outco
 	case vouched && reached == hash:
 		return Confirmed, made, nil
 	case !known:
-		return Unknown, made, fmt.Errorf("the header of block %d lacks the withdrawals root that its output root takes: the chain is older than Isthmus", p.Block)
+		return Unknown, made, fmt.Errorf("block %d is not the one whose output root L1 holds (%s: %s): its header lacks the withdrawals root, as if it were older than Isthmus", p.Block, p.Trust, p.Root)
 	case vouched:
 		return Contradicted, made, fmt.Errorf("block %d is %s by what L1 holds of block %d (%s), not %s", number, reached, p.Block, p.Trust, hash)
 	default:
