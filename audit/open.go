@@ -353,7 +353,7 @@ func (j *judgement) pending() []PendingChange {
 		keep(PendingChange{Contract: t.address}, t.young, !t.reading.HasCode)
 		for i := range t.entries {
 			if e := &t.entries[i]; e.valid {
-				keep(PendingChange{Contract: t.address, List: e.List, ID: e.id}, e.Verdict == Pending, e.Verdict != Match)
+				keep(PendingChange{Contract: t.address, List: e.List, ID: e.id}, e.Reason == ReasonHeadAgrees, e.Verdict != Match)
 			}
 		}
 	}

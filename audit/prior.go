@@ -25,7 +25,12 @@ type AuditedBlock struct {
 // Follows reports whether the block is not older than one of a number that an audit read at a time. A number alone can be
 // invented. A block that somebody beside the providers vouches for, and that was made after the audit, is newer all the same.
 func (b *Block) Follows(number uint64, at time.Time) bool {
-	return b.Number >= number || !at.IsZero() && TrustProviders.weakerThan(b.Trust) && b.Time.After(at)
+	return b.Number >= number || !at.IsZero() && b.vouchedAfter(at)
+}
+
+// vouchedAfter reports whether somebody beside the providers vouches for the block, and it was made after a time.
+func (b *Block) vouchedAfter(at time.Time) bool {
+	return TrustProviders.weakerThan(b.Trust) && b.Time.After(at)
 }
 
 // Known is a contract that an earlier audit read. It is audited until the operator forgets it.

@@ -1,0 +1,91 @@
+package observe_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/kms-auditor/kms-auditor/audit"
+	"github.com/kms-auditor/kms-auditor/audit/observe"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
+)
+
+// inventsTheHead answers from another chain whenever it is asked for the newest block, and what is there.
+func (w *anchoredWorld) inventsTheHead() http.Handler {
+	liar := w.invented(600)
+	var lies atomic.Bool
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		must(w.t, err)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		if asksFor := func(tag string) bool { return bytes.Contains(body, []byte(`"`+tag+`"`)) }; asksFor("finalized") {
+			lies.Store(false)
+		} else if asksFor("latest") {
+			lies.Store(true)
+		}
+		if lies.Load() {
+			liar.ServeHTTP(rw, r)
+			return
+		}
+		w.proxy.ServeHTTP(rw, r)
+	})
+}
+
+// later lets 40 more blocks come, which are made after all audits so far, and finalizes what the node calls so.
+func (w *anchoredWorld) later() {
+	w.t.Helper()
+	must(w.t, w.chain.AdjustTime(2000*time.Second))
+	observe.SetClock(w.t, 3000*time.Second)
+	w.mine(40)
+	w.finalize(w.header("finalized").Number.Uint64())
+}
+
+// eitherWay runs a test without and with anchor.required, under which nobody's word but the committee's makes a contract consistent.
+func eitherWay(t *testing.T, test func(t *testing.T, required bool, meanwhile audit.Verdict)) {
+	for required, meanwhile := range map[bool]audit.Verdict{false: audit.Consistent, true: audit.Unknown} {
+		t.Run(fmt.Sprintf("required: %t", required), func(t *testing.T) { test(t, required, meanwhile) })
+	}
+}
+
+// TestAnInventedHeadDelaysLittle: what is pending must be at the first block that is signed and made since then.
+func TestAnInventedHeadDelaysLittle(t *testing.T) {
+	eitherWay(t, func(t *testing.T, required bool, meanwhile audit.Verdict) {
+		w := newAnchoredWorld(t)
+		w.finalize(64)
+		w.world.intent.PendingMax, w.world.intent.AnchorMust = 10*time.Hour, required
+		w.contract(func(c *fakeapi.Contract) { c.Devices[1].Allowed = &yes })
+		w.rpc = []string{w.serve(w.inventsTheHead())}
+		a := w.auditor()
+		for range 2 {
+			if r := a.says(meanwhile, ""); entry(t, r, dev2.Hex()).Reason != audit.ReasonHeadAgrees {
+				t.Error(text(t, r))
+			}
+		}
+		w.later()
+		for range 2 {
+			a.says(audit.Drift, "claim_allowed_chain_denied")
+		}
+	})
+}
+
+// TestAChangeThatIsNotFinalYet becomes a match without a finding.
+func TestAChangeThatIsNotFinalYet(t *testing.T) {
+	eitherWay(t, func(t *testing.T, required bool, meanwhile audit.Verdict) {
+		w := newAnchoredWorld(t)
+		w.finalize(64)
+		w.world.intent.PendingMax, w.world.intent.AnchorMust = 10*time.Hour, required
+		must(t, w.kms.AllowDevice(t.Context(), dev2))
+		w.contract(func(c *fakeapi.Contract) { c.Devices[1].Allowed = &yes })
+		a := w.auditor()
+		a.says(meanwhile, "")
+		w.mine(3)
+		w.finalize(66) // newer, and made before
+		a.says(meanwhile, "")
+		w.later()
+		a.says(audit.Consistent, "")
+	})
+}
