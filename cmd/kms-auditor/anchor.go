@@ -10,7 +10,6 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/internal/daemon"
 	"github.com/kms-auditor/kms-auditor/internal/render"
-	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
 func newAnchor(g *global) *cobra.Command {
@@ -27,12 +26,7 @@ func newAnchor(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			remembered := &state.State{}
-			if cfg.State != "" {
-				if s, err := viewState(cfg); s != nil && err == nil {
-					remembered = s
-				}
-			}
+			past := remembered(cfg)
 			out, failed := render.Anchors{Chains: []render.AnchorStatus{}}, false
 			ctx, cancel := context.WithTimeout(cmd.Context(), cfg.Timeout)
 			defer cancel()
@@ -42,7 +36,7 @@ func newAnchor(g *global) *cobra.Command {
 				}
 				s := render.AnchorStatus{Chain: c.Name, Network: c.Anchor.Network.Name, Checkpoint: c.Anchor.Checkpoint.Hex(), Required: c.Anchor.Required}
 				var root common.Hash
-				if last := remembered.Prior(c.Name).Finalized; last != nil {
+				if last := past.Prior(c.Name).Finalized; last != nil {
 					root, s.Remembered = last.Root, last.Root.Hex()
 				}
 				for _, e := range daemon.AskAnchor(ctx, c.Anchor, root, "kms-auditor/"+build().Version) {

@@ -11,12 +11,14 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/ethrpc/anchor"
 	"github.com/kms-auditor/kms-auditor/internal/config"
+	"github.com/kms-auditor/kms-auditor/internal/state"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
 // Check connects to every source, in the order of the configuration, and calls tell with what is wrong with each; err is
 // nil where the source can be used. The API, and the providers of a chain, get the time of one audit each.
-func (d *Daemon) Check(ctx context.Context, tell func(chain, source string, err error)) error {
+// Light clients go on from what past remembers.
+func (d *Daemon) Check(ctx context.Context, past *state.State, tell func(chain, source string, err error)) error {
 	var failed error
 	say := func(chain, source string, err error) {
 		tell(chain, source, err)
@@ -39,7 +41,11 @@ func (d *Daemon) Check(ctx context.Context, tell func(chain, source string, err 
 		}
 		if c.Anchor != nil {
 			ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
-			for _, e := range AskAnchor(ctx, c.Anchor, common.Hash{}, "kms-auditor/"+d.opt.Build.Version) {
+			var root common.Hash
+			if last := past.Prior(c.Name).Finalized; last != nil {
+				root = last.Root
+			}
+			for _, e := range AskAnchor(ctx, c.Anchor, root, "kms-auditor/"+d.opt.Build.Version) {
 				say(c.Name, e.Endpoint, e.Err)
 			}
 			cancel()
