@@ -100,6 +100,31 @@ func TestEvidenceSaysWhichBeaconChainItBelieves(t *testing.T) {
 	}
 }
 
+// TestEvidenceOfEthereumFollowsItsBeaconChain, and no other, whatever the file says of it.
+func TestEvidenceOfEthereumFollowsItsBeaconChain(t *testing.T) {
+	w := newAnchoredWorld(t)
+	w.finalize(64)
+	w.world.opt.Record = true
+	a := w.auditor()
+	a.says(audit.Consistent, "")
+	f, err := evidence.New(a.result.Report, a.result.Records)
+	must(t, err)
+	c := &f.Chains[0]
+	c.Intent.ChainID = 1
+	refuted := func(says string) {
+		t.Helper()
+		if _, err := evidence.Verify(t.Context(), f, nil); !errors.Is(err, evidence.ErrRefuted) || !strings.Contains(err.Error(), says) {
+			t.Errorf("%v, want %q", err, says)
+		}
+	}
+	refuted("are not those of mainnet, the beacon chain of chain 1")
+	own := c.First.Anchor.Network.Forks
+	c.First.Anchor.Network = consensus.Mainnet
+	refuted("verifying what the sync committees signed")
+	c.First.Anchor.Network.Forks = append(slices.Clone(consensus.Mainnet.Forks), own...)
+	refuted("are not those of mainnet")
+}
+
 // TestAgreementWithAnAnchor: two providers, one of which is behind, agree about the block that the committee finalized.
 func TestAgreementWithAnAnchor(t *testing.T) {
 	for _, verify := range []ethrpc.Verify{ethrpc.VerifyAuto, ethrpc.VerifyOff} {

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -199,7 +198,12 @@ func (c *Chain) anchored(r *Result, l *Look) error {
 	if start := l.Anchor.Checkpoint; len(c.checkpoints) > 0 && !slices.Contains(c.checkpoints, start) && !slices.Contains(c.proven, start) {
 		return fmt.Errorf("its light client starts at checkpoint %s, which is not one of those given", start)
 	}
-	head, err := l.Anchor.Replay(c.until)
+	docs := l.Anchor.Documents
+	var err error
+	if docs.Network, err = docs.Network.OfChain(c.Intent.ChainID); err != nil {
+		return fmt.Errorf("reading which beacon chain it follows: %w", err)
+	}
+	head, err := docs.Replay(c.until)
 	if err != nil {
 		return fmt.Errorf("verifying what the sync committees signed: %w", err)
 	}
@@ -319,20 +323,15 @@ func (r *Result) trust(c *Chain, looks *audit.Looks) {
 	}
 }
 
-// trustNetwork says what is believed of a beacon chain that is not the one of the chain's id: whoever writes the file chooses how
-// large a committee is, and for how long it signs.
+// trustNetwork says what is believed of a beacon chain that is not built in: whoever writes the file chooses how large a committee
+// is, and for how long it signs.
 func trustNetwork(c *Chain, at *audit.Observation, say func(string, ...any)) {
 	l := &c.First
 	if c.Second != nil && at.At.Equal(c.Second.Observation.At) {
 		l = c.Second
 	}
-	if l.Anchor == nil {
-		return
-	}
-	n := l.Anchor.Network
-	known, _ := consensus.ByChainID(c.Intent.ChainID)
-	known.Forks, n.Forks = nil, nil
-	if !reflect.DeepEqual(known, n) {
+	if _, known := consensus.ByChainID(c.Intent.ChainID); l.Anchor != nil && !known {
+		n := l.Anchor.Network
 		say("that the beacon chain of chain id %d is %s, whose committees of %d sign for %d slots each, which this release does not know", c.Intent.ChainID, sanitize.Quote(n.Name),
 			n.SyncCommitteeSize, n.SlotsPerEpoch*n.EpochsPerSyncCommitteePeriod)
 	}
