@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
 // inventsTheHead answers from another chain whenever it is asked for the newest block, and what is there.
@@ -88,4 +90,21 @@ func TestAChangeThatIsNotFinalYet(t *testing.T) {
 		w.later()
 		a.says(audit.Consistent, "")
 	})
+}
+
+// TestNobodyIsSaidToLackWhatAnotherOneServed: the provider that pinned its own block is asked for what is final before those that
+// failed to pin any.
+func TestNobodyIsSaidToLackWhatAnotherOneServed(t *testing.T) {
+	w := newAnchoredWorld(t)
+	w.finalize(40) // the nodes say 64
+	w.rpc = append(w.rpc, w.serve(rpcfault.New(w.chain.URL())))
+	w.proxy.Set(rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+		if c.Method == "eth_getBlockByNumber" && string(c.Params[0]) == `"finalized"` {
+			a.Result, a.Error = nil, &rpcfault.Error{Code: -32603, Message: "Internal error"}
+		}
+	}})
+	r := w.says(audit.Consistent, "")
+	if said := text(t, r); trustOf(r) != audit.TrustConsensus || !strings.Contains(said, "first") || strings.Contains(said, "lacks") {
+		t.Error(said)
+	}
 }
