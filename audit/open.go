@@ -255,8 +255,8 @@ func (j *judgement) remember(next *Prior) {
 	p := j.prior
 	next.Blocks, next.Pending, next.Contracts, next.Finalized = p.Blocks, p.Pending, p.Contracts, p.Finalized
 	for _, o := range j.looks.All() {
-		if o.Finalized != nil && (next.Finalized == nil || o.Finalized.Slot > next.Finalized.Slot) {
-			next.Finalized = o.Finalized
+		if f := o.Finalized; f != nil && (!next.Finalized.from(j.intent.Checkpoint) || f.Slot > next.Finalized.Slot) {
+			next.Finalized = &BeaconRoot{f.Slot, f.Root, j.intent.Checkpoint}
 		}
 	}
 	if j.wentBack {

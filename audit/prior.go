@@ -12,7 +12,16 @@ type Prior struct {
 	Contracts []Known         `json:"contracts,omitempty"`
 	Open      []OpenFinding   `json:"open,omitempty"` // the oldest first
 	Pending   []PendingChange `json:"pending,omitempty"`
-	Finalized *BeaconRoot     `json:"finalized,omitempty"` // the newest that was verified: the light client goes on from there
+	Finalized *BeaconRoot     `json:"finalized,omitempty"` // the newest that was verified
+}
+
+// VerifiedFrom returns the root from which a light client goes on that a checkpoint is configured for; the zero hash: the
+// checkpoint itself. What was verified from another one, which the operator replaced, does not count.
+func (p *Prior) VerifiedFrom(checkpoint common.Hash) common.Hash {
+	if !p.Finalized.from(checkpoint) {
+		return common.Hash{}
+	}
+	return p.Finalized.Root
 }
 
 // AuditedBlock is the highest block that was audited by a tag.

@@ -39,10 +39,7 @@ func (c *observer) sync(ctx context.Context, prior audit.Prior, l *look) {
 	}
 	a := &anchoring{synced: make(chan struct{})}
 	l.anchoring = a
-	var remembered common.Hash
-	if prior.Finalized != nil {
-		remembered = prior.Finalized.Root
-	}
+	remembered := prior.VerifiedFrom(c.Intent.Checkpoint)
 	cancel := func() {}
 	if end, limited := ctx.Deadline(); limited { // endpoints that hang must leave time to read the chain, and to look again
 		ctx, cancel = context.WithTimeoutCause(ctx, time.Until(end)/4, errors.New("they took a quarter of the time that was left to the audit"))

@@ -10,8 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
+
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/audit/observe"
+	"github.com/kms-auditor/kms-auditor/ethrpc/anchor/consensus"
+	"github.com/kms-auditor/kms-auditor/internal/testenv/beacon"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
@@ -106,5 +110,40 @@ func TestNobodyIsSaidToLackWhatAnotherOneServed(t *testing.T) {
 	r := w.says(audit.Consistent, "")
 	if said := text(t, r); trustOf(r) != audit.TrustConsensus || !strings.Contains(said, "first") || strings.Contains(said, "lacks") {
 		t.Error(said)
+	}
+}
+
+// TestACheckpointOfAnotherChain takes the place of what was verified before, however new that is: a devnet that was reset begins
+// anew at slot 0.
+func TestACheckpointOfAnotherChain(t *testing.T) {
+	w := newAnchoredWorld(t)
+	w.finalize(64)
+	remembered := func(a *auditor) *audit.BeaconRoot {
+		t.Helper()
+		if r := a.says(audit.Consistent, ""); trustOf(r) != audit.TrustConsensus {
+			t.Error(text(t, r))
+		}
+		return a.prior["test"].Finalized
+	}
+	w.world.intent.Checkpoint = w.opt.Checkpoint
+	first := w.auditor()
+	before := remembered(first)
+	w.beacon = beacon.New(beacon.Options{GenesisTime: w.beacon.GenesisTime + 20})
+	network, err := consensus.NetworkFromSpec(w.beacon.Spec())
+	must(t, err)
+	w.opt.Network, w.opt.Checkpoint = network, w.beacon.Finalize(w.header("0x20"))
+	w.world.intent.Checkpoint = w.opt.Checkpoint
+	w.finalize(64)
+	second := w.auditor()
+	second.prior = first.prior
+	if now := remembered(second); now.Slot >= before.Slot || now.Checkpoint != w.opt.Checkpoint || before.Checkpoint == now.Checkpoint {
+		t.Errorf("%+v is remembered after %+v", now, before)
+	}
+	older := audit.Prior{Finalized: &audit.BeaconRoot{Slot: before.Slot, Root: before.Root}}
+	for checkpoint, want := range map[common.Hash][2]common.Hash{before.Checkpoint: {before.Root, before.Root}, w.opt.Checkpoint: {{}, before.Root}} {
+		prior := audit.Prior{Finalized: before}
+		if got := [2]common.Hash{prior.VerifiedFrom(checkpoint), older.VerifiedFrom(checkpoint)}; got != want {
+			t.Errorf("from checkpoint %s, and in a state that has none: %s, want %s", checkpoint, got, want)
+		}
 	}
 }

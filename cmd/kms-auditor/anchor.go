@@ -35,11 +35,11 @@ func newAnchor(g *global) *cobra.Command {
 					continue
 				}
 				s := render.AnchorStatus{Chain: c.Name, Network: c.Anchor.Network.Name, Checkpoint: c.Anchor.Checkpoint.Hex(), Required: c.Anchor.Required}
-				var root common.Hash
-				if last := past.Prior(c.Name).Finalized; last != nil {
-					root, s.Remembered = last.Root, last.Root.Hex()
+				prior := past.Prior(c.Name)
+				if root := prior.VerifiedFrom(c.Anchor.Checkpoint); root != (common.Hash{}) {
+					s.Remembered = root.Hex()
 				}
-				for _, e := range daemon.AskAnchor(ctx, c.Anchor, root, "kms-auditor/"+build().Version) {
+				for _, e := range daemon.AskAnchor(ctx, c.Anchor, prior, "kms-auditor/"+build().Version) {
 					row := render.EndpointHead{Name: e.Endpoint}
 					if e.Err != nil {
 						row.Error, failed = e.Err.Error(), true

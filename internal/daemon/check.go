@@ -6,8 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/ethereum/go-ethereum/common"
-
+	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/ethrpc/anchor"
 	"github.com/kms-auditor/kms-auditor/internal/config"
@@ -41,11 +40,7 @@ func (d *Daemon) Check(ctx context.Context, past *state.State, tell func(chain, 
 		}
 		if c.Anchor != nil {
 			ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
-			var root common.Hash
-			if last := past.Prior(c.Name).Finalized; last != nil {
-				root = last.Root
-			}
-			for _, e := range AskAnchor(ctx, c.Anchor, root, "kms-auditor/"+d.opt.Build.Version) {
+			for _, e := range AskAnchor(ctx, c.Anchor, past.Prior(c.Name), "kms-auditor/"+d.opt.Build.Version) {
 				say(c.Name, e.Endpoint, e.Err)
 			}
 			cancel()
@@ -111,14 +106,14 @@ type EndpointHead struct {
 	Err      error        // why it is not up to date
 }
 
-// AskAnchor asks each beacon endpoint of a chain alone. remembered is as for anchor.Client.Sync.
-func AskAnchor(ctx context.Context, a *config.Anchor, remembered common.Hash, agent string) (out []EndpointHead) {
+// AskAnchor asks each beacon endpoint of a chain alone.
+func AskAnchor(ctx context.Context, a *config.Anchor, prior audit.Prior, agent string) (out []EndpointHead) {
 	for _, e := range a.Beacon {
 		one := EndpointHead{Endpoint: e.Name}
 		client, err := anchor.New(anchor.Options{Network: a.Network, Endpoints: []anchor.Endpoint{e}, Checkpoint: a.Checkpoint, UserAgent: agent})
 		if one.Err = err; err == nil {
 			var failed []ethrpc.ProviderError
-			one.Head, failed = client.Sync(ctx, remembered, time.Now())
+			one.Head, failed = client.Sync(ctx, prior.VerifiedFrom(a.Checkpoint), time.Now())
 			for _, f := range failed {
 				one.Err = errors.Join(one.Err, f.Err)
 			}

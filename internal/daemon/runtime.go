@@ -137,7 +137,7 @@ func (r *runtime) intent(c config.Chain) audit.Intent {
 		Events: c.Verify != ethrpc.VerifyOff, Required: c.Verify == ethrpc.VerifyRequired, Baselines: !r.fixed(c.Name), PendingMax: r.cfg.PendingMax,
 	}
 	if c.Anchor != nil {
-		out.Anchored, out.AnchorMust = true, c.Anchor.Required
+		out.Anchored, out.AnchorMust, out.Checkpoint = true, c.Anchor.Required, c.Anchor.Checkpoint
 	}
 	if out.NoClaims = c.Claims == config.NoClaims; out.NoClaims {
 		out.Discover, out.CrossChecks = false, false
