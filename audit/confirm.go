@@ -213,16 +213,21 @@ func (j *judgement) applyHead() {
 			case a == nil || a.Err != "" || head.Assurance.weakerThan(e.Assurance):
 				e.drop(ReasonUnconfirmed)
 			case e.would(a.Allowed) == Match && j.stillPending(PendingChange{Contract: t.address, List: e.List, ID: e.id}):
-				e.drop(ReasonHeadAgrees)
-				e.Verdict = Pending
+				if e.drop(ReasonHeadAgrees); !j.intent.AnchorMust { // the head is the provider's word
+					e.Verdict = Pending
+				}
 			}
 		}
 	}
 }
 
+// stillPending reports whether a change may not have come to the pinned block yet. A head can be invented: if somebody beside
+// the providers vouches for a block that was made since a head had the change, it must be there. A block of the future shows
+// that our clock is behind, and that nothing follows from when it was made.
 func (j *judgement) stillPending(c PendingChange) bool {
 	since, _ := j.pendingSince(c)
-	return j.looks.First.At.Sub(since) <= j.intent.PendingMax
+	overdue := j.look.Block.vouchedAfter(since) && !j.look.Block.Time.After(j.look.At)
+	return j.looks.First.At.Sub(since) <= j.intent.PendingMax && !overdue
 }
 
 // pendingSince returns since when a change is pending, and false with the time of this audit where it is new.

@@ -315,6 +315,7 @@ func (t *target) whyNothing(n Counts) string {
 // entryReasons says for each reason of an entry what it means to the target.
 var entryReasons = []struct{ reason, text string }{
 	{ReasonUnconfirmed, "a difference was seen and could not be confirmed"},
+	{ReasonHeadAgrees, "anchor.required: only the newest block, for which nobody but the providers vouches, has them right"},
 	{ReasonNotRead, "the contract's answer could not be read"},
 	{ReasonNoClaim, "the API was not read"},
 	{ReasonClaimAbsent, "the API gives no answer (null)"},

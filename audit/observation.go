@@ -43,8 +43,14 @@ type Observation struct {
 
 // BeaconRoot is a finalized block of the beacon chain.
 type BeaconRoot struct {
-	Slot uint64      `json:"slot"`
-	Root common.Hash `json:"root"`
+	Slot       uint64      `json:"slot"`
+	Root       common.Hash `json:"root"`
+	Checkpoint common.Hash `json:"checkpoint,omitzero"` // that was configured when it was verified; zero: not known
+}
+
+// from reports whether the block was verified from a checkpoint, or may have been.
+func (b *BeaconRoot) from(checkpoint common.Hash) bool {
+	return b != nil && (b.Checkpoint == (common.Hash{}) || b.Checkpoint == checkpoint)
 }
 
 // Failure is what a source failed at, or was caught at.

@@ -261,12 +261,13 @@ func (j *judgement) remember(next *Prior) {
 	p := j.prior
 	next.Blocks, next.Pending, next.Contracts, next.Finalized = p.Blocks, p.Pending, p.Contracts, p.Finalized
 	for _, o := range j.looks.All() {
-		if o.Finalized != nil && (next.Finalized == nil || o.Finalized.Slot > next.Finalized.Slot) {
-			next.Finalized = o.Finalized
+		f := o.Finalized
+		if o.L1 != nil {
+			f = &o.L1.Finalized
 		}
-	}
-	if l1 := j.looks.First.L1; l1 != nil && (next.Finalized == nil || l1.Finalized.Slot > next.Finalized.Slot) {
-		next.Finalized = &l1.Finalized
+		if f != nil && (!next.Finalized.from(j.intent.Checkpoint) || f.Slot > next.Finalized.Slot) {
+			next.Finalized = &BeaconRoot{f.Slot, f.Root, j.intent.Checkpoint}
+		}
 	}
 	if j.wentBack {
 		return
@@ -362,7 +363,7 @@ func (j *judgement) pending() []PendingChange {
 		keep(PendingChange{Contract: t.address}, t.young, !t.reading.HasCode)
 		for i := range t.entries {
 			if e := &t.entries[i]; e.valid {
-				keep(PendingChange{Contract: t.address, List: e.List, ID: e.id}, e.Verdict == Pending, e.Verdict != Match)
+				keep(PendingChange{Contract: t.address, List: e.List, ID: e.id}, e.Reason == ReasonHeadAgrees, e.Verdict != Match)
 			}
 		}
 	}

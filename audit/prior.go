@@ -12,8 +12,17 @@ type Prior struct {
 	Contracts []Known         `json:"contracts,omitempty"`
 	Open      []OpenFinding   `json:"open,omitempty"` // the oldest first
 	Pending   []PendingChange `json:"pending,omitempty"`
-	Finalized *BeaconRoot     `json:"finalized,omitempty"` // the newest that was verified: the light client goes on from there
+	Finalized *BeaconRoot     `json:"finalized,omitempty"` // the newest that was verified; of L1, where that holds the chain's blocks
 	L1        []L1Block       `json:"l1,omitempty"`        // the earliest audited first: what L1 has not anchored yet, and the newest that it has
+}
+
+// VerifiedFrom returns the root from which a light client goes on that a checkpoint is configured for; the zero hash: the
+// checkpoint itself. What was verified from another one, which the operator replaced, does not count.
+func (p *Prior) VerifiedFrom(checkpoint common.Hash) common.Hash {
+	if !p.Finalized.from(checkpoint) {
+		return common.Hash{}
+	}
+	return p.Finalized.Root
 }
 
 // AuditedBlock is the highest block that was audited by a tag.
@@ -26,7 +35,12 @@ type AuditedBlock struct {
 // Follows reports whether the block is not older than one of a number that an audit read at a time. A number alone can be
 // invented. A block that somebody beside the providers vouches for, and that was made after the audit, is newer all the same.
 func (b *Block) Follows(number uint64, at time.Time) bool {
-	return b.Number >= number || !at.IsZero() && TrustProviders.weakerThan(b.Trust) && b.Time.After(at)
+	return b.Number >= number || !at.IsZero() && b.vouchedAfter(at)
+}
+
+// vouchedAfter reports whether somebody beside the providers vouches for the block, and it was made after a time.
+func (b *Block) vouchedAfter(at time.Time) bool {
+	return TrustProviders.weakerThan(b.Trust) && b.Time.After(at)
 }
 
 // Known is a contract that an earlier audit read. It is audited until the operator forgets it.

@@ -118,12 +118,14 @@ func TestTheSyncCommitteesOfARealBeaconNode(t *testing.T) {
 		t.Errorf("%d findings opened", n)
 	}
 	finalized("the daemon sleeps over a period", 0, 3*period+8)
-	s.Chains[0].Anchor.Checkpoint = device.Hex() // what is remembered is taken
-	process = startDaemon(t, s)
+	process = startDaemon(t, s) // it goes on from what is remembered
 	process.finds(t, "consistent")
 	anchored(&decodeReport(t, process.page(t, "/api/v1/report")).Chains[0])
 	if page := process.page(t, "/metrics"); !strings.Contains(page, `kms_auditor_anchored_block_timestamp_seconds{chain="base",trust="consensus"}`) {
 		t.Error("no metric of the anchored block")
+	}
+	if exit, out, errs := runAuditor(t, "anchor", "status", "-o", "json", "-c", writeConfig(t, s)); exit != 3 || !strings.Contains(out, `"start"`) || strings.Count(out, checkpoint) != 1 {
+		t.Errorf("anchor status exits with %d, and does not start at what is remembered\n%s%s", exit, out, errs)
 	}
 	s.Chains[0].Anchor.Checkpoint = d.checkpoint(t).Hex()
 	if exit, out, errs := runAuditor(t, "anchor", "status", "-c", writeConfig(t, s)); exit != 3 || !strings.Contains(out, "prysm: block") || !strings.Contains(errs, "not every endpoint") {

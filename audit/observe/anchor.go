@@ -44,18 +44,10 @@ func (c *observer) sync(ctx context.Context, prior audit.Prior, l *look) {
 		defer cancel()
 		defer close(a.synced)
 		a.bug = c.guarded(func() error {
-			a.head, a.failed = c.Anchor.Sync(ctx, rememberedRoot(prior), l.At)
+			a.head, a.failed = c.Anchor.Sync(ctx, prior.VerifiedFrom(c.Intent.Checkpoint), l.At)
 			return nil
 		})
 	}()
-}
-
-// rememberedRoot is where the light client goes on from; zero: nothing is remembered.
-func rememberedRoot(prior audit.Prior) (root common.Hash) {
-	if prior.Finalized != nil {
-		root = prior.Finalized.Root
-	}
-	return root
 }
 
 // quarter bounds ctx: endpoints that hang must leave time to read the chain, and to look again.
@@ -83,7 +75,7 @@ func (c *observer) pin(ctx context.Context, l *look, prior audit.Prior, req ethr
 		}
 		tried := err
 		if err == nil {
-			if at, tried = c.anchored(ctx, l, prior, at); tried == nil && at.Block.Number < req.NotBefore {
+			if at, tried = c.anchored(ctx, l, prior, at, req.Avoid); tried == nil && at.Block.Number < req.NotBefore {
 				tried = fmt.Errorf("block %d is behind block %d, which was seen before", at.Block.Number, req.NotBefore)
 			}
 			if tried == nil {
@@ -109,8 +101,8 @@ const usualGap = 64
 
 // anchored relates a pinned block to what the anchor knows. With the policy finalized, what is final by the anchor is pinned in
 // its place. The error says why the block is not to be read: the anchor contradicts it, or nobody vouches for it where somebody
-// must. at is never nil.
-func (c *observer) anchored(ctx context.Context, l *look, prior audit.Prior, at *ethrpc.Pinned) (*ethrpc.Pinned, error) {
+// must. Whoever pinned at is asked before those to avoid, or that failed. at is never nil.
+func (c *observer) anchored(ctx context.Context, l *look, prior audit.Prior, at *ethrpc.Pinned, avoid []string) (*ethrpc.Pinned, error) {
 	a := l.anchoring
 	a.headers, a.doubt = nil, errors.New("the anchor knows no block")
 	finalized := at.Tag.String() == "finalized"
@@ -119,7 +111,7 @@ func (c *observer) anchored(ctx context.Context, l *look, prior audit.Prior, at 
 		block, _ := AnchoredOf(a.head)
 		if finalized && a.head.Current && !prior.WentBack(at.Tag.String(), &audit.Block{Number: block.Number, Time: block.Time, Trust: block.Trust}) {
 			if exact = final.BlockHash == at.Block.Hash; !exact {
-				its, err := c.Reader.Pin(ctx, ethrpc.PinRequest{Tags: []ethrpc.BlockTag{ethrpc.AtHash(final.BlockHash)}})
+				its, err := c.Reader.Pin(ctx, ethrpc.PinRequest{Tags: []ethrpc.BlockTag{ethrpc.AtHash(final.BlockHash)}, Avoid: slices.Concat(avoid, failedOf(at))})
 				if exact, lacks = err == nil, err != nil; exact {
 					if its.Tag, its.Failed = at.Tag, at.Failed; its.Provider != at.Provider {
 						err := fmt.Errorf("it calls block %d, %s, finalized, and lacks block %d, %s, which the sync committee finalized", at.Block.Number, at.Block.Hash, final.BlockNumber, final.BlockHash)

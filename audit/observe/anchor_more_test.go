@@ -1,10 +1,15 @@
 package observe_test
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/audit/observe"
@@ -38,7 +43,7 @@ func TestACheckpointProvesNothingOfAChainWithoutAnAnchor(t *testing.T) {
 	checkpoint, c := w.opt.Checkpoint, &f.Chains[0]
 	proves := func(sentence string, want audit.Verdict) {
 		t.Helper()
-		if got, err := evidence.Verify(t.Context(), f, &checkpoint); err != nil || got.Verdict() != want {
+		if got, err := evidence.Verify(t.Context(), f, []common.Hash{checkpoint}); err != nil || got.Verdict() != want {
 			t.Errorf("%s: %v, %+v", sentence, err, got)
 		}
 	}
@@ -69,7 +74,7 @@ func TestEvidenceOfALightClientThatBeganAnewBetweenTwoLooks(t *testing.T) {
 		t.Fatalf("after %d updates it did not begin anew", len(c.First.Anchor.Updates))
 	}
 	checkpoint := w.opt.Checkpoint
-	if _, err := evidence.Verify(t.Context(), f, &checkpoint); err != nil {
+	if _, err := evidence.Verify(t.Context(), f, []common.Hash{checkpoint}); err != nil {
 		t.Error(err)
 	}
 }
@@ -88,11 +93,36 @@ func TestEvidenceSaysWhichBeaconChainItBelieves(t *testing.T) {
 	must(t, err)
 	n := &f.Chains[0].First.Anchor.Network
 	n.EpochsPerSyncCommitteePeriod = 1 << 20
-	got, err := evidence.Verify(t.Context(), f, &w.opt.Checkpoint)
+	got, err := evidence.Verify(t.Context(), f, []common.Hash{w.opt.Checkpoint})
 	must(t, err) // the committee of the checkpoint signed it
 	if said := strings.Join(got.Trusted, "\n"); !strings.Contains(said, "sign for 8388608 slots each") {
 		t.Error(said)
 	}
+}
+
+// TestEvidenceOfEthereumFollowsItsBeaconChain, and no other, whatever the file says of it.
+func TestEvidenceOfEthereumFollowsItsBeaconChain(t *testing.T) {
+	w := newAnchoredWorld(t)
+	w.finalize(64)
+	w.world.opt.Record = true
+	a := w.auditor()
+	a.says(audit.Consistent, "")
+	f, err := evidence.New(a.result.Report, a.result.Records)
+	must(t, err)
+	c := &f.Chains[0]
+	c.Intent.ChainID = 1
+	refuted := func(says string) {
+		t.Helper()
+		if _, err := evidence.Verify(t.Context(), f, nil); !errors.Is(err, evidence.ErrRefuted) || !strings.Contains(err.Error(), says) {
+			t.Errorf("%v, want %q", err, says)
+		}
+	}
+	refuted("are not those of mainnet, the beacon chain of chain 1")
+	own := c.First.Anchor.Network.Forks
+	c.First.Anchor.Network = consensus.Mainnet
+	refuted("verifying what the sync committees signed")
+	c.First.Anchor.Network.Forks = append(slices.Clone(consensus.Mainnet.Forks), own...)
+	refuted("are not those of mainnet")
 }
 
 // TestAgreementWithAnAnchor: two providers, one of which is behind, agree about the block that the committee finalized.
@@ -178,5 +208,43 @@ func TestALieDuringAnOutageIsNotForEver(t *testing.T) {
 	}
 	if b := after.prior["test"].Blocks[0].Number; b != w.header("finalized").Number.Uint64() {
 		t.Errorf("block %d is remembered", b)
+	}
+}
+
+// TestEvidenceOfSeveralAnchoredChains is proven from a checkpoint of each, and each that is given must be one of them.
+func TestEvidenceOfSeveralAnchoredChains(t *testing.T) {
+	f, chains, roots := &evidence.File{}, []audit.Chain{}, []common.Hash{}
+	for _, name := range []string{"first", "second"} {
+		w := newAnchoredWorld(t)
+		w.world.opt.Record = true
+		w.opt.Checkpoint = w.beacon.Finalize(w.header(fmt.Sprintf("0x%x", 32+len(roots))))
+		w.finalize(40)
+		a := w.auditor()
+		a.says(audit.Consistent, "")
+		one, err := evidence.New(a.result.Report, a.result.Records)
+		must(t, err)
+		one.Report.Chains[0].Chain, one.Chains[0].Intent.Chain = name, name
+		chains, roots = append(chains, one.Report.Chains[0]), append(roots, w.opt.Checkpoint)
+		one.Chains, f = append(f.Chains, one.Chains...), one
+	}
+	f.Report = audit.NewReport("A1", "test", f.Report.StartedAt, f.Report.FinishedAt, chains)
+	for _, row := range []struct {
+		sentence string
+		given    []common.Hash
+		says     string
+	}{
+		{"none is given", nil, ""},
+		{"both are", roots, ""},
+		{"in another order", []common.Hash{roots[1], roots[0]}, ""},
+		{"one is missing", roots[:1], "chain second: its light client starts at checkpoint " + roots[1].Hex()},
+		{"one is of neither", append(slices.Clone(roots), dev1), "no chain's light client starts at checkpoint " + dev1.Hex()},
+	} {
+		got, err := evidence.Verify(t.Context(), f, row.given)
+		switch {
+		case row.says == "" && (err != nil || got.Verdict() != audit.Consistent):
+			t.Errorf("%s: %v, %+v", row.sentence, err, got)
+		case row.says != "" && (!errors.Is(err, evidence.ErrRefuted) || !strings.Contains(err.Error(), row.says)):
+			t.Errorf("%s: %v, want %q", row.sentence, err, row.says)
+		}
 	}
 }

@@ -303,7 +303,7 @@ func TestEvidenceFromOneCheckpoint(t *testing.T) {
 		f, err := evidence.New(a.result.Report, a.result.Records)
 		must(t, err)
 		checkpoint := w.opt.Checkpoint
-		got, err := evidence.Verify(t.Context(), f, &checkpoint)
+		got, err := evidence.Verify(t.Context(), f, []common.Hash{checkpoint})
 		must(t, err)
 		if said := strings.Join(got.Checked, "\n"); !strings.Contains(said, "from checkpoint "+checkpoint.Hex()) || got.Report.Chains[0].Block.Trust != audit.TrustConsensus {
 			t.Errorf("%s: %s\n%s", tag, said, text(t, got.Report))
@@ -326,7 +326,7 @@ func TestEvidenceFromOneCheckpoint(t *testing.T) {
 			whole, err := f.Encode()
 			must(t, err)
 			change()
-			if _, err := evidence.Verify(t.Context(), f, &checkpoint); !errors.Is(err, evidence.ErrRefuted) {
+			if _, err := evidence.Verify(t.Context(), f, []common.Hash{checkpoint}); !errors.Is(err, evidence.ErrRefuted) {
 				t.Errorf("%s, %s: %v", tag, sentence, err)
 			}
 			checkpoint = w.opt.Checkpoint

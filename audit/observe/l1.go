@@ -66,7 +66,7 @@ func (c *observer) askL1(ctx context.Context, prior audit.Prior, l *look) {
 }
 
 func (c *observer) readL1(ctx context.Context, prior audit.Prior, l *look, blocks []audit.L1Block) error {
-	head, errs := c.L1.Anchor.Sync(ctx, rememberedRoot(prior), l.At)
+	head, errs := c.L1.Anchor.Sync(ctx, prior.VerifiedFrom(c.Intent.Checkpoint), l.At)
 	l.addFailures(errs)
 	if head == nil {
 		return errors.New("no block of L1 is known to be final")
@@ -144,7 +144,8 @@ func ReadL1(ctx context.Context, calls l1.Caller, head *anchor.Head, intent *aud
 		return nil, nil, err
 	}
 	lacks = holds.Lacks
-	out := &audit.L1Look{Finalized: audit.BeaconRoot{Slot: head.Finalized.Slot, Root: head.Finalized.Root}, Number: head.Finalized.BlockNumber, Hash: head.Finalized.BlockHash}
+	_, finalized := AnchoredOf(head)
+	out := &audit.L1Look{Finalized: *finalized, Number: head.Finalized.BlockNumber, Hash: head.Finalized.BlockHash}
 	walks := 0
 	for _, b := range slices.Backward(blocks) { // the latest first
 		p, err := holds.Covering(b.Number)

@@ -214,11 +214,16 @@ func (c *observer) secondLook(ctx context.Context, prior audit.Prior, first *loo
 }
 
 // refused names the providers that failed, or lied, before one pinned the block.
-func (l *look) refused() (names []string) {
-	if l.pinned != nil {
-		for _, p := range l.pinned.Failed {
-			names = append(names, p.Provider)
-		}
+func (l *look) refused() []string {
+	if l.pinned == nil {
+		return nil
+	}
+	return failedOf(l.pinned)
+}
+
+func failedOf(at *ethrpc.Pinned) (names []string) {
+	for _, p := range at.Failed {
+		names = append(names, p.Provider)
 	}
 	return names
 }

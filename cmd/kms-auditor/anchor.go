@@ -10,11 +10,11 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/spf13/cobra"
 
+	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc/anchor/l1"
 	"github.com/kms-auditor/kms-auditor/internal/config"
 	"github.com/kms-auditor/kms-auditor/internal/daemon"
 	"github.com/kms-auditor/kms-auditor/internal/render"
-	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
 func newAnchor(g *global) *cobra.Command {
@@ -31,12 +31,7 @@ func newAnchor(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			remembered := &state.State{}
-			if cfg.State != "" {
-				if s, err := viewState(cfg); s != nil && err == nil {
-					remembered = s
-				}
-			}
+			past := remembered(cfg)
 			out, failed := render.Anchors{Chains: []render.AnchorStatus{}}, false
 			ctx, cancel := context.WithTimeout(cmd.Context(), cfg.Timeout)
 			defer cancel()
@@ -49,11 +44,11 @@ func newAnchor(g *global) *cobra.Command {
 					of = of.L1.Anchor
 				}
 				s := render.AnchorStatus{Chain: c.Name, Network: of.Network.Name, Checkpoint: of.Checkpoint.Hex(), Required: cmp.Or(string(c.Anchor.Required), "false")}
-				var root common.Hash
-				if last := remembered.Prior(c.Name).Finalized; last != nil {
-					root, s.Remembered = last.Root, last.Root.Hex()
+				prior := past.Prior(c.Name)
+				if root := prior.VerifiedFrom(of.Checkpoint); root != (common.Hash{}) {
+					s.Remembered = root.Hex()
 				}
-				for _, e := range daemon.AskAnchor(ctx, of, root, "kms-auditor/"+build().Version) {
+				for _, e := range daemon.AskAnchor(ctx, of, prior, "kms-auditor/"+build().Version) {
 					row := render.EndpointHead{Name: e.Endpoint}
 					if e.Err != nil {
 						row.Error, failed = e.Err.Error(), true
@@ -65,7 +60,7 @@ func newAnchor(g *global) *cobra.Command {
 					s.Endpoints = append(s.Endpoints, row)
 				}
 				if c.Anchor.L1 != nil {
-					s.L1 = l1Status(ctx, c, root)
+					s.L1 = l1Status(ctx, c, prior)
 					failed = failed || len(s.L1.Problems) > 0
 				}
 				out.Chains = append(out.Chains, s)
@@ -83,9 +78,9 @@ func newAnchor(g *global) *cobra.Command {
 }
 
 // l1Status asks what L1 holds of a chain's blocks.
-func l1Status(ctx context.Context, c config.Chain, root common.Hash) *render.L1Status {
+func l1Status(ctx context.Context, c config.Chain, prior audit.Prior) *render.L1Status {
 	out := &render.L1Status{Chain: c.Anchor.L1.Name, SystemConfig: c.Anchor.SystemConfig.Hex(), Problems: []string{}}
-	holds, err := daemon.AskL1(ctx, c, root, "kms-auditor/"+build().Version)
+	holds, err := daemon.AskL1(ctx, c, prior, "kms-auditor/"+build().Version)
 	if err != nil {
 		out.Problems = append(out.Problems, err.Error())
 		return out

@@ -21,7 +21,8 @@ func newConfig(g *global) *cobra.Command {
 		Use:   "check",
 		Short: "Report every problem of the configuration at once",
 		Long: "Report every problem of the configuration at once, each by line and key path.\n" +
-			"With --online every source is asked too: the API for each chain, and each provider for its chain id and block.\n" +
+			"With --online every source is asked too: the API for each chain, each provider for its chain id and block,\n" +
+			"and each beacon API, from the checkpoint or from the root that audits verified last.\n" +
 			"With cross_checks the API's list of KMS is asked for as well.\n\n" +
 			"Exits 0 when all is well, 2 on a bad configuration, 3 when a source could not be used.",
 		Args: cobra.NoArgs,
@@ -30,6 +31,7 @@ func newConfig(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			past := remembered(cfg)
 			cfg.State = "" // the daemon may hold it, and nothing is kept here
 			a, err := daemon.New(cfg, daemon.Options{Build: build(), Log: zap.NewNop()})
 			if err != nil {
@@ -44,7 +46,7 @@ func newConfig(g *global) *cobra.Command {
 				return err
 			}
 			var unwritten error
-			err = a.Check(cmd.Context(), func(chain, source string, err error) {
+			err = a.Check(cmd.Context(), past, func(chain, source string, err error) {
 				line := fmt.Sprintf("ok      %s %s\n", chain, source)
 				if err != nil {
 					line = fmt.Sprintf("FAILED  %s %s: %v\n", chain, source, err)

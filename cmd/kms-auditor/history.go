@@ -78,6 +78,15 @@ func viewState(cfg *config.Config) (*state.State, error) {
 	return s, err
 }
 
+// remembered is what viewState returns; where it fails, nothing is remembered.
+func remembered(cfg *config.Config) *state.State {
+	s, err := viewState(cfg)
+	if err != nil {
+		return &state.State{}
+	}
+	return s
+}
+
 // parseSince reads a day or a time in UTC, or how long ago it was.
 func parseSince(s string, now time.Time) (time.Time, error) {
 	if s == "" {

@@ -78,6 +78,7 @@ type world struct {
 
 	terminated *exec.Cmd
 	held       *state.State // by hold
+	signer     *signer      // by beacon
 }
 
 func newWorld(upstream string) *world {

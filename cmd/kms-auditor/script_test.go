@@ -24,6 +24,8 @@ import (
 var commands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"seen": seen,
 	"hold": hold,
+
+	"beacon": beaconCommand,
 	// exits CODE PROGRAM ARGS… runs a program that must end with just that code.
 	"exits": func(ts *testscript.TestScript, neg bool, args []string) {
 		refuse(ts, neg || len(args) < 2)

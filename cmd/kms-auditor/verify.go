@@ -23,7 +23,7 @@ func newVerify() *cobra.Command {
 	f := &auditFlags{}
 	var output format
 	var timeout time.Duration
-	var checkpoint string
+	var checkpoints []string
 	cmd := &cobra.Command{
 		Use:   "verify EVIDENCE",
 		Short: "Judge an audit again from its evidence, offline",
@@ -36,17 +36,17 @@ func newVerify() *cobra.Command {
 			if timeout <= 0 {
 				return fmt.Errorf("--timeout %s is not positive", timeout)
 			}
-			var root *common.Hash
-			if checkpoint != "" {
-				parsed, err := sanitize.ParseID(checkpoint)
+			var roots []common.Hash
+			for _, text := range checkpoints {
+				root, err := sanitize.ParseID(text)
 				if err != nil {
 					return fmt.Errorf("--checkpoint %w", err)
 				}
-				root = &parsed
+				roots = append(roots, root)
 			}
 			ctx, cancel := context.WithTimeoutCause(cmd.Context(), timeout, fmt.Errorf("the --timeout of %s passed", timeout))
 			defer cancel()
-			result, err := verify(ctx, args[0], root)
+			result, err := verify(ctx, args[0], roots)
 			if err != nil {
 				return err
 			}
@@ -62,7 +62,7 @@ func newVerify() *cobra.Command {
 	}
 	output.addTo(cmd, "text or json")
 	fs := cmd.Flags()
-	fs.StringVar(&checkpoint, "checkpoint", "", "the root of a finalized beacon block that you trust: evidence that starts at another one does not hold")
+	fs.StringArrayVar(&checkpoints, "checkpoint", nil, "the root (`0xROOT`) of a finalized beacon block that you trust, one for each anchored chain: evidence that starts at another one does not hold (repeatable)")
 	fs.DurationVar(&timeout, "timeout", verifyTimeout, "give up after this long")
 	fs.BoolVar(&f.exitCode, "exit-code", true, "with =false: exit 0 whatever the verdict")
 	fs.BoolVar(&f.allowUnverifiable, "allow-unverifiable", false, "exit 0 when the verdict is unknown")
@@ -70,7 +70,7 @@ func newVerify() *cobra.Command {
 	return cmd
 }
 
-func verify(ctx context.Context, path string, checkpoint *common.Hash) (*evidence.Result, error) {
+func verify(ctx context.Context, path string, checkpoints []common.Hash) (*evidence.Result, error) {
 	var file *evidence.File
 	var result *evidence.Result
 	err := await(ctx, path, func() error {
@@ -84,7 +84,7 @@ func verify(ctx context.Context, path string, checkpoint *common.Hash) (*evidenc
 	})
 	code := exitUsage
 	if err == nil {
-		result, err = evidence.Verify(ctx, file, checkpoint)
+		result, err = evidence.Verify(ctx, file, checkpoints)
 		code = exitUnknown
 	}
 	if errors.Is(err, evidence.ErrRefuted) {

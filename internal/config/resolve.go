@@ -245,7 +245,9 @@ func (d *doc) anchor(path string, a *Anchor, chainID uint64) {
 	case a.File != "":
 		var err error
 		d.files = append(d.files, d.abs(a.File))
-		a.Network, err = readNetwork(d.abs(a.File))
+		if a.Network, err = readNetwork(d.abs(a.File)); err == nil {
+			a.Network, err = a.Network.OfChain(chainID)
+		}
 		if err != nil {
 			d.add(path+".network", "reading %s: %s", sanitize.Quote(a.File), strings.ReplaceAll(err.Error(), "\n", "; "))
 		}

@@ -7,19 +7,20 @@ import (
 	"slices"
 	"time"
 
-	"github.com/ethereum/go-ethereum/common"
-
+	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/ethrpc/anchor"
 	"github.com/kms-auditor/kms-auditor/ethrpc/anchor/l1"
 	"github.com/kms-auditor/kms-auditor/internal/config"
+	"github.com/kms-auditor/kms-auditor/internal/state"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
 // Check connects to every source, in the order of the configuration, and calls tell with what is wrong with each; err is
 // nil where the source can be used. The API, and the providers of a chain, get the time of one audit each.
-func (d *Daemon) Check(ctx context.Context, tell func(chain, source string, err error)) error {
+// Light clients go on from what past remembers.
+func (d *Daemon) Check(ctx context.Context, past *state.State, tell func(chain, source string, err error)) error {
 	var failed error
 	say := func(chain, source string, err error) {
 		tell(chain, source, err)
@@ -41,7 +42,7 @@ func (d *Daemon) Check(ctx context.Context, tell func(chain, source string, err 
 			say(c.Name, p.Name, wrong[p.Name])
 		}
 		if c.Anchor != nil {
-			d.checkAnchor(ctx, c, r.cfg.Timeout, say)
+			d.checkAnchor(ctx, c, past.Prior(c.Name), r.cfg.Timeout, say)
 		}
 	}
 	if absent == len(r.cfg.Chains) {
@@ -53,18 +54,18 @@ func (d *Daemon) Check(ctx context.Context, tell func(chain, source string, err 
 	return failed
 }
 
-func (d *Daemon) checkAnchor(ctx context.Context, c config.Chain, limit time.Duration, say func(chain, source string, err error)) {
+func (d *Daemon) checkAnchor(ctx context.Context, c config.Chain, prior audit.Prior, limit time.Duration, say func(chain, source string, err error)) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	agent, of := "kms-auditor/"+d.opt.Build.Version, c.Anchor
 	if of.L1 != nil {
 		of = of.L1.Anchor
 	}
-	for _, e := range AskAnchor(ctx, of, common.Hash{}, agent) {
+	for _, e := range AskAnchor(ctx, of, prior, agent) {
 		say(c.Name, e.Endpoint, e.Err)
 	}
 	if c.Anchor.L1 != nil {
-		holds, err := AskL1(ctx, c, common.Hash{}, agent)
+		holds, err := AskL1(ctx, c, prior, agent)
 		if err == nil && len(holds.Points) == 0 {
 			err = errors.Join(append(holds.Lacks, errors.New("L1 holds no block of the chain"))...)
 		}
@@ -123,14 +124,14 @@ type EndpointHead struct {
 	Err      error        // why it is not up to date
 }
 
-// AskAnchor asks each beacon endpoint of a chain alone. remembered is as for anchor.Client.Sync.
-func AskAnchor(ctx context.Context, a *config.Anchor, remembered common.Hash, agent string) (out []EndpointHead) {
+// AskAnchor asks each beacon endpoint of a chain alone.
+func AskAnchor(ctx context.Context, a *config.Anchor, prior audit.Prior, agent string) (out []EndpointHead) {
 	for _, e := range a.Beacon {
 		one := EndpointHead{Endpoint: e.Name}
 		client, err := anchor.New(anchor.Options{Network: a.Network, Endpoints: []anchor.Endpoint{e}, Checkpoint: a.Checkpoint, UserAgent: agent})
 		if one.Err = err; err == nil {
 			var failed []ethrpc.ProviderError
-			one.Head, failed = client.Sync(ctx, remembered, time.Now())
+			one.Head, failed = client.Sync(ctx, prior.VerifiedFrom(a.Checkpoint), time.Now())
 			for _, f := range failed {
 				one.Err = errors.Join(one.Err, f.Err)
 			}
@@ -141,8 +142,8 @@ func AskAnchor(ctx context.Context, a *config.Anchor, remembered common.Hash, ag
 	return out
 }
 
-// AskL1 asks what L1 holds of a chain's newest blocks. remembered is as for anchor.Client.Sync.
-func AskL1(ctx context.Context, c config.Chain, remembered common.Hash, agent string) (*l1.Reading, error) {
+// AskL1 asks what L1 holds of a chain's newest blocks.
+func AskL1(ctx context.Context, c config.Chain, prior audit.Prior, agent string) (*l1.Reading, error) {
 	of := c.Anchor.L1
 	light, err := anchor.New(anchor.Options{Network: of.Anchor.Network, Endpoints: of.Anchor.Beacon, Checkpoint: of.Anchor.Checkpoint, UserAgent: agent})
 	if err != nil {
@@ -154,7 +155,7 @@ func AskL1(ctx context.Context, c config.Chain, remembered common.Hash, agent st
 		return nil, err
 	}
 	defer client.Close()
-	head, failed := light.Sync(ctx, remembered, time.Now())
+	head, failed := light.Sync(ctx, prior.VerifiedFrom(of.Anchor.Checkpoint), time.Now())
 	if head == nil {
 		return nil, &ethrpc.ReadError{Failures: failed}
 	}

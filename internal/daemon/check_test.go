@@ -8,6 +8,7 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/internal/config"
 	"github.com/kms-auditor/kms-auditor/internal/daemon"
+	"github.com/kms-auditor/kms-auditor/internal/state"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
 )
 
@@ -70,7 +71,7 @@ func TestCheckAsksTheAPIForWhatAuditsAskIt(t *testing.T) {
 			}
 			defer a.Close()
 			var got []string
-			a.Check(t.Context(), func(chain, source string, err error) {
+			a.Check(t.Context(), &state.State{}, func(chain, source string, err error) {
 				if source == "local" {
 					return
 				}

@@ -171,8 +171,9 @@ func (r *runtime) intent(c config.Chain) audit.Intent {
 	}
 	if a := c.Anchor; a != nil && a.L1 != nil {
 		out.L1 = &audit.L1Intent{Chain: a.L1.Name, ChainID: a.L1.ChainID, SystemConfig: a.SystemConfig, Required: audit.Trust(a.Required)}
+		out.Checkpoint = a.L1.Anchor.Checkpoint
 	} else if a != nil {
-		out.Anchored, out.AnchorMust = true, a.Required != ""
+		out.Anchored, out.AnchorMust, out.Checkpoint = true, a.Required != "", a.Checkpoint
 	}
 	if out.NoClaims = c.Claims == config.NoClaims; out.NoClaims {
 		out.Discover, out.CrossChecks = false, false

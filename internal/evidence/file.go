@@ -52,9 +52,9 @@ type Chain struct {
 	Nodes       [][]byte     `json:"nodes,omitempty"`       // of the state trie and of storage tries, of all looks
 	Codes       [][]byte     `json:"codes,omitempty"`
 
-	checkpoint *common.Hash  // that Verify was given
-	until      time.Time     // when the audit ended
-	proven     []common.Hash // roots that an earlier look proves
+	checkpoints []common.Hash // that Verify was given
+	until       time.Time     // when the audit ended
+	proven      []common.Hash // roots that the looks so far start at, or prove
 }
 
 // Look is one audit.Observation. What can be derived is left out of it: the claim, the list of KMS, and proven readings.

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -36,11 +35,11 @@ type Result struct {
 	Differences []string
 	Rules       int
 	Reported    audit.Verdict
-	Apart       bool // a block was audited to which nothing leads from the checkpoint that Verify was given
+	Apart       bool // a block was audited to which nothing leads from a checkpoint that Verify was given
 }
 
 // Verdict is the worse of what the report says and what today's rules say: the file names its rules itself, so that older
-// ones must not excuse a verdict which the evidence does not give. Of what does not follow from the checkpoint it is unknown.
+// ones must not excuse a verdict which the evidence does not give. Of what does not follow from a given checkpoint it is unknown.
 func (r *Result) Verdict() audit.Verdict {
 	if r.Apart {
 		return max(r.Reported, r.Report.Verdict, audit.Unknown)
@@ -51,19 +50,19 @@ func (r *Result) Verdict() audit.Verdict {
 // Verify proves again what the evidence proves, judges it, and compares the outcome with the report, by keys. Evidence
 // that does not hold is ErrRefuted. Any other error is that of ctx: then nothing is known.
 //
-// checkpoint is the root of a finalized beacon block that the reader trusts: evidence whose light client starts at another one
-// does not hold. nil: what the file says is taken.
-func Verify(ctx context.Context, f *File, checkpoint *common.Hash) (*Result, error) {
-	return verifyBy(ctx, f, checkpoint, audit.Rules)
+// checkpoints are roots of finalized beacon blocks that the reader trusts: evidence of a chain whose light client starts at
+// another one does not hold, and neither does any if one of them is that of no chain. Empty: what the file says is taken.
+func Verify(ctx context.Context, f *File, checkpoints []common.Hash) (*Result, error) {
+	return verifyBy(ctx, f, checkpoints, audit.Rules)
 }
 
-func verifyBy(ctx context.Context, f *File, checkpoint *common.Hash, rules int) (*Result, error) {
+func verifyBy(ctx context.Context, f *File, checkpoints []common.Hash, rules int) (*Result, error) {
 	r := &Result{Rules: f.Rules, Reported: f.Report.Verdict}
 	r.Checked = []string{"the document is what was written: it has its SHA-256"}
-	chains := []audit.Chain{}
+	chains, unused := []audit.Chain{}, slices.Clone(checkpoints)
 	for i := range f.Chains {
 		c := &f.Chains[i]
-		c.checkpoint, c.until, c.proven = checkpoint, f.Report.FinishedAt, nil
+		c.checkpoints, c.until, c.proven = checkpoints, f.Report.FinishedAt, nil
 		looks, err := c.looks(ctx, r)
 		var chain audit.Chain
 		if err == nil {
@@ -77,6 +76,10 @@ func verifyBy(ctx context.Context, f *File, checkpoint *common.Hash, rules int) 
 		}
 		chains = append(chains, chain)
 		r.trust(c, &looks)
+		unused = slices.DeleteFunc(unused, func(root common.Hash) bool { return len(c.proven) == 0 || slices.Contains(c.proven, root) })
+	}
+	if len(unused) > 0 {
+		return nil, fmt.Errorf("%w: no chain's light client starts at checkpoint %s", ErrRefuted, unused[0])
 	}
 	r.Trusted = append(r.Trusted, "when the audit ran, what events said (further ids, when and by whom they were changed), and since when something is known to be wrong")
 	r.Report = audit.NewReport(f.Report.AuditID, f.Report.Version, f.Report.StartedAt, f.Report.FinishedAt, chains)
@@ -186,9 +189,9 @@ func (c *Chain) derive(ctx context.Context, r *Result, l *Look) (*audit.Observat
 // anchored proves again who vouches for the block of a look.
 func (c *Chain) anchored(r *Result, l *Look) error {
 	o := &l.Observation
-	if c.checkpoint != nil && o.Block != nil && o.Block.Trust != audit.TrustConsensus && l != c.Head {
+	if len(c.checkpoints) > 0 && o.Block != nil && o.Block.Trust != audit.TrustConsensus && l != c.Head {
 		r.Apart = true
-		r.Trusted = append(r.Trusted, fmt.Sprintf("%s: nothing leads from the checkpoint to block %d, so the exit code is not that of consistent", sanitize.Plain(c.Intent.Chain), o.Block.Number))
+		r.Trusted = append(r.Trusted, fmt.Sprintf("%s: nothing leads from a given checkpoint to block %d, so the exit code is not that of consistent", sanitize.Plain(c.Intent.Chain), o.Block.Number))
 	}
 	if l.Anchor == nil {
 		if o.Anchored != nil || o.Finalized != nil || o.Block != nil && o.Block.Trust != "" && o.Block.Trust != audit.TrustProviders {
@@ -196,7 +199,7 @@ func (c *Chain) anchored(r *Result, l *Look) error {
 		}
 		return nil
 	}
-	head, err := c.replay(&l.Anchor.Documents)
+	head, err := c.replay(l.Anchor.Documents, c.Intent.ChainID)
 	if err != nil {
 		return err
 	}
@@ -220,16 +223,20 @@ func (c *Chain) anchored(r *Result, l *Look) error {
 	return nil
 }
 
-// replay proves again what sync committees signed.
-func (c *Chain) replay(docs *anchor.Documents) (*anchor.Head, error) {
-	if c.checkpoint != nil && *c.checkpoint != docs.Checkpoint && !slices.Contains(c.proven, docs.Checkpoint) {
-		return nil, fmt.Errorf("its light client starts at checkpoint %s, not at %s", docs.Checkpoint, c.checkpoint)
+// replay proves again what the sync committees of a chain signed.
+func (c *Chain) replay(docs anchor.Documents, chainID uint64) (*anchor.Head, error) {
+	if start := docs.Checkpoint; len(c.checkpoints) > 0 && !slices.Contains(c.checkpoints, start) && !slices.Contains(c.proven, start) {
+		return nil, fmt.Errorf("its light client starts at checkpoint %s, which is not one of those given", start)
+	}
+	var err error
+	if docs.Network, err = docs.Network.OfChain(chainID); err != nil {
+		return nil, fmt.Errorf("reading which beacon chain it follows: %w", err)
 	}
 	head, err := docs.Replay(c.until)
 	if err != nil {
 		return nil, fmt.Errorf("verifying what the sync committees signed: %w", err)
 	}
-	c.proven = append(c.proven, head.Finalized.Root) // a second look may start there
+	c.proven = append(c.proven, docs.Checkpoint, head.Finalized.Root) // a second look may start at the latter
 	return head, nil
 }
 
@@ -328,20 +335,15 @@ func (r *Result) trust(c *Chain, looks *audit.Looks) {
 	}
 }
 
-// trustNetwork says what is believed of a beacon chain that is not the one of the chain's id: whoever writes the file chooses how
-// large a committee is, and for how long it signs.
+// trustNetwork says what is believed of a beacon chain that is not built in: whoever writes the file chooses how large a committee
+// is, and for how long it signs.
 func trustNetwork(c *Chain, at *audit.Observation, say func(string, ...any)) {
 	l := &c.First
 	if c.Second != nil && at.At.Equal(c.Second.Observation.At) {
 		l = c.Second
 	}
-	if l.Anchor == nil {
-		return
-	}
-	n := l.Anchor.Network
-	known, _ := consensus.ByChainID(c.Intent.ChainID)
-	known.Forks, n.Forks = nil, nil
-	if !reflect.DeepEqual(known, n) {
+	if _, known := consensus.ByChainID(c.Intent.ChainID); l.Anchor != nil && !known {
+		n := l.Anchor.Network
 		say("that the beacon chain of chain id %d is %s, whose committees of %d sign for %d slots each, which this release does not know", c.Intent.ChainID, sanitize.Quote(n.Name),
 			n.SyncCommitteeSize, n.SlotsPerEpoch*n.EpochsPerSyncCommitteePeriod)
 	}

@@ -225,7 +225,7 @@ func (l *law) sound(t *audit.Target, truly truth) {
 	}
 	waits := map[string]bool{}
 	for _, e := range t.Entries {
-		waits[e.ID] = e.Verdict == audit.Pending
+		waits[e.ID] = l.waits(e)
 		complain := func(what string) { complain("%s %s %s: %s", e.List, e.ID, e.Verdict, what) }
 		if e.List == audit.AggregatedMR {
 			soundMeasurement(&e, &truly, complain)
@@ -274,6 +274,9 @@ func (l *law) sound(t *audit.Target, truly truth) {
 	for f := range truly.accepted { // what waits for the newest block is not accepted yet, and compares nothing
 		if pending(f) && !headTruth.accepted[f] {
 			delete(compared, f.ID)
+			if l.Anchor == "required" {
+				worst = unknown
+			}
 		}
 	}
 	for f := range truly.wrong {
@@ -281,14 +284,15 @@ func (l *law) sound(t *audit.Target, truly truth) {
 		if list, _, ok := f.entry(); ok && list == device && truly.is.elsewhere { // only who is named is found there
 			visible = told[f] || !truly.hidden[f]
 		}
+		waiting := pending(f) && (!truly.hidden[f] || waits[f.ID]) // what nobody names cannot be asked for at the newest block
 		switch {
 		case truly.hidden[f] && !told[f] && told[finding{Kind: "claim_unstable"}] && t.Verdict != audit.Consistent: // an event named it between the looks
 			if worst == consistent {
 				worst = unknown
 			}
 			continue
-		case !visible || pending(f) && (!truly.hidden[f] || waits[f.ID]): // what nobody names cannot be asked for at the newest block
-			if f.Kind == "no_code" && worst == consistent {
+		case !visible || waiting:
+			if (f.Kind == "no_code" || waiting && l.Anchor == "required") && worst == consistent {
 				worst = unknown
 			}
 			delete(compared, f.ID)
@@ -394,6 +398,13 @@ func (l *law) exactly(t *audit.Target, truly truth, missing []finding, worst str
 	}
 }
 
+// waits reports whether an entry waits until the audited block has what the newest one has. Where a sync committee must sign,
+// nothing that it did not sign makes a contract consistent.
+func (l *law) waits(e audit.Entry) bool {
+	as := map[bool]audit.EntryVerdict{true: audit.Unverifiable, false: audit.Pending}
+	return e.Reason == audit.ReasonHeadAgrees && e.Verdict == as[l.Anchor == "required"]
+}
+
 // excused reports whether nobody can tell whether an open finding is still true.
 func (l *law) excused(truly truth, at common.Address, g finding) bool {
 	if !truly.read && !slices.Contains(l.configured(), at) && !l.mem.known[at] || truly.gone && (g.Kind == "gateway_changed" || g.Kind == "app_implementation_changed") { // nobody asks for it, or can tell
@@ -419,7 +430,7 @@ func (l *law) excused(truly truth, at common.Address, g finding) bool {
 	}
 	// It is wrong in another way by now, which the newest block has right already.
 	waits := slices.ContainsFunc(l.target(at).Entries, func(e audit.Entry) bool {
-		return e.ID == g.ID && string(e.List) == g.List && e.Verdict == audit.Pending
+		return e.ID == g.ID && string(e.List) == g.List && l.waits(e)
 	})
 	return waits || !truly.read || truly.silent(list, id)
 }

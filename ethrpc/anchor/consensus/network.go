@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -141,13 +142,44 @@ func NetworkFromSpec(spec map[string]string) (Network, error) {
 		}
 		n.Forks = append(n.Forks, f)
 	}
-	slices.SortFunc(n.Forks, func(a, b Fork) int {
-		return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), order(a.Name)-order(b.Name))
-	})
+	n.sort()
 	if len(wrong) == 0 {
 		wrong = append(wrong, n.check())
 	}
 	return n, errors.Join(wrong...)
+}
+
+// OfChain returns the network by which documents of the chain of an id are verified, where they are said to be of n: the
+// built-in one, if the chain has one, with the forks that only n has. It is an error if n contradicts that one. When forks begin
+// is no matter of n: releases differ in that.
+func (n Network) OfChain(id uint64) (Network, error) {
+	known, builtIn := ByChainID(id)
+	if !builtIn {
+		return n, nil
+	}
+	same := n
+	same.Name, same.Forks = known.Name, known.Forks
+	contradicts := !reflect.DeepEqual(same, known)
+	for _, f := range n.Forks {
+		i := slices.IndexFunc(known.Forks, func(g Fork) bool { return g.Name == f.Name })
+		if i < 0 {
+			known.Forks = append(slices.Clip(known.Forks), f)
+		} else {
+			contradicts = contradicts || f.Version != known.Forks[i].Version
+		}
+	}
+	if contradicts {
+		return Network{}, fmt.Errorf("its genesis, times, committee or fork versions are not those of %s, the beacon chain of chain %d", known.Name, id)
+	}
+	known.sort()
+	return known, nil
+}
+
+// sort puts the forks into their order.
+func (n *Network) sort() {
+	n.Forks = slices.SortedFunc(slices.Values(n.Forks), func(a, b Fork) int {
+		return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), order(a.Name)-order(b.Name))
+	})
 }
 
 // forkNames are the forks that this release knows, in their order. Proofs are checked from deneb on: a header of an

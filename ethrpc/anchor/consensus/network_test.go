@@ -53,6 +53,46 @@ func TestBuiltInNetworks(t *testing.T) {
 	}
 }
 
+// TestWhatIsSaidOfABuiltInNetwork: other releases know other forks, and when they begin may be put off.
+func TestWhatIsSaidOfABuiltInNetwork(t *testing.T) {
+	gloas := consensus.Fork{Name: "gloas", Epoch: 500_000, Version: consensus.Version{7}}
+	for _, row := range []struct {
+		sentence string
+		change   func(*consensus.Network)
+		refused  bool
+		last     string // fork that is known
+	}{
+		{"all is as it is here", func(*consensus.Network) {}, false, "fulu"},
+		{"an older release knows fewer forks", func(n *consensus.Network) { n.Forks = n.Forks[:4] }, false, "fulu"},
+		{"a newer one knows more", func(n *consensus.Network) { n.Forks = append(n.Forks, gloas) }, false, "gloas"},
+		{"another knows another time of a fork", func(n *consensus.Network) { n.Forks[5].Epoch++ }, false, "fulu"},
+		{"a node gives it another name", func(n *consensus.Network) { n.Name = "main" }, false, "fulu"},
+		{"another genesis", func(n *consensus.Network) { n.GenesisValidatorsRoot[0]++ }, true, ""},
+		{"another genesis time", func(n *consensus.Network) { n.GenesisTime++ }, true, ""},
+		{"longer slots", func(n *consensus.Network) { n.SecondsPerSlot++ }, true, ""},
+		{"longer epochs", func(n *consensus.Network) { n.SlotsPerEpoch++ }, true, ""},
+		{"a committee that signs for ever", func(n *consensus.Network) { n.EpochsPerSyncCommitteePeriod = 1 << 20 }, true, ""},
+		{"a small committee", func(n *consensus.Network) { n.SyncCommitteeSize = 8 }, true, ""},
+		{"another version of a fork", func(n *consensus.Network) { n.Forks[5].Version[3]++ }, true, ""},
+	} {
+		n := consensus.Mainnet
+		n.Forks = slices.Clone(n.Forks)
+		row.change(&n)
+		got, err := n.OfChain(1)
+		if row.refused {
+			refused(t, err, "are not those of mainnet, the beacon chain of chain 1")
+		} else if want := consensus.Mainnet; err != nil || got.Forks[len(got.Forks)-1].Name != row.last || !slices.Equal(got.Forks[:6], want.Forks) || got.Name != "mainnet" {
+			t.Errorf("%s: %+v, %v", row.sentence, got, err)
+		}
+		if got, err := n.OfChain(1337); err != nil || !cmp.Equal(got, n) {
+			t.Errorf("%s, of another chain: %+v, %v", row.sentence, got, err)
+		}
+	}
+	if diff := cmp.Diff(6, len(consensus.Mainnet.Forks)); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestNetworkFromSpec(t *testing.T) {
 	for _, row := range []struct{ sentence, key, value, says string }{
 		{"nothing is wrong", "CONFIG_NAME", "x", ""},
