@@ -115,7 +115,11 @@ func (s *State) forget(r Request) error {
 			ended = append(ended, audit.Change{Type: audit.Resolved, Chain: r.Chain, Contract: contract, Finding: o.Finding, Block: o.Block, At: r.At.UTC()})
 		}
 	}
-	p.Open = slices.DeleteFunc(slices.Clone(p.Open), func(o audit.OpenFinding) bool { return o.Contract == contract })
+	ofIt := func(o audit.OpenFinding) bool { return o.Contract == contract }
+	p.Open, p.L1 = slices.DeleteFunc(slices.Clone(p.Open), ofIt), slices.Clone(p.L1)
+	for i := range p.L1 {
+		p.L1[i].Ended = slices.DeleteFunc(slices.Clone(p.L1[i].Ended), ofIt)
+	}
 	c.Forgotten = append(slices.Clip(c.Forgotten), forgotten{r.Contract, r.At.UTC(), by})
 	c.Last, c.Compared = c.Last.without(contract), c.Compared.without(contract)
 	s.due = true

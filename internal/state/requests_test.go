@@ -133,6 +133,20 @@ func TestForgetRequests(t *testing.T) {
 	}
 }
 
+// TestForgottenForGood: what ended at a block that L1 may still contradict does not come back with it.
+func TestForgottenForGood(t *testing.T) {
+	l := newLife(t)
+	l.audit("taken", noon)
+	prior := l.state.Prior("base")
+	left := audit.OpenFinding{Contract: common.Address{1}.Hex()}
+	prior.L1 = []audit.L1Block{{Number: 7, Ended: []audit.OpenFinding{{Contract: kms.Contract.Hex()}, left}}}
+	l.state.Record(&audit.Report{Chains: []audit.Chain{{Chain: "base"}}}, map[string]audit.Prior{"base": prior}, nil)
+	must(t, l.state.Apply(forget(kms), nil))
+	if d := cmp.Diff([]audit.L1Block{{Number: 7, Ended: []audit.OpenFinding{left}}}, l.state.Prior("base").L1); d != "" {
+		t.Error(d)
+	}
+}
+
 func TestRequestsOfAKilledProcess(t *testing.T) {
 	l := newLife(t)
 	l.audit("taken", noon)
