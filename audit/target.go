@@ -25,7 +25,7 @@ type target struct {
 	noClaims    bool             // no API covers the chain
 	rows        [][]ClaimedEntry // of the claim
 	reading     *Reading
-	entries     []entry
+	entries     []entry             // of Target.Entries, then those that the claim does not name
 	at          map[listID]int      // index in entries of a valid id; -1 if the contract denies the id and no list contains it
 	young       bool                // deployed after the pinned block
 	looked      map[Kind]bool       // kinds about the contract as a whole that were compared
@@ -35,7 +35,7 @@ type target struct {
 
 func newTarget(a common.Address) *target {
 	return &target{
-		Target:  Target{Contract: a.Hex(), Completeness: Unchecked, Reasons: []string{}, Findings: []Finding{}},
+		Target:  Target{Contract: a.Hex(), Completeness: Unchecked, Reasons: []string{}, Entries: []Entry{}, Findings: []Finding{}},
 		address: a, looked: map[Kind]bool{}, unsettled: map[findingKey]bool{},
 	}
 }
@@ -256,7 +256,7 @@ func (t *target) take(k listID, a *Answer, want Policy) {
 			return
 		}
 		t.at[k] = len(t.entries)
-		t.entries = append(t.entries, entry{id: k.id, valid: true, Entry: Entry{List: k.list, ID: k.id.Hex(), Claim: ClaimUnlisted, OnChain: ChainUnknown}})
+		t.entries = append(t.entries, entry{id: k.id, valid: true, Entry: &Entry{List: k.list, ID: k.id.Hex(), Claim: ClaimUnlisted, OnChain: ChainUnknown}})
 		if e = t.entry(k); t.noClaims {
 			e.Claim = ClaimNone
 		} else if !t.claimRead {
@@ -333,10 +333,11 @@ func (t *target) merge() {
 		}
 	}
 	slices.SortFunc(rows, (*ClaimedEntry).Compare)
-	t.entries, t.at = make([]entry, 0, len(rows)), make(map[listID]int, len(rows))
+	t.Entries, t.entries, t.at = make([]Entry, len(rows)), make([]entry, 0, len(rows)), make(map[listID]int, len(rows))
 	for _, row := range rows {
 		t.addRow(row)
 	}
+	t.Entries = t.Entries[:len(t.entries)]
 }
 
 // addRow adds one row of the claim.
@@ -351,7 +352,7 @@ func (t *target) addRow(row *ClaimedEntry) {
 		}
 		return
 	}
-	t.entries = t.entries[:len(t.entries)+1] // merge made room
+	t.entries = append(t.entries, entry{Entry: &t.Entries[len(t.entries)]})
 	e := &t.entries[len(t.entries)-1]
 	e.wrongChain, e.List, e.Name, e.Version, e.Claim, e.OnChain = !t.claimRead, row.List, name, version, row.State, ChainUnknown
 	switch {
