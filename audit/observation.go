@@ -2,6 +2,7 @@ package audit
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 	"time"
 
@@ -162,6 +163,17 @@ func (o *Observation) rightChain(chainID uint64) bool {
 
 // read reports whether the contract's answers are there.
 func (r *Reading) read() bool { return r != nil && r.Err == "" }
+
+// asked yields the ids of a list that the contract was asked about.
+func (r *Reading) asked(l List) iter.Seq[common.Hash] {
+	return func(yield func(common.Hash) bool) {
+		for i := range r.Answers {
+			if a := &r.Answers[i]; a.List == l && !yield(a.ID) {
+				return
+			}
+		}
+	}
+}
 
 // sample returns the first answer about a list and the first failure to answer. Either may be nil.
 func (r *Reading) sample(l List) (answered, unread *Answer) {
