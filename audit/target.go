@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -342,29 +341,18 @@ func (t *target) merge() {
 
 // addRow adds one row of the claim.
 func (t *target) addRow(row *ClaimedEntry) {
-	name, version := sanitize.Plain(row.Name), sanitize.Plain(row.Version)
-	id, err := sanitize.ParseID(row.ID)
-	k := listID{row.List, id}
-	if e := t.entry(k); err == nil && e != nil {
-		e.Name, e.Version = sanitize.JoinNames(e.Name, name), sanitize.JoinNames(e.Version, version)
+	k := listID{row.List, row.id}
+	if e := t.entry(k); row.kind == "" && e != nil {
+		e.Name, e.Version = sanitize.JoinNames(e.Name, row.Name), sanitize.JoinNames(e.Version, row.Version)
 		if e.conflict = e.conflict || e.Claim != row.State; e.conflict {
 			e.Claim = ClaimUnknown
 		}
 		return
 	}
-	t.entries = append(t.entries, entry{Entry: &t.Entries[len(t.entries)]})
-	e := &t.entries[len(t.entries)-1]
-	e.wrongChain, e.List, e.Name, e.Version, e.Claim, e.OnChain = !t.claimRead, row.List, name, version, row.State, ChainUnknown
-	switch {
-	case row.List == OSImage && row.ID == "":
-		e.Kind = NoHash
-	case err != nil:
-		e.ID, e.Kind = sanitize.Quote(row.ID), MalformedID
-	default:
-		e.id, e.valid, t.at[k] = id, true, len(t.entries)-1
-		var text [2 + 2*common.HashLength]byte
-		if e.ID = row.ID; e.ID != string(hex.AppendEncode(append(text[:0], "0x"...), id[:])) {
-			e.ID = id.Hex()
-		}
+	at := len(t.entries)
+	t.Entries[at] = Entry{List: row.List, ID: row.ID, Name: row.Name, Version: row.Version, Claim: row.State, OnChain: ChainUnknown, Kind: row.kind}
+	t.entries = append(t.entries, entry{Entry: &t.Entries[at], id: row.id, valid: row.kind == "", wrongChain: !t.claimRead})
+	if row.kind == "" {
+		t.at[k] = at
 	}
 }
