@@ -27,7 +27,7 @@ func (j *judgement) confirm(other []*target) {
 // unsettleByNewerClaim keeps a finding open if the claim of the newer look, which did not read the chain, makes it true again.
 func (t *target) unsettleByNewerClaim(o *target) {
 	for k, at := range t.at {
-		e := entry{Entry: Entry{List: k.list, ID: k.id.Hex(), Claim: ClaimUnlisted, OnChain: ChainDenied}}
+		e := entry{Entry: &Entry{List: k.list, ID: k.id.Hex(), Claim: ClaimUnlisted, OnChain: ChainDenied}}
 		if at >= 0 {
 			e.OnChain = t.entries[at].OnChain
 		}

@@ -9,7 +9,7 @@ import (
 
 // entry is one entry while it is being judged.
 type entry struct {
-	Entry
+	*Entry
 	id         common.Hash
 	valid      bool // id is one: the contract can be asked
 	conflict   bool // the rows of the id differ
@@ -80,6 +80,8 @@ func (e *entry) kinds() []Kind {
 
 // would is the verdict by another answer of the chain.
 func (e entry) would(allowed bool) EntryVerdict {
+	other := *e.Entry
+	e.Entry = &other
 	e.OnChain, e.Verdict, e.Kind, e.Reason = chainStates[allowed], Unverifiable, "", ""
 	e.judge()
 	return e.Verdict

@@ -264,7 +264,7 @@ func (e *Entry) harmless() bool { return e.Kind == NoHash && e.Claim == ClaimUnk
 // report makes the target's part of the report.
 func (t *target) report() Target {
 	out := t.Target
-	out.Verdict, out.Entries = t.verdict(), make([]Entry, 0, len(t.entries))
+	out.Verdict = t.verdict()
 	if t.reading.read() {
 		out.Storage, out.Assurance = t.reading.Storage, t.reading.Assurance
 	}
@@ -281,7 +281,9 @@ func (t *target) report() Target {
 		if e.Verdict == Unverifiable && !e.harmless() {
 			why[e.Reason]++
 		}
-		out.Entries = append(out.Entries, e.Entry)
+		if i >= len(t.Entries) {
+			out.Entries = append(out.Entries, *e.Entry)
+		}
 	}
 	for _, r := range entryReasons {
 		if n := why[r.reason]; n > 0 {

@@ -27,7 +27,7 @@ var (
 // honest is a look at which API and contract agree.
 func honest(block uint64, at time.Time) audit.Observation {
 	row := func(l audit.List, id common.Hash, s audit.ClaimState) audit.ClaimedEntry {
-		return audit.ClaimedEntry{List: l, ID: id.Hex(), State: s}
+		return audit.NewClaimedEntry(l, id.Hex(), "", "", s)
 	}
 	known := func(s string) audit.Field { return audit.Field{Known: true, Value: s} }
 	return audit.Observation{
@@ -79,11 +79,11 @@ var events = map[string]func(*audit.Observation){
 	"delisted": func(o *audit.Observation) { o.Claim.Contracts[0].Entries = o.Claim.Contracts[0].Entries[:1] },
 	"API lists it": func(o *audit.Observation) {
 		e := &o.Claim.Contracts[0].Entries
-		*e = append(*e, audit.ClaimedEntry{List: audit.Device, ID: hidden.Hex(), State: audit.ClaimAllowed})
+		*e = append(*e, audit.NewClaimedEntry(audit.Device, hidden.Hex(), "", "", audit.ClaimAllowed))
 	},
 	"API hides it": func(o *audit.Observation) {
 		e := &o.Claim.Contracts[0].Entries
-		*e = append(*e, audit.ClaimedEntry{List: audit.Device, ID: hidden.Hex(), State: audit.ClaimUnknown})
+		*e = append(*e, audit.NewClaimedEntry(audit.Device, hidden.Hex(), "", "", audit.ClaimUnknown))
 	},
 	"API down": func(o *audit.Observation) {
 		o.Claim = nil

@@ -2,12 +2,14 @@ package audit
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/kms-auditor/kms-auditor/audit/control"
+	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
 // Looks are the observations of one chain that an audit judges together.
@@ -76,11 +78,29 @@ type ClaimedContract struct {
 	Entries              []ClaimedEntry
 }
 
-// ClaimedEntry is one row of a list. ID may be malformed; an image's is empty where the API has no hash.
+// ClaimedEntry is one row of a list, as NewClaimedEntry makes it.
 type ClaimedEntry struct {
 	List              List
-	ID, Name, Version string
+	ID, Name, Version string     // as a report has them
 	State             ClaimState // allowed, denied or unknown
+
+	id   common.Hash
+	kind Kind // what is wrong with the id, if anything
+}
+
+// NewClaimedEntry takes a row as the API has it. The id may be malformed; an image's is empty where the API has no hash.
+func NewClaimedEntry(list List, id, name, version string, state ClaimState) ClaimedEntry {
+	e := ClaimedEntry{List: list, Name: sanitize.Plain(name), Version: sanitize.Plain(version), State: state}
+	var err error
+	switch e.id, err = sanitize.ParseID(id); {
+	case err == nil:
+		e.ID = e.id.Hex()
+	case list == OSImage && id == "":
+		e.kind = NoHash
+	default:
+		e.ID, e.kind = sanitize.Quote(id), MalformedID
+	}
+	return e
 }
 
 // Compare orders rows by list, name, version, id and state. Rows that are in order already are judged faster.
@@ -169,6 +189,17 @@ func (o *Observation) rightChain(chainID uint64) bool {
 
 // read reports whether the contract's answers are there.
 func (r *Reading) read() bool { return r != nil && r.Err == "" }
+
+// asked yields the ids of a list that the contract was asked about.
+func (r *Reading) asked(l List) iter.Seq[common.Hash] {
+	return func(yield func(common.Hash) bool) {
+		for i := range r.Answers {
+			if a := &r.Answers[i]; a.List == l && !yield(a.ID) {
+				return
+			}
+		}
+	}
+}
 
 // sample returns the first answer about a list and the first failure to answer. Either may be nil.
 func (r *Reading) sample(l List) (answered, unread *Answer) {

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 	"time"
 
@@ -310,7 +311,7 @@ func (j *judgement) contracts() []Known {
 		if t.audited() && t.reading.read() {
 			for _, l := range Lists {
 				ids := out[i].IDs(l)
-				*ids = t.named(l, *ids)
+				*ids = Union(*ids, t.reading.asked(l), maxKnownIDs)
 			}
 		}
 		out[i].Baseline = cmp.Or(t.Baseline, out[i].Baseline)
@@ -318,25 +319,22 @@ func (j *judgement) contracts() []Known {
 	return out
 }
 
-// named adds the ids that were asked for to those that are known.
-func (t *target) named(list List, known []common.Hash) []common.Hash {
+// Union adds ids to a sorted list until it has most of them. The list itself is not changed.
+func Union(known []common.Hash, ids iter.Seq[common.Hash], most int) []common.Hash {
 	out := slices.Clip(known) // what is added goes into a copy
-	next := 0                 // in known; most answers are in its order
-	for i := range t.reading.Answers {
-		a := &t.reading.Answers[i]
-		if a.List != list || len(out) >= maxKnownIDs {
-			continue
-		}
-		has := next < len(known) && known[next] == a.ID
+	next := 0                 // in known; most ids come in its order
+	for id := range ids {
+		has := next < len(known) && known[next] == id
 		if !has {
-			next, has = slices.BinarySearchFunc(known, a.ID, common.Hash.Cmp)
+			next, has = slices.BinarySearchFunc(known, id, common.Hash.Cmp)
 		}
-		if next++; !has {
-			out = append(out, a.ID)
+		if next++; !has && len(out) < most {
+			out = append(out, id)
 		}
 	}
 	if len(out) > len(known) {
 		slices.SortFunc(out, common.Hash.Cmp)
+		out = slices.Compact(out)
 	}
 	return out
 }

@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -25,7 +24,7 @@ type target struct {
 	noClaims    bool             // no API covers the chain
 	rows        [][]ClaimedEntry // of the claim
 	reading     *Reading
-	entries     []entry
+	entries     []entry             // of Target.Entries, then those that the claim does not name
 	at          map[listID]int      // index in entries of a valid id; -1 if the contract denies the id and no list contains it
 	young       bool                // deployed after the pinned block
 	looked      map[Kind]bool       // kinds about the contract as a whole that were compared
@@ -35,7 +34,7 @@ type target struct {
 
 func newTarget(a common.Address) *target {
 	return &target{
-		Target:  Target{Contract: a.Hex(), Completeness: Unchecked, Reasons: []string{}, Findings: []Finding{}},
+		Target:  Target{Contract: a.Hex(), Completeness: Unchecked, Reasons: []string{}, Entries: []Entry{}, Findings: []Finding{}},
 		address: a, looked: map[Kind]bool{}, unsettled: map[findingKey]bool{},
 	}
 }
@@ -256,7 +255,7 @@ func (t *target) take(k listID, a *Answer, want Policy) {
 			return
 		}
 		t.at[k] = len(t.entries)
-		t.entries = append(t.entries, entry{id: k.id, valid: true, Entry: Entry{List: k.list, ID: k.id.Hex(), Claim: ClaimUnlisted, OnChain: ChainUnknown}})
+		t.entries = append(t.entries, entry{id: k.id, valid: true, Entry: &Entry{List: k.list, ID: k.id.Hex(), Claim: ClaimUnlisted, OnChain: ChainUnknown}})
 		if e = t.entry(k); t.noClaims {
 			e.Claim = ClaimNone
 		} else if !t.claimRead {
@@ -333,37 +332,27 @@ func (t *target) merge() {
 		}
 	}
 	slices.SortFunc(rows, (*ClaimedEntry).Compare)
-	t.entries, t.at = make([]entry, 0, len(rows)), make(map[listID]int, len(rows))
+	t.Entries, t.entries, t.at = make([]Entry, len(rows)), make([]entry, 0, len(rows)), make(map[listID]int, len(rows))
 	for _, row := range rows {
 		t.addRow(row)
 	}
+	t.Entries = t.Entries[:len(t.entries)]
 }
 
 // addRow adds one row of the claim.
 func (t *target) addRow(row *ClaimedEntry) {
-	name, version := sanitize.Plain(row.Name), sanitize.Plain(row.Version)
-	id, err := sanitize.ParseID(row.ID)
-	k := listID{row.List, id}
-	if e := t.entry(k); err == nil && e != nil {
-		e.Name, e.Version = sanitize.JoinNames(e.Name, name), sanitize.JoinNames(e.Version, version)
+	k := listID{row.List, row.id}
+	if e := t.entry(k); row.kind == "" && e != nil {
+		e.Name, e.Version = sanitize.JoinNames(e.Name, row.Name), sanitize.JoinNames(e.Version, row.Version)
 		if e.conflict = e.conflict || e.Claim != row.State; e.conflict {
 			e.Claim = ClaimUnknown
 		}
 		return
 	}
-	t.entries = t.entries[:len(t.entries)+1] // merge made room
-	e := &t.entries[len(t.entries)-1]
-	e.wrongChain, e.List, e.Name, e.Version, e.Claim, e.OnChain = !t.claimRead, row.List, name, version, row.State, ChainUnknown
-	switch {
-	case row.List == OSImage && row.ID == "":
-		e.Kind = NoHash
-	case err != nil:
-		e.ID, e.Kind = sanitize.Quote(row.ID), MalformedID
-	default:
-		e.id, e.valid, t.at[k] = id, true, len(t.entries)-1
-		var text [2 + 2*common.HashLength]byte
-		if e.ID = row.ID; e.ID != string(hex.AppendEncode(append(text[:0], "0x"...), id[:])) {
-			e.ID = id.Hex()
-		}
+	at := len(t.entries)
+	t.Entries[at] = Entry{List: row.List, ID: row.ID, Name: row.Name, Version: row.Version, Claim: row.State, OnChain: ChainUnknown, Kind: row.kind}
+	t.entries = append(t.entries, entry{Entry: &t.Entries[at], id: row.id, valid: row.kind == "", wrongChain: !t.claimRead})
+	if row.kind == "" {
+		t.at[k] = at
 	}
 }

@@ -29,7 +29,7 @@ func TestRulesWithoutClaims(t *testing.T) {
 		},
 		"conflict": func(o *audit.Observation) {
 			e := &o.Claim.Contracts[0].Entries
-			*e = append(*e, audit.ClaimedEntry{List: audit.Device, ID: dev1.Hex(), State: audit.ClaimDenied}, audit.ClaimedEntry{List: audit.Device, ID: "0x12"})
+			*e = append(*e, audit.NewClaimedEntry(audit.Device, dev1.Hex(), "", "", audit.ClaimDenied), audit.NewClaimedEntry(audit.Device, "0x12", "", "", ""))
 		},
 	} {
 		events[name] = f

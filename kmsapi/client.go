@@ -6,6 +6,7 @@
 package kmsapi
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -119,7 +120,11 @@ func (c *Client) OnChainDetail(ctx context.Context, chain string) (*OnChainDetai
 	known, _ := c.last.Load(chain)
 	last, _ := known.(*OnChainDetail)
 	var d *OnChainDetail
-	src, err := c.get(ctx, call{endpoint: onChainDetail, path: "/kms/on-chain/", name: chain}, func(body string) (err error) {
+	q := call{endpoint: onChainDetail, path: "/kms/on-chain/", name: chain}
+	if last != nil {
+		q.last = last.Source
+	}
+	src, err := c.get(ctx, q, func(body string) (err error) {
 		if last != nil && body == last.Source.Body {
 			again := *last
 			d = &again
@@ -142,7 +147,8 @@ type call struct {
 	path     string
 	name     string // the last element, where path ends in a slash; from outside
 	query    url.Values
-	once     bool // asked once, whatever the answer
+	once     bool   // asked once, whatever the answer
+	last     Source // the answer before: one with the same body shares it
 }
 
 func (c *Client) locate(q call) (*url.URL, error) {
@@ -173,7 +179,7 @@ func (c *Client) get(ctx context.Context, q call, decode func(string) error) (So
 	delay := c.o.RetryDelay
 	for try := 1; ; try++ {
 		start := time.Now()
-		src, err := c.try(ctx, u, decode)
+		src, err := c.try(ctx, u, &q.last, decode)
 		c.o.Observe(q.endpoint, result(err), time.Since(start))
 		status, refused := errors.AsType[*StatusError](err)
 		if !refused || !status.passing() || q.once {
@@ -190,10 +196,10 @@ func (c *Client) get(ctx context.Context, q call, decode func(string) error) (So
 }
 
 // try is one HTTP request within the timeout.
-func (c *Client) try(parent context.Context, u *url.URL, decode func(string) error) (Source, error) {
+func (c *Client) try(parent context.Context, u *url.URL, last *Source, decode func(string) error) (Source, error) {
 	ctx, cancel := context.WithTimeout(parent, c.o.Timeout)
 	defer cancel()
-	src, err := c.exchange(ctx, u, decode)
+	src, err := c.exchange(ctx, u, last, decode)
 	switch {
 	case !errors.Is(err, context.DeadlineExceeded):
 		return src, err
@@ -205,7 +211,7 @@ func (c *Client) try(parent context.Context, u *url.URL, decode func(string) err
 }
 
 // exchange uses the transport and not http.Client, which would follow redirects and put the URL into its errors.
-func (c *Client) exchange(ctx context.Context, u *url.URL, decode func(string) error) (Source, error) {
+func (c *Client) exchange(ctx context.Context, u *url.URL, last *Source, decode func(string) error) (Source, error) {
 	req := (&http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: http.Header{}}).WithContext(ctx)
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", c.o.UserAgent)
@@ -231,17 +237,25 @@ func (c *Client) exchange(ctx context.Context, u *url.URL, decode func(string) e
 	if t, _, err := mime.ParseMediaType(contentType); err != nil || t != "application/json" && !strings.HasSuffix(t, "+json") {
 		return Source{}, &InvalidError{Reason: "content type " + sanitize.Quote(c.all.Text(contentType)) + ", want JSON"}
 	}
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	limited := bufio.NewReaderSize(io.LimitReader(resp.Body, maxBody+1), len(last.Body)+1)
+	raw, err := limited.Peek(len(last.Body) + 1)
+	if err == nil { // it is longer than the last
+		raw, err = io.ReadAll(limited)
+	}
 	switch {
-	case err != nil:
+	case err != nil && err != io.EOF:
 		return Source{}, fmt.Errorf("reading the API's answer: %w", err)
 	case len(raw) > maxBody:
 		return Source{}, &InvalidError{Reason: "body over 8 MiB"}
 	}
-	sum, body := sha256.Sum256(raw), string(raw)
+	body, digest := last.Body, last.SHA256
+	if string(raw) != body {
+		sum := sha256.Sum256(raw)
+		body, digest = string(raw), hex.EncodeToString(sum[:])
+	}
 	src := Source{
 		FetchedAt:  time.Now().UTC(),
-		SHA256:     hex.EncodeToString(sum[:]),
+		SHA256:     digest,
 		APIVersion: c.o.Version,
 		RequestID:  c.text(resp.Header.Get("X-Request-ID")),
 		Body:       body,

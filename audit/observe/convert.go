@@ -53,10 +53,10 @@ func ClaimOf(d *kmsapi.OnChainDetail) *audit.APIClaim {
 		row := audit.ClaimedContract{Address: c.Address, ChainID: c.ChainID, K256Pubkey: c.K256Pubkey, CAPubkey: c.CAPubkey}
 		row.Entries = make([]audit.ClaimedEntry, 0, len(c.Devices)+len(c.OSImages))
 		for _, d := range c.Devices {
-			row.Entries = append(row.Entries, audit.ClaimedEntry{List: audit.Device, ID: d.ID, Name: d.NodeName, State: claimState(d.Allowed)})
+			row.Entries = append(row.Entries, audit.NewClaimedEntry(audit.Device, d.ID, d.NodeName, "", claimState(d.Allowed)))
 		}
 		for _, i := range c.OSImages {
-			row.Entries = append(row.Entries, audit.ClaimedEntry{List: audit.OSImage, ID: i.Hash, Name: i.Name, Version: i.Version, State: claimState(i.Allowed)})
+			row.Entries = append(row.Entries, audit.NewClaimedEntry(audit.OSImage, i.Hash, i.Name, i.Version, claimState(i.Allowed)))
 		}
 		slices.SortFunc(row.Entries, func(a, b audit.ClaimedEntry) int { return a.Compare(&b) })
 		out.Contracts = append(out.Contracts, row)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -241,9 +242,12 @@ func (c *observer) query(contract common.Address, known *audit.Known, claimed ma
 	// An id that nobody allows shows whether the contract has the list and, where its code is run here, which code runs for such
 	// an id whatever else is asked.
 	for list, ids := range map[audit.List]*[]common.Hash{audit.Device: &q.Devices, audit.OSImage: &q.OSImages, audit.AggregatedMR: &q.AggregatedMRs} {
-		*ids = union(claimed[list], want.Policy.List(list), accepted[list], named[string(list)], *known.IDs(list))
-		if (c.Intent.Events || len(*ids) == 0) && !slices.Contains(*ids, common.Hash{}) {
-			*ids = append(*ids, common.Hash{})
+		*ids = *known.IDs(list)
+		for _, more := range [][]common.Hash{claimed[list], want.Policy.List(list), accepted[list], named[string(list)]} {
+			*ids = audit.Union(*ids, slices.Values(more), math.MaxInt)
+		}
+		if c.Intent.Events || len(*ids) == 0 {
+			*ids = audit.Union(*ids, slices.Values([]common.Hash{{}}), math.MaxInt)
 		}
 	}
 	for _, app := range named[Apps] {
@@ -261,24 +265,6 @@ func (c *observer) query(contract common.Address, known *audit.Known, claimed ma
 		q.Slots = append(q.Slots, e.Slot)
 	}
 	return q
-}
-
-// union joins lists in their order, each id once.
-func union(lists ...[]common.Hash) []common.Hash {
-	longest := 0
-	for _, list := range lists {
-		longest = max(longest, len(list))
-	}
-	out, seen := make([]common.Hash, 0, longest), make(map[common.Hash]bool, longest)
-	for _, list := range lists {
-		for _, id := range list {
-			if !seen[id] {
-				seen[id] = true
-				out = append(out, id)
-			}
-		}
-	}
-	return out
 }
 
 type idsByContract map[common.Address]map[audit.List][]common.Hash

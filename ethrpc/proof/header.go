@@ -17,7 +17,7 @@ const maxHeader = 16 << 10 // bytes of RLP; today's have less than 1 KiB
 // EncodeHeader turns a block as eth_getBlockByNumber answers it into the RLP of its header. It proves nothing: Header does.
 func EncodeHeader(block json.RawMessage) ([]byte, error) {
 	var h types.Header
-	if err := json.Unmarshal(block, &h); err != nil {
+	if err := h.UnmarshalJSON(block); err != nil {
 		return nil, fmt.Errorf("decoding the block's header: %s", sanitize.Plain(err.Error()))
 	}
 	b, err := rlp.EncodeToBytes(&h)

@@ -81,7 +81,7 @@ func judge(prior audit.Prior, world string, at time.Time) (*audit.Report, audit.
 	look := audit.Observation{
 		At: at, Tag: "latest", Block: &audit.Block{Number: uint64(at.Unix()), Hash: "0x" + strings.Repeat("b0", 32), Time: at},
 		Claim: &audit.APIClaim{Claim: audit.Claim{FetchedAt: at, SHA256: strings.Repeat("ab", 32)}, ChainID: 8453, Contracts: []audit.ClaimedContract{
-			{Address: kms.Contract, ChainID: 8453, Entries: []audit.ClaimedEntry{{List: audit.Device, ID: device, State: audit.ClaimAllowed}}}}},
+			{Address: kms.Contract, ChainID: 8453, Entries: []audit.ClaimedEntry{audit.NewClaimedEntry(audit.Device, device, "", "", audit.ClaimAllowed)}}}},
 		Readings: []audit.Reading{{Contract: kms.Contract, HasCode: true, Assurance: audit.Single, Answers: []audit.Answer{{List: audit.Device, ID: id, Allowed: world != "drift"}},
 			Control: audit.Controls{Owner: field(who.Owner), PendingOwner: field(""), Implementation: field(""), Code: who.Code}}},
 	}
