@@ -50,6 +50,7 @@ type judgement struct {
 	crossed  bool                        // the claim was compared with the API's list of KMS
 	reopened map[findingKey]bool         // of open: what ended at a block that L1 does not hold
 	against  []string                    // how L1 contradicts audited blocks
+	unsure   bool                        // L1 contradicts a block, or did not confirm it in time, and confirmed none that was audited since
 	news     bool                        // the look shows a difference that no earlier audit left open
 	wentBack bool
 }
@@ -57,9 +58,8 @@ type judgement struct {
 func newJudgement(intent *Intent, prior *Prior, looks *Looks) *judgement {
 	j := &judgement{intent: intent, prior: prior, looks: looks, look: &looks.First, other: looks.Second, open: map[findingKey]*OpenFinding{}}
 	if intent.L1 != nil {
-		var next Prior
-		next, j.reopened, j.against = prior.byL1(looks)
-		prior, j.prior = &next, &next
+		prior = j.byL1(prior)
+		j.prior = prior
 	}
 	for i := range prior.Open {
 		j.open[prior.Open[i].key()] = &prior.Open[i]

@@ -24,7 +24,7 @@ type L1Block struct {
 	Number       uint64         `json:"number"`
 	Hash         common.Hash    `json:"hash"`
 	Time         time.Time      `json:"time"` // as the provider gave it, until the block is confirmed
-	At           time.Time      `json:"at"`   // of the audit that read it first
+	At           time.Time      `json:"at"`   // of the audit that read it first; of one that L1 contradicts: since when
 	Trust        Trust          `json:"trust"`
 	Game         common.Address `json:"game,omitzero"`          // by which L1 holds it; zero: none
 	Contradicted string         `json:"contradicted,omitempty"` // what L1 holds instead
@@ -48,12 +48,13 @@ type Confirmation struct {
 	Contradicted string         `json:"contradicted,omitempty"` // what L1 holds instead
 }
 
-// How long a block is waited for. Where all is well, it is proposed within the hour and anchored within a week.
+// How long a block is waited for. Where all is well, it is anchored within a week.
 const (
-	maxUnproposed = 24 * time.Hour // no game is looked for that is older
-	maxUnanchored = 14 * 24 * time.Hour
-	maxL1Blocks   = 2000
-	clockSkew     = 2 * time.Hour // that this machine's clock may be behind the chain's
+	usuallyProposed = time.Hour
+	maxUnproposed   = 24 * time.Hour
+	maxUnanchored   = 14 * 24 * time.Hour
+	maxL1Blocks     = 2000
+	clockSkew       = 2 * time.Hour // that this machine's clock may be behind the chain's
 )
 
 // newestWithin is how old the newest block that L1 confirmed may be where a trust is required.
@@ -94,44 +95,66 @@ func (p *Prior) UnderL1(looks ...*Observation) []L1Block {
 }
 
 // byL1 goes on from what is remembered with what L1 holds by now. Findings that ended at a block which L1 contradicts, or did not
-// confirm in time, are open again: reopened has their keys. against says how L1 contradicts audited blocks. It is empty again once
-// L1 has confirmed a block that was audited later.
-func (p *Prior) byL1(looks *Looks) (next Prior, reopened map[findingKey]bool, against []string) {
-	blocks := p.UnderL1(&looks.First, looks.Second)
-	known := slices.Clone(blocks)
-	if look := looks.First.L1; look != nil {
+// confirm in time, are open again. No finding ends by what the chain says until L1 confirmed a block that was audited since then.
+func (j *judgement) byL1(prior *Prior) *Prior {
+	now, next := j.looks.First.At, *prior
+	next.L1, next.Open, next.Blocks = slices.Clone(prior.L1), slices.Clone(prior.Open), slices.Clone(prior.Blocks)
+	for i := range next.L1 { // of later than now if the clock was set back
+		next.L1[i].At = earlier(next.L1[i].At, now)
+	}
+	for i := range next.Blocks {
+		next.Blocks[i].At = earlier(next.Blocks[i].At, now)
+	}
+	open := map[findingKey]bool{}
+	for i := range next.Open {
+		o := &next.Open[i]
+		open[o.key()] = true
+		if at := earlier(o.lastConfirmed(), now); !at.IsZero() {
+			o.Finding.LastConfirmedAt = &at
+		}
+	}
+	blocks := next.UnderL1(&j.looks.First, j.looks.Second)
+	if look := j.looks.First.L1; look != nil {
 		for _, c := range look.Confirmations {
 			if b := find(blocks, func(b *L1Block) bool { return b.Hash == c.Hash }); b != nil {
-				b.take(c)
+				b.take(c, now)
 			}
 		}
 	}
-	next, reopened = *p, map[findingKey]bool{}
-	next.L1, next.Open, next.Blocks = nil, slices.Clone(p.Open), slices.Clone(p.Blocks)
+	next.L1, j.reopened = nil, map[findingKey]bool{}
 	newest, anchored := confirmedL1(blocks, TrustL1Proposed), confirmedL1(blocks, TrustL1Anchored)
 	for i := range blocks {
 		b := &blocks[i]
-		if newest != nil && b.Trust == TrustProviders && b.Number >= newest.Number && newest.Time.Sub(b.At) > clockSkew {
-			b.Contradicted = fmt.Sprintf("block %d, %s, was audited before block %d was made, which L1 holds", b.Number, b.Hash, newest.Number)
-		}
-		age := looks.First.At.Sub(b.At)
-		wrong, later := b.Contradicted != "", newest != nil && newest.At.After(b.At)
-		late := age > maxUnanchored || !b.Confirmed() && age > maxUnproposed || len(blocks)-i > maxL1Blocks
-		if wrong && !(later && known[i].Contradicted != "") {
-			against = append(against, b.Contradicted)
+		// A chain counts up: a block that was audited before another one was made has the lower number.
+		if impossible := newest != nil && b.Number >= newest.Number && (b.Number == newest.Number || newest.Time.Sub(b.At) > clockSkew); impossible && b.Contradicted == "" && b.Trust == TrustProviders {
+			b.contradict(fmt.Sprintf("block %d, %s, does not go with block %d, %s, which L1 holds", b.Number, b.Hash, newest.Number, newest.Hash), now)
 		}
 		if b.Trust == TrustL1Anchored {
 			b.Ended = nil
 		}
+		age, crowded, wrong := now.Sub(b.At), len(blocks)-i > maxL1Blocks, b.Contradicted != ""
+		late := crowded || age > maxUnanchored || !b.Confirmed() && age > maxUnproposed
 		if wrong || late {
-			next.reopen(b, reopened)
+			for _, o := range b.Ended {
+				if !open[o.key()] {
+					o.Finding.Message = fmt.Sprintf("%s%s %d, which L1 does not hold", strings.SplitN(o.Finding.Message, overAt, 2)[0], overAt, b.Number)
+					next.Open, open[o.key()], j.reopened[o.key()] = append(next.Open, o), true, true
+				}
+			}
+			b.Ended = nil
 		}
-		over := b.Trust == TrustL1Anchored || late || wrong && later || b.Confirmed() && len(b.Ended) == 0 && slices.ContainsFunc(blocks, func(o L1Block) bool {
+		asked := slices.ContainsFunc(prior.Blocks, func(a AuditedBlock) bool { return a.At.Sub(b.At) > usuallyProposed })
+		stands := (wrong || late && !b.Confirmed() && asked) && (newest == nil || !newest.At.After(b.At))
+		if wrong && stands {
+			j.against = append(j.against, b.Contradicted)
+		}
+		over := crowded && j.unsure || !stands && (wrong || late || b.Trust == TrustL1Anchored || b.Confirmed() && len(b.Ended) == 0 && slices.ContainsFunc(blocks, func(o L1Block) bool {
 			return o.Confirmed() && o.Game == b.Game && o.Number > b.Number
-		})
-		if !over || b == newest || b == anchored {
+		}))
+		if !over || b == newest || b == anchored || j.looks.readAt(b.Hash) {
 			next.L1 = append(next.L1, *b)
 		}
+		j.unsure = j.unsure || stands
 	}
 	if newest != nil { // numbers above it that were audited before it was made are invented
 		for i := range next.Blocks {
@@ -145,29 +168,42 @@ func (p *Prior) byL1(looks *Looks) (next Prior, reopened map[findingKey]bool, ag
 			}
 		}
 	}
-	return next, reopened, against
+	return &next
+}
+
+// readAt reports whether a look that may count read the block.
+func (l *Looks) readAt(hash common.Hash) bool {
+	return slices.ContainsFunc([]*Observation{&l.First, l.Second}, func(o *Observation) bool {
+		return o != nil && o.Block != nil && o.Block.Hash == hash.Hex()
+	})
 }
 
 // take notes what L1 newly holds of the block.
-func (b *L1Block) take(c Confirmation) {
-	if b.Contradicted = c.Contradicted; c.Contradicted != "" {
+func (b *L1Block) take(c Confirmation, now time.Time) {
+	if c.Contradicted != "" {
+		b.contradict(c.Contradicted, now)
 		return
 	}
-	b.Trust, b.Game = c.Trust, c.Game
+	b.Trust, b.Game, b.Contradicted = c.Trust, c.Game, ""
 	if !c.Time.IsZero() {
 		b.Time = c.Time
 	}
 }
 
-// reopen opens what ended at a block again.
-func (p *Prior) reopen(b *L1Block, reopened map[findingKey]bool) {
-	for _, o := range b.Ended {
-		if !slices.ContainsFunc(p.Open, func(open OpenFinding) bool { return open.key() == o.key() }) {
-			o.Finding.Message += fmt.Sprintf("; it was over at block %d, which L1 does not hold", b.Number)
-			p.Open, reopened[o.key()] = append(p.Open, o), true
-		}
+func (b *L1Block) contradict(why string, now time.Time) {
+	if b.Contradicted == "" {
+		b.At = now
 	}
-	b.Ended = nil
+	b.Contradicted = why
+}
+
+const overAt = "; it was over at block"
+
+func earlier(a, b time.Time) time.Time {
+	if a.After(b) {
+		return b
+	}
+	return a
 }
 
 // contradictedByL1 finds what L1 contradicts. A contradiction stands until L1 is read again.
@@ -201,14 +237,21 @@ func (j *judgement) requireL1() {
 	}
 }
 
-// underL1 remembers the audited blocks for the next audit, with the findings that ended at the one that was read.
-func (j *judgement) underL1(ended []OpenFinding) []L1Block {
+// underL1 remembers the audited blocks for the next audit, with the findings that ended at the one that was read. A finding is kept
+// once: with the block at which it ended last.
+func (j *judgement) underL1(open, ended []OpenFinding) []L1Block {
 	if j.intent.L1 == nil {
 		return nil
 	}
+	goesOn := map[findingKey]bool{}
+	for _, o := range slices.Concat(open, ended) {
+		goesOn[o.key()] = true
+	}
 	for i := range j.prior.L1 {
-		if b := &j.prior.L1[i]; j.look.Block != nil && b.Hash.Hex() == j.look.Block.Hash && b.Trust != TrustL1Anchored {
-			b.Ended = slices.Concat(b.Ended, ended)
+		b := &j.prior.L1[i]
+		b.Ended = slices.DeleteFunc(slices.Clone(b.Ended), func(o OpenFinding) bool { return goesOn[o.key()] })
+		if j.look.Block != nil && b.Hash.Hex() == j.look.Block.Hash && b.Trust != TrustL1Anchored {
+			b.Ended = append(b.Ended, ended...)
 		}
 	}
 	return j.prior.L1

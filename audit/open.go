@@ -52,7 +52,10 @@ func (j *judgement) carryOver(out *Outcome) {
 			open, change, first := OpenFinding{Contract: t.Contract, Logged: now}, Opened, now
 			if was := j.open[k]; was != nil {
 				delete(j.open, k)
-				if open, change = *was, Open; was.Finding.FirstSeen.Before(now) { // else the clock was set back
+				if open = *was; !j.reopened[k] {
+					change = Open
+				}
+				if was.Finding.FirstSeen.Before(now) { // else the clock was set back
 					first = *was.Finding.FirstSeen
 				}
 			}
@@ -79,12 +82,17 @@ func (j *judgement) carryOver(out *Outcome) {
 			continue
 		}
 		t := targetAt(j.targets, address)
-		if t != nil && j.settled(t, &o) || t == nil && (j.intent.NoClaims || j.look.rightChain(j.intent.ChainID)) && !o.Finding.Kind.is(ofContract) {
+		chain := t != nil && j.readAgain(t, &o)
+		if t != nil && j.settled(t, &o, chain) || t == nil && (j.intent.NoClaims || j.look.rightChain(j.intent.ChainID)) && !o.Finding.Kind.is(ofContract) {
 			if j.intent.NoClaims && o.Finding.Kind.is(ofClaim) {
 				o.Finding.Message += " (claims is now none for this chain, so the API is no longer compared)"
 			}
-			resolved = append(resolved, Change{Resolved, j.intent.Chain, o.Contract, o.Finding, o.Block, now})
-			ended = append(ended, o)
+			if !j.reopened[o.key()] { // else it is known to be over
+				resolved = append(resolved, Change{Resolved, j.intent.Chain, o.Contract, o.Finding, o.Block, now})
+			}
+			if t != nil && !j.settled(t, &o, false) { // it is over by what the chain says
+				ended = append(ended, o)
+			}
 			continue
 		}
 		if t == nil {
@@ -98,7 +106,7 @@ func (j *judgement) carryOver(out *Outcome) {
 		t.Findings = append(t.Findings, f)
 		j.log(out, o, map[bool]ChangeType{true: Opened, false: Open}[j.reopened[o.key()]], now)
 	}
-	out.Next.L1 = j.underL1(ended)
+	out.Next.L1 = j.underL1(out.Next.Open, ended)
 	out.Changes = append(out.Changes, resolved...)
 	slices.SortStableFunc(out.Next.Open, func(a, b OpenFinding) int {
 		return cmp.Or(a.Finding.FirstSeen.Compare(*b.Finding.FirstSeen), cmp.Compare(a.Contract, b.Contract), cmp.Compare(a.Finding.Kind, b.Finding.Kind),
@@ -143,8 +151,16 @@ func (t *target) dateEntries(findings map[findingKey]*Finding) {
 	}
 }
 
-// settled reports whether this audit looked again at what an open finding is about, and found it right.
-func (j *judgement) settled(t *target, o *OpenFinding) bool {
+// readAgain reports whether this audit read the contract at no older block than the one at which a finding was confirmed, and with
+// no weaker assurance and trust.
+func (j *judgement) readAgain(t *target, o *OpenFinding) bool {
+	return t.reading.read() && j.look.Block != nil && j.look.Block.Follows(o.Block, o.lastConfirmed()) && !t.reading.Assurance.weakerThan(j.attainable(o.Assurance)) &&
+		(!j.intent.Anchored || !j.look.Block.Trust.weakerThan(o.Trust)) && !j.unsure
+}
+
+// settled reports whether this audit looked again at what an open finding is about, and found it right. chain: what the chain says
+// counts.
+func (j *judgement) settled(t *target, o *OpenFinding, chain bool) bool {
 	k, f := o.Finding.Kind, &o.Finding
 	if t.unsettled[o.key()] {
 		return false
@@ -155,8 +171,6 @@ func (j *judgement) settled(t *target, o *OpenFinding) bool {
 	if j.wentBack {
 		return false
 	}
-	chain := t.reading.read() && j.look.Block != nil && j.look.Block.Follows(o.Block, o.lastConfirmed()) && !t.reading.Assurance.weakerThan(j.attainable(o.Assurance)) &&
-		(!j.intent.Anchored || !j.look.Block.Trust.weakerThan(o.Trust)) && len(j.against) == 0
 	if k.OfEntry() {
 		return j.settledEntry(t, f, chain)
 	}
@@ -183,7 +197,7 @@ func (j *judgement) settled(t *target, o *OpenFinding) bool {
 		return j.look.Block != nil
 	}
 	if k.is(ofClaim) {
-		return t.noClaims || t.looksAt(k)
+		return t.noClaims || t.looksAt(k) && (chain || !k.is(ofContract))
 	}
 	return k.is(ofContract) && chain && t.looksAt(k)
 }

@@ -50,6 +50,10 @@ func TestACheckpointProvesNothingOfAChainWithoutAnAnchor(t *testing.T) {
 	proves("as it is", audit.Consistent)
 	c.First.Observation.Block.Trust, f.Report.Chains[0].Block.Trust = audit.TrustProviders, audit.TrustProviders
 	proves("the documents are there, and lead to another block", audit.Unknown)
+	c.First.Observation.Block.Trust = audit.TrustL1Anchored
+	if _, err := evidence.Verify(t.Context(), f, nil); !errors.Is(err, evidence.ErrRefuted) || !strings.Contains(err.Error(), `is said to be "l1_anchored", and nothing proves it`) {
+		t.Errorf("L1 is said to hold the block: %v", err)
+	}
 	c.First.Anchor, c.First.Observation.Anchored, c.First.Observation.Finalized, c.First.Observation.Block.Trust = nil, nil, nil, ""
 	f.Report.Chains[0].Anchored = nil
 	proves("it has no anchor", audit.Unknown)

@@ -31,13 +31,12 @@ type L1Reader interface {
 type L1Raw struct {
 	Documents anchor.Documents
 	Witness   *ethrpc.Witness
-	Walks     []Walk
+	Walks     []Walk // in the order of ReadL1
 }
 
-// Walk is the headers that lead from a block that L1 holds down to an audited one.
+// Walk is the headers that lead from a block that L1 holds down to an audited one; none: nobody had them.
 type Walk struct {
-	Top     uint64   `json:"top"` // the number of the first
-	Headers [][]byte `json:"headers"`
+	Headers [][]byte `json:"headers,omitempty"`
 }
 
 // What is asked for in one audit.
@@ -68,8 +67,11 @@ func (c *observer) askL1(ctx context.Context, prior audit.Prior, l *look) {
 func (c *observer) readL1(ctx context.Context, prior audit.Prior, l *look, blocks []audit.L1Block) error {
 	head, errs := c.L1.Anchor.Sync(ctx, prior.VerifiedFrom(c.Intent.Checkpoint), l.At)
 	l.addFailures(errs)
-	if head == nil {
+	switch {
+	case head == nil:
 		return errors.New("no block of L1 is known to be final")
+	case prior.Finalized != nil && head.Finalized.Slot < prior.Finalized.Slot:
+		return fmt.Errorf("slot %d was final before, and the endpoints show no later one than %d", prior.Finalized.Slot, head.Finalized.Slot)
 	}
 	calls, err := ProvenL1(ctx, c.L1.Reader, head, c.l1Calls)
 	if err != nil {
@@ -78,9 +80,7 @@ func (c *observer) readL1(ctx context.Context, prior audit.Prior, l *look, block
 	raw := &L1Raw{Documents: head.Documents}
 	walk := func(high, low uint64, accept func([][]byte) error) ([][]byte, error) {
 		headers, err := c.walk(ctx, l, high, low, accept)
-		if err == nil {
-			raw.Walks = append(raw.Walks, Walk{high, headers})
-		}
+		raw.Walks = append(raw.Walks, Walk{headers})
 		return headers, err
 	}
 	look, lacks, err := ReadL1(ctx, calls, head, &c.Intent, blocks, walk)
@@ -119,9 +119,10 @@ func (c *observer) walk(ctx context.Context, l *look, high, low uint64, accept f
 	})
 	if several, ok := errors.AsType[*ethrpc.ReadError](err); ok && len(several.Failures) == refused {
 		l.addFailures(several.Failures)
-		err = nil
+	} else if err != nil {
+		return nil, err
 	}
-	return headers, err
+	return headers, nil
 }
 
 // ReadL1 finds out what L1 newly holds of audited blocks, by calls at the block that head has as final. walk gets the headers of
@@ -132,7 +133,7 @@ func ReadL1(ctx context.Context, calls l1.Caller, head *anchor.Head, intent *aud
 	from := uint64(math.MaxUint64)
 	var games []common.Address
 	for _, b := range blocks {
-		if b.Trust == audit.TrustProviders || len(blocks) == 1 {
+		if b.Trust == audit.TrustProviders {
 			from = min(from, b.Number)
 		}
 		if b.Trust != audit.TrustL1Anchored && b.Game != (common.Address{}) && len(games) < maxGames && !slices.Contains(games, b.Game) {
@@ -148,14 +149,16 @@ func ReadL1(ctx context.Context, calls l1.Caller, head *anchor.Head, intent *aud
 	out := &audit.L1Look{Finalized: *finalized, Number: head.Finalized.BlockNumber, Hash: head.Finalized.BlockHash}
 	walks := 0
 	for _, b := range slices.Backward(blocks) { // the latest first
+		if b.Trust == audit.TrustL1Anchored {
+			continue // for good
+		}
 		p, err := holds.Covering(b.Number)
-		fallen := holds.Fallen(b.Game) != nil
 		now := audit.Confirmation{Hash: b.Hash, Trust: audit.Trust(p.Trust.String()), Game: p.Game}
-		switch {
-		case err != nil && fallen && b.Confirmed():
+		switch fallen := holds.Fallen(b.Game); {
+		case b.Confirmed() && fallen != nil && p.Trust != l1.Anchored: // the next audit looks for another game
 			now.Trust, now.Game = audit.TrustProviders, b.Game
-			lacks = append(lacks, fmt.Errorf("block %d is not held by L1 any more: %w", b.Number, holds.Fallen(b.Game)))
-		case err != nil || b.Trust == audit.TrustL1Anchored || b.Confirmed() && !fallen && now.Trust == b.Trust || walks == maxWalks:
+			lacks = append(lacks, fmt.Errorf("block %d is not held by L1 any more: %w", b.Number, fallen))
+		case err != nil || b.Confirmed() && now.Trust == b.Trust || walks == maxWalks:
 			continue
 		case b.Confirmed() && now.Game == b.Game: // headers led from what it claims to the block before
 		default:

@@ -30,16 +30,13 @@ func (c *Chain) underL1(ctx context.Context, r *Result, l *Look) error {
 	if err != nil {
 		return fmt.Errorf("proving what L1 holds at block %d: %w", head.Finalized.BlockNumber, err)
 	}
-	walk := func(high, low uint64, accept func([][]byte) error) (headers [][]byte, err error) {
-		for _, w := range l.L1.Walks {
-			if w.Top == high && uint64(len(w.Headers)) == high-low+1 {
-				if headers = w.Headers; accept(headers) == nil {
-					break
-				}
-			}
+	walks := l.L1.Walks
+	walk := func(uint64, uint64, func([][]byte) error) (headers [][]byte, err error) {
+		if len(walks) > 0 {
+			headers, walks = walks[0].Headers, walks[1:]
 		}
-		if headers == nil {
-			err = errors.New("they are not in the evidence")
+		if len(headers) == 0 {
+			err = errors.New("the headers are not in the evidence")
 		}
 		return headers, err
 	}
@@ -53,5 +50,6 @@ func (c *Chain) underL1(ctx context.Context, r *Result, l *Look) error {
 	r.Checked = append(r.Checked, fmt.Sprintf("%s: what L1 newly holds of audited blocks (%d) follows from its block %d, for which the sync committees vouch from checkpoint %s on", sanitize.Plain(c.Intent.Chain),
 		len(holds.Confirmations), head.Finalized.BlockNumber, l.L1.Checkpoint))
 	r.Trusted = append(r.Trusted, sanitize.Plain(c.Intent.Chain)+": that the checkpoint is a finalized block of L1's beacon chain, that two thirds of each sync committee since then are honest, and that no game that L1 holds proven is false")
+	r.trustNetwork(c, c.Intent.L1.ChainID, l.L1.Network)
 	return nil
 }

@@ -217,8 +217,13 @@ func (c *Chain) anchored(r *Result, l *Look) error {
 	if doubt := head.Vouches(o.Block.Number, hash, l.Anchor.Headers); doubt != nil && o.Block.Trust == audit.TrustConsensus {
 		return fmt.Errorf("the sync committees are said to vouch for block %d: %w", o.Block.Number, doubt)
 	}
-	if o.Block.Trust == audit.TrustConsensus {
+	switch o.Block.Trust {
+	case audit.TrustProviders:
+	case audit.TrustConsensus:
 		r.Checked = append(r.Checked, fmt.Sprintf("%s: the sync committees vouch for block %d, from checkpoint %s on", sanitize.Plain(c.Intent.Chain), o.Block.Number, l.Anchor.Checkpoint))
+		r.trustNetwork(c, c.Intent.ChainID, l.Anchor.Network)
+	default:
+		return fmt.Errorf("block %d is said to be %s, and nothing proves it", o.Block.Number, sanitize.Quote(string(o.Block.Trust)))
 	}
 	return nil
 }
@@ -309,7 +314,11 @@ func (r *Result) trust(c *Chain, looks *audit.Looks) {
 	say := func(format string, args ...any) {
 		r.Trusted = append(r.Trusted, sanitize.Plain(c.Intent.Chain)+": "+fmt.Sprintf(format, args...))
 	}
-	say("what was configured, and what earlier audits left (contracts: %d, open findings: %d)", len(c.Prior.Contracts), len(c.Prior.Open))
+	left := fmt.Sprintf("contracts: %d, open findings: %d", len(c.Prior.Contracts), len(c.Prior.Open))
+	if n := len(c.Prior.L1); n > 0 {
+		left += fmt.Sprintf(", blocks, with what L1 held of them then: %d", n)
+	}
+	say("what was configured, and what earlier audits left (%s)", left)
 	failures := 0
 	for _, o := range looks.All() {
 		failures += len(o.Failures)
@@ -321,7 +330,6 @@ func (r *Result) trust(c *Chain, looks *audit.Looks) {
 		}
 		if o.Block.Trust == audit.TrustConsensus {
 			say("that the checkpoint is a finalized block of the beacon chain, and that two thirds of each sync committee since then are honest")
-			trustNetwork(c, o, say)
 		} else {
 			say("that block %d, %s, is of this chain, and what %s named at %s", o.Block.Number, sanitize.Plain(o.Block.Hash), sanitize.Plain(o.Tag), o.At.Format(time.RFC3339))
 		}
@@ -337,15 +345,10 @@ func (r *Result) trust(c *Chain, looks *audit.Looks) {
 
 // trustNetwork says what is believed of a beacon chain that is not built in: whoever writes the file chooses how large a committee
 // is, and for how long it signs.
-func trustNetwork(c *Chain, at *audit.Observation, say func(string, ...any)) {
-	l := &c.First
-	if c.Second != nil && at.At.Equal(c.Second.Observation.At) {
-		l = c.Second
-	}
-	if _, known := consensus.ByChainID(c.Intent.ChainID); l.Anchor != nil && !known {
-		n := l.Anchor.Network
-		say("that the beacon chain of chain id %d is %s, whose committees of %d sign for %d slots each, which this release does not know", c.Intent.ChainID, sanitize.Quote(n.Name),
-			n.SyncCommitteeSize, n.SlotsPerEpoch*n.EpochsPerSyncCommitteePeriod)
+func (r *Result) trustNetwork(c *Chain, chainID uint64, n consensus.Network) {
+	if _, known := consensus.ByChainID(chainID); !known {
+		r.Trusted = append(r.Trusted, fmt.Sprintf("%s: that the beacon chain of chain id %d is %s, whose committees of %d sign for %d slots each, which this release does not know", sanitize.Plain(c.Intent.Chain),
+			chainID, sanitize.Quote(n.Name), n.SyncCommitteeSize, n.SlotsPerEpoch*n.EpochsPerSyncCommitteePeriod))
 	}
 }
 

@@ -61,9 +61,6 @@ type game struct {
 	countered                                           common.Hash // number of an intermediate root, from 1; 0: none
 }
 
-// covers reports whether the game counts and claims the block, or one after it.
-func (g *game) covers(block uint64) bool { return g.Err == nil && g.start < block && block <= g.block }
-
 // judge fills in games, from an index down, and finds out which ones count.
 func (r *reader) judge(ctx context.Context, from uint64, games []game) error {
 	var queries []*query

@@ -64,10 +64,10 @@ type Reading struct {
 	Lacks  []error // why there are no points, or no more
 }
 
-// Bounds of a Reading. Base creates a game every 20 minutes.
+// Bounds of a Reading. Base creates a game every 20 minutes: these are the games of a day.
 const (
-	maxGames    = 24
-	gamesAtOnce = 4
+	maxGames    = 80
+	gamesAtOnce = 4   // then as many again
 	maxReach    = 300 // headers; 30 are enough where a game has an intermediate root every 30 blocks
 )
 
@@ -184,13 +184,16 @@ func (r *reader) readAnchor(ctx context.Context) error {
 	return nil
 }
 
-// readGames adds what games claim. The parent of one that counts counts too, as far back as games are looked at: that of the
-// game which covers the block always is.
+// errOld is no fault of a game.
+var errOld = errors.New("its parent is too old to be looked at")
+
+// readGames adds what games claim. The parent of one that counts counts too, as far back as games are looked at: that of a game
+// which claims the block, or a later one, always is.
 func (r *reader) readGames(ctx context.Context, block uint64) error {
 	var games []game
 	next, enough := r.count, false
 	for next > 0 && !enough && len(games) < maxGames {
-		some := make([]game, min(next, gamesAtOnce))
+		some := make([]game, min(next, uint64(max(gamesAtOnce, len(games))), uint64(maxGames-len(games))))
 		if err := r.judge(ctx, next-1, some); err != nil {
 			return err
 		}
@@ -206,8 +209,8 @@ func (r *reader) readGames(ctx context.Context, block uint64) error {
 		case g.Err != nil:
 		case err != nil:
 			g.Err = fmt.Errorf("its parent %s does not count: %w", g.parent, err)
-		case !seen && g.covers(block) && g.parent != r.registry:
-			g.Err = fmt.Errorf("its parent %s is too old to be looked at", g.parent)
+		case !seen && g.block >= block && g.parent != r.registry:
+			g.Err = fmt.Errorf("%w: %s", errOld, g.parent)
 		}
 		if errs[g.Address] = g.Err; g.Err == nil {
 			r.Points = append(r.Points, g.claimed...)
@@ -252,18 +255,19 @@ func (r *reader) readBefore(ctx context.Context, before []common.Address) error 
 // Fallen is why a game that counted before does not count any more, nil if nothing says so.
 func (r *Reading) Fallen(game common.Address) error {
 	for _, g := range r.Games {
-		if g.Address == game && g.Err != nil {
+		if g.Address == game && g.Err != nil && !errors.Is(g.Err, errOld) {
 			return g.Err
 		}
 	}
 	return nil
 }
 
-// reachesDown reports whether a game that counts begins below the block, and of each that covers it the parent is there too.
+// reachesDown reports whether a game that counts begins below the block, and of each that claims it, or a later one, the parent is
+// there too.
 func (r *reader) reachesDown(games []game, block uint64) (down bool) {
 	for _, g := range games {
 		isParent := func(p game) bool { return p.Address == g.parent }
-		if g.covers(block) && g.parent != r.registry && !slices.ContainsFunc(games, isParent) {
+		if g.Err == nil && g.block >= block && g.parent != r.registry && !slices.ContainsFunc(games, isParent) {
 			return false
 		}
 		down = down || g.Err == nil && g.start < block

@@ -168,14 +168,14 @@ func TestTheLabelIsRightOrALowerOne(t *testing.T) {
 		{"its game is hidden behind too many", func(t *testing.T, w *world) {
 			_, err := w.rollup.AddType(t.Context(), otherType)
 			must(t, err)
-			for i := range 24 {
+			for i := range 80 {
 				w.third(t, func(p *testchain.Proposal) { p.Type, p.Roots[0] = otherType, common.Hash{byte(i)} })
 			}
 		}, 47, l1.Providers, l1.NotCovered, "older ones are not looked at"},
 		{"its game's parent is hidden behind too many", func(t *testing.T, w *world) {
 			_, err := w.rollup.AddType(t.Context(), otherType)
 			must(t, err)
-			for i := range 23 {
+			for i := range 79 {
 				w.third(t, func(p *testchain.Proposal) { p.Type, p.Roots[0] = otherType, common.Hash{byte(i)} })
 			}
 		}, 47, l1.Providers, l1.NotCovered, "is too old to be looked at"},
@@ -240,6 +240,93 @@ func TestABlockThatL1ContradictsIsFound(t *testing.T) {
 	}
 	if got := w.confirm(t, calls, audited); got.outcome != l1.Confirmed {
 		t.Errorf("the block in its place has outcome %d (%v)", got.outcome, got.err)
+	}
+}
+
+// TestAGameOfALaterBlockNeedsItsParent: that an earlier block is covered already does not excuse it.
+func TestAGameOfALaterBlockNeedsItsParent(t *testing.T) {
+	w := newWorld(t, startL2(t))
+	_, err := w.rollup.AddType(t.Context(), otherType)
+	must(t, err)
+	for i := range 2 {
+		w.third(t, func(p *testchain.Proposal) { p.Type, p.Roots[0] = otherType, common.Hash{byte(i)} })
+	}
+	w.third(t, func(*testchain.Proposal) {})
+	p := w.proposal(t, 20, common.Address{}) // it covers block 22, and makes four games
+	p.Block, p.Roots = 30, p.Roots[:2]
+	w.propose(t, p)
+	w.send(t, testchain.RollupRegistry, "blacklist", w.second)
+	calls, _ := w.calls(t, client(t, l1ID, w.l1.URL), nil)
+	r, err := l1.Read(t.Context(), calls, w.chain(), 22)
+	must(t, err)
+	if p, err := r.Covering(67); err == nil || !strings.Contains(err.Error(), "does not count: it is blacklisted") {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if p, err := r.Covering(22); err != nil || p.Block != 25 {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
+
+// TestAGameThatCountedBefore is looked at however old it is: its claim is valid by now, nothing is against it, or it fell.
+func TestAGameThatCountedBefore(t *testing.T) {
+	l2 := startL2(t)
+	for _, row := range []struct {
+		sentence string
+		change   func(t *testing.T, w *world)
+		trust    l1.Trust // of block 27, which the first game claims
+		fallen   string
+	}{
+		{"it is in progress", func(*testing.T, *world) {}, l1.Providers, ""},
+		{"it won", func(t *testing.T, w *world) { w.setGame(t, w.first, 2, 1, 0) }, l1.Anchored, ""},
+		{"it won, and another type is respected now", func(t *testing.T, w *world) {
+			w.setGame(t, w.first, 2, 1, 0)
+			w.respect(t, otherType)
+		}, l1.Anchored, ""},
+		{"it was lost", func(t *testing.T, w *world) { w.setGame(t, w.first, 1, 1, 0) }, l1.Providers, "its status is 1"},
+		{"it was countered", func(t *testing.T, w *world) { w.setGame(t, w.first, 0, 2, 1) }, l1.Providers, "was countered"},
+		{"it is blacklisted", func(t *testing.T, w *world) { w.send(t, testchain.RollupRegistry, "blacklist", w.first) }, l1.Providers, "is blacklisted"},
+		{"it won, and is blacklisted", func(t *testing.T, w *world) {
+			w.setGame(t, w.first, 2, 1, 0)
+			w.send(t, testchain.RollupRegistry, "blacklist", w.first)
+		}, l1.Providers, "is blacklisted"},
+		{"it won, and the contracts are paused", func(t *testing.T, w *world) {
+			w.setGame(t, w.first, 2, 1, 0)
+			w.send(t, testchain.RollupConfig, "setPaused", true)
+		}, l1.Providers, ""},
+		{"its parent is not looked at any more", func(t *testing.T, w *world) {
+			w.first, w.second = w.second, w.first
+			hide(t, w, 76)
+		}, l1.Providers, ""},
+	} {
+		t.Run(row.sentence, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, l2)
+			row.change(t, w)
+			hide(t, w, 3)
+			calls, _ := w.calls(t, client(t, l1ID, w.l1.URL), nil)
+			for _, block := range []uint64{100, 41} { // 100: no game is read but the newest four
+				r, err := l1.Read(t.Context(), calls, w.chain(), block, w.first, common.Address{1})
+				must(t, err)
+				p, _ := r.Covering(27)
+				fallen := ""
+				if err := r.Fallen(w.first); err != nil && p.Trust != l1.Anchored {
+					fallen = err.Error()
+				}
+				if block == 100 && p.Trust != row.trust || (fallen == "") != (row.fallen == "") || !strings.Contains(fallen, row.fallen) {
+					t.Errorf("read from block %d on: block 27 is %s, and the game fell for %q, want %s and %q", block, p.Trust, fallen, row.trust, row.fallen)
+				}
+			}
+		})
+	}
+}
+
+// hide creates newer games that do not count.
+func hide(t *testing.T, w *world, games int) {
+	t.Helper()
+	_, err := w.rollup.AddType(t.Context(), otherType)
+	must(t, err)
+	for i := range games {
+		w.propose(t, testchain.Proposal{Type: otherType, Block: 80, Roots: []common.Hash{{1, byte(games)}, {byte(i)}}})
 	}
 }
 

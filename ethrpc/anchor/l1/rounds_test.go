@@ -169,3 +169,27 @@ func TestAProviderThatFailsIsNoAnswer(t *testing.T) {
 		t.Errorf("when nobody waits: %v", err)
 	}
 }
+
+// TestRoundsOfALongReading: of a day's games, which no block ends early. It stays within what calls may ask for.
+func TestRoundsOfALongReading(t *testing.T) {
+	w := newWorld(t, startL2(t))
+	parent := w.second
+	for i := range uint64(78) { // one after the other, of one block each
+		parent = w.propose(t, testchain.Proposal{Parent: parent, Block: 61 + i, Roots: []common.Hash{{byte(i)}}})
+	}
+	requests, bytes := w.l1.Proxy.Requests(), w.l1.Proxy.Bytes()
+	calls, _ := w.calls(t, client(t, l1ID, w.l1.URL), nil)
+	r, err := l1.Read(t.Context(), calls, w.chain(), 1)
+	must(t, err)
+	counted := 0
+	for _, g := range r.Games {
+		if g.Err == nil {
+			counted++
+		}
+	}
+	rounds, size := w.l1.Proxy.Requests()-requests-1, w.l1.Proxy.Bytes()-bytes
+	t.Logf("%d rounds, %d bytes, a witness of %d", rounds, size, witnessSize(calls.Witness()))
+	if counted != 80 || rounds > 40 || size > 2_000_000 {
+		t.Errorf("%d games count, after %d rounds and %d bytes", counted, rounds, size)
+	}
+}
