@@ -22,7 +22,7 @@ func (c *Chain) underL1(ctx context.Context, r *Result, l *Look) error {
 	case c.Intent.L1 == nil:
 		return errors.New("L1 was read, and the chain has none")
 	}
-	head, err := c.replay(l.L1.Documents, c.Intent.L1.ChainID)
+	head, err := c.replay(r, l.L1.Documents, c.Intent.L1.ChainID)
 	if err != nil {
 		return err
 	}

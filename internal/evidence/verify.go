@@ -199,7 +199,7 @@ func (c *Chain) anchored(r *Result, l *Look) error {
 		}
 		return nil
 	}
-	head, err := c.replay(l.Anchor.Documents, c.Intent.ChainID)
+	head, err := c.replay(r, l.Anchor.Documents, c.Intent.ChainID)
 	if err != nil {
 		return err
 	}
@@ -223,14 +223,20 @@ func (c *Chain) anchored(r *Result, l *Look) error {
 	return nil
 }
 
-// replay proves again what the sync committees of a chain signed.
-func (c *Chain) replay(docs anchor.Documents, chainID uint64) (*anchor.Head, error) {
+// replay proves again what the sync committees of a chain signed. Of a beacon chain that is not built in, whoever writes the file
+// chooses how large a committee is, and for how long it signs.
+func (c *Chain) replay(r *Result, docs anchor.Documents, chainID uint64) (*anchor.Head, error) {
 	if start := docs.Checkpoint; len(c.checkpoints) > 0 && !slices.Contains(c.checkpoints, start) && !slices.Contains(c.proven, start) {
 		return nil, fmt.Errorf("its light client starts at checkpoint %s, which is not one of those given", start)
 	}
 	var err error
 	if docs.Network, err = docs.Network.OfChain(chainID); err != nil {
 		return nil, fmt.Errorf("reading which beacon chain it follows: %w", err)
+	}
+	if _, known := consensus.ByChainID(chainID); !known {
+		n := docs.Network
+		r.Trusted = append(r.Trusted, fmt.Sprintf("%s: that the beacon chain of chain id %d is %s, whose committees of %d sign for %d slots each, which this release does not know",
+			sanitize.Plain(c.Intent.Chain), chainID, sanitize.Quote(n.Name), n.SyncCommitteeSize, n.SlotsPerEpoch*n.EpochsPerSyncCommitteePeriod))
 	}
 	head, err := docs.Replay(c.until)
 	if err != nil {
@@ -321,7 +327,6 @@ func (r *Result) trust(c *Chain, looks *audit.Looks) {
 		}
 		if o.Block.Trust == audit.TrustConsensus {
 			say("that the checkpoint is a finalized block of the beacon chain, and that two thirds of each sync committee since then are honest")
-			trustNetwork(c, o, say)
 		} else {
 			say("that block %d, %s, is of this chain, and what %s named at %s", o.Block.Number, sanitize.Plain(o.Block.Hash), sanitize.Plain(o.Tag), o.At.Format(time.RFC3339))
 		}
@@ -332,20 +337,6 @@ func (r *Result) trust(c *Chain, looks *audit.Looks) {
 	}
 	if failures > 0 {
 		say("that sources failed (%d times), which makes a verdict unknown, never consistent", failures)
-	}
-}
-
-// trustNetwork says what is believed of a beacon chain that is not built in: whoever writes the file chooses how large a committee
-// is, and for how long it signs.
-func trustNetwork(c *Chain, at *audit.Observation, say func(string, ...any)) {
-	l := &c.First
-	if c.Second != nil && at.At.Equal(c.Second.Observation.At) {
-		l = c.Second
-	}
-	if _, known := consensus.ByChainID(c.Intent.ChainID); l.Anchor != nil && !known {
-		n := l.Anchor.Network
-		say("that the beacon chain of chain id %d is %s, whose committees of %d sign for %d slots each, which this release does not know", c.Intent.ChainID, sanitize.Quote(n.Name),
-			n.SyncCommitteeSize, n.SlotsPerEpoch*n.EpochsPerSyncCommitteePeriod)
 	}
 }
 
