@@ -145,8 +145,12 @@ func (a *auditor) stands(verdict audit.Verdict, kinds, want string) *audit.Repor
 	must(a.t, err)
 	f, err = evidence.Decode(strings.NewReader(string(whole)))
 	must(a.t, err)
-	if _, err := evidence.Verify(a.t.Context(), f, nil); err != nil {
-		a.t.Errorf("its evidence: %v", err)
+	got, err := evidence.Verify(a.t.Context(), f, nil)
+	if err != nil {
+		a.t.Fatalf("its evidence: %v", err)
+	}
+	if said := strings.Join(got.Trusted, "\n"); f.Chains[0].First.L1 != nil && !strings.Contains(said, "for 512 slots each, which this release does not know") {
+		a.t.Errorf("its evidence does not say which beacon chain it believes: %s", said)
 	}
 	return r
 }

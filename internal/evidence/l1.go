@@ -22,7 +22,7 @@ func (c *Chain) underL1(ctx context.Context, r *Result, l *Look) error {
 	case c.Intent.L1 == nil:
 		return errors.New("L1 was read, and the chain has none")
 	}
-	head, err := c.replay(l.L1.Documents, c.Intent.L1.ChainID)
+	head, err := c.replay(r, l.L1.Documents, c.Intent.L1.ChainID)
 	if err != nil {
 		return err
 	}
@@ -50,6 +50,5 @@ func (c *Chain) underL1(ctx context.Context, r *Result, l *Look) error {
 	r.Checked = append(r.Checked, fmt.Sprintf("%s: what L1 newly holds of audited blocks (%d) follows from its block %d, for which the sync committees vouch from checkpoint %s on", sanitize.Plain(c.Intent.Chain),
 		len(holds.Confirmations), head.Finalized.BlockNumber, l.L1.Checkpoint))
 	r.Trusted = append(r.Trusted, sanitize.Plain(c.Intent.Chain)+": that the checkpoint is a finalized block of L1's beacon chain, that two thirds of each sync committee since then are honest, and that no game that L1 holds proven is false")
-	r.trustNetwork(c, c.Intent.L1.ChainID, l.L1.Network)
 	return nil
 }

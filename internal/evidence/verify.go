@@ -199,7 +199,7 @@ func (c *Chain) anchored(r *Result, l *Look) error {
 		}
 		return nil
 	}
-	head, err := c.replay(l.Anchor.Documents, c.Intent.ChainID)
+	head, err := c.replay(r, l.Anchor.Documents, c.Intent.ChainID)
 	if err != nil {
 		return err
 	}
@@ -221,21 +221,26 @@ func (c *Chain) anchored(r *Result, l *Look) error {
 	case audit.TrustProviders:
 	case audit.TrustConsensus:
 		r.Checked = append(r.Checked, fmt.Sprintf("%s: the sync committees vouch for block %d, from checkpoint %s on", sanitize.Plain(c.Intent.Chain), o.Block.Number, l.Anchor.Checkpoint))
-		r.trustNetwork(c, c.Intent.ChainID, l.Anchor.Network)
 	default:
 		return fmt.Errorf("block %d is said to be %s, and nothing proves it", o.Block.Number, sanitize.Quote(string(o.Block.Trust)))
 	}
 	return nil
 }
 
-// replay proves again what the sync committees of a chain signed.
-func (c *Chain) replay(docs anchor.Documents, chainID uint64) (*anchor.Head, error) {
+// replay proves again what the sync committees of a chain signed. Of a beacon chain that is not built in, whoever writes the file
+// chooses how large a committee is, and for how long it signs.
+func (c *Chain) replay(r *Result, docs anchor.Documents, chainID uint64) (*anchor.Head, error) {
 	if start := docs.Checkpoint; len(c.checkpoints) > 0 && !slices.Contains(c.checkpoints, start) && !slices.Contains(c.proven, start) {
 		return nil, fmt.Errorf("its light client starts at checkpoint %s, which is not one of those given", start)
 	}
 	var err error
 	if docs.Network, err = docs.Network.OfChain(chainID); err != nil {
 		return nil, fmt.Errorf("reading which beacon chain it follows: %w", err)
+	}
+	if _, known := consensus.ByChainID(chainID); !known {
+		n := docs.Network
+		r.Trusted = append(r.Trusted, fmt.Sprintf("%s: that the beacon chain of chain id %d is %s, whose committees of %d sign for %d slots each, which this release does not know",
+			sanitize.Plain(c.Intent.Chain), chainID, sanitize.Quote(n.Name), n.SyncCommitteeSize, n.SlotsPerEpoch*n.EpochsPerSyncCommitteePeriod))
 	}
 	head, err := docs.Replay(c.until)
 	if err != nil {
@@ -340,15 +345,6 @@ func (r *Result) trust(c *Chain, looks *audit.Looks) {
 	}
 	if failures > 0 {
 		say("that sources failed (%d times), which makes a verdict unknown, never consistent", failures)
-	}
-}
-
-// trustNetwork says what is believed of a beacon chain that is not built in: whoever writes the file chooses how large a committee
-// is, and for how long it signs.
-func (r *Result) trustNetwork(c *Chain, chainID uint64, n consensus.Network) {
-	if _, known := consensus.ByChainID(chainID); !known {
-		r.Trusted = append(r.Trusted, fmt.Sprintf("%s: that the beacon chain of chain id %d is %s, whose committees of %d sign for %d slots each, which this release does not know", sanitize.Plain(c.Intent.Chain),
-			chainID, sanitize.Quote(n.Name), n.SyncCommitteeSize, n.SlotsPerEpoch*n.EpochsPerSyncCommitteePeriod))
 	}
 }
 

@@ -401,8 +401,7 @@ func (l *law) exactly(t *audit.Target, truly truth, missing []finding, worst str
 // waits reports whether an entry waits until the audited block has what the newest one has. Where a sync committee must sign,
 // nothing that it did not sign makes a contract consistent.
 func (l *law) waits(e audit.Entry) bool {
-	as := map[bool]audit.EntryVerdict{true: audit.Unverifiable, false: audit.Pending}
-	return e.Reason == audit.ReasonHeadAgrees && e.Verdict == as[l.Anchor == "required"]
+	return e.Reason == audit.ReasonHeadAgrees && e.Verdict == map[bool]audit.EntryVerdict{true: audit.Unverifiable, false: audit.Pending}[l.Anchor == "required"]
 }
 
 // excused reports whether nobody can tell whether an open finding is still true.
