@@ -129,8 +129,16 @@ func (c *Chain) looks(ctx context.Context, r *Result) (audit.Looks, error) {
 	if out.Second, err = c.derive(ctx, r, c.Second); err != nil {
 		return out, err
 	}
-	out.Head, err = c.derive(ctx, r, c.Head)
-	return out, err
+	if out.Head, err = c.derive(ctx, r, c.Head); err != nil || c.checkpoint == nil {
+		return out, err
+	}
+	for _, o := range []*audit.Observation{first, out.Second} {
+		if o != nil && o.Block != nil && o.Block.Trust != audit.TrustConsensus && !c.confirmed(first.L1, o.Block) {
+			r.Apart = true
+			r.Trusted = append(r.Trusted, fmt.Sprintf("%s: nothing leads from the checkpoint to block %d, so the exit code is not that of consistent", sanitize.Plain(c.Intent.Chain), o.Block.Number))
+		}
+	}
+	return out, nil
 }
 
 func (c *Chain) derive(ctx context.Context, r *Result, l *Look) (*audit.Observation, error) {
@@ -186,10 +194,6 @@ func (c *Chain) derive(ctx context.Context, r *Result, l *Look) (*audit.Observat
 // anchored proves again who vouches for the block of a look.
 func (c *Chain) anchored(r *Result, l *Look) error {
 	o := &l.Observation
-	if c.checkpoint != nil && o.Block != nil && o.Block.Trust != audit.TrustConsensus && l != c.Head {
-		r.Apart = true
-		r.Trusted = append(r.Trusted, fmt.Sprintf("%s: nothing leads from the checkpoint to block %d, so the exit code is not that of consistent", sanitize.Plain(c.Intent.Chain), o.Block.Number))
-	}
 	if l.Anchor == nil {
 		if o.Anchored != nil || o.Finalized != nil || o.Block != nil && o.Block.Trust != "" && o.Block.Trust != audit.TrustProviders {
 			return errors.New("somebody beside the providers is said to vouch for a block, and nothing proves it")
@@ -314,7 +318,13 @@ func (r *Result) trust(c *Chain, looks *audit.Looks) {
 		}
 		if o.Block.Trust == audit.TrustConsensus {
 			say("that the checkpoint is a finalized block of the beacon chain, and that two thirds of each sync committee since then are honest")
-			trustNetwork(c, o, say)
+			l := &c.First
+			if c.Second != nil && o.At.Equal(c.Second.Observation.At) {
+				l = c.Second
+			}
+			if l.Anchor != nil {
+				trustNetwork(c.Intent.ChainID, l.Anchor.Network, say)
+			}
 		} else {
 			say("that block %d, %s, is of this chain, and what %s named at %s", o.Block.Number, sanitize.Plain(o.Block.Hash), sanitize.Plain(o.Tag), o.At.Format(time.RFC3339))
 		}
@@ -330,19 +340,11 @@ func (r *Result) trust(c *Chain, looks *audit.Looks) {
 
 // trustNetwork says what is believed of a beacon chain that is not the one of the chain's id: whoever writes the file chooses how
 // large a committee is, and for how long it signs.
-func trustNetwork(c *Chain, at *audit.Observation, say func(string, ...any)) {
-	l := &c.First
-	if c.Second != nil && at.At.Equal(c.Second.Observation.At) {
-		l = c.Second
-	}
-	if l.Anchor == nil {
-		return
-	}
-	n := l.Anchor.Network
-	known, _ := consensus.ByChainID(c.Intent.ChainID)
+func trustNetwork(chainID uint64, n consensus.Network, say func(string, ...any)) {
+	known, _ := consensus.ByChainID(chainID)
 	known.Forks, n.Forks = nil, nil
 	if !reflect.DeepEqual(known, n) {
-		say("that the beacon chain of chain id %d is %s, whose committees of %d sign for %d slots each, which this release does not know", c.Intent.ChainID, sanitize.Quote(n.Name),
+		say("that the beacon chain of chain id %d is %s, whose committees of %d sign for %d slots each, which this release does not know", chainID, sanitize.Quote(n.Name),
 			n.SyncCommitteeSize, n.SlotsPerEpoch*n.EpochsPerSyncCommitteePeriod)
 	}
 }
