@@ -134,10 +134,19 @@ var l1Rows = []l1Row{
 	{"L1's provider fails, and comes back", []l1Step{
 		proposed,
 		{
-			do: inTurn(won, func(_ testing.TB, r *l1Rollup) { r.l1.proxy.Set(rpcfault.Status(503, "")) }), trust: audit.TrustL1Proposed,
-			errors: "what L1 holds of audited blocks is not known", status: "503", cannot: true,
+			do: inTurn(won, func(_ testing.TB, r *l1Rollup) { r.l1.proxy.Set(rpcfault.Status(404, "")) }), trust: audit.TrustL1Proposed,
+			errors: "what L1 holds of audited blocks is not known", status: "404", cannot: true,
 		},
 		{do: func(_ testing.TB, r *l1Rollup) { r.l1.proxy.Set(rpcfault.Fault{}) }, trust: audit.TrustL1Anchored},
+	}},
+	{"L1's provider lies in proofs", liesOfL1(rpcfault.LieInProofs(1))},
+	{"L1's provider lies in code", liesOfL1(rpcfault.OtherCode("0x60016000526001601ff3"))},
+	{"L1's provider has another chain", liesOfL1(rpcfault.LieInBlocks())},
+	{"L2's provider withholds headers", []l1Step{
+		{do: inTurn(proposed.do, func(_ testing.TB, r *l1Rollup) {
+			r.l2.proxy.Set(rpcfault.Join(lagging(r.start+5), withheld(r.start+6)))
+		}), trust: audit.TrustProviders, errors: "following the headers from block"},
+		{do: func(_ testing.TB, r *l1Rollup) { r.l2.proxy.Set(lagging(r.start + 5)) }, trust: audit.TrustL1Proposed},
 	}},
 	{"the beacon endpoint fails, and comes back", []l1Step{
 		proposed,
@@ -147,6 +156,33 @@ var l1Rows = []l1Row{
 		},
 		{do: func(_ testing.TB, r *l1Rollup) { r.beaconDown.Store(false) }, trust: audit.TrustL1Anchored},
 	}},
+}
+
+// liesOfL1 is a provider whose lie costs a confirmation, and makes none.
+func liesOfL1(lie rpcfault.Fault) []l1Step {
+	return []l1Step{
+		{do: inTurn(proposed.do, func(_ testing.TB, r *l1Rollup) { r.l1.proxy.Set(lie) }), trust: audit.TrustProviders, errors: "what L1 holds of audited blocks is not known", status: "l1node", cannot: true},
+		{do: func(_ testing.TB, r *l1Rollup) { r.l1.proxy.Set(rpcfault.Fault{}) }, trust: audit.TrustL1Proposed},
+	}
+}
+
+// lagging calls a block safe, and withheld lacks one.
+func lagging(block uint64) rpcfault.Fault {
+	return rpcfault.Fault{Name: "safe lags behind", Ask: func(c *rpcfault.Call) {
+		for i, p := range c.Params {
+			if string(p) == `"safe"` {
+				c.Params[i] = json.RawMessage(fmt.Sprintf(`"0x%x"`, block))
+			}
+		}
+	}}
+}
+
+func withheld(block uint64) rpcfault.Fault {
+	return rpcfault.Fault{Name: "a block is withheld", Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+		if c.Method == "eth_getBlockByNumber" && string(c.Params[0]) == fmt.Sprintf(`"0x%x"`, block) {
+			a.Result = json.RawMessage("null")
+		}
+	}}
 }
 
 // whole is a proposal of all blocks.
@@ -166,13 +202,7 @@ func TestWhatL1Holds(t *testing.T) {
 	w := newL1World(t, "anvil", "geth")
 	w.mine(t, 6)
 	head := w.l2.settle(t).Number.Uint64()
-	w.l2.proxy.Set(rpcfault.Fault{Name: "safe lags behind", Ask: func(c *rpcfault.Call) {
-		for i, p := range c.Params {
-			if string(p) == `"safe"` {
-				c.Params[i] = json.RawMessage(fmt.Sprintf(`"0x%x"`, head-1))
-			}
-		}
-	}})
+	w.l2.proxy.Set(lagging(head - 1))
 	for _, row := range l1Rows {
 		t.Run(row.sentence, func(t *testing.T) {
 			r := w.deployL1(t, head-6)
@@ -238,7 +268,7 @@ func (r *l1Rollup) required(t *testing.T) {
 func (r *l1Rollup) auditOnce(t testing.TB, s settings, want int, args ...string) (c *audit.Chain, evidence string) {
 	t.Helper()
 	kept := filepath.Join(t.TempDir(), "evidence.json")
-	exit, out, errs := runAuditor(t, append([]string{"audit", "--once", "-o", "json", "--evidence", kept, "-c", writeConfig(t, s)}, args...)...)
+	exit, out, errs := r.asks(t, append([]string{"audit", "--once", "-o", "json", "--evidence", kept, "-c", writeConfig(t, s)}, args...)...)
 	if exit != want {
 		t.Fatalf("exit code %d, want %d\n%s%s", exit, want, out, errs)
 	}
@@ -265,7 +295,7 @@ func (r *l1Rollup) check(t testing.TB, i int, step l1Step) {
 		}
 	}
 	config := writeConfig(t, r.settings)
-	exit, out, errs := runAuditor(t, "anchor", "status", "-o", "json", "-c", config)
+	exit, out, errs := r.asks(t, "anchor", "status", "-o", "json", "-c", config)
 	var status render.Anchors
 	must(t, json.Unmarshal([]byte(out), &status))
 	l1 := status.Chains[0].L1
@@ -276,7 +306,7 @@ func (r *l1Rollup) check(t testing.TB, i int, step l1Step) {
 	if proposed, anchored := r.newest(t); step.status == "" && (l1.Proposed != proposed || l1.Anchored != anchored) || l1.Proposed > proposed || l1.Anchored > anchored {
 		t.Errorf("step %d: anchor status has block %d as proposed and %d as anchored, want %d and %d", i, l1.Proposed, l1.Anchored, proposed, anchored)
 	}
-	exit, out, _ = runAuditor(t, "config", "check", "--online", "-c", config)
+	exit, out, _ = r.asks(t, "config", "check", "--online", "-c", config)
 	line := map[bool]string{false: "ok      base l1\n", true: "FAILED  base l1: "}[step.cannot]
 	if exit != map[bool]int{true: 3}[step.cannot] || !strings.Contains(out, line) {
 		t.Errorf("step %d: config check --online exits with %d\n%s", i, exit, out)

@@ -39,6 +39,9 @@ type l1World struct {
 	settings   settings
 }
 
+// l1Key is in the URLs of L1's provider and beacon endpoint, and must be nowhere else.
+const l1Key = "key-5e1f70"
+
 // startEarly starts a node. Each transaction gets a block, and no two blocks have one second: anvil begins so early that its
 // blocks never are of the future, and geth's are waited for.
 func startEarly(t testing.TB, name string) *node {
@@ -65,16 +68,26 @@ func newL1World(t testing.TB, l1, l2 string) *l1World {
 			http.Error(rw, "out of order", http.StatusServiceUnavailable)
 			return
 		}
-		w.beacon.ServeHTTP(rw, r)
+		http.StripPrefix("/"+l1Key, w.beacon).ServeHTTP(rw, r)
 	}))
 	w.settings = w.l2.settings(w.api)
 	w.settings.Chains[0].Block = "safe"
 	w.settings.Chains = append(w.settings.Chains, chainSettings{
 		Name: "ethereum", ChainID: w.l1.chainID, Claims: "none",
-		Providers: []providerSettings{{Name: "l1node", URL: w.l1.proxied, Timeout: "2s"}},
-		Anchor:    &anchorSettings{Beacon: []providerSettings{{Name: "beacon1", URL: endpoint}}, Checkpoint: w.checkpoint.Hex(), Network: network},
+		Providers: []providerSettings{{Name: "l1node", URL: w.l1.proxied + "/" + l1Key, Timeout: "2s"}},
+		Anchor:    &anchorSettings{Beacon: []providerSettings{{Name: "beacon1", URL: endpoint + "/" + l1Key}}, Checkpoint: w.checkpoint.Hex(), Network: network},
 	})
 	return w
+}
+
+// asks runs kms-auditor, which keeps the key to itself.
+func (w *l1World) asks(t testing.TB, args ...string) (exit int, stdout, stderr string) {
+	t.Helper()
+	exit, stdout, stderr = runAuditor(t, args...)
+	if strings.Contains(stdout+stderr, l1Key) {
+		t.Errorf("kms-auditor %s tells the key:\n%s%s", args, stdout, stderr)
+	}
+	return exit, stdout, stderr
 }
 
 // header is of a block, or of the newest one.
