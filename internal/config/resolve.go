@@ -213,6 +213,14 @@ func (d *doc) chains(cfg *Config) {
 	cfg.Chains = slices.DeleteFunc(all, onlyL1)
 }
 
+// Refuses reports why no block of a policy is audited with the anchor, which may be nil; nil: such blocks are.
+func (a *Anchor) Refuses(tag ethrpc.BlockTag) error {
+	if a == nil || a.L1Name == "" || tag.Fixed() || slices.Contains([]string{"finalized", "safe"}, tag.String()) {
+		return nil
+	}
+	return fmt.Errorf("cannot be with block: %s, as a block that was reorganised away would count as invented: use finalized or safe", tag)
+}
+
 // l1 is the anchor of an L2.
 func (d *doc) l1(path string, c *Chain, all []Chain) {
 	a := c.Anchor
@@ -222,8 +230,9 @@ func (d *doc) l1(path string, c *Chain, all []Chain) {
 	d.check(a.SystemConfig != (common.Address{}), path+".system_config", "must be given: the address of the chain's SystemConfig contract on L1")
 	d.check(a.Required != Required(audit.TrustConsensus), path+".required", "must be false, proposed or anchored: no sync committee signs the blocks of an L2")
 	for _, tag := range c.Block {
-		final := slices.Contains([]string{"finalized", "safe"}, tag.String()) || tag.Fixed()
-		d.check(final, path, "cannot be with block: %s, as a block that was reorganised away would count as invented: use finalized or safe", tag)
+		if err := a.Refuses(tag); err != nil {
+			d.add(path, "%s", err)
+		}
 	}
 	i := slices.IndexFunc(all, func(o Chain) bool { return o.Name == a.L1Name && o.Anchor != nil && o.Anchor.L1Name == "" })
 	if i < 0 {
