@@ -127,8 +127,11 @@ func TestL1ContradictsAnInventedChain(t *testing.T) {
 	second := d.claimAll(t, first) // the invented chain has as many blocks
 	contradicted := "unknown, (claim_denied_chain_allowed), block_contradicted, " + held + ", providers"
 	c := d.stands(t, contradicted)
-	if said := fmt.Sprint(c.Targets[0].Findings); !strings.Contains(said, fmt.Sprintf("it was over at block %d, which L1 does not hold", lie.Number)) {
-		t.Error(said)
+	said := fmt.Sprint(c.Targets[0].Findings)
+	for _, want := range []string{fmt.Sprintf("it was over at block %d, which L1 does not hold", lie.Number), "is not the one whose output root L1 holds (l1_proposed: 0x"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("%q is not in %s", want, said)
+		}
 	}
 	for _, kind := range []string{"claim_denied_chain_allowed", "block_contradicted"} {
 		d.await(t, lines, `"event":"finding_opened"`, kind)
