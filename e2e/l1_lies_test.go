@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/ethereum/go-ethereum/common"
+
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/testenv"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
@@ -162,26 +164,29 @@ func TestL1ContradictsAnInventedChain(t *testing.T) {
 	}
 }
 
-// TestAnInventedNumberIsForgotten: a block far ahead of the true chain is contradicted by one that was made later, and L1 holds.
-func TestAnInventedNumberIsForgotten(t *testing.T) {
+// finds audits, and compares the kinds of the findings.
+func (r *l1Rollup) finds(t testing.TB, exit int, kinds ...audit.Kind) *audit.Chain {
+	t.Helper()
+	c, _ := r.auditOnce(t, r.settings, exit)
+	var got []audit.Kind
+	for _, f := range c.Targets[0].Findings {
+		got = append(got, f.Kind)
+	}
+	if !slices.Equal(got, kinds) {
+		t.Fatalf("there are the findings %s, want %s\n%+v", got, kinds, c)
+	}
+	return c
+}
+
+// TestWhatL1ContradictsEnds: a block far ahead of the true chain is contradicted by one that was made later, and then forgotten. A
+// true block that a false game contradicts is confirmed again by the game that refutes it.
+func TestWhatL1ContradictsEnds(t *testing.T) {
 	t.Parallel()
 	w := newL1World(t, "anvil", "geth")
 	r := w.deployL1(t, w.l2.header(t, -1).Number.Uint64())
 	first := r.claimAll(t, r.start)
 	w.l2.settle(t)
-	says := func(exit int, kinds ...audit.Kind) *audit.Chain {
-		t.Helper()
-		c, _ := r.auditOnce(t, r.settings, exit)
-		var got []audit.Kind
-		for _, f := range c.Targets[0].Findings {
-			got = append(got, f.Kind)
-		}
-		if !slices.Equal(got, kinds) {
-			t.Fatalf("there are the findings %s, want %s\n%+v", got, kinds, c)
-		}
-		return c
-	}
-	says(0)
+	r.finds(t, 0)
 	invented := testenv.Start(t, testchain.Options{ChainID: w.l2.chainID})
 	fake, err := invented.Chain.Deploy(t.Context(), testchain.DeployOptions{})
 	must(t, err)
@@ -195,14 +200,33 @@ func TestAnInventedNumberIsForgotten(t *testing.T) {
 	if exit, out, errs := runAuditor(t, "audit", "--once", "-c", writeConfig(t, lying)); exit != 0 {
 		t.Fatalf("exit code %d\n%s%s", exit, out, errs)
 	}
-	says(3, audit.ChainWentBack)
+	r.finds(t, 3, audit.ChainWentBack)
 	w.mine(t, 2)
 	w.l2.settle(t)
-	says(3, audit.ChainWentBack)
-	r.claimAll(t, first)
+	r.finds(t, 3, audit.ChainWentBack)
+	second := r.claimAll(t, first)
 	w.l2.settle(t)
-	says(3, audit.BlockContradicted)
-	if c := says(0); c.Block.Trust != audit.TrustL1Proposed {
+	r.finds(t, 3, audit.BlockContradicted)
+	if c := r.finds(t, 0); c.Block.Trust != audit.TrustL1Proposed {
+		t.Errorf("%+v", c)
+	}
+
+	w.mine(t, 3)
+	w.l2.settle(t)
+	r.finds(t, 0)
+	p := r.proposal(t, second, second+3)
+	p.Parent = r.last()
+	truth := p
+	p.Claim, p.Roots = common.Hash{}, []common.Hash{{31: 1}}
+	r.propose(t, p)
+	w.finalize(t)
+	r.finds(t, 3, audit.BlockContradicted)
+	gameSet(1, 1, 1)(t, r)
+	w.finalize(t)
+	r.finds(t, 3, audit.BlockContradicted)
+	r.propose(t, truth)
+	w.finalize(t)
+	if c := r.finds(t, 0); c.Block.Number != second+3 || c.Block.Trust != audit.TrustL1Proposed {
 		t.Errorf("%+v", c)
 	}
 }
