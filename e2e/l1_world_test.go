@@ -42,13 +42,16 @@ type l1World struct {
 // l1Key is in the URLs of L1's provider and beacon endpoint, and must be nowhere else.
 const l1Key = "key-5e1f70"
 
-// startEarly starts a node. Each transaction gets a block, and no two blocks have one second: anvil begins so early that its
-// blocks never are of the future, and geth's are waited for.
+// startEarly starts a node whose blocks have a second each, as a slot of the beacon chain has one block. anvil begins so early that
+// no block is of the future; geth's are waited for.
 func startEarly(t testing.TB, name string) *node {
+	t.Helper()
 	if name == "geth" {
 		return startNode(t, name)
 	}
-	return startNode(t, name, "--slots-in-an-epoch", "1", "--timestamp", strconv.FormatInt(time.Now().Add(-20*time.Minute).Unix(), 10))
+	n := startNode(t, name, "--slots-in-an-epoch", "1", "--timestamp", strconv.FormatInt(time.Now().Add(-20*time.Minute).Unix(), 10))
+	must(t, n.client.Client().CallContext(t.Context(), nil, "anvil_setBlockTimestampInterval", 1))
+	return n
 }
 
 func newL1World(t testing.TB, l1, l2 string) *l1World {
