@@ -51,10 +51,12 @@ type chainSettings struct {
 }
 
 type anchorSettings struct {
-	Beacon     []providerSettings `json:"beacon"`
-	Checkpoint string             `json:"checkpoint"`
-	Required   bool               `json:"required,omitempty"`
-	Network    string             `json:"network,omitempty"`
+	Beacon       []providerSettings `json:"beacon,omitempty"`
+	Checkpoint   string             `json:"checkpoint,omitempty"`
+	Required     any                `json:"required,omitempty"`
+	Network      string             `json:"network,omitempty"`
+	L1           string             `json:"l1,omitempty"`
+	SystemConfig string             `json:"system_config,omitempty"`
 }
 
 type providerSettings struct {

@@ -49,9 +49,9 @@ type node struct {
 	chainID uint64
 }
 
-func startNode(t testing.TB, name string) *node {
+func startNode(t testing.TB, name string, more ...string) *node {
 	t.Helper()
-	args := slices.Clone(nodes[name].args)
+	args := slices.Concat(nodes[name].args, more)
 	if name == "anvil" {
 		args = append(args, "--cache-path", t.TempDir()) // or its states stay in the home folder for good
 	}

@@ -175,7 +175,8 @@ func ReadL1(ctx context.Context, calls l1.Caller, head *anchor.Head, intent *aud
 			}
 			outcome, made, err := p.Confirm(b.Number, b.Hash, headers)
 			if outcome == l1.Unknown && slices.ContainsFunc(blocks, func(o audit.L1Block) bool { return o.Confirmed() && o.Number <= p.Block }) {
-				outcome = l1.Unvouched // the chain had headers that give the output root before
+				outcome = l1.Unvouched
+				err = fmt.Errorf("block %d is not the one whose output root L1 holds (%s: %s): the headers of earlier blocks give theirs, and this one cannot", p.Block, p.Trust, p.Root)
 			}
 			switch now.Time = made; outcome {
 			case l1.NotCovered, l1.Unknown:

@@ -196,8 +196,10 @@ func TestWhatEndedOnAnInventedChainIsOpenAgain(t *testing.T) {
 	w.mine(200)
 	w.propose(lie + 2)
 	r := a.stands(audit.Unknown, "(claim_denied_chain_allowed) block_contradicted", "64 l1_proposed, -, providers")
-	if said := text(t, r); !strings.Contains(said, "it was over at block "+strconv.FormatUint(lie, 10)+", which L1 does not hold") {
-		t.Errorf("%s", said)
+	for _, want := range []string{"it was over at block " + strconv.FormatUint(lie, 10) + ", which L1 does not hold", "is not the one whose output root L1 holds (l1_proposed: 0x"} {
+		if said := text(t, r); !strings.Contains(said, want) {
+			t.Errorf("%q is not in %s", want, said)
+		}
 	}
 	if len(a.result.Changes) != 2 || a.result.Changes[0].Type != audit.Opened || a.result.Changes[1].Type != audit.Opened {
 		t.Errorf("%+v", a.result.Changes)
@@ -211,4 +213,34 @@ func TestWhatEndedOnAnInventedChainIsOpenAgain(t *testing.T) {
 	now := a.result.Report.Chains[0].Block.Number
 	w.propose(now + 2)
 	a.stands(audit.Consistent, "", strconv.FormatUint(now, 10)+" l1_proposed, -, l1_proposed")
+}
+
+// TestEvidenceOfWhatL1Confirms: from the checkpoint, L1 leads to the block that an audit has confirmed itself, and not to one that
+// earlier audits are said to have confirmed.
+func TestEvidenceOfWhatL1Confirms(t *testing.T) {
+	w := newRollupWorld(t)
+	a := w.auditor()
+	leads := func(stands string, want audit.Verdict) {
+		t.Helper()
+		a.stands(audit.Consistent, "", stands)
+		f, err := evidence.New(a.result.Report, a.result.Records)
+		must(t, err)
+		result, err := evidence.Verify(t.Context(), f, []common.Hash{w.opt.Checkpoint})
+		must(t, err)
+		trusted := strings.Join(result.Trusted, "\n")
+		if result.Verdict() != want || strings.Contains(trusted, "nothing leads from the checkpoint") != (want == audit.Unknown) {
+			t.Errorf("where L1 stands at %s, the verdict is %s, want %s:\n%s", stands, result.Verdict(), want, trusted)
+		}
+		for _, said := range []string{w.intent.L1.SystemConfig.Hex() + " is the chain's SystemConfig on L1", `the beacon chain of chain id 1337 is "test", whose committees of 32`} {
+			if !strings.Contains(trusted, said) {
+				t.Errorf("it is not said to be trusted that %s:\n%s", said, trusted)
+			}
+		}
+	}
+	leads("-, -, providers", audit.Unknown)
+	game := w.propose(70)
+	leads("64 l1_proposed, -, l1_proposed", audit.Consistent)
+	leads("64 l1_proposed, -, l1_proposed", audit.Unknown)
+	w.win(game, false) // no header has to be followed for it
+	leads("64 l1_anchored, 64 l1_anchored, l1_anchored", audit.Unknown)
 }

@@ -129,7 +129,10 @@ func (f *auditFlags) applyFlags(cfg *config.Config, block bool) error {
 		if policy.Fixed() && len(cfg.Chains) > 1 {
 			return errors.New("--block with a number or a hash needs one --chain")
 		}
-		for i := range cfg.Chains {
+		for i, c := range cfg.Chains {
+			if err := c.Anchor.Refuses(policy); err != nil {
+				return fmt.Errorf("--block %s: chains.%s.anchor %w", policy, c.Name, err)
+			}
 			cfg.Chains[i].Block = []ethrpc.BlockTag{policy}
 		}
 	}

@@ -168,10 +168,7 @@ func (d *doc) decode(n *yaml.Node, path string, dst any) {
 			return entryID(s), err
 		})
 	case *Required:
-		trust, known := map[string]audit.Trust{"false": "", "true": audit.TrustConsensus, "proposed": audit.TrustL1Proposed, "anchored": audit.TrustL1Anchored}[n.Value]
-		if *dst = Required(trust); n.Kind != yaml.ScalarNode || n.Style&quoted != 0 || !known {
-			err = errors.New("must be true or false, and with l1: false, proposed or anchored, without quotes")
-		}
+		*dst, err = required(n)
 	case *ethrpc.BlockTag:
 		*dst, err = blockTag(n)
 	case *ethrpc.Verify:
@@ -373,6 +370,19 @@ func blockTag(n *yaml.Node) (tag ethrpc.BlockTag, err error) {
 		return tag, errUnquoted
 	}
 	return ethrpc.ParseBlockTag(n.Value)
+}
+
+// required is a truth value, or the word of a trust.
+func required(n *yaml.Node) (Required, error) {
+	trust, known := map[string]audit.Trust{"proposed": audit.TrustL1Proposed, "anchored": audit.TrustL1Anchored}[n.Value]
+	if known {
+		return Required(trust), nil
+	}
+	must, err := unquoted(n, []string{"!!bool"}, strconv.ParseBool, "must be true or false without quotes, and with l1: false, proposed or anchored")
+	if must {
+		trust = audit.TrustConsensus
+	}
+	return Required(trust), err
 }
 
 func verify(n *yaml.Node) (ethrpc.Verify, error) {

@@ -213,6 +213,14 @@ func (d *doc) chains(cfg *Config) {
 	cfg.Chains = slices.DeleteFunc(all, onlyL1)
 }
 
+// Refuses reports why no block of a policy is audited with the anchor, which may be nil; nil: such blocks are.
+func (a *Anchor) Refuses(tag ethrpc.BlockTag) error {
+	if a == nil || a.L1Name == "" || tag != ethrpc.Latest {
+		return nil
+	}
+	return errors.New("cannot be with block: latest, which is often replaced, and would count as invented then: use finalized, safe or latest-N")
+}
+
 // l1 is the anchor of an L2.
 func (d *doc) l1(path string, c *Chain, all []Chain) {
 	a := c.Anchor
@@ -221,7 +229,11 @@ func (d *doc) l1(path string, c *Chain, all []Chain) {
 	}
 	d.check(a.SystemConfig != (common.Address{}), path+".system_config", "must be given: the address of the chain's SystemConfig contract on L1")
 	d.check(a.Required != Required(audit.TrustConsensus), path+".required", "must be false, proposed or anchored: no sync committee signs the blocks of an L2")
-	d.check(!slices.Contains(c.Block, ethrpc.Latest), path, "cannot be with block: latest, which is often replaced, and would count as invented then: use finalized, safe or latest-N")
+	for _, tag := range c.Block {
+		if err := a.Refuses(tag); err != nil {
+			d.add(path, "%s", err)
+		}
+	}
 	i := slices.IndexFunc(all, func(o Chain) bool { return o.Name == a.L1Name && o.Anchor != nil && o.Anchor.L1Name == "" })
 	if i < 0 {
 		d.add(path+".l1", "must be the name of a chain here, such as ethereum, that has an anchor with beacon and checkpoint")

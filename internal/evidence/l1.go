@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 
+	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
@@ -49,6 +51,15 @@ func (c *Chain) underL1(ctx context.Context, r *Result, l *Look) error {
 	}
 	r.Checked = append(r.Checked, fmt.Sprintf("%s: what L1 newly holds of audited blocks (%d) follows from its block %d, for which the sync committees vouch from checkpoint %s on", sanitize.Plain(c.Intent.Chain),
 		len(holds.Confirmations), head.Finalized.BlockNumber, l.L1.Checkpoint))
-	r.Trusted = append(r.Trusted, sanitize.Plain(c.Intent.Chain)+": that the checkpoint is a finalized block of L1's beacon chain, that two thirds of each sync committee since then are honest, and that no game that L1 holds proven is false")
+	r.Trusted = append(r.Trusted, fmt.Sprintf("%s: that the checkpoint is a finalized block of L1's beacon chain, that two thirds of each sync committee since then are honest, that %s is the chain's SystemConfig on L1, and that no game that L1 holds proven is false", sanitize.Plain(c.Intent.Chain), c.Intent.L1.SystemConfig))
 	return nil
+}
+
+// confirmed reports whether what was read of L1 leads to a block. A block that earlier audits had confirmed is taken from what they
+// left: nothing leads there again.
+func (c *Chain) confirmed(l1 *audit.L1Look, b *audit.Block) bool {
+	return l1 != nil && slices.ContainsFunc(l1.Confirmations, func(now audit.Confirmation) bool {
+		before := slices.ContainsFunc(c.Prior.L1, func(o audit.L1Block) bool { return o.Hash == now.Hash && o.Confirmed() })
+		return now.Hash.Hex() == b.Hash && now.Trust != audit.TrustProviders && !before
+	})
 }

@@ -132,8 +132,16 @@ func (c *Chain) looks(ctx context.Context, r *Result) (audit.Looks, error) {
 	if out.Second, err = c.derive(ctx, r, c.Second); err != nil {
 		return out, err
 	}
-	out.Head, err = c.derive(ctx, r, c.Head)
-	return out, err
+	if out.Head, err = c.derive(ctx, r, c.Head); err != nil || len(c.checkpoints) == 0 {
+		return out, err
+	}
+	for _, o := range []*audit.Observation{first, out.Second} {
+		if o != nil && o.Block != nil && o.Block.Trust != audit.TrustConsensus && !c.confirmed(first.L1, o.Block) {
+			r.Apart = true
+			r.Trusted = append(r.Trusted, fmt.Sprintf("%s: nothing leads from a given checkpoint to block %d, so the exit code is not that of consistent", sanitize.Plain(c.Intent.Chain), o.Block.Number))
+		}
+	}
+	return out, nil
 }
 
 func (c *Chain) derive(ctx context.Context, r *Result, l *Look) (*audit.Observation, error) {
@@ -189,10 +197,6 @@ func (c *Chain) derive(ctx context.Context, r *Result, l *Look) (*audit.Observat
 // anchored proves again who vouches for the block of a look.
 func (c *Chain) anchored(r *Result, l *Look) error {
 	o := &l.Observation
-	if len(c.checkpoints) > 0 && o.Block != nil && o.Block.Trust != audit.TrustConsensus && l != c.Head {
-		r.Apart = true
-		r.Trusted = append(r.Trusted, fmt.Sprintf("%s: nothing leads from a given checkpoint to block %d, so the exit code is not that of consistent", sanitize.Plain(c.Intent.Chain), o.Block.Number))
-	}
 	if l.Anchor == nil {
 		if o.Anchored != nil || o.Finalized != nil || o.Block != nil && o.Block.Trust != "" && o.Block.Trust != audit.TrustProviders {
 			return errors.New("somebody beside the providers is said to vouch for a block, and nothing proves it")

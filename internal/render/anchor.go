@@ -57,7 +57,14 @@ func (a Anchors) WriteText(b *bytes.Buffer) {
 			fmt.Fprintf(b, "  %s: %s%s\n", Plain(e.Name), state, after("; ", Plain(e.Error)))
 		}
 		if l := c.L1; l != nil {
-			fmt.Fprintf(b, "  SystemConfig %s: L1 holds blocks up to %d (l1_proposed) and %d (l1_anchored)\n", l.SystemConfig, l.Proposed, l.Anchored)
+			holds := "no block is known that L1 holds"
+			if l.Proposed > 0 {
+				holds = fmt.Sprintf("L1 holds blocks up to %d (l1_proposed)", l.Proposed)
+			}
+			if l.Anchored > 0 {
+				holds += fmt.Sprintf(", and up to block %d as l1_anchored", l.Anchored)
+			}
+			fmt.Fprintf(b, "  SystemConfig %s: %s\n", l.SystemConfig, holds)
 			for _, p := range l.Problems {
 				fmt.Fprintf(b, "    %s\n", Plain(p))
 			}

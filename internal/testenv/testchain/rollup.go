@@ -35,7 +35,12 @@ type Rollup struct {
 
 // DeployRollup deploys the contracts for an L2 chain. The anchor root is zero.
 func (c *Chain) DeployRollup(ctx context.Context, l2ChainID uint64) (*Rollup, error) {
-	r := &Rollup{At: map[string]common.Address{}, implementation: map[string]common.Address{}, owner: c.KMS(common.Address{})}
+	return DeployRollup(ctx, c.Client(), l2ChainID, DeployOptions{Mine: c.mine})
+}
+
+// DeployRollup deploys the contracts for an L2 chain by transactions. Of the options, Implementation has no meaning.
+func DeployRollup(ctx context.Context, b Backend, l2ChainID uint64, o DeployOptions) (*Rollup, error) {
+	r := &Rollup{At: map[string]common.Address{}, implementation: map[string]common.Address{}, owner: newKMS(b, &o)}
 	for _, name := range []string{RollupConfig, RollupPortal, RollupRegistry, RollupFactory} {
 		impl, err := r.owner.Create(ctx, name)
 		if err != nil {
