@@ -97,22 +97,7 @@ func (p *Prior) UnderL1(looks ...*Observation) []L1Block {
 // byL1 goes on from what is remembered with what L1 holds by now. Findings that ended at a block which L1 contradicts, or did not
 // confirm in time, are open again. No finding ends by what the chain says until L1 confirmed a block that was audited since then.
 func (j *judgement) byL1(prior *Prior) *Prior {
-	now, next := j.looks.First.At, *prior
-	next.L1, next.Open, next.Blocks = slices.Clone(prior.L1), slices.Clone(prior.Open), slices.Clone(prior.Blocks)
-	for i := range next.L1 { // of later than now if the clock was set back
-		next.L1[i].At = earlier(next.L1[i].At, now)
-	}
-	for i := range next.Blocks {
-		next.Blocks[i].At = earlier(next.Blocks[i].At, now)
-	}
-	open := map[findingKey]bool{}
-	for i := range next.Open {
-		o := &next.Open[i]
-		open[o.key()] = true
-		if at := earlier(o.lastConfirmed(), now); !at.IsZero() {
-			o.Finding.LastConfirmedAt = &at
-		}
-	}
+	now, next := j.looks.First.At, prior.before(j.looks.First.At)
 	blocks := next.UnderL1(&j.looks.First, j.looks.Second)
 	if look := j.looks.First.L1; look != nil {
 		for _, c := range look.Confirmations {
@@ -121,8 +106,12 @@ func (j *judgement) byL1(prior *Prior) *Prior {
 			}
 		}
 	}
-	next.L1, j.reopened = nil, map[findingKey]bool{}
 	newest, anchored := confirmedL1(blocks, TrustL1Proposed), confirmedL1(blocks, TrustL1Anchored)
+	next.L1, j.reopened = nil, map[findingKey]bool{}
+	open := map[findingKey]bool{}
+	for i := range next.Open {
+		open[next.Open[i].key()] = true
+	}
 	for i := range blocks {
 		b := &blocks[i]
 		// A chain counts up: a block that was audited before another one was made has the lower number.
@@ -143,32 +132,66 @@ func (j *judgement) byL1(prior *Prior) *Prior {
 			}
 			b.Ended = nil
 		}
-		asked := slices.ContainsFunc(prior.Blocks, func(a AuditedBlock) bool { return a.At.Sub(b.At) > usuallyProposed })
+		// L1 had its chance if there was an audit in between.
+		asked := slices.ContainsFunc(next.Blocks, func(a AuditedBlock) bool { return a.At.Sub(b.At) > usuallyProposed })
 		stands := (wrong || late && !b.Confirmed() && asked) && (newest == nil || !newest.At.After(b.At))
 		if wrong && stands {
 			j.against = append(j.against, b.Contradicted)
 		}
-		over := crowded && j.unsure || !stands && (wrong || late || b.Trust == TrustL1Anchored || b.Confirmed() && len(b.Ended) == 0 && slices.ContainsFunc(blocks, func(o L1Block) bool {
+		superseded := b.Confirmed() && len(b.Ended) == 0 && slices.ContainsFunc(blocks, func(o L1Block) bool {
 			return o.Confirmed() && o.Game == b.Game && o.Number > b.Number
-		}))
+		})
+		over := crowded && j.unsure || !stands && (wrong || late || superseded || b.Trust == TrustL1Anchored)
 		if !over || b == newest || b == anchored || j.looks.readAt(b.Hash) {
 			next.L1 = append(next.L1, *b)
 		}
 		j.unsure = j.unsure || stands
 	}
-	if newest != nil { // numbers above it that were audited before it was made are invented
-		for i := range next.Blocks {
-			if b := &next.Blocks[i]; newest.block().Follows(b.Number, b.At) {
-				b.Number = min(b.Number, newest.Number)
-			}
-		}
-		for i := range next.Open {
-			if o := &next.Open[i]; newest.block().Follows(o.Block, o.lastConfirmed()) {
-				o.Block = min(o.Block, newest.Number)
-			}
+	if newest != nil {
+		next.bound(newest)
+	}
+	return next
+}
+
+const overAt = "; it was over at block"
+
+// before returns a copy in which nothing is later than now, as it is if the clock was set back.
+func (p *Prior) before(now time.Time) *Prior {
+	next := *p
+	next.L1, next.Open, next.Blocks = slices.Clone(p.L1), slices.Clone(p.Open), slices.Clone(p.Blocks)
+	for i := range next.L1 {
+		next.L1[i].At = earlier(next.L1[i].At, now)
+	}
+	for i := range next.Blocks {
+		next.Blocks[i].At = earlier(next.Blocks[i].At, now)
+	}
+	for i := range next.Open {
+		if at := earlier(next.Open[i].lastConfirmed(), now); !at.IsZero() {
+			next.Open[i].Finding.LastConfirmedAt = &at
 		}
 	}
 	return &next
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.After(b) {
+		return b
+	}
+	return a
+}
+
+// bound lowers numbers above the newest block that L1 holds, where they were read before it was made: they are invented.
+func (p *Prior) bound(newest *L1Block) {
+	for i := range p.Blocks {
+		if b := &p.Blocks[i]; newest.block().Follows(b.Number, b.At) {
+			b.Number = min(b.Number, newest.Number)
+		}
+	}
+	for i := range p.Open {
+		if o := &p.Open[i]; newest.block().Follows(o.Block, o.lastConfirmed()) {
+			o.Block = min(o.Block, newest.Number)
+		}
+	}
 }
 
 // readAt reports whether a look that may count read the block.
@@ -195,15 +218,6 @@ func (b *L1Block) contradict(why string, now time.Time) {
 		b.At = now
 	}
 	b.Contradicted = why
-}
-
-const overAt = "; it was over at block"
-
-func earlier(a, b time.Time) time.Time {
-	if a.After(b) {
-		return b
-	}
-	return a
 }
 
 // contradictedByL1 finds what L1 contradicts. A contradiction stands until L1 is read again.

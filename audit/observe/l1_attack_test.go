@@ -16,14 +16,20 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// otherHeaders changes the headers that a provider gives by number, as many of them as is said.
-func otherHeaders(n int) rpcfault.Fault {
+// headers changes the headers that a provider gives by number, as many of them as is said.
+func headers(n int, change func(*rpcfault.Answer)) rpcfault.Fault {
 	return rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
 		if c.Method == "eth_getBlockByNumber" && bytes.HasPrefix(c.Params[0], []byte(`"0x`)) && n > 0 {
 			n--
-			a.Result = bytes.Replace(a.Result, []byte(`"gasUsed":"0x`), []byte(`"gasUsed":"0x1`), 1)
+			change(a)
 		}
 	}}
+}
+
+func otherHeaders(n int) rpcfault.Fault {
+	return headers(n, func(a *rpcfault.Answer) {
+		a.Result = bytes.Replace(a.Result, []byte(`"gasUsed":"0x`), []byte(`"gasUsed":"0x1`), 1)
+	})
 }
 
 // TestHeadersThatAreLiedAbout make L1 contradict a block only where nobody has the true ones, and until somebody has.
@@ -46,6 +52,14 @@ func TestHeadersThatAreLiedAbout(t *testing.T) {
 		t.Error(said)
 	}
 	a.stands(audit.Unknown, "block_contradicted", "96 l1_proposed, -, l1_proposed")
+	w.honest.Set(headers(1, func(a *rpcfault.Answer) {
+		a.Result, a.Error = nil, &rpcfault.Error{Code: -32601, Message: "not served"}
+	}))
+	a.prior["test"] = alone
+	r = a.stands(audit.Unknown, "block_contradicted", "64 l1_proposed, -, providers")
+	if said := text(t, r); strings.Contains(said, "(and 1 more)") || !strings.Contains(said, "following the headers from block 96 to block 96") {
+		t.Errorf("headers that are refused say something: %s", said)
+	}
 	w.honest.Set(otherHeaders(100))
 	w.rpc = append(w.rpc, w.serve(rpcfault.New(w.chain.URL())))
 	both := w.auditor()
