@@ -242,12 +242,15 @@ func (j *judgement) requireL1() {
 		return
 	}
 	need := j.intent.L1.Required
-	newest, within := confirmedL1(j.prior.L1, need), newestWithin[need]
-	if newest != nil && j.looks.First.At.Sub(newest.Time) <= within {
+	within := newestWithin[need]
+	if slices.ContainsFunc(j.prior.L1, func(b L1Block) bool {
+		read := j.look.Block != nil && b.Hash.Hex() == j.look.Block.Hash // which may be of long ago
+		return b.Confirmed() && !b.Trust.weakerThan(need) && (read || j.looks.First.At.Sub(b.Time) <= within)
+	}) {
 		return
 	}
 	for _, t := range j.targets {
-		t.reason("anchor.required is %s, and L1 confirmed no audited block of the last %.0f hours so", strings.TrimPrefix(string(need), "l1_"), within.Hours())
+		t.reason("anchor.required: no audited block of the last %.0f hours is %s", within.Hours(), need)
 	}
 }
 

@@ -167,6 +167,9 @@ func TestL1(t *testing.T) {
 			{"2h46m", "honest", "300", "-", "unknown", ""}, {"3h", "honest", "400", "x300", "unknown block_contradicted +block_contradicted", ""},
 			{"4h", "honest", "500", "p400", "unknown block_contradicted", ""}, {"5h", "honest", "600", "p500", "consistent ~block_contradicted", ""}, {"6h", "honest", "700", "f500 f400", "unknown", ""},
 		}},
+		{"the block that is read may be old", required(audit.TrustL1Proposed), []step{
+			{"0h", "honest", "100", "-", "unknown", ""}, {"10h", "honest", "100", "p100", "consistent", ""}, {"11h", "honest", "200", "-", "unknown", ""},
+		}},
 		{"a block that L1 must have anchored", required(audit.TrustL1Anchored), []step{
 			{"0h", "honest", "100", "p100", "unknown", ""}, {"168h", "honest", "200", "a100 p200", "consistent", ""}, {"191h45m", "honest", "300", "p300", "consistent", ""},
 			{"191h46m", "honest", "400", "p400", "unknown", ""}, {"192h", denied, "500", "-", "drift " + drift + " +" + drift, ""},
