@@ -205,6 +205,11 @@ func TestWhatL1Holds(t *testing.T) {
 	w.l2.proxy.Set(lagging(head - 1))
 	for _, row := range l1Rows {
 		t.Run(row.sentence, func(t *testing.T) {
+			defer func() { // also where a step fails
+				w.l1.proxy.Set(rpcfault.Fault{})
+				w.l2.proxy.Set(lagging(head - 1))
+				w.beaconDown.Store(false)
+			}()
 			r := w.deployL1(t, head-6)
 			w.finalize(t)
 			r.auditOnce(t, r.settings, 0)
