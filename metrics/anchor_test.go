@@ -1,6 +1,7 @@
 package metrics_test
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -13,7 +14,7 @@ import (
 // TestAnAnchorThatNeverBegan is as old as can be, also where no block is read without it: else its alert is silent.
 func TestAnAnchorThatNeverBegan(t *testing.T) {
 	reg, m := fresh()
-	m.Configure([]metrics.Chain{{Name: "base", Anchor: metrics.Consensus}})
+	m.Configure([]metrics.Chain{{Name: "base", Anchor: audit.AnchorTrusts}})
 	r := report(consistent())
 	r.Chains[0].Block = nil
 	m.Report(r)
@@ -25,7 +26,7 @@ func TestAnAnchorThatNeverBegan(t *testing.T) {
 // TestWhatL1Holds has a series for each trust. A block that is anchored is proposed as well.
 func TestWhatL1Holds(t *testing.T) {
 	reg, m := fresh()
-	m.Configure([]metrics.Chain{{Name: "base", Anchor: metrics.L1}})
+	m.Configure([]metrics.Chain{{Name: "base", Anchor: audit.L1Trusts}})
 	at := func(seconds int64, trust audit.Trust) *audit.Anchored {
 		return &audit.Anchored{Time: time.Unix(seconds, 0), Trust: trust}
 	}
@@ -45,6 +46,21 @@ func TestWhatL1Holds(t *testing.T) {
 		got := series(t, reg, "anchored_block_timestamp_seconds")
 		if len(got) != 2 || !strings.HasSuffix(got[0], fmt.Sprintf(`trust="l1_anchored"} %g`, want[0])) || !strings.HasSuffix(got[1], fmt.Sprintf(`trust="l1_proposed"} %g`, want[1])) {
 			t.Errorf("%q, want %v", got, want)
+		}
+	}
+}
+
+// TestOneReportOfAnL2 knows which trusts there may be, before L1 holds any block.
+func TestOneReportOfAnL2(t *testing.T) {
+	r := report(consistent())
+	r.Chains[0].Trusts = audit.L1Trusts
+	var b bytes.Buffer
+	if err := metrics.Write(&b, r, metrics.Build{}); err != nil {
+		t.Fatal(err)
+	}
+	for trust, want := range map[audit.Trust]bool{audit.TrustL1Proposed: true, audit.TrustL1Anchored: true, audit.TrustConsensus: false} {
+		if has := strings.Contains(b.String(), fmt.Sprintf("trust=%q} 0", trust)); has != want {
+			t.Errorf("a series of %s: %t", trust, has)
 		}
 	}
 }

@@ -36,14 +36,8 @@ type Chain struct {
 	Name      string
 	Providers []string
 	Contracts []common.Address // empty: all that the API lists
-	Anchor    []audit.Trust    // that somebody beside the providers may give blocks: Consensus or L1; nil: nobody does
+	Anchor    []audit.Trust    // that somebody beside the providers may give blocks: audit.AnchorTrusts or audit.L1Trusts; nil: nobody does
 }
-
-// The trusts of an anchor.
-var (
-	Consensus = []audit.Trust{audit.TrustConsensus}
-	L1        = []audit.Trust{audit.TrustL1Proposed, audit.TrustL1Anchored}
-)
 
 // Metrics holds the series. Its methods may be called from several goroutines.
 type Metrics struct {

@@ -66,17 +66,8 @@ func Write(w io.Writer, r *audit.Report, build Build) error {
 	reg := prometheus.NewRegistry()
 	p := newReported(reg, build)
 	all := func(string) bool { return true }
-	p.show(r, all, func(chain string) (trusts []audit.Trust) {
-		for _, c := range r.Chains {
-			switch {
-			case c.Chain != chain || c.Block == nil || c.Block.Trust == "":
-			case c.Anchored != nil && c.Anchored.Trust != audit.TrustConsensus:
-				trusts = L1
-			default:
-				trusts = Consensus
-			}
-		}
-		return trusts
+	p.show(r, all, func(chain string) []audit.Trust {
+		return r.Chains[slices.IndexFunc(r.Chains, func(c audit.Chain) bool { return c.Chain == chain })].Trusts
 	})
 	families, err := reg.Gather()
 	for i := 0; i < len(families) && err == nil; i++ {

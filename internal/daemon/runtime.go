@@ -122,10 +122,10 @@ func (d *Daemon) begin(r *runtime) {
 		}
 		m := metrics.Chain{Name: c.Name}
 		if c.Anchor != nil {
-			m.Anchor = metrics.Consensus
+			m.Anchor = audit.AnchorTrusts
 		}
 		if c.Anchor != nil && c.Anchor.L1 != nil {
-			m.Anchor = metrics.L1
+			m.Anchor = audit.L1Trusts
 		}
 		for _, p := range c.Providers {
 			m.Providers = append(m.Providers, p.Name)
