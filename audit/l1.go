@@ -23,8 +23,9 @@ type L1Intent struct {
 type L1Block struct {
 	Number       uint64         `json:"number"`
 	Hash         common.Hash    `json:"hash"`
-	Time         time.Time      `json:"time"` // as the provider gave it, until the block is confirmed
-	At           time.Time      `json:"at"`   // of the audit that read it first; of one that L1 contradicts: since when
+	Time         time.Time      `json:"time"`     // as the provider gave it, until the block is confirmed
+	Provider     string         `json:"provider"` // that served it
+	At           time.Time      `json:"at"`       // of the audit that read it first; of one that L1 contradicts: since when
 	Trust        Trust          `json:"trust"`
 	Game         common.Address `json:"game,omitzero"`          // by which L1 holds it; zero: none
 	Contradicted string         `json:"contradicted,omitempty"` // what L1 holds instead
@@ -88,10 +89,20 @@ func (p *Prior) UnderL1(looks ...*Observation) []L1Block {
 		}
 		hash, err := sanitize.ParseID(o.Block.Hash)
 		if err == nil && find(out, func(b *L1Block) bool { return b.Hash == hash }) == nil {
-			out = append(out, L1Block{Number: o.Block.Number, Hash: hash, Time: o.Block.Time, At: o.At, Trust: TrustProviders})
+			out = append(out, L1Block{Number: o.Block.Number, Hash: hash, Time: o.Block.Time, Provider: o.Provider, At: o.At, Trust: TrustProviders})
 		}
 	}
 	return out
+}
+
+// Contradicted names the providers that served blocks which L1 contradicts.
+func (p *Prior) Contradicted() (providers []string) {
+	for _, b := range p.L1 {
+		if b.Contradicted != "" {
+			providers = append(providers, b.Provider)
+		}
+	}
+	return providers
 }
 
 // byL1 goes on from what is remembered with what L1 holds by now. Findings that ended at a block which L1 contradicts, or did not

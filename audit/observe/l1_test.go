@@ -228,7 +228,7 @@ func TestEvidenceOfWhatL1Confirms(t *testing.T) {
 		result, err := evidence.Verify(t.Context(), f, []common.Hash{w.opt.Checkpoint})
 		must(t, err)
 		trusted := strings.Join(result.Trusted, "\n")
-		if result.Verdict() != want || strings.Contains(trusted, "nothing leads from the checkpoint") != (want == audit.Unknown) {
+		if result.Verdict() != want || strings.Contains(trusted, "nothing leads from a given checkpoint") != (want == audit.Unknown) {
 			t.Errorf("where L1 stands at %s, the verdict is %s, want %s:\n%s", stands, result.Verdict(), want, trusted)
 		}
 		for _, said := range []string{w.intent.L1.SystemConfig.Hex() + " is the chain's SystemConfig on L1", `the beacon chain of chain id 1337 is "test", whose committees of 32`} {
@@ -243,4 +243,30 @@ func TestEvidenceOfWhatL1Confirms(t *testing.T) {
 	leads("64 l1_proposed, -, l1_proposed", audit.Unknown)
 	w.win(game, false) // no header has to be followed for it
 	leads("64 l1_anchored, 64 l1_anchored, l1_anchored", audit.Unknown)
+}
+
+// TestTheProviderThatL1ContradictsIsAskedLast, so that an honest one beside it takes over.
+func TestTheProviderThatL1ContradictsIsAskedLast(t *testing.T) {
+	w := newRollupWorld(t)
+	w.rpc = append(w.rpc, w.serve(rpcfault.New(w.chain.URL())))
+	a := w.auditor()
+	w.mine(40)
+	a.stands(audit.Consistent, "", "-, -, providers")
+	w.served.Store(w.invented(170, dev1))
+	a.stands(audit.Consistent, "", "-, -, providers")
+	lie := a.result.Report.Chains[0].Block.Number
+	w.mine(200)
+	w.propose(lie + 2)
+	a.stands(audit.Unknown, "block_contradicted", "96 l1_proposed, -, providers")
+	now := a.result.Records[0].Looks.First.Provider
+	for range 2 {
+		w.mine(40)
+		r := a.audit()
+		if by := a.result.Records[0].Looks.First.Provider; now != "first" || by != "second" {
+			t.Errorf("%s, then %s: %s", now, by, text(t, r))
+		}
+		w.propose(r.Chains[0].Block.Number + 2)
+	}
+	w.mine(40)
+	a.says(audit.Consistent, "")
 }

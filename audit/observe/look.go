@@ -62,7 +62,7 @@ func (c *observer) look(ctx context.Context, prior audit.Prior, before *look) *l
 	if c.Events != nil {
 		early = c.batches(audit.Contracts(c.Intent, prior, nil))
 	}
-	req := ethrpc.PinRequest{Tags: tags, NotBefore: notBefore, Prefetch: audit.Contracts(c.Intent, prior, nil), Events: early}
+	req := ethrpc.PinRequest{Tags: tags, NotBefore: notBefore, Avoid: prior.Contradicted(), Prefetch: audit.Contracts(c.Intent, prior, nil), Events: early}
 	pinned, err := c.pin(ctx, l, prior, req)
 	wg.Wait()
 	for _, b := range early {

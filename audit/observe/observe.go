@@ -180,7 +180,7 @@ func (c *observer) audit(ctx context.Context, prior audit.Prior) (out audit.Outc
 	c.opt.Progress(c.Intent.Chain, "reading the API and the chain")
 	first := c.look(ctx, prior, nil)
 	c.askL1(ctx, prior, first)
-	refused := first.refused()
+	refused := append(first.refused(), prior.Contradicted()...)
 	rec.Looks.First, rec.Raw.First = first.Observation, first.raw
 	if out = audit.Judge(c.Intent, prior, rec.Looks); out.LookAgain {
 		refused = append(refused, c.secondLook(ctx, prior, first, &rec)...)

@@ -37,12 +37,12 @@ func (d *Daemon) Check(ctx context.Context, past *state.State, tell func(chain, 
 			}
 			say(c.Name, "api", err)
 		}
-		wrong := r.checkProviders(ctx, c.Name)
+		wrong := r.checkProviders(ctx, r.clients[c.Name])
 		for _, p := range c.Providers {
 			say(c.Name, p.Name, wrong[p.Name])
 		}
 		if c.Anchor != nil {
-			d.checkAnchor(ctx, c, past.Prior(c.Name), r.cfg.Timeout, say)
+			d.checkAnchor(ctx, r, c, past.Prior(c.Name), say)
 		}
 	}
 	if absent == len(r.cfg.Chains) {
@@ -54,8 +54,8 @@ func (d *Daemon) Check(ctx context.Context, past *state.State, tell func(chain, 
 	return failed
 }
 
-func (d *Daemon) checkAnchor(ctx context.Context, c config.Chain, prior audit.Prior, limit time.Duration, say func(chain, source string, err error)) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+func (d *Daemon) checkAnchor(ctx context.Context, r *runtime, c config.Chain, prior audit.Prior, say func(chain, source string, err error)) {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	defer cancel()
 	agent, of := "kms-auditor/"+d.opt.Build.Version, c.Anchor
 	if of.L1 != nil {
@@ -64,7 +64,14 @@ func (d *Daemon) checkAnchor(ctx context.Context, c config.Chain, prior audit.Pr
 	for _, e := range AskAnchor(ctx, of, prior, agent) {
 		say(c.Name, e.Endpoint, e.Err)
 	}
-	if c.Anchor.L1 != nil {
+	if l1 := c.Anchor.L1; l1 != nil {
+		if client, err := d.client(*l1, agent); err == nil && r.clients[l1.Name] == nil { // else it is checked as a chain
+			wrong := r.checkProviders(ctx, client)
+			for _, p := range l1.Providers {
+				say(c.Name, p.Name, wrong[p.Name])
+			}
+			client.Close()
+		}
 		holds, err := AskL1(ctx, c, prior, agent)
 		if err == nil && len(holds.Points) == 0 {
 			err = errors.Join(append(holds.Lacks, errors.New("L1 holds no block of the chain"))...)
@@ -107,11 +114,11 @@ func (r *runtime) checkAPI(ctx context.Context, c config.Chain, list *kmsapi.Lis
 	return len(detail.Contracts) == 0, nil
 }
 
-func (r *runtime) checkProviders(ctx context.Context, chain string) map[string]error {
+func (r *runtime) checkProviders(ctx context.Context, client *ethrpc.Client) map[string]error {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	defer cancel()
 	wrong := map[string]error{}
-	for _, p := range r.clients[chain].Check(ctx) {
+	for _, p := range client.Check(ctx) {
 		wrong[p.Provider] = p.Err
 	}
 	return wrong
