@@ -49,8 +49,14 @@ func (c *Chain) underL1(ctx context.Context, r *Result, l *Look) error {
 	if !reflect.DeepEqual(holds, o.L1) {
 		return fmt.Errorf("L1 holds something else of audited blocks at its block %d than the evidence says", head.Finalized.BlockNumber)
 	}
-	r.Checked = append(r.Checked, fmt.Sprintf("%s: what L1 newly holds of audited blocks (%d) follows from its block %d, for which the sync committees vouch from checkpoint %s on", sanitize.Plain(c.Intent.Chain),
-		len(holds.Confirmations), head.Finalized.BlockNumber, l.L1.Checkpoint))
+	for _, now := range holds.Confirmations {
+		what := string(now.Trust)
+		if now.Contradicted != "" {
+			what = "contradicted: " + sanitize.Plain(now.Contradicted)
+		}
+		r.Checked = append(r.Checked, fmt.Sprintf("%s: by L1's block %d, for which the sync committees vouch from checkpoint %s on, the audited block %s is %s", sanitize.Plain(c.Intent.Chain),
+			head.Finalized.BlockNumber, l.L1.Checkpoint, now.Hash, what))
+	}
 	r.Trusted = append(r.Trusted, fmt.Sprintf("%s: that the checkpoint is a finalized block of L1's beacon chain, that two thirds of each sync committee since then are honest, that %s is the chain's SystemConfig on L1, and that no game that L1 holds proven is false", sanitize.Plain(c.Intent.Chain), c.Intent.L1.SystemConfig))
 	return nil
 }
