@@ -25,7 +25,7 @@ type Intent struct {
 	Anchored    bool             `json:"anchored,omitempty"`     // somebody other than the providers is asked who vouches for a block
 	AnchorMust  bool             `json:"anchor_must,omitempty"`  // what is read at a block that the anchor does not vouch for is unknown
 	L1          *L1Intent        `json:"l1,omitempty"`           // that confirms blocks later; nil: none
-	Checkpoint  common.Hash      `json:"checkpoint,omitzero"`    // where the light client starts; zero: there is none
+	Checkpoint  common.Hash      `json:"checkpoint,omitzero"`    // where the light client starts; zero: no anchor is configured
 	PendingMax  time.Duration    `json:"pending_max"`            // how long the pinned block may lag behind a head that agrees; 0: not at all
 }
 

@@ -151,7 +151,7 @@ func NetworkFromSpec(spec map[string]string) (Network, error) {
 
 // OfChain returns the network by which documents of the chain of an id are verified, where they are said to be of n: the
 // built-in one, if the chain has one, with the forks that only n has. It is an error if n contradicts that one. When forks begin
-// is no matter of n: releases differ in that.
+// does not count, as releases differ in that.
 func (n Network) OfChain(id uint64) (Network, error) {
 	known, builtIn := ByChainID(id)
 	if !builtIn {

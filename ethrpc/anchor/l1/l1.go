@@ -184,7 +184,7 @@ func (r *reader) readAnchor(ctx context.Context) error {
 	return nil
 }
 
-// errOld is no fault of a game.
+// errOld is no reason for a game to fall.
 var errOld = errors.New("its parent is too old to be looked at")
 
 // readGames adds what games claim. The parent of one that counts counts too, as far back as games are looked at: that of a game
