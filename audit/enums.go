@@ -213,7 +213,7 @@ const (
 )
 
 // A kind's row: its severity, what it makes of the target by itself (Consistent: nothing), what else is true of it, and when
-// a finding of it is made, in a few words as the README's table has them.
+// a finding of it is made, in a few words as docs/findings.md has them.
 type kindRow struct {
 	kind     Kind
 	severity Severity

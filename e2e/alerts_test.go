@@ -170,7 +170,7 @@ func TestAPageArrivesAndIsTakenBack(t *testing.T) {
 	}
 	id, contract := s.devices[1].Hex(), s.kms.Address().Hex()
 	want := map[string]string{
-		"summary":     "claim_denied_chain_allowed on base",
+		"summary":     "KMS contract " + short(contract) + " on base trusts device " + short(id) + ", which the API calls refused",
 		"description": "KMS contract " + contract + " on base: claim_denied_chain_allowed, device " + id + ".",
 		"runbook_url": "https://github.com/kms-auditor/kms-auditor/blob/main/docs/findings.md#claim_denied_chain_allowed",
 	}
@@ -193,3 +193,6 @@ func TestAPageArrivesAndIsTakenBack(t *testing.T) {
 		t.Errorf("%+v does not tell the team of %s", m, s.devices[0])
 	}
 }
+
+// short is the head and the tail of an id.
+func short(id string) string { return id[:6] + "…" + id[len(id)-3:] }

@@ -14,7 +14,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// What one audit costs, in HTTP requests: the README promises these numbers. An audit of a daemon that finds nothing
+// What one audit costs, in HTTP requests: docs/performance.md promises these numbers. An audit of a daemon that finds nothing
 // changed costs less: see TestWhatAnAuditOfTheDaemonCosts.
 func TestWhatAnAuditCosts(t *testing.T) {
 	n := startNode(t, "anvil")
@@ -107,7 +107,7 @@ func live(t *testing.T, n *node) *scene {
 	return s
 }
 
-// TestWhatALiveContractCosts counts requests and bytes at the node's side: the README promises them.
+// TestWhatALiveContractCosts counts requests and bytes at the node's side: docs/performance.md promises them.
 func TestWhatALiveContractCosts(t *testing.T) {
 	for name := range nodes {
 		t.Run(name, func(t *testing.T) {

@@ -9,6 +9,7 @@
 package metrics
 
 import (
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,10 @@ var seconds = []float64{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120}
 
 // Build names the running binary.
 type Build struct{ Version, Revision, GoVersion string }
+
+func (b Build) String() string {
+	return fmt.Sprintf("kms-auditor %s, revision %s, %s", b.Version, b.Revision, b.GoVersion)
+}
 
 // Chain is what the configuration says of one chain; series for it exist from the start.
 type Chain struct {

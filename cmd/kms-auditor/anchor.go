@@ -25,7 +25,7 @@ func newAnchor(g *global) *cobra.Command {
 		Long: "Ask each beacon endpoint alone for what was finalized last, and show what it proves, from the checkpoint or from\n" +
 			"the root that audits verified last.\n\n" +
 			"Exit codes: 0 every endpoint is up to date, 2 usage or configuration, 3 one is not.",
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := g.load(cmd.Context())
 			if err != nil {

@@ -53,7 +53,7 @@ func newAudit(g *global) *cobra.Command {
 			"With --once: audit once, print the report to stdout and logs to stderr.\n\n" +
 			"Exit codes of --once: 0 consistent, 1 drift, 2 usage or configuration, 3 could not check (unknown).\n" +
 			"Exit codes of the daemon: 0 after SIGINT or SIGTERM, 1 when it cannot serve, 2 on a bad configuration.",
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	fs := cmd.Flags()

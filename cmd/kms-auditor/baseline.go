@@ -33,7 +33,7 @@ func newBaseline(g *global) *cobra.Command {
 	show := &cobra.Command{
 		Use:   "show",
 		Short: "Show who controls the contracts by the baseline and by the last report, and what differs",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE:  f.show,
 	}
 	f.output.addTo(show, "text or json")
@@ -43,7 +43,7 @@ func newBaseline(g *global) *cobra.Command {
 		Long: "Accept who controls the contracts, as the last report saw it: nothing newer is looked up. Look at it first, with show.\n" +
 			"Where a daemon holds the state file, it is asked to, by a file beside the state: it accepts at the beginning of its\n" +
 			"next audit, and logs so, or why not. What is accepted already is left as it is.",
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: f.accept,
 	}
 	cmd := group(&cobra.Command{

@@ -25,7 +25,7 @@ func newConfig(g *global) *cobra.Command {
 			"and each beacon API, from the checkpoint or from the root that audits verified last.\n" +
 			"With cross_checks the API's list of KMS is asked for as well.\n\n" +
 			"Exits 0 when all is well, 2 on a bad configuration, 3 when a source could not be used.",
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := g.load(cmd.Context())
 			if err != nil {

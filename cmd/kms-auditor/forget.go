@@ -22,7 +22,7 @@ func newForget(g *global) *cobra.Command {
 			"history says who closed them and when. A contract that is configured, or that the API still lists, is audited again.\n" +
 			"If a daemon has the state file open, it is asked to do so at the beginning of its next audit.\n\n" +
 			"Exit codes: 0 done, 2 usage, configuration, or a contract that is configured or that no audit knows.",
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if p.Chain == "" || p.contract == "" {
 				return errors.New("forget needs --chain and --contract")

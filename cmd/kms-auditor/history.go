@@ -27,7 +27,7 @@ func newHistory(g *global) *cobra.Command {
 			"daemon may be running. They come from the contracts' events, as far as audits have read them; the time and the\n" +
 			"actor of a change are there where an audit found them out.\n\n" +
 			"Exit codes: 0 shown, even where there is none, 2 usage or configuration, 3 there is no state file, or it cannot be read.",
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, l := range p.Lists {
 				if !slices.Contains(state.Lists, l) {

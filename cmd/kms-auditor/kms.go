@@ -23,7 +23,7 @@ func newKMS(g *global) *cobra.Command {
 		Short: "List the KMS that there are (getKmsList)",
 		Long: "List the KMS that there are, all pages of them (getKmsList).\n" +
 			"Up to API version 2026-05-22 these are nodes, of which several may have one contract; later they are contracts.",
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: f.run(func(ctx context.Context, c *kmsapi.Client, _ []string) (render.Answer, error) {
 			l, err := c.List(ctx, filter)
 			if err != nil {

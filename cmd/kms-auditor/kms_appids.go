@@ -28,7 +28,7 @@ func newKMSAppIDs(f *kmsFlags) *cobra.Command {
 		Short: "Reserve app ids on the server (nextAppIds)",
 		Long: "Reserve app ids of the KMS off chain, on the server (nextAppIds): of all commands, this alone changes something.\n" +
 			"It asks first on a terminal, and needs --yes elsewhere. It sends one request, and never a second one.",
-		Args: cobra.NoArgs,
+		Args: noArgs,
 	}
 	reserve := func(ctx context.Context, c *kmsapi.Client, _ []string) (render.Answer, error) {
 		ids, err := c.NextAppIDs(ctx, counts)

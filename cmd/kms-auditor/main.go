@@ -89,15 +89,26 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true,
 		// Silence with exit code 0 would read as consistent where a script lost the command.
 		RunE: func(*cobra.Command, []string) error {
-			return errors.New("a command is missing: audit, baseline, config, explain, forget, history, kms, policy, selftest, verify or version")
+			return errors.New("a command is missing: anchor, audit, baseline, config, explain, forget, history, kms, man, policy, selftest, verify or version")
 		},
 	}
 	f := root.PersistentFlags()
 	f.StringVarP(&g.config, "config", "c", os.Getenv("KMS_AUDITOR_CONFIG"), "configuration `FILE` (or env KMS_AUDITOR_CONFIG); without one the built-in default applies")
 	f.StringVar(&g.logLevel, "log.level", "info", "debug, info, warn or error")
 	f.StringVar(&g.logFormat, "log.format", "json", "json or console")
+	root.Version = build().String()
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.AddCommand(newAnchor(g), newAudit(g), newBaseline(g), newConfig(g), newExplain(g), newForget(g), newHistory(g), newKMS(g), newMan(), newPolicy(g), newSelftest(), newVerify(), newVersion())
 	return root
+}
+
+// noArgs refuses arguments. One that is the name of a flag lacks its dashes.
+func noArgs(cmd *cobra.Command, args []string) error {
+	err := cobra.NoArgs(cmd, args)
+	if err != nil && cmd.Flags().Lookup(args[0]) != nil {
+		return fmt.Errorf("unknown argument %q: did you mean --%s?", args[0], args[0])
+	}
+	return err
 }
 
 // printf writes a command's result; what cannot be written must not end in exit code 0.
@@ -110,7 +121,7 @@ func printf(w io.Writer, format string, args ...any) error {
 
 // group makes a command of its subcommands: without one of them it is an error.
 func group(cmd *cobra.Command, names string, subcommands ...*cobra.Command) *cobra.Command {
-	cmd.Args = cobra.NoArgs
+	cmd.Args = noArgs
 	// Silence with exit code 0 would read as success where a script lost the subcommand.
 	cmd.RunE = func(*cobra.Command, []string) error {
 		return fmt.Errorf("%s needs a subcommand: %s", cmd.Name(), names)

@@ -24,7 +24,7 @@ func newPolicySnapshot(g *global) *cobra.Command {
 			"allows, who owns it and what code runs. It is YAML for the contracts of a chain in the configuration.\n" +
 			"A policy that lacks what a search did not find would call it refused: nothing is printed unless all is proven.\n\n" +
 			"Exit codes: 0 printed, 2 usage or configuration, 3 not everything is proven (see --allow-incomplete).",
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := p.choose(cmd.Context(), "")
 			if err != nil {
@@ -57,7 +57,7 @@ func newPolicyDiff(g *global) *cobra.Command {
 			"new, and a key that a policy does not have is not compared. As with policy snapshot, all has to be proven.\n\n" +
 			"Exit codes: 0 no difference, 1 a difference, 2 usage or configuration, 3 not everything is proven (see\n" +
 			"--allow-incomplete), or could be read.",
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := p.choose(cmd.Context(), "")
 			if err != nil {

@@ -16,7 +16,7 @@ func newSelftest() *cobra.Command {
 		Long: "Audit the recorded answers of a tiny chain, proofs included, against claims of an API: once all claims are true, and\n" +
 			"else one entry is wrong. It needs no configuration, and no network but 127.0.0.1.\n\n" +
 			"Exits 0 when each audit finds just what it has to, 1 when one finds something else, which is printed.",
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			bundle, err := selftest.Recorded()
 			if err != nil {

@@ -39,7 +39,7 @@ func newVersion() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print version, revision and Go version",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			b := build()
 			if output == "json" {
@@ -49,7 +49,7 @@ func newVersion() *cobra.Command {
 				}
 				return printf(cmd.OutOrStdout(), "%s\n", line)
 			}
-			return printf(cmd.OutOrStdout(), "kms-auditor %s, revision %s, %s\n", b.Version, b.Revision, b.GoVersion)
+			return printf(cmd.OutOrStdout(), "%s\n", b)
 		},
 	}
 	output.addTo(cmd, "text or json")

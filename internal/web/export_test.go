@@ -8,5 +8,5 @@ var MaxInFlight = maxInFlight
 // Handler is what Serve serves.
 func Handler(o Options) (http.Handler, error) { return handler(o), nil }
 
-// MaxConnections is how many connections one listener has.
-const MaxConnections = maxConnections
+// MaxConnections is how many connections one listener has, those for probes among them.
+const MaxConnections = maxConnections + reserved

@@ -161,6 +161,34 @@ func TestNoMoreConnectionsThanAllowed(t *testing.T) {
 	}
 }
 
+// TestProbesAreAnsweredBesideSlowReaders, who hold all connections that they can get.
+func TestProbesAreAnsweredBesideSlowReaders(t *testing.T) {
+	s := serve(t, options(first), 1)
+	for range 300 {
+		c, err := net.Dial("tcp", s.addrs[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		if _, err := io.WriteString(c, "GET /api/v1/report HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	for _, row := range []struct {
+		path   string
+		status int
+	}{{"/-/healthy", http.StatusOK}, {"/", http.StatusServiceUnavailable}, {"/-/healthy", http.StatusOK}} {
+		answer, err := client.Get("http://" + s.addrs[0] + row.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if answer.Body.Close(); answer.StatusCode != row.status || !answer.Close {
+			t.Errorf("%s is answered with %d, and the connection is closed: %t", row.path, answer.StatusCode, answer.Close)
+		}
+	}
+}
+
 func TestNoMoreRenderingsThanAllowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var at, most atomic.Int64

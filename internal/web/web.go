@@ -18,7 +18,6 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 	"go.uber.org/zap"
 	"go.uber.org/zap/exp/zapslog"
-	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
@@ -88,9 +87,10 @@ func Serve(ctx context.Context, listeners []net.Listener, o Options) error {
 			WriteTimeout:      30 * time.Second,
 			IdleTimeout:       2 * time.Minute,
 			MaxHeaderBytes:    16 << 10,
+			ConnContext:       markConn,
 		}
 		group.Go(func() error {
-			err := web.Serve(netutil.LimitListener(l, maxConnections), server, &web.FlagConfig{WebConfigFile: &o.ConfigFile}, logger)
+			err := web.Serve(limit(l), server, &web.FlagConfig{WebConfigFile: &o.ConfigFile}, logger)
 			if errors.Is(err, http.ErrServerClosed) {
 				return nil
 			}
@@ -134,14 +134,13 @@ func handler(o Options) http.Handler {
 		}
 		fmt.Fprintln(w, "ready")
 	})
-	return guard(mux)
+	return guard(probesOnly(mux))
 }
 
 // What is answered at the same time at most.
 const (
-	maxConnections = 256 // of one listener; more wait, so that readers cannot use up the sockets that audits need
-	maxScrapes     = 8
-	maxRenderings  = 4 // of what is rendered for each request
+	maxScrapes    = 8
+	maxRenderings = 4 // of what is rendered for each request
 )
 
 // headers are those of every answer, unless the web configuration or the answer itself has others.
