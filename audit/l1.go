@@ -125,8 +125,8 @@ func (j *judgement) byL1(prior *Prior) *Prior {
 	}
 	for i := range blocks {
 		b := &blocks[i]
-		// A chain counts up: a block that was audited before another one was made has the lower number.
-		if impossible := newest != nil && b.Number >= newest.Number && (b.Number == newest.Number || newest.Time.Sub(b.At) > clockSkew); impossible && b.Contradicted == "" && b.Trust == TrustProviders {
+		// A chain counts up: of two blocks, the one that was made earlier has the lower number. Whoever invents a block invents its time.
+		if impossible := newest != nil && b.Number >= newest.Number && (b.Number == newest.Number || newest.Time.After(b.Time) || newest.Time.Sub(b.At) > clockSkew); impossible && b.Contradicted == "" && b.Trust == TrustProviders {
 			b.contradict(fmt.Sprintf("block %d, %s, does not go with block %d, %s, which L1 holds", b.Number, b.Hash, newest.Number, newest.Hash), now)
 		}
 		if b.Trust == TrustL1Anchored {

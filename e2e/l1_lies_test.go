@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 
@@ -143,7 +144,6 @@ func TestL1ContradictsAnInventedChain(t *testing.T) {
 	if exit := d.end(t, syscall.SIGTERM); exit != 0 {
 		t.Errorf("the daemon exits with %d", exit)
 	}
-	d.settings.Chains[1].Anchor.Checkpoint = w.device.Hex() // what is remembered is taken
 	d.daemon = startDaemon(t, d.settings)
 	d.stands(t, contradicted)
 	w.mine(t, 2) // beyond what L1 holds
@@ -191,9 +191,11 @@ func TestWhatL1ContradictsEnds(t *testing.T) {
 	fake, err := invented.Chain.Deploy(t.Context(), testchain.DeployOptions{})
 	must(t, err)
 	must(t, fake.AllowDevice(t.Context(), w.device))
-	for range 300 {
+	for range 30 {
 		invented.Chain.Commit()
 	}
+	tip, err := invented.Chain.Client().HeaderByNumber(t.Context(), nil)
+	must(t, err)
 	lying := r.settings
 	lying.Chains = slices.Clone(lying.Chains)
 	lying.Chains[0].Providers = []providerSettings{{Name: "p1", URL: invented.URL}}
@@ -201,12 +203,18 @@ func TestWhatL1ContradictsEnds(t *testing.T) {
 		t.Fatalf("exit code %d\n%s%s", exit, out, errs)
 	}
 	r.finds(t, 3, audit.ChainWentBack)
+	time.Sleep(time.Until(time.Unix(int64(tip.Time), 0))) // each of its blocks has a second of its own
 	w.mine(t, 2)
 	w.l2.settle(t)
 	r.finds(t, 3, audit.ChainWentBack)
 	second := r.claimAll(t, first)
 	w.l2.settle(t)
 	r.finds(t, 3, audit.BlockContradicted)
+	w.mine(t, 1)
+	w.l2.settle(t)
+	r.finds(t, 3, audit.BlockContradicted) // L1 holds no block yet that was audited since
+	second = r.claimAll(t, second)
+	w.l2.settle(t)
 	if c := r.finds(t, 0); c.Block.Trust != audit.TrustL1Proposed {
 		t.Errorf("%+v", c)
 	}
