@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,7 +42,7 @@ func newAnchor(g *global) *cobra.Command {
 				if of.L1 != nil {
 					of = of.L1.Anchor
 				}
-				s := render.AnchorStatus{Chain: c.Name, Network: of.Network.Name, Checkpoint: of.Checkpoint.Hex(), Required: cmp.Or(string(c.Anchor.Required), "false")}
+				s := render.AnchorStatus{Chain: c.Name, Network: of.Network.Name, Checkpoint: of.Checkpoint.Hex(), Required: c.Anchor.Required.String()}
 				prior := past.Prior(c.Name)
 				if root := prior.VerifiedFrom(of.Checkpoint); root != (common.Hash{}) {
 					s.Remembered = root.Hex()

@@ -93,6 +93,18 @@ type Anchor struct {
 // Required is the trust without which the verdict is unknown; empty: none.
 type Required audit.Trust
 
+// requiredWords are how the file spells them.
+var requiredWords = map[string]Required{"false": "", "true": Required(audit.TrustConsensus), "proposed": Required(audit.TrustL1Proposed), "anchored": Required(audit.TrustL1Anchored)}
+
+func (r Required) String() string {
+	for word, trust := range requiredWords {
+		if trust == r {
+			return word
+		}
+	}
+	return ""
+}
+
 // What the contracts of a chain are compared with, beside their policies.
 const (
 	FromAPI  = "api"

@@ -374,15 +374,11 @@ func blockTag(n *yaml.Node) (tag ethrpc.BlockTag, err error) {
 
 // required is a truth value, or the word of a trust.
 func required(n *yaml.Node) (Required, error) {
-	trust, known := map[string]audit.Trust{"proposed": audit.TrustL1Proposed, "anchored": audit.TrustL1Anchored}[n.Value]
-	if known {
-		return Required(trust), nil
+	if n.Value == "proposed" || n.Value == "anchored" {
+		return requiredWords[n.Value], nil
 	}
 	must, err := unquoted(n, []string{"!!bool"}, strconv.ParseBool, "must be true or false without quotes, and with l1: false, proposed or anchored")
-	if must {
-		trust = audit.TrustConsensus
-	}
-	return Required(trust), err
+	return requiredWords[strconv.FormatBool(must)], err
 }
 
 func verify(n *yaml.Node) (ethrpc.Verify, error) {
