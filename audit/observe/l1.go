@@ -65,12 +65,13 @@ func (c *observer) askL1(ctx context.Context, prior audit.Prior, l *look) {
 }
 
 func (c *observer) readL1(ctx context.Context, prior audit.Prior, l *look, blocks []audit.L1Block) error {
-	head, errs := c.L1.Anchor.Sync(ctx, prior.VerifiedFrom(c.Intent.Checkpoint), l.At)
+	remembered := prior.VerifiedFrom(c.Intent.Checkpoint)
+	head, errs := c.L1.Anchor.Sync(ctx, remembered, l.At)
 	l.addFailures(errs)
 	switch {
 	case head == nil:
 		return errors.New("no block of L1 is known to be final")
-	case prior.Finalized != nil && head.Finalized.Slot < prior.Finalized.Slot:
+	case remembered != (common.Hash{}) && head.Finalized.Slot < prior.Finalized.Slot:
 		return fmt.Errorf("slot %d was final before, and the endpoints show no later one than %d", prior.Finalized.Slot, head.Finalized.Slot)
 	}
 	calls, err := ProvenL1(ctx, c.L1.Reader, head, c.l1Calls)

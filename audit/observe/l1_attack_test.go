@@ -122,6 +122,11 @@ func TestAnEarlierBlockOfL1SaysNothing(t *testing.T) {
 	if said := text(t, r); !strings.Contains(said, "was final before") || restarted.result.Records[0].Looks.First.L1 != nil {
 		t.Error(said)
 	}
+	p.Finalized.Checkpoint = common.Hash{2} // which was configured then, and of another beacon chain
+	restarted.prior["test"] = p
+	if r := restarted.audit(); restarted.result.Records[0].Looks.First.L1 == nil {
+		t.Error(text(t, r))
+	}
 }
 
 // TestDriftIsConfirmedWhileL1Hangs: it takes its part of the time, and no more.
