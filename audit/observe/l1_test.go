@@ -270,3 +270,15 @@ func TestTheProviderThatL1ContradictsIsAskedLast(t *testing.T) {
 	w.mine(40)
 	a.says(audit.Consistent, "")
 }
+
+// TestAChainThatIsInventedFromTheBeginning is contradicted by the first game. Its headers cannot pass for those of before Isthmus,
+// which is older than games.
+func TestAChainThatIsInventedFromTheBeginning(t *testing.T) {
+	w := newRollupWorld(t)
+	w.served.Store(w.invented(170, dev1))
+	a := w.auditor()
+	a.stands(audit.Consistent, "", "-, -, providers")
+	w.mine(200)
+	w.propose(a.result.Report.Chains[0].Block.Number + 2)
+	a.stands(audit.Unknown, "block_contradicted", "-, -, providers")
+}

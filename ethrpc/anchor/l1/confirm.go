@@ -20,7 +20,7 @@ const (
 	Confirmed                   // the block is the one that L1 vouches for
 	Contradicted                // it is not
 	Unvouched                   // the headers are well-formed, but not those of the block that L1 vouches for
-	Unknown                     // likewise, but they may be of before Isthmus, when a header alone did not give the output root
+	Unknown                     // likewise, but they may be of before Isthmus, when a header alone did not give the output root; games are younger
 )
 
 // Confirm follows parent hashes from the Point's block down to an audited one, and returns the time of the block that they lead to.
@@ -52,7 +52,7 @@ func (p Point) Confirm(number uint64, hash common.Hash, headers [][]byte) (Outco
 	switch {
 	case vouched && reached == hash:
 		return Confirmed, made, nil
-	case !known:
+	case !known && p.Game == (common.Address{}):
 		return Unknown, made, fmt.Errorf("block %d is not the one whose output root L1 holds (%s: %s): its header lacks the withdrawals root, as if it were older than Isthmus", p.Block, p.Trust, p.Root)
 	case vouched:
 		return Contradicted, made, fmt.Errorf("block %d is %s by what L1 holds of block %d (%s), not %s", number, reached, p.Block, p.Trust, hash)

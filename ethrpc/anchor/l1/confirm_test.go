@@ -79,12 +79,16 @@ func TestHeadersLeadDownToTheAuditedBlock(t *testing.T) {
 		{"the first has no withdrawals root", ours[5], ours[5], encode(t, &bare), l1.Unknown, "lacks the withdrawals root"},
 		{"the first has none, and L1 holds zero", nil, ours[5], encode(t, &bare), l1.Unknown, "lacks the withdrawals root"},
 		{"the first is older than Isthmus", ours[5], ours[5], encode(t, &old), l1.Unknown, "older than Isthmus"},
+		{"the first is older than Isthmus, and a game claims it", ours[5], ours[5], encode(t, &old), l1.Unvouched, "is not the one whose output root L1 holds"},
 		{"L1 holds zero", nil, ours[4], down(ours, 4), l1.Unvouched, "is not the one whose output root L1 holds"},
 		{"one is no header", ours[5], ours[5], [][]byte{{1}}, l1.NotCovered, "block 105"},
 		{"one is too long", ours[5], ours[5], [][]byte{make([]byte, 1<<20)}, l1.NotCovered, "more than"},
 		{"the block is above the point", ours[5], &moved, encode(t, ours[5]), l1.NotCovered, "do not lead"},
 	} {
 		p := l1.Point{Trust: l1.Proposed, Block: 105}
+		if strings.Contains(row.sentence, "a game claims it") {
+			p.Game = common.Address{1}
+		}
 		if row.claim != nil {
 			p.Root = rootOf(row.claim)
 		}

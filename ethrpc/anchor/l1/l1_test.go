@@ -148,7 +148,7 @@ func TestTheLabelIsRightOrALowerOne(t *testing.T) {
 
 		{"its game claims another block", func(t *testing.T, w *world) {
 			w.third(t, func(p *testchain.Proposal) { p.Roots[1] = common.Hash{1} })
-		}, 67, l1.Proposed, l1.Unknown, "lacks the withdrawals root"}, // that of the test chain's blocks is empty
+		}, 67, l1.Proposed, l1.Unvouched, "is not the one whose output root L1 holds"}, // that of the test chain's blocks is empty
 		{"its game claims another block elsewhere", func(t *testing.T, w *world) {
 			w.third(t, func(p *testchain.Proposal) { p.Roots[2] = common.Hash{1} })
 		}, 67, l1.Proposed, l1.Confirmed, ""},
