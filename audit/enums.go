@@ -141,12 +141,6 @@ const (
 // Trusts lists every Trust, the weakest first.
 var Trusts = []Trust{TrustProviders, TrustL1Proposed, TrustL1Anchored, TrustConsensus}
 
-// The trusts that an anchor may give blocks: by the chain's own sync committee, and by L1.
-var (
-	AnchorTrusts = []Trust{TrustConsensus}
-	L1Trusts     = []Trust{TrustL1Proposed, TrustL1Anchored}
-)
-
 // weakerThan reports whether less rests on t than on u.
 func (t Trust) weakerThan(u Trust) bool { return slices.Index(Trusts, t) < slices.Index(Trusts, u) }
 

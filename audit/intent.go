@@ -69,6 +69,17 @@ type Exception struct {
 	Expires  time.Time      `json:"expires"`
 }
 
+// Trusts lists what the anchor may give blocks, the weakest first; nil: there is no anchor.
+func (i *Intent) Trusts() []Trust {
+	switch {
+	case i.Anchored:
+		return []Trust{TrustConsensus}
+	case i.L1 != nil:
+		return []Trust{TrustL1Proposed, TrustL1Anchored}
+	}
+	return nil
+}
+
 // Contract returns what is configured of a contract.
 func (i *Intent) Contract(a common.Address) ContractIntent {
 	return *cmp.Or(find(i.Contracts, func(c *ContractIntent) bool { return c.Address == a }), &ContractIntent{})

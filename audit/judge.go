@@ -210,12 +210,7 @@ func (j *judgement) report() Chain {
 	out := Chain{Chain: j.intent.Chain, ChainID: j.intent.ChainID, Errors: j.errors(), Targets: []Target{}, Policy: j.look.Tag, Block: j.look.Block,
 		Claims: map[bool]ClaimState{true: ClaimNone}[j.intent.NoClaims]}
 	out.Anchored, out.L1Anchored = j.anchoredThrough()
-	switch {
-	case j.intent.Anchored:
-		out.Trusts = AnchorTrusts
-	case j.intent.L1 != nil:
-		out.Trusts = L1Trusts
-	}
+	out.Trusts = j.intent.Trusts()
 	if out.Block != nil {
 		if b := find(j.prior.L1, func(b *L1Block) bool { return b.Hash.Hex() == out.Block.Hash && b.Confirmed() }); b != nil {
 			out.Block = b.block()

@@ -125,8 +125,7 @@ func (j *judgement) byL1(prior *Prior) *Prior {
 	}
 	for i := range blocks {
 		b := &blocks[i]
-		// A chain counts up: of two blocks, the one that was made earlier has the lower number. Whoever invents a block invents its time.
-		if impossible := newest != nil && b.Number >= newest.Number && (b.Number == newest.Number || newest.Time.After(b.Time) || newest.Time.Sub(b.At) > clockSkew); impossible && b.Contradicted == "" && b.Trust == TrustProviders {
+		if newest != nil && b.Contradicted == "" && b.Trust == TrustProviders && !b.goesWith(newest) {
 			b.contradict(fmt.Sprintf("block %d, %s, does not go with block %d, %s, which L1 holds", b.Number, b.Hash, newest.Number, newest.Hash), now)
 		}
 		if b.Trust == TrustL1Anchored {
@@ -162,6 +161,12 @@ func (j *judgement) byL1(prior *Prior) *Prior {
 		next.bound(newest)
 	}
 	return next
+}
+
+// goesWith reports whether the block can be of the chain of another one, which L1 holds. A chain counts up: of two blocks, the one
+// that was made earlier has the lower number. Whoever invents a block invents its time.
+func (b *L1Block) goesWith(held *L1Block) bool {
+	return b.Number < held.Number || b.Number > held.Number && !held.Time.After(b.Time) && held.Time.Sub(b.At) <= clockSkew
 }
 
 const overAt = "; it was over at block"

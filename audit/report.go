@@ -36,7 +36,7 @@ type Chain struct {
 	Errors     []SourceError `json:"errors"`
 	Targets    []Target      `json:"targets"`
 	Duration   time.Duration `json:"-"` // of the chain's audit; it is measured, and no evidence
-	Trusts     []Trust       `json:"-"` // that the anchor may give blocks, as configured; nil: there is no anchor
+	Trusts     []Trust       `json:"-"` // as Intent.Trusts has them
 }
 
 // Block is the block that every answer of a chain was read at.

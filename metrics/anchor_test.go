@@ -11,12 +11,14 @@ import (
 	"github.com/kms-auditor/kms-auditor/metrics"
 )
 
+var ofL1 = (&audit.Intent{L1: &audit.L1Intent{}}).Trusts()
+
 // TestAnAnchorThatNeverBegan is as old as can be, also where no block is read without it: else its alert is silent.
 func TestAnAnchorThatNeverBegan(t *testing.T) {
 	reg, m := fresh()
-	m.Configure([]metrics.Chain{{Name: "base", Anchor: audit.AnchorTrusts}})
+	m.Configure([]metrics.Chain{{Name: "base"}})
 	r := report(consistent())
-	r.Chains[0].Block = nil
+	r.Chains[0].Block, r.Chains[0].Trusts = nil, (&audit.Intent{Anchored: true}).Trusts()
 	m.Report(r)
 	if got := series(t, reg, "anchored_block_timestamp_seconds"); len(got) != 1 || !strings.HasSuffix(got[0], " 0") {
 		t.Errorf("%q", got)
@@ -26,7 +28,7 @@ func TestAnAnchorThatNeverBegan(t *testing.T) {
 // TestWhatL1Holds has a series for each trust. A block that is anchored is proposed as well.
 func TestWhatL1Holds(t *testing.T) {
 	reg, m := fresh()
-	m.Configure([]metrics.Chain{{Name: "base", Anchor: audit.L1Trusts}})
+	m.Configure([]metrics.Chain{{Name: "base"}})
 	at := func(seconds int64, trust audit.Trust) *audit.Anchored {
 		return &audit.Anchored{Time: time.Unix(seconds, 0), Trust: trust}
 	}
@@ -34,7 +36,7 @@ func TestWhatL1Holds(t *testing.T) {
 		{nil, nil}, {at(70, audit.TrustL1Proposed), nil}, {at(70, audit.TrustL1Proposed), at(50, audit.TrustL1Anchored)}, {at(90, audit.TrustL1Anchored), at(90, audit.TrustL1Anchored)},
 	} {
 		r := report(consistent())
-		r.Chains[0].Anchored, r.Chains[0].L1Anchored = row.newest, row.anchored
+		r.Chains[0].Anchored, r.Chains[0].L1Anchored, r.Chains[0].Trusts = row.newest, row.anchored, ofL1
 		m.Report(r)
 		want := [2]float64{}
 		if row.newest != nil {
@@ -53,7 +55,7 @@ func TestWhatL1Holds(t *testing.T) {
 // TestOneReportOfAnL2 knows which trusts there may be, before L1 holds any block.
 func TestOneReportOfAnL2(t *testing.T) {
 	r := report(consistent())
-	r.Chains[0].Trusts = audit.L1Trusts
+	r.Chains[0].Trusts = ofL1
 	var b bytes.Buffer
 	if err := metrics.Write(&b, r, metrics.Build{}); err != nil {
 		t.Fatal(err)

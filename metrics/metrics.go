@@ -41,7 +41,6 @@ type Chain struct {
 	Name      string
 	Providers []string
 	Contracts []common.Address // empty: all that the API lists
-	Anchor    []audit.Trust    // that somebody beside the providers may give blocks: audit.AnchorTrusts or audit.L1Trusts; nil: nobody does
 }
 
 // Metrics holds the series. Its methods may be called from several goroutines.
@@ -229,7 +228,7 @@ func labelsOf(one prometheus.Metric) prometheus.Labels {
 
 // Report counts an audit and replaces the state of the one before. Chains that are not configured are left out.
 func (m *Metrics) Report(r *audit.Report) {
-	for _, c := range m.show(r, m.knows, m.anchors) {
+	for _, c := range m.show(r, m.knows) {
 		m.audits.WithLabelValues(c.Chain, c.Verdict.String()).Inc()
 		m.duration.WithLabelValues(c.Chain).Observe(c.Duration.Seconds())
 		m.unstable.WithLabelValues(c.Chain).Add(float64(len(Unconfirmed(&c))))
@@ -242,7 +241,7 @@ func (m *Metrics) Report(r *audit.Report) {
 
 // Restore shows the report of an earlier process, so that what was open stays open until an audit looks again. It counts
 // nothing.
-func (m *Metrics) Restore(r *audit.Report) { m.show(r, m.knows, m.anchors) }
+func (m *Metrics) Restore(r *audit.Report) { m.show(r, m.knows) }
 
 // EventScan notes that the events of a contract are read up to a block. A chain that is not configured is left out.
 func (m *Metrics) EventScan(chain string, contract common.Address, block uint64) {
@@ -250,8 +249,6 @@ func (m *Metrics) EventScan(chain string, contract common.Address, block uint64)
 		m.scanned.WithLabelValues(chain, contract.Hex()).Set(float64(block))
 	}
 }
-
-func (m *Metrics) anchors(chain string) []audit.Trust { return (*m.known.Load())[chain].Anchor }
 
 func (m *Metrics) knows(chain string) bool {
 	_, ok := (*m.known.Load())[chain]

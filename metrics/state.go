@@ -40,7 +40,7 @@ func newReported(reg prometheus.Registerer, build Build) reported {
 }
 
 // show replaces the state and returns the chains that it shows: each wanted one once.
-func (p *reported) show(r *audit.Report, wanted func(chain string) bool, trusts func(chain string) []audit.Trust) []audit.Chain {
+func (p *reported) show(r *audit.Report, wanted func(chain string) bool) []audit.Chain {
 	var s snapshot
 	var shown []audit.Chain
 	for _, c := range r.Chains {
@@ -49,7 +49,7 @@ func (p *reported) show(r *audit.Report, wanted func(chain string) bool, trusts 
 		}
 		shown = append(shown, c)
 		p.lastAudit.WithLabelValues(c.Chain).Set(unix(r.FinishedAt))
-		s.anchored(&c, trusts(c.Chain))
+		s.anchored(&c)
 		for contract, t := range s.chain(c) {
 			if t.Compared() {
 				p.compared.WithLabelValues(c.Chain, contract).Set(unix(r.FinishedAt))
@@ -66,9 +66,7 @@ func Write(w io.Writer, r *audit.Report, build Build) error {
 	reg := prometheus.NewRegistry()
 	p := newReported(reg, build)
 	all := func(string) bool { return true }
-	p.show(r, all, func(chain string) []audit.Trust {
-		return r.Chains[slices.IndexFunc(r.Chains, func(c audit.Chain) bool { return c.Chain == chain })].Trusts
-	})
+	p.show(r, all)
 	families, err := reg.Gather()
 	for i := 0; i < len(families) && err == nil; i++ {
 		_, err = expfmt.MetricFamilyToText(w, families[i])
@@ -130,11 +128,11 @@ func (s *snapshot) gauge(d *prometheus.Desc, value float64, labels ...string) {
 }
 
 // anchored adds when the newest block was made that has a trust, or that L1 holds by a stronger one.
-func (s *snapshot) anchored(c *audit.Chain, trusts []audit.Trust) {
-	for i, trust := range trusts {
+func (s *snapshot) anchored(c *audit.Chain) {
+	for i, trust := range c.Trusts {
 		newest := 0.0
 		for _, a := range []*audit.Anchored{c.Anchored, c.L1Anchored} {
-			if a != nil && slices.Contains(trusts[i:], a.Trust) {
+			if a != nil && slices.Contains(c.Trusts[i:], a.Trust) {
 				newest = max(newest, unix(a.Time))
 			}
 		}

@@ -121,12 +121,6 @@ func (d *Daemon) begin(r *runtime) {
 			d.state.SetChainID(c.Name, c.ChainID)
 		}
 		m := metrics.Chain{Name: c.Name}
-		if c.Anchor != nil {
-			m.Anchor = audit.AnchorTrusts
-		}
-		if c.Anchor != nil && c.Anchor.L1 != nil {
-			m.Anchor = audit.L1Trusts
-		}
 		for _, p := range c.Providers {
 			m.Providers = append(m.Providers, p.Name)
 		}
@@ -228,6 +222,8 @@ func (r *runtime) restored(last *audit.Report) *audit.Report {
 	chains := slices.DeleteFunc(last.Chains, func(c audit.Chain) bool { return r.clients[c.Chain] == nil })
 	for i := range chains {
 		c := &chains[i]
+		intent := r.intent(r.cfg.Chains[slices.IndexFunc(r.cfg.Chains, func(o config.Chain) bool { return o.Name == c.Chain })])
+		c.Trusts = intent.Trusts()
 		c.Verdict, c.Targets = max(c.Verdict, audit.Unknown), slices.Clone(c.Targets)
 		for j := range c.Targets {
 			if t := &c.Targets[j]; t.Verdict == audit.Consistent {
