@@ -73,8 +73,9 @@ func New(cfg *config.Config, opt Options) (*Daemon, error) {
 	d.running.Store(r)
 	d.begin(r)
 	if last := d.state.Report(); last != nil && !opt.Once { // what is open stays open while the first audit is under way
+		last = r.restored(last)
 		d.metrics.Restore(last)
-		d.last.Store(r.restored(last))
+		d.last.Store(last)
 	}
 	d.metrics.ConfigLoaded(true, r.loaded)
 	return d, nil

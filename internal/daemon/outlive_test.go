@@ -16,6 +16,9 @@ import (
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/anchor"
+	"github.com/kms-auditor/kms-auditor/ethrpc/anchor/consensus"
+	"github.com/kms-auditor/kms-auditor/internal/config"
 	"github.com/kms-auditor/kms-auditor/internal/daemon"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/internal/state"
@@ -310,6 +313,8 @@ func TestARestartIsNotConsistentBeforeAnAudit(t *testing.T) {
 	w := newWorld(t)
 	cfg := w.config(t)
 	cfg.State = filepath.Join(t.TempDir(), "state.db")
+	mainnet, _ := consensus.ByChainID(1)
+	cfg.Chains[0].Anchor = &config.Anchor{Network: mainnet, Checkpoint: stranger, Beacon: []anchor.Endpoint{{Name: "down", URL: sanitize.NewSecret("http://127.0.0.1:1"), Timeout: time.Second}}}
 	if r, _ := once(t, cfg); r.Verdict != audit.Consistent {
 		t.Fatalf("the first audit was %s", r.Verdict)
 	}
@@ -318,5 +323,11 @@ func TestARestartIsNotConsistentBeforeAnAudit(t *testing.T) {
 	defer d.stop(t)
 	if status, report := get(t, d.url+"/api/v1/report"); status != http.StatusOK || !strings.Contains(report, `"verdict": "unknown"`) || strings.Contains(report, `"verdict": "consistent"`) {
 		t.Errorf("%d: %s", status, report)
+	}
+	_, page := get(t, d.url+"/metrics")
+	for _, want := range []string{series("target_verdict", `,verdict="unknown"`) + " 1\n", `anchored_block_timestamp_seconds{chain="base",trust="consensus"} 0`} {
+		if !strings.Contains(page, "\nkms_auditor_"+want) {
+			t.Errorf("no %s in %s", want, page)
+		}
 	}
 }
