@@ -115,6 +115,9 @@ func (f *auditFlags) run(cmd *cobra.Command) error {
 func (f *auditFlags) applyFlags(cfg *config.Config, block bool) error {
 	for _, name := range f.chains {
 		if !slices.Contains(chainNames(cfg), name) {
+			if slices.ContainsFunc(cfg.Chains, func(c config.Chain) bool { return c.Anchor != nil && c.Anchor.L1Name == name }) {
+				return fmt.Errorf("--chain %s serves as L1 alone: it has no contracts to audit", name)
+			}
 			return fmt.Errorf("--chain %q is not configured", name)
 		}
 	}
