@@ -25,7 +25,7 @@ type l1Row struct {
 	steps    []l1Step
 }
 
-// l1Step is what happens on L1, and what is said after it. The audits are consistent all along.
+// l1Step is what happens on L1, and what is said after it. The audits are consistent, but where L1 contradicts the block.
 type l1Step struct {
 	do     func(testing.TB, *l1Rollup)
 	trust  audit.Trust
@@ -33,6 +33,8 @@ type l1Step struct {
 	status string // part of what anchor status calls a problem; empty: it calls nothing so
 	cannot bool   // config check --online fails
 	kept   bool   // the block was held before, and L1 does not take it back
+
+	contradicts bool // the finding, and the verdict is unknown
 }
 
 var (
@@ -130,7 +132,7 @@ var l1Rows = []l1Row{
 		p := r.whole(t)
 		p.Roots[len(p.Roots)-1] = common.Hash{31: 1}
 		r.propose(t, p)
-	}, trust: audit.TrustProviders, errors: "lacks the withdrawals root"}}},
+	}, trust: audit.TrustProviders, errors: "is not the one whose output root L1 holds", contradicts: true}}},
 	{"L1's provider fails, and comes back", []l1Step{
 		proposed,
 		{
@@ -288,7 +290,10 @@ func (r *l1Rollup) auditOnce(t testing.TB, s settings, want int, args ...string)
 
 func (r *l1Rollup) check(t testing.TB, i int, step l1Step) {
 	t.Helper()
-	c, _ := r.auditOnce(t, r.settings, 0)
+	c, _ := r.auditOnce(t, r.settings, map[bool]int{true: 3}[step.contradicts])
+	if contradicts := strings.Contains(fmt.Sprint(c.Targets[0].Findings), string(audit.BlockContradicted)); contradicts != step.contradicts {
+		t.Errorf("step %d: block_contradicted is found: %t", i, contradicts)
+	}
 	said := fmt.Sprint(c.Errors)
 	if c.Block.Trust != step.trust || !strings.Contains(said, step.errors) || (step.errors == "") != (len(c.Errors) == 0) {
 		t.Errorf("step %d: the block is %s, want %s, with the errors %q, want %q", i, c.Block.Trust, step.trust, said, step.errors)
