@@ -24,12 +24,12 @@ var leftOut = map[string]string{
 	"go install github.com/kms-auditor/kms-auditor/cmd/kms-auditor@latest": "it fetches a release; the program built here takes its place",
 }
 
-// endless are the README's lines that run until they are stopped: what each also gets here, so that no port is fixed, and
-// what says where it listens.
+// endless are the README's lines that run until they are stopped: what each also gets here, so that it takes no fixed port or
+// folder, and what says where it listens.
 var endless = map[string]struct{ more, ready string }{
 	"go run ./cmd/demo":                       {" --listen 127.0.0.1:0", `serving http://(\S+)/metrics`},
 	"kms-auditor audit -c config.yaml":        {" --web.listen-address 127.0.0.1:0", `"msg":"serving".*"addresses":\["([^"]+)"`},
-	"prometheus --config.file=prometheus.yml": {" --web.listen-address=127.0.0.1:0", `msg="Listening on" address=(\S+)`},
+	"prometheus --config.file=prometheus.yml": {" --web.listen-address=127.0.0.1:0 --storage.tsdb.path=data", `msg="Listening on" address=(\S+)`},
 }
 
 // ending are the README's lines that end otherwise than with 0.
