@@ -47,7 +47,11 @@ func (f *finding) sentence(chain, contract string, d details) string {
 	of := "KMS contract " + contract + " on " + chain
 	format, ok := sentences[f.kind]
 	if !ok {
-		return of + ": " + sanitize.NoMarkup(cmp.Or(f.message, f.kind.Meaning()), sanitize.MaxLen)
+		message := sanitize.NoMarkup(cmp.Or(f.message, f.kind.Meaning()), sanitize.MaxLen)
+		if does, ok := strings.CutPrefix(message, "the contract "); ok {
+			return of + " " + does
+		}
+		return of + ": " + message
 	}
 	what := listNames[f.list] + " " + f.id
 	if d.name != "" {

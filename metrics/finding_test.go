@@ -62,10 +62,15 @@ func TestWhatAnAlertSays(t *testing.T) {
 		audit.PolicyAllowedDenied:     of + " refuses " + device + ", which your policy allows",
 		audit.DuplicateConflict:       of + ": in other words",
 		audit.OwnerChanged:            of + ": in other words",
+		audit.StorageUnaccounted:      of + " stores more than it should",
 	} {
 		t.Run(string(kind), func(t *testing.T) {
 			reg, m := fresh()
-			m.Report(report(finds(kind, "in other words")))
+			message := "in other words"
+			if kind == audit.StorageUnaccounted {
+				message = "the contract stores more than it should"
+			}
+			m.Report(report(finds(kind, message)))
 			got := info(t, reg, kind)
 			if got["message"] != want {
 				t.Errorf("it says %q, want %q", got["message"], want)
