@@ -14,7 +14,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/metrics"
 )
 
-// version and revision are stamped by the linker (-X main.version=…); otherwise the module's build information tells.
+// version and revision are stamped by the linker (-X main.version=…); otherwise the module's build information has them.
 var version, revision string
 
 func build() metrics.Build {
@@ -52,16 +52,16 @@ func newVersion() *cobra.Command {
 			return printf(cmd.OutOrStdout(), "%s\n", b)
 		},
 	}
-	output.addTo(cmd, "text or json")
+	output.addTo(cmd, "`FORMAT`: text or json")
 	return cmd
 }
 
-// newMan writes the manual pages, for who packages the program. Their date is that of SOURCE_DATE_EPOCH, else today's.
+// newMan writes the manual pages for a release. Their date is that of SOURCE_DATE_EPOCH, or today's.
 func newMan() *cobra.Command {
 	return &cobra.Command{
 		Use:    "man DIR",
-		Short:  "Write the manual pages, one for each command, into a folder",
-		Args:   cobra.ExactArgs(1),
+		Short:  "Write the manual pages into a folder",
+		Args:   oneArg("the folder"),
 		Hidden: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			err := os.MkdirAll(args[0], 0o755)

@@ -319,18 +319,29 @@ func (x *Indexer) Callers(ctx context.Context, contract common.Address) {
 // maxAnnotated bounds what one audit asks for.
 const maxAnnotated = 500
 
-// Annotate finds out when the last events of the ids came, and who sent those whose actor no event names. It is for
-// display, does what it can in the time that ctx leaves, and reports whether nothing is left to find out.
+// Annotate finds out when events came, and who sent them. It asks first for the last events of the ids, and for their actors; then,
+// for display, for the times of all other events of the owner's. It does what it can in the time that ctx leaves, and
+// reports whether nothing is left to find out.
 func (x *Indexer) Annotate(ctx context.Context, contract common.Address, of []audit.ListChange) bool {
 	t := x.target(contract, false)
 	last := x.opt.State.LastEvents(t)
 	var events []state.Event
 	var refs []logs.Ref
-	for _, c := range of {
-		if e := last[state.Item{List: string(c.List), Key: c.ID}]; e != nil && (e.Time.IsZero() || e.Actor == (common.Address{})) && len(events) < maxAnnotated {
-			events = append(events, *e)
-			refs = append(refs, logs.Ref{Block: e.BlockHash, Tx: e.Tx, Timed: !e.Time.IsZero()})
+	asked := map[[2]uint64]bool{} // by block and index
+	ask := func(e state.Event, actor bool) {
+		at := [2]uint64{e.Block, uint64(e.Index)}
+		if !asked[at] && (e.Time.IsZero() || actor && e.Actor == (common.Address{})) && len(events) < maxAnnotated {
+			asked[at], events = true, append(events, e)
+			refs = append(refs, logs.Ref{Block: e.BlockHash, Tx: e.Tx, Timed: !e.Time.IsZero(), Untold: !actor})
 		}
+	}
+	for _, c := range of {
+		if e := last[state.Item{List: string(c.List), Key: c.ID}]; e != nil {
+			ask(*e, true)
+		}
+	}
+	for _, e := range x.opt.State.Events(t) {
+		ask(e, false)
 	}
 	if len(events) == 0 {
 		return true
@@ -345,7 +356,7 @@ func (x *Indexer) Annotate(ctx context.Context, contract common.Address, of []au
 		if e.Actor == (common.Address{}) {
 			e.Actor = info.Sender
 		}
-		whole = whole && !e.Time.IsZero() && e.Actor != (common.Address{})
+		whole = whole && !e.Time.IsZero() && (refs[i].Untold || e.Actor != (common.Address{}))
 	}
 	// What cannot be kept is asked for again the next time.
 	return x.opt.State.Annotate(t, events...) == nil && whole
