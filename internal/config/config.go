@@ -71,8 +71,8 @@ type Chain struct {
 	BatchSize int               `yaml:"batch_size"`
 	Verify    ethrpc.Verify     `yaml:"verify"`
 	Explorer  string            `yaml:"explorer"` // URL without a final slash; empty: no links. It has /block/N, /tx/HASH and /address/ADDRESS
-	Anchor    *Anchor           `yaml:"anchor"` // nil: the providers alone vouch for a block
-	Claims    string            `yaml:"claims"` // FromAPI; or NoClaims: no API covers the contracts, of which there is one at least
+	Anchor    *Anchor           `yaml:"anchor"`   // nil: the providers alone vouch for a block
+	Claims    string            `yaml:"claims"`   // FromAPI; or NoClaims: no API covers the contracts, of which there is one at least
 	Providers []ethrpc.Provider `yaml:"providers"`
 	Contracts []Contract        `yaml:"contracts"`
 }
