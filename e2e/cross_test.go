@@ -99,7 +99,7 @@ var crosses = []row{
 	{sentence: "the list lacks the contract at the second look, and failed at the first", claim: says(image059, true), exit: 1,
 		kms: func(_ *stage, all *[]fakeapi.KMS) { *all = (*all)[:1] }, api: once(status(404)),
 		finds: []string{"warning claim_allowed_chain_denied os_image 0.5.9"}, fails: []string{"api api: fetching the list of KMS: …404"},
-		says: "kms_contract_mismatch could not be confirmed by a second look"},
+		says: "a second look could not confirm kms_contract_mismatch"},
 	{sentence: "the list has the contract on another chain at the first look only",
 		api:   once(fakeapi.Fault{Name: fakeapi.Replaced, Path: "items.0.chain_id", Value: []byte("5")}),
 		finds: []string{"info claim_unstable"}},

@@ -71,8 +71,7 @@ func has(command *cobra.Command, flag string) (found bool) {
 
 // TestTheConfigurationOfTheReadmeWorks as it stands.
 func TestTheConfigurationOfTheReadmeWorks(t *testing.T) {
-	_, text, _ := strings.Cut(pages(t)["README.md"], "A configuration that works:\n\n")
-	block := regexp.MustCompile(`^(?: {4}.*\n)+`).FindString(text)
+	block := regexp.MustCompile(`(?m)(?:^ {4}.*\n)*^ {4}chains:\n(?:^ {4}.*\n)+`).FindString(pages(t)["README.md"])
 	cfg, err := config.Parse([]byte(regexp.MustCompile(`(?m)^ {4}`).ReplaceAllString(block, "")), config.Env{Dir: t.TempDir(), Lookup: os.LookupEnv})
 	if err != nil || len(cfg.Chains) != 1 || len(cfg.Chains[0].Contracts) != 1 {
 		t.Fatalf("%v\n%s", err, block)
