@@ -5,7 +5,8 @@
 // them right, so their gauges stay. The timestamps of the last audit and the last comparison and the progress of an
 // event scan stay too, since their standing still is the alert.
 //
-// Labels come from the configuration, from closed lists, or through the strict hex parser, never from free text.
+// Labels come from the configuration, from closed lists, or through the strict hex parser. The exception is open_finding_info, whose
+// name and message contain foreign text without markup, of bounded length.
 package metrics
 
 import (
@@ -38,15 +39,18 @@ func (b Build) String() string {
 
 // Chain is what the configuration says of one chain; series for it exist from the start.
 type Chain struct {
-	Name      string
-	Providers []string
-	Contracts []common.Address // empty: all that the API lists
+	Name        string
+	Providers   []string
+	Contracts   []common.Address // empty: all that the API lists
+	Explorer    string           // URL; empty: no links to it
+	ExternalURL string           // of the status page; empty: no links to it
 }
 
 // Metrics holds the series. Its methods may be called from several goroutines.
 type Metrics struct {
 	reported
 	known      atomic.Pointer[map[string]Chain] // the configured chains
+	links      *prometheus.GaugeVec
 	audits     *prometheus.CounterVec
 	duration   *prometheus.HistogramVec
 	unstable   *prometheus.CounterVec
@@ -69,6 +73,8 @@ func New(reg prometheus.Registerer, build Build) *Metrics {
 	f := factory{promauto.With(reg)}
 	m := &Metrics{
 		reported: newReported(reg, build),
+		links: f.gauges("chain_info",
+			"What alerts about a chain link to: its block explorer and the status page, as configured; always 1.", "chain", "explorer", "external_url"),
 		audits: f.counters("audits_total",
 			"Finished audits of a chain, by verdict.", "chain", "verdict"),
 		duration: f.histograms("audit_duration_seconds",
@@ -151,6 +157,7 @@ func (m *Metrics) Configure(chains []Chain) {
 			(!byContract || len(c.Contracts) == 0 || slices.ContainsFunc(c.Contracts, named))
 	}
 	m.prune(keep)
+	m.links.Reset()
 	for _, c := range known {
 		m.start(c)
 	}
@@ -174,13 +181,15 @@ func (m *Metrics) prune(keep func(prometheus.Labels) bool) {
 		}
 	}
 	if last := m.state.Load(); last != nil {
-		kept := slices.DeleteFunc(slices.Clone(*last), func(one prometheus.Metric) bool { return !keep(labelsOf(one)) })
+		kept := *last
+		kept.series = slices.DeleteFunc(slices.Clone(last.series), func(one prometheus.Metric) bool { return !keep(labelsOf(one)) })
 		m.state.Store(&kept)
 	}
 }
 
 // start begins the series that the configuration names, where they are not there yet.
 func (m *Metrics) start(c Chain) {
+	m.links.WithLabelValues(c.Name, c.Explorer, c.ExternalURL).Set(1)
 	m.duration.WithLabelValues(c.Name)
 	m.lastAudit.WithLabelValues(c.Name)
 	m.unstable.WithLabelValues(c.Name)
