@@ -196,7 +196,7 @@ func TestWhatEndedOnAnInventedChainIsOpenAgain(t *testing.T) {
 	w.mine(200)
 	w.propose(lie + 2)
 	r := a.stands(audit.Unknown, "(claim_denied_chain_allowed) block_contradicted", "64 l1_proposed, -, providers")
-	for _, want := range []string{"it was over at block " + strconv.FormatUint(lie, 10) + ", which L1 does not hold", "is not the one whose output root L1 holds (l1_proposed: 0x"} {
+	for _, want := range []string{"it was resolved at block " + strconv.FormatUint(lie, 10) + ", which L1 does not confirm", "is not the one whose output root L1 holds (l1_proposed: 0x"} {
 		if said := text(t, r); !strings.Contains(said, want) {
 			t.Errorf("%q is not in %s", want, said)
 		}

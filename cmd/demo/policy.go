@@ -88,7 +88,7 @@ func (r *round) audit(ctx context.Context) error {
 		fmt.Fprintf(r.stdout, "  %s\n", reason)
 	}
 	for _, f := range t.Findings {
-		fmt.Fprintf(r.stdout, "  %s %s %s: %s\n", f.Severity, f.Kind, short(f.ID), f.Message)
+		fmt.Fprintf(r.stdout, "  %s %s: %s\n", f.Severity, f.Kind, f.Message)
 	}
 	fmt.Fprintf(r.stdout, "  verdict: %s\n\n", report.Verdict)
 	return nil

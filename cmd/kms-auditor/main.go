@@ -98,7 +98,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       build().String(),
-	}, newAnchor(g), newAudit(g), newBaseline(g), newConfig(g), newExplain(g), newForget(g), newHistory(g), newKMS(g), newMan(), newPolicy(g), newSelftest(), newVerify(), newVersion())
+	}, newAnchor(g), newAudit(g), newBaseline(g), newConfig(g), newExplain(g), newForget(g), newHistory(g), newKMS(g), newPolicy(g), newSelftest(), newVerify(), newVersion())
 	f := root.PersistentFlags()
 	f.StringVarP(&g.config, "config", "c", os.Getenv("KMS_AUDITOR_CONFIG"), "configuration `FILE` (env KMS_AUDITOR_CONFIG; default: built in)")
 	f.StringVar(&g.logLevel, "log.level", "info", "debug, info, warn or error (`LEVEL`)")

@@ -82,7 +82,7 @@ func TestThePageTells(t *testing.T) {
 				Kind: audit.ClaimDeniedChainAllowed, Severity: audit.Critical, List: audit.Device, ID: id(5), Message: "it is trusted",
 				Runbook: audit.ClaimDeniedChainAllowed.Runbook(), FirstSeen: &at,
 			}}},
-			[]string{">Drift</h1>", "1 critical", "it is trusted", `device <code class="whole">` + id(5), "the contract trusts what the API calls refused",
+			[]string{">Drift</h1>", "1 critical", "it is trusted", `device <code class="whole">` + id(5), "the contract trusts an id that the API says is refused",
 				"2026-11-23 03:04:05 UTC", `docs/findings.md#claim_denied_chain_allowed"`}},
 		{"who changed an entry and when",
 			audit.Target{Entries: []audit.Entry{{List: audit.OSImage, ID: id(3), Name: "dstack", Version: "0.5.9", Verdict: audit.Mismatch,
