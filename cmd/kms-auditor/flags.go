@@ -64,7 +64,11 @@ func (p *targetFlags) choose(ctx context.Context, needsState bool) (cfg *config.
 		}
 	}
 	if cfg.State == "" && needsState {
-		return nil, &exitError{exitUsage, fmt.Errorf("%s has no state file: add the key state with its path, and run kms-auditor audit", p.named())}
+		todo := "add the key state with its path, and run kms-auditor audit"
+		if p.config == "" {
+			todo = "name a configuration that has one, as kms-auditor config init FILE writes it"
+		}
+		return nil, &exitError{exitUsage, fmt.Errorf("%s has no state file: %s", p.named(), todo)}
 	}
 	return cfg, nil
 }

@@ -124,7 +124,11 @@ func group(cmd *cobra.Command, subs ...*cobra.Command) *cobra.Command {
 	cmd.Args = noArgs
 	// Exit code 0 would read as success in a script that lost the subcommand.
 	cmd.RunE = func(*cobra.Command, []string) error {
-		return fmt.Errorf("%s needs a command: %s", cmd.CommandPath(), strings.Join(subcommands(cmd), ", "))
+		what := "a command is missing"
+		if cmd.HasParent() {
+			what = cmd.Name() + " needs a command"
+		}
+		return fmt.Errorf("%s: %s", what, strings.Join(subcommands(cmd), ", "))
 	}
 	return cmd
 }

@@ -18,8 +18,13 @@ func nearest(typed string, candidates []string) string {
 	for _, name := range candidates {
 		probe.AddCommand(&cobra.Command{Use: name, Run: func(*cobra.Command, []string) {}})
 	}
-	if i := slices.IndexFunc(candidates, func(c string) bool { return strings.EqualFold(c, typed) }); i >= 0 {
-		return candidates[i]
+	for _, same := range []func(string) bool{
+		func(c string) bool { return strings.EqualFold(c, typed) },
+		func(c string) bool { return len(c) > 2 && strings.HasPrefix(strings.ToLower(typed), c) },
+	} {
+		if i := slices.IndexFunc(candidates, same); i >= 0 {
+			return candidates[i]
+		}
 	}
 	if near := probe.SuggestionsFor(typed); len(typed) > 1 && len(near) > 0 {
 		return near[0]
@@ -59,7 +64,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 func oneArg(sentence string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != 1 {
-			return fmt.Errorf("%s needs one argument, not %d: %s", cmd.CommandPath(), len(args), sentence)
+			return fmt.Errorf("%s needs one argument, not %d: %s", cmd.Name(), len(args), sentence)
 		}
 		return nil
 	}

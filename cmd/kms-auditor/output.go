@@ -47,7 +47,7 @@ func parseOutputs(specs []string) (outputs, error) {
 		o := output{flag: fmt.Sprintf("--output %q", spec)}
 		var named bool
 		o.kind, o.path, named = strings.Cut(spec, "=")
-		if err := oneOf(o.flag+": the kind", o.kind, outputKinds); err != nil {
+		if err := oneOf("--output: the kind", o.kind, outputKinds); err != nil {
 			return nil, err
 		}
 		if named && o.path == "" {

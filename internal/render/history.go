@@ -28,8 +28,9 @@ type Scanned struct {
 // Event is one change of a list. It comes from a log, and is not proven; only that the operator forgot a contract comes from
 // the state, and has neither block nor transaction.
 type Event struct {
-	Time     *time.Time `json:"time,omitempty"` // of the block; nil: no provider gave it
-	Chain    string     `json:"chain"`          // its name in the configuration
+	Time     *time.Time `json:"time,omitempty"`         // of the block; nil: no provider gave it
+	Untimed  bool       `json:"time_unknown,omitempty"` // Time is nil
+	Chain    string     `json:"chain"`                  // its name in the configuration
 	ChainID  uint64     `json:"chain_id"`
 	Block    uint64     `json:"block,omitempty"`
 	LogIndex uint       `json:"log_index"`
