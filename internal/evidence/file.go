@@ -219,6 +219,9 @@ const (
 // ErrRefuted marks evidence that does not hold: it was changed, or its report is not what it gives.
 var ErrRefuted = errors.New("the evidence does not hold")
 
+// ErrUnsupported marks evidence of a fork that this release does not know: it may hold or not.
+var ErrUnsupported = errors.New("this release cannot check the evidence")
+
 // Decode reads what Encode wrote, also where gzip packed it. A file that bears the mark of evidence and is not what was
 // written is ErrRefuted. Keys are matched exactly; one that is unknown, or given twice, is refused.
 func Decode(r io.Reader) (*File, error) {

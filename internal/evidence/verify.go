@@ -20,6 +20,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/ethrpc/anchor"
 	"github.com/kms-auditor/kms-auditor/ethrpc/anchor/consensus"
+	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
@@ -48,7 +49,8 @@ func (r *Result) Verdict() audit.Verdict {
 }
 
 // Verify proves again what the evidence proves, judges it, and compares the outcome with the report, by keys. Evidence
-// that does not hold is ErrRefuted. Any other error is that of ctx: then nothing is known.
+// that does not hold is ErrRefuted, and evidence that only a newer release can verify is ErrUnsupported. Any other error is
+// that of ctx.
 //
 // checkpoints are roots of finalized beacon blocks that the reader trusts: evidence of a chain whose light client starts at
 // another one does not hold, and neither does any if one of them is that of no chain. Empty: what the file says is taken.
@@ -70,6 +72,9 @@ func verifyBy(ctx context.Context, f *File, checkpoints []common.Hash, rules int
 		}
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("verifying the evidence: %w", context.Cause(ctx))
+		}
+		if errors.Is(err, consensus.ErrUnknownFork) || errors.Is(err, proof.ErrUnknownHeader) {
+			return nil, fmt.Errorf("%w: chain %s: %w", ErrUnsupported, sanitize.Plain(c.Intent.Chain), err)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%w: chain %s: %w", ErrRefuted, sanitize.Plain(c.Intent.Chain), err)
