@@ -78,28 +78,16 @@ func Write(w io.Writer, r *audit.Report, build Build) error {
 	return nil
 }
 
-<<<<<<< HEAD
-=======
-// maxOpen is the most open_finding series of one target.
-const maxOpen = 100
-
->>>>>>> 43cdab46d9dcc3e91e6d17c249e27d3e37f58c8d
 var (
 	verdictDesc      = desc("target_verdict", "Verdict of the last audit on a contract (1 = current).", "chain", "contract", "verdict")
 	entriesDesc      = desc("entries", "Entries of a contract by verdict; absent if the last audit compared nothing.", "chain", "contract", "list", "verdict")
 	findingsDesc     = desc("findings", "Open findings of a contract, including those that the last audit could not check again. A kind without findings is 0 if the last audit compared something, else absent.", "chain", "contract", "kind", "severity")
 	oldestDesc       = desc("oldest_finding_timestamp_seconds", "Unix time at which the oldest open finding of a kind was first seen.", "chain", "contract", "kind")
-<<<<<<< HEAD
-	openDesc         = desc("open_finding", "Always 1, while the finding is open, whether or not the last audit could look at it again. At most 100 per contract, the most severe first. id is empty unless it is 32 bytes of hex.", "chain", "contract", "list", "id", "kind", "severity")
+	openDesc         = desc("open_finding", "1 while a finding is open, even if the last audit could not check it again. At most 100 per contract, most severe first. id is empty unless it is 32 bytes of hex.", "chain", "contract", "list", "id", "kind", "severity")
 	infoDesc         = desc("open_finding_info", "What an alert about an open finding says; always 1. message is a sentence; name is what the API calls the id; tx is the last transaction that changed the id's entry in the contract, if known.", "chain", "contract", "list", "id", "kind", "name", "tx", "message")
 	firstSeenDesc    = desc("open_finding_first_seen_timestamp_seconds", "Unix time at which an audit first saw the open finding.", "chain", "contract", "list", "id", "kind")
-	confirmedDesc    = desc("open_finding_last_confirmed_timestamp_seconds", "Unix time at which an audit last saw the open findings of a kind; the earliest if they differ.", "chain", "contract", "kind")
-	droppedDesc      = desc("open_findings_dropped", "Open findings that have no open_finding series.", "chain", "contract")
-=======
-	openDesc         = desc("open_finding", "1 while a finding is open, even if the last audit could not check it again. At most 100 per contract, most severe first. id is empty unless it is 32 bytes of hex.", "chain", "contract", "list", "id", "kind", "severity")
 	confirmedDesc    = desc("open_finding_last_confirmed_timestamp_seconds", "Unix time at which an audit last confirmed the open findings of a kind; the earliest if they differ.", "chain", "contract", "kind")
 	droppedDesc      = desc("open_findings_dropped", "Open findings without an open_finding series, because of its limit.", "chain", "contract")
->>>>>>> 43cdab46d9dcc3e91e6d17c249e27d3e37f58c8d
 	blockDesc        = desc("audited_block_number", "Number of the block that the last audit read.", "chain")
 	blockTimeDesc    = desc("audited_block_timestamp_seconds", "Unix time of the block that the last audit read.", "chain")
 	anchoredDesc     = desc("anchored_block_timestamp_seconds", "Unix time of the newest block that the anchor vouches for (0 = none yet). Absent without an anchor.", "chain", "trust")
@@ -242,54 +230,5 @@ func earlier(a, b *time.Time) *time.Time {
 	return a
 }
 
-<<<<<<< HEAD
-// is is the value of a gauge that is 1 or 0.
-=======
-// finding has the labels of an open_finding series.
-type finding struct {
-	list, id string
-	kind     audit.Kind
-}
-
-func (s *snapshot) open(chain, contract string, findings []audit.Finding) {
-	var series []finding
-	for _, f := range findings {
-		if slices.Contains(audit.Kinds, f.Kind) {
-			series = append(series, finding{label(f.List), wholeID(f.ID), f.Kind})
-		}
-	}
-	slices.SortFunc(series, func(a, b finding) int {
-		return cmp.Or(rank(a.kind)-rank(b.kind), slices.Index(audit.Kinds, a.kind)-slices.Index(audit.Kinds, b.kind),
-			strings.Compare(a.list, b.list), strings.Compare(a.id, b.id))
-	})
-	series = slices.Compact(series)
-	series = series[:min(len(series), maxOpen)]
-	for _, f := range series {
-		s.gauge(openDesc, 1, chain, contract, f.list, f.id, string(f.kind), string(f.kind.Severity()))
-	}
-	s.gauge(droppedDesc, float64(len(findings)-len(series)), chain, contract)
-}
-
-func rank(k audit.Kind) int {
-	return slices.Index([]audit.Severity{audit.Critical, audit.Warning, audit.Info}, k.Severity())
-}
-
-// label returns l if it is one of audit.Lists, else empty.
-func label(l audit.List) string {
-	if slices.Contains(audit.Lists, l) {
-		return string(l)
-	}
-	return ""
-}
-
-// wholeID returns id if it is well-formed, else empty.
-func wholeID(id string) string {
-	if h, err := sanitize.ParseID(id); err == nil && h.Hex() == id {
-		return id
-	}
-	return ""
-}
-
 // is converts a bool to a gauge value.
->>>>>>> 43cdab46d9dcc3e91e6d17c249e27d3e37f58c8d
 var is = map[bool]float64{true: 1, false: 0}
