@@ -45,6 +45,7 @@ type chainSettings struct {
 	Agreement int                `json:"agreement,omitempty"`
 	Verify    string             `json:"verify,omitempty"`
 	Providers []providerSettings `json:"providers"`
+	Explorer  string             `json:"explorer,omitempty"`
 	Anchor    *anchorSettings    `json:"anchor,omitempty"`
 	Claims    string             `json:"claims,omitempty"`
 	Contracts []contractSettings `json:"contracts,omitempty"`

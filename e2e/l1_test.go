@@ -97,7 +97,7 @@ var l1Rows = []l1Row{
 		proposed, {do: inTurn(won, blacklisted, anchors), trust: audit.TrustProviders, errors: "it is blacklisted", status: "does not hold the claim of its anchor game", cannot: true},
 	}},
 	{"it is retired", fell(sent(testchain.RollupRegistry, "retire", uint64(1)<<62), "it is retired")},
-	{"it is of a type that is not respected", never("it is of type 9, the respected type is 8", func(t testing.TB, r *l1Rollup) {
+	{"it is of a type that is not respected", never("it is of type 9, but the respected type is 8", func(t testing.TB, r *l1Rollup) {
 		_, err := r.AddType(t.Context(), 9)
 		must(t, err)
 		p := r.whole(t)

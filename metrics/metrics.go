@@ -4,7 +4,8 @@
 // keeping old values. Open findings are in every report until they are resolved, so their gauges stay. The timestamps of the
 // last audit and last comparison and the progress of an event scan stay too: alerts fire when they stop advancing.
 //
-// Label values come from the configuration, from closed lists, or through the strict hex parser, never from free text.
+// Labels come from the configuration, from closed lists, or through the strict hex parser. The exception is open_finding_info, whose
+// name and message contain foreign text without markup, of bounded length.
 package metrics
 
 import (
@@ -37,15 +38,18 @@ func (b Build) String() string {
 
 // Chain is a configured chain. Its series exist from the start.
 type Chain struct {
-	Name      string
-	Providers []string
-	Contracts []common.Address // empty for every contract that the API lists
+	Name        string
+	Providers   []string
+	Contracts   []common.Address // empty for every contract that the API lists
+	Explorer    string           // URL; empty: no links to it
+	ExternalURL string           // of the status page; empty: no links to it
 }
 
 // Metrics holds the series. Its methods may be called from several goroutines.
 type Metrics struct {
 	reported
 	known      atomic.Pointer[map[string]Chain] // the configured chains
+	links      *prometheus.GaugeVec
 	audits     *prometheus.CounterVec
 	duration   *prometheus.HistogramVec
 	unstable   *prometheus.CounterVec
@@ -68,6 +72,8 @@ func New(reg prometheus.Registerer, build Build) *Metrics {
 	f := factory{promauto.With(reg)}
 	m := &Metrics{
 		reported: newReported(reg, build),
+		links: f.gauges("chain_info",
+			"What alerts about a chain link to: its block explorer and the status page, as configured; always 1.", "chain", "explorer", "external_url"),
 		audits: f.counters("audits_total",
 			"Finished audits of a chain, by verdict.", "chain", "verdict"),
 		duration: f.histograms("audit_duration_seconds",
@@ -150,6 +156,7 @@ func (m *Metrics) Configure(chains []Chain) {
 			(!byContract || len(c.Contracts) == 0 || slices.ContainsFunc(c.Contracts, named))
 	}
 	m.prune(keep)
+	m.links.Reset()
 	for _, c := range known {
 		m.start(c)
 	}
@@ -173,13 +180,15 @@ func (m *Metrics) prune(keep func(prometheus.Labels) bool) {
 		}
 	}
 	if last := m.state.Load(); last != nil {
-		kept := slices.DeleteFunc(slices.Clone(*last), func(one prometheus.Metric) bool { return !keep(labelsOf(one)) })
+		kept := *last
+		kept.series = slices.DeleteFunc(slices.Clone(last.series), func(one prometheus.Metric) bool { return !keep(labelsOf(one)) })
 		m.state.Store(&kept)
 	}
 }
 
 // start creates the series of a configured chain.
 func (m *Metrics) start(c Chain) {
+	m.links.WithLabelValues(c.Name, c.Explorer, c.ExternalURL).Set(1)
 	m.duration.WithLabelValues(c.Name)
 	m.lastAudit.WithLabelValues(c.Name)
 	m.unstable.WithLabelValues(c.Name)

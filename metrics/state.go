@@ -1,11 +1,9 @@
 package metrics
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -41,7 +39,10 @@ func newReported(reg prometheus.Registerer, build Build) reported {
 
 // show replaces the state gauges. It returns the chains that it shows: each wanted one once.
 func (p *reported) show(r *audit.Report, wanted func(chain string) bool) []audit.Chain {
-	var s snapshot
+	s := snapshot{details: map[[3]string]details{}}
+	if last := p.state.Load(); last != nil {
+		s.before = last.details
+	}
 	var shown []audit.Chain
 	for _, c := range r.Chains {
 		if !wanted(c.Chain) || slices.ContainsFunc(shown, func(o audit.Chain) bool { return o.Chain == c.Chain }) {
@@ -77,15 +78,14 @@ func Write(w io.Writer, r *audit.Report, build Build) error {
 	return nil
 }
 
-// maxOpen is the most open_finding series of one target.
-const maxOpen = 100
-
 var (
 	verdictDesc      = desc("target_verdict", "Verdict of the last audit on a contract (1 = current).", "chain", "contract", "verdict")
 	entriesDesc      = desc("entries", "Entries of a contract by verdict; absent if the last audit compared nothing.", "chain", "contract", "list", "verdict")
 	findingsDesc     = desc("findings", "Open findings of a contract, including those that the last audit could not check again. A kind without findings is 0 if the last audit compared something, else absent.", "chain", "contract", "kind", "severity")
 	oldestDesc       = desc("oldest_finding_timestamp_seconds", "Unix time at which the oldest open finding of a kind was first seen.", "chain", "contract", "kind")
 	openDesc         = desc("open_finding", "1 while a finding is open, even if the last audit could not check it again. At most 100 per contract, most severe first. id is empty unless it is 32 bytes of hex.", "chain", "contract", "list", "id", "kind", "severity")
+	infoDesc         = desc("open_finding_info", "What an alert about an open finding says; always 1. message is a sentence; name is what the API calls the id; tx is the last transaction that changed the id's entry in the contract, if known.", "chain", "contract", "list", "id", "kind", "name", "tx", "message")
+	firstSeenDesc    = desc("open_finding_first_seen_timestamp_seconds", "Unix time at which an audit first saw the open finding.", "chain", "contract", "list", "id", "kind")
 	confirmedDesc    = desc("open_finding_last_confirmed_timestamp_seconds", "Unix time at which an audit last confirmed the open findings of a kind; the earliest if they differ.", "chain", "contract", "kind")
 	droppedDesc      = desc("open_findings_dropped", "Open findings without an open_finding series, because of its limit.", "chain", "contract")
 	blockDesc        = desc("audited_block_number", "Number of the block that the last audit read.", "chain")
@@ -107,24 +107,27 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 type state struct{ atomic.Pointer[snapshot] }
 
 func (*state) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{verdictDesc, entriesDesc, findingsDesc, oldestDesc, openDesc, confirmedDesc, droppedDesc, blockDesc, blockTimeDesc, anchoredDesc, completenessDesc, assuranceDesc, acceptDesc} {
+	for _, d := range []*prometheus.Desc{verdictDesc, entriesDesc, findingsDesc, oldestDesc, openDesc, infoDesc, firstSeenDesc, confirmedDesc, droppedDesc, blockDesc, blockTimeDesc, anchoredDesc, completenessDesc, assuranceDesc, acceptDesc} {
 		ch <- d
 	}
 }
 
 func (s *state) Collect(ch chan<- prometheus.Metric) {
 	if last := s.Load(); last != nil {
-		for _, m := range *last {
+		for _, m := range last.series {
 			ch <- m
 		}
 	}
 }
 
 // snapshot is the series of one report.
-type snapshot []prometheus.Metric
+type snapshot struct {
+	series          []prometheus.Metric
+	before, details map[[3]string]details // of the open findings of the previous report and of this one, by chain, contract and finding
+}
 
 func (s *snapshot) gauge(d *prometheus.Desc, value float64, labels ...string) {
-	*s = append(*s, prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...))
+	s.series = append(s.series, prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...))
 }
 
 // anchored adds, for each trust, the time of the newest block with at least that trust.
@@ -178,7 +181,7 @@ func (s *snapshot) target(chain, contract string, t *audit.Target) {
 		}
 	}
 	s.kinds(chain, contract, t)
-	s.open(chain, contract, t.Findings)
+	s.open(chain, contract, t)
 }
 
 func (s *snapshot) entries(chain, contract string, entries []audit.Entry) {
@@ -225,51 +228,6 @@ func earlier(a, b *time.Time) *time.Time {
 		return b
 	}
 	return a
-}
-
-// finding has the labels of an open_finding series.
-type finding struct {
-	list, id string
-	kind     audit.Kind
-}
-
-func (s *snapshot) open(chain, contract string, findings []audit.Finding) {
-	var series []finding
-	for _, f := range findings {
-		if slices.Contains(audit.Kinds, f.Kind) {
-			series = append(series, finding{label(f.List), wholeID(f.ID), f.Kind})
-		}
-	}
-	slices.SortFunc(series, func(a, b finding) int {
-		return cmp.Or(rank(a.kind)-rank(b.kind), slices.Index(audit.Kinds, a.kind)-slices.Index(audit.Kinds, b.kind),
-			strings.Compare(a.list, b.list), strings.Compare(a.id, b.id))
-	})
-	series = slices.Compact(series)
-	series = series[:min(len(series), maxOpen)]
-	for _, f := range series {
-		s.gauge(openDesc, 1, chain, contract, f.list, f.id, string(f.kind), string(f.kind.Severity()))
-	}
-	s.gauge(droppedDesc, float64(len(findings)-len(series)), chain, contract)
-}
-
-func rank(k audit.Kind) int {
-	return slices.Index([]audit.Severity{audit.Critical, audit.Warning, audit.Info}, k.Severity())
-}
-
-// label returns l if it is one of audit.Lists, else empty.
-func label(l audit.List) string {
-	if slices.Contains(audit.Lists, l) {
-		return string(l)
-	}
-	return ""
-}
-
-// wholeID returns id if it is well-formed, else empty.
-func wholeID(id string) string {
-	if h, err := sanitize.ParseID(id); err == nil && h.Hex() == id {
-		return id
-	}
-	return ""
 }
 
 // is converts a bool to a gauge value.

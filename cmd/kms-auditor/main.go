@@ -89,7 +89,7 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true,
 		// Silence with exit code 0 would read as consistent where a script lost the command.
 		RunE: func(*cobra.Command, []string) error {
-			return errors.New("a command is missing: anchor, audit, baseline, config, explain, forget, history, kms, man, policy, selftest, verify or version")
+			return errors.New("a command is missing: anchor, audit, baseline, config, explain, forget, history, kms, policy, selftest, verify or version")
 		},
 	}
 	f := root.PersistentFlags()
@@ -98,7 +98,7 @@ func newRoot() *cobra.Command {
 	f.StringVar(&g.logFormat, "log.format", "json", "json or console")
 	root.Version = build().String()
 	root.SetVersionTemplate("{{.Version}}\n")
-	root.AddCommand(newAnchor(g), newAudit(g), newBaseline(g), newConfig(g), newExplain(g), newForget(g), newHistory(g), newKMS(g), newMan(), newPolicy(g), newSelftest(), newVerify(), newVersion())
+	root.AddCommand(newAnchor(g), newAudit(g), newBaseline(g), newConfig(g), newExplain(g), newForget(g), newHistory(g), newKMS(g), newPolicy(g), newSelftest(), newVerify(), newVersion())
 	return root
 }
 

@@ -122,6 +122,13 @@ func (d *Daemon) Serve(ctx context.Context, listeners []net.Listener) error {
 			cfg := d.running.Load().cfg
 			return web.Plan{Schedule: cfg.Cron, Timeout: cfg.Timeout}
 		},
+		Explorers: func() map[string]string {
+			out := map[string]string{}
+			for _, c := range d.running.Load().cfg.Chains {
+				out[c.Name] = c.Explorer
+			}
+			return out
+		},
 		Gatherer:   d.registry,
 		Logger:     d.opt.Log,
 		Version:    d.opt.Build.Version,

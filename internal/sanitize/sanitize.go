@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,7 +23,7 @@ const MaxLen = 200
 
 // Quote returns s as a Go string literal. After MaxLen bytes it is cut and marked with "…".
 func Quote(s string) string {
-	head, more := shorten(s)
+	head, more := shorten(s, MaxLen)
 	return strconv.Quote(head) + more
 }
 
@@ -32,7 +33,7 @@ func Plain(s string) string {
 	if len(s) <= MaxLen && !strings.ContainsFunc(s, func(r rune) bool { return r < '!' || r > '~' }) {
 		return s // the common case
 	}
-	head, more := shorten(s)
+	head, more := shorten(s, MaxLen)
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
 			return r
@@ -41,12 +42,31 @@ func Plain(s string) string {
 	}, strings.Join(strings.Fields(strings.ToValidUTF8(head, string(unicode.ReplacementChar))), " ")) + more
 }
 
-// shorten cuts s at a rune boundary. more is "…" if anything was cut, else empty.
-func shorten(s string) (head, more string) {
-	if len(s) <= MaxLen {
+// linked matches what chats make links of.
+var linked = regexp.MustCompile(`\.([A-Za-z])|:(/)`)
+
+// NoMarkup returns s for chats and pagers, where foreign text must add no link, mention or line: Plain, of ASCII letters, digits and
+// harmless punctuation, with U+FFFD for the rest. What exceeds most bytes is cut off.
+func NoMarkup(s string, most int) string {
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case r == '`':
+			return '\''
+		case r > '~' && r != '…', strings.ContainsRune(`<>&|*~@\`, r):
+			return unicode.ReplacementChar
+		}
+		return r
+	}, Plain(s))
+	head, more := shorten(linked.ReplaceAllString(s, string(unicode.ReplacementChar)+"$1$2"), most)
+	return head + more
+}
+
+// shorten cuts s at a rune boundary after at most most bytes. more is the mark of what was cut off, or empty.
+func shorten(s string, most int) (head, more string) {
+	if len(s) <= most {
 		return s, ""
 	}
-	n := MaxLen
+	n := most
 	for n > 0 && !utf8.RuneStart(s[n]) {
 		n--
 	}

@@ -238,6 +238,16 @@ func (s *State) Last() []Chain {
 	return out
 }
 
+// LastCompared returns the last audit of a chain that compared, or nil if c did, or if none is known.
+func (s *State) LastCompared(c *audit.Chain) *Chain {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if known := s.chainOf(c.Chain); known != nil && !(&Chain{Chain: *c}).compared() {
+		return known.Compared
+	}
+	return nil
+}
+
 // Report returns the last audits of all chains as one report with the id of the newest, or nil before the first audit.
 func (s *State) Report() *audit.Report {
 	all := s.Last()
