@@ -78,7 +78,7 @@ func (w *world) edit(ctx context.Context, a act) error {
 			edits = append(slices.Clone(edits), act{What: "flip"})
 		}
 		s.Set(w.claim(edits))
-		if s.Heal(); w.api.fault != nil {
+		if s.ClearFault(); w.api.fault != nil {
 			s.Fail(*w.api.fault)
 		}
 	}
