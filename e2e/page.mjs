@@ -48,7 +48,7 @@ const commands = {
 				.map((v) => `${v.id}: ${v.nodes.slice(0, 3).map((n) => n.html).join(" ")}`),
 		}), [scripted, wide]).then((seen) => ({ ...seen, said, outside }));
 	},
-	shot: ({ path }) => page.screenshot({ path }).then(() => null),
+	shot: ({ path }) => page.screenshot({ path, fullPage: !!process.env.FULL }).then(() => null),
 };
 
 for await (const line of createInterface({ input: process.stdin })) {
