@@ -44,11 +44,11 @@ const commands = {
 			status: document.getElementById("status").className,
 			text: document.body.innerText,
 			overflow: Math.max(0, document.documentElement.scrollWidth - wide),
-			axe: !scripted ? [] : (await axe.run()).violations.filter((v) => ["serious", "critical"].includes(v.impact))
+			axe: !scripted ? [] : (await axe.run()).violations
 				.map((v) => `${v.id}: ${v.nodes.slice(0, 3).map((n) => n.html).join(" ")}`),
 		}), [scripted, wide]).then((seen) => ({ ...seen, said, outside }));
 	},
-	shot: ({ path }) => page.screenshot({ path, fullPage: !!process.env.FULL }).then(() => null),
+	shot: ({ path }) => page.screenshot({ path }).then(() => null),
 };
 
 for await (const line of createInterface({ input: process.stdin })) {

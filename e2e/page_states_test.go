@@ -108,7 +108,7 @@ func TestThePageInEveryState(t *testing.T) {
 	must(t, kms.RemoveImage(t.Context(), common.HexToHash(image)))
 	trusts := "on base trusts device " + unlisted.Hex() + ", which the API does not list"
 	look("drift", "drift", ".headline + p", "Drift", "1 critical", "1 warning", "KMS contract "+kms.Address().Hex(), trusts, "and 1 more",
-		"the contract refuses OS image dstack-0.5.3 ("+image+"), which the API says is allowed")
+		"contract refuses OS image dstack-0.5.3 ("+image+"), which the API says is allowed")
 	icon()
 	var links []string
 	b.do(t, order{Command: "eval", Code: `[...document.querySelectorAll("a.out")].map((a) => a.href.replace(/0x.*/, ""))`}, &links)
