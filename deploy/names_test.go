@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -171,5 +172,35 @@ func TestTheDashboardShowsWhatIsServed(t *testing.T) {
 		for _, q := range p.Targets {
 			check(t, "panel "+p.Title, q.Expr)
 		}
+	}
+}
+
+// TestThePagesNameWhatIsServed, with every label, whether or not they spell the prefix of a metric.
+func TestThePagesNameWhatIsServed(t *testing.T) {
+	pages, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, short := 0, regexp.MustCompile("`([a-z_]+_(?:total|seconds|number|dropped|successful))(\\{[^}`]*\\})?")
+	for _, page := range append(pages, "../README.md", "../SECURITY.md", "../CHANGELOG.md") {
+		b, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := short.ReplaceAllStringFunc(string(b), func(s string) string {
+			if strings.HasPrefix(s, "`node_") { // of the node exporter
+				return s
+			}
+			return "`kms_auditor_" + strings.TrimPrefix(s[1:], "kms_auditor_")
+		})
+		for line := range strings.Lines(text) {
+			if strings.Contains(line, "kms_auditor") && selector.MatchString(line) {
+				found++
+				check(t, page, line)
+			}
+		}
+	}
+	if found < 50 {
+		t.Errorf("only %d lines with metrics were found", found)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -49,6 +51,9 @@ func TestEveryCommandOfThePagesIsOne(t *testing.T) {
 				continue
 			}
 			found++
+			if code := regexp.MustCompile(`# .*\bexits? (?:with )?(\d)`).FindStringSubmatch(m[1]); code != nil && !slices.Contains(regexp.MustCompile(`\b\d\b`).FindAllString(exitCodes(command), -1), code[1]) {
+				t.Errorf("%s: %q, but the help of %s does not name that code", name, m[0], command.CommandPath())
+			}
 			for _, a := range args {
 				flag, _, _ := strings.Cut(strings.TrimLeft(strings.Trim(a, "[]"), "-"), "=")
 				if strings.HasPrefix(strings.Trim(a, "[]"), "-") && !has(command, flag) {
@@ -59,6 +64,22 @@ func TestEveryCommandOfThePagesIsOne(t *testing.T) {
 	}
 	if found < 40 {
 		t.Errorf("only %d commands were found", found)
+	}
+}
+
+// TestEveryExitCodeOfThePagesIsOne, in running text and in tables.
+func TestEveryExitCodeOfThePagesIsOne(t *testing.T) {
+	found := 0
+	for name, text := range pages(t) {
+		for _, m := range regexp.MustCompile(`(?i)\b(?:exits?|exit codes?|exits? with)[ :]+(\d+)\b`).FindAllStringSubmatch(text, -1) {
+			found++
+			if code, err := strconv.Atoi(m[1]); err != nil || code > exitRefuted {
+				t.Errorf("%s: %q is no exit code of any command", name, m[0])
+			}
+		}
+	}
+	if found < 20 {
+		t.Errorf("only %d exit codes were found", found)
 	}
 }
 

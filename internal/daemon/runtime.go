@@ -120,7 +120,7 @@ func (d *Daemon) begin(r *runtime) {
 		if !r.fixed(c.Name) {
 			d.state.SetChainID(c.Name, c.ChainID)
 		}
-		m := metrics.Chain{Name: c.Name}
+		m := metrics.Chain{Name: c.Name, Explorer: c.Explorer, ExternalURL: r.cfg.Web.ExternalURL}
 		for _, p := range c.Providers {
 			m.Providers = append(m.Providers, p.Name)
 		}

@@ -47,8 +47,8 @@ func TestDecodeIsStrict(t *testing.T) {
 		says               string
 	}{
 		{"a forged report stands before the genuine one", `"report":{`, `"report":{"schema":"kms-auditor/report/v1"},"report":{`, true, `key "report" twice`},
-		{"it differs in case", `"report":{`, `"Report":{"schema":"kms-auditor/report/v1"},"report":{`, true, `key "Report", which is unknown`},
-		{"it stands alone", `"report":{`, `"REPORT":{`, true, `key "REPORT", which is unknown`},
+		{"it differs in case", `"report":{`, `"Report":{"schema":"kms-auditor/report/v1"},"report":{`, true, `unknown key "Report"`},
+		{"it stands alone", `"report":{`, `"REPORT":{`, true, `unknown key "REPORT"`},
 		{"its letter is spelled as an escape", `"report":{`, `"\u0072eport":{},"report":{`, true, `key "report" twice`},
 		{"it is another letter that folds to the same", `"chains":[`, "\"chain\u017f\":[],\"chains\":[", true, "which is unknown"},
 		{"a key deep inside is in another case", `"on_chain":"allowed"`, `"On_chain":"denied","on_chain":"allowed"`, true, `"On_chain"`},

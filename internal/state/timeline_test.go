@@ -194,8 +194,8 @@ func TestFind(t *testing.T) {
 		{"a malformed id as the report spells it", `"64a0"…`, `"64a0"…`, ""},
 		{"too few digits", "6666666", "", ""},
 		{"digits that nobody knows", "0x99999999", "", ""},
-		{"a name that two ids have", "dstack-5", "", `"dstack-5" may be ` + imageID(5).Hex() + ", " + imageID(0x66666666).Hex() + ": give more digits"},
-		{"a name of an image without a hash", "hashless", "", `the API lists "hashless" without a hash: it has no id`},
+		{"a name that two ids have", "dstack-5", "", `"dstack-5" is ambiguous: it may be ` + imageID(5).Hex() + ", " + imageID(0x66666666).Hex() + "; give more digits"},
+		{"a name of an image without a hash", "hashless", "", `the API lists "hashless" without a hash, so it has no id`},
 	} {
 		t.Run(tt.sentence, func(t *testing.T) {
 			got, err := p.Find(tt.asked, state.Filter{})
