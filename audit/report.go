@@ -47,7 +47,7 @@ type Block struct {
 	Trust  Trust     `json:"trust,omitempty"` // who vouches for the hash; empty without an anchor
 }
 
-// Anchored is a block that somebody other than the providers vouches for.
+// Anchored is a block that the anchor or L1 vouches for.
 type Anchored struct {
 	Number uint64    `json:"number"`
 	Hash   string    `json:"hash"`

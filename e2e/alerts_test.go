@@ -110,9 +110,16 @@ func (p *prometheus) draws(t testing.TB, dashboard string) {
 			Type, Title string
 			Targets     []struct{ Expr string }
 		}
+		Annotations struct{ List []struct{ Expr string } }
 	}
 	must(t, json.Unmarshal([]byte(readFile(t, dashboard)), &board))
-	all := strings.NewReplacer("$chain", ".*", "$contract", ".*")
+	all := strings.NewReplacer("$chain", ".*", "$contract", ".*", "$instance", ".*", "$__rate_interval", "1m")
+	for _, a := range board.Annotations.List {
+		eventually(t, "annotation "+a.Expr, func() bool {
+			_, body := get(t, p.url+"/api/v1/query?query="+url.QueryEscape(all.Replace(a.Expr)))
+			return strings.Contains(body, `"metric":`)
+		})
+	}
 	for _, panel := range board.Panels {
 		if panel.Type == "row" || panel.Title == "Accepted differences run out" { // nothing is accepted here
 			continue

@@ -90,9 +90,9 @@ var crosses = []row{
 	{sentence: "a page of the list is a web page", kms: manyListed, api: onPage(2, fakeapi.Fault{Name: fakeapi.HTML}), exit: 3, says: unlisted,
 		fails: []string{"decode api: fetching the list of KMS: …text/html"}},
 	{sentence: "every page of the list is the first", kms: manyListed, api: listFault(fakeapi.Fault{Name: fakeapi.RepeatedPage}), exit: 3, says: unlisted,
-		fails: []string{"api api: fetching the list of KMS: …do not fit together: page 2: …(read twice)"}},
+		fails: []string{"api api: fetching the list of KMS: …are inconsistent: page 2: …(read twice)"}},
 	{sentence: "the list grows from request to request", kms: manyListed, api: listFault(fakeapi.Fault{Name: fakeapi.Growing}), exit: 3, says: unlisted,
-		fails: []string{"api api: fetching the list of KMS: …do not fit together: page 2: …(read twice)"}},
+		fails: []string{"api api: fetching the list of KMS: …are inconsistent: page 2: …(read twice)"}},
 	{sentence: "a list that fails does not hide drift", claim: says(image059, true), api: listFault(status(404)), exit: 1, says: unlisted,
 		finds: []string{"warning claim_allowed_chain_denied os_image 0.5.9"},
 		fails: []string{"api api: fetching the list of KMS: …404", "api api: fetching the list of KMS: …404"}}, // at both looks

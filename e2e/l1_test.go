@@ -76,7 +76,7 @@ func anchors(t testing.TB, r *l1Rollup) {
 
 // fell is a block that L1 held, and does not hold any more.
 func fell(do func(testing.TB, *l1Rollup), why string) []l1Step {
-	return []l1Step{proposed, {do: do, trust: audit.TrustProviders, errors: "is not held by L1 any more: " + why, status: why}}
+	return []l1Step{proposed, {do: do, trust: audit.TrustProviders, errors: "is no longer confirmed by L1: " + why, status: why}}
 }
 
 // never is a block that L1 does not come to hold.
@@ -97,7 +97,7 @@ var l1Rows = []l1Row{
 		proposed, {do: inTurn(won, blacklisted, anchors), trust: audit.TrustProviders, errors: "it is blacklisted", status: "does not hold the claim of its anchor game", cannot: true},
 	}},
 	{"it is retired", fell(sent(testchain.RollupRegistry, "retire", uint64(1)<<62), "it is retired")},
-	{"it is of a type that is not respected", never("it is of type 9, the respected type is 8", func(t testing.TB, r *l1Rollup) {
+	{"it is of a type that is not respected", never("it is of type 9, but the respected type is 8", func(t testing.TB, r *l1Rollup) {
 		_, err := r.AddType(t.Context(), 9)
 		must(t, err)
 		p := r.whole(t)
@@ -137,7 +137,7 @@ var l1Rows = []l1Row{
 		proposed,
 		{
 			do: inTurn(won, func(_ testing.TB, r *l1Rollup) { r.l1.proxy.Set(rpcfault.Status(404, "")) }), trust: audit.TrustL1Proposed,
-			errors: "what L1 holds of audited blocks is not known", status: "404", cannot: true,
+			errors: "reading what L1 says about audited blocks: ", status: "404", cannot: true,
 		},
 		{do: func(_ testing.TB, r *l1Rollup) { r.l1.proxy.Set(rpcfault.Fault{}) }, trust: audit.TrustL1Anchored},
 	}},
@@ -154,7 +154,7 @@ var l1Rows = []l1Row{
 		proposed,
 		{
 			do: inTurn(won, func(_ testing.TB, r *l1Rollup) { r.beaconDown.Store(true) }), trust: audit.TrustL1Proposed,
-			errors: "no block of L1 is known to be final", status: "503", cannot: true,
+			errors: "no finalized block of L1 is known", status: "503", cannot: true,
 		},
 		{do: func(_ testing.TB, r *l1Rollup) { r.beaconDown.Store(false) }, trust: audit.TrustL1Anchored},
 	}},
@@ -163,7 +163,7 @@ var l1Rows = []l1Row{
 // liesOfL1 is a provider whose lie costs a confirmation, and makes none.
 func liesOfL1(lie rpcfault.Fault) []l1Step {
 	return []l1Step{
-		{do: inTurn(proposed.do, func(_ testing.TB, r *l1Rollup) { r.l1.proxy.Set(lie) }), trust: audit.TrustProviders, errors: "what L1 holds of audited blocks is not known", status: "l1node", cannot: true},
+		{do: inTurn(proposed.do, func(_ testing.TB, r *l1Rollup) { r.l1.proxy.Set(lie) }), trust: audit.TrustProviders, errors: "reading what L1 says about audited blocks: ", status: "l1node", cannot: true},
 		{do: func(_ testing.TB, r *l1Rollup) { r.l1.proxy.Set(rpcfault.Fault{}) }, trust: audit.TrustL1Proposed},
 	}
 }

@@ -24,7 +24,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv"
 )
 
-var update = flag.Bool("update", false, "write the golden files of TestNotifications")
+var updateGolden = flag.Bool("update", false, "write the golden files of TestNotifications")
 
 const notifications = "testdata/notifications"
 
@@ -175,7 +175,7 @@ func TestNotifications(t *testing.T) {
 		inbox.next(t, true)
 
 		golden := filepath.Join(notifications, alert+".yaml")
-		if *update {
+		if *updateGolden {
 			must(t, os.WriteFile(golden, got, 0o600))
 		}
 		if diff := cmp.Diff(readFile(t, golden), string(got)); diff != "" {

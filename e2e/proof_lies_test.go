@@ -27,7 +27,7 @@ var lies = slices.Concat(
 	caught("proof_invalid", "invalid proof", "the provider truncates a proof", storageProofs(func(p []proofOf) {
 		p[0].Proof = p[0].Proof[:len(p[0].Proof)-1]
 	})),
-	caught("proof_invalid", "storage proofs came for", "the provider leaves a proof out", answer("eth_getProof", func(raw string) string {
+	caught("proof_invalid", "storage proofs for", "the provider leaves a proof out", answer("eth_getProof", func(raw string) string {
 		return editProof(raw, func(p []proofOf) []proofOf { return p[:max(len(p)-1, 0)] })
 	})),
 	caught("proof_invalid", "invalid proof", "the provider proves another account", ask("eth_getProof", func(c *rpcfault.Call) {

@@ -199,11 +199,11 @@ func (r *reader) exitCodes(t *testing.T, s *scene) {
 		return code
 	}
 	ways := map[string]func() int{
-		"consistent":             func() int { return code(once) },
-		"usage or configuration": func() int { return code(once + "--no-such-flag") },
-		"configuration":          func() int { return code("kms-auditor audit -c prometheus.yml") },
-		"it cannot serve":        func() int { return code("kms-auditor audit --web.listen-address " + busy) },
-		"unknown: it could not check": func() int {
+		"consistent":                 func() int { return code(once) },
+		"bad usage or configuration": func() int { return code(once + "--no-such-flag") },
+		"bad configuration":          func() int { return code("kms-auditor audit -c prometheus.yml") },
+		"cannot serve":               func() int { return code("kms-auditor audit --web.listen-address " + busy) },
+		"unknown: could not check": func() int {
 			must(t, s.api.fail(fakeapi.Fault{Name: fakeapi.Status, Status: http.StatusServiceUnavailable}))
 			defer func() { must(t, s.api.heal()) }()
 			for _, flag := range []string{"--allow-unverifiable", "--exit-code=false"} {
@@ -218,7 +218,7 @@ func (r *reader) exitCodes(t *testing.T, s *scene) {
 			must(t, os.WriteFile(filepath.Join(r.dir, "forged.json"), []byte(strings.Replace(evidence, "allowed", "denied", 1)), 0o600))
 			return code("kms-auditor verify forged.json")
 		},
-		"ended by SIGINT or SIGTERM": func() int {
+		"stopped by SIGINT or SIGTERM": func() int {
 			return max(daemon("kms-auditor audit --web.listen-address 127.0.0.1:0", "serving", syscall.SIGINT),
 				daemon("kms-auditor audit --web.listen-address 127.0.0.1:0", "serving", syscall.SIGTERM))
 		},

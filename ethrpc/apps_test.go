@@ -8,10 +8,10 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 )
 
-// appsElsewhere keeps whether an app is registered in the slot of its number and what slot 0 holds.
+// appsElsewhere stores an app's registered flag in the slot that is the sum of its number and the word in slot 0.
 var appsElsewhere = "60403614602b57" + registeredApps + "14601d57" + "5f5f5260205ff3" + "5b5f5460043501545f5260205ff3" + "5b6020355f355500"
 
-// TestAppsAreAskedAboutAgain: what the getter read stands for as long as it would read it again.
+// TestAppsAreAskedAboutAgain checks that the slots which the apps' getter read are reused only while it would read them again.
 func TestAppsAreAskedAboutAgain(t *testing.T) {
 	apps := numbered(1000, 300)
 	w, at, set, _ := appsWorld(t, appsElsewhere, apps)

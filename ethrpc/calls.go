@@ -17,37 +17,37 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
-// What all calls of one ProvenCalls may take together.
+// Limits for all calls of one ProvenCalls together.
 const (
 	maxCallRounds   = 64 // of fetching
 	maxCallAccounts = 256
 	maxCallSlots    = 4096
-	maxCallTime     = 10 * time.Second // that code runs here
+	maxCallTime     = 10 * time.Second // of running code locally
 )
 
-// What an Answer may fail at.
+// Errors of an Answer.
 var (
 	ErrReverted = getters.ErrReverted
 	ErrNoCode   = getters.ErrNoCode
 )
 
-// ProvenCalls calls any contract over the proven state of one block. It fetches state as the code asks for it, so an answer does
-// not depend on who serves that state. It is not safe for concurrent use.
+// ProvenCalls calls any contract over the proven state of one block. It fetches and verifies state as the code asks for it, so
+// an answer does not depend on who serves that state. It is not safe for concurrent use.
 type ProvenCalls struct {
 	state *proof.VerifiedState
-	old   *ProvenCalls // whose state is likely to be asked for; nil: none
-	// fetch gets what is missing and adds it to the state.
+	old   *ProvenCalls // its state is prefetched; may be nil
+	// fetch adds what is missing to the state.
 	fetch func(ctx context.Context, missing proof.Missing, codes bool) error
 
-	accounts map[common.Address]bool // that the answers rest on
+	accounts map[common.Address]bool // that the calls read
 	slots    map[proof.Slot]bool
 
 	rounds, askedAccounts, askedSlots int
 	ran                               time.Duration
 }
 
-// Proven returns calls at the pinned block. What earlier calls read is asked for first, all at once; old may be nil, and is not to
-// be used at the same time. The error is of the block's header.
+// Proven returns calls at the pinned block. What the calls of old read is prefetched in one request; old may be nil, and must
+// not be used at the same time. It fails if the block's header cannot be verified.
 func (c *Client) Proven(at *Pinned, old *ProvenCalls) (*ProvenCalls, error) {
 	h, err := at.header()
 	if err != nil {
@@ -59,7 +59,7 @@ func (c *Client) Proven(at *Pinned, old *ProvenCalls) (*ProvenCalls, error) {
 	return out, nil
 }
 
-// ProveCalls is Proven from a Witness alone: a call that reads more than it proves is an error.
+// ProveCalls is like Proven, but reads from a Witness alone. A call that reads more than the Witness proves fails.
 func ProveCalls(chainID uint64, hash common.Hash, w Witness) (*ProvenCalls, Block, error) {
 	verified, at, err := fromWitness(chainID, hash, w)
 	if err != nil {
@@ -80,9 +80,9 @@ func (c *ProvenCalls) Witness() *Witness {
 	return &Witness{header, nodes, codes}
 }
 
-// Call makes calls from the zero address, as eth_call does, and fetches what they miss together. There is an Answer for each,
-// in their order: what a contract fails at is in its Answer (ErrReverted, ErrNoCode, proof.ErrWrites, proof.ErrBeyondState). The
-// error is of the way to the state: no provider served it, or the code asked for too much.
+// Call makes calls from the zero address, as eth_call does, and fetches together what they miss. It returns an Answer for each
+// call, in order. A contract's failure is in its Answer (ErrReverted, ErrNoCode, proof.ErrWrites, proof.ErrBeyondState). Call
+// fails if no provider served the state, or if the code asked for too much.
 func (c *ProvenCalls) Call(ctx context.Context, calls ...proof.Call) ([]proof.Answer, error) {
 	if err := c.prefetch(ctx); err != nil {
 		return nil, err
@@ -107,13 +107,13 @@ func (c *ProvenCalls) Call(ctx context.Context, calls ...proof.Call) ([]proof.An
 	}
 }
 
-// prefetch proves once what the earlier calls read. Code is taken over where it is the same.
+// prefetch proves, once, what the earlier calls read. Unchanged code is reused.
 func (c *ProvenCalls) prefetch(ctx context.Context) error {
 	old := c.old
 	if c.old = nil; old == nil {
 		return nil
 	}
-	c.state.ReuseFrom(old.state) // all of it where the state is the same
+	c.state.ReuseFrom(old.state)
 	unknown := func(a common.Address) bool { _, known := c.state.Account(a); return !known }
 	var missing proof.Missing
 	for a := range old.accounts {
@@ -134,7 +134,7 @@ func (c *ProvenCalls) prefetch(ctx context.Context) error {
 	return err
 }
 
-// run makes the calls that are not done, and returns what they miss.
+// run makes the calls that are not done and returns what they miss.
 func (c *ProvenCalls) run(ctx context.Context, calls []proof.Call, answers []proof.Answer, done []bool) (missing proof.Missing, err error) {
 	began := time.Now()
 	defer func() { c.ran += time.Since(began) }()
@@ -167,11 +167,11 @@ func (c *ProvenCalls) run(ctx context.Context, calls []proof.Call, answers []pro
 	return missing, nil
 }
 
-// callFetcher fetches state for ProvenCalls from one provider, and from the next where that fails.
+// callFetcher fetches state for ProvenCalls from one provider, and fails over to the next.
 type callFetcher struct {
 	c         *Client
 	at        *Pinned
-	providers []*provider // that are left
+	providers []*provider // not yet failed
 	failed    []ProviderError
 	state     *proof.VerifiedState
 }
@@ -212,8 +212,9 @@ func (f *callFetcher) from(ctx context.Context, p *provider, missing proof.Missi
 	})
 }
 
-// Headers returns the RLP of the headers of the blocks from high down to low, of the first provider that has them all, and whose
-// headers accept takes: the one of a name is asked first. Nothing proves them; a nil accept takes all. The error is a *ReadError.
+// Headers returns the RLP of the headers of the blocks from high down to low. They come from the first provider that has them
+// all and whose headers pass accept; the provider named first is asked first. A nil accept passes everything. The headers are
+// unverified. The error is a *ReadError.
 func (c *Client) Headers(ctx context.Context, first string, high, low uint64, accept func([][]byte) error) ([][]byte, error) {
 	var failed []ProviderError
 	providers := slices.Clone(c.providers)
@@ -235,7 +236,7 @@ func (c *Client) Headers(ctx context.Context, first string, high, low uint64, ac
 
 func (p *provider) headers(ctx context.Context, high, low uint64) (out [][]byte, err error) {
 	var calls []*transport.Call
-	for n := high; n >= low && n <= high; n-- { // it wraps below 0
+	for n := high; n >= low && n <= high; n-- { // n wraps around below 0
 		calls = append(calls, block.AtNumber(n).Ask())
 	}
 	if err := p.Do(ctx, calls...); err != nil {

@@ -32,8 +32,8 @@ func (w *world) calls(t *testing.T, old *ethrpc.ProvenCalls, urls ...string) (*e
 	return calls, at
 }
 
-// TestWhatACallCameToIsItsOwn: what one contract fails at is in its answer, and costs no other one its own.
-func TestWhatACallCameToIsItsOwn(t *testing.T) {
+// TestAFailureIsOfOneAnswer checks that a contract's failure is in its own answer and leaves the others intact.
+func TestAFailureIsOfOneAnswer(t *testing.T) {
 	rows := []struct {
 		sentence, code string
 		output         string
@@ -81,7 +81,7 @@ func TestWhatACallCameToIsItsOwn(t *testing.T) {
 	}
 }
 
-// TestCallsAreBounded: code that asks for too much is an error.
+// TestCallsAreBounded checks that code which asks for too much is an error.
 func TestCallsAreBounded(t *testing.T) {
 	chained := map[common.Hash]common.Hash{} // each slot holds the key of the next
 	for last, i := (common.Hash{}), 0; i < 80; i++ {
@@ -113,7 +113,7 @@ func TestCallsAreBounded(t *testing.T) {
 	}
 }
 
-// TestHeadersOfBlocks come from the highest to the lowest, from the first provider that has them all.
+// TestHeadersOfBlocks checks that headers come in descending order, from the first provider that has them all.
 func TestHeadersOfBlocks(t *testing.T) {
 	w := newWorld(t)
 	w.Proxy.Set(rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {

@@ -18,10 +18,9 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// What a Client carries over from one block to the next saves work. It must not change what is proven: a new Client, and the
-// witness alone, have to come to the same.
+// A Client's proof cache must not change what is proven: a new Client, and the witness alone, must give the same results.
 
-// sameAsAnew looks by a client that has looked before, and compares what it proves with what others prove of the same block.
+// sameAsAnew reads with a client that has a proof cache, and compares the result with that of a new client and of the witness.
 func sameAsAnew(t *testing.T, what string, c *ethrpc.Client, url string, queries ...ethrpc.Query) *result {
 	t.Helper()
 	req := request{queries: queries}
@@ -76,16 +75,16 @@ func TestAHiddenImageStaysHiddenWhateverChanges(t *testing.T) {
 	}
 }
 
-// The getters of apps that follow answer 0 to all but registeredApps(address), and write two words to whoever sends them: a
-// slot, and what it is to hold.
+// The contracts that follow return 0 for all calls but registeredApps(address). A transaction of two words stores the second
+// word in the slot of the first.
 var (
 	registeredApps = fmt.Sprintf("60003560e01c63%x", crypto.Keccak256([]byte("registeredApps(address)"))[:4])
 
-	// appsPerPointer reads the slot of the app's number and, from 5000 on, adds what slot 0 holds to that number.
+	// appsPerPointer reads the slot of the app's number; from 5000 on, it adds the word in slot 0 to that number.
 	appsPerPointer = "60403614603b57" + registeredApps + "14601d57" + "5f5f5260205ff3" + "5b6004358061138810603057545f5260205ff3" + "5b5f5401545f5260205ff3" + "5b6020355f355500"
 )
 
-// appsPerHelper reads the slot of the app's number and of what a helper answers.
+// appsPerHelper reads the slot of the app's number plus a helper's answer.
 func appsPerHelper(helper common.Address) string {
 	return "6040361460485760003560e01c" + registeredApps[len("60003560e01c"):] + "14601d57" + "5f5f5260205ff3" +
 		fmt.Sprintf("5b60205f5f5f73%x5afa505f5160043501545f5260205ff3", helper) + "5b6020355f355500"
@@ -155,7 +154,7 @@ func TestAGetterThatReadsMoreForSomeApps(t *testing.T) {
 	}
 }
 
-// TestWhatIsCarriedOverIsTrue walks two contracts through changes that nobody planned.
+// TestWhatIsCarriedOverIsTrue applies random changes to two contracts.
 func TestWhatIsCarriedOverIsTrue(t *testing.T) {
 	for seed := range uint64(3) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

@@ -1,17 +1,17 @@
 // Package ethrpc reads dstack KMS contracts over JSON-RPC from providers that it does not trust.
 //
-// Pin chooses a block and checks the chain id. The same request asks for what proves an unchanged contract again. Read
-// then asks at the block's hash (EIP-1898), which means the same to every provider. If a provider ignores block hashes,
-// Read asks at the block's number and checks the hash afterwards. Read proves answers against the state root (package
-// proof), fails over to the next provider, and compares several providers where the configuration asks for a quorum.
+// Pin chooses a block and checks the chain id. The same request prefetches account proofs, which suffice if nothing changed.
+// Read then asks at the block's hash (EIP-1898), so every provider answers for the same block. If a provider ignores block
+// hashes, Read asks at the block's number and checks the hash afterwards. Read proves answers against the state root (package
+// proof), fails over to the next provider, and compares several providers if the configuration asks for a quorum.
 //
-// Contracts share round trips and verified trie nodes, but not their fate. Each has its own Reading, from one provider at
-// one block. A contract whose code misbehaves ends its own run.
+// Contracts share round trips and verified trie nodes, but fail independently. Each has its own Reading, from one provider at
+// one block. A contract whose code misbehaves ends only its own run.
 //
 // Packages: transport (calls to one provider), block (tags and blocks), kms (the contract's getters and slots), logs
 // (events), proof (verified state and a local EVM), getters (one contract's code, run over that state). In this package the
 // reader chooses the provider and whether to prove (read.go), and the prover fetches in rounds what a getters.Run misses
-// (prover.go). ProvenCalls calls any other contract in the same way (calls.go); anchor/l1 reads with it what L1 holds of an L2.
+// (prover.go). ProvenCalls calls any other contract in the same way (calls.go); anchor/l1 uses it to read an L2's contracts on L1.
 package ethrpc
 
 import (
@@ -28,7 +28,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
-// What a Client has from its rooms.
+// Types of the subpackages that a Client's API uses.
 type (
 	Answer        = kms.Answer
 	Block         = block.Block
@@ -42,7 +42,7 @@ type (
 	ReadError     = transport.ReadError
 )
 
-// The same of package block.
+// Errors and block tags of package block.
 var (
 	ErrNoState    = block.ErrNoState
 	ParseBlockTag = block.ParseTag
@@ -53,15 +53,15 @@ var (
 
 // Options configure a Client.
 type Options struct {
-	ChainID    uint64     // what eth_chainId must answer
+	ChainID    uint64     // the expected eth_chainId
 	Tags       []BlockTag // in order of preference; at least one
 	Verify     Verify
-	Agreement  int        // how many providers must say the same; 0: one
+	Agreement  int        // how many providers must agree; 0 means 1
 	BatchSize  int        // calls in one JSON-RPC batch, 1 or more
 	Providers  []Provider // in order of preference; at least one
 	UserAgent  string
 	Observer   transport.Observer // optional
-	RetryDelay time.Duration      // before the second try of a call that met a passing fault; it doubles. Zero: 500 ms
+	RetryDelay time.Duration      // before the first retry of a transient failure; doubles each time. Zero means 500 ms
 }
 
 // Client reads one chain through its providers. It is safe for concurrent use.
@@ -70,29 +70,29 @@ type Client struct {
 
 	opt       Options
 	providers []*provider
-	reading   sync.Mutex                 // held by a Read
-	proven    atomic.Pointer[proofCache] // by earlier reads, or nil
+	reading   sync.Mutex                 // held during a Read
+	proven    atomic.Pointer[proofCache] // from earlier Reads; may be nil
 }
 
-// provider is one provider and what was learnt of it.
+// provider is one provider and what it is known to be unable to do.
 type provider struct {
 	*transport.Client
-	pauses sync.Map // a pause by what the provider cannot do (toProve, toMulticall), or by the contract that makes it slow
+	pauses sync.Map // pause by capability (toProve, toMulticall) or by the address of a contract that makes it slow
 }
 
-// parallel pieces of work are under way at once.
+// parallel bounds the concurrent requests for contracts that are asked about one by one.
 const parallel = 4
 
-// pauseTime is how long what a provider could not do is not asked of it.
+// pauseTime is how long a provider is not asked again for something that it could not do.
 const pauseTime = 10 * time.Minute
 
-// What a provider may not be able to do.
+// Capabilities that a provider may lack.
 const (
 	toProve     = "prove"
 	toMulticall = "make multicalls"
 )
 
-// pause is why a provider cannot do something, for as long as that is believed.
+// pause is why a provider is not asked for something, and until when.
 type pause struct {
 	why   error
 	until time.Time
@@ -102,7 +102,7 @@ func (p *provider) pause(what any, why error) {
 	p.pauses.Store(what, pause{why, time.Now().Add(pauseTime)})
 }
 
-// cannot returns why the provider cannot do something, or nil.
+// cannot returns why the provider is not asked for something now, or nil.
 func (p *provider) cannot(what any) error {
 	if known, ok := p.pauses.Load(what); ok && time.Now().Before(known.(pause).until) {
 		return known.(pause).why
@@ -116,7 +116,7 @@ func New(opt Options) (*Client, error) {
 		return nil, errors.New("a chain needs a block policy and a provider")
 	}
 	if opt.Agreement > len(opt.Providers) {
-		return nil, fmt.Errorf("%d providers cannot agree, there are %d", opt.Agreement, len(opt.Providers))
+		return nil, fmt.Errorf("an agreement of %d needs as many providers, but there are only %d", opt.Agreement, len(opt.Providers))
 	}
 	opt.Agreement = max(opt.Agreement, 1)
 	c := &Client{opt: opt}
@@ -142,8 +142,8 @@ func (c *Client) Close() {
 	}
 }
 
-// BlockAt returns the block of a number from the first provider that answers. The error is a *ReadError, and ErrNoState
-// where none has it.
+// BlockAt returns the block with a number from the first provider that answers. The error is a *ReadError; it wraps
+// ErrNoState if no provider has the block.
 func (c *Client) BlockAt(ctx context.Context, number uint64) (Block, error) {
 	at, err := c.Pin(ctx, PinRequest{Tags: []BlockTag{AtNumber(number)}})
 	if err != nil {
@@ -152,8 +152,8 @@ func (c *Client) BlockAt(ctx context.Context, number uint64) (Block, error) {
 	return at.Block, nil
 }
 
-// Check asks every provider for the chain id and for a block by the first tag that it can serve, and returns what is
-// wrong with each.
+// Check asks every provider for the chain id and for a block by the first tag that it can serve. It returns the providers
+// that failed.
 func (c *Client) Check(ctx context.Context) []ProviderError {
 	var failed []ProviderError
 	for _, p := range c.providers {

@@ -29,7 +29,7 @@ func controlled(contract common.Address) request {
 	return request{queries: []ethrpc.Query{{Contract: contract, Control: true}}}
 }
 
-// ofGetter changes what the calls of a getter are answered.
+// ofGetter replaces the answers to calls of a getter.
 func ofGetter(signature, result string) rpcfault.Fault {
 	selector := hexutil.Encode(crypto.Keccak256([]byte(signature))[:4])
 	return rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
@@ -39,7 +39,7 @@ func ofGetter(signature, result string) rpcfault.Fault {
 	}}
 }
 
-// errorsOf lists what could not be read of a Control.
+// errorsOf lists the fields of a Control that have an error.
 func errorsOf(c ethrpc.Control) map[string]error {
 	out := map[string]error{}
 	for name, err := range map[string]error{"owner": c.Owner.Err, "pending owner": c.PendingOwner.Err, "implementation": c.Implementation.Err,
@@ -51,8 +51,8 @@ func errorsOf(c ethrpc.Control) map[string]error {
 	return out
 }
 
-// TestControlThatIsBelieved: each part that cannot be read has an error of its own, and the rest is good.
-func TestControlThatIsBelieved(t *testing.T) {
+// TestUnprovenControl checks that each unreadable field has its own error, and that the others are right.
+func TestUnprovenControl(t *testing.T) {
 	w := newWorld(t)
 	proven, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, w.URL), controlled(w.KMS.Address()))
 	if err != nil {
@@ -62,7 +62,7 @@ func TestControlThatIsBelieved(t *testing.T) {
 	if !want.Owner.Present || !want.Implementation.Present || len(want.Code.Accounts) != 2 || !want.Code.Complete || len(errorsOf(want)) > 0 {
 		t.Fatalf("proven: %+v", want)
 	}
-	want.Code.Complete = false // nothing that is believed says which code runs
+	want.Code.Complete = false // unproven answers do not show which code runs
 	ofImplementation := func(result string) rpcfault.Fault {
 		return rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
 			if c.Method == "eth_getCode" && strings.Contains(string(c.Params[0]), strings.ToLower(want.Implementation.Value.Hex()[2:])) {
@@ -81,16 +81,16 @@ func TestControlThatIsBelieved(t *testing.T) {
 		{"the slot is refused", rpcfault.Refuse("eth_getStorageAt", -32601, "no such method"), slot, "no such method"},
 		{"the slot reverts, as nothing does that is no call", rpcfault.Refuse("eth_getStorageAt", 3, "execution reverted"), slot, "execution reverted"},
 		{"the slot is null", rpcfault.Null("eth_getStorageAt"), slot, "the answer is null"},
-		{"the slot is a number", rpcfault.WrongType("eth_getStorageAt", "7"), slot, "reading the implementation's slot: the answer is no hex data"},
+		{"the slot is a number", rpcfault.WrongType("eth_getStorageAt", "7"), slot, "reading the implementation's slot: the answer is not hex data"},
 		{"the slot has 31 bytes", rpcfault.ShortWord("eth_getStorageAt"), slot, "the answer has 31 bytes, want 32"},
-		{"the slot holds no address", rpcfault.WrongType("eth_getStorageAt", `"0x`+strings.Repeat("f", 64)+`"`), slot, "reading the implementation's slot: the answer is no address"},
-		{"the implementation's code is a number", ofImplementation("7"), []string{"code"}, "reading the implementation's code: the answer is no hex data"},
+		{"the slot holds no address", rpcfault.WrongType("eth_getStorageAt", `"0x`+strings.Repeat("f", 64)+`"`), slot, "reading the implementation's slot: the answer is not an address"},
+		{"the implementation's code is a number", ofImplementation("7"), []string{"code"}, "reading the implementation's code: the answer is not hex data"},
 		{"the implementation's code is null", ofImplementation("null"), []string{"code"}, "the answer is null"},
-		{"a getter answers no bytes", ofGetter("owner()", `"0x"`), []string{"owner"}, "reading owner(): the answer has no bytes"},
-		{"a getter answers a number", ofGetter("owner()", "7"), []string{"owner"}, "reading owner(): the answer is no hex data"},
-		{"the owner is no address", ofGetter("owner()", `"0x01"`), []string{"owner"}, "reading owner(): the answer is no address"},
+		{"a getter answers no bytes", ofGetter("owner()", `"0x"`), []string{"owner"}, "reading owner(): the answer is empty"},
+		{"a getter answers a number", ofGetter("owner()", "7"), []string{"owner"}, "reading owner(): the answer is not hex data"},
+		{"the owner is no address", ofGetter("owner()", `"0x01"`), []string{"owner"}, "reading owner(): the answer is not an address"},
 		{"a text has no end", ofGetter("gatewayAppId()", `"0x`+strings.Repeat("f", 64)+`"`), []string{"gateway"}, "reading gatewayAppId()"},
-		{"the implementation of apps is no address", ofGetter("appImplementation()", `"0x01"`), []string{"app"}, "reading appImplementation(): the answer is no address"},
+		{"the implementation of apps is no address", ofGetter("appImplementation()", `"0x01"`), []string{"app"}, "reading appImplementation(): the answer is not an address"},
 		{"the keys are too short", ofGetter("kmsInfo()", `"0x01"`), []string{"k256", "ca"}, "reading kmsInfo()"},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
@@ -109,7 +109,7 @@ func TestControlThatIsBelieved(t *testing.T) {
 				t.Errorf("lost: %v, want %q", lost, row.lost)
 			}
 			got, want := s.Control, want
-			for name := range lost { // the rest is as it is proven
+			for name := range lost { // the rest must equal the proven fields
 				switch name {
 				case "owner":
 					got.Owner, want.Owner = ethrpc.Field[common.Address]{}, ethrpc.Field[common.Address]{}
@@ -125,7 +125,7 @@ func TestControlThatIsBelieved(t *testing.T) {
 					got.CAPubkey, want.CAPubkey = ethrpc.Field[[]byte]{}, ethrpc.Field[[]byte]{}
 				case "code":
 					got.CodeErr, want.Code.Accounts = nil, want.Code.Accounts[:1]
-					if slices.Contains(row.lost, "implementation") { // whether it is a proxy is not known then
+					if slices.Contains(row.lost, "implementation") { // then it is unknown whether it is a proxy
 						got.Code.Accounts[0].Role = want.Code.Accounts[0].Role
 					}
 				}
@@ -141,7 +141,7 @@ func TestControlThatIsBelieved(t *testing.T) {
 	}
 }
 
-// TestProvidersAgreeOnControl also of a contract that has none of its getters.
+// TestProvidersAgreeOnControl includes a contract that has none of the getters.
 func TestProvidersAgreeOnControl(t *testing.T) {
 	bare := common.Address{0: 0xcc}
 	chain, err := testchain.Start(testchain.Options{Alloc: types.GenesisAlloc{bare: {Code: common.FromHex("5f5ffd")}}})
@@ -157,16 +157,16 @@ func TestProvidersAgreeOnControl(t *testing.T) {
 		says     string
 	}{
 		{"they say the same", rpcfault.Fault{}, ""},
-		{"one names an owner", ofGetter("owner()", `"0x`+strings.Repeat("0", 63)+`1"`), "is owned by nobody, offered to nobody, implemented by nobody"},
+		{"one names an owner", ofGetter("owner()", `"0x`+strings.Repeat("0", 63)+`1"`), " has owner none, pending owner none, implementation none"},
 		{"one names a gateway", ofGetter("gatewayAppId()", `"0x`+strings.Repeat("0", 62)+"20"+strings.Repeat("0", 63)+"1"+"61"+strings.Repeat("0", 62)+`"`), "disagree"},
 		{"one names an implementation of apps", ofGetter("appImplementation()", `"0x`+strings.Repeat("0", 63)+`1"`), "disagree"},
 		{"one names it as it was called before", ofGetter("appAuthImplementation()", `"0x`+strings.Repeat("0", 63)+`1"`), "disagree"},
-		{"one has no such block", rpcfault.Null("eth_getBlockByNumber"), "1 of the 2 providers"},
+		{"one has no such block", rpcfault.Null("eth_getBlockByNumber"), "only 1 of the 2 required providers"},
 		{"one has another", edit("", "eth_getBlockByNumber", func(_ rpcfault.Call, r string) string {
 			hash := strings.Index(r, `"hash":"`) + len(`"hash":"`)
 			return r[:hash] + hash1 + r[hash+len(hash1):]
 		}), "its hash is 0x"},
-		{"one answers no code", rpcfault.WrongType("eth_getCode", "7"), "1 of the 2 providers"},
+		{"one answers no code", rpcfault.WrongType("eth_getCode", "7"), "only 1 of the 2 required providers"},
 	} {
 		other.Set(row.fault)
 		s, err := look(t.Context(), prover(t, ethrpc.VerifyOff, 2, urls...), controlled(bare))
@@ -202,8 +202,8 @@ func weakerControl(want, got ethrpc.Control) bool {
 	return cmp.Equal(want, got, sameError)
 }
 
-// TestAReadingIsProvenByItsWitness: by all of it. Less proves the same, but for fields of control, which are errors then, and
-// how much of the storage is explained.
+// TestAReadingIsProvenByItsWitness checks that a Witness proves its reading. A smaller witness may prove less: fields of Control
+// have errors then, and less of the storage is explained.
 func TestAReadingIsProvenByItsWitness(t *testing.T) {
 	w := newWorld(t)
 	q := w.query()
@@ -281,7 +281,7 @@ func TestAReadingIsProvenByItsWitness(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := ethrpc.Prove(t.Context(), 1337, crypto.Keccak256Hash(never), ethrpc.Witness{Header: never}, queries, false); err == nil || !strings.Contains(err.Error(), "lacks a possible number or time") {
+	if _, _, err := ethrpc.Prove(t.Context(), 1337, crypto.Keccak256Hash(never), ethrpc.Witness{Header: never}, queries, false); err == nil || !strings.Contains(err.Error(), "has an impossible number or time") {
 		t.Errorf("Prove = %v, want no block of that time", err)
 	}
 	if s, err := look(t.Context(), newClient(t, "latest", w.URL), w.request()); err != nil || s.state.Witness() != nil {

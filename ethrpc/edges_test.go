@@ -34,7 +34,7 @@ func TestClientsThatCannotBe(t *testing.T) {
 	}{
 		{"no policy", ethrpc.Options{Providers: one}, "needs a block policy and a provider"},
 		{"no provider", ethrpc.Options{Tags: latest}, "needs a block policy and a provider"},
-		{"two of one must agree", ethrpc.Options{Tags: latest, Providers: one, Agreement: 2}, "2 providers cannot agree, there are 1"},
+		{"two of one must agree", ethrpc.Options{Tags: latest, Providers: one, Agreement: 2}, "an agreement of 2 needs as many providers, but there are only 1"},
 		{"a provider by FTP", ethrpc.Options{Tags: latest, Providers: []ethrpc.Provider{{Name: "p1", URL: sanitize.NewSecret("ftp://canary")}}}, "provider p1: "},
 	} {
 		if _, err := ethrpc.New(row.o); err == nil || !strings.Contains(err.Error(), row.says) || strings.Contains(err.Error(), "canary") {
@@ -43,7 +43,7 @@ func TestClientsThatCannotBe(t *testing.T) {
 	}
 }
 
-// ofBlocks answers for blocks by number, not by tag.
+// ofBlocks changes the answers for blocks by number, not by tag.
 func ofBlocks(result string) rpcfault.Fault {
 	return rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
 		if c.Method == "eth_getBlockByNumber" && bytes.HasPrefix(c.Params[0], []byte(`"0x`)) {
@@ -52,7 +52,7 @@ func ofBlocks(result string) rpcfault.Fault {
 	}}
 }
 
-// only breaks requests that call a method.
+// only restricts a fault to requests that call a method.
 func only(method string, broken http.HandlerFunc) rpcfault.Fault {
 	return rpcfault.Fault{HTTP: func(w http.ResponseWriter, r *http.Request, calls []rpcfault.Call, _ bool) bool {
 		for _, c := range calls {
@@ -74,7 +74,7 @@ func breaksOff(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write([]byte(`[{"jsonrpc`))
 }
 
-// TestReadingThatIsSpoiled: whatever is wrong with one method, there is an error that says it.
+// TestReadingThatIsSpoiled checks the error for each broken method.
 func TestReadingThatIsSpoiled(t *testing.T) {
 	w := newWorld(t)
 	w.Chain.Commit()
@@ -99,7 +99,7 @@ func TestReadingThatIsSpoiled(t *testing.T) {
 		{"code is a number", ethrpc.VerifyOff, "latest", rpcfault.WrongType("eth_getCode", "7"), "reading the code of"},
 		{"reading is answered 500", ethrpc.VerifyOff, "latest", only("eth_getCode", answers500), "reading at block"},
 		{"an answer breaks off", ethrpc.VerifyOff, "latest", only("eth_getCode", breaksOff), "reading the answer: unexpected EOF"},
-		{"a block that was read by its number is gone", ethrpc.VerifyOff, "latest", rpcfault.Join(rpcfault.RefusesBlockObject, ofBlocks("null")), "which was just read, is gone"},
+		{"a block that was read by its number is gone", ethrpc.VerifyOff, "latest", rpcfault.Join(rpcfault.RefusesBlockObject, ofBlocks("null")), "the provider no longer has block 5, which was just read"},
 		{"a block that was read by its number is no block", ethrpc.VerifyOff, "latest", rpcfault.Join(rpcfault.RefusesBlockObject, ofBlocks("7")), "checking block"},
 		{"a block that is not known is gone", ethrpc.VerifyOff, "latest", rpcfault.Join(notYet, ofBlocks("null")), "header not found"},
 		{"a block that is not known is no block", ethrpc.VerifyOff, "latest", rpcfault.Join(notYet, ofBlocks("7")), "checking block"},
@@ -141,7 +141,7 @@ func TestReadingThatIsSpoiled(t *testing.T) {
 	}
 }
 
-// TestCodeThatCannotBeProven: it is believed where that may be.
+// TestCodeThatCannotBeProven checks that unproven answers are taken only where the Verify mode allows it.
 func TestCodeThatCannotBeProven(t *testing.T) {
 	at := func(i byte) common.Address { return common.Address{0: 0xcc, 19: i} }
 	var last common.Hash
@@ -178,19 +178,19 @@ func TestCodeThatCannotBeProven(t *testing.T) {
 	}
 }
 
-// TestAGetterThatWrites has two answers: one where it may, and one where it must not, as another contract's call of a view
-// function. Neither is taken.
+// TestAGetterThatWrites has a getter that answers differently in a static call, which another contract's call of a view function
+// is. Neither answer must be taken.
 func TestAGetterThatWrites(t *testing.T) {
 	at, writer := common.Address{0: 0xcc}, common.Address{0: 0xcd}
 	chain, err := testchain.Start(testchain.Options{Alloc: types.GenesisAlloc{
-		at:     {Code: common.FromHex("5f5f5f5f5f73" + common.Bytes2Hex(writer[:]) + "5af15f5260205ff3"), Balance: new(big.Int)}, // whether a call of it goes well
+		at:     {Code: common.FromHex("5f5f5f5f5f73" + common.Bytes2Hex(writer[:]) + "5af15f5260205ff3"), Balance: new(big.Int)}, // returns whether the call succeeded
 		writer: {Code: common.FromHex("600160005d"), Balance: new(big.Int)},
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { chain.Close() })
-	simple := rpcfault.New(chain.URL()) // a provider that proves nothing, and would be believed
+	simple := rpcfault.New(chain.URL()) // a provider without eth_getProof
 	simple.Set(rpcfault.Refuse("eth_getProof", -32601, "not on this plan"))
 	srv := httptest.NewServer(simple)
 	t.Cleanup(srv.Close)
@@ -205,7 +205,7 @@ func TestAGetterThatWrites(t *testing.T) {
 	}
 }
 
-// TestAnAccountWithoutCode is no contract, which is proven too.
+// TestAnAccountWithoutCode checks that the absence of code is proven.
 func TestAnAccountWithoutCode(t *testing.T) {
 	w := newWorld(t)
 	for name, at := range map[string]common.Address{"a person": testchain.Address("owner"), "nobody": testchain.Address("nobody")} {
@@ -219,8 +219,8 @@ func TestAnAccountWithoutCode(t *testing.T) {
 	}
 }
 
-// TestAReadingThatIsCalledOff ends, whatever it waits for.
-func TestAReadingThatIsCalledOff(t *testing.T) {
+// TestACancelledReadingEnds checks that a Read ends with its context, whatever call it waits for.
+func TestACancelledReadingEnds(t *testing.T) {
 	w := newWorld(t)
 	for _, row := range []struct {
 		sentence string
@@ -249,7 +249,7 @@ func TestAReadingThatIsCalledOff(t *testing.T) {
 	}
 }
 
-// TestGettersThatTakeLong: a reading ends with its time also while code runs here, and the next one can begin.
+// TestGettersThatTakeLong checks that a Read ends with its context while code runs locally, and that the next Read works.
 func TestGettersThatTakeLong(t *testing.T) {
 	at, quick := common.Address{0: 0xcc}, common.Address{0: 0xcd}
 	chain, err := testchain.Start(testchain.Options{Alloc: types.GenesisAlloc{
@@ -261,7 +261,7 @@ func TestGettersThatTakeLong(t *testing.T) {
 	}
 	t.Cleanup(func() { chain.Close() })
 	proxy := rpcfault.New(chain.URL())
-	proxy.Set(rpcfault.Fault{Ask: func(c *rpcfault.Call) { // only here it is to take long
+	proxy.Set(rpcfault.Fault{Ask: func(c *rpcfault.Call) { // the call is slow only when run locally
 		if bundled(*c) || fixedGetter(*c) {
 			c.Method = "none"
 		}
@@ -292,7 +292,7 @@ func TestGettersThatTakeLong(t *testing.T) {
 	}
 }
 
-// TestBatchesThatAreRefusedCallByCall are asked for one by one.
+// TestBatchesThatAreRefusedCallByCall checks that a batch is split if every call in it is refused.
 func TestBatchesThatAreRefusedCallByCall(t *testing.T) {
 	w := newWorld(t)
 	w.Proxy.Set(rpcfault.Fault{Batch: func(all []rpcfault.Answer) []rpcfault.Answer {
@@ -308,7 +308,7 @@ func TestBatchesThatAreRefusedCallByCall(t *testing.T) {
 	w.truth(t, s)
 }
 
-// TestAReadingOfNothing pins, and asks for no more.
+// TestAReadingOfNothing checks that a Read without queries makes no calls after the pin.
 func TestAReadingOfNothing(t *testing.T) {
 	w := newWorld(t)
 	head, err := w.Chain.Client().HeaderByNumber(t.Context(), nil)
@@ -321,7 +321,7 @@ func TestAReadingOfNothing(t *testing.T) {
 	}
 }
 
-// TestMoreSlotsThanOneRequestProves are proven in several.
+// TestMoreSlotsThanOneRequestProves checks that many slots are proven with several requests.
 func TestMoreSlotsThanOneRequestProves(t *testing.T) {
 	w := newWorld(t)
 	w.Proxy.Set(refusesBundles(-32000, "contract creation is refused"))

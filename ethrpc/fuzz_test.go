@@ -15,14 +15,14 @@ import (
 
 const hash1 = "0x1111111111111111111111111111111111111111111111111111111111111111"
 
-// bare is the hex of a JSON string, without its prefix; !ok: it is none.
+// bare returns the hex digits of a JSON string, without the prefix; ok is false if it is not hex.
 func bare(raw json.RawMessage) (s string, ok bool) {
 	err := json.Unmarshal(raw, &s)
 	s, ok = strings.CutPrefix(strings.ToLower(s), "0x")
 	return s, ok && err == nil
 }
 
-// FuzzWord holds that an answer to a call, and a chain id, are what stands there or nothing.
+// FuzzWord checks that answers to eth_call and eth_chainId are decoded exactly or refused.
 func FuzzWord(f *testing.F) {
 	for _, s := range []string{"null", `""`, `"0x"`, "1", `"0x` + strings.Repeat("0", 63) + `1"`, `"0x` + strings.Repeat("0", 64) + `"`, `"0x` + strings.Repeat("0", 63) + `2"`, `"0x` + strings.Repeat("0", 62) + `1"`,
 		`"0x` + strings.Repeat("F", 64) + `"`, `"0x2105"`, `"0x02105"`, `"0x` + strings.Repeat("0", 128) + `"`, `"\u001b"`} {
@@ -55,7 +55,7 @@ func FuzzWord(f *testing.F) {
 	})
 }
 
-// FuzzProof holds that of an answer to eth_getProof the nodes are taken, for as many keys as were asked for.
+// FuzzProof checks that the nodes of an answer to eth_getProof are decoded for exactly the keys that were asked for.
 func FuzzProof(f *testing.F) {
 	for _, s := range []string{"null", "{}", `{"accountProof":["0x01","0x"],"storageProof":[{"proof":["0x02"]},{"proof":[]}],"balance":"x"}`, `{"accountProof":null,"storageProof":[{},{}]}`, `{"storageProof":[null,null]}`,
 		`{"accountProof":["0x1"]}`, `{"accountProof":[null],"storageProof":[{"proof":[null]},{}]}`, `{"AccountProof":["0x01"],"STORAGEPROOF":[{"PROOF":["0x02"]},{}]}`} {

@@ -13,20 +13,20 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
-// group is calls that fail together. No call is in two groups.
+// group is a set of calls that fail together. No call is in two groups.
 type group struct {
-	contract common.Address // that they are about; zero: of none alone
+	contract common.Address // that the calls are about; zero for no single contract
 	calls    []*transport.Call
-	optional bool // they can be done without
-	beside   bool // that too, and they may make the others late, or their answer too large
+	optional bool // the caller can do without the answers
+	beside   bool // optional, and possibly so slow or large that the other calls fail
 }
 
-// doGroups makes the calls of several groups in one go. Where that fails though the provider is there, each group's go by
-// themselves: a contract that makes the node slow costs no other one its answers, and what is optional costs no contract
-// what is not. The next time its calls are made by themselves at once, and have less time.
-// Where the last group's are beside the others, those go once more without it first.
-// There is an error for each group whose calls were not made. For one that is optional it is in its calls instead, unless
-// nothing can be asked of the provider now.
+// doGroups makes the calls of several groups together. If that fails although the provider is reachable, it makes each group's
+// calls separately, so that a slow contract or an optional call cannot cost another contract its answers. A slow contract's
+// calls are made separately from then on, with a shorter timeout. If the last group is beside, it is dropped first and the
+// others are tried together once more.
+// It returns an error for each group whose calls were not made. For an optional group the error is in its calls instead,
+// unless the provider is unreachable.
 func (p *provider) doGroups(ctx context.Context, groups []group) []error {
 	errs := make([]error, len(groups))
 	var together, alone []int
@@ -60,7 +60,7 @@ func (p *provider) doGroups(ctx context.Context, groups []group) []error {
 	return errs
 }
 
-// failed is what err, which is not of the provider as a whole, is for the group.
+// failed returns err, which is not about the provider as a whole; for an optional group it puts err into the calls.
 func (g *group) failed(err error) error {
 	if !g.optional {
 		return err
@@ -71,18 +71,19 @@ func (g *group) failed(err error) error {
 	return nil
 }
 
-// pending returns the calls that are not answered.
+// pending returns the unanswered calls.
 func (g *group) pending() []*transport.Call {
 	return slices.DeleteFunc(slices.Clone(g.calls), (*transport.Call).Answered)
 }
 
+// isThere reports whether the provider answers at all.
 func (p *provider) isThere(ctx context.Context) bool {
 	id := block.ChainID()
 	id.Quick = true
 	return p.Do(ctx, id) == nil && id.Err == nil
 }
 
-// doAlone makes the calls of each of some groups by themselves, side by side, and learns which contracts make the provider late.
+// doAlone makes the calls of some groups separately and concurrently. It pauses the contracts that make the provider slow.
 func (p *provider) doAlone(ctx context.Context, groups []group, which []int, errs []error) {
 	late := make([]bool, len(groups))
 	var workers errgroup.Group
@@ -110,7 +111,7 @@ func (p *provider) doAlone(ctx context.Context, groups []group, which []int, err
 			slow[contract] = slow[contract] || late[i]
 		}
 	}
-	blame := slices.Contains(slices.Collect(maps.Values(slow)), false) // where all are late it is the provider
+	blame := slices.Contains(slices.Collect(maps.Values(slow)), false) // if all are slow, the provider is to blame
 	for contract, isSlow := range slow {
 		if !isSlow {
 			p.pauses.Delete(contract)
@@ -120,5 +121,5 @@ func (p *provider) doAlone(ctx context.Context, groups []group, which []int, err
 	}
 }
 
-// errSlow marks a contract that makes a provider's answers late, which are not late otherwise.
-var errSlow = errors.New("it makes the provider's answers late")
+// errSlow marks a contract about which a provider answers too late, although it answers in time about others.
+var errSlow = errors.New("the provider answers too late about this contract")

@@ -28,7 +28,7 @@ import (
 
 const (
 	returnsTop = "5f5260205ff3"          // what is on the stack
-	looksUp    = "60043554" + returnsTop // the slot that the id names
+	looksUp    = "60043554" + returnsTop // returns the word in the slot of the id
 	onlyLists  = "36602414600857005b"    // goes on at 8 where it is called with an id, and returns nothing else
 )
 
@@ -37,7 +37,7 @@ var odd, honest = common.Address{0: 0xcc}, common.Address{0: 0xaa}
 // sameError compares errors by their text.
 var sameError = cmp.Comparer(func(a, b error) bool { return (a == nil) == (b == nil) && (a == nil || a.Error() == b.Error()) })
 
-// twoContracts is a chain with a KMS and a contract of some code.
+// twoContracts is a chain with a KMS and a contract with the given code.
 func twoContracts(t *testing.T, code string, storage map[common.Hash]common.Hash) *world {
 	t.Helper()
 	return besides(t, types.GenesisAlloc{odd: {Code: common.FromHex(code), Balance: new(big.Int), Storage: storage}})
@@ -69,7 +69,7 @@ func (w *world) both(devices int) request {
 	return request{queries: []ethrpc.Query{{Contract: odd, Devices: ids(devices), Control: true}, q}}
 }
 
-// unharmed reads both contracts and compares the reading of the KMS with what it is alone. It returns the other one.
+// unharmed reads both contracts, checks that the KMS reads as it does alone, and returns the other reading.
 func (w *world) unharmed(t *testing.T, verify ethrpc.Verify, req request) ethrpc.Reading {
 	t.Helper()
 	alone, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, w.Chain.URL()), request{queries: req.queries[1:]})
@@ -92,7 +92,7 @@ func (w *world) unharmed(t *testing.T, verify ethrpc.Verify, req request) ethrpc
 	return s.Readings[0]
 }
 
-// runsLittle is a node that answers no fixed getter, and takes no multicalls, which would keep it busy.
+// runsLittle makes a node answer no fixed getter and refuse multicalls, which would keep it busy.
 func runsLittle(multicalls bool) rpcfault.Fault {
 	return rpcfault.Fault{Ask: func(c *rpcfault.Call) {
 		if fixedGetter(*c) || multicalls && bundled(*c) {
@@ -101,7 +101,7 @@ func runsLittle(multicalls bool) rpcfault.Fault {
 	}}
 }
 
-// TestCodeThatMisbehavesEndsItsOwnRunOnly, whatever it does.
+// TestCodeThatMisbehavesEndsItsOwnRunOnly checks that another contract's reading is unaffected.
 func TestCodeThatMisbehavesEndsItsOwnRunOnly(t *testing.T) {
 	chained := map[common.Hash]common.Hash{} // each slot holds the key of the next
 	for last, i := (common.Hash{}), 0; i < 40; i++ {
@@ -113,7 +113,7 @@ func TestCodeThatMisbehavesEndsItsOwnRunOnly(t *testing.T) {
 		sentence, code string
 		storage        map[common.Hash]common.Hash
 		devices        int
-		says           string // the answers' error where it is proven all the same, else why it is not
+		says           string // if proven, the answers' error; else why it is not proven
 		proven         bool
 	}{
 		{"it asks for an old block's hash", "5f40" + returnsTop, nil, 1, "hash of block 0", false},
@@ -144,7 +144,7 @@ func TestCodeThatMisbehavesEndsItsOwnRunOnly(t *testing.T) {
 			case !row.proven && (!errors.Is(got.Err, ethrpc.ErrNoProof) || !strings.Contains(got.Err.Error(), row.says) || got.Proven):
 				t.Errorf("it is read as %+v, want the error %q", got, row.says)
 			}
-			if row.proven || row.devices > 1 { // the node would take as long
+			if row.proven || row.devices > 1 { // the node would take equally long
 				return
 			}
 			if got = w.unharmed(t, ethrpc.VerifyAuto, w.both(row.devices)); got.Err != nil || !errors.Is(got.Unproven, ethrpc.ErrNoProof) || !got.HasCode {
@@ -161,9 +161,9 @@ func errorText(err error) string {
 	return err.Error()
 }
 
-// TestNoNodeIsBelievedWhereTheStateGivesNoAnswer: the contract is not proven, and the node answers yes to all.
+// TestNoNodeIsBelievedWhereTheStateGivesNoAnswer has a node that answers true about a contract whose code cannot be run locally.
 func TestNoNodeIsBelievedWhereTheStateGivesNoAnswer(t *testing.T) {
-	// With id 1 it looks at an old block's hash, with any other it writes.
+	// For id 1 it reads the hash of an old block; for any other id it writes.
 	w := twoContracts(t, "600435600114601657"+"6001600155"+"60015f5260205ff3"+"5b5f40506001"+returnsTop, nil)
 	got := w.unharmed(t, ethrpc.VerifyAuto, w.both(2))
 	if a, b := got.Devices[ids(2)[0]], got.Devices[ids(2)[1]]; got.Proven || !errors.Is(a.Err, proof.ErrBeyondState) || !errors.Is(b.Err, proof.ErrWrites) {
@@ -171,7 +171,7 @@ func TestNoNodeIsBelievedWhereTheStateGivesNoAnswer(t *testing.T) {
 	}
 }
 
-// TestControlFieldsFailOneByOne also where the lists are proven.
+// TestControlFieldsFailOneByOne checks that a failing getter of Control costs only its field, even if the lists are proven.
 func TestControlFieldsFailOneByOne(t *testing.T) {
 	for _, row := range []struct {
 		sentence, code string // of the getters without an argument
@@ -208,14 +208,14 @@ func TestControlFieldsFailOneByOne(t *testing.T) {
 	}
 }
 
-// TestThreeHundredContractsAreAllProven, and cost one round when nothing changed.
+// TestThreeHundredContractsAreAllProven also checks that they cost one round if nothing changed.
 func TestThreeHundredContractsAreAllProven(t *testing.T) {
 	const n = 300
 	at := func(i int) (a common.Address) {
 		binary.BigEndian.PutUint16(a[:], uint16(i+1))
 		return a
 	}
-	// Every one hands on what it is called with to the same code.
+	// Each one delegates its calls to the same code.
 	proxy := "365f5f375f5f365f73" + common.Bytes2Hex(odd[:]) + "5af4503d5f5f3e3d5ff3"
 	alloc := types.GenesisAlloc{odd: {Code: common.FromHex(looksUp), Balance: new(big.Int)}}
 	var queries []ethrpc.Query
@@ -243,9 +243,9 @@ func TestThreeHundredContractsAreAllProven(t *testing.T) {
 	}
 }
 
-// TestManyContractsThatNeverEndKeepNobodyWaiting: an API may list as many as it likes, before the one that counts.
+// TestManyContractsThatNeverEndKeepNobodyWaiting has many hostile contracts before the one that counts, as an API may list them.
 func TestManyContractsThatNeverEndKeepNobodyWaiting(t *testing.T) {
-	// ecrecover takes much more time for its gas than other instructions do. The signature is a valid one.
+	// ecrecover takes much more time for its gas than other instructions. The signature is valid.
 	generator := common.Bytes2Hex(common.LeftPadBytes(crypto.S256().Params().Gx.Bytes(), 32))
 	recovers := onlyLists + "601b602052" + "7f" + generator + "604052" + "6001606052" + "5b5f5f60805f60015afa50" + "603756"
 	alloc := types.GenesisAlloc{}
@@ -263,12 +263,12 @@ func TestManyContractsThatNeverEndKeepNobodyWaiting(t *testing.T) {
 	w.proven(t, &result{Reading: s.state.Readings[40]}, true)
 }
 
-// about reports whether a call runs the odd contract's code, or proves it.
+// about reports whether a call runs or proves the odd contract.
 func about(c rpcfault.Call) bool {
 	return bytes.Contains(bytes.ToLower(c.Params[0]), []byte(common.Bytes2Hex(odd[:])))
 }
 
-// TestAContractThatMakesTheNodeSlow leaves the others their answers, proven or not.
+// TestAContractThatMakesTheNodeSlow checks that the other contracts keep their answers, proven or not.
 func TestAContractThatMakesTheNodeSlow(t *testing.T) {
 	w := twoContracts(t, looksUp, map[common.Hash]common.Hash{ids(1)[0]: {31: 1}})
 	w.Proxy.Set(rpcfault.Fault{HTTP: func(rw http.ResponseWriter, r *http.Request, calls []rpcfault.Call, _ bool) bool {
@@ -311,7 +311,7 @@ func TestAContractThatMakesTheNodeSlow(t *testing.T) {
 	}
 }
 
-// TestTheNextProviderTakesOverForOneContract, where the first one fails at it alone.
+// TestTheNextProviderTakesOverForOneContract has a first provider that fails for one contract only.
 func TestTheNextProviderTakesOverForOneContract(t *testing.T) {
 	w := twoContracts(t, looksUp, map[common.Hash]common.Hash{ids(1)[0]: {31: 1}})
 	proofs := func(f func(*rpcfault.Answer)) rpcfault.Fault {
@@ -362,7 +362,7 @@ func TestTheNextProviderTakesOverForOneContract(t *testing.T) {
 	}
 }
 
-// TestProvidersDisagreeAboutOneContract: it is unknown, the other is not.
+// TestProvidersDisagreeAboutOneContract checks that the other contract is still read.
 func TestProvidersDisagreeAboutOneContract(t *testing.T) {
 	w := twoContracts(t, looksUp, map[common.Hash]common.Hash{ids(1)[0]: {31: 1}})
 	w.Proxy.Set(rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
@@ -379,9 +379,9 @@ func TestProvidersDisagreeAboutOneContract(t *testing.T) {
 	}
 }
 
-// TestCodeThatLooksAtTheBlockIsRunAgainAlone: nothing is asked about the contract beside it.
+// TestCodeThatLooksAtTheBlockIsRunAgainAlone checks that no requests are made about the other contract.
 func TestCodeThatLooksAtTheBlockIsRunAgainAlone(t *testing.T) {
-	w := twoContracts(t, "425f5260205ff3", nil) // its time
+	w := twoContracts(t, "425f5260205ff3", nil) // returns block.timestamp
 	c := prover(t, ethrpc.VerifyRequired, 1, w.URL)
 	var others atomic.Int64
 	last := ""
@@ -391,7 +391,7 @@ func TestCodeThatLooksAtTheBlockIsRunAgainAlone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		said := errorText(s.Devices[ids(1)[0]].Err) // which names the word that is no bool
+		said := errorText(s.Devices[ids(1)[0]].Err) // it quotes the word, which is not a bool
 		if said == last || said == "" {
 			t.Errorf("reading %d: the time is still %s", i, said)
 		}
@@ -408,7 +408,7 @@ func TestCodeThatLooksAtTheBlockIsRunAgainAlone(t *testing.T) {
 	}
 }
 
-// TestTimeIsLeftForTheOthers: what takes long comes last, and ends before the audit does.
+// TestTimeIsLeftForTheOthers checks that slow contracts come last and end before the context does.
 func TestTimeIsLeftForTheOthers(t *testing.T) {
 	w := twoContracts(t, onlyLists+"600856", nil) // it never ends
 	w.Proxy.Set(runsLittle(true))

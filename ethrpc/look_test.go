@@ -8,15 +8,15 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 )
 
-// request is what an audit asks for: a block, and what to read there.
+// request is a pin and a read.
 type request struct {
 	ethrpc.PinRequest
 	ethrpc.ReadOptions
 	queries []ethrpc.Query
-	between func() // pin and read
+	between func() // called between pin and read
 }
 
-// result is what came of it.
+// result is the result of look.
 type result struct {
 	ethrpc.Reading // of the first contract
 	at             *ethrpc.Pinned
@@ -24,8 +24,8 @@ type result struct {
 	failed         []ethrpc.ProviderError // in the order in which they were tried
 }
 
-// look pins and reads as an audit does: where nobody has the state of a block, the next tag is tried.
-// The error is also that of the first reading.
+// look pins and reads as an audit does: if no provider has a block's state, it tries the next tag. It also returns the error of
+// the first reading.
 func look(ctx context.Context, c *ethrpc.Client, req request) (*result, error) {
 	at, err := c.Pin(ctx, req.PinRequest)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
 
-// TestAMeasurementThatCannotBeReadCostsItself: it has an error, and all else is proven.
+// TestAMeasurementThatCannotBeReadCostsItself checks that it has an error and that everything else is proven.
 func TestAMeasurementThatCannotBeReadCostsItself(t *testing.T) {
 	bad, good := common.Hash{0: 0xff}, ids(1)[0]
 	for name, row := range map[string]struct {
@@ -25,7 +25,7 @@ func TestAMeasurementThatCannotBeReadCostsItself(t *testing.T) {
 		"it reverts":                    {"5b5f5ffd", "reverts"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			// An id that does not begin with ff goes on behind that.
+			// For any other id the code continues after that.
 			length := len(row.does) / 2
 			code := "60043560f81c60ff1415" + "60" + common.Bytes2Hex([]byte{byte(13 + length)}) + "57" + row.does + "5b" + looksUp
 			w := twoContracts(t, code, map[common.Hash]common.Hash{good: {31: 1}})
@@ -42,7 +42,7 @@ func TestAMeasurementThatCannotBeReadCostsItself(t *testing.T) {
 	}
 }
 
-// TestProvidersDisagreeAboutAMeasurement where neither proves it.
+// TestProvidersDisagreeAboutAMeasurement has two providers that prove nothing.
 func TestProvidersDisagreeAboutAMeasurement(t *testing.T) {
 	w := newWorld(t)
 	q := w.query()
@@ -51,10 +51,10 @@ func TestProvidersDisagreeAboutAMeasurement(t *testing.T) {
 	w.Proxy.Set(other)
 	s, err := look(t.Context(), newClient(t, "latest", w.URL), request{queries: []ethrpc.Query{q}})
 	if err != nil || !s.AggregatedMRs[ids(1)[0]].Allowed {
-		t.Fatalf("one that is believed: %+v, %v", s, err)
+		t.Fatalf("one provider, unproven: %+v, %v", s, err)
 	}
 	_, err = look(t.Context(), prover(t, ethrpc.VerifyOff, 2, w.URL, w.Chain.URL()), request{queries: []ethrpc.Query{q}})
-	if _, ok := errors.AsType[*ethrpc.ReadError](err); !ok || !strings.Contains(err.Error(), "kmsAllowedAggregatedMrs(bytes32)("+ids(1)[0].Hex()+") is true, or false") {
+	if _, ok := errors.AsType[*ethrpc.ReadError](err); !ok || !strings.Contains(err.Error(), "kmsAllowedAggregatedMrs(bytes32)("+ids(1)[0].Hex()+") is true vs. false") {
 		t.Errorf("two that disagree: %v", err)
 	}
 }

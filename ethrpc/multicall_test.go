@@ -21,12 +21,12 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// bundled tells the call that is many calls of a contract: it creates what makes them.
+// bundled reports whether a call is a multicall: an eth_call that creates a contract.
 func bundled(c rpcfault.Call) bool {
 	return c.Method == "eth_call" && !bytes.Contains(c.Params[0], []byte(`"to"`))
 }
 
-// inBundles changes what bundles are answered.
+// inBundles changes the answers to multicalls.
 func inBundles(f func(a *rpcfault.Answer)) rpcfault.Fault {
 	return rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
 		if bundled(c) {
@@ -43,7 +43,7 @@ func refusesBundles(code int, message string) rpcfault.Fault {
 	return inBundles(func(a *rpcfault.Answer) { a.Result, a.Error = nil, &rpcfault.Error{Code: code, Message: message} })
 }
 
-// refusesWithBundles answers every request that holds a bundle with an HTTP status.
+// refusesWithBundles answers every request that has a multicall with an HTTP status.
 func refusesWithBundles(status int) rpcfault.Fault {
 	return rpcfault.Fault{HTTP: func(w http.ResponseWriter, _ *http.Request, calls []rpcfault.Call, _ bool) bool {
 		if !slices.ContainsFunc(calls, bundled) {
@@ -62,7 +62,7 @@ func (w *world) images(n int) (more []common.Hash) {
 	return more
 }
 
-// TestAProviderThatTakesNoBundles: what it cannot be told at once it is told one by one, and it is not tried again soon.
+// TestAProviderThatTakesNoBundles checks that calls are made one by one if multicalls fail, and that multicalls are paused.
 func TestAProviderThatTakesNoBundles(t *testing.T) {
 	w := newWorld(t)
 	for _, row := range []struct {
@@ -109,7 +109,7 @@ func TestAProviderThatTakesNoBundles(t *testing.T) {
 	}
 }
 
-// TestBundlesAtABlockThatIsGone: that is for the reading to tell, and not for bundles to be given up.
+// TestBundlesAtABlockThatIsGone checks that a missing block is the reading's error and does not pause multicalls.
 func TestBundlesAtABlockThatIsGone(t *testing.T) {
 	w := newWorld(t)
 	for _, row := range []struct {
@@ -131,7 +131,8 @@ func TestBundlesAtABlockThatIsGone(t *testing.T) {
 	}
 }
 
-// TestWhatANodeSaysInBundlesAndInCalls: a lie is a lie where both say it; what is proven is true either way.
+// TestWhatANodeSaysInBundlesAndInCalls checks that only a wrong answer in both a multicall and a plain call is a GetterError. The
+// proven answer is right either way.
 func TestWhatANodeSaysInBundlesAndInCalls(t *testing.T) {
 	w := newWorld(t)
 	flipped := inBundles(func(a *rpcfault.Answer) {
@@ -190,7 +191,7 @@ func TestWhatANodeSaysInBundlesAndInCalls(t *testing.T) {
 	}
 }
 
-// TestContractsThatAreOdd: the node's answers in bundles are no guess of their storage, or one that contradicts itself.
+// TestContractsThatAreOdd has contracts for which the node's answers give no guess of the storage, or a contradictory one.
 func TestContractsThatAreOdd(t *testing.T) {
 	const word = "5f5260205ff3" // returns what is on the stack
 	at := func(i byte) common.Address { return common.Address{0: 0xcc, 19: i} }
@@ -244,7 +245,7 @@ func TestContractsThatAreOdd(t *testing.T) {
 	}
 }
 
-// TestAPartialReading: where more is stored than is asked for, the lists are left out, until all of it is asked for.
+// TestAPartialReading checks that answers of lists are left out while the contract stores more than the query explains.
 func TestAPartialReading(t *testing.T) {
 	w := newWorld(t)
 	hidden := common.Hash{31: 7}
@@ -266,7 +267,7 @@ func TestAPartialReading(t *testing.T) {
 			c := prover(t, ethrpc.VerifyRequired, 1, w.URL)
 			req := w.request()
 			req.AllowPartial = true
-			for range 2 { // a partial reading is nothing to answer from
+			for range 2 { // the second Read must not reuse a partial reading
 				s, err := look(t.Context(), c, req)
 				if err != nil {
 					t.Fatal(err)
@@ -287,7 +288,7 @@ func TestAPartialReading(t *testing.T) {
 	}
 }
 
-// TestAPartialReadingOfAnUpgradedContract: what older code explains is left out too, until nothing may be.
+// TestAPartialReadingOfAnUpgradedContract checks that what older code explains is left out too.
 func TestAPartialReadingOfAnUpgradedContract(t *testing.T) {
 	w := newWorld(t)
 	upgraded, err := w.Chain.Deploy(t.Context(), testchain.DeployOptions{Implementation: testchain.Generations[1]})

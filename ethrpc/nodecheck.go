@@ -15,7 +15,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
-// multicalls makes multicalls of the jobs that wait; none where the provider takes none.
+// multicalls returns multicalls for the waiting jobs, or nothing if the provider cannot make any.
 func (r *prover) multicalls(c *attempt) (out []*request) {
 	if r.p.cannot(toMulticall) == nil {
 		for jobs := range slices.Chunk(c.Waiting, maxCalls) {
@@ -26,8 +26,8 @@ func (r *prover) multicalls(c *attempt) (out []*request) {
 	return out
 }
 
-// checkNode compares what the node says with what is proven. Where a multicall says something else, or nothing, the node is
-// asked once more in a call of its own: a contract may answer another contract otherwise.
+// checkNode compares the node's answers with the proven ones. If a multicall's answer differs or is missing, the node is asked
+// again in a plain eth_call: a contract may answer differently when another contract calls it.
 func (r *prover) checkNode(ctx context.Context, all []*attempt) {
 	all = slices.DeleteFunc(slices.Clone(all), func(c *attempt) bool { return c.err != nil || c.Fault != nil })
 	for _, c := range all {
@@ -45,7 +45,7 @@ func (r *prover) checkNode(ctx context.Context, all []*attempt) {
 	r.do(ctx, "calling getters", all, requests)
 }
 
-// requestAnswer asks the node for an answer that is proven.
+// requestAnswer asks the node for an answer that is proven already.
 func requestAnswer(at *Pinned, contract common.Address, j *getters.Job, proven Answer) *request {
 	call := ethCall(at, contract, j.Data)
 	return &request{call: call, take: func(at *Pinned, _ *attempt) error {
@@ -61,16 +61,18 @@ func requestAnswer(at *Pinned, contract common.Address, j *getters.Job, proven A
 }
 
 const (
-	maxCalls        = 1000                    // calls of a multicall; creation code may have 49,152 bytes (EIP-3860)
-	multicallWeight = transport.MaxWeight / 8 // of as many; the request is as large as an answer with proofs
-	callTrue        = 1                       // what a multicall answers for a call; 0 is false,
-	callReverted    = 2                       // a revert,
-	callOther       = 3                       // or what is no bool
+	maxCalls        = 1000                    // in a multicall; creation code may have 49,152 bytes (EIP-3860)
+	multicallWeight = transport.MaxWeight / 8 // of maxCalls calls; the request is as large as an answer with proofs
+
+	// A multicall returns one byte for each call; 0 is false.
+	callTrue     = 1
+	callReverted = 2
+	callOther    = 3 // not a bool
 )
 
-// requestMulticall makes many calls of one contract, each of a selector and a word, in one eth_call: it creates a contract whose
-// constructor makes them and returns a byte for each, as its code. Nothing of it is ever on the chain. What cannot be had in
-// one is asked call by call, in the end.
+// requestMulticall makes many calls of one contract, each of a selector and a word, in one eth_call. The eth_call simulates the
+// creation of a contract; its constructor makes the calls and returns a byte for each. If the provider refuses the multicall,
+// the calls are made one by one in the end.
 func (r *prover) requestMulticall(contract common.Address, jobs []*getters.Job) *request {
 	var inputs []string
 	for _, j := range jobs {
@@ -97,7 +99,7 @@ func (r *prover) requestMulticall(contract common.Address, jobs []*getters.Job) 
 	}}
 }
 
-// multicall makes calls of a contract in one, each with an input of getters.InputLen bytes.
+// multicall returns one eth_call that calls a contract with each input, of getters.InputLen bytes.
 func multicall(at *Pinned, contract common.Address, inputs []string) *transport.Call {
 	code := multicallCode(contract, len(inputs))
 	for _, input := range inputs {
@@ -108,16 +110,16 @@ func multicall(at *Pinned, contract common.Address, inputs []string) *transport.
 	}
 }
 
-// decodeMulticall returns what n calls in one answered, a byte each.
+// decodeMulticall returns the result bytes of a multicall of n calls.
 func decodeMulticall(c *transport.Call, n int) ([]byte, error) {
 	out, err := c.Bytes()
 	if err == nil && len(out) != n {
-		err = fmt.Errorf("%d calls in one were answered with %d bytes", n, len(out))
+		err = fmt.Errorf("a multicall of %d calls returned %d bytes", n, len(out))
 	}
 	return out, err
 }
 
-// multicallCode is followed by the inputs of the calls, one or more.
+// multicallCode returns creation code for one or more calls. The inputs of the calls must be appended to it.
 func multicallCode(contract common.Address, calls int) []byte {
 	const (
 		input, output, results = 0, 0x40, 0x80 // in memory
@@ -126,7 +128,7 @@ func multicallCode(contract common.Address, calls int) []byte {
 	p := program.New().Push(contract).Push(results).Push(getters.InputLen*calls).Op(vm.CODESIZE, vm.SUB)
 	p, loop := p.Jumpdest()
 	p.Push(getters.InputLen).Op(vm.DUP2).Push(input).Op(vm.CODECOPY)
-	// A call that burns what it is given, as one that writes does, has a sixteenth: the others need some too.
+	// Each call gets a sixteenth of the gas: a call that burns all of it, as one that writes does, leaves enough for the others.
 	p.Push(common.HashLength).Push(output).Push(getters.InputLen).Push(input).Op(vm.DUP7, vm.GAS).Push(4).Op(vm.SHR, vm.STATICCALL)
 	// done · (good · word + 3 · !good) + 2 · !done, where a good answer is one word, 0 or 1
 	p.Push(output).Op(vm.MLOAD).Push(2).Op(vm.DUP2, vm.LT).Push(common.HashLength).Op(vm.RETURNDATASIZE, vm.EQ, vm.AND)
@@ -138,7 +140,7 @@ func multicallCode(contract common.Address, calls int) []byte {
 	return p.Push(results).Op(vm.DUP1, vm.DUP4, vm.SUB, vm.SWAP1, vm.RETURN).Bytes()
 }
 
-// ethCall is a call of a contract at a pinned block.
+// ethCall calls a contract at a pinned block.
 func ethCall(at *Pinned, contract common.Address, data string) *transport.Call {
 	return &transport.Call{Method: "eth_call", Args: []any{map[string]any{"to": contract, "input": hexutil.Bytes(data)}, at.ref()}}
 }
@@ -147,7 +149,7 @@ func getCode(addr common.Address, ref any) *transport.Call {
 	return &transport.Call{Method: "eth_getCode", Args: []any{addr, ref}}
 }
 
-// answerOf reads what a getter of a list said.
+// answerOf decodes the answer of a list's getter.
 func answerOf(c *transport.Call) Answer {
 	b, err := c.Bytes()
 	if err != nil {

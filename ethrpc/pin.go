@@ -20,13 +20,13 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
-// PinRequest is how to choose a block.
+// PinRequest says how to choose a block.
 type PinRequest struct {
 	Tags      []BlockTag       // in order of preference; nil: the Client's own
-	NotBefore uint64           // refuses a block with a lower number, as a node that lags behind would serve
-	Avoid     []string         // providers to try last, by name: they pinned a block that could not be read
-	Prefetch  []common.Address // contracts that the Read will be about: what comes first is asked for along with the block
-	Events    []*logs.Batch    // asked for along with the block too, where that costs it nothing
+	NotBefore uint64           // a block with a lower number is refused: the node lags behind
+	Avoid     []string         // names of providers to try last: their last block could not be read
+	Prefetch  []common.Address // contracts that the Read will be about; their first requests go along with the block's
+	Events    []*logs.Batch    // go along with the block's request too, if that does not slow it down
 }
 
 // Pinned is a block to read at.
@@ -34,14 +34,14 @@ type Pinned struct {
 	Provider    string // that pinned it
 	Tag         BlockTag
 	Block, Head Block           // Head is the provider's newest block
-	Failed      []ProviderError // the providers, or tags, that were tried before
+	Failed      []ProviderError // earlier tries: other providers or tags
 
 	byNumber   bool            // the provider does not honour a block hash
-	raw        json.RawMessage // the block as it came
-	prefetched prefetch        // what came along with it
+	raw        json.RawMessage // the block as the provider sent it
+	prefetched prefetch
 }
 
-// ref is the block as a parameter of a call.
+// ref returns the block parameter of a call.
 func (p *Pinned) ref() any {
 	if p.byNumber {
 		return hexutil.EncodeUint64(p.Block.Number)
@@ -49,8 +49,8 @@ func (p *Pinned) ref() any {
 	return rpc.BlockNumberOrHashWithHash(p.Block.Hash, true)
 }
 
-// Pin chooses a block. Providers are tried in their order; the next tag is tried only where no provider could serve the
-// one before, and one could not because it has no such block. The error is a *ReadError, fit to show.
+// Pin chooses a block. Providers are tried in order. The next tag is tried only if every provider failed with the tag before,
+// and at least one of them with ErrNoState. The error is a *ReadError; its text is safe to show.
 func (c *Client) Pin(ctx context.Context, req PinRequest) (*Pinned, error) {
 	if req.Tags == nil {
 		req.Tags = c.opt.Tags
@@ -81,7 +81,7 @@ func (c *Client) Pin(ctx context.Context, req PinRequest) (*Pinned, error) {
 	return nil, &ReadError{Failures: failed}
 }
 
-// pinFrom pins a block that is not too old, giving a node that lags behind time to catch up.
+// pinFrom pins a block that is not older than NotBefore. It retries, so that a lagging node can catch up.
 func (c *Client) pinFrom(ctx context.Context, p *provider, tag BlockTag, req *PinRequest) (at *Pinned, err error) {
 	lags := false
 	err = p.Retry(ctx, func(error) bool { return lags }, func() (err error) {
@@ -94,9 +94,9 @@ func (c *Client) pinFrom(ctx context.Context, p *provider, tag BlockTag, req *Pi
 	return at, err
 }
 
-// pin chooses the block of a tag. One round trip tells the chain id, the head, the block, and whether the provider
-// honours a block hash: a call at a random one must fail. latest-N costs one more, since the head must be known first.
-// What req prefetches goes with the block, where it is not fixed; without req nothing does.
+// pin chooses the block of a tag. One round trip fetches the chain id, the head and the block, and probes whether the provider
+// honours block hashes: a call at a random hash must fail. latest-N takes a second round trip, since the head must be known
+// first. Unless the tag is fixed, what req prefetches goes with the block; req may be nil.
 func (c *Client) pin(ctx context.Context, p *provider, tag BlockTag, req *PinRequest) (*Pinned, error) {
 	var nowhere common.Hash
 	if _, err := rand.Read(nowhere[:]); err != nil {
@@ -168,8 +168,8 @@ func (c *Client) pin(ctx context.Context, p *provider, tag BlockTag, req *PinReq
 	return out, tag.Fits(out.Block, out.Head)
 }
 
-// prefetch is what is asked along with the block, by the same tag: another node may answer for another block, and then it
-// does not fit the block's state root and is asked for again, by hash.
+// prefetch is what is asked along with the block, by the same tag. A load balancer may answer it for another block. Then it
+// does not match the block's state root and is asked for again, by hash.
 type prefetch struct {
 	requests []*request
 	getters  map[common.Address][]*request
@@ -177,11 +177,11 @@ type prefetch struct {
 
 const (
 	maxPrefetch = 2048 // accounts: a thousand proxies and their implementations
-	maxLikely   = 12   // contracts of which nothing is known yet, for the size of the requests
+	maxLikely   = 12   // contracts that are not in the proof cache; bounds the size of the requests
 )
 
-// prefetch asks for what showed the last time that nothing changed, and where that is nothing, of likely contracts for what
-// comes first.
+// prefetch asks for the accounts in the proof cache, whose proofs show whether anything changed. If the cache is empty, it
+// makes the first requests about the likely contracts.
 func (c *Client) prefetch(p *provider, likely []common.Address, ref any) (out prefetch) {
 	if c.opt.Verify == VerifyOff || p.cannot(toProve) != nil {
 		return out

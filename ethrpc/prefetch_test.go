@@ -13,7 +13,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// alongTheBlock changes what is answered along with the block, by its tag.
+// alongTheBlock changes the answers to calls that go along with the pin, by its tag.
 func alongTheBlock(method, result string) rpcfault.Fault {
 	return rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
 		if c.Method == method && bytes.Equal(c.Params[len(c.Params)-1], []byte(`"latest"`)) {
@@ -22,7 +22,7 @@ func alongTheBlock(method, result string) rpcfault.Fault {
 	}}
 }
 
-// TestALikelyContract: what comes early saves requests where it fits, and does no harm where it does not.
+// TestALikelyContract checks that prefetched answers save requests if they match the block, and are harmless if not.
 func TestALikelyContract(t *testing.T) {
 	w := newWorld(t)
 	for _, row := range []struct {

@@ -12,7 +12,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
-// asked counts what a proxy is asked for.
+// asked counts the calls to a proxy.
 type asked struct{ slots, calls atomic.Int64 }
 
 func (w *world) count() *asked {
@@ -120,8 +120,8 @@ func TestTheSameBlockIsNotProvenTwice(t *testing.T) {
 	}
 }
 
-// TestAnAnswerThatNobodyWantsAnyMoreExplainsNothing: it may have been all that explained a slot.
-func TestAnAnswerThatNobodyWantsAnyMoreExplainsNothing(t *testing.T) {
+// TestAnswersOfAnEarlierQueryExplainNothing checks that a slot is unexplained once no query asks for the id that explained it.
+func TestAnswersOfAnEarlierQueryExplainNothing(t *testing.T) {
 	w := newWorld(t)
 	hidden := common.Hash{31: 7}
 	if err := w.KMS.AllowImage(t.Context(), hidden); err != nil {

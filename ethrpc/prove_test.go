@@ -232,7 +232,7 @@ func TestNoLieIsBelieved(t *testing.T) {
 				var getter *ethrpc.GetterError
 				switch {
 				case lie.Name == "the header is another's":
-					// It may be of a fork that is not known here, whose fields change the hash as well. So it is no lie.
+					// It may have unknown fields of a newer fork, which change the hash as well. So it is not a lie.
 					if required := verify == ethrpc.VerifyRequired; required != errors.Is(err, ethrpc.ErrNoProof) || errors.Is(err, proof.ErrInvalid) || !required && s.Unproven == nil {
 						t.Errorf("required: %t; Read = %v, want it to be not proven, and no lie", required, err)
 					}
@@ -305,10 +305,10 @@ func TestAgreement(t *testing.T) {
 	}{
 		{"two honest providers agree", ethrpc.VerifyOff, 2, []string{w.URL, plain}, ""},
 		{"two of three agree, one is down", ethrpc.VerifyOff, 2, []string{w.URL, down, plain}, ""},
-		{"one is not enough", ethrpc.VerifyOff, 2, []string{w.URL, down}, "1 of the 2 providers"},
+		{"one is not enough", ethrpc.VerifyOff, 2, []string{w.URL, down}, "only 1 of the 2 required providers"},
 		{"a liar is found out", ethrpc.VerifyOff, 2, []string{w.URL, lying}, "p1 and p2 disagree about block"},
 		{"a proof needs no second answer, but a second hash", ethrpc.VerifyAuto, 2, []string{w.URL, lying}, ""},
-		{"a proof needs a second hash", ethrpc.VerifyAuto, 2, []string{w.URL, down}, "1 of the 2 providers"},
+		{"a proof needs a second hash", ethrpc.VerifyAuto, 2, []string{w.URL, down}, "only 1 of the 2 required providers"},
 		{"without proof the answers must agree", ethrpc.VerifyAuto, 2, []string{plain, plain}, ""},
 	} {
 		t.Run(tt.sentence, func(t *testing.T) {

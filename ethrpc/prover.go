@@ -20,26 +20,26 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
-// What a contract may take of a round while others wait. The lists of an ordinary one have some dozens of entries, and its
-// code runs for some milliseconds. Gas does not bound time: precompiles take much more of it than other code.
+// Limits of one contract in a round while others wait. The lists of an ordinary contract have some dozens of entries, and its
+// code runs for some milliseconds. Gas does not bound time: precompiles take far longer for the same gas than other code.
 const (
 	maxSharedSlots = 2048
-	maxSharedTime  = 5 * time.Second // of all contracts together, in equal parts
+	maxSharedTime  = 5 * time.Second // divided equally among all contracts
 	maxStepTime    = 500 * time.Millisecond
 	minStepTime    = 20 * time.Millisecond
 )
 
 const (
-	keysAtOnce  = 256 // of one eth_getProof; geth allows 1,024
-	proofWeight = 8   // of the account in it
+	keysAtOnce  = 256 // slots of one eth_getProof; geth allows 1,024
+	proofWeight = 8   // of the account proof in it
 )
 
-// attempt is a Run over what one provider serves.
+// attempt is a Run over the state that one provider serves.
 type attempt struct {
 	*getters.Run
-	beside []*logs.Batch // that are not asked for yet
-	asked  bool          // the node was asked for what it says of kms.FixedCalls
-	err    error         // why the provider could not prove it
+	beside []*logs.Batch // not asked for yet
+	asked  bool          // the node was asked for its answers to kms.FixedCalls
+	err    error         // why the provider could not prove the contract
 }
 
 // step reports whether something is left to do.
@@ -52,13 +52,13 @@ func (c *attempt) step(ctx context.Context, limit time.Duration) (left bool) {
 type prover struct {
 	p       *provider
 	at      *Pinned
-	refused error // why a multicall of this round was not taken
-	taken   bool  // one was
+	refused error // why a multicall of this round failed
+	taken   bool  // a multicall of this round succeeded
 }
 
-// prove has every contract's code run over proven state, which it fetches. Each ends on its own: in fault where its code
-// is to blame, in err where the provider is. Those that keep others waiting are put off until the others are done; late is
-// for them.
+// prove runs every contract's code over proven state, and fetches that state. Each contract ends on its own: in Fault if its
+// code is to blame, in err if the provider is. Contracts that keep others waiting are postponed until the others are done, and
+// run under the context late.
 func (r *prover) prove(ctx, late context.Context, all []*attempt) {
 	later := r.proveTogether(ctx, all, len(all) > 1)
 	for i, c := range later {
@@ -73,7 +73,7 @@ func (r *prover) prove(ctx, late context.Context, all []*attempt) {
 	}
 }
 
-// proveTogether returns the contracts that it put off.
+// proveTogether returns the contracts that it postponed.
 func (r *prover) proveTogether(ctx context.Context, all []*attempt, putOff bool) (later []*attempt) {
 	limit := time.Duration(0)
 	if putOff {
@@ -93,7 +93,7 @@ func (r *prover) proveTogether(ctx context.Context, all []*attempt, putOff bool)
 		for _, c := range live {
 			switch {
 			case first && c.Guessable() && len(c.Waiting) > 0 && r.p.cannot(toMulticall) == nil:
-				wanting = append(wanting, c) // what the node answers may be all that is missing
+				wanting = append(wanting, c) // the node's answers may be all that is missing
 			case c.err != nil:
 			case !c.step(ctx, limit):
 				done = append(done, c)
@@ -110,16 +110,16 @@ func (r *prover) proveTogether(ctx context.Context, all []*attempt, putOff bool)
 	return later
 }
 
-// request is a call, and what takes its answer in: what proves something is verified and added to the state of the pinned block.
+// request is a call with the function that handles its answer. A proof is verified and added to the pinned block's state.
 type request struct {
 	call     *transport.Call
 	take     func(at *Pinned, c *attempt) error
-	users    int  // contracts that it is made for
-	optional bool // it can be done without
-	beside   bool // of the caller
+	users    int  // number of contracts that need it
+	optional bool // its failure is no error
+	beside   bool // it is one of ReadOptions.Beside
 }
 
-// fetch asks for what the contracts miss and verifies it. Along with it goes what the node is to be compared with.
+// fetch asks for what the contracts miss and verifies it. The calls that compare the node with the proven answers go along.
 func (r *prover) fetch(ctx context.Context, all []*attempt) {
 	requests, shared := make([][]*request, len(all)), map[string]*request{}
 	for i, c := range all {
@@ -127,15 +127,15 @@ func (r *prover) fetch(ctx context.Context, all []*attempt) {
 	}
 	r.refused, r.taken = nil, false
 	r.do(ctx, "proving", all, requests)
-	if r.refused != nil && !r.taken { // else it is the contract's matter
+	if r.refused != nil && !r.taken { // if one succeeded, the contract is to blame
 		r.p.pause(toMulticall, r.refused)
 	}
 }
 
-// do makes the requests of each contract, and takes their answers in.
+// do makes the requests of each contract and handles their answers.
 func (r *prover) do(ctx context.Context, doing string, all []*attempt, requests [][]*request) {
 	n := len(all)
-	// What each contract needs, what several need, what each can do without, and what the caller asks beside.
+	// The needs of each contract, those that several share, the optional ones of each contract, and ReadOptions.Beside.
 	groups := make([]group, 2*n+2)
 	groups[2*n+1] = group{optional: true, beside: true}
 	for i, c := range all {
@@ -172,7 +172,7 @@ func (r *prover) do(ctx context.Context, doing string, all []*attempt, requests 
 	}
 }
 
-// requests asks for what a contract misses. Those for an account alone, and for code, are shared.
+// requests asks for what a contract misses. Requests for code, and for an account without slots, are shared.
 func (r *prover) requests(c *attempt, shared map[string]*request) (out []*request) {
 	once := func(what string, addr common.Address, make func() *request) {
 		key := what + string(addr[:])
@@ -210,10 +210,10 @@ func unique(in []common.Address) []common.Address {
 	return slices.Compact(slices.SortedFunc(slices.Values(in), common.Address.Cmp))
 }
 
-// requestProof asks for the proof of an account and of slots of it.
+// requestProof asks for the proof of an account and of some of its slots.
 func requestProof(addr common.Address, keys []common.Hash, ref any) *request {
 	if keys == nil {
-		keys = []common.Hash{} // null is no list
+		keys = []common.Hash{} // nil would be sent as null
 	}
 	call := &transport.Call{Method: "eth_getProof", Args: []any{addr, keys, ref}, Weight: proofWeight + len(keys)}
 	return &request{call: call, take: func(at *Pinned, c *attempt) error {
@@ -242,7 +242,7 @@ func requestProof(addr common.Address, keys []common.Hash, ref any) *request {
 	}}
 }
 
-// requestCode asks for the code of an account, which is to be proven before.
+// requestCode asks for the code of an account. The account must be proven before the answer is handled.
 func requestCode(addr common.Address, ref any) *request {
 	call := getCode(addr, ref)
 	return &request{call: call, take: func(at *Pinned, c *attempt) error {
@@ -263,8 +263,8 @@ func requestCode(addr common.Address, ref any) *request {
 	}}
 }
 
-// decodeProof decodes an answer to eth_getProof for n keys. The values that the provider gives beside the nodes are not
-// looked at: what nodes prove is read from them.
+// decodeProof decodes an answer to eth_getProof for n keys. It ignores the values in the answer: they are read from the
+// verified nodes.
 func decodeProof(raw json.RawMessage, n int) (account [][]byte, slots [][][]byte, err error) {
 	var a *struct {
 		AccountProof []hexutil.Bytes
@@ -276,7 +276,7 @@ func decodeProof(raw json.RawMessage, n int) (account [][]byte, slots [][][]byte
 	case a == nil:
 		return nil, nil, transport.ErrNull
 	case len(a.StorageProof) != n:
-		return nil, nil, fmt.Errorf("%w: %d storage proofs came for %d keys", proof.ErrInvalid, len(a.StorageProof), n)
+		return nil, nil, fmt.Errorf("%w: got %d storage proofs for %d keys", proof.ErrInvalid, len(a.StorageProof), n)
 	}
 	for _, s := range a.StorageProof {
 		slots = append(slots, nodes(s.Proof))
@@ -292,7 +292,7 @@ func nodes(in []hexutil.Bytes) [][]byte {
 	return out
 }
 
-// besides are the calls that the caller wants to be made as well, once.
+// besides returns the calls of ReadOptions.Beside for this contract, once.
 func (c *attempt) besides() (out []*request) {
 	for _, b := range c.beside {
 		if b.Contract != c.Query.Contract {
@@ -306,7 +306,7 @@ func (c *attempt) besides() (out []*request) {
 	return out
 }
 
-// getters asks what the node says of a contract of which nothing is known yet, once.
+// getters asks the node, once, for the fixed getters of a contract that is not proven yet.
 func (r *prover) getters(c *attempt) []*request {
 	if c.asked || c.Query.CodeOnly || !slices.Contains(c.Missing.Accounts, c.Query.Contract) {
 		return nil
@@ -315,8 +315,8 @@ func (r *prover) getters(c *attempt) []*request {
 	return requestGetters(c.Query.Contract, r.at.ref())
 }
 
-// requestGetters asks for what the fixed getters of a contract return. A node's answer is not believed, nor needed: where it
-// explains what the contract stores, nothing of it has to be proven slot by slot.
+// requestGetters asks for the results of a contract's fixed getters. The answers are neither trusted nor required. If they
+// explain all that the contract stores, its slots need not be proven one by one.
 func requestGetters(contract common.Address, ref any) (out []*request) {
 	for i, getter := range kms.FixedCalls {
 		call := &transport.Call{
@@ -332,7 +332,7 @@ func requestGetters(contract common.Address, ref any) (out []*request) {
 	return out
 }
 
-// providerError tells the provider's fault from the contract's answer: nil for no error, and for a revert.
+// providerError returns the provider's error, or nil if err is nil or a revert, which is the contract's answer.
 func providerError(at *Pinned, err error) error {
 	switch {
 	case err == nil || transport.IsRevert(err):
@@ -349,14 +349,14 @@ func providerError(at *Pinned, err error) error {
 var errUnknownBlock = errors.New("block unknown")
 
 func pruned(at *Pinned, err error) error {
-	return fmt.Errorf("%w at block %d: use a provider that keeps older state, or a younger block policy such as `block: latest-5`: %w",
+	return fmt.Errorf("%w at block %d: use a provider that keeps older state, or a more recent block policy such as `block: latest-5`: %w",
 		ErrNoState, at.Block.Number, err)
 }
 
-// isGone reports whether an error is of the block, whatever is asked of it.
+// isGone reports whether an error is about the block itself, not about one call.
 func isGone(err error) bool { return errors.Is(err, errUnknownBlock) || errors.Is(err, ErrNoState) }
 
-// atBlock says where a request failed.
+// atBlock adds to an error what failed, and at which block.
 func atBlock(doing string, at *Pinned, err error) error {
 	return fmt.Errorf("%s at block %d: %w", doing, at.Block.Number, err)
 }

@@ -60,7 +60,7 @@ func TestHeadersGoToTheProvider(t *testing.T) {
 	}
 }
 
-// observed counts what an Observer is told.
+// observed counts the events of an Observer.
 type observed struct {
 	mu    sync.Mutex
 	trips int
@@ -90,7 +90,7 @@ func TestWhatAnObserverIsTold(t *testing.T) {
 	if _, err := look(t.Context(), c, w.request()); err != nil {
 		t.Fatal(err)
 	}
-	// The call at a random hash is meant to fail, and counts as one that went well.
+	// The probe at a random hash is meant to fail, and counts as ok.
 	if o.trips != 2 || o.calls["eth_call ok"] != 4 || o.calls["eth_getCode ok"] != 1 || o.calls["eth_chainId ok"] != 1 || o.head.IsZero() {
 		t.Errorf("told of %d round trips and %v", o.trips, o.calls)
 	}

@@ -17,10 +17,10 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
 
-// How good a Reading is: a better one takes its place.
+// The quality of a Reading. A better one replaces it.
 const (
 	unread   = iota
-	doubtful // something is not answered, which may be the contract's or the provider's fault
+	doubtful // an answer is missing; the contract or the provider may be to blame
 	answered
 	proven
 )
@@ -31,16 +31,16 @@ type entry struct {
 	reading Reading
 	quality int
 	failed  []ProviderError
-	fault   error           // why its code cannot be proven, by whichever provider
+	fault   error           // why its code cannot be proven with any provider
 	attempt *attempt        // the last one
-	proof   *getters.Proven // nil: it is not proven
+	proof   *getters.Proven // nil if not proven
 
-	// What is wrong with what the provider that was asked last says, and whether it is about this contract alone.
+	// What is wrong with the last provider's answers, and whether that is about this contract alone.
 	complaint error
 	own       bool
 }
 
-// proofCache is what earlier Reads proved. Nothing changes it: a Read makes a new one.
+// proofCache is what earlier Reads proved, by contract. It is immutable: a Read makes a new one.
 type proofCache map[common.Address]cached
 
 type cached struct {
@@ -55,18 +55,18 @@ type reader struct {
 	opt      ReadOptions
 	entries  []*entry
 	failed   []ProviderError
-	verified *proof.VerifiedState // nil: no header was proven
+	verified *proof.VerifiedState // nil until the header is verified
 	old      proofCache
 	proven   proofCache
 }
 
-// Read reads every Query at the pinned block, by its hash. The provider that pinned, or opt.First, comes first. Any other is first
-// asked for the chain id and the block. A contract that the first one could not answer, or not prove unless VerifyOff,
-// is asked of the next. Where none proves, the first that answered everything counts, and where each leaves something
-// unanswered, the first that answered. With an agreement of k, k providers must then say the same.
+// Read reads every Query at the pinned block, by its hash. The provider that pinned, or opt.First, is asked first. Any other
+// provider must first give the same chain id and block. A contract that a provider could not answer, or could not prove unless
+// VerifyOff, goes to the next one. If no provider proves it, the first complete answer counts; if none is complete, the first
+// one. With an agreement of k, k providers must then agree.
 //
-// There is a Reading for every Query, in their order. The error is of the block as a whole: no provider could serve it
-// (*ReadError, which wraps ErrNoState where its state is gone, *DisagreementError about its hash, *ChainIDError).
+// The State has a Reading for every Query, in order. The error is a *ReadError: no provider could serve the block. It wraps
+// ErrNoState if the block's state is pruned, a *DisagreementError about its hash, or a *ChainIDError.
 func (c *Client) Read(ctx context.Context, at *Pinned, queries []Query, opt ReadOptions) (*State, error) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
@@ -105,8 +105,8 @@ func (c *Client) Read(ctx context.Context, at *Pinned, queries []Query, opt Read
 	return r.quorum(ctx)
 }
 
-// cache keeps what was proven for the next Read: also what was proven before of the contracts that could not be proven now or,
-// at the same block, were not asked about.
+// cache keeps what was proven for the next Read. It keeps earlier proofs of contracts that could not be proven now, and of
+// contracts that were read at the same block but not in this Read.
 func (r *reader) cache() {
 	for addr, m := range r.old {
 		asked := slices.ContainsFunc(r.entries, func(e *entry) bool { return e.query.Contract == addr })
@@ -114,12 +114,12 @@ func (r *reader) cache() {
 			r.proven[addr] = m
 		}
 	}
-	if proven := r.proven; len(proven) > 0 { // a copy: the field's address would keep the whole reader
+	if proven := r.proven; len(proven) > 0 { // copied, because a pointer to the field would retain the reader
 		r.c.proven.Store(&proven)
 	}
 }
 
-// from returns the providers, the named one first.
+// from returns the providers in order, but the named one first.
 func (c *Client) from(first string) []*provider {
 	i := slices.IndexFunc(c.providers, func(p *provider) bool { return p.Name == first })
 	if i < 1 {
@@ -128,7 +128,7 @@ func (c *Client) from(first string) []*provider {
 	return slices.Concat(c.providers[i:i+1], c.providers[:i], c.providers[i+1:])
 }
 
-// todo lists the contracts that the provider may have something better to say of.
+// todo lists the contracts for which the provider may give a better Reading.
 func (r *reader) todo(p *provider) (out []*entry) {
 	cannot := false
 	for _, e := range r.entries {
@@ -146,11 +146,11 @@ func (r *reader) todo(p *provider) (out []*entry) {
 	return out
 }
 
-// errLate ends what is asked about contracts that keep the others waiting, so that time is left for those.
-var errLate = errors.New("it takes more than half of the time that was left")
+// errLate ends the work on postponed contracts, so that time is left for what follows.
+var errLate = errors.New("it takes more than half of the remaining time")
 
-// readFrom asks one provider, and where it does not know the block, asks again after a wait; late is for contracts that are put
-// off. What it fails at alike for all the contracts is about the block as a whole.
+// readFrom asks one provider, and retries if the provider does not know the block. Postponed contracts run under the context
+// late. A failure of all contracts that is not their own is a failure for the block.
 func (r *reader) readFrom(ctx, late context.Context, p *provider, todo []*entry) {
 	at := r.at
 	if p.Name != r.at.Provider || at.raw == nil {
@@ -160,14 +160,14 @@ func (r *reader) readFrom(ctx, late context.Context, p *provider, todo []*entry)
 			return
 		}
 	}
-	lost, known := todo, false // the contracts whose block the provider does not know, though it may know its number
+	lost, known := todo, false // lost: contracts at whose read the block was unknown; known: the provider has a block with its number
 	err := p.Retry(ctx, func(err error) bool { return errors.Is(err, errUnknownBlock) }, func() (err error) {
 		r.readOnce(ctx, late, p, at, lost)
 		lost = slices.DeleteFunc(slices.Clone(lost), func(e *entry) bool { return !errors.Is(e.complaint, errUnknownBlock) })
 		if len(lost) == 0 {
 			return nil
 		}
-		// A node that lags, or forgot the block's state, or a reorganisation: the block of that number tells.
+		// The node lags, or pruned the block's state, or the chain was reorganised. The block with that number shows which.
 		if known, err = p.sameBlock(ctx, at); err != nil {
 			return err
 		}
@@ -192,8 +192,8 @@ func (r *reader) readFrom(ctx, late context.Context, p *provider, todo []*entry)
 	}
 }
 
-// readOnce proves the answers where that is wanted and can be had, and otherwise takes the provider's word. Contracts whose
-// own code keeps them from being proven come last.
+// readOnce proves the answers if that is wanted and possible, and otherwise takes the provider's word. Contracts whose own
+// code prevents a proof come last.
 func (r *reader) readOnce(ctx, late context.Context, p *provider, at *Pinned, todo []*entry) {
 	cannot, auto := p.cannot(toProve), r.c.opt.Verify == VerifyAuto
 	var prove, ask, alone []*entry
@@ -220,7 +220,7 @@ func (r *reader) readOnce(ctx, late context.Context, p *provider, at *Pinned, to
 	r.readUnproven(late, p, at, alone)
 }
 
-// prove leaves for each contract a proven Reading, a fault, or a complaint.
+// prove sets for each contract a proven Reading, a fault or a complaint.
 func (r *reader) prove(ctx, late context.Context, p *provider, at *Pinned, todo []*entry) {
 	if len(todo) == 0 {
 		return
@@ -245,13 +245,13 @@ func (r *reader) prove(ctx, late context.Context, p *provider, at *Pinned, todo 
 		if said, asked := r.at.prefetched.getters[e.query.Contract]; asked {
 			e.attempt.asked = true
 			for _, q := range said {
-				_ = q.take(r.at, e.attempt) // there is no error
+				_ = q.take(r.at, e.attempt) // never fails
 			}
 		}
 		all = append(all, e.attempt)
 	}
 	(&prover{p: p, at: at}).prove(ctx, late, all)
-	refused := true // by the provider, whatever the contract
+	refused := true // the provider proves no contract
 	for _, e := range todo {
 		c := e.attempt
 		switch {
@@ -272,7 +272,7 @@ func (r *reader) prove(ctx, late context.Context, p *provider, at *Pinned, todo 
 	}
 }
 
-// begin proves the header, once.
+// begin verifies the header, once.
 func (r *reader) begin(at *Pinned) error {
 	if r.verified != nil {
 		return nil
@@ -284,7 +284,7 @@ func (r *reader) begin(at *Pinned) error {
 	r.verified = proof.New(h, r.c.opt.ChainID)
 	whose := &attempt{Run: getters.New(&Query{}, r.verified, nil, false)}
 	for _, q := range at.prefetched.requests {
-		_ = q.take(at, whose) // what does not fit is asked for again
+		_ = q.take(at, whose) // on failure it is asked for again
 	}
 	adopted := map[*proof.VerifiedState]bool{}
 	for _, m := range r.old {
@@ -296,7 +296,7 @@ func (r *reader) begin(at *Pinned) error {
 	return nil
 }
 
-// header proves the block's header.
+// header verifies the block's header against its hash.
 func (p *Pinned) header() (*types.Header, error) {
 	header, err := proof.EncodeHeader(p.raw)
 	if err != nil {
@@ -304,13 +304,13 @@ func (p *Pinned) header() (*types.Header, error) {
 	}
 	h, err := proof.Header(header, p.Block.Hash)
 	if err != nil {
-		// A field of a fork that is not known here changes the hash as well, so this is no lie yet.
+		// An unknown field of a newer fork changes the hash as well, so this need not be a lie.
 		return nil, fmt.Errorf("%w: %v", ErrNoProof, err)
 	}
 	return h, nil
 }
 
-// settle takes what is proven.
+// settle records a proven Reading.
 func (r *reader) settle(p *provider, e *entry, m *getters.Proven) {
 	e.quality, e.proof = proven, m
 	e.reading = Reading{Reading: m.Reading, Provider: p.Name, Proven: true}
@@ -319,7 +319,7 @@ func (r *reader) settle(p *provider, e *entry, m *getters.Proven) {
 	}
 }
 
-// refuses is why the node's answer to a call is not taken, nil where it is.
+// refuses returns why the node's answer to a call is not accepted, or nil.
 func (e *entry) refuses(c kms.Call) error {
 	if e.fault == nil {
 		return nil
@@ -327,13 +327,13 @@ func (e *entry) refuses(c kms.Call) error {
 	return e.attempt.Refuses(c)
 }
 
-// isLie reports whether a provider was caught at something that is not so.
+// isLie reports whether the provider gave an answer that is proven to be wrong.
 func isLie(err error) bool {
 	_, getter := errors.AsType[*GetterError](err)
 	return getter || errors.Is(err, proof.ErrInvalid)
 }
 
-// sameBlock reports whether the provider knows a block of the pinned number. One with another hash is an error.
+// sameBlock reports whether the provider has a block with the pinned number. A block with another hash is an error.
 func (p *provider) sameBlock(ctx context.Context, at *Pinned) (bool, error) {
 	c := block.AtNumber(at.Block.Number).Ask()
 	if err := p.Do(ctx, c); err != nil {

@@ -31,7 +31,7 @@ type world struct{ *testenv.World }
 
 func newWorld(t *testing.T) *world { return &world{testenv.Deploy(t, device, image)} }
 
-// query asks for what truth knows, and for more images.
+// query asks for what truth checks, and for more images.
 func (w *world) query(images ...common.Hash) ethrpc.Query {
 	return ethrpc.Query{Contract: w.KMS.Address(), Devices: []common.Hash{device}, OSImages: append([]common.Hash{image, refused}, images...)}
 }
@@ -66,7 +66,7 @@ func newClient(t *testing.T, tags string, urls ...string) *ethrpc.Client {
 	return c
 }
 
-// truth holds a state against what the world allows.
+// truth compares a state with what the world's contract allows.
 func (w *world) truth(t *testing.T, s *result) {
 	t.Helper()
 	if got := s.Devices[device]; got.Err != nil || !got.Allowed {
@@ -133,37 +133,37 @@ func TestFaultsThatAreOvercome(t *testing.T) {
 	}
 }
 
-// lost are faults after which a provider can say nothing.
+// lost are faults after which a provider gives no answer.
 var lost = []struct {
 	fault rpcfault.Fault
 	says  string
 }{
 	{rpcfault.Status(429, ""), "HTTP status 429"},
-	{rpcfault.Status(429, "3600"), "the next try would be due in 1h0m0s, after the time that is left"},
-	{rpcfault.Status(401, ""), "the provider wants another key"},
+	{rpcfault.Status(429, "3600"), "the next try would be in 1h0m0s, after the deadline"},
+	{rpcfault.Status(401, ""), "the provider rejects the key"},
 	{rpcfault.Status(500, ""), "HTTP status 500"},
 	{rpcfault.Redirect("https://example.invalid/"), "redirects are refused"},
-	{rpcfault.Body("HTML", "text/html", "<html>Welcome</html>"), `the answer is no JSON-RPC: "<html>Welcome</html>"`},
-	{rpcfault.Body("flipped bit", "application/json", "[{\"jsonrpc\":\"2.0\",\"id\":1,\"resul\xf4\":null}]"), "the answer is no UTF-8"},
-	{rpcfault.Body("empty body", "application/json", ""), "the answer is no JSON-RPC"},
-	{rpcfault.Body("null body", "application/json", "null"), "a batch was answered by no batch"},
-	{rpcfault.Body("truncated body", "application/json", `[{"jsonrpc":"2.0","id":1,"resu`), "the answer is no JSON-RPC"},
+	{rpcfault.Body("HTML", "text/html", "<html>Welcome</html>"), `the answer is not JSON-RPC: "<html>Welcome</html>"`},
+	{rpcfault.Body("flipped bit", "application/json", "[{\"jsonrpc\":\"2.0\",\"id\":1,\"resul\xf4\":null}]"), "the answer is not UTF-8"},
+	{rpcfault.Body("empty body", "application/json", ""), "the answer is not JSON-RPC"},
+	{rpcfault.Body("null body", "application/json", "null"), "a batch was answered with a single message"},
+	{rpcfault.Body("truncated body", "application/json", `[{"jsonrpc":"2.0","id":1,"resu`), "the answer is not JSON-RPC"},
 	{rpcfault.Body("200 with an error body", "application/json", `{"jsonrpc":"2.0","id":null,"error":{"code":-32603,"message":"upstream on fire"}}`), `error "upstream on fire"`},
 	{rpcfault.Huge, "the answer is over"},
-	{rpcfault.ShortBatch, "answers came"},
-	{rpcfault.LongBatch, "answers came"},
+	{rpcfault.ShortBatch, "3 calls got "},
+	{rpcfault.LongBatch, "3 calls got "},
 	{rpcfault.TwiceOne, "two answers have the id"},
-	{rpcfault.ForeignID, "which was not asked"},
+	{rpcfault.ForeignID, "an answer has the unknown id"},
 	{rpcfault.NoIDs, "an answer has no id"},
-	{rpcfault.Fault{Name: "no code, and yet answers", Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+	{rpcfault.Fault{Name: "no code, but it answers", Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
 		if c.Method == "eth_getCode" {
 			a.Result = json.RawMessage(`"0x"`)
 		}
-	}}, "has no code, and yet answers calls"},
+	}}, "has no code, but it answers calls"},
 	{rpcfault.ChainID(1), "eth_chainId answers 1, but chain_id is configured as 1337"},
 	{rpcfault.Refuse("eth_chainId", -32601, "the method eth_chainId does not exist/is not available"), "eth_chainId"},
 	{rpcfault.Refuse("eth_call", -32000, "header not found"), "use a provider that keeps older state"},
-	{rpcfault.Refuse("eth_call", -32000, "missing trie node 0xabc (path ) state 0xdef is not available"), "use a provider that keeps older state, or a younger block policy such as `block: latest-5`"},
+	{rpcfault.Refuse("eth_call", -32000, "missing trie node 0xabc (path ) state 0xdef is not available"), "use a provider that keeps older state, or a more recent block policy such as `block: latest-5`"},
 	{rpcfault.Refuse("eth_call", -32603, "Internal error"), `error -32603, "Internal error"`},
 	{rpcfault.Refuse("eth_getCode", -32603, "Internal error"), "Internal error"},
 }
@@ -206,8 +206,8 @@ func TestAnswersOfNoKnownShape(t *testing.T) {
 		{"the value 2", `"0x` + word + `02"`, "is neither 0 nor 1"},
 		{"a high bit", `"0x80` + word[2:] + `01"`, "is neither 0 nor 1"},
 		{"null", `null`, "the answer is null"},
-		{"a number", `1`, "the answer is no hex data"},
-		{"an odd digit", `"0x1"`, "the answer is no hex data"},
+		{"a number", `1`, "the answer is not hex data"},
+		{"an odd digit", `"0x1"`, "the answer is not hex data"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w.Proxy.Set(rpcfault.Result(tt.name, tt.result))
@@ -249,7 +249,7 @@ func TestAReorganisationBetweenPinAndRead(t *testing.T) {
 		t.Run(f.Name, func(t *testing.T) {
 			w := newWorld(t)
 			w.Proxy.Set(f)
-			// A provider that ignores the hash reads by number, where the block of that number is another one by then.
+			// A provider that ignores the hash reads by number, and by then another block has that number.
 			req := w.request()
 			req.between = func() {
 				if _, err := w.Chain.Reorg(t.Context(), 1); err != nil {

@@ -13,20 +13,20 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
 
-// Verify says whether answers are to be proven against the block's state root.
+// Verify says whether answers must be proven against the block's state root.
 type Verify uint8
 
 // The modes of Verify.
 const (
-	VerifyAuto     Verify = iota // where a provider can, otherwise providers are believed
-	VerifyRequired               // or there is no answer
-	VerifyOff                    // providers are believed
+	VerifyAuto     Verify = iota // prove if a provider can, else believe providers
+	VerifyRequired               // an unproven answer is an error
+	VerifyOff                    // believe providers
 )
 
-// ErrNoProof marks what cannot be proven. That is no lie; proof.ErrInvalid marks one.
+// ErrNoProof marks an answer that cannot be proven. It does not mean a lie; proof.ErrInvalid does.
 var ErrNoProof = getters.ErrNoProof
 
-// GetterError is an eth_call that does not answer what the proven state gives.
+// GetterError reports an eth_call whose answer differs from what the proven state gives.
 type GetterError struct {
 	Contract common.Address
 	Getter   string // its Solidity signature
@@ -41,53 +41,53 @@ func (e *GetterError) Error() string {
 
 // ReadOptions change how a Read works.
 type ReadOptions struct {
-	// AllowPartial leaves out the answers of a contract that stores more than its Query explains, rather than prove
-	// each: more is to be asked. The Reading is marked as Partial.
+	// AllowPartial leaves out the answers of a contract that stores more than its Query explains, instead of proving each: the
+	// caller will ask for more. The Reading is marked as Partial.
 	AllowPartial bool
-	// NoCache is for a question beside those that are asked time and again: what it proves is not kept.
+	// NoCache does not keep what is proven for the next Read. Use it for queries that do not recur.
 	NoCache bool
-	// First is the provider to ask first; empty: the one that pinned.
+	// First names the provider to ask first. The default is the one that pinned.
 	First string
-	// Beside is asked for with the first proofs of its contract, where that costs them nothing.
+	// Beside goes along with the first proofs of its contract, if that does not slow them down.
 	Beside []*logs.Batch
 }
 
 // State is what a Read found at one block.
 type State struct {
-	Readings []Reading       // one for each Query, in their order
+	Readings []Reading       // one for each Query, in order
 	Failed   []ProviderError // providers that failed for the block as a whole
-	Agreed   int             // providers that say the same of the block's hash
+	Agreed   int             // providers that agree about the block's hash
 
 	verified *proof.VerifiedState
 	accounts map[common.Address]bool // that the proven Readings rest on
 }
 
-// Reading is of one contract and stands alone: what is wrong with another contract does not change it.
+// Reading is what was read of one contract. It does not depend on other contracts.
 type Reading struct {
 	getters.Reading
 
-	Provider string          // whose answers these are
-	Err      error           // nothing was read; HasCode is not known
-	Proven   bool            // all answers, against the state root
+	Provider string          // that answered
+	Err      error           // why nothing was read; HasCode is then unknown
+	Proven   bool            // all answers are proven against the state root
 	Unproven error           // why they are not; nil with VerifyOff
-	Agreed   int             // providers that say the same of these answers; proven: of the block's hash
-	Failed   []ProviderError // providers that failed, or lied, for this contract alone
+	Agreed   int             // providers that agree about these answers or, if proven, about the block's hash
+	Failed   []ProviderError // providers that failed, or lied, about this contract alone
 }
 
-// notRead is the Reading of a contract of which nothing was read.
+// notRead returns the Reading of a contract that could not be read.
 func notRead(contract common.Address, err error) Reading {
 	return Reading{Reading: getters.Reading{Contract: contract}, Err: err}
 }
 
-// Witness is what proves Readings, whoever gives it: only the hash of the block has to be believed.
+// Witness proves Readings against a block hash. Its source need not be trusted.
 type Witness struct {
 	Header []byte   // RLP
-	Nodes  [][]byte // of the state trie and of storage tries, in any order; more than are needed do no harm
+	Nodes  [][]byte // of the state trie and storage tries, in any order; superfluous ones are harmless
 	Codes  [][]byte
 }
 
-// Witness returns what proves the readings, also where an earlier Read brought it; nil: nothing is proven. It is to be
-// called before the client's next Read.
+// Witness returns what proves the Readings, including what earlier Reads fetched, or nil if nothing is proven. Call it before
+// the client's next Read.
 func (s *State) Witness() *Witness {
 	if len(s.accounts) == 0 {
 		return nil
@@ -96,10 +96,10 @@ func (s *State) Witness() *Witness {
 	return &Witness{header, nodes, codes}
 }
 
-// Prove answers the queries at a block from a Witness alone. The error is of the header, or of ctx. A Reading has an Err
-// where the witness does not prove it, unless allowPartial and only answers of lists are lacking: they are left out. A
-// getter of anything else that lacks state is an error of its field, and explains nothing: a later release may read more than
-// the one that made the witness. What Prove returns has neither Provider nor Agreed.
+// Prove answers the queries at a block from a Witness alone. It fails if the header is wrong or ctx ends. A Reading has an Err
+// if the witness does not prove it. With allowPartial, unproven answers of lists are left out instead. If the witness lacks
+// state for a getter of Control, only its field has an error: a later release may read more than the one that made the
+// witness. Provider and Agreed are not set.
 func Prove(ctx context.Context, chainID uint64, hash common.Hash, w Witness, queries []Query, allowPartial bool) (*State, Block, error) {
 	verified, at, err := fromWitness(chainID, hash, w)
 	if err != nil {
@@ -121,14 +121,14 @@ func Prove(ctx context.Context, chainID uint64, hash common.Hash, w Witness, que
 	return s, at, nil
 }
 
-// fromWitness returns the state of a block that knows all that the witness proves of it.
+// fromWitness returns the part of a block's state that the witness proves.
 func fromWitness(chainID uint64, hash common.Hash, w Witness) (*proof.VerifiedState, Block, error) {
 	h, err := proof.Header(w.Header, hash)
 	if err != nil {
 		return nil, Block{}, err
 	}
 	if !h.Number.IsUint64() || h.Time > uint64(block.MaxTime.Unix()) {
-		return nil, Block{}, fmt.Errorf("the header of block %s lacks a possible number or time", hash)
+		return nil, Block{}, fmt.Errorf("the header of block %s has an impossible number or time", hash)
 	}
 	verified := proof.New(h, chainID)
 	verified.LoadWitness(w.Nodes, w.Codes)

@@ -24,7 +24,7 @@ func fixedGetter(c rpcfault.Call) bool {
 	return c.Method == "eth_call" && json.Unmarshal(c.Params[0], &args) == nil && len(args.Input) == 4
 }
 
-// saysInCalls answers what is called by itself.
+// saysInCalls changes the answers to plain calls.
 func saysInCalls(result string) rpcfault.Fault {
 	return rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
 		if c.Method == "eth_call" && !bundled(c) && !rpcfault.ProbesBlockHash(c, a) {
@@ -38,8 +38,8 @@ const (
 	wordNo  = `"0x0000000000000000000000000000000000000000000000000000000000000000"`
 )
 
-// TestGuessesThatSettleNothing: of two ids of which the provider says something, the second is a lie, or cannot be proven.
-// All that is stored is known in the end, so that the root alone contradicts no guess.
+// TestGuessesThatSettleNothing has a provider that answers about two ids; the second answer is a lie or cannot be proven. In the end
+// all storage is known, so the root alone contradicts no guess.
 func TestGuessesThatSettleNothing(t *testing.T) {
 	const (
 		slot   = "60043554"     // what the slot named by the id holds
@@ -47,7 +47,7 @@ func TestGuessesThatSettleNothing(t *testing.T) {
 	)
 	yes := common.Address{0: 0xdd}
 	first, second := common.Hash{1}, common.Hash{2}
-	// What the slot holds, or else what another contract says.
+	// Returns the word in the slot or, if it is zero, another contract's answer.
 	orAnother := slot + "806028575060205f5f5f73" + common.Bytes2Hex(yes[:]) + "5afa505f515b" + answer
 	rows := []struct {
 		sentence, code string
@@ -113,7 +113,8 @@ func TestGuessesThatSettleNothing(t *testing.T) {
 	}
 }
 
-// TestALieAboutOneNewEntry: a provider makes the proxy's account be proven late, and the entry's slot along with a guess.
+// TestALieAboutOneNewEntry has a provider that delays the proof of the proxy's account, so that the entry's slot is proven
+// together with a guess.
 func TestALieAboutOneNewEntry(t *testing.T) {
 	w := newWorld(t)
 	added := common.Hash{31: 7}

@@ -18,32 +18,32 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/footprint"
 )
 
-// unproven is what a provider is asked of one contract, and believed.
+// unproven reads one contract without proofs: it takes a provider's word.
 type unproven struct {
 	entry   *entry
 	code    *transport.Call
-	slot    *transport.Call   // of the implementation; nil: Control is not asked for
-	beacon  *transport.Call   // its slot
+	slot    *transport.Call   // the ERC-1967 implementation slot; nil if Control is not asked for
+	beacon  *transport.Call   // the ERC-1967 beacon slot
 	getters []*transport.Call // of Control
-	points  *transport.Call   // what the beacon points at; nil: there is no beacon
-	further []further         // whose code is asked for
+	points  *transport.Call   // the beacon's implementation(); nil without a beacon
+	further []further         // accounts whose code is read as well
 	lists   []kms.Call
 	answers []*transport.Call // of lists
-	static  []*transport.Call // multicalls of lists, then of getters
+	static  []*transport.Call // multicalls of lists, then getters
 	control Control
 	reading Reading
 	err     error
-	doubt   error // the first reason to ask another provider too: it may be the contract's fault, or the provider's
+	doubt   error // the first reason to ask another provider too; the contract or the provider may be to blame
 }
 
-// further is an account whose code runs as well.
+// further is another account whose code runs: an implementation or a beacon.
 type further struct {
 	at   common.Address
 	role footprint.Role
 	code *transport.Call
 }
 
-// newUnproven returns also what to ask first.
+// newUnproven also returns the first calls to make.
 func newUnproven(at *Pinned, e *entry) (*unproven, group) {
 	q := e.query
 	u := &unproven{entry: e, code: getCode(q.Contract, at.ref()), lists: q.ListCalls(), reading: Reading{Reading: getters.NewReading(q)}}
@@ -63,11 +63,11 @@ func newUnproven(at *Pinned, e *entry) (*unproven, group) {
 	return u, g
 }
 
-// staticGetters are those of kms.ControlCalls that take little gas.
+// staticGetters is the number of kms.ControlCalls, from the first, that take little gas.
 const staticGetters = 2
 
-// statics asks once more what is asked, in calls in which nothing can be written: where nothing could be proven, that shows
-// whether a getter writes, unless it hides that from its caller. Code that was run here is known already.
+// statics repeats the calls in static multicalls. If nothing could be proven, that shows whether a getter writes, unless it
+// behaves differently in a static call. Code that was run locally needs no such check.
 func (u *unproven) statics(at *Pinned) group {
 	q := u.entry.query
 	var inputs []string
@@ -76,7 +76,7 @@ func (u *unproven) statics(at *Pinned) group {
 	}
 	if u.slot != nil {
 		for _, c := range kms.ControlCalls[:staticGetters] {
-			inputs = append(inputs, c.Data+string(make([]byte, common.HashLength))) // what comes after is not looked at
+			inputs = append(inputs, c.Data+string(make([]byte, common.HashLength))) // the getter ignores the padding
 		}
 	}
 	for some := range slices.Chunk(inputs, maxCalls) {
@@ -85,16 +85,16 @@ func (u *unproven) statics(at *Pinned) group {
 	return group{contract: q.Contract, calls: u.static, optional: true}
 }
 
-var errOnlyStateful = fmt.Errorf("it answers only where it may write: %w", proof.ErrWrites)
+var errOnlyStateful = fmt.Errorf("it reverts in a static call: %w", proof.ErrWrites)
 
-// refuse notes the first getter that is not believed.
+// refuse records the first getter whose answer is not accepted, and returns err.
 func (u *unproven) refuse(c kms.Call, err error) error {
 	u.reading.Refused = cmp.Or(u.reading.Refused, fmt.Errorf("calling %s: %w", c.Name, err))
 	return err
 }
 
-// writes reports, of each call of lists and then of getters, whether it does not answer where nothing can be written. Where a
-// node makes no such calls, that is not known.
+// writes reports, for each call of lists and then of getters, whether it reverts in a static call. It is false if the node
+// makes no multicalls.
 func (u *unproven) writes() []bool {
 	out := make([]bool, len(u.lists)+min(len(u.getters), staticGetters))
 	for i, c := range u.static {
@@ -108,7 +108,7 @@ func (u *unproven) writes() []bool {
 	return out
 }
 
-// readUnproven takes the provider's word for several contracts.
+// readUnproven reads several contracts without proofs.
 func (r *reader) readUnproven(ctx context.Context, p *provider, at *Pinned, todo []*entry) {
 	for i, u := range p.believe(ctx, at, todo, r.c.opt.Verify == VerifyAuto) {
 		e := todo[i]
@@ -129,9 +129,9 @@ func (r *reader) readUnproven(ctx context.Context, p *provider, at *Pinned, todo
 	}
 }
 
-// believe asks everything at the pinned block, and the code of what turns out to be the implementation: along with what is left
-// where all the rest is more than one batch. What a beacon points at takes one round more. With static it also looks for getters
-// that write.
+// believe makes all calls at the pinned block without proofs. The second round trip has the calls that did not fit into the
+// first batch, and the implementation's code. A beacon takes a third one. If static is true, believe also looks for getters that
+// write.
 func (p *provider) believe(ctx context.Context, at *Pinned, todo []*entry, static bool) []*unproven {
 	out, groups := make([]*unproven, len(todo)), make([]group, len(todo))
 	do := func(more ...group) {
@@ -171,7 +171,7 @@ func (p *provider) believe(ctx context.Context, at *Pinned, todo []*entry, stati
 	if at.byNumber && len(todo) > 0 {
 		known := false
 		if known, gone = p.sameBlock(ctx, at); gone == nil && !known {
-			gone = fmt.Errorf("block %d, which was just read, is gone", at.Block.Number)
+			gone = fmt.Errorf("the provider no longer has block %d, which was just read", at.Block.Number)
 		}
 	}
 	for _, u := range out {
@@ -182,7 +182,7 @@ func (p *provider) believe(ctx context.Context, at *Pinned, todo []*entry, stati
 	return out
 }
 
-// takeSlots reads which account is the implementation, and which the beacon, and returns what to ask about them.
+// takeSlots decodes the implementation's and the beacon's address, and returns the calls about them.
 func (u *unproven) takeSlots(at *Pinned) (calls []*transport.Call) {
 	if u.slot == nil {
 		return nil
@@ -206,7 +206,7 @@ func (u *unproven) takeSlots(at *Pinned) (calls []*transport.Call) {
 	return calls
 }
 
-// takeBeacon reads what the beacon points at, and returns what to ask about it.
+// takeBeacon decodes the implementation that the beacon points at, and returns the calls about it.
 func (u *unproven) takeBeacon(at *Pinned) []*transport.Call {
 	b, err := u.points.Bytes()
 	addr, e := kms.DecodeAddress(b)
@@ -223,7 +223,7 @@ func (u *unproven) codeOf(at *Pinned, addr common.Address, role footprint.Role) 
 	return []*transport.Call{call}
 }
 
-// wordOf reads what a storage slot holds.
+// wordOf decodes the answer to eth_getStorageAt.
 func wordOf(c *transport.Call) (common.Hash, error) {
 	b, err := c.Bytes()
 	if err == nil && len(b) != common.HashLength {
@@ -232,7 +232,7 @@ func wordOf(c *transport.Call) (common.Hash, error) {
 	return common.BytesToHash(b), err
 }
 
-// take reads the answers. The error is of all of them.
+// take decodes the answers. An error spoils all of them.
 func (u *unproven) take(at *Pinned) error {
 	addr := u.entry.query.Contract
 	for _, c := range append([]*transport.Call{u.code}, u.answers...) {
@@ -251,7 +251,7 @@ func (u *unproven) take(at *Pinned) error {
 	for i, l := range u.lists {
 		answer := answerOf(u.answers[i])
 		if answer.Err == nil && !u.reading.HasCode {
-			return fmt.Errorf("the provider says that %s has no code, and yet answers calls to it", addr)
+			return fmt.Errorf("the provider says that %s has no code, but it answers calls to it", addr)
 		}
 		err := u.entry.refuses(l)
 		if err == nil && answer.Err == nil && writes[i] {
@@ -270,7 +270,7 @@ func (u *unproven) take(at *Pinned) error {
 	return u.takeControl(at, code, writes)
 }
 
-// takeControl reads what the getters of Control returned. The error is of the block: it is not to be had.
+// takeControl decodes the answers for Control. It fails only if the block is gone.
 func (u *unproven) takeControl(at *Pinned, code []byte, writes []bool) error {
 	addr, role := u.entry.query.Contract, footprint.Implementation
 	if len(u.further) > 0 {
@@ -290,8 +290,8 @@ func (u *unproven) takeControl(at *Pinned, code []byte, writes []bool) error {
 		if c.Err != nil {
 			err = providerError(at, c.Err) // nil for a revert
 		} else if err == nil && len(data) == 0 {
-			// A node that answers nothing at all does so too; a getter that is not there reverts.
-			err = errors.New("the answer has no bytes")
+			// A missing getter reverts. An empty answer may also come from a broken node.
+			err = errors.New("the answer is empty")
 		}
 		getter := kms.ControlCalls[i]
 		if err == nil && len(data) > 0 && i < staticGetters && writes[len(u.lists)+i] {
@@ -313,23 +313,23 @@ func (u *unproven) takeControl(at *Pinned, code []byte, writes []bool) error {
 	return nil
 }
 
-// DisagreementError is two providers that say different things of one block.
+// DisagreementError reports two providers that disagree about one block.
 type DisagreementError struct {
 	Providers [2]string
 	Block     Block
-	What      string // what both say, fit to show
+	What      string // both answers; safe to show
 }
 
 func (e *DisagreementError) Error() string {
 	return fmt.Sprintf("%s and %s disagree about block %d: %s", e.Providers[0], e.Providers[1], e.Block.Number, e.What)
 }
 
-// quorum asks further providers until enough say the same: of the block's hash, and of each contract whose answers are not
-// proven, of every answer. One proof needs no second opinion.
+// quorum asks further providers until enough agree about the block's hash and about every answer that is not proven. A proven
+// answer needs only one provider.
 func (r *reader) quorum(ctx context.Context) (*State, error) {
 	need := r.c.opt.Agreement
 	short := func(agreed int) error {
-		return fmt.Errorf("%d of the %d providers that must agree say the same", agreed, need)
+		return fmt.Errorf("only %d of the %d required providers agree", agreed, need)
 	}
 	s := &State{Agreed: 1, verified: r.verified, accounts: map[common.Address]bool{}}
 	for _, p := range r.c.providers {
@@ -339,7 +339,7 @@ func (r *reader) quorum(ctx context.Context) (*State, error) {
 		}
 		at, err := r.c.pin(ctx, p, AtNumber(r.at.Block.Number), nil)
 		if err == nil && at.Block.Hash != r.at.Block.Hash {
-			err = r.disagreement(r.at.Provider, p, fmt.Sprintf("its hash is %s, or %s", r.at.Block.Hash, at.Block.Hash))
+			err = r.disagreement(r.at.Provider, p, fmt.Sprintf("its hash is %s vs. %s", r.at.Block.Hash, at.Block.Hash))
 		}
 		if err != nil {
 			r.failed = append(r.failed, ProviderError{Provider: p.Name, Err: err})
@@ -383,7 +383,7 @@ func (r *reader) quorum(ctx context.Context) (*State, error) {
 	return s, nil
 }
 
-// open lists the contracts of which the provider's word is needed.
+// open lists the contracts that still need the provider for a quorum.
 func (r *reader) open(p *provider) (out []*entry) {
 	for _, e := range r.entries {
 		if (e.quality == doubtful || e.quality == answered) && e.reading.Agreed < r.c.opt.Agreement && e.reading.Provider != p.Name {

@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -49,6 +51,9 @@ func TestEveryCommandOfThePagesIsOne(t *testing.T) {
 				continue
 			}
 			found++
+			if code := regexp.MustCompile(`# .*\bexits? (?:with )?(\d)`).FindStringSubmatch(m[1]); code != nil && !slices.Contains(regexp.MustCompile(`\b\d\b`).FindAllString(exitCodes(command), -1), code[1]) {
+				t.Errorf("%s: %q, but the help of %s does not name that code", name, m[0], command.CommandPath())
+			}
 			for _, a := range args {
 				flag, _, _ := strings.Cut(strings.TrimLeft(strings.Trim(a, "[]"), "-"), "=")
 				if strings.HasPrefix(strings.Trim(a, "[]"), "-") && !has(command, flag) {
@@ -59,6 +64,46 @@ func TestEveryCommandOfThePagesIsOne(t *testing.T) {
 	}
 	if found < 40 {
 		t.Errorf("only %d commands were found", found)
+	}
+}
+
+// TestEveryFlagOfThePagesIsOne, where running text names it without its command.
+func TestEveryFlagOfThePagesIsOne(t *testing.T) {
+	known := map[string]bool{"help": true, "read-only": true, "only": true, "still": true} // docker's, and of e2e/mutants
+	var walk func(*cobra.Command)
+	walk = func(c *cobra.Command) {
+		c.LocalFlags().VisitAll(func(f *pflag.Flag) { known[f.Name], known[f.Shorthand] = true, true })
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+	}
+	walk(newRoot())
+	found := 0
+	for name, text := range pages(t) {
+		for _, m := range regexp.MustCompile("(?m)(?:^|[\\s(|])`--?([a-z][a-z.-]*)[^`\n]*`").FindAllStringSubmatch(text, -1) {
+			if found++; !known[m[1]] {
+				t.Errorf("%s: %s is no flag of any command", name, strings.TrimSpace(m[0]))
+			}
+		}
+	}
+	if found < 50 {
+		t.Errorf("only %d flags were found", found)
+	}
+}
+
+// TestEveryExitCodeOfThePagesIsOne, in running text and in tables.
+func TestEveryExitCodeOfThePagesIsOne(t *testing.T) {
+	found := 0
+	for name, text := range pages(t) {
+		for _, m := range regexp.MustCompile(`(?i)\b(?:exits?|exit codes?|exits? with)[ :]+(\d+)\b`).FindAllStringSubmatch(text, -1) {
+			found++
+			if code, err := strconv.Atoi(m[1]); err != nil || code > exitRefuted {
+				t.Errorf("%s: %q is no exit code of any command", name, m[0])
+			}
+		}
+	}
+	if found < 20 {
+		t.Errorf("only %d exit codes were found", found)
 	}
 }
 

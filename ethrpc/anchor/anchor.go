@@ -1,8 +1,8 @@
-// Package anchor finds out which blocks somebody other than a chain's providers vouches for.
+// Package anchor verifies blocks with a light client instead of a chain's providers.
 //
-// Client follows the sync committees over beacon endpoints, none of which is trusted: package consensus verifies what they
-// send. What it knows is a Head, with the Documents that prove it from one checkpoint on. Vouches (vouch.go) compares a block
-// that a provider pinned with a Head.
+// Client follows the sync committees over untrusted beacon endpoints; package consensus verifies their documents. The result is a
+// Head, with the Documents that prove it from a checkpoint on. Vouches (vouch.go) compares a block that a provider pinned with
+// the Head.
 package anchor
 
 import (
@@ -25,40 +25,40 @@ import (
 type Options struct {
 	Network    consensus.Network
 	Endpoints  []Endpoint  // in order of preference; at least one
-	Checkpoint common.Hash // the root of a finalized beacon block, which the operator trusts
+	Checkpoint common.Hash // root of a finalized beacon block that the operator trusts
 	UserAgent  string
 }
 
-// Head is what a light client knows of a chain.
+// Head is the newest verified state of a light client.
 type Head struct {
 	Finalized consensus.Header
-	Attested  consensus.Header // newer, and signed, but not final; zero: not known
+	Attested  consensus.Header // newer and signed, but not final; zero if unknown
 	Documents Documents
-	Current   bool // an endpoint was asked just now, and answered
+	Current   bool // an endpoint answered just now
 }
 
-// Documents prove a Head, in the order in which they are applied.
+// Documents prove a Head. They are applied in the order of the fields.
 type Documents struct {
 	Network    consensus.Network `json:"network"`
 	Checkpoint common.Hash       `json:"checkpoint"`
 	Bootstrap  Document          `json:"bootstrap"`
 	Updates    []Document        `json:"updates,omitempty"`
-	Finality   *Document         `json:"finality,omitempty"` // nil: none is known yet
+	Finality   *Document         `json:"finality,omitempty"` // nil if none is known yet
 }
 
 // Document is a light client document as an endpoint sent it.
 type Document struct {
-	At   time.Time `json:"at"` // when it was verified: not every document holds at every time
+	At   time.Time `json:"at"` // when it was verified; a document may be invalid at another time
 	Body []byte    `json:"body"`
 }
 
-// Replay verifies the documents again. None of them may be newer than a time.
+// Replay verifies the documents again. None of them may be newer than until.
 func (d *Documents) Replay(until time.Time) (*Head, error) {
 	s, err := consensus.Bootstrap(d.Network, d.Checkpoint, d.Bootstrap.Body, d.Bootstrap.At)
 	last := d.Bootstrap.At
 	apply := func(u Document, verify func([]byte, time.Time) error) {
 		if err == nil && u.At.Before(last) {
-			err = errors.New("the light client documents are not in the order of their times")
+			err = errors.New("the light client documents are not in chronological order")
 		}
 		if last = u.At; err == nil {
 			err = verify(u.Body, u.At)
@@ -71,7 +71,7 @@ func (d *Documents) Replay(until time.Time) (*Head, error) {
 		apply(*d.Finality, func(b []byte, at time.Time) error { return s.Finality(b, at) })
 	}
 	if err == nil && last.After(until) {
-		err = errors.New("a light client document is newer than what it is to prove")
+		err = errors.New("a light client document is newer than the audit")
 	}
 	if err != nil {
 		return nil, err
@@ -88,7 +88,7 @@ type Client struct {
 	last known
 }
 
-// known is what was verified. The store is nil before the first bootstrap.
+// known is the verified state. The store is nil before the first bootstrap.
 type known struct {
 	store *consensus.Store
 	docs  Documents
@@ -114,21 +114,21 @@ func (c *Client) Close() {
 	}
 }
 
-// MaxAge is how old the last finalized block may be. It is 13 to 20 minutes old where all is well. An endpoint that holds newer
-// blocks back is not up to date.
+// MaxAge is the maximum age of the last finalized block. It is normally 13 to 20 minutes old. An endpoint whose block is older is
+// not up to date.
 const MaxAge = time.Hour
 
-// maxUpdates is how many updates are kept before the client starts anew from what it verified last: one comes a day, of
-// 57 kB, and evidence holds them.
+// maxUpdates is how many updates are kept before the client starts again from its last verified block. One update of 57 kB comes
+// each day, and evidence includes them.
 const maxUpdates = 8
 
-// Sync asks the endpoints, in their order, for what was finalized last. remembered is a root that an earlier process verified;
-// the zero hash: none. It returns what is known, nil if nothing is, and how each endpoint that was asked failed.
+// Sync asks the endpoints, in order, for the last finalized block. remembered is a root that an earlier process verified, or zero.
+// It returns the Head, or nil if nothing is verified yet, and the errors of the endpoints that failed.
 func (c *Client) Sync(ctx context.Context, remembered common.Hash, now time.Time) (*Head, []transport.ProviderError) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	began := time.Now()
-	clock := func() time.Time { return now.Add(time.Since(began).Truncate(time.Second)) } // what an endpoint sends may have been signed meanwhile
+	clock := func() time.Time { return now.Add(time.Since(began).Truncate(time.Second)) } // documents may be signed during the Sync
 	checkpoints := []common.Hash{remembered, c.opt.Checkpoint}
 	var anew []transport.ProviderError
 	if len(c.last.docs.Updates) > maxUpdates {
@@ -140,7 +140,7 @@ func (c *Client) Sync(ctx context.Context, remembered common.Hash, now time.Time
 	}
 	next, failed, err := c.follow(ctx, c.last, checkpoints, clock)
 	failed = append(anew, failed...)
-	if errors.Is(err, consensus.ErrTooOld) && c.last.store != nil { // it slept for too long
+	if errors.Is(err, consensus.ErrTooOld) && c.last.store != nil { // the last Sync is too long ago
 		var more []transport.ProviderError
 		next, more, err = c.follow(ctx, known{}, []common.Hash{c.opt.Checkpoint}, clock)
 		failed = append(failed, more...)
@@ -152,13 +152,13 @@ func (c *Client) Sync(ctx context.Context, remembered common.Hash, now time.Time
 	return &Head{Finalized: next.store.Finalized(), Attested: next.store.Attested(), Documents: next.docs, Current: err == nil}, failed
 }
 
-// follow asks one endpoint after the other until one has brought the store up to date. What each proves is kept.
+// follow asks the endpoints in turn until one has brought the store up to date. It keeps what each proves.
 func (c *Client) follow(ctx context.Context, at known, checkpoints []common.Hash, clock func() time.Time) (_ known, failed []transport.ProviderError, err error) {
 	for _, e := range c.endpoints {
 		if err = at.follow(ctx, e, c.opt.Network, checkpoints, clock); err == nil || ctx.Err() != nil {
 			break
 		}
-		failed = append(failed, transport.ProviderError{Provider: e.Name, Err: e.redact.Error(err)}) // it may quote a document
+		failed = append(failed, transport.ProviderError{Provider: e.Name, Err: e.redact.Error(err)}) // err may quote a document
 	}
 	if err != nil && ctx.Err() != nil {
 		failed = append(failed, transport.ProviderError{Provider: "beacon", Err: context.Cause(ctx)})
@@ -166,7 +166,7 @@ func (c *Client) follow(ctx context.Context, at known, checkpoints []common.Hash
 	return at, failed, err
 }
 
-// follow asks one endpoint for all that is newer than what is known.
+// follow asks one endpoint for all documents that are newer than the store.
 func (k *known) follow(ctx context.Context, e *endpoint, network consensus.Network, checkpoints []common.Hash, clock func() time.Time) error {
 	if k.store == nil {
 		if err := k.bootstrap(ctx, e, network, checkpoints, clock); err != nil {
@@ -192,7 +192,7 @@ func (k *known) follow(ctx context.Context, e *endpoint, network consensus.Netwo
 			}
 			before, asked := k.store.NextPeriod(now)
 			if after, more := next.NextPeriod(now); after == before && more == asked && next.Period() == k.store.Period() {
-				continue // it proves no committee that is not known
+				continue // it proves no new committee
 			}
 			k.store, k.docs.Updates = &next, append(slices.Clip(k.docs.Updates), Document{now, u})
 			if f := k.docs.Finality; f != nil { // Replay applies it after the updates
@@ -202,7 +202,7 @@ func (k *known) follow(ctx context.Context, e *endpoint, network consensus.Netwo
 			}
 		}
 		if again, _ := k.store.NextPeriod(now); again == period {
-			break // it does not exist yet
+			break // the update does not exist yet
 		}
 	}
 	document, err := e.finality(ctx)
@@ -215,18 +215,18 @@ func (k *known) follow(ctx context.Context, e *endpoint, network consensus.Netwo
 		switch err := next.Finality(document, now); {
 		case err == nil:
 			k.store, k.docs.Finality = &next, &Document{now, document}
-		case !errors.Is(err, consensus.ErrOlder): // nodes behind one address differ by minutes
+		case !errors.Is(err, consensus.ErrOlder): // nodes behind one load balancer may differ by minutes
 			return err
 		}
 	}
 	final := k.store.Finalized()
 	if age := now.Sub(time.Unix(int64(final.Timestamp), 0)); age > MaxAge {
-		return fmt.Errorf("the last finalized block that it knows, %d, is %s old", final.BlockNumber, age.Truncate(time.Second))
+		return fmt.Errorf("its last finalized block, %d, is %s old", final.BlockNumber, age.Truncate(time.Second))
 	}
 	return nil
 }
 
-// bootstrap begins at the first of the checkpoints that the endpoint serves.
+// bootstrap starts at the first checkpoint that the endpoint serves.
 func (k *known) bootstrap(ctx context.Context, e *endpoint, network consensus.Network, checkpoints []common.Hash, clock func() time.Time) error {
 	var failed []error
 	for i, checkpoint := range checkpoints {

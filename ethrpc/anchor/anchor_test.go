@@ -29,7 +29,7 @@ const (
 	slow    = 50 * time.Millisecond
 )
 
-// world is a beacon chain whose time a test sets.
+// world is a beacon chain with a clock that the test sets.
 type world struct {
 	t          *testing.T
 	chain      *beacon.Chain
@@ -49,7 +49,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// finalize finalizes the block of a slot, a few seconds ago.
+// finalize finalizes the block of a slot, and sets the clock to a few seconds later.
 func (w *world) finalize(slot uint64) common.Hash {
 	w.now = time.Unix(genesis+int64(slot)+10, 0)
 	return w.chain.Finalize(header(slot))
@@ -63,7 +63,7 @@ func header(slot uint64) *types.Header {
 	}
 }
 
-// client asks handlers as endpoints named a, b, c, each for at most slow.
+// client returns a Client of endpoints named a, b, c, with the timeout slow.
 func (w *world) client(handlers ...http.Handler) *anchor.Client {
 	w.t.Helper()
 	opt := anchor.Options{Network: w.network, Checkpoint: w.checkpoint}
@@ -85,7 +85,7 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	http.StripPrefix("/"+secret, w.chain).ServeHTTP(rw, r)
 }
 
-// says checks what a client knows after a Sync, and that its errors show no secret.
+// says checks a client's Head and errors after a Sync, and that the errors show no secret.
 func (w *world) says(c *anchor.Client, final uint64, current bool, errors ...string) *anchor.Head {
 	w.t.Helper()
 	head, failed := c.Sync(w.t.Context(), common.Hash{}, w.now)
@@ -114,7 +114,7 @@ func TestAClientFollowsTheChain(t *testing.T) {
 	if n := w.asked.Swap(0); n != 1 {
 		t.Errorf("nothing new takes %d requests", n)
 	}
-	w.finalize(5 * period) // it slept over several periods
+	w.finalize(5 * period) // several periods without a Sync
 	head := w.says(c, 5*period, true)
 	again, err := head.Documents.Replay(w.now)
 	if err != nil || again.Finalized != head.Finalized || again.Attested != head.Attested {
@@ -143,7 +143,7 @@ func TestANewProcessGoesOnFromWhatIsRemembered(t *testing.T) {
 	if head == nil || len(failed) > 0 || head.Documents.Checkpoint != remembered || head.Finalized.BlockNumber != 20*period+50 {
 		t.Errorf("%+v, %v", head, failed)
 	}
-	// An endpoint that no longer serves it is asked for the configured one.
+	// If the endpoint no longer serves it, the configured checkpoint is used.
 	head, failed = w.client(w).Sync(t.Context(), common.Hash{1}, w.now)
 	if head == nil || len(failed) > 0 || head.Documents.Checkpoint != w.checkpoint {
 		t.Errorf("%+v, %v", head, failed)
@@ -154,14 +154,14 @@ func TestACheckpointThatIsTooOld(t *testing.T) {
 	w := newWorld(t)
 	c := w.client(w)
 	w.says(c, start, true)
-	w.finalize(start + uint64(15*day/time.Second)) // the process slept
+	w.finalize(start + uint64(15*day/time.Second)) // 15 days without a Sync
 	w.says(c, 0, false, "more than 14 days ago", "more than 14 days ago")
-	w.says(w.client(w), 0, false, "take the root of a block that was finalized today")
+	w.says(w.client(w), 0, false, "set a new checkpoint: the root of a block that was finalized today")
 	w.checkpoint = w.chain.Finalize(header(start + uint64(15*day/time.Second)))
 	w.says(w.client(w), start+uint64(15*day/time.Second), true)
 }
 
-// TestEndpointsThatMisbehave are named, and the next one is asked.
+// TestEndpointsThatMisbehave checks that a failing endpoint is named and the next one is asked.
 func TestEndpointsThatMisbehave(t *testing.T) {
 	answer := func(status int, contentType, body string) func(*world, http.ResponseWriter, *http.Request) {
 		return func(_ *world, rw http.ResponseWriter, _ *http.Request) {
@@ -170,7 +170,7 @@ func TestEndpointsThatMisbehave(t *testing.T) {
 			_, _ = rw.Write([]byte(body))
 		}
 	}
-	// changed passes on what the chain answers, but for one document.
+	// changed serves the chain's answers, but changes one document.
 	changed := func(what string, change func(string) string) func(*world, http.ResponseWriter, *http.Request) {
 		return func(w *world, rw http.ResponseWriter, r *http.Request) {
 			rec := httptest.NewRecorder()
@@ -205,7 +205,7 @@ func TestEndpointsThatMisbehave(t *testing.T) {
 		{"it cuts the updates short", changed("updates", func(s string) string { return s[:len(s)/2] }), "EOF"},
 		{"its finality update is of another block", changed("finality_update", func(s string) string {
 			return strings.Replace(s, `"block_number":"`, `"block_number":"1`, 1)
-		}), "the execution header is not that of the beacon block"},
+		}), "the execution header is not proven by the beacon block"},
 		{"its bootstrap is of another block", changed("bootstrap", func(s string) string {
 			return strings.Replace(s, `"proposer_index":"1"`, `"proposer_index":"2"`, 1)
 		}), "it is of another block"},
@@ -219,7 +219,7 @@ func TestEndpointsThatMisbehave(t *testing.T) {
 	}
 }
 
-// TestAnEndpointThatHoldsBlocksBack is not up to date, though all that it says is true.
+// TestAnEndpointThatHoldsBlocksBack checks that old but valid documents are not up to date.
 func TestAnEndpointThatHoldsBlocksBack(t *testing.T) {
 	w := newWorld(t)
 	old := beacon.New(beacon.Options{GenesisTime: genesis})
@@ -251,16 +251,16 @@ func TestWhichBlocksAHeadVouchesFor(t *testing.T) {
 		sentence string
 		number   uint64
 		hash     common.Hash
-		says     string // empty: it is vouched for
+		says     string // the error; empty if the block is vouched for
 	}{
 		{"the final block", 100, headers[100].Hash(), ""},
-		{"another of its number", 100, other, "by the sync committee"},
+		{"another of its number", 100, other, "according to the sync committee"},
 		{"the attested block", 110, headers[110].Hash(), ""},
 		{"another of its number, which may come yet", 110, other, "which is not final yet"},
 		{"a block before the final one", 95, headers[95].Hash(), ""},
-		{"another of its number", 95, other, "by the sync committee"},
+		{"another of its number", 95, other, "according to the sync committee"},
 		{"a block between them", 105, headers[105].Hash(), ""},
-		{"another of its number", 105, other, "by the sync committee"},
+		{"another of its number", 105, other, "according to the sync committee"},
 		{"another of a number that is hardly settled", 108, other, "which is not final yet"},
 		{"a newer block", 115, headers[115].Hash(), "block 115 is newer than block 110"},
 	} {

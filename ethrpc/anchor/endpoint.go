@@ -18,14 +18,14 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
-// Endpoint is one beacon API. Everything but Name is secret.
+// Endpoint configures one beacon API. The URL is secret.
 type Endpoint struct {
 	Name    string
 	URL     sanitize.Secret // without /eth/v1
-	Timeout time.Duration   // of one request; zero: 20 s
+	Timeout time.Duration   // of one request; zero means 20 s
 }
 
-// endpoint asks one beacon API. Its errors show no URL and no secret.
+// endpoint is a client of one beacon API. Its errors have no URL and no secret.
 type endpoint struct {
 	Endpoint
 	http   *http.Client
@@ -37,7 +37,7 @@ type endpoint struct {
 func newEndpoint(e Endpoint, agent string) (*endpoint, error) {
 	base, err := url.Parse(strings.TrimRight(e.URL.Reveal(), "/"))
 	if err != nil || base.Host == "" {
-		return nil, fmt.Errorf("beacon endpoint %s: its URL is not one", e.Name)
+		return nil, fmt.Errorf("beacon endpoint %s: invalid URL", e.Name)
 	}
 	e.Timeout = cmp.Or(e.Timeout, 20*time.Second)
 	return &endpoint{
@@ -53,7 +53,7 @@ func (e *endpoint) bootstrap(ctx context.Context, root common.Hash) ([]byte, err
 	return e.get(ctx, "bootstrap/"+root.Hex(), nil, consensus.MaxDocument)
 }
 
-// updatesAtOnce are asked for at most. Servers may send fewer.
+// updatesAtOnce is the number of updates in one request. Servers may send fewer.
 const updatesAtOnce = 16
 
 func (e *endpoint) updates(ctx context.Context, period uint64) ([][]byte, error) {
@@ -69,12 +69,12 @@ func (e *endpoint) finality(ctx context.Context) ([]byte, error) {
 	return e.get(ctx, "finality_update", nil, consensus.MaxDocument)
 }
 
-// get asks for a document of at most limit bytes.
+// get fetches a document of at most limit bytes.
 func (e *endpoint) get(ctx context.Context, what string, query url.Values, limit int) ([]byte, error) {
 	b, err := e.try(ctx, what, query, limit)
 	if err != nil {
 		document, _, _ := strings.Cut(what, "/")
-		return nil, e.redact.Error(fmt.Errorf("asking for light_client/%s: %w", document, err))
+		return nil, e.redact.Error(fmt.Errorf("fetching light_client/%s: %w", document, err))
 	}
 	return b, nil
 }
@@ -88,13 +88,13 @@ func (e *endpoint) try(ctx context.Context, what string, query url.Values, limit
 	u.RawQuery = values.Encode()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return nil, errors.New("its URL is not one")
+		return nil, errors.New("invalid URL")
 	}
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", e.agent)
 	resp, err := e.http.Do(req)
 	if wrapped, ok := errors.AsType[*url.Error](err); ok {
-		err = wrapped.Err // it prints the URL
+		err = wrapped.Err // without the URL
 	}
 	if err != nil {
 		return nil, err

@@ -17,8 +17,8 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/beacon"
 )
 
-// TestDocumentsOfADayProveTheirHead: the update of a period often comes after the finality update that began it, and that
-// one is served unchanged for minutes.
+// TestDocumentsOfADayProveTheirHead has updates that come after the first finality update of their period, as is common, while
+// that finality update is served unchanged for minutes.
 func TestDocumentsOfADayProveTheirHead(t *testing.T) {
 	w := newWorld(t)
 	c := w.client(w)
@@ -35,7 +35,7 @@ func TestDocumentsOfADayProveTheirHead(t *testing.T) {
 	}
 }
 
-// TestAnEndpointThatIsAnEpochBehind: of the nodes behind one address some are a few minutes behind the others.
+// TestAnEndpointThatIsAnEpochBehind has an endpoint with several nodes, some of which are a few minutes behind.
 func TestAnEndpointThatIsAnEpochBehind(t *testing.T) {
 	w := newWorld(t)
 	c := w.client(w)
@@ -46,7 +46,7 @@ func TestAnEndpointThatIsAnEpochBehind(t *testing.T) {
 	w.says(c, start+60, true)
 }
 
-// TestNoDocumentShowsTheKey: an endpoint that echoes the path it was asked for.
+// TestNoDocumentShowsTheKey has an endpoint that echoes the requested path.
 func TestNoDocumentShowsTheKey(t *testing.T) {
 	w := newWorld(t)
 	for _, body := range []string{`{"version":"` + secret + `","data":{}}`, `{"` + secret + `":1,"` + secret + `":2}`, `"` + secret + `"`, secret} {
@@ -60,7 +60,7 @@ func TestNoDocumentShowsTheKey(t *testing.T) {
 	}
 }
 
-// TestDocumentsProveTheirHeadWhereTheEndpointFailsInTheMiddle of a Sync.
+// TestDocumentsProveTheirHeadWhereTheEndpointFailsInTheMiddle has an endpoint that fails during a Sync.
 func TestDocumentsProveTheirHeadWhereTheEndpointFailsInTheMiddle(t *testing.T) {
 	w := newWorld(t)
 	var fails atomic.Bool
@@ -81,7 +81,7 @@ func TestDocumentsProveTheirHeadWhereTheEndpointFailsInTheMiddle(t *testing.T) {
 	}
 }
 
-// TestOneUpdateManyTimes is kept once.
+// TestOneUpdateManyTimes checks that a repeated update is kept once.
 func TestOneUpdateManyTimes(t *testing.T) {
 	w := newWorld(t)
 	c := w.client(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -111,7 +111,7 @@ func TestOneUpdateManyTimes(t *testing.T) {
 	}
 }
 
-// TestAnEndpointAfterASlowOne: what it sends was signed while the slow one was waited for.
+// TestAnEndpointAfterASlowOne has documents that were signed while a slow endpoint was waited for.
 func TestAnEndpointAfterASlowOne(t *testing.T) {
 	w := newWorld(t)
 	w.chain = beacon.New(beacon.Options{GenesisTime: uint64(time.Now().Unix()) - 700})
@@ -142,14 +142,14 @@ func TestAnEndpointAfterASlowOne(t *testing.T) {
 	}
 }
 
-// TestACheckpointOfZeros is an error and no panic.
+// TestACheckpointOfZeros checks that a zero checkpoint is an error.
 func TestACheckpointOfZeros(t *testing.T) {
 	w := newWorld(t)
 	w.checkpoint = common.Hash{}
 	w.says(w.client(w), 0, false, "checkpoint")
 }
 
-// TestAnEndpointThatServesNoBootstrapLater must not make documents, which evidence holds, grow by 57 kB a day for ever.
+// TestAnEndpointThatServesNoBootstrapLater checks that the kept documents do not grow by 57 kB a day without limit.
 func TestAnEndpointThatServesNoBootstrapLater(t *testing.T) {
 	w := newWorld(t)
 	first := w.checkpoint

@@ -11,17 +11,17 @@ import (
 )
 
 const (
-	// MaxWalk is how many headers lead from one block to another at most.
+	// MaxWalk is the maximum number of headers between two blocks.
 	MaxWalk = 128
-	// unsettled is how many blocks below the newest signed one may still be replaced.
+	// unsettled is how many blocks, from the newest signed one down, may still be reorganised.
 	unsettled = 3
 )
 
-// Walk is which headers show how a block is related to a Head: from the block of a hash down to the one above To. If From is
-// the zero hash, none are needed.
+// Walk says which headers relate a block to a Head: those from block From down to the block above To. If From is zero, none are
+// needed.
 type Walk struct {
 	From common.Hash
-	Top  uint64 // the number of block From
+	Top  uint64 // number of block From
 	To   uint64
 }
 
@@ -36,31 +36,31 @@ func (h *Head) WalkTo(number uint64, hash common.Hash) (Walk, error) {
 		w = Walk{final.BlockHash, final.BlockNumber, number}
 	case number < signed.BlockNumber:
 		w = Walk{signed.BlockHash, signed.BlockNumber, number}
-	default: // it is newer than all that is signed: only whether it follows the finalized block can be seen
+	default: // nothing newer is signed, so only whether the block follows the finalized one can be checked
 		w = Walk{hash, number, final.BlockNumber}
 	}
 	if w.Top-w.To > MaxWalk {
-		return Walk{}, fmt.Errorf("block %d is %d blocks away from what the sync committee signed, more than %d", number, w.Top-w.To, MaxWalk)
+		return Walk{}, fmt.Errorf("block %d is %d blocks away from the block that the sync committee signed, more than %d", number, w.Top-w.To, MaxWalk)
 	}
 	return w, nil
 }
 
-// ErrNewer marks a block that follows the newest one that is signed, as its headers show.
+// ErrNewer reports a block that is newer than the newest signed one. Its headers lead down to the finalized block.
 var ErrNewer = errors.New("the newest that the sync committee signed")
 
-// Contradiction is a block that the sync committee, or the chain that it signed, has another hash for.
+// Contradiction reports a block for which the chain that the sync committee signed has another hash.
 type Contradiction struct {
 	Number       uint64
 	Hash, Signed common.Hash
 }
 
 func (c *Contradiction) Error() string {
-	return fmt.Sprintf("block %d is %s by the provider, and %s by the sync committee", c.Number, c.Hash, c.Signed)
+	return fmt.Sprintf("block %d is %s according to the provider, but %s according to the sync committee", c.Number, c.Hash, c.Signed)
 }
 
-// Vouches returns nil if the sync committee signed the block, or one that follows it. headers are those of WalkTo, as RLP. The
-// error is a *Contradiction if the block, or what it follows, cannot be of the chain that the committee signed. Any other error
-// says why nothing follows about the block.
+// Vouches returns nil if the sync committee signed the block or a descendant of it. headers are those of WalkTo, as RLP. The error
+// is a *Contradiction if the block is not on the chain that the committee signed. Any other error says why nothing is known about
+// the block.
 func (h *Head) Vouches(number uint64, hash common.Hash, headers [][]byte) error {
 	w, err := h.WalkTo(number, hash)
 	if err != nil {
@@ -86,7 +86,7 @@ func (h *Head) Vouches(number uint64, hash common.Hash, headers [][]byte) error 
 	return fmt.Errorf("block %d is newer than block %d, %w", number, h.signed().BlockNumber, ErrNewer)
 }
 
-// signed is the newest block that the sync committee signed.
+// signed returns the newest block that the sync committee signed.
 func (h *Head) signed() consensus.Header {
 	if h.Attested.BlockNumber > h.Finalized.BlockNumber {
 		return h.Attested
@@ -94,21 +94,21 @@ func (h *Head) signed() consensus.Header {
 	return h.Finalized
 }
 
-// compare compares a block with the one of the same number that is signed.
+// compare compares a block's hash with the signed one.
 func (h *Head) compare(number uint64, hash, signed common.Hash) error {
 	switch {
 	case hash == signed:
 		return nil
 	case number > h.Finalized.BlockNumber && number+unsettled > h.signed().BlockNumber:
-		return fmt.Errorf("block %d is %s by the provider, and the sync committee signed %s, which is not final yet", number, hash, signed)
+		return fmt.Errorf("block %d is %s according to the provider, but the sync committee signed %s, which is not final yet", number, hash, signed)
 	}
 	return &Contradiction{number, hash, signed}
 }
 
-// descend follows parent hashes and returns the hash of block w.To.
+// descend follows parent hashes from block w.From, and returns the hash of block w.To.
 func descend(w Walk, headers [][]byte) (common.Hash, error) {
 	if uint64(len(headers)) != w.Top-w.To {
-		return common.Hash{}, fmt.Errorf("%d headers lead from block %d to block %d, want %d", len(headers), w.Top, w.To, w.Top-w.To)
+		return common.Hash{}, fmt.Errorf("got %d headers from block %d down to block %d, want %d", len(headers), w.Top, w.To, w.Top-w.To)
 	}
 	hash := w.From
 	for i, b := range headers {

@@ -1,4 +1,4 @@
-// Package block has the block tags, and decodes a provider's answers about blocks and its chain id.
+// Package block parses block tags, and decodes a provider's blocks and chain id.
 package block
 
 import (
@@ -17,11 +17,11 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
-// ErrNoState marks a provider that cannot serve the block that a policy names: its state is pruned, or it knows no
-// such block or tag. Only then is the next policy tried.
+// ErrNoState reports that a provider cannot serve the block of a tag: its state is pruned, or the provider does not know the
+// block or tag. Only then is the next tag tried.
 var ErrNoState = errors.New("no state")
 
-// ChainIDError is a provider of another chain.
+// ChainIDError reports a provider of another chain.
 type ChainIDError struct{ Got, Want uint64 }
 
 func (e *ChainIDError) Error() string {
@@ -35,10 +35,10 @@ type Block struct {
 	Time   time.Time // UTC
 }
 
-// MaxTime is the last second that RFC 3339 can spell.
+// MaxTime is the last second that RFC 3339 can express.
 var MaxTime = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 
-// Decode reads a block. What a node answers for a block or tag that it does not have is ErrNoState.
+// Decode decodes a block. It returns ErrNoState if the node does not have the block or tag.
 func Decode(c *transport.Call) (Block, error) {
 	if transport.IsUnknownBlock(c.Err) || transport.IsPruned(c.Err) || transport.IsRPC(c.Err, []int{-32602, -39001}) {
 		return Block{}, fmt.Errorf("%w: the provider has no such block: %w", ErrNoState, c.Err)
@@ -58,14 +58,15 @@ func Decode(c *transport.Call) (Block, error) {
 		return Block{}, fmt.Errorf("%w: the provider has no such block", ErrNoState)
 	}
 	if h.Number == nil || h.Hash == nil || h.Timestamp == nil || uint64(*h.Timestamp) > uint64(MaxTime.Unix()) {
-		return Block{}, errors.New("the block lacks a number, a hash or a possible time")
+		return Block{}, errors.New("the block has no number, no hash or no valid time")
 	}
 	return Block{uint64(*h.Number), *h.Hash, time.Unix(int64(*h.Timestamp), 0).UTC()}, nil
 }
 
-// ChainID asks for the chain id, and CheckChainID refuses any but want.
+// ChainID returns a call of eth_chainId.
 func ChainID() *transport.Call { return &transport.Call{Method: "eth_chainId"} }
 
+// CheckChainID checks the answer to ChainID. Another id than want is a *ChainIDError.
 func CheckChainID(c *transport.Call, want uint64) error {
 	var got *transport.Quantity
 	err := c.Decode(&got)
@@ -81,10 +82,10 @@ func CheckChainID(c *transport.Call, want uint64) error {
 	return nil
 }
 
-// Tag chooses the block that an audit reads at: the tags finalized, safe and latest, latest-N (N blocks
-// behind the head), a block number, or a block hash. The zero value is not valid.
+// Tag chooses the block that an audit reads at: finalized, safe, latest, latest-N (N blocks behind the head), a block number or
+// a block hash. The zero value is not valid.
 type Tag struct {
-	tag    string // "finalized", "safe", "latest"; empty for a number or a hash
+	tag    string // "finalized", "safe" or "latest"; empty for a number or a hash
 	behind uint64 // blocks behind latest
 	number uint64
 	hash   *common.Hash
@@ -93,11 +94,13 @@ type Tag struct {
 // Latest is the newest block.
 var Latest = Tag{tag: "latest"}
 
-// AtNumber and AtHash name one block.
-func AtNumber(n uint64) Tag    { return Tag{number: n} }
+// AtNumber returns the Tag of a block number.
+func AtNumber(n uint64) Tag { return Tag{number: n} }
+
+// AtHash returns the Tag of a block hash.
 func AtHash(h common.Hash) Tag { return Tag{hash: &h} }
 
-// ParseTag reads finalized | safe | latest | latest-N | NUMBER | 0xHASH.
+// ParseTag parses finalized | safe | latest | latest-N | NUMBER | 0xHASH.
 func ParseTag(s string) (Tag, error) {
 	digits, behind := strings.CutPrefix(s, "latest-")
 	n, notNumber := strconv.ParseUint(digits, 10, 63)
@@ -119,13 +122,13 @@ func ParseTag(s string) (Tag, error) {
 	}
 }
 
-// Fixed reports whether the tag names one block for ever: a number or a hash.
+// Fixed reports whether the tag is a number or a hash.
 func (t Tag) Fixed() bool { return t.tag == "" }
 
-// Behind is how many blocks before the tag it is.
+// Behind returns the N of latest-N, or 0.
 func (t Tag) Behind() uint64 { return t.behind }
 
-// String spells the tag as ParseTag reads it.
+// String formats the tag as ParseTag reads it.
 func (t Tag) String() string {
 	switch {
 	case t.behind > 0:
@@ -139,10 +142,10 @@ func (t Tag) String() string {
 	}
 }
 
-// IsLatest reports whether the tag is the head, or so many blocks behind it.
+// IsLatest reports whether the tag is latest or latest-N.
 func (t Tag) IsLatest() bool { return t.tag == "latest" }
 
-// Ask asks for the block. That of latest-N has to be asked for by its number.
+// Ask returns a call for the block. For latest-N, ask for AtNumber instead.
 func (t Tag) Ask() *transport.Call {
 	if t.hash != nil {
 		return &transport.Call{Method: "eth_getBlockByHash", Args: []any{*t.hash, false}}
@@ -151,7 +154,7 @@ func (t Tag) Ask() *transport.Call {
 	return &transport.Call{Method: "eth_getBlockByNumber", Args: []any{name, false}}
 }
 
-// Fits refuses a block that is not the one that the tag names, where head was the newest one.
+// Fits returns an error if b is not the block that the tag names while head is the newest block.
 func (t Tag) Fits(b, head Block) error {
 	want := b.Number
 	switch {

@@ -13,7 +13,7 @@ import (
 
 const hash1 = "0x1111111111111111111111111111111111111111111111111111111111111111"
 
-// FuzzBlock holds that a block is taken with the number and the hash that stand there, and a time that can be told.
+// FuzzBlock checks that a decoded block has the number and the hash of the answer, and a time that RFC 3339 can express.
 func FuzzBlock(f *testing.F) {
 	for _, s := range []string{"null", "{}", `""`, `{"number":"0x10","hash":"` + hash1 + `","timestamp":"0x6553f100","extra":[]}`, `{"number":"0x10","hash":null,"timestamp":"0x1"}`,
 		`{"number":"0x010","hash":"` + hash1 + `","timestamp":"0x1"}`, `{"number":"0x1","hash":"` + hash1 + `","timestamp":"0xffffffffffffffff"}`, `{"number":"0x10000000000000000","hash":"0x11","timestamp":1}`,
@@ -36,7 +36,7 @@ func FuzzBlock(f *testing.F) {
 	})
 }
 
-// FuzzTag holds that a block policy is one that spells itself as it was read, but for case and leading zeros.
+// FuzzTag checks that a parsed tag formats as its input, except for case and leading zeros.
 func FuzzTag(f *testing.F) {
 	for _, s := range []string{"", "finalized", "safe", "latest", "latest-5", "latest-0", "latest--1", "latest-+1", "007", "51375546", "-1", "9223372036854775807", "9223372036854775808", hash1, "0X" + hash1[2:], "0x1", "Latest", " latest", "\x1b[2J", strings.Repeat("9", 400)} {
 		f.Add(s)

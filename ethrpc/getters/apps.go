@@ -11,25 +11,25 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
 
-// Anybody can register apps, so there may be hundreds of thousands. Their getter is run for the first ones along with all else,
-// and for the others in portions, of which nothing is kept but the slots that they read. While those slots and the code stay as
-// they are, the getter would read the same again. So it is run for new apps alone.
+// Anybody can register apps, so there may be hundreds of thousands. Their getter runs for the first ones together with all other
+// calls, and for the rest in portions that keep only the slots that were read. As long as those slots and the code are unchanged,
+// the getter would read the same slots again. So it then runs only for new apps.
 const (
 	firstApps  = 1000
 	appsAtOnce = 16_000
 )
 
-// appRuns are the runs of the getter of apps.
+// appRuns tracks the runs of the apps' getter.
 type appRuns struct {
 	todo   []common.Address
-	first  int     // how many of them run along with all else
-	done   int     // how many have had their jobs
-	before *Proven // has the runs for all other apps, which are not settled yet; may be nil
-	failed bool    // a run did not end, and what it reads is not known
-	err    error   // why the getter is not to be believed
+	first  int     // how many of them run together with all other calls
+	done   int     // how many have a job
+	before *Proven // has the runs for all other apps, until settleApps; may be nil
+	failed bool    // a run failed, so its slots are unknown
+	err    error   // why the getter is not trusted
 }
 
-// plan picks the apps that the getter runs for. before has earlier runs for every app of its Query, or is nil.
+// plan picks the apps that the getter runs for. before has runs for every app of its Query; it may be nil.
 func (r *appRuns) plan(q *kms.Query, before *Proven) {
 	if r.todo = q.Apps; before == nil {
 		return
@@ -49,7 +49,7 @@ func (r *appRuns) plan(q *kms.Query, before *Proven) {
 	}
 }
 
-// firstAppCalls are the calls about the first apps.
+// firstAppCalls returns the calls about the first apps.
 func (c *Run) firstAppCalls() []kms.Call {
 	if c.Query.CodeOnly {
 		return nil
@@ -59,7 +59,8 @@ func (c *Run) firstAppCalls() []kms.Call {
 	return kms.AppCalls(c.apps.todo[:c.apps.first])
 }
 
-// appJobs returns the calls about the next apps, and whether the node is to be asked for them first, while guesses can be tried.
+// appJobs returns the jobs for the next portion of apps. If ask is true, the node should be asked for their answers first,
+// because a guess is still possible.
 func (c *Run) appJobs() (out []*Job, ask bool) {
 	r := &c.apps
 	if c.Query.CodeOnly || c.Reading.Partial {
@@ -81,13 +82,13 @@ func (c *Run) appJobs() (out []*Job, ask bool) {
 	return out, ask
 }
 
-// appsLeft reports whether appJobs has more: a guess that rested on apps alone was wrong.
+// appsLeft reports whether appJobs has more jobs, as it does after a wrong guess about apps.
 func (c *Run) appsLeft() bool {
 	return !c.Query.CodeOnly && !c.Reading.Partial && c.apps.done < len(c.apps.todo)
 }
 
-// settleApps reuses the earlier runs if they would read the same again. If not, the getter runs for every app, or the Reading is
-// marked as partial where that is allowed.
+// settleApps reuses the earlier runs if they would read the same slots again. If not, the Reading becomes partial if that is
+// allowed; else the getter runs for every app.
 func (c *Run) settleApps() {
 	before := c.apps.before
 	c.apps.before = nil
@@ -96,7 +97,7 @@ func (c *Run) settleApps() {
 		read := maps.Clone(before.appSlots)
 		maps.Copy(read, c.appSlots)
 		c.appSlots = read
-		maps.Copy(c.Accounts, before.Accounts) // what is read, and by whose code, rests on these
+		maps.Copy(c.Accounts, before.Accounts) // the reused slots depend on these accounts
 	case c.partial:
 		c.Reading.Partial = true
 	default:
@@ -104,7 +105,7 @@ func (c *Run) settleApps() {
 	}
 }
 
-// appsStandIn reports whether the getter of apps would read what it read.
+// appsStandIn reports whether the apps' getter would read the same slots in w.
 func (m *Proven) appsStandIn(w *proof.VerifiedState) bool {
 	if !m.UnchangedIn(w, false) {
 		return false
@@ -118,11 +119,11 @@ func (m *Proven) appsStandIn(w *proof.VerifiedState) bool {
 	return true
 }
 
-// appFailed notes that the getter of apps could not be run for one.
+// appFailed records that the getter could not be run for one app.
 func (r *appRuns) appFailed(err error) {
 	r.failed = true
 	r.err = cmp.Or(r.err, unbelievable(err))
 }
 
-// ranForAll reports whether it is known what the getter reads for every app.
+// ranForAll reports whether the getter ran for every app.
 func (r *appRuns) ranForAll() bool { return r.done == len(r.todo) && r.before == nil && !r.failed }

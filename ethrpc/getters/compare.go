@@ -8,10 +8,10 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/kms"
 )
 
-// InputLen is the length of a call's input that is a selector and a word: one that a multicall can make.
+// InputLen is the input length of a call that a multicall can make: a selector and one word.
 const InputLen = 4 + common.HashLength
 
-// compare has the node asked what the jobs ask that are wanted, once.
+// compare puts the wanted jobs into Waiting, each once, so that the node is asked for their answers.
 func (c *Run) compare(wanted func(j *Job) bool) {
 	for _, j := range c.all {
 		if len(j.Data) == InputLen && j.Old == "" && !j.compared && wanted(j) {
@@ -21,7 +21,7 @@ func (c *Run) compare(wanted func(j *Job) bool) {
 	}
 }
 
-// CompareNew has the node asked what was not asked of the same code before.
+// CompareNew has the node asked for answers that the same code was not asked for before.
 func (c *Run) CompareNew() {
 	standing := c.old.UnchangedIn(c.State, false)
 	c.compare(func(j *Job) bool {
@@ -33,7 +33,7 @@ func (c *Run) CompareNew() {
 	})
 }
 
-// Guessable reports whether guesses about the contract can be tried at once: nothing is likely to be missing but its slots.
+// Guessable reports whether the node's answers can be tried as a guess now: only slots of the contract are likely to be missing.
 func (c *Run) Guessable() bool {
 	if !c.State.Fresh(c.Query.Contract) {
 		return false
@@ -43,14 +43,14 @@ func (c *Run) Guessable() bool {
 	return known || !ok
 }
 
-// CompareChanged has the node asked what is answered otherwise than before.
+// CompareChanged has the node asked for answers that changed since the previous Run.
 func (c *Run) CompareChanged() {
 	if c.old != nil {
 		c.compare(func(j *Job) bool { return j.Getter != "" && c.Reading.answer(j.Call) != c.old.Reading.answer(j.Call) })
 	}
 }
 
-// Doubts are the calls of lists' getters that the node was asked for and did not answer as is proven, with what is proven.
+// Doubts returns the allowlist calls to which the node did not give the proven answer, each with that answer.
 func (c *Run) Doubts() iter.Seq2[*Job, kms.Answer] {
 	return func(yield func(*Job, kms.Answer) bool) {
 		for _, j := range c.all {

@@ -15,18 +15,17 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/footprint"
 )
 
-// The footprint of a contract is the accounts whose code runs when its getters answer: those of the lists, and those
-// without an argument, which are always the same. What apps and events add to the calls does not change it. Its storage is
-// what the getters of the lists read: that of other accounts has to be accounted for too.
+// The footprint of a contract is the accounts whose code runs when its getters answer. Only the allowlists' getters and the
+// getters without an argument count, so that apps and events do not change it. If the allowlists' getters read the storage of
+// other accounts, that storage must be accounted for too.
 
-// watched reports whether the call's code belongs to the footprint.
+// watched reports whether the code that the call runs belongs to the footprint.
 func (j *Job) watched() bool { return j.to == nil && (j.Getter != "" || len(j.Data) == selectorLen) }
 
 const selectorLen = 4
 
-// watch notes whose code ran in a call of which nothing is missing, and which storage it read. Of the runs that load the same
-// code in the same order one is watched, and none that does not end well: to watch one makes it slow. The error is that of ctx:
-// then it was not watched to its end.
+// watch records whose code ran in a complete call, and which accounts' storage it read. Tracing is slow, so it traces only
+// calls that were answered, and only one of those that load the same code in the same order. It fails if ctx ends.
 func (c *Run) watch(ctx context.Context, j *Job, res proof.Result, answered bool) error {
 	var way string
 	for _, a := range res.Codes {
@@ -53,15 +52,15 @@ func (c *Run) watch(ctx context.Context, j *Job, res proof.Result, answered bool
 	return nil
 }
 
-// addRole gives an account the better of two roles. Without code it has none.
+// addRole gives an account the better of its roles. An account without code has no role.
 func (c *Run) addRole(a common.Address, role footprint.Role) {
 	if is, known := c.roles[a]; !c.State.HasNoCode(a) && (!known || slices.Index(footprint.Roles, role) < slices.Index(footprint.Roles, is)) {
 		c.roles[a] = role
 	}
 }
 
-// rolesOf derives the roles of accounts in one call. Calls are handed on by the contract, and by what it handed them on to:
-// by a delegation with the caller's own input. The account in the ERC-1967 slot may get another.
+// rolesOf derives the roles of accounts in one call. An account that delegates its own input to another is a proxy; the other
+// one is the implementation, which may delegate further. The account in the ERC-1967 slot may get another input.
 func rolesOf(frames []proof.Frame, slot common.Address) map[common.Address]footprint.Role {
 	roles := map[common.Address]footprint.Role{}
 	better := func(a common.Address, role footprint.Role) {
@@ -69,8 +68,8 @@ func rolesOf(frames []proof.Frame, slot common.Address) map[common.Address]footp
 			roles[a] = role
 		}
 	}
-	var hands []bool           // by depth, whether the open frame is the contract's, or what its call was handed on to
-	var called [][]proof.Frame // by depth, what the open frame called before, each of another storage
+	var hands []bool           // by depth: the open frame is the contract's, or one that its call was delegated to
+	var called [][]proof.Frame // by depth: the frames that the open frame called without delegating
 	for i, f := range frames {
 		hands, called = append(hands[:f.Depth], i == 0), append(called[:f.Depth], nil)
 		switch parent := f.Depth - 1; {
@@ -95,8 +94,8 @@ func rolesOf(frames []proof.Frame, slot common.Address) map[common.Address]footp
 	return roles
 }
 
-// foreignJobs returns, for each further account whose storage the lists' getters read, the calls that account for the rest
-// of it: who owns it, and what it points at.
+// foreignJobs returns jobs for each further account whose storage the allowlists' getters read. They explain the rest of that
+// storage: owner, pending owner and implementation.
 func (c *Run) foreignJobs() (out []*Job) {
 	for _, a := range c.foreign[c.foreignAsked:] {
 		for _, call := range kms.ForeignCalls {
@@ -108,7 +107,7 @@ func (c *Run) foreignJobs() (out []*Job) {
 	return out
 }
 
-// unaccounted lists the further accounts whose storage the lists' getters read, and which store more than is accounted for.
+// unaccounted lists the further accounts that store more than is explained.
 func (c *Run) unaccounted() (out []common.Address) {
 	for _, a := range slices.SortedFunc(slices.Values(c.foreign), common.Address.Cmp) {
 		if _, all := c.State.Accounted(a, c.explained(a, kms.WellKnown)); !all {
@@ -118,7 +117,7 @@ func (c *Run) unaccounted() (out []common.Address) {
 	return out
 }
 
-// explained are the slots of an account that getters read, or that are named.
+// explained returns the slots of an account that getters read, and the named ones.
 func (c *Run) explained(a common.Address, named []common.Hash) map[common.Hash]bool {
 	out := map[common.Hash]bool{}
 	for _, key := range named {
@@ -134,7 +133,7 @@ func (c *Run) explained(a common.Address, named []common.Hash) map[common.Hash]b
 	return out
 }
 
-// code is the proven footprint.
+// code returns the proven footprint.
 func (c *Run) code() footprint.Code {
 	out := kms.Control{}
 	for _, a := range slices.Collect(maps.Keys(c.roles)) {
@@ -146,7 +145,7 @@ func (c *Run) code() footprint.Code {
 	return out.Code
 }
 
-// Refused is why the answer of one of the getters cannot be believed.
+// Refused returns why the answer of one of the getters cannot be trusted, or nil.
 func (c *Run) Refused() error {
 	for _, j := range slices.Concat(c.all, c.older) {
 		err := j.Err
@@ -160,8 +159,7 @@ func (c *Run) Refused() error {
 	return c.apps.err
 }
 
-// Refuses is why the node's answer to a call is not believed either, nil where it is: the call was seen to write, or to ask for
-// more than the state holds.
+// Refuses returns why the node's answer to a call is not trusted, or nil: the call writes, or asks for more than the state holds.
 func (c *Run) Refuses(call kms.Call) error {
 	if call.Getter != "" {
 		return unbelievable(c.Reading.answer(call).Err)
@@ -170,7 +168,7 @@ func (c *Run) Refuses(call kms.Call) error {
 	return unbelievable(c.coverage[i].Err)
 }
 
-// unbelievable returns the error of a call that writes, or asks for more than the state holds; nil: it is another one.
+// unbelievable returns err if the call writes or asks for more than the state holds, else nil.
 func unbelievable(err error) error {
 	if errors.Is(err, proof.ErrWrites) || errors.Is(err, proof.ErrBeyondState) {
 		return err

@@ -12,43 +12,43 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
 
-// An upgrade leaves in the storage what no getter of the newer code reads. The older code is still at its address, so its
-// getters are run over today's storage, as if the proxy still pointed there.
+// After an upgrade the storage may hold values that no getter of the new code reads. The older code is still at its address, so
+// its getters are run over today's storage, as if the proxy still pointed there.
 //
-// Older code need not be honest. An owner may upgrade to code whose getter reads the place of a hidden entry, and back.
-// So what a getter says is not believed, and what it reads is explained only where it is not the place of an entry:
+// Older code may be malicious. An owner may upgrade to code whose getter reads the slot of a hidden allowlist entry, and back.
+// So the answers of older code are ignored, and a slot that it reads is explained only if it cannot be the slot of an entry:
 //
-//   - A variable that is no mapping has a small slot, or one that follows from it by hashing 32 bytes (a long text). The
-//     place of an entry follows from hashing 64 bytes or more: its id and the slot of the list.
-//   - A value by address has hash(padded address, small slot), which is the place of an entry if the padded address is
-//     its id and the small slot is that of a list. Anybody can register an app from such an address. So the getters of
-//     the three lists are run for the padded address as an id, wherever the code of today keeps its lists, and what they
-//     read is not explained.
-//   - Anything else is not explained, among it hash(id, slot) of an id that is no padded address.
+//   - A variable that is not a mapping has a small slot, or one derived from it by hashing 32 bytes (a long string). The slot
+//     of an entry is the hash of 64 bytes or more: its id and the slot of the list.
+//   - A value by address is at hash(padded address, small slot). That is the slot of an entry if the padded address is its id
+//     and the small slot is that of a list. Anybody can register an app from such an address. So today's getters of the three
+//     lists run with the padded address as id, and the slots that they read are not explained.
+//   - No other slot is explained. That includes hash(id, slot) if the id is not a padded address.
 //
-// A getter that reads anything besides what it may explain, or that asks about another account, explains nothing at all.
+// A getter that reads any other slot, or asks about another account, explains nothing.
 
 const (
-	maxOlderRounds  = 8    // of asking for what older code misses
-	maxOlderSlots   = 2048 // that are asked for, for getters without an argument
-	maxOlderCallers = 4096 // who registered apps, the first ones: anybody can, but few could while that was counted
-	maxValueSlots   = 8    // of a getter of an address, the well-known ones included
+	maxOlderRounds  = 8    // of fetching what older code misses
+	maxOlderSlots   = 2048 // fetched for getters without an argument
+	maxOlderCallers = 4096 // accounts that registered apps, from the first; few could while registrations were counted
+	maxValueSlots   = 8    // read by a getter of an address, including well-known ones
 
-	maxOlderTimePerCall = 4 * maxRunTimePerCall // it is run several times, and the getters of the lists with it
+	maxOlderTimePerCall = 4 * maxRunTimePerCall // each call runs several times, and the lists' getters run with it
 )
 
-// olderRun is what running older implementations takes and came to.
+// olderRun is the state of running older implementations.
 type olderRun struct {
-	asked  int              // how often calls were asked for: those of contracts, then those of whoever registered apps
+	asked  int              // stages begun: 1 OlderCalls, 2 the accounts that registered apps
 	codes  []common.Address // the implementations
 	jobs   []*Job
 	budget time.Duration
-	slots  int // that getters without an argument asked for
-	rounds int // the number of the first round that is one too many
+	slots  int // missed by getters without an argument
+	rounds int // older code gives up in this round
 }
 
-// implementationJobs returns calls of older implementations where the storage is not accounted for without them, and nothing may
-// be left out: at first those that show what an implementation has, then those that take the accounts which registered apps.
+// implementationJobs returns calls of older implementations if the storage is not accounted for without them. First come
+// OlderCalls, then the calls for the accounts that registered apps. If answers may be left out, the Reading becomes partial
+// instead.
 func (c *Run) implementationJobs() (jobs []*Job) {
 	o := &c.olderRun
 	now, isProxy := c.implementation()
@@ -56,7 +56,7 @@ func (c *Run) implementationJobs() (jobs []*Job) {
 		return nil
 	}
 	if c.partial {
-		c.Reading.Partial = true // else what is not explained would stand
+		c.Reading.Partial = true // else unexplained slots would count
 		return nil
 	}
 	if o.asked++; o.asked == 1 {
@@ -88,7 +88,7 @@ func appendJobs(jobs []*Job, code common.Address, calls []kms.Call) []*Job {
 	return jobs
 }
 
-// accounted reports whether what is explained, and guessed, by now is all that the contract stores.
+// accounted reports whether the slots explained or guessed so far are all that the contract stores.
 func (c *Run) accounted() bool {
 	addr, explained := c.Query.Contract, c.explained(c.Query.Contract, c.Query.NeededSlots())
 	for key := range c.guess.words {
@@ -101,12 +101,12 @@ func (c *Run) accounted() bool {
 	return all
 }
 
-// gaveUp reports whether the jobs are those of older implementations, and have cost too many rounds.
+// gaveUp reports whether the jobs are of older implementations and have used up their rounds.
 func (c *Run) gaveUp() bool {
 	return len(c.jobs) > 0 && c.jobs[0].code != common.Address{} && c.rounds >= c.olderRun.rounds
 }
 
-// callOlder runs one job of an older implementation, and notes what it explains.
+// callOlder runs one job of an older implementation and records what it explains.
 func (c *Run) callOlder(ctx context.Context, j *Job) (proof.Missing, error) {
 	o, addr := &c.olderRun, c.Query.Contract
 	if o.budget < 0 {
@@ -142,7 +142,7 @@ func (c *Run) callOlder(ctx context.Context, j *Job) (proof.Missing, error) {
 	return proof.Missing{}, nil
 }
 
-// keepsTo reports whether a run of older code read nothing but variables, and values of the address that it was asked for.
+// keepsTo reports whether a run of older code read only variables, and values of the address in its argument.
 func (c *Run) keepsTo(j *Job, res proof.Result) bool {
 	foreign := func(a common.Address) bool { return a != c.Query.Contract && a != j.code }
 	if slices.ContainsFunc(res.Accounts, foreign) || j.Old != "" && len(res.Touched) > maxValueSlots {
@@ -156,10 +156,10 @@ func (c *Run) keepsTo(j *Job, res proof.Result) bool {
 	return true
 }
 
-// argument is the padded address that a job asks for.
+// argument returns a job's argument, a padded address.
 func argument(j *Job) common.Hash { return common.BytesToHash([]byte(j.Data[4:])) }
 
-// isEntry reports whether a slot that the job read may be the place of an entry of a list.
+// isEntry reports whether a slot that the job read may be that of an allowlist entry.
 func (c *Run) isEntry(ctx context.Context, j *Job, s proof.Slot) bool {
 	if kms.IsVariable(s.Key) {
 		return false
@@ -175,12 +175,11 @@ func (c *Run) isEntry(ctx context.Context, j *Job, s proof.Slot) bool {
 	return false
 }
 
-// countRegistered compares the apps whose registration was counted with what the counters say, where something that the
-// contract stores is not explained.
+// countRegistered sets Registered, Counted and Sequenced if the storage is not fully explained.
 func (c *Run) countRegistered() {
 	r, most := &c.Reading, uint64(len(c.Query.Apps))
 	if r.Storage.Complete {
-		return // whoever it was is known
+		return // all registrations are known
 	}
 	count := func(output []byte) int {
 		if n := new(uint256.Int).SetBytes(output); n.IsUint64() {
@@ -212,11 +211,10 @@ func (c *Run) countRegistered() {
 	}
 }
 
-// controlledApps counts the apps that have a controller. Of May to July 2025 each app has one, which is packed into a
-// word with whether it is registered; the code since then keeps only the latter there. The words are taken from the
-// storage: what older code says is not believed.
+// controlledApps counts the apps that have a controller. The code of May to July 2025 packs a controller and the registered flag
+// into one word; later code stores only the flag. The words are read from storage, because older code is not trusted.
 func (c *Run) controlledApps() (n int) {
-	mapping := 0 // that today's getter of apps reads
+	mapping := 0 // the slot of the mapping that today's getter of apps reads
 	slot := func(app common.Address) proof.Slot {
 		return proof.Slot{Account: c.Query.Contract, Key: kms.MappingSlot(common.BytesToHash(app[:]), mapping)}
 	}

@@ -17,37 +17,37 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/footprint"
 )
 
-// What one contract's code may cost here. A contract that takes more is not proven; no other one notices.
+// Limits for one contract's code. A contract that exceeds them is not proven; others are unaffected.
 const (
-	maxRounds            = 16 // of asking for what a call still misses
-	maxIncrementalRounds = 8  // that ask for what changed, before all that is missing is asked for
-	slotsPerRound        = 32 // of an incremental round
-	maxAccounts          = 64 // that its code asks about: a proxy and its implementation are two, each is proven in every audit
+	maxRounds            = 16 // of fetching what calls miss
+	maxIncrementalRounds = 8  // that fetch only what changed; later ones fetch all that is missing
+	slotsPerRound        = 32 // in an incremental round
+	maxAccounts          = 64 // that the code asks about; each is proven in every audit
 
-	// Time is measured in gas, so that it is the same on every machine. A call that uses up its gas takes about 200 ms, a
-	// getter of a list 60 µs at most. There are five other getters.
+	// Time is derived from gas, so that it is the same on every machine. A call that uses up its gas takes about 200 ms, an
+	// allowlist's getter at most 60 µs. There are five other getters.
 	maxRunTime        = 2 * time.Second
 	maxRunTimePerCall = 500 * time.Microsecond
 	timePerGas        = 7 * time.Nanosecond
 	timePerWatchedGas = 4 * timePerGas
 )
 
-// Proven is what was proven of one contract. Several share its maps, so nothing changes them.
+// Proven is what was proven about one contract. After Finish it is immutable, since several Proven share its maps.
 type Proven struct {
 	Query    kms.Query
 	Reading  Reading
 	State    *proof.VerifiedState
-	Accounts map[common.Address]bool // that the answers rest on
+	Accounts map[common.Address]bool // that the answers depend on
 
-	said     [][]byte // what the node answers to kms.FixedCalls, nil for nothing; kept while a guess may need it
-	touched  map[proof.Slot]bool
-	appSlots map[proof.Slot]bool // that the getter of apps read
-	allApps  *Proven             // where that was last run for every app of the query; nil: nowhere
-	volatile bool                // some code looked at the block itself: its answers are good for this one only
+	said     [][]byte            // the node's answers to kms.FixedCalls, nil if missing; kept while a guess may need them
+	touched  map[proof.Slot]bool // slots that getters read
+	appSlots map[proof.Slot]bool // slots that the apps' getter read
+	allApps  *Proven             // the last one whose runs cover every app of its Query; may be nil
+	volatile bool                // some code read block data, so its answers hold for this block only
 }
 
-// UnchangedIn reports whether every account that the answers rest on is proven to run the code that it ran, and where
-// storage is true, to store what it stored.
+// UnchangedIn reports whether w proves that every account that the answers depend on has the same code and, if storage is true,
+// the same storage.
 func (m *Proven) UnchangedIn(w *proof.VerifiedState, storage bool) bool {
 	if m == nil || m.volatile || storage && m.Reading.Partial {
 		return false
@@ -65,55 +65,54 @@ func (m *Proven) UnchangedIn(w *proof.VerifiedState, storage bool) bool {
 	return true
 }
 
-// Job is one local call, and what it came to.
+// Job is one local call and its result.
 type Job struct {
 	kms.Call
-	Node *kms.Answer // what the node answers; nil: it was not asked, or did not say
-	Err  error       // why the call cannot be made here
+	Node *kms.Answer // the node's answer; nil if not asked or not given
+	Err  error       // why the local call failed
 
-	code     common.Address  // of the older implementation whose getter it is; zero: that of today
-	to       *common.Address // nil: the contract
+	code     common.Address  // the older implementation to run; zero for today's
+	to       *common.Address // nil for the contract
 	app      bool            // it is about an app
-	passing  bool            // nothing is kept of it but the slots that it read
-	compared bool            // with what the node answers
+	passing  bool            // only the slots that it read are kept
+	compared bool            // the node is asked for its answer
 	ran      bool
-	output   []byte // what a coverage call returned; neither output nor Err: it reverted
+	output   []byte // of a coverage call; nil without Err if it reverted
 }
 
-// Run is the attempt to prove one contract's answers by running its code over proven state. Several share that state, and
-// nothing else.
+// Run proves one contract's answers by running its code over proven state. Several Runs may share that state, but nothing else.
 type Run struct {
 	*Proven               // what is proven so far
 	Missing proof.Missing // what the next Step needs
-	Waiting []*Job        // what the node is to be asked
-	Slow    bool          // the last Step was cut short
-	Fault   error         // why the contract's code cannot be proven, whoever serves the state; an ErrNoProof
+	Waiting []*Job        // what to ask the node
+	Slow    bool          // the last Step ran into its limit
+	Fault   error         // why the contract's code cannot be proven with any provider; an ErrNoProof
 
-	old     *Proven // nil: nothing is known of it
-	partial bool    // what a guess does not explain may be left out
+	old     *Proven // from an earlier Run; may be nil
+	partial bool    // answers may be left out if a guess does not explain the storage
 
 	all      []*Job
-	coverage []*Job // those of all that are about no list
+	coverage []*Job // those of all that are not of allowlists
 	jobs     []*Job // left to run
 	guess    guess
 	apps     appRuns
-	older    []*Job // what an older generation takes besides
+	older    []*Job // further coverage calls of an older generation
 	oldAsked bool
 	olderRun olderRun
 
 	roles        map[common.Address]footprint.Role // of the accounts whose code ran
-	ways         map[string]bool                   // the code that runs loaded, one account after the other, of those that were watched
-	unwatched    bool                              // a watched call could not be run to its end
-	foreign      []common.Address                  // further accounts whose storage the lists' getters read
-	foreignAsked int                               // of these, how many have their jobs
+	ways         map[string]bool                   // sequences of accounts whose code was loaded in a call that was traced
+	unwatched    bool                              // a watched call failed
+	foreign      []common.Address                  // further accounts whose storage the allowlists' getters read
+	foreignAsked int                               // how many of these have jobs
 
-	nextSlots []proof.Slot // what may be missing next
+	nextSlots []proof.Slot // likely to be missing next
 	rounds    int
-	budget    time.Duration // that is left to run
+	budget    time.Duration // remaining run time
 }
 
-// New returns a Run of a Query over a state. What an earlier Run proved saves work; old may be nil. If partial is true, the Run
-// may leave out answers of a contract that stores more than the Query explains.
+// New returns a Run of a Query over a state. An earlier Run's result saves work; old may be nil. If partial is true, the Run may
+// leave out answers of a contract that stores more than the Query explains.
 func New(q *kms.Query, state *proof.VerifiedState, old *Proven, partial bool) *Run {
 	c := &Run{
 		Proven: &Proven{
@@ -140,19 +139,19 @@ func New(q *kms.Query, state *proof.VerifiedState, old *Proven, partial bool) *R
 	return c
 }
 
-// Said notes what the node returns for one of kms.FixedCalls.
+// Said records the node's answer to call i of kms.FixedCalls.
 func (c *Run) Said(i int, output []byte) { c.said[i] = output }
 
-// What an answer, or a proof, may fail at.
+// Errors of an answer or a proof.
 var (
-	ErrNoProof  = errors.New("not proven") // it cannot be proven, which is no lie: proof.ErrInvalid marks one
+	ErrNoProof  = errors.New("not proven") // not a lie; proof.ErrInvalid marks one
 	ErrReverted = errors.New("the contract reverts")
 	ErrNoCode   = errors.New("there is no code")
 	ErrRunTime  = errors.New("the contract's code takes too long")
 )
 
-// Step runs what can be run, for limit at most unless it is 0, and reports whether something is left, which needs what is in
-// Missing. The error is that of ctx.
+// Step runs what can be run, for at most limit unless it is 0. It reports whether something is left, which needs Missing, or the
+// node's answers to Waiting. It fails if ctx ends.
 func (c *Run) Step(ctx context.Context, limit time.Duration) (left bool, err error) {
 	run := ctx
 	if limit > 0 {
@@ -160,7 +159,7 @@ func (c *Run) Step(ctx context.Context, limit time.Duration) (left bool, err err
 		run, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
 	}
-	c.State.CarryOver(c.Query.Contract) // what was fetched may be all that changed
+	c.State.CarryOver(c.Query.Contract) // the fetched slots may be all that changed
 	for {
 		m, jobs := c.round(run, false)
 		c.jobs, c.Missing = jobs, proof.Missing{}
@@ -190,7 +189,7 @@ func (c *Run) Step(ctx context.Context, limit time.Duration) (left bool, err err
 			continue
 		}
 		if c.jobs = c.olderJobs(); len(c.jobs) > 0 {
-			continue // what they read belongs to what the guess is compared with
+			continue // before settleGuess, since the guess must include the slots that they read
 		}
 		if c.jobs = c.implementationJobs(); len(c.jobs) > 0 {
 			continue // likewise
@@ -212,7 +211,7 @@ func (c *Run) Step(ctx context.Context, limit time.Duration) (left bool, err err
 	return false, nil
 }
 
-// olderJobs returns the calls that an older generation takes besides, once it is known that the contract is one.
+// olderJobs returns, once, the further coverage calls if the contract turned out to be of an older generation.
 func (c *Run) olderJobs() []*Job {
 	if c.oldAsked {
 		return nil
@@ -231,15 +230,15 @@ func (c *Run) olderJobs() []*Job {
 	return c.older
 }
 
-// Fail notes that the contract's code cannot be proven. Its other calls go on: one that writes is not to be believed.
+// Fail records that the contract's code cannot be proven. Its other calls go on, to find getters that write.
 func (c *Run) Fail(err error) {
 	if c.Fault == nil {
 		c.Fault = fmt.Errorf("%w: %w", ErrNoProof, err)
 	}
 }
 
-// failJob notes that one call cannot be made here. A list of what the API claims must be proven as a whole. Anything else stands
-// for itself.
+// failJob records that one local call failed. Devices and OS images, which the API claims, must be proven as a whole. Other
+// answers stand alone.
 func (c *Run) failJob(j *Job, err error) {
 	c.unwatched = c.unwatched || j.watched() && !j.ran
 	if j.app {
@@ -249,13 +248,13 @@ func (c *Run) failJob(j *Job, err error) {
 		return
 	}
 	c.Reading.SetAnswer(j.Call, kms.Answer{Err: err})
-	if j.Getter != kms.AllowedAggregatedMR && !errors.Is(err, proof.ErrWrites) { // with two answers to choose from there is none, and that is proven
+	if j.Getter != kms.AllowedAggregatedMR && !errors.Is(err, proof.ErrWrites) { // that a getter writes is proven
 		c.Fail(err)
 	}
 }
 
-// round runs the jobs, and returns what is missing and the jobs that are left: none where they cost too much. Unless it is
-// the last round, a job that wants for some code ends it: the others are likely to want it too.
+// round runs the jobs, and returns what is missing and the jobs that are left. It returns no jobs if they cost too much. Unless
+// it is the last round, a job that lacks code ends it: the others are likely to lack the same code.
 func (c *Run) round(ctx context.Context, last bool) (m proof.Missing, left []*Job) {
 	blocked := false
 	for i, j := range c.jobs {
@@ -281,7 +280,7 @@ func (c *Run) round(ctx context.Context, last bool) (m proof.Missing, left []*Jo
 	return m, left
 }
 
-// costs is an error where the code takes too much. It is not run any more then.
+// costs returns an error if the code exceeds its limits. It is not run any more then.
 func (c *Run) costs() error {
 	switch {
 	case c.budget < 0:
@@ -292,7 +291,7 @@ func (c *Run) costs() error {
 	return nil
 }
 
-// needed adds what is to be known of the contract whatever its code reads.
+// needed adds to m what must be proven regardless of what the contract's code reads.
 func (c *Run) needed(m proof.Missing) proof.Missing {
 	addr := c.Query.Contract
 	a, known := c.State.Account(addr)
@@ -326,7 +325,7 @@ func (c *Run) needed(m proof.Missing) proof.Missing {
 	return m
 }
 
-// call runs one job and notes what it read.
+// call runs one job and records its answer and what it read.
 func (c *Run) call(ctx context.Context, j *Job) (proof.Missing, error) {
 	if c.State.HasNoCode(c.Query.Contract) {
 		if j.Getter != "" {
@@ -343,7 +342,7 @@ func (c *Run) call(ctx context.Context, j *Job) (proof.Missing, error) {
 		to = *j.to
 	}
 	res, err := c.State.CallAssuming(ctx, to, []byte(j.Data), assume)
-	if ctx.Err() == nil { // what is cut off is run again
+	if ctx.Err() == nil { // an interrupted call runs again
 		c.budget -= cost(res, began)
 	}
 	if ctx.Err() != nil && err != nil {
@@ -351,7 +350,7 @@ func (c *Run) call(ctx context.Context, j *Job) (proof.Missing, error) {
 	}
 	guessed := want != nil && c.guess.take(c.Query.Contract, j, res, want, assume)
 	switch {
-	case guessed && !j.passing: // it runs again
+	case guessed && !j.passing: // it runs again in settleGuess
 		return proof.Missing{}, nil
 	case !guessed && !res.Missing.Empty():
 		return res.Missing, nil
@@ -390,7 +389,7 @@ func (c *Run) call(ctx context.Context, j *Job) (proof.Missing, error) {
 	return proof.Missing{}, nil
 }
 
-// cost is the time that a run took.
+// cost returns the time that a run took.
 func cost(res proof.Result, began time.Time) time.Duration {
 	if res.Gas == 0 {
 		return time.Since(began)
@@ -398,14 +397,14 @@ func cost(res proof.Result, began time.Time) time.Duration {
 	return time.Duration(res.Gas) * timePerGas
 }
 
-// implementation returns the address in the contract's proven ERC-1967 slot; !ok: it holds none, or is not proven yet.
+// implementation returns the address in the contract's proven ERC-1967 slot. If ok is false, the slot has none or is not proven yet.
 func (c *Run) implementation() (addr common.Address, ok bool) {
 	word, _ := c.State.Value(proof.Slot{Account: c.Query.Contract, Key: kms.ImplementationSlot})
 	addr, err := kms.DecodeAddress(word[:])
 	return addr, err == nil && word != common.Hash{}
 }
 
-// Finish completes what is proven.
+// Finish completes the Reading and returns what was proven.
 func (c *Run) Finish() *Proven {
 	addr, r := c.Query.Contract, &c.Reading
 	if !r.Partial {
@@ -433,7 +432,7 @@ func (c *Run) Finish() *Proven {
 	return c.Proven
 }
 
-// control is what is proven of the contract's control.
+// control returns the proven Control.
 func (c *Run) control() kms.Control {
 	out := kms.Control{Code: c.code()}
 	for i := range kms.ControlCalls {

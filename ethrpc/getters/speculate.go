@@ -10,17 +10,17 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
 
-// guess is what a contract's storage must hold for the node's answers to be true. Where that, with what is proven, is all
-// that the contract stores, its storage root proves it at once: no slot of it has to be proven by itself.
+// guess is what a contract's storage must hold if the node's answers are true. If the guess and the proven slots together give the
+// contract's storage root, that proves the guess: no slot has to be proven by itself.
 type guess struct {
 	words map[common.Hash]common.Hash // by slot
-	jobs  []*Job                      // whose answers these are
-	apps  map[proof.Slot]bool         // what passing jobs about apps read, if it is true
-	tried bool                        // against the root: no more is guessed
+	jobs  []*Job                      // to run again after the comparison
+	apps  map[proof.Slot]bool         // slots that jobs about apps read, if the guess is true
+	tried bool                        // compared with the root; no further guesses
 }
 
-// guessFor returns what the node answers to the job, and what the slots that the job reads must hold for that to be true;
-// nil: nothing is guessed.
+// guessFor returns the node's answer to the job, and what the slots that the job reads must hold if it is true. It returns nil if
+// there is no guess.
 func (c *Run) guessFor(j *Job) (want []byte, assume proof.Assumption) {
 	if c.guess.tried || !c.State.Fresh(c.Query.Contract) {
 		return nil, nil
@@ -41,8 +41,8 @@ func (c *Run) guessFor(j *Job) (want []byte, assume proof.Assumption) {
 	return nil, nil
 }
 
-// take keeps a guess if the job came to what the node says, and rests on slots of the contract that hold what was assumed.
-// The answer is not kept: the run may have wanted more than it told of.
+// take adds a job's slots to the guess if, with them, the job gives the node's answer, and if only slots of the contract are
+// missing. It does not keep the answer, since the run may not have reported all that it misses.
 func (g *guess) take(contract common.Address, j *Job, res proof.Result, want []byte, assume proof.Assumption) bool {
 	m := res.Missing
 	if len(m.Slots) == 0 || len(m.Accounts)+len(m.Codes) > 0 || res.Reverted || !bytes.Equal(res.Output, want) {
@@ -65,8 +65,8 @@ func (g *guess) take(contract common.Address, j *Job, res proof.Result, want []b
 	return true
 }
 
-// settleGuess compares the guess with the storage root, and returns the jobs that guessed: they are to be run again, over
-// the storage that is proven by now or, where the guess was wrong, without one.
+// settleGuess compares the guess with the storage root. It returns the guess's jobs, which must run again: over the proven
+// storage if the guess was right, and without a guess if it was wrong.
 func (c *Run) settleGuess() (left []*Job) {
 	g := &c.guess
 	if len(g.jobs) == 0 && len(g.apps) == 0 {
@@ -80,7 +80,7 @@ func (c *Run) settleGuess() (left []*Job) {
 		c.Reading.Partial = true
 	default:
 		left = g.jobs
-		c.apps.done = c.apps.first // the others once more, without a guess
+		c.apps.done = c.apps.first // run the other apps again, without a guess
 	}
 	*g = guess{tried: true}
 	return left

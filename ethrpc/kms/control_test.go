@@ -11,8 +11,8 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/fit"
 )
 
-// FuzzControl holds that an owner is the address of a whole word, that texts are no longer than what they came in, and
-// that what cannot be read leaves an error.
+// FuzzControl checks that an owner is decoded from a whole word, that strings are no longer than their encoding, and that an
+// undecodable answer leaves an error.
 func FuzzControl(f *testing.F) {
 	word := func(b ...byte) []byte { return append(make([]byte, 32-len(b)), b...) }
 	text := slices.Concat(word(32), word(3), []byte("app"), make([]byte, 29))

@@ -1,4 +1,4 @@
-// Package kms knows the dstack KMS contract: its getters, the storage slots it uses, and how to decode its answers.
+// Package kms describes the dstack KMS contract: its getters, the storage slots that it uses, and how to decode its answers.
 package kms
 
 import (
@@ -15,23 +15,23 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/footprint"
 )
 
-// Query is what to read of one contract. Its JSON is part of evidence.
+// Query says what to read from one contract. Its JSON is part of evidence.
 type Query struct {
 	Contract      common.Address   `json:"contract"`
-	Devices       []common.Hash    `json:"devices,omitempty"` // ids to look up in its three allowlists
+	Devices       []common.Hash    `json:"devices,omitempty"` // ids to look up in the three allowlists
 	OSImages      []common.Hash    `json:"os_images,omitempty"`
 	AggregatedMRs []common.Hash    `json:"aggregated_mrs,omitempty"`
-	Control       bool             `json:"control,omitempty"`   // owner, implementation, code, kmsInfo, gateway, apps' implementation
-	Apps          []common.Address `json:"apps,omitempty"`      // named by events: they only account for the storage
-	Callers       []common.Address `json:"callers,omitempty"`   // who registered apps: the same
-	Slots         []common.Hash    `json:"slots,omitempty"`     // further slots that are known to be in use
-	CodeOnly      bool             `json:"code_only,omitempty"` // only whether code is deployed
+	Control       bool             `json:"control,omitempty"`   // read the Control of the contract too
+	Apps          []common.Address `json:"apps,omitempty"`      // registered apps, from events; they only explain storage
+	Callers       []common.Address `json:"callers,omitempty"`   // who registered apps; they only explain storage
+	Slots         []common.Hash    `json:"slots,omitempty"`     // further slots known to be in use
+	CodeOnly      bool             `json:"code_only,omitempty"` // only check whether code is deployed
 
-	// Implementations are named by events: what those of before left behind is explained by their getters.
+	// Implementations come from events. The getters of earlier ones explain storage that upgrades left behind.
 	Implementations []common.Address `json:"implementations,omitempty"`
 }
 
-// The getters of the allowlists in the main line of DstackKms (since May 2025): bytes32 in, bool out.
+// Getters of the allowlists of DstackKms since May 2025. Each takes a bytes32 and returns a bool.
 const (
 	AllowedDevice       = "kmsAllowedDeviceIds(bytes32)"
 	AllowedOSImage      = "allowedOsImages(bytes32)"
@@ -40,16 +40,16 @@ const (
 
 func selector(signature string) []byte { return crypto.Keccak256([]byte(signature))[:4:4] }
 
-// Call is a call of a getter. One of a list's getter tells where its answer belongs.
+// Call is a call of a getter.
 type Call struct {
-	Getter string // of a list; empty: another one
-	Name   string // of the getter: its Solidity signature
-	ID     common.Hash
-	Data   string    // selector and argument
-	Old    OldGetter // empty: no getter of an older generation
+	Getter string      // AllowedDevice, AllowedOSImage or AllowedAggregatedMR; empty for any other getter
+	Name   string      // the getter's Solidity signature
+	ID     common.Hash // the argument of an allowlist's getter
+	Data   string      // selector and argument
+	Old    OldGetter   // set for a getter of an older generation
 }
 
-// ListCalls are the calls that a Query's lists take, each once.
+// ListCalls returns the calls for a Query's allowlists, without duplicates.
 func (q *Query) ListCalls() (out []Call) {
 	if q.CodeOnly {
 		return nil
@@ -69,14 +69,14 @@ func (q *Query) ListCalls() (out []Call) {
 	return out
 }
 
-// Equal reports whether another Query asks for the same, in the same order.
+// Equal reports whether another Query asks for the same things in the same order.
 func (q *Query) Equal(o *Query) bool {
 	return q.Contract == o.Contract && q.Control == o.Control && q.CodeOnly == o.CodeOnly && slices.Equal(q.Devices, o.Devices) &&
 		slices.Equal(q.OSImages, o.OSImages) && slices.Equal(q.AggregatedMRs, o.AggregatedMRs) && slices.Equal(q.Apps, o.Apps) &&
 		slices.Equal(q.Callers, o.Callers) && slices.Equal(q.Slots, o.Slots) && slices.Equal(q.Implementations, o.Implementations)
 }
 
-// Clone copies what the caller may change.
+// Clone returns a deep copy.
 func (q *Query) Clone() Query {
 	c := *q
 	c.Devices, c.OSImages, c.AggregatedMRs = slices.Clone(q.Devices), slices.Clone(q.OSImages), slices.Clone(q.AggregatedMRs)
@@ -85,7 +85,7 @@ func (q *Query) Clone() Query {
 	return c
 }
 
-// NeededSlots are those to prove whatever the contract's code reads.
+// NeededSlots returns the slots to prove regardless of what the contract's code reads.
 func (q *Query) NeededSlots() []common.Hash {
 	if q.CodeOnly {
 		return nil
@@ -93,12 +93,12 @@ func (q *Query) NeededSlots() []common.Hash {
 	return slices.Concat(WellKnown, q.Slots)
 }
 
-// fixedGetters are the getters of everything that the contract stores apart from its mappings. The first ones are those
-// of Control. Older generations lack some; a call of what is not there explains nothing and does no harm.
+// fixedGetters are the getters of everything that the contract stores outside its mappings. Older generations lack some of
+// them; calling a missing getter is harmless.
 var fixedGetters = []string{"owner()", "pendingOwner()", "gatewayAppId()", "kmsInfo()", "appImplementation()"}
 
-// FixedCalls are the calls of fixedGetters. ControlCalls, those that Control is made of, are the first of CoverageCalls: the last one
-// is the older name of appImplementation.
+// FixedCalls are the calls of fixedGetters. ControlCalls are the calls for Control, and the first ones of CoverageCalls; the last
+// one is the older name of appImplementation.
 var (
 	FixedCalls   = fixedCalls()
 	ControlCalls = append(FixedCalls[:len(FixedCalls):len(FixedCalls)], Call{Data: string(selector("appAuthImplementation()"))})
@@ -111,12 +111,12 @@ func fixedCalls() (out []Call) {
 	return out
 }
 
-// ForeignCalls are the calls of what accounts for the storage of a beacon or of a registry, beside what the contract reads there.
+// ForeignCalls are the calls that explain the storage of a beacon or a registry, apart from what the contract reads there.
 var ForeignCalls = append(slices.Clip(FixedCalls[:2]), Call{Name: implementationGetter, Data: string(selector(implementationGetter))})
 
 const implementationGetter = "implementation()"
 
-// CoverageCalls are calls of which the slots matter that they read: those are part of what the contract is known to store.
+// CoverageCalls returns the calls whose slots explain what the contract stores.
 func (q *Query) CoverageCalls() (out []Call) {
 	if q.CodeOnly {
 		return nil
@@ -124,7 +124,7 @@ func (q *Query) CoverageCalls() (out []Call) {
 	return slices.Concat(ControlCalls, Apps.call(common.Address{}), NextAppSequence.call(common.Address{}))
 }
 
-// AppCalls are calls of the same kind, about some of the Query's apps.
+// AppCalls returns the coverage calls for some apps.
 func AppCalls(apps []common.Address) (out []Call) {
 	s := selector(registeredApps)
 	for _, a := range apps {
@@ -135,11 +135,11 @@ func AppCalls(apps []common.Address) (out []Call) {
 
 const registeredApps = "registeredApps(address)"
 
-// OldGetter is a getter of May and June 2025, of an address. CoverageCalls has one call of it, which shows whether a
-// contract has it.
+// OldGetter is a getter of the May and June 2025 generations; it takes an address. CoverageCalls has one call of each, to detect
+// whether a contract has it.
 type OldGetter string
 
-// What these generations store of apps, and of whoever registered them.
+// The OldGetters: what is stored about an app, and how many apps an account has registered.
 const (
 	Apps            OldGetter = "apps(address)"
 	NextAppSequence OldGetter = "nextAppSequence(address)"
@@ -152,7 +152,7 @@ func (g OldGetter) call(args ...common.Address) (out []Call) {
 	return out
 }
 
-// OldCalls are further calls of CoverageCalls, for a contract that has the getter.
+// OldCalls returns further coverage calls for a contract that has the getter.
 func (q *Query) OldCalls(g OldGetter) []Call {
 	if g == Apps {
 		return g.call(q.Apps...)
@@ -160,7 +160,8 @@ func (q *Query) OldCalls(g OldGetter) []Call {
 	return g.call(q.Callers...)
 }
 
-// WellKnown are slots that no getter may read: the implementation's, and those of OpenZeppelin's initializer (ERC-1967, ERC-7201).
+// WellKnown are slots that are in use though no getter may read them: those of proxies (ERC-1967) and of OpenZeppelin's upgradeable
+// contracts (ERC-7201).
 var WellKnown = []common.Hash{
 	erc1967Slot("eip1967.proxy.implementation"),
 	erc1967Slot("eip1967.proxy.admin"),
@@ -182,11 +183,11 @@ func erc7201Slot(id string) common.Hash {
 	return h
 }
 
-// ImplementationSlot is where a proxy keeps its implementation, and BeaconSlot where it keeps its beacon (ERC-1967).
+// ImplementationSlot and BeaconSlot are where a proxy keeps its implementation or its beacon (ERC-1967).
 var ImplementationSlot, BeaconSlot = WellKnown[0], WellKnown[2]
 
-// Answer is what a contract says of one id. Err is set where it says nothing: it reverted, it writes when it is called,
-// or what came back is not one ABI word holding 0 or 1.
+// Answer is a contract's answer about one id. Err is set if there is no valid answer: the getter reverted, it writes when it is
+// called, or it returned something other than an ABI bool.
 type Answer struct {
 	Err     error
 	Allowed bool
@@ -203,11 +204,11 @@ func (a Answer) String() string {
 	}
 }
 
-// DecodeBool reads an ABI bool strictly: 32 bytes, 31 of them zero, the last 0 or 1. An account without code answers
-// with no bytes at all, and that is no answer.
+// DecodeBool decodes an ABI bool strictly: 32 bytes, 31 of them zero, the last 0 or 1. No bytes, which an account without code
+// returns, are an error.
 func DecodeBool(b []byte) Answer {
 	if len(b) != 32 {
-		return Answer{Err: fmt.Errorf("the answer has %d bytes, want the 32 of a bool", len(b))}
+		return Answer{Err: fmt.Errorf("the answer has %d bytes, want 32", len(b))}
 	}
 	switch word := common.BytesToHash(b); word {
 	case common.Hash{}:
@@ -219,24 +220,24 @@ func DecodeBool(b []byte) Answer {
 	}
 }
 
-// Field is one thing that a contract says of itself.
+// Field is one value that a contract reports about itself.
 type Field[T any] struct {
 	Value   T
-	Present bool  // false without Err: the contract has no such getter, as older generations have none for some
+	Present bool  // false without Err: the contract has no such getter
 	Err     error // why it could not be read
 }
 
-// Control is who controls a contract, what runs there, and what the contract says of its KMS.
+// Control is who controls a contract, which code runs there, and what the contract reports about its KMS.
 type Control struct {
 	Owner                Field[common.Address]
-	PendingOwner         Field[common.Address] // zero and Present: the contract is offered to nobody
-	Implementation       Field[common.Address] // ERC-1967; not Present: the slot is empty
+	PendingOwner         Field[common.Address] // the zero address if no transfer is pending
+	Implementation       Field[common.Address] // ERC-1967; not Present if the slot is empty
 	GatewayAppID         Field[string]
 	K256Pubkey, CAPubkey Field[[]byte]
 	AppImplementation    Field[common.Address]
 
 	Code    footprint.Code // of the contract itself at least
-	CodeErr error          // why it lacks an account: the implementation's code could not be read
+	CodeErr error          // why Code is incomplete: the implementation's code could not be read
 }
 
 // AddCode adds an account whose code runs.
@@ -244,8 +245,8 @@ func (c *Control) AddCode(addr common.Address, role footprint.Role, hash common.
 	c.Code.Accounts = append(c.Code.Accounts, footprint.Account{Address: addr.Hex(), Role: role, CodeHash: hash.Hex()})
 }
 
-// SetGetter takes what call i of ControlCalls returned. Neither data nor err: it reverted, or returned no bytes: there is no
-// such getter.
+// SetGetter sets the field of call i of ControlCalls. If there is neither data nor err, the call reverted or returned nothing:
+// the contract has no such getter.
 func (c *Control) SetGetter(i int, data []byte, err error) {
 	switch i {
 	case 0:
@@ -259,7 +260,7 @@ func (c *Control) SetGetter(i int, data []byte, err error) {
 	case 4:
 		c.AppImplementation = field(i, data, err, DecodeAddress)
 	case 5:
-		if f := &c.AppImplementation; !f.Present && f.Err == nil { // the older name
+		if f := &c.AppImplementation; !f.Present && f.Err == nil { // appAuthImplementation, the older name
 			*f = field(4, data, err, DecodeAddress)
 		}
 	}
@@ -278,7 +279,7 @@ func field[T any](i int, data []byte, err error, decode func([]byte) (T, error))
 	return f
 }
 
-// unpack decodes the argument of a number.
+// unpack returns a decoder of value i.
 func unpack[T any](types abi.Arguments, i int) func([]byte) (T, error) {
 	return func(b []byte) (out T, err error) {
 		v, err := types.Unpack(b)
@@ -289,7 +290,7 @@ func unpack[T any](types abi.Arguments, i int) func([]byte) (T, error) {
 	}
 }
 
-// SetImplementation takes the word of ImplementationSlot, or why it could not be read.
+// SetImplementation sets Implementation from the word in ImplementationSlot, or from the error of reading it.
 func (c *Control) SetImplementation(word common.Hash, err error) {
 	f := &c.Implementation
 	if err == nil && word != (common.Hash{}) {
@@ -302,7 +303,7 @@ func (c *Control) SetImplementation(word common.Hash, err error) {
 	}
 }
 
-// Equal reports whether two providers say the same.
+// Equal reports whether two Controls have the same values. Errors are equal whatever their text.
 func (c *Control) Equal(o *Control) bool {
 	return sameField(c.Owner, o.Owner) && sameField(c.PendingOwner, o.PendingOwner) && sameField(c.Implementation, o.Implementation) &&
 		sameField(c.GatewayAppID, o.GatewayAppID) && sameField(asText(c.K256Pubkey), asText(o.K256Pubkey)) && sameField(asText(c.CAPubkey), asText(o.CAPubkey)) &&
@@ -320,16 +321,16 @@ func (c *Control) String() string {
 	show := func(f Field[common.Address]) string {
 		switch {
 		case f.Err != nil:
-			return "nobody knows whom"
+			return "unknown"
 		case !f.Present:
-			return "nobody"
+			return "none"
 		}
 		return f.Value.Hex()
 	}
-	return fmt.Sprintf("owned by %s, offered to %s, implemented by %s, and its code is %v", show(c.Owner), show(c.PendingOwner), show(c.Implementation), c.Code.Accounts)
+	return fmt.Sprintf("owner %s, pending owner %s, implementation %s, code %v", show(c.Owner), show(c.PendingOwner), show(c.Implementation), c.Code.Accounts)
 }
 
-// What the getters return: a string, and the four parts of kmsInfo.
+// Types that getters return: gatewayAppId's string, and the four parts of kmsInfo.
 var textType, infoType = arguments("string"), arguments("bytes", "bytes", "bytes", "bytes")
 
 func arguments(types ...string) (out abi.Arguments) {
@@ -343,9 +344,9 @@ func arguments(types ...string) (out abi.Arguments) {
 	return out
 }
 
-var errNoAddress = errors.New("the answer is no address")
+var errNoAddress = errors.New("the answer is not an address")
 
-// DecodeAddress reads an ABI address strictly.
+// DecodeAddress decodes an ABI address strictly: 32 bytes, the first 12 of them zero.
 func DecodeAddress(b []byte) (common.Address, error) {
 	if len(b) != 32 || !bytes.Equal(b[:12], make([]byte, 12)) {
 		return common.Address{}, errNoAddress

@@ -11,9 +11,10 @@ import (
 	"github.com/holiman/uint256"
 )
 
-// Layout supposes what Solidity stores where call i of FixedCalls returns output. The function says what a slot holds, of
-// those that the call reads, in their order: a text of up to 31 bytes in one slot, a longer one from the slot's hash on, and
-// anything else in one slot. It always says the same of a slot. It only guesses: the storage root has to prove it.
+// Layout guesses what Solidity stores if call i of FixedCalls returns output. The returned function gives the word in a slot that
+// the call reads; it must be asked for new slots in the order in which the call reads them. It assumes that a string of up to 31
+// bytes takes one slot, a longer one continues at the slot's hash, and any other value takes one slot. The guess must be
+// verified against the storage root.
 func Layout(i int, output []byte) func(slot common.Hash) common.Hash {
 	texts, isText := textsOf(i, output)
 	heads, long := map[common.Hash]common.Hash{}, map[common.Hash][]byte{}
@@ -47,7 +48,7 @@ func Layout(i int, output []byte) func(slot common.Hash) common.Hash {
 	}
 }
 
-// textsOf splits what call i of FixedCalls returned, unless it is no text.
+// textsOf splits the output of call i of FixedCalls into its strings. isText is false if the getter returns no strings.
 func textsOf(i int, output []byte) (texts [][]byte, isText bool) {
 	types := map[string]abi.Arguments{"gatewayAppId()": textType, "kmsInfo()": infoType}[fixedGetters[i]]
 	values, err := types.Unpack(output)
@@ -65,14 +66,14 @@ func textsOf(i int, output []byte) (texts [][]byte, isText bool) {
 	return texts, types != nil
 }
 
-// MaxImplementations bounds how many older implementations of one contract are run.
+// MaxImplementations bounds the older implementations of one contract that are run.
 const MaxImplementations = 32
 
-// OlderCalls are the calls of an older implementation that show what it left behind, and whether it has NextAppSequence. They
-// are of no list.
+// OlderCalls are the calls of an older implementation that explain what it left in the storage. They also detect
+// NextAppSequence. They have no calls of allowlists.
 var OlderCalls = slices.Concat(FixedCalls, []Call{{Data: string(selector("appAuthImplementation()"))}}, NextAppSequence.call(common.Address{}))
 
-// EntryCalls are the calls of the getters of the three lists for one id.
+// EntryCalls returns the calls of the three allowlists' getters for one id.
 func EntryCalls(id common.Hash) (out []Call) {
 	for _, g := range []string{AllowedDevice, AllowedOSImage, AllowedAggregatedMR} {
 		out = append(out, Call{Getter: g, ID: id, Data: string(append(selector(g), id[:]...))})
@@ -82,11 +83,11 @@ func EntryCalls(id common.Hash) (out []Call) {
 
 const (
 	SmallSlots = 64   // the variables of a contract; DstackKms has a dozen
-	maxLong    = 4096 // words of one long text: 128 KiB
-	maxStruct  = 8    // words of a value in a mapping
+	maxLong    = 4096 // words of one long string: 128 KiB
+	maxStruct  = 8    // words of one value in a mapping
 )
 
-// longSlots are where the content of long texts begins, by the slot of the variable.
+// longSlots are where the content of a long string begins, by the slot of the variable.
 var longSlots = func() (out [SmallSlots]common.Hash) {
 	for n := range out {
 		out[n] = crypto.Keccak256Hash(variable(n))
@@ -94,11 +95,11 @@ var longSlots = func() (out [SmallSlots]common.Hash) {
 	return out
 }()
 
-// variable is the slot of a number, as a word.
+// variable returns slot n as a word.
 func variable(n int) []byte { return binary.BigEndian.AppendUint64(make([]byte, 24), uint64(n)) }
 
-// IsVariable reports whether Solidity keeps a variable that is no mapping in a slot, or a part of one: a small slot, what
-// follows from one for long texts, or one of WellKnown.
+// IsVariable reports whether a slot may hold a variable that is not a mapping, or a part of one: a small slot, the content of a
+// long string, or one of WellKnown.
 func IsVariable(slot common.Hash) bool {
 	if isFrom(slot, common.Hash{}, SmallSlots) || slices.Contains(WellKnown, slot) {
 		return true
@@ -106,7 +107,7 @@ func IsVariable(slot common.Hash) bool {
 	return slices.ContainsFunc(longSlots[:], func(first common.Hash) bool { return isFrom(slot, first, maxLong) })
 }
 
-// IsValueOf reports whether Solidity keeps the value of a key in a slot, or a part of it, in a mapping at a small slot.
+// IsValueOf reports whether a slot may hold the value of a key, or a part of it, in a mapping at a small slot.
 func IsValueOf(slot, key common.Hash) bool {
 	for n := range SmallSlots {
 		if isFrom(slot, MappingSlot(key, n), maxStruct) {
@@ -116,12 +117,12 @@ func IsValueOf(slot, key common.Hash) bool {
 	return false
 }
 
-// MappingSlot is where the mapping at a small slot keeps the value of key.
+// MappingSlot returns where the mapping at variableSlot keeps the value of key.
 func MappingSlot(key common.Hash, variableSlot int) common.Hash {
 	return crypto.Keccak256Hash(key[:], variable(variableSlot))
 }
 
-// isFrom reports whether a slot is one of n from first on.
+// isFrom reports whether a slot is one of the n slots from first on.
 func isFrom(slot, first common.Hash, n uint64) bool {
 	if bytes.Compare(slot[:], first[:]) < 0 {
 		return false

@@ -9,18 +9,17 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
-// ReadLogs reads the answers to eth_getLogs of the blocks from to to, and to eth_getBlockByNumber of block to.
+// ReadLogs decodes the answers to eth_getLogs for the blocks from to to, and to eth_getBlockByNumber for block to.
 func ReadLogs(req Request, from, to uint64, logs, block json.RawMessage) ([]types.Log, common.Hash, error) {
 	s := &blockRange{from: from, to: to}
 	err := s.take(&req, []*transport.Call{{Result: logs}}, &transport.Call{Result: block})
 	return s.logs, s.last, err
 }
 
-// Suggested is the number of blocks that a provider's words suggest for the range from from to to.
+// Suggested exports suggested.
 var Suggested = suggested
 
-// CountRequests counts the ranges, and those of them that are refused, that it takes to read blocks of a provider
-// that takes at most limit of them at once.
+// CountRequests counts the ranges, and the refused ones among them, that reading blocks takes if the provider's limit is limit.
 func CountRequests(blocks, limit, step uint64) (all, refused int) {
 	s := newRangeSizer(step)
 	for blocks > 0 {

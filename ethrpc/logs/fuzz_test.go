@@ -16,8 +16,8 @@ const (
 	hash2 = "0x2222222222222222222222222222222222222222222222222222222222222222"
 )
 
-// FuzzLogs holds that a list of logs is taken whole, where each is of the contract, the topics and the blocks that were
-// asked for, sorted and once.
+// FuzzLogs checks that a list of logs is accepted only if every log is of the requested contract, topics and blocks, and that it
+// is sorted and without duplicates.
 func FuzzLogs(f *testing.F) {
 	at := common.HexToAddress("0x2f83172A49584C017F2B256F0FB2Dca14126Ba9C")
 	req := logs.Request{Contract: at, Filters: []logs.Filter{{{common.HexToHash(hash1)}}}, From: 5, To: 20, ToHash: common.HexToHash(hash2)}

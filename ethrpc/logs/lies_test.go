@@ -13,7 +13,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
-// spoil changes the logs of every answer that holds some.
+// spoil changes the logs of every answer that has some.
 func spoil(name string, change func(logs []map[string]any) any) rpcfault.Fault {
 	return rpcfault.Fault{Name: name, Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
 		var logs []map[string]any
@@ -23,7 +23,7 @@ func spoil(name string, change func(logs []map[string]any) any) rpcfault.Fault {
 	}}
 }
 
-// with gives one of the logs a field, or takes it away.
+// with sets or removes a field of one log.
 func with(name, field string, value any) rpcfault.Fault {
 	return spoil(name, func(logs []map[string]any) any {
 		logs[1][field] = value
@@ -61,17 +61,17 @@ func TestLogsThatNoNodeAnswers(t *testing.T) {
 		{with("a log without topics", "topics", []string{}), "a log with 0 topics"},
 		{with("a log of five topics", "topics", []string{stranger, stranger, stranger, stranger, stranger}), "a log with 5 topics"},
 		{with("a log of a block that was not asked", "blockNumber", "0xffffff"), "a log of block 16777215"},
-		{with("a log of another block of that number", "blockHash", stranger), "to one answer and"},
+		{with("a log of another block of that number", "blockHash", stranger), "in one answer and"},
 		{with("a log twice", "logIndex", "0x0"), "two logs have the index 0"},
 		{with("a removed log", "removed", true), "that a reorganisation removed"},
 		{with("a pending log", "blockNumber", nil), "lacks a field"},
 		{with("a log without index", "logIndex", nil), "lacks a field"},
 		{with("a log without a transaction", "transactionHash", nil), "lacks a field"},
 		{with("a large log", "data", "0x"+strings.Repeat("00", 1<<20+1)), "a log of 1048577 bytes"},
-		{with("a short address", "address", "0x01"), "the answer is no list of logs"},
+		{with("a short address", "address", "0x01"), "the answer is not a list of logs"},
 		{spoil("a null among the logs", func(logs []map[string]any) any { return []any{logs[0], nil} }), "lacks a field"},
 		{spoil("null", func([]map[string]any) any { return nil }), "the answer is null"},
-		{spoil("no list", func([]map[string]any) any { return "0x" }), "the answer is no list of logs"},
+		{spoil("no list", func([]map[string]any) any { return "0x" }), "the answer is not a list of logs"},
 		{answers("another chain", "eth_chainId", `"0x1"`), "eth_chainId answers 1"},
 		{answers("another block", "eth_getBlockByNumber", string(w.block(1, common.Hash{}))), "got 1"},
 		{answers("no blocks", "eth_getBlockByNumber", "null"), "the provider has no such block"},
@@ -100,7 +100,7 @@ func TestLogsThatNoNodeAnswers(t *testing.T) {
 	}
 }
 
-// A pool has a node on another branch, which what checks the blocks does not meet.
+// A pool has a node on another branch. The checks of the blocks go to other nodes.
 func TestAPieceStandsOnThePinnedBlock(t *testing.T) {
 	w := newLogWorld(t)
 	asked := 0
@@ -118,7 +118,7 @@ func TestAPieceStandsOnThePinnedBlock(t *testing.T) {
 	}
 }
 
-// A node of a pool that lags behind does not know the last block yet, and its logs would be too few.
+// A lagging node of a pool does not have the last block yet, so some logs would be missing.
 func TestAScanWaitsForANodeThatLags(t *testing.T) {
 	w := newLogWorld(t)
 	left := map[string]int{"eth_getLogs": 2, "eth_getBlockByNumber": 2}
@@ -162,7 +162,7 @@ func TestReceiptsThatAreNotTheBlocks(t *testing.T) {
 				a.Result, _ = json.Marshal(all)
 			}}))
 			_, err := newClient(t, w.URL).Scan(t.Context(), w.scan())
-			if err == nil || !strings.Contains(err.Error(), "is not that of its transaction") || lists.Load() == 0 {
+			if err == nil || !strings.Contains(err.Error(), "is not of transaction") || lists.Load() == 0 {
 				t.Errorf("Scan = %v after %d lists of receipts", err, lists.Load())
 			}
 		})

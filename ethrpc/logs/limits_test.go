@@ -17,7 +17,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
-// refuse answers ranges that are refused with an error object, whose message may name them.
+// refuse answers refused ranges with an error object, whose message may name the range.
 func refuse(code int, message func(from, to uint64, logs int) string) rpcfault.Fault {
 	return rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
 		from, to, ok := asksLogs(c)
@@ -32,7 +32,7 @@ func refuse(code int, message func(from, to uint64, logs int) string) rpcfault.F
 	}}
 }
 
-// atMost50 takes 50 blocks at once.
+// atMost50 serves at most 50 blocks at once.
 func atMost50(code int, words string) rpcfault.Fault {
 	return refuse(code, func(from, to uint64, _ int) string {
 		if to-from >= 50 {
@@ -42,7 +42,7 @@ func atMost50(code int, words string) rpcfault.Fault {
 	})
 }
 
-// inPlace answers requests for over 50 blocks of logs in the node's place.
+// inPlace answers requests for logs of more than 50 blocks instead of the node.
 func inPlace(f func(w http.ResponseWriter, r *http.Request)) rpcfault.Fault {
 	return rpcfault.Fault{HTTP: func(w http.ResponseWriter, r *http.Request, calls []rpcfault.Call, _ bool) bool {
 		from, to, ok := asksLogs(calls[0])
@@ -62,7 +62,7 @@ func TestScanReadsAllWhateverTheLimits(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
 		fault    rpcfault.Fault
-		requests int // at most, with the two that check blocks
+		requests int // at most, including the two that check blocks
 		timeout  time.Duration
 	}{
 		{"no limit", rpcfault.Fault{}, 4, 0},
@@ -135,7 +135,7 @@ func TestScanReadsAllWhateverTheLimits(t *testing.T) {
 			if n := w.Proxy.Requests() - before; n > tt.requests {
 				t.Errorf("%d requests, want at most %d", n, tt.requests)
 			}
-			// A status that was meant for a range is not taken for a refusal of batches.
+			// A status that refuses a range must not count as a refusal of batches.
 			w.Proxy.Set(rpcfault.Fault{})
 			before = w.Proxy.Requests()
 			at, err := c.Pin(t.Context(), ethrpc.PinRequest{})
@@ -166,7 +166,7 @@ func (w *logWorld) ranges() map[[2]uint64]int {
 	return asked
 }
 
-// The code is also that of a rate limit, at which the same call would be made again.
+// The error code is also that of a rate limit, which would cause a retry of the same call.
 func TestARefusedRangeIsNotAskedAgain(t *testing.T) {
 	w := newLogWorld(t)
 	asked := w.ranges()
@@ -200,7 +200,7 @@ func TestASuggestedRangeIsAskedNext(t *testing.T) {
 	}
 }
 
-// TestAnAnswerThatIsTooLargeIsSoonSmallEnough: each takes a node as long to make as one that is taken.
+// TestAnAnswerThatIsTooLargeIsSoonSmallEnough limits the number of answers that are too large, since each takes the node long.
 func TestAnAnswerThatIsTooLargeIsSoonSmallEnough(t *testing.T) {
 	w := newLogWorld(t)
 	var tooLarge atomic.Int64

@@ -14,10 +14,9 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
-// DeploymentBlock returns the first block at which the contract has code, looked for up to block to, where it must have
-// some. The error is a *ReadError, and ErrNoState where providers do not keep state old enough. What is found is as good as the
-// provider's memory: one that answers without an error that nothing was there before some block is believed, and so
-// is one whose contract was destroyed and came back.
+// DeploymentBlock returns the first block at which the contract has code, by binary search up to block to, where it must have
+// code. The error is a *ReadError; it wraps ErrNoState if the providers do not keep state that old. The result is unverified,
+// and wrong if the contract was destroyed and deployed again.
 func (r *Reader) DeploymentBlock(ctx context.Context, contract common.Address, to uint64) (uint64, error) {
 	var failed []transport.ProviderError
 	for _, p := range r.providers {
@@ -75,24 +74,25 @@ func codeAt(ctx context.Context, p *transport.Client, contract common.Address, n
 	return len(code) > 0, nil
 }
 
-// Ref is where a log stands.
+// Ref identifies the transaction of a log.
 type Ref struct {
 	Block, Tx common.Hash
-	Timed     bool // the block's time is known
+	Timed     bool // the block's time is known and need not be asked for
+	Untold    bool // the sender is not asked for
 }
 
-// TxInfo is when and by whom. What no provider told is zero.
+// TxInfo is the time, sender and recipient of a transaction. A field is zero if no provider gave it.
 type TxInfo struct {
 	BlockTime time.Time // UTC
 	Sender    common.Address
-	To        common.Address // that was called; zero: a contract was created
+	To        common.Address // zero if the transaction created a contract
 }
 
-// TxInfo returns when the blocks were made, who sent the transactions, and to whom. It is unverified, so that no answer may rest on
-// it: there is one for every ref, but providers are believed, and what none of them tells is left out without an error.
+// TxInfo returns a TxInfo for every ref. It is unverified, for display only: providers are believed, and missing fields are left
+// zero without an error.
 func (r *Reader) TxInfo(ctx context.Context, refs []Ref) map[Ref]TxInfo {
 	times, txs := map[common.Hash]time.Time{}, map[Ref]TxInfo{}
-	for _, p := range r.providers { // each is asked for what is still missing
+	for _, p := range r.providers {
 		blocks, asked := map[common.Hash]*transport.Call{}, map[Ref]*transport.Call{}
 		var calls []*transport.Call
 		for _, at := range refs {
@@ -100,13 +100,12 @@ func (r *Reader) TxInfo(ctx context.Context, refs []Ref) map[Ref]TxInfo {
 				blocks[at.Block] = block.AtHash(at.Block).Ask()
 				calls = append(calls, blocks[at.Block])
 			}
-			if _, known := txs[at]; !known && asked[at] == nil {
+			if _, known := txs[at]; !known && !at.Untold && asked[at] == nil {
 				asked[at] = &transport.Call{Method: "eth_getTransactionByHash", Args: []any{at.Tx}}
 				calls = append(calls, asked[at])
 			}
 		}
-		// An error is of one batch: what the others brought is good.
-		_ = p.Do(ctx, calls...)
+		_ = p.Do(ctx, calls...) // other batches may have succeeded
 		for hash, c := range blocks {
 			if b, err := block.Decode(c); err == nil && b.Hash == hash {
 				times[hash] = b.Time

@@ -12,18 +12,18 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
-// receiptWeight is that of one receipt: 8 go into one request. A transaction of 30 million gas has some 10,000 logs.
+// receiptWeight is the weight of one receipt; 8 go into one request. A transaction of 30 million gas has up to 10,000 logs.
 const receiptWeight = transport.MaxWeight / 8
 
-// receipt is what of a transaction's receipt matters here.
+// receipt is the used part of a transaction receipt.
 type receipt struct {
 	TxHash    *common.Hash `json:"transactionHash"`
 	BlockHash *common.Hash `json:"blockHash"`
 	Logs      *[]*wireLog  `json:"logs"`
 }
 
-// readReceipts reads the logs of one block from its receipts: anybody can make a block of more logs than a provider serves by
-// eth_getLogs. Where it does not serve the receipts of a block at once either, they are read one by one.
+// readReceipts reads the logs of one block from its receipts, because anybody can fill a block with more logs than a provider
+// serves by eth_getLogs. If the provider does not serve eth_getBlockReceipts either, it reads the receipts one by one.
 func (s *blockRange) readReceipts(ctx context.Context, p *transport.Client, req *Request) error {
 	end := block.AtNumber(s.to).Ask()
 	if err := p.Do(ctx, end); err != nil {
@@ -35,7 +35,7 @@ func (s *blockRange) readReceipts(ctx context.Context, p *transport.Client, req 
 	}
 	var txs struct{ Transactions []common.Hash }
 	if err := json.Unmarshal(end.Result, &txs); err != nil {
-		return errors.New("the block's transactions are no list of hashes")
+		return errors.New("the block's transactions are not a list of hashes")
 	}
 	var all []receipt
 	whole := &transport.Call{Method: "eth_getBlockReceipts", Args: []any{last.Hash}, Weight: transport.MaxWeight}
@@ -50,7 +50,7 @@ func (s *blockRange) readReceipts(ctx context.Context, p *transport.Client, req 
 	logs := []*wireLog{}
 	for i, r := range all {
 		if r.TxHash == nil || *r.TxHash != txs.Transactions[i] || r.BlockHash == nil || *r.BlockHash != last.Hash || r.Logs == nil {
-			return fmt.Errorf("receipt %d is not that of its transaction in block %d", i, s.to)
+			return fmt.Errorf("receipt %d is not of transaction %d of block %d", i, i, s.to)
 		}
 		for _, l := range *r.Logs {
 			if l != nil && l.Address != nil && *l.Address == req.Contract && req.wants(l.Topics) {
@@ -70,7 +70,7 @@ func oneByOne(ctx context.Context, p *transport.Client, txs []common.Hash) ([]re
 		return nil, err
 	}
 	for i, c := range calls {
-		if !c.Answered() { // the receipts beside it were too large together
+		if !c.Answered() { // its batch was too large
 			if err := p.Do(ctx, c); err != nil {
 				return nil, err
 			}
@@ -79,7 +79,7 @@ func oneByOne(ctx context.Context, p *transport.Client, txs []common.Hash) ([]re
 			return nil, c.Err
 		}
 		if err := json.Unmarshal(c.Result, &all[i]); err != nil {
-			return nil, fmt.Errorf("receipt %d cannot be read", i)
+			return nil, fmt.Errorf("receipt %d cannot be decoded", i)
 		}
 	}
 	return all, nil

@@ -1,8 +1,8 @@
-// Package logs reads a contract's events. Scan reads them in block ranges as large as a provider serves.
-// DeploymentBlock finds the first block to scan. TxInfo reads the time and the sender of a transaction.
+// Package logs reads a contract's events. Scan reads them in block ranges as large as a provider serves. DeploymentBlock finds the
+// first block to scan. TxInfo reads the time and the sender of a transaction.
 //
-// A provider may leave logs out, or answer an empty list for blocks that it no longer keeps. This package cannot detect
-// that: only the proof of the contract's storage shows that no log is missing.
+// A provider may leave logs out, or return an empty list for blocks that it no longer keeps. This package cannot detect that:
+// only the proof of the contract's storage shows that no log is missing.
 package logs
 
 import (
@@ -32,22 +32,22 @@ type Reader struct {
 // New returns a Reader of a chain through its providers, at least one, in order of preference.
 func New(chainID uint64, providers []*transport.Client) *Reader { return &Reader{chainID, providers} }
 
-// Request is which logs to read.
+// Request says which logs to read.
 type Request struct {
 	Contract       common.Address
-	Filters        []Filter    // a log passes one of them
-	From, To       uint64      // inclusive; with From above To only the hashes are checked
-	ToHash         common.Hash // of block To, the pinned one
-	After          common.Hash // of the block before From, up to which was read before; zero: nothing was
-	Step           uint64      // blocks of the first range; zero: 10,000, which is the largest
-	ProviderOffset uint        // moves on which provider is asked first: one that left logs out does so again
-	// OnBatch is handed the logs of the blocks from to to, sorted, and last, the hash of block to. Batches are contiguous,
-	// come in order, one at a time, and may be empty. Its error ends the scan. Progress that is kept stands on last:
-	// batches handed on before an error may be of a branch that is gone.
+	Filters        []Filter    // a log must pass one of them
+	From, To       uint64      // block numbers, inclusive; if From is above To, only the hashes are checked
+	ToHash         common.Hash // of block To, the pinned block
+	After          common.Hash // of block From-1, at which an earlier Scan ended; zero if there was none
+	Step           uint64      // blocks in the first range; at most 10,000, which zero means too
+	ProviderOffset uint        // rotates the order of providers; change it if a provider left logs out
+	// OnBatch receives the sorted logs of the blocks from to to, and last, the hash of block to. Batches are contiguous, in
+	// order and may be empty; calls do not overlap. An error from OnBatch ends the scan. Store last with the progress: batches
+	// before an error may be of a branch that was reorganised away.
 	OnBatch func(from, to uint64, last common.Hash, logs []types.Log) error
 }
 
-// Filter is what a log's topics may be, by position, as eth_getLogs takes it. An empty position takes any topic.
+// Filter lists the allowed topics by position, as in eth_getLogs. An empty position matches any topic.
 type Filter [][]common.Hash
 
 func (f Filter) passes(topics []common.Hash) bool {
@@ -63,8 +63,8 @@ func (r *Request) wants(topics []common.Hash) bool {
 	return slices.ContainsFunc(r.Filters, func(f Filter) bool { return f.passes(topics) })
 }
 
-// Batch is a Scan of all blocks up to the pinned one at once, whose calls are made beside others. It is for one provider that
-// has the pinned block, and takes no part of an answer.
+// Batch reads all logs up to the pinned block in one range, with calls that go along with others. It is for one provider that has
+// the pinned block. It is used whole or not at all.
 type Batch struct {
 	Request
 	Public bool // the caller's mark
@@ -73,27 +73,27 @@ type Batch struct {
 	end  *transport.Call
 }
 
-// CallsUpTo are those to make along with the pin, by the block's tag or number.
+// CallsUpTo returns the calls to make along with the pin; ref is the block's tag or number.
 func (b *Batch) CallsUpTo(ref string) []*transport.Call {
 	b.gets = getLogs(&b.Request, b.From, ref)
 	return b.gets
 }
 
-// Pinned says which block the tag was pinned as; raw is the block as it came.
+// Pinned sets the block that was pinned; raw is the provider's answer.
 func (b *Batch) Pinned(at block.Block, raw json.RawMessage) {
 	b.To, b.ToHash, b.end = at.Number, at.Hash, &transport.Call{Result: raw}
 }
 
-// Calls are those to make where the block is known.
+// Calls returns the calls to make if the block is known already.
 func (b *Batch) Calls() []*transport.Call {
 	b.gets, b.end = getLogs(&b.Request, b.From, hexutil.EncodeUint64(b.To)), block.AtNumber(b.To).Ask()
 	return append(slices.Clip(b.gets), b.end)
 }
 
-// Logs returns the logs, sorted, or why the answers cannot be used. After an error, Step is what a Scan should begin with.
+// Logs returns the sorted logs, or why the answers cannot be used. After an error, a Scan should begin with Step.
 func (b *Batch) Logs() ([]types.Log, error) {
 	if b.end == nil || slices.ContainsFunc(append(slices.Clip(b.gets), b.end), func(c *transport.Call) bool { return !c.Answered() }) {
-		return nil, errors.New("it was not answered")
+		return nil, errors.New("not all calls were answered")
 	}
 	all := blockRange{from: b.From, to: b.To}
 	err := all.take(&b.Request, b.gets, b.end)
@@ -103,12 +103,12 @@ func (b *Batch) Logs() ([]types.Log, error) {
 	return all.logs, err
 }
 
-// ErrReorganised marks a block that is not what it was at the pin, or when its logs were read.
+// ErrReorganised reports that a block's hash has changed since the pin, or since its logs were read.
 var ErrReorganised = errors.New("the chain was reorganised")
 
-// Scan reads every log that req names and returns the name of the provider that ended it. Where a provider fails, the
-// next one takes over behind the last batch that was handed on. A reorganisation seen after a batch was handed on is
-// an error, and so is one of OnBatch, which is returned wrapped; any other error is a *ReadError.
+// Scan reads every log that req asks for, and returns the name of the last provider used. If a provider fails, the next one
+// continues after the last delivered batch. A reorganisation after a delivered batch ends the scan. An error of OnBatch is
+// returned wrapped; any other error is a *ReadError.
 func (r *Reader) Scan(ctx context.Context, req Request) (provider string, err error) {
 	var failed []transport.ProviderError
 	var refused error // by OnBatch
@@ -131,7 +131,7 @@ func (r *Reader) Scan(ctx context.Context, req Request) (provider string, err er
 		case err == nil:
 			return p.Name, nil
 		case refused != nil:
-			return p.Name, fmt.Errorf("handing on the logs from block %d: %w", req.From, refused)
+			return p.Name, fmt.Errorf("delivering the logs from block %d: %w", req.From, refused)
 		}
 		failed = append(failed, transport.ProviderError{Provider: p.Name, Err: err})
 		if ctx.Err() != nil || errors.Is(err, ErrReorganised) && req.From > begun {
@@ -141,7 +141,7 @@ func (r *Reader) Scan(ctx context.Context, req Request) (provider string, err er
 	return "", &transport.ReadError{Failures: failed}
 }
 
-// scan reads with one provider, which must have every mark at its number before, and still has To afterwards.
+// scan reads with one provider. The provider must have the marked blocks before, and still have block To afterwards.
 func (r *Reader) scan(ctx context.Context, p *transport.Client, req Request, marks []block.Block, deliver func(*blockRange) error) error {
 	if err := r.checkMarks(ctx, p, marks); err != nil {
 		return err
@@ -152,7 +152,7 @@ func (r *Reader) scan(ctx context.Context, p *transport.Client, req Request, mar
 	return r.checkMarks(ctx, p, marks[:1])
 }
 
-// blockRange is some blocks of a scan.
+// blockRange is a range of blocks, with its logs once they are read.
 type blockRange struct {
 	from, to uint64
 	last     common.Hash // of block to
@@ -160,11 +160,11 @@ type blockRange struct {
 	err      error
 }
 
-// parallel ranges are read at once.
+// parallel is the number of ranges that are read concurrently.
 const parallel = 4
 
-// scanRanges reads some ranges at once and delivers them in order, up to one that is refused. After a refusal it reads
-// smaller ranges, one by one until one is served.
+// scanRanges reads ranges concurrently and delivers them in order. After a refusal it reads smaller ranges, one at a time until
+// one is served.
 func scanRanges(ctx context.Context, p *transport.Client, req Request, deliver func(*blockRange) error) error {
 	size, atOnce := newRangeSizer(req.Step), parallel
 	for next := req.From; next <= req.To; {
@@ -198,7 +198,7 @@ func scanRanges(ctx context.Context, p *transport.Client, req Request, deliver f
 	return nil
 }
 
-// checkMarks refuses a provider of another chain, and one that has another block at one of the numbers.
+// checkMarks returns an error if the provider is of another chain, or has another block at one of the numbers.
 func (r *Reader) checkMarks(ctx context.Context, p *transport.Client, marks []block.Block) error {
 	return p.Retry(ctx, isLagging, func() error {
 		calls := []*transport.Call{block.ChainID()}
@@ -230,18 +230,18 @@ func reorganised(was, is block.Block) error {
 	return fmt.Errorf("%w: block %d was %s and is %s", ErrReorganised, was.Number, was.Hash, is.Hash)
 }
 
-// isLagging reports whether a provider does not know a block, as a node that lags behind. A little later it may.
+// isLagging reports whether a provider does not know a block, because it may lag behind.
 func isLagging(err error) bool {
 	return errors.Is(err, block.ErrNoState) || transport.IsUnknownBlock(err) || transport.IsRPC(err, nil, "beyond current head")
 }
 
 const (
-	maxLogData = 1 << 20 // bytes: the contract stores quotes of kilobytes
+	maxLogData = 1 << 20 // bytes; the contract stores quotes of some kilobytes
 	maxTopics  = 4
 )
 
-// read reads the logs of a range. The error is a *rangeError where a smaller range may do. Nothing is smaller than one block: if
-// it is the provider's lag, then time may help.
+// read reads the logs of a range. The error is a *rangeError if a smaller range may succeed. For a single block it retries while
+// the provider lags, and else reads the receipts.
 func (s *blockRange) read(ctx context.Context, p *transport.Client, req *Request) error {
 	lags := func(err error) bool { return s.from == s.to && isLagging(err) }
 	err := p.Retry(ctx, lags, func() error { return s.fetch(ctx, p, req) })
@@ -254,8 +254,8 @@ func (s *blockRange) read(ctx context.Context, p *transport.Client, req *Request
 	return nil
 }
 
-// fetch asks for the logs together with the last block, since a node that lags behind may answer the logs that it
-// knows of; the block that it does not know gives it away, and its hash is what the range stands on.
+// fetch asks for the logs together with the last block. A lagging node may return the logs of the blocks that it has, but not
+// that block. The block's hash also detects a later reorganisation.
 func (s *blockRange) fetch(ctx context.Context, p *transport.Client, req *Request) error {
 	gets, end := getLogs(req, s.from, hexutil.EncodeUint64(s.to)), block.AtNumber(s.to).Ask()
 	err := p.Do(ctx, append(slices.Clip(gets), end)...)
@@ -281,20 +281,20 @@ func getLogs(req *Request, from uint64, to string) (gets []*transport.Call) {
 	return gets
 }
 
-// take takes the answers in, once nothing is wrong with them.
+// take checks the answers and sets the range's logs.
 func (s *blockRange) take(req *Request, gets []*transport.Call, end *transport.Call) error {
 	all := []*wireLog{}
 	for _, get := range gets {
 		var some []*wireLog
 		switch {
 		case get.Err != nil && !transport.IsRPC(get.Err, []int{-32601}):
-			// The wordings are endless, and a provider that refuses for another reason is found out at a single block.
+			// Providers word refusals in many ways. One that refuses for another reason also refuses a single block.
 			return s.refusedFor(get.Err)
 		case get.Err != nil:
 			return get.Err
 		}
 		if err := json.Unmarshal(get.Result, &some); err != nil {
-			return fmt.Errorf("the answer is no list of logs: %s", sanitize.Quote(err.Error()))
+			return fmt.Errorf("the answer is not a list of logs: %s", sanitize.Quote(err.Error()))
 		}
 		if some == nil {
 			all = nil
@@ -305,7 +305,7 @@ func (s *blockRange) take(req *Request, gets []*transport.Call, end *transport.C
 	return s.fill(req, all, end)
 }
 
-// wireLog is a log as nodes send it. Without its place in the chain it is of no use.
+// wireLog is a log in an answer to eth_getLogs.
 type wireLog struct {
 	Address     *common.Address     `json:"address"`
 	Topics      []common.Hash       `json:"topics"`
@@ -316,7 +316,7 @@ type wireLog struct {
 	TxIndex     *transport.Quantity `json:"transactionIndex"`
 	Index       *transport.Quantity `json:"logIndex"`
 	Removed     bool                `json:"removed"`
-	Time        *transport.Quantity `json:"blockTimestamp"` // newer nodes give it
+	Time        *transport.Quantity `json:"blockTimestamp"` // only from newer nodes
 }
 
 func (s *blockRange) fill(req *Request, wire []*wireLog, end *transport.Call) error {
@@ -353,17 +353,17 @@ func (s *blockRange) fill(req *Request, wire []*wireLog, end *transport.Call) er
 		case l.Index == next.Index:
 			return fmt.Errorf("two logs have the index %d of block %d", l.Index, l.BlockNumber)
 		case l.BlockHash != next.BlockHash:
-			return fmt.Errorf("block %d is %s to one answer and %s to another", l.BlockNumber, l.BlockHash, next.BlockHash)
+			return fmt.Errorf("block %d has the hash %s in one answer and %s in another", l.BlockNumber, l.BlockHash, next.BlockHash)
 		}
 	}
 	s.last, s.logs = last.Hash, logs
 	return nil
 }
 
-// check refuses a log that is incomplete, or was not asked for.
+// check returns an error if a log is incomplete or was not asked for.
 func (w *wireLog) check(req *Request, s *blockRange) (types.Log, error) {
 	bad := func(format string, args ...any) (types.Log, error) {
-		return types.Log{}, fmt.Errorf("the answer holds a log "+format, args...)
+		return types.Log{}, fmt.Errorf("the answer has a log "+format, args...)
 	}
 	if w == nil || w.Address == nil || w.Data == nil || w.BlockNumber == nil || w.BlockHash == nil || w.TxHash == nil || w.TxIndex == nil || w.Index == nil {
 		return bad("that lacks a field")

@@ -93,10 +93,10 @@ func TestTheNextProviderTakesOver(t *testing.T) {
 	}
 }
 
-// A second provider of another branch does not go on where the first one ended.
+// A second provider on another branch must not continue where the first one ended.
 func TestATakeoverStandsOnTheSameBlocks(t *testing.T) {
 	w := newLogWorld(t)
-	handed := make(chan struct{}) // the first piece
+	handed := make(chan struct{}) // closed at the first batch
 	w.Proxy.Set(rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
 		if from, _, ok := asksLogs(c); ok && from >= 20 {
 			select {
@@ -133,7 +133,7 @@ func (w *logWorld) block(number uint64, hash common.Hash) json.RawMessage {
 func TestReorganisationsEndAScan(t *testing.T) {
 	for _, tt := range []struct {
 		name string
-		when func(w *logWorld, to uint64) bool // a piece was handed on; nil: before the scan
+		when func(w *logWorld, to uint64) bool // a batch was delivered; nil means before the scan
 	}{
 		{"before the scan nothing is handed on", nil},
 		{"within the scan it is an error in spite of a second provider", func(_ *logWorld, to uint64) bool { return to == 19 }},

@@ -8,29 +8,29 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
-// rangeError is a range of blocks that the provider does not serve, where it may serve a smaller one.
+// rangeError is the refusal of a range of blocks. The provider may serve a smaller one.
 type rangeError struct {
 	err    error
-	blocks uint64 // that it may serve; zero: not known
+	blocks uint64 // size that it may serve; zero if unknown
 }
 
 func (e *rangeError) Error() string { return e.err.Error() }
 func (e *rangeError) Unwrap() error { return e.err }
 
-// tooWide makes why no answer came a *rangeError where the size of the range may be the reason.
+// tooWide turns a transport error into a *rangeError if the size of the range may be the reason.
 func (s *blockRange) tooWide(err error) error {
 	switch {
 	case transport.IsTooLarge(err) || transport.IsTooWide(err):
 		return s.refusedFor(err)
 	case transport.IsTimeout(err):
-		// Every try takes a whole timeout: in large steps the one that hangs is soon left for the next provider.
+		// Every try costs a whole timeout. With large steps, a provider that hangs soon gives way to the next one.
 		return &rangeError{err, max((s.to-s.from+1)/32, 1)}
 	}
 	return err
 }
 
-// refusedFor turns a provider's refusal into a rangeError, with the number of blocks that it suggests. A node needs long to make an
-// answer that is too large, so the next range is much smaller.
+// refusedFor turns a provider's refusal into a rangeError with the size that it suggests. Building an answer that is too large
+// takes a node long, so the next range is then much smaller.
 func (s *blockRange) refusedFor(err error) *rangeError {
 	blocks := suggested(transport.Wording(err), s.from, s.to)
 	if blocks == 0 && transport.IsAnswerTooLarge(err) {
@@ -41,11 +41,11 @@ func (s *blockRange) refusedFor(err error) *rangeError {
 
 const number = `\b(0x[0-9a-fA-F]{1,16}|[0-9]{1,20})\b`
 
-// pair is two numbers as in [0x1, 0x2], 100-200, 1..2 and "from 1 to 2".
+// pair matches two numbers, as in [0x1, 0x2], 100-200, 1..2 and "from 1 to 2".
 var pair = regexp.MustCompile(number + `\W*(?:-|–|,|\.\.|to)\W*` + number)
 
-// suggested reads a range of blocks out of a provider's words and returns how many blocks it has. It counts only where
-// it starts at from and ends before to; otherwise, and where there is none, zero.
+// suggested finds a block range in a provider's message and returns its size. It returns zero unless the range starts at from
+// and ends before to.
 func suggested(text string, from, to uint64) uint64 {
 	text = text[:min(len(text), 4096)]
 	for {
@@ -68,14 +68,14 @@ const (
 	maxPatience = 64
 )
 
-// rangeSizer is how many blocks to ask for at once. It falls at a refusal, and rises by a quarter where all went well for a
-// while: a limit of blocks is soon found, and some blocks with many logs do not make the rest of the chain slow.
+// rangeSizer adapts the number of blocks in a range (AIMD-like). It shrinks at a refusal, and grows by a quarter after some ranges
+// were served. So it finds a provider's limit soon, and recovers after blocks with many logs.
 type rangeSizer struct {
 	blocks   uint64 // of the next range
-	good     uint64 // to fall back to
+	good     uint64 // size to fall back to
 	max      uint64
 	streak   int // ranges of full size since the last change
-	patience int // the streak that makes it rise: it doubles where a rise was refused
+	patience int // streak after which it grows; doubles when a growth was refused
 }
 
 func newRangeSizer(step uint64) *rangeSizer {
@@ -83,7 +83,7 @@ func newRangeSizer(step uint64) *rangeSizer {
 	return &rangeSizer{blocks: step, good: step, max: maxStep, patience: minPatience}
 }
 
-// refused takes note that n blocks, two or more, were too many, and that want may do, where it is not zero.
+// refused records that n blocks, at least two, were too many. want is the suggested size, or zero.
 func (s *rangeSizer) refused(n, want uint64) {
 	fallback := n / 2
 	if s.good < n {
@@ -94,7 +94,7 @@ func (s *rangeSizer) refused(n, want uint64) {
 	s.good, s.streak = min(s.good, s.blocks), 0
 }
 
-// accepted takes note that n blocks were served.
+// accepted records that n blocks were served.
 func (s *rangeSizer) accepted(n uint64) {
 	if n < s.blocks || s.blocks == s.max {
 		return

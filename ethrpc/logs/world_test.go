@@ -112,7 +112,7 @@ func (w *logWorld) scan() logs.Request {
 	}
 }
 
-// complete holds what was handed on against the chain: every block once, in order, and every log.
+// complete compares the delivered batches with the chain: every block once, in order, and every log.
 func (w *logWorld) complete(t *testing.T) {
 	t.Helper()
 	next := uint64(0)
@@ -130,7 +130,7 @@ func (w *logWorld) complete(t *testing.T) {
 	}
 }
 
-// asksLogs reads the range out of an eth_getLogs.
+// asksLogs returns the block range of an eth_getLogs.
 func asksLogs(c rpcfault.Call) (from, to uint64, ok bool) {
 	var filter struct{ FromBlock, ToBlock hexutil.Uint64 }
 	if c.Method != "eth_getLogs" || json.Unmarshal(c.Params[0], &filter) != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// large is a contract with 10,000 entries whose storage is known in full, and calls that ask for them.
+// large is a contract with 10,000 entries whose storage is complete, and calls that read them.
 func large(b *testing.B) (w *proof.VerifiedState, p *provider, at common.Address, calls [][]byte) {
 	b.Helper()
 	at = common.HexToAddress("0x2f83172A49584C017F2B256F0FB2Dca14126Ba9C")
@@ -54,7 +54,7 @@ func BenchmarkRebuild(b *testing.B) {
 	}
 }
 
-// BenchmarkUnchanged is an audit of 10,000 entries when nothing has changed: two proofs, and what the old world knew.
+// BenchmarkUnchanged reads 10,000 entries if nothing has changed: two proofs, and the older state.
 func BenchmarkUnchanged(b *testing.B) {
 	old, p, at, calls := large(b)
 	impl := p.implementation(b, old, at)

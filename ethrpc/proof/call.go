@@ -18,48 +18,47 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
-// gas bounds a call's time and memory; reading a slot costs 2,100 of it.
+// gas bounds a call's time and memory. Reading a slot costs 2,100 gas.
 const gas = 30_000_000
 
-// ErrWrites marks code that writes, also where that would come to nothing: where it must not, it may answer otherwise.
+// ErrWrites reports code that writes, even without effect: such code may answer differently in a static call.
 var ErrWrites = fmt.Errorf("it writes when it is called: %w", vm.ErrWriteProtection)
 
-// ErrBeyondState marks code that asks for what neither the block's header nor its state prove.
+// ErrBeyondState reports code that asks for something that neither the block's header nor its state proves.
 var ErrBeyondState = errors.New("it asks for more than the block's header and state prove")
 
-// Result is what a call came to. It counts only when nothing is missing.
+// Result is the result of a call. It is valid only if nothing is missing.
 type Result struct {
-	Output   []byte // what was returned, or the reason of the revert
+	Output   []byte // the return data, or the reason of the revert
 	Reverted bool
-	Touched  []Slot           // all that was read, sorted: a proxy's storage also where its implementation reads it
-	Accounts []common.Address // all that the code asked about, and those whose code ran, sorted
-	Codes    []common.Address // those whose code ran, or was read, each once, in the order of their first time
-	Volatile bool             // the code looked at the block itself (its time, say) or at a balance: the same state may answer otherwise later
-	Gas      uint64           // that it used, about 150 a microsecond; 0 where something ended it on the way, as a write does
+	Touched  []Slot           // slots that were read, sorted; an implementation reads its proxy's slots
+	Accounts []common.Address // accounts whose code ran, or that the code asked about, sorted
+	Codes    []common.Address // accounts whose code ran or was read, without duplicates, in order of first use
+	Volatile bool             // the code read block data (such as its time) or a balance, so the answer may change though code and storage do not
+	Gas      uint64           // used; about 150 gas a microsecond; 0 if the call was aborted, as by a write
 	Missing  Missing
 }
 
-// Call is a call of any contract, and Answer what it came to where all that it reads is proven. Err says why the contract
-// gives no Output: it reverts, writes, or has no code.
-type (
-	Call struct {
-		To   common.Address
-		Data []byte
-	}
-	Answer struct {
-		Output []byte
-		Err    error
-	}
-)
+// Call is a call of any contract.
+type Call struct {
+	To   common.Address
+	Data []byte
+}
 
-// Missing is what has to be proven before a call can be believed. An account that is missing will want its code next.
+// Answer is the proven result of a Call. Err is set if the contract reverts, writes or has no code.
+type Answer struct {
+	Output []byte
+	Err    error
+}
+
+// Missing is what must be proven for a call to be valid. A missing account is likely to need its code next.
 type Missing struct {
 	Accounts []common.Address
 	Slots    []Slot
 	Codes    []common.Address // the accounts whose code it is
 }
 
-// Add adds what is missing too.
+// Add adds o to m.
 func (m *Missing) Add(o Missing) {
 	m.Accounts, m.Slots, m.Codes = append(m.Accounts, o.Accounts...), append(m.Slots, o.Slots...), append(m.Codes, o.Codes...)
 }
@@ -67,13 +66,12 @@ func (m *Missing) Add(o Missing) {
 // Empty reports whether nothing is missing.
 func (m Missing) Empty() bool { return len(m.Accounts)+len(m.Slots)+len(m.Codes) == 0 }
 
-// Assumption says what a slot that is not proven holds. It always says the same of a slot.
+// Assumption returns the assumed word in an unproven slot. It must be deterministic.
 type Assumption func(Slot) common.Hash
 
-// CallAssuming runs the code of an account as eth_call does, from the zero address, and as it were if every slot that is
-// missing held what is assumed of it; nil: nothing. It is an error when the code neither returns nor reverts, when it writes
-// (ErrWrites) or asks for what a header does not prove, and when ctx ends before it does. With an error the Result has what
-// the code read until then.
+// CallAssuming runs the code of an account as eth_call does, from the zero address. It assumes a word for every unproven slot, or
+// zero if assume is nil. It fails if the code neither returns nor reverts, if it writes (ErrWrites), if it asks for something
+// that is not in the state (ErrBeyondState), or if ctx ends. With an error, the Result has what the code read until then.
 func (w *VerifiedState) CallAssuming(ctx context.Context, to common.Address, data []byte, assume Assumption) (Result, error) {
 	if w.evm == nil {
 		w.evm = newMachine(w, nil)
@@ -99,7 +97,7 @@ func (w *VerifiedState) CallAssuming(ctx context.Context, to common.Address, dat
 		Missing:  m.missing,
 	}
 	switch {
-	case ctx.Err() != nil: // it may have been stopped anywhere
+	case ctx.Err() != nil: // err depends on where the call was stopped
 		err = context.Cause(ctx)
 	case m.err != nil && res.Missing.Empty() && !errors.Is(err, ErrWrites):
 		err = m.err
@@ -112,7 +110,7 @@ func (w *VerifiedState) CallAssuming(ctx context.Context, to common.Address, dat
 	return res, nil
 }
 
-// machine is a virtual machine over a VerifiedState, for one call after the other.
+// machine is an EVM over a VerifiedState. It makes one call at a time.
 type machine struct {
 	*vm.EVM
 	state
@@ -132,7 +130,7 @@ func (m *machine) call(ctx context.Context, to common.Address, data []byte, assu
 	m.run = run{verified: m.verified, assume: assume, touched: m.touched, asked: m.asked}
 	defer func() {
 		if p := recover(); p != nil {
-			m.verified.evm = nil // it stopped in the middle
+			m.verified.evm = nil // the panic left it in an undefined state
 			if output, err = nil, ErrWrites; p != err {
 				err = fmt.Errorf("%w: panic: %s", ErrBeyondState, sanitize.Plain(fmt.Sprint(p)))
 			}
@@ -141,7 +139,7 @@ func (m *machine) call(ctx context.Context, to common.Address, data []byte, assu
 	stop := context.AfterFunc(ctx, m.Cancel)
 	defer func() {
 		if !stop() {
-			m.verified.evm = nil // it stays stopped
+			m.verified.evm = nil // a cancelled EVM cannot be reused
 		}
 	}()
 	output, left, err := m.EVM.Call(common.Address{}, to, data, vm.NewGasBudget(gas, 0), new(uint256.Int))
@@ -149,13 +147,13 @@ func (m *machine) call(ctx context.Context, to common.Address, data []byte, assu
 	return output, err
 }
 
-// block is the block as its header proves it. That leaves out the blob base fee, whose formula differs from chain to
-// chain: code that asks for it panics, which is an error of the call.
+// block returns the block context that the header proves. It lacks the blob base fee, whose formula depends on the chain: code
+// that asks for it panics, and the call fails.
 func (w *VerifiedState) block(r *run) vm.BlockContext {
 	h := w.header
 	return vm.BlockContext{
 		CanTransfer: func(_ vm.StateDB, _ common.Address, amount *uint256.Int) bool { return amount.IsZero() || writes() },
-		Transfer:    func(vm.StateDB, common.Address, common.Address, *uint256.Int, *params.Rules) {}, // only of nothing
+		Transfer:    func(vm.StateDB, common.Address, common.Address, *uint256.Int, *params.Rules) {}, // the amount is zero
 		GetHash: func(n uint64) common.Hash {
 			if n+1 == h.Number.Uint64() {
 				return h.ParentHash
@@ -173,7 +171,7 @@ func (w *VerifiedState) block(r *run) vm.BlockContext {
 	}
 }
 
-// rules are those of today's forks of Ethereum and of the OP stack: code that runs under older ones runs under them.
+// rules returns the rules of the current forks of Ethereum and the OP stack. Code that ran under older forks runs under them too.
 func rules(chainID uint64) *params.ChainConfig {
 	c := *params.MergedTestChainConfig
 	c.ChainID = new(big.Int).SetUint64(chainID)

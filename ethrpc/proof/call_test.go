@@ -206,7 +206,7 @@ func TestOddCode(t *testing.T) {
 	}
 }
 
-// TestACallEndsWithItsContext: code that was stopped returned nothing, which is no answer, and says nothing of later calls.
+// TestACallEndsWithItsContext checks that an interrupted call is an error and does not affect later calls.
 func TestACallEndsWithItsContext(t *testing.T) {
 	busy := common.Address{0: 0xcc} // it answers with 1 once its gas is nearly gone
 	p := start(t, testchain.Options{Alloc: types.GenesisAlloc{busy: {Code: common.FromHex("5b5a62010000105f57" + "60015f5260205ff3"), Balance: common.Big1}}})
@@ -226,7 +226,7 @@ func TestACallEndsWithItsContext(t *testing.T) {
 		t.Errorf("called too late, it answers %x, %v", res.Output, err)
 	}
 	answers()
-	for range 20 { // a busy machine may not come to stop it at once
+	for range 20 { // a busy machine may stop it late
 		ctx, cancel := context.WithTimeout(t.Context(), whole/10)
 		began := time.Now()
 		res, err := w.Call(ctx, busy, nil)
@@ -276,7 +276,7 @@ func TestCodeThatLooksAtTheBlockIsVolatile(t *testing.T) {
 	for i, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {
 			w := p.world()
-			for range 2 { // a machine that watched is as good as new
+			for range 2 { // a traced call must not affect the next one
 				res, _ := p.call(t, w, at(i), nil)
 				want, _ := p.ethCall(t, at(i), nil)
 				if res.Volatile != row.volatile || !bytes.Equal(res.Output, want) {

@@ -14,16 +14,16 @@ import (
 type Frame struct {
 	Code      common.Address
 	Depth     int
-	Delegated bool           // it ran over the storage of its caller
-	Forwarded bool           // its input begins with all of its caller's
-	Gave      common.Address // what it returned, where that is an address
+	Delegated bool           // by DELEGATECALL or CALLCODE: it ran over its caller's storage
+	Forwarded bool           // its input begins with its caller's whole input
+	Gave      common.Address // the output, if it is an address
 }
 
-// Frames runs a call as CallAssuming does, of which nothing is missing, and lists whose code ran, in the order of their
-// beginnings. To watch a run makes it several times slower.
+// Frames traces a call of which nothing is missing, and returns its frames in the order in which they began. Tracing makes a call
+// several times slower.
 func (w *VerifiedState) Frames(ctx context.Context, to common.Address, data []byte) []Frame {
 	var frames []Frame
-	var open []int // the frames that have not ended
+	var open []int // by depth: the index of the frame
 	var inputs [][]byte
 	m := newMachine(w, &tracing.Hooks{
 		OnEnter: func(depth int, op byte, _, to common.Address, input []byte, _ uint64, _ *big.Int) {
@@ -40,6 +40,6 @@ func (w *VerifiedState) Frames(ctx context.Context, to common.Address, data []by
 			}
 		},
 	})
-	_, _ = m.call(ctx, to, data, nil) // whatever it came to
+	_, _ = m.call(ctx, to, data, nil)
 	return frames
 }

@@ -25,7 +25,7 @@ func TestFrames(t *testing.T) {
 		"7f" + strings.Repeat("00", 12) + hex(2) + "5f5260205ff3",             // 1 gives the address of 2
 		other + hex(3) + "5af4" + "00",                                        // 2 delegates other input to 3
 		"60aa5f5260205ff3",                                                    // 3 gives a small number
-		"60205f5f5f73" + hex(1) + "5afa50" + forward + hex(0) + "5af4" + "00", // 4 asks 1, and hands on to 0
+		"60205f5f5f73" + hex(1) + "5afa50" + forward + hex(0) + "5af4" + "00", // 4 calls 1 and delegates to 0
 	} {
 		alloc[at(byte(i))] = types.Account{Code: common.FromHex(code), Balance: common.Big1}
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/fit"
 )
 
-// headers are of every fork: each has more fields than the one before.
+// headers has one header of every fork, in order.
 func headers() []*types.Header {
 	n, h := uint64(1), common.Hash{1}
 	out := []*types.Header{{Difficulty: new(big.Int), Number: big.NewInt(7), Extra: []byte("x")}}
@@ -32,8 +32,7 @@ func headers() []*types.Header {
 	return out
 }
 
-// FuzzBlock holds that a block as JSON becomes the header that its fields say, or a short error: what it is encoded as
-// decodes, and is encoded the same again.
+// FuzzBlock checks that a JSON block becomes the header with its fields, or a short error, and that the encoding is canonical.
 func FuzzBlock(f *testing.F) {
 	for _, h := range headers() {
 		b, err := json.Marshal(h)
@@ -65,8 +64,8 @@ func FuzzBlock(f *testing.F) {
 	})
 }
 
-// FuzzFill guesses what a storage of three words holds, three bytes a guess, and holds that a guess is taken only where
-// it is all of the storage and true, and gainsays nothing that was proven before.
+// FuzzFill guesses the content of a storage of three words, three bytes each. It checks that a guess is accepted only if it is the
+// whole storage, true, and consistent with the proven slots.
 func FuzzFill(f *testing.F) {
 	stored := map[common.Hash]byte{{1}: 1, {2}: 2, {3}: 1}
 	leaves := map[string][]byte{}

@@ -2,6 +2,7 @@ package proof
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -12,9 +13,12 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
-const maxHeader = 16 << 10 // bytes of RLP; today's have less than 1 KiB
+const maxHeader = 16 << 10 // bytes of RLP; current headers have less than 1 KiB
 
-// EncodeHeader turns a block as eth_getBlockByNumber answers it into the RLP of its header. It proves nothing: Header does.
+// ErrUnknownHeader marks the header of a block in a form that this release does not know, such as that of a later fork.
+var ErrUnknownHeader = errors.New("this release does not know such a block header: upgrade kms-auditor")
+
+// EncodeHeader encodes a block from eth_getBlockByNumber as the RLP of its header. It verifies nothing; Header does.
 func EncodeHeader(block json.RawMessage) ([]byte, error) {
 	var h types.Header
 	if err := h.UnmarshalJSON(block); err != nil {
@@ -27,8 +31,8 @@ func EncodeHeader(block json.RawMessage) ([]byte, error) {
 	return b, nil
 }
 
-// Header decodes the RLP of the header whose hash is hash; any other is ErrInvalid. Headers of Ethereum and of OP-stack
-// chains are alike; one of a later fork, with fields that are not known here, is an error but not a lie.
+// Header decodes the RLP of a header of Ethereum or an OP-stack chain. It returns ErrInvalid if the hash does not match, and
+// ErrUnknownHeader if the header has unknown fields, such as those of a later fork.
 func Header(b []byte, hash common.Hash) (*types.Header, error) {
 	if len(b) > maxHeader {
 		return nil, invalid("the header has %d bytes, more than %d", len(b), maxHeader)
@@ -38,7 +42,7 @@ func Header(b []byte, hash common.Hash) (*types.Header, error) {
 	}
 	var h types.Header
 	if err := rlp.DecodeBytes(b, &h); err != nil {
-		return nil, fmt.Errorf("decoding the header of block %s: %w", hash, err)
+		return nil, fmt.Errorf("%w: decoding the header of block %s: %w", ErrUnknownHeader, hash, err)
 	}
 	if err := h.SanityCheck(); err != nil {
 		return nil, fmt.Errorf("reading the header of block %s: %w", hash, err)

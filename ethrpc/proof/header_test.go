@@ -64,7 +64,7 @@ func TestOnlyTheHeaderOfTheHashIsTaken(t *testing.T) {
 	}
 }
 
-// TestFieldsOfTheOPStackAreHashed: an L2 block has a storage root where Ethereum has the root of withdrawals.
+// TestFieldsOfTheOPStackAreHashed has an L2 block, whose withdrawals root is a storage root.
 func TestFieldsOfTheOPStackAreHashed(t *testing.T) {
 	root, zero := common.Hash{1}, uint64(0)
 	want := &types.Header{
@@ -95,7 +95,7 @@ func TestBlocksThatAreNone(t *testing.T) {
 	}
 }
 
-// FuzzHeader holds that a header is read under its own hash alone, and is the one of that hash.
+// FuzzHeader checks that a header is accepted only under its own hash.
 func FuzzHeader(f *testing.F) {
 	for _, h := range headers() {
 		good, err := rlp.EncodeToBytes(h)

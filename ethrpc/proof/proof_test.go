@@ -10,7 +10,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// TestBrokenProofsAreRefused breaks real proofs in every way that a provider could.
+// TestBrokenProofsAreRefused breaks real proofs in many ways.
 func TestBrokenProofsAreRefused(t *testing.T) {
 	p := start(t, testchain.Options{})
 	k := p.deploy(t, testchain.Plain)
@@ -25,7 +25,7 @@ func TestBrokenProofsAreRefused(t *testing.T) {
 	var keys []common.Hash
 	first, _ := p.call(t, w, k.Address(), pack(t, "allowedOsImages", images[0]))
 	second, _ := p.call(t, w, k.Address(), pack(t, "allowedOsImages", images[1]))
-	for i := range first.Touched { // both lists have the implementation.s slot at the same place
+	for i := range first.Touched { // both have the implementation slot at the same place
 		if first.Touched[i] != second.Touched[i] {
 			keys = []common.Hash{first.Touched[i].Key, second.Touched[i].Key}
 		}
@@ -88,7 +88,7 @@ func TestBrokenProofsAreRefused(t *testing.T) {
 				}
 			}
 		}
-		must(t, kind.add(fresh(), append([][]byte{{0xff}}, kind.good...))) // what the path does not need is ignored
+		must(t, kind.add(fresh(), append([][]byte{{0xff}}, kind.good...))) // superfluous nodes are ignored
 	}
 }
 

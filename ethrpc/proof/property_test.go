@@ -20,7 +20,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/fit"
 )
 
-// newTrie is a state or storage trie that is not on any chain: leaves by the preimage of their path.
+// newTrie builds a state or storage trie from leaves by the preimage of their path.
 func newTrie(t fataler, leaves map[string][]byte) *trie.Trie {
 	tr := trie.NewEmpty(triedb.NewDatabase(rawdb.NewMemoryDatabase(), nil))
 	for key, leaf := range leaves {
@@ -52,7 +52,7 @@ func encode(t fataler, v any) []byte {
 	return b
 }
 
-// worldOf is a verified state with one account, proven, that has the given storage root.
+// worldOf is a verified state with one proven account that has the given storage root.
 func worldOf(t fataler, root common.Hash) (*proof.VerifiedState, common.Address) {
 	at := common.Address{1}
 	account := types.StateAccount{Balance: new(uint256.Int), Root: root, CodeHash: types.EmptyCodeHash[:]}
@@ -64,7 +64,7 @@ func worldOf(t fataler, root common.Hash) (*proof.VerifiedState, common.Address)
 	return w, at
 }
 
-// TestAllStoragesAreProvenAndRebuilt draws storages of every size, with leaves that hold zero, as anvil leaves them.
+// TestAllStoragesAreProvenAndRebuilt draws storages of every size, some with leaves that hold zero, as anvil keeps them.
 func TestAllStoragesAreProvenAndRebuilt(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		word := rapid.Custom(func(t *rapid.T) common.Hash {
@@ -108,7 +108,7 @@ func TestAllStoragesAreProvenAndRebuilt(t *testing.T) {
 	})
 }
 
-// TestAnOlderTrieSavesProofsAndChangesNothing draws a storage and a later one, and lets the later one adopt the first.
+// TestAnOlderTrieSavesProofsAndChangesNothing draws a storage and a later one, which reuses the first.
 func TestAnOlderTrieSavesProofsAndChangesNothing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		was, is := map[common.Hash]common.Hash{}, map[common.Hash]common.Hash{}
@@ -158,7 +158,7 @@ func TestAnOlderTrieSavesProofsAndChangesNothing(t *testing.T) {
 	})
 }
 
-// TestWhatDidNotChangeIsCarriedOver draws storages that follow each other, and proves of each some slots alone.
+// TestWhatDidNotChangeIsCarriedOver draws successive storages, and proves only some slots of each.
 func TestWhatDidNotChangeIsCarriedOver(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		is := map[common.Hash]common.Hash{}
@@ -251,7 +251,7 @@ func TestLeavesThatNoContractWrites(t *testing.T) {
 	}
 }
 
-// FuzzAddAccount and FuzzAddSlot let the fuzzer invent the root as well, as a provider does who invents the header.
+// FuzzAddAccount and FuzzAddSlot let the fuzzer choose the root too, as a provider that forges the header can.
 func FuzzAddAccount(f *testing.F) {
 	at := common.Address{1}
 	for i := range 4 {

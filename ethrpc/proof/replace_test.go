@@ -11,7 +11,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// TestAProxyAnswersAsItDidBeforeAnUpgrade: over what it stores now.
+// TestAProxyAnswersAsItDidBeforeAnUpgrade runs an older implementation over the current storage.
 func TestAProxyAnswersAsItDidBeforeAnUpgrade(t *testing.T) {
 	p := start(t, testchain.Options{})
 	k := p.deploy(t, testchain.Moved)

@@ -11,34 +11,34 @@ import (
 	"github.com/holiman/uint256"
 )
 
-// state is what a virtual machine may ask of a VerifiedState that nothing writes to. Calls are not static, in which code can tell
-// that its writes are refused: the first one ends them all. So an answer is the same, static or not. What is not here is
-// asked for only after one; were it asked for, it panics as well.
+// state implements the part of vm.StateDB that a call without writes uses. Calls are not static, since code can detect a static
+// call. Instead the first write aborts the call, so an answer is the same in both kinds of call. The other methods of vm.StateDB
+// are used only after a write; they panic.
 type state struct {
 	vm.StateDB
 	run
 	accessList map[access]bool
-	order      []access // in which it came to be warm
+	order      []access // in the order of their addition
 }
 
-// run notes what one call asked of a VerifiedState, and what could not be answered.
+// run records what one call read from a VerifiedState, and what is missing.
 //
-// After a missing slot the run goes on with what is assumed in its place, for it may read many more (a long string, say) whose
-// names are good. But accounts and code that it then asks for hang on that assumption, and are not noted; and after a missing
-// account or code nothing is.
+// After a missing slot the run goes on with the assumed word, because it may read many more slots with the right keys, as for a
+// long string. Accounts and code that it then asks for depend on the assumption and are not recorded. After a missing account
+// or code nothing is recorded.
 type run struct {
 	verified   *VerifiedState
-	assume     Assumption // of missing slots; nil: they are empty
+	assume     Assumption // for missing slots; nil means zero
 	touched    map[Slot]bool
-	asked      map[common.Address]bool // about its existence, code or balance
-	codes      []common.Address        // that were loaded
+	asked      map[common.Address]bool // accounts asked for existence, code or balance
+	codes      []common.Address        // accounts whose code was loaded
 	missing    Missing
-	incomplete bool // nothing is noted any more
+	incomplete bool // an account or code is missing
 	err        error
 	gas        uint64
 
-	mayBeBlockDependent bool // the code may be volatile
-	volatile            bool // it is
+	mayBeBlockDependent bool // the loaded code has a volatile instruction
+	volatile            bool // a volatile instruction ran
 }
 
 // access is an entry of the access list (EIP-2929): an account, or a slot of it.
@@ -97,7 +97,7 @@ func (s *state) GetCode(addr common.Address) []byte {
 	return code.bytes
 }
 
-// GetCodeSize is of code that need not run.
+// GetCodeSize does not count as loading the code.
 func (s *state) GetCodeSize(addr common.Address) int {
 	loaded := len(s.codes)
 	size := len(s.GetCode(addr))
@@ -130,10 +130,10 @@ func (*state) Witness() *stateless.Witness { return nil }
 
 func (*state) GetTransientState(common.Address, common.Hash) common.Hash { return common.Hash{} }
 
-// writes ends the call.
+// writes aborts the call.
 func writes() bool { panic(ErrWrites) }
 
-// What comes first of all that an instruction does that writes, or where it learns what writing costs.
+// The first method that each writing instruction calls, to write or to compute its gas.
 
 func (*state) GetStateAndCommittedState(common.Address, common.Hash) (_, _ common.Hash) {
 	writes()
@@ -143,15 +143,15 @@ func (*state) SetTransientState(_ common.Address, _, _ common.Hash) { writes() }
 func (*state) AddLog(*types.Log)                                    { writes() }
 func (*state) IsNewContract(common.Address) bool                    { return writes() }
 
-func (*state) GetNonce(common.Address) uint64 { // for the address of what is created
+func (*state) GetNonce(common.Address) uint64 { // for CREATE
 	writes()
 	return 0
 }
 
-// CreateAccount is how a call, with nothing, of a precompile begins that is no account.
+// CreateAccount is called when a precompile without an account is called with no value.
 func (*state) CreateAccount(common.Address) {}
 
-// AddBalance is how a static call touches an account: with nothing.
+// AddBalance is called when a static call touches an account; the amount is zero.
 func (*state) AddBalance(common.Address, *uint256.Int, tracing.BalanceChangeReason) uint256.Int {
 	return uint256.Int{}
 }
@@ -187,19 +187,18 @@ func (s *state) RevertToSnapshot(to int) {
 	s.order = s.order[:to]
 }
 
-// volatile are the instructions whose answer may change while code and storage stay.
+// volatile marks the instructions whose result may change while code and storage do not.
 var volatile = [256]bool{
 	vm.BLOCKHASH: true, vm.COINBASE: true, vm.TIMESTAMP: true, vm.NUMBER: true, vm.DIFFICULTY: true,
 	vm.GASLIMIT: true, vm.BASEFEE: true, vm.BLOBBASEFEE: true, vm.SLOTNUM: true,
 	vm.BALANCE: true, vm.SELFBALANCE: true,
 }
 
-// ends are the instructions after which only a jump goes on.
+// ends marks the instructions after which code is reachable only by a jump.
 var ends = [256]bool{vm.STOP: true, vm.JUMP: true, vm.RETURN: true, vm.REVERT: true, vm.INVALID: true, vm.SELFDESTRUCT: true}
 
-// mayBeVolatile reports whether code has a volatile instruction where a run can come. Where not, runs need no watching,
-// which makes each several times slower. Instructions begin where the machine's own analysis of jumps says: at the start,
-// and after each other but for what PUSH takes along.
+// mayBeVolatile reports whether code has a reachable volatile instruction. If not, its runs need no tracing, which would make them
+// several times slower. Instructions follow each other as in the EVM's jump analysis: PUSH data is skipped.
 func mayBeVolatile(code []byte) bool {
 	reached := true
 	for i := 0; i < len(code); i++ {
@@ -220,7 +219,7 @@ func mayBeVolatile(code []byte) bool {
 // code is an account's code.
 type code struct {
 	bytes    []byte
-	volatile bool // perhaps
+	volatile bool // mayBeVolatile
 }
 
 func newCode(b []byte) code { return code{b, mayBeVolatile(b)} }

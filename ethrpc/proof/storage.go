@@ -11,20 +11,20 @@ import (
 	"github.com/ethereum/go-ethereum/trie"
 )
 
-// storage is what is proven of all storage tries with one root. A key's entry is there once it is proven: the RLP of its
-// leaf, as it is, since some nodes keep leaves that hold zero; or nil.
+// storage is the proven part of the storage trie with one root. entries has each proven key with the RLP of its leaf, or nil if
+// it has no leaf. The RLP is kept as it is, since some nodes keep leaves that hold zero.
 type storage struct {
 	root     common.Hash
 	entries  map[common.Hash][]byte
-	nodes    nodes // that proved them
-	complete bool  // the entries are all there is
-	derived  bool  // they were not proven node by node: nodes lacks some
+	nodes    nodes // that prove the entries
+	complete bool  // the entries are the whole trie
+	derived  bool  // nodes lacks some, because entries were not proven node by node
 
-	// old is an older storage of the account. A node is named by its hash, so those that are in this trie too prove as much here.
+	// old is an older storage of the account. Nodes are addressed by hash, so its nodes that this trie shares are valid here too.
 	old *storage
 }
 
-// word is the value of a leaf.
+// word decodes the value of a leaf.
 func word(leaf []byte) (common.Hash, error) {
 	content, rest, err := rlp.SplitString(leaf)
 	if err != nil || len(rest) != 0 || len(content) > common.HashLength {
@@ -33,12 +33,12 @@ func word(leaf []byte) (common.Hash, error) {
 	return common.BytesToHash(content), nil
 }
 
-// leafOf is the leaf of a word; nil: zero has none.
+// leafOf encodes the leaf of a word. Zero has no leaf, so it returns nil.
 func leafOf(word common.Hash) []byte {
 	if word == (common.Hash{}) {
 		return nil
 	}
-	leaf, _ := rlp.EncodeToBytes(bytes.TrimLeft(word[:], "\x00")) // bytes always encode
+	leaf, _ := rlp.EncodeToBytes(bytes.TrimLeft(word[:], "\x00")) // never fails for bytes
 	return leaf
 }
 
@@ -51,14 +51,14 @@ func (s *storage) value(key common.Hash) (common.Hash, bool) {
 	return v, err == nil
 }
 
-// merge adds what another storage of the same root knows.
+// merge adds what t, with the same root, has.
 func (s *storage) merge(t *storage) {
 	maps.Copy(s.entries, t.entries)
 	maps.Copy(s.nodes, t.nodes)
 	s.complete, s.derived = s.complete || t.complete, s.derived || t.derived
 }
 
-// allNodes are those that prove the entries, and perhaps more.
+// allNodes returns nodes that prove the entries, and perhaps more.
 func (s *storage) allNodes() nodes {
 	if s.derived {
 		rebuild(s.entries, func(_ []byte, hash common.Hash, node []byte) { s.nodes[hash] = bytes.Clone(node) })
@@ -67,8 +67,8 @@ func (s *storage) allNodes() nodes {
 	return s.nodes
 }
 
-// carryOver supposes that the complete older storage is unchanged apart from what is proven here. If the root confirms that, it
-// takes the older entries over, and the nodes with them.
+// carryOver assumes that the complete older storage is unchanged apart from the entries proven here. If the root confirms that,
+// it takes over the older entries and nodes.
 func (s *storage) carryOver() bool {
 	if s.old == nil || !s.old.complete {
 		return false
@@ -90,7 +90,7 @@ func (s *storage) carryOver() bool {
 	}
 	entries := maps.Clone(s.old.entries)
 	maps.Copy(entries, s.entries)
-	s.old.nodes, s.old.derived = nodes{}, true // they are this storage's from here on
+	s.old.nodes, s.old.derived = nodes{}, true // its nodes now belong to s
 	if _, changed := t.Commit(false); changed != nil {
 		for path, n := range changed.Nodes {
 			delete(all, crypto.Keccak256Hash(changed.Origins[path]))
@@ -103,7 +103,7 @@ func (s *storage) carryOver() bool {
 	return true
 }
 
-// alone is the storage without an older one: a row of changes must not keep all that ever was.
+// alone returns the storage without its older one, so that a chain of changes does not retain every older storage.
 func (s *storage) alone() *storage {
 	if s == nil || s.old == nil {
 		return s
@@ -113,7 +113,7 @@ func (s *storage) alone() *storage {
 	return &out
 }
 
-// rebuild puts the entries into a trie of their own, whose nodes are handed on.
+// rebuild returns the root of a trie of the entries, and passes its nodes to each, which may be nil.
 func rebuild(entries map[common.Hash][]byte, each trie.OnTrieNode) common.Hash {
 	type entry struct {
 		path common.Hash
@@ -129,14 +129,14 @@ func rebuild(entries map[common.Hash][]byte, each trie.OnTrieNode) common.Hash {
 	t := trie.NewStackTrie(each)
 	for i := range list {
 		if err := t.Update(list[i].path[:], list[i].leaf); err != nil {
-			return common.Hash{} // two keys of one hash, or a leaf of no bytes: neither comes this far
+			return common.Hash{} // unreachable: hashes of keys differ, and no leaf is empty
 		}
 	}
 	return t.Hash()
 }
 
-// Complete reports whether the known leaves of an account are all of its storage. From then on, and in the states that
-// adopt it, every other slot is known to be empty.
+// Complete reports whether the known leaves of an account are its whole storage. If so, every other slot is known to be empty,
+// also in states that ReuseFrom this one.
 func (w *VerifiedState) Complete(addr common.Address) bool {
 	s := w.storage(addr)
 	if s != nil && !s.complete && !s.carryOver() && rebuild(s.entries, nil) == s.root {
@@ -145,15 +145,15 @@ func (w *VerifiedState) Complete(addr common.Address) bool {
 	return s != nil && s.complete
 }
 
-// CarryOver completes an account's storage from an older state if the root confirms that only what is proven here changed. It
-// reports whether the storage is complete. It costs as much as what changed.
+// CarryOver completes an account's storage from an older state if the root confirms that only the slots proven here changed. It
+// reports whether the storage is complete. Its cost is proportional to the number of changes.
 func (w *VerifiedState) CarryOver(addr common.Address) bool {
 	s := w.storage(addr)
 	return s != nil && (s.complete || s.carryOver())
 }
 
-// ProveBySpeculation takes words for what slots of an account hold, if they contradict nothing that is proven and with it make up all
-// that the account stores: then its storage root proves them, whoever guessed them. Else it takes none.
+// ProveBySpeculation accepts guessed words of an account's slots if they agree with the proven slots and, together with those,
+// give the account's storage root. The root then proves them, whatever their source. Otherwise it accepts none and returns false.
 func (w *VerifiedState) ProveBySpeculation(addr common.Address, words map[common.Hash]common.Hash) bool {
 	s := w.storage(addr)
 	if s == nil || len(s.entries)+len(words) > maxSlots {
@@ -174,7 +174,7 @@ func (w *VerifiedState) ProveBySpeculation(addr common.Address, words map[common
 	return true
 }
 
-// Fresh reports whether nothing is known of an account's storage but single slots: neither all of it, nor an older one.
+// Fresh reports whether only single slots of an account's storage are known: it is not complete and has no older storage.
 func (w *VerifiedState) Fresh(addr common.Address) bool {
 	s := w.storage(addr)
 	return s != nil && !s.complete && s.old == nil

@@ -12,7 +12,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// initialized is where OpenZeppelin counts initializations: no getter reads it.
+// initialized is OpenZeppelin's slot of the initialized version (ERC-7201). No getter reads it.
 func initialized() common.Hash {
 	inner := crypto.Keccak256Hash([]byte("openzeppelin.storage.Initializable")).Big()
 	h := crypto.Keccak256Hash(common.BigToHash(inner.Sub(inner, common.Big1)).Bytes())
@@ -20,7 +20,7 @@ func initialized() common.Hash {
 	return h
 }
 
-// explain asks the contract everything that it can be asked, and reports whether its whole storage is known then.
+// explain calls every getter, and reports whether the contract's whole storage is known then.
 func (p *provider) explain(t *testing.T, w *proof.VerifiedState, at common.Address, devices, images []common.Hash) bool {
 	t.Helper()
 	for _, getter := range []string{"owner", "pendingOwner", "gatewayAppId", "appImplementation", "kmsInfo"} {
@@ -83,7 +83,7 @@ func TestTheWholeStorageIsExplainedOrNot(t *testing.T) {
 	}
 }
 
-// TestNothingChangedNothingToDo is the steady state: two accounts are proven, and every answer is there.
+// TestNothingChangedNothingToDo checks that two account proofs are enough if nothing changed.
 func TestNothingChangedNothingToDo(t *testing.T) {
 	p := start(t, testchain.Options{})
 	k := p.deploy(t, testchain.Backdoor)
@@ -129,7 +129,7 @@ func TestNothingChangedNothingToDo(t *testing.T) {
 	}
 }
 
-// TestOnlyWhatChangedIsProvenAnew: most of a trie is the older trie.
+// TestOnlyWhatChangedIsProvenAnew checks that nodes shared with the older trie are reused.
 func TestOnlyWhatChangedIsProvenAnew(t *testing.T) {
 	p := start(t, testchain.Options{})
 	k := p.deploy(t, testchain.Plain)
@@ -188,7 +188,7 @@ func (p *provider) implementation(t testing.TB, w *proof.VerifiedState, at commo
 	return common.Address{}
 }
 
-// TestFill: what somebody says of slots is proven by the root of the storage, or not taken at all.
+// TestFill checks that guessed slots are proven by the storage root or not accepted at all.
 func TestFill(t *testing.T) {
 	p := start(t, testchain.Options{})
 	k := p.deploy(t, testchain.Plain)
@@ -263,7 +263,7 @@ func TestFill(t *testing.T) {
 			if !row.right {
 				return
 			}
-			packed := p.world() // its nodes prove it to others
+			packed := p.world() // from the witness
 			_, nodes, codes := w.Witness(map[common.Address]bool{k.Address(): true})
 			packed.LoadWitness(nodes, codes)
 			if _, known := packed.Account(k.Address()); !known || !provesAll(packed, k.Address(), truth) {
@@ -273,7 +273,7 @@ func TestFill(t *testing.T) {
 	}
 }
 
-// TestFillWithALeafOfZero: some nodes keep one, and what it holds is no contradiction.
+// TestFillWithALeafOfZero has a leaf that holds zero, as some nodes keep. It contradicts no guess.
 func TestFillWithALeafOfZero(t *testing.T) {
 	key := common.Hash{1}
 	tr := newTrie(t, map[string][]byte{string(key[:]): {0x80}})
@@ -312,7 +312,7 @@ func TestNothingIsKnownOfAnAccountThatIsNotProven(t *testing.T) {
 	}
 }
 
-// TestOlderStoragesAreLetGo: what is not explained stays so, and must not cost more with each change.
+// TestOlderStoragesAreLetGo checks that an incomplete storage does not retain all its older ones.
 func TestOlderStoragesAreLetGo(t *testing.T) {
 	var w *proof.VerifiedState
 	for i := range 50 {

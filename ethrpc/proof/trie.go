@@ -13,7 +13,7 @@ import (
 	"github.com/ethereum/go-ethereum/triedb/database"
 )
 
-// ErrInvalid marks what a provider gave as a proof and is none.
+// ErrInvalid reports a proof that does not verify.
 var ErrInvalid = errors.New("invalid proof")
 
 func invalid(format string, args ...any) error {
@@ -21,14 +21,14 @@ func invalid(format string, args ...any) error {
 }
 
 const (
-	maxNodes = 65   // of a proof: the path has 64 nibbles
-	maxNode  = 1024 // bytes; a full branch has 532
+	maxNodes = 65   // in a proof; a path has 64 nibbles
+	maxNode  = 1024 // bytes of a node; a full branch has 532
 )
 
 // nodes are trie nodes by hash.
 type nodes map[common.Hash][]byte
 
-// NodeReader makes nodes a database of the trie package, and Node reads from it.
+// NodeReader and Node implement the database of the trie package.
 func (n nodes) NodeReader(common.Hash) (database.NodeReader, error) { return n, nil }
 
 func (n nodes) Node(_ common.Hash, _ []byte, hash common.Hash) ([]byte, error) { return n[hash], nil }
@@ -41,9 +41,8 @@ func byHash(all [][]byte) nodes {
 	return out
 }
 
-// proveKey returns what the trie with that root holds at the hash of key: nil is nothing. Nodes that the way there does not
-// need are ignored, as they are by go-ethereum: they can neither add nor take away anything.
-// The nodes that the way does need are put into used.
+// proveKey returns the value at the hash of key in the trie with that root, or nil if there is none. It adds the nodes on the path
+// to used. Other nodes are ignored, as in go-ethereum.
 func proveKey(root common.Hash, key []byte, proof [][]byte, used nodes) ([]byte, error) {
 	if len(proof) > maxNodes {
 		return nil, invalid("it has %d nodes, more than %d", len(proof), maxNodes)
@@ -57,7 +56,8 @@ func proveKey(root common.Hash, key []byte, proof [][]byte, used nodes) ([]byte,
 	return value, err
 }
 
-// lookUp is proveKey without its bounds, over the nodes of several sources. Where a node is in none of them, missingNode is its hash.
+// lookUp is like proveKey, without its bounds and over several sources of nodes. If no source has a node on the path, missingNode
+// is its hash.
 func lookUp(root common.Hash, key []byte, used nodes, sources ...nodes) (value []byte, missingNode common.Hash, err error) {
 	if root == types.EmptyRootHash {
 		return nil, common.Hash{}, nil
@@ -74,7 +74,7 @@ func lookUp(root common.Hash, key []byte, used nodes, sources ...nodes) (value [
 	return value, common.Hash{}, nil
 }
 
-// nodeRecorder notes the nodes that are asked for.
+// nodeRecorder serves trie nodes and records those that were used.
 type nodeRecorder struct {
 	ethdb.KeyValueReader
 	sources     []nodes

@@ -1,11 +1,11 @@
-// Package proof finds out what a contract says at a block of which only the hash is believed.
+// Package proof runs contracts over the verified state of a block. Only the hash of the block is trusted.
 //
-// Header checks a header against that hash; a VerifiedState holds the part of the block's state that proofs against the
-// header's state root have shown (AddAccount, AddSlot, AddCode). Call runs the contract's own code over it and either
-// answers or says what has to be proven first; the caller fetches that and calls again. So no knowledge of the
-// contract's storage layout is needed. Complete reports whether the slots known so far are all that an account stores.
+// Header checks a header against that hash. A VerifiedState holds the part of the block's state that was proven against the
+// header's state root (AddAccount, AddSlot, AddCode). CallAssuming runs the contract's own code over it. It either answers or
+// reports what must be proven first; the caller fetches that and calls again. So the contract's storage layout need not be
+// known. Complete reports whether the known slots are all that an account stores.
 //
-// Nothing here touches a network or a clock.
+// The package uses neither network nor clock.
 package proof
 
 import (
@@ -27,7 +27,7 @@ const (
 	maxCode  = 2 * params.MaxCodeSize
 )
 
-// Slot names one place in the storage of an account.
+// Slot is one slot in the storage of an account.
 type Slot struct {
 	Account common.Address
 	Key     common.Hash
@@ -38,22 +38,22 @@ func (s Slot) Compare(t Slot) int {
 	return cmp.Or(s.Account.Cmp(t.Account), s.Key.Cmp(t.Key))
 }
 
-// VerifiedState is the proven part of the state of one block. It is not safe for concurrent use, neither are two of them of
-// which one adopted the other.
+// VerifiedState is the proven part of one block's state. It is not safe for concurrent use, and neither are two states if one was
+// passed to ReuseFrom of the other.
 type VerifiedState struct {
 	header   *types.Header
 	chainID  uint64
-	accounts map[common.Address]*types.StateAccount // nil: proven absent
-	storages map[common.Hash]*storage               // by root: what is true of a root is true in every block
+	accounts map[common.Address]*types.StateAccount // nil if proven absent
+	storages map[common.Hash]*storage               // by root; valid in every block with that root
 	codes    map[common.Hash]code
-	nodes    nodes // of the state trie, that proved the accounts
+	nodes    nodes // of the state trie; they prove the accounts
 	evm      *machine
-	replaced *replacement // nil: none
+	replaced *replacement // set during CallReplacing
 
-	given, givenCodes nodes // what may be proven from, by hash; nil: what is not known is not known
+	given, givenCodes nodes // from LoadWitness, by hash; else nil
 }
 
-// New returns the verified state of a block of which nothing is known but its header, which came out of Header.
+// New returns an empty state of the block with a header from Header.
 func New(header *types.Header, chainID uint64) *VerifiedState {
 	return &VerifiedState{
 		header:   types.CopyHeader(header),
@@ -65,7 +65,7 @@ func New(header *types.Header, chainID uint64) *VerifiedState {
 	}
 }
 
-// AddAccount verifies eth_getProof's accountProof, of an account or of its absence.
+// AddAccount verifies the accountProof of eth_getProof, for an account or its absence.
 func (w *VerifiedState) AddAccount(addr common.Address, proof [][]byte) error {
 	value, err := proveKey(w.header.Root, addr[:], proof, w.nodes)
 	if err != nil {
@@ -93,7 +93,7 @@ func (w *VerifiedState) setAccount(addr common.Address, value []byte) error {
 	return nil
 }
 
-// Account returns a proven account, which is not to be changed: nil and true is one that is proven absent.
+// Account returns a proven account, and whether it is known. It is nil if proven absent. The caller must not change it.
 func (w *VerifiedState) Account(addr common.Address) (*types.StateAccount, bool) {
 	if a, known := w.accounts[addr]; known || w.given == nil {
 		return a, known
@@ -119,7 +119,7 @@ func hasNoCode(a *types.StateAccount) bool {
 	return a == nil || common.BytesToHash(a.CodeHash) == types.EmptyCodeHash
 }
 
-// AddSlot verifies one entry of eth_getProof's storageProof against the account, which is to be proven before.
+// AddSlot verifies one entry of eth_getProof's storageProof. The account must be proven before.
 func (w *VerifiedState) AddSlot(addr common.Address, key common.Hash, proof [][]byte) error {
 	s := w.storage(addr)
 	if s == nil {
@@ -148,13 +148,14 @@ func (s *storage) set(key common.Hash, value []byte) error {
 	return nil
 }
 
-// Value returns what a slot holds, and whether that is proven.
+// Value returns the word in a slot, and whether it is proven.
 func (w *VerifiedState) Value(s Slot) (common.Hash, bool) {
 	v, known, _ := w.value(s)
 	return v, known
 }
 
-// value is Value, which proves the slot from the nodes that are there already, or tells the first one on the way that is not.
+// value is like Value. It tries to prove an unknown slot from the known nodes; if that fails, it returns the hash of the first
+// missing node on the path.
 func (w *VerifiedState) value(s Slot) (v common.Hash, known bool, missingNode common.Hash) {
 	if a, proven := w.accounts[s.Account]; a == nil {
 		return v, proven, missingNode
@@ -169,7 +170,7 @@ func (w *VerifiedState) value(s Slot) (v common.Hash, known bool, missingNode co
 	}
 	leaf, missingNode, err := lookUp(st.root, s.Key[:], st.nodes, sources...)
 	if err == nil {
-		_ = st.set(s.Key, leaf) // a leaf that is no word proves nothing: the slot stays unknown
+		_ = st.set(s.Key, leaf) // on failure the slot stays unknown
 		v, known = st.value(s.Key)
 	}
 	return v, known, missingNode
@@ -190,9 +191,9 @@ func (w *VerifiedState) AddCode(code []byte) error {
 	return fmt.Errorf("proving code: %w", invalid("no proven account has code with hash %s", hash))
 }
 
-// ReuseFrom takes over what an older state proved and this one's accounts show to be true still: the storage where the
-// storage root is the same, the code where the code hash is, and where the root is another, what both tries share.
-// Of a block with the same state it takes the accounts too.
+// ReuseFrom takes over what an older state proved and this one's accounts confirm: storage with the same root, code with the same
+// hash and, if the storage root changed, the nodes that both tries share. If the state root is the same, it also takes over
+// the accounts.
 func (w *VerifiedState) ReuseFrom(old *VerifiedState) {
 	if old.header.Root == w.header.Root {
 		maps.Copy(w.nodes, old.nodes)
@@ -210,7 +211,7 @@ func (w *VerifiedState) ReuseFrom(old *VerifiedState) {
 			continue
 		}
 		if theirs := old.storages[a.Root]; theirs != nil && theirs != w.storages[a.Root] {
-			theirs.allNodes() // made now, for the next change to be cheap
+			theirs.allNodes() // computed now, so that the next change is cheap
 			theirs.merge(w.storages[a.Root])
 			w.storages[a.Root] = theirs
 		} else if was := old.accounts[addr]; theirs == nil && was != nil {
@@ -223,9 +224,9 @@ func (w *VerifiedState) ReuseFrom(old *VerifiedState) {
 	}
 }
 
-// NextSlots picks, of slots that are not known, those to prove next. Where an older trie is known, only what changed since is
-// missing: a few slots below every missing node, at most about limit in all, and at least one each, bring that node and
-// more. Where none is, or limit is 0, it is all of them.
+// NextSlots picks the unknown slots to prove next. If an older trie is known, only the nodes that changed since are missing, and
+// the proofs of a few slots below a missing node bring that node. So it picks at least one slot below each missing node, and
+// about limit in all. Without an older trie, or if limit is 0, it picks all unknown slots.
 func (w *VerifiedState) NextSlots(slots []Slot, limit int) []Slot {
 	type place struct {
 		addr common.Address
@@ -257,7 +258,7 @@ func (w *VerifiedState) NextSlots(slots []Slot, limit int) []Slot {
 	return out
 }
 
-// storage returns what is known of an account's storage; nil: the account is not proven to exist.
+// storage returns what is known of an account's storage, or nil if the account is not proven to exist.
 func (w *VerifiedState) storage(addr common.Address) *storage {
 	if a := w.accounts[addr]; a != nil {
 		return w.storages[a.Root]
@@ -265,8 +266,8 @@ func (w *VerifiedState) storage(addr common.Address) *storage {
 	return nil
 }
 
-// Accounted counts the explained slots that an account stores, and reports whether it stores nothing else. It completes what is
-// known of the storage first, since that may add slots which nobody explained.
+// Accounted counts the explained slots that an account stores, and reports whether it stores nothing else. It first completes the
+// known storage, since that may add unexplained slots.
 func (w *VerifiedState) Accounted(addr common.Address, explained map[common.Hash]bool) (slots int, all bool) {
 	s := w.storage(addr)
 	if s == nil {
@@ -285,18 +286,18 @@ func (w *VerifiedState) Accounted(addr common.Address, explained map[common.Hash
 	return slots, all
 }
 
-// LoadWitness lets the verified state prove whatever it is asked for out of trie nodes and codes that Witness gave. From then on, what
-// it does not know cannot be proven from them. What is in them and not needed does neither good nor harm.
+// LoadWitness lets the state prove what it is asked for from the trie nodes and codes of a Witness. Superfluous nodes and codes are
+// harmless.
 func (w *VerifiedState) LoadWitness(trieNodes, codes [][]byte) {
 	w.given, w.givenCodes = byHash(trieNodes), byHash(codes)
 }
 
-// Witness returns the header's RLP, the trie nodes and the codes that everything known of some accounts was proven with, in
-// an order of no meaning.
+// Witness returns the header's RLP, and the trie nodes and codes that prove everything known about some accounts, in no particular
+// order.
 func (w *VerifiedState) Witness(accounts map[common.Address]bool) (header []byte, trieNodes, codes [][]byte) {
 	header, err := rlp.EncodeToBytes(w.header)
 	if err != nil {
-		return nil, nil, nil // it came out of RLP
+		return nil, nil, nil // unreachable: the header was decoded from RLP
 	}
 	all, used := maps.Clone(w.nodes), nodes{}
 	for addr := range accounts {

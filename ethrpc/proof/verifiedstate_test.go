@@ -19,7 +19,7 @@ import (
 
 const chainID = 1337
 
-// provider is a real node, and what it says about one block.
+// provider is a real node with one pinned block.
 type provider struct {
 	*testchain.Chain
 	rpc    *rpc.Client
@@ -46,7 +46,7 @@ func (p *provider) deploy(t testing.TB, implementation string) *testchain.KMS {
 	return k
 }
 
-// pin makes the newest block the one that world and supply speak of.
+// pin pins the newest block for world and supply.
 func (p *provider) pin(t testing.TB) {
 	t.Helper()
 	raw, hash := p.block(t, "latest")
@@ -103,7 +103,7 @@ func (p *provider) code(t testing.TB, addr common.Address) hexutil.Bytes {
 	return code
 }
 
-// supply proves what is missing, and the code of accounts that are.
+// supply proves what is missing, including the code of missing accounts.
 func (p *provider) supply(t testing.TB, w *proof.VerifiedState, m proof.Missing) {
 	t.Helper()
 	for _, a := range m.Accounts {
@@ -127,7 +127,7 @@ func (p *provider) supply(t testing.TB, w *proof.VerifiedState, m proof.Missing)
 	}
 }
 
-// call proves and calls until nothing is missing, and returns how many calls that took.
+// call proves and calls until nothing is missing, and returns the number of calls.
 func (p *provider) call(t testing.TB, w *proof.VerifiedState, to common.Address, data []byte) (proof.Result, int) {
 	t.Helper()
 	for rounds := 1; rounds <= 10; rounds++ {
@@ -142,7 +142,7 @@ func (p *provider) call(t testing.TB, w *proof.VerifiedState, to common.Address,
 	return proof.Result{}, 0
 }
 
-// ethCall is what the node itself answers.
+// ethCall returns the node's own answer.
 func (p *provider) ethCall(t testing.TB, to common.Address, data []byte) ([]byte, bool) {
 	t.Helper()
 	var out hexutil.Bytes
@@ -176,7 +176,7 @@ func ids(kind byte, n int64) []common.Hash {
 	return list
 }
 
-// flip returns b with bit 3 of one byte turned.
+// flip returns b with bit 3 of one byte inverted.
 func flip(b []byte, at int) []byte {
 	b = bytes.Clone(b)
 	b[at] ^= 8

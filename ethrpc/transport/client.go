@@ -25,19 +25,19 @@ import (
 )
 
 const (
-	tries    = 3 // of what meets a passing fault
-	parallel = 4 // HTTP requests of one Do under way at once
+	tries    = 3 // of a call that fails transiently
+	parallel = 4 // concurrent HTTP requests of one Do
 
-	quickPart = 4 // of the provider's timeout: of 20 s, what go-ethereum gives an eth_call
+	quickPart = 4 // divides the timeout for a Quick call; of 20 s this leaves the 5 s that go-ethereum gives an eth_call
 )
 
-// Provider is one JSON-RPC endpoint over HTTP. Everything but Name is secret.
+// Provider configures one JSON-RPC endpoint over HTTP. URL and Headers are secret.
 type Provider struct {
 	Name              string
 	URL               sanitize.Secret
 	Headers           map[string]sanitize.Secret
-	Timeout           time.Duration // of one HTTP round trip; zero: 20 s
-	RequestsPerSecond float64       // HTTP requests; zero: no limit
+	Timeout           time.Duration // of one HTTP round trip; zero means 20 s
+	RequestsPerSecond float64       // HTTP requests; zero means no limit
 }
 
 // Options are the same for all providers of a chain.
@@ -45,7 +45,7 @@ type Options struct {
 	BatchSize  int // calls in one JSON-RPC batch, 1 or more
 	UserAgent  string
 	Observer   Observer      // optional
-	RetryDelay time.Duration // before the second try; it doubles. Zero: 500 ms
+	RetryDelay time.Duration // before the first retry; doubles each time. Zero means 500 ms
 }
 
 // Client calls one provider. It is safe for concurrent use.
@@ -61,7 +61,7 @@ type Client struct {
 	timeout    time.Duration
 	retryDelay time.Duration
 	redact     sanitize.Redactor
-	batchSize  atomic.Int64 // shrinks where the provider refuses
+	batchSize  atomic.Int64 // shrinks if the provider refuses a batch
 }
 
 // New returns a Client. It does not connect.
@@ -99,18 +99,18 @@ func New(cfg Provider, opt Options) (*Client, error) {
 // Close drops idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// Call is one JSON-RPC call and its answer: Result, or Err where the provider answered with an error object.
+// Call is one JSON-RPC call and its answer: Result, or Err if the provider answered with an error object.
 type Call struct {
 	Method string
 	Args   []any
 	Result json.RawMessage
 	Err    error
-	Probe  bool // an error object is what is hoped for
-	Quick  bool // it gets less time: it is suspected of making a request late
-	Weight int  // about how much comes back, or goes: a slot's proof is 1
+	Probe  bool // an error object counts as ResultOK
+	Quick  bool // shortens the timeout; for calls that may be slow
+	Weight int  // the approximate size of request or answer, in storage proofs
 }
 
-// Decode reads the result into v. Its error is that of the call, where the provider answered with one.
+// Decode unmarshals the result into v, or returns Err.
 func (c *Call) Decode(v any) error {
 	if c.Err != nil {
 		return c.Err
@@ -124,8 +124,8 @@ func (c *Call) Answered() bool { return c.Result != nil || c.Err != nil }
 // MaxWeight is the weight of the calls of one HTTP request, unless one alone is heavier.
 const MaxWeight = 1056
 
-// Do makes the calls, in batches that the provider takes. The error is of the way there and back;
-// what the provider answers to a single call is in the call.
+// Do makes the calls, in batches that the provider accepts. It returns transport errors; an error that answers a single call
+// is in that Call.
 func (c *Client) Do(ctx context.Context, calls ...*Call) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallel)
@@ -137,10 +137,10 @@ func (c *Client) Do(ctx context.Context, calls ...*Call) error {
 	return g.Wait()
 }
 
-// BatchSize is how many calls one HTTP request takes now.
+// BatchSize returns the current number of calls in one HTTP request.
 func (c *Client) BatchSize() int { return int(c.batchSize.Load()) }
 
-// nextBatch returns those of the first calls that go into one HTTP request.
+// nextBatch returns the leading calls that fit into one HTTP request.
 func nextBatch(calls []*Call, most int) []*Call {
 	n, weight := 0, 0
 	for n < min(most, len(calls)) && (n == 0 || weight+calls[n].Weight <= MaxWeight) {
@@ -150,8 +150,8 @@ func nextBatch(calls []*Call, most int) []*Call {
 	return calls[:n]
 }
 
-// batch makes the calls in one round trip, or in two halves where the provider refuses so many at once. That is
-// remembered if the halves are taken: else it was one of the calls that was refused.
+// batch makes the calls in one round trip, or in two halves if the provider refuses the batch. If both halves succeed, batches
+// stay that small; if not, the provider refused one of the calls.
 func (c *Client) batch(ctx context.Context, calls []*Call) error {
 	err := c.Retry(ctx, IsTransient, func() error { return c.roundTrip(ctx, calls) })
 	if len(calls) == 1 || !isBatchRefused(err) {
@@ -170,12 +170,12 @@ func (c *Client) batch(ctx context.Context, calls []*Call) error {
 	return nil
 }
 
-// Retry calls f, and again after a wait where its error is passing.
-func (c *Client) Retry(ctx context.Context, passing func(error) bool, f func() error) error {
+// Retry calls f, and retries with exponential backoff while its error is transient.
+func (c *Client) Retry(ctx context.Context, transient func(error) bool, f func() error) error {
 	delay := c.retryDelay
 	for try := 1; ; try++ {
 		err := f()
-		if err == nil || try == tries || !passing(err) {
+		if err == nil || try == tries || !transient(err) {
 			return err
 		}
 		if err := httpx.Pause(ctx, max(delay, retryAfter(err)), err); err != nil {
@@ -185,8 +185,8 @@ func (c *Client) Retry(ctx context.Context, passing func(error) bool, f func() e
 	}
 }
 
-// roundTrip makes the calls in one HTTP request. A rate limit in the answer to a single call fails them all, and so
-// does a batch whose every call is refused for being in a batch.
+// roundTrip makes the calls in one HTTP request. A rate limit in the answer to a single call fails them all, and so does a
+// single call that is refused for being in a batch.
 func (c *Client) roundTrip(parent context.Context, calls []*Call) error {
 	timeout := c.timeout
 	if slices.ContainsFunc(calls, func(call *Call) bool { return call.Quick }) {
@@ -224,7 +224,7 @@ func (c *Client) roundTrip(parent context.Context, calls []*Call) error {
 	return nil
 }
 
-// transportError is why no answer came, without URL and secrets.
+// transportError explains why no answer came, without URL and secrets.
 func (c *Client) transportError(parent context.Context, timeout time.Duration, err error) error {
 	err = c.redact.Error(withoutURL(err))
 	switch {
@@ -236,13 +236,13 @@ func (c *Client) transportError(parent context.Context, timeout time.Duration, e
 	return err
 }
 
-// answerError is an error object fit to show.
+// answerError returns an error object as an error that is safe to show.
 func (c *Client) answerError(code int, message string) error {
 	message = cmp.Or(message, fmt.Sprintf("json-rpc error %d", code))
 	return &rpcError{code, message, sanitize.Quote(c.redact.Text(message))}
 }
 
-// resultOf says for the Observer what became of a call; err is what went wrong with its round trip.
+// resultOf returns a call's result for the Observer; err is the error of its round trip.
 func (c *Call) resultOf(err error) string {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
@@ -256,13 +256,13 @@ func (c *Call) resultOf(err error) string {
 	}
 }
 
-// Observer is told what is asked of providers. It is called from several goroutines.
+// Observer receives events about calls to providers. It must be safe for concurrent use.
 type Observer interface {
-	// RoundTrip: one HTTP request was answered, or failed, after took.
+	// RoundTrip reports that one HTTP request was answered, or failed, after took.
 	RoundTrip(provider string, took time.Duration)
-	// Call: one JSON-RPC call ended in result, one of Results.
+	// Call reports that one JSON-RPC call ended with result, one of Results.
 	Call(provider, method, result string)
-	// Head: the provider's newest block has the time t.
+	// Head reports the time of the provider's newest block.
 	Head(provider string, t time.Time)
 }
 
@@ -272,16 +272,16 @@ func (nopObserver) RoundTrip(string, time.Duration) {}
 func (nopObserver) Call(string, string, string)     {}
 func (nopObserver) Head(string, time.Time)          {}
 
-// Methods lists every JSON-RPC method that is ever called.
+// Methods lists every JSON-RPC method that this module calls.
 var Methods = []string{
 	"eth_chainId", "eth_getBlockByNumber", "eth_getBlockByHash", "eth_getCode", "eth_getStorageAt", "eth_call",
 	"eth_getProof", "eth_getLogs", "eth_getTransactionByHash",
 	"eth_getBlockReceipts", "eth_getTransactionReceipt",
 }
 
-// What became of one JSON-RPC call.
+// Results of one JSON-RPC call.
 const (
-	ResultOK      = "ok"      // a result came; whether it is a good one is the caller's to judge
+	ResultOK      = "ok"      // a result came; it may still be wrong
 	ResultError   = "error"   // the provider answered with an error object
 	ResultFailed  = "failed"  // no usable answer came: network, HTTP status, malformed body
 	ResultTimeout = "timeout" // no answer in time

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// ProviderError is what went wrong with one provider. Its text carries no secret and no URL.
+// ProviderError is the failure of one provider. Its text has no secret and no URL.
 type ProviderError struct {
 	Provider string // its configured name
 	Err      error
@@ -48,7 +48,7 @@ var (
 type statusError struct {
 	status     int
 	body       string        // cut, without secrets
-	retryAfter time.Duration // zero: not said
+	retryAfter time.Duration // from the Retry-After header; zero if absent
 }
 
 func (e *statusError) Error() string {
@@ -57,7 +57,7 @@ func (e *statusError) Error() string {
 	case e.status >= 300 && e.status < 400:
 		hint = " (redirects are refused)"
 	case e.status == 401 || e.status == 403:
-		hint = " (the provider wants another key, or refuses this client)"
+		hint = " (the provider rejects the key or this client)"
 	}
 	if e.body == "" {
 		return fmt.Sprintf("HTTP status %d%s", e.status, hint)
@@ -70,12 +70,12 @@ func hasStatus(err error, codes ...int) bool {
 	return ok && slices.Contains(codes, status.status)
 }
 
-// IsTransient reports whether a second try a little later may succeed.
+// IsTransient reports whether a retry a little later may succeed.
 func IsTransient(err error) bool {
 	return hasStatus(err, 429, 503) || IsRPC(err, []int{-32005, 429}, "rate limit", "too many requests", "request limit")
 }
 
-// retryAfter is how long the provider asks to wait; zero: it does not say.
+// retryAfter returns how long the provider asks to wait, or zero.
 func retryAfter(err error) time.Duration {
 	if status, ok := errors.AsType[*statusError](err); ok {
 		return status.retryAfter
@@ -83,7 +83,7 @@ func retryAfter(err error) time.Duration {
 	return 0
 }
 
-// Wording is what the provider itself says in err, uncut.
+// Wording returns the provider's own message in err, uncut, or "".
 func Wording(err error) string {
 	if object, ok := errors.AsType[*rpcError](err); ok {
 		return object.message
@@ -104,34 +104,35 @@ func IsRPC(err error, codes []int, texts ...string) bool {
 	return ok && (slices.Contains(codes, e.code) || contains(strings.ToLower(e.message), texts))
 }
 
-// IsPruned: the wordings of geth, op-geth, reth, erigon, nethermind and hosted providers for a block whose state is gone.
+// IsPruned reports whether the provider no longer has the block's state. It knows the messages of geth, op-geth, reth, erigon,
+// nethermind and hosted providers.
 func IsPruned(err error) bool {
 	return !IsRPC(err, []int{-32601}) && IsRPC(err, nil, "missing trie node", "pruned", "pruning", "is not available", "not available for",
 		"historical state", "state unavailable", "archive", "state not found", "out of range", "state histories")
 }
 
-// IsUnknownBlock: the block itself is not there: a node that lags behind, or a reorganisation.
+// IsUnknownBlock reports whether the provider does not have the block: it lags behind, or the chain was reorganised.
 func IsUnknownBlock(err error) bool {
 	return IsRPC(err, []int{-32001}, "header not found", "header for hash not found", "unknown block", "block not found",
 		"not currently canonical", "could not find block", "not canonical", "block does not exist", "unknown header")
 }
 
-// IsFormRefused: the provider does not take a block as an object (EIP-1898).
+// IsFormRefused reports whether the provider refuses a block parameter that is an object (EIP-1898).
 func IsFormRefused(err error) bool {
 	return !IsUnknownBlock(err) && IsRPC(err, []int{-32602, -32600}, "invalid argument", "invalid params", "cannot unmarshal", "parse error", "expected string")
 }
 
-// IsRevert: the contract ran and refused, which is its answer and no fault of the provider.
+// IsRevert reports whether the contract's code ran and failed. That is its answer, not a failure of the provider.
 func IsRevert(err error) bool {
 	return IsRPC(err, []int{3}, "revert", "invalid opcode", "out of gas", "stack underflow", "stackunderflow", "invalid jump", "opcodenotfound")
 }
 
-// isBatchRefused: the wordings for a batch that is too large, or for no batches at all.
+// isBatchRefused reports whether the provider refuses batches, or one of this size.
 func isBatchRefused(err error) bool {
 	return hasStatus(err, 400, 405, 413, 422) || errors.Is(err, errBatchRefused) || IsRPC(err, nil, "batch")
 }
 
-// IsTooLarge reports whether the size of a request or of its answer may be why there is none.
+// IsTooLarge reports whether the request or its answer may be too large.
 func IsTooLarge(err error) bool { return errors.Is(err, errTooLong) || hasStatus(err, 400, 413, 422) }
 
 // IsAnswerTooLarge reports whether the answer is larger than this client accepts, or than geth sends.
@@ -144,7 +145,8 @@ func IsTimeout(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || hasStatus(err, 408, 504, 524)
 }
 
-// IsTooWide: the wordings for a range of too many blocks or logs, some of which have the error code of a rate limit.
+// IsTooWide reports whether an eth_getLogs range has too many blocks or logs. It goes by the message: some providers use the
+// error code of a rate limit.
 func IsTooWide(err error) bool {
 	text := strings.ToLower(Wording(err))
 	return !contains(text, []string{
@@ -156,7 +158,7 @@ func IsTooWide(err error) bool {
 	})
 }
 
-// withoutURL peels off a transport error what prints the URL.
+// withoutURL unwraps a *url.Error, whose text has the URL.
 func withoutURL(err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		return u.Err
@@ -164,7 +166,7 @@ func withoutURL(err error) error {
 	return err
 }
 
-// rpcError is a JSON-RPC error object. Its message comes from the provider, so text is cleaned, cut and quoted.
+// rpcError is a JSON-RPC error object. text is its message, redacted, cut and quoted.
 type rpcError struct {
 	code          int
 	message, text string

@@ -9,7 +9,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/fit"
 )
 
-// What passes the check is an answer to every call and to nothing else.
+// An answer that passes the check has one message for every call and nothing else.
 func FuzzAnswer(f *testing.F) {
 	f.Add(`[{"jsonrpc":"2.0","id":1,"result":"0x539"},{"jsonrpc":"2.0","id":2,"result":null}]`)
 	f.Add(`[{"id":2,"result":1},{"id":1,"error":{"code":-32000,"message":"header not found"}}]`)
@@ -46,8 +46,8 @@ func FuzzAnswer(f *testing.F) {
 
 const canary = "c4n4ry-0123456789"
 
-// FuzzProviderError holds that a provider's words are shown in short and without secrets, and are not taken for what
-// excludes each other.
+// FuzzProviderError checks that a provider's message is shown cut and without secrets, and not classified as two contradictory
+// kinds.
 func FuzzProviderError(f *testing.F) {
 	for _, s := range []string{"", "KEY", "header not found", "missing trie node KEY", "query returned more than 10000 results", "daily request count exceeded, request rate limited: block range", "batch too large",
 		"execution reverted: \x1b[2J", "invalid argument 1: block not found", strings.Repeat("x", 190) + "KEY", strings.Repeat(" ", 4090) + "KEY", `{"error":"KEY"}`, "\xff", "the method eth_getProof does not exist/is not available"} {
@@ -67,7 +67,7 @@ func FuzzProviderError(f *testing.F) {
 		}
 		is, refused := transport.Refused(status, []byte(text), canary)
 		fit.Error(t, refused, 1200, canary[:8], canary[len(canary)-8:])
-		if is.Pruned || is.UnknownBlock || is.FormRefused || is.Revert || is.Passing != (status == 429 || status == 503) {
+		if is.Pruned || is.UnknownBlock || is.FormRefused || is.Revert || is.Transient != (status == 429 || status == 503) {
 			t.Errorf("HTTP status %d %q is taken for %+v", status, text, is)
 		}
 	})

@@ -19,10 +19,10 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
-// maxBody bounds what one HTTP answer may hold, in bytes. A thousand answers take less than 200 kB.
+// maxBody bounds one HTTP answer, in bytes. A thousand answers to eth_call take less than 200 kB.
 const maxBody = 16 << 20
 
-// request is a JSON-RPC call as it is sent.
+// request is a JSON-RPC request object.
 type request struct {
 	Version string `json:"jsonrpc"`
 	ID      uint64 `json:"id"`
@@ -30,7 +30,7 @@ type request struct {
 	Params  []any  `json:"params,omitempty"`
 }
 
-// message is what of a JSON-RPC answer matters here.
+// message is a JSON-RPC response object.
 type message struct {
 	ID     json.RawMessage `json:"id"`
 	Result json.RawMessage `json:"result"`
@@ -40,7 +40,7 @@ type message struct {
 	} `json:"error"`
 }
 
-// errorCode is 0 where a provider sends something else than a number.
+// errorCode is 0 if a provider sends something other than an integer.
 type errorCode int
 
 func (c *errorCode) UnmarshalJSON(raw []byte) error {
@@ -48,7 +48,7 @@ func (c *errorCode) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// exchange sends the calls in one HTTP request, and returns an answer to each.
+// exchange sends the calls in one HTTP request and returns their answers.
 func (c *Client) exchange(ctx context.Context, calls []*Call) ([]message, error) {
 	requests, places := make([]request, len(calls)), make(map[string]int, len(calls))
 	for i, call := range calls {
@@ -56,7 +56,7 @@ func (c *Client) exchange(ctx context.Context, calls []*Call) ([]message, error)
 		places[strconv.FormatUint(requests[i].ID, 10)] = i
 	}
 	var content any = requests
-	if len(calls) == 1 { // not as a batch of one: some providers refuse any array
+	if len(calls) == 1 { // some providers refuse any array
 		content = requests[0]
 	}
 	body, err := json.Marshal(content)
@@ -91,11 +91,11 @@ func (c *Client) exchange(ctx context.Context, calls []*Call) ([]message, error)
 	return c.check(body, places)
 }
 
-// check refuses an answer that is not exactly what was asked for: one message for every id, and nothing else. It returns them
-// in the places of their ids; several went as a batch.
+// check validates an answer: it must have exactly one message for every id, in a batch if there are several ids. It returns the
+// messages at the places of their ids.
 func (c *Client) check(body []byte, places map[string]int) (out []message, err error) {
 	if !utf8.Valid(body) {
-		return nil, fmt.Errorf("the answer is no UTF-8, as JSON is: %s", c.cut(body))
+		return nil, fmt.Errorf("the answer is not UTF-8: %s", c.cut(body))
 	}
 	msgs, asked, batch := make([]message, 1), len(places) > 1, bytes.HasPrefix(bytes.TrimSpace(body), []byte("["))
 	if batch {
@@ -105,13 +105,13 @@ func (c *Client) check(body []byte, places map[string]int) (out []message, err e
 	}
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("the answer is no JSON-RPC: %s", c.cut(body))
+		return nil, fmt.Errorf("the answer is not JSON-RPC: %s", c.cut(body))
 	case asked && !batch && msgs[0].Error != nil:
 		return nil, fmt.Errorf("%w: the provider answers with error %s", errBatchRefused, c.cut([]byte(msgs[0].Error.Message)))
 	case asked != batch:
-		return nil, fmt.Errorf("a batch was answered by no batch, or the other way round: %s", c.cut(body))
+		return nil, fmt.Errorf("a batch was answered with a single message, or a single call with a batch: %s", c.cut(body))
 	case len(msgs) != len(places):
-		return nil, fmt.Errorf("%d calls were asked, %d answers came", len(places), len(msgs))
+		return nil, fmt.Errorf("%d calls got %d answers", len(places), len(msgs))
 	}
 	out = make([]message, len(places))
 	for _, m := range msgs {
@@ -123,7 +123,7 @@ func (c *Client) check(body []byte, places map[string]int) (out []message, err e
 		case id == "" || id == "null":
 			return nil, errors.New("an answer has no id")
 		case !known:
-			return nil, fmt.Errorf("an answer has the id %s, which was not asked", sanitize.Quote(id))
+			return nil, fmt.Errorf("an answer has the unknown id %s", sanitize.Quote(id))
 		case out[i].ID != nil:
 			return nil, fmt.Errorf("two answers have the id %s", sanitize.Quote(id))
 		}
@@ -132,9 +132,9 @@ func (c *Client) check(body []byte, places map[string]int) (out []message, err e
 	return out, nil
 }
 
-// cut makes a body fit for an error message.
+// cut makes a body safe for an error message.
 func (c *Client) cut(body []byte) string {
-	// Secrets go before the cut, so that none is left in part.
+	// Redact before cutting, so that no part of a secret is left.
 	text := strings.TrimSpace(c.redact.Text(string(body)))
 	if text == "" {
 		return ""
@@ -142,12 +142,12 @@ func (c *Client) cut(body []byte) string {
 	return sanitize.Quote(text)
 }
 
-// ErrNull is an answer that is null.
+// ErrNull reports an answer that is null.
 var ErrNull = errors.New("the answer is null")
 
-var errNoHex = errors.New("the answer is an empty text, want hex data")
+var errNoHex = errors.New("the answer is an empty string, want hex data")
 
-// Quantity is a number as JSON-RPC writes it. hexutil takes an empty text for 0.
+// Quantity is a JSON-RPC QUANTITY. Unlike hexutil, it does not accept an empty string for 0.
 type Quantity uint64
 
 func (q *Quantity) UnmarshalJSON(raw []byte) error {
@@ -157,19 +157,19 @@ func (q *Quantity) UnmarshalJSON(raw []byte) error {
 	return (*hexutil.Uint64)(q).UnmarshalJSON(raw)
 }
 
-// Bytes is the answer as a JSON string of hex bytes. Null is an error.
+// Bytes returns the answer, decoded from a JSON string of hex. Null is ErrNull.
 func (c *Call) Bytes() ([]byte, error) {
 	if c.Err != nil {
 		return nil, c.Err
 	}
 	var b *hexutil.Bytes
 	if err := json.Unmarshal(c.Result, &b); err != nil {
-		return nil, fmt.Errorf("the answer is no hex data: %w", err)
+		return nil, fmt.Errorf("the answer is not hex data: %w", err)
 	}
 	if b == nil {
 		return nil, ErrNull
 	}
-	if len(*b) == 0 && string(c.Result) != `"0x"` { // hexutil takes no text at all for no bytes
+	if len(*b) == 0 && string(c.Result) != `"0x"` { // hexutil accepts an empty string for no bytes
 		return nil, errNoHex
 	}
 	return *b, nil

@@ -87,7 +87,9 @@ genesis_time: "1796000000"
 genesis_validators_root: 0xABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABAB
 `
 
-func TestEveryKey(t *testing.T) {
+// fullEnv is the world of testdata/full.yaml.
+func fullEnv(t *testing.T) config.Env {
+	t.Helper()
 	dir := t.TempDir()
 	for _, name := range []string{"state", "evidence"} {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
@@ -99,13 +101,15 @@ func TestEveryKey(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	data, err := os.ReadFile("testdata/full.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := config.Parse(data, config.Env{Dir: dir, Lookup: func(name string) (string, bool) {
+	return config.Env{Dir: dir, Lookup: func(name string) (string, bool) {
 		return map[string]string{"RPC_URL": "https://env.example/k"}[name], name == "RPC_URL"
-	}, Now: badEnv.Now})
+	}, Now: badEnv.Now}
+}
+
+func TestEveryKey(t *testing.T) {
+	env := fullEnv(t)
+	dir := env.Dir
+	got, err := config.Parse([]byte(readFile(t, "testdata/full.yaml")), env)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -251,8 +255,9 @@ func TestLoadOfNoFileNamesIt(t *testing.T) {
 }
 
 func TestFileOverTheCapIsRefused(t *testing.T) {
-	_, err := config.Load(write(t, "big.yaml", "schedule: '@hourly' #"+strings.Repeat("x", 1<<20)))
-	if err == nil || err.Error() != "the file is larger than 1 MiB" {
+	file := write(t, "big.yaml", "schedule: '@hourly' #"+strings.Repeat("x", 1<<20))
+	_, err := config.Load(file)
+	if err == nil || err.Error() != fmt.Sprintf("configuration %q: the file is larger than 1 MiB", file) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/beacon"
 )
 
-// period is how many slots one has on the test chain.
+// period is the number of slots in a period of the test chain.
 const period = 512
 
 func newChain(t testing.TB) (*beacon.Chain, consensus.Network) {
@@ -25,7 +25,7 @@ func newChain(t testing.TB) (*beacon.Chain, consensus.Network) {
 	return c, n
 }
 
-// startAt returns a Store that was bootstrapped at a slot and knows the next committee.
+// startAt returns a Store that starts at a slot and has the next committee.
 func startAt(t testing.TB, c *beacon.Chain, n consensus.Network, slot uint64) *consensus.Store {
 	t.Helper()
 	root, data := c.Bootstrap(slot)
@@ -39,7 +39,7 @@ func startAt(t testing.TB, c *beacon.Chain, n consensus.Network, slot uint64) *c
 	return s
 }
 
-// refused reports whether an error says so.
+// refused checks that err contains says.
 func refused(t *testing.T, err error, says string) {
 	t.Helper()
 	if err == nil || !strings.Contains(err.Error(), says) {
@@ -54,7 +54,7 @@ func dig(d beacon.Document, path ...string) beacon.Document {
 	return d
 }
 
-// TestLies: each is signed by the committee that it names, and refused for its own reason. The Store stays what it was.
+// TestLies has updates that are signed by the committee they name. Each is refused for its own reason; the Store is unchanged.
 func TestLies(t *testing.T) {
 	c, n := newChain(t)
 	const start = 2 * period
@@ -70,48 +70,48 @@ func TestLies(t *testing.T) {
 		{sentence: "two thirds are enough", claim: func(c *beacon.Claim) { c.Signers = 22 }},
 		{sentence: "one fewer than two thirds signed", claim: func(c *beacon.Claim) { c.Signers = 21 }, says: "21 of 32 members of the sync committee signed"},
 		{sentence: "nobody signed", claim: func(c *beacon.Claim) { c.Signers = 0 }, says: "0 of 32 members"},
-		{sentence: "the committee of the period before signed", claim: func(c *beacon.Claim) { c.SignedBy-- }, says: "its signature does not fit"},
-		{sentence: "the committee of two periods before signed", claim: func(c *beacon.Claim) { c.SignedBy -= 2 }, says: "its signature does not fit"},
-		{sentence: "the next committee signed too early", claim: func(c *beacon.Claim) { c.SignedBy++ }, says: "its signature does not fit"},
+		{sentence: "the committee of the period before signed", claim: func(c *beacon.Claim) { c.SignedBy-- }, says: "the signature is invalid"},
+		{sentence: "the committee of two periods before signed", claim: func(c *beacon.Claim) { c.SignedBy -= 2 }, says: "the signature is invalid"},
+		{sentence: "the next committee signed too early", claim: func(c *beacon.Claim) { c.SignedBy++ }, says: "the signature is invalid"},
 		{sentence: "the signature is of the attested slot", claim: func(c *beacon.Claim) { c.SignatureSlot = c.Attested }, says: "not older than its signature"},
 		{sentence: "the finalized block is newer than the attested one", claim: func(c *beacon.Claim) { c.Finalized = c.Attested + 1 }, says: "newer than the attested one"},
-		{sentence: "the signature is for another fork", claim: func(c *beacon.Claim) { c.Version = [4]byte{0x20, 0, 0, 0x94} }, says: "its signature does not fit"},
-		{sentence: "the signature is for another network", claim: func(c *beacon.Claim) { c.ValidatorsRoot[0]++ }, says: "its signature does not fit"},
-		{sentence: "the document says that it is of an earlier fork", version: "electra", says: `of fork "electra", and slot 1065 is of fulu`},
+		{sentence: "the signature is for another fork", claim: func(c *beacon.Claim) { c.Version = [4]byte{0x20, 0, 0, 0x94} }, says: "the signature is invalid"},
+		{sentence: "the signature is for another network", claim: func(c *beacon.Claim) { c.ValidatorsRoot[0]++ }, says: "the signature is invalid"},
+		{sentence: "the document says that it is of an earlier fork", version: "electra", says: `its version is "electra", but slot 1065 is of fork fulu`},
 		{sentence: "the document says that it is of a fork of the future", version: "gloas", says: "upgrade kms-auditor"},
-		{sentence: "the document says that it is of a fork of the past", version: "capella", says: "fork capella, older than what can be verified"},
+		{sentence: "the document says that it is of a fork of the past", version: "capella", says: "fork capella, which is too old to be verified"},
 		{sentence: "finalized and attested header are swapped", data: func(d beacon.Document) {
 			d["attested_header"], d["finalized_header"] = d["finalized_header"], d["attested_header"]
-		}, says: "the next sync committee is not that of the beacon state"},
+		}, says: "the next sync committee is not proven by the beacon state"},
 		{sentence: "the branches are swapped", data: func(d beacon.Document) {
 			d["finality_branch"], d["next_sync_committee_branch"] = d["next_sync_committee_branch"], d["finality_branch"]
-		}, says: "the next sync committee is not that of the beacon state"},
+		}, says: "the next sync committee is not proven by the beacon state"},
 		{sentence: "the finality branch has one node more", data: func(d beacon.Document) {
 			d["finality_branch"] = append(d["finality_branch"].([]common.Hash), common.Hash{})
-		}, says: "the finalized header is not that of the attested state"},
+		}, says: "the finalized header is not proven by the attested state"},
 		{sentence: "the finalized header is another one", data: func(d beacon.Document) {
 			other := c.FinalityUpdate(c.Claim(start + 30))
 			d["finalized_header"] = other["finalized_header"]
-		}, says: "the finalized header is not that of the attested state"},
+		}, says: "the finalized header is not proven by the attested state"},
 		{sentence: "the execution header is that of another block", data: func(d beacon.Document) {
 			d["finalized_header"].(beacon.Document)["execution"] = dig(c.FinalityUpdate(c.Claim(start+30)), "finalized_header")["execution"]
-		}, says: "the execution header is not that of the beacon block of slot 1064"},
+		}, says: "the execution header is not proven by the beacon block of slot 1064"},
 		{sentence: "the attested block has another execution header", data: func(d beacon.Document) {
 			d["attested_header"].(beacon.Document)["execution"] = dig(d, "finalized_header")["execution"]
-		}, says: "the execution header is not that of the beacon block of slot 1065"},
+		}, says: "the execution header is not proven by the beacon block of slot 1065"},
 		{sentence: "the block hash is another one", data: func(d beacon.Document) {
 			dig(d, "finalized_header", "execution")["block_hash"] = common.Hash{1}
-		}, says: "the execution header is not that of the beacon block of slot 1064"},
+		}, says: "the execution header is not proven by the beacon block of slot 1064"},
 		{sentence: "the next committee is not the one that is proven", data: func(d beacon.Document) {
 			d["next_sync_committee"] = c.Update(c.Claim(4 * period))["next_sync_committee"]
-		}, says: "the next sync committee is not that of the beacon state"},
+		}, says: "the next sync committee is not proven by the beacon state"},
 		{sentence: "the next committee lacks a member", data: func(d beacon.Document) {
 			next := dig(d, "next_sync_committee")
 			next["pubkeys"] = next["pubkeys"].([]hexutil.Bytes)[1:]
 		}, says: "has 31 members, want 32"},
 		{sentence: "the committee has more bits than members", data: func(d beacon.Document) {
 			dig(d, "sync_aggregate")["sync_committee_bits"] = "0xffffffffff"
-		}, says: "40 bits of participation"},
+		}, says: "40 participation bits"},
 		{sentence: "the signature is the point at infinity", data: func(d beacon.Document) {
 			dig(d, "sync_aggregate")["sync_committee_signature"] = infinity
 		}, says: "the point at infinity"},
@@ -123,17 +123,17 @@ func TestLies(t *testing.T) {
 		}, says: "more than 32 bytes"},
 		{sentence: "a period is skipped", claim: func(c *beacon.Claim) {
 			c.Finalized, c.Attested, c.SignatureSlot, c.SignedBy = 4*period, 4*period+1, 4*period+2, 4
-		}, says: "a period is missing"},
+		}, says: "an update is missing"},
 		{sentence: "an update of the next period is fine", claim: func(c *beacon.Claim) {
 			c.Finalized, c.Attested, c.SignatureSlot, c.SignedBy = 3*period, 3*period+1, 3*period+2, 3
 		}},
 		{sentence: "an older finality is replayed", claim: func(c *beacon.Claim) {
 			c.Finalized, c.Attested, c.SignatureSlot = start+4, start+5, start+6
-		}, says: "older than what is known"},
-		{sentence: "an older finality is signed anew", claim: func(c *beacon.Claim) { c.Finalized = start + 4 }, says: "older than what is known"},
+		}, says: "older than the known state"},
+		{sentence: "an older finality is signed anew", claim: func(c *beacon.Claim) { c.Finalized = start + 4 }, says: "older than the known state"},
 		{sentence: "the finality of an earlier period is replayed", claim: func(c *beacon.Claim) {
 			c.Finalized, c.Attested, c.SignatureSlot, c.SignedBy = period, period+1, period+2, 1
-		}, says: "older than what is known"},
+		}, says: "older than the known state"},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
 			s := startAt(t, c, n, start)
@@ -164,7 +164,7 @@ func TestLies(t *testing.T) {
 	}
 }
 
-// TestTwoThirdsOf512 are 342.
+// TestTwoThirdsOf512 checks that 342 signatures are enough and 341 are not.
 func TestTwoThirdsOf512(t *testing.T) {
 	c := beacon.New(beacon.Options{GenesisTime: 1_700_000_000, SecondsPerSlot: 12, CommitteeSize: 512})
 	n, err := consensus.NetworkFromSpec(c.Spec())
@@ -181,16 +181,16 @@ func TestTwoThirdsOf512(t *testing.T) {
 	}
 }
 
-// TestAnotherNextCommittee: a second committee for one period, proven and signed, would be another chain.
+// TestAnotherNextCommittee has a second committee for one period, which is proven and signed. It would be another chain.
 func TestAnotherNextCommittee(t *testing.T) {
 	c, n := newChain(t)
 	s := startAt(t, c, n, period)
 	claim := c.Claim(period + 40)
 	claim.Next = 4
-	refused(t, s.Update(beacon.Encode(beacon.Fulu, c.Update(claim)), slotTime(n, 3*period)), "is not the one that was proven before")
+	refused(t, s.Update(beacon.Encode(beacon.Fulu, c.Update(claim)), slotTime(n, 3*period)), "differs from the one that was proven before")
 }
 
-// TestAnotherFinalBlock: two blocks of one slot are not both final.
+// TestAnotherFinalBlock checks that a second final block of one slot is refused.
 func TestAnotherFinalBlock(t *testing.T) {
 	c, n := newChain(t)
 	s := startAt(t, c, n, period)
@@ -200,7 +200,7 @@ func TestAnotherFinalBlock(t *testing.T) {
 	refused(t, s.Finality(beacon.Encode(beacon.Fulu, other.FinalityUpdate(other.Claim(slot))), slotTime(n, 3*period)), "is final")
 }
 
-// TestKeys: a committee whose keys are no public keys is refused, also where the state of the chain has it.
+// TestKeys checks that a committee with invalid public keys is refused, even if it is in the beacon state.
 func TestKeys(t *testing.T) {
 	infinity := append([]byte{0xc0}, make([]byte, 47)...)
 	for sentence, row := range map[string]struct {
@@ -228,7 +228,7 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// TestTheClock: a signature of the future is refused, but for the skew that clocks have.
+// TestTheClock checks that a signature in the future is refused, apart from MaxClockSkew.
 func TestTheClock(t *testing.T) {
 	c, n := newChain(t)
 	document := beacon.Encode(beacon.Fulu, c.FinalityUpdate(c.Claim(40)))
@@ -246,7 +246,7 @@ func TestTheClock(t *testing.T) {
 	refused(t, err, "check the clock")
 }
 
-// TestBootstrapLies: a bootstrap is of the trusted block, and its committee that of the block's state.
+// TestBootstrapLies checks that a bootstrap must be of the trusted block, with the committee in that block's state.
 func TestBootstrapLies(t *testing.T) {
 	c, n := newChain(t)
 	root, _ := c.Bootstrap(64)
@@ -257,18 +257,18 @@ func TestBootstrapLies(t *testing.T) {
 		says              string
 	}{
 		{"it is of another block", beacon.Fulu, common.Hash{1}, func(beacon.Document) {}, "it is of another block, " + root.Hex()},
-		{"it says that it is of another fork", "electra", root, func(beacon.Document) {}, `of fork "electra"`},
+		{"it says that it is of another fork", "electra", root, func(beacon.Document) {}, `its version is "electra"`},
 		{"its committee is another one", beacon.Fulu, root, func(d beacon.Document) {
 			_, other := c.Bootstrap(period)
 			d["current_sync_committee"] = other["current_sync_committee"]
-		}, "the current sync committee is not that of the beacon state"},
+		}, "the current sync committee is not proven by the beacon state"},
 		{"its committee is the next one", beacon.Fulu, root, func(d beacon.Document) {
 			u := c.Update(c.Claim(64))
 			d["current_sync_committee"], d["current_sync_committee_branch"] = u["next_sync_committee"], u["next_sync_committee_branch"]
-		}, "the current sync committee is not that of the beacon state"},
+		}, "the current sync committee is not proven by the beacon state"},
 		{"its execution header is another one", beacon.Fulu, root, func(d beacon.Document) {
 			dig(d, "header", "execution")["state_root"] = common.Hash{1}
-		}, "the execution header is not that of the beacon block"},
+		}, "the execution header is not proven by the beacon block"},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
 			_, data := c.Bootstrap(64)
@@ -282,7 +282,7 @@ func TestBootstrapLies(t *testing.T) {
 	}
 }
 
-// TestNewerForks: what this release does not know ends its trust, at the epoch of the schedule.
+// TestNewerForks checks that an unknown fork is refused from its scheduled epoch on.
 func TestNewerForks(t *testing.T) {
 	c, _ := newChain(t)
 	spec := c.Spec()
@@ -301,7 +301,7 @@ func TestNewerForks(t *testing.T) {
 		"the signature alone is of the fork": {Attested: 159, Finalized: 159, SignatureSlot: 161, Signers: 32, Version: [4]byte{0x20, 0, 0, 0x96}, ValidatorsRoot: beacon.ValidatorsRoot},
 	} {
 		err := s.Finality(beacon.Encode(beacon.Fulu, c.FinalityUpdate(claim)), slotTime(n, 200))
-		if refused(t, err, `of fork "gloas", which begins at epoch 20: this release does not know that fork: upgrade kms-auditor`); t.Failed() {
+		if refused(t, err, `of fork "gloas", which begins at epoch 20: this release does not support that fork: upgrade kms-auditor`); t.Failed() {
 			t.Fatal(name)
 		}
 	}

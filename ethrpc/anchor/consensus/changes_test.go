@@ -29,10 +29,10 @@ func changes(b []byte, at int, each func([]byte)) {
 	}
 }
 
-// taken is what a document gives: a Store, or an error.
+// taken applies a document and returns a Store or an error.
 type taken func(document []byte) (*consensus.Store, error)
 
-// everyChange holds that a changed document is refused, or finalizes the very block that the document itself does.
+// everyChange checks that a changed document is refused or finalizes the same block as the original.
 func everyChange(t *testing.T, document []byte, samples int, take taken) {
 	t.Helper()
 	s, err := take(document)
@@ -80,7 +80,7 @@ func (r *recording) takeBootstrap(b []byte) (*consensus.Store, error) {
 	return consensus.Bootstrap(r.network, r.checkpoint, b, later(r))
 }
 
-// takeOn applies documents to copies of a Store, which an error leaves as it is.
+// takeOn applies documents to copies of a Store; on error it checks that the Store is unchanged.
 func takeOn(s consensus.Store, apply func(*consensus.Store, []byte) error) taken {
 	return func(b []byte) (*consensus.Store, error) {
 		c := s
@@ -121,7 +121,7 @@ func TestChangedFinalityUpdates(t *testing.T) {
 	everyChange(t, r.finality, 1000, r.takeFinality(t))
 }
 
-// TestHugeDocuments are refused before they are read.
+// TestHugeDocuments checks that documents over MaxDocument are refused unread.
 func TestHugeDocuments(t *testing.T) {
 	r := devnet(t)
 	pad := bytes.Repeat([]byte(" "), consensus.MaxDocument-len(r.finality))
@@ -173,7 +173,7 @@ func FuzzFinality(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) { fuzzed(t, b, take) })
 }
 
-// fuzzed holds that only the recorded chain is believed, whatever the document.
+// fuzzed checks that no document makes a Store leave the recorded chain.
 func fuzzed(t *testing.T, b []byte, take taken) {
 	s, err := take(b)
 	if err != nil {

@@ -9,17 +9,17 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 )
 
-// committee is a sync committee whose keys are decoded. It does not change.
+// committee is a sync committee with decoded keys. It is immutable.
 type committee struct {
 	root common.Hash
 	keys []bls.G1Affine
 }
 
-// newCommittee decodes the keys, each of which has to be a point of the subgroup. A committee of 512 takes some 40 ms.
+// newCommittee decodes and validates the keys (KeyValidate). A committee of 512 takes about 40 ms.
 func newCommittee(c *syncCommittee) (*committee, error) {
 	out := &committee{c.root(), make([]bls.G1Affine, len(c.Pubkeys))}
 	for i, key := range c.Pubkeys {
-		if _, err := out.keys[i].SetBytes(key[:]); err != nil { // which looks at the subgroup too
+		if _, err := out.keys[i].SetBytes(key[:]); err != nil { // SetBytes checks the subgroup too
 			return nil, fmt.Errorf("decoding key %d of the sync committee: %w", i, err)
 		}
 		if out.keys[i].IsInfinity() {
@@ -29,13 +29,13 @@ func newCommittee(c *syncCommittee) (*committee, error) {
 	return out, nil
 }
 
-// ciphersuite is that of Ethereum's signatures: phase0/beacon-chain.md, BLS signatures.
+// ciphersuite is the BLS ciphersuite of specs/phase0/beacon-chain.md.
 var ciphersuite = []byte("BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_")
 
-// verify checks that two thirds of the committee, those whose bit is set, signed the root.
+// verify checks the aggregate signature of the members whose bit is set. They must be at least two thirds of the committee.
 func (c *committee) verify(signers []byte, signature *signature, signingRoot common.Hash) error {
 	if len(signers)*8 != len(c.keys) {
-		return fmt.Errorf("it has %d bits of participation, and the sync committee has %d members", len(signers)*8, len(c.keys))
+		return fmt.Errorf("it has %d participation bits, but the sync committee has %d members", len(signers)*8, len(c.keys))
 	}
 	count := 0
 	for _, b := range signers {
@@ -71,12 +71,12 @@ func (c *committee) verify(signers []byte, signature *signature, signingRoot com
 		return fmt.Errorf("checking the signature: %w", err)
 	}
 	if !valid {
-		return errors.New("the sync committee did not sign this header: its signature does not fit")
+		return errors.New("the sync committee did not sign this header: the signature is invalid")
 	}
 	return nil
 }
 
-// signingRoot is what the committee signs of a block: its root, bound to the fork and to the network.
+// signingRoot returns what the committee signs (compute_signing_root): a block's root, bound to the fork and the network.
 func signingRoot(block common.Hash, version [4]byte, genesisValidatorsRoot common.Hash) common.Hash {
 	var fork common.Hash
 	copy(fork[:], version[:])

@@ -1,11 +1,11 @@
-// Package consensus is a light client of Ethereum's proof of stake: from the root of one block that the operator trusts it
-// follows the sync committees, each of which proves the next, to the block that the chain finalized last.
+// Package consensus is a light client of Ethereum's proof of stake. It starts from the root of a block that the operator trusts,
+// follows the sync committees, each of which signs the next, and verifies the last finalized block.
 //
-//	Bootstrap(checkpoint) → Update, one a period (a day) → Finality, whenever the latest block is wanted
+//	Bootstrap(checkpoint) → Update, one each period (a day) → Finality, whenever the latest block is wanted
 //
 // The rules are those of github.com/ethereum/consensus-specs, specs/altair/light-client/sync-protocol.md with its changes up
 // to fulu, without optimistic headers and forced updates, which are not final. The package does no I/O: documents and the
-// time are passed in. Its word is that of two thirds of 512 validators, drawn for one period.
+// time are passed in. It trusts two thirds of the 512 validators of a sync committee.
 package consensus
 
 import (
@@ -20,47 +20,47 @@ import (
 )
 
 const (
-	// MaxCheckpointAge is how old the last block known may be. Validators who left before it could sign another history at no
-	// cost (weak subjectivity).
+	// MaxCheckpointAge is the maximum age of the last known block. Validators that have exited since could sign another history
+	// at no cost (weak subjectivity).
 	MaxCheckpointAge = 14 * 24 * time.Hour
 
-	// MaxClockSkew is how far our clock may be behind that of the signers.
+	// MaxClockSkew is how far the local clock may be behind the signers' clocks.
 	MaxClockSkew = 2 * time.Second
 )
 
 var (
-	// ErrTooOld marks a checkpoint, or a Store, that is older than MaxCheckpointAge.
-	ErrTooOld = errors.New("take the root of a block that was finalized today from a source that you trust, such as your own node or two explorers, as the new checkpoint")
+	// ErrTooOld reports a checkpoint, or a Store, that is older than MaxCheckpointAge.
+	ErrTooOld = errors.New("set a new checkpoint: the root of a block that was finalized today, from a source that you trust, such as your own node or two explorers")
 
-	// ErrUnknownFork marks a fork that this release does not know, by the network's schedule or by the endpoint's word.
-	ErrUnknownFork = errors.New("this release does not know that fork: upgrade kms-auditor")
+	// ErrUnknownFork reports a fork that this release does not know, from the network's schedule or from a document.
+	ErrUnknownFork = errors.New("this release does not support that fork: upgrade kms-auditor")
 
-	// ErrOlder marks a document that is valid, as far as it can be checked, and older than what the Store holds.
-	ErrOlder = errors.New("it is older than what is known")
+	// ErrOlder reports a document that is older than the Store. It passed the checks that were made.
+	ErrOlder = errors.New("it is older than the known state")
 )
 
-// Header is a finalized block.
+// Header is a beacon block with its execution block.
 type Header struct {
 	Slot        uint64
 	Root        common.Hash // of the beacon block
-	BlockNumber uint64      // this and the rest: of its execution block
+	BlockNumber uint64      // this and the following fields are of the execution block
 	BlockHash   common.Hash
 	ParentHash  common.Hash
 	StateRoot   common.Hash
 	Timestamp   uint64 // Unix seconds
 }
 
-// Store is the state of a light client. A copy of it (*s) is independent, and cheap. It is not safe for concurrent use.
+// Store is the state of a light client (LightClientStore). It can be copied by value. It is not safe for concurrent use.
 type Store struct {
 	network   *Network
 	finalized Header
-	attested  Header // the newest that a committee signed in an update; zero before the first
+	attested  Header // newest signed header; zero before the first update
 	current   *committee
-	next      *committee // nil: not known yet
+	next      *committee // nil if not known yet
 }
 
-// Bootstrap returns a Store that starts at a checkpoint: the root of a finalized beacon block, which the caller trusts.
-// The document is that of /eth/v1/beacon/light_client/bootstrap/{checkpoint}.
+// Bootstrap returns a Store that starts at a checkpoint: the root of a finalized beacon block that the caller trusts. The document
+// is the answer of /eth/v1/beacon/light_client/bootstrap/{checkpoint}.
 func Bootstrap(network Network, checkpoint common.Hash, document []byte, now time.Time) (*Store, error) {
 	network.Forks = slices.Clone(network.Forks)
 	s := &Store{network: &network}
@@ -103,19 +103,19 @@ func (s *Store) bootstrap(checkpoint common.Hash, document []byte, now time.Time
 	return err
 }
 
-// Finalized returns the last finalized block known.
+// Finalized returns the last known finalized block.
 func (s *Store) Finalized() Header { return s.finalized }
 
-// Attested returns the newest block that a sync committee signed. It is not final: another may take its place. Before the
-// first update it is the zero Header.
+// Attested returns the newest block that a sync committee signed. It is not final and may be reorganised. Before the first update
+// it is the zero Header.
 func (s *Store) Attested() Header { return s.attested }
 
-// Period returns the sync-committee period of the last finalized block known.
+// Period returns the sync-committee period of the last known finalized block.
 func (s *Store) Period() uint64 { return s.network.period(s.finalized.Slot) }
 
-// NextPeriod returns the period whose update is to be asked for (start_period); false: there is nothing to ask for. Until
-// it is applied, a finality update signed in a later period cannot be verified. At the beginning of a period its
-// update may not exist yet: Update then returns ErrOlder, or changes nothing, and it is soon enough to ask again later.
+// NextPeriod returns the period whose update to fetch (start_period), or false if none is needed. Until that update is applied, a
+// finality update signed in a later period cannot be verified. At the beginning of a period its update may not exist yet. Update
+// then returns ErrOlder or changes nothing; try again later.
 func (s *Store) NextPeriod(now time.Time) (uint64, bool) {
 	known := s.Period()
 	slot, _ := s.network.slotAt(now)
@@ -128,8 +128,8 @@ func (s *Store) NextPeriod(now time.Time) (uint64, bool) {
 	return 0, false
 }
 
-// Update applies the update of one period, an element of the answer of /eth/v1/beacon/light_client/updates (SplitUpdates).
-// After an error the Store is what it was.
+// Update applies the update of one period, an element of the answer of /eth/v1/beacon/light_client/updates (SplitUpdates). On
+// error the Store is unchanged.
 func (s *Store) Update(document []byte, now time.Time) error {
 	var u update
 	version, err := decode(document, &u)
@@ -142,8 +142,8 @@ func (s *Store) Update(document []byte, now time.Time) error {
 	return nil
 }
 
-// Finality applies the answer of /eth/v1/beacon/light_client/finality_update. One that names the block that is known
-// already is no error. After an error the Store is what it was.
+// Finality applies the answer of /eth/v1/beacon/light_client/finality_update. An update with the known block is not an error. On
+// error the Store is unchanged.
 func (s *Store) Finality(document []byte, now time.Time) error {
 	var u finalityUpdate
 	version, err := decode(document, &u)
@@ -180,8 +180,8 @@ func (s *Store) apply(version string, u *finalityUpdate, next *nextCommittee, no
 	return nil
 }
 
-// checkAttested checks all that the attested header proves but finality, and not that the committee signed it. next is
-// optional.
+// checkAttested checks the attested header and, unless next is nil, the next sync committee in its state. It checks neither the
+// finalized header nor the signature.
 func (s *Store) checkAttested(version string, u *finalityUpdate, next *nextCommittee, now time.Time) (out Header, err error) {
 	n, signed, attested := s.network, uint64(u.SignatureSlot), uint64(u.AttestedHeader.Beacon.Slot)
 	if err := s.checkSlot("the signature", signed, now); err != nil {
@@ -204,12 +204,12 @@ func (s *Store) checkAttested(version string, u *finalityUpdate, next *nextCommi
 		return out, err
 	}
 	if s.next != nil && n.period(attested) == s.Period() && next.NextSyncCommittee.root() != s.next.root {
-		return out, fmt.Errorf("the next sync committee of period %d is not the one that was proven before", s.Period())
+		return out, fmt.Errorf("the next sync committee of period %d differs from the one that was proven before", s.Period())
 	}
 	return out, nil
 }
 
-// checkFinalized checks that the finalized header is the one that the state of the attested block names.
+// checkFinalized checks that the finalized header is the one in the state of the attested block.
 func (s *Store) checkFinalized(u *finalityUpdate) (Header, error) {
 	attested := &u.AttestedHeader.Beacon
 	if u.FinalizedHeader.Beacon.Slot > attested.Slot {
@@ -220,13 +220,13 @@ func (s *Store) checkFinalized(u *finalityUpdate) (Header, error) {
 		return Header{}, err
 	}
 	if !proves(u.FinalityBranch, u.FinalizedHeader.Beacon.root(), at.finalizedRoot, attested.StateRoot) {
-		return Header{}, errors.New("the finalized header is not that of the attested state")
+		return Header{}, errors.New("the finalized header is not proven by the attested state")
 	}
 	return s.network.checkHeader(&u.FinalizedHeader)
 }
 
-// checkSignature checks that the committee of the signature's period signed the attested header, for the fork of the slot
-// before the signature's.
+// checkSignature checks that the committee of the signature's period signed the attested header. The signing domain is that of the
+// fork at the slot before the signature's.
 func (s *Store) checkSignature(u *finalityUpdate) error {
 	signers, err := s.signers(uint64(u.SignatureSlot))
 	if err != nil {
@@ -240,15 +240,15 @@ func (s *Store) checkSignature(u *finalityUpdate) error {
 	return signers.verify(u.SyncAggregate.Bits, &u.SyncAggregate.Signature, root)
 }
 
-// advance takes what is verified.
+// advance applies a verified update.
 func (s *Store) advance(finalized Header, next *nextCommittee) error {
 	known, period := s.Period(), s.network.period(finalized.Slot)
 	supplies := next != nil && (period == known && s.next == nil || period > known)
 	switch {
 	case finalized.Slot == s.finalized.Slot && finalized.Root != s.finalized.Root:
-		return fmt.Errorf("it finalizes %s at slot %d, where %s is final", finalized.Root, finalized.Slot, s.finalized.Root)
+		return fmt.Errorf("it finalizes %s at slot %d, but %s is final there", finalized.Root, finalized.Slot, s.finalized.Root)
 	case finalized.Slot < s.finalized.Slot && !supplies:
-		return fmt.Errorf("it finalizes slot %d, and slot %d is known: %w", finalized.Slot, s.finalized.Slot, ErrOlder)
+		return fmt.Errorf("it finalizes slot %d, but slot %d is already final: %w", finalized.Slot, s.finalized.Slot, ErrOlder)
 	}
 	var supplied *committee
 	if supplies {
@@ -258,7 +258,7 @@ func (s *Store) advance(finalized Header, next *nextCommittee) error {
 		}
 	}
 	switch {
-	case period > known: // by one, as the next committee signed
+	case period > known: // by one, because the next committee signed
 		s.current, s.next = s.next, supplied
 	case supplies:
 		s.next = supplied
@@ -277,13 +277,13 @@ func (s *Store) signers(slot uint64) (*committee, error) {
 	case period == known+1 && s.next != nil:
 		return s.next, nil
 	case period < known:
-		return nil, fmt.Errorf("it was signed in period %d, and period %d is known: %w", period, known, ErrOlder)
+		return nil, fmt.Errorf("it was signed in period %d, before the known period %d: %w", period, known, ErrOlder)
 	default:
-		return nil, fmt.Errorf("it was signed in period %d, and the committees are known up to period %d: a period is missing", period, s.lastKnown())
+		return nil, fmt.Errorf("it was signed in period %d, but the committees are known only up to period %d: an update is missing", period, s.lastKnown())
 	}
 }
 
-// lastKnown is the last period whose committee is known.
+// lastKnown returns the last period whose committee is known.
 func (s *Store) lastKnown() uint64 {
 	if s.next != nil {
 		return s.Period() + 1
@@ -291,28 +291,28 @@ func (s *Store) lastKnown() uint64 {
 	return s.Period()
 }
 
-// checkVersion checks the fork that a document says it is of, and returns where proofs are in states of that slot.
+// checkVersion checks a document's version against the fork of a slot, and returns the fork's generalized indices.
 func (s *Store) checkVersion(version string, slot uint64) (indices, error) {
 	fork, at, err := s.network.forkAt(slot)
 	if err == nil && version != fork.Name {
-		err = fmt.Errorf("it says that it is of fork %s, and slot %d is of %s", sanitize.Quote(version), slot, fork.Name)
+		err = fmt.Errorf("its version is %s, but slot %d is of fork %s", sanitize.Quote(version), slot, fork.Name)
 	}
 	return at, err
 }
 
-// checkSlot refuses what is of the future.
+// checkSlot returns an error if a slot is in the future.
 func (s *Store) checkSlot(what string, slot uint64, now time.Time) error {
 	if last, begun := s.network.slotAt(now.Add(MaxClockSkew)); !begun || slot > last {
-		return fmt.Errorf("%s of slot %d is in the future, our clock being at slot %d: check the clock", what, slot, last)
+		return fmt.Errorf("%s of slot %d is in the future, the local clock is at slot %d: check the clock", what, slot, last)
 	}
 	return nil
 }
 
-// checkAge refuses to go on from a block that is too old. It is not of the future.
+// checkAge returns ErrTooOld if a block, which must not be in the future, is older than MaxCheckpointAge.
 func (s *Store) checkAge(slot uint64, now time.Time) error {
 	began := time.Unix(int64(s.network.timeOf(slot)), 0)
 	if now.Sub(began) > MaxCheckpointAge {
-		return fmt.Errorf("the last block known, of slot %d, is of %s, more than %d days ago: %w", slot, began.UTC().Format(time.DateOnly), MaxCheckpointAge/(24*time.Hour), ErrTooOld)
+		return fmt.Errorf("the last known block, of slot %d, is of %s, more than %d days ago: %w", slot, began.UTC().Format(time.DateOnly), MaxCheckpointAge/(24*time.Hour), ErrTooOld)
 	}
 	return nil
 }

@@ -15,11 +15,11 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
-// MaxDocument bounds a document, in bytes. The largest, an update, has 65 kB.
+// MaxDocument is the maximum size of a document, in bytes. The largest document, an update, has 65 kB.
 const MaxDocument = 256 << 10
 
-// The documents are those of the beacon API (github.com/ethereum/beacon-APIs, apis/beacon/light_client), and their
-// containers those of specs/deneb and specs/electra: light-client/sync-protocol.md.
+// The documents are those of the beacon API (github.com/ethereum/beacon-APIs, apis/beacon/light_client). Their containers are
+// those of light-client/sync-protocol.md in specs/deneb and specs/electra.
 
 type bootstrap struct {
 	Header                     lightClientHeader `json:"header"`
@@ -133,7 +133,7 @@ func (l *bloom) UnmarshalText(b []byte) error {
 	return hexutil.UnmarshalFixedText("logs_bloom", b, l[:])
 }
 
-// UnmarshalText reads the only spelling that a number has.
+// UnmarshalText accepts only the canonical form of a number.
 func (d *decimal) UnmarshalText(b []byte) error {
 	n, err := strconv.ParseUint(string(b), 10, 64)
 	if *d = decimal(n); err != nil || strconv.FormatUint(n, 10) != string(b) {
@@ -142,7 +142,7 @@ func (d *decimal) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// UnmarshalJSON stands before that of uint256.Int, which takes hex.
+// UnmarshalJSON replaces that of uint256.Int, which accepts hex.
 func (d *decimal256) UnmarshalJSON(b []byte) error {
 	var s string
 	err := json.Unmarshal(b, &s)
@@ -155,7 +155,7 @@ func (d *decimal256) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// decode reads a document into data, and returns the fork that it says it is of.
+// decode decodes a document into data, and returns its version, the name of a fork.
 func decode(document []byte, data any) (version string, err error) {
 	var d struct {
 		Version string          `json:"version"`
@@ -169,15 +169,15 @@ func decode(document []byte, data any) (version string, err error) {
 	}
 	switch _, known := proven[d.Version]; {
 	case !known && order(d.Version) < len(forkNames):
-		return "", fmt.Errorf("it is of fork %s, older than what can be verified", d.Version)
+		return "", fmt.Errorf("it is of fork %s, which is too old to be verified", d.Version)
 	case !known:
-		return "", fmt.Errorf("it says that it is of fork %s: %w", sanitize.Quote(d.Version), ErrUnknownFork)
+		return "", fmt.Errorf("its version is %s: %w", sanitize.Quote(d.Version), ErrUnknownFork)
 	}
 	return d.Version, exactjson.Foreign(d.Data, data)
 }
 
-// SplitUpdates returns the documents of an answer of /eth/v1/beacon/light_client/updates, one a period, for Store.Update.
-// The caller bounds the answer: MaxDocument for each period that it asked for.
+// SplitUpdates splits an answer of /eth/v1/beacon/light_client/updates into documents for Store.Update, one for each period. The
+// caller must bound the answer to MaxDocument for each period that it asked for.
 func SplitUpdates(answer []byte) ([][]byte, error) {
 	var all []json.RawMessage
 	if err := exactjson.Foreign(answer, &all); err != nil {
@@ -190,13 +190,13 @@ func SplitUpdates(answer []byte) ([][]byte, error) {
 	return documents, nil
 }
 
-// checkCommittee checks that a sync committee is at the index of a beacon state.
+// checkCommittee checks that a sync committee is at a generalized index of a beacon state.
 func (n *Network) checkCommittee(which string, c *syncCommittee, branch []common.Hash, index uint64, state common.Hash) error {
 	if len(c.Pubkeys) != n.SyncCommitteeSize {
 		return fmt.Errorf("the %s sync committee has %d members, want %d", which, len(c.Pubkeys), n.SyncCommitteeSize)
 	}
 	if !proves(branch, c.root(), index, state) {
-		return fmt.Errorf("the %s sync committee is not that of the beacon state", which)
+		return fmt.Errorf("the %s sync committee is not proven by the beacon state", which)
 	}
 	return nil
 }
@@ -204,8 +204,7 @@ func (n *Network) checkCommittee(which string, c *syncCommittee, branch []common
 // executionIndex is the generalized index of the execution payload in a beacon block's body.
 const executionIndex = 25
 
-// checkHeader checks that the execution header belongs to the beacon block. It does not check that the block is part of
-// the chain.
+// checkHeader checks that the execution header belongs to the beacon block. It does not check that the block is on the chain.
 func (n *Network) checkHeader(h *lightClientHeader) (Header, error) {
 	slot, e := uint64(h.Beacon.Slot), &h.Execution
 	_, _, err := n.forkAt(slot)
@@ -215,7 +214,7 @@ func (n *Network) checkHeader(h *lightClientHeader) (Header, error) {
 	case len(e.ExtraData) > 32:
 		return Header{}, errors.New("extra_data has more than 32 bytes")
 	case !proves(h.ExecutionBranch, e.root(), executionIndex, h.Beacon.BodyRoot):
-		return Header{}, fmt.Errorf("the execution header is not that of the beacon block of slot %d", slot)
+		return Header{}, fmt.Errorf("the execution header is not proven by the beacon block of slot %d", slot)
 	case uint64(e.Timestamp) != n.timeOf(slot):
 		return Header{}, fmt.Errorf("the block of slot %d has the time %d, want %d: genesis_time or the slot time of network %s is wrong", slot, e.Timestamp, n.timeOf(slot), n.Name)
 	}

@@ -2,7 +2,7 @@ package consensus
 
 import "time"
 
-// CheckAttested verifies all of an update but its finality, and returns the attested header.
+// CheckAttested verifies an update except for its finality, and returns the attested header.
 func (s *Store) CheckAttested(document []byte, withCommittee bool, now time.Time) (Header, error) {
 	version, u, next, err := parse(document, withCommittee)
 	if err == nil {
@@ -17,7 +17,7 @@ func (s *Store) CheckAttested(document []byte, withCommittee bool, now time.Time
 	return s.network.checkHeader(&u.AttestedHeader)
 }
 
-// Force takes the attested header of a verified update as if it were final.
+// Force applies the attested header of a verified update as if it were final.
 func (s *Store) Force(document []byte, withCommittee bool) error {
 	_, u, next, err := parse(document, withCommittee)
 	if err != nil {

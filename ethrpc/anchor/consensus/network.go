@@ -18,7 +18,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
-// Network is what a light client has to know of a beacon chain. The names are those of the consensus specification.
+// Network is the configuration of a beacon chain. The names are those of the consensus specification.
 type Network struct {
 	Name                         string      `json:"name"`
 	GenesisTime                  uint64      `json:"genesis_time"` // Unix seconds
@@ -27,23 +27,23 @@ type Network struct {
 	SlotsPerEpoch                uint64      `json:"slots_per_epoch"`
 	EpochsPerSyncCommitteePeriod uint64      `json:"epochs_per_sync_committee_period"`
 	SyncCommitteeSize            int         `json:"sync_committee_size"`
-	Forks                        []Fork      `json:"forks"` // by epoch; of two at one epoch the later one holds
+	Forks                        []Fork      `json:"forks"` // ordered by epoch; at equal epochs the last one is active
 }
 
 // Fork is an upgrade of the beacon chain.
 type Fork struct {
-	Name    string  `json:"name"`  // in lower case, as documents have it in version
-	Epoch   uint64  `json:"epoch"` // the first
+	Name    string  `json:"name"`  // in lower case, as in a document's version
+	Epoch   uint64  `json:"epoch"` // first epoch
 	Version Version `json:"version"`
 }
 
-// Version is the version of a fork. It is part of what is signed.
+// Version is the version of a fork. It is part of the signing domain.
 type Version [4]byte
 
-// MarshalText writes the version as hex with 0x.
+// MarshalText formats the version as hex with 0x.
 func (v Version) MarshalText() ([]byte, error) { return hexutil.Bytes(v[:]).MarshalText() }
 
-// UnmarshalText reads what MarshalText wrote.
+// UnmarshalText parses the format of MarshalText.
 func (v *Version) UnmarshalText(b []byte) error {
 	return hexutil.UnmarshalFixedText("version", b, v[:])
 }
@@ -68,8 +68,8 @@ var Mainnet = Network{
 	},
 }
 
-// Sepolia is the test network: metadata/config.yaml of github.com/eth-clients/sepolia, and /eth/v1/beacon/genesis.
-// Since 6 October 2026 it is on gloas, which this release does not verify.
+// Sepolia is a test network: metadata/config.yaml of github.com/eth-clients/sepolia, and /eth/v1/beacon/genesis. Since 6 October
+// 2026 it is on gloas, which this release does not support.
 var Sepolia = Network{
 	Name:                         "sepolia",
 	GenesisTime:                  1655733600,
@@ -89,7 +89,7 @@ var Sepolia = Network{
 	},
 }
 
-// ByChainID returns the built-in network whose execution chain has the id: 1 or 11155111.
+// ByChainID returns the built-in network of an execution chain id: 1 or 11155111.
 func ByChainID(id uint64) (Network, bool) {
 	switch id {
 	case 1:
@@ -100,8 +100,8 @@ func ByChainID(id uint64) (Network, bool) {
 	return Network{}, false
 }
 
-// NetworkFromSpec reads the answer of /eth/v1/config/spec, with the fields of /eth/v1/beacon/genesis in it.
-// A fork without a date (FAR_FUTURE_EPOCH) is left out; any other is kept, also where this release does not know it.
+// NetworkFromSpec returns the Network of an answer of /eth/v1/config/spec that was merged with the fields of
+// /eth/v1/beacon/genesis. It leaves out forks at FAR_FUTURE_EPOCH, and keeps unknown forks.
 func NetworkFromSpec(spec map[string]string) (Network, error) {
 	var wrong []error
 	number := func(key string) uint64 {
@@ -149,9 +149,9 @@ func NetworkFromSpec(spec map[string]string) (Network, error) {
 	return n, errors.Join(wrong...)
 }
 
-// OfChain returns the network by which documents of the chain of an id are verified, where they are said to be of n: the
-// built-in one, if the chain has one, with the forks that only n has. It is an error if n contradicts that one. When forks begin
-// does not count, as releases differ in that.
+// OfChain returns the network with which to verify documents of an execution chain id that claim to be of n. It is the built-in
+// network with the forks that only n has, or n if there is no built-in one. It fails if n contradicts the built-in network;
+// fork epochs may differ, as they do between releases.
 func (n Network) OfChain(id uint64) (Network, error) {
 	known, builtIn := ByChainID(id)
 	if !builtIn {
@@ -169,24 +169,24 @@ func (n Network) OfChain(id uint64) (Network, error) {
 		}
 	}
 	if contradicts {
-		return Network{}, fmt.Errorf("its genesis, times, committee or fork versions are not those of %s, the beacon chain of chain %d", known.Name, id)
+		return Network{}, fmt.Errorf("its genesis, times, committee size or fork versions are not those of %s, the beacon chain of chain %d", known.Name, id)
 	}
 	known.sort()
 	return known, nil
 }
 
-// sort puts the forks into their order.
+// sort orders the forks by epoch, then by order.
 func (n *Network) sort() {
 	n.Forks = slices.SortedFunc(slices.Values(n.Forks), func(a, b Fork) int {
 		return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), order(a.Name)-order(b.Name))
 	})
 }
 
-// forkNames are the forks that this release knows, in their order. Proofs are checked from deneb on: a header of an
-// earlier fork is older than any checkpoint that is accepted.
+// forkNames are the forks that this release knows, in order. Proofs are checked from deneb on: headers of earlier forks are older
+// than any accepted checkpoint.
 var forkNames = []string{"altair", "bellatrix", "capella", "deneb", "electra", "fulu"}
 
-// order is the place of a fork among those of one epoch: what is not known comes last.
+// order returns the rank of a fork among those of one epoch. Unknown forks come last.
 func order(name string) int {
 	if i := slices.Index(forkNames, name); i >= 0 {
 		return i
@@ -194,7 +194,7 @@ func order(name string) int {
 	return len(forkNames)
 }
 
-// check reports what makes a network unusable.
+// check returns an error if a network is unusable.
 func (n *Network) check() error {
 	size := n.SyncCommitteeSize
 	switch {
@@ -206,19 +206,19 @@ func (n *Network) check() error {
 	}
 	for i := 1; i < len(n.Forks); i++ {
 		if a, b := n.Forks[i-1], n.Forks[i]; a.Epoch > b.Epoch || order(a.Name) > order(b.Name) {
-			return fmt.Errorf("network %s: fork %s (epoch %d) stands before %s (epoch %d)", n.Name, a.Name, a.Epoch, b.Name, b.Epoch)
+			return fmt.Errorf("network %s: fork %s (epoch %d) is listed before %s (epoch %d)", n.Name, a.Name, a.Epoch, b.Name, b.Epoch)
 		}
 	}
 	return nil
 }
 
-// slotAt returns the slot of a time; false: it is before genesis.
+// slotAt returns the slot at a time, or false before genesis.
 func (n *Network) slotAt(t time.Time) (uint64, bool) {
 	since := t.Unix() - int64(n.GenesisTime)
 	return uint64(max(since, 0)) / n.SecondsPerSlot, since >= 0
 }
 
-// timeOf returns when a slot begins, in Unix seconds. The slot is not of the far future.
+// timeOf returns when a slot begins, in Unix seconds. A slot in the far future overflows.
 func (n *Network) timeOf(slot uint64) uint64 { return n.GenesisTime + slot*n.SecondsPerSlot }
 
 // period returns the sync-committee period of a slot.
@@ -226,18 +226,18 @@ func (n *Network) period(slot uint64) uint64 {
 	return slot / n.SlotsPerEpoch / n.EpochsPerSyncCommitteePeriod
 }
 
-// indices are the generalized indices of what is proven in the beacon state of a fork.
+// indices are the generalized indices in the beacon state of a fork.
 type indices struct{ finalizedRoot, currentCommittee, nextCommittee uint64 }
 
-// proven holds the forks whose proofs are known: specs/{altair,electra}/light-client/sync-protocol.md. Fulu adds one field
-// to the state, which moves none of them.
+// proven has the indices of the supported forks: specs/{altair,electra}/light-client/sync-protocol.md. Fulu adds one field to the
+// state, which moves none of them.
 var proven = map[string]indices{
 	"deneb":   {105, 54, 55},
 	"electra": {169, 86, 87},
 	"fulu":    {169, 86, 87},
 }
 
-// forkAt returns the fork of a slot. One whose proofs are not known is an error, ErrUnknownFork where it is a newer one.
+// forkAt returns the fork of a slot. An unsupported fork is an error; it is ErrUnknownFork if the fork is newer.
 func (n *Network) forkAt(slot uint64) (Fork, indices, error) {
 	epoch := slot / n.SlotsPerEpoch
 	var f Fork
@@ -251,7 +251,7 @@ func (n *Network) forkAt(slot uint64) (Fork, indices, error) {
 	case known:
 		return f, at, nil
 	case f.Name == "" || order(f.Name) < len(forkNames):
-		return f, at, fmt.Errorf("slot %d is before fork deneb, and older than what can be verified", slot)
+		return f, at, fmt.Errorf("slot %d is before fork deneb, which is too old to be verified", slot)
 	}
 	return f, at, fmt.Errorf("slot %d is of fork %s, which begins at epoch %d: %w", slot, sanitize.Quote(f.Name), f.Epoch, ErrUnknownFork)
 }

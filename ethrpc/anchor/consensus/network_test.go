@@ -10,7 +10,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/anchor/consensus"
 )
 
-// mainnetSpec is what a beacon node says of mainnet, as far as it matters.
+// mainnetSpec is the relevant part of a mainnet beacon node's /eth/v1/config/spec.
 var mainnetSpec = map[string]string{
 	"CONFIG_NAME": "mainnet", "genesis_time": "1606824023", "genesis_validators_root": "0x4b363db94e286120d76eb905340fdd4e54bfe9f06bf33ff6cf5ad27f511bfe95",
 	"SECONDS_PER_SLOT": "12", "SLOTS_PER_EPOCH": "32", "EPOCHS_PER_SYNC_COMMITTEE_PERIOD": "256", "SYNC_COMMITTEE_SIZE": "512",
@@ -36,7 +36,7 @@ var sepoliaSpec = map[string]string{
 	"GLOAS_FORK_EPOCH": "353024", "GLOAS_FORK_VERSION": "0x90000076",
 }
 
-// TestBuiltInNetworks are what beacon nodes of theirs would say.
+// TestBuiltInNetworks compares the built-in networks with the answers of beacon nodes.
 func TestBuiltInNetworks(t *testing.T) {
 	for id, spec := range map[uint64]map[string]string{1: mainnetSpec, 11155111: sepoliaSpec} {
 		want, err := consensus.NetworkFromSpec(spec)
@@ -53,7 +53,7 @@ func TestBuiltInNetworks(t *testing.T) {
 	}
 }
 
-// TestWhatIsSaidOfABuiltInNetwork: other releases know other forks, and when they begin may be put off.
+// TestWhatIsSaidOfABuiltInNetwork checks that forks and fork epochs may differ, since other releases may know others.
 func TestWhatIsSaidOfABuiltInNetwork(t *testing.T) {
 	gloas := consensus.Fork{Name: "gloas", Epoch: 500_000, Version: consensus.Version{7}}
 	for _, row := range []struct {
@@ -111,8 +111,8 @@ func TestNetworkFromSpec(t *testing.T) {
 		{"a version that is cut", "FULU_FORK_VERSION", "0x06", `FULU_FORK_VERSION is "0x06", want four bytes`},
 		{"a version that is too long", "FULU_FORK_VERSION", "0x0600000000", "want four bytes"},
 		{"a fork without a version", "HEZE_FORK_EPOCH", "500000", "HEZE_FORK_VERSION"},
-		{"forks in another order", "DENEB_FORK_EPOCH", "400000", "fork electra (epoch 364032) stands before deneb (epoch 400000)"},
-		{"a fork of later that comes earlier", "GLOAS_FORK_EPOCH", "400000", "fork gloas (epoch 400000) stands before fulu"},
+		{"forks in another order", "DENEB_FORK_EPOCH", "400000", "fork electra (epoch 364032) is listed before deneb (epoch 400000)"},
+		{"a fork of later that comes earlier", "GLOAS_FORK_EPOCH", "400000", "fork gloas (epoch 400000) is listed before fulu"},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
 			spec := maps.Clone(mainnetSpec)
@@ -136,7 +136,7 @@ func TestNetworkFromSpec(t *testing.T) {
 	}
 }
 
-// TestForksOfThePast are not verified: the age of a checkpoint excludes them.
+// TestForksOfThePast checks that documents of forks before deneb are refused.
 func TestForksOfThePast(t *testing.T) {
 	r := devnet(t)
 	r.network.Forks = slices.Clone(r.network.Forks[:3])
@@ -150,7 +150,7 @@ func TestForksOfThePast(t *testing.T) {
 	refused(t, err, "its times are out of range")
 }
 
-// TestGenesisTime: the times of blocks show whether the network's genesis and slot time are right.
+// TestGenesisTime checks that a wrong genesis or slot time is detected from the times of blocks.
 func TestGenesisTime(t *testing.T) {
 	r := devnet(t)
 	r.network.GenesisTime -= 2

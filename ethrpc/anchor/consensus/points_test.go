@@ -7,8 +7,7 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 )
 
-// outsideSubgroup returns a compressed point that is on the curve and not in its subgroup, as nearly all points of the
-// curve are: of G2, for 96 bytes, or of G1, for 48.
+// outsideSubgroup returns a compressed point that is on the curve but not in its subgroup: of G2 for 96 bytes, of G1 for 48.
 func outsideSubgroup(size int) hexutil.Bytes {
 	point := map[int]any{48: new(bls.G1Affine), 96: new(bls.G2Affine)}[size]
 	for x := byte(1); ; x++ {

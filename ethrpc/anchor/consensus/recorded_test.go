@@ -15,7 +15,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/anchor/consensus"
 )
 
-// recording is what a devnet of real nodes answered: testdata/*/README.md.
+// recording has the recorded answers of a devnet of real nodes: testdata/*/README.md.
 type recording struct {
 	network    consensus.Network
 	checkpoint common.Hash
@@ -41,7 +41,7 @@ func readJSON(t testing.TB, path string, v any) {
 	}
 }
 
-// devnet was on electra all the time, and its updates lead through three periods.
+// devnet is on electra throughout; its updates span three periods.
 func devnet(t testing.TB) *recording {
 	t.Helper()
 	var genesis struct{ Data map[string]string }
@@ -53,7 +53,7 @@ func devnet(t testing.TB) *recording {
 	return record(t, "devnet", checkpoint.Data.Root, genesis.Data, spec)
 }
 
-// devnetForks went from deneb over electra to fulu.
+// devnetForks goes from deneb over electra to fulu.
 func devnetForks(t testing.TB) *recording {
 	t.Helper()
 	var genesis map[string]string
@@ -109,7 +109,7 @@ func (r *recording) start(t testing.TB) *consensus.Store {
 	return s
 }
 
-// follow applies updates until none is asked for.
+// follow applies updates until NextPeriod returns false.
 func (r *recording) follow(t testing.TB) *consensus.Store {
 	t.Helper()
 	s := r.start(t)
@@ -127,7 +127,7 @@ func (r *recording) follow(t testing.TB) *consensus.Store {
 	}
 }
 
-// TestRecordedChain follows real nodes from the checkpoint to the block that their execution node had finalized.
+// TestRecordedChain follows real nodes from the checkpoint to their execution node's finalized block.
 func TestRecordedChain(t *testing.T) {
 	var block struct {
 		Result struct {
@@ -162,7 +162,7 @@ func TestRecordedForks(t *testing.T) {
 	}
 }
 
-// TestRecordedChainGoesBackNowhere: what is valid and older is known as such, and changes nothing.
+// TestRecordedChainGoesBackNowhere checks that valid older documents are ErrOlder and change nothing.
 func TestRecordedChainGoesBackNowhere(t *testing.T) {
 	r := devnet(t)
 	s := r.follow(t)
@@ -176,15 +176,15 @@ func TestRecordedChainGoesBackNowhere(t *testing.T) {
 		}
 	}
 	fresh := r.start(t)
-	if err := fresh.Update(r.updates[2], r.now); err == nil || !strings.Contains(err.Error(), "a period is missing") {
+	if err := fresh.Update(r.updates[2], r.now); err == nil || !strings.Contains(err.Error(), "an update is missing") {
 		t.Errorf("an update of two periods later: %v", err)
 	}
-	if err := fresh.Finality(r.finality, r.now); err == nil || !strings.Contains(err.Error(), "a period is missing") {
+	if err := fresh.Finality(r.finality, r.now); err == nil || !strings.Contains(err.Error(), "an update is missing") {
 		t.Errorf("a finality update of two periods later: %v", err)
 	}
 }
 
-// TestAge: a checkpoint and a Store are good for two weeks.
+// TestAge checks that a checkpoint and a Store are valid for two weeks.
 func TestAge(t *testing.T) {
 	r := devnet(t)
 	s := r.follow(t)
@@ -208,8 +208,8 @@ func TestAge(t *testing.T) {
 	}
 }
 
-// TestNextPeriod: an update is asked for until the next committee is known, and for every period that was missed. The first
-// one here is older than the checkpoint, and gives the committee alone.
+// TestNextPeriod checks that updates are needed until the next committee is known, and for every missed period. The first update is
+// older than the checkpoint and gives only the committee.
 func TestNextPeriod(t *testing.T) {
 	r := devnet(t)
 	s := r.start(t)

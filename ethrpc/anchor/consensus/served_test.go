@@ -23,8 +23,7 @@ func ours(number int64, time uint64) *types.Header {
 	}
 }
 
-// TestServedChain follows a beacon node of the test world over HTTP, from a checkpoint over periods without any update to
-// an execution header of our own.
+// TestServedChain follows the test beacon node over HTTP, from a checkpoint over several periods to a known execution header.
 func TestServedChain(t *testing.T) {
 	chain := beacon.New(beacon.Options{GenesisTime: 1_700_000_000})
 	network, err := consensus.NetworkFromSpec(chain.Spec())

@@ -8,8 +8,8 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 )
 
-// Hash tree roots (specs ssz/simple-serialize.md): a value is 32-byte chunks, which are the first leaves of a binary tree
-// whose other leaves are zero.
+// Hash tree roots (ssz/simple-serialize.md): a value is split into 32-byte chunks, the first leaves of a binary tree. The other
+// leaves are zero.
 
 func hashPair(left, right common.Hash) common.Hash {
 	var both [64]byte
@@ -18,9 +18,9 @@ func hashPair(left, right common.Hash) common.Hash {
 	return sha256.Sum256(both[:])
 }
 
-// merkleize returns the root of the smallest tree that has room for the chunks. It overwrites them.
+// merkleize returns the root of the smallest tree that holds the chunks. It overwrites them.
 func merkleize(chunks ...common.Hash) common.Hash {
-	var zero common.Hash // the root of an empty tree of the height reached
+	var zero common.Hash // root of an empty tree of the current height
 	for len(chunks) > 1 {
 		half := (len(chunks) + 1) / 2
 		for i := range half {
@@ -35,7 +35,7 @@ func merkleize(chunks ...common.Hash) common.Hash {
 	return chunks[0]
 }
 
-// chunked cuts bytes into chunks, the last filled up with zeros.
+// chunked splits bytes into chunks, and pads the last one with zeros.
 func chunked(b []byte) []common.Hash {
 	chunks := make([]common.Hash, (len(b)+31)/32)
 	for i := range chunks {
@@ -44,13 +44,13 @@ func chunked(b []byte) []common.Hash {
 	return chunks
 }
 
-// number is the chunk of a uint64.
+// number returns the chunk of a uint64.
 func number(n uint64) (chunk common.Hash) {
 	binary.LittleEndian.PutUint64(chunk[:], n)
 	return chunk
 }
 
-// proves reports whether leaf is at the generalized index of the tree with the root.
+// proves reports whether leaf is at the generalized index of the tree with that root (is_valid_merkle_branch).
 func proves(branch []common.Hash, leaf common.Hash, index uint64, root common.Hash) bool {
 	if len(branch) != bits.Len64(index)-1 {
 		return false

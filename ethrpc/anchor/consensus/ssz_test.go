@@ -13,7 +13,7 @@ import (
 	"github.com/golang/snappy"
 )
 
-// ssz reads the consensus specification's vectors (SSZ in snappy, minimal preset) and writes them as the beacon API does.
+// ssz converts the consensus specification's vectors (SSZ in snappy, minimal preset) to the beacon API's JSON.
 type ssz struct {
 	rest   []byte
 	whole  []byte
@@ -59,7 +59,7 @@ func (s *ssz) list(n, size int) (out []string) {
 	return out
 }
 
-// at reads what is at an offset.
+// at returns a reader at an offset.
 func (s *ssz) at() *ssz {
 	from := s.whole[binary.LittleEndian.Uint32(s.bytes(4)):]
 	return &ssz{from, from, s.branch}

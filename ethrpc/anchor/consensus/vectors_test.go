@@ -48,7 +48,7 @@ func readYAML(t testing.TB, path string, v any) {
 	}
 }
 
-// specClient is what the specification's Store has besides ours: headers that are not final, and updates by force.
+// specClient adds to Store what the specification's store has: optimistic headers and forced updates.
 type specClient struct {
 	*consensus.Store
 	optimistic consensus.Header
@@ -56,7 +56,7 @@ type specClient struct {
 	rank       int
 }
 
-// TestSpecVectors takes every step of the vectors of ethereum/consensus-spec-tests (light_client/sync, minimal preset).
+// TestSpecVectors runs the vectors of ethereum/consensus-spec-tests (light_client/sync, minimal preset).
 func TestSpecVectors(t *testing.T) {
 	dirs, err := filepath.Glob("testdata/*/*/steps.yaml")
 	if err != nil || len(dirs) != 6 {
@@ -123,7 +123,7 @@ func TestSpecVectors(t *testing.T) {
 	}
 }
 
-// process takes an update whose name says whether it has the next committee (s.) and finality (.f).
+// process applies an update whose name says whether it has the next committee (s.) and finality (.f).
 func (c *specClient) process(update []byte, name string, now time.Time) error {
 	withCommittee, withFinality := strings.Contains(name, "_s"), strings.HasSuffix(name, "f")
 	attested, err := c.CheckAttested(update, withCommittee, now)
@@ -153,14 +153,14 @@ func (c *specClient) process(update []byte, name string, now time.Time) error {
 	before := c.Finalized()
 	switch err = apply(update, now); {
 	case errors.Is(err, consensus.ErrOlder):
-		return nil // which the specification does not call an error
+		return nil // not an error in the specification
 	case err == nil && before != c.Finalized():
 		c.best = nil
 	}
 	return err
 }
 
-// force takes the best update when there was no finality for a whole period.
+// force applies the best update if there was no finality for a whole period.
 func (c *specClient) force(slot uint64) error {
 	if c.best == nil || slot <= c.Finalized().Slot+64 {
 		return nil

@@ -12,11 +12,11 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
 
-// query is calls of getters, and where what they return goes.
+// query is a list of getter calls with the destinations of their results.
 type query struct {
 	calls   []proof.Call
 	getters []getter
-	err     error // of the first getter that gave nothing usable
+	err     error // of the first getter without a usable answer
 }
 
 type getter struct {
@@ -24,7 +24,7 @@ type getter struct {
 	into      []any
 }
 
-// get adds a getter that takes nothing (nil), or one number or address. What it returns goes where decode puts it.
+// get adds a call of a getter without an argument (nil), or with one number or address. decode stores its result in into.
 func (q *query) get(of common.Address, signature string, arg []byte, into ...any) {
 	data := crypto.Keccak256([]byte(signature))[:4:4]
 	if arg != nil {
@@ -34,7 +34,7 @@ func (q *query) get(of common.Address, signature string, arg []byte, into ...any
 	q.getters = append(q.getters, getter{signature, into})
 }
 
-// run makes the calls of all queries together. What is wrong with an answer is an error of its query.
+// run makes the calls of all queries together. An unusable answer sets the error of its query.
 func run(ctx context.Context, caller Caller, queries ...*query) error {
 	var calls []proof.Call
 	for _, q := range queries {
@@ -42,7 +42,7 @@ func run(ctx context.Context, caller Caller, queries ...*query) error {
 	}
 	answers, err := caller.Call(ctx, calls...)
 	if err == nil && len(answers) != len(calls) {
-		err = fmt.Errorf("%d answers came to %d calls", len(answers), len(calls))
+		err = fmt.Errorf("%d calls got %d answers", len(calls), len(answers))
 	}
 	if err != nil {
 		return err
@@ -62,8 +62,8 @@ func run(ctx context.Context, caller Caller, queries ...*query) error {
 	return nil
 }
 
-// decode reads an ABI encoding strictly: `bytes` into one *[]byte, or words and nothing else into a *common.Hash, *common.Address,
-// *bool, *uint8, *uint32 or *uint64 each. A number that does not fit is an error.
+// decode decodes an ABI encoding strictly: `bytes` into one *[]byte, or each word into a *common.Hash, *common.Address, *bool,
+// *uint8, *uint32 or *uint64. A number that does not fit is an error.
 func decode(output []byte, into ...any) error {
 	if b, ok := into[0].(*[]byte); ok {
 		return decodeBytes(output, b)
@@ -73,7 +73,7 @@ func decode(output []byte, into ...any) error {
 	}
 	for i, v := range into {
 		w := common.Hash(output[common.HashLength*i:])
-		n, size := binary.BigEndian.Uint64(w[24:]), 0 // of its last bytes
+		n, size := binary.BigEndian.Uint64(w[24:]), 0 // size is the number of bytes that the type takes
 		switch v := v.(type) {
 		case *common.Hash:
 			*v, size = w, 32

@@ -11,21 +11,21 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
 
-// Outcome is what became of an audited block.
+// Outcome is the result of Confirm.
 type Outcome uint8
 
-// The zero Outcome decides nothing.
+// The zero Outcome is NotCovered.
 const (
-	NotCovered   Outcome = iota // the headers do not lead from what L1 holds to the block
-	Confirmed                   // the block is the one that L1 vouches for
-	Contradicted                // it is not
-	Unvouched                   // the headers are well-formed, but not those of the block that L1 vouches for
-	Unknown                     // likewise, but they may be of before Isthmus, when a header alone did not give the output root; games are younger
+	NotCovered   Outcome = iota // the headers do not lead from the Point's block to the audited block
+	Confirmed                   // L1 confirms the audited block
+	Contradicted                // L1 has another hash for the audited block
+	Unvouched                   // the headers are well-formed, but do not begin with the Point's block
+	Unknown                     // like Unvouched, but the block may be from before Isthmus, when a header did not give the output root
 )
 
-// Confirm follows parent hashes from the Point's block down to an audited one, and returns the time of the block that they lead to.
-// headers are the RLP of the headers of all of these blocks, the Point's first; nobody has to be believed for them. The error says
-// why the block is not confirmed.
+// Confirm follows parent hashes from the Point's block down to an audited one, and returns the time of the block that they lead
+// to. headers are the RLP of all these blocks' headers, the Point's first; their source need not be trusted. The error says why
+// the block is not confirmed.
 func (p Point) Confirm(number uint64, hash common.Hash, headers [][]byte) (Outcome, time.Time, error) {
 	if number > p.Block || uint64(len(headers)) != p.Block-number+1 {
 		return NotCovered, time.Time{}, fmt.Errorf("%d headers do not lead from block %d to block %d", len(headers), p.Block, number)
@@ -33,7 +33,7 @@ func (p Point) Confirm(number uint64, hash common.Hash, headers [][]byte) (Outco
 	next := crypto.Keccak256Hash(headers[0])
 	var reached common.Hash
 	var made time.Time
-	var vouched, known bool // known: what L1 would hold of this block
+	var vouched, known bool // known: the header gives the output root
 	for i, b := range headers {
 		reached = next
 		h, err := proof.Header(b, reached)
@@ -42,7 +42,7 @@ func (p Point) Confirm(number uint64, hash common.Hash, headers [][]byte) (Outco
 		case err != nil:
 			return NotCovered, time.Time{}, fmt.Errorf("following the headers to block %d: %w", at, err)
 		case !h.Number.IsUint64() || h.Number.Uint64() != at:
-			return NotCovered, time.Time{}, fmt.Errorf("the header of block %d says that it is block %s", at, h.Number)
+			return NotCovered, time.Time{}, fmt.Errorf("the header of block %d has the number %s", at, h.Number)
 		case i == 0 && h.WithdrawalsHash != nil:
 			vouched = outputRoot(h, reached) == p.Root
 			known = vouched || *h.WithdrawalsHash != types.EmptyWithdrawalsHash
@@ -55,13 +55,13 @@ func (p Point) Confirm(number uint64, hash common.Hash, headers [][]byte) (Outco
 	case !known && p.Game == (common.Address{}):
 		return Unknown, made, fmt.Errorf("block %d is not the one whose output root L1 holds (%s: %s): its header lacks the withdrawals root, as if it were older than Isthmus", p.Block, p.Trust, p.Root)
 	case vouched:
-		return Contradicted, made, fmt.Errorf("block %d is %s by what L1 holds of block %d (%s), not %s", number, reached, p.Block, p.Trust, hash)
+		return Contradicted, made, fmt.Errorf("block %d is %s according to L1's output root of block %d (%s), not %s", number, reached, p.Block, p.Trust, hash)
 	default:
 		return Unvouched, made, fmt.Errorf("block %d is not the one whose output root L1 holds (%s: %s)", p.Block, p.Trust, p.Root)
 	}
 }
 
-// outputRoot is the hash of what a version 0 output root commits to. Since Isthmus the header has all of it.
+// outputRoot returns the version 0 output root. Since Isthmus the header has all that it commits to.
 func outputRoot(h *types.Header, hash common.Hash) common.Hash {
 	return crypto.Keccak256Hash(make([]byte, 32), h.Root[:], h.WithdrawalsHash[:], hash[:])
 }

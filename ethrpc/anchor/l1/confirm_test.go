@@ -13,7 +13,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/anchor/l1"
 )
 
-// branch is n headers from block 100 on, each the parent of the next, and of one world or another.
+// branch returns n linked headers from block 100 on.
 func branch(n int, world byte, parent common.Hash) (out []*types.Header) {
 	for i := range n {
 		h := &types.Header{
@@ -35,7 +35,7 @@ func encode(t *testing.T, headers ...*types.Header) (out [][]byte) {
 	return out
 }
 
-// TestHeadersLeadDownToTheAuditedBlock, or it is not covered.
+// TestHeadersLeadDownToTheAuditedBlock checks every Outcome of Confirm.
 func TestHeadersLeadDownToTheAuditedBlock(t *testing.T) {
 	ours := branch(6, 1, common.Hash{})
 	fork := append(slices.Clone(ours[:3]), branch(6, 2, common.Hash{})[3:]...) // its parent hashes do not fit yet
@@ -64,7 +64,7 @@ func TestHeadersLeadDownToTheAuditedBlock(t *testing.T) {
 		{"they lead there", ours[5], ours[1], down(ours, 1), l1.Confirmed, ""},
 		{"it is the block before", ours[5], ours[4], down(ours, 4), l1.Confirmed, ""},
 		{"it is the block itself", ours[5], ours[5], encode(t, ours[5]), l1.Confirmed, ""},
-		{"L1 holds another branch, from below the block", fork[5], ours[4], down(fork, 4), l1.Contradicted, "block 104 is " + fork[4].Hash().Hex() + " by what L1 holds"},
+		{"L1 holds another branch, from below the block", fork[5], ours[4], down(fork, 4), l1.Contradicted, "block 104 is " + fork[4].Hash().Hex() + " according to L1's output root of block 105"},
 		{"L1 holds another branch, from above the block", fork[5], ours[1], down(fork, 1), l1.Confirmed, ""},
 		{"L1 holds another branch than the headers that lead to the block", fork[5], ours[4], down(ours, 4), l1.Unvouched, "block 105 is not the one whose output root L1 holds"},
 		{"L1 holds another block", fork[5], ours[5], encode(t, ours[5]), l1.Unvouched, "is not the one whose output root L1 holds"},
@@ -74,8 +74,8 @@ func TestHeadersLeadDownToTheAuditedBlock(t *testing.T) {
 		{"one is too many", ours[5], ours[1], down(ours, 0), l1.NotCovered, "6 headers do not lead"},
 		{"there are none", ours[5], ours[5], nil, l1.NotCovered, "0 headers do not lead"},
 		{"one is of another branch", ours[5], ours[1], append(down(ours, 1)[:3], encode(t, fork[3], ours[1])...), l1.NotCovered, "to block 102"},
-		{"they are the wrong way round", ours[5], ours[3], encode(t, ours[4], ours[5], ours[3]), l1.NotCovered, "says that it is block 104"},
-		{"the first is of another number", &moved, ours[4], encode(t, &moved, ours[4]), l1.NotCovered, "says that it is block 200"},
+		{"they are the wrong way round", ours[5], ours[3], encode(t, ours[4], ours[5], ours[3]), l1.NotCovered, "the header of block 105 has the number 104"},
+		{"the first is of another number", &moved, ours[4], encode(t, &moved, ours[4]), l1.NotCovered, "the header of block 105 has the number 200"},
 		{"the first has no withdrawals root", ours[5], ours[5], encode(t, &bare), l1.Unknown, "lacks the withdrawals root"},
 		{"the first has none, and L1 holds zero", nil, ours[5], encode(t, &bare), l1.Unknown, "lacks the withdrawals root"},
 		{"the first is older than Isthmus", ours[5], ours[5], encode(t, &old), l1.Unknown, "older than Isthmus"},
@@ -102,7 +102,7 @@ func TestHeadersLeadDownToTheAuditedBlock(t *testing.T) {
 	}
 }
 
-// TestTheNearestPointOfTheBestTrustCovers a block, if headers reach it.
+// TestTheNearestPointOfTheBestTrustCovers checks which Point Covering chooses.
 func TestTheNearestPointOfTheBestTrustCovers(t *testing.T) {
 	root := func(n byte) common.Hash { return common.Hash{n} }
 	r := l1.Reading{Points: []l1.Point{

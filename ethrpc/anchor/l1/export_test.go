@@ -1,4 +1,4 @@
 package l1
 
-// Decode is how answers are decoded.
+// Decode exports decode.
 var Decode = decode

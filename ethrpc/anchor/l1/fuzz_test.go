@@ -23,7 +23,7 @@ func arguments(t *testing.F, types ...string) (out abi.Arguments) {
 	return out
 }
 
-// FuzzDecode: only what go-ethereum encodes is decoded, and to the same.
+// FuzzDecode checks that decode accepts exactly the encodings of go-ethereum.
 func FuzzDecode(f *testing.F) {
 	text, words, small := arguments(f, "bytes"), arguments(f, "uint32", "uint64", "address"), arguments(f, "bool", "uint8", "bytes32")
 	for _, seed := range [][]byte{nil, {1, 2, 3}, bytes.Repeat([]byte{9}, 64)} {
@@ -72,7 +72,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// FuzzConfirm: no other headers than the true ones confirm a block.
+// FuzzConfirm checks that only the true headers confirm a block.
 func FuzzConfirm(f *testing.F) {
 	headers := branch(4, 1, common.Hash{})
 	var down []byte // the headers from block 103 to 100, one after the other

@@ -9,7 +9,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 )
 
-// claim is what a game claims of L2.
+// claim is what a game claims about L2.
 type claim struct {
 	query
 	root         common.Hash
@@ -24,14 +24,14 @@ func (c *claim) ask(game common.Address) {
 	c.get(game, "intermediateOutputRoots()", nil, &c.roots)
 }
 
-// points are the blocks whose roots are claimed, in equal steps from the game's start to its own block.
+// points returns the blocks whose roots are claimed, in equal steps from the game's start to its own block.
 func (c *claim) points(trust Trust, game common.Address) (out []Point, err error) {
 	n := uint64(len(c.roots) / common.HashLength)
 	switch {
 	case c.err != nil:
 		return nil, c.err
 	case n == 0 || len(c.roots)%common.HashLength != 0:
-		return nil, fmt.Errorf("the %d bytes of its intermediateOutputRoots() are no roots", len(c.roots))
+		return nil, fmt.Errorf("its intermediateOutputRoots() has %d bytes, which are not whole roots", len(c.roots))
 	case c.block <= c.start || (c.block-c.start)%n != 0:
 		return nil, fmt.Errorf("its %d intermediateOutputRoots() do not divide blocks %d to %d into equal steps", n, c.start, c.block)
 	}
@@ -46,22 +46,22 @@ func (c *claim) points(trust Trust, game common.Address) (out []Point, err error
 	return out, nil
 }
 
-// game is a game, and what decides whether it counts.
+// game is a Game with what decides whether it counts.
 type game struct {
 	Game
 	claim
 	claimed []Point
-	parent  common.Address // the first game's is the registry
+	parent  common.Address // the registry for the first game
 
-	registered, blacklisted, retired, respected, proper bool // says the registry
+	registered, blacklisted, retired, respected, proper bool // according to the registry
 	types                                               [2]uint32
 	created                                             uint64
 	respectedAtCreation                                 bool
-	status, proofs                                      uint8       // status 0: in progress, 1: the challenger won, 2: the defender did
-	countered                                           common.Hash // number of an intermediate root, from 1; 0: none
+	status, proofs                                      uint8       // status 0: in progress, 1: the challenger won, 2: the defender won
+	countered                                           common.Hash // index of a countered intermediate root, from 1; 0 if none
 }
 
-// judge fills in games, from an index down, and finds out which ones count.
+// judge fills in games, from an index down, and decides which ones count.
 func (r *reader) judge(ctx context.Context, from uint64, games []game) error {
 	var queries []*query
 	for i := range games {
@@ -79,7 +79,7 @@ func (r *reader) judge(ctx context.Context, from uint64, games []game) error {
 		case queries[i].err != nil:
 			g.Err = queries[i].err
 		case g.types[0] != r.respected:
-			g.Err = fmt.Errorf("it is of type %d, the respected type is %d", g.types[0], r.respected)
+			g.Err = fmt.Errorf("it is of type %d, but the respected type is %d", g.types[0], r.respected)
 		default:
 			g.ask(r.registry)
 			asked = append(asked, &g.query)
@@ -116,7 +116,7 @@ func (g *game) ask(registry common.Address) {
 	g.claim.ask(g.Address)
 }
 
-// fault is why the game does not count, or nil.
+// fault returns why the game does not count, or nil.
 func (g *game) fault(respected uint32) error {
 	switch {
 	case g.err != nil:
@@ -128,11 +128,11 @@ func (g *game) fault(respected uint32) error {
 	case g.retired:
 		return errors.New("it is retired")
 	case g.types[1] != respected:
-		return fmt.Errorf("it says that it is of type %d, the respected type is %d", g.types[1], respected)
+		return fmt.Errorf("its gameType() is %d, but the respected type is %d", g.types[1], respected)
 	case !g.respected || !g.respectedAtCreation:
 		return errors.New("its type was not respected when it was created")
 	case !g.proper:
-		return errors.New("the registry does not call it proper")
+		return errors.New("it is not proper according to the registry")
 	case g.status != 0 && g.status != 2:
 		return fmt.Errorf("its status is %d, neither in progress (0) nor won by the defender (2)", g.status)
 	case g.proofs == 0:

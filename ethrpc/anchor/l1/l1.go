@@ -1,10 +1,10 @@
-// Package l1 finds what the contracts of an OP-stack chain on L1 hold of its blocks, and compares it with an audited block.
+// Package l1 reads an OP-stack chain's output roots from its contracts on L1, and compares them with an audited block.
 //
-// Read calls the contracts' own getters at one L1 block: from the SystemConfig to the portal, the registry and the factory, then the
-// newest dispute games. What a getter does not answer as expected makes no Point. Covering chooses the Point from which parent
-// hashes lead down to an L2 block, and Point.Confirm follows them over given headers.
+// Read calls the contracts' own getters at one L1 block: from the SystemConfig to the portal, the registry and the factory, then
+// the newest dispute games. A game whose getters give unexpected answers makes no Point. Covering chooses the Point from which
+// parent hashes lead down to an L2 block, and Point.Confirm follows them over given headers.
 //
-// Nothing here touches a network: calls go to a Caller, which is believed. It runs them over proven state.
+// The package does no I/O: calls go to a Caller, which runs them over proven state and is trusted.
 package l1
 
 import (
@@ -18,7 +18,8 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
 
-// Caller calls contracts at one L1 block. The error is of the calls as a whole: what a contract fails at is in its Answer.
+// Caller calls contracts at one L1 block. Call returns an error if the calls failed as a whole; a contract's failure is in its
+// Answer.
 type Caller interface {
 	Call(ctx context.Context, calls ...proof.Call) ([]proof.Answer, error)
 }
@@ -29,46 +30,46 @@ type Chain struct {
 	SystemConfig common.Address // on L1
 }
 
-// Trust is who vouches for an L2 block.
+// Trust says who vouches for an L2 block.
 type Trust uint8
 
-// From the weakest to the strongest.
+// The levels of Trust, from the weakest to the strongest.
 const (
-	Providers Trust = iota // L1 does not
+	Providers Trust = iota // only the providers
 	Proposed               // a game that is proven and not countered
-	Anchored               // the registry, which took over what a game came to
+	Anchored               // the registry, which adopted a game's claim
 )
 
 func (t Trust) String() string { return [...]string{"providers", "l1_proposed", "l1_anchored"}[t] }
 
-// Point is an L2 block whose output root L1 holds.
+// Point is an L2 block whose output root is on L1.
 type Point struct {
 	Trust Trust
 	Block uint64
 	Root  common.Hash
-	Game  common.Address // that claims it; zero: an anchor root that no game brought
-	Reach uint64         // how many headers may lead down from it, its own among them
+	Game  common.Address // that claims it; zero for an anchor root without a game
+	Reach uint64         // maximum number of headers down from it, including its own
 }
 
-// Game is a dispute game that was looked at.
+// Game is a dispute game that was read.
 type Game struct {
 	Index   uint64
 	Address common.Address
-	Err     error // why it does not count; nil: it does
+	Err     error // why it does not count, or nil
 }
 
-// Reading is what L1 holds of the L2 chain.
+// Reading is what was read on L1 about the L2 chain.
 type Reading struct {
 	Points []Point
 	Games  []Game  // newest first
-	Lacks  []error // why there are no points, or no more
+	Lacks  []error // why Points is empty or incomplete
 }
 
-// Bounds of a Reading. Base creates a game every 20 minutes: these are the games of a day.
+// Limits of a Reading. Base creates a game every 20 minutes, so maxGames covers a day.
 const (
 	maxGames    = 80
-	gamesAtOnce = 4   // then as many again
-	maxReach    = 300 // headers; 30 are enough where a game has an intermediate root every 30 blocks
+	gamesAtOnce = 4   // in the first round; each further round doubles the total
+	maxReach    = 300 // headers; 30 are enough if a game has an intermediate root every 30 blocks
 )
 
 // reader is one Read.
@@ -82,12 +83,12 @@ type reader struct {
 	anchor      query
 	anchorRoot  common.Hash
 	anchorBlock uint64
-	anchorGame  common.Address // zero: none brought the anchor root
+	anchorGame  common.Address // zero if the anchor root is not from a game
 }
 
-// Read reads what L1 holds of blocks from a number on: it looks at games, the newest first, until one that counts begins below
-// that block. Games that counted before are looked at too: by now, their time to be challenged may be over. The error is the
-// Caller's; what the contracts fail at is in the Reading.
+// Read reads the output roots of blocks from a number on. It reads games, the newest first, until one that counts begins below
+// that block. It also reads the games in before, which counted earlier and may be resolved by now. The error is the Caller's; a
+// contract's failure is in the Reading.
 func Read(ctx context.Context, caller Caller, chain Chain, block uint64, before ...common.Address) (*Reading, error) {
 	r := &reader{caller: caller}
 	wrong, err := r.find(ctx, chain)
@@ -103,11 +104,11 @@ func Read(ctx context.Context, caller Caller, chain Chain, block uint64, before 
 	return &r.Reading, nil
 }
 
-// find finds the contracts, and asks for the anchor root. wrong is why they are not to be used.
+// find finds the contracts and reads the anchor root. wrong says why they cannot be used.
 func (r *reader) find(ctx context.Context, chain Chain) (wrong, err error) {
 	var id uint64
-	var configs [2]common.Address   // what portal and registry say
-	var factories [2]common.Address // likewise; r.factory is what the SystemConfig says
+	var configs [2]common.Address   // according to portal and registry
+	var factories [2]common.Address // likewise; r.factory is from the SystemConfig
 	var types [2]uint32
 	var paused [2]bool
 	ask := func(q *query, of common.Address, i int) {
@@ -138,11 +139,11 @@ func (r *reader) find(ctx context.Context, chain Chain) (wrong, err error) {
 	r.respected = types[0]
 	switch {
 	case id != chain.ID:
-		return fmt.Errorf("the SystemConfig %s is of chain %d, not of %d", chain.SystemConfig, id, chain.ID), nil
+		return fmt.Errorf("the SystemConfig %s is of chain %d, not %d", chain.SystemConfig, id, chain.ID), nil
 	case configs != [2]common.Address{chain.SystemConfig, chain.SystemConfig}:
 		return fmt.Errorf("portal and registry name the SystemConfigs %s and %s, not %s", configs[0], configs[1], chain.SystemConfig), nil
 	case factories != [2]common.Address{r.factory, r.factory}:
-		return fmt.Errorf("portal and registry name the factories %s and %s, the SystemConfig names %s", factories[0], factories[1], r.factory), nil
+		return fmt.Errorf("portal and registry name the factories %s and %s, but the SystemConfig names %s", factories[0], factories[1], r.factory), nil
 	case types[0] != types[1]:
 		return fmt.Errorf("portal and registry respect games of type %d and %d", types[0], types[1]), nil
 	case paused != [2]bool{}:
@@ -151,7 +152,7 @@ func (r *reader) find(ctx context.Context, chain Chain) (wrong, err error) {
 	return nil, nil
 }
 
-// readAnchor adds the anchor root, if the registry stands by it, and what its game claims of the blocks before.
+// readAnchor adds the anchor root and the intermediate roots of its game, if the registry holds the game's claim valid.
 func (r *reader) readAnchor(ctx context.Context) error {
 	var valid bool
 	var validity query
@@ -184,11 +185,11 @@ func (r *reader) readAnchor(ctx context.Context) error {
 	return nil
 }
 
-// errOld is no reason for a game to fall.
-var errOld = errors.New("its parent is too old to be looked at")
+// errOld does not make a game Fallen.
+var errOld = errors.New("its parent is too old to be read")
 
-// readGames adds what games claim. The parent of one that counts counts too, as far back as games are looked at: that of a game
-// which claims the block, or a later one, always is.
+// readGames adds what games claim. A game counts only if its parent counts, as far as the parent was read. The parent of a game
+// that claims the block or a later one must be read.
 func (r *reader) readGames(ctx context.Context, block uint64) error {
 	var games []game
 	next, enough := r.count, false
@@ -220,14 +221,14 @@ func (r *reader) readGames(ctx context.Context, block uint64) error {
 		r.Games = append(r.Games, g.Game)
 	}
 	if next > 0 && !enough {
-		r.Lacks = append(r.Lacks, fmt.Errorf("%s: of the newest %d games, none that counts begins below block %d; older ones are not looked at", Proposed, len(games), block))
+		r.Lacks = append(r.Lacks, fmt.Errorf("%s: none of the newest %d games counts and begins below block %d; older games are not read", Proposed, len(games), block))
 	}
 	return nil
 }
 
 const claimValid = "isGameClaimValid(address)"
 
-// readBefore adds what games claim whose claim the registry holds valid by now, and why others do not count any more.
+// readBefore adds the claims of earlier games that the registry holds valid by now. It records why the others no longer count.
 func (r *reader) readBefore(ctx context.Context, before []common.Address) error {
 	games, valid, queries := make([]game, len(before)), make([]bool, len(before)), make([]*query, len(before))
 	for i, at := range before {
@@ -252,7 +253,7 @@ func (r *reader) readBefore(ctx context.Context, before []common.Address) error 
 	return nil
 }
 
-// Fallen is why a game that counted before does not count any more, nil if nothing says so.
+// Fallen returns why a game that counted before no longer counts, or nil.
 func (r *Reading) Fallen(game common.Address) error {
 	for _, g := range r.Games {
 		if g.Address == game && g.Err != nil && !errors.Is(g.Err, errOld) {
@@ -262,8 +263,8 @@ func (r *Reading) Fallen(game common.Address) error {
 	return nil
 }
 
-// reachesDown reports whether a game that counts begins below the block, and of each that claims it, or a later one, the parent is
-// there too.
+// reachesDown reports whether a game that counts begins below the block. It also requires the parent of each game that counts and
+// claims the block or a later one.
 func (r *reader) reachesDown(games []game, block uint64) (down bool) {
 	for _, g := range games {
 		isParent := func(p game) bool { return p.Address == g.parent }
@@ -275,8 +276,8 @@ func (r *reader) reachesDown(games []game, block uint64) (down bool) {
 	return down
 }
 
-// Covering returns the Point from which the fewest headers lead down to a block, of those that L1 vouches for the most. The
-// error says why no Point covers the block yet.
+// Covering returns the Point with the strongest Trust from which headers lead down to a block; among those, the one with the fewest
+// headers. The error says why no Point covers the block yet.
 func (r *Reading) Covering(block uint64) (Point, error) {
 	var best, newest Point
 	for _, p := range r.Points {
@@ -289,7 +290,7 @@ func (r *Reading) Covering(block uint64) (Point, error) {
 	}
 	for _, p := range r.Points {
 		if p.Block == best.Block && p.Root != best.Root && best.Trust != Providers {
-			return Point{}, fmt.Errorf("L1 holds two output roots of block %d: %s by %s and %s by %s", p.Block, best.Root, best.Game, p.Root, p.Game)
+			return Point{}, fmt.Errorf("L1 has two output roots of block %d: %s by %s and %s by %s", p.Block, best.Root, best.Game, p.Root, p.Game)
 		}
 	}
 	if best.Trust != Providers {
@@ -302,7 +303,7 @@ func (r *Reading) Covering(block uint64) (Point, error) {
 		}
 	}
 	if newest.Trust != Providers {
-		errs = append(errs, fmt.Errorf("the newest block that it holds is %d (%s)", newest.Block, newest.Trust))
+		errs = append(errs, fmt.Errorf("the newest block with an output root on L1 is %d (%s)", newest.Block, newest.Trust))
 	}
-	return Point{}, fmt.Errorf("no block that L1 holds covers block %d, yet: %w", block, errors.Join(errs...))
+	return Point{}, fmt.Errorf("no output root on L1 covers block %d yet: %w", block, errors.Join(errs...))
 }

@@ -42,7 +42,7 @@ func (w *world) respect(t *testing.T, gameType uint32) {
 	w.send(t, testchain.RollupRegistry, "set", w.rollup.At[testchain.RollupConfig], w.rollup.At[testchain.RollupFactory], gameType)
 }
 
-// third proposes what may be changed of a true game that goes on from the second.
+// third proposes a third game on the second one: a true one that change may alter.
 func (w *world) third(t *testing.T, change func(*testchain.Proposal)) common.Address {
 	t.Helper()
 	p := w.proposal(t, 60, w.second)
@@ -52,7 +52,7 @@ func (w *world) third(t *testing.T, change func(*testchain.Proposal)) common.Add
 
 func address(last byte) []byte { return common.LeftPadBytes([]byte{last}, 32) }
 
-// row is a change of a world, and the label that is right then.
+// row is a change of a world and the expected Trust.
 type row struct {
 	sentence string
 	change   func(t *testing.T, w *world)
@@ -62,7 +62,7 @@ type row struct {
 	says     string
 }
 
-// check follows one row. Whatever is not confirmed has a reason.
+// check runs one row. An unconfirmed block must have a reason.
 func (r row) check(t *testing.T, l2 *testenv.World) {
 	t.Run(r.sentence, func(t *testing.T) {
 		t.Parallel()
@@ -82,14 +82,14 @@ func (r row) check(t *testing.T, l2 *testenv.World) {
 	})
 }
 
-// TestTheLabelIsRightOrALowerOne with its reason, never a higher one.
+// TestTheLabelIsRightOrALowerOne checks that the Trust is never too high, and that a lower one has a reason.
 func TestTheLabelIsRightOrALowerOne(t *testing.T) {
 	l2 := startL2(t)
 	for _, r := range []row{
 		{"a game claims an intermediate root above the block", func(*testing.T, *world) {}, 47, l1.Proposed, l1.Confirmed, ""},
 		{"a game claims the block itself", func(*testing.T, *world) {}, 60, l1.Proposed, l1.Confirmed, ""},
 		{"an older game claims it", func(*testing.T, *world) {}, 21, l1.Proposed, l1.Confirmed, ""},
-		{"no game reaches up to it", func(*testing.T, *world) {}, 61, l1.Providers, l1.NotCovered, "the newest block that it holds is 60 (l1_proposed)"},
+		{"no game reaches up to it", func(*testing.T, *world) {}, 61, l1.Providers, l1.NotCovered, "the newest block with an output root on L1 is 60 (l1_proposed)"},
 		{"the anchor root is above it", func(*testing.T, *world) {}, 3, l1.Anchored, l1.Confirmed, ""},
 		{"the anchor root is of it", func(*testing.T, *world) {}, 20, l1.Anchored, l1.Confirmed, ""},
 		{"its game became the anchor game", won, 47, l1.Anchored, l1.Confirmed, ""},
@@ -109,8 +109,8 @@ func TestTheLabelIsRightOrALowerOne(t *testing.T) {
 			_, err := w.rollup.AddType(t.Context(), otherType)
 			must(t, err)
 			w.third(t, func(p *testchain.Proposal) { p.Type = otherType })
-		}, 67, l1.Providers, l1.NotCovered, "it is of type 9, the respected type is 8"},
-		{"another type is respected now", func(t *testing.T, w *world) { w.respect(t, otherType) }, 47, l1.Providers, l1.NotCovered, "it is of type 8, the respected type is 9"},
+		}, 67, l1.Providers, l1.NotCovered, "it is of type 9, but the respected type is 8"},
+		{"another type is respected now", func(t *testing.T, w *world) { w.respect(t, otherType) }, 47, l1.Providers, l1.NotCovered, "it is of type 8, but the respected type is 9"},
 		{"its type was not respected when it was created", func(t *testing.T, w *world) {
 			w.respect(t, otherType)
 			w.third(t, func(*testchain.Proposal) {})
@@ -171,14 +171,14 @@ func TestTheLabelIsRightOrALowerOne(t *testing.T) {
 			for i := range 80 {
 				w.third(t, func(p *testchain.Proposal) { p.Type, p.Roots[0] = otherType, common.Hash{byte(i)} })
 			}
-		}, 47, l1.Providers, l1.NotCovered, "older ones are not looked at"},
+		}, 47, l1.Providers, l1.NotCovered, "older games are not read"},
 		{"its game's parent is hidden behind too many", func(t *testing.T, w *world) {
 			_, err := w.rollup.AddType(t.Context(), otherType)
 			must(t, err)
 			for i := range 79 {
 				w.third(t, func(p *testchain.Proposal) { p.Type, p.Roots[0] = otherType, common.Hash{byte(i)} })
 			}
-		}, 47, l1.Providers, l1.NotCovered, "is too old to be looked at"},
+		}, 47, l1.Providers, l1.NotCovered, "is too old to be read"},
 		{"its game's parent is hidden behind some", func(t *testing.T, w *world) {
 			_, err := w.rollup.AddType(t.Context(), otherType)
 			must(t, err)
@@ -189,7 +189,7 @@ func TestTheLabelIsRightOrALowerOne(t *testing.T) {
 
 		{"the SystemConfig is another chain's", func(t *testing.T, w *world) {
 			w.send(t, testchain.RollupConfig, "set", w.rollup.At[testchain.RollupPortal], big.NewInt(10))
-		}, 47, l1.Providers, l1.NotCovered, "is of chain 10, not of 8453"},
+		}, 47, l1.Providers, l1.NotCovered, "is of chain 10, not 8453"},
 		{"the portal has another SystemConfig", func(t *testing.T, w *world) {
 			w.send(t, testchain.RollupPortal, "set", w.rollup.At[testchain.RollupRegistry], w.rollup.At[testchain.RollupRegistry])
 			w.alter(t, testchain.RollupPortal, "paused()", make([]byte, 32))
@@ -212,7 +212,7 @@ func TestTheLabelIsRightOrALowerOne(t *testing.T) {
 		}, 47, l1.Providers, l1.NotCovered, "paused"},
 		{"the registry does not call its game proper", func(t *testing.T, w *world) {
 			w.alter(t, testchain.RollupRegistry, "isGameProper(address)", make([]byte, 32))
-		}, 47, l1.Providers, l1.NotCovered, "does not call it proper"},
+		}, 47, l1.Providers, l1.NotCovered, "it is not proper according to the registry"},
 		{"the registry's anchor root is not its game's claim", func(t *testing.T, w *world) {
 			won(t, w)
 			w.alter(t, testchain.RollupRegistry, "getAnchorRoot()", append(w.root(t, 59).Bytes(), address(59)...))
@@ -225,7 +225,7 @@ func TestTheLabelIsRightOrALowerOne(t *testing.T) {
 	}
 }
 
-// TestABlockThatL1ContradictsIsFound: the providers gave a block that L1 does not build on.
+// TestABlockThatL1ContradictsIsFound has providers that gave a block off the chain that L1 holds.
 func TestABlockThatL1ContradictsIsFound(t *testing.T) {
 	l2 := startL2(t)
 	w := &world{l2: l2}
@@ -243,7 +243,7 @@ func TestABlockThatL1ContradictsIsFound(t *testing.T) {
 	}
 }
 
-// TestAGameOfALaterBlockNeedsItsParent: that an earlier block is covered already does not excuse it.
+// TestAGameOfALaterBlockNeedsItsParent checks that its parent is needed even if an earlier block is covered already.
 func TestAGameOfALaterBlockNeedsItsParent(t *testing.T) {
 	w := newWorld(t, startL2(t))
 	_, err := w.rollup.AddType(t.Context(), otherType)
@@ -267,7 +267,7 @@ func TestAGameOfALaterBlockNeedsItsParent(t *testing.T) {
 	}
 }
 
-// TestAGameThatCountedBefore is looked at however old it is: its claim is valid by now, nothing is against it, or it fell.
+// TestAGameThatCountedBefore checks that such a game is read however old it is, and whether it still counts.
 func TestAGameThatCountedBefore(t *testing.T) {
 	l2 := startL2(t)
 	for _, row := range []struct {
@@ -330,7 +330,7 @@ func hide(t *testing.T, w *world, games int) {
 	}
 }
 
-// getters are those of each contract that a label takes.
+// getters lists the getters that each contract must have.
 var getters = map[string]string{
 	testchain.RollupConfig: "l2ChainId() optimismPortal() disputeGameFactory()",
 	testchain.RollupPortal: "anchorStateRegistry() systemConfig() disputeGameFactory() respectedGameType() paused()",
@@ -343,7 +343,7 @@ var getters = map[string]string{
 
 const anchorGetters = "getAnchorRoot() anchorGame() isGameClaimValid(address)"
 
-// TestAGetterThatIsGoneLowersTheLabel, and the reason names it.
+// TestAGetterThatIsGoneLowersTheLabel checks that a missing getter lowers the Trust and is named in the reason.
 func TestAGetterThatIsGoneLowersTheLabel(t *testing.T) {
 	l2 := startL2(t)
 	for contract, signatures := range getters {
@@ -376,7 +376,7 @@ func TestAGetterThatIsGoneLowersTheLabel(t *testing.T) {
 	}
 }
 
-// answers is a Caller that gives one getter's answer in its own way.
+// answers is a Caller that replaces one getter's answer.
 type answers struct {
 	l1.Caller
 	signature string
@@ -393,7 +393,7 @@ func (a answers) Call(ctx context.Context, calls ...proof.Call) ([]proof.Answer,
 	return out, err
 }
 
-// TestRubbishLowersTheLabel: an answer that is not encoded exactly is refused, and the reason names the getter.
+// TestRubbishLowersTheLabel checks that a malformed answer is refused and that the reason names the getter.
 func TestRubbishLowersTheLabel(t *testing.T) {
 	w := newWorld(t, startL2(t))
 	open, _ := w.calls(t, client(t, l1ID, w.l1.URL), nil)

@@ -24,7 +24,7 @@ func (w *world) read(t *testing.T, caller l1.Caller) *l1.Reading {
 	return r
 }
 
-// TestRoundsOfAReading: a later one asks at once for all that the one before read, and finds what one without it finds.
+// TestRoundsOfAReading checks that a Read prefetches what the earlier one read, and gives the same result as without it.
 func TestRoundsOfAReading(t *testing.T) {
 	w := newWorld(t, startL2(t))
 	c := client(t, l1ID, w.l1.URL)
@@ -33,7 +33,7 @@ func TestRoundsOfAReading(t *testing.T) {
 	for _, row := range []struct {
 		sentence string
 		change   func()
-		rounds   int // beside the pin
+		rounds   int // without the pin
 		bytes    int // of all bodies, at most
 	}{
 		{"the first", func() {}, 16, 100_000},
@@ -69,7 +69,7 @@ func witnessSize(w *ethrpc.Witness) (n int) {
 	return n
 }
 
-// TestAWitnessProvesTheSame, without a network. What it lacks is an error, and no other answer.
+// TestAWitnessProvesTheSame checks that a witness gives the same Reading, and that an incomplete one gives an error.
 func TestAWitnessProvesTheSame(t *testing.T) {
 	w := newWorld(t, startL2(t))
 	won(t, w)
@@ -77,7 +77,7 @@ func TestAWitnessProvesTheSame(t *testing.T) {
 	first, _ := w.calls(t, client(t, l1ID, w.l1.URL), nil)
 	w.read(t, first)
 	w.l1.Chain.Commit()
-	calls, at := w.calls(t, client(t, l1ID, w.l1.URL), first) // the witness has to hold what the first one proved, too
+	calls, at := w.calls(t, client(t, l1ID, w.l1.URL), first) // the witness must include what the first one proved
 	want := w.read(t, calls)
 	witness := *calls.Witness()
 
@@ -123,7 +123,7 @@ func (w *world) lacks(t *testing.T, at *ethrpc.Pinned, witness ethrpc.Witness, w
 	return 0
 }
 
-// TestAProviderThatFailsIsNoAnswer: the next provider is asked. After the last one it is an error, and never a lower label.
+// TestAProviderThatFailsIsNoAnswer checks that the next provider is asked, and that a failure of all is an error, never a lower Trust.
 func TestAProviderThatFailsIsNoAnswer(t *testing.T) {
 	w := newWorld(t, startL2(t))
 	refuse := func(method string) rpcfault.Fault {
@@ -170,7 +170,7 @@ func TestAProviderThatFailsIsNoAnswer(t *testing.T) {
 	}
 }
 
-// TestRoundsOfALongReading: of a day's games, which no block ends early. It stays within what calls may ask for.
+// TestRoundsOfALongReading reads the games of a whole day. It must stay within the limits of ProvenCalls.
 func TestRoundsOfALongReading(t *testing.T) {
 	w := newWorld(t, startL2(t))
 	parent := w.second

@@ -73,7 +73,7 @@ func (w *world) propose(t *testing.T, p testchain.Proposal) common.Address {
 	return game
 }
 
-// proposal is true, of the 20 blocks after start.
+// proposal returns a true proposal for the 20 blocks after start.
 func (w *world) proposal(t *testing.T, start uint64, parent common.Address) testchain.Proposal {
 	t.Helper()
 	p := testchain.Proposal{Parent: parent, Block: start + 20}
@@ -83,7 +83,7 @@ func (w *world) proposal(t *testing.T, start uint64, parent common.Address) test
 	return p
 }
 
-// header is that of an L2 block, and root its output root.
+// header returns the header of an L2 block and its output root.
 func (w *world) header(t *testing.T, n uint64) *types.Header {
 	t.Helper()
 	h, err := w.l2.Chain.Client().HeaderByNumber(t.Context(), new(big.Int).SetUint64(n))
@@ -123,7 +123,7 @@ func (w *world) calls(t *testing.T, c *ethrpc.Client, old *ethrpc.ProvenCalls) (
 	return calls, at
 }
 
-// result is what becomes of the audited block, and why.
+// result is the result for the audited block.
 type result struct {
 	trust   l1.Trust
 	outcome l1.Outcome
