@@ -141,7 +141,7 @@ func TestEvidenceThatCannotBeKeptStopsNothing(t *testing.T) {
 	if r := <-d.reports; r.Verdict != audit.Consistent {
 		t.Errorf("the verdict is %s", r.Verdict)
 	}
-	if all := logs.FilterMessage("keeping evidence").All(); len(all) == 0 || all[0].ContextMap()["audit_id"] == "" {
+	if all := logs.FilterMessage("evidence not written").All(); len(all) == 0 || all[0].ContextMap()["audit_id"] == "" {
 		t.Errorf("logged %v", logs.All())
 	}
 	if err := os.Mkdir(cfg.Evidence.Dir, 0o700); err != nil {
