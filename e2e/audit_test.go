@@ -130,7 +130,7 @@ func (r row) run(t *testing.T, s *stage, schema *jsonschema.Schema) string {
 	report := decodeReport(t, string(file))
 	r.check(t, s, report)
 	if r.keyInData {
-		if _, err := os.Stat(kept); err == nil || !strings.Contains(stderr, "holds the API key, so it cannot be kept") {
+		if _, err := os.Stat(kept); err == nil || !strings.Contains(stderr, "contains the API key, so it cannot be stored") {
 			t.Errorf("evidence with the API key in it is kept: %v\n%s", err == nil, stderr)
 		}
 		return ""
