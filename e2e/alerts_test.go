@@ -170,7 +170,7 @@ func TestAPageArrivesAndIsTakenBack(t *testing.T) {
 	}
 	id, contract := s.devices[1].Hex(), s.kms.Address().Hex()
 	want := map[string]string{
-		"summary":     "KMS contract " + short(contract) + " on base trusts device " + short(id) + ", which the API calls refused",
+		"summary":     "KMS contract " + short(contract) + " on base trusts device " + short(id) + ", which the API says is refused",
 		"description": "KMS contract " + contract + " on base: claim_denied_chain_allowed, device " + id + ".",
 		"runbook_url": "https://github.com/kms-auditor/kms-auditor/blob/main/docs/findings.md#claim_denied_chain_allowed",
 	}

@@ -34,9 +34,9 @@ type details struct{ name, tx string }
 // sentences say what a contract does with an entry.
 var sentences = map[audit.Kind]string{
 	audit.UnlistedChainAllowed:    "trusts %s, which the API does not list",
-	audit.ClaimDeniedChainAllowed: "trusts %s, which the API calls refused",
-	audit.PolicyDeniedAllowed:     "trusts %s, which your policy does not allow",
-	audit.ClaimAllowedChainDenied: "refuses %s, which the API calls allowed",
+	audit.ClaimDeniedChainAllowed: "trusts %s, which the API says is refused",
+	audit.PolicyDeniedAllowed:     "trusts %s, which your policy does not list",
+	audit.ClaimAllowedChainDenied: "refuses %s, which the API says is allowed",
 	audit.PolicyAllowedDenied:     "refuses %s, which your policy allows",
 }
 

@@ -71,9 +71,9 @@ type finding struct {
 // headlines say of a kind what the contract does with an id, and what this contradicts.
 var headlines = map[audit.Kind][2]string{
 	audit.UnlistedChainAllowed:    {"trusts", "which the API does not list"},
-	audit.ClaimDeniedChainAllowed: {"trusts", "which the API calls refused"},
+	audit.ClaimDeniedChainAllowed: {"trusts", "which the API says is refused"},
 	audit.PolicyDeniedAllowed:     {"trusts", "which your policy refuses"},
-	audit.ClaimAllowedChainDenied: {"refuses", "which the API calls allowed"},
+	audit.ClaimAllowedChainDenied: {"refuses", "which the API says is allowed"},
 	audit.PolicyAllowedDenied:     {"refuses", "which your policy wants"},
 }
 
