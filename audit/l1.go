@@ -267,7 +267,7 @@ func (j *judgement) requireL1() {
 		return
 	}
 	for _, t := range j.targets {
-		t.reason("anchor.required: no audited block of the last %.0f hours is %s on L1", within.Hours(), need)
+		t.reason("anchor.required: no audited block of the last %.0f hours is %s", within.Hours(), need)
 	}
 }
 

@@ -124,7 +124,7 @@ func rank(k audit.Kind) int {
 	return slices.Index([]audit.Severity{audit.Critical, audit.Warning, audit.Info}, k.Severity())
 }
 
-// label is l where it is one of audit.Lists, else empty.
+// label returns l if it is one of audit.Lists, else empty.
 func label(l audit.List) string {
 	if slices.Contains(audit.Lists, l) {
 		return string(l)
@@ -132,7 +132,7 @@ func label(l audit.List) string {
 	return ""
 }
 
-// wholeID is id where it is spelled as a report spells one, else empty.
+// wholeID returns id if it is well-formed, else empty.
 func wholeID(id string) string {
 	if h, err := sanitize.ParseID(id); err == nil && h.Hex() == id {
 		return id

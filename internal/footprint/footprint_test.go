@@ -108,8 +108,8 @@ func TestWhatAPolicyWants(t *testing.T) {
 		{"all", code(true, 1, 2, 3), nil, []common.Hash{hash(3), one, two}, "", ""},
 		{"all, and one of them is another", code(true, 1, 2, 9), nil, []common.Hash{hash(3), one, two}, "(library) has hash 0x09", ""},
 		{"fewer", code(true, 1, 2, 3), nil, []common.Hash{one, two}, "(library) has hash 0x03", ""},
-		{"more", code(true, 1, 2), nil, []common.Hash{hash(3), one, two}, "no code with hash 0x03", ""},
-		{"more than is known", code(false, 1, 2), nil, []common.Hash{hash(3), one, two}, "", "hash 0x03"},
+		{"more", code(true, 1, 2), nil, []common.Hash{hash(3), one, two}, "code_hashes contains 0x03", ""},
+		{"more than is known", code(false, 1, 2), nil, []common.Hash{hash(3), one, two}, "", "code_hashes contains 0x03"},
 		{"other than is known", code(false, 9, 2), nil, []common.Hash{hash(3), one, two}, "(proxy) has hash 0x09", ""},
 	} {
 		var changed, unseen string
