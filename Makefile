@@ -59,6 +59,13 @@ deploy:
 	  grep -v '^#' deploy/prometheus/kms-auditor.rules.yml | sed 's/^./  &/'; } > deploy/kubernetes/monitoring/.new
 	mv deploy/kubernetes/monitoring/.new deploy/kubernetes/monitoring/prometheusrule.yaml
 
+# Takes the docs' pictures of the status page from the running binary, by Chromium. Needs pngquant.
+.PHONY: images
+images:
+	e2e/setup.sh
+	E2E_IMAGES=$(CURDIR)/docs/images go test -tags e2e -count=1 -timeout 10m ./e2e -run '^TestThePageInEveryState$$'
+	pngquant --force --ext .png --skip-if-larger --speed 1 64 docs/images/*.png
+
 # Runs each fuzz target for FUZZTIME, and prints a table.
 fuzz:
 	.ci/fuzz $(FUZZTIME)

@@ -87,7 +87,7 @@ func (b *browser) await(t *testing.T, selector string) {
 type view struct {
 	Title, Status, Text string
 	Overflow            int      // pixels that are wider than the window
-	Axe, Said, Outside  []string // serious faults of accessibility, the console, requests to others
+	Axe, Said, Outside  []string // faults of accessibility, the console, requests to others
 }
 
 // look fails the test where the page is faulty, or does not show all of want.
@@ -139,7 +139,7 @@ func TestThePageFollowsTheWorld(t *testing.T) {
 		t.Errorf("the title is %q", found.Title)
 	}
 	var link string
-	b.do(t, order{Command: "eval", Code: `document.querySelector(".findings a").href`}, &link)
+	b.do(t, order{Command: "eval", Code: `document.querySelector(".group a").href`}, &link)
 	if !strings.HasSuffix(link, "docs/findings.md#claim_denied_chain_allowed") {
 		t.Errorf("the link leads to %s", link)
 	}

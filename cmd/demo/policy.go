@@ -114,7 +114,7 @@ func (r *round) diff(ctx context.Context) error {
 		return err
 	}
 	var b strings.Builder
-	if err := render.Show(&b, render.NewPolicyDiff(report, func(string, string) audit.Policy { return policy }), false); err != nil {
+	if err := render.Show(&b, render.NewPolicyDiff(report, func(string, string) audit.Policy { return policy }), render.TextOptions{}, false); err != nil {
 		return err
 	}
 	fmt.Fprintln(r.stdout, b.String())

@@ -135,7 +135,7 @@ var steps = []step{
 		w.api.Fail(fakeapi.Fault{Name: "status", Status: http.StatusInternalServerError})
 		return nil
 	}},
-	{"the API is back", func(_ context.Context, w *world) error { w.api.Heal(); return nil }},
+	{"the API is back", func(_ context.Context, w *world) error { w.api.ClearFault(); return nil }},
 	{"back to the start: the API offers image 0.5.9, the contract refuses it", func(ctx context.Context, w *world) error {
 		err := errors.Join(
 			w.kms.RemoveDevice(ctx, mustID(device)), w.kms.AllowImage(ctx, mustID(image053)),

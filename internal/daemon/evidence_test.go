@@ -78,7 +78,7 @@ func TestWhichAuditsChangeSomething(t *testing.T) {
 		{"one that finds another difference too", func() { w.claim(device, stranger, common.Hash{1}) }, true},
 		{"one that fails", func() { w.api.Fail(fakeapi.Fault{Name: fakeapi.HTML}) }, true},
 		{"one that fails again", func() {}, false},
-		{"one that finds the same drift as before it failed", w.api.Heal, true},
+		{"one that finds the same drift as before it failed", w.api.ClearFault, true},
 		{"one that finds everything right", func() { w.claim(device) }, true},
 	}
 	var audits []string

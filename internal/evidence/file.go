@@ -218,6 +218,9 @@ const (
 // ErrRefuted marks evidence that does not hold: it was changed, or it gives another report than the one in it.
 var ErrRefuted = errors.New("the evidence does not hold")
 
+// ErrUnsupported marks evidence of a fork that this release does not know: it may hold or not.
+var ErrUnsupported = errors.New("this release cannot check the evidence")
+
 // Decode parses the output of Encode, optionally gzipped. Evidence that was changed is ErrRefuted. Keys match exactly; unknown and
 // duplicate keys are errors.
 func Decode(r io.Reader) (*File, error) {

@@ -20,6 +20,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/ethrpc/anchor"
 	"github.com/kms-auditor/kms-auditor/ethrpc/anchor/consensus"
+	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
@@ -46,7 +47,7 @@ func (r *Result) Verdict() audit.Verdict {
 }
 
 // Verify checks the proofs again, judges again, and compares the outcome with the report. The error is ErrRefuted if the evidence
-// does not hold, and otherwise the error of ctx.
+// does not hold, ErrUnsupported if only a newer release can check it, and otherwise the error of ctx.
 //
 // checkpoints are roots of finalized beacon blocks that the caller trusts. If there are any, every light client must start at one
 // of them, and each must be used. Without checkpoints, those in the file are taken.
@@ -68,6 +69,9 @@ func verifyBy(ctx context.Context, f *File, checkpoints []common.Hash, rules int
 		}
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("verifying the evidence: %w", context.Cause(ctx))
+		}
+		if errors.Is(err, consensus.ErrUnknownFork) || errors.Is(err, proof.ErrUnknownHeader) {
+			return nil, fmt.Errorf("%w: chain %s: %w", ErrUnsupported, sanitize.Plain(c.Intent.Chain), err)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%w: chain %s: %w", ErrRefuted, sanitize.Plain(c.Intent.Chain), err)

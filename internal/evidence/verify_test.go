@@ -13,11 +13,15 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/ethereum/go-ethereum/rlp"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/anchor"
+	"github.com/kms-auditor/kms-auditor/ethrpc/anchor/consensus"
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/fit"
 )
@@ -134,6 +138,32 @@ func TestForgedEvidenceIsRefuted(t *testing.T) {
 			continue
 		}
 		fit.Error(t, err, 1000)
+	}
+}
+
+// TestEvidenceOfALaterForkIsNotRefuted: whether it holds, only a newer release can say.
+func TestEvidenceOfALaterForkIsNotRefuted(t *testing.T) {
+	header, err := rlp.EncodeToBytes([]any{"a field of a later fork"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for sentence, change := range map[string]func(*evidence.File){
+		"a block's header has another form": func(f *evidence.File) {
+			s := f.Chains[0].Second
+			s.Observation.Readings, s.Proven = nil, []evidence.Proven{{Query: ethrpc.Query{Contract: at}}}
+			s.Header, s.Observation.Block.Hash = header, crypto.Keccak256Hash(header).Hex()
+		},
+		"a light client document is of another fork": func(f *evidence.File) {
+			f.Chains[0].Intent.ChainID = 1
+			f.Chains[0].First.Anchor = &evidence.Anchor{Documents: anchor.Documents{Network: consensus.Mainnet, Bootstrap: anchor.Document{At: noon, Body: []byte(`{"version": "heze", "data": {}}`)}}}
+		},
+	} {
+		f := again(t, judged(t, byHand(t)))
+		change(f)
+		_, err := evidence.Verify(t.Context(), again(t, f), nil)
+		if !errors.Is(err, evidence.ErrUnsupported) || errors.Is(err, evidence.ErrRefuted) || !strings.Contains(err.Error(), "upgrade kms-auditor") {
+			t.Errorf("%s: %v", sentence, err)
+		}
 	}
 }
 

@@ -162,7 +162,7 @@ const (
 
 // functions are those of the templates.
 var functions = template.FuncMap{
-	"brief":    func(s string) string { return render.Cut(render.Plain(s), maxBrief) },
+	"brief":    func(s string) string { return strings.TrimSuffix(render.Cut(render.Plain(s), maxBrief), ".") },
 	"cut":      func(s string) string { return render.Cut(s, maxName) },
 	"day":      func(t time.Time) string { return t.UTC().Format(time.DateOnly) },
 	"differs":  differs,
@@ -176,6 +176,7 @@ var functions = template.FuncMap{
 	"since":    since,
 	"span":     func(from, to time.Time) string { return render.Span(to.Sub(from)) },
 	"tail":     tail,
+	"text":     newText,
 	"verdicts": func(t *audit.Target) []render.Count { return render.CountEntries(*t) },
 	"version":  version,
 	"when":     when,
@@ -257,7 +258,7 @@ func icon(name string) template.URL {
 
 // labels explain the report's words.
 var labels = map[any]string{
-	audit.Consistent: "All claims, or your policy where nothing is claimed, were compared with the contracts and agree.",
+	audit.Consistent: "Every claim, or your policy where nothing is claimed, was compared with its contract and agrees.",
 	audit.Drift:      "The API and a contract differ, or a contract is not as it should be.",
 	audit.Unknown:    "No difference is confirmed, but something could not be checked.",
 

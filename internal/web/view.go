@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"html/template"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/kms-auditor/kms-auditor/audit"
@@ -65,23 +66,44 @@ type finding struct {
 	Now                       time.Time
 	Chain, Contract, Explorer string
 	Entry                     *audit.Entry // of the finding's id; nil if there is none
-	Names                     *audit.Entry // that has the id's name; nil if it has none
 }
 
-// headlines say of a kind what the contract does with an id, and what this contradicts.
-var headlines = map[audit.Kind][2]string{
-	audit.UnlistedChainAllowed:    {"trusts", "which the API does not list"},
-	audit.ClaimDeniedChainAllowed: {"trusts", "which the API says is refused"},
-	audit.PolicyDeniedAllowed:     {"trusts", "which your policy refuses"},
-	audit.ClaimAllowedChainDenied: {"refuses", "which the API says is allowed"},
-	audit.PolicyAllowedDenied:     {"refuses", "which your policy wants"},
+// text is a message around an id.
+type text struct{ Before, ID, After string }
+
+// newText puts the whole id where the message has its head and tail, else behind the message.
+func newText(message, id string) text {
+	before, after, found := strings.Cut(message, short(id))
+	if !found && id != "" {
+		before += " "
+	}
+	return text{clean(before), id, clean(after)}
 }
 
-// Does is what the contract does with the id; empty if the finding's message says more.
-func (f *finding) Does() string { return headlines[f.Kind][0] }
+// clean is render.Plain, but for a space at either end.
+func clean(s string) string {
+	const mark = "."
+	return strings.TrimSuffix(strings.TrimPrefix(render.Plain(mark+s+mark), mark), mark)
+}
 
-// Contradicts is what Does contradicts.
-func (f *finding) Contradicts() string { return headlines[f.Kind][1] }
+// Headline is the message as the predicate of a sentence about the contract, or after a colon.
+func (f *finding) Headline() text {
+	t := newText(f.Message, f.ID)
+	if does, ok := strings.CutPrefix(t.Before, "the contract "); ok {
+		t.Before = " " + does
+	} else {
+		t.Before = ": " + t.Before
+	}
+	return t
+}
+
+// short is the head and tail of an id, as messages have it.
+func short(id string) string {
+	if tail(id) == "" {
+		return id
+	}
+	return id[:6] + "…" + tail(id)
+}
 
 // chainView is what the page shows of a chain.
 type chainView struct {
@@ -289,9 +311,6 @@ func (v *view) describe(all []*finding) {
 					e := &of.Entries[i]
 					for _, f := range wanted[key{t.Chain + t.Contract, string(e.List), e.ID}] {
 						f.Entry = cmp.Or(f.Entry, e)
-						if e.Name != "" {
-							f.Names = cmp.Or(f.Names, e)
-						}
 					}
 				}
 			}
