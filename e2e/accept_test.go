@@ -8,7 +8,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
 )
 
-// accepts: what the operator lives with until a day.
+// accepts has differences that the operator accepts until a date.
 var accepts = []row{
 	{sentence: "a difference that is accepted is no drift", claim: says(image059, true), settings: lives("claim_allowed_chain_denied", image059),
 		entries: []string{"accepted  os_image 0.5.9"}, prints: "the rollout waits"},
@@ -40,7 +40,7 @@ var accepts = []row{
 	{sentence: "the lie of a provider cannot be accepted", exit: 2, settings: lives("proof_invalid", ""), says: "proof_invalid cannot be accepted"},
 }
 
-// lives lives with a kind of finding for a month: about an image, or about the contract as a whole.
+// lives accepts a kind of finding for a month: about an image, or about the contract as a whole.
 func lives(kind, image string) func(*stage, *settings) {
 	return func(s *stage, c *settings) {
 		a := acceptSettings{
@@ -54,7 +54,7 @@ func lives(kind, image string) func(*stage, *settings) {
 	}
 }
 
-// expired has what change accepts run out yesterday.
+// expired makes what change accepts expire yesterday.
 func expired(change func(*stage, *settings)) func(*stage, *settings) {
 	return func(s *stage, c *settings) {
 		change(s, c)

@@ -9,10 +9,10 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
 )
 
-// refused is a place where nobody listens.
+// refused is a URL without a listener.
 const refused = "http://127.0.0.1:1"
 
-// apiFaults: after each of them nothing is known of the claim.
+// apiFaults are faults after which the claim is unknown.
 var apiFaults = []row{
 	{sentence: "nobody listens where the API should be", exit: 3, fails: []string{"api api: …connection refused"},
 		settings: func(_ *stage, c *settings) { c.API.BaseURL = refused }},
@@ -62,7 +62,7 @@ var apiFaults = []row{
 
 func status(code int) fakeapi.Fault { return fakeapi.Fault{Name: fakeapi.Status, Status: code} }
 
-// hasty waits for nobody.
+// hasty sets short timeouts.
 func hasty(_ *stage, c *settings) {
 	c.API.Timeout, c.Chains[0].Providers[0].Timeout = "300ms", "300ms"
 }

@@ -15,7 +15,7 @@ import (
 
 var owner, heir = testchain.Address("owner"), testchain.Address("heir")
 
-// controls: who controls the contract is what the policy says.
+// controls compares who controls the contract with the policy.
 var controls = []row{
 	{sentence: "owner, implementation and code are as the policy says", rests: wholly, settings: wants(nil)},
 	{sentence: "the same, of a provider that is believed", settings: both(plain, wants(nil)), rests: "single unchecked"},
@@ -77,7 +77,7 @@ func policy(p map[string]any) func(*stage, *settings) {
 	}
 }
 
-// wants wants the contract to be controlled as it is, except for what other says.
+// wants sets the policy to the contract's actual control, except for what other changes.
 func wants(other map[string]any) func(*stage, *settings) {
 	return func(s *stage, c *settings) {
 		p := map[string]any{"owner": owner.Hex(), "implementation": s.runs.Hex(), "code_hash": s.code.Hex()}
@@ -88,7 +88,7 @@ func wants(other map[string]any) func(*stage, *settings) {
 	}
 }
 
-// offer offers the contract to another owner, or to nobody.
+// offer sets the pending owner; the zero address means none.
 func offer(to common.Address) act {
 	return func(ctx context.Context, s *stage) error {
 		_, err := s.kms.Send(ctx, "transferOwnership", to)
@@ -96,7 +96,7 @@ func offer(to common.Address) act {
 	}
 }
 
-// otherOwner answers a call for the owner with another one.
+// otherOwner answers owner() with another owner.
 func otherOwner(raw string) string {
 	if raw == `"`+common.BytesToHash(owner.Bytes()).Hex()+`"` {
 		return `"` + common.BytesToHash(heir.Bytes()).Hex() + `"`

@@ -14,7 +14,7 @@ const (
 	byContract = "2026-06-23" // a row for each contract, with keys and no gateway_app_id
 )
 
-// inBothVersions are the rows of tables with all cross-checks, for each version of the API that can tell their difference.
+// inBothVersions returns the rows with all cross-checks, for each API version that has the compared fields.
 func inBothVersions(tables ...[]row) (out []row) {
 	for _, table := range tables {
 		for _, r := range table {
@@ -39,7 +39,7 @@ func inBothVersions(tables ...[]row) (out []row) {
 
 const unlisted = "the API's list of KMS could not be read"
 
-// crosses: what the API says in one place is held against what it says in another, and against the contract.
+// crosses compares the API's answers with each other and with the contract.
 var crosses = []row{
 	{sentence: "list, on-chain detail and contract agree in whatever spelling", rests: wholly},
 	{sentence: "the list gives another gateway app id", version: byNode, exit: 1,
@@ -105,7 +105,7 @@ var crosses = []row{
 		finds: []string{"info claim_unstable"}},
 }
 
-// inList changes what the list says of the contract's KMS.
+// inList changes the contract's KMS in the list.
 func inList(change func(*fakeapi.KMS)) func(*stage, *[]fakeapi.KMS) {
 	return func(_ *stage, all *[]fakeapi.KMS) { change(&(*all)[1]) }
 }

@@ -120,7 +120,7 @@ var doubts = []row{
 		fails: []string{"api api: …400 Bad Request…Unsupported chain: nowhere"}},
 }
 
-// says makes the API claim something else of one id.
+// says changes the API's claim about one id.
 func says(id string, allowed bool) func(*stage, *fakeapi.Chain) {
 	is := func(raw string) bool { return strings.EqualFold(strings.TrimPrefix(raw, "0x"), id) }
 	return func(_ *stage, chain *fakeapi.Chain) {
@@ -156,7 +156,7 @@ func anotherContract(s *stage, c *fakeapi.Chain) {
 	c.Contracts = append(c.Contracts, more)
 }
 
-// configure names the contracts to audit.
+// configure sets the configured contracts.
 func (c *settings) configure(addresses ...string) {
 	for _, a := range addresses {
 		c.Chains[0].Contracts = append(c.Chains[0].Contracts, contractSettings{Address: a})

@@ -4,7 +4,7 @@ package e2e_test
 
 import "strings"
 
-// mistakes are those that a person makes in a configuration.
+// mistakes are typical mistakes in a configuration.
 var mistakes = []row{
 	{sentence: "an unknown key is refused", exit: 2, says: "chains[0].blok",
 		text: replace(`"block"`, `"blok"`)},

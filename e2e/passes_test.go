@@ -11,7 +11,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// passes: what differs is looked at twice, and then held against the newest block.
+// passes has differences, which are looked at twice and then compared with the newest block.
 var passes = []row{
 	{sentence: "the contract allows the image before the second look",
 		claim:     says(image059, true),
@@ -93,13 +93,13 @@ func refuse059(ctx context.Context, s *stage) error {
 	return errors.Join(s.kms.RemoveImage(ctx, id(image059)), s.advance(ctx))
 }
 
-// breakProvider fails what is asked after the present request.
+// breakProvider fails every request after the current one.
 func breakProvider(_ context.Context, s *stage) error {
 	s.node.proxy.Set(rpcfault.Status(500, ""))
 	return nil
 }
 
-// reorganise replaces the newest block by another one.
+// reorganise replaces the newest block.
 func reorganise(ctx context.Context, s *stage) error {
 	return wrap("reorganising", s.node.client.Client().CallContext(ctx, nil, "anvil_reorg", 1, []any{}))
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
-// policies: the operator's lists are the third side.
+// policies compares the operator's lists with the contract.
 var policies = []row{
 	{sentence: "claim, chain and policy agree", settings: lists([]string{prod5, prod7}, []string{image057, image058}), rests: wholly},
 	{sentence: "the contract allows an image that the policy does not list", exit: 1, settings: lists(nil, []string{image057}),
@@ -42,10 +42,10 @@ var policies = []row{
 		api:   status(404), fails: []string{"api api: …404", "api api: …404"}},
 }
 
-// unheard is an id that nobody ever named.
+// unheard is an id that no source names.
 var unheard = strings.Repeat("5e", 32)
 
-// lists wants the lists to be these; nil says nothing of a list.
+// lists sets the lists of the policy; nil leaves a list out.
 func lists(devices, images []string) func(*stage, *settings) {
 	p := map[string]any{}
 	for key, ids := range map[string][]string{"devices": devices, "os_images": images} {

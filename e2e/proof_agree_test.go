@@ -2,7 +2,7 @@
 
 package e2e_test
 
-// agreements: without proofs, as many providers as the operator wants must say the same.
+// agreements has quorums: without proofs, the configured number of providers must agree.
 var agreements = []row{
 	{sentence: "two providers that are believed agree", settings: both(plain, second, two), rests: "agreed unchecked"},
 	{sentence: "two providers that are believed disagree about an answer", settings: both(plain, second, two), exit: 3,
@@ -20,7 +20,7 @@ var agreements = []row{
 
 func two(_ *stage, c *settings) { c.Chains[0].Agreement = 2 }
 
-// otherHash names every block by another hash.
+// otherHash gives every block another hash.
 var otherHash = answer("eth_getBlockByNumber", func(raw string) string {
 	return blockHash.ReplaceAllStringFunc(raw, func(s string) string { return flipLast(s) })
 })

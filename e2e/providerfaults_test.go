@@ -16,7 +16,7 @@ const (
 	word     = "00000000000000000000000000000000000000000000000000000000000000" // 31 bytes
 )
 
-// providerFaults: after each of them nothing is known of the chain.
+// providerFaults are faults after which the chain is unknown.
 var providerFaults = []row{
 	{sentence: "nobody listens where the provider should be", exit: 3, fails: []string{"rpc p1: …connection refused"},
 		settings: func(s *stage, c *settings) { c.Chains[0].Providers[0].URL = s.secrets.guard(refused) }},
@@ -59,7 +59,7 @@ var providerFaults = []row{
 	answers("33 bytes", `"0x`+word+`0001"`, "the answer has 33 bytes"),
 	answers("the number 2", `"0x`+word+`02"`, "is neither 0 nor 1"),
 	{sentence: "the chain is reorganised between pin and read", exit: 3, fails: []string{"rpc p1: …reorganised between pin and read"},
-		only:      "anvil", // geth --dev cannot go back; tests of ethrpc reorganise a chain of go-ethereum
+		only:      "anvil", // geth --dev cannot reorganise; tests of ethrpc reorganise a chain of go-ethereum
 		meanwhile: event{"eth_getCode", 1, reorganise}},
 	{sentence: "the chain is reorganised between pin and read of a provider that ignores block hashes", exit: 3,
 		fails: []string{"rpc p1: …reorganised between pin and read"}, rpc: rpcfault.IgnoresBlockHash, settings: plain,
@@ -67,13 +67,13 @@ var providerFaults = []row{
 		meanwhile: event{"eth_getCode", 1, reorganise}},
 }
 
-// answers is the row of a getter that answers with what is no bool.
+// answers returns the row of a getter whose answer is not a bool.
 func answers(what, result, says string) row {
 	return row{sentence: "a getter answers with " + what, exit: 3, rpc: rpcfault.Result(what, result), settings: plain,
 		says: says, fails: []string{"rpc p1: calling …" + says}}
 }
 
-// overcome are the faults after which the truth is known all the same.
+// overcome are faults that do not affect the result.
 var overcome = []row{
 	{sentence: "a provider that refuses batches is asked one by one", rpc: rpcfault.NoBatches},
 	{sentence: "a provider that refuses large batches is asked in small ones", rpc: rpcfault.MaxBatch(2)},
@@ -94,7 +94,7 @@ var overcome = []row{
 
 func second(s *stage, c *settings) { c.addProvider("p2", s.node.url) }
 
-// plain believes the provider: nothing is proven, and no events are read.
+// plain turns off proofs and events.
 func plain(_ *stage, c *settings) { c.Chains[0].Verify = "off" }
 
 var noFinalized = rpcfault.Fault{Name: "no finalized block", Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
@@ -103,7 +103,7 @@ var noFinalized = rpcfault.Fault{Name: "no finalized block", Reply: func(c rpcfa
 	}
 }}
 
-// asleep is a node that stopped a day ago.
+// asleep is a node whose newest block is a day old.
 var asleep = rpcfault.Fault{Name: "old head", Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
 	var block map[string]any
 	if c.Method != "eth_getBlockByNumber" || json.Unmarshal(a.Result, &block) != nil || block == nil {

@@ -20,7 +20,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 )
 
-// TestEvidenceOutlivesItsRelease has other releases verify what this one wrote.
+// TestEvidenceOutlivesItsRelease verifies this release's evidence with other releases.
 func TestEvidenceOutlivesItsRelease(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, "geth")
@@ -61,7 +61,7 @@ func TestEvidenceOutlivesItsRelease(t *testing.T) {
 			}
 			for _, words := range release.says {
 				if !strings.Contains(errs.String(), words) {
-					t.Errorf("verify does not say %q:\n%s", words, &errs)
+					t.Errorf("verify does not print %q:\n%s", words, &errs)
 				}
 			}
 			if release.reworded != strings.Contains(out.String(), anew) {
@@ -74,7 +74,7 @@ func TestEvidenceOutlivesItsRelease(t *testing.T) {
 // edit is a change of one file.
 type edit struct{ path, old, new string }
 
-// rebuilt builds a kms-auditor with edits, and, where asked to, every sentence of the judge in other words.
+// rebuilt builds a kms-auditor with edits and, if reworded, with every message of the judge changed.
 func rebuilt(t *testing.T, reworded bool, edits ...edit) string {
 	t.Helper()
 	sources := map[string]string{}
@@ -117,7 +117,7 @@ func rebuilt(t *testing.T, reworded bool, edits ...edit) string {
 
 const anew = " (in other words)"
 
-// reword adds words to every text of several words.
+// reword adds words to every string of several words.
 func reword(t *testing.T, source string) string {
 	t.Helper()
 	files := token.NewFileSet()

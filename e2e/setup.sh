@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the end-to-end tests need: programs into e2e/.tools/bin, npm packages into e2e/node_modules, and
-# Debian packages where their programs are missing. Every version is pinned but Debian's. Fast when all is there.
-# With the argument "lint" it installs the linters only, with "beacon" a beacon node too.
+# Debian packages whose programs are missing. All versions but Debian's are pinned. It is fast if everything is installed.
+# With the argument "lint" it installs only the linters, with "beacon" a beacon node too.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -30,7 +30,7 @@ if [[ ${1:-} == lint ]]; then
   exit
 fi
 
-# debian COMMAND-OR-FILE PACKAGE: notes the package where the command or file is missing.
+# debian COMMAND-OR-FILE PACKAGE: adds the package to the list if the command or file is missing.
 missing=()
 debian() {
   command -v "$1" >/dev/null || [[ -e $1 ]] || missing+=("$2")
@@ -69,8 +69,8 @@ chmod +x node_modules/@microsoft/sarif-multitool-linux/Sarif.Multitool # which i
 ln -sf "$PWD"/node_modules/@microsoft/sarif-multitool-linux/Sarif.Multitool "$tools/bin/sarif"
 
 go_tool geth github.com/ethereum/go-ethereum/cmd/geth "$geth"
-# A beacon node, of a module of its own, which takes long to build. With the tag gofuzz, go-ethereum does without libsecp256k1,
-# which takes gcc 15 s.
+# A beacon node, from a separate module, which takes long to build. The tag gofuzz leaves out go-ethereum's libsecp256k1, which
+# takes gcc 15 s.
 if [[ ${1:-} == beacon ]] && ! cmp -s devnet/go.mod "$tools/devnet.mod"; then
   echo "setup: building prysm"
   (cd devnet && CGO_ENABLED=1 GOBIN=$tools/bin GOFLAGS= go install -tags gofuzz -ldflags '-s -w' tool)

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// start runs the command, and returns the URL of its first line and a way to end it.
+// start runs the command, and returns the URL of its first line and a function that ends it.
 func start(t *testing.T, args ...string) (url string, end func() error) {
 	t.Helper()
 	cmd := exec.Command(bin, args...)

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// TestHunt runs the command in a module of its own.
+// TestHunt runs the command in a separate module.
 func TestHunt(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
