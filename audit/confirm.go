@@ -8,13 +8,13 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 )
 
-// confirm keeps a new difference only if both looks saw it. Without a second look (other is nil) nothing new is confirmed.
-// A difference that only one look saw is unstable.
+// confirm keeps a new difference only if both looks saw it. A difference that only one look saw is unstable. Without a second
+// look (other is nil) no new difference is kept.
 func (j *judgement) confirm(other []*target) {
 	for _, t := range j.targets {
 		o := targetAt(other, t.address)
 		if o == nil {
-			o = newTarget(t.address) // the other look saw nothing of it
+			o = newTarget(t.address) // the other look did not see it
 		}
 		j.confirmEntries(t, o)
 		j.confirmFindings(t, o)
@@ -24,7 +24,7 @@ func (j *judgement) confirm(other []*target) {
 	}
 }
 
-// unsettleByNewerClaim keeps a finding open if the claim of the newer look, which did not read the chain, makes it true again.
+// unsettleByNewerClaim keeps a finding open that is true again by the claim of the newer look, which did not read the chain.
 func (t *target) unsettleByNewerClaim(o *target) {
 	for k, at := range t.at {
 		e := entry{Entry: &Entry{List: k.list, ID: k.id.Hex(), Claim: ClaimUnlisted, OnChain: ChainDenied}}
@@ -47,7 +47,7 @@ func (j *judgement) confirmEntries(t, o *target) {
 			j.confirmEntry(t, e, o.entry(listID{e.List, e.id}))
 		}
 	}
-	// An entry that the look which counts has no more: the contract refuses the id, and nobody names it.
+	// Entries that only the other look has: the contract now refuses the id, and no source names it.
 	for i := range o.entries {
 		if was := &o.entries[i]; was.valid && t.entry(listID{was.List, was.id}) == nil {
 			for _, k := range was.kinds() {
@@ -81,7 +81,7 @@ func (j *judgement) confirmEntry(t *target, e, was *entry) {
 	}
 }
 
-// remove takes back one thing that is wrong with the entry; what cannot be confirmed cannot be verified.
+// remove removes a kind that could not be confirmed. If no drift remains, the entry is unverifiable.
 func (e *entry) remove(k Kind) {
 	if e.policyKind == k {
 		e.policyKind = ""
@@ -93,7 +93,7 @@ func (e *entry) remove(k Kind) {
 	}
 }
 
-// unstable notes that one of two looks saw a difference.
+// unstable notes that only one of two looks saw a difference.
 func (t *target) unstable(k Kind, list List, id, message string) {
 	if k.Makes() != Drift {
 		return
@@ -104,10 +104,10 @@ func (t *target) unstable(k Kind, list List, id, message string) {
 	}
 }
 
-const notConfirmed = "%s could not be confirmed by a second look: %s"
+const notConfirmed = "a second look could not confirm %s: %s"
 
 func (j *judgement) confirmFindings(t, o *target) {
-	once := func(k Kind) { t.unstable(k, "", "", fmt.Sprintf("one of two looks saw %s, the other did not", k)) }
+	once := func(k Kind) { t.unstable(k, "", "", fmt.Sprintf("only one of two looks saw %s", k)) }
 	for _, f := range slices.Clone(t.Findings) {
 		if f.Kind.Makes() != Drift || o.has(f.Kind) || j.open[t.key(f.Kind, "", "")] != nil {
 			continue
@@ -131,13 +131,13 @@ func (j *judgement) confirmFindings(t, o *target) {
 	}
 }
 
-// HeadQuery asks the newest block for what differs at the pinned one.
+// HeadQuery lists what to read of a contract at the newest block, because it differs at the pinned one.
 type HeadQuery struct {
 	Contract common.Address
 	IDs      map[List][]common.Hash
 }
 
-// headQueries lists what to ask at the newest block, or returns nil if there is nothing to ask.
+// headQueries lists what to ask at the newest block.
 func (j *judgement) headQueries() []HeadQuery {
 	if j.looks.Second == nil || j.looks.Head != nil || !j.headMatters() { // without a second look nothing new is confirmed
 		return nil
@@ -164,13 +164,13 @@ func (j *judgement) headMatters() bool {
 	return j.intent.PendingMax > 0 && rank > 0 && j.look.Tag != "latest" && !j.wentBack
 }
 
-// newlyGone reports whether nothing is deployed, which no earlier audit left open.
+// newlyGone reports whether nothing is deployed and no earlier audit left that open.
 func (j *judgement) newlyGone(t *target) bool {
 	return t.has(NoCode) && j.open[t.key(NoCode, "", "")] == nil
 }
 
-// mayBePending reports whether the head may already say what the claim says. What an earlier audit left open is not
-// pending: it ends when the pinned block agrees. young: the contract was deployed after the pinned block.
+// mayBePending reports whether the head may already agree with the claim. A finding that an earlier audit left open is never
+// pending: it ends when the pinned block agrees. young means that the contract was deployed after the pinned block.
 func (j *judgement) mayBePending(t *target, e *entry, young bool) bool {
 	if e.conflict || !e.valid || e.noClaim || e.wrongChain {
 		return false
@@ -181,8 +181,8 @@ func (j *judgement) mayBePending(t *target, e *entry, young bool) bool {
 	return !slices.ContainsFunc(e.kinds(), func(k Kind) bool { return j.open[t.key(k, e.List, e.ID)] != nil })
 }
 
-// applyHead makes pending what the head has right already. Where the head could not be asked, or is not as sure as the
-// pinned block, nothing is confirmed.
+// applyHead makes differences pending that are gone at the head. A difference is not confirmed if the head could not be read
+// with at least the assurance of the pinned block.
 func (j *judgement) applyHead() {
 	if !j.headMatters() {
 		return
@@ -197,7 +197,7 @@ func (j *judgement) applyHead() {
 			}
 			if !asked {
 				t.unsettled[t.key(NoCode, "", "")] = true
-				t.reason("nothing is deployed at the pinned block, and the newest could not be asked")
+				t.reason("nothing is deployed at the pinned block, and the newest block could not be read")
 			}
 		}
 		answers := map[listID]*Answer{}
@@ -221,16 +221,16 @@ func (j *judgement) applyHead() {
 	}
 }
 
-// stillPending reports whether a change may not have come to the pinned block yet. A head can be invented: if somebody beside
-// the providers vouches for a block that was made since a head had the change, it must be there. A block of the future shows
-// that our clock is behind, and that nothing follows from when it was made.
+// stillPending reports whether the pinned block may be too old to have a change. A provider can invent a head, so the change
+// must be in every block that the anchor or L1 vouches for and that was made after a head first had it. A block from the future
+// shows that our clock is behind, so its time says nothing.
 func (j *judgement) stillPending(c PendingChange) bool {
 	since, _ := j.pendingSince(c)
 	overdue := j.look.Block.vouchedAfter(since) && !j.look.Block.Time.After(j.look.At)
 	return j.looks.First.At.Sub(since) <= j.intent.PendingMax && !overdue
 }
 
-// pendingSince returns since when a change is pending, and false with the time of this audit where it is new.
+// pendingSince returns since when a change is pending. If it is new, that is the time of this audit, and false.
 func (j *judgement) pendingSince(c PendingChange) (time.Time, bool) {
 	for _, o := range j.prior.Pending {
 		if c.Since = o.Since; c == o {

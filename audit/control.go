@@ -11,10 +11,10 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/footprint"
 )
 
-// controlKinds are the findings that changes make, by the fields of control.Fields.
+// controlKinds are the kinds of changes, in the order of control.Fields.
 var controlKinds = []Kind{OwnerChanged, "", ImplementationChanged, CodeChanged, KMSKeysChanged, GatewayChanged, AppImplChanged, MeasurementsChanged}
 
-// measurements returns the allowed ones as a field. Where one is not read, that is said of the list.
+// measurements returns the allowed measurements as a field. The field is unknown if one was not read.
 func (r *Reading) measurements() Field {
 	answered, unread := r.sample(AggregatedMR)
 	if answered == nil || unread != nil {
@@ -30,7 +30,7 @@ func (r *Reading) measurements() Field {
 	return Field{Known: true, Value: strings.Join(allowed, control.Separator)}
 }
 
-// fields returns what the policy demands; an empty text demands nothing.
+// fields returns what the policy demands of each control.Fields. An empty text demands nothing.
 func (p *Policy) fields() []string {
 	hex := func(a *common.Address) string {
 		if a == nil {
@@ -42,8 +42,7 @@ func (p *Policy) fields() []string {
 	return []string{hex(p.Owner), "", hex(p.Implementation), "", keys, p.GatewayAppID, hex(p.AppImplementation), ""}
 }
 
-// judgeControl judges who controls the contract and what it says of its KMS, field by field: against the policy where that
-// covers the field, else against the baseline.
+// judgeControl compares each field with the policy or, if that does not cover the field, with the baseline.
 func (t *target) judgeControl(intent *Intent, prior *Prior, want *Policy) {
 	if t.reading.Assurance == "" {
 		return // control was not asked for
@@ -63,13 +62,13 @@ func (t *target) judgeControl(intent *Intent, prior *Prior, want *Policy) {
 		case k == CodeChanged:
 			t.judgeCode(intent, want)
 		case k == MeasurementsChanged && want.AggregatedMRs != nil:
-			t.looked[k] = is[i].Known // what is wrong is said of each measurement: one thing makes one finding
+			t.looked[k] = is[i].Known // each wrong measurement is an entry with its own finding
 		case !is[i].Known && (f.Later && covered && is[i].Err != "" || !f.Later && (covered || intent.Baselines)):
 			t.reason("%s could not be read: %s", f.What, is[i].Err)
 		case is[i].Known && covered && k != "":
 			value := is[i].Value
 			if wanted[i] == "" && k == ImplementationChanged && !t.Baseline.Control.Complete {
-				value = t.reading.Control.Implementation.Value // the baseline knows no other
+				value = t.reading.Control.Implementation.Value // the baseline does not record which code ran
 			}
 			since := cmp.Or(t.Baseline, &Baseline{}).Since
 			t.compared(k, control.Change(i, value, was[i].Value, wanted[i], t.reading.Assurance == Proven, since))
@@ -77,7 +76,7 @@ func (t *target) judgeControl(intent *Intent, prior *Prior, want *Policy) {
 	}
 }
 
-// judgeCode compares the code that runs with the policy and, where that does not pin all of it, with the baseline.
+// judgeCode compares the code that runs with the policy and, unless that pins all of it, with the baseline.
 func (t *target) judgeCode(intent *Intent, want *Policy) {
 	read, code := &t.reading.Control, &t.Control.Code
 	if read.CodeErr != "" && (intent.Baselines || want.CodeHash != nil || want.CodeHashes != nil) {
@@ -92,13 +91,13 @@ func (t *target) judgeCode(intent *Intent, want *Policy) {
 	if t.Baseline != nil && want.CodeHashes == nil {
 		was, but := t.Baseline.Control.Implementation, footprint.Role("")
 		if impl := t.Control.Implementation; want.CodeHash != nil || impl != "" && impl != was && read.Implementation.Value != was {
-			but = footprint.Implementation // the policy is about it, or it is another, whose code is another: one finding
+			but = footprint.Implementation // already judged by the policy or as implementation_changed
 		}
 		t.compared(CodeChanged, code.Since(&t.Baseline.Control.Code, but))
 	}
 }
 
-// compared notes what the comparison of what a kind is about came to.
+// compared notes the result of a comparison as a finding of a kind, or as a reason.
 func (t *target) compared(k Kind, d footprint.Difference) {
 	if _, before := t.looked[k]; !before || d.Unseen != "" {
 		t.looked[k] = d.Unseen == ""

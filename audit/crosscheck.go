@@ -7,14 +7,14 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
-// crossCheck compares the API's list of KMS with its on-chain detail, and with what the contracts say of themselves.
+// crossCheck compares the API's list of KMS with its on-chain detail and with the contracts.
 func (j *judgement) crossCheck(o *Observation, all []*target) []*target {
 	if !j.intent.CrossChecks || !o.rightChain(j.intent.ChainID) {
 		return all
 	}
 	if o.ListingFailed {
 		for _, t := range all {
-			t.reason("the API's list of KMS could not be read, so nothing was compared with it")
+			t.reason("the API's list of KMS could not be read, so it was not compared")
 		}
 		return all
 	}
@@ -31,21 +31,21 @@ func (j *judgement) crossCheck(o *Observation, all []*target) []*target {
 		t.looked[KMSContractMismatch] = true
 		listed := slices.DeleteFunc(slices.Clone(o.Listing), func(k ListedKMS) bool { return k.Contract != t.address })
 		if t.listed && t.foreign == 0 && len(listed) == 0 {
-			t.find(KMSContractMismatch, "the API's on-chain detail lists the contract, its list of KMS does not")
+			t.find(KMSContractMismatch, "the API's on-chain detail lists the contract, but its list of KMS does not")
 		}
 		if t.audited() && t.runs() {
 			t.crossCheckFields(listed, o.Claim)
 		}
 		if !t.listed && len(listed) > 0 {
-			t.find(KMSContractMismatch, "the API's list of KMS names the contract %s (%s), its on-chain detail does not", t.address, sanitize.Quote(listed[0].ID))
+			t.find(KMSContractMismatch, "the API's list of KMS has contract %s (%s), but its on-chain detail does not", t.address, sanitize.Quote(listed[0].ID))
 		}
 	}
 	return all
 }
 
-// crossCheckFields compares what the API says of the KMS of a contract with what the contract says.
+// crossCheckFields compares what the API and the contract say about the contract's KMS.
 func (t *target) crossCheckFields(listed []ListedKMS, claim *APIClaim) {
-	said := map[string]bool{} // one finding for all rows that say the same
+	said := map[string]bool{} // rows that say the same make one finding
 	differ := func(k Kind, what, claimed string, is Field) {
 		if !is.Known && is.Err != "" && claimed != "" {
 			t.reason("%s could not be read: %s", what, is.Err)
@@ -58,7 +58,7 @@ func (t *target) crossCheckFields(listed []ListedKMS, claim *APIClaim) {
 			return
 		}
 		said[what+sanitize.BareHex(claimed)] = true
-		t.find(k, "the API says that the %s is %s, the contract says %s", what, sanitize.Quote(claimed), sanitize.Quote(cmp.Or(is.Value, "none")))
+		t.find(k, "the API gives %s as %s, but the contract as %s", what, sanitize.Quote(claimed), sanitize.Quote(cmp.Or(is.Value, "none")))
 	}
 	c := &t.reading.Control
 	for _, row := range claim.Contracts {

@@ -1,14 +1,15 @@
-// Package audit judges what was seen of dstack KMS contracts.
+// Package audit judges observations of dstack KMS contracts.
 //
-// Data goes one way. An Observation is what one look at one chain saw: a block, what the API claims, and a Reading of each
-// contract. Judge compares it with the Intent (what the operator wants) and the Prior (what earlier audits left open) and
-// returns a chain's part of the Report. Prior.After is what the next audit has to remember. Nothing here asks anybody, reads
-// a clock, or depends on the order in which answers came.
-// Every rule of a verdict is in this package, and nowhere else. What a change of control or of code is, it asks the packages
-// control and footprint, which are as pure.
+// Data flows one way. An Observation is what one look at one chain saw: a block, the API's claim, and a Reading of each
+// contract. Judge compares it with the Intent (what the operator wants) and the Prior (what earlier audits left open). It
+// returns the chain's part of the Report, and the Prior of the next audit. The package does no I/O, reads no clock, and does
+// not depend on the order in which answers arrived.
+//
+// Every rule of a verdict is in this package. The packages control and footprint, which are pure too, define what counts as a
+// change of control or of code.
 package audit
 
-// Rules is the version of the rules by which Judge decides. Raise it with every change after which Judge makes another
-// verdict, finding or state of an entry of the same observations; a change of wording needs none. Evidence names it, so that
-// what older rules judged otherwise is not taken for tampering.
+// Rules is the version of Judge's rules. Increment it with every change that makes Judge return another verdict, finding or
+// entry state for the same observations; a change of wording does not count. Evidence records it, so that a report made by
+// older rules is not mistaken for tampering.
 const Rules = 6

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -11,15 +12,15 @@ import (
 type entry struct {
 	*Entry
 	id         common.Hash
-	valid      bool // id is one: the contract can be asked
+	valid      bool // id is well-formed: the contract can be asked about it
 	conflict   bool // the rows of the id differ
 	wrongChain bool // its row is about another chain
-	noClaim    bool // it has no row, since no claim was read
-	policyKind Kind // what is wrong with it by the policy; Entry.Kind is by the claim
+	noClaim    bool // it has no row because no claim was read
+	policyKind Kind // what the policy finds wrong; Entry.Kind is what the claim comparison finds
 	accepted   []Kind
 }
 
-// judge decides an entry by what the sides say, and by what the operator wants.
+// judge compares the entry's claim, chain state and policy.
 func (e *entry) judge() {
 	if e.List == AggregatedMR {
 		e.Claim, e.noClaim = ClaimNone, false
@@ -64,13 +65,13 @@ func (e *entry) judge() {
 
 func (e *entry) unverifiable(reason string) { e.Verdict, e.Reason = Unverifiable, reason }
 
-// drop takes back what is wrong with the entry.
+// drop makes the entry unverifiable and removes its kinds.
 func (e *entry) drop(reason string) {
 	e.Kind, e.policyKind = "", ""
 	e.unverifiable(reason)
 }
 
-// kinds are what is wrong with the entry, if there is one.
+// kinds returns what is wrong with the entry. A nil entry has no kinds.
 func (e *entry) kinds() []Kind {
 	if e == nil || e.Kind == "" && e.policyKind == "" {
 		return nil
@@ -78,7 +79,7 @@ func (e *entry) kinds() []Kind {
 	return slices.DeleteFunc([]Kind{e.Kind, e.policyKind}, func(k Kind) bool { return k == "" })
 }
 
-// would is the verdict by another answer of the chain.
+// would returns the verdict if the contract's answer were another one.
 func (e entry) would(allowed bool) EntryVerdict {
 	other := *e.Entry
 	e.Entry = &other
@@ -89,33 +90,44 @@ func (e entry) would(allowed bool) EntryVerdict {
 
 var chainStates = map[bool]ChainState{true: ChainAllowed, false: ChainDenied}
 
-// sentences say what is wrong with an entry.
+// sentences say what is wrong with an entry. The first argument names the entry, the second is what the contract does.
 var sentences = map[Kind]string{
-	PolicyDeniedAllowed:     "the policy does not list it, the contract allows it",
-	PolicyAllowedDenied:     "the policy wants it, the contract refuses it",
-	ClaimAllowedChainDenied: "the API says allowed, the contract refuses it",
-	ClaimDeniedChainAllowed: "the API says denied, the contract allows it",
-	UnlistedChainAllowed:    "the contract allows it, the API does not list it",
-	ClaimUnknownKind:        "the API gives no answer (null), the contract says ", // its state
-	DuplicateConflict:       "the API lists it more than once, with claims that differ; the contract says ",
-	NoHash:                  "the API lists it without a hash",
-	ClaimUnstable:           "one of two looks saw a difference between the API and the contract, the other did not",
+	PolicyDeniedAllowed:     "the contract trusts %[1]s, which the policy does not list",
+	PolicyAllowedDenied:     "the contract refuses %[1]s, which the policy allows",
+	ClaimAllowedChainDenied: "the contract refuses %[1]s, which the API says is allowed",
+	ClaimDeniedChainAllowed: "the contract trusts %[1]s, which the API says is refused",
+	UnlistedChainAllowed:    "the contract trusts %[1]s, which the API does not list",
+	ClaimUnknownKind:        "the API gives no answer (null) for %[1]s, which the contract %[2]s",
+	DuplicateConflict:       "the API lists %[1]s more than once, with different claims; the contract %[2]s it",
+	MalformedID:             "the API lists %[1]s with an id that is not 32 bytes of hex",
+	NoHash:                  "the API lists %[1]s without a hash",
+	ClaimUnstable:           "only one of two looks saw the API and the contract differ about %[1]s",
 }
+
+var contractVerbs = map[ChainState]string{ChainAllowed: "trusts", ChainDenied: "refuses", ChainUnknown: "gave no answer about"}
 
 // message says in one sentence what is wrong with the entry.
 func (e *entry) message(k Kind) string {
-	what := map[List]string{Device: "device", OSImage: "OS image", AggregatedMR: "aggregated measurement"}[e.List]
+	what := []string{map[List]string{Device: "device", OSImage: "OS image", AggregatedMR: "aggregated measurement"}[e.List]}
 	if e.Name != "" {
-		what += " " + e.Name
+		what = append(what, e.Name)
 	}
 	if e.Version != "" && !strings.HasSuffix(e.Name, e.Version) {
-		what += " " + e.Version
+		what = append(what, e.Version)
 	}
-	switch k {
-	case MalformedID:
-		return what + ": the API's id " + e.ID + " is not 32 bytes of hex"
-	case ClaimUnknownKind, DuplicateConflict:
-		return what + ": " + sentences[k] + string(e.OnChain)
+	switch id := e.shortID(); {
+	case id != "" && len(what) > 1:
+		what = append(what, "("+id+")")
+	case id != "":
+		what = append(what, id)
 	}
-	return what + ": " + sentences[k]
+	return fmt.Sprintf(sentences[k], strings.Join(what, " "), contractVerbs[e.OnChain])
+}
+
+// shortID returns the head and tail of the id, or a malformed id as it is.
+func (e *entry) shortID() string {
+	if !e.valid {
+		return e.ID
+	}
+	return e.ID[:6] + "…" + e.ID[len(e.ID)-3:]
 }

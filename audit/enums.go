@@ -6,38 +6,38 @@ import (
 	"slices"
 )
 
-// Verdict is the judgement on a target, a chain or a report. The larger is the worse. The zero value is Unknown, so that
-// forgetting to decide never reads as consistent.
+// Verdict is the judgement on a target, a chain or a report. Larger is worse. The zero value is Unknown, so that a missing
+// decision never reads as consistent.
 type Verdict int8
 
-// The verdicts. Unknown: nothing drifted, but something could not be checked.
+// The verdicts. Unknown means that nothing drifted, but something could not be checked.
 const (
 	Consistent Verdict = iota - 1
 	Unknown
 	Drift
 )
 
-// Verdicts lists every Verdict, the best first.
+// Verdicts lists every Verdict, best first.
 var Verdicts = []Verdict{Consistent, Unknown, Drift}
 
 var verdictNames = []string{"consistent", "unknown", "drift"}
 
 func (v Verdict) String() string { return verdictNames[v-Consistent] }
 
-// MarshalText spells the verdict as String does.
+// MarshalText returns String.
 func (v Verdict) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
 
-// UnmarshalText reads what MarshalText wrote.
+// UnmarshalText is the inverse of MarshalText.
 func (v *Verdict) UnmarshalText(b []byte) error {
 	i := slices.Index(verdictNames, string(b))
 	if i < 0 {
-		return fmt.Errorf("%q is no verdict", b)
+		return fmt.Errorf("%q is not a verdict", b)
 	}
 	*v = Verdicts[i]
 	return nil
 }
 
-// worst is the worst verdict in a list, and Unknown for an empty one: nothing was compared.
+// worst returns the worst verdict in a list, or Unknown if the list is empty.
 func worst[T any](all []T, of func(T) Verdict) Verdict {
 	if len(all) == 0 {
 		return Unknown
@@ -51,10 +51,10 @@ type List string
 const (
 	Device       List = "device"
 	OSImage      List = "os_image"
-	AggregatedMR List = "aggregated_mr" // measurements with which a KMS boots; the API claims nothing of them
+	AggregatedMR List = "aggregated_mr" // measurements that a KMS may boot with; the API makes no claim about them
 )
 
-// Lists has every List, in the order of a report.
+// Lists lists every List, in report order.
 var Lists = []List{Device, OSImage, AggregatedMR}
 
 // EntryVerdict is the judgement on one entry.
@@ -66,7 +66,7 @@ const (
 	Unverifiable EntryVerdict = "unverifiable"
 	Pending      EntryVerdict = "pending"
 	Accepted     EntryVerdict = "accepted"
-	Unclaimed    EntryVerdict = "unclaimed" // nobody claims or wants anything of the id
+	Unclaimed    EntryVerdict = "unclaimed" // neither the API nor the policy covers the id
 )
 
 // EntryVerdicts lists every EntryVerdict, in the order of Counts.
@@ -80,19 +80,18 @@ func (c *Counts) of(v EntryVerdict) *int {
 	return all[slices.Index(EntryVerdicts, cmp.Or(v, Unverifiable))]
 }
 
-// ClaimState is what the API says of an id.
+// ClaimState is what the API says about an id.
 type ClaimState string
 
-// ClaimUnlisted is an id that the API does not list, ClaimNone one of a list of which it claims nothing.
 const (
 	ClaimAllowed  ClaimState = "allowed"
 	ClaimDenied   ClaimState = "denied"
-	ClaimUnknown  ClaimState = "unknown"
-	ClaimUnlisted ClaimState = "unlisted"
-	ClaimNone     ClaimState = "none" // nobody claims anything of it
+	ClaimUnknown  ClaimState = "unknown"  // null, or the API was not read
+	ClaimUnlisted ClaimState = "unlisted" // the API does not list the id
+	ClaimNone     ClaimState = "none"     // the API does not cover the list, or the chain
 )
 
-// ChainState is what the contract says of an id at the pinned block.
+// ChainState is what the contract says about an id at the pinned block.
 type ChainState string
 
 const (
@@ -101,7 +100,7 @@ const (
 	ChainUnknown ChainState = "unknown" // not read
 )
 
-// PolicyState is what the operator wants of an id.
+// PolicyState is what the operator wants for an id.
 type PolicyState string
 
 const (
@@ -109,49 +108,46 @@ const (
 	PolicyDenied  PolicyState = "denied"
 )
 
-// Assurance is what an answer from the chain rests on.
+// Assurance says how well an answer from the chain is backed.
 type Assurance string
 
-// The assurances: one provider said so, the configured number did, or it was verified against the block's state root.
 const (
-	Single Assurance = "single"
-	Agreed Assurance = "agreed"
-	Proven Assurance = "proven"
+	Single Assurance = "single" // one provider gave it
+	Agreed Assurance = "agreed" // the configured number of providers gave it
+	Proven Assurance = "proven" // verified against the block's state root
 )
 
-var assurances = []Assurance{"", Single, Agreed, Proven} // the weakest first
+var assurances = []Assurance{"", Single, Agreed, Proven} // weakest first
 
-// weakerThan reports whether less rests on a than on b.
+// weakerThan reports whether a is weaker than b.
 func (a Assurance) weakerThan(b Assurance) bool {
 	return slices.Index(assurances, a) < slices.Index(assurances, b)
 }
 
-// Trust is who vouches for the hash of a block.
+// Trust names who vouches for the hash of a block.
 type Trust string
 
-// The trusts: the providers alone, two thirds of Ethereum's sync committee, a proposal of an L2's block that L1 holds, or one
-// whose time to be challenged is over.
 const (
-	TrustProviders  Trust = "providers"
-	TrustConsensus  Trust = "consensus"
-	TrustL1Proposed Trust = "l1_proposed"
-	TrustL1Anchored Trust = "l1_anchored"
+	TrustProviders  Trust = "providers"   // the providers alone
+	TrustConsensus  Trust = "consensus"   // two thirds of Ethereum's sync committee
+	TrustL1Proposed Trust = "l1_proposed" // a proposal on L1 that can still be challenged
+	TrustL1Anchored Trust = "l1_anchored" // a proposal on L1 that can no longer be challenged
 )
 
-// Trusts lists every Trust, the weakest first.
+// Trusts lists every Trust, weakest first.
 var Trusts = []Trust{TrustProviders, TrustL1Proposed, TrustL1Anchored, TrustConsensus}
 
-// weakerThan reports whether less rests on t than on u.
+// weakerThan reports whether t is weaker than u.
 func (t Trust) weakerThan(u Trust) bool { return slices.Index(Trusts, t) < slices.Index(Trusts, u) }
 
-// Completeness tells how ids that the API does not list were looked for.
+// Completeness says how thoroughly ids that the API does not list were searched for.
 type Completeness string
 
 const (
-	Unchecked  Completeness = "unchecked"
-	EventsOnly Completeness = "events"
-	Complete   Completeness = "proven"
-	Incomplete Completeness = "incomplete"
+	Unchecked  Completeness = "unchecked"  // not at all
+	EventsOnly Completeness = "events"     // in the contract's events
+	Complete   Completeness = "proven"     // the whole storage is accounted for
+	Incomplete Completeness = "incomplete" // the search did not finish, or storage is unaccounted for
 )
 
 // Completenesses lists every Completeness.
@@ -206,63 +202,62 @@ const (
 	AcceptUnused            Kind = "accept_unused"
 )
 
-// A kind's row: its severity, what it makes of the target by itself (Consistent: nothing), what else is true of it, and when
-// a finding of it is made, in a few words as docs/findings.md has them.
+// kindRow describes a kind.
 type kindRow struct {
 	kind     Kind
 	severity Severity
-	makes    Verdict
+	makes    Verdict // the effect on the target's verdict; Consistent means no effect
 	traits   trait
-	meaning  string
+	meaning  string // when a finding of the kind is made, as in docs/findings.md
 }
 
 type trait uint8
 
 const (
-	ofEntry    trait = 1 << iota // it is about one entry, and not about the contract as a whole
-	acceptable                   // the operator may live with it for a time
-	ofContract                   // it says something of the contract itself, and not only of the claim
-	ofClaim                      // it compares with the API
+	ofEntry    trait = 1 << iota // about one entry, not about the contract as a whole
+	acceptable                   // the operator may accept it for a time
+	ofContract                   // about the contract itself, not only about the claim
+	ofClaim                      // a comparison with the API
 )
 
-// kinds are in the order of their headings in docs/findings.md. A kind that says that a source lied, or that nothing was
-// compared, is not acceptable: what was not verified cannot be consistent.
+// kinds is in the order of the headings in docs/findings.md. A kind is not acceptable if it means that a source lied or that
+// nothing was compared: what was not verified cannot be consistent.
 var kinds = []kindRow{
-	{ClaimAllowedChainDenied, Warning, Drift, ofClaim | ofEntry | ofContract | acceptable, "the API says allowed, the contract refuses"},
-	{ClaimDeniedChainAllowed, Critical, Drift, ofClaim | ofEntry | ofContract | acceptable, "the contract trusts what the API calls refused"},
+	{ClaimAllowedChainDenied, Warning, Drift, ofClaim | ofEntry | ofContract | acceptable, "the contract refuses an id that the API says is allowed"},
+	{ClaimDeniedChainAllowed, Critical, Drift, ofClaim | ofEntry | ofContract | acceptable, "the contract trusts an id that the API says is refused"},
 	{UnlistedChainAllowed, Critical, Drift, ofClaim | ofEntry | ofContract | acceptable, "the contract trusts an id that the API does not list"},
-	{ClaimUnknownKind, Info, Unknown, ofClaim | ofEntry | acceptable, "the API says null for an id that can be checked"},
-	{NoHash, Info, Consistent, ofClaim | ofEntry | acceptable, "an image without a hash and without a claim; with a claim: unknown"},
-	{MalformedID, Warning, Unknown, ofClaim | ofEntry | acceptable, "a claimed id is not 32 bytes of hex"},
-	{DuplicateConflict, Warning, Drift, ofClaim | ofEntry | acceptable, "two rows of one id whose claims differ"},
-	{ContractNotListed, Warning, Drift, ofClaim, "the API does not list a contract that is configured, or that an earlier audit knew"},
-	{ContractUnexpected, Warning, Drift, ofClaim, "the API lists a contract that is not configured; it is audited only if an earlier audit knew it"},
+	{ClaimUnknownKind, Info, Unknown, ofClaim | ofEntry | acceptable, "the API gives no answer (null) for an id that can be checked"},
+	{NoHash, Info, Consistent, ofClaim | ofEntry | acceptable, "the API lists an image without a hash; if it makes a claim about it, the verdict is unknown"},
+	{MalformedID, Warning, Unknown, ofClaim | ofEntry | acceptable, "an id from the API is not 32 bytes of hex"},
+	{DuplicateConflict, Warning, Drift, ofClaim | ofEntry | acceptable, "the API lists an id more than once, with different claims"},
+	{ContractNotListed, Warning, Drift, ofClaim, "the API does not list a contract that is configured or was audited before"},
+	{ContractUnexpected, Warning, Drift, ofClaim, "the API lists a contract that is not configured; it is audited only if it was audited before"},
 	{NoCode, Critical, Drift, 0, "nothing is deployed at a listed address"},
-	{ChainMismatch, Critical, Unknown, 0, "the chain ids of configuration, API, contract row and provider do not all agree"},
-	{ProviderDisagreement, Critical, Unknown, ofContract, "two providers differ about one block, and nobody else could be read"},
-	{ProofInvalid, Critical, Unknown, ofContract, "a provider's proof does not verify, and nobody else could be read"},
-	{GetterDisagrees, Critical, Unknown, ofContract, "eth_call answers what the proven state does not give, and nobody else could be read"},
-	{StorageUnaccounted, Critical, Drift, ofContract | acceptable, "the contract stores something that no getter and no event explains"},
-	{OwnerChanged, Critical, Drift, ofContract | acceptable, "the owner is not that of the policy, else of the baseline"},
-	{ImplementationChanged, Critical, Drift, ofContract | acceptable, "the implementation is not that of the policy, else of the baseline"},
-	{CodeChanged, Critical, Drift, ofContract | acceptable, "the code is not that of the policy, else of the baseline"},
-	{MeasurementsChanged, Critical, Drift, ofContract | acceptable, "the allowed aggregated measurements are not those of the baseline"},
-	{KMSKeysChanged, Critical, Drift, ofContract | acceptable, "the KMS's public keys are not those of the policy, else of the baseline"},
-	{GatewayChanged, Warning, Drift, ofContract | acceptable, "the gateway's app id is not that of the policy, else of the baseline"},
-	{AppImplChanged, Warning, Drift, ofContract | acceptable, "the implementation of apps is not that of the policy, else of the baseline"},
-	{GatewayAppIDMismatch, Warning, Drift, ofClaim | ofContract | acceptable, "the API's list of KMS gives another gateway app id than the contract"},
-	{KMSPubkeyMismatch, Warning, Drift, ofClaim | ofContract | acceptable, "the API gives another public key than the contract"},
+	{ChainMismatch, Critical, Unknown, 0, "the chain ids of the configuration, the API, the contract's row and the provider do not all agree"},
+	{ProviderDisagreement, Critical, Unknown, ofContract, "two providers give different answers about one block, and no other provider could be read"},
+	{ProofInvalid, Critical, Unknown, ofContract, "a provider's proof does not verify, and no other provider could be read"},
+	{GetterDisagrees, Critical, Unknown, ofContract, "eth_call contradicts the proven state, and no other provider could be read"},
+	{StorageUnaccounted, Critical, Drift, ofContract | acceptable, "the contract stores something that no getter or event explains"},
+	{OwnerChanged, Critical, Drift, ofContract | acceptable, "the owner differs from the policy, or from the baseline if the policy sets none"},
+	{ImplementationChanged, Critical, Drift, ofContract | acceptable, "the implementation differs from the policy, or from the baseline if the policy sets none"},
+	{CodeChanged, Critical, Drift, ofContract | acceptable, "the code that runs differs from the policy, or from the baseline if the policy sets none"},
+	{MeasurementsChanged, Critical, Drift, ofContract | acceptable, "the allowed aggregated measurements differ from the baseline"},
+	{KMSKeysChanged, Critical, Drift, ofContract | acceptable, "the KMS's public keys differ from the policy, or from the baseline if the policy sets none"},
+	{GatewayChanged, Warning, Drift, ofContract | acceptable, "the gateway's app id differs from the policy, or from the baseline if the policy sets none"},
+	{AppImplChanged, Warning, Drift, ofContract | acceptable, "the app implementation differs from the policy, or from the baseline if the policy sets none"},
+	{GatewayAppIDMismatch, Warning, Drift, ofClaim | ofContract | acceptable, "the API's list of KMS and the contract give different gateway app ids"},
+	{KMSPubkeyMismatch, Warning, Drift, ofClaim | ofContract | acceptable, "the API and the contract give different public keys"},
 	{KMSContractMismatch, Warning, Drift, ofClaim | acceptable, "the API's list of KMS and its on-chain detail do not name the same contracts"},
-	{ClaimUnstable, Info, Consistent, 0, "one of two looks saw a difference, the other did not"},
+	{ClaimUnstable, Info, Consistent, 0, "only one of an audit's two looks saw a difference"},
 	{ChainWentBack, Critical, Unknown, ofContract, "the pinned block is older than one that was audited before"},
-	{BlockContradicted, Critical, Unknown, ofContract, "the sync committee, or L1, gives another hash for the block than the providers gave"},
-	{PolicyDeniedAllowed, Critical, Drift, ofEntry | ofContract | acceptable, "the operator's own list refuses what the contract allows"},
-	{PolicyAllowedDenied, Warning, Drift, ofEntry | ofContract | acceptable, "the operator's own list allows what the contract refuses"},
-	{AcceptExpired, Warning, Consistent, 0, "an accepted difference ran out"},
-	{AcceptUnused, Info, Consistent, 0, "an accepted difference matches nothing"},
+	{BlockContradicted, Critical, Unknown, ofContract, "the sync committee or L1 contradicts the block hash that the providers gave"},
+	{PolicyDeniedAllowed, Critical, Drift, ofEntry | ofContract | acceptable, "the contract trusts an id that the policy does not list"},
+	{PolicyAllowedDenied, Warning, Drift, ofEntry | ofContract | acceptable, "the contract refuses an id that the policy allows"},
+	{AcceptExpired, Warning, Consistent, 0, "an accepted difference has expired and is still there"},
+	{AcceptUnused, Info, Consistent, 0, "an accept entry matches no difference"},
 }
 
-// Kinds lists the kinds that this version looks for, in the order of their headings in docs/findings.md.
+// Kinds lists every Kind, in the order of the headings in docs/findings.md.
 var Kinds = func() (out []Kind) {
 	for _, row := range kinds {
 		out = append(out, row.kind)
@@ -270,21 +265,21 @@ var Kinds = func() (out []Kind) {
 	return out
 }()
 
-// row is the zero row for a kind of another version.
+// row returns the zero row for a kind of another version.
 func (k Kind) row() kindRow {
 	return *cmp.Or(find(kinds, func(r *kindRow) bool { return r.kind == k }), &kindRow{})
 }
 
-// Severity returns the kind's one severity.
+// Severity returns the severity of every finding of the kind.
 func (k Kind) Severity() Severity { return k.row().severity }
 
 // Meaning says in a few words when a finding of the kind is made.
 func (k Kind) Meaning() string { return k.row().meaning }
 
-// Makes returns what a finding of the kind makes of its target by itself; Consistent: nothing.
+// Makes returns the verdict that a finding of the kind gives its target. Consistent means no effect.
 func (k Kind) Makes() Verdict { return k.row().makes }
 
-// OfEntry reports whether the kind is about one entry, and not about the contract as a whole.
+// OfEntry reports whether the kind is about one entry, not about the contract as a whole.
 func (k Kind) OfEntry() bool { return k.is(ofEntry) }
 
 // Acceptable reports whether the operator may accept a finding of the kind for a time.
@@ -292,7 +287,7 @@ func (k Kind) Acceptable() bool { return k.is(acceptable) }
 
 func (k Kind) is(t trait) bool { return k.row().traits&t != 0 }
 
-// Runbook is the address of the heading that says what the kind means and what to do first.
+// Runbook returns the URL of the kind's section in docs/findings.md.
 func (k Kind) Runbook() string {
 	return "https://github.com/kms-auditor/kms-auditor/blob/main/docs/findings.md#" + string(k)
 }

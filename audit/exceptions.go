@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// applyExceptions takes out of the judgement what the operator accepts, and reports exceptions that expired or match nothing.
+// applyExceptions removes from the judgement what the operator accepts. It reports exceptions that expired or match nothing.
 func (j *judgement) applyExceptions() {
 	for _, x := range j.intent.Exceptions {
 		if len(j.targets) == 0 {
@@ -19,7 +19,7 @@ func (j *judgement) applyExceptions() {
 		case j.look.Claim == nil && !j.intent.NoClaims || j.intent.CrossChecks && !j.crossed:
 			first.unevaluated = append(first.unevaluated, x)
 		default:
-			first.findOf(AcceptUnused, x.List, x.ID, fmt.Sprintf("accept[%d] is about %s, which is not audited on this chain", x.Index, x.Contract))
+			first.findOf(AcceptUnused, x.List, x.ID, fmt.Sprintf("accept[%d] names contract %s, which is not audited on this chain", x.Index, x.Contract))
 		}
 	}
 	for _, t := range j.targets {
@@ -27,7 +27,7 @@ func (j *judgement) applyExceptions() {
 			t.entries[i].settleAccepted()
 		}
 	}
-	// Of a contract that only the list of KMS names nothing is left to say, once that is accepted.
+	// A contract that only the list of KMS names is dropped once its one finding is accepted.
 	j.targets = slices.DeleteFunc(j.targets, func(t *target) bool {
 		gone := t.onlyInList && len(t.Findings) == 0 && t != j.targets[0]
 		if gone {
@@ -62,9 +62,9 @@ func (j *judgement) apply(t *target, x Exception) {
 	})
 	switch {
 	case met && expired:
-		t.findOf(AcceptExpired, x.List, x.ID, fmt.Sprintf("%s expired on %s, and the difference is still there", what, x.Expires.UTC().Format(time.DateOnly)))
+		t.findOf(AcceptExpired, x.List, x.ID, fmt.Sprintf("%s expired on %s, but the difference is still there", what, x.Expires.UTC().Format(time.DateOnly)))
 	case !met && !expired && j.open[t.key(x.Kind, x.List, x.ID)] != nil:
-		// This audit did not see it. What an earlier one left open is accepted all the same.
+		// This audit did not see it, but an earlier one left it open.
 		t.accept(x, "not seen in this audit")
 	case !met && t.evaluable(x) && t.verdict() != Unknown:
 		t.findOf(AcceptUnused, x.List, x.ID, what+" matches nothing")
@@ -77,12 +77,12 @@ func (t *target) accept(x Exception, message string) {
 	t.Accepted = append(t.Accepted, Acceptance{x.Kind, x.List, x.ID, message, x.Reason, x.Expires})
 }
 
-// evaluable reports whether the difference would have been seen.
+// evaluable reports whether this audit would have seen the difference.
 func (t *target) evaluable(x Exception) bool {
 	switch {
 	case x.Kind == StorageUnaccounted && t.Completeness != Complete,
 		x.Kind == UnlistedChainAllowed && t.Completeness != Complete && t.Completeness != EventsOnly,
-		slices.Contains([]Kind{GatewayAppIDMismatch, KMSPubkeyMismatch, KMSContractMismatch}, x.Kind) && !t.looked[x.Kind], // by the list of KMS
+		slices.Contains([]Kind{GatewayAppIDMismatch, KMSPubkeyMismatch, KMSContractMismatch}, x.Kind) && !t.looked[x.Kind], // in the list of KMS
 		!x.Kind.OfEntry() && len(t.Reasons) > 0:
 		return false
 	}
@@ -91,8 +91,8 @@ func (t *target) evaluable(x Exception) bool {
 	}) == nil
 }
 
-// settleAccepted makes an entry Accepted once everything that is wrong with it is accepted. If only non-drift findings
-// remain, the entry is unverifiable.
+// settleAccepted makes an entry Accepted if everything that is wrong with it is accepted. If only findings remain that make
+// no drift, the entry is unverifiable.
 func (e *entry) settleAccepted() {
 	if len(e.accepted) == 0 {
 		return

@@ -8,44 +8,43 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 )
 
-// Intent is what the operator configured of one chain.
+// Intent is what the operator configured for one chain.
 type Intent struct {
-	Chain       string           `json:"chain"` // as the API knows it
+	Chain       string           `json:"chain"` // the name that the API uses
 	ChainID     uint64           `json:"chain_id"`
 	Tags        []string         `json:"tags"`                // block policies, in order of preference
-	Contracts   []ContractIntent `json:"contracts,omitempty"` // empty: all that the API lists
+	Contracts   []ContractIntent `json:"contracts,omitempty"` // empty to audit every contract that the API lists
 	Exceptions  []Exception      `json:"exceptions,omitempty"`
 	NoClaims    bool             `json:"no_claims,omitempty"`    // no API covers the chain: the policy takes the claim's place
-	Discover    bool             `json:"discover,omitempty"`     // a chain on which the API names no KMS is left out
+	Discover    bool             `json:"discover,omitempty"`     // leave the chain out of the report if the API names no KMS on it
 	CrossChecks bool             `json:"cross_checks,omitempty"` // compare with the API's list of KMS
-	Events      bool             `json:"events,omitempty"`       // look for ids that the API does not list
-	Required    bool             `json:"required,omitempty"`     // what is not proven is unknown
-	Baselines   bool             `json:"baselines,omitempty"`    // compare who controls a contract with what was seen before
-	Agreement   int              `json:"agreement,omitempty"`    // how many providers must say the same
-	Anchored    bool             `json:"anchored,omitempty"`     // somebody other than the providers is asked who vouches for a block
-	AnchorMust  bool             `json:"anchor_must,omitempty"`  // what is read at a block that the anchor does not vouch for is unknown
-	L1          *L1Intent        `json:"l1,omitempty"`           // that confirms blocks later; nil: none
-	Checkpoint  common.Hash      `json:"checkpoint,omitzero"`    // where the light client starts; zero: no anchor is configured
-	PendingMax  time.Duration    `json:"pending_max"`            // how long the pinned block may lag behind a head that agrees; 0: not at all
+	Events      bool             `json:"events,omitempty"`       // search events for ids that the API does not list
+	Required    bool             `json:"required,omitempty"`     // the verdict is unknown unless everything is proven
+	Baselines   bool             `json:"baselines,omitempty"`    // compare who controls a contract with the baseline
+	Agreement   int              `json:"agreement,omitempty"`    // how many providers must give the same answer
+	Anchored    bool             `json:"anchored,omitempty"`     // a light client verifies blocks
+	AnchorMust  bool             `json:"anchor_must,omitempty"`  // the verdict is unknown at a block that the anchor does not vouch for
+	L1          *L1Intent        `json:"l1,omitempty"`           // L1 that confirms the chain's blocks later; optional
+	Checkpoint  common.Hash      `json:"checkpoint,omitzero"`    // where the light client starts; zero without an anchor
+	PendingMax  time.Duration    `json:"pending_max"`            // how long a difference may be pending that the head no longer has; 0 allows none
 }
 
-// ContractIntent is what the operator configured of one contract.
+// ContractIntent is what the operator configured for one contract.
 type ContractIntent struct {
 	Address   common.Address  `json:"address"`
 	Policy    Policy          `json:"policy"`
 	Explained []ExplainedSlot `json:"explained_slots,omitempty"`
 }
 
-// Policy is what the operator wants of a contract. What is nil is not checked; a list that is empty and not nil wants
-// nothing to be allowed.
+// Policy is what the operator wants of a contract. A nil field is not checked. An empty list that is not nil allows nothing.
 type Policy struct {
 	Devices        []common.Hash   `json:"devices"`
 	OSImages       []common.Hash   `json:"os_images"`
 	AggregatedMRs  []common.Hash   `json:"aggregated_mrs"`
 	Owner          *common.Address `json:"owner,omitempty"`
 	Implementation *common.Address `json:"implementation,omitempty"`
-	CodeHash       *common.Hash    `json:"code_hash,omitempty"`   // of the code that runs: the implementation's, where the contract is a proxy
-	CodeHashes     []common.Hash   `json:"code_hashes,omitempty"` // of all code that runs; empty: not checked
+	CodeHash       *common.Hash    `json:"code_hash,omitempty"`   // of the implementation's code if the contract is a proxy, else of its own
+	CodeHashes     []common.Hash   `json:"code_hashes,omitempty"` // of all code that runs
 
 	KMSPubkeys        []string        `json:"kms_pubkeys,omitempty"` // k256 and CA, in lower-case hex without prefix
 	GatewayAppID      string          `json:"gateway_app_id,omitempty"`
@@ -62,14 +61,14 @@ type ExplainedSlot struct {
 type Exception struct {
 	Index    int            `json:"index"` // in the configuration
 	Contract common.Address `json:"contract"`
-	List     List           `json:"list,omitempty"` // empty for kinds about the contract as a whole
-	ID       string         `json:"id,omitempty"`   // as a report spells it; empty where List is, and for NoHash
-	Kind     Kind           `json:"kind"`           // one that is Acceptable
+	List     List           `json:"list,omitempty"` // empty if the kind is about the contract as a whole
+	ID       string         `json:"id,omitempty"`   // as in a report; empty without List, and for NoHash
+	Kind     Kind           `json:"kind"`           // an Acceptable one
 	Reason   string         `json:"reason"`
 	Expires  time.Time      `json:"expires"`
 }
 
-// Trusts lists what the anchor may give blocks, the weakest first; nil: there is no anchor.
+// Trusts lists the trusts that the anchor can give to a block, weakest first. Without an anchor it is nil.
 func (i *Intent) Trusts() []Trust {
 	switch {
 	case i.Anchored:
@@ -80,12 +79,12 @@ func (i *Intent) Trusts() []Trust {
 	return nil
 }
 
-// Contract returns what is configured of a contract.
+// Contract returns the configuration of a contract, or the zero value.
 func (i *Intent) Contract(a common.Address) ContractIntent {
 	return *cmp.Or(find(i.Contracts, func(c *ContractIntent) bool { return c.Address == a }), &ContractIntent{})
 }
 
-// List returns what the policy wants allowed of a list; nil: the policy does not cover the list.
+// List returns the ids of a list that the policy allows, or nil if it does not cover the list.
 func (p Policy) List(l List) []common.Hash {
 	switch l {
 	case Device:
@@ -98,7 +97,7 @@ func (p Policy) List(l List) []common.Hash {
 	return nil
 }
 
-// State returns what the policy says of an id.
+// State returns what the policy says about an id: empty if it does not cover the list.
 func (p Policy) State(l List, id common.Hash) PolicyState {
 	switch all := p.List(l); {
 	case all == nil:

@@ -10,16 +10,16 @@ import (
 // Outcome is what Judge makes of the looks at one chain.
 type Outcome struct {
 	Chain   Chain
-	Absent  bool // the API names no KMS on the chain, which is to be discovered: it is left out of the report
+	Absent  bool // leave the chain out of the report: the API names no KMS on it (Intent.Discover)
 	Next    Prior
-	Changes []Change // findings that opened, are open still, or were resolved, in the order of the report
+	Changes []Change // findings that opened, are still open, or were resolved, in report order
 
-	LookAgain bool        // something is wrong that no earlier audit left open: a second look may confirm it
-	AskHead   []HeadQuery // what the newest block may have right already; nil: nothing
+	LookAgain bool        // something new is wrong: a second look may confirm it
+	AskHead   []HeadQuery // what to read at the newest block, where it may be right already
 }
 
-// Judge compares what was seen of a chain with what the operator wants and with what earlier audits left open. Where the
-// outcome wants another look, it is preliminary.
+// Judge compares the looks at a chain with what the operator wants and with what earlier audits left open. An outcome that
+// asks for another look is preliminary.
 func Judge(intent Intent, prior Prior, looks Looks) Outcome {
 	j := newJudgement(&intent, &prior, &looks)
 	out := Outcome{LookAgain: j.news && looks.Second == nil && looks.Interrupted == "", AskHead: j.headQueries()}
@@ -43,15 +43,15 @@ type judgement struct {
 	intent   *Intent
 	prior    *Prior
 	looks    *Looks
-	look     *Observation // the look that counts: the second where it saw as much as the first
-	other    *Observation // the other one, or nil after a single look
+	look     *Observation // the look that counts: the second, unless it saw less than the first
+	other    *Observation // the other look, or nil
 	targets  []*target
 	open     map[findingKey]*OpenFinding // what earlier audits left open
 	crossed  bool                        // the claim was compared with the API's list of KMS
-	reopened map[findingKey]bool         // of open: what ended at a block that L1 does not hold
+	reopened map[findingKey]bool         // findings of open that had ended at a block that L1 does not confirm
 	against  []string                    // how L1 contradicts audited blocks
-	unsure   bool                        // L1 contradicts a block, or did not confirm it in time, and confirmed none that was audited since
-	news     bool                        // the look shows a difference that no earlier audit left open
+	unsure   bool                        // L1 contradicted a block, or did not confirm it in time, and has not confirmed a later one
+	news     bool                        // the look shows a new difference
 	wentBack bool
 }
 
@@ -72,7 +72,7 @@ func newJudgement(intent *Intent, prior *Prior, looks *Looks) *judgement {
 		other = j.compare(j.other)
 	}
 	j.targets = j.compare(j.look)
-	// The pinned block is older than one that was audited before, by the same tag or by one that names older blocks.
+	// Blocks are compared with those of the same tag and of tags that name older blocks.
 	j.wentBack = j.look.Block != nil && j.prior.WentBack(j.look.Tag, j.look.Block)
 	j.news = !j.wentBack && slices.ContainsFunc(j.targets, j.hasNews)
 	j.confirm(other)
@@ -80,7 +80,7 @@ func newJudgement(intent *Intent, prior *Prior, looks *Looks) *judgement {
 	return j
 }
 
-// hasNews reports whether something is wrong with the target that no earlier audit left open.
+// hasNews reports whether the target has a difference that no earlier audit left open.
 func (j *judgement) hasNews(t *target) bool {
 	isNew := func(k Kind, l List, id string) bool {
 		return k != "" && k.Makes() == Drift && j.open[t.key(k, l, id)] == nil
@@ -89,12 +89,12 @@ func (j *judgement) hasNews(t *target) bool {
 		find(t.entries, func(e *entry) bool { return isNew(e.Kind, e.List, e.ID) || isNew(e.policyKind, e.List, e.ID) }) != nil
 }
 
-// sawBoth reports whether the look saw both sides; without claims, the chain is all there is to see.
+// sawBoth reports whether the look read both the claim and the chain, or the chain if there are no claims.
 func (j *judgement) sawBoth(o *Observation) bool {
 	return o != nil && o.Block != nil && (o.Claim != nil || j.intent.NoClaims)
 }
 
-// Self is the source of what is this program's own doing.
+// Self is the source of this program's own failures.
 const Self = "kms-auditor"
 
 // errors lists the failures of all looks, each once.
@@ -111,13 +111,13 @@ func (j *judgement) errors() []SourceError {
 		}
 	}
 	if j.look.Claim != nil && len(j.targets) == 0 {
-		out = append(out, SourceError{StageAPI, "api", "it lists no contract on this chain, and none is configured: nothing was compared"})
+		out = append(out, SourceError{StageAPI, "api", "the API lists no contract on this chain, and none is configured, so nothing was compared"})
 	}
 	return out
 }
 
-// tagRank orders tags by how old the blocks are that they name, and returns how far one may go back: `latest-N` by N
-// blocks. The rank of a number or a hash is 0.
+// tagRank orders tags by the age of their blocks, oldest first. mayGoBack is how many blocks a tag may go back. The rank of a
+// number or a hash is 0.
 func tagRank(tag string) (rank int, mayGoBack uint64) {
 	switch tag {
 	case "finalized":
@@ -133,7 +133,7 @@ func tagRank(tag string) (rank int, mayGoBack uint64) {
 	return 0, 0
 }
 
-// headSlack is how many blocks the head of a chain may go back: by a reorganisation, or where another node answers.
+// headSlack is how many blocks the head may go back because of a reorganisation or because another node answers.
 const headSlack = 32
 
 // LowestBlock returns the lowest block that a tag may name without going back.
@@ -158,7 +158,7 @@ func (p *Prior) floors(tag string, yield func(number uint64, at time.Time)) {
 	}
 }
 
-// dropDifferences takes back what an older block shows: it is no news.
+// dropDifferences removes what a block shows that is older than one audited before.
 func (j *judgement) dropDifferences() {
 	for _, t := range j.targets {
 		t.Findings = slices.DeleteFunc(t.Findings, func(f Finding) bool { return f.Kind.Makes() == Drift })
@@ -172,16 +172,16 @@ func (j *judgement) dropDifferences() {
 	}
 }
 
-// absent reports whether the chain is to be left out of the report: it is to be discovered, the API names no KMS on it,
-// and no audit knows a contract there.
+// absent reports whether the chain is left out of the report: it is to be discovered, the API names no KMS on it, and no audit
+// knows a contract there.
 func (j *judgement) absent() bool {
 	o := j.look
 	return j.intent.Discover && !o.ListingFailed && len(o.Listing) == 0 && len(j.prior.Contracts) == 0 && len(j.prior.Open) == 0 &&
 		(o.ChainUnknown || o.Claim != nil && len(o.Claim.Contracts) == 0)
 }
 
-// beginBaselines takes for a baseline what is seen for the first time, also of single fields, and adds to it which code runs once
-// that is proven.
+// beginBaselines records what is seen for the first time as the baseline, field by field. It adds which code runs once that is
+// proven.
 func (j *judgement) beginBaselines() {
 	if !j.intent.Baselines || j.wentBack {
 		return
@@ -191,7 +191,7 @@ func (j *judgement) beginBaselines() {
 			continue
 		}
 		is, b := &t.reading.Control, Baseline{Control: *t.Control, Since: j.looks.First.At}
-		b.Control.Read = nil // Learn decides of these
+		b.Control.Read = nil // Learn decides which of these fields to record
 		if t.Baseline != nil {
 			b = *t.Baseline
 		} else if is.CodeErr != "" || !is.Owner.Known || !is.PendingOwner.Known || !is.Implementation.Known {
@@ -220,7 +220,7 @@ func (j *judgement) report() Chain {
 		out.Policy = j.intent.Tags[0]
 	}
 	if j.look.Claim != nil {
-		claim := j.look.Claim.Claim // a copy: a report must not hold all that the API said
+		claim := j.look.Claim.Claim // a copy, so that the report does not keep the whole answer alive
 		out.Claim = &claim
 	}
 	for _, t := range j.targets {
@@ -230,7 +230,7 @@ func (j *judgement) report() Chain {
 	return out
 }
 
-// verdict judges a target: worst wins, and without a comparison it is unknown.
+// verdict returns the worst of the target's entries and findings, or Unknown if nothing was compared.
 func (t *target) verdict() Verdict {
 	consistent, compared, empty := len(t.Reasons) == 0, false, t.noClaims && t.Completeness == Complete
 	for i := range t.entries {
@@ -253,13 +253,13 @@ func (t *target) verdict() Verdict {
 			consistent = false
 		}
 	}
-	if consistent && (compared || empty) { // a policy of empty lists is compared once the contract is proven to hold nothing else
+	if consistent && (compared || empty) { // with a policy of empty lists, proven completeness is the comparison
 		return Consistent
 	}
 	return Unknown
 }
 
-// harmless reports whether the entry is an image without a hash of which the API claims nothing: there is nothing to compare.
+// harmless reports whether the entry is an image without a hash and without a claim, so that there is nothing to compare.
 func (e *Entry) harmless() bool { return e.Kind == NoHash && e.Claim == ClaimUnknown }
 
 // report makes the target's part of the report.
@@ -305,27 +305,27 @@ func (t *target) report() Target {
 func (t *target) whyNothing(n Counts) string {
 	switch {
 	case t.noClaims && n.Pending == 0:
-		return "the policy names no id that was compared, and that the contract allows no other is not proven"
+		return "the policy lists no id that could be compared, and it is not proven that the contract allows no other id"
 	case n == Counts{Unclaimed: n.Unclaimed}:
-		return "the API lists no device and no OS image of this contract: nothing was compared"
+		return "the API lists no device or OS image for this contract, so nothing was compared"
 	case n.Pending > 0:
-		return "every entry is pending: nothing was compared at the pinned block"
+		return "every entry is pending, so nothing was compared at the pinned block"
 	default:
-		return "nothing was compared: of every entry, one side is not known"
+		return "nothing was compared: for every entry, the claim or the contract's answer is missing"
 	}
 }
 
-// entryReasons says for each reason of an entry what it means to the target.
+// entryReasons are the reasons of entries, and the sentences that a target shows for them.
 var entryReasons = []struct{ reason, text string }{
-	{ReasonUnconfirmed, "a difference was seen and could not be confirmed"},
-	{ReasonHeadAgrees, "anchor.required: only the newest block, for which nobody but the providers vouches, has them right"},
+	{ReasonUnconfirmed, "a difference was seen but could not be confirmed"},
+	{ReasonHeadAgrees, "anchor.required: only the newest block agrees, and the anchor does not vouch for it"},
 	{ReasonNotRead, "the contract's answer could not be read"},
 	{ReasonNoClaim, "the API was not read"},
 	{ReasonClaimAbsent, "the API gives no answer (null)"},
 	{ReasonMalformed, "the id is not 32 bytes of hex"},
 	{ReasonNoHash, "the API makes a claim about an image without a hash"},
-	{ReasonNotAudited, "not compared, since the chain ids disagree"},
-	{ReasonWentBack, "not compared, since the pinned block is older than one that was audited before"},
+	{ReasonNotAudited, "not compared, because the chain ids disagree"},
+	{ReasonWentBack, "not compared, because the pinned block is older than one that was audited before"},
 }
 
 // NewReport puts the chains of an audit into a report.

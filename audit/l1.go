@@ -11,28 +11,28 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
-// L1Intent is what the operator configured of the L1 that holds a chain's blocks.
+// L1Intent is what the operator configured about the L1 of a chain.
 type L1Intent struct {
-	Chain        string         `json:"chain"` // L1's name
+	Chain        string         `json:"chain"` // name of L1
 	ChainID      uint64         `json:"chain_id"`
 	SystemConfig common.Address `json:"system_config"`
-	Required     Trust          `json:"required,omitempty"` // of which L1 must have confirmed a block lately, else the verdict is unknown; empty: none
+	Required     Trust          `json:"required,omitempty"` // the verdict is unknown unless L1 lately confirmed a block with this trust; optional
 }
 
-// L1Block is an audited block, and what L1 holds of it by now.
+// L1Block is an audited block and what L1 says about it.
 type L1Block struct {
 	Number       uint64         `json:"number"`
 	Hash         common.Hash    `json:"hash"`
-	Time         time.Time      `json:"time"`     // as the provider gave it, until the block is confirmed
-	Provider     string         `json:"provider"` // that served it
-	At           time.Time      `json:"at"`       // of the audit that read it first; of one that L1 contradicts: since when
+	Time         time.Time      `json:"time"`     // from the provider until the block is confirmed, then from the header
+	Provider     string         `json:"provider"` // that served the block
+	At           time.Time      `json:"at"`       // of the audit that first read it, or since when L1 contradicts it
 	Trust        Trust          `json:"trust"`
-	Game         common.Address `json:"game,omitzero"`          // by which L1 holds it; zero: none
-	Contradicted string         `json:"contradicted,omitempty"` // what L1 holds instead
-	Ended        []OpenFinding  `json:"ended,omitempty"`        // findings that ended by what was read at the block
+	Game         common.Address `json:"game,omitzero"`          // that confirms it; zero if none does
+	Contradicted string         `json:"contradicted,omitempty"` // how L1 contradicts it
+	Ended        []OpenFinding  `json:"ended,omitempty"`        // findings that ended because of what was read at the block
 }
 
-// L1Look is what L1 holds of audited blocks, by a block of L1 that the sync committee finalized.
+// L1Look is what L1 says about audited blocks, read at a block of L1 that the sync committee finalized.
 type L1Look struct {
 	Finalized     BeaconRoot     `json:"finalized"`
 	Number        uint64         `json:"number"`
@@ -40,28 +40,28 @@ type L1Look struct {
 	Confirmations []Confirmation `json:"confirmations,omitempty"`
 }
 
-// Confirmation is what L1 newly holds of one audited block.
+// Confirmation is news from L1 about one audited block.
 type Confirmation struct {
 	Hash         common.Hash    `json:"hash"`  // of the audited block
-	Trust        Trust          `json:"trust"` // TrustProviders: the game by which L1 held it does not count any more
+	Trust        Trust          `json:"trust"` // TrustProviders if the game that confirmed it no longer counts
 	Game         common.Address `json:"game,omitzero"`
-	Time         time.Time      `json:"time,omitzero"`          // of the block, by its header; zero: as before
-	Contradicted string         `json:"contradicted,omitempty"` // what L1 holds instead
+	Time         time.Time      `json:"time,omitzero"`          // of the block, from its header; zero if unchanged
+	Contradicted string         `json:"contradicted,omitempty"` // how L1 contradicts the block
 }
 
-// How long a block is waited for. Where all is well, it is anchored within a week.
+// How long to wait for L1 to confirm a block. L1 usually anchors one within a week.
 const (
 	usuallyProposed = time.Hour
 	maxUnproposed   = 24 * time.Hour
 	maxUnanchored   = 14 * 24 * time.Hour
 	maxL1Blocks     = 2000
-	clockSkew       = 2 * time.Hour // that this machine's clock may be behind the chain's
+	clockSkew       = 2 * time.Hour // how far this machine's clock may be behind the chain's
 )
 
-// newestWithin is how old the newest block that L1 confirmed may be where a trust is required.
+// newestWithin is how old the newest confirmed block may be, by required trust.
 var newestWithin = map[Trust]time.Duration{TrustL1Proposed: 3 * time.Hour, TrustL1Anchored: 8 * 24 * time.Hour}
 
-// Confirmed reports whether L1 holds the block.
+// Confirmed reports whether L1 confirms the block.
 func (b *L1Block) Confirmed() bool {
 	return b.Contradicted == "" && TrustProviders.weakerThan(b.Trust)
 }
@@ -70,7 +70,7 @@ func (b *L1Block) block() *Block {
 	return &Block{Number: b.Number, Hash: b.Hash.Hex(), Time: b.Time, Trust: b.Trust}
 }
 
-// confirmedL1 returns the highest block that L1 confirmed with a trust or a stronger one, or nil.
+// confirmedL1 returns the highest block that L1 confirmed with at least the given trust, or nil.
 func confirmedL1(all []L1Block, trust Trust) (newest *L1Block) {
 	for i := range all {
 		if b := &all[i]; b.Confirmed() && !b.Trust.weakerThan(trust) && (newest == nil || b.Number > newest.Number) {
@@ -80,7 +80,7 @@ func confirmedL1(all []L1Block, trust Trust) (newest *L1Block) {
 	return newest
 }
 
-// UnderL1 lists the blocks of which L1 is to be asked: those that earlier audits left, and that of a look.
+// UnderL1 lists the blocks to look up on L1: those of earlier audits, and those of the looks.
 func (p *Prior) UnderL1(looks ...*Observation) []L1Block {
 	out := slices.Clone(p.L1)
 	for _, o := range looks {
@@ -95,7 +95,7 @@ func (p *Prior) UnderL1(looks ...*Observation) []L1Block {
 	return out
 }
 
-// Contradicted names the providers that served blocks which L1 contradicts.
+// Contradicted lists the providers that served blocks which L1 contradicts.
 func (p *Prior) Contradicted() (providers []string) {
 	for _, b := range p.L1 {
 		if b.Contradicted != "" {
@@ -105,8 +105,8 @@ func (p *Prior) Contradicted() (providers []string) {
 	return providers
 }
 
-// byL1 goes on from what is remembered with what L1 holds by now. Findings that ended at a block which L1 contradicts, or did not
-// confirm in time, are open again. No finding ends by what the chain says until L1 confirmed a block that was audited since then.
+// byL1 applies news from L1 to what is remembered. Findings that ended at a block which L1 contradicts, or did not confirm in
+// time, are open again. After that, the chain's answers end no finding until L1 confirms a block that was audited later.
 func (j *judgement) byL1(prior *Prior) *Prior {
 	now, next := j.looks.First.At, prior.before(j.looks.First.At)
 	blocks := next.UnderL1(&j.looks.First, j.looks.Second)
@@ -126,7 +126,7 @@ func (j *judgement) byL1(prior *Prior) *Prior {
 	for i := range blocks {
 		b := &blocks[i]
 		if newest != nil && b.Contradicted == "" && b.Trust == TrustProviders && !b.goesWith(newest) {
-			b.contradict(fmt.Sprintf("block %d, %s, does not go with block %d, %s, which L1 holds", b.Number, b.Hash, newest.Number, newest.Hash), now)
+			b.contradict(fmt.Sprintf("block %d, %s, cannot be on the same chain as block %d, %s, which L1 confirms", b.Number, b.Hash, newest.Number, newest.Hash), now)
 		}
 		if b.Trust == TrustL1Anchored {
 			b.Ended = nil
@@ -136,13 +136,13 @@ func (j *judgement) byL1(prior *Prior) *Prior {
 		if wrong || late {
 			for _, o := range b.Ended {
 				if !open[o.key()] {
-					o.Finding.Message = fmt.Sprintf("%s%s %d, which L1 does not hold", strings.SplitN(o.Finding.Message, overAt, 2)[0], overAt, b.Number)
+					o.Finding.Message = fmt.Sprintf("%s%s %d, which L1 does not confirm", strings.SplitN(o.Finding.Message, overAt, 2)[0], overAt, b.Number)
 					next.Open, open[o.key()], j.reopened[o.key()] = append(next.Open, o), true, true
 				}
 			}
 			b.Ended = nil
 		}
-		// L1 had its chance if there was an audit in between.
+		// L1 is late only if an audit could have read it in between.
 		asked := slices.ContainsFunc(next.Blocks, func(a AuditedBlock) bool { return a.At.Sub(b.At) > usuallyProposed })
 		stands := (wrong || late && !b.Confirmed() && asked) && (newest == nil || !newest.At.After(b.At))
 		if wrong && stands {
@@ -163,15 +163,15 @@ func (j *judgement) byL1(prior *Prior) *Prior {
 	return next
 }
 
-// goesWith reports whether the block can be of the chain of another one, which L1 holds. A chain counts up: of two blocks, the one
-// that was made earlier has the lower number. Whoever invents a block invents its time.
+// goesWith reports whether the block can be on the same chain as held, a block that L1 confirms. Block numbers increase with
+// time. The time of a block that is not confirmed may be invented.
 func (b *L1Block) goesWith(held *L1Block) bool {
 	return b.Number < held.Number || b.Number > held.Number && !held.Time.After(b.Time) && held.Time.Sub(b.At) <= clockSkew
 }
 
-const overAt = "; it was over at block"
+const overAt = "; it was resolved at block"
 
-// before returns a copy in which nothing is later than now, as it is if the clock was set back.
+// before returns a copy in which no time is later than now. Later times are left if the clock was set back.
 func (p *Prior) before(now time.Time) *Prior {
 	next := *p
 	next.L1, next.Open, next.Blocks = slices.Clone(p.L1), slices.Clone(p.Open), slices.Clone(p.Blocks)
@@ -196,7 +196,8 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// bound lowers numbers above the newest block that L1 holds, where they were read before it was made: they are invented.
+// bound lowers block numbers above the newest block that L1 confirms if they were read before that block was made: they were
+// invented.
 func (p *Prior) bound(newest *L1Block) {
 	for i := range p.Blocks {
 		if b := &p.Blocks[i]; newest.block().Follows(b.Number, b.At) {
@@ -210,14 +211,14 @@ func (p *Prior) bound(newest *L1Block) {
 	}
 }
 
-// readAt reports whether a look that may count read the block.
+// readAt reports whether the first or second look read the block.
 func (l *Looks) readAt(hash common.Hash) bool {
 	return slices.ContainsFunc([]*Observation{&l.First, l.Second}, func(o *Observation) bool {
 		return o != nil && o.Block != nil && o.Block.Hash == hash.Hex()
 	})
 }
 
-// take notes what L1 newly holds of the block.
+// take applies news from L1 to the block.
 func (b *L1Block) take(c Confirmation, now time.Time) {
 	if c.Contradicted != "" {
 		b.contradict(c.Contradicted, now)
@@ -236,7 +237,7 @@ func (b *L1Block) contradict(why string, now time.Time) {
 	b.Contradicted = why
 }
 
-// contradictedByL1 finds what L1 contradicts. A contradiction stands until L1 is read again.
+// contradictedByL1 adds findings for blocks that L1 contradicts. Without news from L1, earlier ones stay open.
 func (j *judgement) contradictedByL1() {
 	if j.looks.First.L1 == nil || len(j.against) == 0 {
 		return
@@ -252,7 +253,7 @@ func (j *judgement) contradictedByL1() {
 	}
 }
 
-// requireL1 takes the verdict from an audit for which L1 lags behind what is required.
+// requireL1 adds a reason if L1 has not lately confirmed a block with the required trust.
 func (j *judgement) requireL1() {
 	if j.intent.L1 == nil || j.intent.L1.Required == "" {
 		return
@@ -260,18 +261,18 @@ func (j *judgement) requireL1() {
 	need := j.intent.L1.Required
 	within := newestWithin[need]
 	if slices.ContainsFunc(j.prior.L1, func(b L1Block) bool {
-		read := j.look.Block != nil && b.Hash.Hex() == j.look.Block.Hash // which may be of long ago
+		read := j.look.Block != nil && b.Hash.Hex() == j.look.Block.Hash // a pinned block may be old
 		return b.Confirmed() && !b.Trust.weakerThan(need) && (read || j.looks.First.At.Sub(b.Time) <= within)
 	}) {
 		return
 	}
 	for _, t := range j.targets {
-		t.reason("anchor.required: no audited block of the last %.0f hours is %s", within.Hours(), need)
+		t.reason("anchor.required: no audited block of the last %.0f hours is %s on L1", within.Hours(), need)
 	}
 }
 
-// underL1 remembers the audited blocks for the next audit, with the findings that ended at the one that was read. A finding is kept
-// once: with the block at which it ended last.
+// underL1 returns the audited blocks for the next audit, each with the findings that ended at it. A finding is kept only with
+// the block at which it ended last.
 func (j *judgement) underL1(open, ended []OpenFinding) []L1Block {
 	if j.intent.L1 == nil {
 		return nil
@@ -290,8 +291,7 @@ func (j *judgement) underL1(open, ended []OpenFinding) []L1Block {
 	return j.prior.L1
 }
 
-// anchoredThrough returns the newest block that somebody beside the providers vouches for, and the newest that L1 anchored. Either
-// may be nil.
+// anchoredThrough returns the newest block that the anchor or L1 vouches for, and the newest that L1 anchored. Either may be nil.
 func (j *judgement) anchoredThrough() (newest, final *Anchored) {
 	if j.intent.L1 == nil {
 		return j.look.Anchored, nil

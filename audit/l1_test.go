@@ -316,7 +316,7 @@ func TestAFindingThatWasOverSaysWhere(t *testing.T) {
 		r.audit(step{fmt.Sprintf("%dh", 40*day+1), "honest", strconv.Itoa(200 + day), "-", "", ""})
 	}
 	r.audit(step{"200h", "chain down", "300", "-", "", ""})
-	if said := r.prior.Open[0].Finding.Message; !strings.HasSuffix(said, "it; it was over at block 203, which L1 does not hold") || strings.Count(said, "over") != 1 {
+	if said := r.prior.Open[0].Finding.Message; !strings.HasSuffix(said, "refused; it was resolved at block 203, which L1 does not confirm") || strings.Count(said, "resolved") != 1 {
 		t.Error(said)
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
-// ChangeType says what became of a finding. The values are the events of the log.
+// ChangeType is what happened to a finding. The values are log events.
 type ChangeType string
 
 const (
@@ -20,25 +20,24 @@ const (
 	Resolved ChangeType = "finding_resolved"
 )
 
-// Change is a finding that opened, is open still, or was resolved.
+// Change is a finding that opened, is still open, or was resolved.
 type Change struct {
 	Type     ChangeType `json:"type"`
 	Chain    string     `json:"chain"`
 	Contract string     `json:"contract"`
 	Finding  Finding    `json:"finding"`
-	Block    uint64     `json:"block,omitempty"` // where it was last confirmed
+	Block    uint64     `json:"block,omitempty"` // at which it was last confirmed
 	At       time.Time  `json:"at"`              // of the audit
 }
 
 // reminder is how often an open finding is logged again.
 const reminder = 24 * time.Hour
 
-// carryOver goes through the findings: those of this audit, which are confirmed, and those that earlier audits left open. An
-// open finding ends only where this audit looked at the same thing again, at no older block and with no weaker assurance,
-// and found it right.
+// carryOver merges the findings of this audit with those that earlier audits left open. An open finding ends only if this audit
+// looked at the same thing again, at no older block and with no weaker assurance, and found it right.
 func (j *judgement) carryOver(out *Outcome) {
 	now := j.looks.First.At
-	done := map[findingKey]*Finding{} // two differences of one kind, two public keys say, are one finding
+	done := map[findingKey]*Finding{} // two differences of one kind (say, two public keys) are one finding
 	for _, t := range j.targets {
 		t.addEntryFindings()
 		for i := range t.Findings {
@@ -55,7 +54,7 @@ func (j *judgement) carryOver(out *Outcome) {
 				if open = *was; !j.reopened[k] {
 					change = Open
 				}
-				if was.Finding.FirstSeen.Before(now) { // else the clock was set back
+				if was.Finding.FirstSeen.Before(now) { // otherwise the clock was set back
 					first = *was.Finding.FirstSeen
 				}
 			}
@@ -87,10 +86,10 @@ func (j *judgement) carryOver(out *Outcome) {
 			if j.intent.NoClaims && o.Finding.Kind.is(ofClaim) {
 				o.Finding.Message += " (claims is now none for this chain, so the API is no longer compared)"
 			}
-			if !j.reopened[o.key()] { // else it is known to be over
+			if !j.reopened[o.key()] { // otherwise it was already reported as resolved
 				resolved = append(resolved, Change{Resolved, j.intent.Chain, o.Contract, o.Finding, o.Block, now})
 			}
-			if t != nil && !j.settled(t, &o, false) { // it is over by what the chain says
+			if t != nil && !j.settled(t, &o, false) { // only the chain's answers end it
 				ended = append(ended, o)
 			}
 			continue
@@ -102,7 +101,7 @@ func (j *judgement) carryOver(out *Outcome) {
 		}
 		o.Finding.State = Still
 		f := o.Finding
-		f.Severity, f.Runbook = f.Kind.Severity(), f.Kind.Runbook() // as this release has them
+		f.Severity, f.Runbook = f.Kind.Severity(), f.Kind.Runbook() // those of this release
 		t.Findings = append(t.Findings, f)
 		j.log(out, o, map[bool]ChangeType{true: Opened, false: Open}[j.reopened[o.key()]], now)
 	}
@@ -114,7 +113,7 @@ func (j *judgement) carryOver(out *Outcome) {
 	})
 }
 
-// log remembers an open finding, and notes what is to be logged of it.
+// log keeps an open finding, and adds a Change if it is to be logged.
 func (j *judgement) log(out *Outcome, o OpenFinding, change ChangeType, now time.Time) {
 	switch {
 	case change == Opened, now.Sub(o.Logged) >= reminder:
@@ -126,20 +125,20 @@ func (j *judgement) log(out *Outcome, o OpenFinding, change ChangeType, now time
 	out.Next.Open = append(out.Next.Open, o)
 }
 
-// addEntryFindings makes findings of what is wrong with entries and not accepted.
+// addEntryFindings turns what is wrong with entries, and not accepted, into findings.
 func (t *target) addEntryFindings() {
 	for i := range t.entries {
 		e := &t.entries[i]
 		for _, k := range e.kinds() {
 			if oneKey := e.ID == ""; slices.Contains(e.accepted, k) || oneKey && t.saw(k, e.List, "") {
-				continue // images without a hash have one key
+				continue // images without a hash share one key
 			}
 			t.findOf(k, e.List, e.ID, e.message(k))
 		}
 	}
 }
 
-// dateEntries writes into entries since when what is wrong with them is known.
+// dateEntries sets FirstSeen of entries from their findings.
 func (t *target) dateEntries(findings map[findingKey]*Finding) {
 	for i := range t.entries {
 		e := &t.entries[i]
@@ -151,15 +150,15 @@ func (t *target) dateEntries(findings map[findingKey]*Finding) {
 	}
 }
 
-// readAgain reports whether this audit read the contract at no older block than the one at which a finding was confirmed, and with
-// no weaker assurance and trust.
+// readAgain reports whether this audit read the contract at no older block than that at which a finding was confirmed, and with
+// no weaker assurance or trust.
 func (j *judgement) readAgain(t *target, o *OpenFinding) bool {
 	return t.reading.read() && j.look.Block != nil && j.look.Block.Follows(o.Block, o.lastConfirmed()) && !t.reading.Assurance.weakerThan(j.attainable(o.Assurance)) &&
 		(!j.intent.Anchored || !j.look.Block.Trust.weakerThan(o.Trust)) && !j.unsure
 }
 
-// settled reports whether this audit looked again at what an open finding is about, and found it right. chain: what the chain says
-// counts.
+// settled reports whether this audit looked again at what an open finding is about and found it right. chain says whether the
+// chain's answers count.
 func (j *judgement) settled(t *target, o *OpenFinding, chain bool) bool {
 	k, f := o.Finding.Kind, &o.Finding
 	if t.unsettled[o.key()] {
@@ -202,7 +201,7 @@ func (j *judgement) settled(t *target, o *OpenFinding, chain bool) bool {
 	return k.is(ofContract) && chain && t.looksAt(k)
 }
 
-// looksAt reports whether the look saw what a finding of the kind, about the contract as a whole, is about.
+// looksAt reports whether the look read what a finding of the kind, about the contract as a whole, is about.
 func (t *target) looksAt(k Kind) bool {
 	switch k {
 	case StorageUnaccounted:
@@ -218,8 +217,7 @@ func (t *target) looksAt(k Kind) bool {
 	return t.reading.read()
 }
 
-// settledEntry is settled for what is about one entry. A difference is over as soon as either side, looked at, makes it
-// untrue.
+// settledEntry is settled for a finding about one entry. The finding ends as soon as either side, if read, makes it untrue.
 func (j *judgement) settledEntry(t *target, f *Finding, chain bool) bool {
 	e, claim, wanted := t.entryOf(f), ClaimUnlisted, PolicyState("")
 	allowed, denied := false, false
@@ -232,7 +230,7 @@ func (j *judgement) settledEntry(t *target, f *Finding, chain bool) bool {
 	}
 	allowed, denied = chain && allowed, chain && denied
 	claimLooked := t.claimRead && claim != ClaimUnknown
-	// What is wrong now in another way goes on under another name.
+	// The entry is still wrong, but as another kind.
 	renamed := slices.ContainsFunc(t.Findings, func(g Finding) bool {
 		return g.List == f.List && g.ID == f.ID && g.Kind.OfEntry() && g.Kind.Makes() == Drift && g.State == Confirmed
 	})
@@ -252,7 +250,7 @@ func (j *judgement) settledEntry(t *target, f *Finding, chain bool) bool {
 	}
 }
 
-// attainable is an assurance, or the best that the configuration allows where that is less.
+// attainable lowers an assurance to the strongest that the configuration allows.
 func (j *judgement) attainable(a Assurance) Assurance {
 	switch {
 	case a == Proven && !j.intent.Events && j.intent.Agreement > 1:
@@ -271,7 +269,7 @@ func (t *target) entryOf(f *Finding) *entry {
 	return find(t.entries, func(e *entry) bool { return e.List == f.List && e.ID == f.ID })
 }
 
-// remember fills in what the next audit has to know, apart from open findings.
+// remember fills in what the next audit needs to know, apart from open findings.
 func (j *judgement) remember(next *Prior) {
 	p := j.prior
 	next.Blocks, next.Pending, next.Contracts, next.Finalized = p.Blocks, p.Pending, p.Contracts, p.Finalized
@@ -304,13 +302,13 @@ func (j *judgement) remember(next *Prior) {
 	}
 }
 
-// What is remembered at most.
+// The most that is remembered.
 const (
-	maxKnown    = 1000    // contracts that are not configured; the API may list 1,000 of a chain
-	maxKnownIDs = 200_000 // ids of a list; an answer of the API has room for about 100,000
+	maxKnown    = 1000    // contracts that are not configured; the API may list 1,000 per chain
+	maxKnownIDs = 200_000 // ids per list; an answer of the API has room for about 100,000
 )
 
-// contracts are the contracts to be remembered, each with the ids that anybody named.
+// contracts returns the contracts to remember, each with every id that any source named.
 func (j *judgement) contracts() []Known {
 	out := slices.Clone(j.prior.Contracts)
 	for _, t := range j.targets {
@@ -333,10 +331,10 @@ func (j *judgement) contracts() []Known {
 	return out
 }
 
-// Union adds ids to a sorted list until it has most of them. The list itself is not changed.
+// Union returns a sorted list with ids added until it has most elements. The list itself is not changed.
 func Union(known []common.Hash, ids iter.Seq[common.Hash], most int) []common.Hash {
-	out := slices.Clip(known) // what is added goes into a copy
-	next := 0                 // in known; most ids come in its order
+	out := slices.Clip(known) // so that append copies
+	next := 0                 // index in known; most ids come in the same order
 	for id := range ids {
 		has := next < len(known) && known[next] == id
 		if !has {
@@ -353,7 +351,7 @@ func Union(known []common.Hash, ids iter.Seq[common.Hash], most int) []common.Ha
 	return out
 }
 
-// pending are the changes that are not at the pinned block yet.
+// pending returns the changes that are not in the pinned block yet.
 func (j *judgement) pending() []PendingChange {
 	var out []PendingChange
 	for _, o := range j.prior.Pending {

@@ -6,18 +6,18 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 )
 
-// Prior is what is remembered of one chain. The zero value remembers nothing.
+// Prior is what earlier audits remember about one chain. The zero value remembers nothing.
 type Prior struct {
-	Blocks    []AuditedBlock  `json:"blocks,omitempty"` // the highest of each tag
+	Blocks    []AuditedBlock  `json:"blocks,omitempty"` // the highest block of each tag
 	Contracts []Known         `json:"contracts,omitempty"`
-	Open      []OpenFinding   `json:"open,omitempty"` // the oldest first
+	Open      []OpenFinding   `json:"open,omitempty"` // oldest first
 	Pending   []PendingChange `json:"pending,omitempty"`
-	Finalized *BeaconRoot     `json:"finalized,omitempty"` // the newest that was verified; of L1, where that holds the chain's blocks
-	L1        []L1Block       `json:"l1,omitempty"`        // the earliest audited first: what L1 has not anchored yet, and the newest that it has
+	Finalized *BeaconRoot     `json:"finalized,omitempty"` // the newest verified beacon block (L1's, if L1 confirms the chain's blocks)
+	L1        []L1Block       `json:"l1,omitempty"`        // earliest audited first: blocks that L1 has not anchored yet, and the newest that it has
 }
 
-// VerifiedFrom returns the root from which a light client goes on that a checkpoint is configured for; the zero hash: the
-// checkpoint itself. What was verified from another one, which the operator replaced, does not count.
+// VerifiedFrom returns the root from which a light client with this checkpoint resumes, or the zero hash to start at the
+// checkpoint. A root that was verified from another checkpoint does not count.
 func (p *Prior) VerifiedFrom(checkpoint common.Hash) common.Hash {
 	if !p.Finalized.from(checkpoint) {
 		return common.Hash{}
@@ -25,20 +25,21 @@ func (p *Prior) VerifiedFrom(checkpoint common.Hash) common.Hash {
 	return p.Finalized.Root
 }
 
-// AuditedBlock is the highest block that was audited by a tag.
+// AuditedBlock is the highest block that was audited with a tag.
 type AuditedBlock struct {
 	Tag    string    `json:"tag"`
 	Number uint64    `json:"number"`
-	At     time.Time `json:"at,omitzero"` // when; zero: not known
+	At     time.Time `json:"at,omitzero"` // when it was audited; zero if not known
 }
 
-// Follows reports whether the block is not older than one of a number that an audit read at a time. A number alone can be
-// invented. A block that somebody beside the providers vouches for, and that was made after the audit, is newer all the same.
+// Follows reports whether the block is not older than the block with the given number that an audit read at the given time.
+// A provider can invent a number, so a block that the anchor or L1 vouches for and that was made after that audit counts as
+// newer whatever its number.
 func (b *Block) Follows(number uint64, at time.Time) bool {
 	return b.Number >= number || !at.IsZero() && b.vouchedAfter(at)
 }
 
-// vouchedAfter reports whether somebody beside the providers vouches for the block, and it was made after a time.
+// vouchedAfter reports whether the anchor or L1 vouches for the block, and it was made after at.
 func (b *Block) vouchedAfter(at time.Time) bool {
 	return TrustProviders.weakerThan(b.Trust) && b.Time.After(at)
 }
@@ -47,7 +48,7 @@ func (b *Block) vouchedAfter(at time.Time) bool {
 type Known struct {
 	Address  common.Address `json:"address"`
 	Since    time.Time      `json:"since"`
-	Devices  []common.Hash  `json:"devices,omitempty"` // that anybody ever named, sorted
+	Devices  []common.Hash  `json:"devices,omitempty"` // every id that any source ever named, sorted
 	OSImages []common.Hash  `json:"os_images,omitempty"`
 	MRs      []common.Hash  `json:"aggregated_mrs,omitempty"`
 	Baseline *Baseline      `json:"baseline,omitempty"`
@@ -58,32 +59,32 @@ func (k *Known) IDs(l List) *[]common.Hash {
 	return map[List]*[]common.Hash{Device: &k.Devices, OSImage: &k.OSImages, AggregatedMR: &k.MRs}[l]
 }
 
-// Baseline is the control over a contract that counts as right.
+// Baseline is the control over a contract that counts as correct.
 type Baseline struct {
 	Control  Control   `json:"control"`
 	Since    time.Time `json:"since"`
-	Accepted bool      `json:"accepted"` // by the operator; false: first seen
+	Accepted bool      `json:"accepted"` // by the operator; otherwise it is what was first seen
 }
 
-// OpenFinding is a finding that no audit has found right since it was opened. Times are UTC.
+// OpenFinding is a finding that has not been resolved. Times are UTC.
 type OpenFinding struct {
 	Contract  string    `json:"contract"` // EIP-55
 	Finding   Finding   `json:"finding"`
-	Block     uint64    `json:"block,omitempty"`     // the newest at which it was confirmed; 0: no block was read
-	Assurance Assurance `json:"assurance,omitempty"` // the best of the readings that confirmed it
-	Trust     Trust     `json:"trust,omitempty"`     // the best of the blocks at which it was confirmed
-	Logged    time.Time `json:"logged"`              // the last finding_opened or finding_open
+	Block     uint64    `json:"block,omitempty"`     // the newest at which it was confirmed; 0 if no block was read
+	Assurance Assurance `json:"assurance,omitempty"` // the strongest of the readings that confirmed it
+	Trust     Trust     `json:"trust,omitempty"`     // the strongest of the blocks at which it was confirmed
+	Logged    time.Time `json:"logged"`              // time of the last finding_opened or finding_open
 }
 
-// PendingChange is a difference at the pinned block that the head does not have.
+// PendingChange is a difference at the pinned block that is gone at the head.
 type PendingChange struct {
 	Contract common.Address `json:"contract"`
-	List     List           `json:"list,omitempty"` // empty: the contract's code
+	List     List           `json:"list,omitempty"` // empty if it is about the contract's code
 	ID       common.Hash    `json:"id"`
 	Since    time.Time      `json:"since"`
 }
 
-// lastConfirmed is when an audit last saw the finding; zero: not known.
+// lastConfirmed returns when an audit last saw the finding, or zero if not known.
 func (o *OpenFinding) lastConfirmed() time.Time {
 	if o.Finding.LastConfirmedAt == nil {
 		return time.Time{}
@@ -91,12 +92,12 @@ func (o *OpenFinding) lastConfirmed() time.Time {
 	return *o.Finding.LastConfirmedAt
 }
 
-// Contract returns what earlier audits know of a contract, or nil.
+// Contract returns what earlier audits know about a contract, or nil.
 func (p *Prior) Contract(a common.Address) *Known {
 	return find(p.Contracts, func(k *Known) bool { return k.Address == a })
 }
 
-// findingKey names a finding.
+// findingKey identifies a finding within a chain.
 type findingKey struct {
 	contract string
 	kind     Kind

@@ -11,7 +11,7 @@ import (
 // Schema names the shape of Report's JSON; docs/report.schema.json documents it.
 const Schema = "kms-auditor/report/v1"
 
-// Report is the result of one audit, and all that leaves it. Times are UTC; lists are never nil.
+// Report is the whole result of one audit. Times are UTC; lists are never nil.
 type Report struct {
 	Schema     string    `json:"schema"`
 	AuditID    string    `json:"audit_id"`
@@ -27,27 +27,27 @@ type Chain struct {
 	Chain      string        `json:"chain"`
 	ChainID    uint64        `json:"chain_id"` // as configured
 	Verdict    Verdict       `json:"verdict"`
-	Policy     string        `json:"policy"`                        // the block policy used; where no block was pinned, the preferred one
-	Block      *Block        `json:"block"`                         // nil: no block was pinned
-	Anchored   *Anchored     `json:"anchored_through,omitempty"`    // the newest block that the anchor vouches for; nil: none
-	L1Anchored *Anchored     `json:"l1_anchored_through,omitempty"` // the newest audited block that L1 anchored; nil: none, or no L1
-	Claim      *Claim        `json:"claim"`                         // nil: no claim was fetched
-	Claims     ClaimState    `json:"claims,omitempty"`              // ClaimNone: no API covers the chain, and none was asked
+	Policy     string        `json:"policy"`                        // the block policy used, or the preferred one if no block was pinned
+	Block      *Block        `json:"block"`                         // nil if no block was pinned
+	Anchored   *Anchored     `json:"anchored_through,omitempty"`    // the newest block that the anchor vouches for, or nil
+	L1Anchored *Anchored     `json:"l1_anchored_through,omitempty"` // the newest audited block that L1 anchored, or nil
+	Claim      *Claim        `json:"claim"`                         // nil if no claim was fetched
+	Claims     ClaimState    `json:"claims,omitempty"`              // ClaimNone if no API covers the chain
 	Errors     []SourceError `json:"errors"`
 	Targets    []Target      `json:"targets"`
-	Duration   time.Duration `json:"-"` // of the chain's audit; it is measured, and no evidence
-	Trusts     []Trust       `json:"-"` // as Intent.Trusts has them
+	Duration   time.Duration `json:"-"` // of the chain's audit; not part of the evidence
+	Trusts     []Trust       `json:"-"` // Intent.Trusts
 }
 
-// Block is the block that every answer of a chain was read at.
+// Block is the block at which every answer of a chain was read.
 type Block struct {
 	Number uint64    `json:"number"`
 	Hash   string    `json:"hash"`
 	Time   time.Time `json:"time"`
-	Trust  Trust     `json:"trust,omitempty"` // who vouches for the hash; empty: no anchor is configured, the providers alone do
+	Trust  Trust     `json:"trust,omitempty"` // who vouches for the hash; empty without an anchor
 }
 
-// Anchored is a block that somebody other than the providers vouches for.
+// Anchored is a block that the anchor or L1 vouches for.
 type Anchored struct {
 	Number uint64    `json:"number"`
 	Hash   string    `json:"hash"`
@@ -55,7 +55,7 @@ type Anchored struct {
 	Trust  Trust     `json:"trust"`
 }
 
-// Claim is the evidence of what the API said: SHA256 is the digest of the body as received, in hex.
+// Claim identifies an answer of the API. SHA256 is the digest of the body as received, in hex.
 type Claim struct {
 	FetchedAt  time.Time `json:"fetched_at"`
 	SHA256     string    `json:"sha256"`
@@ -63,7 +63,7 @@ type Claim struct {
 	RequestID  string    `json:"request_id"`
 }
 
-// Stage is where in an audit a source failed.
+// Stage is the part of an audit in which a source failed.
 type Stage string
 
 const (
@@ -73,7 +73,7 @@ const (
 	StageInternal Stage = "internal"
 )
 
-// SourceError is one failure of a source. Source is "api" or a provider's name, and Message carries no secret.
+// SourceError is one failure of a source. Source is "api" or a provider's name. Message contains no secret.
 type SourceError struct {
 	Stage   Stage  `json:"stage"`
 	Source  string `json:"source"`
@@ -85,30 +85,30 @@ type Target struct {
 	Contract     string          `json:"contract"` // EIP-55
 	Verdict      Verdict         `json:"verdict"`
 	Reasons      []string        `json:"reasons"`             // what could not be checked, and why
-	Assurance    Assurance       `json:"assurance,omitempty"` // the weakest of its entries; empty: nothing was read
+	Assurance    Assurance       `json:"assurance,omitempty"` // the weakest of its entries; empty if nothing was read
 	Completeness Completeness    `json:"completeness"`
-	Incomplete   string          `json:"incomplete,omitempty"` // why it is not proven, though all that can name an id was read
+	Incomplete   string          `json:"incomplete,omitempty"` // why completeness is not proven although every event that can name an id was read
 	Counts       Counts          `json:"counts"`
-	Storage      *Storage        `json:"storage,omitempty"`         // of the contract, if it is proven
-	Control      *Control        `json:"control,omitempty"`         // who controls the contract; nil: not read
+	Storage      *Storage        `json:"storage,omitempty"`         // nil if not proven
+	Control      *Control        `json:"control,omitempty"`         // who controls the contract; nil if not read
 	Baseline     *Baseline       `json:"baseline,omitempty"`        // what Control is compared with; nil if no baseline is recorded
-	Accepted     []Acceptance    `json:"accepted,omitempty"`        // the findings that the operator lives with
-	Explained    []ExplainedSlot `json:"explained_slots,omitempty"` // leftovers that the operator explains
+	Accepted     []Acceptance    `json:"accepted,omitempty"`        // the findings that the operator accepts
+	Explained    []ExplainedSlot `json:"explained_slots,omitempty"` // storage slots that the operator explains
 	Entries      []Entry         `json:"entries"`
 	Findings     []Finding       `json:"findings"`
 }
 
-// Storage is what is proven of a contract as a whole.
+// Storage is what is proven about a contract's whole storage.
 type Storage struct {
 	Root     string `json:"root"`      // of its storage trie
 	CodeHash string `json:"code_hash"` // of the proxy
-	Slots    int    `json:"slots"`     // in use, and explained by a getter, an event, a well-known place or the operator
+	Slots    int    `json:"slots"`     // in use and explained by a getter, an event, a well-known slot or the operator
 }
 
-// Control is who controls a contract, and what runs there.
+// Control is who controls a contract and which code runs there.
 type Control = control.Control
 
-// Acceptance is a finding that the operator lives with, and why, and until when.
+// Acceptance is a finding that the operator accepts until a date.
 type Acceptance struct {
 	Kind    Kind      `json:"kind"`
 	List    List      `json:"list,omitempty"`
@@ -118,23 +118,23 @@ type Acceptance struct {
 	Expires time.Time `json:"expires"`
 }
 
-// Compared reports whether a claim was compared with the chain at the pinned block, or the policy where nothing is claimed.
+// Compared reports whether a claim was compared with the chain at the pinned block or, without claims, a policy.
 func (t *Target) Compared() bool {
 	return t.Verdict == Consistent || find(t.Entries, (*Entry).compared) != nil
 }
 
-// compared reports whether both sides of the entry are known and were compared. A pending entry compares nothing: its
-// claim is about a block that is not pinned yet.
+// compared reports whether both sides of the entry are known and were compared. A pending entry does not count: its claim is
+// about a block that is not pinned yet.
 func (e *Entry) compared() bool {
 	switch e.Verdict {
 	case Match, Mismatch, Accepted:
 		return e.OnChain != ChainUnknown && (e.Claim == ClaimAllowed || e.Claim == ClaimDenied ||
-			e.Claim == ClaimNone && e.Policy != "" && (e.List == Device || e.List == OSImage)) // of measurements no API claims anything
+			e.Claim == ClaimNone && e.Policy != "" && (e.List == Device || e.List == OSImage)) // no API makes claims about measurements
 	}
 	return false
 }
 
-// Counts is the number of entries by verdict.
+// Counts counts entries by verdict.
 type Counts struct {
 	Match        int `json:"match"`
 	Mismatch     int `json:"mismatch"`
@@ -147,50 +147,50 @@ type Counts struct {
 // Entry is one id of one list of one target.
 type Entry struct {
 	List      List         `json:"list"`
-	ID        string       `json:"id"`      // 0x and 64 lower-case digits; quoted and cut where malformed; empty without a hash
-	Name      string       `json:"name"`    // a device's node, an image's name; empty where the API gives none
+	ID        string       `json:"id"`      // 0x and 64 lower-case digits; quoted and cut if malformed; empty without a hash
+	Name      string       `json:"name"`    // a device's node or an image's name; empty if the API gives none
 	Version   string       `json:"version"` // an image's version; empty for devices
 	Claim     ClaimState   `json:"claim"`
 	OnChain   ChainState   `json:"on_chain"`
-	Policy    PolicyState  `json:"policy,omitempty"` // what the operator wants; empty: nothing is said
+	Policy    PolicyState  `json:"policy,omitempty"` // what the operator wants; empty if no policy covers the list
 	Verdict   EntryVerdict `json:"verdict"`
 	Kind      Kind         `json:"kind,omitempty"`
 	Severity  Severity     `json:"severity,omitempty"`
-	Assurance Assurance    `json:"assurance,omitempty"` // empty: not read
-	Reason    string       `json:"reason,omitempty"`    // why it is unverifiable or pending, as one of the Reason constants
+	Assurance Assurance    `json:"assurance,omitempty"` // empty if not read
+	Reason    string       `json:"reason,omitempty"`    // why it is unverifiable or pending: one of the Reason constants
 	FirstSeen *time.Time   `json:"first_seen,omitempty"`
-	Changed   *Changed     `json:"changed,omitempty"`  // the last event of the id; nil: none is known
-	Accepted  *Accepting   `json:"accepted,omitempty"` // why and until when the operator lives with what is wrong
+	Changed   *Changed     `json:"changed,omitempty"`  // the last event of the id, or nil
+	Accepted  *Accepting   `json:"accepted,omitempty"` // why and until when the operator accepts what is wrong
 }
 
-// Accepting is a reason to live with a difference, and its end.
+// Accepting is why and until when a difference is accepted.
 type Accepting struct {
 	Reason  string    `json:"reason"`
 	Expires time.Time `json:"expires"`
 }
 
-// Changed is when, where and by whom an id was last added or removed.
+// Changed is the last addition or removal of an id.
 type Changed struct {
 	Block uint64      `json:"block"`
-	Time  *time.Time  `json:"time,omitempty"` // of the block; nil: not known
+	Time  *time.Time  `json:"time,omitempty"` // of the block; nil if not known
 	Tx    common.Hash `json:"tx"`
-	Actor string      `json:"actor,omitempty"` // EIP-55; empty: not known
+	Actor string      `json:"actor,omitempty"` // EIP-55; empty if not known
 }
 
 // Reasons of an entry.
 const (
-	ReasonUnconfirmed = "unconfirmed"  // a second look, or the look at the head, did not confirm a difference
-	ReasonNotRead     = "not_read"     // the chain's answer could not be had
+	ReasonUnconfirmed = "unconfirmed"  // the second look, or the look at the head, did not confirm a difference
+	ReasonNotRead     = "not_read"     // the contract's answer could not be read
 	ReasonNoClaim     = "no_claim"     // the API was not read
 	ReasonWentBack    = "went_back"    // the pinned block is older than one that was audited before
-	ReasonHeadAgrees  = "head_agrees"  // at the newest block the contract already says what the API says
+	ReasonHeadAgrees  = "head_agrees"  // at the newest block the contract already agrees with the API
 	ReasonNotAudited  = "not_audited"  // the target's claim is about another chain
 	ReasonClaimAbsent = "claim_absent" // the API gives no answer (null)
 	ReasonMalformed   = "malformed_id" // not a bytes32
 	ReasonNoHash      = "no_hash"      // the API lists the image without a hash
 )
 
-// FindingState says whether the last audit saw a finding, or could not look at it again.
+// FindingState says whether the last audit saw a finding or could not check it.
 type FindingState string
 
 const (

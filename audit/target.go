@@ -10,26 +10,26 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
-// target is one contract while a look at it is judged.
+// target is one contract while a look is being judged.
 type target struct {
 	Target
 	address     common.Address
 	configured  bool
 	known       bool             // to an earlier audit
 	listed      bool             // by the API's on-chain detail
-	unexpected  bool             // listed, while others are configured and no audit knows it: not audited
-	onlyInList  bool             // named by the API's list of KMS alone
-	foreign     uint64           // the chain id of a row of another chain; 0: none
-	claimRead   bool             // there is a claim about it, of the right chain, or noClaims
+	unexpected  bool             // listed, but neither configured nor known although contracts are configured: not audited
+	onlyInList  bool             // named only by the API's list of KMS
+	foreign     uint64           // the chain id of a row about another chain, or 0
+	claimRead   bool             // a claim for the right chain was read, or noClaims
 	noClaims    bool             // no API covers the chain
 	rows        [][]ClaimedEntry // of the claim
 	reading     *Reading
-	entries     []entry             // of Target.Entries, then those that the claim does not name
+	entries     []entry             // those of Target.Entries, then those that the claim does not name
 	at          map[listID]int      // index in entries of a valid id; -1 if the contract denies the id and no list contains it
 	young       bool                // deployed after the pinned block
-	looked      map[Kind]bool       // kinds about the contract as a whole that were compared
+	looked      map[Kind]bool       // kinds about the whole contract that were compared
 	unsettled   map[findingKey]bool // findings that one of two looks saw
-	unevaluated []Exception         // that could not be looked for
+	unevaluated []Exception         // exceptions that could not be checked
 }
 
 func newTarget(a common.Address) *target {
@@ -55,14 +55,14 @@ func (t *target) find(k Kind, format string, args ...any) {
 	t.findOf(k, "", "", fmt.Sprintf(format, args...))
 }
 
-// findOf is find for what is about one id of a list.
+// findOf is find for a finding about one id of a list.
 func (t *target) findOf(k Kind, list List, id, message string) {
 	t.Findings = append(t.Findings, Finding{
 		Kind: k, Severity: k.Severity(), List: list, ID: strings.Clone(id), Message: message, Runbook: k.Runbook(), State: Confirmed,
 	})
 }
 
-// saw reports whether the look made such a finding.
+// saw reports whether the look made the finding.
 func (t *target) saw(k Kind, list List, id string) bool {
 	return slices.ContainsFunc(t.Findings, func(f Finding) bool {
 		return f.Kind == k && f.List == list && f.ID == id && f.State == Confirmed
@@ -80,7 +80,7 @@ func (t *target) audited() bool {
 	return t.configured || t.known || t.listed && !t.unexpected && t.foreign == 0
 }
 
-// runs reports whether the contract was read, and is deployed.
+// runs reports whether the contract was read and is deployed.
 func (t *target) runs() bool { return t.reading.read() && t.reading.HasCode }
 
 // entry returns the entry of an id, or nil.
@@ -91,8 +91,8 @@ func (t *target) entry(k listID) *entry {
 	return nil
 }
 
-// targetsOf lists the contracts of a chain: those that are configured, those that an earlier audit knew, and what else the
-// API lists, all rows of one contract together. The claim is optional.
+// targetsOf lists the contracts of a chain: those configured, those known to earlier audits, and those that the API lists. Rows
+// of one contract are merged. The claim is optional.
 func targetsOf(intent *Intent, prior *Prior, claim *APIClaim) []*target {
 	var all []*target
 	get := func(a common.Address) *target {
@@ -126,7 +126,7 @@ func targetsOf(intent *Intent, prior *Prior, claim *APIClaim) []*target {
 	return all
 }
 
-// Contracts lists the contracts to read, given a claim, which is optional.
+// Contracts lists the contracts to read. The claim is optional.
 func Contracts(intent Intent, prior Prior, claim *APIClaim) []common.Address {
 	if claim != nil && claim.ChainID != intent.ChainID {
 		claim = nil
@@ -140,7 +140,7 @@ func Contracts(intent Intent, prior Prior, claim *APIClaim) []common.Address {
 	return out
 }
 
-// compare compares the two sides of one look.
+// compare compares the claim and the chain of one look.
 func (j *judgement) compare(o *Observation) []*target {
 	all := targetsOf(j.intent, j.prior, o.Claim)
 	for _, t := range all {
@@ -158,31 +158,31 @@ func (j *judgement) compare(o *Observation) []*target {
 	return j.crossCheck(o, all)
 }
 
-// compareClaim finds what the claim as a whole has wrong.
+// compareClaim checks the claim about the contract as a whole.
 func (t *target) compareClaim(intent *Intent, o *Observation) {
 	switch {
 	case t.noClaims && !slices.ContainsFunc(Lists, func(l List) bool { return intent.Contract(t.address).Policy.List(l) != nil }):
-		t.reason("no API covers the contract, and no list of a policy says what it may allow: `kms-auditor policy snapshot --chain %s --contract %s` writes a policy, to be read and then configured", intent.Chain, t.Contract)
+		t.reason("no API covers the contract, and no policy list says what it may allow: write one with `kms-auditor policy snapshot --chain %s --contract %s`, review it, and add it to the configuration", intent.Chain, t.Contract)
 	case t.noClaims:
 	case o.Claim == nil:
 		t.reason("the API could not be read")
 	case o.Claim.ChainID != intent.ChainID:
 		t.find(ChainMismatch, "the API's answer is about chain %d, but chain_id is configured as %d", o.Claim.ChainID, intent.ChainID)
 	case t.unexpected:
-		t.find(ContractUnexpected, "the API lists this contract, which is not configured; it is not audited")
+		t.find(ContractUnexpected, "the API lists this contract, which is not configured and therefore not audited")
 	case t.configured && !t.listed:
 		t.find(ContractNotListed, "the contract is configured, but the API does not list it")
 	case t.known && !t.listed:
-		t.find(ContractNotListed, "an earlier audit knew the contract, but the API does not list it any more; `kms-auditor forget` ends its audits")
+		t.find(ContractNotListed, "the API no longer lists the contract, which was audited before; `kms-auditor forget` ends its audits")
 	case len(intent.Contracts) > 0 && !t.configured:
-		t.find(ContractUnexpected, "the API lists this contract, which is not configured; it is audited since an earlier audit knew it, until `kms-auditor forget`")
+		t.find(ContractUnexpected, "the API lists this contract, which is not configured; it was audited before, so it is audited until `kms-auditor forget`")
 	}
 	if t.foreign != 0 {
 		t.find(ChainMismatch, "the API lists the contract on chain %d, but chain_id is configured as %d", t.foreign, intent.ChainID)
 	}
 }
 
-// compareFailures finds what providers were caught at.
+// compareFailures adds the lies that providers were caught in.
 func (t *target) compareFailures(o *Observation) {
 	for _, f := range o.Failures {
 		same := func(g Finding) bool { return g.Kind == f.Kind && g.Message == f.Finding }
@@ -192,7 +192,7 @@ func (t *target) compareFailures(o *Observation) {
 	}
 }
 
-// compareChain judges all that the chain says, with or without a claim.
+// compareChain judges what the chain says, with or without a claim.
 func (t *target) compareChain(intent *Intent, prior *Prior, o *Observation) {
 	want := intent.Contract(t.address)
 	t.merge()
@@ -203,7 +203,7 @@ func (t *target) compareChain(intent *Intent, prior *Prior, o *Observation) {
 	case t.reading.Err != "":
 		t.reason("the chain could not be read: %s", t.reading.Err)
 	case intent.AnchorMust && !TrustProviders.weakerThan(o.Block.Trust):
-		t.reason("anchor.required: nobody but the providers vouches for the block")
+		t.reason("anchor.required: the anchor does not vouch for the block")
 	case !t.reading.HasCode:
 		t.find(NoCode, "nothing is deployed at this address at block %d", o.Block.Number)
 	}
@@ -220,8 +220,8 @@ func (t *target) compareChain(intent *Intent, prior *Prior, o *Observation) {
 	}
 }
 
-// fill takes what the contract says of the entries, and judges them. It adds the ids that the claim does not name: those that
-// the contract allows, that the policy wants, or that could not be read.
+// fill adds the contract's answers to the entries, and judges them. It adds entries for ids that the claim does not name, but
+// that the contract allows, the policy allows, or that could not be read.
 func (t *target) fill(want Policy) {
 	if t.reading != nil {
 		for i := range t.reading.Answers {
@@ -243,11 +243,11 @@ func (t *target) fill(want Policy) {
 	}
 }
 
-// take takes the contract's answer about an id; nil: it was not asked.
+// take adds the contract's answer about an id. The answer is nil if the contract was not asked.
 func (t *target) take(k listID, a *Answer, want Policy) {
 	e := t.entry(k)
 	if e == nil && a != nil && a.Err != "" && k.id == (common.Hash{}) {
-		return // the id only probes whether the contract has the list
+		return // the zero id only probes whether the contract has the list
 	}
 	if e == nil {
 		if _, denied := t.at[k]; denied || a != nil && a.Err == "" && !a.Allowed && want.State(k.list, k.id) != PolicyAllowed {
@@ -271,22 +271,22 @@ func (t *target) take(k listID, a *Answer, want Policy) {
 	}
 }
 
-// getters are those of the lists, as the contract has them since May 2025.
+// getters are the lists' getters, which the contract has had since May 2025.
 var getters = map[List]string{Device: "kmsAllowedDeviceIds(bytes32)", OSImage: "allowedOsImages(bytes32)", AggregatedMR: "kmsAllowedAggregatedMrs(bytes32)"}
 
-// judgeLists gives a reason for each list whose getter answers no id, and reports whether every id is answered.
+// judgeLists adds a reason for each list whose getter answers no id. It reports whether every id was answered.
 func (t *target) judgeLists() bool {
 	all := true
 	for _, l := range Lists {
 		answered, unread := t.reading.sample(l)
 		if all = all && unread == nil; unread != nil && answered == nil {
-			t.reason("the contract does not answer %s, so it is no DstackKms of a generation since May 2025, or it misbehaves: %s", getters[l], unread.Err)
+			t.reason("the contract does not answer %s: it is not a DstackKms of May 2025 or later, or it misbehaves: %s", getters[l], unread.Err)
 		}
 	}
 	return all
 }
 
-// judgeStorage says how complete the search for ids was, and whether a contract that answers everything stores what nothing explains.
+// judgeStorage sets how complete the search for ids was, and adds a finding if the contract has storage that nothing explains.
 func (t *target) judgeStorage(intent *Intent, want ContractIntent, lists bool) {
 	r := t.reading
 	if r.Refused != "" {
@@ -296,7 +296,7 @@ func (t *target) judgeStorage(intent *Intent, want ContractIntent, lists bool) {
 		return
 	}
 	for _, a := range r.Unaccounted {
-		t.reason("the lists' getters read the storage of %s too, which holds more than is accounted for", a)
+		t.reason("the lists' getters also read the storage of %s, which contains more than is accounted for", a)
 	}
 	scanned := r.Events != nil && r.Events.Read
 	t.Completeness = Incomplete
@@ -306,24 +306,24 @@ func (t *target) judgeStorage(intent *Intent, want ContractIntent, lists bool) {
 	case r.Storage == nil:
 	case r.Complete && len(r.Unaccounted) == 0:
 		t.Completeness = Complete
-	case r.Complete, r.Refused != "": // the reason is given
+	case r.Complete, r.Refused != "": // the reason was added above
 	case !scanned:
-		t.reason("the contract stores more than the %d slots that are accounted for, and the events that may explain the rest could not be read", r.Storage.Slots)
+		t.reason("the contract stores more than the %d slots that are accounted for, and events that might explain the rest could not be read", r.Storage.Slots)
 	case !t.claimRead:
-		t.reason("the contract stores more than the %d slots that are accounted for; the API, which may name what explains the rest, was not read", r.Storage.Slots)
+		t.reason("the contract stores more than the %d slots that are accounted for, and the API, which might explain the rest, was not read", r.Storage.Slots)
 	case !lists: // its storage layout is unknown
 	case r.Events.PublicErr != "":
-		t.Incomplete = fmt.Sprintf("the contract stores more than the %d slots that are accounted for; anybody can cause the events that may explain the rest, and they could not all be read: %s", r.Storage.Slots, r.Events.PublicErr)
+		t.Incomplete = fmt.Sprintf("the contract stores more than the %d slots that are accounted for, and the public events that might explain the rest could not all be read: %s", r.Storage.Slots, r.Events.PublicErr)
 	default:
-		t.find(StorageUnaccounted, "the contract stores more than the %d slots that getters, events, well-known places and explained_slots account for", r.Storage.Slots)
+		t.find(StorageUnaccounted, "the contract stores more than the %d slots that getters, events, well-known slots and explained_slots account for", r.Storage.Slots)
 	}
 	t.Explained = want.Explained
 	if intent.Required && t.Completeness != Complete {
-		t.reason("verify is required, and the contract's storage is not proven to be all accounted for")
+		t.reason("verify is required, but it is not proven that all of the contract's storage is accounted for")
 	}
 }
 
-// merge makes entries of the rows, one of all rows of an id, sorted by list, name, version and id.
+// merge makes one entry of all rows of an id. Entries are sorted by list, name, version and id.
 func (t *target) merge() {
 	var rows []*ClaimedEntry
 	for _, all := range t.rows {

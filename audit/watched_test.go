@@ -236,7 +236,7 @@ func TestAPolicyClosesAChange(t *testing.T) {
 	now := "keys and gateway and other app and mr2 and mr1 refused"
 	prior := play(intent, audit.Prior{}, "app and mr1", 10, noon).Next
 	out := play(intent, prior, now, 11, noon.Add(time.Hour))
-	for _, part := range []string{"0x32", "the contract has aa, cc, the baseline has aa, bb", "the contract has other, the baseline has gw", other.Hex()} {
+	for _, part := range []string{"0x32", "the contract has aa, cc, but the baseline has aa, bb", "the contract has other, but the baseline has gw", other.Hex()} {
 		if !strings.Contains(text(t, out.Chain.Targets[0].Findings), part) {
 			t.Errorf("no finding says %q: %s", part, text(t, out.Chain.Targets[0].Findings))
 		}

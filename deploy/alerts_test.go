@@ -4,8 +4,10 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
@@ -62,6 +64,67 @@ func headings(t *testing.T, name string) map[string]bool {
 func TestAlertsLookAtWhatIsServed(t *testing.T) {
 	for _, r := range rules(t) {
 		check(t, r.Alert+r.Record, r.Expr)
+	}
+}
+
+// An annotation whose query matches nothing looks as if nothing more were known.
+func TestAnnotationsLookAtWhatIsServed(t *testing.T) {
+	known, found := served(), 0
+	query := regexp.MustCompile("(kms_auditor_\\w+)(?:` \\$of|%s|{([^}`]*)})")
+	for _, r := range rules(t) {
+		for name, text := range r.Annotations {
+			of := regexp.MustCompile("\\$of := printf `{([^}]*)}`").FindStringSubmatch(text)
+			for _, m := range query.FindAllStringSubmatch(text, -1) {
+				found++
+				if m[2] == "" && of != nil {
+					m[2] = of[1]
+				}
+				labels, ok := known[m[1]]
+				if !ok || m[2] == "" {
+					t.Errorf("%s of %s: %s is not served, or by no labels", name, r.Alert, m[1])
+				}
+				for _, l := range regexp.MustCompile(`(\w+)(?:=|!=)[%"]`).FindAllStringSubmatch(m[2], -1) {
+					if !slices.Contains(append(slices.Clone(labels), added...), l[1]) {
+						t.Errorf("%s of %s: %s has no label %s", name, r.Alert, m[1], l[1])
+					}
+				}
+			}
+			for _, m := range regexp.MustCompile(`\.Labels\.(\w+)`).FindAllStringSubmatch(text, -1) {
+				if !slices.Contains(slices.Concat(known["kms_auditor_open_finding_info"], known["kms_auditor_chain_info"]), m[1]) {
+					t.Errorf("%s of %s: nothing has the label %s", name, r.Alert, m[1])
+				}
+			}
+		}
+	}
+	if found < 20 {
+		t.Errorf("%d queries found in annotations", found)
+	}
+}
+
+// A second critical finding of a contract waits for a scrape, for the rules, and for Alertmanager's group.
+func TestASecondCriticalFindingPagesWithinAMinute(t *testing.T) {
+	var manager struct {
+		Route struct {
+			Routes []struct {
+				Receiver      string
+				GroupInterval time.Duration `yaml:"group_interval"`
+			}
+		}
+	}
+	var prometheus struct {
+		Global struct {
+			Scrape time.Duration `yaml:"scrape_interval"`
+		}
+	}
+	var rules struct {
+		Groups []struct{ Interval time.Duration }
+	}
+	readYAML(t, "alertmanager/alertmanager.yml", &manager)
+	readYAML(t, "prometheus/prometheus.yml", &prometheus)
+	readYAML(t, "prometheus/kms-auditor.rules.yml", &rules)
+	page, scrape, group := manager.Route.Routes[0], prometheus.Global.Scrape, rules.Groups[0].Interval
+	if page.Receiver != "page" || min(scrape, group, page.GroupInterval) == 0 || scrape+group+page.GroupInterval >= time.Minute {
+		t.Errorf("receiver %s pages again after %s + %s + %s", page.Receiver, scrape, group, page.GroupInterval)
 	}
 }
 

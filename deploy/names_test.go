@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -82,7 +83,7 @@ func check(t *testing.T, where, expr string) {
 			if !slices.Contains(labels, m2[1]) {
 				t.Errorf("%s: %s has no label %s", where, m[1], m2[1])
 			}
-			if !strings.HasPrefix(m2[3], "$") {
+			if !strings.HasPrefix(m2[3], "$") && m2[2]+m2[3] != "!=" { // a variable; or any value
 				checkValue(t, where, m2[1], m2[3])
 			}
 		}
@@ -137,6 +138,9 @@ func TestTheDashboardShowsWhatIsServed(t *testing.T) {
 		Templating struct {
 			List []struct{ Name, Type, Definition string }
 		}
+		Annotations struct {
+			List []struct{ Name, Expr string }
+		}
 	}
 	if err := json.Unmarshal(b, &dashboard); err != nil {
 		t.Fatal(err)
@@ -148,8 +152,11 @@ func TestTheDashboardShowsWhatIsServed(t *testing.T) {
 			check(t, "variable "+v.Name, v.Definition)
 		}
 	}
-	if !slices.Equal(names, []string{"datasource", "chain", "contract"}) {
+	if !slices.Equal(names, []string{"datasource", "instance", "chain", "contract", "page"}) {
 		t.Errorf("variables %q", names)
+	}
+	for _, a := range dashboard.Annotations.List {
+		check(t, "annotation "+a.Name, a.Expr)
 	}
 	places := map[[2]int]string{}
 	ids := map[int]bool{}
@@ -170,6 +177,51 @@ func TestTheDashboardShowsWhatIsServed(t *testing.T) {
 		}
 		for _, q := range p.Targets {
 			check(t, "panel "+p.Title, q.Expr)
+			for _, m := range selector.FindAllStringSubmatch(q.Expr, -1) {
+				if !strings.Contains(m[2], `instance=~"$instance"`) {
+					t.Errorf("%s shows %s of every instance", p.Title, m[1])
+				}
+			}
 		}
+	}
+}
+
+// TestThePagesNameWhatIsServed, with every label, whether or not they spell the prefix of a metric.
+func TestThePagesNameWhatIsServed(t *testing.T) {
+	pages, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules, err := os.ReadFile("prometheus/kms-auditor.rules.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	alert := regexp.MustCompile(`\bKMSAuditor[A-Z]\w+`)
+	found, short := 0, regexp.MustCompile("`([a-z_]+_(?:total|seconds|number|dropped|successful))(\\{[^}`]*\\})?")
+	for _, page := range append(pages, "../README.md", "../SECURITY.md") {
+		b, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := short.ReplaceAllStringFunc(string(b), func(s string) string {
+			if strings.HasPrefix(s, "`node_") { // of the node exporter
+				return s
+			}
+			return "`kms_auditor_" + strings.TrimPrefix(s[1:], "kms_auditor_")
+		})
+		for _, name := range alert.FindAllString(text, -1) {
+			if !strings.Contains(string(rules), "alert: "+name+"\n") {
+				t.Errorf("%s names %s, and there is no such alert", page, name)
+			}
+		}
+		for line := range strings.Lines(text) {
+			if strings.Contains(line, "kms_auditor") && selector.MatchString(line) {
+				found++
+				check(t, page, line)
+			}
+		}
+	}
+	if found < 50 {
+		t.Errorf("only %d lines with metrics were found", found)
 	}
 }

@@ -56,7 +56,7 @@ var apiFaults = []row{
 		api: fakeapi.Fault{Name: fakeapi.Missing, Path: "contracts.0.os_images"}},
 	{sentence: "the API's answer has 100 MB", exit: 3, fails: []string{"decode api: …over 8 MiB"}, api: fakeapi.Fault{Name: fakeapi.Huge}},
 	{sentence: "the API's answer has 100 MB once unpacked", exit: 3, fails: []string{"decode api: …over 8 MiB"}, api: fakeapi.Fault{Name: fakeapi.GzipBomb}},
-	{sentence: "the API sends to another host", exit: 3, fails: []string{"api api: …302 Found…redirect to another place refused"},
+	{sentence: "the API sends to another host", exit: 3, fails: []string{"api api: …302 Found…redirects are not followed"},
 		api: fakeapi.Fault{Name: fakeapi.Redirect, Location: "https://example.com/"}},
 }
 

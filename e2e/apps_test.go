@@ -101,7 +101,7 @@ func TestManyApps(t *testing.T) {
 	limit := 128<<20 + *apps/2*1000
 	target, took, resident = once("GOMEMLIMIT=" + big.NewInt(int64(limit)).String())
 	t.Logf("%d apps, and a limit of %d MiB: audit --once took %s and %d MiB; %s", *apps, limit>>20, took.Round(100*time.Millisecond), resident, target.Incomplete)
-	if found(target) != "consistent proven incomplete" || !strings.Contains(target.Incomplete, "the memory limit leaves room for") {
+	if found(target) != "consistent proven incomplete" || !strings.Contains(target.Incomplete, "which exceeds the memory limit") {
 		t.Errorf("%s; %s", found(target), target.Incomplete)
 	}
 	d := startDaemon(t, s.settings)

@@ -45,6 +45,7 @@ type chainSettings struct {
 	Agreement int                `json:"agreement,omitempty"`
 	Verify    string             `json:"verify,omitempty"`
 	Providers []providerSettings `json:"providers"`
+	Explorer  string             `json:"explorer,omitempty"`
 	Anchor    *anchorSettings    `json:"anchor,omitempty"`
 	Claims    string             `json:"claims,omitempty"`
 	Contracts []contractSettings `json:"contracts,omitempty"`
@@ -89,9 +90,10 @@ type explainedSettings struct {
 }
 
 type webSettings struct {
-	Listen     []string `json:"listen"`
-	ConfigFile string   `json:"config_file,omitempty"`
-	Reload     bool     `json:"reload,omitempty"`
+	Listen      []string `json:"listen"`
+	ConfigFile  string   `json:"config_file,omitempty"`
+	Reload      bool     `json:"reload,omitempty"`
+	ExternalURL string   `json:"external_url,omitempty"`
 }
 
 // settings audits the node through its proxy at the newest block, without a confirm_delay.

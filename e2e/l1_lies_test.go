@@ -132,7 +132,7 @@ func TestL1ContradictsAnInventedChain(t *testing.T) {
 	contradicted := "unknown, (claim_denied_chain_allowed), block_contradicted, " + held + ", providers"
 	c := d.stands(t, contradicted)
 	said := fmt.Sprint(c.Targets[0].Findings)
-	for _, want := range []string{fmt.Sprintf("it was over at block %d, which L1 does not hold", lie.Number), "is not the one whose output root L1 holds (l1_proposed: 0x"} {
+	for _, want := range []string{fmt.Sprintf("it was resolved at block %d, which L1 does not confirm", lie.Number), "is not the one whose output root L1 holds (l1_proposed: 0x"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("%q is not in %s", want, said)
 		}

@@ -76,7 +76,7 @@ func anchors(t testing.TB, r *l1Rollup) {
 
 // fell is a block that L1 no longer holds.
 func fell(do func(testing.TB, *l1Rollup), why string) []l1Step {
-	return []l1Step{proposed, {do: do, trust: audit.TrustProviders, errors: "is not held by L1 any more: " + why, status: why}}
+	return []l1Step{proposed, {do: do, trust: audit.TrustProviders, errors: "is no longer confirmed by L1: " + why, status: why}}
 }
 
 // never is a block that L1 never holds.
@@ -137,7 +137,7 @@ var l1Rows = []l1Row{
 		proposed,
 		{
 			do: inTurn(won, func(_ testing.TB, r *l1Rollup) { r.l1.proxy.Set(rpcfault.Status(404, "")) }), trust: audit.TrustL1Proposed,
-			errors: "what L1 holds of audited blocks is not known", status: "404", cannot: true,
+			errors: "reading what L1 says about audited blocks: ", status: "404", cannot: true,
 		},
 		{do: func(_ testing.TB, r *l1Rollup) { r.l1.proxy.Set(rpcfault.Fault{}) }, trust: audit.TrustL1Anchored},
 	}},
@@ -154,7 +154,7 @@ var l1Rows = []l1Row{
 		proposed,
 		{
 			do: inTurn(won, func(_ testing.TB, r *l1Rollup) { r.beaconDown.Store(true) }), trust: audit.TrustL1Proposed,
-			errors: "no block of L1 is known to be final", status: "503", cannot: true,
+			errors: "no finalized block of L1 is known", status: "503", cannot: true,
 		},
 		{do: func(_ testing.TB, r *l1Rollup) { r.beaconDown.Store(false) }, trust: audit.TrustL1Anchored},
 	}},
@@ -163,7 +163,7 @@ var l1Rows = []l1Row{
 // liesOfL1 are lies of L1's provider that prevent a confirmation and never cause one.
 func liesOfL1(lie rpcfault.Fault) []l1Step {
 	return []l1Step{
-		{do: inTurn(proposed.do, func(_ testing.TB, r *l1Rollup) { r.l1.proxy.Set(lie) }), trust: audit.TrustProviders, errors: "what L1 holds of audited blocks is not known", status: "l1node", cannot: true},
+		{do: inTurn(proposed.do, func(_ testing.TB, r *l1Rollup) { r.l1.proxy.Set(lie) }), trust: audit.TrustProviders, errors: "reading what L1 says about audited blocks: ", status: "l1node", cannot: true},
 		{do: func(_ testing.TB, r *l1Rollup) { r.l1.proxy.Set(rpcfault.Fault{}) }, trust: audit.TrustL1Proposed},
 	}
 }

@@ -41,7 +41,7 @@ var passes = []row{
 			says(image059, true)(s, c)
 			anotherContract(s, c)
 		},
-		finds: []string{"warning claim_allowed_chain_denied os_image 0.5.9"}, says: "contract_unexpected could not be confirmed by a second look"},
+		finds: []string{"warning claim_allowed_chain_denied os_image 0.5.9"}, says: "a second look could not confirm contract_unexpected"},
 	{sentence: "an image that the contract allows since the pinned block is pending",
 		before: allow059, claim: says(image059, true), settings: behind, after: refuse059,
 		entries: []string{"pending head_agrees os_image 0.5.9"}},

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the end-to-end tests need: programs into e2e/.tools/bin, npm packages into e2e/node_modules, and
-# Debian packages whose programs are missing. All versions but Debian's are pinned. It is fast if everything is installed.
-# With the argument "lint" it installs only the linters, with "beacon" a beacon node too.
+# Debian packages if their programs are missing. Every version is pinned, except Debian's. Does nothing if all is there.
+# With the argument "lint" it installs only the linters, with "beacon" also a beacon node.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -30,7 +30,7 @@ if [[ ${1:-} == lint ]]; then
   exit
 fi
 
-# debian COMMAND-OR-FILE PACKAGE: adds the package to the list if the command or file is missing.
+# debian COMMAND-OR-FILE PACKAGE: notes the package if the command or file is missing.
 missing=()
 debian() {
   command -v "$1" >/dev/null || [[ -e $1 ]] || missing+=("$2")
@@ -61,16 +61,16 @@ if ! cmp -s package-lock.json node_modules/.from-lock; then
   npm ci --no-audit --no-fund --loglevel=error </dev/null
   cp package-lock.json node_modules/.from-lock
 fi
-# The program itself, not npm's launcher: a signal must reach it.
+# Links the programs, not npm's launchers, so that signals reach them.
 for program in anvil cast; do
   ln -sf "$PWD"/node_modules/@foundry-rs/$program-linux-amd64/bin/$program "$tools/bin/$program"
 done
-chmod +x node_modules/@microsoft/sarif-multitool-linux/Sarif.Multitool # which its install script would do
+chmod +x node_modules/@microsoft/sarif-multitool-linux/Sarif.Multitool # as its install script would
 ln -sf "$PWD"/node_modules/@microsoft/sarif-multitool-linux/Sarif.Multitool "$tools/bin/sarif"
 
 go_tool geth github.com/ethereum/go-ethereum/cmd/geth "$geth"
-# A beacon node, from a separate module, which takes long to build. The tag gofuzz leaves out go-ethereum's libsecp256k1, which
-# takes gcc 15 s.
+# A beacon node, from a separate module; it takes long to build. The tag gofuzz builds go-ethereum without libsecp256k1, which
+# saves 15 s of gcc.
 if [[ ${1:-} == beacon ]] && ! cmp -s devnet/go.mod "$tools/devnet.mod"; then
   echo "setup: building prysm"
   (cd devnet && CGO_ENABLED=1 GOBIN=$tools/bin GOFLAGS= go install -tags gofuzz -ldflags '-s -w' tool)

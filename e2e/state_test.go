@@ -257,7 +257,7 @@ func TestStateThatCannotBeUsed(t *testing.T) {
 				return err
 			})
 			return errors.Join(err, db.Close())
-		}, "state.db is a database of another program"},
+		}, "state.db is another program's database"},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
 			must(t, row.spoil(s.settings.State))
@@ -283,7 +283,7 @@ func TestOneStateForTwoDaemons(t *testing.T) {
 	d := startDaemon(t, s.settings)
 	d.finds(t, "consistent")
 	exit, out, errs := runAuditor(t, "audit", "-c", writeConfig(t, s.settings))
-	if holder := fmt.Sprintf("process %d holds it", d.cmd.Process.Pid); exit != 2 || out != "" || !hasAll(errs, []string{"state.db", holder}) {
+	if holder := fmt.Sprintf("process %d has it open", d.cmd.Process.Pid); exit != 2 || out != "" || !hasAll(errs, []string{"state.db", holder}) {
 		t.Errorf("exit code %d, want 2 and %q\n%s%s", exit, holder, out, errs)
 	}
 	if code := d.end(t, syscall.SIGTERM); code != 0 {

@@ -139,7 +139,7 @@ var lost = []struct {
 	says  string
 }{
 	{rpcfault.Status(429, ""), "HTTP status 429"},
-	{rpcfault.Status(429, "3600"), "the next try would be due in 1h0m0s, after the time that is left"},
+	{rpcfault.Status(429, "3600"), "the next try would be in 1h0m0s, after the deadline"},
 	{rpcfault.Status(401, ""), "the provider rejects the key"},
 	{rpcfault.Status(500, ""), "HTTP status 500"},
 	{rpcfault.Redirect("https://example.invalid/"), "redirects are refused"},

@@ -44,7 +44,7 @@ func TestCountsAreCheckedBeforeAnythingIsSent(t *testing.T) {
 }
 
 func TestNextAppIDsIsSentOnce(t *testing.T) {
-	const perhaps = "; ids may have been reserved all the same"
+	const perhaps = "; ids may have been reserved nevertheless"
 	for _, tt := range []struct {
 		sentence string
 		fault    fakeapi.Fault

@@ -1,8 +1,7 @@
-// Package kmsapi asks Phala Cloud's API what it claims about the KMS contracts of a chain, and which KMS there are.
+// Package kmsapi reads from Phala Cloud's API what it claims about the KMS contracts of a chain, and the list of KMS.
 //
-// One careful GET (client.go) fetches the body, wire.go turns it into typed values or says what is wrong with it, kms.go puts
-// the pages of a list together and reserves ids of apps, and errors.go turns refusals into errors that carry neither the key
-// nor the URL.
+// client.go fetches a body with one bounded GET. wire.go decodes it strictly. kms.go joins the pages of a list and reserves app
+// ids. errors.go turns error responses into errors that contain neither the key nor the URL.
 package kmsapi
 
 import (
@@ -26,7 +25,7 @@ import (
 )
 
 const (
-	maxBody = 8 << 20 // of an answer, after decompression
+	maxBody = 8 << 20 // bytes of a response after decompression
 	tries   = 3
 )
 
@@ -42,49 +41,49 @@ const (
 
 // Options configure a Client.
 type Options struct {
-	BaseURL    string            // such as https://cloud-api.phala.com/api/v1; userinfo and query are kept, and secret
-	Version    string            // header X-Phala-Version; empty: not sent
-	Key        sanitize.Secret   // header X-API-Key; empty: not sent
-	Timeout    time.Duration     // of one request, its body included; zero: 30 s
-	UserAgent  string            // empty: kms-auditor
-	RetryDelay time.Duration     // before the second try, where the API names no delay; doubles; zero: 1 s
-	Transport  http.RoundTripper // nil: an own clone of the default one
+	BaseURL    string            // such as https://cloud-api.phala.com/api/v1; userinfo and query are sent, and treated as secret
+	Version    string            // header X-Phala-Version; optional
+	Key        sanitize.Secret   // header X-API-Key; optional
+	Timeout    time.Duration     // of one request including its body; default 30 s
+	UserAgent  string            // default kms-auditor
+	RetryDelay time.Duration     // before the second try, unless the API gives a delay; doubles; default 1 s
+	Transport  http.RoundTripper // default: a clone of http.DefaultTransport
 
 	// Observe is called after every HTTP request, with one of Endpoints and one of Results. It is optional.
 	Observe func(endpoint, result string, took time.Duration)
 }
 
-// Source is the evidence of one answer.
+// Source is the evidence of one response.
 type Source struct {
 	FetchedAt  time.Time         // when the body was complete, UTC
 	SHA256     string            // of Body, in hex
-	APIVersion string            // the version that was asked for
-	RequestID  string            // as the API gave it, cut
+	APIVersion string            // the requested version
+	RequestID  string            // as the API gave it, truncated
 	Body       string            // as received (after decompression): not redacted
-	HoldsKey   bool              // the API echoes the key: Body is not to be kept
-	Header     map[string]string // those of keptHeaders that came, cut
+	HoldsKey   bool              // Body contains the key, so it must not be stored
+	Header     map[string]string // those of keptHeaders that were present, truncated
 }
 
-// Client asks one API. It is safe for concurrent use.
+// Client reads one API. It is safe for concurrent use.
 type Client struct {
 	o    Options
 	base *url.URL
-	key  sanitize.Redactor // for the body: nothing but the key, so that no part of an id is ever masked
+	key  sanitize.Redactor // for bodies: only the key, so that no part of an id is masked
 	all  sanitize.Redactor // for errors
-	last sync.Map          // *OnChainDetail by chain: an answer that is the same to the byte is not decoded again
+	last sync.Map          // *OnChainDetail by chain, to skip decoding an identical body
 }
 
-// New checks o; it sends nothing.
+// New checks o. It does not connect.
 func New(o Options) (*Client, error) {
 	base, err := url.Parse(o.BaseURL)
 	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
-		return nil, errors.New("reading the API's base URL: want http:// or https://, a host and maybe a path")
+		return nil, errors.New("reading the API's base URL: want http:// or https://, a host, and an optional path")
 	}
 	if !visible(o.Key.Reveal()) {
-		return nil, errors.New("reading the API's key: it has white space or other characters that a header cannot carry")
+		return nil, errors.New("reading the API's key: it contains white space or other characters that are not allowed in a header")
 	}
 	if !visible(o.Version) {
-		return nil, fmt.Errorf("reading the API's version: %s cannot stand in a header", sanitize.Quote(o.Version))
+		return nil, fmt.Errorf("reading the API's version: %s contains characters that are not allowed in a header", sanitize.Quote(o.Version))
 	}
 	base.Path, base.RawPath, base.Fragment = strings.TrimRight(base.Path, "/"), strings.TrimRight(base.RawPath, "/"), ""
 	o.Timeout = cmp.Or(max(o.Timeout, 0), 30*time.Second)
@@ -114,8 +113,8 @@ func visible(s string) bool {
 // Close closes idle connections. The client stays usable.
 func (c *Client) Close() { (&http.Client{Transport: c.o.Transport}).CloseIdleConnections() }
 
-// OnChainDetail fetches what the API claims about the chain. Errors carry no secret; errors.As finds
-// a *StatusError where the API refused and an *InvalidError where its answer cannot be used.
+// OnChainDetail fetches the API's claim about a chain. Errors contain no secret. An error status is a *StatusError, a response
+// that cannot be used is an *InvalidError.
 func (c *Client) OnChainDetail(ctx context.Context, chain string) (*OnChainDetail, error) {
 	known, _ := c.last.Load(chain)
 	last, _ := known.(*OnChainDetail)
@@ -141,19 +140,19 @@ func (c *Client) OnChainDetail(ctx context.Context, chain string) (*OnChainDetai
 	return d, nil
 }
 
-// call says what to ask for.
+// call describes a request.
 type call struct {
 	endpoint string // one of Endpoints
 	path     string
-	name     string // the last element, where path ends in a slash; from outside
+	name     string // untrusted last element, if path ends in a slash
 	query    url.Values
-	once     bool   // asked once, whatever the answer
-	last     Source // the answer before: one with the same body shares it
+	once     bool   // never retried
+	last     Source // the previous response, whose body is shared if unchanged
 }
 
 func (c *Client) locate(q call) (*url.URL, error) {
 	if strings.HasSuffix(q.path, "/") && (q.name == "" || q.name == "." || q.name == "..") {
-		return nil, fmt.Errorf("%s cannot stand in a path", sanitize.Quote(q.name))
+		return nil, fmt.Errorf("%s is not allowed in a path", sanitize.Quote(q.name))
 	}
 	u := *c.base
 	u.Path, u.RawPath = c.base.Path+q.path+q.name, c.base.EscapedPath()+q.path+url.PathEscape(q.name)
@@ -161,7 +160,7 @@ func (c *Client) locate(q call) (*url.URL, error) {
 	return &u, nil
 }
 
-// fetch asks, and reads the answer.
+// fetch sends the request and decodes the response.
 func fetch[T any](ctx context.Context, c *Client, q call, read func(object) T) (out T, src Source, err error) {
 	src, err = c.get(ctx, q, func(body string) (err error) {
 		out, err = decode(body, c.key, read)
@@ -170,7 +169,7 @@ func fetch[T any](ctx context.Context, c *Client, q call, read func(object) T) (
 	return out, src, err
 }
 
-// get asks until there is an answer that may not pass by itself, at most tries times.
+// get sends the request, at most tries times while the error is transient.
 func (c *Client) get(ctx context.Context, q call, decode func(string) error) (Source, error) {
 	u, err := c.locate(q)
 	if err != nil {
@@ -182,7 +181,7 @@ func (c *Client) get(ctx context.Context, q call, decode func(string) error) (So
 		src, err := c.try(ctx, u, &q.last, decode)
 		c.o.Observe(q.endpoint, result(err), time.Since(start))
 		status, refused := errors.AsType[*StatusError](err)
-		if !refused || !status.passing() || q.once {
+		if !refused || !status.isTransient() || q.once {
 			return src, err
 		}
 		if try == tries {
@@ -204,7 +203,7 @@ func (c *Client) try(parent context.Context, u *url.URL, last *Source, decode fu
 	case !errors.Is(err, context.DeadlineExceeded):
 		return src, err
 	case parent.Err() != nil:
-		return src, fmt.Errorf("no answer in the time that was left: %w", err)
+		return src, fmt.Errorf("no answer in the remaining time: %w", err)
 	default:
 		return src, fmt.Errorf("no answer within %s: %w", c.o.Timeout, err)
 	}
@@ -239,7 +238,7 @@ func (c *Client) exchange(ctx context.Context, u *url.URL, last *Source, decode 
 	}
 	limited := bufio.NewReaderSize(io.LimitReader(resp.Body, maxBody+1), len(last.Body)+1)
 	raw, err := limited.Peek(len(last.Body) + 1)
-	if err == nil { // it is longer than the last
+	if err == nil { // longer than the previous body
 		raw, err = io.ReadAll(limited)
 	}
 	switch {
@@ -270,8 +269,8 @@ func (c *Client) exchange(ctx context.Context, u *url.URL, last *Source, decode 
 	return src, decode(body)
 }
 
-// text makes a text of the API fit to be shown.
+// text redacts a text from the API and makes it printable.
 func (c *Client) text(s string) string { return sanitize.Plain(c.all.Text(s)) }
 
-// keptHeaders tell how old an answer is and where it comes from. No other is kept, since a cookie is a secret.
+// keptHeaders show the age and origin of a response. No others are kept, since a cookie is a secret.
 var keptHeaders = []string{"Age", "Cache-Control", "Content-Type", "Date", "Etag", "Last-Modified", "Server", "Via", "X-Request-Id"}

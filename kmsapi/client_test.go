@@ -172,7 +172,7 @@ func TestRedirectReachesNobody(t *testing.T) {
 	api.Fail(fakeapi.Fault{Name: fakeapi.Redirect, Location: other.URL + "/login?next=secret-place"})
 	c, _ := serve(t, api, nil)
 	_, err := c.OnChainDetail(t.Context(), "base")
-	if err == nil || !strings.Contains(err.Error(), "redirect to another place refused") {
+	if err == nil || !strings.Contains(err.Error(), "redirects are not followed") {
 		t.Errorf("error %v", err)
 	}
 	if err != nil && strings.Contains(err.Error(), "secret-place") {

@@ -15,16 +15,16 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/httpx"
 )
 
-// What became of one HTTP request.
+// Outcomes of an HTTP request.
 const (
 	ResultOK           = "ok"
 	ResultUnauthorized = "unauthorized"  // 401, 403
 	ResultRateLimited  = "rate_limited"  // 429
 	ResultClientError  = "client_error"  // every other 4xx
 	ResultServerError  = "server_error"  // 5xx
-	ResultInvalid      = "invalid"       // an answer that cannot be used, redirects included
-	ResultNetworkError = "network_error" // no complete answer
-	ResultTimeout      = "timeout"       // no complete answer in time
+	ResultInvalid      = "invalid"       // a response that cannot be used, including redirects
+	ResultNetworkError = "network_error" // no complete response
+	ResultTimeout      = "timeout"       // no complete response in time
 	ResultCanceled     = "canceled"      // the caller gave up
 )
 
@@ -34,35 +34,35 @@ var Results = []string{
 	ResultInvalid, ResultNetworkError, ResultTimeout, ResultCanceled,
 }
 
-// InvalidError says why an answer with status 200 cannot be used.
+// InvalidError is a response with status 200 that cannot be used.
 type InvalidError struct {
-	Path   string // of the JSON value, such as contracts[0].devices[2].device_id; empty: the body as a whole
-	Reason string // foreign text in it is quoted and cut
+	Path   string // of the JSON value, such as contracts[0].devices[2].device_id; empty for the whole body
+	Reason string // untrusted text is quoted and truncated
 }
 
 func (e *InvalidError) Error() string {
 	return "the API's answer cannot be used: " + strings.TrimPrefix(e.Path+": "+e.Reason, ": ")
 }
 
-// TornError tells of pages that do not make one whole list. It also stands for a list that changes while it is read.
-type TornError struct {
-	Page   int    // the first that does not fit, from 1
-	Reason string // foreign text in it is quoted and cut
+// InconsistentPagesError means that pages do not form one list. The list may have changed while it was read.
+type InconsistentPagesError struct {
+	Page   int    // the first page that does not fit, from 1
+	Reason string // untrusted text is quoted and truncated
 }
 
-func (e *TornError) Error() string {
-	return fmt.Sprintf("the pages of the list do not fit together: page %d: %s", e.Page, e.Reason)
+func (e *InconsistentPagesError) Error() string {
+	return fmt.Sprintf("the pages of the list are inconsistent: page %d: %s", e.Page, e.Reason)
 }
 
-func isTorn(err error) bool { return errors.As(err, new(*TornError)) }
+func isInconsistent(err error) bool { return errors.As(err, new(*InconsistentPagesError)) }
 
-// StatusError is an answer with another status than 200. Its texts are redacted, printable and cut.
+// StatusError is a response with a status other than 200. Its texts are redacted, printable and truncated.
 type StatusError struct {
 	Status     int
 	Code       string // error_code of the body
-	Message    string // what the body says, whatever its shape
+	Message    string // from the body
 	RequestID  string
-	RetryAfter time.Duration // zero: the API named none
+	RetryAfter time.Duration // zero if not given
 }
 
 func (e *StatusError) Error() string {
@@ -71,10 +71,10 @@ func (e *StatusError) Error() string {
 		given bool
 		text  string
 	}{
-		{e.redirect(), ": redirect to another place refused"},
+		{e.redirect(), ": redirects are not followed"},
 		{e.Code != "", fmt.Sprintf(", code %q", e.Code)},
 		{e.Message != "", fmt.Sprintf(": %q", e.Message)},
-		{e.unauthorized(), "; it refuses the key or wants one: see api.api_key_env and api.api_key_file"},
+		{e.unauthorized(), "; the key is missing or refused: see api.api_key_env and api.api_key_file"},
 		{e.RequestID != "", fmt.Sprintf(" (request id %q)", e.RequestID)},
 	} {
 		if more.given {
@@ -84,15 +84,15 @@ func (e *StatusError) Error() string {
 	return s
 }
 
-// Unknown tells whether the API does not know what was asked for, such as a chain.
+// Unknown reports whether the API does not know the requested thing, such as a chain.
 func (e *StatusError) Unknown() bool { return e.Status == 400 || e.Status == 404 || e.Status == 422 }
 
 func (e *StatusError) redirect() bool { return e.Status/100 == 3 }
 
 func (e *StatusError) unauthorized() bool { return e.Status == 401 || e.Status == 403 }
 
-// passing tells whether the same request may succeed a little later.
-func (e *StatusError) passing() bool { return e.Status == 429 || e.Status == 503 }
+// isTransient reports whether the same request may succeed a little later.
+func (e *StatusError) isTransient() bool { return e.Status == 429 || e.Status == 503 }
 
 func result(err error) string {
 	status, refused := errors.AsType[*StatusError](err)
@@ -109,7 +109,7 @@ func result(err error) string {
 		return ResultClientError
 	case refused && status.Status/100 == 5:
 		return ResultServerError
-	case refused || invalid || isTorn(err):
+	case refused || invalid || isInconsistent(err):
 		return ResultInvalid
 	case errors.Is(err, context.Canceled):
 		return ResultCanceled
@@ -120,7 +120,7 @@ func result(err error) string {
 	}
 }
 
-// refusal reads an answer that is not 200. A body that breaks off still says what it said so far.
+// refusal reads a response whose status is not 200. A truncated body is used as far as it goes.
 func (c *Client) refusal(resp *http.Response) *StatusError {
 	e := &StatusError{
 		Status:     resp.StatusCode,
@@ -169,7 +169,7 @@ func complaints(detail any) string {
 	return strings.Join(all, "; ")
 }
 
-// as takes a value of another type for absent: an error body is only ever shown.
+// as returns v, or the zero value if v has another type.
 func as[T any](v any) T {
 	t, _ := v.(T)
 	return t

@@ -19,7 +19,7 @@ import (
 
 func TestFaults(t *testing.T) {
 	const told = `"The fake was told to fail"`
-	const hint = "; it refuses the key or wants one: see api.api_key_env and api.api_key_file"
+	const hint = "; the key is missing or refused: see api.api_key_env and api.api_key_file"
 	tests := []struct {
 		sentence string
 		fault    fakeapi.Fault
@@ -79,10 +79,10 @@ func TestFaults(t *testing.T) {
 			`cannot be used: empty body`, []string{"invalid"}},
 		{"a redirect is refused",
 			fakeapi.Fault{Name: fakeapi.Redirect, Location: "http://127.0.0.1:1/"},
-			`the API answered 302 Found: redirect to another place refused (request id "req-1")`, []string{"invalid"}},
+			`the API answered 302 Found: redirects are not followed (request id "req-1")`, []string{"invalid"}},
 		{"a redirect to nowhere is refused without a look at it",
 			fakeapi.Fault{Name: fakeapi.Redirect, Location: "http://[broken"},
-			`redirect to another place refused (request id "req-1")`, []string{"invalid"}},
+			`redirects are not followed (request id "req-1")`, []string{"invalid"}},
 		{"a connection reset is a network error",
 			fakeapi.Fault{Name: fakeapi.Reset},
 			`connection reset by peer`, []string{"network_error"}},
@@ -165,7 +165,7 @@ func TestCallerGivesUp(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 	defer cancel()
 	_, err := c.OnChainDetail(ctx, "base")
-	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no answer in the time that was left") {
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no answer in the remaining time") {
 		t.Errorf("at the deadline: %v", err)
 	}
 	cancel()

@@ -15,29 +15,28 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
-// KMS is one KMS as the API describes it. Up to version 2026-05-22 the API describes nodes, and several of them may
-// have one contract; from 2026-06-23 on it describes contracts. What the version has no word for, or the API leaves
-// out, is empty. Texts are as sent, however long or odd, but for the key, which is masked.
+// KMS is one KMS as the API describes it. Up to version 2026-05-22 the API describes nodes, several of which may share a
+// contract. From 2026-06-23 on it describes contracts. Fields that the version lacks or the API omits are empty. Texts are
+// unchanged except that the key is masked.
 type KMS struct {
 	ID          string
 	Slug        string
 	Label       string          // from 2026-06-23
 	URL         string          // of the node; up to 2026-05-22
 	Version     string          // of the node; up to 2026-05-22
-	ChainID     uint64          // 0: off chain
-	Contract    *common.Address // nil: off chain, or on a chain and without a contract that the API knows
+	ChainID     uint64          // 0 if off chain
+	Contract    *common.Address // nil if off chain, or if the API gives none
 	K256Pubkey  string
 	CAPubkey    string
 	PerContract bool   // described as a contract (from 2026-06-23), not as a node
 	NodeCount   uint64 // of the contract; from 2026-06-23
 
-	// GatewayAppID is a free text, with or without 0x. Where it is empty and HasGatewayAppID set, the API has the field
-	// and nothing in it: null or "".
+	// GatewayAppID is free text, with or without 0x. If it is empty and HasGatewayAppID is set, the API sent null or "".
 	GatewayAppID    string
 	HasGatewayAppID bool
 }
 
-// Info fetches what the API says of one KMS, by id or slug. Errors are as those of OnChainDetail.
+// Info fetches one KMS by id or slug. Errors are like those of OnChainDetail.
 func (c *Client) Info(ctx context.Context, idOrSlug string) (KMS, error) {
 	k, _, err := fetch(ctx, c, call{endpoint: kmsInfo, path: "/kms/", name: idOrSlug}, object.kms)
 	if status, ok := errors.AsType[*StatusError](err); ok && status.Status == http.StatusNotFound {
@@ -49,8 +48,8 @@ func (c *Client) Info(ctx context.Context, idOrSlug string) (KMS, error) {
 	return k, nil
 }
 
-// kms is the body of GET /kms/{kms_id}, of any version, and a row of the list. It tells the two shapes apart by the name of
-// the contract's field, since the API may serve another version than the one that was asked for.
+// kms reads the body of GET /kms/{kms_id}, of any version, or a row of the list. The name of the contract's field distinguishes
+// the two shapes, because the API may serve another version than the requested one.
 func (o object) kms() KMS {
 	k := KMS{
 		ID:         o.required("id"),
@@ -76,7 +75,7 @@ func (o object) kms() KMS {
 	return k
 }
 
-// contractOf reads the address of a contract, which must be bound to a chain.
+// contractOf reads the address of a contract. An address requires a chain id.
 func (o object) contractOf(name string, chainID uint64) *common.Address {
 	switch s := o.optional(name); {
 	case s == "", s == "phala" && chainID == 0:
@@ -91,7 +90,7 @@ func (o object) contractOf(name string, chainID uint64) *common.Address {
 }
 
 const (
-	pageSize = 100 // the most that the API gives
+	pageSize = 100 // the API's maximum
 	maxPages = 100
 )
 
@@ -100,22 +99,21 @@ type Filter struct {
 	OnChain bool // only those with a contract on a chain
 }
 
-// List is the answer of GET /kms, all pages of it.
+// List is all pages of GET /kms.
 type List struct {
 	KMS   []KMS    // in the API's order, each id once
-	Pages []Source // one a page, never none
+	Pages []Source // one per page, at least one
 }
 
-// List fetches every page of the list of KMS. The API gives no snapshot: where pages do not fit together, it is read
-// once more from the start, and a second time is an error with a *TornError. Otherwise errors are as those of
-// OnChainDetail.
+// List fetches every page of the list of KMS. The API gives no snapshot, so inconsistent pages are read once more from the start.
+// If they are inconsistent again, the error is a *InconsistentPagesError. Other errors are like those of OnChainDetail.
 func (c *Client) List(ctx context.Context, f Filter) (*List, error) {
 	l, err := c.list(ctx, f)
-	if isTorn(err) {
+	if isInconsistent(err) {
 		if err = httpx.Pause(ctx, c.o.RetryDelay, err); err == nil {
 			l, err = c.list(ctx, f)
 		}
-		if isTorn(err) {
+		if isInconsistent(err) {
 			err = fmt.Errorf("%w (read twice)", err)
 		}
 	}
@@ -135,7 +133,7 @@ func (c *Client) list(ctx context.Context, f Filter) (*List, error) {
 		}
 		src, err := c.get(ctx, call{endpoint: kmsList, path: "/kms", query: q}, func(body string) error { return all.add(body, c.key) })
 		if status, ok := errors.AsType[*StatusError](err); ok && status.Status == http.StatusNotFound && n > 1 {
-			return nil, fmt.Errorf("%w: %w", &TornError{n, "gone"}, err)
+			return nil, fmt.Errorf("%w: %w", &InconsistentPagesError{n, "gone"}, err)
 		}
 		if err != nil {
 			return nil, err
@@ -146,8 +144,8 @@ func (c *Client) list(ctx context.Context, f Filter) (*List, error) {
 	return l, nil
 }
 
-// DecodeList reads the bodies of all pages of GET /kms, of any version, with the rules of Decode. Pages that do not
-// make one list are a *TornError; every other error is an *InvalidError.
+// DecodeList decodes the bodies of all pages of GET /kms, of any version, like Decode. The error for inconsistent pages is a
+// *InconsistentPagesError, every other is an *InvalidError.
 func DecodeList(bodies ...[]byte) ([]KMS, error) {
 	var all listing
 	for _, body := range bodies {
@@ -156,28 +154,28 @@ func DecodeList(bodies ...[]byte) ([]KMS, error) {
 		}
 	}
 	if all.more() {
-		return nil, &TornError{all.pages + 1, "missing"}
+		return nil, &InconsistentPagesError{all.pages + 1, "missing"}
 	}
 	return all.kms, nil
 }
 
-// listing is the pages so far, put together.
+// listing joins pages.
 type listing struct {
 	kms   []KMS
 	at    map[string]place
 	pages int
 	bytes int
-	total uint64 // KMS
+	total uint64 // number of KMS
 	size  uint64 // of a page
-	last  uint64 // page
+	last  uint64 // number of the last page
 }
 
-// place says where a KMS stands in a listing.
+// place is the position of a KMS in a listing.
 type place struct{ page, index int }
 
 func (l *listing) more() bool { return l.pages == 0 || uint64(l.pages) < l.last }
 
-// add takes the next page.
+// add adds the next page.
 func (l *listing) add(body string, key sanitize.Redactor) error {
 	o := whole(body, key)
 	total, page, size, pages := o.number("total"), o.number("page"), o.number("page_size"), o.number("pages")
@@ -199,17 +197,17 @@ func (l *listing) add(body string, key sanitize.Redactor) error {
 	want := min(l.size, l.total-min(l.total, (n-1)*l.size))
 	switch {
 	case l.last > maxPages:
-		return &InvalidError{"total", fmt.Sprintf("%d, and no more than %d pages of %d are read", total, maxPages, size)}
+		return &InvalidError{"total", fmt.Sprintf("%d, but at most %d pages of %d are read", total, maxPages, size)}
 	case total != l.total || size != l.size:
-		return l.torn("it is of %d with %d a page, the first page of %d with %d", total, size, l.total, l.size)
+		return l.inconsistent("it says total %d and page size %d, but the first page said %d and %d", total, size, l.total, l.size)
 	case page != n:
-		return l.torn("it says that it is page %d", page)
+		return l.inconsistent("it says that it is page %d", page)
 	case pages != l.last && (total > 0 || pages > 1):
-		return l.torn("it says that there are %d pages, but %d with %d a page make %d", pages, total, size, l.last)
+		return l.inconsistent("it says that there are %d pages, but %d rows with page size %d make %d", pages, total, size, l.last)
 	case n > max(l.last, 1):
-		return l.torn("there are only %d", l.last)
+		return l.inconsistent("there are only %d", l.last)
 	case uint64(len(items)) != want:
-		return l.torn("it has %d items, want %d", len(items), want)
+		return l.inconsistent("it has %d items, want %d", len(items), want)
 	}
 	for _, k := range items {
 		if err := l.put(k); err != nil {
@@ -219,7 +217,7 @@ func (l *listing) add(body string, key sanitize.Redactor) error {
 	return nil
 }
 
-// put takes one KMS. Rows of one page that say the same are one; on two pages they tell that the list has moved on.
+// put adds a KMS. Equal rows on one page count once. On two pages they show that the list changed in between.
 func (l *listing) put(k KMS) error {
 	p, twice := l.at[k.ID]
 	switch {
@@ -227,46 +225,45 @@ func (l *listing) put(k KMS) error {
 		l.at[k.ID] = place{l.pages, len(l.kms)}
 		l.kms = append(l.kms, k)
 	case !reflect.DeepEqual(l.kms[p.index], k):
-		return l.torn("%s is given twice, and differs", sanitize.Quote(k.ID))
+		return l.inconsistent("%s is given twice with different values", sanitize.Quote(k.ID))
 	case p.page != l.pages:
-		return l.torn("%s was on page %d already", sanitize.Quote(k.ID), p.page)
+		return l.inconsistent("%s was already on page %d", sanitize.Quote(k.ID), p.page)
 	}
 	return nil
 }
 
-func (l *listing) torn(format string, args ...any) error {
-	return &TornError{l.pages, fmt.Sprintf(format, args...)}
+func (l *listing) inconsistent(format string, args ...any) error {
+	return &InconsistentPagesError{l.pages, fmt.Sprintf(format, args...)}
 }
 
-// MaxAppIDs is the most that NextAppIDs reserves at once.
+// MaxAppIDs is the most ids that NextAppIDs reserves at once.
 const MaxAppIDs = 20
 
-// AppID is an id that the API has reserved. Both go into the creation of an app.
+// AppID is an app id that the API has reserved. Creating the app takes both fields.
 type AppID struct {
 	ID    string // as sent
 	Nonce uint64
 }
 
-// NextAppIDs reserves ids of apps on the server, from 1 to MaxAppIDs. This is the one call with a side effect, behind
-// a GET, so that it is sent once: neither 429 nor 503 nor a broken connection makes it be sent again. Where the error
-// is no refusal, ids may have been reserved, which it says. The API may give another number than counts.
+// NextAppIDs reserves 1 to MaxAppIDs app ids on the server. Although it is a GET, it has a side effect, so it is never retried. If
+// ids may have been reserved in spite of an error, the error says so. The API may return another number of ids than counts.
 func (c *Client) NextAppIDs(ctx context.Context, counts int) ([]AppID, error) {
 	if counts < 1 || counts > MaxAppIDs {
 		return nil, fmt.Errorf("reserving %d app ids: want 1 to %d", counts, MaxAppIDs)
 	}
-	c.Close() // net/http repeats a GET by itself where a kept connection turns out to be broken
+	c.Close() // net/http would retry a GET on a broken idle connection
 	q := call{endpoint: nextAppIDs, path: "/kms/phala/next_app_id", query: url.Values{"counts": {strconv.Itoa(counts)}}, once: true}
 	ids, _, err := fetch(ctx, c, q, object.appIDs)
 	if err != nil {
 		if status, ok := errors.AsType[*StatusError](err); !ok || status.Status/100 != 4 {
-			err = fmt.Errorf("%w; ids may have been reserved all the same", err)
+			err = fmt.Errorf("%w; ids may have been reserved nevertheless", err)
 		}
 		return nil, c.all.Error(fmt.Errorf("reserving %d app ids: %w", counts, err))
 	}
 	return ids, nil
 }
 
-// appIDs is the body of GET /kms/phala/next_app_id.
+// appIDs reads the body of GET /kms/phala/next_app_id.
 func (o object) appIDs() []AppID {
 	return list(o, "app_ids", func(o object) AppID { return AppID{o.required("app_id"), o.number("nonce")} })
 }

@@ -109,7 +109,7 @@ func TestListAsks(t *testing.T) {
 func TestListFaults(t *testing.T) {
 	const (
 		does = "fetching the list of KMS: "
-		torn = does + "the pages of the list do not fit together: "
+		torn = does + "the pages of the list are inconsistent: "
 	)
 	replaced := func(page int, path, value string) fakeapi.Fault {
 		return fakeapi.Fault{Name: fakeapi.Replaced, Page: page, Path: path, Value: json.RawMessage(value)}
@@ -129,23 +129,23 @@ func TestListFaults(t *testing.T) {
 		{"a page without items", replaced(2, "items", `[]`), torn + "page 2: it has 0 items, want 100 (read twice)", true, 4},
 		{"a last page with one too few", replaced(3, "items", `[]`), torn + "page 3: it has 0 items, want 50 (read twice)", true, 6},
 		{"a page that comes again", fakeapi.Fault{Name: fakeapi.RepeatedPage, Endpoint: fakeapi.List},
-			torn + `page 2: "000" was on page 1 already (read twice)`, true, 4},
+			torn + `page 2: "000" was already on page 1 (read twice)`, true, 4},
 		{"a page with another number", replaced(2, "page", `1`), torn + "page 2: it says that it is page 1 (read twice)", true, 4},
 		{"a list that grows while it is read", fakeapi.Fault{Name: fakeapi.Growing},
-			torn + "page 2: it is of 254 with 100 a page, the first page of 253 with 100 (read twice)", true, 4},
+			torn + "page 2: it says total 254 and page size 100, but the first page said 253 and 100 (read twice)", true, 4},
 		{"a list that grows once", fakeapi.Fault{Name: fakeapi.Growing, Page: 2, Times: 1}, "", false, 5},
-		{"another page size", replaced(2, "page_size", `99`), torn + "page 2: it is of 250 with 99 a page, the first page of 250 with 100 (read twice)", true, 4},
-		{"too few pages", replaced(1, "pages", `2`), torn + "page 1: it says that there are 2 pages, but 250 with 100 a page make 3 (read twice)", true, 2},
-		{"an item that comes again and differs", fakeapi.Fault{Name: fakeapi.RepeatedItem}, torn + `page 3: "000" is given twice, and differs (read twice)`, true, 6},
+		{"another page size", replaced(2, "page_size", `99`), torn + "page 2: it says total 250 and page size 99, but the first page said 250 and 100 (read twice)", true, 4},
+		{"too few pages", replaced(1, "pages", `2`), torn + "page 1: it says that there are 2 pages, but 250 rows with page size 100 make 3 (read twice)", true, 2},
+		{"an item that comes again and differs", fakeapi.Fault{Name: fakeapi.RepeatedItem}, torn + `page 3: "000" is given twice with different values (read twice)`, true, 6},
 		{"no page size", replaced(1, "page_size", `0`), does + "the API's answer cannot be used: page_size: 0, want 1 to 100", false, 1},
-		{"more than is read", replaced(0, "total", `10001`), does + "the API's answer cannot be used: total: 10001, and no more than 100 pages of 100 are read", false, 1},
-		{"the largest number", replaced(0, "total", `18446744073709551615`), does + "the API's answer cannot be used: total: 18446744073709551615, and no more than 100 pages of 100 are read", false, 1},
+		{"more than is read", replaced(0, "total", `10001`), does + "the API's answer cannot be used: total: 10001, but at most 100 pages of 100 are read", false, 1},
+		{"the largest number", replaced(0, "total", `18446744073709551615`), does + "the API's answer cannot be used: total: 18446744073709551615, but at most 100 pages of 100 are read", false, 1},
 		{"a missing total", fakeapi.Fault{Name: fakeapi.Missing, Path: "total"}, does + "the API's answer cannot be used: total: missing", false, 1},
 		{"no items", replaced(0, "items", `null`), does + "the API's answer cannot be used: items: missing", false, 1},
 		{"a broken item", fakeapi.Fault{Name: fakeapi.Missing, Page: 2, Path: "items.7.node_count"},
 			does + "the API's answer cannot be used: items[7].node_count: missing", false, 2},
 		{"a refusal on the way", fakeapi.Fault{Name: fakeapi.Status, Status: 403, Shape: fakeapi.ShapeEmpty, Page: 3},
-			does + `the API answered 403 Forbidden; it refuses the key or wants one: see api.api_key_env and api.api_key_file (request id "req-3")`, false, 3},
+			does + `the API answered 403 Forbidden; the key is missing or refused: see api.api_key_env and api.api_key_file (request id "req-3")`, false, 3},
 		{"a refusal that passes", fakeapi.Fault{Name: fakeapi.Status, Status: 503, Page: 3, Times: 1}, "", false, 4},
 	} {
 		api := many(250)
@@ -153,7 +153,7 @@ func TestListFaults(t *testing.T) {
 		api.Fail(tt.fault)
 		c, seen := serve(t, api, nil)
 		l, err := c.List(t.Context(), kmsapi.Filter{})
-		var torn *kmsapi.TornError
+		var torn *kmsapi.InconsistentPagesError
 		switch {
 		case tt.want == "" && (err != nil || len(l.KMS) < 250):
 			t.Errorf("%s: error %v", tt.sentence, err)
@@ -197,11 +197,11 @@ func TestDecodeList(t *testing.T) {
 		{"an empty list of one page", [][]byte{page(1, 20, 0, 1)}, "", ""},
 		{"a server that gives smaller pages", [][]byte{page(1, 2, 3, 2, one, other), page(2, 2, 3, 2, third)}, "kms_1 kms_2 kms_3", ""},
 		{"a row that a page has twice", [][]byte{page(1, 2, 3, 2, one, one), page(2, 2, 3, 2, other)}, "kms_1 kms_2", ""},
-		{"a row that moved to the next page", [][]byte{page(1, 2, 3, 2, one, other), page(2, 2, 3, 2, other)}, "", `page 2: "kms_2" was on page 1 already`},
+		{"a row that moved to the next page", [][]byte{page(1, 2, 3, 2, one, other), page(2, 2, 3, 2, other)}, "", `page 2: "kms_2" was already on page 1`},
 		{"a page that is missing", [][]byte{page(1, 2, 3, 2, one, other)}, "", "page 2: missing"},
 		{"a page too many", [][]byte{page(1, 2, 2, 1, one, other), page(2, 2, 2, 1)}, "", "page 2: there are only 1"},
 		{"a page too many of nothing", [][]byte{page(1, 2, 0, 0), page(2, 2, 0, 0)}, "", "page 2: there are only 0"},
-		{"an empty list of two pages", [][]byte{page(1, 20, 0, 2)}, "", "page 1: it says that there are 2 pages, but 0 with 20 a page make 0"},
+		{"an empty list of two pages", [][]byte{page(1, 20, 0, 2)}, "", "page 1: it says that there are 2 pages, but 0 rows with page size 20 make 0"},
 		{"no page", nil, "", "page 1: missing"},
 	} {
 		all, err := kmsapi.DecodeList(tt.bodies...)
@@ -239,7 +239,7 @@ func FuzzDecodeList(f *testing.F) {
 			bodies = bodies[:1]
 		}
 		all, err := kmsapi.DecodeList(bodies...)
-		var torn *kmsapi.TornError
+		var torn *kmsapi.InconsistentPagesError
 		if errors.As(err, &torn) && len(err.Error()) < 2000 {
 			return
 		}

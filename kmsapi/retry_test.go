@@ -43,9 +43,9 @@ func TestRetries(t *testing.T) {
 		{"Retry-After in the past is none", fakeapi.Fault{Status: 503, Times: 1}, -time.Hour, 0, time.Second, 2, ""},
 		{"Retry-After that is garbage is none", fakeapi.Fault{Status: 503, Times: 1, RetryAfter: "soon"}, 0, 0, time.Second, 2, ""},
 		{"a wait past the deadline is not begun", fakeapi.Fault{Status: 429, RetryAfter: "3600"}, 0, 2 * time.Minute, 0, 1,
-			"the next try would be due in 1h0m0s, after the time that is left"},
+			"the next try would be in 1h0m0s, after the deadline"},
 		{"a wait of centuries is not begun", fakeapi.Fault{Status: 429, RetryAfter: "99999999999999999999"}, 0, 2 * time.Minute, 0, 1,
-			"after the time that is left"},
+			"after the deadline"},
 		{"a 500 is not asked again", fakeapi.Fault{Status: 500}, 0, 0, 0, 1, "500"},
 		{"a 409 is not asked again", fakeapi.Fault{Status: 409, RetryAfter: "1"}, 0, 0, 0, 1, "409"},
 	}

@@ -12,8 +12,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
-// OnChainDetail is the answer of GET /kms/on-chain/{chain}. Texts are as sent, however long or odd, but for
-// the key, which is masked where the API echoes it.
+// OnChainDetail is the response of GET /kms/on-chain/{chain}. Texts are unchanged except that the key is masked.
 type OnChainDetail struct {
 	ChainName string
 	ChainID   uint64
@@ -21,7 +20,7 @@ type OnChainDetail struct {
 	Source    Source
 }
 
-// Contract is one row of contracts. The optional texts are empty where the API has none.
+// Contract is one row of contracts. Texts that the API omits are empty.
 type Contract struct {
 	Address                common.Address
 	ChainID                uint64
@@ -40,7 +39,7 @@ type Device struct {
 	Allowed  Allowed
 }
 
-// OSImage is one row of os_images. Hash may be malformed; empty: the API has none (null, absent or "").
+// OSImage is one row of os_images. Hash may be malformed. It is empty if the API sends null, "" or nothing.
 type OSImage struct {
 	Name    string
 	Version string
@@ -48,27 +47,27 @@ type OSImage struct {
 	Allowed Allowed
 }
 
-// Allowed is on_chain_allowed, what the API says that the contract answers.
+// Allowed is on_chain_allowed: what the API says the contract answers.
 type Allowed uint8
 
-// The states of Allowed. AllowedUnknown is null or absent: the API could not tell, which is never "false".
+// The states of Allowed. AllowedUnknown is null or absent, which never means false.
 const (
 	AllowedUnknown Allowed = iota
 	AllowedFalse
 	AllowedTrue
 )
 
-// maxContracts bounds the contracts of a chain, as each costs round trips, metrics and a part of the page.
+// maxContracts limits the contracts of a chain: each costs round trips, metrics and space on the page.
 const maxContracts = 1000
 
-// Decode reads the body of an on-chain detail. Every error is an *InvalidError. Fields that it does not know are
-// passed over; a required one that is absent or null, a wrong type, a key given twice, bytes that are no UTF-8 and anything after the JSON
-// are errors. Names match exactly: encoding/json alone would let "On_Chain_Allowed" override the field.
+// Decode decodes the body of an on-chain detail. Every error is an *InvalidError. Unknown fields are ignored. A missing required
+// field, a wrong type, a duplicate key, invalid UTF-8 and trailing data are errors. Names match exactly: encoding/json alone
+// would let "On_Chain_Allowed" override the field.
 func Decode(body []byte) (*OnChainDetail, error) {
 	return decode(string(body), sanitize.Redactor{}, object.detail)
 }
 
-// decode reads a body whole, or not at all.
+// decode returns the zero value with any error.
 func decode[T any](body string, key sanitize.Redactor, read func(object) T) (out T, err error) {
 	o := whole(body, key)
 	if all := read(o); o.err == nil {
@@ -102,7 +101,7 @@ func (o object) contract() Contract {
 	}
 }
 
-// decoder keeps the first error; after it, everything reads as zero.
+// decoder keeps the first error.
 type decoder struct {
 	key sanitize.Redactor
 	err error
@@ -114,7 +113,7 @@ func (d *decoder) fail(path, reason string) {
 	}
 }
 
-// whole is the object that a body must be.
+// whole parses a body, which must be one object.
 func whole(body string, key sanitize.Redactor) object {
 	d := &decoder{key: key}
 	raw := bytes.TrimSpace([]byte(body))
@@ -129,14 +128,14 @@ func whole(body string, key sanitize.Redactor) object {
 	return d.object("", raw)
 }
 
-// object is a JSON object and where it stands. Its fields are known to be valid.
+// object is a JSON object and its path. Its fields are valid JSON.
 type object struct {
 	*decoder
 	path   string
 	fields map[string]json.RawMessage
 }
 
-// object splits raw, which is valid JSON. Unlike json.Unmarshal, it refuses a key that is given twice.
+// object splits raw, which is valid JSON, into fields. It rejects duplicate keys.
 func (d *decoder) object(path string, raw json.RawMessage) object {
 	o := object{d, path, map[string]json.RawMessage{}}
 	if d.err == nil && kind(raw) != "an object" {
@@ -160,7 +159,7 @@ func (d *decoder) object(path string, raw json.RawMessage) object {
 	return o
 }
 
-// list reads every object of a required list.
+// list reads the objects of a required list.
 func list[T any](o object, name string, read func(object) T) (all []T) {
 	var values []json.RawMessage
 	if raw := o.value(name); json.Unmarshal(raw, &values) != nil {
@@ -182,7 +181,7 @@ func (o object) at(name string) string {
 	return o.path + "." + name
 }
 
-// value is a required field, raw; null is as good as absent.
+// value returns a required field. Null counts as absent.
 func (o object) value(name string) json.RawMessage {
 	raw := o.fields[name]
 	if kind(raw) == "null" {
@@ -197,7 +196,7 @@ func (o object) required(name string) string {
 }
 
 func (o object) optional(name string) string {
-	var s string // "" where it is null
+	var s string // stays empty for null
 	if raw := o.fields[name]; raw != nil && json.Unmarshal(raw, &s) != nil {
 		o.fail(o.at(name), "want a string, got "+kind(raw))
 	}
@@ -235,7 +234,7 @@ func (o object) allowed() Allowed {
 	}
 }
 
-// kind names the type of a JSON value; no value at all is null.
+// kind names the type of a JSON value. A missing value is null.
 func kind(raw json.RawMessage) string {
 	if len(raw) == 0 {
 		return "null"

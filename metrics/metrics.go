@@ -1,11 +1,11 @@
-// Package metrics shows audits as Prometheus series.
+// Package metrics exposes audits as Prometheus series.
 //
-// Counters (audits, calls, requests) last. Gauges of state are built anew from each report: if the last audit compared
-// nothing, its entries and levels vanish rather than stand still. Open findings are in every report until an audit finds
-// them right, so their gauges stay. The timestamps of the last audit and the last comparison and the progress of an
-// event scan stay too, since their standing still is the alert.
+// State gauges are rebuilt from each report: if the last audit compared nothing, its entries and levels disappear instead of
+// keeping old values. Open findings are in every report until they are resolved, so their gauges stay. The timestamps of the
+// last audit and last comparison and the progress of an event scan stay too: alerts fire when they stop advancing.
 //
-// Labels come from the configuration, from closed lists, or through the strict hex parser, never from free text.
+// Labels come from the configuration, from closed lists, or through the strict hex parser. The exception is open_finding_info, whose
+// name and message contain foreign text without markup, of bounded length.
 package metrics
 
 import (
@@ -26,27 +26,30 @@ import (
 
 const namespace = "kms_auditor"
 
-// seconds are the bounds of every histogram: from one quick request to a whole audit at its default timeout.
+// seconds are the buckets of every histogram, from a quick request to an audit at its default timeout.
 var seconds = []float64{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120}
 
-// Build names the running binary.
+// Build identifies the running binary.
 type Build struct{ Version, Revision, GoVersion string }
 
 func (b Build) String() string {
 	return fmt.Sprintf("kms-auditor %s, revision %s, %s", b.Version, b.Revision, b.GoVersion)
 }
 
-// Chain is what the configuration says of one chain; series for it exist from the start.
+// Chain is a configured chain. Its series exist from the start.
 type Chain struct {
-	Name      string
-	Providers []string
-	Contracts []common.Address // empty: all that the API lists
+	Name        string
+	Providers   []string
+	Contracts   []common.Address // empty for every contract that the API lists
+	Explorer    string           // URL; empty: no links to it
+	ExternalURL string           // of the status page; empty: no links to it
 }
 
 // Metrics holds the series. Its methods may be called from several goroutines.
 type Metrics struct {
 	reported
 	known      atomic.Pointer[map[string]Chain] // the configured chains
+	links      *prometheus.GaugeVec
 	audits     *prometheus.CounterVec
 	duration   *prometheus.HistogramVec
 	unstable   *prometheus.CounterVec
@@ -64,41 +67,43 @@ type Metrics struct {
 	writes     *prometheus.CounterVec
 }
 
-// New registers the series with reg and panics, as MustRegister does, where reg has them already. No chain is configured yet.
+// New registers the series with reg. It panics if reg already has them. No chain is configured yet.
 func New(reg prometheus.Registerer, build Build) *Metrics {
 	f := factory{promauto.With(reg)}
 	m := &Metrics{
 		reported: newReported(reg, build),
+		links: f.gauges("chain_info",
+			"What alerts about a chain link to: its block explorer and the status page, as configured; always 1.", "chain", "explorer", "external_url"),
 		audits: f.counters("audits_total",
 			"Finished audits of a chain, by verdict.", "chain", "verdict"),
 		duration: f.histograms("audit_duration_seconds",
 			"Duration of an audit of a chain.", "chain"),
 		unstable: f.counters("unconfirmed_differences_total",
-			"Differences that one of the two looks of an audit saw and the other did not.", "chain"),
+			"Differences that only one of an audit's two looks saw.", "chain"),
 		scanned: f.gauges("event_scan_block_number",
-			"Block up to which the events of a contract have been read; absent before the first. It does not advance while they cannot be read.", "chain", "contract"),
+			"Block up to which a contract's events have been read; absent before the first scan. It does not advance while reading fails.", "chain", "contract"),
 		next: f.gauge("next_audit_timestamp_seconds",
 			"Unix time of the next scheduled audit (0 = none)."),
 		calls: f.counters("rpc_requests_total",
-			"JSON-RPC calls by result; each item of a batch counts.", "chain", "provider", "method", "result"),
+			"JSON-RPC calls, by result; each call of a batch counts.", "chain", "provider", "method", "result"),
 		trips: f.counters("rpc_round_trips_total",
 			"HTTP requests to a provider.", "chain", "provider"),
 		tripTime: f.histograms("rpc_request_duration_seconds",
 			"Duration of an HTTP request to a provider.", "chain", "provider"),
 		head: f.gauges("provider_head_timestamp_seconds",
-			"Unix time of the newest block that a provider has shown.", "chain", "provider"),
+			"Unix time of the newest block that a provider has returned.", "chain", "provider"),
 		requests: f.counters("api_requests_total",
 			"HTTP requests to the API, by result.", "endpoint", "result"),
 		apiTime: f.histograms("api_request_duration_seconds",
 			"Duration of an HTTP request to the API.", "endpoint"),
 		reloadOK: f.gauge("config_last_reload_successful",
-			"Whether the last attempt to load the configuration succeeded."),
+			"Whether the last attempt to load the configuration succeeded (1) or failed (0)."),
 		reloadTime: f.gauge("config_last_reload_success_timestamp_seconds",
 			"Unix time of the last successful load of the configuration."),
 		heartbeats: f.counters("heartbeats_total",
 			"Heartbeats sent after audits, by result.", "result"),
 		writes: f.counters("writes_total",
-			"Writes of an audit to the state file or as evidence, by result.", "file", "result"),
+			"Writes of an audit to the state file or to evidence, by result.", "file", "result"),
 	}
 	m.Configure(nil)
 	for _, r := range okOrFailed {
@@ -134,8 +139,8 @@ func (f factory) histograms(name, help string, labels ...string) *prometheus.His
 	return f.NewHistogramVec(prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: seconds}, labels)
 }
 
-// Configure tells which chains are audited from now on, and may not be called during an audit. The series of what is
-// configured no more vanish, those of what is new begin, and all others go on.
+// Configure sets the chains to audit. It must not be called during an audit. Series of removed chains, providers and contracts
+// disappear, and those of new ones start.
 func (m *Metrics) Configure(chains []Chain) {
 	known := map[string]Chain{}
 	for _, c := range chains {
@@ -151,17 +156,18 @@ func (m *Metrics) Configure(chains []Chain) {
 			(!byContract || len(c.Contracts) == 0 || slices.ContainsFunc(c.Contracts, named))
 	}
 	m.prune(keep)
+	m.links.Reset()
 	for _, c := range known {
 		m.start(c)
 	}
 }
 
-// Forget drops the series of a contract that is no longer audited, which would stand still.
+// Forget drops the series of a contract that is no longer audited.
 func (m *Metrics) Forget(chain string, contract common.Address) {
 	m.prune(func(l prometheus.Labels) bool { return l["chain"] != chain || l["contract"] != contract.Hex() })
 }
 
-// prune drops the series about chains that are not to be kept, and what the last report said of those.
+// prune drops the series whose labels are not to be kept.
 func (m *Metrics) prune(keep func(prometheus.Labels) bool) {
 	for _, v := range []*prometheus.MetricVec{
 		m.audits.MetricVec, m.duration.MetricVec, m.unstable.MetricVec, m.lastAudit.MetricVec, m.compared.MetricVec,
@@ -174,13 +180,15 @@ func (m *Metrics) prune(keep func(prometheus.Labels) bool) {
 		}
 	}
 	if last := m.state.Load(); last != nil {
-		kept := slices.DeleteFunc(slices.Clone(*last), func(one prometheus.Metric) bool { return !keep(labelsOf(one)) })
+		kept := *last
+		kept.series = slices.DeleteFunc(slices.Clone(last.series), func(one prometheus.Metric) bool { return !keep(labelsOf(one)) })
 		m.state.Store(&kept)
 	}
 }
 
-// start begins the series that the configuration names, where they are not there yet.
+// start creates the series of a configured chain.
 func (m *Metrics) start(c Chain) {
+	m.links.WithLabelValues(c.Name, c.Explorer, c.ExternalURL).Set(1)
 	m.duration.WithLabelValues(c.Name)
 	m.lastAudit.WithLabelValues(c.Name)
 	m.unstable.WithLabelValues(c.Name)
@@ -201,7 +209,7 @@ func (m *Metrics) start(c Chain) {
 	}
 }
 
-// series are the labels that v has.
+// series returns the labels of every series of v.
 func series(v *prometheus.MetricVec) (out []prometheus.Labels) {
 	all := make(chan prometheus.Metric)
 	go func() {
@@ -217,7 +225,7 @@ func series(v *prometheus.MetricVec) (out []prometheus.Labels) {
 func labelsOf(one prometheus.Metric) prometheus.Labels {
 	var m dto.Metric
 	if err := one.Write(&m); err != nil {
-		panic(err) // no metric of this package
+		panic(err) // cannot happen for metrics of this package
 	}
 	labels := prometheus.Labels{}
 	for _, p := range m.GetLabel() {
@@ -226,24 +234,23 @@ func labelsOf(one prometheus.Metric) prometheus.Labels {
 	return labels
 }
 
-// Report counts an audit and replaces the state of the one before. Chains that are not configured are left out.
+// Report counts an audit and replaces the state gauges. Chains that are not configured are ignored.
 func (m *Metrics) Report(r *audit.Report) {
 	for _, c := range m.show(r, m.knows) {
 		m.audits.WithLabelValues(c.Chain, c.Verdict.String()).Inc()
 		m.duration.WithLabelValues(c.Chain).Observe(c.Duration.Seconds())
 		m.unstable.WithLabelValues(c.Chain).Add(float64(len(Unconfirmed(&c))))
 	}
-	// Discovery looked for a chain that was compared before and is not in the report: that was an audit, and no comparison.
+	// A chain that was compared before but is now absent by discovery was audited, though not compared.
 	for _, l := range series(m.compared.MetricVec) {
 		m.lastAudit.WithLabelValues(l["chain"]).Set(unix(r.FinishedAt))
 	}
 }
 
-// Restore shows the report of an earlier process, so that what was open stays open until an audit looks again. It counts
-// nothing.
+// Restore shows the report of an earlier process, so that open findings stay visible until the first audit. It counts nothing.
 func (m *Metrics) Restore(r *audit.Report) { m.show(r, m.knows) }
 
-// EventScan notes that the events of a contract are read up to a block. A chain that is not configured is left out.
+// EventScan records that a contract's events are read up to a block. A chain that is not configured is ignored.
 func (m *Metrics) EventScan(chain string, contract common.Address, block uint64) {
 	if m.knows(chain) {
 		m.scanned.WithLabelValues(chain, contract.Hex()).Set(float64(block))
@@ -282,10 +289,10 @@ func (o observer) Head(provider string, t time.Time) {
 	o.m.head.WithLabelValues(o.chain, provider).Set(unix(t))
 }
 
-// NextAudit notes when the schedule fires next; the zero time: not at all.
+// NextAudit records when the next audit is due. The zero time means never.
 func (m *Metrics) NextAudit(t time.Time) { m.next.Set(unix(t)) }
 
-// ConfigLoaded notes an attempt to load the configuration.
+// ConfigLoaded records an attempt to load the configuration.
 func (m *Metrics) ConfigLoaded(ok bool, at time.Time) {
 	if m.reloadOK.Set(is[ok]); ok {
 		m.reloadTime.Set(unix(at))
@@ -297,13 +304,13 @@ var okOrFailed = map[bool]string{true: "ok", false: "failed"}
 // Heartbeat counts one heartbeat.
 func (m *Metrics) Heartbeat(ok bool) { m.heartbeats.WithLabelValues(okOrFailed[ok]).Inc() }
 
-// What an audit is written to.
+// Values of the label file.
 const (
 	State    = "state"
 	Evidence = "evidence"
 )
 
-// Written counts one audit that was to be written to State or as Evidence.
+// Written counts one attempt to write an audit to State or Evidence.
 func (m *Metrics) Written(file string, ok bool) { m.writes.WithLabelValues(file, okOrFailed[ok]).Inc() }
 
 func unix(t time.Time) float64 {
@@ -313,7 +320,7 @@ func unix(t time.Time) float64 {
 	return float64(t.UnixMilli()) / 1000
 }
 
-// Unconfirmed lists the findings of differences that one of an audit's two looks saw.
+// Unconfirmed lists the findings about differences that only one of an audit's two looks saw.
 func Unconfirmed(c *audit.Chain) (all []audit.Change) {
 	for _, t := range c.Targets {
 		for _, f := range t.Findings {

@@ -22,13 +22,13 @@ func written(t *testing.T, r *audit.Report) string {
 	return b.String()
 }
 
-// What a file says of a report is what the daemon says of it, but for what only the daemon counts.
+// A file shows what the daemon shows, except what only the daemon counts or is configured with.
 func TestAFileShowsWhatTheDaemonShows(t *testing.T) {
 	for sentence, target := range map[string]audit.Target{"drift": drifted(), "consistent": consistent(), "unknown": unread()} {
 		t.Run(sentence, func(t *testing.T) {
 			reg, m := fresh()
 			m.Report(report(target))
-			counted := regexp.MustCompile(`^kms_auditor_(audits_total|audit_duration|rpc_|api_|next_audit|config_|event_scan|provider_head|heartbeats|writes|unconfirmed)`)
+			counted := regexp.MustCompile(`^kms_auditor_(audits_total|audit_duration|rpc_|api_|next_audit|config_|chain_info|event_scan|provider_head|heartbeats|writes|unconfirmed)`)
 			never := `kms_auditor_last_comparison_timestamp_seconds{chain="base",contract="` + contract + `"} 0`
 			var want []string
 			for _, line := range series(t, reg, "[a-z_]+") {

@@ -1,11 +1,9 @@
 package metrics
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -17,7 +15,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
-// reported is the series that one report is enough for.
+// reported has the series that are derived from a single report.
 type reported struct {
 	state     *state
 	lastAudit *prometheus.GaugeVec
@@ -33,15 +31,18 @@ func newReported(reg prometheus.Registerer, build Build) reported {
 		lastAudit: f.gauges("last_audit_timestamp_seconds",
 			"Unix time at which the last audit of a chain finished, whatever its verdict (0 = never).", "chain"),
 		compared: f.gauges("last_comparison_timestamp_seconds",
-			"Unix time at which the last audit finished that compared a claim about the contract with the chain (0 = never). It does not advance while sources fail.", "chain", "contract"),
+			"Unix time at which an audit last compared the contract with its claim or policy (0 = never). It does not advance while sources fail.", "chain", "contract"),
 	}
 	reg.MustRegister(p.state)
 	return p
 }
 
-// show replaces the state and returns the chains that it shows: each wanted one once.
+// show replaces the state gauges. It returns the chains that it shows: each wanted one once.
 func (p *reported) show(r *audit.Report, wanted func(chain string) bool) []audit.Chain {
-	var s snapshot
+	s := snapshot{details: map[[3]string]details{}}
+	if last := p.state.Load(); last != nil {
+		s.before = last.details
+	}
 	var shown []audit.Chain
 	for _, c := range r.Chains {
 		if !wanted(c.Chain) || slices.ContainsFunc(shown, func(o audit.Chain) bool { return o.Chain == c.Chain }) {
@@ -60,8 +61,8 @@ func (p *reported) show(r *audit.Report, wanted func(chain string) bool) []audit
 	return shown
 }
 
-// Write writes one report as Prometheus text, without what only a daemon can count. What was not compared has no
-// last_comparison_timestamp_seconds, since nobody remembers the audit before.
+// Write writes one report as Prometheus text, without the counters of a daemon. Contracts that were not compared have no
+// last_comparison_timestamp_seconds.
 func Write(w io.Writer, r *audit.Report, build Build) error {
 	reg := prometheus.NewRegistry()
 	p := newReported(reg, build)
@@ -77,57 +78,59 @@ func Write(w io.Writer, r *audit.Report, build Build) error {
 	return nil
 }
 
-// maxOpen is the number of open_finding series of one target.
-const maxOpen = 100
-
 var (
 	verdictDesc      = desc("target_verdict", "Verdict of the last audit on a contract (1 = current).", "chain", "contract", "verdict")
 	entriesDesc      = desc("entries", "Entries of a contract by verdict; absent if the last audit compared nothing.", "chain", "contract", "list", "verdict")
-	findingsDesc     = desc("findings", "Open findings, whether or not the last audit could look at them again. A kind without any shows 0 only if the last audit compared something.", "chain", "contract", "kind", "severity")
+	findingsDesc     = desc("findings", "Open findings of a contract, including those that the last audit could not check again. A kind without findings is 0 if the last audit compared something, else absent.", "chain", "contract", "kind", "severity")
 	oldestDesc       = desc("oldest_finding_timestamp_seconds", "Unix time at which the oldest open finding of a kind was first seen.", "chain", "contract", "kind")
-	openDesc         = desc("open_finding", "Always 1, while the finding is open, whether or not the last audit could look at it again. At most 100 per contract, the most severe first. id is empty unless it is 32 bytes of hex.", "chain", "contract", "list", "id", "kind", "severity")
-	confirmedDesc    = desc("open_finding_last_confirmed_timestamp_seconds", "Unix time at which an audit last saw the open findings of a kind; the earliest if they differ.", "chain", "contract", "kind")
-	droppedDesc      = desc("open_findings_dropped", "Open findings that have no open_finding series.", "chain", "contract")
+	openDesc         = desc("open_finding", "1 while a finding is open, even if the last audit could not check it again. At most 100 per contract, most severe first. id is empty unless it is 32 bytes of hex.", "chain", "contract", "list", "id", "kind", "severity")
+	infoDesc         = desc("open_finding_info", "What an alert about an open finding says; always 1. message is a sentence; name is what the API calls the id; tx is the last transaction that changed the id's entry in the contract, if known.", "chain", "contract", "list", "id", "kind", "name", "tx", "message")
+	firstSeenDesc    = desc("open_finding_first_seen_timestamp_seconds", "Unix time at which an audit first saw the open finding.", "chain", "contract", "list", "id", "kind")
+	confirmedDesc    = desc("open_finding_last_confirmed_timestamp_seconds", "Unix time at which an audit last confirmed the open findings of a kind; the earliest if they differ.", "chain", "contract", "kind")
+	droppedDesc      = desc("open_findings_dropped", "Open findings without an open_finding series, because of its limit.", "chain", "contract")
 	blockDesc        = desc("audited_block_number", "Number of the block that the last audit read.", "chain")
 	blockTimeDesc    = desc("audited_block_timestamp_seconds", "Unix time of the block that the last audit read.", "chain")
-	anchoredDesc     = desc("anchored_block_timestamp_seconds", "Unix time of the newest block that the anchor vouches for; 0 before the first. Absent without an anchor.", "chain", "trust")
-	completenessDesc = desc("completeness", "How the last audit looked for ids that the API does not list (1 = current).", "chain", "contract", "level")
+	anchoredDesc     = desc("anchored_block_timestamp_seconds", "Unix time of the newest block that the anchor vouches for (0 = none yet). Absent without an anchor.", "chain", "trust")
+	completenessDesc = desc("completeness", "How completely the last audit searched for ids that the API does not list (1 = current).", "chain", "contract", "level")
 	acceptDesc       = desc("accept_expires_timestamp_seconds", "Unix time at which the first accepted difference of a kind expires; absent if none is accepted.", "chain", "contract", "kind")
 	assuranceDesc    = desc("assurance", "Lowest assurance among a contract's answers (1 = current).", "chain", "contract", "level")
 )
 
-// assurances lists every level of assurance, the weakest first.
+// assurances lists every level of assurance, weakest first.
 var assurances = []audit.Assurance{audit.Single, audit.Agreed, audit.Proven}
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, labels, nil)
 }
 
-// state collects what the last report said.
+// state collects the series of the last report.
 type state struct{ atomic.Pointer[snapshot] }
 
 func (*state) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{verdictDesc, entriesDesc, findingsDesc, oldestDesc, openDesc, confirmedDesc, droppedDesc, blockDesc, blockTimeDesc, anchoredDesc, completenessDesc, assuranceDesc, acceptDesc} {
+	for _, d := range []*prometheus.Desc{verdictDesc, entriesDesc, findingsDesc, oldestDesc, openDesc, infoDesc, firstSeenDesc, confirmedDesc, droppedDesc, blockDesc, blockTimeDesc, anchoredDesc, completenessDesc, assuranceDesc, acceptDesc} {
 		ch <- d
 	}
 }
 
 func (s *state) Collect(ch chan<- prometheus.Metric) {
 	if last := s.Load(); last != nil {
-		for _, m := range *last {
+		for _, m := range last.series {
 			ch <- m
 		}
 	}
 }
 
 // snapshot is the series of one report.
-type snapshot []prometheus.Metric
-
-func (s *snapshot) gauge(d *prometheus.Desc, value float64, labels ...string) {
-	*s = append(*s, prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...))
+type snapshot struct {
+	series          []prometheus.Metric
+	before, details map[[3]string]details // of the open findings of the previous report and of this one, by chain, contract and finding
 }
 
-// anchored adds when the newest block was made that has a trust, or that L1 holds by a stronger one.
+func (s *snapshot) gauge(d *prometheus.Desc, value float64, labels ...string) {
+	s.series = append(s.series, prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...))
+}
+
+// anchored adds, for each trust, the time of the newest block with at least that trust.
 func (s *snapshot) anchored(c *audit.Chain) {
 	for i, trust := range c.Trusts {
 		newest := 0.0
@@ -140,8 +143,8 @@ func (s *snapshot) anchored(c *audit.Chain) {
 	}
 }
 
-// chain adds a chain and returns its targets by EIP-55 address. Of two targets of one contract the worse one stands,
-// since two series of the same labels would fail the whole scrape.
+// chain adds a chain and returns its targets by EIP-55 address. Of two targets of one contract it keeps the worse, because
+// duplicate series would fail the whole scrape.
 func (s *snapshot) chain(c audit.Chain) map[string]*audit.Target {
 	if c.Block != nil {
 		s.gauge(blockDesc, float64(c.Block.Number), c.Chain)
@@ -178,7 +181,7 @@ func (s *snapshot) target(chain, contract string, t *audit.Target) {
 		}
 	}
 	s.kinds(chain, contract, t)
-	s.open(chain, contract, t.Findings)
+	s.open(chain, contract, t)
 }
 
 func (s *snapshot) entries(chain, contract string, entries []audit.Entry) {
@@ -219,7 +222,7 @@ func (s *snapshot) kinds(chain, contract string, t *audit.Target) {
 	}
 }
 
-// earlier returns the earlier of two times, either of which may be nil.
+// earlier returns the earlier of two times. A nil time is ignored.
 func earlier(a, b *time.Time) *time.Time {
 	if a == nil || b != nil && b.Before(*a) {
 		return b
@@ -227,50 +230,5 @@ func earlier(a, b *time.Time) *time.Time {
 	return a
 }
 
-// finding is the labels of an open_finding series.
-type finding struct {
-	list, id string
-	kind     audit.Kind
-}
-
-func (s *snapshot) open(chain, contract string, findings []audit.Finding) {
-	var series []finding
-	for _, f := range findings {
-		if slices.Contains(audit.Kinds, f.Kind) {
-			series = append(series, finding{label(f.List), wholeID(f.ID), f.Kind})
-		}
-	}
-	slices.SortFunc(series, func(a, b finding) int {
-		return cmp.Or(rank(a.kind)-rank(b.kind), slices.Index(audit.Kinds, a.kind)-slices.Index(audit.Kinds, b.kind),
-			strings.Compare(a.list, b.list), strings.Compare(a.id, b.id))
-	})
-	series = slices.Compact(series)
-	series = series[:min(len(series), maxOpen)]
-	for _, f := range series {
-		s.gauge(openDesc, 1, chain, contract, f.list, f.id, string(f.kind), string(f.kind.Severity()))
-	}
-	s.gauge(droppedDesc, float64(len(findings)-len(series)), chain, contract)
-}
-
-func rank(k audit.Kind) int {
-	return slices.Index([]audit.Severity{audit.Critical, audit.Warning, audit.Info}, k.Severity())
-}
-
-// label is l where it is one of audit.Lists, else empty.
-func label(l audit.List) string {
-	if slices.Contains(audit.Lists, l) {
-		return string(l)
-	}
-	return ""
-}
-
-// wholeID is id where it is spelled as a report spells one, else empty.
-func wholeID(id string) string {
-	if h, err := sanitize.ParseID(id); err == nil && h.Hex() == id {
-		return id
-	}
-	return ""
-}
-
-// is is the value of a gauge that is 1 or 0.
+// is converts a bool to a gauge value.
 var is = map[bool]float64{true: 1, false: 0}

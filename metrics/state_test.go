@@ -24,7 +24,7 @@ kms_auditor_audited_block_number{chain="base"} 5.1375546e+07
 # HELP kms_auditor_audited_block_timestamp_seconds Unix time of the block that the last audit read.
 # TYPE kms_auditor_audited_block_timestamp_seconds gauge
 kms_auditor_audited_block_timestamp_seconds{chain="base"} 1.79353434e+09
-# HELP kms_auditor_completeness How the last audit looked for ids that the API does not list (1 = current).
+# HELP kms_auditor_completeness How completely the last audit searched for ids that the API does not list (1 = current).
 # TYPE kms_auditor_completeness gauge
 kms_auditor_completeness{chain="base",contract="CONTRACT",level="events"} 0
 kms_auditor_completeness{chain="base",contract="CONTRACT",level="incomplete"} 0
@@ -53,10 +53,10 @@ kms_auditor_entries{chain="base",contract="CONTRACT",list="os_image",verdict="un
 # HELP kms_auditor_oldest_finding_timestamp_seconds Unix time at which the oldest open finding of a kind was first seen.
 # TYPE kms_auditor_oldest_finding_timestamp_seconds gauge
 kms_auditor_oldest_finding_timestamp_seconds{chain="base",contract="CONTRACT",kind="claim_allowed_chain_denied"} 1.7935308e+09
-# HELP kms_auditor_open_finding Always 1, while the finding is open, whether or not the last audit could look at it again. At most 100 per contract, the most severe first. id is empty unless it is 32 bytes of hex.
+# HELP kms_auditor_open_finding 1 while a finding is open, even if the last audit could not check it again. At most 100 per contract, most severe first. id is empty unless it is 32 bytes of hex.
 # TYPE kms_auditor_open_finding gauge
 kms_auditor_open_finding{chain="base",contract="CONTRACT",id="0xbd369a8c2f9edb2b52dad48ac8e0b32dde5f1337c423a506b48d07403a7d8033",kind="claim_allowed_chain_denied",list="os_image",severity="warning"} 1
-# HELP kms_auditor_open_findings_dropped Open findings that have no open_finding series.
+# HELP kms_auditor_open_findings_dropped Open findings without an open_finding series, because of its limit.
 # TYPE kms_auditor_open_findings_dropped gauge
 kms_auditor_open_findings_dropped{chain="base",contract="CONTRACT"} 0
 # HELP kms_auditor_target_verdict Verdict of the last audit on a contract (1 = current).

@@ -1,5 +1,5 @@
-// Package control knows who controls a contract, what runs there, and what the contract says of its KMS: every field, how a
-// report and a baseline spell it, and what is a change of it.
+// Package control describes who controls a contract, which code runs there, and what the contract says about its KMS. It defines
+// the fields, how reports and baselines spell them, and what counts as a change.
 package control
 
 import (
@@ -13,66 +13,65 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
-// Reading has the fields that say who controls a contract, and what the contract says of its KMS. Each stands alone.
+// Reading is what was read of a Control. Each field may fail on its own.
 type Reading struct {
 	Owner          Field          `json:"owner"`
 	PendingOwner   Field          `json:"pending_owner"`
 	Implementation Field          `json:"implementation"` // ERC-1967
 	Code           footprint.Code `json:"footprint,omitzero"`
-	CodeErr        string         `json:"code_error,omitempty"` // why Code lacks an account
+	CodeErr        string         `json:"code_error,omitempty"` // why Code is missing an account
 	GatewayAppID   Field          `json:"gateway_app_id"`
 	K256Pubkey     Field          `json:"k256_pubkey"` // hex without prefix
 	CAPubkey       Field          `json:"ca_pubkey"`
 
 	AppImplementation Field `json:"app_implementation"`
 
-	CodeHash               Field `json:"code_hash,omitzero"`                // in evidence of rules 2 and 3, instead of Code
-	ImplementationCodeHash Field `json:"implementation_code_hash,omitzero"` // of what runs behind the contract
+	CodeHash               Field `json:"code_hash,omitzero"`                // instead of Code in evidence of rules 2 and 3
+	ImplementationCodeHash Field `json:"implementation_code_hash,omitzero"` // of the code behind the proxy
 }
 
-// Field is one field of a Reading. Without Known nothing was read, and Err says why; an empty Value is one that the contract
-// does not have.
+// Field is one field of a Reading. If it is not Known, Err says why it was not read. The Value is empty if the contract has none.
 type Field struct {
 	Known bool   `json:"known,omitempty"`
 	Value string `json:"value,omitempty"`
 	Err   string `json:"error,omitempty"`
 }
 
-// Control is who controls a contract, and what runs there. Addresses are EIP-55; what the contract has no getter for is
+// Control is who controls a contract and which code runs there. Addresses are EIP-55. A field without a getter in the contract is
 // empty.
 type Control struct {
 	Owner          string `json:"owner,omitempty"`
-	PendingOwner   string `json:"pending_owner,omitempty"`  // whom the contract is offered to; empty: nobody
-	Implementation string `json:"implementation,omitempty"` // ERC-1967, else the only one that ran; empty: none, or several
+	PendingOwner   string `json:"pending_owner,omitempty"`  // to whom ownership is offered, if anyone
+	Implementation string `json:"implementation,omitempty"` // ERC-1967, else the only one that ran; empty if none or several did
 	footprint.Code
 
 	KMSPubkeys        []string `json:"kms_pubkeys,omitempty"`        // k256 and CA, in hex without prefix
 	GatewayAppID      string   `json:"gateway_app_id,omitempty"`     // as the contract spells it
-	AppImplementation string   `json:"app_implementation,omitempty"` // also where it has its older name, appAuthImplementation
-	AggregatedMRs     []string `json:"aggregated_mrs,omitempty"`     // the allowed ones that are known, sorted
-	Read              []string `json:"read,omitempty"`               // which of these four are known, sorted: without its name here, an empty one is not known to be none
+	AppImplementation string   `json:"app_implementation,omitempty"` // also under its older name, appAuthImplementation
+	AggregatedMRs     []string `json:"aggregated_mrs,omitempty"`     // the allowed ones, sorted
+	Read              []string `json:"read,omitempty"`               // which of these four fields are known, sorted; an unnamed field is unknown, not empty
 }
 
-// About is what is known of one field of Control.
+// About describes one field of Control.
 type About struct {
-	Name  string // as Control spells it
-	What  string // as a sentence does
-	Later bool   // earlier releases did not read it: a baseline may lack it, and Control.Read names it where it is known
+	Name  string // in JSON
+	What  string // in a sentence
+	Later bool   // earlier releases did not read it, so a baseline may lack it; listed in Control.Read if known
 }
 
-// The fields, by their places in Fields and in what Values return.
+// Indexes of the fields in Fields and in the results of Values.
 const (
 	Owner = iota
 	PendingOwner
 	Implementation
-	Code // footprint.Code compares it, account by account: it has no value
+	Code // has no value: footprint.Code compares it account by account
 	KMSPubkeys
 	GatewayAppID
 	AppImplementation
 	AggregatedMRs
 )
 
-// Fields has every field.
+// Fields lists every field.
 var Fields = []About{
 	{"owner", "the owner", false},
 	{"pending_owner", "the pending owner", false},
@@ -80,11 +79,11 @@ var Fields = []About{
 	{"code", "the code that runs", false},
 	{"kms_pubkeys", "the KMS's public keys", true},
 	{"gateway_app_id", "the gateway's app id", true},
-	{"app_implementation", "the implementation of apps", true},
+	{"app_implementation", "the app implementation", true},
 	{"aggregated_mrs", "the allowed measurements", true},
 }
 
-// Separator is between the parts of a field that is a list.
+// Separator joins the parts of a field that is a list.
 const Separator = ", "
 
 func parts(list string) []string {
@@ -94,7 +93,7 @@ func parts(list string) []string {
 	return strings.Split(list, Separator)
 }
 
-// Values returns what the contract said. Measurements come from the list, which is read separately.
+// Values returns the fields in the order of Fields. The measurements are read separately.
 func (r *Reading) Values(contract string, measurements Field) []Field {
 	implementation, keys := r.Implementation, Field{Err: cmp.Or(r.K256Pubkey.Err, r.CAPubkey.Err)}
 	implementation.Value = cmp.Or(implementation.Value, r.Code.Only(contract))
@@ -105,7 +104,7 @@ func (r *Reading) Values(contract string, measurements Field) []Field {
 	return []Field{r.Owner, r.PendingOwner, implementation, {}, keys, r.GatewayAppID, r.AppImplementation, measurements}
 }
 
-// Values returns what a report or a baseline has.
+// Values returns the fields of a report or a baseline in the order of Fields.
 func (c *Control) Values() []Field {
 	keys, measurements := strings.Join(c.KMSPubkeys, Separator), strings.Join(c.AggregatedMRs, Separator)
 	out := make([]Field, len(Fields))
@@ -117,7 +116,7 @@ func (c *Control) Values() []Field {
 	return out
 }
 
-// Set takes over values.
+// Set is the inverse of Values.
 func (c *Control) Set(values []Field) {
 	c.Read = nil
 	for i, f := range Fields {
@@ -130,8 +129,8 @@ func (c *Control) Set(values []Field) {
 	c.AppImplementation, c.AggregatedMRs = values[AppImplementation].Value, parts(values[AggregatedMRs].Value)
 }
 
-// Change compares a value with what is wanted or, where that is empty, with what it was since a time. A provider that answers no
-// call must not make a change: what is gone has to be proven.
+// Change compares a value with the wanted one or, if that is empty, with the value since a time. A value is gone only if that is
+// proven: a provider that answers no call makes no change.
 func Change(field int, is, was, wanted string, proven bool, since time.Time) footprint.Difference {
 	f, want, by := Fields[field], cmp.Or(wanted, was), "policy"
 	if wanted == "" {
@@ -140,19 +139,19 @@ func Change(field int, is, was, wanted string, proven bool, since time.Time) foo
 	var d footprint.Difference
 	switch {
 	case is == "" && want != "" && !proven:
-		d.Unseen = fmt.Sprintf("%s was %s, and that it is gone is not proven", f.What, beyond(field, want, ""))
+		d.Unseen = fmt.Sprintf("%s was %s, and it is not proven that it is gone", f.What, beyond(field, want, ""))
 	case sanitize.BareHex(is) == sanitize.BareHex(want):
 	case f.Later:
-		d.Changed = fmt.Sprintf("%s: the contract has %s, the %s has %s", f.What, beyond(field, is, want), by, beyond(field, want, is))
+		d.Changed = fmt.Sprintf("%s: the contract has %s, but the %s has %s", f.What, beyond(field, is, want), by, beyond(field, want, is))
 	case wanted != "":
-		d.Changed = fmt.Sprintf("%s is %s, the policy says %s", f.What, cmp.Or(is, "none"), want)
+		d.Changed = fmt.Sprintf("%s is %s, but the policy says %s", f.What, cmp.Or(is, "none"), want)
 	default:
-		d.Changed = fmt.Sprintf("%s is %s, and was %s since %s", f.What, cmp.Or(is, "none"), cmp.Or(want, "none"), since.UTC().Format("2006-01-02 15:04 MST"))
+		d.Changed = fmt.Sprintf("%s is %s, but was %s since %s", f.What, cmp.Or(is, "none"), cmp.Or(want, "none"), since.UTC().Format("2006-01-02 15:04 MST"))
 	}
 	return d
 }
 
-// beyond is a value, fit to show; of measurements only those that the other one lacks.
+// beyond makes a value printable. For measurements it keeps only those that b lacks.
 func beyond(field int, a, b string) string {
 	if field == AggregatedMRs {
 		others := parts(b)
@@ -161,7 +160,7 @@ func beyond(field int, a, b string) string {
 	return cmp.Or(sanitize.Plain(a), "none")
 }
 
-// Or returns the control with those fields of another one that it lacks itself.
+// Or returns the control with the fields that it lacks taken from other.
 func (c Control) Or(other Control) Control {
 	values := c.Values()
 	for i, v := range other.Values() {
@@ -171,8 +170,8 @@ func (c Control) Or(other Control) Control {
 	return c
 }
 
-// Learn returns the control of a baseline with the fields that it lacks. That the contract has no value, and which measurements
-// are all, has to be proven: a provider that leaves something out must not make a change of it later.
+// Learn returns a baseline's control with the fields that it lacks. An empty value is taken only if it is proven, and
+// measurements only if they are complete. Otherwise, a provider that omits something now would cause a change later.
 func (c Control) Learn(is Control, proven, complete bool) Control {
 	values := c.Values()
 	for i, now := range is.Values() {
@@ -185,7 +184,7 @@ func (c Control) Learn(is Control, proven, complete bool) Control {
 	return c
 }
 
-// Differs names the fields that are not as they were. An offer to another owner is no change yet.
+// Differs lists the fields that changed. An offer to another owner is not yet a change.
 func (c Control) Differs(is Control) []string {
 	out, now := []string{}, is.Values()
 	for i, was := range c.Values() {

@@ -155,7 +155,7 @@ func TestWhatIsFinalIsReadWhateverTheProviderCallsFinalized(t *testing.T) {
 		t.Errorf("the node is behind: %s", text(t, r))
 	}
 	w.mine(70)
-	if r := w.auditor().says(audit.Consistent, ""); !strings.Contains(text(t, r), "it calls block 160 finalized, and the sync committee finalized block 90") {
+	if r := w.auditor().says(audit.Consistent, ""); !strings.Contains(text(t, r), "it reports block 160 as finalized, but the sync committee finalized block 90") {
 		t.Errorf("the node is far ahead: %s", text(t, r))
 	}
 }
@@ -210,7 +210,7 @@ func TestAProviderThatLacksWhatIsFinal(t *testing.T) {
 	w.mine(40)
 	w.finalize(64)
 	w.proxy.Set(rpcfault.Null("eth_getBlockByHash"))
-	if r := w.says(audit.Unknown, ""); r.Chains[0].Block != nil || !strings.Contains(text(t, r), "it lacks block 64") {
+	if r := w.says(audit.Unknown, ""); r.Chains[0].Block != nil || !strings.Contains(text(t, r), "it does not have block 64") {
 		t.Errorf("%s", text(t, r))
 	}
 }

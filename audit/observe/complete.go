@@ -16,26 +16,26 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/logs"
 )
 
-// completion is the search for what explains the storage of a look's contracts.
+// completion accounts for the storage of a look's contracts.
 type completion struct {
 	*look
-	ask     func() []ethrpc.Query // with what the events named until now
+	ask     func() []ethrpc.Query // including the ids that events have named so far
 	queries []ethrpc.Query
-	state   *ethrpc.State // that answers queries
+	state   *ethrpc.State // the answers to queries
 	scans   map[common.Address]*audit.EventScan
-	callers map[common.Address]bool // that were looked for
+	callers map[common.Address]bool // contracts whose callers were searched
 }
 
-// The events of a contract are read in this order, as far as they are needed.
+// The stages of reading a contract's events. They run in this order until the storage is accounted for.
 const (
-	ownerEvents   = iota // that the owner alone can cause: they name ids of the lists
-	publicEvents         // that anybody can cause: they only account for storage
-	whoRegistered        // apps, where only older code counted that, which the events named
-	allAnew              // a provider may have left some out
+	ownerEvents   = iota // only the owner can emit these; they name ids of the lists
+	publicEvents         // anyone can emit these; they only account for storage
+	whoRegistered        // who registered the apps, which older code counted in storage
+	allAnew              // everything again, because a provider may have left events out
 )
 
-// batches are the calls that read all events of contracts of which none were read yet. They go with the pin, or with the
-// first proofs.
+// batches returns the calls that read all events of contracts whose events were never read. They are sent along with the pin or
+// with the first proofs.
 func (c *observer) batches(contracts []common.Address) (out []*logs.Batch) {
 	for _, a := range contracts {
 		for _, public := range []bool{false, true} {
@@ -47,12 +47,12 @@ func (c *observer) batches(contracts []common.Address) (out []*logs.Batch) {
 	return out
 }
 
-// complete accounts for everything that the contracts store. Where the proven state of a contract holds more than is asked
-// for, its events are read for what they name, and what is new is asked for at the same block. Where that is not enough,
-// they are read anew, once for every state of the storage.
+// complete accounts for everything that the contracts store. If a contract's proven storage contains more than was asked for, its
+// events are read, and the contract is asked about new ids in them at the same block. If that is not enough, all events are read
+// again, once per storage root.
 func (c *observer) complete(ctx context.Context, l *completion, beside []*logs.Batch) {
 	for _, b := range beside {
-		_ = c.Events.Take(b) // what is no use is read by itself
+		_ = c.Events.Take(b) // if it fails, Update reads the events
 	}
 	ok := len(beside) == 0 || c.reread(ctx, l, false)
 	for _, stage := range []int{ownerEvents, publicEvents, whoRegistered, allAnew, whoRegistered} {
@@ -68,7 +68,7 @@ func (c *observer) complete(ctx context.Context, l *completion, beside []*logs.B
 		for i, r := range due {
 			c.scan(ctx, l, r, stage, len(due)-i)
 		}
-		if finally := stage != ownerEvents; len(due) > 0 || finally && l.isPartial() { // what follows rests on what is proven
+		if finally := stage != ownerEvents; len(due) > 0 || finally && l.isPartial() { // the later stages need proven storage
 			ok = c.reread(ctx, l, finally)
 		}
 	}
@@ -84,12 +84,12 @@ func (c *observer) complete(ctx context.Context, l *completion, beside []*logs.B
 			s.PublicErr = cmp.Or(s.PublicErr, p.why)
 		}
 		if lacksCallers(r, s) {
-			*s = audit.EventScan{Err: fmt.Sprintf("who registered %d of %d apps is not known, which accounts for storage too", r.Counted-r.Registered, r.Counted)}
+			*s = audit.EventScan{Err: fmt.Sprintf("it is not known who registered %d of %d apps, and the contract stores that too", r.Counted-r.Registered, r.Counted)}
 		}
 		if n := len(l.queries[i].Implementations); s.Err == "" && r.Storage != nil && !r.Storage.Complete && n > kms.MaxImplementations {
-			*s = audit.EventScan{Err: fmt.Sprintf("the contract had %d implementations, and what the older ones left is looked for in at most %d", n, kms.MaxImplementations)}
+			*s = audit.EventScan{Err: fmt.Sprintf("the contract had %d implementations, but storage that old implementations left is searched for at most %d", n, kms.MaxImplementations)}
 		}
-		// Where the proof needs no events they only show when and by whom: what fails is not asked for in every audit.
+		// If the proof needs no events, they only show who changed what and when, so a failure is not retried in every audit.
 		if r.Storage != nil && (s.Err == "" || r.Storage.Complete) {
 			c.scanned[r.Contract] = r.Storage.Root
 		}
@@ -101,7 +101,7 @@ func (c *observer) complete(ctx context.Context, l *completion, beside []*logs.B
 	}
 }
 
-// lacksCallers reports whether apps were registered by accounts that are not known, and are counted in the storage.
+// lacksCallers reports whether the contract stores counts of apps for accounts that are not known.
 func lacksCallers(r *ethrpc.Reading, s *audit.EventScan) bool {
 	return s.Err == "" && s.PublicErr == "" && r.Sequenced && r.Registered < r.Counted
 }
@@ -110,24 +110,24 @@ func (l *completion) isPartial() bool {
 	return slices.ContainsFunc(l.state.Readings, func(r ethrpc.Reading) bool { return r.Partial })
 }
 
-// reread reads again if the events named something new or, finally, if answers were left out. It reports whether the state
-// answers all that is asked.
+// reread reads again if events named new ids or, with finally, if answers were left out. It reports whether the state has an answer
+// to every query.
 func (c *observer) reread(ctx context.Context, l *completion, finally bool) bool {
 	asked := l.queries
 	l.queries = l.ask()
 	if !(finally && l.isPartial()) && slices.EqualFunc(asked, l.queries, func(a, b ethrpc.Query) bool { return a.Equal(&b) }) {
 		return true
 	}
-	c.opt.Progress(c.Intent.Chain, "reading what the events named")
+	c.opt.Progress(c.Intent.Chain, "reading the ids that events named")
 	more, err := c.readState(ctx, l, ethrpc.ReadOptions{AllowPartial: !finally, First: servedBy(l.state, l.pinned.Provider)})
 	if err == nil {
-		l.addStateFailures(l.state) // the second Read may rest on what the first one proved
+		l.addStateFailures(l.state) // the second Read may reuse proofs of the first
 		l.state = more
 		return true
 	}
 	l.fail(err)
 	for _, s := range l.scans {
-		s.Read = false // what they named has no answer
+		s.Read = false // the ids that they named have no answer
 	}
 	for i := range l.state.Readings {
 		if r := &l.state.Readings[i]; r.Partial {
@@ -137,7 +137,7 @@ func (c *observer) reread(ctx context.Context, l *completion, finally bool) bool
 	return false
 }
 
-// pause is why the apps of a contract are left out: until its events are read again, and at least until a time. The zero value:
+// pause is why a contract's apps are left out until its events are read again, and at least until a time. The zero value means that
 // they are not left out.
 type pause struct {
 	why   string
@@ -145,12 +145,12 @@ type pause struct {
 }
 
 const (
-	manyApps   = 1000 // that may cost a reading
+	manyApps   = 1000 // enough to make a reading fail
 	crowdPause = time.Hour
 )
 
-// readState reads what is asked for. Where contracts have many apps, that has half of the time that is left: if it fails, the
-// contracts are read without their apps, which only account for storage. If that works, it was the apps' fault.
+// readState answers the queries. If contracts have many apps, that takes at most half of the remaining time. If it fails, the
+// contracts are read without their apps, which only account for storage. If that succeeds, the apps are left out for a while.
 func (c *observer) readState(ctx context.Context, l *completion, opt ethrpc.ReadOptions) (*ethrpc.State, error) {
 	isCrowded := func(q ethrpc.Query) bool { return len(q.Apps) > manyApps }
 	if !slices.ContainsFunc(l.queries, isCrowded) {
@@ -159,7 +159,7 @@ func (c *observer) readState(ctx context.Context, l *completion, opt ethrpc.Read
 	part := ctx
 	if end, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
-		part, cancel = context.WithTimeoutCause(ctx, time.Until(end)/2, fmt.Errorf("it took more than half of the time that was left: %w", context.DeadlineExceeded))
+		part, cancel = context.WithTimeoutCause(ctx, time.Until(end)/2, fmt.Errorf("it took more than half of the remaining time: %w", context.DeadlineExceeded))
 		defer cancel()
 	}
 	state, err := c.Reader.Read(part, l.pinned, l.queries, opt)
@@ -191,8 +191,7 @@ func (c *observer) readState(ctx context.Context, l *completion, opt ethrpc.Read
 	return without, nil
 }
 
-// servedBy returns the provider that served what the one that pinned could not, or that one: who failed at this block, or
-// lied, is not asked first again.
+// servedBy returns the provider to ask first: one that served the state where the provider that pinned could not, else that one.
 func servedBy(state *ethrpc.State, pinned string) string {
 	for i := range state.Readings {
 		if p := state.Readings[i].Provider; p != "" && p != pinned {
@@ -202,7 +201,7 @@ func servedBy(state *ethrpc.State, pinned string) string {
 	return pinned
 }
 
-// wantsEvents reports whether events may explain what is not explained, or show who changed what is.
+// wantsEvents reports whether the stage's events may explain storage, or show who changed it.
 func (c *observer) wantsEvents(l *completion, r *ethrpc.Reading, stage int) bool {
 	s := l.scans[r.Contract]
 	switch {
@@ -218,12 +217,12 @@ func (c *observer) wantsEvents(l *completion, r *ethrpc.Reading, stage int) bool
 	case stage == whoRegistered:
 		return !l.callers[r.Contract] && lacksCallers(r, s)
 	default:
-		return stage == publicEvents || c.rescanned[r.Contract] != r.Storage.Root // once for each state
+		return stage == publicEvents || c.rescanned[r.Contract] != r.Storage.Root // once per storage root
 	}
 }
 
-// scan reads the events of a contract. All contracts together take half of the time that is left, in equal parts: a long
-// history, whose reading goes on in the next audit, leaves this one its answers and the other contracts their turn.
+// scan reads the events of a contract. All contracts together take at most half of the remaining time, in equal parts. The next
+// audit continues with a long history.
 func (c *observer) scan(ctx context.Context, l *completion, r *ethrpc.Reading, stage, left int) {
 	c.opt.Progress(c.Intent.Chain, "reading the events of "+r.Contract.Hex())
 	if stage == whoRegistered {
@@ -233,7 +232,7 @@ func (c *observer) scan(ctx context.Context, l *completion, r *ethrpc.Reading, s
 	}
 	if end, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, time.Until(end)/time.Duration(2*left), fmt.Errorf("the time for events in one audit is over, the next one goes on: %w", context.DeadlineExceeded))
+		ctx, cancel = context.WithTimeoutCause(ctx, time.Until(end)/time.Duration(2*left), fmt.Errorf("the time for events in this audit is over; the next audit continues: %w", context.DeadlineExceeded))
 		defer cancel()
 	}
 	s := &audit.EventScan{Read: true}

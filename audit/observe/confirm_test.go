@@ -105,7 +105,7 @@ func TestAContractLevelFindingNeedsBothPassesToo(t *testing.T) {
 	w.between(func() {
 		w.contract(func(c *fakeapi.Contract) { c.Address = "0x00000000000000000000000000000000000000AA" })
 	})
-	if r := w.auditor().says(audit.Unknown, ""); !strings.Contains(text(t, r), "no_code could not be confirmed by a second look") {
+	if r := w.auditor().says(audit.Unknown, ""); !strings.Contains(text(t, r), "a second look could not confirm no_code") {
 		t.Errorf("nothing stands in both passes\n%s", text(t, r))
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
-// Record is all that the judgement on one chain rests on, with what proves it.
+// Record is everything that the judgement on one chain is based on, with its proofs.
 type Record struct {
 	Intent audit.Intent
 	Prior  audit.Prior
@@ -27,26 +27,26 @@ type Record struct {
 	Raw    Raw
 }
 
-// Raw is what proves the looks of a Record.
+// Raw has the proofs of a Record's looks.
 type Raw struct{ First, Second, Head RawLook }
 
-// RawLook is what proves one look. What is nil was not had.
+// RawLook has the proofs of one look. Those that were not available are nil.
 type RawLook struct {
 	Claim   *kmsapi.Source
-	Listing []kmsapi.Source // a page each
+	Listing []kmsapi.Source // one per page
 	Queries []ethrpc.Query
 	Witness *ethrpc.Witness
 	Anchor  *Anchoring
 	L1      *L1Raw
 }
 
-// Anchoring proves who vouches for the block of a look.
+// Anchoring proves that the anchor vouches for a look's block.
 type Anchoring struct {
 	Documents anchor.Documents
-	Headers   [][]byte // RLP: those of anchor.Head.WalkTo
+	Headers   [][]byte // RLP, in the order of anchor.Head.WalkTo
 }
 
-// ClaimOf is the API's answer as an audit.APIClaim.
+// ClaimOf converts the API's answer.
 func ClaimOf(d *kmsapi.OnChainDetail) *audit.APIClaim {
 	out := &audit.APIClaim{Claim: SourceOf(&d.Source), ChainID: d.ChainID}
 	for _, c := range d.Contracts {
@@ -64,7 +64,7 @@ func ClaimOf(d *kmsapi.OnChainDetail) *audit.APIClaim {
 	return out
 }
 
-// claimOf is ClaimOf and claimedIDs, which are spared where the API's answer is the same again.
+// claimOf is ClaimOf and claimedIDs. It reuses the last results if the API's answer is unchanged.
 func (c *observer) claimOf(d *kmsapi.OnChainDetail) (*audit.APIClaim, idsByContract) {
 	same := c.claim != nil && len(d.Contracts) > 0 && len(c.detail.Contracts) > 0 && &d.Contracts[0] == &c.detail.Contracts[0]
 	if !same {
@@ -76,7 +76,7 @@ func (c *observer) claimOf(d *kmsapi.OnChainDetail) (*audit.APIClaim, idsByContr
 	return &claim, c.claimed
 }
 
-// SourceOf is where an answer of the API came from, as an audit.Claim.
+// SourceOf converts the source of an answer of the API.
 func SourceOf(s *kmsapi.Source) audit.Claim {
 	return audit.Claim{FetchedAt: s.FetchedAt.UTC(), SHA256: s.SHA256, APIVersion: s.APIVersion, RequestID: s.RequestID}
 }
@@ -92,7 +92,7 @@ func claimState(a kmsapi.Allowed) audit.ClaimState {
 	}
 }
 
-// ListingOf is the API's list of KMS as far as it is about the chain.
+// ListingOf converts the part of the API's list of KMS that is about a chain.
 func ListingOf(all []kmsapi.KMS, chainID uint64) []audit.ListedKMS {
 	out := []audit.ListedKMS{}
 	for _, k := range all {
@@ -107,7 +107,7 @@ func blockOf(b ethrpc.Block) *audit.Block {
 	return &audit.Block{Number: b.Number, Hash: b.Hash.Hex(), Time: b.Time}
 }
 
-// take converts what was read. A provider that was caught lying makes no finding if another one answered correctly.
+// take converts what was read. A provider's lie makes no finding if another provider answered correctly.
 func (c *observer) take(l *look, state *ethrpc.State, queries []ethrpc.Query, scans map[common.Address]*audit.EventScan) {
 	l.addStateFailures(state)
 	if c.opt.Record {
@@ -122,7 +122,7 @@ func (c *observer) take(l *look, state *ethrpc.State, queries []ethrpc.Query, sc
 	}
 }
 
-// addStateFailures notes what providers failed at.
+// addStateFailures adds the failures of providers.
 func (l *look) addStateFailures(state *ethrpc.State) {
 	l.addFailures(state.Failed)
 	for i := range state.Readings {
@@ -130,7 +130,7 @@ func (l *look) addStateFailures(state *ethrpc.State) {
 	}
 }
 
-// ReadingOf is a contract's reading as an audit.Reading, its answers in the order of the query.
+// ReadingOf converts a contract's reading. The answers are in the order of the query.
 func ReadingOf(r *ethrpc.Reading, q ethrpc.Query, scan *audit.EventScan) audit.Reading {
 	out := audit.Reading{Contract: r.Contract, Provider: r.Provider, HasCode: r.HasCode, Events: scan, Unaccounted: r.Unaccounted}
 	if r.Err != nil {
@@ -197,10 +197,10 @@ func controlsOf(c *ethrpc.Control) audit.Controls {
 	return out
 }
 
-// maxField is the number of bytes that are kept of a text which a contract says of its KMS.
+// maxField is the most bytes that are kept of a text from a contract.
 const maxField = 1024
 
-// bounded returns a text as it is or, where it is long or cannot be written down, what tells it from others, and its beginning.
+// bounded returns a text as it is or, if it is too long or not UTF-8, its hash, length and beginning.
 func bounded(s string) string {
 	if len(s) <= maxField && utf8.ValidString(s) {
 		return s
@@ -219,7 +219,7 @@ func fieldOf[T any](f ethrpc.Field[T], text func(T) string) audit.Field {
 	}
 }
 
-// fail notes why the chain could not be read, and what providers were caught at.
+// fail adds the failures because of which the chain could not be read, and the lies among them.
 func (l *look) fail(err error) {
 	all := []ethrpc.ProviderError{{Provider: "rpc", Err: err}}
 	if one, ok := err.(ethrpc.ProviderError); ok {
@@ -237,7 +237,7 @@ func (l *look) addFailures(all []ethrpc.ProviderError) {
 	}
 }
 
-// addLies notes the lies that providers were caught in, about one contract or, where it is nil, about the chain.
+// addLies adds lies that providers were caught in, about one contract or, if that is nil, about the chain.
 func (l *look) addLies(all []ethrpc.ProviderError, contract *common.Address) {
 	for _, p := range all {
 		lie := func(k audit.Kind, message string) {
@@ -258,7 +258,7 @@ func (l *look) addLies(all []ethrpc.ProviderError, contract *common.Address) {
 			lie(audit.GetterDisagrees, e.Error())
 		}
 		if errors.Is(p.Err, proof.ErrInvalid) {
-			lie(audit.ProofInvalid, "a provider's proof does not verify against the block's header; errors names it")
+			lie(audit.ProofInvalid, "a provider's proof does not verify against the block's header; the chain's errors name the provider")
 		}
 	}
 }

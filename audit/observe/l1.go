@@ -15,7 +15,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/anchor/l1"
 )
 
-// L1 is where what L1 holds of a chain's blocks is read. Their errors carry no secret.
+// L1 reads what L1 says about a chain's blocks. Errors contain no secret.
 type L1 struct {
 	Anchor Anchor // of L1
 	Reader L1Reader
@@ -27,25 +27,25 @@ type L1Reader interface {
 	Proven(at *ethrpc.Pinned, old *ethrpc.ProvenCalls) (*ethrpc.ProvenCalls, error)
 }
 
-// L1Raw proves what L1 holds.
+// L1Raw proves what L1 says.
 type L1Raw struct {
 	Documents anchor.Documents
 	Witness   *ethrpc.Witness
 	Walks     []Walk // in the order of ReadL1
 }
 
-// Walk is the headers that lead from a block that L1 holds down to an audited one; none: nobody had them.
+// Walk is the headers from a block that L1 confirms down to an audited one. It is empty if no provider had them.
 type Walk struct {
 	Headers [][]byte `json:"headers,omitempty"`
 }
 
-// What is asked for in one audit.
+// The most that one audit asks for.
 const (
 	maxWalks = 16
-	maxGames = 4 // of those whose time to be challenged may be over
+	maxGames = 4 // whose challenge period may be over
 )
 
-// askL1 asks what L1 holds of the audited blocks.
+// askL1 looks up the audited blocks on L1.
 func (c *observer) askL1(ctx context.Context, prior audit.Prior, l *look) {
 	if c.L1 == nil {
 		return
@@ -58,7 +58,7 @@ func (c *observer) askL1(ctx context.Context, prior audit.Prior, l *look) {
 	defer cancel()
 	l.Failures = append(l.Failures, c.guarded(func() error {
 		if err := c.readL1(ctx, prior, l, blocks); err != nil {
-			l.add(failed(audit.StageRPC, "l1", fmt.Errorf("what L1 holds of audited blocks is not known: %w", err)))
+			l.add(failed(audit.StageRPC, "l1", fmt.Errorf("reading what L1 says about audited blocks: %w", err)))
 		}
 		return nil
 	})...)
@@ -70,9 +70,9 @@ func (c *observer) readL1(ctx context.Context, prior audit.Prior, l *look, block
 	l.addFailures(errs)
 	switch {
 	case head == nil:
-		return errors.New("no block of L1 is known to be final")
+		return errors.New("no finalized block of L1 is known")
 	case remembered != (common.Hash{}) && head.Finalized.Slot < prior.Finalized.Slot:
-		return fmt.Errorf("slot %d was final before, and the endpoints show no later one than %d", prior.Finalized.Slot, head.Finalized.Slot)
+		return fmt.Errorf("slot %d was finalized before, but the endpoints report slot %d as the latest", prior.Finalized.Slot, head.Finalized.Slot)
 	}
 	calls, err := ProvenL1(ctx, c.L1.Reader, head, c.l1Calls)
 	if err != nil {
@@ -98,7 +98,7 @@ func (c *observer) readL1(ctx context.Context, prior audit.Prior, l *look, block
 	return nil
 }
 
-// ProvenL1 returns calls at the block of L1 that head has as final. old is as for ethrpc.Client.Proven.
+// ProvenL1 returns proven calls at the finalized block of L1. For old see ethrpc.Client.Proven.
 func ProvenL1(ctx context.Context, reader L1Reader, head *anchor.Head, old *ethrpc.ProvenCalls) (*ethrpc.ProvenCalls, error) {
 	at, err := reader.Pin(ctx, ethrpc.PinRequest{Tags: []ethrpc.BlockTag{ethrpc.AtHash(head.Finalized.BlockHash)}})
 	if err != nil {
@@ -107,7 +107,7 @@ func ProvenL1(ctx context.Context, reader L1Reader, head *anchor.Head, old *ethr
 	return reader.Proven(at, old)
 }
 
-// walk gets headers that accept takes. If every provider has others, those of the last one are what they say.
+// walk fetches headers that accept takes. If every provider has others, it returns those of the last one.
 func (c *observer) walk(ctx context.Context, l *look, high, low uint64, accept func([][]byte) error) (headers [][]byte, err error) {
 	refused := 0
 	_, err = c.Reader.Headers(ctx, l.Provider, high, low, func(of [][]byte) error {
@@ -126,9 +126,8 @@ func (c *observer) walk(ctx context.Context, l *look, high, low uint64, accept f
 	return headers, nil
 }
 
-// ReadL1 finds out what L1 newly holds of audited blocks, by calls at the block that head has as final. walk gets the headers of
-// the blocks from high down to low, which accept takes if it can; the error is that of nobody having them. lacks is why L1
-// does not hold more. The error is that of the calls.
+// ReadL1 looks up audited blocks on L1, with calls at head's finalized block. walk fetches the headers of the blocks from high down
+// to low, and prefers headers that accept takes. lacks says why L1 does not confirm more blocks. The error is an error of the calls.
 func ReadL1(ctx context.Context, calls l1.Caller, head *anchor.Head, intent *audit.Intent, blocks []audit.L1Block,
 	walk func(high, low uint64, accept func([][]byte) error) ([][]byte, error)) (_ *audit.L1Look, lacks []error, err error) {
 	from := uint64(math.MaxUint64)
@@ -149,19 +148,19 @@ func ReadL1(ctx context.Context, calls l1.Caller, head *anchor.Head, intent *aud
 	_, finalized := AnchoredOf(head)
 	out := &audit.L1Look{Finalized: *finalized, Number: head.Finalized.BlockNumber, Hash: head.Finalized.BlockHash}
 	walks := 0
-	for _, b := range slices.Backward(blocks) { // the latest first
+	for _, b := range slices.Backward(blocks) { // latest first
 		if b.Trust == audit.TrustL1Anchored {
-			continue // for good
+			continue // final
 		}
 		p, err := holds.Covering(b.Number)
 		now := audit.Confirmation{Hash: b.Hash, Trust: audit.Trust(p.Trust.String()), Game: p.Game}
 		switch fallen := holds.Fallen(b.Game); {
-		case b.Confirmed() && fallen != nil && p.Trust != l1.Anchored: // the next audit looks for another game
+		case b.Confirmed() && fallen != nil && p.Trust != l1.Anchored: // the next audit searches another game
 			now.Trust, now.Game = audit.TrustProviders, b.Game
-			lacks = append(lacks, fmt.Errorf("block %d is not held by L1 any more: %w", b.Number, fallen))
+			lacks = append(lacks, fmt.Errorf("block %d is no longer confirmed by L1: %w", b.Number, fallen))
 		case err != nil || b.Confirmed() && now.Trust == b.Trust || walks == maxWalks:
 			continue
-		case b.Confirmed() && now.Game == b.Game: // headers led from what it claims to the block before
+		case b.Confirmed() && now.Game == b.Game: // an earlier audit already followed the headers from this game
 		default:
 			walks++
 			headers, err := walk(p.Block, b.Number, func(headers [][]byte) error {
@@ -177,7 +176,7 @@ func ReadL1(ctx context.Context, calls l1.Caller, head *anchor.Head, intent *aud
 			outcome, made, err := p.Confirm(b.Number, b.Hash, headers)
 			if outcome == l1.Unknown && slices.ContainsFunc(blocks, func(o audit.L1Block) bool { return o.Confirmed() && o.Number <= p.Block }) {
 				outcome = l1.Unvouched
-				err = fmt.Errorf("block %d is not the one whose output root L1 holds (%s: %s): the headers of earlier blocks give theirs, and this one cannot", p.Block, p.Trust, p.Root)
+				err = fmt.Errorf("block %d is not the one whose output root L1 holds (%s: %s): headers lead to earlier blocks, but not to this one", p.Block, p.Trust, p.Root)
 			}
 			switch now.Time = made; outcome {
 			case l1.NotCovered, l1.Unknown:

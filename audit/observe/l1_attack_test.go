@@ -80,7 +80,7 @@ func TestAGameThatFalls(t *testing.T) {
 	must(t, w.rollup.Send(t.Context(), testchain.RollupRegistry, "blacklist", game))
 	w.finalize()
 	r := a.stands(audit.Consistent, "", "-, -, providers")
-	if said := text(t, r); !strings.Contains(said, "block 64 is not held by L1 any more: it is blacklisted") {
+	if said := text(t, r); !strings.Contains(said, "block 64 is no longer confirmed by L1: it is blacklisted") {
 		t.Error(said)
 	}
 	a.stands(audit.Consistent, "", "-, -, providers")
@@ -119,7 +119,7 @@ func TestAnEarlierBlockOfL1SaysNothing(t *testing.T) {
 	restarted := w.auditor()
 	restarted.prior["test"] = p
 	r := restarted.stands(audit.Consistent, "", "64 l1_proposed, -, l1_proposed")
-	if said := text(t, r); !strings.Contains(said, "was final before") || restarted.result.Records[0].Looks.First.L1 != nil {
+	if said := text(t, r); !strings.Contains(said, "was finalized before") || restarted.result.Records[0].Looks.First.L1 != nil {
 		t.Error(said)
 	}
 	p.Finalized.Checkpoint = common.Hash{2} // which was configured then, and of another beacon chain
@@ -140,7 +140,7 @@ func TestDriftIsConfirmedWhileL1Hangs(t *testing.T) {
 		return true
 	}})
 	r := w.auditor().says(audit.Drift, "claim_denied_chain_allowed")
-	if said := text(t, r); !strings.Contains(said, "what L1 holds of audited blocks is not known") {
+	if said := text(t, r); !strings.Contains(said, "reading what L1 says about audited blocks: ") {
 		t.Error(said)
 	}
 }
@@ -214,7 +214,7 @@ func TestForgedEvidenceOfL1IsRefuted(t *testing.T) {
 	got, err := evidence.Verify(t.Context(), f, []common.Hash{checkpoint})
 	must(t, err)
 	said := strings.Join(got.Trusted, "\n")
-	for _, want := range []string{"blocks, with what L1 held of them then: 2", "sign for", "no game that L1 holds proven is false"} {
+	for _, want := range []string{"blocks with what L1 said about them: 2", "sign for", "no game that L1 accepts is false"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("it does not say %q: %s", want, said)
 		}

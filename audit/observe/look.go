@@ -19,37 +19,37 @@ import (
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
-// observer looks at one chain. What it remembers only saves requests.
+// observer looks at one chain. Its state only saves requests.
 type observer struct {
 	Chain
 	opt         *Options
 	scanned     map[common.Address]common.Hash // the storage root for which events were read
-	rescanned   map[common.Address]common.Hash // the storage root for which they were read anew in vain
+	rescanned   map[common.Address]common.Hash // the storage root for which they were read again in vain
 	withoutApps map[common.Address]pause
 	annotated   map[common.Address]annotation
-	detail      *kmsapi.OnChainDetail // the last, and what was made of it
+	detail      *kmsapi.OnChainDetail // the last one; claim and claimed are made from it
 	claim       *audit.APIClaim
 	claimed     idsByContract
-	l1Calls     *ethrpc.ProvenCalls // the last that were made of L1
+	l1Calls     *ethrpc.ProvenCalls // the last calls on L1
 }
 
-// look is an observation while it is made.
+// look is an observation in progress.
 type look struct {
 	audit.Observation
 	raw    RawLook
-	ids    idsByContract // that the claim names
+	ids    idsByContract // in the claim
 	pinned *ethrpc.Pinned
 
-	anchoring *anchoring // nil: there is no anchor
+	anchoring *anchoring // nil without an anchor
 }
 
-// look fetches the claim while a block is pinned, and reads the contracts there. The block is not older than that of an
-// earlier look: what was seen there is not undone by going back.
+// look fetches the claim, pins a block at the same time, and reads the contracts at that block. The block is not older than that of
+// the look before.
 func (c *observer) look(ctx context.Context, prior audit.Prior, before *look) *look {
 	l := &look{Observation: audit.Observation{At: now()}}
 	tags, notBefore := c.Tags, uint64(0)
 	if before != nil && before.pinned != nil {
-		// A tag that is preferred to the one that was used could name an older block.
+		// A preferred tag could name an older block than the tag that was used.
 		tags = tags[max(slices.Index(tags, before.pinned.Tag), 0):]
 		notBefore = before.pinned.Block.Number
 	}
@@ -66,7 +66,7 @@ func (c *observer) look(ctx context.Context, prior audit.Prior, before *look) *l
 	pinned, err := c.pin(ctx, l, prior, req)
 	wg.Wait()
 	for _, b := range early {
-		_ = c.Events.Take(b) // what is no use is read by itself
+		_ = c.Events.Take(b) // if it fails, Update reads the events
 	}
 	l.Failures = slices.Concat(claim, listing)
 	if err == nil {
@@ -80,7 +80,7 @@ func (c *observer) look(ctx context.Context, prior audit.Prior, before *look) *l
 	return l
 }
 
-// guarded makes an error of the API, or a bug, a failure.
+// guarded turns an error of the API, or a panic, into a failure.
 func (c *observer) guarded(fetch func() error) (out []audit.Failure) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -118,7 +118,7 @@ func (c *observer) fetchListing(ctx context.Context, l *look) error {
 	if c.Intent.NoClaims || !c.Intent.CrossChecks && !c.Intent.Discover {
 		return nil
 	}
-	l.ListingFailed = true // by a bug too
+	l.ListingFailed = true // also after a panic
 	list, err := c.opt.Listing.List(ctx, kmsapi.Filter{OnChain: true})
 	if err != nil {
 		return err
@@ -127,8 +127,8 @@ func (c *observer) fetchListing(ctx context.Context, l *look) error {
 	return nil
 }
 
-// pinNewest pins a block. A node that lags is given time to catch up with what was audited before; where none does, the older
-// block is pinned, for the judge to say so.
+// pinNewest pins a block, preferably no older than the last audited one. If every node lags, it pins an older block, which the judge
+// reports.
 func (c *observer) pinNewest(ctx context.Context, prior audit.Prior, req ethrpc.PinRequest) (*ethrpc.Pinned, error) {
 	notBefore := req.NotBefore
 	if len(req.Tags) > 0 {
@@ -146,8 +146,8 @@ func (c *observer) pinNewest(ctx context.Context, prior audit.Prior, req ethrpc.
 	return older, nil
 }
 
-// readContracts reads the contracts at the pinned block. If nobody can read them there, the next provider pins a block of the
-// same tag: the first one may have invented its block. If none is left, and the state is gone, the next tag is taken.
+// readContracts reads the contracts at the pinned block. If no provider can, the next provider pins a block of the same tag, because
+// the first one may have invented its block. If no provider is left and the state is pruned, the next tag is used.
 func (c *observer) readContracts(ctx context.Context, prior audit.Prior, l *look, pinned *ethrpc.Pinned, req ethrpc.PinRequest) error {
 	contracts := audit.Contracts(c.Intent, prior, l.Claim)
 	gone := false
@@ -186,7 +186,7 @@ func (c *observer) readContracts(ctx context.Context, prior audit.Prior, l *look
 	return nil
 }
 
-// read reads the contracts and, where it may bring more, their events.
+// read reads the contracts and, if needed, their events.
 func (c *observer) read(ctx context.Context, prior audit.Prior, l *look, contracts []common.Address) error {
 	done := &completion{look: l, scans: map[common.Address]*audit.EventScan{}, callers: map[common.Address]bool{}}
 	done.ask = func() (out []ethrpc.Query) {
@@ -194,7 +194,7 @@ func (c *observer) read(ctx context.Context, prior audit.Prior, l *look, contrac
 			q := c.query(a, prior.Contract(a), l.ids[a])
 			p, s := c.withoutApps[a], done.scans[a]
 			if s == nil && p.why != "" || s != nil && s.PublicErr != "" || now().Before(p.until) {
-				q.Apps, q.Callers = nil, nil // they cannot account for all that is stored
+				q.Apps, q.Callers = nil, nil // without all of them, storage cannot be accounted for
 			}
 			out = append(out, q)
 		}
@@ -222,7 +222,7 @@ func (c *observer) read(ctx context.Context, prior audit.Prior, l *look, contrac
 	return nil
 }
 
-// query asks for every id that anybody named: the policy, accepted differences, events, earlier audits and the claim.
+// query asks for every known id: from the policy, accepted differences, events, earlier audits and the claim.
 func (c *observer) query(contract common.Address, known *audit.Known, claimed map[audit.List][]common.Hash) ethrpc.Query {
 	want := c.Intent.Contract(contract)
 	var named map[string][]common.Hash
@@ -239,8 +239,8 @@ func (c *observer) query(contract common.Address, known *audit.Known, claimed ma
 		}
 	}
 	q := ethrpc.Query{Contract: contract, Control: true}
-	// An id that nobody allows shows whether the contract has the list and, where its code is run here, which code runs for such
-	// an id whatever else is asked.
+	// The zero id shows whether the contract has the list and, if its code is run locally, which code runs for an id that is not
+	// allowed.
 	for list, ids := range map[audit.List]*[]common.Hash{audit.Device: &q.Devices, audit.OSImage: &q.OSImages, audit.AggregatedMR: &q.AggregatedMRs} {
 		*ids = *known.IDs(list)
 		for _, more := range [][]common.Hash{claimed[list], want.Policy.List(list), accepted[list], named[string(list)]} {
@@ -256,7 +256,7 @@ func (c *observer) query(contract common.Address, known *audit.Known, claimed ma
 	for _, caller := range named[Callers] {
 		q.Callers = append(q.Callers, common.BytesToAddress(caller[12:]))
 	}
-	if all := named[Implementations]; len(all) > 1 { // else it was never upgraded
+	if all := named[Implementations]; len(all) > 1 { // with one, it was never upgraded
 		for _, code := range all {
 			q.Implementations = append(q.Implementations, common.BytesToAddress(code[12:]))
 		}
@@ -269,7 +269,7 @@ func (c *observer) query(contract common.Address, known *audit.Known, claimed ma
 
 type idsByContract map[common.Address]map[audit.List][]common.Hash
 
-// claimedIDs are the well-formed ids of a claim about the chain, by contract and list, sorted.
+// claimedIDs returns the well-formed ids of a claim about the chain, by contract and list, sorted.
 func claimedIDs(claim *audit.APIClaim, chainID uint64) idsByContract {
 	out := idsByContract{}
 	if claim.ChainID != chainID {
@@ -293,8 +293,8 @@ func claimedIDs(claim *audit.APIClaim, chainID uint64) idsByContract {
 	return out
 }
 
-// lookAtHead asks the newest block for what differs at the pinned one. Providers that were refused are asked last: one that
-// invents a head would make a difference pending.
+// lookAtHead reads at the newest block what differs at the pinned one. Refused providers are asked last, because a provider that
+// invents a head could make a difference pending.
 func (c *observer) lookAtHead(ctx context.Context, queries []audit.HeadQuery, looks audit.Looks, refused []string) *look {
 	l := &look{Observation: audit.Observation{At: now()}}
 	notBefore := uint64(0)
@@ -323,10 +323,10 @@ func (c *observer) lookAtHead(ctx context.Context, queries []audit.HeadQuery, lo
 	return l
 }
 
-// maxHeadAge is the age of the newest block, and of a finalized one, from which on a provider is suspected to be out of sync.
+// maxHeadAge is the age of a block from which a provider counts as out of sync.
 const maxHeadAge = time.Hour
 
-// warnStale notes a block that is too old to be what the provider calls it.
+// warnStale adds a failure if a block is too old.
 func (l *look) warnStale(which string, b ethrpc.Block) {
 	if age := l.At.Sub(b.Time); age > maxHeadAge {
 		l.Failures = append(l.Failures, failed(audit.StageRPC, l.Provider, fmt.Errorf(
@@ -334,18 +334,18 @@ func (l *look) warnStale(which string, b ethrpc.Block) {
 	}
 }
 
-// annotation is when the events of a contract were last asked for what they do not say, and for which storage.
+// annotation is when times and senders of a contract's events were last fetched, and for which storage root.
 type annotation struct {
 	root  common.Hash
 	at    time.Time
 	whole bool
 }
 
-// annotateAgain is how long it takes until what events do not say is asked for again.
+// annotateAgain is how long to wait before missing times and senders are fetched again.
 var annotateAgain = 10 * time.Minute
 
-// addChanges adds the last event of every id that the claim lists, the policy wants or the contract allows. Who sent it, and
-// when, is asked for where it is to be kept.
+// addChanges adds the last event of every id that the claim lists, the policy allows or the contract allows. With Eager, it also
+// fetches who sent the event and when.
 func (c *observer) addChanges(ctx context.Context, l *look) {
 	for i := range l.Readings {
 		r := &l.Readings[i]
@@ -365,7 +365,7 @@ func (c *observer) addChanges(ctx context.Context, l *look) {
 		}
 		var root common.Hash
 		if r.Storage != nil {
-			root, _ = sanitize.ParseID(r.Storage.Root) // it was written here
+			root, _ = sanitize.ParseID(r.Storage.Root) // ReadingOf wrote it
 		}
 		if done := c.annotated[r.Contract]; c.Eager && (done.root != root || root == (common.Hash{}) || !done.whole && now().Sub(done.at) >= annotateAgain) {
 			whole := c.Events.Annotate(ctx, r.Contract, shown)
@@ -375,7 +375,7 @@ func (c *observer) addChanges(ctx context.Context, l *look) {
 	}
 }
 
-// annotateFindings finds out who caused what is wrong, and when, and reports whether there is anything that is wrong.
+// annotateFindings fetches who caused mismatches and when. It reports whether there are any.
 func (c *observer) annotateFindings(ctx context.Context, judged audit.Chain, looks *audit.Looks) (wrong bool) {
 	for _, t := range judged.Targets {
 		var of []audit.ListChange
@@ -388,7 +388,7 @@ func (c *observer) annotateFindings(ctx context.Context, judged audit.Chain, loo
 			continue
 		}
 		wrong = true
-		contract, _ := sanitize.ParseAddress(t.Contract) // it was written here
+		contract, _ := sanitize.ParseAddress(t.Contract) // audit.Judge wrote it
 		c.Events.Annotate(ctx, contract, of)
 		for _, l := range looks.All() {
 			if r := l.Reading(contract); r != nil {

@@ -1,11 +1,9 @@
-// Package observe looks at chains, and has what it saw judged.
+// Package observe reads the API and the chains, and passes what it saw to audit.Judge, which makes the verdict.
 //
-// One look pins a block while it fetches the API's claim, then reads every contract that is configured, known to an earlier
-// audit, or listed by the API, and asks for every id that anybody named. Where the storage of a contract is not explained
-// yet, its events are read for more ids, and what is new is asked for at the same block. What a look saw is an
-// audit.Observation. If something new is wrong, there is a second look after a pause, and a look at the newest block.
-//
-// Nothing is decided here: audit.Judge makes the verdict.
+// A look pins a block while it fetches the API's claim. It then reads every contract that is configured, known to an earlier
+// audit, or listed by the API, and asks about every known id. If a contract's storage is not accounted for, its events are
+// read, and the contract is asked about new ids in them at the same block. The result is an audit.Observation. If
+// something new is wrong, there is a second look after a pause, and a look at the newest block.
 package observe
 
 import (
@@ -23,68 +21,66 @@ import (
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
-// Claims is where the claim comes from. Its errors carry no secret.
+// Claims fetches claims. Its errors contain no secret.
 type Claims interface {
 	OnChainDetail(ctx context.Context, chain string) (*kmsapi.OnChainDetail, error)
 }
 
-// Lister gives the API's list of KMS. Its errors carry no secret.
+// Lister fetches the API's list of KMS. Its errors contain no secret.
 type Lister interface {
 	List(ctx context.Context, f kmsapi.Filter) (*kmsapi.List, error)
 }
 
-// Reader reads one chain. Its errors carry no secret.
+// Reader reads one chain. Its errors contain no secret.
 type Reader interface {
 	Pin(ctx context.Context, req ethrpc.PinRequest) (*ethrpc.Pinned, error)
 	Read(ctx context.Context, at *ethrpc.Pinned, queries []ethrpc.Query, opt ethrpc.ReadOptions) (*ethrpc.State, error)
 	Headers(ctx context.Context, first string, high, low uint64, accept func([][]byte) error) ([][]byte, error)
 }
 
-// Events remembers what the events of contracts named, so that ids which the API does not list are found.
+// Events remembers the ids in contracts' events, so that ids are found which the API does not list.
 type Events interface {
-	// Batch returns the calls that read all events at once, where none was read before; else nil. Public are
-	// the events that anybody can cause, which are read apart: so many may come that they cannot be read.
+	// Batch returns the calls that read all events at once, or nil if some were read before. Public events, which anyone can
+	// emit, are read separately: there may be too many to read.
 	Batch(contract common.Address, public bool) *logs.Batch
-	// Take keeps what a Batch was answered.
+	// Take stores the answers to a Batch.
 	Take(b *logs.Batch) error
-	// Update reads the events that came since, up to a block. What was read before an error is kept.
+	// Update reads new events up to a block. What was read before an error is kept.
 	Update(ctx context.Context, contract common.Address, public bool, to ethrpc.Block) error
-	// Reset forgets them all, so that Update reads them anew.
+	// Reset forgets all events, so that Update reads them again.
 	Reset(contract common.Address) error
-	// Named returns the keys that any event ever named, by list: those of audit.Lists, Apps and Implementations,
-	// sorted, and Callers, those first who were first to register an app.
+	// Named returns every id that an event named, by list: audit.Lists, Apps and Implementations, sorted, and Callers, in
+	// the order in which they first registered an app.
 	Named(contract common.Address) map[string][]common.Hash
-	// Last fills in the last events of ids, and leaves out, in place, those of which none is known.
+	// Last fills in the last events of ids. It removes, in place, ids without a known event.
 	Last(contract common.Address, of []audit.ListChange) []audit.ListChange
-	// Callers finds out for Named who registered apps, as far as it can.
+	// Callers fetches who registered apps, as far as it can. Named returns them.
 	Callers(ctx context.Context, contract common.Address)
-	// Annotate finds out when and by whom the last events of ids were sent, as far as it can, and reports
-	// whether nothing is left to find out.
+	// Annotate fetches when and by whom the last events of ids were sent, as far as it can. It reports whether everything is
+	// known now.
 	Annotate(ctx context.Context, contract common.Address, of []audit.ListChange) bool
 }
 
-// The lists that are not audited. What is in them accounts for the storage.
+// Lists that are not audited but account for storage. Their ids are addresses, padded on the left.
 const (
-	Apps    = "app"    // of addresses, padded on their left
-	Callers = "caller" // who registered apps: addresses likewise
-
-	Implementations = "implementation" // of today and of before: addresses likewise
+	Apps            = "app"
+	Callers         = "caller"         // who registered apps
+	Implementations = "implementation" // current and former
 )
 
 // Options configure an Auditor.
 type Options struct {
 	Version      string // of the program, for the report
 	Claims       Claims
-	Listing      Lister // asked for the chains whose Intent has CrossChecks or Discover
+	Listing      Lister // used for chains whose Intent has CrossChecks or Discover
 	Chains       []Chain
-	Timeout      time.Duration // of one audit; zero: none
+	Timeout      time.Duration // of one audit; zero for none
 	ConfirmDelay time.Duration // before the second look
-	Record       bool          // keep what proves the observations, for evidence
+	Record       bool          // keep the proofs of observations, for evidence
 
-	// Progress says what an audit is doing, as it does it: an audit takes up to minutes, and a person waits. It is optional,
-	// and called from several goroutines.
+	// Progress reports what an audit is doing. It is optional, and called from several goroutines.
 	Progress func(chain, doing string)
-	// Panicked reports a bug with its stack, which the report has no place for. It is optional.
+	// Panicked reports a panic with its stack. It is optional.
 	Panicked func(chain string, v any, stack []byte)
 }
 
@@ -93,13 +89,13 @@ type Chain struct {
 	Intent audit.Intent
 	Tags   []ethrpc.BlockTag // Intent.Tags
 	Reader Reader
-	Events Events // nil: ids that the API does not list are not looked for
-	Anchor Anchor // nil: the providers alone vouch for a block; Intent.Anchored
-	L1     *L1    // confirms blocks later; nil: nothing does; Intent.L1
-	Eager  bool   // read events even where the storage is proven without them, to show when and by whom
+	Events Events // nil if ids that the API does not list are not searched for
+	Anchor Anchor // optional; see Intent.Anchored
+	L1     *L1    // optional; see Intent.L1
+	Eager  bool   // read events even if storage is proven without them, to show who changed what and when
 }
 
-// Auditor audits. Between audits it remembers only what saves requests.
+// Auditor audits chains. Its state only saves requests.
 type Auditor struct {
 	opt    Options
 	chains []*observer
@@ -123,16 +119,16 @@ func New(opt Options) *Auditor {
 	return a
 }
 
-// Result is what an audit came to.
+// Result is the outcome of an audit.
 type Result struct {
 	Report  *audit.Report
-	Next    map[string]audit.Prior // by chain, of those in the report
+	Next    map[string]audit.Prior // by chain, for chains in the report
 	Changes []audit.Change
-	Records []Record // of the chains in the report; empty without Options.Record
+	Records []Record // for chains in the report; empty without Options.Record
 }
 
-// Audit audits every chain once. prior is what is remembered of each. It has no error: what fails is in the report, and
-// makes it unknown.
+// Audit audits every chain once. prior is what earlier audits remember, by chain. Failures are in the report and make verdicts
+// unknown.
 func (a *Auditor) Audit(ctx context.Context, id string, prior map[string]audit.Prior) Result {
 	if a.opt.Timeout > 0 {
 		var cancel context.CancelFunc
@@ -165,7 +161,7 @@ func (a *Auditor) Audit(ctx context.Context, id string, prior map[string]audit.P
 
 var now = func() time.Time { return time.Now().UTC() }
 
-// audit audits the chain. A bug costs this chain its verdict, and no other.
+// audit audits the chain. A panic makes this chain unknown, and no other.
 func (c *observer) audit(ctx context.Context, prior audit.Prior) (out audit.Outcome, rec Record) {
 	start := now()
 	rec = Record{Intent: c.Intent, Prior: prior}
@@ -187,7 +183,7 @@ func (c *observer) audit(ctx context.Context, prior audit.Prior) (out audit.Outc
 		out = audit.Judge(c.Intent, prior, rec.Looks)
 	}
 	if out.AskHead != nil {
-		c.opt.Progress(c.Intent.Chain, "asking the newest block")
+		c.opt.Progress(c.Intent.Chain, "reading the newest block")
 		head := c.lookAtHead(ctx, out.AskHead, rec.Looks, refused)
 		rec.Looks.Head, rec.Raw.Head = &head.Observation, head.raw
 		out = audit.Judge(c.Intent, prior, rec.Looks)
@@ -198,9 +194,9 @@ func (c *observer) audit(ctx context.Context, prior audit.Prior) (out audit.Outc
 	return out, rec
 }
 
-// secondLook looks again after the pause, and returns the providers that it refused.
+// secondLook looks again after the pause. It returns the providers that it refused.
 func (c *observer) secondLook(ctx context.Context, prior audit.Prior, first *look, rec *Record) []string {
-	c.opt.Progress(c.Intent.Chain, fmt.Sprintf("something differs, looking again in %s", c.opt.ConfirmDelay))
+	c.opt.Progress(c.Intent.Chain, fmt.Sprintf("found a difference, looking again in %s", c.opt.ConfirmDelay))
 	select {
 	case <-time.After(c.opt.ConfirmDelay):
 	case <-ctx.Done():
@@ -213,7 +209,7 @@ func (c *observer) secondLook(ctx context.Context, prior audit.Prior, first *loo
 	return second.refused()
 }
 
-// refused names the providers that failed, or lied, before one pinned the block.
+// refused lists the providers that failed or lied before another one pinned the block.
 func (l *look) refused() []string {
 	if l.pinned == nil {
 		return nil

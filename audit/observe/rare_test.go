@@ -189,7 +189,7 @@ func TestWhatSeldomHappens(t *testing.T) {
 			w.verify = ethrpc.VerifyRequired
 			must(w.t, w.kms.AllowDevice(context.Background(), hidden))
 			w.proxy.Set(rpcfault.Refuse("eth_getLogs", -32601, "not on this plan"))
-		}, audit.Unknown, "", "verify is required, and the contract's storage is not proven"},
+		}, audit.Unknown, "", "verify is required, but it is not proven that all of the contract's storage"},
 		{"an id has two names", func(w *world) {
 			other := "prod2"
 			w.contract(func(c *fakeapi.Contract) {
@@ -215,14 +215,14 @@ func TestWhatSeldomHappens(t *testing.T) {
 			must(w.t, err)
 			w.contract(func(c *fakeapi.Contract) { c.Address, c.Devices, c.OSImages = late.Address().Hex(), nil, nil })
 			w.more = func(o *observe.Chain) { o.Events, o.Reader = nil, &failing{o.Reader, 3, powerless} }
-		}, audit.Unknown, "", "nothing is deployed at the pinned block, and the newest could not be asked"},
+		}, audit.Unknown, "", "nothing is deployed at the pinned block, and the newest block could not be read"},
 		{"nothing is deployed at the pinned block, as is proven, and that it is at the newest is not", func(w *world) {
 			w.tags, w.intent.PendingMax = "latest-2", time.Hour
 			late, err := w.chain.Deploy(context.Background(), testchain.DeployOptions{})
 			must(w.t, err)
 			w.contract(func(c *fakeapi.Contract) { c.Address = late.Address().Hex() })
 			w.more = func(o *observe.Chain) { o.Reader = aside{o.Reader, func(r *ethrpc.Reading) { r.Proven = false }} }
-		}, audit.Unknown, "", "nothing is deployed at the pinned block, and the newest could not be asked"},
+		}, audit.Unknown, "", "nothing is deployed at the pinned block, and the newest block could not be read"},
 		{"the difference is proven, and that the newest block agrees with the API is not", func(w *world) {
 			w.tags, w.intent.PendingMax = "latest-1", time.Hour
 			must(w.t, w.kms.RemoveImage(context.Background(), img1))
@@ -230,7 +230,7 @@ func TestWhatSeldomHappens(t *testing.T) {
 			w.more = func(o *observe.Chain) {
 				o.Reader = aside{o.Reader, func(r *ethrpc.Reading) { r.Proven = false }}
 			}
-		}, audit.Unknown, "", "a difference was seen and could not be confirmed"},
+		}, audit.Unknown, "", "a difference was seen but could not be confirmed"},
 		{"the list of KMS names a contract of a discovered chain that has none", func(w *world) {
 			w.intent.CrossChecks = true
 			w.intent.Discover = true

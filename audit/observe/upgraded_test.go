@@ -205,7 +205,7 @@ func TestWhoRegisteredBeforeAnUpgradeIsNotKnown(t *testing.T) {
 	w.proxy.Set(rpcfault.Refuse("eth_getTransactionByHash", -32601, "not available"))
 	a := w.auditor()
 	for range 2 {
-		if r := a.says(audit.Unknown, ""); !strings.Contains(text(t, r), "who registered 3 of 3 apps is not known") {
+		if r := a.says(audit.Unknown, ""); !strings.Contains(text(t, r), "it is not known who registered 3 of 3 apps") {
 			t.Errorf("%s", text(t, r))
 		}
 	}

@@ -48,15 +48,15 @@ func TestWhatAContractSaysOfItsKMSIsWatched(t *testing.T) {
 		do, undo   func(*world)
 	}{
 		"a measurement is added": {
-			"measurements_changed", "the contract has " + mr2.Hex() + ", the baseline has none",
+			"measurements_changed", "the contract has " + mr2.Hex() + ", but the baseline has none",
 			func(w *world) { w.send("addKmsAggregatedMr", mr2) }, func(w *world) { w.send("removeKmsAggregatedMr", mr2) },
 		},
 		"the only measurement is removed": {
-			"measurements_changed", "the contract has none, the baseline has " + mr1.Hex(),
+			"measurements_changed", "the contract has none, but the baseline has " + mr1.Hex(),
 			func(w *world) { w.send("removeKmsAggregatedMr", mr1) }, func(w *world) { w.send("addKmsAggregatedMr", mr1) },
 		},
 		"the CA has another key": {
-			"kms_keys_changed", "the contract has 02ab, 30ce, the baseline has 02ab, 30cd",
+			"kms_keys_changed", "the contract has 02ab, 30ce, but the baseline has 02ab, 30cd",
 			func(w *world) { w.send("setKmsInfo", kmsInfo{[]byte{2, 0xab}, []byte{0x30, 0xce}, nil, nil}) },
 			func(w *world) { w.send("setKmsInfo", kmsInfo{[]byte{2, 0xab}, []byte{0x30, 0xcd}, nil, nil}) },
 		},
@@ -65,7 +65,7 @@ func TestWhatAContractSaysOfItsKMSIsWatched(t *testing.T) {
 			func(w *world) { w.send("setKmsInfo", kmsInfo{[]byte{2, 0xab}, []byte{0x30, 0xcd}, nil, nil}) },
 		},
 		"there is another gateway": {
-			"gateway_changed", "the contract has cd, the baseline has 0xAB",
+			"gateway_changed", "the contract has cd, but the baseline has 0xAB",
 			func(w *world) { w.send("setGatewayAppId", "cd") }, func(w *world) { w.send("setGatewayAppId", "ab") },
 		},
 		"the gateway is rubbish": {

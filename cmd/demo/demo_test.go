@@ -25,7 +25,7 @@ func TestTheFirstReportNamesTheImageThatDrifts(t *testing.T) {
 	if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != 1 {
 		t.Fatalf("exit %v, want 1", err)
 	}
-	for _, want := range []string{"verdict: drift", "claim_allowed_chain_denied", "dstack-0.5.9: the API says allowed, the contract refuses it"} {
+	for _, want := range []string{"verdict: drift", "claim_allowed_chain_denied", "the contract refuses OS image dstack-0.5.9 (0xbd36…033), which the API says is allowed"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("the report lacks %q:\n%s", want, out)
 		}
@@ -40,7 +40,7 @@ func TestARoundOfAPolicy(t *testing.T) {
 	told := string(out)
 	for _, want := range []string{
 		"claims: none", "policy snapshot --chain own --contract", "verdict: unknown", "          os_images:\n", "verdict: consistent",
-		"critical policy_denied_chain_allowed 0xbd36…", "verdict: drift", "\n+            - \"0xbd369a8c", "verdict: consistent",
+		"critical policy_denied_chain_allowed: the contract trusts OS image 0xbd36…033, which the policy does not list", "verdict: drift", "\n+            - \"0xbd369a8c", "verdict: consistent",
 	} {
 		_, rest, found := strings.Cut(told, want)
 		if !found {
@@ -68,7 +68,7 @@ func TestDriftAppearsIsNamedAndResolves(t *testing.T) {
 	for {
 		n, err := r.Read(buf)
 		told.Write(buf[:n])
-		if text := told.String(); strings.Contains(text, "opened: claim_denied_chain_allowed (critical) 0x05c7…") && strings.Contains(text, "resolved: claim_denied_chain_allowed") {
+		if text := told.String(); strings.Contains(text, "opened: claim_denied_chain_allowed (critical): the contract trusts device 0x05c7…22d") && strings.Contains(text, "resolved: claim_denied_chain_allowed") {
 			break
 		}
 		if err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 )
 
-// story tells what happens, one line an event, with the seconds since the start.
+// story prints one line per event, with the seconds since the start.
 type story struct {
 	start time.Time
 
@@ -31,7 +31,7 @@ var verbs = map[audit.ChangeType]string{audit.Opened: "opened", audit.Open: "sti
 func (s *story) audited(r *audit.Report, changes []audit.Change) {
 	for _, c := range changes {
 		if c.Finding.Severity != audit.Info {
-			s.line("audit", "%s: %s (%s) %s: %s", verbs[c.Type], c.Finding.Kind, c.Finding.Severity, short(c.Finding.ID), c.Finding.Message)
+			s.line("audit", "%s: %s (%s): %s", verbs[c.Type], c.Finding.Kind, c.Finding.Severity, c.Finding.Message)
 		}
 	}
 	if r.Verdict == s.last {
@@ -43,11 +43,4 @@ func (s *story) audited(r *audit.Report, changes []audit.Change) {
 		why = ", " + e.Source + ": " + e.Message
 	}
 	s.line("audit", "verdict: %s%s", r.Verdict, why)
-}
-
-func short(id string) string {
-	if len(id) < 10 {
-		return id
-	}
-	return id[:6] + "…"
 }

@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -49,6 +51,9 @@ func TestEveryCommandOfThePagesIsOne(t *testing.T) {
 				continue
 			}
 			found++
+			if code := regexp.MustCompile(`# .*\bexits? (?:with )?(\d)`).FindStringSubmatch(m[1]); code != nil && !slices.Contains(regexp.MustCompile(`\b\d\b`).FindAllString(exitCodes(command), -1), code[1]) {
+				t.Errorf("%s: %q, but the help of %s does not name that code", name, m[0], command.CommandPath())
+			}
 			for _, a := range args {
 				flag, _, _ := strings.Cut(strings.TrimLeft(strings.Trim(a, "[]"), "-"), "=")
 				if strings.HasPrefix(strings.Trim(a, "[]"), "-") && !has(command, flag) {
@@ -62,6 +67,46 @@ func TestEveryCommandOfThePagesIsOne(t *testing.T) {
 	}
 }
 
+// TestEveryFlagOfThePagesIsOne, where running text names it without its command.
+func TestEveryFlagOfThePagesIsOne(t *testing.T) {
+	known := map[string]bool{"help": true, "read-only": true, "only": true, "still": true} // docker's, and of e2e/mutants
+	var walk func(*cobra.Command)
+	walk = func(c *cobra.Command) {
+		c.LocalFlags().VisitAll(func(f *pflag.Flag) { known[f.Name], known[f.Shorthand] = true, true })
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+	}
+	walk(newRoot())
+	found := 0
+	for name, text := range pages(t) {
+		for _, m := range regexp.MustCompile("(?m)(?:^|[\\s(|])`--?([a-z][a-z.-]*)[^`\n]*`").FindAllStringSubmatch(text, -1) {
+			if found++; !known[m[1]] {
+				t.Errorf("%s: %s is no flag of any command", name, strings.TrimSpace(m[0]))
+			}
+		}
+	}
+	if found < 50 {
+		t.Errorf("only %d flags were found", found)
+	}
+}
+
+// TestEveryExitCodeOfThePagesIsOne, in running text and in tables.
+func TestEveryExitCodeOfThePagesIsOne(t *testing.T) {
+	found := 0
+	for name, text := range pages(t) {
+		for _, m := range regexp.MustCompile(`(?i)\b(?:exits?|exit codes?|exits? with)[ :]+(\d+)\b`).FindAllStringSubmatch(text, -1) {
+			found++
+			if code, err := strconv.Atoi(m[1]); err != nil || code > exitRefuted {
+				t.Errorf("%s: %q is no exit code of any command", name, m[0])
+			}
+		}
+	}
+	if found < 20 {
+		t.Errorf("only %d exit codes were found", found)
+	}
+}
+
 func has(command *cobra.Command, flag string) (found bool) {
 	for _, set := range []*pflag.FlagSet{command.LocalFlags(), command.InheritedFlags()} {
 		found = found || set.Lookup(flag) != nil || len(flag) == 1 && set.ShorthandLookup(flag) != nil
@@ -71,8 +116,7 @@ func has(command *cobra.Command, flag string) (found bool) {
 
 // TestTheConfigurationOfTheReadmeWorks as it stands.
 func TestTheConfigurationOfTheReadmeWorks(t *testing.T) {
-	_, text, _ := strings.Cut(pages(t)["README.md"], "A configuration that works:\n\n")
-	block := regexp.MustCompile(`^(?: {4}.*\n)+`).FindString(text)
+	block := regexp.MustCompile(`(?m)(?:^ {4}.*\n)*^ {4}chains:\n(?:^ {4}.*\n)+`).FindString(pages(t)["README.md"])
 	cfg, err := config.Parse([]byte(regexp.MustCompile(`(?m)^ {4}`).ReplaceAllString(block, "")), config.Env{Dir: t.TempDir(), Lookup: os.LookupEnv})
 	if err != nil || len(cfg.Chains) != 1 || len(cfg.Chains[0].Contracts) != 1 {
 		t.Fatalf("%v\n%s", err, block)

@@ -3,18 +3,15 @@ package main
 import (
 	"cmp"
 	"encoding/json"
-	"fmt"
-	"os"
 	"runtime"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/cobra/doc"
 
 	"github.com/kms-auditor/kms-auditor/metrics"
 )
 
-// version and revision are stamped by the linker (-X main.version=…); otherwise the module's build information tells.
+// version and revision are stamped by the linker (-X main.version=…); otherwise the module's build information has them.
 var version, revision string
 
 func build() metrics.Build {
@@ -52,28 +49,6 @@ func newVersion() *cobra.Command {
 			return printf(cmd.OutOrStdout(), "%s\n", b)
 		},
 	}
-	output.addTo(cmd, "text or json")
+	output.addTo(cmd, "`FORMAT`: text or json")
 	return cmd
-}
-
-// newMan writes the manual pages, for who packages the program. Their date is that of SOURCE_DATE_EPOCH, else today's.
-func newMan() *cobra.Command {
-	return &cobra.Command{
-		Use:    "man DIR",
-		Short:  "Write the manual pages, one for each command, into a folder",
-		Args:   cobra.ExactArgs(1),
-		Hidden: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			err := os.MkdirAll(args[0], 0o755)
-			if err == nil {
-				cmd.Root().DisableAutoGenTag = true
-				header := &doc.GenManHeader{Section: "1", Source: "kms-auditor " + build().Version, Manual: "kms-auditor"}
-				err = doc.GenManTree(cmd.Root(), header, args[0])
-			}
-			if err != nil {
-				err = fmt.Errorf("writing the manual: %w", err)
-			}
-			return exitWith(exitUsage, err)
-		},
-	}
 }

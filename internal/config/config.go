@@ -70,8 +70,9 @@ type Chain struct {
 	Agreement uint64            `yaml:"agreement"` // of the providers, from 1 to all of them
 	BatchSize int               `yaml:"batch_size"`
 	Verify    ethrpc.Verify     `yaml:"verify"`
-	Anchor    *Anchor           `yaml:"anchor"` // nil: the providers alone vouch for a block
-	Claims    string            `yaml:"claims"` // FromAPI; or NoClaims: no API covers the contracts, of which there is one at least
+	Explorer  string            `yaml:"explorer"` // URL without a final slash; empty: no links. It has /block/N, /tx/HASH and /address/ADDRESS
+	Anchor    *Anchor           `yaml:"anchor"`   // nil: the providers alone vouch for a block
+	Claims    string            `yaml:"claims"`   // FromAPI; or NoClaims: no API covers the contracts, of which there is one at least
 	Providers []ethrpc.Provider `yaml:"providers"`
 	Contracts []Contract        `yaml:"contracts"`
 }
@@ -121,9 +122,10 @@ type Contract struct {
 
 // Web is where the daemon serves. ConfigFile is in the exporter-toolkit format; empty: no TLS, no authentication.
 type Web struct {
-	Listen     []string `yaml:"listen"`
-	ConfigFile string   `yaml:"config_file"`
-	Reload     bool     `yaml:"reload"` // the configuration can be reloaded over HTTP
+	Listen      []string `yaml:"listen"`
+	ConfigFile  string   `yaml:"config_file"`
+	Reload      bool     `yaml:"reload"`       // the configuration can be reloaded over HTTP
+	ExternalURL string   `yaml:"external_url"` // of the status page, without a final slash; empty: alerts have no link to it
 }
 
 // Heartbeat is who is told that the daemon audits. URL is empty where nobody is.
@@ -170,8 +172,8 @@ func defaults() *Config {
 			Key:     sanitize.NewSecret("PHALA_CLOUD_API_KEY"), // of the environment
 		},
 		Chains: []Chain{
-			public("base", 8453, "base-public", "https://mainnet.base.org", "publicnode", "https://base-rpc.publicnode.com", "drpc", "https://base.drpc.org"),
-			public("ethereum", 1, "publicnode", "https://ethereum-rpc.publicnode.com", "drpc", "https://eth.drpc.org"),
+			public("base", 8453, "https://basescan.org", "base-public", "https://mainnet.base.org", "publicnode", "https://base-rpc.publicnode.com", "drpc", "https://base.drpc.org"),
+			public("ethereum", 1, "https://etherscan.io", "publicnode", "https://ethereum-rpc.publicnode.com", "drpc", "https://eth.drpc.org"),
 		},
 		Web:       Web{Listen: []string{":10726"}},
 		Heartbeat: Heartbeat{On: "completed"},
@@ -179,9 +181,9 @@ func defaults() *Config {
 }
 
 // public is a chain read through endpoints that need no key: names and URLs in turn.
-func public(name string, id uint64, providers ...string) Chain {
+func public(name string, id uint64, explorer string, providers ...string) Chain {
 	c := newChain()
-	c.Name, c.ChainID = name, id
+	c.Name, c.ChainID, c.Explorer = name, id, explorer
 	for i := 0; i < len(providers); i += 2 {
 		c.Providers = append(c.Providers, ethrpc.Provider{Name: providers[i], URL: sanitize.NewSecret(providers[i+1]), Timeout: providerTimeout})
 	}
@@ -198,17 +200,28 @@ func Default() *Config {
 }
 
 // Load reads and checks the file at path; an empty path is Default with the API key from the environment.
-// What is wrong with the content is returned as Problems.
+// Its errors name the file; those of the content wrap Problems.
 func Load(path string) (*Config, error) {
 	env := Env{Dir: filepath.Dir(path), Lookup: os.LookupEnv}
 	if path == "" {
-		return newDoc(env).resolve(defaults())
+		cfg, err := newDoc(env).resolve(defaults())
+		if err != nil {
+			return nil, fmt.Errorf("the built-in configuration: %w", err)
+		}
+		return cfg, nil
 	}
 	data, err := readStart(path, maxSize)
 	if err != nil {
 		return nil, fmt.Errorf("reading configuration %s: %w", sanitize.Quote(path), err)
 	}
-	return Parse(data, env)
+	cfg, err := Parse(data, env)
+	if ps, many := err.(Problems); many && len(ps) > 1 {
+		return nil, fmt.Errorf("configuration %s has %d problems:\n%w", sanitize.Quote(path), len(ps), err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("configuration %s: %w", sanitize.Quote(path), err)
+	}
+	return cfg, nil
 }
 
 // Parse checks the content of a configuration file; what is wrong with it is returned as Problems.

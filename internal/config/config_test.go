@@ -87,7 +87,9 @@ genesis_time: "1796000000"
 genesis_validators_root: 0xABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABAB
 `
 
-func TestEveryKey(t *testing.T) {
+// fullEnv is the world of testdata/full.yaml.
+func fullEnv(t *testing.T) config.Env {
+	t.Helper()
 	dir := t.TempDir()
 	for _, name := range []string{"state", "evidence"} {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
@@ -99,13 +101,15 @@ func TestEveryKey(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	data, err := os.ReadFile("testdata/full.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := config.Parse(data, config.Env{Dir: dir, Lookup: func(name string) (string, bool) {
+	return config.Env{Dir: dir, Lookup: func(name string) (string, bool) {
 		return map[string]string{"RPC_URL": "https://env.example/k"}[name], name == "RPC_URL"
-	}, Now: badEnv.Now})
+	}, Now: badEnv.Now}
+}
+
+func TestEveryKey(t *testing.T) {
+	env := fullEnv(t)
+	dir := env.Dir
+	got, err := config.Parse([]byte(readFile(t, "testdata/full.yaml")), env)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +125,7 @@ func TestEveryKey(t *testing.T) {
 		State: filepath.Join(dir, "state", "audit.db"), Evidence: config.Evidence{Dir: filepath.Join(dir, "evidence"), KeepChanges: 100_000, KeepLast: 1},
 		API: config.API{BaseURL: "http://127.0.0.1:8080/api/v1", Version: "2026-01-21", Timeout: 5 * time.Second, Key: sanitize.NewSecret("phak_2")},
 		Chains: []config.Chain{{
-			Name: "base", ChainID: 8453, Block: []ethrpc.BlockTag{policy(t, "latest-12")}, Agreement: 3, BatchSize: 1000, Verify: ethrpc.VerifyOff, Claims: config.FromAPI,
+			Name: "base", ChainID: 8453, Block: []ethrpc.BlockTag{policy(t, "latest-12")}, Agreement: 3, BatchSize: 1000, Verify: ethrpc.VerifyOff, Explorer: "https://explorer.example/base", Claims: config.FromAPI,
 			Providers: []ethrpc.Provider{
 				{Name: "a", URL: sanitize.NewSecret("https://plain.example"), Timeout: 20 * time.Second, Headers: map[string]sanitize.Secret{"Authorization": sanitize.NewSecret("Bearer x"), "X-Team": sanitize.NewSecret("7")}},
 				{Name: "B.2_x", URL: sanitize.NewSecret("https://env.example/k"), Timeout: time.Second, RequestsPerSecond: 2.5},
@@ -158,7 +162,7 @@ func TestEveryKey(t *testing.T) {
 			{Chain: "base", Exception: audit.Exception{Index: 2, Contract: kms, Kind: audit.MalformedID, List: audit.Device, ID: `"0x12\n"…`, Reason: "b", Expires: time.Date(2020, 2, 29, 23, 59, 59, 0, time.UTC)}},
 			{Chain: "base", Exception: audit.Exception{Index: 3, Contract: kms, Kind: audit.NoHash, List: audit.OSImage, Reason: "c", Expires: time.Date(2026, 12, 31, 23, 59, 59, 0, time.UTC)}},
 		},
-		Web:       config.Web{Listen: []string{"127.0.0.1:0", "[::1]:10726"}, ConfigFile: filepath.Join(dir, "web.yaml"), Reload: true},
+		Web:       config.Web{Listen: []string{"127.0.0.1:0", "[::1]:10726"}, ConfigFile: filepath.Join(dir, "web.yaml"), Reload: true, ExternalURL: "https://audit.example/kms"},
 		Heartbeat: config.Heartbeat{URL: sanitize.NewSecret("https://env.example/k"), On: "consistent"},
 		Files:     []string{filepath.Join(dir, "key"), filepath.Join(dir, "rpc-url"), filepath.Join(dir, "network.yaml")},
 	}
@@ -251,8 +255,9 @@ func TestLoadOfNoFileNamesIt(t *testing.T) {
 }
 
 func TestFileOverTheCapIsRefused(t *testing.T) {
-	_, err := config.Load(write(t, "big.yaml", "schedule: '@hourly' #"+strings.Repeat("x", 1<<20)))
-	if err == nil || err.Error() != "the file is larger than 1 MiB" {
+	file := write(t, "big.yaml", "schedule: '@hourly' #"+strings.Repeat("x", 1<<20))
+	_, err := config.Load(file)
+	if err == nil || err.Error() != fmt.Sprintf("configuration %q: the file is larger than 1 MiB", file) {
 		t.Errorf("got %v", err)
 	}
 }

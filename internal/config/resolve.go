@@ -142,18 +142,26 @@ func (d *doc) abs(name string) string {
 }
 
 func (d *doc) api(a *API) {
-	if err := checkURL(a.BaseURL); err != nil {
-		d.add("api.base_url", "%s", err)
-	} else if u, _ := url.Parse(a.BaseURL); u.User != nil || strings.ContainsAny(a.BaseURL, "?#") {
-		d.add("api.base_url", "must not have a user, a password, a query or a fragment: it is shown, and paths are added to it")
-	}
-	a.BaseURL = strings.TrimRight(a.BaseURL, "/")
+	d.publicURL("api.base_url", &a.BaseURL)
 	d.check(slices.Contains(apiVersions, a.Version), "api.version", "must be one of %s", strings.Join(apiVersions, ", "))
 	d.positive("api.timeout", a.Timeout)
 	d.apiKey(&a.Key)
 }
 
+// publicURL checks a URL that is shown and that paths are added to, and drops its final slash.
+func (d *doc) publicURL(path string, s *string) {
+	if err := checkURL(*s); err != nil {
+		d.add(path, "%s", err)
+	} else if u, _ := url.Parse(*s); u.User != nil || strings.ContainsAny(*s, "?#") {
+		d.add(path, "must not have a user, a password, a query or a fragment: it is shown, and paths are added to it")
+	}
+	*s = strings.TrimRight(*s, "/")
+}
+
 func (d *doc) web(w *Web) {
+	if w.ExternalURL != "" {
+		d.publicURL("web.external_url", &w.ExternalURL)
+	}
 	d.check(len(w.Listen) > 0, "web.listen", "must have at least one address such as :10726")
 	for at, addr := range elements(d, "web.listen", w.Listen) {
 		_, port, err := net.SplitHostPort(*addr)
@@ -191,6 +199,9 @@ func (d *doc) chains(cfg *Config) {
 		d.check(c.ChainID != 0, at+".chain_id", "must be given, such as 8453 for base or 1 for ethereum")
 		d.upTo(maxBatch, at+".batch_size", c.BatchSize)
 		d.check(len(c.Block) > 0, at+".block", "must have at least one block policy")
+		if c.Explorer != "" {
+			d.publicURL(at+".explorer", &c.Explorer)
+		}
 		d.providers(at+".providers", c.Providers, c.Agreement > 1)
 		agreed := c.Agreement >= 1 && c.Agreement <= uint64(len(c.Providers))
 		d.check(agreed || d.bad(at+".providers"), at+".agreement",

@@ -183,7 +183,7 @@ func TestEndsInMidAudit(t *testing.T) {
 		{"the second pass is an hour away", func(w *world, cfg *config.Config) {
 			w.claim(device, stranger)
 			cfg.ConfirmDelay, cfg.Timeout = time.Hour, 2*time.Hour
-		}, "base: something differs, looking again in 1h0m0s"},
+		}, "base: found a difference, looking again in 1h0m0s"},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
 			w := newWorld(t)

@@ -1,7 +1,7 @@
-// Package events keeps the state up to date with the events of a chain's contracts.
+// Package events indexes the events of a chain's contracts in the state.
 //
-// An event only names an id or an address: what the contract says of it is read like everything else. So a provider that
-// invents a log costs one question, and one that hides a log leaves storage that nothing explains.
+// An event only contributes an id or an address. Whether the contract allows it is read from the contract. So a log that a
+// provider invents costs one extra query, and a log that it hides leaves unaccounted storage.
 package events
 
 import (
@@ -27,30 +27,30 @@ import (
 
 // Options configure an Indexer.
 type Options struct {
-	Chain  string // its name
+	Chain  string
 	Client *ethrpc.Client
 	State  *state.State
-	From   map[common.Address]uint64 // the blocks of deployment that are configured; others are found
-	Apps   int                       // of a contract, that are kept at most; 0: all
+	From   map[common.Address]uint64 // configured deployment blocks; others are searched for
+	Apps   int                       // the most apps to keep per contract; 0 for no limit
 
-	// Progress says how far a contract's events are read, for a person who waits for a long history. It is optional.
+	// Progress reports how far a contract's events have been read. It is optional.
 	Progress func(contract common.Address, next, to uint64)
 }
 
-// Indexer reads the list events of one chain's contracts. It is an observe.Events, for one goroutine.
+// Indexer reads the events of one chain's contracts. It implements observe.Events and is not safe for concurrent use.
 type Indexer struct {
 	opt         Options
-	offsets     map[state.Target]uint           // how often events were reset: another provider may have what one left out
-	checkpoints map[state.Target][]ethrpc.Block // up to which events were read, the oldest first
+	offsets     map[state.Target]uint           // number of resets; each starts with another provider, which may have what one left out
+	checkpoints map[state.Target][]ethrpc.Block // blocks up to which events were read, oldest first
 	stale       map[state.Target]staleIDs
-	refused     map[state.Target]uint64 // a Batch failed: the Step to begin with instead
-	actor       struct {                // of the last answer of Last
+	refused     map[state.Target]uint64 // Batch failed; the Step for Update to start with
+	actor       struct {                // the last address that Last converted
 		address common.Address
 		text    string
 	}
 }
 
-// staleIDs is what events named before they were reset. It counts until they are read anew up to where they had been.
+// staleIDs has the ids from events that were reset. They count until events are read again up to the same block.
 type staleIDs struct {
 	named map[string][]common.Hash
 	until uint64
@@ -68,7 +68,7 @@ func (x *Indexer) target(contract common.Address, public bool) state.Target {
 	return state.Target{Chain: x.opt.Chain, Contract: contract, Public: public}
 }
 
-// Batch returns the calls that read all events at once; nil: some were read before, or a Batch was no use.
+// Batch returns the calls that read all events at once, or nil if some were read before or a Batch failed.
 func (x *Indexer) Batch(contract common.Address, public bool) *logs.Batch {
 	t := x.target(contract, public)
 	_, known := x.opt.State.Progress(t)
@@ -78,7 +78,7 @@ func (x *Indexer) Batch(contract common.Address, public bool) *logs.Batch {
 	return &logs.Batch{Request: logs.Request{Contract: contract, Filters: filters[public], From: x.opt.From[contract]}, Public: public}
 }
 
-// Take keeps what a Batch was answered.
+// Take stores the answers to a Batch.
 func (x *Indexer) Take(b *logs.Batch) error {
 	all, err := b.Logs()
 	if err != nil {
@@ -89,7 +89,7 @@ func (x *Indexer) Take(b *logs.Batch) error {
 	return x.keep(x.target(b.Contract, b.Public), b.From, to, to, all)
 }
 
-// Update reads the events that came since the last Update, up to block to. What was read before an error is kept.
+// Update reads new events up to block to. What was read before an error is kept.
 func (x *Indexer) Update(ctx context.Context, contract common.Address, public bool, to ethrpc.Block) error {
 	t := x.target(contract, public)
 	if err := x.rewind(ctx, t, to); err != nil {
@@ -101,7 +101,7 @@ func (x *Indexer) Update(ctx context.Context, contract common.Address, public bo
 	}
 	step := x.refused[t]
 	if step > 0 {
-		x.refused[t] = 0 // the chain grows
+		x.refused[t] = 0 // only for the first scan
 	}
 	_, err = x.opt.Client.Scan(ctx, logs.Request{
 		Contract: contract, Filters: filters[public], From: from, After: after, To: to.Number, ToHash: to.Hash, ProviderOffset: x.offsets[t], Step: step,
@@ -115,7 +115,7 @@ func (x *Indexer) Update(ctx context.Context, contract common.Address, public bo
 	return nil
 }
 
-// keep keeps the logs from a block up to until, of a scan that goes up to block to.
+// keep stores the logs of blocks from to until, in a scan that ends at block to.
 func (x *Indexer) keep(t state.Target, from uint64, until, to ethrpc.Block, logs []types.Log) error {
 	events, err := decode(logs)
 	if err != nil {
@@ -124,7 +124,7 @@ func (x *Indexer) keep(t state.Target, from uint64, until, to ethrpc.Block, logs
 	if !t.Public {
 		x.opt.Progress(t.Contract, until.Number+1, to.Number)
 	} else if events = x.firsts(t, events); x.opt.Apps > 0 && x.opt.State.Count(t)+len(events) > x.opt.Apps {
-		return fmt.Errorf("more than %d apps are registered by block %d, which is all that the memory limit leaves room for", x.opt.Apps, until.Number)
+		return fmt.Errorf("more than %d apps are registered by block %d, which exceeds the memory limit", x.opt.Apps, until.Number)
 	}
 	if err := x.opt.State.Append(t, from, until.Number, until.Hash, events); err != nil {
 		return err
@@ -140,7 +140,7 @@ func (x *Indexer) keep(t state.Target, from uint64, until, to ethrpc.Block, logs
 	return nil
 }
 
-// firsts are those events that name an app which no earlier one names: one app can be registered over and over.
+// firsts returns the first event about each new app. An app can be registered repeatedly.
 func (x *Indexer) firsts(t state.Target, events []state.Event) []state.Event {
 	known, seen := x.opt.State.Known(t)[apps], map[common.Hash]bool{}
 	return slices.DeleteFunc(events, func(e state.Event) bool {
@@ -151,8 +151,8 @@ func (x *Indexer) firsts(t state.Target, events []state.Event) []state.Event {
 	})
 }
 
-// from is the first block that was not read yet, and the hash of the one before, if that was read. The contract's other events
-// begin where these do, which is where it was deployed.
+// from returns the first unread block, and the hash of the block before it if that was read. Public and other events start at the
+// same block, the contract's deployment.
 func (x *Indexer) from(ctx context.Context, t state.Target, to ethrpc.Block) (uint64, common.Hash, error) {
 	if p, known := x.opt.State.Progress(t); known {
 		return p.Next, p.Hash, nil
@@ -162,14 +162,14 @@ func (x *Indexer) from(ctx context.Context, t state.Target, to ethrpc.Block) (ui
 	}
 	other := t
 	other.Public = !t.Public
-	if p, _ := x.opt.State.Progress(other); p.From > 0 { // 0: they were all read at once
+	if p, _ := x.opt.State.Progress(other); p.From > 0 { // 0 if they were all read in one Batch
 		return p.From, common.Hash{}, nil
 	}
 	from, err := x.opt.Client.DeploymentBlock(ctx, t.Contract, to.Number)
 	return from, common.Hash{}, err
 }
 
-// maxCheckpoints bounds how many are kept. Beyond it every second one goes.
+// maxCheckpoints limits the checkpoints. Beyond it, every second one is dropped.
 const maxCheckpoints = 32
 
 func (x *Indexer) addCheckpoint(t state.Target, b ethrpc.Block) {
@@ -181,8 +181,8 @@ func (x *Indexer) addCheckpoint(t state.Target, b ethrpc.Block) {
 	x.checkpoints[t] = all
 }
 
-// rewind forgets what was read of a branch that is gone: it goes back to the newest checkpoint or event whose block is still
-// there. It forgets all where reading began behind the block that is configured now.
+// rewind forgets events of a branch that was reorganised away: it goes back to the newest checkpoint or event whose block is still
+// canonical. It forgets everything if reading began after the configured block.
 func (x *Indexer) rewind(ctx context.Context, t state.Target, to ethrpc.Block) error {
 	p, known := x.opt.State.Progress(t)
 	if !known {
@@ -205,7 +205,7 @@ func (x *Indexer) rewind(ctx context.Context, t state.Target, to ethrpc.Block) e
 	points = slices.DeleteFunc(points, func(b ethrpc.Block) bool { return b.Number < p.From || b.Number >= last.Number })
 	slices.SortFunc(points, func(a, b ethrpc.Block) int { return cmp.Compare(a.Number, b.Number) })
 	var failed error
-	gone := sort.Search(len(points), func(i int) bool { // blocks build on each other
+	gone := sort.Search(len(points), func(i int) bool { // a block is canonical only if its ancestors are
 		stands, err := x.isCanonical(ctx, points[i])
 		failed = errors.Join(failed, err)
 		return !stands
@@ -231,7 +231,7 @@ func (x *Indexer) isCanonical(ctx context.Context, b ethrpc.Block) (bool, error)
 	return is.Hash == b.Hash, nil
 }
 
-// forget forgets the events behind a block; nil: all. What they named is asked for until they are read anew.
+// forget forgets events after a block, or all events if it is nil. Their ids stay in Named until events are read again.
 func (x *Indexer) forget(t state.Target, behind *ethrpc.Block) error {
 	p, _ := x.opt.State.Progress(t)
 	x.stale[t] = staleIDs{x.named(t), max(p.Next, x.stale[t].until+1) - 1}
@@ -243,7 +243,7 @@ func (x *Indexer) forget(t state.Target, behind *ethrpc.Block) error {
 	return x.opt.State.Rewind(t, behind.Number, behind.Hash)
 }
 
-// Reset forgets all events of a contract, so that the next Updates read them anew, from the next provider first.
+// Reset forgets all events of a contract, so that Update reads them again, from the next provider first.
 func (x *Indexer) Reset(contract common.Address) error {
 	var all error
 	for _, t := range []state.Target{x.target(contract, false), x.target(contract, true)} {
@@ -253,10 +253,10 @@ func (x *Indexer) Reset(contract common.Address) error {
 	return all
 }
 
-// Named returns every key of a list that an event ever named, those too that are to be read anew.
+// Named returns every key in events by list, including events that are to be read again.
 func (x *Indexer) Named(contract common.Address) map[string][]common.Hash {
 	named := x.named(x.target(contract, false))
-	maps.Copy(named, x.named(x.target(contract, true))) // which has other lists
+	maps.Copy(named, x.named(x.target(contract, true))) // has other lists
 	return named
 }
 
@@ -266,14 +266,14 @@ func (x *Indexer) named(t state.Target) map[string][]common.Hash {
 		seen := map[common.Hash]bool{}
 		again := func(key common.Hash) (was bool) { was, seen[key] = seen[key], true; return was }
 		named[list] = slices.DeleteFunc(slices.Concat(old, named[list]), again)
-		if list != observe.Callers { // those stay in their order
+		if list != observe.Callers { // keep their order
 			slices.SortFunc(named[list], common.Hash.Cmp)
 		}
 	}
 	return named
 }
 
-// Last fills in the last events of the ids, and leaves out, in place, those of which none is known.
+// Last fills in the last events of ids. It removes, in place, ids without a known event.
 func (x *Indexer) Last(contract common.Address, of []audit.ListChange) []audit.ListChange {
 	last, times, known := x.opt.State.LastEvents(x.target(contract, false)), make([]time.Time, len(of)), of[:0]
 	for i := range of {
@@ -286,7 +286,7 @@ func (x *Indexer) Last(contract common.Address, of []audit.ListChange) []audit.L
 			c.Time = &times[i]
 		}
 		if e.Actor != (common.Address{}) {
-			if e.Actor != x.actor.address { // nearly all events are one owner's, and the checksum is a hash
+			if e.Actor != x.actor.address { // most events have one actor, and Hex computes a hash
 				x.actor.address, x.actor.text = e.Actor, e.Actor.Hex()
 			}
 			c.Actor = x.actor.text
@@ -296,8 +296,8 @@ func (x *Indexer) Last(contract common.Address, of []audit.ListChange) []audit.L
 	return known
 }
 
-// Callers finds out who called the contract for its apps to be registered: the sender of the transaction, or the contract that
-// the sender called. It is the actor of these events, and Named has it. What cannot be found out now is asked for again.
+// Callers fetches who registered apps: the sender of the transaction, or the contract that the sender called. It becomes the actor of
+// the event, and Named returns it. Missing callers are fetched again with the next call.
 func (x *Indexer) Callers(ctx context.Context, contract common.Address) {
 	t := x.target(contract, true)
 	var events []state.Event
@@ -313,24 +313,35 @@ func (x *Indexer) Callers(ctx context.Context, contract common.Address) {
 			events[i].Actor = infos[ref].To
 		}
 	}
-	_ = x.opt.State.Annotate(t, events...) // they were just read
+	_ = x.opt.State.Annotate(t, events...) // cannot fail: the events were just read
 }
 
-// maxAnnotated bounds what one audit asks for.
+// maxAnnotated limits the transactions that one audit fetches.
 const maxAnnotated = 500
 
-// Annotate finds out when the last events of the ids came, and who sent those whose actor no event names. It is for
-// display, does what it can in the time that ctx leaves, and reports whether nothing is left to find out.
+// Annotate fetches the times of a contract's events, and the senders of the last events of ids if no event names an actor. Both are
+// for display only. It begins with the last events, does what it can before ctx ends, and reports whether everything is
+// known now.
 func (x *Indexer) Annotate(ctx context.Context, contract common.Address, of []audit.ListChange) bool {
 	t := x.target(contract, false)
 	last := x.opt.State.LastEvents(t)
 	var events []state.Event
 	var refs []logs.Ref
-	for _, c := range of {
-		if e := last[state.Item{List: string(c.List), Key: c.ID}]; e != nil && (e.Time.IsZero() || e.Actor == (common.Address{})) && len(events) < maxAnnotated {
-			events = append(events, *e)
-			refs = append(refs, logs.Ref{Block: e.BlockHash, Tx: e.Tx, Timed: !e.Time.IsZero()})
+	asked := map[[2]uint64]bool{} // by block and index
+	ask := func(e state.Event, actor bool) {
+		at := [2]uint64{e.Block, uint64(e.Index)}
+		if !asked[at] && (e.Time.IsZero() || actor && e.Actor == (common.Address{})) && len(events) < maxAnnotated {
+			asked[at], events = true, append(events, e)
+			refs = append(refs, logs.Ref{Block: e.BlockHash, Tx: e.Tx, Timed: !e.Time.IsZero(), Untold: !actor})
 		}
+	}
+	for _, c := range of {
+		if e := last[state.Item{List: string(c.List), Key: c.ID}]; e != nil {
+			ask(*e, true)
+		}
+	}
+	for _, e := range x.opt.State.Events(t) {
+		ask(e, false)
 	}
 	if len(events) == 0 {
 		return true
@@ -345,13 +356,13 @@ func (x *Indexer) Annotate(ctx context.Context, contract common.Address, of []au
 		if e.Actor == (common.Address{}) {
 			e.Actor = info.Sender
 		}
-		whole = whole && !e.Time.IsZero() && e.Actor != (common.Address{})
+		whole = whole && !e.Time.IsZero() && (refs[i].Untold || e.Actor != (common.Address{}))
 	}
-	// What cannot be kept is asked for again the next time.
+	// What could not be stored is fetched again by the next call.
 	return x.opt.State.Annotate(t, events...) == nil && whole
 }
 
-// The lists that events name, as they are remembered.
+// The lists of events in the state.
 const (
 	devices = string(audit.Device)
 	images  = string(audit.OSImage)
@@ -361,13 +372,13 @@ const (
 	implementations = observe.Implementations
 )
 
-// meaning is what an event says: that its one argument was added to a list, or removed.
+// meaning is what an event means: its one argument was added to a list or removed.
 type meaning struct {
-	list  string // empty: it says who made a change
+	list  string // empty for PolicyChanged, which names the actor of a change
 	added bool
 }
 
-// byTopic has the list events of all generations of the contract.
+// byTopic maps topics of all generations of the contract.
 var byTopic = hashed(map[string]meaning{
 	"PolicyChanged(address,bytes32,bytes32,bool)": {},
 
@@ -386,17 +397,17 @@ var byTopic = hashed(map[string]meaning{
 	"KmsDeviceIdDeregistered(bytes32)": {devices, false},
 	"ImageRegistered(bytes32)":         {images, true},
 	"ImageDeregistered(bytes32)":       {images, false},
-	"AppImageMrAdded(bytes32)":         {images, true}, // of a mapping that is allowedOsImages now
+	"AppImageMrAdded(bytes32)":         {images, true}, // the mapping is now allowedOsImages
 	"AppImageMrRemoved(bytes32)":       {images, false},
 })
 
-// byPolicy has the lists by the names under which PolicyChanged, since August 2026, tells the actor of a change.
+// byPolicy maps the names in PolicyChanged, which since August 2026 gives the actor of a change, to lists.
 var byPolicy = hashed(map[string]string{
 	"kms-device": devices, "os-image": images, "kms-aggregated-mr": mrs,
 })
 
-// filters are those of the events that the owner alone can cause, and of those that anybody can. PolicyChanged is both, by its
-// third topic. Hashes are sorted: every process asks the same question, which can be answered from a cache.
+// filters are the filters for owner events (false) and public events (true). PolicyChanged is filtered by its third topic. Hashes are
+// sorted so that every process sends the same request, which a node can cache.
 var filters = map[bool][]logs.Filter{
 	false: {{topicsOf(devices, images, mrs, implementations)}, {topicsOf(""), nil, slices.SortedFunc(maps.Keys(byPolicy), common.Hash.Cmp)}},
 	true:  {{topicsOf(apps)}},
@@ -412,7 +423,7 @@ func topicsOf(lists ...string) (out []common.Hash) {
 	return out
 }
 
-// hashed has the values by the hashes of their names.
+// hashed replaces names by their hashes.
 func hashed[T any](byName map[string]T) map[common.Hash]T {
 	out := map[common.Hash]T{}
 	for name, v := range byName {
@@ -421,9 +432,9 @@ func hashed[T any](byName map[string]T) map[common.Hash]T {
 	return out
 }
 
-// decode turns the logs of a piece into events, with the actors that PolicyChanged names beside them.
+// decode converts logs to events, with the actors from PolicyChanged.
 func decode(logs []types.Log) ([]state.Event, error) {
-	actors := map[state.Event]common.Address{} // by what is done in one transaction
+	actors := map[state.Event]common.Address{} // by change and transaction
 	for _, l := range logs {
 		if m, known := byTopic[l.Topics[0]]; !known || m.list != "" {
 			continue
@@ -444,7 +455,7 @@ func decode(logs []types.Log) ([]state.Event, error) {
 		key := common.BytesToHash(l.Data)
 		switch {
 		case m.list == implementations && len(l.Topics) == 2 && len(l.Data) == 0:
-			key = l.Topics[1] // the one argument that is indexed
+			key = l.Topics[1] // the only indexed argument
 		case m.list == implementations || len(l.Topics) != 1 || len(l.Data) != 32:
 			return nil, malformedLog(l)
 		}
@@ -460,5 +471,5 @@ func decode(logs []types.Log) ([]state.Event, error) {
 }
 
 func malformedLog(l types.Log) error {
-	return fmt.Errorf("log %d of block %d has %d topics and %d bytes, which is not its event's shape", l.Index, l.BlockNumber, len(l.Topics), len(l.Data))
+	return fmt.Errorf("log %d of block %d has %d topics and %d bytes, which does not match its event", l.Index, l.BlockNumber, len(l.Topics), len(l.Data))
 }

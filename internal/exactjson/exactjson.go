@@ -1,6 +1,6 @@
-// Package exactjson decodes JSON from outside. encoding/json alone takes keys in any case, takes them twice, and makes as
-// much memory of a few bytes as the type is large: here keys match exactly, once, and memory is bounded by the size. Every field is named by a json tag,
-// and what a json.RawMessage holds is not looked into.
+// Package exactjson decodes untrusted JSON. Unlike encoding/json, it matches keys exactly, rejects duplicate keys, and bounds the
+// memory by the document's size. Every field of the target must have a json tag. The content of a json.RawMessage is not
+// checked.
 package exactjson
 
 import (
@@ -18,18 +18,16 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
-// maxGrowth bounds what is made of a document in memory, as a multiple of its size, and with perElement how many values a
-// list has.
 const (
-	maxGrowth  = 2
-	perElement = 32
+	maxGrowth  = 2  // the most memory for the values, as a multiple of the document's size
+	perElement = 32 // bytes charged for each list element on top of its type's size
 )
 
-// Own decodes a document of our own: a key that is unknown is an error.
+// Own decodes a document that this program wrote. An unknown key is an error.
 func Own(body []byte, v any) error { return decode(body, v, false) }
 
-// Foreign decodes a document of an API, which may grow: a key that is unknown is passed over, unless it is that of a field in
-// another case. A field that is missing or null is an error.
+// Foreign decodes a document of an API. Unknown keys are ignored, except those that differ from a field only by case. A missing or
+// null field is an error.
 func Foreign(body []byte, v any) error { return decode(body, v, true) }
 
 func decode(body []byte, v any, foreign bool) error {
@@ -44,7 +42,7 @@ func decode(body []byte, v any, foreign bool) error {
 	return err
 }
 
-// plain makes the text of an error of encoding/json, which quotes the document, printable.
+// plain makes an error of encoding/json printable, because it may quote the document.
 func plain(err error) error {
 	if err != nil {
 		err = errors.New(sanitize.Plain(err.Error()))
@@ -55,7 +53,7 @@ func plain(err error) error {
 type walk struct {
 	*json.Decoder
 	foreign bool
-	room    int // bytes that the values may still take
+	room    int // bytes that are left for values
 	fields  map[reflect.Type]map[string]reflect.Type
 }
 
@@ -75,9 +73,9 @@ func (w *walk) value(t reflect.Type) error {
 	delim, nested := token.(json.Delim)
 	if !nested {
 		if token == nil && w.foreign {
-			return fmt.Errorf("it has null before byte %d, where a value belongs", w.InputOffset())
+			return fmt.Errorf("it has null instead of a value before byte %d", w.InputOffset())
 		}
-		return nil // json.Unmarshal knows whether it fits
+		return nil // json.Unmarshal checks the type
 	}
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -98,13 +96,13 @@ func (w *walk) value(t reflect.Type) error {
 				return err
 			}
 		}
-		_, err = w.token() // its end
+		_, err = w.token() // the closing bracket
 		return err
 	}
-	return fmt.Errorf("it has a list or an object at byte %d, where none belongs", w.InputOffset())
+	return fmt.Errorf("it has an unexpected list or object at byte %d", w.InputOffset())
 }
 
-// object checks the rest of an object. Without fields it is one of texts, by any names.
+// object checks the rest of an object. If fields is nil, any key is allowed and values must be texts.
 func (w *walk) object(fields map[string]reflect.Type) error {
 	seen := map[string]bool{}
 	for w.More() {
@@ -121,11 +119,11 @@ func (w *walk) object(fields map[string]reflect.Type) error {
 			t = reflect.TypeFor[string]()
 		case known:
 		case !w.foreign:
-			return fmt.Errorf("it has the key %s, which is unknown there", sanitize.Quote(key))
+			return fmt.Errorf("it has the unknown key %s", sanitize.Quote(key))
 		default:
 			for name := range fields {
 				if strings.EqualFold(name, key) {
-					return fmt.Errorf("it has the key %s, which differs from %s by its case", sanitize.Quote(key), name)
+					return fmt.Errorf("it has the key %s, which differs from %s only by case", sanitize.Quote(key), name)
 				}
 			}
 			if err := plain(w.Decode(new(json.RawMessage))); err != nil {
@@ -145,17 +143,17 @@ func (w *walk) object(fields map[string]reflect.Type) error {
 			}
 		}
 	}
-	_, err := w.token() // its end
+	_, err := w.token() // the closing brace
 	return err
 }
 
-// isText reports whether the type reads itself, from a text.
+// isText reports whether the type unmarshals itself.
 func isText(t reflect.Type) bool {
 	p := reflect.PointerTo(t)
 	return p.Implements(reflect.TypeFor[json.Unmarshaler]()) || p.Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
 }
 
-// fieldsOf returns the keys of a struct's JSON, all of which are named by tags.
+// fieldsOf returns the types of a struct's fields by JSON key.
 func (w *walk) fieldsOf(t reflect.Type) map[string]reflect.Type {
 	if known := w.fields[t]; known != nil {
 		return known

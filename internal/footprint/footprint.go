@@ -1,6 +1,4 @@
-// Package footprint says what code runs where a contract is called, and what a change of it is.
-//
-// Nothing here asks anybody. The names are those of a report's JSON.
+// Package footprint describes which code runs when a contract is called, and what counts as a change of it. It does no I/O.
 package footprint
 
 import (
@@ -14,16 +12,16 @@ import (
 // Role is what an account's code does in the calls of a contract.
 type Role string
 
-// The roles, in the order of a report. One account has one role: the first that any of its runs had.
+// The roles, in report order. An account has one role: the first of these that any of its runs had.
 const (
-	Proxy          Role = "proxy"          // the contract itself, which hands calls on as they come
-	Implementation Role = "implementation" // what calls are handed on to; the contract itself where it hands none on
-	Beacon         Role = "beacon"         // it gave the implementation's address
-	Library        Role = "library"        // what runs over the storage of its caller, and is no implementation
+	Proxy          Role = "proxy"          // the contract itself, if it delegates calls unchanged
+	Implementation Role = "implementation" // what the proxy delegates to, or the contract itself if it delegates nothing
+	Beacon         Role = "beacon"         // returned the implementation's address
+	Library        Role = "library"        // runs over its caller's storage and is not an implementation
 	Other          Role = "other"          // any other code that ran or was read
 )
 
-// Roles has every Role, in its order.
+// Roles lists every Role, in report order.
 var Roles = []Role{Proxy, Implementation, Beacon, Library, Other}
 
 // Account is an account whose code runs.
@@ -33,17 +31,17 @@ type Account struct {
 	CodeHash string `json:"code_hash"` // 0x and 64 lower-case digits
 }
 
-// Code is the code that runs where a contract is called.
+// Code is the code that runs when a contract is called.
 type Code struct {
-	Accounts []Account `json:"code"`                // in the order of Sort
-	Complete bool      `json:"footprint,omitempty"` // they are all whose code ran; else those that can be told without running it
+	Accounts []Account `json:"code"`                // sorted by Sort
+	Complete bool      `json:"footprint,omitempty"` // Accounts has every account whose code ran, not only those known without running it
 
-	// What releases of rules 2 and 3 wrote instead. Adopt reads it.
+	// Written by rules 2 and 3 instead of Accounts. Adopt converts them.
 	CodeHash               string `json:"code_hash,omitempty"`
 	ImplementationCodeHash string `json:"implementation_code_hash,omitempty"`
 }
 
-// Adopt makes accounts of what an older release wrote of a contract, whose ERC-1967 implementation it knew.
+// Adopt converts what an older release wrote to Accounts. The implementation is the ERC-1967 one, or empty.
 func (c *Code) Adopt(contract, implementation string) {
 	if len(c.Accounts) == 0 && c.CodeHash != "" {
 		c.Accounts = []Account{{contract, Implementation, c.CodeHash}}
@@ -79,10 +77,10 @@ func (c *Code) In(r Role) []Account {
 	return slices.DeleteFunc(slices.Clone(c.Accounts), func(a Account) bool { return a.Role != r })
 }
 
-// Difference is what a comparison came to. The zero value: nothing differs.
+// Difference is the result of a comparison. The zero value means no difference.
 type Difference struct {
-	Changed string // what is another now, in a sentence
-	Unseen  string // what could not be compared, and why: that is no change, and not its absence
+	Changed string // what changed, in a sentence
+	Unseen  string // what could not be compared, and why: there may or may not be a change
 }
 
 func changed(format string, args ...any) Difference {
@@ -92,8 +90,7 @@ func unseen(format string, args ...any) Difference {
 	return Difference{Unseen: fmt.Sprintf(format, args...)}
 }
 
-// Judge compares the code with the hash that is wanted of what the contract hands its calls on to, and with those that are
-// wanted of all code. What is nil is not compared.
+// Judge compares the implementation's code with hash, and all code with hashes. A nil argument is not compared.
 func (c *Code) Judge(contract string, hash *common.Hash, hashes []common.Hash) (out []Difference) {
 	if hash != nil {
 		out = append(out, c.handsOnTo(contract, hash.Hex()))
@@ -104,69 +101,68 @@ func (c *Code) Judge(contract string, hash *common.Hash, hashes []common.Hash) (
 	return out
 }
 
-// Since compares with what the code was. Whether further code runs is compared only where both know all that does: without a
-// proof less is known, and that is no change. Accounts of the role but are left out.
+// Since compares the code with earlier code, leaving out accounts of the role but. Additional code counts as a change only if
+// both are complete: without a proof fewer accounts are known, which is not a change.
 func (c *Code) Since(was *Code, but Role) Difference {
 	for _, a := range c.Accounts {
 		switch b := was.At(a.Address); {
 		case a.Role == but:
 		case b != nil && b.CodeHash != a.CodeHash:
-			return changed("the hash of the code of %s (%s) is %s, and was %s", a.Address, a.Role, a.CodeHash, b.CodeHash)
+			return changed("the code of %s (%s) has hash %s, but had %s", a.Address, a.Role, a.CodeHash, b.CodeHash)
 		case b == nil && c.Complete && was.Complete:
-			return changed("the code of %s (%s, hash %s) runs, which did not run", a.Address, a.Role, a.CodeHash)
+			return changed("the code of %s (%s, hash %s) runs, but did not run before", a.Address, a.Role, a.CodeHash)
 		}
 	}
 	for _, b := range was.Accounts {
 		switch {
 		case c.At(b.Address) != nil || b.Role == but:
 		case !c.Complete:
-			return unseen("the code of %s (%s) ran before, and whether it runs now, and is the same, is not proven", b.Address, b.Role)
+			return unseen("the code of %s (%s) ran before, and it is not proven that it still runs unchanged", b.Address, b.Role)
 		case was.Complete, b.Role == Implementation && c.sharesBeacon(was):
-			return changed("the code of %s (%s, hash %s) ran, and does not run now", b.Address, b.Role, b.CodeHash)
+			return changed("the code of %s (%s, hash %s) no longer runs", b.Address, b.Role, b.CodeHash)
 		}
 	}
 	return Difference{}
 }
 
-// sharesBeacon reports whether both have a beacon in common: without a proof too, the implementation is known by its name.
+// sharesBeacon reports whether both have a beacon in common. A beacon names the implementation even without a proof.
 func (c *Code) sharesBeacon(o *Code) bool {
 	return slices.ContainsFunc(c.In(Beacon), func(a Account) bool { b := o.At(a.Address); return b != nil && b.Role == Beacon })
 }
 
-// Completes reports whether the code is what it was, and all of it is known now, which was not.
+// Completes reports whether the code is unchanged and complete, while was is not complete.
 func (c *Code) Completes(was *Code) bool {
 	return c.Complete && !was.Complete && c.Since(was, "") == Difference{}
 }
 
-// Within reports whether every account is one of others, with the same code.
+// Within reports whether o has every account, with the same code.
 func (c *Code) Within(o *Code) bool {
 	return !slices.ContainsFunc(c.Accounts, func(a Account) bool { b := o.At(a.Address); return b == nil || b.CodeHash != a.CodeHash })
 }
 
-// handsOnTo compares the code that calls of the contract are handed on to, or its own where they are not, with the hash that
-// it is to have.
+// handsOnTo compares the hash of the code that the contract delegates to, or of its own if it does not delegate.
 func (c *Code) handsOnTo(contract, hash string) Difference {
 	runs := c.In(Implementation)
 	for _, a := range runs {
 		switch {
 		case a.CodeHash == hash:
 		case a.Address == contract && !c.Complete:
-			return unseen("the contract's own code is not what the policy says, and what it may hand calls on to is not proven")
+			return unseen("the contract's own code differs from the policy, and it is not proven which code it delegates to")
 		default:
-			return changed("the hash of the code that runs is %s, the policy says %s", a.CodeHash, hash)
+			return changed("the code that runs has hash %s, but the policy says %s", a.CodeHash, hash)
 		}
 	}
 	switch {
 	case len(runs) > 0:
 		return Difference{}
 	case c.Complete:
-		return changed("no implementation's code runs, the policy says %s", hash)
+		return changed("no implementation's code runs, but the policy wants hash %s", hash)
 	default:
-		return unseen("which implementation's code runs is not known")
+		return unseen("it is not known which implementation's code runs")
 	}
 }
 
-// isAllOf compares the hashes of all code that runs with those that it is to have.
+// isAllOf compares the hashes of all code that runs with those wanted.
 func (c *Code) isAllOf(hashes []common.Hash) Difference {
 	want, runs := map[string]bool{}, map[string]bool{}
 	for _, h := range hashes {
@@ -174,31 +170,30 @@ func (c *Code) isAllOf(hashes []common.Hash) Difference {
 	}
 	for _, a := range c.Accounts {
 		if runs[a.CodeHash] = true; !want[a.CodeHash] {
-			return changed("the hash of the code of %s (%s) is %s, which is none of the policy's code_hashes", a.Address, a.Role, a.CodeHash)
+			return changed("the code of %s (%s) has hash %s, which is not in the policy's code_hashes", a.Address, a.Role, a.CodeHash)
 		}
 	}
 	for _, h := range hashes {
 		switch {
 		case runs[h.Hex()]:
 		case c.Complete:
-			return changed("no code with the hash %s runs, which is one of the policy's code_hashes", h)
+			return changed("no code with hash %s runs, although it is in the policy's code_hashes", h)
 		default:
-			return unseen("that code with the hash %s runs, as the policy says, is not proven", h)
+			return unseen("it is not proven that code with hash %s runs, which is in the policy's code_hashes", h)
 		}
 	}
 	return Difference{}
 }
 
-// Runs compares the account that the policy wants for the implementation with all that ran: a slot may name one whose code
-// did not.
+// Runs checks that the code of the policy's implementation ran: the ERC-1967 slot may name an account whose code does not.
 func (c *Code) Runs(address string) Difference {
 	if c.At(address) == nil {
-		return changed("the code of the implementation %s, which the policy wants, does not run", address)
+		return changed("the policy's implementation is %s, but its code does not run", address)
 	}
 	return Difference{}
 }
 
-// Only returns what alone calls of the contract are handed on to; empty: that is several accounts, none, or not known.
+// Only returns the one account that the contract delegates to. It is empty if there are none or several, or they are not known.
 func (c *Code) Only(contract string) string {
 	if runs := c.In(Implementation); c.Complete && len(runs) == 1 && runs[0].Address != contract {
 		return runs[0].Address

@@ -1,5 +1,5 @@
-// Package sanitize parses hex from outside into ids and addresses, makes text from outside bounded and printable, and
-// keeps secrets out of all output.
+// Package sanitize parses untrusted hex into ids and addresses, makes untrusted text bounded and printable, and keeps secrets
+// out of all output.
 package sanitize
 
 import (
@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,22 +18,22 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 )
 
-// MaxLen is the number of bytes of a foreign text that Quote and Plain keep.
+// MaxLen is the number of bytes of an untrusted text that Quote and Plain keep.
 const MaxLen = 200
 
-// Quote returns s as a Go string literal of at most MaxLen bytes of s, with what was cut off marked by "…".
+// Quote returns s as a Go string literal. After MaxLen bytes it is cut and marked with "…".
 func Quote(s string) string {
-	head, more := shorten(s)
+	head, more := shorten(s, MaxLen)
 	return strconv.Quote(head) + more
 }
 
-// Plain returns s without quotes: at most MaxLen bytes, white space folded,
-// and every rune that is not printable (control, bidirectional, invalid) replaced by U+FFFD.
+// Plain returns at most MaxLen bytes of s with white space folded. Runes that are not printable (control, bidirectional, invalid)
+// are replaced by U+FFFD.
 func Plain(s string) string {
 	if len(s) <= MaxLen && !strings.ContainsFunc(s, func(r rune) bool { return r < '!' || r > '~' }) {
-		return s // as nearly every text is
+		return s // the common case
 	}
-	head, more := shorten(s)
+	head, more := shorten(s, MaxLen)
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
 			return r
@@ -41,26 +42,45 @@ func Plain(s string) string {
 	}, strings.Join(strings.Fields(strings.ToValidUTF8(head, string(unicode.ReplacementChar))), " ")) + more
 }
 
-// shorten cuts s at a rune boundary. more is the mark of what was cut off, or empty.
-func shorten(s string) (head, more string) {
-	if len(s) <= MaxLen {
+// linked matches what chats make links of.
+var linked = regexp.MustCompile(`\.([A-Za-z])|:(/)`)
+
+// NoMarkup returns s for chats and pagers, where foreign text must add no link, mention or line: Plain, of ASCII letters, digits and
+// harmless punctuation, with U+FFFD for the rest. What exceeds most bytes is cut off.
+func NoMarkup(s string, most int) string {
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case r == '`':
+			return '\''
+		case r > '~' && r != '…', strings.ContainsRune(`<>&|*~@\`, r):
+			return unicode.ReplacementChar
+		}
+		return r
+	}, Plain(s))
+	head, more := shorten(linked.ReplaceAllString(s, string(unicode.ReplacementChar)+"$1$2"), most)
+	return head + more
+}
+
+// shorten cuts s at a rune boundary after at most most bytes. more is the mark of what was cut off, or empty.
+func shorten(s string, most int) (head, more string) {
+	if len(s) <= most {
 		return s, ""
 	}
-	n := MaxLen
+	n := most
 	for n > 0 && !utf8.RuneStart(s[n]) {
 		n--
 	}
 	return s[:n], "…"
 }
 
-// ParseID reads a bytes32: exactly 64 hex digits in any case, with or without the prefix 0x.
+// ParseID parses a bytes32: exactly 64 hex digits in any case, with or without the prefix 0x.
 func ParseID(s string) (common.Hash, error) {
 	var id common.Hash
 	return id, decode(id[:], s)
 }
 
-// ParseAddress reads an address: exactly 40 hex digits in any case, with or without the prefix 0x.
-// Mixed case is not checked as an EIP-55 checksum: the sources spell addresses in every way.
+// ParseAddress parses an address: exactly 40 hex digits in any case, with or without the prefix 0x. The EIP-55 checksum is not
+// checked, because sources spell addresses in every way.
 func ParseAddress(s string) (common.Address, error) {
 	var a common.Address
 	return a, decode(a[:], s)
@@ -80,7 +100,7 @@ func decode(dst []byte, s string) error {
 	return nil
 }
 
-// JoinNames adds another name to a list of names, each once.
+// JoinNames appends b to the comma-separated names in a, unless it is empty or already there.
 func JoinNames(a, b string) string {
 	if b == "" || slices.Contains(strings.Split(a, ", "), b) {
 		return a
@@ -88,23 +108,23 @@ func JoinNames(a, b string) string {
 	return Plain(strings.TrimPrefix(a+", "+b, ", "))
 }
 
-// BareHex is a hex text without its prefix, in lower case.
+// BareHex returns a hex text without prefix, in lower case.
 func BareHex(s string) string { return strings.TrimPrefix(strings.ToLower(strings.TrimSpace(s)), "0x") }
 
-// Mask stands wherever a secret stood.
+// Mask replaces secrets.
 const Mask = "[redacted]"
 
-// Secret is a text that prints as Mask under every verb and encoding. The zero value is empty and prints as "".
-// Compare two by Reveal, not with ==.
+// Secret is a text that prints as Mask with every verb and encoding. The zero value is empty and prints as "". Compare secrets by
+// Reveal, not with ==.
 type Secret struct {
-	// A pointer, since fmt shows unexported fields of others' structs without asking their methods.
+	// A pointer, because fmt prints unexported struct fields without calling their methods.
 	v *string
 }
 
 // NewSecret returns v as a secret.
 func NewSecret(v string) Secret { return Secret{&v} }
 
-// Reveal returns the secret itself, for the one place that sends it.
+// Reveal returns the secret itself. Only the code that sends it should call this.
 func (s Secret) Reveal() string {
 	if s.v == nil {
 		return ""
@@ -112,7 +132,7 @@ func (s Secret) Reveal() string {
 	return *s.v
 }
 
-// Empty reports whether there is no secret.
+// Empty reports whether the secret is empty.
 func (s Secret) Empty() bool { return s.Reveal() == "" }
 
 func (s Secret) String() string {
@@ -128,17 +148,17 @@ func (s Secret) GoString() string { return `sanitize.NewSecret("` + s.String() +
 // MarshalText keeps encoders from printing the field.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// Redactor cuts known secrets out of texts and errors. The zero value cuts nothing.
+// Redactor masks known secrets in texts and errors. The zero value masks nothing.
 type Redactor struct{ old *[]string }
 
-// minimum is the shortest text that is searched for: shorter ones would mask parts of ordinary words.
+// minimum is the length of the shortest text that is masked. Shorter ones would match parts of ordinary words.
 const minimum = 4
 
-// NewRedactor returns a Redactor for the given secrets, in every spelling that a URL, JSON or a Go string gives them.
+// NewRedactor returns a Redactor for secrets, also as escaped in URLs, JSON and Go strings.
 func NewRedactor(secrets ...string) Redactor {
 	var old []string
 	for _, s := range secrets {
-		asJSON, _ := json.Marshal(s) // a text always encodes
+		asJSON, _ := json.Marshal(s) // never fails for a string
 		asGo := strconv.Quote(s)
 		for _, v := range []string{s, url.PathEscape(s), url.QueryEscape(s), string(asJSON[1 : len(asJSON)-1]), asGo[1 : len(asGo)-1]} {
 			if len(v) >= minimum && !slices.Contains(old, v) {
@@ -146,13 +166,13 @@ func NewRedactor(secrets ...string) Redactor {
 			}
 		}
 	}
-	// The longest first, so that no part of a secret is left standing beside the mask of another.
+	// Longest first, so that masking one secret leaves no part of another.
 	slices.SortStableFunc(old, func(a, b string) int { return len(b) - len(a) })
 	return Redactor{&old}
 }
 
-// URLParts returns what of a URL must never be shown: the whole, host, userinfo (also as basic auth sends it), path, its
-// longer segments, and query values.
+// URLParts returns the secret parts of a URL: the whole, host, userinfo (also in basic auth encoding), path, its longer segments,
+// and query values.
 func URLParts(raw string) []string {
 	parts := []string{raw}
 	u, err := url.Parse(raw)
@@ -169,7 +189,7 @@ func URLParts(raw string) []string {
 		parts = append(parts, u.Path, u.EscapedPath())
 	}
 	for seg := range strings.SplitSeq(u.Path, "/") {
-		// Shorter segments ("rpc", "v2", "mainnet") are words that errors use, and no keys.
+		// Shorter segments ("rpc", "v2", "mainnet") are not keys, and errors use these words.
 		if len(seg) > 7 {
 			parts = append(parts, seg)
 		}
@@ -180,13 +200,13 @@ func URLParts(raw string) []string {
 	return parts
 }
 
-// HeaderParts returns what of a header's value must never be shown: the whole, and what follows a scheme such as Bearer.
+// HeaderParts returns the secret parts of a header's value: the whole, and the part after a scheme such as Bearer.
 func HeaderParts(v string) []string {
 	_, token, _ := strings.Cut(v, " ")
 	return []string{v, token}
 }
 
-// Text returns s without the secrets.
+// Text returns s with secrets masked.
 func (r Redactor) Text(s string) string {
 	if r.old == nil {
 		return s
@@ -197,7 +217,7 @@ func (r Redactor) Text(s string) string {
 	return s
 }
 
-// Error returns err with the secrets cut out of its message; errors.Is and errors.As still see through it.
+// Error returns err with secrets masked in its message. It wraps err.
 func (r Redactor) Error(err error) error {
 	if err == nil {
 		return nil

@@ -24,16 +24,16 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
-// Releases before schema 3 kept a bbolt database: the buckets kms-auditor (the schema), events (target, block, index → event),
-// progress (target → how far) and blobs (target, name → JSON, most of it packed by gzip). A target is a chain id and an
-// address, and every value but those of the first bucket ends with the start of a SHA-256 over bucket, key and value.
+// Releases before schema 3 used a bbolt database with the buckets kms-auditor (the schema), events (target, block, index → event),
+// progress (target → Progress) and blobs (target, name → JSON, mostly gzipped). A target is a chain id and an address. Every
+// value outside the first bucket ends with the first bytes of a SHA-256 over bucket, key and value.
 
-// isBolt reports whether b is a bbolt database: its first page says so.
+// isBolt reports whether b begins with the first page of a bbolt database.
 func isBolt(b []byte) bool {
 	return len(b) >= 20 && binary.NativeEndian.Uint32(b[16:]) == 0xED0CDAED
 }
 
-// keepOld keeps the content of a converted file beside the new one, for good.
+// keepOld saves the content of a converted file next to the new one. It is never deleted.
 func keepOld(path string, b []byte) error {
 	backup := path + ".bbolt-backup"
 	if have, err := os.ReadFile(backup); err == nil && !bytes.Equal(have, b) {
@@ -42,9 +42,9 @@ func keepOld(path string, b []byte) error {
 	return replace(backup, backup+".tmp", b)
 }
 
-// convert reads a bbolt database. It is locked as bbolt does, since a process of an earlier release may have it open.
+// convert reads a bbolt database. It takes bbolt's lock, since a process of an earlier release may have it open.
 func convert(path string, b []byte) (s *State, err error) {
-	// bbolt panics where its pages make no sense, and reading them faults where the file is cut short.
+	// bbolt panics on invalid pages, and reading a truncated file faults.
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if v := recover(); v != nil {
@@ -54,7 +54,7 @@ func convert(path string, b []byte) (s *State, err error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: lockWait})
 	switch {
 	case errors.Is(err, bbolterrors.ErrTimeout):
-		return nil, fmt.Errorf("it is of an earlier release: %w", &HeldError{})
+		return nil, fmt.Errorf("it was written by an earlier release: %w", &HeldError{})
 	case errors.As(err, new(*os.PathError)):
 		return nil, err
 	case err != nil:
@@ -69,7 +69,7 @@ func convert(path string, b []byte) (s *State, err error) {
 type converter struct {
 	state *State
 	scans map[string]*scan  // by target
-	sums  map[string]uint64 // of the events' checksums, as the progress has it; by target
+	sums  map[string]uint64 // XOR of the events' checksums, by target
 	blobs map[string][]byte // by target and name
 }
 
@@ -82,18 +82,18 @@ func (o *converter) read(tx *bbolt.Tx) error {
 	about := tx.Bucket([]byte("kms-auditor"))
 	if about == nil {
 		switch k, _ := tx.Cursor().First(); {
-		case k == nil && tx.ID() <= 1: // its process was killed before anything was written
+		case k == nil && tx.ID() <= 1: // the process was killed before it wrote anything
 			return nil
 		case k == nil:
-			return errors.New("its buckets are gone")
+			return errors.New("it has no buckets")
 		}
-		return &unusable{errors.New("is a database of another program")}
+		return &unusable{errors.New("is another program's database")}
 	}
 	written := string(about.Get([]byte("schema")))
 	if written != "1" && written != "2" {
 		return fmt.Errorf("its schema is %s", sanitize.Quote(written))
 	}
-	count, sums := uint64(0), uint64(0) // of progress and blobs, as schema 2 has it
+	count, sums := uint64(0), uint64(0) // of progress and blobs, in schema 2
 	for _, name := range []string{"events", "progress", "blobs"} {
 		bucket := tx.Bucket([]byte(name))
 		if bucket == nil {
@@ -124,7 +124,7 @@ func (o *converter) read(tx *bbolt.Tx) error {
 	}
 	counted := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, count), sums)
 	if written != "1" && !bytes.HasPrefix(about.Get([]byte("roll")), counted) {
-		return errors.New("its records are not those that it counted")
+		return errors.New("its records do not match their count and checksum")
 	}
 	return o.finish()
 }
@@ -140,14 +140,14 @@ func (o *converter) record(bucket string, k, b []byte) error {
 	case bucket == "blobs":
 		o.blobs[string(k)] = bytes.Clone(b)
 	case bucket == "events" && len(key) == 16 && len(b) > event && len(b) <= event+maxList:
-		// Today's form, but for the length of the list's name.
+		// Like the current format, without the length of the list's name.
 		e, _, err := cutEvent(slices.Concat(key, b[:event], []byte{byte(len(b) - event)}, b[event:]))
 		known.push(e)
 		return err
 	case bucket == "progress" && len(b) == 8+8+common.HashLength+8+8:
 		known.progress = Progress{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:]), common.Hash(b[16:48])}
 		if n := binary.BigEndian.Uint64(b[48:]); n != uint64(len(known.events)) || binary.BigEndian.Uint64(b[56:]) != o.sums[t] {
-			return fmt.Errorf("it holds %d events where it counted %d", len(known.events), n)
+			return fmt.Errorf("it has %d events, want %d", len(known.events), n)
 		}
 	default:
 		return errForm
@@ -155,7 +155,7 @@ func (o *converter) record(bucket string, k, b []byte) error {
 	return nil
 }
 
-// load reads a packed blob that belongs to no contract. Without one it leaves v unchanged.
+// load decodes a gzipped blob that belongs to no contract. Without one it leaves v unchanged.
 func (o *converter) load(name string, v any) error {
 	packed, ok := o.blobs[string(make([]byte, oldTargetLen))+name]
 	if !ok {
@@ -177,13 +177,13 @@ type oldFinding struct {
 	ResolvedAt time.Time `json:"resolved_at"`
 }
 
-// finding has its times in itself.
+// finding returns the finding with its times.
 func (f oldFinding) finding() audit.Finding {
 	f.Finding.FirstSeen, f.Finding.LastConfirmedAt, f.Finding.State = &f.FirstSeen, &f.LastSeen, audit.Still
 	return f.Finding
 }
 
-// finish makes of the records what is remembered today.
+// finish converts the records.
 func (o *converter) finish() error {
 	s := o.state
 	var audits []Chain
@@ -195,7 +195,7 @@ func (o *converter) finish() error {
 	if err := cmp.Or(o.load("audits", &audits), o.load("findings", &found), o.load("untold", &untold)); err != nil {
 		return err
 	}
-	names := map[uint64]string{} // the last that a chain had
+	names := map[uint64]string{} // the last name of each chain
 	for _, c := range slices.SortedFunc(slices.Values(audits), func(a, b Chain) int { return a.FinishedAt.Compare(b.FinishedAt) }) {
 		names[c.ChainID] = c.Chain.Chain
 	}
@@ -250,7 +250,7 @@ func (o *converter) finish() error {
 	return nil
 }
 
-// contract returns what is known of a contract, which may be new.
+// contract returns what is known about a contract. It adds the contract if it is new.
 func (c *chain) contract(a common.Address, since time.Time) *audit.Known {
 	if c.Prior.Contract(a) == nil {
 		c.Prior.Contracts = append(c.Prior.Contracts, audit.Known{Address: a, Since: since.UTC()})
@@ -258,8 +258,8 @@ func (c *chain) contract(a common.Address, since time.Time) *audit.Known {
 	return c.Prior.Contract(a)
 }
 
-// known adds the contracts of a chain that have events or were read by the last audit, and the ids that these name. What is
-// pending is pending again with the next audit.
+// known adds a chain's contracts that have events or were read by the last audit, with the ids in them. Pending changes are not
+// converted: the next audit finds them again.
 func (s *State) known(c *chain) {
 	for _, t := range s.targets() {
 		if t.Chain == c.Name && !t.Public {

@@ -163,14 +163,14 @@ func TestUnusableOldFilesAreRefused(t *testing.T) {
 		{"another program's database", func(t *testing.T, path string) {
 			must(t, os.Remove(path))
 			edit(t, path, func(tx *bbolt.Tx) error { _, err := tx.CreateBucket([]byte("meta")); return err })
-		}, "is a database of another program"},
+		}, "is another program's database"},
 		{"a newer version's file", func(t *testing.T, path string) { edit(t, path, schema("3")) }, `is damaged (its schema is "3")`},
 		{"a file of no version", func(t *testing.T, path string) { edit(t, path, schema("\x1b[2J")) }, `is damaged (its schema is "\x1b[2J")`},
 		{"a file without events", func(t *testing.T, path string) {
 			edit(t, path, func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("events")) })
 		}, "is damaged (it has no events)"},
-		{"a file with one event less", func(t *testing.T, path string) { edit(t, path, first("events")) }, "events where it counted"},
-		{"a file with one blob less", func(t *testing.T, path string) { edit(t, path, first("blobs")) }, "its records are not those that it counted"},
+		{"a file with one event less", func(t *testing.T, path string) { edit(t, path, first("events")) }, " events, want "},
+		{"a file with one blob less", func(t *testing.T, path string) { edit(t, path, first("blobs")) }, "its records do not match their count and checksum"},
 		{"a record in the place of another", func(t *testing.T, path string) {
 			edit(t, path, func(tx *bbolt.Tx) error {
 				b := tx.Bucket([]byte("blobs"))

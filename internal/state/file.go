@@ -25,16 +25,16 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
-// The file is one line that names the schema, the SHA-256 of what follows, and, packed by gzip, the length of a JSON object,
-// the object, and the events of its scans. The checksum is one against accidents: whoever can write the file can compute it.
+// The file is a line with the schema, the SHA-256 of the rest, and a gzip stream with the length of a JSON object, the object, and
+// the events of its scans. The checksum protects against accidents only: anyone who can write the file can compute it.
 const (
 	magic  = "kms-auditor state "
 	schema = 3 // 1 and 2 were bbolt databases
 
-	maxSize = 1 << 30 // bytes of the file, and of what it unpacks to: some six million events
+	maxSize = 1 << 30 // bytes of the file, packed and unpacked: about six million events
 
-	smallSize = 1 << 20   // bytes of a file that is written after every audit
-	rest      = time.Hour // after which a larger one is, where only times changed
+	smallSize = 1 << 20   // bytes up to which a file is written after every audit
+	rest      = time.Hour // how often a larger file is written if only times changed
 )
 
 // content is the JSON object.
@@ -45,22 +45,22 @@ type content struct {
 	Outbox   outbox     `json:"outbox"`
 }
 
-// scanned is a scan without its events, which follow the object in the same order.
+// scanned is a scan without its events. They follow the object in the same order.
 type scanned struct {
 	Chain    string         `json:"chain"`
 	Contract common.Address `json:"contract"`
 	Progress
 	Events uint64 `json:"events"`
-	Stream string `json:"stream,omitempty"` // empty: all events, as older releases read them
+	Stream string `json:"stream,omitempty"` // empty for all events, as older releases wrote them
 }
 
-// streams are the names of a scan's events: those that the owner alone can cause, and those that anybody can.
+// streams names a scan's events by Target.Public.
 var streams = map[bool]string{false: "owner", true: "public"}
 
-// unusable is why a file's content cannot be used; of the state file, to follow its name in a sentence.
+// unusable is why a file's content cannot be used. In errors about the state file, the text follows the file's name.
 type unusable struct{ error }
 
-// damaged says so of a file that cannot be understood for any other reason.
+// damaged makes an error unusable, unless it already is.
 func damaged(why error) error {
 	if why == nil || errors.As(why, new(*unusable)) {
 		return why
@@ -68,7 +68,7 @@ func damaged(why error) error {
 	return &unusable{fmt.Errorf("is damaged (%s)", sanitize.Plain(why.Error()))}
 }
 
-// opening says what went wrong with the file at path, and what to do.
+// opening adds to an error which file could not be opened, and what to do.
 func opening(path string, err error) error {
 	if why := (*unusable)(nil); errors.As(err, &why) {
 		return fmt.Errorf("state file %s %w; --state-reset moves it aside and rebuilds it", sanitize.Plain(path), why)
@@ -76,12 +76,11 @@ func opening(path string, err error) error {
 	return fmt.Errorf("opening state file %s: %w", sanitize.Plain(path), err)
 }
 
-// LockPath is the file whose lock the process holds that has a state open.
+// LockPath returns the path of the lock file. The process that has the state open holds its lock.
 func LockPath(state string) string { return state + ".lock" }
 
-// Open opens the file at path for this process alone. Without a file nothing is remembered yet; an empty path is a state in
-// memory. A file that is damaged, not this program's, or of a newer version is refused, and where another process holds it
-// the error is a *HeldError.
+// Open opens the file at path exclusively. The file need not exist. With an empty path, the state is in memory only. Open fails if
+// the file is damaged, another program's, or written by a newer version. If another process holds it, the error is a *HeldError.
 func Open(path string) (*State, error) {
 	if path == "" {
 		return &State{}, nil
@@ -102,14 +101,13 @@ func Open(path string) (*State, error) {
 		return nil, errors.Join(opening(path, err), lock.Close())
 	}
 	s.lock = lock
-	if s.old != nil { // a disk that is full is no obstacle: the next Save tries again
+	if s.old != nil { // if this fails, for example on a full disk, the next Save tries again
 		_ = s.Save()
 	}
 	return s, nil
 }
 
-// View returns what the file at path remembers now, whether a process has it open or not. It takes no lock and writes
-// nothing, and the State cannot be saved.
+// View reads the file at path, even if a process has it open. It takes no lock. The State is read-only.
 func View(path string) (*State, error) {
 	s, err := read(path)
 	if err != nil {
@@ -118,7 +116,7 @@ func View(path string) (*State, error) {
 	return s, nil
 }
 
-// follow returns where links lead, also to a file that is not there yet.
+// follow resolves symbolic links. The file need not exist.
 func follow(path string) (string, error) {
 	for range 40 {
 		to, err := os.Readlink(path)
@@ -140,7 +138,7 @@ func read(path string) (*State, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() { // a pipe would be waited for
+	if !info.Mode().IsRegular() { // reading a pipe would block
 		return nil, errNoFile
 	}
 	if info.Size() > maxSize {
@@ -167,7 +165,7 @@ func (s *State) decode(b []byte) error {
 	case !ours || err != nil || version < schema:
 		return &unusable{errors.New("is not a state file of kms-auditor")}
 	case version > schema:
-		return &unusable{fmt.Errorf("was written by a newer version (schema %d, this one reads %d)", version, schema)}
+		return &unusable{fmt.Errorf("was written by a newer version (schema %d; this one reads schema %d)", version, schema)}
 	case len(b) < sha256.Size || sha256.Sum256(b[sha256.Size:]) != [sha256.Size]byte(b):
 		return errors.New("it does not match its checksum")
 	}
@@ -187,7 +185,7 @@ func (s *State) decode(b []byte) error {
 	return s.take(c, b[end:])
 }
 
-// take fills the state with the content of a file.
+// take sets the state from the content of a file.
 func (s *State) take(c content, events []byte) error {
 	s.chains, s.resolved, s.outbox = c.Chains, c.Resolved, c.Outbox
 	for _, c := range s.chains {
@@ -211,7 +209,7 @@ func (s *State) take(c content, events []byte) error {
 			events = more
 			known.push(e)
 		}
-		s.chain(of.Chain) // which the file may not have listed
+		s.chain(of.Chain) // the file may lack it
 		if t := (Target{of.Chain, of.Contract, of.Stream == streams[true]}); of.Stream != "" {
 			s.setScan(t, known)
 		} else {
@@ -241,9 +239,9 @@ func (s *State) encode() (_ []byte, err error) {
 		return nil, err
 	}
 	var packed bytes.Buffer
-	z, _ := gzip.NewWriterLevel(&packed, gzip.BestSpeed) // which is a level
+	z, _ := gzip.NewWriterLevel(&packed, gzip.BestSpeed) // a valid level
 	for _, part := range [][]byte{binary.BigEndian.AppendUint64(nil, uint64(len(object))), object, events} {
-		z.Write(part) // a buffer takes everything
+		z.Write(part) // a buffer never fails
 	}
 	z.Close()
 	sum := sha256.Sum256(packed.Bytes())
@@ -254,13 +252,13 @@ func (s *State) encode() (_ []byte, err error) {
 	return b, nil
 }
 
-// Save writes the file if anything changed since. Where only times and block numbers did, a large file is written once an
-// hour. What could not be written is tried again by the next Save.
+// Save writes the file if anything changed. If only times and block numbers changed, a large file is written once an hour. The next
+// Save retries after an error.
 func (s *State) Save() error {
 	return s.save(func() bool { return s.due || s.stale && (s.size <= smallSize || time.Since(s.written).Abs() >= rest) })
 }
 
-// Checkpoint saves what a long scan has read so far, in a tenth of the time at most. What goes wrong the next Save reports.
+// Checkpoint saves the progress of a long scan. It spends at most a tenth of the time on it. The next Save reports errors.
 func (s *State) Checkpoint() {
 	_ = s.save(func() bool { return (s.due || s.stale) && time.Since(s.written).Abs() >= 10*s.cost })
 }
@@ -303,7 +301,7 @@ func (s *State) save(when func() bool) (err error) {
 	return err
 }
 
-// replace puts a private file into the place of another, whole or not at all. tmp is in the same folder.
+// replace writes a file atomically, by way of tmp in the same folder. A new file is private.
 func replace(path, tmp string, b []byte) error {
 	mode := fs.FileMode(0o600)
 	if info, err := os.Stat(path); err == nil {
@@ -327,7 +325,7 @@ func replace(path, tmp string, b []byte) error {
 	return errors.Join(folder.Sync(), folder.Close())
 }
 
-// Close saves what is not saved yet, and gives the file free for other processes.
+// Close saves unsaved changes and releases the file for other processes.
 func (s *State) Close() error {
 	if s.lock == nil {
 		return nil
@@ -340,8 +338,8 @@ func (s *State) Close() error {
 	return err
 }
 
-// ResetFile moves the file at path aside, and returns its new name; empty where there was no file. It deletes nothing: the
-// file may be evidence, or, by a wrong path, another program's.
+// ResetFile renames the file at path and returns its new name, or "" if there was none. It deletes nothing: the file may be
+// evidence or, if the path is wrong, another program's.
 func ResetFile(path string) (aside string, err error) {
 	defer func() {
 		if err != nil {
@@ -371,15 +369,15 @@ func ResetFile(path string) (aside string, err error) {
 	return aside, os.Rename(real, aside)
 }
 
-// How long another process that is just ending may still hold the file.
+// How long to wait for a process that is about to exit and release the file.
 const (
 	lockWait  = 300 * time.Millisecond
 	lockPause = 20 * time.Millisecond
 )
 
-// HeldError says that another process holds the file.
+// HeldError means that another process has the file open.
 type HeldError struct {
-	PID string // empty: the system does not tell
+	PID string // empty if not known
 }
 
 func (e *HeldError) Error() string {
@@ -387,7 +385,7 @@ func (e *HeldError) Error() string {
 	if e.PID != "" {
 		who = "process " + e.PID
 	}
-	return who + " holds it: end that one, or give each its own state"
+	return who + " has it open: stop that process, or use another state file"
 }
 
 // lockFile creates the file if it does not exist, and locks it until the lock is closed.
@@ -404,8 +402,8 @@ func lockFile(path string) (*flock.Flock, error) {
 	return lock, nil
 }
 
-// heldBy names the process that holds a file, where the system tells: Linux does, of processes of this user and container.
-// Asking is better than a note of the holder's, which outlives it.
+// heldBy finds the process that holds a file, if the system shows it. Linux does for processes of the same user and container. A PID
+// file would be less reliable, since it may outlive its process.
 func heldBy(path string) *HeldError {
 	file, _ := os.Stat(path)
 	locks, _ := os.ReadFile("/proc/locks")
@@ -415,7 +413,7 @@ func heldBy(path string) *HeldError {
 		if len(fields) < 5 || fields[1] != "FLOCK" || fields[4] == strconv.Itoa(os.Getpid()) {
 			continue
 		}
-		// It may hold another file.
+		// The lock may be on another file.
 		links, _ := filepath.Glob(filepath.Join("/proc", fields[4], "fd", "*"))
 		for _, link := range links {
 			if opened, err := os.Stat(link); err == nil && os.SameFile(opened, file) {

@@ -101,7 +101,7 @@ func TestUnusableFilesAreRefused(t *testing.T) {
 		{"a long text", []byte(strings.Repeat("chains: []\n", 2000)), "is not a state file of kms-auditor"},
 		{"zeros", make([]byte, 1<<15), "is not a state file of kms-auditor"},
 		{"a file of no version", []byte("kms-auditor state \x1b[2J\n"), "is not a state file of kms-auditor"},
-		{"a newer version's file", []byte("kms-auditor state 4\n..."), "was written by a newer version (schema 4, this one reads 3)"},
+		{"a newer version's file", []byte("kms-auditor state 4\n..."), "was written by a newer version (schema 4; this one reads schema 3)"},
 		{"one line", whole[:20], "is damaged (it does not match its checksum)"},
 		{"a file that was cut short", whole[:len(whole)-1], "is damaged (it does not match its checksum)"},
 		{"a byte that changed", flipped, "is damaged (it does not match its checksum)"},
@@ -266,7 +266,7 @@ func TestSecondProcessIsToldOfTheFirst(t *testing.T) {
 	}
 	who := regexp.MustCompile("another process")
 	if runtime.GOOS == "linux" {
-		who = regexp.MustCompile(fmt.Sprintf(`\bprocess %d holds it\b`, cmd.Process.Pid))
+		who = regexp.MustCompile(fmt.Sprintf(`\bprocess %d has it open\b`, cmd.Process.Pid))
 	}
 	_, opening := state.Open(path)
 	_, resetting := state.ResetFile(path)

@@ -17,32 +17,32 @@ import (
 )
 
 const (
-	apps = "app" // the one list that is shown whose keys are addresses
+	apps = "app" // the only shown list whose keys are addresses
 
-	implementations = "implementation" // addresses too, of no list that is shown
+	implementations = "implementation" // addresses, never shown
 
-	// Contracts is the list of the contracts themselves: those that the operator forgot were removed from it.
+	// Contracts is the list of the contracts themselves. Its events are contracts that the operator forgot.
 	Contracts = "contract"
 )
 
-// Lists are those of a timeline. The first four are shown unless others are asked for.
+// Lists are the lists of a timeline. The first four are shown by default.
 var Lists = []string{string(audit.Device), string(audit.OSImage), Contracts, string(audit.AggregatedMR), apps}
 
-// Filter chooses events. Zero values choose all, but for Lists.
+// Filter selects events. A zero field other than Lists selects everything.
 type Filter struct {
 	Chain    string
 	Contract common.Address
 	Lists    []string
-	Since    time.Time // an event whose time is not known stays in where it may be later
-	Limit    int       // the newest
+	Since    time.Time // an event without a known time is selected if it may be later
+	Limit    int       // the number of newest events
 }
 
-// matches takes the contract in its EIP-55 form.
+// matches reports whether a chain and contract (EIP-55) are selected.
 func (f Filter) matches(chain, contract string) bool {
 	return (f.Chain == "" || f.Chain == chain) && (f.Contract == common.Address{} || f.Contract.Hex() == contract)
 }
 
-// Timeline is the history of the lists, the oldest first.
+// Timeline returns the history of the lists, oldest first.
 func (s *State) Timeline(f Filter) render.History {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -50,7 +50,7 @@ func (s *State) Timeline(f Filter) render.History {
 	titles := s.titles()
 	type dated struct {
 		render.Event
-		from time.Time // it is not earlier, by the events before it
+		from time.Time // a lower bound of its time, from the events before it
 	}
 	var all []dated
 	for _, t := range s.targets() {
@@ -64,7 +64,7 @@ func (s *State) Timeline(f Filter) render.History {
 		from, before := time.Time{}, len(all)
 		for _, e := range known.events {
 			if !e.Time.IsZero() && e.Time.Before(f.Since) {
-				from, all = time.Time{}, all[:before] // what comes before an event that is too old is too old as well
+				from, all = time.Time{}, all[:before] // all earlier events are too old as well
 				continue
 			}
 			if !e.Time.IsZero() {
@@ -94,7 +94,7 @@ func (s *State) Timeline(f Filter) render.History {
 	return out
 }
 
-// titles are entries with what the API called the ids, last, by list and id. Where contracts differ, any will do.
+// titles returns entries with the names that the API last gave ids, by list and id. If contracts differ, any name is taken.
 func (s *State) titles() map[[2]string]*audit.Entry {
 	out := map[[2]string]*audit.Entry{}
 	for _, c := range s.chains {
@@ -109,7 +109,7 @@ func (s *State) titles() map[[2]string]*audit.Entry {
 	return out
 }
 
-// shown is the last audit that compared, else the last, or nil.
+// shown returns the last audit that compared, else the last audit, or nil.
 func (c *chain) shown() *Chain { return cmp.Or(c.Compared, c.Last) }
 
 func targetsOf(c *Chain) []audit.Target {
@@ -133,7 +133,7 @@ func (c *chain) event(contract string, e Event, titles map[[2]string]*audit.Entr
 	if named := titles[[2]string{out.List, out.ID}]; named != nil {
 		out.Name, out.Version = named.Name, named.Version
 	}
-	if !e.Time.IsZero() {
+	if out.Untimed = e.Time.IsZero(); !out.Untimed {
 		out.Time = &e.Time
 	}
 	if e.Actor != (common.Address{}) {
@@ -143,11 +143,11 @@ func (c *chain) event(contract string, e Event, titles map[[2]string]*audit.Entr
 }
 
 const (
-	minPrefix    = 8 // hex digits that name an id, if only one begins so
-	maxAmbiguous = 8 // ids that an error names
+	minPrefix    = 8 // hex digits that are enough to identify an id
+	maxAmbiguous = 8 // ids in an error
 )
 
-// ReplaceWith puts a report in the place of what was audited before, and drops the findings of other audits.
+// ReplaceWith replaces earlier audits and their findings with a report.
 func (s *State) ReplaceWith(r *audit.Report) {
 	next := map[string]audit.Prior{}
 	for _, c := range r.Chains {
@@ -168,15 +168,15 @@ func (s *State) ReplaceWith(r *audit.Report) {
 	s.Record(r, next, nil)
 }
 
-// Find returns the id that name means: an id in any spelling, the first digits of one that is known, or what the API calls
-// it. An id that nobody knows is returned as it is; empty: name is neither known nor an id.
+// Find returns the id that name stands for: an id in any spelling, the first digits of a known id, or the API's name for it. An
+// unknown id is returned in its usual spelling. The result is empty if name is neither known nor an id.
 func (s *State) Find(name string, f Filter) (string, error) {
 	if id, err := sanitize.ParseID(name); err == nil {
 		return id.Hex(), nil
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	called := map[string][]string{} // the names of each id; empty: of what has no id
+	called := map[string][]string{} // names by id; entries without an id are under ""
 	for _, c := range s.chains {
 		for _, t := range targetsOf(c.shown()) {
 			for _, e := range t.Entries {
@@ -210,19 +210,18 @@ func (s *State) Find(name string, f Filter) (string, error) {
 		if n := len(ids) - maxAmbiguous; n > 0 {
 			ids, more = ids[:maxAmbiguous], fmt.Sprintf(" and %d more", n)
 		}
-		return "", fmt.Errorf("%s may be %s%s: give more digits", sanitize.Quote(name), strings.Join(ids, ", "), more)
+		return "", fmt.Errorf("%s is ambiguous: it may be %s%s; give more digits", sanitize.Quote(name), strings.Join(ids, ", "), more)
 	case nameless:
-		return "", fmt.Errorf("the API lists %s without a hash: it has no id", sanitize.Quote(name))
+		return "", fmt.Errorf("the API lists %s without a hash, so it has no id", sanitize.Quote(name))
 	}
 	return "", nil
 }
 
-// Wants returns what the operator wants of an id in a list of a contract.
+// Wants returns what the policy of a contract says about an id in a list.
 type Wants func(chain, contract string, list audit.List) audit.PolicyState
 
-// Explain gathers all that is known of an id. configured names the chains of the configuration, and wants tells what the
-// operator wants of the id where no report does; it is optional. Events after the audited block are left out, as the report
-// does not know them.
+// Explain returns everything that is known about an id. configured lists the configured chains. wants is optional; it is used where
+// no report says what the operator wants. Events after the audited block are left out.
 func (s *State) Explain(id string, f Filter, configured []string, wants Wants) render.Explanation {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -255,7 +254,7 @@ func (s *State) Explain(id string, f Filter, configured []string, wants Wants) r
 	return out
 }
 
-// contracts names the contracts of a chain that something is known of, sorted.
+// contracts returns the known contracts of a chain, sorted.
 func (s *State) contracts(c *chain, f Filter) []string {
 	var all []string
 	for _, t := range targetsOf(c.shown()) {
@@ -278,7 +277,7 @@ func (s *State) contracts(c *chain, f Filter) []string {
 	return slices.DeleteFunc(slices.Compact(all), func(contract string) bool { return !f.matches(c.Name, contract) })
 }
 
-// shownOf returns the target of a contract in the report that is shown, or nil.
+// shownOf returns the contract's target in the shown report, or nil.
 func (c *chain) shownOf(contract string) *audit.Target {
 	all := targetsOf(c.shown())
 	if i := slices.IndexFunc(all, func(t audit.Target) bool { return t.Contract == contract }); i >= 0 {
@@ -287,7 +286,7 @@ func (c *chain) shownOf(contract string) *audit.Target {
 	return nil
 }
 
-// addEvents adds those up to the audited block; without one, all that were read.
+// addEvents adds the events up to the audited block or, without one, all.
 func (s *State) addEvents(c *chain, p *render.Place, id string) {
 	last := uint64(math.MaxUint64)
 	if c.shownOf(p.Contract) != nil && c.shown().Block != nil {
@@ -305,7 +304,7 @@ func (s *State) addEvents(c *chain, p *render.Place, id string) {
 	}
 }
 
-// addFindings adds the open ones, then those that were resolved, the latest first.
+// addFindings adds the open findings, then the resolved ones, latest first.
 func (s *State) addFindings(p *render.Place, id string, abandoned bool) {
 	add := func(contract string, f audit.Finding, resolvedAt *time.Time) {
 		if contract == p.Contract && string(f.List) == p.List && f.ID == id {
@@ -324,8 +323,8 @@ func (s *State) addFindings(p *render.Place, id string, abandoned bool) {
 	}
 }
 
-// addAudit adds what the audit that is shown says of the id. Where it says nothing, though the place is known, the API does
-// not list the id there, and where all that the contract stores is accounted for, it is not allowed either.
+// addAudit adds what the shown audit says about the id. If the audit has no entry for it, the API does not list the id, and with
+// proven completeness the contract does not allow it.
 func (c *chain) addAudit(p *render.Place, id string) {
 	t, last := c.shownOf(p.Contract), c.shown()
 	if t == nil || !slices.Contains(audit.Lists, audit.List(p.List)) {

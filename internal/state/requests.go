@@ -22,11 +22,11 @@ import (
 
 // The kinds of a Request.
 const (
-	Accept = "accept" // take the control, which the operator looked at, for the baseline
-	Forget = "forget" // the contract is retired: it is no longer audited, and its findings are closed
+	Accept = "accept" // make the control that the operator reviewed the baseline
+	Forget = "forget" // stop auditing the contract and close its findings
 )
 
-// Request is what the operator asks of the process that has the state open.
+// Request is a request of the operator to the process that has the state open.
 type Request struct {
 	Kind     string         `json:"kind"`
 	Chain    string         `json:"chain"`
@@ -45,7 +45,7 @@ type forgotten struct {
 	By       string         `json:"by"`
 }
 
-// Apply carries out a request. What was seen last must be what is to be accepted; a contract that is configured cannot be
+// Apply carries out a request. A control can be accepted only if it is the one that was last seen. A configured contract cannot be
 // forgotten.
 func (s *State) Apply(r Request, configured map[Target]bool) error {
 	switch r.Kind {
@@ -60,7 +60,7 @@ func (s *State) Apply(r Request, configured map[Target]bool) error {
 		}
 		return s.forget(r)
 	default:
-		return fmt.Errorf("a request of the kind %s is not known", sanitize.Quote(r.Kind))
+		return fmt.Errorf("unknown kind of request: %s", sanitize.Quote(r.Kind))
 	}
 }
 
@@ -74,7 +74,7 @@ func (s *State) accept(r Request) error {
 	case i < 0:
 		return errors.New("no audit has seen it")
 	case r.Control == nil || !reflect.DeepEqual(all[i].Seen.Control, *r.Control):
-		return fmt.Errorf("the last report, of block %d, sees another one than the request", all[i].Seen.Block.Number)
+		return fmt.Errorf("the control in the last report, of block %d, differs from the one in the request", all[i].Seen.Block.Number)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -82,12 +82,12 @@ func (s *State) accept(r Request) error {
 	c.Prior.Contracts = slices.Clone(c.Prior.Contracts)
 	k, is := c.contract(r.Contract, r.At), *r.Control
 	if was := k.Baseline; was != nil {
-		is = is.Or(was.Control) // what could not be read is not accepted
+		is = is.Or(was.Control) // keep fields that could not be read
 		if !is.Complete {
-			is.Owner = cmp.Or(is.Owner, was.Control.Owner) // a report that proves nothing may not have read it
+			is.Owner = cmp.Or(is.Owner, was.Control.Owner) // without a proof, it may not have been read
 		}
 		if was.Control.Complete && !is.Complete && is.Within(&was.Control.Code) {
-			// The report proves nothing, and does not know all the code that runs: what was known of it goes on to count.
+			// Without a proof, the report does not have all code that runs, so keep the known code.
 			is.Code, is.Implementation = was.Control.Code, cmp.Or(is.Implementation, was.Control.Implementation)
 		}
 	}
@@ -137,22 +137,22 @@ func (c *Chain) without(contract string) *Chain {
 	return &out
 }
 
-// Controlled is what is known of who controls a contract.
+// Controlled is what is known about who controls a contract.
 type Controlled struct {
 	Target   Target
 	ChainID  uint64
 	Baseline *audit.Baseline // nil if none is recorded
-	Seen     *Seen           // nil: no audit that is remembered read it
+	Seen     *Seen           // nil if no remembered audit read it
 }
 
-// Seen is who controls a contract, by the last audit that read it.
+// Seen is the control that the last audit read.
 type Seen struct {
 	Control audit.Control `json:"control"`
 	Block   audit.Block   `json:"block"`
 	AuditID string        `json:"audit_id"`
 }
 
-// Differs names what of the control is not as the baseline has it.
+// Differs lists the fields of the control that differ from the baseline.
 func (c *Controlled) Differs() []string {
 	if c.Baseline == nil || c.Seen == nil {
 		return []string{}
@@ -160,7 +160,7 @@ func (c *Controlled) Differs() []string {
 	return c.Baseline.Control.Differs(c.Seen.Control)
 }
 
-// Controlled lists every contract that has a baseline, or of which an audit read who controls it.
+// Controlled lists every contract with a baseline or with a control that an audit read.
 func (s *State) Controlled() []Controlled {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -196,7 +196,7 @@ func (s *State) Controlled() []Controlled {
 	return all
 }
 
-// requests is the content of the file beside the state.
+// requests is the content of the file next to the state.
 type requests struct {
 	Schema   string    `json:"schema"`
 	Requests []Request `json:"requests"`
@@ -207,13 +207,13 @@ const (
 	maxRequests   = 1 << 20 // bytes of the file
 )
 
-// RequestPath is the file that requests are left in for the process that has the state open.
+// RequestPath returns the path of the file with waiting requests.
 func RequestPath(state string) string { return state + ".requests" }
 
-// TakenPath is where they are while they are carried out.
+// TakenPath returns the path of the file with the requests that are being carried out.
 func TakenPath(state string) string { return RequestPath(state) + ".taken" }
 
-// Enqueue adds requests to those that wait beside the state; a later one about the same contract counts.
+// Enqueue adds waiting requests. A request replaces an earlier one about the same contract.
 func Enqueue(state string, more ...Request) error {
 	path := RequestPath(state)
 	all, err := readRequests(path)
@@ -231,15 +231,15 @@ func Enqueue(state string, more ...Request) error {
 		err = replace(path, path+"."+strconv.Itoa(os.Getpid())+".tmp", b)
 	}
 	if err != nil {
-		return fmt.Errorf("leaving requests as %s: %w", sanitize.Plain(path), err)
+		return fmt.Errorf("writing requests to %s: %w", sanitize.Plain(path), err)
 	}
 	return nil
 }
 
-// Drain carries out the requests that wait beside the state, calls each for every one, and removes them. A file that cannot
-// be understood is removed too.
+// Drain carries out the waiting requests, calls each for every one, and removes them. It also removes a file that cannot be parsed.
 func (s *State) Drain(state string, configured map[Target]bool, each func(Request, error)) error {
-	// Out of the way of new ones. What a process left there when it was killed comes first; applying it again does no harm.
+	// Rename the file, so that new requests go to another one. Requests that a killed process left come first; repeating them is
+	// harmless.
 	taken := TakenPath(state)
 	if _, err := os.Lstat(taken); errors.Is(err, fs.ErrNotExist) {
 		err := os.Rename(RequestPath(state), taken)

@@ -18,37 +18,37 @@ import (
 type Target struct {
 	Chain    string
 	Contract common.Address
-	Public   bool // of its events: those that anybody can cause; else those that the owner alone can
+	Public   bool // the events that anyone can emit, instead of those that only the owner can
 }
 
 func (t Target) String() string { return fmt.Sprintf("%s on %s", t.Contract, t.Chain) }
 
-// Event is one change of a list, as the contract logged it.
+// Event is a change of a list that the contract logged.
 type Event struct {
 	Block     uint64
 	BlockHash common.Hash
 	Index     uint // of the log in its block
 	Tx        common.Hash
-	List      string         // in 1 to 64 bytes
-	Key       common.Hash    // an address is padded on its left, as in a topic
-	Added     bool           // else removed
-	Actor     common.Address // zero: not known
-	Time      time.Time      // of the block, to the second, in UTC; zero: not known
+	List      string         // 1 to 64 bytes
+	Key       common.Hash    // an address is padded on the left, as in a topic
+	Added     bool           // false if removed
+	Actor     common.Address // zero if not known
+	Time      time.Time      // of the block, in seconds, UTC; zero if not known
 }
 
-// Progress is how far a contract's events were read: every block from From to before Next.
+// Progress is the range of blocks whose events were read: from From up to but not including Next.
 type Progress struct {
 	From uint64      `json:"from"`
 	Next uint64      `json:"next"`
 	Hash common.Hash `json:"hash"` // of block Next-1
 }
 
-// scan is what the events of one contract say.
+// scan has the events of one contract.
 type scan struct {
-	progress Progress // zero: nothing was read
+	progress Progress // zero if nothing was read
 	events   []Event  // by block and index
 
-	// Derived from the events; nil: to be made anew.
+	// Derived from events when first needed.
 	last  map[Item]*Event // the newest event of an item
 	known map[string][]common.Hash
 }
@@ -59,7 +59,7 @@ type Item struct {
 	Key  common.Hash
 }
 
-// scanOf returns what was read of t; it is empty where nothing was.
+// scanOf returns the scan of t, or an empty one.
 func (s *State) scanOf(t Target) *scan { return cmp.Or(s.scans[t], &scan{}) }
 
 func (s *State) setScan(t Target, of *scan) {
@@ -69,7 +69,7 @@ func (s *State) setScan(t Target, of *scan) {
 	s.scans[t] = of
 }
 
-// targets lists what events were read of, sorted by chain, stream and contract.
+// targets lists the scanned targets, sorted by chain, stream and contract.
 func (s *State) targets() []Target {
 	place := map[string]int{}
 	for i, c := range s.chains {
@@ -80,7 +80,7 @@ func (s *State) targets() []Target {
 	})
 }
 
-// addScan adds a scan of all events of a contract, as they were read before those that anybody can cause were read apart.
+// addScan adds a scan of all events of a contract, from a release that did not separate public events.
 func (s *State) addScan(t Target, whole *scan) {
 	for _, t.Public = range []bool{false, true} {
 		s.setScan(t, &scan{progress: whole.progress})
@@ -91,7 +91,7 @@ func (s *State) addScan(t Target, whole *scan) {
 	}
 }
 
-// Progress returns how far t was read, and false where it was not.
+// Progress returns how far t was read, or false if it was not.
 func (s *State) Progress(t Target) (Progress, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -99,7 +99,7 @@ func (s *State) Progress(t Target) (Progress, bool) {
 	return p, p != Progress{}
 }
 
-// Count is the number of t's events.
+// Count returns the number of t's events.
 func (s *State) Count(t Target) int {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -113,8 +113,8 @@ func (s *State) Events(t Target) []Event {
 	return slices.Clone(s.scanOf(t).events)
 }
 
-// LastEvents returns the newest event about each key of a list: what they say is what a replay of all events ends with. They
-// are to be read before the next call of Annotate, which changes them.
+// LastEvents returns the newest event about each item. The events must be read before the next call of Annotate, which changes
+// them.
 func (s *State) LastEvents(t Target) map[Item]*Event {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,11 +129,10 @@ func (s *State) LastEvents(t Target) map[Item]*Event {
 	return known.last
 }
 
-// Callers is the list of Known with whoever registered apps, as far as that is known.
+// Callers is the list in Known of the accounts that registered apps.
 const Callers = "caller"
 
-// Known returns, per list, every key that an event of t names, in ascending order, but Callers in the order in which they
-// first registered an app.
+// Known returns, by list, every key in t's events in ascending order. Callers are in the order in which they first registered an app.
 func (s *State) Known(t Target) map[string][]common.Hash {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -161,14 +160,14 @@ func (s *State) Known(t Target) map[string][]common.Hash {
 	return known
 }
 
-// push takes events that are newer than all others.
+// push appends events. They must be newer than all others.
 func (c *scan) push(events ...Event) {
 	c.last, c.known = nil, nil
 	c.events = append(c.events, events...)
 }
 
-// Append keeps the events of the blocks from from to to, in their order, and that these were read; hash is that of block to.
-// It must continue exactly where Progress ends; without progress, from is where the timeline begins.
+// Append adds the events of blocks from to to, in order, and records that these blocks were read. hash is the hash of block to. from
+// must be Progress.Next, unless nothing was read yet.
 func (s *State) Append(t Target, from, to uint64, hash common.Hash, events []Event) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -179,7 +178,7 @@ func (s *State) Append(t Target, from, to uint64, hash common.Hash, events []Eve
 	}
 	err := inOrder(events, from, to, hash)
 	if from != p.Next || to < from || to == math.MaxUint64 {
-		err = fmt.Errorf("the timeline goes on at %d", p.Next)
+		err = fmt.Errorf("the next block to append is %d", p.Next)
 	}
 	if err != nil {
 		return fmt.Errorf("appending blocks %d to %d of %s: %w", from, to, t, err)
@@ -189,7 +188,7 @@ func (s *State) Append(t Target, from, to uint64, hash common.Hash, events []Eve
 		known.push(e)
 	}
 	known.progress = Progress{p.From, to + 1, hash}
-	s.chain(t.Chain) // which may be new
+	s.chain(t.Chain) // adds the chain if it is new
 	s.setScan(t, known)
 	s.due, s.stale = s.due || len(events) > 0, true
 	return nil
@@ -197,12 +196,12 @@ func (s *State) Append(t Target, from, to uint64, hash common.Hash, events []Eve
 
 const maxList = 64
 
-// inOrder reports whether events can be what blocks from from to to logged, where to has the hash.
+// inOrder checks that events are in order and within blocks from to to, and that hashes are consistent.
 func inOrder(events []Event, from, to uint64, hash common.Hash) error {
 	for i, e := range events {
 		switch {
 		case e.Block < from || e.Block > to:
-			return fmt.Errorf("there is an event of block %d", e.Block)
+			return fmt.Errorf("it has an event of block %d", e.Block)
 		case e.List == "" || len(e.List) > maxList:
 			return fmt.Errorf("a list's name has %d bytes, want 1 to %d", len(e.List), maxList)
 		case e.Block == to && e.BlockHash != hash:
@@ -221,8 +220,8 @@ func byPlace(a, b Event) int {
 	return cmp.Or(cmp.Compare(a.Block, b.Block), cmp.Compare(a.Index, b.Index))
 }
 
-// Rewind forgets what was read above block to, after a reorganisation; hash is what block to has now, and must be that of the
-// events kept in it. A block before the timeline's first forgets all of it, as Reset does.
+// Rewind forgets events after block to, because of a reorganisation. hash is the current hash of block to, and must match the
+// events in it. If to is before the first block read, everything is forgotten.
 func (s *State) Rewind(t Target, to uint64, hash common.Hash) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -243,7 +242,7 @@ func (s *State) Rewind(t Target, to uint64, hash common.Hash) error {
 	return nil
 }
 
-// Reset forgets the events of t, and that any were read.
+// Reset forgets the events and the progress of t.
 func (s *State) Reset(t Target) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -252,7 +251,7 @@ func (s *State) Reset(t Target) error {
 	return nil
 }
 
-// Annotate adds the actor and the time, where they are given, to events that were appended without.
+// Annotate adds actors and times to known events. Zero values are ignored.
 func (s *State) Annotate(t Target, events ...Event) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -275,19 +274,19 @@ func (s *State) Annotate(t Target, events ...Event) error {
 	return nil
 }
 
-// record is an event in the file, big-endian, before the list's name.
+// record is the fixed part of an event in the file, big-endian. The list's name follows.
 type record struct {
 	Block, Index       uint64
 	BlockHash, Tx, Key common.Hash
 	Actor              common.Address
-	Time               int64 // Unix, in seconds; 0: not known
+	Time               int64 // Unix time in seconds; 0 if not known
 	Added              bool
 	ListLen            uint8
 }
 
 var recordLen = binary.Size(record{})
 
-// appendEvent adds the form of an event in the file.
+// appendEvent encodes an event.
 func appendEvent(b []byte, e Event) ([]byte, error) {
 	r := record{e.Block, uint64(e.Index), e.BlockHash, e.Tx, e.Key, e.Actor, 0, e.Added, uint8(len(e.List))}
 	if !e.Time.IsZero() {
@@ -299,14 +298,14 @@ func appendEvent(b []byte, e Event) ([]byte, error) {
 
 var errForm = errors.New("a record has the wrong form")
 
-// cutEvent reads the event that b begins with.
+// cutEvent decodes the event at the start of b.
 func cutEvent(b []byte) (e Event, rest []byte, err error) {
 	var r record
 	if n, err := binary.Decode(b, binary.BigEndian, &r); err != nil || len(b) < n+int(r.ListLen) {
 		return e, nil, errForm
 	}
 	list, rest := b[recordLen:recordLen+int(r.ListLen)], b[recordLen+int(r.ListLen):]
-	name := unique.Make(string(list)).Value() // one copy for all events
+	name := unique.Make(string(list)).Value() // share one copy among all events
 	e = Event{r.Block, r.BlockHash, uint(r.Index), r.Tx, name, r.Key, r.Added, r.Actor, time.Time{}}
 	if r.Time != 0 {
 		e.Time = time.Unix(r.Time, 0).UTC()

@@ -1,9 +1,8 @@
-// Package state remembers, in one file, what outlives an audit: what the next audit has to know of each chain, the timeline
-// of the contracts' lists, the last reports, the findings that were resolved, and the changes that are not in the log yet.
+// Package state keeps, in one file, what outlives an audit: what the next audit needs to know about each chain, the timeline of
+// the contracts' lists, the last reports, resolved findings, and changes that are not logged yet.
 //
-// Everything is in memory. Save writes a snapshot in the place of the last one, so that a process killed at any moment
-// leaves either. One process has a file open; View reads it without a lock, and writes nothing. A file of the release that
-// kept a bbolt database is converted. People read the timeline and what is known of an id by Timeline and Explain.
+// Everything is in memory. Save atomically replaces the file with a snapshot. Only one process has a file open; View reads it
+// without a lock. bbolt databases of earlier releases are converted. Timeline and Explain query the state for people.
 package state
 
 import (
@@ -19,37 +18,37 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 )
 
-// State is what is remembered. Its methods may be called from several goroutines; what they return is read-only.
+// State is the content of a state file. It is safe for concurrent use. Values that its methods return are read-only.
 type State struct {
-	path string       // links resolved; empty: in memory only
-	lock *flock.Flock // nil: nothing is written
+	path string       // links resolved; empty if in memory only
+	lock *flock.Flock // nil if the state is read-only
 
 	mu       sync.RWMutex
-	chains   []*chain // in the order in which they became known
+	chains   []*chain // in order of first appearance
 	scans    map[Target]*scan
-	resolved []Resolved // the latest last
+	resolved []Resolved // latest last
 	outbox   outbox
 	due      bool // something changed that is worth a write
 	stale    bool // only times and block numbers changed
 
 	saving  sync.Mutex
-	old     []byte        // of the converted file, until it is kept aside
+	old     []byte        // content of the converted file, until it is backed up
 	size    int           // of the last snapshot
-	written time.Time     // when
-	cost    time.Duration // how long that took
+	written time.Time     // time of the last snapshot
+	cost    time.Duration // duration of the last write
 }
 
-// chain is what is remembered of one chain.
+// chain is the state of one chain.
 type chain struct {
 	Name      string      `json:"name"`
-	ID        uint64      `json:"chain_id"` // 0: not known yet
+	ID        uint64      `json:"chain_id"` // 0 if not known yet
 	Prior     audit.Prior `json:"prior"`
 	Last      *Chain      `json:"last,omitempty"`
-	Compared  *Chain      `json:"compared,omitempty"` // the last that did, where Last did not
+	Compared  *Chain      `json:"compared,omitempty"` // the last audit that compared, if Last did not
 	Forgotten []forgotten `json:"forgotten,omitempty"`
 }
 
-// adopt reads the code that runs as older releases wrote it.
+// adopt converts code fields that older releases wrote.
 func (c *chain) adopt() {
 	for _, k := range c.Prior.Contracts {
 		if k.Baseline != nil {
@@ -77,12 +76,12 @@ type Chain struct {
 	audit.Chain
 }
 
-// compared reports whether the audit read both sources, or the one that there is.
+// compared reports whether the audit read both the chain and the claim, if there are claims.
 func (c *Chain) compared() bool {
 	return c != nil && (c.Claim != nil || c.Claims == audit.ClaimNone) && c.Block != nil
 }
 
-// Resolved is a finding that is over.
+// Resolved is a resolved finding.
 type Resolved struct {
 	Chain      string        `json:"chain"`
 	Contract   string        `json:"contract"`
@@ -90,7 +89,7 @@ type Resolved struct {
 	ResolvedAt time.Time     `json:"resolved_at"`
 }
 
-// outbox is what changed by an audit, until it is logged.
+// outbox has the changes of an audit until they are logged.
 type outbox struct {
 	AuditID string         `json:"audit_id"`
 	Changes []audit.Change `json:"changes"`
@@ -108,7 +107,7 @@ func (s *State) chainOf(name string) *chain {
 	return nil
 }
 
-// chain returns what is remembered of a chain, which may be new.
+// chain returns the state of a chain. It adds the chain if it is new.
 func (s *State) chain(name string) *chain {
 	c := s.chainOf(name)
 	if c == nil {
@@ -118,12 +117,12 @@ func (s *State) chain(name string) *chain {
 	return c
 }
 
-// SetChainID names the chain id that the configuration has for a chain. What is remembered of another chain under that name
-// is forgotten, but for its open findings: they end when they are looked at.
+// SetChainID sets the configured chain id of a chain. If the name had another id before, its state is dropped except for open
+// findings, which stay open until an audit checks them.
 func (s *State) SetChainID(name string, id uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// A converted file may know a chain by its id alone.
+	// A converted file may have a chain under its id instead of its name.
 	if c := s.chainOf(strconv.FormatUint(id, 10)); c != nil && c.ID == id && s.chainOf(name) == nil {
 		for _, t := range s.targets() {
 			if t.Chain == c.Name {
@@ -146,7 +145,7 @@ func (s *State) SetChainID(name string, id uint64) {
 	c.ID = id
 }
 
-// Prior is what the next audit of a chain has to know.
+// Prior returns what the next audit of a chain needs to know.
 func (s *State) Prior(name string) audit.Prior {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -156,7 +155,7 @@ func (s *State) Prior(name string) audit.Prior {
 	return audit.Prior{}
 }
 
-// Record keeps an audit: what is known next of its chains, its report, and what changed by it.
+// Record stores an audit: the Prior of the next one by chain, the report, and the changes.
 func (s *State) Record(r *audit.Report, next map[string]audit.Prior, changes []audit.Change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -179,7 +178,7 @@ func (s *State) Record(r *audit.Report, next map[string]audit.Prior, changes []a
 	s.change(r.AuditID, r.FinishedAt, changes)
 }
 
-// change notes what changed, for the log and for later.
+// change adds changes to the outbox, and resolved findings to the history.
 func (s *State) change(auditID string, now time.Time, changes []audit.Change) {
 	if len(changes) == 0 {
 		return
@@ -195,7 +194,7 @@ func (s *State) change(auditID string, now time.Time, changes []audit.Change) {
 	s.resolved = all[max(len(all)-maxResolved, 0):]
 }
 
-// outline is c without what every audit changes, and without entries, whose counts it has.
+// outline returns c without fields that every audit changes, and without entries and findings.
 func (c *Chain) outline() audit.Chain {
 	if c == nil {
 		return audit.Chain{}
@@ -206,19 +205,19 @@ func (c *Chain) outline() audit.Chain {
 		out.Claim = &audit.Claim{SHA256: c.Claim.SHA256}
 	}
 	for i := range out.Targets {
-		out.Targets[i].Entries, out.Targets[i].Findings = nil, nil // what opens or ends is a change
+		out.Targets[i].Entries, out.Targets[i].Findings = nil, nil // changes cover these
 	}
 	return out
 }
 
-// Outbox is what was saved and not logged: nothing, unless the process ended in between.
+// Outbox returns changes that were saved but not logged, because the process ended in between.
 func (s *State) Outbox() (auditID string, changes []audit.Change) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.outbox.AuditID, s.outbox.Changes
 }
 
-// MarkLogged notes that the outbox was logged.
+// MarkLogged clears the outbox after it was logged.
 func (s *State) MarkLogged() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -239,7 +238,17 @@ func (s *State) Last() []Chain {
 	return out
 }
 
-// Report puts the last audits of all chains into one report, with the id of the newest. It returns nil before the first audit.
+// LastCompared returns the last audit of a chain that compared, or nil if c did, or if none is known.
+func (s *State) LastCompared(c *audit.Chain) *Chain {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if known := s.chainOf(c.Chain); known != nil && !(&Chain{Chain: *c}).compared() {
+		return known.Compared
+	}
+	return nil
+}
+
+// Report returns the last audits of all chains as one report with the id of the newest, or nil before the first audit.
 func (s *State) Report() *audit.Report {
 	all := s.Last()
 	if len(all) == 0 {
@@ -253,14 +262,14 @@ func (s *State) Report() *audit.Report {
 	return audit.NewReport(newest.AuditID, newest.Version, newest.StartedAt, newest.FinishedAt, chains)
 }
 
-// Resolved lists the last findings that were resolved, the latest last.
+// Resolved lists resolved findings, latest last.
 func (s *State) Resolved() []Resolved {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.resolved
 }
 
-// Chains names the chains that something is known of, or that are configured.
+// Chains lists the names of all chains in the state.
 func (s *State) Chains() []string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -194,8 +194,8 @@ func TestFind(t *testing.T) {
 		{"a malformed id as the report spells it", `"64a0"…`, `"64a0"…`, ""},
 		{"too few digits", "6666666", "", ""},
 		{"digits that nobody knows", "0x99999999", "", ""},
-		{"a name that two ids have", "dstack-5", "", `"dstack-5" may be ` + imageID(5).Hex() + ", " + imageID(0x66666666).Hex() + ": give more digits"},
-		{"a name of an image without a hash", "hashless", "", `the API lists "hashless" without a hash: it has no id`},
+		{"a name that two ids have", "dstack-5", "", `"dstack-5" is ambiguous: it may be ` + imageID(5).Hex() + ", " + imageID(0x66666666).Hex() + "; give more digits"},
+		{"a name of an image without a hash", "hashless", "", `the API lists "hashless" without a hash, so it has no id`},
 	} {
 		t.Run(tt.sentence, func(t *testing.T) {
 			got, err := p.Find(tt.asked, state.Filter{})
@@ -224,14 +224,14 @@ func BenchmarkAfter1000Changes(b *testing.B) {
 	b.Run("explain", func(b *testing.B) {
 		for b.Loop() {
 			p := view(b, path)
-			if x := p.Explain(imageID(7).Hex(), state.Filter{}, nil, nil); len(x.Places) != 1 || len(x.Places[0].Events) < 3 || render.Show(&bytes.Buffer{}, x, false) != nil {
+			if x := p.Explain(imageID(7).Hex(), state.Filter{}, nil, nil); len(x.Places) != 1 || len(x.Places[0].Events) < 3 || render.Show(&bytes.Buffer{}, x, render.TextOptions{}, false) != nil {
 				b.Fatalf("%+v", x)
 			}
 		}
 	})
 	b.Run("history", func(b *testing.B) {
 		for b.Loop() {
-			if h := view(b, path).Timeline(state.Filter{Lists: audited}); len(h.Events) != 1000 || render.Show(&bytes.Buffer{}, h, false) != nil {
+			if h := view(b, path).Timeline(state.Filter{Lists: audited}); len(h.Events) != 1000 || render.Show(&bytes.Buffer{}, h, render.TextOptions{}, false) != nil {
 				b.Fatal(len(h.Events))
 			}
 		}

@@ -29,7 +29,7 @@ const keepPlain = 8 << 20
 type reportHandler struct {
 	last    func() *audit.Report
 	began   time.Time
-	written cache[document]
+	written cache[*audit.Report, document]
 }
 
 // document is a report as JSON. Plain is nil where it is large.
@@ -41,7 +41,7 @@ func (h *reportHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusServiceUnavailable, "no audit has finished yet")
 		return
 	}
-	d, turn, err := h.written.get(report, newDocument)
+	d, turn, err := h.written.get(report, func() (document, error) { return newDocument(report) })
 	if err != nil {
 		refuse(w, http.StatusInternalServerError, "the report cannot be written as JSON")
 		return
@@ -115,23 +115,23 @@ func takesGzip(r *http.Request) bool {
 	return false
 }
 
-// cache keeps what was rendered of the last report.
-type cache[T any] struct {
+// cache keeps the value of the last key.
+type cache[K comparable, T any] struct {
 	mu    sync.Mutex
-	of    *audit.Report
-	turns int // how many reports were rendered
+	key   K
+	turns int // how many values were made
 	value T
 }
 
-// get renders the report, unless it was the last one, and returns the number of it.
-func (c *cache[T]) get(r *audit.Report, render func(*audit.Report) (T, error)) (value T, turn int, err error) {
+// get makes the value unless it has that of the key, and returns the value's number.
+func (c *cache[K, T]) get(key K, newValue func() (T, error)) (value T, turn int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.turns == 0 || c.of != r {
-		if value, err = render(r); err != nil {
+	if c.turns == 0 || c.key != key {
+		if value, err = newValue(); err != nil {
 			return value, 0, err
 		}
-		c.of, c.turns, c.value = r, c.turns+1, value
+		c.key, c.turns, c.value = key, c.turns+1, value
 	}
 	return c.value, c.turns, nil
 }
@@ -151,7 +151,7 @@ func timeline(s *state.State) http.HandlerFunc {
 			return
 		}
 		var body bytes.Buffer
-		if err := render.Show(&body, s.Timeline(f), true); err != nil {
+		if err := render.Show(&body, s.Timeline(f), render.TextOptions{}, true); err != nil {
 			refuse(w, http.StatusInternalServerError, "the history cannot be written as JSON")
 			return
 		}

@@ -111,20 +111,27 @@ func TestTheWorstOfAllContractsIsShown(t *testing.T) {
 	r := audited(time.Now(), large)
 	small := audit.Target{Contract: "0x0000000000000000000000000000000000000001", Entries: entries(audit.Mismatch, 900), Counts: audit.Counts{Mismatch: 900},
 		Findings: []audit.Finding{finding(audit.Info, 7001), finding(audit.Critical, 7000)}}
+	small.Findings[0].Kind, small.Findings[1].Kind = audit.NoHash, audit.UnlistedChainAllowed
 	r.Chains[0].Targets = append(r.Chains[0].Targets, small)
 	r.Chains[0].Targets[1].Entries[899].Severity = audit.Critical
 	body := shown(t, options(r))
-	if _, of, _ := strings.Cut(body, small.Contract); strings.Index(of, id(899)) > strings.Index(of, id(0)) {
+	if _, of, _ := strings.Cut(body, `<code class="whole">`+small.Contract); strings.Index(of, id(899)) > strings.Index(of, id(0)) {
 		t.Error("a critical entry stands behind others")
 	}
+	findings := body[strings.Index(body, `<section id="findings"`):strings.Index(body, `<section class="chain"`)]
 	for text, n := range map[string]int{
-		`<tr class="mismatch">`: 900, `<tr class="match">`: 100, `<li class="critical">`: 1, `<li class="warning">`: 99, `<li class="info">`: 0,
-		`<span class="severity">accepted</span>`: 100, id(7000): 1, "5000 entries match": 1, "100 of 5000 entries": 1, "99 of 500 findings": 1,
-		"1 of 2 findings": 1, "100 of 500 accepted": 1,
+		`<tr class="mismatch">`: 900, `<tr class="match">`: 100, `<article class="group critical">`: 1, `<article class="group warning">`: 1, `<article class="group info">`: 0,
+		`<span class="severity">accepted</span>`: 100, "5000 entries match": 1, "100 of 5000 entries": 1, "100 of 502 findings": 1, "100 of 500 accepted": 1,
 	} {
 		if got := strings.Count(body, text); got != n {
 			t.Errorf("the page has %d times %q, want %d", got, text, n)
 		}
+	}
+	if rows := strings.Count(findings, "<li>"); rows != 100 {
+		t.Errorf("the page has %d findings", rows)
+	}
+	if group, _, _ := strings.Cut(findings, "</article>"); !strings.Contains(group, shortened(7000)) || strings.Count(group, "<li>") != 1 {
+		t.Errorf("the first group is not that of the critical finding alone: %s", group)
 	}
 	if strings.Index(body, id(7000)) > strings.Index(body, `<tr class="mismatch">`) {
 		t.Error("findings do not come first")

@@ -1,27 +1,30 @@
 "use strict";
-// Keeps the page right: ages by the server's clock, red once the next audit is overdue, and the newest report in place.
+// Keeps the page current: ages by the server's clock, a warning once the next audit is overdue, and the newest report.
 (() => {
 	const $ = (id) => document.getElementById(id);
-	const here = location.origin + location.pathname; // without a password that the address may hold
+	const here = location.origin + location.pathname; // without a password in the address
 	const span = (ms) => {
 		const s = Math.max(0, Math.floor(ms / 1000));
 		if (s < 60) return s + " s";
 		if (s < 3600) return Math.floor(s / 60) + " min";
 		return s < 172800 ? Math.floor(s / 3600) + " h" : Math.floor(s / 86400) + " days";
 	};
+	const icon = () => document.querySelector("link[rel=icon]");
 	const skewOf = (status) => Date.parse(status.dataset.now) - Date.now();
-	let skew = skewOf($("status"));
+	let skew = skewOf($("status")), ticks = 0;
 
 	function tick() {
 		const status = $("status"), now = Date.now() + skew;
-		for (const t of status.querySelectorAll("time[data-since]")) t.textContent = span(now - Date.parse(t.dateTime)) + " ago";
-		for (const t of status.querySelectorAll("time[data-until]")) {
+		// The banner's ages each second, the others each half minute: there may be thousands.
+		for (const t of (ticks++ % 30 ? status : document).querySelectorAll("time:not([data-day])")) {
 			const left = Date.parse(t.dateTime) - now;
-			t.textContent = left > 0 ? "in " + span(left) : "due now";
+			const text = !("until" in t.dataset) ? span(-left) + " ago" : left > 0 ? "in " + span(left) : "due now";
+			if (t.textContent !== text) t.textContent = text;
 		}
-		if (now > Date.parse(status.dataset.overdue)) {
+		if (now > Date.parse(status.dataset.overdue) && !status.classList.contains("stale")) {
 			status.classList.add("stale");
 			document.title = "out of date · kms-auditor";
+			icon().href = icon().dataset.stale;
 		}
 	}
 
@@ -33,14 +36,16 @@
 		for (const d of fresh[1].querySelectorAll("details[id]")) d.open = $(d.id)?.open ?? d.open;
 		const focus = document.activeElement.closest("details[id]")?.id;
 		skew = skewOf(fresh[0]);
+		ticks = 0;
 		fresh.forEach((el) => $(el.id).replaceWith(document.adoptNode(el)));
+		icon().replaceWith(document.adoptNode(page.querySelector("link[rel=icon]")));
 		document.title = page.title;
 		if (focus) $(focus)?.querySelector("summary").focus({ preventScroll: true });
 	}
 
 	async function refresh() {
 		const left = Date.parse($("status").dataset.overdue) - Date.now() - skew;
-		if (!getSelection().isCollapsed && left > 10000) return; // somebody is about to copy, and there is time
+		if (!getSelection().isCollapsed && left > 10000) return; // keep a selection that is about to be copied
 		try {
 			const head = await fetch(here, { method: "HEAD", cache: "no-store" });
 			if (!head.ok) throw head.status;

@@ -37,6 +37,11 @@ func entries(v audit.EntryVerdict, n int) (out []audit.Entry) {
 	return out
 }
 
+// shortened is an id as the page has it: whole for readers, and cut by the style.
+func shortened(n int) string {
+	return `<code class="id" title="` + id(n) + `" data-t="` + id(n)[63:] + `"><i>` + id(n) + "</i></code>"
+}
+
 // shown is the page of a report, in one line, so that a row can name what it must hold.
 func shown(t *testing.T, o web.Options) string {
 	t.Helper()
@@ -57,49 +62,50 @@ func TestThePageTells(t *testing.T) {
 		target audit.Target
 		want   []string
 	}{
-		{"that all is well", audit.Target{Verdict: audit.Consistent}, []string{"<title>consistent ·", ">Consistent</h1>", "and agrees."}},
+		{"that all is well", audit.Target{Verdict: audit.Consistent}, []string{"<title>consistent ·", ">Consistent</h1>", "was compared with its contract and agrees."}},
 		{"that a difference is on its way, and who lives with another", audit.Target{Verdict: audit.Consistent, Counts: audit.Counts{Pending: 2},
 			Accepted: []audit.Acceptance{{Kind: audit.ClaimAllowedChainDenied, Expires: at}}},
-			[]string{">Consistent</h1>", ">Nothing differs but what is accepted or pending. <b>1 accepted</b> <b>2 pending</b></p>"}},
+			[]string{">Consistent <b>1 accepted</b> <b>2 pending</b></h1>", ">Nothing differs, except what is accepted or pending.</p>"}},
 		{"that something could not be checked, and why", audit.Target{Reasons: []string{"the API could not be asked"}},
-			[]string{">Unknown</h1>", "No difference is confirmed, but", "<li>the API could not be asked</li>"}},
+			[]string{">Unknown</h1>", "No difference is confirmed, but", "<bdi>base</bdi> could not be checked: <bdi>the API could not be asked</bdi>.", "<li><bdi>the API could not be asked</bdi></li>"}},
 		{"what is open since the last audit could not look again, and for how long",
 			audit.Target{Findings: []audit.Finding{
-				{Kind: audit.UnlistedChainAllowed, Severity: audit.Critical, State: audit.Still, FirstSeen: &at, LastConfirmedAt: &recently},
+				{Kind: audit.UnlistedChainAllowed, Severity: audit.Critical, State: audit.Still, Message: "it is trusted", FirstSeen: &at, LastConfirmedAt: &recently},
 				{Kind: audit.ClaimAllowedChainDenied, Severity: audit.Warning, State: audit.Still, FirstSeen: &at, LastConfirmedAt: &recently},
 			}},
-			[]string{"<title>unknown, 2 open ·", `<header id="status" class="unknown open" `, ">Unknown</h1>",
-				"2 findings are open that the last audit could not look at again. The worst is <code>unlisted_chain_allowed</code> (critical), open since <time", "2026-11-23 03:04:05 UTC",
-				"last confirmed <time data-since", ">3 h ago</time>", "Open since <time", "Last confirmed at <time", "The last audit could not look at it again.", "1 critical", "1 warning"}},
+			[]string{"<title>unknown, 2 open ·", `<header id="status" class="unknown open" `, ">Unknown <b>1 critical</b> <b>1 warning</b> <b>2 open</b></h1>",
+				"on <bdi>base</bdi><bdi>: it is trusted</bdi></p>", "The last audit could not check it again; last confirmed <time", ">3 h ago</time>", ">and 1 more</a>",
+				"2 are open: the last audit could not check them again.", `since <time datetime="2026-11-23T03:04:05Z" title="2026-11-23 03:04:05 UTC">`}},
 		{"that a single one is open, and of whom it is not the verdict",
 			audit.Target{Verdict: audit.Drift, Findings: []audit.Finding{
 				{Kind: audit.ClaimAllowedChainDenied, Severity: audit.Warning, State: audit.Confirmed, FirstSeen: &at, LastConfirmedAt: &at},
 				{Kind: audit.ClaimUnknownKind, Severity: audit.Info, State: audit.Still},
 			}},
-			[]string{`<header id="status" class="drift" `, "or the contract is not as it should be. 1 finding is open that the last audit could not look at again. It is <code>claim_unknown</code> (info)."}},
+			[]string{`<header id="status" class="drift" `, ">Drift <b>1 warning</b> <b>1 open</b></h1>", "One is open: the last audit could not check it again."}},
 		{"what is wrong, what it means and what to do",
 			audit.Target{Verdict: audit.Drift, Findings: []audit.Finding{{
-				Kind: audit.ClaimDeniedChainAllowed, Severity: audit.Critical, List: audit.Device, ID: id(5), Message: "it is trusted",
+				Kind: audit.ClaimDeniedChainAllowed, Severity: audit.Critical, List: audit.Device, ID: id(5), Message: "the contract trusts device prod9 (0x0000…005), which the API says is refused",
 				Runbook: audit.ClaimDeniedChainAllowed.Runbook(), FirstSeen: &at,
 			}}},
-			[]string{">Drift</h1>", "1 critical", "it is trusted", `device <code class="whole">` + id(5), "the contract trusts what the API calls refused",
+			[]string{">Drift <b>1 critical</b></h1>", `KMS contract <code class="id" title="` + contract + `" data-t="a9C"><i>` + contract + "</i></code> on <bdi>base</bdi><bdi> trusts device prod9 (" + shortened(5) + "), which the API says is refused</bdi></p>",
+				"<bdi>the contract trusts device prod9 (" + shortened(5), "the contract trusts an id that the API says is refused",
 				"2026-11-23 03:04:05 UTC", `docs/findings.md#claim_denied_chain_allowed"`}},
 		{"who changed an entry and when",
 			audit.Target{Entries: []audit.Entry{{List: audit.OSImage, ID: id(3), Name: "dstack", Version: "0.5.9", Verdict: audit.Mismatch,
 				Claim: audit.ClaimAllowed, OnChain: audit.ChainDenied, Policy: audit.PolicyAllowed, Changed: block}}, Counts: audit.Counts{Mismatch: 1}},
-			[]string{"<b>mismatch</b>", `title="` + id(3) + `">` + id(3) + "<", "0.5.9", `class="denied">denied`, "block 51375546", id(7), contract}},
+			[]string{"<b>mismatch</b>", shortened(3), "0.5.9", `<td class="x">denied</td>`, "block 51375546", id(7), contract}},
 		{"why an entry was not compared",
 			audit.Target{Entries: []audit.Entry{{Verdict: audit.Unverifiable, Reason: audit.ReasonNotRead}}, Counts: audit.Counts{Unverifiable: 1}},
-			[]string{"the chain&#39;s answer could not be had"}},
+			[]string{"the chain could not be read"}},
 		{"what you live with, why and until when",
 			audit.Target{Accepted: []audit.Acceptance{{Kind: audit.ClaimAllowedChainDenied, Message: "it differs", Reason: "the rollout waits", Expires: at}}},
 			[]string{"1 accepted", "the rollout waits", ">2026-11-23</time>"}},
 		{"who controls the contract, and whom it is offered to",
 			audit.Target{Control: &audit.Control{Owner: "0xA1", PendingOwner: "0xA2", Implementation: "0xA3", Code: footprint.Code{Accounts: []footprint.Account{
 				{Address: "0xA4", Role: footprint.Library, CodeHash: id(9)}}}}},
-			[]string{"0xA1", "0xA2</code> <span>A transfer of ownership waits", "0xA3", "library", "0xA4", id(9)}},
+			[]string{"0xA1", "0xA2</i></code> <span>A transfer of ownership waits", "0xA3", "library", "0xA4", id(9)}},
 		{"how sure it is", audit.Target{Assurance: audit.Proven, Completeness: audit.EventsOnly},
-			[]string{"verified against the block&#39;s state root", "What was written without one is not seen"}},
+			[]string{"verified against the block&#39;s state root", "A write without an event is not seen"}},
 		{"few entries in order at once", audit.Target{Entries: entries(audit.Match, 24), Counts: audit.Counts{Match: 24}}, []string{id(23)}},
 		{"many entries in order folded away", audit.Target{Entries: entries(audit.Match, 1234), Counts: audit.Counts{Match: 1234}},
 			[]string{"<details", "1234 entries match</summary>", id(999), "1000 of 1234 entries", `href="entries?chain=base&amp;contract=` + contract + `"`}},
@@ -111,7 +117,7 @@ func TestThePageTells(t *testing.T) {
 					t.Errorf("the page lacks %q:\n%s", want, body[strings.Index(body, "<body>"):][:4000])
 				}
 			}
-			if strings.Contains(body, "No difference is confirmed") && strings.Contains(body, "open that the last audit") {
+			if strings.Contains(body, "No difference is confirmed") && strings.Contains(body, "could not check it again") {
 				t.Error("an open finding is called unconfirmed")
 			}
 			if strings.Contains(body, "<details") != (tt.target.Counts.Match > 24) {
@@ -293,7 +299,7 @@ func TestEveryWordIsExplained(t *testing.T) {
 		}
 	}
 	for _, v := range audit.Verdicts {
-		if body := shown(t, options(audited(time.Now(), audit.Target{Verdict: v}))); strings.Contains(body, `<p class="fresh">`+v.String()) {
+		if body := shown(t, options(audited(time.Now(), audit.Target{Verdict: v}))); strings.Contains(body, `<p class="fresh headline">`+v.String()) {
 			t.Errorf("verdict %s is not", v)
 		}
 	}

@@ -20,7 +20,7 @@ func TestThePageOfAChainWithoutClaims(t *testing.T) {
 	r.Chains[0].Claims = audit.ClaimNone
 	body := shown(t, options(r))
 	for want, there := range map[string]bool{
-		"no API covers this chain": true, "or your policy where there are none, was compared": true, `class="none">none<`: true, ">allowed<": true,
+		"no API covers this chain": true, "or your policy where nothing is claimed, was compared": true, `<td>none</td>`: true, ">allowed<": true,
 		"none could be fetched": false, "the API was not read": false, "could not be read": false,
 	} {
 		if strings.Contains(body, want) != there {

@@ -30,10 +30,11 @@ const shutdown = 3 * time.Second
 
 // Options are what is served.
 type Options struct {
-	Report     func() *audit.Report // the last report, also of an earlier process; nil before the first
-	Ready      func() bool          // whether an audit of this process has finished
-	State      *state.State         // what is remembered
-	Plan       func() Plan          // when audits come
+	Report     func() *audit.Report     // the last report, also of an earlier process; nil before the first
+	Ready      func() bool              // whether an audit of this process has finished
+	State      *state.State             // what is remembered
+	Plan       func() Plan              // when audits come
+	Explorers  func() map[string]string // the base URL of each chain's block explorer, by the chain's name; nil: no links
 	Gatherer   prometheus.Gatherer
 	Logger     *zap.Logger
 	Version    string
