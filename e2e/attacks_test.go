@@ -123,7 +123,7 @@ func TestTheAPIHidesNoPolicyFinding(t *testing.T) {
 		fault    fakeapi.Fault
 		finds    []string // besides those of the policy
 	}{
-		{sentence: "the API tells the truth"},
+		{sentence: "the API is right"},
 		{sentence: "the API lists nothing", claim: func(c *fakeapi.Chain) { c.Contracts = nil }, finds: []string{"contract_not_listed"}},
 		{sentence: "the API fails", fault: fakeapi.Fault{Name: fakeapi.Status, Status: 500}},
 		{sentence: "the API refuses the key", fault: fakeapi.Fault{Name: fakeapi.Status, Status: 403}},

@@ -49,14 +49,14 @@ func TestChainsAreDiscovered(t *testing.T) {
 		exit     int
 		chains   string
 	}{
-		{sentence: "a chain that nothing names is left out", chains: "base consistent"},
-		{sentence: "a chain that the list names is audited, and unknown where it cannot be", kms: func(all *[]fakeapi.KMS) {
+		{sentence: "a chain that no source names is left out", chains: "base consistent"},
+		{sentence: "a chain in the list is audited, and unknown if that fails", kms: func(all *[]fakeapi.KMS) {
 			other := s.listed()[1]
 			other.ID, other.ChainID, other.Contract = "kc_ethereum", 1, somewhere
 			*all = append(*all, other)
 		}, exit: 3, chains: "base consistent, ethereum unknown"},
-		{sentence: "a chain that the on-chain detail alone names is audited", kms: none, exit: 1, chains: "base drift"},
-		{sentence: "where no chain is named, nothing is compared", kms: none, claim: func(c *fakeapi.Chain) { c.Contracts = nil }, exit: 3},
+		{sentence: "a chain only in the on-chain detail is audited", kms: none, exit: 1, chains: "base drift"},
+		{sentence: "without any named chain, nothing is compared", kms: none, claim: func(c *fakeapi.Chain) { c.Contracts = nil }, exit: 3},
 		{sentence: "without the list no chain is left out", api: listFault(status(404)), exit: 3, chains: "base unknown, ethereum unknown"},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {

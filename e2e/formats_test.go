@@ -33,7 +33,7 @@ var reports = []row{
 		says(image059, true)(s, c)
 		says(prod5, false)(s, c)
 	}},
-	{sentence: "drift beside doubt", exit: 1, claim: func(s *stage, c *fakeapi.Chain) {
+	{sentence: "drift with unknowns", exit: 1, claim: func(s *stage, c *fakeapi.Chain) {
 		says(image059, true)(s, c)
 		c.Contracts[0].Devices[0].Allowed = nil
 	}},

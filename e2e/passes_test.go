@@ -52,7 +52,7 @@ var passes = []row{
 			return errors.Join(s.kms.AllowDevice(ctx, id(prod7)), s.advance(ctx))
 		},
 		entries: []string{"pending head_agrees device prod7"}},
-	{sentence: "a contract that is younger than the pinned block is pending",
+	{sentence: "a contract that was deployed after the pinned block is pending",
 		before: func(ctx context.Context, s *stage) (err error) {
 			s.young, err = testchain.Deploy(ctx, s.node.client, testchain.DeployOptions{})
 			return err
@@ -63,14 +63,14 @@ var passes = []row{
 		},
 		settings: behind, exit: 3, says: "every entry is pending",
 		entries: []string{"pending head_agrees device prod5"}},
-	{sentence: "nothing is pending where the operator wants no waiting", exit: 1,
+	{sentence: "nothing is pending if pending_max is zero", exit: 1,
 		before: allow059, claim: says(image059, true), after: refuse059,
 		settings: func(s *stage, c *settings) {
 			behind(s, c)
 			c.PendingMax = "0s"
 		},
 		finds: []string{"warning claim_allowed_chain_denied os_image 0.5.9"}},
-	{sentence: "what differs at the newest block too is drift", exit: 1,
+	{sentence: "a difference at the newest block too is drift", exit: 1,
 		claim: says(image059, true), settings: behind,
 		finds: []string{"warning claim_allowed_chain_denied os_image 0.5.9"}},
 	{sentence: "the provider fails when it is asked for the newest block",

@@ -38,15 +38,15 @@ var lies = slices.Concat(
 	})),
 	caught("proof_invalid", "invalid proof", "the provider gives another contract's code", answer("eth_getCode", flipLast)),
 	[]row{
-		{sentence: "the values beside a proof are not believed, nor looked at", rests: wholly,
+		{sentence: "the values next to a proof are ignored", rests: wholly,
 			rpc: answer("eth_getProof", func(raw string) string { return strings.ReplaceAll(raw, `"value":"0x1"`, `"value":"0x0"`) })},
-		{sentence: "the provider serves another block's header where proof is required", exit: 3, settings: required,
+		{sentence: "the provider serves another block's header while proof is required", exit: 3, settings: required,
 			rpc: otherHeader, fails: []string{"rpc p1: …the header is that of block"}},
-		{sentence: "the second provider proves where the first one serves another block's header", rests: wholly,
+		{sentence: "the second provider proves if the first one serves another block's header", rests: wholly,
 			rpc: otherHeader, settings: second, fails: []string{"rpc p1: …the header is that of block"}},
 
 		hideRemoval("the provider hides that an image was removed", 3, nil, "critical getter_disagrees_with_proof", "rpc p1: …eth_call of"),
-		hideRemoval("the second provider tells that an image was removed", 1, second, "warning claim_allowed_chain_denied os_image 0.5.7", "rpc p1: …eth_call of"),
+		hideRemoval("the second provider shows that an image was removed", 1, second, "warning claim_allowed_chain_denied os_image 0.5.7", "rpc p1: …eth_call of"),
 
 		hideAdding("the provider drops one log", dropLogs(image059), scanned, "storage_unaccounted"),
 		hideAdding("the second provider has the log that the first one drops", dropLogs(image059), both(scanned, second), "unlisted_chain_allowed os_image 0.5.9"),

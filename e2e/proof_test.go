@@ -18,8 +18,8 @@ import (
 const wholly = "proven proven" // assurance and completeness
 
 var proofs = []row{
-	{sentence: "every answer is proven, and that nothing else is stored", rests: wholly},
-	{sentence: "the same, where proof is required", settings: required, rests: wholly},
+	{sentence: "every answer is proven, and so is that nothing else is stored", rests: wholly},
+	{sentence: "the same while proof is required", settings: required, rests: wholly},
 	{sentence: "a contract without lists hides nothing that it allows", claim: listNothing, exit: 1, rests: wholly,
 		settings: scanned,
 		finds: []string{
@@ -28,7 +28,7 @@ var proofs = []row{
 		}},
 	{sentence: "an image that the API leaves out is found", claim: leaveOut(image058), settings: scanned, exit: 1, rests: wholly,
 		finds: []string{"critical unlisted_chain_allowed os_image 0.5.8"}},
-	{sentence: "an image that the API leaves out is no matter where the contract refuses it", claim: leaveOut(image059), rests: wholly},
+	{sentence: "an image that the API leaves out does not matter if the contract refuses it", claim: leaveOut(image059), rests: wholly},
 }
 
 func required(_ *stage, c *settings) { c.Chains[0].Verify = "required" }

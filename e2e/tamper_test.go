@@ -20,10 +20,10 @@ import (
 
 // tampered are the rows whose evidence is changed, with totalChanges changes in all.
 var tampered = []string{
-	"every answer is proven, and that nothing else is stored",
+	"every answer is proven, and so is that nothing else is stored",
 	"an image that the API leaves out is found",
 	"the provider drops one log",
-	"the second provider tells that an image was removed",
+	"the second provider shows that an image was removed",
 	"a provider without proofs is believed, and asked for events",
 }
 
