@@ -47,7 +47,7 @@ func TestAHostileContractHidesNothing(t *testing.T) {
 		{"its getter asks for a block's hash", "5f405f5260205ff3", rpcfault.Fault{}, audit.Unknown},
 		{"its getter never ends", "600856", rpcfault.Fault{}, audit.Unknown},
 		{"its getter writes", "600160015560015f5260205ff3", rpcfault.Fault{}, audit.Unknown},
-		{"its getter is no code", "fe", rpcfault.Fault{}, audit.Unknown},
+		{"its getter has an invalid instruction", "fe", rpcfault.Fault{}, audit.Unknown},
 		{"the provider proves nothing of it", "60043554" + "5f5260205ff3", rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
 			if c.Method == "eth_getProof" && strings.Contains(strings.ToLower(string(c.Params[0])), strings.ToLower(somewhere)) {
 				unproven.Reply(c, a)

@@ -106,7 +106,7 @@ func TestTheValidatorsRefuseInvalidReports(t *testing.T) {
 	for _, tt := range []struct{ sentence, file, from, to string }{
 		{"a level that does not exist", "drift.sarif", `"level": "warning"`, `"level": "critical"`},
 		{"a result without a rule", "drift.sarif", `"ruleId": "no_hash",`, ""},
-		{"a fingerprint that is no text", "drift.sarif", `"primaryLocationLineHash": "`, `"primaryLocationLineHash": 1, "x": "`},
+		{"a fingerprint that is not a string", "drift.sarif", `"primaryLocationLineHash": "`, `"primaryLocationLineHash": 1, "x": "`},
 		{"a rule that is not there", "drift.sarif", `"ruleIndex": 5`, `"ruleIndex": 99`},
 		{"a result that code scanning cannot place", "drift.sarif", `"locations"`, `"relatedLocations"`},
 		{"an element that does not exist", "drift.junit.xml", "testcase", "case"},

@@ -169,14 +169,14 @@ func TestPipes(t *testing.T) {
 		exit     int
 		says     string
 	}{
-		{"a report that nobody reads", append(audit, "-o", "sarif="+pipe), 0, 3, "writing the sarif report"},
-		{"evidence that nobody reads", append(audit, "--evidence", pipe), 0, 3, "writing the evidence"},
+		{"a report without a reader", append(audit, "-o", "sarif="+pipe), 0, 3, "writing the sarif report"},
+		{"evidence without a reader", append(audit, "--evidence", pipe), 0, 3, "writing the evidence"},
 		{"evidence whose reader stops", append(audit, "--evidence", pipe), os.O_RDWR, 3, "writing the evidence"},
-		{"evidence that nobody writes", []string{"verify", pipe}, 0, 2, pipe},
+		{"evidence without a writer", []string{"verify", pipe}, 0, 2, pipe},
 		{"evidence whose writer stops", []string{"verify", pipe}, os.O_WRONLY, 2, pipe},
-		{"a configuration that nobody writes", []string{"audit", "--once", "-c", pipe}, 0, 2, pipe},
+		{"a configuration without a writer", []string{"audit", "--once", "-c", pipe}, 0, 2, pipe},
 		{"a configuration whose writer stops", []string{"audit", "--once", "-c", pipe}, os.O_WRONLY, 2, pipe},
-		{"a daemon's configuration that nobody writes", []string{"audit", "-c", pipe}, 0, 2, pipe},
+		{"a daemon's configuration without a writer", []string{"audit", "-c", pipe}, 0, 2, pipe},
 	} {
 		for _, sig := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
 			t.Run(tt.sentence+", "+sig.String(), func(t *testing.T) {

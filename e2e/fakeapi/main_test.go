@@ -136,8 +136,8 @@ func TestBadStartsFail(t *testing.T) {
 	for sentence, args := range map[string][]string{
 		"a world that is not there": {"-world", "nowhere.json"},
 		"a world that is no JSON":   {"-world", "main.go"},
-		"an address that is none":   {"-listen", "nowhere:nothing"},
-		"a flag nobody knows":       {"-x"},
+		"an invalid address":        {"-listen", "nowhere:nothing"},
+		"an unknown flag":           {"-x"},
 		"a word too many":           {"world.json"},
 	} {
 		out, err := exec.Command(bin, args...).CombinedOutput()
