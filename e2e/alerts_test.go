@@ -177,6 +177,7 @@ func TestAPageArrivesAndIsTakenBack(t *testing.T) {
 	d := startDaemon(t, s.settings)
 	page, team, p := startPaging(t, d.url, "1s")
 	d.finds(t, "consistent")
+	p.becomes(t, `kms_auditor_entries{list="device",verdict="match"}`, 2) // so that Prometheus sees the change
 
 	t.Log("the API calls a device refused that the contract trusts")
 	lie := s.claim()

@@ -18,6 +18,7 @@ import (
 	apps "k8s.io/api/apps/v1"
 	batch "k8s.io/api/batch/v1"
 	core "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
@@ -117,11 +118,29 @@ func guarded(t *testing.T, name string, p core.PodSpec) {
 	case p.Containers[0].Resources.Limits.Memory().IsZero() || p.Containers[0].Resources.Requests.Cpu().IsZero():
 		t.Errorf("%s has no resources", name)
 	}
+	if share := float64(goMemLimit(t, p.Containers[0])) / float64(p.Containers[0].Resources.Limits.Memory().Value()); share < 0.89 || share > 0.901 {
+		t.Errorf("GOMEMLIMIT of %s is %.3f of its memory limit, want 90 %%", name, share)
+	}
 	for _, m := range p.Containers[0].VolumeMounts {
 		if !slices.ContainsFunc(p.Volumes, func(v core.Volume) bool { return v.Name == m.Name }) {
 			t.Errorf("%s mounts %s, which it does not have", name, m.Name)
 		}
 	}
+}
+
+// goMemLimit returns the container's GOMEMLIMIT in bytes.
+func goMemLimit(t *testing.T, c core.Container) int64 {
+	t.Helper()
+	for _, e := range c.Env {
+		if e.Name == "GOMEMLIMIT" {
+			q, err := resource.ParseQuantity(strings.TrimSuffix(e.Value, "B")) // Go's MiB is Kubernetes' Mi
+			if err != nil {
+				t.Fatalf("GOMEMLIMIT %q: %v", e.Value, err)
+			}
+			return q.Value()
+		}
+	}
+	return 0
 }
 
 // sound fails the test if objects are inconsistent.
@@ -139,6 +158,8 @@ func sound(t *testing.T, objects map[string]runtime.Object) {
 			c := o.Spec.Template.Spec.Containers[0]
 			if c.LivenessProbe == nil || c.LivenessProbe.HTTPGet.Path != "/-/healthy" || c.ReadinessProbe == nil || c.ReadinessProbe.HTTPGet.Path != "/-/ready" {
 				t.Errorf("%s has no probes", name)
+			} else if live, ready := c.LivenessProbe, c.ReadinessProbe; live.TimeoutSeconds < 5 || ready.TimeoutSeconds < 5 || live.PeriodSeconds <= live.TimeoutSeconds {
+				t.Errorf("the probes of %s give up after %d s and %d s", name, live.TimeoutSeconds, ready.TimeoutSeconds)
 			}
 			for _, v := range o.Spec.Template.Spec.Volumes {
 				if v.ConfigMap != nil && objects["ConfigMap "+v.ConfigMap.Name] == nil {
