@@ -109,7 +109,7 @@ func TestLaunchTellsWhatAProgramTook(t *testing.T) {
 	must(t, readErr)
 	var wall, cpu, rss int64
 	if n, _ := fmt.Sscan(string(told), &wall, &cpu, &rss); n != 3 || wall <= 0 || cpu <= 0 || rss < 100<<10 || rss > 100<<20 {
-		t.Errorf("it told %q", told)
+		t.Errorf("the launcher wrote %q", told)
 	}
 	if string(out) != "out\n" || cmd.ProcessState.ExitCode() != 3 {
 		t.Errorf("%q, %v", out, err)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Compares what the API claims about KMS contracts with the chain, one cast call an id, and prints what differs.
-# Usage: cast.sh API_URL CHAIN RPC_URL; exit code 1 where something differs. Needs cast, curl and jq.
+# Compares the API's claims about KMS contracts with the chain, with one cast call per id, and prints the differences.
+# Usage: cast.sh API_URL CHAIN RPC_URL. Exit code 1 if something differs. Needs cast, curl and jq.
 set -euo pipefail
 
 api=$1 chain=$2 rpc=$3

@@ -20,10 +20,10 @@ type contender struct {
 	name   string
 	args   func(p *programs, w *world, api string) ([]string, error)
 	read   func(stdout []byte) ([]string, error) // the differences
-	serial bool                                  // it sends one request after the other: what a delay adds is calculated
+	serial bool                                  // it sends requests one after the other, so the effect of a delay is calculated
 }
 
-// contenders has kms-auditor first. The others prove nothing, and do not see what the API does not list.
+// contenders returns kms-auditor first. The others prove nothing and see only what the API lists.
 var contenders = []contender{
 	{name: "kms-auditor", args: auditor, read: readReport},
 	{name: "TypeScript", args: func(p *programs, w *world, api string) ([]string, error) {
@@ -34,7 +34,7 @@ var contenders = []contender{
 	}, read: readLines, serial: true},
 }
 
-// auditor is audit --once with the contracts configured. A difference is looked at again at once: the wait is not measured.
+// auditor runs audit --once with configured contracts. confirm_delay is zero, so that the wait is not measured.
 func auditor(p *programs, w *world, api string) ([]string, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "confirm_delay: 0s\napi: {base_url: %q}\nchains:\n  - name: %s\n    chain_id: %d\n    providers: [{name: node, url: %q}]\n    contracts:\n",
@@ -46,7 +46,7 @@ func auditor(p *programs, w *world, api string) ([]string, error) {
 	return []string{p.dir + "/kms-auditor", "audit", "--once", "-o", "json", "-c", path}, os.WriteFile(path, []byte(b.String()), 0o600)
 }
 
-// readReport refuses a report that does not prove everything.
+// readReport returns an error for a report that does not prove everything.
 func readReport(out []byte) ([]string, error) {
 	var r struct {
 		Chains []struct {
@@ -70,7 +70,7 @@ func readReport(out []byte) ([]string, error) {
 				return nil, fmt.Errorf("contract %s is %s, %s, %s: %v", t.Contract, t.Verdict, t.Assurance, t.Completeness, c.Errors)
 			}
 			for _, e := range t.Entries {
-				if e.Verdict != "match" && e.Verdict != "unclaimed" { // of the latter the claim says nothing
+				if e.Verdict != "match" && e.Verdict != "unclaimed" { // unclaimed entries are not in the claim
 					found = append(found, difference(t.Contract, e.List, e.ID, e.Claim == "allowed", e.OnChain == "allowed"))
 				}
 			}
@@ -84,21 +84,21 @@ func readLines(out []byte) ([]string, error) {
 	return slices.Sorted(strings.FieldsFuncSeq(string(out), func(r rune) bool { return r == '\n' })), nil
 }
 
-// cost is what one run takes, the programs that it starts included.
+// cost is the cost of one run, including the programs that it starts.
 type cost struct {
 	wall, cpu       time.Duration
-	rss             int64 // bytes: of the largest process, at its peak
+	rss             int64 // peak of the largest process, in bytes
 	api, rpc, bytes int64
 }
 
-// run has a contender find the differences between an API and the chain. A wrong answer is an error.
+// run makes a contender find the differences between an API and the chain. A wrong result is an error.
 func (p *programs) run(ctx context.Context, c contender, w *world, api *meter, want []string) (spent cost, err error) {
 	args, err := c.args(p, w, api.URL)
 	if err != nil {
 		return spent, err
 	}
 	cmd := exec.CommandContext(ctx, p.dir+"/launch", args...)
-	// A group of its own: what the program started ends with it.
+	// In its own process group, so that the programs that it starts end with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.Env = []string{"PATH=" + p.tools + ":" + os.Getenv("PATH"), "HOME=" + p.dir}
@@ -116,15 +116,15 @@ func (p *programs) run(ctx context.Context, c contender, w *world, api *meter, w
 	if err != nil {
 		return spent, err
 	}
-	told, _ := io.ReadAll(figures) // what is missing is noticed below
-	_ = cmd.Wait()                 // its exit code is looked at below
+	told, _ := io.ReadAll(figures) // checked below
+	_ = cmd.Wait()                 // the exit code is checked below
 	if _, err := fmt.Sscan(string(told), &spent.wall, &spent.cpu, &spent.rss); err != nil {
 		return spent, fmt.Errorf("%s ended without its figures: %w\n%s", c.name, err, stderr.Bytes())
 	}
 	spent.api, spent.rpc, spent.bytes = api.requests.Load()-before[0], w.rpc.requests.Load()-before[1], api.bytes.Load()+w.rpc.bytes.Load()-before[2]
 	got, err := c.read(stdout.Bytes())
 	if exit := cmd.ProcessState.ExitCode(); err != nil || !slices.Equal(got, want) || exit != min(len(want), 1) {
-		return spent, fmt.Errorf("%s exits with %d and finds %d differences of %d (%v)\n%s", c.name, exit, len(got), len(want), err, stderr.Bytes())
+		return spent, fmt.Errorf("%s exited with %d and found %d of %d differences (%v)\n%s", c.name, exit, len(got), len(want), err, stderr.Bytes())
 	}
 	return spent, nil
 }

@@ -1,6 +1,6 @@
 package main
 
-// What the tests reach.
+// Exported for tests.
 var (
 	NewMeter   = newMeter
 	Transport  = transport

@@ -1,9 +1,9 @@
-// Command bench measures kms-auditor beside what one would write instead, and prints the tables of docs/performance.md.
+// Command bench compares the cost of kms-auditor with that of simple scripts, and prints the tables of docs/performance.md.
 //
-// For each size it makes a chain and an API (world.go) behind meters that delay and count (meter.go), and runs each
-// contender as a process of its own (contender.go). A wrong answer ends the bench (table.go).
+// For each size it starts a chain and an API (world.go) behind meters that delay and count requests (meter.go), and runs each
+// contender as a separate process (contender.go). A wrong result ends the bench (table.go).
 //
-// It needs what e2e/setup.sh installs, and npm ci in ts. Run it in its own folder.
+// It needs the tools that e2e/setup.sh installs, and npm ci in ts. Run it in its own folder.
 package main
 
 import (
@@ -71,14 +71,14 @@ func run(ctx context.Context, names []string, runs int) error {
 	return nil
 }
 
-// programs are what the bench runs.
+// programs are the built programs and tools.
 type programs struct {
-	dir       string // has the programs that are built here, and the auditor's configuration
-	tools     string // has cast
+	dir       string // of the built programs and the auditor's configuration
+	tools     string // directory of cast
 	multicall []byte // creation code of Multicall3
 }
 
-// build compiles kms-auditor as it is released, the launcher and the TypeScript.
+// build compiles kms-auditor as for a release, the launcher and the TypeScript.
 func build(ctx context.Context, dir string) (p *programs, err error) {
 	p = &programs{dir: dir}
 	if p.tools, err = filepath.Abs("../e2e/.tools/bin"); err != nil {
@@ -94,7 +94,7 @@ func build(ctx context.Context, dir string) (p *programs, err error) {
 		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("running %s: %w (e2e/setup.sh and npm ci in bench/ts come first)\n%s", args[0], err, out)
+			return nil, fmt.Errorf("running %s: %w (run e2e/setup.sh, and npm ci in bench/ts, first)\n%s", args[0], err, out)
 		}
 	}
 	p.multicall, err = readMulticall(ctx)

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// meter serves a handler, makes every request wait, and counts: requests, and all bytes of the connections, in both
-// directions, headers included.
+// meter serves a handler, delays every request, and counts requests and all bytes of the connections, in both directions,
+// including headers.
 type meter struct {
 	*httptest.Server
 	delay           atomic.Int64 // of a request, in nanoseconds
@@ -22,8 +22,8 @@ func newMeter(to http.Handler) *meter {
 	m := &meter{}
 	m.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		m.requests.Add(1)
-		// Read to its end first: the server closes it when the answer begins, and a transport that still looks for its
-		// end would then break off the answer.
+		// Read the body to its end first. The server closes it when the answer begins, and a transport that still reads it
+		// would then abort the answer.
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			panic(http.ErrAbortHandler)
@@ -37,7 +37,7 @@ func newMeter(to http.Handler) *meter {
 	return m
 }
 
-// transport passes answers on as they are, over connections that are kept.
+// transport passes answers on unchanged, over kept-alive connections.
 func transport() *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.DisableCompression, t.MaxIdleConnsPerHost = true, 256

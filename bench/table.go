@@ -17,8 +17,8 @@ const (
 
 var delays = []time.Duration{0, 50 * time.Millisecond, 200 * time.Millisecond}
 
-// measureAll has every contender find the differences first, and then measures it with a claim that is right. It
-// returns the rows of both tables.
+// measureAll first checks that every contender finds the differences, and then measures it with a true claim. It returns the rows
+// of both tables.
 func (p *programs) measureAll(ctx context.Context, w *world, runs int) (times, costs []string, err error) {
 	cells, own := make([][]string, len(delays)), make([]time.Duration, len(delays))
 	for i, c := range contenders {
@@ -68,7 +68,7 @@ func row(cells ...string) string { return "| " + strings.Join(cells, " | ") + " 
 
 func wall(c cost) time.Duration { return c.wall }
 
-// spread is the median of some figures, and their limits.
+// spread is the median, minimum and maximum of some figures.
 type spread[T cmp.Ordered] struct{ median, least, most T }
 
 func spreadOf[T cmp.Ordered](costs []cost, figure func(cost) T) spread[T] {
@@ -80,7 +80,7 @@ func spreadOf[T cmp.Ordered](costs []cost, figure func(cost) T) spread[T] {
 	return spread[T]{all[len(all)/2], all[0], all[len(all)-1]}
 }
 
-// inWords marks a median without limits as calculated.
+// inWords formats a spread. It marks a median without limits as calculated.
 func inWords(x spread[time.Duration]) string {
 	if x.most == 0 {
 		return "≈ " + short(x.median)

@@ -28,12 +28,12 @@ const (
 	blocks    = 70 // the finalized one is the last multiple of 32
 )
 
-// size is how much there is to audit: contracts with so many entries and registered apps each.
+// size is the number of contracts, and of entries and registered apps in each.
 type size struct{ contracts, entries, apps int }
 
 const (
 	usualApps  = 20
-	appsAtOnce = 100 // as many as the gas of one transaction registers
+	appsAtOnce = 100 // as many as one transaction's gas allows
 )
 
 func (s size) String() string {
@@ -54,16 +54,16 @@ func parseSize(text string) (s size, err error) {
 	return s, nil
 }
 
-// world is a chain and two APIs: one tells the truth, the other is wrong about some entries of each contract.
+// world is a chain and two APIs: one is right, the other is wrong about some entries of each contract.
 type world struct {
 	size
 	chain            *testchain.Chain
 	rpc, truth, lies *meter
 	contracts        []common.Address
-	differences      []string // between chain and lies, as every contender spells them
+	differences      []string // between chain and lies, in the contenders' format
 }
 
-// newWorld puts Multicall3 where most chains have it. A fifth of the entries are devices, the rest images; a tenth are denied.
+// newWorld returns a world with Multicall3 at its usual address. A fifth of the entries are devices, the rest images; a tenth are denied.
 func newWorld(s size, multicall []byte) (*world, error) {
 	w := &world{size: s}
 	code, _, _, err := runtime.Create(multicall, nil)
@@ -107,7 +107,7 @@ func newWorld(s size, multicall []byte) (*world, error) {
 	}
 	for _, at := range w.contracts {
 		if err := furnish(context.Background(), w.chain.KMS(at), s.apps); err != nil {
-			return nil, fmt.Errorf("furnishing %s: %w", at, err)
+			return nil, fmt.Errorf("setting up %s: %w", at, err)
 		}
 	}
 	for range blocks {
@@ -122,8 +122,7 @@ func newWorld(s size, multicall []byte) (*world, error) {
 	return w, nil
 }
 
-// furnish gives a contract what every live one has beside its lists: measurements, apps, and keys with a quote and an event log
-// of 23 kB.
+// furnish adds what every live contract has besides its lists: measurements, apps, and keys with a quote and an event log of 23 kB.
 func furnish(ctx context.Context, kms *testchain.KMS, apps int) error {
 	text := func(n int) []byte { return sha3.SumSHAKE256(kms.Address().Bytes(), n) }
 	if _, err := kms.Upgrade(ctx, testchain.Backdoor); err != nil {
@@ -164,10 +163,10 @@ func (w *world) close() {
 		m.CloseClientConnections()
 		m.Close()
 	}
-	_ = w.chain.Close() // it is thrown away
+	_ = w.chain.Close()
 }
 
-// readMulticall returns the creation code of Multicall3 as viem has it.
+// readMulticall returns viem's creation code of Multicall3.
 func readMulticall(ctx context.Context) ([]byte, error) {
 	out, err := exec.CommandContext(ctx, "node", "-p", "require('./ts/node_modules/viem/_cjs/constants/contracts.js').multicall3Bytecode").Output()
 	if err != nil {

@@ -192,8 +192,13 @@ func TestThePagesNameWhatIsServed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	rules, err := os.ReadFile("prometheus/kms-auditor.rules.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	alert := regexp.MustCompile(`\bKMSAuditor[A-Z]\w+`)
 	found, short := 0, regexp.MustCompile("`([a-z_]+_(?:total|seconds|number|dropped|successful))(\\{[^}`]*\\})?")
-	for _, page := range append(pages, "../README.md", "../SECURITY.md", "../CHANGELOG.md") {
+	for _, page := range append(pages, "../README.md", "../SECURITY.md") {
 		b, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
@@ -204,6 +209,11 @@ func TestThePagesNameWhatIsServed(t *testing.T) {
 			}
 			return "`kms_auditor_" + strings.TrimPrefix(s[1:], "kms_auditor_")
 		})
+		for _, name := range alert.FindAllString(text, -1) {
+			if !strings.Contains(string(rules), "alert: "+name+"\n") {
+				t.Errorf("%s names %s, and there is no such alert", page, name)
+			}
+		}
 		for line := range strings.Lines(text) {
 			if strings.Contains(line, "kms_auditor") && selector.MatchString(line) {
 				found++

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kms-auditor/kms-auditor/internal/testenv"
@@ -65,7 +66,12 @@ func (p pager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // next waits for the next message about an alert.
 func (p pager) next(t testing.TB, alert string) message {
 	t.Helper()
-	late := time.After(patience)
+	return p.within(t, alert, patience)
+}
+
+func (p pager) within(t testing.TB, alert string, most time.Duration) message {
+	t.Helper()
+	late := time.After(most)
 	for {
 		select {
 		case m := <-p:
@@ -74,7 +80,7 @@ func (p pager) next(t testing.TB, alert string) message {
 			}
 			t.Logf("%s to %s: %v", m.Status, m.Receiver, m.GroupLabels)
 		case <-late:
-			t.Fatalf("no message about %s within %s", alert, patience)
+			t.Fatalf("no message about %s within %s", alert, most)
 		}
 	}
 }
@@ -143,27 +149,31 @@ func (p *prometheus) draws(t testing.TB, dashboard string) {
 }
 
 // startPaging starts what is deployed: Prometheus, which scrapes a daemon, and Alertmanager, which posts to the pagers.
-// Only addresses and waiting times are others.
+// Only addresses and, unless waits is empty, waiting times are others.
 func startPaging(t testing.TB, url, waits string) (page, team pager, p *prometheus) {
 	t.Helper()
 	page, team = make(pager, 100), make(pager, 100)
 	dir := t.TempDir()
+	var rules, intervals, groups [][2]string
+	if waits != "" {
+		rules, intervals = [][2]string{{`\b(for|keep_firing_for): \w+`, "$1: " + waits}, {` interval: \w+`, " interval: 1s"}}, [][2]string{{`_interval: \w+`, "_interval: 1s"}}
+		groups = [][2]string{{`group_wait: \w+`, "group_wait: 0s"}, {`group_interval: \w+`, "group_interval: 1s"}}
+	}
+	shipped(t, dir, "alertmanager/kms-auditor.tmpl")
 	alertmanager, err := exec.LookPath("prometheus-alertmanager")
 	must(t, err)
 	_, alerts := start(t, `"?Listening on"? address=(127\.0\.0\.1:\d+)`, alertmanager, []string{
-		"--config.file=" + shipped(t, dir, "alertmanager/alertmanager.yml",
-			[2]string{`http://localhost:5001/page`, testenv.Serve(t, page)}, [2]string{`http://localhost:5001/team`, testenv.Serve(t, team)},
-			[2]string{`group_wait: \w+`, "group_wait: 0s"}, [2]string{`group_interval: \w+`, "group_interval: 1s"}),
+		"--config.file=" + shipped(t, dir, "alertmanager/alertmanager.yml", append(groups,
+			[2]string{`http://localhost:5001/page`, testenv.Serve(t, page)}, [2]string{`http://localhost:5001/team`, testenv.Serve(t, team)})...),
 		"--storage.path=" + filepath.Join(dir, "alertmanager"), "--web.listen-address=127.0.0.1:0", "--cluster.listen-address=",
 	}, nil, nil)
 
-	shipped(t, dir, "prometheus/kms-auditor.rules.yml", [2]string{`\b(for|keep_firing_for): \w+`, "$1: " + waits})
+	shipped(t, dir, "prometheus/kms-auditor.rules.yml", rules...)
 	program, err := exec.LookPath("prometheus")
 	must(t, err)
 	_, addr := start(t, `msg="Listening on" address=(127\.0\.0\.1:\d+)`, program, []string{
-		"--config.file=" + shipped(t, dir, "prometheus/prometheus.yml",
-			[2]string{`kms-auditor:10726`, strings.TrimPrefix(url, "http://")}, [2]string{`alertmanager:9093`, alerts},
-			[2]string{`_interval: \w+`, "_interval: 1s"}),
+		"--config.file=" + shipped(t, dir, "prometheus/prometheus.yml", append(intervals,
+			[2]string{`kms-auditor:10726`, strings.TrimPrefix(url, "http://")}, [2]string{`alertmanager:9093`, alerts})...),
 		"--storage.tsdb.path=" + filepath.Join(dir, "prometheus"), "--web.listen-address=127.0.0.1:0",
 	}, nil, nil)
 	return page, team, &prometheus{"http://" + addr}
@@ -173,23 +183,35 @@ func startPaging(t testing.TB, url, waits string) (page, team pager, p *promethe
 func TestAPageArrivesAndIsTakenBack(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, 2, 2)
+	s.settings.Web.ExternalURL, s.settings.Chains[0].Explorer = "https://audit.example.com", "https://explorer.example.com/"
 	d := startDaemon(t, s.settings)
 	page, team, p := startPaging(t, d.url, "1s")
 	d.finds(t, "consistent")
 
 	t.Log("the API calls a device refused that the contract trusts")
 	lie := s.claim()
-	lie.Contracts[0].Devices[1].Allowed = new(false)
+	lie.Contracts[0].Devices[1].Allowed, lie.Contracts[0].Devices[1].NodeName = new(false), new("prod9")
 	must(t, s.api.put(lie))
 	m := page.next(t, "KMSAuditorCriticalFinding")
 	if m.Status != "firing" || m.Receiver != "page" || len(m.Alerts) != 1 {
 		t.Fatalf("%+v is no page about one finding", m)
 	}
 	id, contract := s.devices[1].Hex(), s.kms.Address().Hex()
+	tx := regexp.MustCompile(`0x[0-9a-f]{64}`).FindString(m.Alerts[0].Annotations["explorer_url"])
+	since, err := time.Parse("2006-01-02 15:04 MST", strings.TrimPrefix(strings.Split(m.Alerts[0].Annotations["description"], ".")[0], "Open since "))
+	if err != nil || time.Since(since) > 5*time.Minute {
+		t.Errorf("it is open since %s (%v)", since, err)
+	}
+	if receipt, err := s.client.TransactionReceipt(t.Context(), common.HexToHash(tx)); err != nil || receipt.Logs[0].Address != s.kms.Address() {
+		t.Errorf("transaction %q: %v, or it is not about the contract", tx, err)
+	}
 	want := map[string]string{
-		"summary":     "KMS contract " + short(contract) + " on base trusts device " + short(id) + ", which the API calls refused",
-		"description": "KMS contract " + contract + " on base: claim_denied_chain_allowed, device " + id + ".",
-		"runbook_url": "https://github.com/kms-auditor/kms-auditor/blob/main/docs/findings.md#claim_denied_chain_allowed",
+		"summary": "KMS contract " + short(contract) + " on base trusts device " + short(id) + " (prod9?), which the API calls refused",
+		"description": "Open since " + since.Format("2006-01-02 15:04 MST") + ". Last changed on chain by transaction " + tx +
+			". Finding claim_denied_chain_allowed of KMS contract " + contract + " on base, device " + id + ".",
+		"status_url":   "https://audit.example.com/",
+		"explorer_url": "https://explorer.example.com/tx/" + tx,
+		"runbook_url":  "https://github.com/kms-auditor/kms-auditor/blob/main/docs/findings.md#claim_denied_chain_allowed",
 	}
 	if diff := cmp.Diff(want, m.Alerts[0].Annotations); diff != "" {
 		t.Errorf("annotations (-want +got):\n%s", diff)

@@ -116,7 +116,7 @@ func (r row) run(t *testing.T, s *stage, schema *jsonschema.Schema) string {
 		t.Logf("stdout:\n%s\nstderr:\n%s", stdout, stderr)
 	}
 	if r.exit == 2 {
-		if err == nil || stdout != "" || !strings.Contains(stderr, r.says) {
+		if err == nil || stdout != "" || !strings.Contains(stderr, r.says) || !strings.Contains(stderr, fmt.Sprintf("configuration %q", config)) {
 			t.Errorf("a bad configuration gives %q on stdout, a report: %v, and %q on stderr; want %q", stdout, err == nil, stderr, r.says)
 		}
 		return ""
@@ -130,7 +130,7 @@ func (r row) run(t *testing.T, s *stage, schema *jsonschema.Schema) string {
 	report := decodeReport(t, string(file))
 	r.check(t, s, report)
 	if r.keyInData {
-		if _, err := os.Stat(kept); err == nil || !strings.Contains(stderr, "holds the API key, so it cannot be kept") {
+		if _, err := os.Stat(kept); err == nil || !strings.Contains(stderr, "contains the API key, so it cannot be stored") {
 			t.Errorf("evidence with the API key in it is kept: %v\n%s", err == nil, stderr)
 		}
 		return ""

@@ -90,9 +90,10 @@ type explainedSettings struct {
 }
 
 type webSettings struct {
-	Listen     []string `json:"listen"`
-	ConfigFile string   `json:"config_file,omitempty"`
-	Reload     bool     `json:"reload,omitempty"`
+	Listen      []string `json:"listen"`
+	ConfigFile  string   `json:"config_file,omitempty"`
+	Reload      bool     `json:"reload,omitempty"`
+	ExternalURL string   `json:"external_url,omitempty"`
 }
 
 // settings audits the node through its proxy at the newest block, and takes a second look at once.

@@ -34,7 +34,7 @@ func verifies(t testing.TB, path string, want *audit.Report) {
 	if diff := gocmp.Diff(inErrorOrder(want), inErrorOrder(decodeReport(t, out))); diff != "" {
 		t.Errorf("verify derives another report (-reported +derived):\n%s", diff)
 	}
-	said := strings.Contains(errs, "is not proven, but believed")
+	said := strings.Contains(errs, ", which are not proven; the first is 0x")
 	if proven, believed := assured(want); believed && !said || proven && !believed && said {
 		t.Errorf("verify says %q where answers are proven: %v, believed: %v", errs, proven, believed)
 	}

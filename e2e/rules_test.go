@@ -45,10 +45,10 @@ func TestEvidenceOutlivesItsRelease(t *testing.T) {
 		exit     int
 		says     []string
 	}{
-		{"this one", false, nil, 1, []string{"Checked:", "Trusted, as the file has it:", "the report has the same"}},
-		{"one with every sentence reworded, that reads one thing more", true, []edit{more}, 1, []string{"the report has the same"}},
+		{"this one", false, nil, 1, []string{"Checked:", "Trusted, because the evidence cannot prove it:", "gives the same verdicts, findings and entries"}},
+		{"one with every sentence reworded, that reads one thing more", true, []edit{more}, 1, []string{"gives the same verdicts, findings and entries"}},
 		{"one to which an image that the API hides is no drift", false, []edit{harmless}, 4,
-			[]string{"the evidence does not hold", "entry os_image 0x" + image058, "mismatch unlisted_chain_allowed, the evidence gives"}},
+			[]string{"the evidence does not hold", "entry os_image 0x" + image058, "mismatch unlisted_chain_allowed, but the evidence gives"}},
 		{"one that says so", false, []edit{harmless, newer}, 1,
 			[]string{fmt.Sprintf("By the rules of %d: drift; by today's (%d): consistent", audit.Rules, audit.Rules+1), "entry os_image 0x" + image058}},
 	} {

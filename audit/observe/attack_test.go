@@ -143,7 +143,7 @@ func TestAnAPIThatSaysNothingResolvesNothing(t *testing.T) {
 					}
 				}
 			}
-			w.api.Heal()
+			w.api.ClearFault()
 			w.api.Set(row)
 			must(t, w.kms.RemoveDevice(t.Context(), hidden))
 			if r := a.audit(); of(t, r, w.kms.Address()).Verdict != audit.Consistent {

@@ -214,7 +214,7 @@ func TestForgedEvidenceOfL1IsRefuted(t *testing.T) {
 	got, err := evidence.Verify(t.Context(), f, []common.Hash{checkpoint})
 	must(t, err)
 	said := strings.Join(got.Trusted, "\n")
-	for _, want := range []string{"blocks, with what L1 held of them then: 2", "sign for", "no game that L1 holds proven is false"} {
+	for _, want := range []string{"blocks with what L1 said about them: 2", "sign for", "no game that L1 accepts is false"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("it does not say %q: %s", want, said)
 		}

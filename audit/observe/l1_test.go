@@ -149,7 +149,7 @@ func (a *auditor) stands(verdict audit.Verdict, kinds, want string) *audit.Repor
 	if err != nil {
 		a.t.Fatalf("its evidence: %v", err)
 	}
-	if said := strings.Join(got.Trusted, "\n"); f.Chains[0].First.L1 != nil && !strings.Contains(said, "for 512 slots each, which this release does not know") {
+	if said := strings.Join(got.Trusted, "\n"); f.Chains[0].First.L1 != nil && !strings.Contains(said, "which this release does not know, and that its sync committees have 32 members and sign for 512 slots") {
 		a.t.Errorf("its evidence does not say which beacon chain it believes: %s", said)
 	}
 	return r
@@ -228,10 +228,10 @@ func TestEvidenceOfWhatL1Confirms(t *testing.T) {
 		result, err := evidence.Verify(t.Context(), f, []common.Hash{w.opt.Checkpoint})
 		must(t, err)
 		trusted := strings.Join(result.Trusted, "\n")
-		if result.Verdict() != want || strings.Contains(trusted, "nothing leads from a given checkpoint") != (want == audit.Unknown) {
+		if result.Verdict() != want || strings.Contains(trusted, "does not follow from a given checkpoint") != (want == audit.Unknown) {
 			t.Errorf("where L1 stands at %s, the verdict is %s, want %s:\n%s", stands, result.Verdict(), want, trusted)
 		}
-		for _, said := range []string{w.intent.L1.SystemConfig.Hex() + " is the chain's SystemConfig on L1", `the beacon chain of chain id 1337 is "test", whose committees of 32`} {
+		for _, said := range []string{w.intent.L1.SystemConfig.Hex() + " is the chain's SystemConfig on L1", `that chain id 1337 belongs to beacon chain "test"`} {
 			if !strings.Contains(trusted, said) {
 				t.Errorf("it is not said to be trusted that %s:\n%s", said, trusted)
 			}

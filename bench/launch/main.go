@@ -1,7 +1,7 @@
-// Command launch runs another program and writes what it took to file descriptor 3.
+// Command launch runs another program and writes its cost to file descriptor 3.
 //
-// It is a program of its own since the kernel counts what the parent of a process holds as memory of the child: this one
-// holds less than any contender.
+// It is a separate program because the kernel counts the parent's memory in the child's peak. This one needs less memory than any
+// contender.
 package main
 
 import (

@@ -1,8 +1,8 @@
-// Compares what the API claims about KMS contracts with the chain, by the official client and viem, and prints what
-// differs. Usage: node audit.mjs API_URL CHAIN CHAIN_ID RPC_URL; exit code 1 where something differs, 2 where it failed.
+// Compares the API's claims about KMS contracts with the chain, with the official client and viem, and prints the differences.
+// Usage: node audit.mjs API_URL CHAIN CHAIN_ID RPC_URL. Exit code 1 if something differs, 2 on failure.
 //
-// The claim and the block are asked for at once; then one multicall for everything that the contracts list, its parts
-// in as few JSON-RPC batches as geth takes, all at the block that was finalized first.
+// It fetches the claim and the block concurrently. Then it makes one multicall for all listed ids, in as few JSON-RPC batches as
+// geth accepts, all at the block that was finalized at first.
 import { createClient } from "@phala/cloud";
 import { createPublicClient, defineChain, http, parseAbi, type Address, type Hex } from "viem";
 
@@ -11,7 +11,7 @@ const abi = parseAbi([
   "function allowedOsImages(bytes32) view returns (bool)",
 ]);
 const getters = { device: "kmsAllowedDeviceIds", os_image: "allowedOsImages" } as const;
-const batchSize = 20; // parts of 500 ids: geth takes 5 MiB in one request
+const batchSize = 20; // parts of 500 ids; geth accepts 5 MiB in one request
 process.on("uncaughtException", (err) => {
   console.error(err);
   process.exit(2);

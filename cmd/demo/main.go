@@ -1,7 +1,7 @@
-// Command demo shows kms-auditor at work with nothing but Go installed: a real EVM in this process holds a KMS contract,
-// a local API makes claims about it, and the auditor holds the one against the other.
+// Command demo shows kms-auditor at work without a network: an in-process EVM has a KMS contract, a local API makes claims about
+// it, and the auditor compares them.
 //
-// The world is Base as published in 2026: the API offers OS image 0.5.9, which the contract refuses.
+// The data is that of Base in 2026: the API offers OS image 0.5.9, which the contract refuses.
 package main
 
 import (
@@ -37,9 +37,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	once := flags.Bool("once", false, "print the first report and exit with its code: 0 consistent, 1 drift, 3 unknown")
-	policy := flags.Bool("policy", false, "show instead how a KMS without an API is audited by a policy: snapshot, review, commit, audit")
-	listen := flags.String("listen", "127.0.0.1:10726", "serve metrics and the report here")
-	pace := flags.Duration("pace", 6*time.Second, "time between two changes of the world; audits come three times as often, at most once a second")
+	policy := flags.Bool("policy", false, "show how to audit a KMS without an API by a policy: snapshot, review, commit, audit")
+	listen := flags.String("listen", "127.0.0.1:10726", "address to serve metrics and the report on")
+	pace := flags.Duration("pace", 6*time.Second, "time between two changes; audits run three times as often, at most once a second")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
@@ -60,11 +60,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 func demo(ctx context.Context, once bool, listen string, pace time.Duration, stdout io.Writer) (audit.Verdict, error) {
 	if pace < time.Second {
-		return audit.Unknown, fmt.Errorf("--pace %s is under a second", pace)
+		return audit.Unknown, fmt.Errorf("--pace %s is less than a second", pace)
 	}
 	w, err := newWorld(pace)
 	if err != nil {
-		return audit.Unknown, fmt.Errorf("starting the world: %w", err)
+		return audit.Unknown, fmt.Errorf("starting the chain and the API: %w", err)
 	}
 	defer w.close()
 	story := newStory(stdout)
@@ -91,7 +91,7 @@ func demo(ctx context.Context, once bool, listen string, pace time.Duration, std
 
 // serve runs the daemon while the world changes, until ctx ends.
 func serve(ctx context.Context, a *daemon.Daemon, w *world, s *story, listeners []net.Listener) error {
-	s.line("demo", "serving http://%s/metrics and /api/v1/report; the world changes every %s, Ctrl-C ends it", listeners[0].Addr(), w.pace)
+	s.line("demo", "serving http://%s/metrics and /api/v1/report; something changes every %s; press Ctrl-C to stop", listeners[0].Addr(), w.pace)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.Serve(ctx, listeners) })
 	g.Go(func() error { return w.turn(ctx, s) })

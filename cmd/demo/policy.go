@@ -19,10 +19,10 @@ import (
 	"github.com/kms-auditor/kms-auditor/metrics"
 )
 
-// round is a contract without an API, and the configuration that the operator commits.
+// round is a contract without an API and the operator's committed configuration.
 type round struct {
 	kms       *testchain.KMS
-	head      string // of the configuration: what comes before the contracts
+	head      string // of the configuration, before the contracts
 	contracts string
 	stdout    io.Writer
 }
@@ -42,18 +42,18 @@ func policyRound(ctx context.Context, stdout io.Writer) error {
 	}
 	r.head = fmt.Sprintf("confirm_delay: 0s\nchains:\n  - name: own\n    chain_id: 8453\n    block: latest\n    claims: none   # no API covers it\n    providers: [{name: in-process, url: %q}]\n", chain.URL())
 	r.contracts = fmt.Sprintf("    contracts:\n      - address: %q\n", at.Hex())
-	fmt.Fprintf(stdout, "A KMS without an API, and nothing says what it may allow:\n\n%s%s\n", r.head, r.contracts)
+	fmt.Fprintf(stdout, "A KMS without an API, and without a policy yet:\n\n%s%s\n", r.head, r.contracts)
 	for _, step := range []struct {
 		tell string
 		do   func(context.Context) error
 	}{
 		{"kms-auditor audit --once", r.audit},
-		{"kms-auditor policy snapshot      # read it, put it into the configuration, commit it", r.snapshot},
+		{"kms-auditor policy snapshot      # review it, add it to the configuration, commit it", r.snapshot},
 		{"kms-auditor audit --once", r.audit},
 		{"# the contract's owner allows OS image 0xbd36…", func(ctx context.Context) error { return r.kms.AllowImage(ctx, mustID(image059)) }},
 		{"kms-auditor audit --once", r.audit},
-		{"kms-auditor policy diff          # what a commit would change; review it", r.diff},
-		{"kms-auditor policy snapshot      # it is wanted: commit it", r.snapshot},
+		{"kms-auditor policy diff          # review what would change", r.diff},
+		{"kms-auditor policy snapshot      # the change is wanted: commit it", r.snapshot},
 		{"kms-auditor audit --once", r.audit},
 	} {
 		fmt.Fprintf(stdout, "$ %s\n", step.tell)
@@ -64,7 +64,7 @@ func policyRound(ctx context.Context, stdout io.Writer) error {
 	return nil
 }
 
-// report audits once by what is committed.
+// report audits once with the committed configuration.
 func (r *round) report(ctx context.Context) (*audit.Report, audit.Policy, error) {
 	cfg, err := config.Parse([]byte(r.head+r.contracts), config.Env{})
 	if err != nil {
@@ -114,7 +114,7 @@ func (r *round) diff(ctx context.Context) error {
 		return err
 	}
 	var b strings.Builder
-	if err := render.Show(&b, render.NewPolicyDiff(report, func(string, string) audit.Policy { return policy }), false); err != nil {
+	if err := render.Show(&b, render.NewPolicyDiff(report, func(string, string) audit.Policy { return policy }), render.TextOptions{}, false); err != nil {
 		return err
 	}
 	fmt.Fprintln(r.stdout, b.String())

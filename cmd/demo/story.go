@@ -9,7 +9,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 )
 
-// story tells what happens, one line an event, with the seconds since the start.
+// story prints one line per event, with the seconds since the start.
 type story struct {
 	start time.Time
 

@@ -19,12 +19,12 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// What the API claims at first.
+// claims is the API's first claim.
 //
 //go:embed world.json
 var claims []byte
 
-// What the world is about. The API offers the image 0.5.9, and the contract refuses it.
+// The ids that change. At first the API offers image 0.5.9, which the contract refuses.
 const (
 	image059 = "bd369a8c2f9edb2b52dad48ac8e0b32dde5f1337c423a506b48d07403a7d8033"
 	image053 = "2d24d302cc8686d6a0ece71a6afef55c506bc8591e3bcc1ec3eb5323d77582c4"
@@ -73,7 +73,7 @@ func (w *world) close() {
 	w.chain.Close()
 }
 
-// onChain is the contract as the API claims it to be, without the image 0.5.9.
+// onChain returns a contract that matches the claim, except that it refuses image 0.5.9.
 func onChain(c fakeapi.Contract) (testchain.Preload, error) {
 	address, err := sanitize.ParseAddress(c.Address)
 	p := testchain.Preload{Address: address}
@@ -115,28 +115,28 @@ func (w *world) config() *config.Config {
 	return cfg
 }
 
-// step is one change of the world; tell says in one line what it is.
+// step is one change. tell describes it in one line.
 type step struct {
 	tell   string
 	change func(context.Context, *world) error
 }
 
 var steps = []step{
-	{"the API corrects itself: image 0.5.9 is refused", says(image059, false)},
-	{"the contract's owner allows device 0x05c7…; the API still says refused", func(ctx context.Context, w *world) error {
+	{"the API corrects its claim: image 0.5.9 is refused", says(image059, false)},
+	{"the contract's owner allows device 0x05c7…22d; the API still says refused", func(ctx context.Context, w *world) error {
 		return w.kms.AllowDevice(ctx, mustID(device))
 	}},
-	{"the API follows: device 0x05c7… is allowed", says(device, true)},
+	{"the API follows: device 0x05c7…22d is allowed", says(device, true)},
 	{"the contract's owner revokes image 0.5.3; the API still says allowed", func(ctx context.Context, w *world) error {
 		return w.kms.RemoveImage(ctx, mustID(image053))
 	}},
 	{"the API follows: image 0.5.3 is refused", says(image053, false)},
-	{"the API fails: every request is answered with status 500", func(_ context.Context, w *world) error {
+	{"the API fails: it answers every request with status 500", func(_ context.Context, w *world) error {
 		w.api.Fail(fakeapi.Fault{Name: "status", Status: http.StatusInternalServerError})
 		return nil
 	}},
-	{"the API is back", func(_ context.Context, w *world) error { w.api.Heal(); return nil }},
-	{"back to the beginning: the API offers image 0.5.9, the contract refuses it", func(ctx context.Context, w *world) error {
+	{"the API is back", func(_ context.Context, w *world) error { w.api.ClearFault(); return nil }},
+	{"back to the start: the API offers image 0.5.9, the contract refuses it", func(ctx context.Context, w *world) error {
 		err := errors.Join(
 			w.kms.RemoveDevice(ctx, mustID(device)), w.kms.AllowImage(ctx, mustID(image053)),
 			says(device, false)(ctx, w), says(image053, true)(ctx, w), says(image059, true)(ctx, w))
@@ -152,7 +152,7 @@ func mustID(s string) common.Hash {
 	return id
 }
 
-// says makes the API claim something else of an id.
+// says changes the API's claim about an id.
 func says(id string, allowed bool) func(context.Context, *world) error {
 	return func(_ context.Context, w *world) error {
 		w.api.Update("base", func(c *fakeapi.Chain) {
@@ -171,7 +171,7 @@ func says(id string, allowed bool) func(context.Context, *world) error {
 	}
 }
 
-// turn changes the world step by step, over and over, until ctx ends.
+// turn runs the steps over and over until ctx ends.
 func (w *world) turn(ctx context.Context, s *story) error {
 	tick := time.NewTicker(w.pace)
 	defer tick.Stop()

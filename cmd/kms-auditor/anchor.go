@@ -20,9 +20,9 @@ func newAnchor(g *global) *cobra.Command {
 	var output format
 	status := &cobra.Command{
 		Use:   "status",
-		Short: "Show where the light client of each chain stands",
-		Long: "Ask each beacon endpoint alone for what was finalized last, and show what it proves, from the checkpoint or from\n" +
-			"the root that audits verified last.\n\n" +
+		Short: "Show what each beacon endpoint finalized last",
+		Long: "Ask each beacon endpoint for the block that it finalized last, and verify the answer, starting at the configured\n" +
+			"checkpoint or at the newest root that audits verified.\n\n" +
 			"Exit codes: 0 every endpoint is up to date, 2 usage or configuration, 3 one is not.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -64,15 +64,15 @@ func newAnchor(g *global) *cobra.Command {
 				}
 				out.Chains = append(out.Chains, s)
 			}
-			err = output.show(cmd.OutOrStdout(), out)
+			err = output.show(cmd.OutOrStdout(), out, false)
 			if failed {
-				err = errors.Join(err, &exitError{exitUnknown, errors.New("not all that vouches for blocks is up to date")})
+				err = errors.Join(err, &exitError{exitUnknown, errors.New("an endpoint or L1 is not up to date: see above")})
 			}
 			return err
 		},
 	}
-	cmd := group(&cobra.Command{Use: "anchor", Short: "Show who vouches for the blocks beside the providers"}, "status", status)
-	output.addTo(cmd, "text or json")
+	cmd := group(&cobra.Command{Use: "anchor", Short: "Show the light clients that check block hashes"}, status)
+	output.addTo(cmd, "`FORMAT`: text or json")
 	return cmd
 }
 

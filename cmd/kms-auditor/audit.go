@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,7 +39,7 @@ type auditFlags struct {
 	evidence          string
 }
 
-// onceOnly and daemonOnly name the flags that the other mode would silently ignore.
+// onceOnly and daemonOnly name the flags that the other mode would ignore.
 var (
 	onceOnly   = []string{"block", "output", "exit-code", "allow-unverifiable", "wide", "evidence"}
 	daemonOnly = []string{"web.listen-address", "web.config.file"}
@@ -48,36 +49,41 @@ func newAudit(g *global) *cobra.Command {
 	f := &auditFlags{global: g}
 	cmd := &cobra.Command{
 		Use:   "audit",
-		Short: "Audit on schedule and serve HTTP, or once with --once",
-		Long: "Audit on schedule and serve metrics and the last report over HTTP.\n" +
+		Short: "Audit on schedule and serve HTTP, or --once",
+		Long: "Audit on schedule, and serve a status page, metrics and the last report over HTTP.\n" +
 			"With --once: audit once, print the report to stdout and logs to stderr.\n\n" +
 			"Exit codes of --once: 0 consistent, 1 drift, 2 usage or configuration, 3 could not check (unknown).\n" +
-			"Exit codes of the daemon: 0 after SIGINT or SIGTERM, 1 when it cannot serve, 2 on a bad configuration.",
+			"Exit codes of the daemon: 0 after SIGINT or SIGTERM, 1 if it cannot serve, 2 on a bad configuration.",
+		Example: "  kms-auditor audit --once --chain base -o text -o json=report.json\n" +
+			"  kms-auditor audit --once --evidence evidence.json.gz\n" +
+			"  kms-auditor audit -c auditor.yaml --web.listen-address 127.0.0.1:10726",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	fs := cmd.Flags()
 	fs.BoolVar(&f.once, "once", false, "audit once and exit")
 	fs.StringArrayVar(&f.chains, "chain", nil, "audit only this configured chain (`NAME`; repeatable)")
-	fs.StringVar(&f.block, "block", "", "block `POLICY` instead of the configured ones: finalized, safe, latest, latest-N, a number or a 0x hash")
-	fs.StringArrayVarP(&f.outputs, "output", "o", []string{"text"}, "report as `KIND[=PATH]`: text, json, sarif, junit or prom, to stdout or atomically to a file (repeatable)")
+	addBlock(cmd, &f.block)
+	fs.StringArrayVarP(&f.outputs, "output", "o", []string{"text"}, "report as `KIND[=PATH]`: text, json, sarif, junit or prom; to stdout, or atomically to a file (repeatable)")
 	fs.BoolVar(&f.exitCode, "exit-code", true, "with =false: exit 0 whatever the verdict")
-	fs.BoolVar(&f.allowUnverifiable, "allow-unverifiable", false, "exit 0 when the verdict is unknown")
-	fs.BoolVar(&f.wide, "wide", false, "print ids whole in the text report")
-	fs.StringVar(&f.evidence, "evidence", "", "also write to `FILE`, atomically, what the verdict rests on, for kms-auditor verify; packed where it ends in .gz")
-	fs.BoolVar(&f.stateReset, "state-reset", false, "set a state file aside that cannot be used, and begin a new one")
+	fs.BoolVar(&f.allowUnverifiable, "allow-unverifiable", false, "exit 0 if the verdict is unknown")
+	fs.BoolVar(&f.wide, "wide", false, "print all columns and whole ids, however narrow the terminal")
+	fs.StringVar(&f.evidence, "evidence", "", "also write evidence to `FILE` for kms-auditor verify; compressed if it ends in .gz")
+	fs.BoolVar(&f.stateReset, "state-reset", false, "move an unusable state file aside and begin a new one")
 	fs.StringArrayVar(&f.listen, "web.listen-address", nil, "listen on `ADDR` instead of web.listen (repeatable)")
 	fs.StringVar(&f.webConfig, "web.config.file", "", "`FILE` with TLS and basic auth, in the Prometheus exporter-toolkit format")
-	if err := cmd.RegisterFlagCompletionFunc("output", completeOutput); err != nil {
-		panic(err) // no such flag
-	}
+	completeBy(cmd, "chain", g.completed(chainNames))
+	completeBy(cmd, "output", completeOutput)
 	return cmd
 }
 
 func (f *auditFlags) run(cmd *cobra.Command) error {
 	for _, name := range append(slices.Clone(onceOnly), daemonOnly...) {
 		if cmd.Flags().Changed(name) && slices.Contains(onceOnly, name) != f.once {
-			return fmt.Errorf("--%s goes %s --once", name, map[bool]string{true: "without", false: "with"}[f.once])
+			if f.once {
+				return fmt.Errorf("--%s goes without --once: only the daemon serves HTTP", name)
+			}
+			return fmt.Errorf("--%s goes with --once: add it", name)
 		}
 	}
 	cfg, err := f.load(cmd.Context())
@@ -95,7 +101,7 @@ func (f *auditFlags) run(cmd *cobra.Command) error {
 	}
 	if f.stateReset {
 		if cfg.State == "" {
-			return errors.New("--state-reset: no state is configured")
+			return fmt.Errorf("--state-reset: %s has no state file: add the key state with its path", f.named())
 		}
 		aside, err := state.ResetFile(cfg.State)
 		if err != nil {
@@ -111,14 +117,14 @@ func (f *auditFlags) run(cmd *cobra.Command) error {
 	return f.serve(cmd.Context(), cfg, cmd.ErrOrStderr())
 }
 
-// applyFlags applies the flags to the configuration. An empty --block is a mistake, such as a variable that is not set.
+// applyFlags applies the flags to the configuration. An empty --block is an error: a shell variable may be unset.
 func (f *auditFlags) applyFlags(cfg *config.Config, block bool) error {
 	for _, name := range f.chains {
-		if !slices.Contains(chainNames(cfg), name) {
-			if slices.ContainsFunc(cfg.Chains, func(c config.Chain) bool { return c.Anchor != nil && c.Anchor.L1Name == name }) {
-				return fmt.Errorf("--chain %s serves as L1 alone: it has no contracts to audit", name)
-			}
-			return fmt.Errorf("--chain %q is not configured", name)
+		if slices.ContainsFunc(cfg.Chains, func(c config.Chain) bool { return c.Anchor != nil && c.Anchor.L1Name == name }) && !slices.Contains(chainNames(cfg), name) {
+			return fmt.Errorf("--chain %s serves as L1 alone: it has no contracts to audit", name)
+		}
+		if err := f.configured(cfg, name); err != nil {
+			return err
 		}
 	}
 	if len(f.chains) > 0 {
@@ -130,7 +136,7 @@ func (f *auditFlags) applyFlags(cfg *config.Config, block bool) error {
 			return fmt.Errorf("--block: %w", err)
 		}
 		if policy.Fixed() && len(cfg.Chains) > 1 {
-			return errors.New("--block with a number or a hash needs one --chain")
+			return errors.New("--block with a number or a hash needs one --chain: several are configured")
 		}
 		for i, c := range cfg.Chains {
 			if err := c.Anchor.Refuses(policy); err != nil {
@@ -153,7 +159,7 @@ func (f *auditFlags) applyFlags(cfg *config.Config, block bool) error {
 	return nil
 }
 
-// places returns where the report of --once goes, and the evidence.
+// places returns where the report and the evidence of --once go.
 func (f *auditFlags) places(cmd *cobra.Command, cfg *config.Config) (outputs, error) {
 	to, err := parseOutputs(f.outputs)
 	if err != nil {
@@ -161,7 +167,7 @@ func (f *auditFlags) places(cmd *cobra.Command, cfg *config.Config) (outputs, er
 	}
 	if cmd.Flags().Changed("evidence") {
 		if f.evidence == "" {
-			return nil, errors.New("--evidence: the path is empty")
+			return nil, errors.New("--evidence: the path is empty: name a file")
 		}
 		to = append(to, output{evidenceKind, f.evidence, fmt.Sprintf("--evidence %q", f.evidence)})
 	}
@@ -171,7 +177,7 @@ func (f *auditFlags) places(cmd *cobra.Command, cfg *config.Config) (outputs, er
 func (f *auditFlags) runOnce(cmd *cobra.Command, cfg *config.Config, to outputs) error {
 	quiet := zap.InfoLevel
 	if isTerminal(cmd.ErrOrStderr()) {
-		quiet = zap.DPanicLevel // a person reads the report, which has all that the log has but the trace of a bug
+		quiet = zap.DPanicLevel // the report on the terminal has all that the log has, except the trace of a bug
 	}
 	d, report, err := f.auditOnce(cmd, cfg, quiet, f.evidence != "")
 	if err != nil {
@@ -184,23 +190,38 @@ func (f *auditFlags) runOnce(cmd *cobra.Command, cfg *config.Config, to outputs)
 	return f.exit(report.Verdict)
 }
 
-// auditOnce audits once, and returns the daemon too, which has the evidence and is to be closed. What is less severe
-// than quiet is not logged, unless --log.level says so.
+// auditOnce audits once. The caller closes the daemon, which has the evidence. Lines less severe than quiet are not logged,
+// unless --log.level is given.
 func (g *global) auditOnce(cmd *cobra.Command, cfg *config.Config, quiet zapcore.Level, withEvidence bool) (*daemon.Daemon, *audit.Report, error) {
-	log, err := daemon.NewLogger(cmd.ErrOrStderr(), g.logLevel, g.logFormat)
+	log, err := g.logger(cmd.ErrOrStderr(), true)
 	if err != nil {
 		return nil, nil, err
 	}
+	show, stop := startProgress(cmd.ErrOrStderr(), log)
+	defer stop()
 	if !cmd.Flags().Changed("log.level") {
 		log = log.WithOptions(zap.IncreaseLevel(quiet))
 	}
-	show, done := newProgress(cmd.ErrOrStderr())
-	defer done()
 	d, err := daemon.New(cfg, daemon.Options{Build: build(), Log: log, Progress: show, Once: true, Evidence: withEvidence})
 	if err != nil {
 		return nil, nil, &exitError{exitUsage, err}
 	}
 	return d, d.Once(cmd.Context()), nil
+}
+
+// logger logs JSON unless --log.format is given. One audit that a person watches, on a terminal or in CI, logs for people.
+func (g *global) logger(stderr io.Writer, once bool) (*zap.Logger, error) {
+	if err := oneOf("--log.level", g.logLevel, logLevels); err != nil {
+		return nil, err
+	}
+	format := cmp.Or(g.logFormat, "json")
+	if g.logFormat == "" && once && (isTerminal(stderr) || !slices.Contains([]string{"", "0", "false"}, os.Getenv("CI"))) {
+		format = "console"
+	}
+	if err := oneOf("--log.format", format, logFormats); err != nil {
+		return nil, err
+	}
+	return daemon.NewLogger(stderr, g.logLevel, format)
 }
 
 func (f *auditFlags) exit(v audit.Verdict) error {
@@ -210,7 +231,7 @@ func (f *auditFlags) exit(v audit.Verdict) error {
 	return &exitError{code: exitCode(v)}
 }
 
-// exitCode is that of a verdict which ends in an error, or whose report could not be written.
+// exitCode is the code for a verdict other than consistent, and for a report that could not be written.
 func exitCode(v audit.Verdict) int {
 	if v == audit.Drift {
 		return exitDrift
@@ -219,11 +240,11 @@ func exitCode(v audit.Verdict) int {
 }
 
 func (f *auditFlags) serve(ctx context.Context, cfg *config.Config, stderr io.Writer) error {
-	log, err := daemon.NewLogger(stderr, f.logLevel, f.logFormat)
+	log, err := f.logger(stderr, false)
 	if err != nil {
 		return err
 	}
-	if err := checkWeb(ctx, cfg); err != nil {
+	if err := f.checkWeb(ctx, cfg); err != nil {
 		return err
 	}
 	hangup := make(chan os.Signal, 1)
@@ -236,7 +257,7 @@ func (f *auditFlags) serve(ctx context.Context, cfg *config.Config, stderr io.Wr
 	defer a.Close()
 	listeners, err := web.Listen(cfg.Web.Listen)
 	if err != nil {
-		return &exitError{exitServe, fmt.Errorf("%w (listen elsewhere with web.listen or --web.listen-address)", err)}
+		return &exitError{exitServe, fmt.Errorf("%w: set another address with web.listen or --web.listen-address", err)}
 	}
 	names := make([]string, len(listeners))
 	for i, l := range listeners {
@@ -246,7 +267,7 @@ func (f *auditFlags) serve(ctx context.Context, cfg *config.Config, stderr io.Wr
 	return exitWith(exitServe, a.Serve(ctx, listeners))
 }
 
-// reload reads the configuration again, for a daemon with these flags.
+// reload reads the configuration again and applies the flags.
 func (f *auditFlags) reload(ctx context.Context) (*config.Config, error) {
 	cfg, err := f.load(ctx)
 	if err != nil {
@@ -255,9 +276,9 @@ func (f *auditFlags) reload(ctx context.Context) (*config.Config, error) {
 	if err := f.applyFlags(cfg, false); err != nil {
 		return nil, err
 	}
-	if checkWeb(ctx, cfg) != nil {
-		// What is wrong there may show a password.
-		return nil, errors.New("web.config_file: it cannot be used, and kms-auditor config check tells why")
+	if f.checkWeb(ctx, cfg) != nil {
+		// The error may show a password.
+		return nil, errors.New("web.config_file: it cannot be used; kms-auditor config check says why")
 	}
 	return cfg, nil
 }

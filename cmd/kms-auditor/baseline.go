@@ -10,18 +10,18 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/footprint"
+	"github.com/kms-auditor/kms-auditor/internal/render"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
-var errNothing = &exitError{exitNothing, errors.New("no audit that the state remembers has seen who controls such a contract")}
+var errNothing = &exitError{exitNothing, errors.New("no audit in the state file has seen such a contract: run kms-auditor audit first")}
 
 type baselineFlags struct {
 	targetFlags
@@ -32,37 +32,38 @@ func newBaseline(g *global) *cobra.Command {
 	f := &baselineFlags{targetFlags: targetFlags{global: g}}
 	show := &cobra.Command{
 		Use:   "show",
-		Short: "Show who controls the contracts by the baseline and by the last report, and what differs",
-		Args:  noArgs,
-		RunE:  f.show,
+		Short: "Compare the baseline with the last report",
+		Long: "Show for each contract who controls it and what runs there: by the baseline, and by the last report.\n\n" +
+			"Exit codes: 0 shown, 1 no audit has seen such a contract, 2 usage, configuration or state file, 3 not written.",
+		Args: noArgs,
+		RunE: f.show,
 	}
-	f.output.addTo(show, "text or json")
+	f.output.addTo(show, "`FORMAT`: text or json")
 	accept := &cobra.Command{
 		Use:   "accept",
-		Short: "Accept who controls the contracts, as the last report saw it",
-		Long: "Accept who controls the contracts, as the last report saw it: nothing newer is looked up. Look at it first, with show.\n" +
-			"Where a daemon holds the state file, it is asked to, by a file beside the state: it accepts at the beginning of its\n" +
-			"next audit, and logs so, or why not. What is accepted already is left as it is.",
-		Args: noArgs,
-		RunE: f.accept,
+		Short: "Accept the last report's control as the baseline",
+		Long: "Make what the last report saw the baseline: owner, code, public keys and so on. Nothing is read from the chain, so\n" +
+			"look at it first with baseline show. If a daemon has the state file open, it accepts at the beginning of its next\n" +
+			"audit, and logs the result.\n\n" +
+			"Exit codes: 0 accepted, 1 no audit has seen such a contract, 2 usage, configuration or state file, 3 not written.",
+		Example: "  kms-auditor baseline accept -c auditor.yaml --chain base --contract 0x2f83…",
+		Args:    noArgs,
+		RunE:    f.accept,
 	}
 	cmd := group(&cobra.Command{
 		Use:   "baseline",
 		Short: "Show or accept who controls the contracts",
-		Long: "Show or accept who controls the contracts, and what runs there. Audits hold it against what was first seen, or last\n" +
-			"accepted, and kept in the state file: owner, implementation, code, public keys, gateway, the implementation of apps, and the\n" +
-			"allowed measurements. A finding about one stays until the change is reverted or accepted. No source is asked.\n\n" +
-			"Exit codes: 0 done, 1 no audit has seen such a contract yet, 2 usage, configuration or a state that cannot be used,\n" +
-			"3 the result could not be written.",
-	}, "show or accept", show, accept)
-	cmd.PersistentFlags().StringVar(&f.Chain, "chain", "", "only contracts of this configured chain (`NAME`)")
-	cmd.PersistentFlags().StringVar(&f.contract, "contract", "", "only the contract of this `ADDRESS`")
+		Long: "Show or accept who controls the contracts, and what runs there. Audits compare it with the baseline in the state file:\n" +
+			"what was first seen, or last accepted, of owner, implementation, code, public keys, gateway, the implementation of\n" +
+			"apps and the allowed measurements. A finding stays open until the change is reverted or accepted.",
+	}, show, accept)
+	f.addTo(cmd)
 	return cmd
 }
 
-// known reads from the state file what is known of the contracts that the flags name.
+// known reads from the state file what it has about the contracts that the flags select.
 func (f *baselineFlags) known(ctx context.Context) (path string, out []state.Controlled, err error) {
-	cfg, err := f.choose(ctx, "no state is configured: baselines are kept there")
+	cfg, err := f.choose(ctx, true)
 	if err != nil {
 		return "", nil, err
 	}
@@ -86,7 +87,7 @@ func (f *baselineFlags) known(ctx context.Context) (path string, out []state.Con
 	return cfg.State, out, nil
 }
 
-// accept asks for what is not accepted yet, and tells of each contract what becomes of it.
+// accept accepts what is not accepted yet, and prints one line for each contract.
 func (f *baselineFlags) accept(cmd *cobra.Command, _ []string) error {
 	path, all, err := f.known(cmd.Context())
 	if err != nil {
@@ -132,8 +133,8 @@ type contractBaseline struct {
 	ChainID  uint64          `json:"chain_id"`
 	Contract string          `json:"contract"`
 	Baseline *audit.Baseline `json:"baseline"` // null if none is recorded
-	Seen     *state.Seen     `json:"seen"`     // by the last audit that read it; null: none did
-	Differs  []string        `json:"differs"`  // the fields of control that do
+	Seen     *state.Seen     `json:"seen"`     // by the last audit that read the contract; null if none did
+	Differs  []string        `json:"differs"`  // names of the fields of control that differ
 }
 
 func (f *baselineFlags) show(cmd *cobra.Command, _ []string) error {
@@ -145,11 +146,11 @@ func (f *baselineFlags) show(cmd *cobra.Command, _ []string) error {
 	for _, k := range all {
 		out.Contracts = append(out.Contracts, contractBaseline{k.Target.Chain, k.ChainID, k.Target.Contract.Hex(), k.Baseline, k.Seen, k.Differs()})
 	}
-	return f.output.show(cmd.OutOrStdout(), out)
+	return f.output.show(cmd.OutOrStdout(), out, false)
 }
 
-// WriteText shows both sides of each contract, and how to accept what differs.
-func (all baselines) WriteText(b *bytes.Buffer) {
+// WriteText shows both sides of each contract, and the command that accepts a difference.
+func (all baselines) WriteText(b *bytes.Buffer, opt render.TextOptions) {
 	for i, c := range all.Contracts {
 		if i > 0 {
 			b.WriteByte('\n')
@@ -165,9 +166,7 @@ func (all baselines) WriteText(b *bytes.Buffer) {
 			seen = fmt.Sprintf("block %d of %s", c.Seen.Block.Number, c.Seen.Block.Time.UTC().Format(time.RFC3339))
 		}
 		chain := sanitize.Plain(c.Chain)
-		fmt.Fprintf(b, "%s %s\n", chain, c.Contract)
-		tab := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-		fmt.Fprintf(tab, "  \tBASELINE (%s)\tLAST REPORT (%s)\t\n", since, seen)
+		fmt.Fprintf(b, "%s %s\n  baseline: %s\n  last report: %s\n", chain, c.Contract, since, seen)
 		rows := []baselineRow{
 			{"owner", "owner", was.Owner, is.Owner},
 			{"pending_owner", "pending owner", was.PendingOwner, is.PendingOwner},
@@ -177,6 +176,7 @@ func (all baselines) WriteText(b *bytes.Buffer) {
 			{"app_implementation", "apps' implementation", was.AppImplementation, is.AppImplementation},
 			{"aggregated_mrs", "measurements", strings.Join(was.AggregatedMRs, ", "), strings.Join(is.AggregatedMRs, ", ")},
 		}
+		table := render.Table{Heads: []string{"FIELD", "BASELINE", "LAST REPORT", "DIFFERS"}, Drop: []string{render.Shorten}}
 		for _, row := range append(rows, codeRows(c.Contract, &was, &is)...) {
 			if row.was == "" && row.is == "" {
 				continue
@@ -185,9 +185,9 @@ func (all baselines) WriteText(b *bytes.Buffer) {
 			if slices.Contains(c.Differs, row.name) && row.was != row.is {
 				mark = "differs"
 			}
-			fmt.Fprintf(tab, "  %s\t%s\t%s\t%s\n", row.label, cmp.Or(sanitize.Plain(row.was), "-"), cmp.Or(sanitize.Plain(row.is), "-"), mark)
+			table.Rows = append(table.Rows, []string{row.label, render.Plain(row.was), render.Plain(row.is), mark})
 		}
-		_ = tab.Flush() // a buffer takes everything
+		table.Write(b, opt, "  ", "")
 		if len(c.Differs) > 0 {
 			fmt.Fprintf(b, "  to accept it: kms-auditor baseline accept --chain %s --contract %s\n", chain, c.Contract)
 		}

@@ -20,25 +20,30 @@ func newExplain(g *global) *cobra.Command {
 	var output format
 	var wide bool
 	cmd := &cobra.Command{
-		Use:   "explain ID",
-		Short: "Tell all that is known of one device or OS image",
-		Long: "Tell all that is known of one id, on every chain: what the API says, what the contract says, since when and by whom,\n" +
-			"your policy, the findings about it, what they mean and what to do. The id is 64 hex digits, its first eight or more,\n" +
-			"or a name that the API has for one id.\n\n" +
-			"The answer comes from the last audit in the state file: nobody is asked, and the daemon may be running. With --block,\n" +
-			"or where no audit is remembered, it audits once, and remembers nothing of it.\n\n" +
-			"Exit codes: 0 told, 2 usage, configuration or an ambiguous id, 3 the id is not known, or what the contract says\n" +
-			"of it is not.",
-		Args: cobra.ExactArgs(1),
+		Use:   "explain ID|KIND",
+		Short: "Show all that is known about an id or a finding",
+		Long: "Show all that is known about one id, on every chain: what the API claims, what the contract says, since when and by\n" +
+			"whom, your policy, and its findings with what they mean and what to do. ID is 64 hex digits, the first eight or\n" +
+			"more of them, or the API's name for one id. KIND is a kind of finding.\n\n" +
+			"The answer comes from the last audit in the state file: no source is asked, and a daemon may be running. With --block,\n" +
+			"or without a remembered audit, it audits once and stores nothing.\n\n" +
+			"Exit codes: 0 shown, 2 usage, configuration or an ambiguous id, 3 the id, or what the contract says of it, is unknown.",
+		Example: "  kms-auditor explain 0x05c7a1b2 -c auditor.yaml\n" +
+			"  kms-auditor explain dstack-0.5.9 --chain base\n" +
+			"  kms-auditor explain unlisted_chain_allowed",
+		Args: oneArg("an id, a name, or a kind of finding"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if args[0] == "" {
-				return errors.New("the id is empty")
+				return errors.New("the id is empty: give an id, a name, or a kind of finding")
 			}
-			cfg, err := p.choose(cmd.Context(), "")
+			if kind := audit.Kind(args[0]); slices.Contains(audit.Kinds, kind) {
+				return output.show(cmd.OutOrStdout(), render.NewKindExplanation(kind), wide)
+			}
+			cfg, err := p.choose(cmd.Context(), false)
 			if err != nil {
 				return err
 			}
-			// An audit leaves in cfg what it needs.
+			// An audit keeps in cfg only the chain and the contract that it needs.
 			policies, names := policiesOf(cfg), chainNames(cfg)
 			known, err := p.known(cmd, cfg)
 			if err != nil {
@@ -49,12 +54,11 @@ func newExplain(g *global) *cobra.Command {
 				return err
 			}
 			id = cmp.Or(id, sanitize.Plain(args[0]))
-			key, _ := sanitize.ParseID(id) // what is malformed is in no policy
+			key, _ := sanitize.ParseID(id) // a malformed id is in no policy
 			x := known.Explain(id, p.Filter, names, func(chain, contract string, l audit.List) audit.PolicyState {
 				return policies[[2]string{chain, contract}].State(l, key)
 			})
-			x.Wide = wide
-			if err := output.show(cmd.OutOrStdout(), x); err != nil {
+			if err := output.show(cmd.OutOrStdout(), x, wide); err != nil {
 				return err
 			}
 			if len(x.Places) == 0 || slices.ContainsFunc(x.Places, func(at render.Place) bool { return at.OnChain == audit.ChainUnknown }) {
@@ -63,13 +67,20 @@ func newExplain(g *global) *cobra.Command {
 			return nil
 		},
 	}
-	p.flags(cmd)
-	output.addTo(cmd, "text, or json as docs/history.md describes it")
-	cmd.Flags().BoolVar(&wide, "wide", false, "print addresses and hashes whole")
+	p.addTo(cmd)
+	output.addTo(cmd, "`FORMAT`: text, or json as docs/history.md describes it")
+	cmd.Flags().BoolVar(&wide, "wide", false, "print all columns and whole ids, however narrow the terminal")
+	ids := g.completed(idsOf)
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return ids(cmd, args, typed)
+	}
 	return cmd
 }
 
-// known is what the state file remembers, with an audit of its own where that is asked for, or nothing is remembered.
+// known returns what the state file has. With --block, or without a remembered audit, it audits once.
 func (p *onceFlags) known(cmd *cobra.Command, cfg *config.Config) (*state.State, error) {
 	known, err := viewState(cfg)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -21,19 +21,15 @@ import (
 // format is the -o of the commands that print their result as text or as JSON.
 type format string
 
-// addTo gives a command and its subcommands the flag. They do not run with another format.
+// addTo adds the flag to a command and its subcommands, which do not run with another format.
 func (f *format) addTo(cmd *cobra.Command, usage string) {
 	cmd.PersistentFlags().StringVarP((*string)(f), "output", "o", "text", usage)
-	cmd.PersistentPreRunE = func(*cobra.Command, []string) error {
-		if *f != "text" && *f != "json" {
-			return fmt.Errorf("--output %q is neither text nor json", *f)
-		}
-		return nil
-	}
+	complete(cmd, "output", formats...)
+	cmd.PersistentPreRunE = func(*cobra.Command, []string) error { return oneOf("--output", string(*f), formats) }
 }
 
-func (f format) show(w io.Writer, a render.Answer) error {
-	return exitWith(exitUnknown, render.Show(w, a, f == "json"))
+func (f format) show(w io.Writer, a render.Answer, wide bool) error {
+	return exitWith(exitUnknown, render.Show(w, a, textOptions(w, wide), f == "json"))
 }
 
 // targetFlags narrows a command to one chain and one contract.
@@ -43,14 +39,17 @@ type targetFlags struct {
 	contract     string // as it was given
 }
 
-func (p *targetFlags) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&p.Chain, "chain", "", "only this configured chain (`NAME`)")
-	cmd.Flags().StringVar(&p.contract, "contract", "", "only this contract (`ADDRESS`)")
+// addTo adds the flags to a command and its subcommands.
+func (p *targetFlags) addTo(cmd *cobra.Command) {
+	cmd.PersistentFlags().StringVar(&p.Chain, "chain", "", "only this configured chain (`NAME`)")
+	cmd.PersistentFlags().StringVar(&p.contract, "contract", "", "only this contract (`ADDRESS`)")
+	completeBy(cmd, "chain", p.completed(chainNames))
+	completeBy(cmd, "contract", p.completed(contractsOf))
 }
 
-// choose reads the configuration, and checks that what the flags name is in it. A configuration without a state is an error
-// that says stateless, unless that is empty.
-func (p *targetFlags) choose(ctx context.Context, stateless string) (cfg *config.Config, err error) {
+// choose reads the configuration and checks the flags against it. If the command needs a state file, a configuration without
+// one is an error.
+func (p *targetFlags) choose(ctx context.Context, needsState bool) (cfg *config.Config, err error) {
 	if cfg, err = p.load(ctx); err != nil {
 		return nil, err
 	}
@@ -59,11 +58,17 @@ func (p *targetFlags) choose(ctx context.Context, stateless string) (cfg *config
 			return nil, fmt.Errorf("--contract: %w", err)
 		}
 	}
-	if p.Chain != "" && !slices.Contains(chainNames(cfg), p.Chain) {
-		return nil, fmt.Errorf("--chain %q is not configured", p.Chain)
+	if p.Chain != "" {
+		if err := p.configured(cfg, p.Chain); err != nil {
+			return nil, err
+		}
 	}
-	if cfg.State == "" && stateless != "" {
-		return nil, &exitError{exitUsage, errors.New(stateless)}
+	if cfg.State == "" && needsState {
+		todo := "add the key state with its path, and run kms-auditor audit"
+		if p.config == "" {
+			todo = "name a configuration that has one, as kms-auditor config init FILE writes it"
+		}
+		return nil, &exitError{exitUsage, fmt.Errorf("%s has no state file: %s", p.named(), todo)}
 	}
 	return cfg, nil
 }
@@ -74,12 +79,17 @@ type onceFlags struct {
 	block string
 }
 
-func (p *onceFlags) flags(cmd *cobra.Command) {
-	p.targetFlags.flags(cmd)
-	cmd.Flags().StringVar(&p.block, "block", "", "block `POLICY` instead of the configured ones: finalized, safe, latest, latest-N, a number or a 0x hash")
+func (p *onceFlags) addTo(cmd *cobra.Command) {
+	p.targetFlags.addTo(cmd)
+	addBlock(cmd, &p.block)
 }
 
-// audit audits once, and keeps nothing of it. With --contract, the report has no other.
+func addBlock(cmd *cobra.Command, block *string) {
+	cmd.Flags().StringVar(block, "block", "", "read at this block: finalized, safe, latest, latest-N, a number or a 0x hash (`POLICY`)")
+	complete(cmd, "block", blockPolicies...)
+}
+
+// audit audits once and stores nothing. With --contract, the report is about that contract alone.
 func (p *onceFlags) audit(cmd *cobra.Command, cfg *config.Config) (*audit.Report, error) {
 	f := &auditFlags{global: p.global, block: p.block}
 	if p.Chain != "" {
@@ -90,9 +100,9 @@ func (p *onceFlags) audit(cmd *cobra.Command, cfg *config.Config) (*audit.Report
 	}
 	if p.Contract != (common.Address{}) {
 		if len(cfg.Chains) > 1 {
-			return nil, errors.New("--contract needs --chain: the same address on another chain is another contract")
+			return nil, errors.New("--contract needs --chain here: several chains are configured")
 		}
-		// It need not be configured.
+		// It may be a contract that is not configured.
 		c := &cfg.Chains[0]
 		c.Contracts = slices.DeleteFunc(c.Contracts, func(c config.Contract) bool { return c.Address != p.Contract })
 		if len(c.Contracts) == 0 {
@@ -100,7 +110,7 @@ func (p *onceFlags) audit(cmd *cobra.Command, cfg *config.Config) (*audit.Report
 		}
 	}
 	cfg.State = "" // the daemon may hold the lock, and an audit of an old block must not change the state
-	// The report says what the log says below errors.
+	// Below errors, the log repeats the report.
 	d, report, err := p.auditOnce(cmd, cfg, zap.ErrorLevel, false)
 	if err != nil {
 		return nil, err

@@ -18,16 +18,17 @@ func newForget(g *global) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "forget",
 		Short: "Stop auditing a contract that is retired",
-		Long: "Stop auditing a contract that an earlier audit knew and that is retired: its open findings are closed, and the\n" +
-			"history says who closed them and when. A contract that is configured, or that the API still lists, is audited again.\n" +
-			"If a daemon has the state file open, it is asked to do so at the beginning of its next audit.\n\n" +
+		Long: "Stop auditing a retired contract that an earlier audit knew. Its open findings are closed, and the history shows who\n" +
+			"closed them and when. A contract that is configured, or that the API still lists, is audited again.\n" +
+			"If a daemon has the state file open, it does this at the beginning of its next audit.\n\n" +
 			"Exit codes: 0 done, 2 usage, configuration, or a contract that is configured or that no audit knows.",
-		Args: noArgs,
+		Example: "  kms-auditor forget -c auditor.yaml --chain base --contract 0x2f83…",
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if p.Chain == "" || p.contract == "" {
-				return errors.New("forget needs --chain and --contract")
+				return errors.New("forget needs --chain and --contract: name the contract that is retired")
 			}
-			cfg, err := p.choose(cmd.Context(), "no state is configured: without a state file nothing is remembered")
+			cfg, err := p.choose(cmd.Context(), true)
 			if err != nil {
 				return err
 			}
@@ -40,7 +41,7 @@ func newForget(g *global) *cobra.Command {
 			return printf(cmd.OutOrStdout(), "%s %s: %s\n", p.Chain, p.Contract, done)
 		},
 	}
-	p.flags(cmd)
+	p.addTo(cmd)
 	return cmd
 }
 
@@ -52,7 +53,7 @@ func operator() string {
 	return cmp.Or(os.Getenv("USER"), "unknown")
 }
 
-// request has requests carried out, at once or by the process that has the state open, and says which.
+// request carries out requests, or leaves them for the process that has the state open. It returns a sentence about which.
 func request(path string, configured map[state.Target]bool, do, done string, wanted ...state.Request) (_ string, err error) {
 	if len(wanted) == 0 {
 		return "", nil

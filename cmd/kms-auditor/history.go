@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,26 +21,26 @@ func newHistory(g *global) *cobra.Command {
 	var wide bool
 	cmd := &cobra.Command{
 		Use:   "history",
-		Short: "Show when what was added to the lists, or removed, and by whom",
-		Long: "Show the changes of the contracts' lists, the oldest first, from the state file alone: nobody is asked, and the\n" +
-			"daemon may be running. They come from the contracts' events, as far as audits have read them; the time and the\n" +
-			"actor of a change are there where an audit found them out.\n\n" +
-			"Exit codes: 0 shown, even where there is none, 2 usage or configuration, 3 there is no state file, or it cannot be read.",
-		Args: noArgs,
+		Short: "Show allowlist changes: what, when, by whom",
+		Long: "Show the changes of the contracts' lists, the oldest first. They come from the contracts' events, as far as audits\n" +
+			"have read them, and from the state file alone: no source is asked, and a daemon may be running.\n\n" +
+			"Exit codes: 0 shown, even if nothing changed, 2 usage or configuration, 3 no state file, or it cannot be read.",
+		Example: "  kms-auditor history -c auditor.yaml --since 30d --list device",
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, l := range p.Lists {
-				if !slices.Contains(state.Lists, l) {
-					return fmt.Errorf("--list %q must be one of %s", l, strings.Join(state.Lists, ", "))
+				if err := oneOf("--list", l, state.Lists); err != nil {
+					return err
 				}
 			}
 			if p.Limit < 0 {
-				return errors.New("--limit must not be negative")
+				return errors.New("--limit must not be negative: 0 shows all changes")
 			}
 			var err error
 			if p.Since, err = parseSince(since, time.Now()); err != nil {
 				return err
 			}
-			cfg, err := p.choose(cmd.Context(), "the configuration has no state: without a state file nothing is remembered")
+			cfg, err := p.choose(cmd.Context(), true)
 			if err != nil {
 				return err
 			}
@@ -49,26 +48,25 @@ func newHistory(g *global) *cobra.Command {
 			if err != nil {
 				return &exitError{exitUnknown, err}
 			}
-			h := remembered.Timeline(p.Filter)
-			h.Wide = wide
-			return output.show(cmd.OutOrStdout(), h)
+			return output.show(cmd.OutOrStdout(), remembered.Timeline(p.Filter), wide)
 		},
 	}
-	p.flags(cmd)
+	p.addTo(cmd)
 	fs := cmd.Flags()
-	fs.StringArrayVar(&p.Lists, "list", state.Lists[:4], "changes of this list: "+strings.Join(state.Lists, ", ")+" (repeatable)")
-	fs.StringVar(&since, "since", "", "changes since a day (2026-12-31), a time (RFC 3339), or so long ago (72h, 30d)")
-	fs.IntVar(&p.Limit, "limit", 0, "the newest `N` changes; 0: all")
-	output.addTo(cmd, "text, or json as docs/history.md describes it")
-	fs.BoolVar(&wide, "wide", false, "print ids, addresses and hashes whole")
+	fs.StringArrayVar(&p.Lists, "list", state.Lists[:4], "`LIST` of "+strings.Join(state.Lists, ", ")+" (repeatable)")
+	fs.StringVar(&since, "since", "", "changes since a date (2026-12-31), an RFC 3339 time, or a duration ago (72h, 30d) (`TIME`)")
+	fs.IntVar(&p.Limit, "limit", 0, "the newest `N` changes; 0 shows all")
+	output.addTo(cmd, "`FORMAT`: text, or json as docs/history.md describes it")
+	fs.BoolVar(&wide, "wide", false, "print all columns and whole ids, however narrow the terminal")
+	complete(cmd, "list", state.Lists...)
 	return cmd
 }
 
-// viewState reads the state file. Without one it returns a state that remembers nothing, and an error that says so.
+// viewState reads the state file without locking it. If there is none, it returns an empty state and fs.ErrNotExist.
 func viewState(cfg *config.Config) (*state.State, error) {
 	s, err := state.View(cfg.State)
 	if errors.Is(err, fs.ErrNotExist) {
-		s, err = &state.State{}, fmt.Errorf("%w: nothing is remembered before the first audit", err)
+		s, err = &state.State{}, fmt.Errorf("%w: run kms-auditor audit first, which writes it", err)
 	}
 	if s != nil {
 		for _, c := range cfg.Chains {
@@ -78,7 +76,7 @@ func viewState(cfg *config.Config) (*state.State, error) {
 	return s, err
 }
 
-// remembered is what viewState returns; where it fails, nothing is remembered.
+// remembered is like viewState, but returns an empty state on every error.
 func remembered(cfg *config.Config) *state.State {
 	s, err := viewState(cfg)
 	if err != nil {
@@ -87,7 +85,7 @@ func remembered(cfg *config.Config) *state.State {
 	return s
 }
 
-// parseSince reads a day or a time in UTC, or how long ago it was.
+// parseSince parses a date, a time or a duration ago. Dates are in UTC.
 func parseSince(s string, now time.Time) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
@@ -104,7 +102,7 @@ func parseSince(s string, now time.Time) (time.Time, error) {
 		ago = time.Duration(n) * 24 * time.Hour
 	}
 	if err != nil || ago < 0 {
-		return time.Time{}, fmt.Errorf("--since %q is neither a day (2026-12-31), a time (RFC 3339), nor so long ago (72h, 30d)", s)
+		return time.Time{}, fmt.Errorf("invalid --since %q: use a date (2026-12-31), an RFC 3339 time, or a duration (72h, 30d)", s)
 	}
 	return now.Add(-ago), nil
 }

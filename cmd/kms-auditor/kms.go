@@ -20,9 +20,9 @@ func newKMS(g *global) *cobra.Command {
 	var filter kmsapi.Filter
 	list := &cobra.Command{
 		Use:   "list",
-		Short: "List the KMS that there are (getKmsList)",
-		Long: "List the KMS that there are, all pages of them (getKmsList).\n" +
-			"Up to API version 2026-05-22 these are nodes, of which several may have one contract; later they are contracts.",
+		Short: "List every KMS (getKmsList)",
+		Long: "List every KMS of the API, from all pages (getKmsList). Up to API version 2026-05-22 a row is a node, and several\n" +
+			"nodes may share a contract; later a row is a contract.",
 		Args: noArgs,
 		RunE: f.run(func(ctx context.Context, c *kmsapi.Client, _ []string) (render.Answer, error) {
 			l, err := c.List(ctx, filter)
@@ -36,7 +36,7 @@ func newKMS(g *global) *cobra.Command {
 	show := &cobra.Command{
 		Use:   "show ID",
 		Short: "Show one KMS, by id or slug (getKmsInfo)",
-		Args:  cobra.ExactArgs(1),
+		Args:  oneArg("the id or slug of a KMS, as kms-auditor kms list shows it"),
 		RunE: f.run(func(ctx context.Context, c *kmsapi.Client, args []string) (render.Answer, error) {
 			k, err := c.Info(ctx, args[0])
 			if err != nil {
@@ -47,8 +47,14 @@ func newKMS(g *global) *cobra.Command {
 	}
 	onChain := &cobra.Command{
 		Use:   "on-chain CHAIN",
-		Short: "Show what the API claims of the contracts of a chain (getKmsOnChainDetail)",
-		Args:  cobra.ExactArgs(1),
+		Short: "Show the API's claims about a chain (getKmsOnChainDetail)",
+		Args:  oneArg("the API's name of a chain, such as base"),
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return g.completed(chainNames)(cmd, args, typed)
+		},
 		RunE: f.run(func(ctx context.Context, c *kmsapi.Client, args []string) (render.Answer, error) {
 			d, err := c.OnChainDetail(ctx, args[0])
 			if err != nil {
@@ -59,19 +65,19 @@ func newKMS(g *global) *cobra.Command {
 	}
 	cmd := group(&cobra.Command{
 		Use:   "kms",
-		Short: "Ask the API, and show what it says as it says it",
-		Long: "Ask the API, and show what it says as it says it: nothing is compared with a chain, and no provider is asked.\n" +
-			"Of the configuration, only api and timeout are used.\n\n" +
-			"Exit codes: 0 the API answered, 2 usage or configuration, 3 it did not, or its answer cannot be used.",
-	}, "list, show, on-chain or next-app-ids", list, show, onChain, newKMSAppIDs(f))
-	f.output.addTo(cmd, "text, or json as docs/kms.md describes it")
+		Short: "Ask the API and show its answer",
+		Long: "Ask the API and show its answer. Nothing is compared with a chain, and no provider is asked.\n" +
+			"Only api and timeout of the configuration are used.\n\n" +
+			"Exit codes: 0 the API answered, 2 usage or configuration, 3 it did not answer, or its answer cannot be used.",
+	}, list, show, onChain, newKMSAppIDs(f))
+	f.output.addTo(cmd, "`FORMAT`: text, or json as docs/kms.md describes it")
 	return cmd
 }
 
 type ask func(ctx context.Context, c *kmsapi.Client, args []string) (render.Answer, error)
 
-// run asks the API within the time of one audit, once the configuration and the checks are fine, and shows the answer,
-// even where there is an error beside it.
+// run asks the API within the timeout of one audit, after the configuration and the checks are fine. It shows the answer
+// even if there is an error beside it.
 func (f *kmsFlags) run(what ask, checks ...func(*cobra.Command) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		cfg, err := f.load(cmd.Context())
@@ -95,7 +101,7 @@ func (f *kmsFlags) run(what ask, checks ...func(*cobra.Command) error) func(*cob
 		defer cancel()
 		answer, err := what(ctx, c, args)
 		if answer != nil {
-			err = errors.Join(err, f.output.show(cmd.OutOrStdout(), answer))
+			err = errors.Join(err, f.output.show(cmd.OutOrStdout(), answer, false))
 		}
 		return exitWith(exitUnknown, err)
 	}

@@ -26,8 +26,8 @@ func newKMSAppIDs(f *kmsFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "next-app-ids",
 		Short: "Reserve app ids on the server (nextAppIds)",
-		Long: "Reserve app ids of the KMS off chain, on the server (nextAppIds): of all commands, this alone changes something.\n" +
-			"It asks first on a terminal, and needs --yes elsewhere. It sends one request, and never a second one.",
+		Long: "Reserve app ids of the off-chain KMS on the server (nextAppIds). No other command changes anything outside.\n" +
+			"It asks first on a terminal, and needs --yes elsewhere. It sends one request and never repeats it.",
 		Args: noArgs,
 	}
 	reserve := func(ctx context.Context, c *kmsapi.Client, _ []string) (render.Answer, error) {
@@ -42,7 +42,7 @@ func newKMSAppIDs(f *kmsFlags) *cobra.Command {
 	}
 	check := func(cmd *cobra.Command) error {
 		if counts < 1 || counts > kmsapi.MaxAppIDs {
-			return fmt.Errorf("--counts %d is not from 1 to %d", counts, kmsapi.MaxAppIDs)
+			return fmt.Errorf("--counts %d must be from 1 to %d", counts, kmsapi.MaxAppIDs)
 		}
 		if yes {
 			return nil
@@ -50,19 +50,19 @@ func newKMSAppIDs(f *kmsFlags) *cobra.Command {
 		return confirm(cmd.InOrStdin(), cmd.ErrOrStderr(), counts)
 	}
 	cmd.RunE = f.run(reserve, check)
-	cmd.Flags().IntVar(&counts, "counts", 1, "how many, `N` from 1 to 20")
+	cmd.Flags().IntVar(&counts, "counts", 1, "how many ids, `N` from 1 to 20")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return cmd
 }
 
-// confirm asks whoever sits at the terminal; an error says that nothing is to be reserved.
+// confirm asks on the terminal. An error means that nothing is to be reserved.
 func confirm(in io.Reader, stderr io.Writer, counts int) error {
 	f, ok := in.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) || !isTerminal(stderr) {
-		return errors.New("next-app-ids reserves ids on the server: without a terminal to ask at, it needs --yes")
+		return errors.New("next-app-ids reserves ids on the server: without a terminal it needs --yes")
 	}
 	fmt.Fprintf(stderr, "Reserve %d app ids on the server? They are not given back. [y/N] ", counts)
-	signal.Reset(os.Interrupt, syscall.SIGTERM) // nothing is under way, and no read from a terminal can be cancelled
+	signal.Reset(os.Interrupt, syscall.SIGTERM) // nothing was started, and a read from a terminal cannot be cancelled
 	answer, err := bufio.NewReader(f).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return &exitError{exitUsage, fmt.Errorf("reading the answer: %w", err)}

@@ -1,5 +1,5 @@
-// Command kms-auditor tells, with evidence, whether what Phala Cloud's API claims about a dstack KMS contract is what
-// the contract says.
+// Command kms-auditor compares what Phala Cloud's API claims about dstack KMS contracts with what the contracts say, and
+// keeps evidence.
 package main
 
 import (
@@ -10,19 +10,20 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
 )
 
-// The exit codes; every usage or configuration error of any command exits with exitUsage.
+// Exit codes. Usage and configuration errors of every command exit with exitUsage.
 const (
 	exitDrift    = 1
-	exitServe    = 1 // of the daemon
+	exitServe    = 1 // the daemon cannot serve
 	exitSelftest = 1
-	exitNothing  = 1 // no audit has seen such a contract
-	exitDiffers  = 1 // a policy, from what is on chain
+	exitNothing  = 1 // no audit has seen the contract
+	exitDiffers  = 1 // a policy differs from the chain
 	exitUsage    = 2
 	exitUnknown  = 3
 	exitRefuted  = 4 // the evidence does not hold
@@ -31,8 +32,8 @@ const (
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 func run(args []string, stdout, stderr io.Writer) int {
-	// A container's limit is the garbage collector's too. Most of the memory is of registered apps, and lives as long as an audit.
-	_, _ = memlimit.Set() // there may be no limit
+	// The garbage collector respects the container's memory limit. Most memory holds registered apps, for as long as an audit runs.
+	_, _ = memlimit.Set() // without a limit there is nothing to set
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
 	}
@@ -43,14 +44,17 @@ func run(args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root, singleDash(root, args)
+	if err == nil {
+		cmd, err = root.ExecuteContextC(ctx)
+	}
 	var exit *exitError
 	switch {
 	case err == nil:
 		return 0
 	case !errors.As(err, &exit):
 		exit = &exitError{exitUsage, err}
-		defer fmt.Fprintln(stderr, "Run it with --help for usage.")
+		defer fmt.Fprintf(stderr, "Run %s --help for usage.\n", cmd.CommandPath())
 	}
 	if exit.err != nil {
 		fmt.Fprintf(stderr, "kms-auditor: %v\n", exit.err)
@@ -58,7 +62,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return exit.code
 }
 
-// exitError ends the program with a code; a nil err says nothing more.
+// exitError ends the program with a code. A nil err prints no message.
 type exitError struct {
 	code int
 	err  error
@@ -75,43 +79,38 @@ func exitWith(code int, err error) error {
 	return &exitError{code, err}
 }
 
-// global holds the flags of every command.
+// global holds the flags that every command has.
 type global struct {
 	config, logLevel, logFormat string
 }
 
+// newRoot returns the whole command tree.
 func newRoot() *cobra.Command {
 	g := &global{}
-	root := &cobra.Command{
-		Use:           "kms-auditor",
-		Short:         "Audit what Phala Cloud's API claims about dstack KMS contracts against the chain",
+	root := group(&cobra.Command{
+		Use:   "kms-auditor",
+		Short: "Compare Phala Cloud's KMS claims with the chain",
+		Long: "Compare what Phala Cloud's API claims about dstack KMS contracts with what the contracts say.\n" +
+			"Documentation: https://github.com/kms-auditor/kms-auditor/tree/main/docs",
+		Example: "  kms-auditor audit --once           audit Base and Ethereum once, over public endpoints\n" +
+			"  kms-auditor config init my.yaml    write a configuration to begin with\n" +
+			"  kms-auditor audit -c my.yaml       audit on schedule and serve metrics and a status page",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		// Silence with exit code 0 would read as consistent where a script lost the command.
-		RunE: func(*cobra.Command, []string) error {
-			return errors.New("a command is missing: anchor, audit, baseline, config, explain, forget, history, kms, policy, selftest, verify or version")
-		},
-	}
+		Version:       build().String(),
+	}, newAnchor(g), newAudit(g), newBaseline(g), newConfig(g), newExplain(g), newForget(g), newHistory(g), newKMS(g), newPolicy(g), newSelftest(), newVerify(), newVersion())
 	f := root.PersistentFlags()
-	f.StringVarP(&g.config, "config", "c", os.Getenv("KMS_AUDITOR_CONFIG"), "configuration `FILE` (or env KMS_AUDITOR_CONFIG); without one the built-in default applies")
-	f.StringVar(&g.logLevel, "log.level", "info", "debug, info, warn or error")
-	f.StringVar(&g.logFormat, "log.format", "json", "json or console")
-	root.Version = build().String()
+	f.StringVarP(&g.config, "config", "c", os.Getenv("KMS_AUDITOR_CONFIG"), "configuration `FILE` (env KMS_AUDITOR_CONFIG; default: built in)")
+	f.StringVar(&g.logLevel, "log.level", "info", "debug, info, warn or error (`LEVEL`)")
+	f.StringVar(&g.logFormat, "log.format", "", "json or console (`FORMAT`; default json, but console for one audit on a terminal or in CI)")
 	root.SetVersionTemplate("{{.Version}}\n")
-	root.AddCommand(newAnchor(g), newAudit(g), newBaseline(g), newConfig(g), newExplain(g), newForget(g), newHistory(g), newKMS(g), newPolicy(g), newSelftest(), newVerify(), newVersion())
+	root.SetFlagErrorFunc(flagError)
+	complete(root, "log.level", logLevels...)
+	complete(root, "log.format", logFormats...)
 	return root
 }
 
-// noArgs refuses arguments. One that is the name of a flag lacks its dashes.
-func noArgs(cmd *cobra.Command, args []string) error {
-	err := cobra.NoArgs(cmd, args)
-	if err != nil && cmd.Flags().Lookup(args[0]) != nil {
-		return fmt.Errorf("unknown argument %q: did you mean --%s?", args[0], args[0])
-	}
-	return err
-}
-
-// printf writes a command's result; what cannot be written must not end in exit code 0.
+// printf writes a command's result. A failed write must not end in exit code 0.
 func printf(w io.Writer, format string, args ...any) error {
 	if _, err := fmt.Fprintf(w, format, args...); err != nil {
 		return &exitError{exitUnknown, fmt.Errorf("writing the result: %w", err)}
@@ -119,13 +118,17 @@ func printf(w io.Writer, format string, args ...any) error {
 	return nil
 }
 
-// group makes a command of its subcommands: without one of them it is an error.
-func group(cmd *cobra.Command, names string, subcommands ...*cobra.Command) *cobra.Command {
+// group makes a command of its subcommands: to name none of them is an error.
+func group(cmd *cobra.Command, subs ...*cobra.Command) *cobra.Command {
+	cmd.AddCommand(subs...)
 	cmd.Args = noArgs
-	// Silence with exit code 0 would read as success where a script lost the subcommand.
+	// Exit code 0 would read as success in a script that lost the subcommand.
 	cmd.RunE = func(*cobra.Command, []string) error {
-		return fmt.Errorf("%s needs a subcommand: %s", cmd.Name(), names)
+		what := "a command is missing"
+		if cmd.HasParent() {
+			what = cmd.Name() + " needs a command"
+		}
+		return fmt.Errorf("%s: %s", what, strings.Join(subcommands(cmd), ", "))
 	}
-	cmd.AddCommand(subcommands...)
 	return cmd
 }

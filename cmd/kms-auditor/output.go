@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/kms-auditor/kms-auditor/audit"
@@ -23,7 +22,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/metrics"
 )
 
-// output is one -o KIND[=PATH], or --evidence; an empty path is stdout.
+// output is one -o KIND[=PATH], or --evidence. An empty path is stdout.
 type output struct {
 	kind, path string
 	flag       string // as it was given
@@ -31,25 +30,15 @@ type output struct {
 
 type outputs []output
 
-// view is what a report does not say and an output needs.
+// view is what an output needs besides the report.
 type view struct {
-	config   string // the configuration file as it was named; empty: the built-in one applied
+	config   string // the configuration file, as it was named; empty: the built-in configuration
 	wide     bool
-	evidence func(*audit.Report) (*evidence.File, error) // called once, where there is such an output
+	evidence func(*audit.Report) (*evidence.File, error) // called once, and only with --evidence
 }
 
 // evidenceKind is the kind of --evidence.
 const evidenceKind = "evidence"
-
-var outputKinds = []string{"text", "json", "sarif", "junit", "prom"}
-
-// completeOutput completes the kind of an -o, and leaves its path to the shell.
-func completeOutput(_ *cobra.Command, _ []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
-	if strings.Contains(typed, "=") {
-		return nil, cobra.ShellCompDirectiveDefault
-	}
-	return outputKinds, cobra.ShellCompDirectiveNoFileComp
-}
 
 func parseOutputs(specs []string) (outputs, error) {
 	var out outputs
@@ -58,11 +47,11 @@ func parseOutputs(specs []string) (outputs, error) {
 		o := output{flag: fmt.Sprintf("--output %q", spec)}
 		var named bool
 		o.kind, o.path, named = strings.Cut(spec, "=")
-		if !slices.Contains(outputKinds, o.kind) {
-			return nil, fmt.Errorf("%s: the kind must be one of %s", o.flag, strings.Join(outputKinds, ", "))
+		if err := oneOf("--output: the kind", o.kind, outputKinds); err != nil {
+			return nil, err
 		}
 		if named && o.path == "" {
-			return nil, fmt.Errorf("%s: the path is empty", o.flag)
+			return nil, fmt.Errorf("%s: the path is empty: write %s=PATH", o.flag, o.kind)
 		}
 		if o.path == "" {
 			toStdout++
@@ -70,12 +59,12 @@ func parseOutputs(specs []string) (outputs, error) {
 		out = append(out, o)
 	}
 	if toStdout > 1 {
-		return nil, errors.New("--output: only one kind can go to stdout, give the others a path")
+		return nil, errors.New("--output: only one kind can go to stdout: give the others a path, as in json=report.json")
 	}
 	return out, nil
 }
 
-// needed returns the files that the program itself lives on.
+// needed returns the files that the program itself needs.
 func needed(cfg *config.Config, configFile string) (all []place) {
 	add := func(what string, paths ...string) {
 		for _, path := range paths {
@@ -86,7 +75,7 @@ func needed(cfg *config.Config, configFile string) (all []place) {
 		}
 	}
 	add("the configuration file", configFile)
-	add("a file of secrets, or of a network, that the configuration names", cfg.Files...)
+	add("a file of secrets or of a network that the configuration names", cfg.Files...)
 	add("web.config_file", cfg.Web.ConfigFile)
 	if cfg.State != "" {
 		add("the state file", cfg.State)
@@ -101,8 +90,8 @@ func needed(cfg *config.Config, configFile string) (all []place) {
 	return all
 }
 
-// check refuses, before an audit is spent on them, outputs that cannot be written, and those that would overwrite each
-// other or what is kept.
+// check refuses outputs that cannot be written, and outputs that would overwrite each other or a file that is needed. It runs
+// before the audit, which takes minutes.
 func (o outputs) check(stdout io.Writer, kept []place) error {
 	if f, ok := stdout.(*os.File); ok && slices.ContainsFunc(o, func(out output) bool { return out.path == "" }) {
 		if info, err := f.Stat(); err == nil {
@@ -115,7 +104,7 @@ func (o outputs) check(stdout io.Writer, kept []place) error {
 		}
 		p, err := find(out.path)
 		if err == nil && p.info != nil && p.info.IsDir() {
-			err = errors.New("the path is a folder")
+			err = errors.New("the path is a folder: name a file in it")
 		}
 		if i := slices.IndexFunc(kept, p.same); err == nil && i >= 0 {
 			err = errors.New("the path is " + kept[i].what)
@@ -129,7 +118,7 @@ func (o outputs) check(stdout io.Writer, kept []place) error {
 	return nil
 }
 
-// write renders the report everywhere at the same time: one place that fails, or waits, holds up no other.
+// write renders the report to all outputs at the same time, so that one which fails or blocks does not hold up the others.
 func (o outputs) write(ctx context.Context, r *audit.Report, stdout io.Writer, v view) error {
 	failed := make([]error, len(o))
 	var all sync.WaitGroup
@@ -151,13 +140,13 @@ func (o outputs) write(ctx context.Context, r *audit.Report, stdout io.Writer, v
 func (o output) write(ctx context.Context, r *audit.Report, stdout io.Writer, v view) error {
 	if o.path == "" {
 		return await(ctx, "stdout", func() error {
-			return buffered(stdout, func(w io.Writer) error { return o.render(w, r, v, useColor(stdout)) })
+			return buffered(stdout, func(w io.Writer) error { return o.render(w, r, v, textOptions(stdout, v.wide)) })
 		})
 	}
-	return replace(ctx, o.path, func(w io.Writer) error { return o.render(w, r, v, false) })
+	return replace(ctx, o.path, func(w io.Writer) error { return o.render(w, r, v, render.TextOptions{}) })
 }
 
-func (o output) render(w io.Writer, r *audit.Report, v view, color bool) error {
+func (o output) render(w io.Writer, r *audit.Report, v view, opt render.TextOptions) error {
 	switch o.kind {
 	case "json":
 		return render.JSON(w, r)
@@ -178,32 +167,34 @@ func (o output) render(w io.Writer, r *audit.Report, v view, color bool) error {
 		}
 		return err
 	default:
-		return render.Text(w, r, render.TextOptions{Color: color, Wide: v.wide})
+		return render.Text(w, r, opt)
 	}
 }
 
-func isTerminal(w io.Writer) bool {
+func isTerminal(w io.Writer) bool { return terminalWidth(w) > 0 }
+
+// defaultWidth is that of a terminal that does not say how wide it is.
+const defaultWidth = 80
+
+// terminalWidth is the number of columns of the terminal that w writes to; 0: it is not a terminal.
+func terminalWidth(w io.Writer) int {
 	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
-}
-
-// useColor follows no-color.org: a non-empty NO_COLOR means none.
-func useColor(w io.Writer) bool {
-	return isTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
-}
-
-// newProgress keeps one line on a terminal that says what is being waited for, until it is done. On anything else it
-// is silent.
-func newProgress(stderr io.Writer) (show func(chain, doing string), done func()) {
-	var mu sync.Mutex
-	cleared := !isTerminal(stderr)
-	write := func(line string, last bool) {
-		mu.Lock()
-		defer mu.Unlock()
-		if !cleared {
-			fmt.Fprint(stderr, "\r\x1b[K"+line)
-			cleared = last
-		}
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return 0
 	}
-	return func(chain, doing string) { write(chain+": "+doing+" …", false) }, func() { write("", true) }
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil || width <= 0 {
+		return defaultWidth
+	}
+	return width
+}
+
+// textOptions fit text to where it goes. A non-empty NO_COLOR means no colour (no-color.org).
+func textOptions(stdout io.Writer, wide bool) render.TextOptions {
+	width := terminalWidth(stdout)
+	opt := render.TextOptions{Color: width > 0 && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb", Width: width}
+	if wide {
+		opt.Width = 0
+	}
+	return opt
 }

@@ -67,6 +67,30 @@ func TestEveryCommandOfThePagesIsOne(t *testing.T) {
 	}
 }
 
+// TestEveryFlagOfThePagesIsOne, where running text names it without its command.
+func TestEveryFlagOfThePagesIsOne(t *testing.T) {
+	known := map[string]bool{"help": true, "read-only": true, "only": true, "still": true} // docker's, and of e2e/mutants
+	var walk func(*cobra.Command)
+	walk = func(c *cobra.Command) {
+		c.LocalFlags().VisitAll(func(f *pflag.Flag) { known[f.Name], known[f.Shorthand] = true, true })
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+	}
+	walk(newRoot())
+	found := 0
+	for name, text := range pages(t) {
+		for _, m := range regexp.MustCompile("(?m)(?:^|[\\s(|])`--?([a-z][a-z.-]*)[^`\n]*`").FindAllStringSubmatch(text, -1) {
+			if found++; !known[m[1]] {
+				t.Errorf("%s: %s is no flag of any command", name, strings.TrimSpace(m[0]))
+			}
+		}
+	}
+	if found < 50 {
+		t.Errorf("only %d flags were found", found)
+	}
+}
+
 // TestEveryExitCodeOfThePagesIsOne, in running text and in tables.
 func TestEveryExitCodeOfThePagesIsOne(t *testing.T) {
 	found := 0

@@ -11,7 +11,7 @@ import (
 )
 
 func newPolicy(g *global) *cobra.Command {
-	return group(&cobra.Command{Use: "policy", Short: "Work with the operator's policy"}, "snapshot or diff", newPolicySnapshot(g), newPolicyDiff(g))
+	return group(&cobra.Command{Use: "policy", Short: "Write or compare a policy of your own"}, newPolicySnapshot(g), newPolicyDiff(g))
 }
 
 func newPolicySnapshot(g *global) *cobra.Command {
@@ -19,14 +19,14 @@ func newPolicySnapshot(g *global) *cobra.Command {
 	var incomplete bool
 	cmd := &cobra.Command{
 		Use:   "snapshot",
-		Short: "Print a policy that wants what is on chain now",
-		Long: "Audit once, and print for each contract the policy that wants what is on chain: the devices and OS images that it\n" +
-			"allows, who owns it and what code runs. It is YAML for the contracts of a chain in the configuration.\n" +
-			"A policy that lacks what a search did not find would call it refused: nothing is printed unless all is proven.\n\n" +
+		Short: "Print a policy that matches the chain now",
+		Long: "Audit once, and print for each contract a policy that matches what is on chain: the devices and OS images that it\n" +
+			"allows, its owner and its code. The output is YAML for the contracts of a chain in the configuration.\n" +
+			"A policy refuses every id that it does not list, so nothing is printed unless everything is proven.\n\n" +
 			"Exit codes: 0 printed, 2 usage or configuration, 3 not everything is proven (see --allow-incomplete).",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := p.choose(cmd.Context(), "")
+			cfg, err := p.choose(cmd.Context(), false)
 			if err != nil {
 				return err
 			}
@@ -35,13 +35,13 @@ func newPolicySnapshot(g *global) *cobra.Command {
 				return err
 			}
 			if doubts := render.Doubts(report); len(doubts) > 0 && !incomplete {
-				return &exitError{exitUnknown, fmt.Errorf("nothing is printed, since not all is proven:\n  %s\n--allow-incomplete prints what is known, with warnings", strings.Join(doubts, "\n  "))}
+				return &exitError{exitUnknown, fmt.Errorf("not everything is proven, so nothing is printed:\n  %s\nuse --allow-incomplete to print what is known, with warnings", strings.Join(doubts, "\n  "))}
 			}
 			return exitWith(exitUnknown, render.Snapshot(cmd.OutOrStdout(), report))
 		},
 	}
-	p.flags(cmd)
-	cmd.Flags().BoolVar(&incomplete, "allow-incomplete", false, "also print what is not proven, or not whole, with a warning in a comment")
+	p.addTo(cmd)
+	cmd.Flags().BoolVar(&incomplete, "allow-incomplete", false, "also print what is not proven or not complete, with warnings in comments")
 	return cmd
 }
 
@@ -51,30 +51,30 @@ func newPolicyDiff(g *global) *cobra.Command {
 	var output format
 	cmd := &cobra.Command{
 		Use:   "diff",
-		Short: "Compare the configured policies with what is on chain now",
-		Long: "Audit once, and print how the policies of the configuration differ from what is on chain, in the lines of a policy:\n" +
-			"what is to go (-) and to come (+) for the policy to be what policy snapshot would print. A contract without a policy is\n" +
-			"new, and a key that a policy does not have is not compared. As with policy snapshot, all has to be proven.\n\n" +
-			"Exit codes: 0 no difference, 1 a difference, 2 usage or configuration, 3 not everything is proven (see\n" +
-			"--allow-incomplete), or could be read.",
+		Short: "Compare the configured policies with the chain now",
+		Long: "Audit once, and print how the configured policies differ from what is on chain: the lines to remove (-) and to add (+)\n" +
+			"for a policy to be what policy snapshot prints. Keys that a policy does not have are not compared. As with policy\n" +
+			"snapshot, everything must be proven.\n\n" +
+			"Exit codes: 0 no difference, 1 a difference, 2 usage or configuration, 3 not everything was read or is proven\n" +
+			"(see --allow-incomplete).",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := p.choose(cmd.Context(), "")
+			cfg, err := p.choose(cmd.Context(), false)
 			if err != nil {
 				return err
 			}
-			policies := policiesOf(cfg) // an audit leaves in cfg what it needs
-			cfg.ConfirmDelay = 0        // a difference is what is asked for: it is no alert that has to wait
+			policies := policiesOf(cfg) // before the audit narrows cfg
+			cfg.ConfirmDelay = 0        // a difference needs no confirmation here: it raises no alert
 			report, err := p.audit(cmd, cfg)
 			if err != nil {
 				return err
 			}
 			doubts := render.Doubts(report)
 			if len(doubts) > 0 && !incomplete {
-				return &exitError{exitUnknown, fmt.Errorf("nothing is compared, since not all is proven:\n  %s\n--allow-incomplete compares what is known", strings.Join(doubts, "\n  "))}
+				return &exitError{exitUnknown, fmt.Errorf("not everything is proven, so nothing is compared:\n  %s\nuse --allow-incomplete to compare what is known", strings.Join(doubts, "\n  "))}
 			}
 			diff := render.NewPolicyDiff(report, func(chain, contract string) audit.Policy { return policies[[2]string{chain, contract}] })
-			if err := output.show(cmd.OutOrStdout(), diff); err != nil {
+			if err := output.show(cmd.OutOrStdout(), diff, false); err != nil {
 				return err
 			}
 			switch {
@@ -86,8 +86,8 @@ func newPolicyDiff(g *global) *cobra.Command {
 			return nil
 		},
 	}
-	p.flags(cmd)
-	output.addTo(cmd, "text, or json as docs/policy.md describes it")
-	cmd.Flags().BoolVar(&incomplete, "allow-incomplete", false, "also compare what is not proven, or not whole: an id that nobody names may be missing")
+	p.addTo(cmd)
+	output.addTo(cmd, "`FORMAT`: text, or json as docs/policy.md describes it")
+	cmd.Flags().BoolVar(&incomplete, "allow-incomplete", false, "also compare what is not proven or not complete; unknown ids may be missing")
 	return cmd
 }

@@ -65,7 +65,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 		case "down":
 			api.Fail(fakeapi.Fault{Name: fakeapi.Status, Endpoint: fakeapi.Any, Status: http.StatusUnauthorized})
 		case "up":
-			api.Heal()
+			api.ClearFault()
 		case "hostile":
 			api.UpdateKMS(func(all *[]fakeapi.KMS) { (*all)[0].ID = "\x1b[31m\u202ekc \U000e0001" })
 		case "mean":

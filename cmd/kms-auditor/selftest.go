@@ -12,10 +12,10 @@ import (
 func newSelftest() *cobra.Command {
 	return &cobra.Command{
 		Use:   "selftest",
-		Short: "Audit recorded answers in which one entry is wrong, without network or configuration",
-		Long: "Audit the recorded answers of a tiny chain, proofs included, against claims of an API: once all claims are true, and\n" +
-			"else one entry is wrong. It needs no configuration, and no network but 127.0.0.1.\n\n" +
-			"Exits 0 when each audit finds just what it has to, 1 when one finds something else, which is printed.",
+		Short: "Check this program against recorded audits",
+		Long: "Audit recorded answers of a tiny chain, with proofs, and claims of an API: all claims are true in one audit, and one\n" +
+			"entry is wrong in each of the others. It needs no configuration, and no network except 127.0.0.1.\n\n" +
+			"Exit codes: 0 each audit found what it had to, 1 one did not, and its output says what it found.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			bundle, err := selftest.Recorded()
@@ -34,7 +34,7 @@ func newSelftest() *cobra.Command {
 					continue
 				}
 				failed++
-				fmt.Fprintf(&lines, "FAILED  %s: %s\n        it had to be: %s\n", o.Sentence, o.Got, o.Want)
+				fmt.Fprintf(&lines, "FAILED  %s: %s\n        expected: %s\n", o.Sentence, o.Got, o.Want)
 				for _, e := range o.Failed {
 					fmt.Fprintf(&lines, "        %s\n", e)
 				}
@@ -43,7 +43,7 @@ func newSelftest() *cobra.Command {
 				return err
 			}
 			if failed > 0 || len(outcomes) == 0 {
-				return &exitError{exitSelftest, fmt.Errorf("%d of %d audits do not find what they have to", failed, len(outcomes))}
+				return &exitError{exitSelftest, fmt.Errorf("%d of %d audits did not find what they had to: do not trust this program", failed, len(outcomes))}
 			}
 			return nil
 		},

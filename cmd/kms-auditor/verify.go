@@ -16,7 +16,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
-// verifyTimeout bounds what a hostile file may cost. The evidence of an ordinary audit takes a second.
+// verifyTimeout bounds the cost of a hostile file. Ordinary evidence takes a second.
 const verifyTimeout = time.Minute
 
 func newVerify() *cobra.Command {
@@ -26,15 +26,17 @@ func newVerify() *cobra.Command {
 	var checkpoints []string
 	cmd := &cobra.Command{
 		Use:   "verify EVIDENCE",
-		Short: "Judge an audit again from its evidence, offline",
-		Long: "Prove and judge an audit again from the evidence that it wrote, without a network. What was checked and what\n" +
-			"remains trusted goes to stderr, the report that comes out to stdout.\n\n" +
-			"Exit codes: 0 consistent, 1 drift, 3 unknown, or it took longer than --timeout; 4 the evidence does not hold;\n" +
-			"2 usage, or the file cannot be read.",
-		Args: cobra.ExactArgs(1),
+		Short: "Prove and judge an audit again, offline",
+		Long: "Prove and judge an audit again from its evidence, without a network. What was checked, and what remains trusted, goes\n" +
+			"to stderr; the report goes to stdout.\n\n" +
+			"Exit codes: 0 consistent, 1 drift, 3 unknown, or --timeout passed; 4 the evidence does not hold; 2 usage, or a file\n" +
+			"that cannot be read or that needs a newer release.",
+		Example: "  kms-auditor verify evidence.json.gz\n" +
+			"  kms-auditor verify evidence.json.gz --checkpoint 0x… -o json",
+		Args: oneArg("a file that kms-auditor audit --once --evidence FILE wrote"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if timeout <= 0 {
-				return fmt.Errorf("--timeout %s is not positive", timeout)
+				return fmt.Errorf("--timeout %s must be more than zero", timeout)
 			}
 			var roots []common.Hash
 			for _, text := range checkpoints {
@@ -50,7 +52,7 @@ func newVerify() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := printf(cmd.ErrOrStderr(), "%s", sentences(result)); err != nil {
+			if err := printf(cmd.ErrOrStderr(), "%s", summary(result)); err != nil {
 				return err
 			}
 			to := outputs{{kind: string(output)}}
@@ -60,13 +62,13 @@ func newVerify() *cobra.Command {
 			return f.exit(result.Verdict())
 		},
 	}
-	output.addTo(cmd, "text or json")
+	output.addTo(cmd, "`FORMAT`: text or json")
 	fs := cmd.Flags()
-	fs.StringArrayVar(&checkpoints, "checkpoint", nil, "the root (`0xROOT`) of a finalized beacon block that you trust, one for each anchored chain: evidence that starts at another one does not hold (repeatable)")
+	fs.StringArrayVar(&checkpoints, "checkpoint", nil, "root of a finalized beacon block that you trust (`0xROOT`; repeatable, one for each anchored chain): evidence that starts elsewhere does not hold")
 	fs.DurationVar(&timeout, "timeout", verifyTimeout, "give up after this long")
 	fs.BoolVar(&f.exitCode, "exit-code", true, "with =false: exit 0 whatever the verdict")
-	fs.BoolVar(&f.allowUnverifiable, "allow-unverifiable", false, "exit 0 when the verdict is unknown")
-	fs.BoolVar(&f.wide, "wide", false, "print ids whole in the text report")
+	fs.BoolVar(&f.allowUnverifiable, "allow-unverifiable", false, "exit 0 if the verdict is unknown")
+	fs.BoolVar(&f.wide, "wide", false, "print all columns and whole ids, however narrow the terminal")
 	return cmd
 }
 
@@ -76,7 +78,7 @@ func verify(ctx context.Context, path string, checkpoints []common.Hash) (*evide
 	err := await(ctx, path, func() error {
 		in, err := os.Open(path)
 		if err != nil {
-			return err
+			return fmt.Errorf("reading the evidence %s: %w: give a file that kms-auditor audit --once --evidence FILE wrote", sanitize.Quote(path), cause(err))
 		}
 		defer in.Close()
 		file, err = evidence.Decode(in)
@@ -87,22 +89,28 @@ func verify(ctx context.Context, path string, checkpoints []common.Hash) (*evide
 		result, err = evidence.Verify(ctx, file, checkpoints)
 		code = exitUnknown
 	}
-	if errors.Is(err, evidence.ErrRefuted) {
+	switch {
+	case errors.Is(err, evidence.ErrRefuted):
 		code = exitRefuted
+	case errors.Is(err, evidence.ErrUnsupported):
+		code = exitUsage
 	}
 	return result, exitWith(code, err)
 }
 
-// sentences say what was checked, what remains trusted, and what today's rules judge otherwise.
-func sentences(r *evidence.Result) string {
+// summary lists what was checked, what remains trusted, and what today's rules judge otherwise.
+func summary(r *evidence.Result) string {
 	var b strings.Builder
-	list := func(heading string, lines []string) {
+	list := func(heading, mark string, lines []string) {
 		if len(lines) > 0 {
-			fmt.Fprintf(&b, "%s:\n  %s\n", heading, strings.Join(lines, "\n  "))
+			fmt.Fprintf(&b, "%s:\n", heading)
+		}
+		for _, line := range lines {
+			fmt.Fprintf(&b, "  %s %s\n", mark, line)
 		}
 	}
-	list("Checked", r.Checked)
-	list("Trusted, as the file has it", r.Trusted)
-	list(fmt.Sprintf("By the rules of %d: %s; by today's (%d): %s. The exit code is that of the worse", r.Rules, r.Reported, audit.Rules, r.Report.Verdict), r.Differences)
-	return b.String()
+	list("Checked", "ok", r.Checked)
+	list("Trusted, because the evidence cannot prove it", "- ", r.Trusted)
+	list(fmt.Sprintf("By the rules of %d: %s; by today's (%d): %s. The worse verdict gives the exit code", r.Rules, r.Reported, audit.Rules, r.Report.Verdict), "- ", r.Differences)
+	return b.String() + "\n"
 }

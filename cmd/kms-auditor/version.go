@@ -11,7 +11,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/metrics"
 )
 
-// version and revision are stamped by the linker (-X main.version=…); otherwise the module's build information tells.
+// version and revision are stamped by the linker (-X main.version=…); otherwise the module's build information has them.
 var version, revision string
 
 func build() metrics.Build {
@@ -49,6 +49,6 @@ func newVersion() *cobra.Command {
 			return printf(cmd.OutOrStdout(), "%s\n", b)
 		},
 	}
-	output.addTo(cmd, "text or json")
+	output.addTo(cmd, "`FORMAT`: text or json")
 	return cmd
 }

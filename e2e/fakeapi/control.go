@@ -43,7 +43,7 @@ func routes(api *fakeapi.Server) http.Handler {
 		}
 		api.Fail(f)
 	})
-	mux.HandleFunc("DELETE /control/fault", func(http.ResponseWriter, *http.Request) { api.Heal() })
+	mux.HandleFunc("DELETE /control/fault", func(http.ResponseWriter, *http.Request) { api.ClearFault() })
 	mux.HandleFunc("GET /control/requests", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, api.Requests())
 	})

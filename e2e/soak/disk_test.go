@@ -117,7 +117,7 @@ func (s *stage) turns(t *testing.T) {
 // fails waits until the daemon has told in log and metric that it could not write.
 func (s *stage) fails(t *testing.T, from int, why ...string) {
 	t.Helper()
-	for file, message := range map[string]string{"state": "writing the state", "evidence": "keeping evidence"} {
+	for file, message := range map[string]string{"state": "state not written", "evidence": "evidence not written"} {
 		l, _ := s.j.await(t, from, message, func(l *line) bool { return l.Message == message })
 		if l.Level != "error" || !slices.ContainsFunc(why, func(w string) bool { return strings.Contains(l.Error, w) }) {
 			t.Errorf("the log says %s, want an error with %q", l.raw, why)

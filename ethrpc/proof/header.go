@@ -2,6 +2,7 @@ package proof
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -13,6 +14,9 @@ import (
 )
 
 const maxHeader = 16 << 10 // bytes of RLP; current headers have less than 1 KiB
+
+// ErrUnknownHeader marks the header of a block in a form that this release does not know, such as that of a later fork.
+var ErrUnknownHeader = errors.New("this release does not know such a block header: upgrade kms-auditor")
 
 // EncodeHeader encodes a block from eth_getBlockByNumber as the RLP of its header. It verifies nothing; Header does.
 func EncodeHeader(block json.RawMessage) ([]byte, error) {
@@ -28,7 +32,7 @@ func EncodeHeader(block json.RawMessage) ([]byte, error) {
 }
 
 // Header decodes the RLP of a header of Ethereum or an OP-stack chain. It returns ErrInvalid if the hash does not match, and
-// another error if the header has unknown fields of a later fork.
+// ErrUnknownHeader if the header has unknown fields, such as those of a later fork.
 func Header(b []byte, hash common.Hash) (*types.Header, error) {
 	if len(b) > maxHeader {
 		return nil, invalid("the header has %d bytes, more than %d", len(b), maxHeader)
@@ -38,7 +42,7 @@ func Header(b []byte, hash common.Hash) (*types.Header, error) {
 	}
 	var h types.Header
 	if err := rlp.DecodeBytes(b, &h); err != nil {
-		return nil, fmt.Errorf("decoding the header of block %s: %w", hash, err)
+		return nil, fmt.Errorf("%w: decoding the header of block %s: %w", ErrUnknownHeader, hash, err)
 	}
 	if err := h.SanityCheck(); err != nil {
 		return nil, fmt.Errorf("reading the header of block %s: %w", hash, err)

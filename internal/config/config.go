@@ -200,17 +200,28 @@ func Default() *Config {
 }
 
 // Load reads and checks the file at path; an empty path is Default with the API key from the environment.
-// What is wrong with the content is returned as Problems.
+// Its errors name the file; those of the content wrap Problems.
 func Load(path string) (*Config, error) {
 	env := Env{Dir: filepath.Dir(path), Lookup: os.LookupEnv}
 	if path == "" {
-		return newDoc(env).resolve(defaults())
+		cfg, err := newDoc(env).resolve(defaults())
+		if err != nil {
+			return nil, fmt.Errorf("the built-in configuration: %w", err)
+		}
+		return cfg, nil
 	}
 	data, err := readStart(path, maxSize)
 	if err != nil {
 		return nil, fmt.Errorf("reading configuration %s: %w", sanitize.Quote(path), err)
 	}
-	return Parse(data, env)
+	cfg, err := Parse(data, env)
+	if ps, many := err.(Problems); many && len(ps) > 1 {
+		return nil, fmt.Errorf("configuration %s has %d problems:\n%w", sanitize.Quote(path), len(ps), err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("configuration %s: %w", sanitize.Quote(path), err)
+	}
+	return cfg, nil
 }
 
 // Parse checks the content of a configuration file; what is wrong with it is returned as Problems.

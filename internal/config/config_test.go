@@ -255,8 +255,9 @@ func TestLoadOfNoFileNamesIt(t *testing.T) {
 }
 
 func TestFileOverTheCapIsRefused(t *testing.T) {
-	_, err := config.Load(write(t, "big.yaml", "schedule: '@hourly' #"+strings.Repeat("x", 1<<20)))
-	if err == nil || err.Error() != "the file is larger than 1 MiB" {
+	file := write(t, "big.yaml", "schedule: '@hourly' #"+strings.Repeat("x", 1<<20))
+	_, err := config.Load(file)
+	if err == nil || err.Error() != fmt.Sprintf("configuration %q: the file is larger than 1 MiB", file) {
 		t.Errorf("got %v", err)
 	}
 }

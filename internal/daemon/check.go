@@ -17,9 +17,8 @@ import (
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
-// Check connects to every source, in the order of the configuration, and calls tell with what is wrong with each; err is
-// nil where the source can be used. The API, and the providers of a chain, get the time of one audit each.
-// Light clients go on from what past remembers.
+// Check connects to every source in the order of the configuration, and calls tell with the result for each: err is nil if the
+// source can be used. The API and each chain's providers get the timeout of one audit. Light clients resume from past.
 func (d *Daemon) Check(ctx context.Context, past *state.State, tell func(chain, source string, err error)) error {
 	var failed error
 	say := func(chain, source string, err error) {
@@ -46,7 +45,7 @@ func (d *Daemon) Check(ctx context.Context, past *state.State, tell func(chain, 
 		}
 	}
 	if absent == len(r.cfg.Chains) {
-		err = errors.New("the API names no KMS on any of these chains: there is nothing to audit")
+		err = errors.New("the API names no KMS on any of these chains, so there is nothing to audit")
 	}
 	if r.listed() {
 		say("api", "kms", err)
@@ -65,7 +64,7 @@ func (d *Daemon) checkAnchor(ctx context.Context, r *runtime, c config.Chain, pr
 		say(c.Name, e.Endpoint, e.Err)
 	}
 	if l1 := c.Anchor.L1; l1 != nil {
-		if client, err := d.client(*l1, agent); err == nil && r.clients[l1.Name] == nil { // else it is checked as a chain
+		if client, err := d.client(*l1, agent); err == nil && r.clients[l1.Name] == nil { // otherwise it is checked as a chain
 			wrong := r.checkProviders(ctx, client)
 			for _, p := range l1.Providers {
 				say(c.Name, p.Name, wrong[p.Name])
@@ -80,12 +79,12 @@ func (d *Daemon) checkAnchor(ctx context.Context, r *runtime, c config.Chain, pr
 	}
 }
 
-// listed reports whether audits ask for the list of KMS.
+// listed reports whether audits read the list of KMS.
 func (r *runtime) listed() bool {
 	return r.cfg.CrossChecks && slices.ContainsFunc(r.cfg.Chains, func(c config.Chain) bool { return c.Claims != config.NoClaims })
 }
 
-// checkList asks for the list of KMS; nil: the configuration does not want it, or it cannot be had.
+// checkList fetches the list of KMS if the configuration needs it.
 func (r *runtime) checkList(ctx context.Context) (*kmsapi.List, error) {
 	if !r.listed() {
 		return nil, nil
@@ -95,8 +94,8 @@ func (r *runtime) checkList(ctx context.Context) (*kmsapi.List, error) {
 	return r.api.List(ctx, kmsapi.Filter{OnChain: true})
 }
 
-// checkAPI asks for the claim on a chain. Where chains are discovered, one that the API names no KMS on, or refuses as
-// unknown to it, is absent from audits, and that is no fault.
+// checkAPI fetches the claim about a chain. With discovery, a chain is absent if the API does not know it or names no KMS on it. That
+// is not an error.
 func (r *runtime) checkAPI(ctx context.Context, c config.Chain, list *kmsapi.List) (absent bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	defer cancel()
@@ -124,14 +123,14 @@ func (r *runtime) checkProviders(ctx context.Context, client *ethrpc.Client) map
 	return wrong
 }
 
-// EndpointHead is what one beacon endpoint proved, asked alone.
+// EndpointHead is what a single beacon endpoint proved.
 type EndpointHead struct {
 	Endpoint string
-	Head     *anchor.Head // nil: nothing
+	Head     *anchor.Head // nil if it proved none
 	Err      error        // why it is not up to date
 }
 
-// AskAnchor asks each beacon endpoint of a chain alone.
+// AskAnchor asks each beacon endpoint of a chain separately.
 func AskAnchor(ctx context.Context, a *config.Anchor, prior audit.Prior, agent string) (out []EndpointHead) {
 	for _, e := range a.Beacon {
 		one := EndpointHead{Endpoint: e.Name}
@@ -149,7 +148,7 @@ func AskAnchor(ctx context.Context, a *config.Anchor, prior audit.Prior, agent s
 	return out
 }
 
-// AskL1 asks what L1 holds of a chain's newest blocks.
+// AskL1 reads what L1 says about a chain's newest blocks.
 func AskL1(ctx context.Context, c config.Chain, prior audit.Prior, agent string) (*l1.Reading, error) {
 	of := c.Anchor.L1
 	light, err := anchor.New(anchor.Options{Network: of.Anchor.Network, Endpoints: of.Anchor.Beacon, Checkpoint: of.Anchor.Checkpoint, UserAgent: agent})

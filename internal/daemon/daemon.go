@@ -1,4 +1,4 @@
-// Package daemon wires a configuration into an auditor, once or on schedule. The command and the demo run the same lines.
+// Package daemon runs an auditor from a configuration, once or on schedule.
 package daemon
 
 import (
@@ -24,40 +24,40 @@ import (
 	"github.com/kms-auditor/kms-auditor/metrics"
 )
 
-// Options are what the configuration does not say.
+// Options are settings outside the configuration.
 type Options struct {
 	Build    metrics.Build
 	Log      *zap.Logger
-	Once     bool // one audit only: events are read where they are needed, and not for show
-	Evidence bool // Once also keeps what the report rests on
+	Once     bool // one audit only: events are read only if needed, not for display
+	Evidence bool // keep evidence of Once
 
-	// Progress says what an audit is doing, for a person who waits. It is optional.
+	// Progress reports what an audit is doing. It is optional.
 	Progress func(chain, doing string)
-	// Reported is called after each audit of the daemon, for the demo to go on with its story. It is optional.
+	// Reported is called after each scheduled audit. It is optional.
 	Reported func(*audit.Report, []audit.Change)
 
 	// Load reads the configuration again and checks it. Without it the daemon cannot be reloaded.
 	Load   func() (*config.Config, error)
-	Hangup <-chan os.Signal // reloads it; nil: never
+	Hangup <-chan os.Signal // each value triggers a reload; optional
 }
 
-// Daemon is a wired auditor. What it has lives as long as the process; what a configuration makes is a runtime.
+// Daemon runs audits. Its fields live as long as the process. What depends on the configuration is in a runtime.
 type Daemon struct {
 	opt        Options
 	registry   *prometheus.Registry
 	metrics    *metrics.Metrics
 	state      *state.State
 	last       atomic.Pointer[audit.Report]
-	audited    atomic.Bool             // an audit has finished
-	running    atomic.Pointer[runtime] // what the next audit runs under
+	audited    atomic.Bool             // an audit has finished in this process
+	running    atomic.Pointer[runtime] // used by the next audit
 	reloading  sync.Mutex
-	again      chan struct{}        // of capacity 1: an audit is due at once
-	heartbeats chan sanitize.Secret // of capacity 1: a URL to ask for
+	again      chan struct{}        // of capacity 1: triggers an audit
+	heartbeats chan sanitize.Secret // of capacity 1: a URL to ping
 	records    []observe.Record     // of Once, for Evidence
-	unkept     bool                 // an audit changed something, and its evidence could not be written: that of the next one is kept instead
+	unkept     bool                 // the evidence of a change could not be written, so that of the next audit is kept as a change
 }
 
-// New wires cfg. It does not connect.
+// New returns a Daemon for cfg. It does not connect.
 func New(cfg *config.Config, opt Options) (*Daemon, error) {
 	d := &Daemon{opt: opt, registry: prometheus.NewRegistry(), again: make(chan struct{}, 1), heartbeats: make(chan sanitize.Secret, 1)}
 	d.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -72,7 +72,7 @@ func New(cfg *config.Config, opt Options) (*Daemon, error) {
 	}
 	d.running.Store(r)
 	d.begin(r)
-	if last := d.state.Report(); last != nil && !opt.Once { // what is open stays open while the first audit is under way
+	if last := d.state.Report(); last != nil && !opt.Once { // open findings stay visible until the first audit ends
 		last = r.restored(last)
 		d.metrics.Restore(last)
 		d.last.Store(last)
@@ -84,12 +84,12 @@ func New(cfg *config.Config, opt Options) (*Daemon, error) {
 // Close drops idle connections and closes the state file.
 func (d *Daemon) Close() {
 	if err := d.state.Close(); err != nil {
-		d.opt.Log.Error("closing the state", zap.Error(err))
+		d.opt.Log.Error("state not closed", zap.Error(err))
 	}
 	d.running.Load().close()
 }
 
-// Once audits once. Of a chain that is remembered it logs what changed since the last audit, and of others every finding.
+// Once audits once. It logs what changed since the last audit or, for a chain without state, every finding.
 func (d *Daemon) Once(ctx context.Context) *audit.Report {
 	r := d.running.Load()
 	d.logOutbox(r)
@@ -98,7 +98,7 @@ func (d *Daemon) Once(ctx context.Context) *audit.Report {
 	lasting := r.remembers() && ctx.Err() == nil
 	for i, c := range res.Changes {
 		if !lasting || r.fixed(c.Chain) {
-			res.Changes[i].Type = audit.Open // without earlier audits nothing is news
+			res.Changes[i].Type = audit.Open // without state, nothing is known to be new
 		}
 	}
 	if lasting {
@@ -113,7 +113,7 @@ func (d *Daemon) Once(ctx context.Context) *audit.Report {
 
 // Serve audits on schedule and serves HTTP on the listeners, until ctx ends or serving fails. It closes the listeners.
 func (d *Daemon) Serve(ctx context.Context, listeners []net.Listener) error {
-	first := d.running.Load() // before anybody can reload
+	first := d.running.Load() // before a reload is possible
 	served := web.Options{
 		Report: d.last.Load,
 		Ready:  d.audited.Load,
@@ -143,7 +143,7 @@ func (d *Daemon) Serve(ctx context.Context, listeners []net.Listener) error {
 	return g.Wait()
 }
 
-// Evidence returns what the report of Once rests on, with Options.Evidence.
+// Evidence returns the evidence of a report of Once. It requires Options.Evidence.
 func (d *Daemon) Evidence(r *audit.Report) (*evidence.File, error) {
 	return evidence.New(r, d.records)
 }

@@ -78,7 +78,7 @@ func TestWhichAuditsChangeSomething(t *testing.T) {
 		{"one that finds another difference too", func() { w.claim(device, stranger, common.Hash{1}) }, true},
 		{"one that fails", func() { w.api.Fail(fakeapi.Fault{Name: fakeapi.HTML}) }, true},
 		{"one that fails again", func() {}, false},
-		{"one that finds the same drift as before it failed", w.api.Heal, true},
+		{"one that finds the same drift as before it failed", w.api.ClearFault, true},
 		{"one that finds everything right", func() { w.claim(device) }, true},
 	}
 	var audits []string
@@ -141,7 +141,7 @@ func TestEvidenceThatCannotBeKeptStopsNothing(t *testing.T) {
 	if r := <-d.reports; r.Verdict != audit.Consistent {
 		t.Errorf("the verdict is %s", r.Verdict)
 	}
-	if all := logs.FilterMessage("keeping evidence").All(); len(all) == 0 || all[0].ContextMap()["audit_id"] == "" {
+	if all := logs.FilterMessage("evidence not written").All(); len(all) == 0 || all[0].ContextMap()["audit_id"] == "" {
 		t.Errorf("logged %v", logs.All())
 	}
 	if err := os.Mkdir(cfg.Evidence.Dir, 0o700); err != nil {

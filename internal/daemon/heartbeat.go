@@ -19,11 +19,10 @@ import (
 
 const (
 	beatTimeout = 10 * time.Second
-	maxBeat     = 64 << 10 // bytes of an answer that are read, so that its connection can be used again
+	maxBeat     = 64 << 10 // bytes of a response that are read, so that the connection can be reused
 )
 
-// heartbeat has the URL asked for after an audit, where that is configured. Where a heartbeat waits for the one before it,
-// it counts for this audit too.
+// heartbeat queues a ping of the configured URL after an audit. If a ping is already queued, it counts for this audit too.
 func (d *Daemon) heartbeat(c config.Heartbeat, v audit.Verdict) {
 	if c.URL.Empty() || c.On == "consistent" && v != audit.Consistent {
 		return
@@ -34,11 +33,11 @@ func (d *Daemon) heartbeat(c config.Heartbeat, v audit.Verdict) {
 	}
 }
 
-// sendHeartbeats sends what is due until ctx ends: one at a time, and none holds up an audit.
+// sendHeartbeats sends queued heartbeats one at a time until ctx ends. It never delays an audit.
 func (d *Daemon) sendHeartbeats(ctx context.Context) {
 	client := &http.Client{
 		Transport: httpx.Transport(),
-		// A redirect would hand the URL on, as the Referer.
+		// A redirect would leak the URL in the Referer header.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	defer client.CloseIdleConnections()
@@ -59,28 +58,28 @@ func (d *Daemon) sendHeartbeats(ctx context.Context) {
 	}
 }
 
-// sendHeartbeat asks for the URL. Its error does not show it.
+// sendHeartbeat pings the URL. Its error does not contain the URL.
 func (d *Daemon) sendHeartbeat(ctx context.Context, client *http.Client, to string) error {
 	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, to, nil)
 	if err != nil {
-		return errors.New("the URL cannot be asked for")
+		return errors.New("the URL is not valid")
 	}
 	req.Header.Set("User-Agent", "kms-auditor/"+d.opt.Build.Version)
 	resp, err := client.Do(req)
 	if err != nil {
 		if asked, ok := errors.AsType[*url.Error](err); ok {
-			err = asked.Err // the URL stands before it
+			err = asked.Err // without the URL
 		}
 		return errors.New(sanitize.Plain(sanitize.NewRedactor(sanitize.URLParts(to)...).Text(err.Error())))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode/100 != 2 {
-		return fmt.Errorf("it was answered with status %d", resp.StatusCode)
+		return fmt.Errorf("the response has status %d", resp.StatusCode)
 	}
 	if _, err := io.Copy(io.Discard, io.LimitReader(resp.Body, maxBeat)); err != nil {
-		return errors.New("the answer broke off")
+		return errors.New("the response was truncated")
 	}
 	return nil
 }

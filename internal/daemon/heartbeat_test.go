@@ -107,8 +107,8 @@ func TestAHeartbeatThatFailsChangesNothing(t *testing.T) {
 		answer   http.HandlerFunc
 		logged   string // empty: it does not end
 	}{
-		{"the monitor refuses", "", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, canary, http.StatusNotFound) }, "it was answered with status 404"},
-		{"the monitor sends elsewhere", "", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, "it was answered with status 302"},
+		{"the monitor refuses", "", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, canary, http.StatusNotFound) }, "the response has status 404"},
+		{"the monitor sends elsewhere", "", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, "the response has status 302"},
 		{"the monitor hangs up", "", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "EOF"},
 		{"nobody is there", "http://127.0.0.1:1/" + canary, nil, "connection refused"},
 		{"the monitor does not answer", "", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, ""},

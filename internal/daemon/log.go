@@ -16,7 +16,7 @@ import (
 // timeFormat has the precision of the metrics.
 const timeFormat = "2006-01-02T15:04:05.000Z07:00"
 
-// NewLogger logs to w. Nothing is sampled: every line counts as evidence. format is json or console.
+// NewLogger returns a logger that writes to w without sampling. format is json or console.
 func NewLogger(w io.Writer, level, format string) (*zap.Logger, error) {
 	lvl, err := zapcore.ParseLevel(level)
 	if err != nil || level == "" || lvl > zapcore.ErrorLevel {
@@ -39,12 +39,12 @@ func NewLogger(w io.Writer, level, format string) (*zap.Logger, error) {
 
 func event(name string) zap.Field { return zap.String("event", name) }
 
-// logPanic logs above the level of findings. A logger of NewLogger does not panic at it.
+// logPanic logs above the level of findings. A logger of NewLogger does not panic on DPanic.
 func (d *Daemon) logPanic(chain string, v any, stack []byte) {
-	d.opt.Log.DPanic("bug, please report it", zap.String("chain", chain), zap.Any("panic", v), zap.ByteString("stack", stack))
+	d.opt.Log.DPanic("bug in kms-auditor, please report it", zap.String("chain", chain), zap.Any("panic", v), zap.ByteString("stack", stack))
 }
 
-// logReport writes what failed, what changed, and one wide line on the audit.
+// logReport logs what failed, what changed, and one wide line about the audit.
 func (d *Daemon) logReport(r *audit.Report, changes []audit.Change) {
 	log := d.opt.Log.With(zap.String("audit_id", r.AuditID))
 	for _, c := range r.Chains {
@@ -103,7 +103,7 @@ func logChange(log *zap.Logger, c audit.Change) {
 	log.Log(level, messages[c.Type], fields...)
 }
 
-// chainFields are a chain's part of the wide line.
+// chainFields returns a chain's part of the wide line.
 func chainFields(c *audit.Chain) []zap.Field {
 	fields := []zap.Field{zap.String("chain", c.Chain), zap.Stringer("verdict", c.Verdict), zap.String("policy", c.Policy)}
 	if c.Block != nil {

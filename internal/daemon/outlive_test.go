@@ -292,7 +292,7 @@ func TestAStateThatCannotBeWrittenStopsNothing(t *testing.T) {
 	for range 3 {
 		d.until(t, audit.Consistent)
 	}
-	if metric(t, d, `writes_total{file="state",result="failed"} 0`) || logs.FilterMessage("writing the state").Len() == 0 {
+	if metric(t, d, `writes_total{file="state",result="failed"} 0`) || logs.FilterMessage("state not written").Len() == 0 {
 		t.Errorf("nobody is told: %v", logs.All())
 	}
 	if got := strings.Join(findings(logs), ", "); got != "resolved" {

@@ -23,15 +23,15 @@ import (
 	"github.com/kms-auditor/kms-auditor/metrics"
 )
 
-// runtime is what one configuration makes. What outlives a configuration is the Daemon's.
+// runtime is what depends on one configuration. A reload replaces it.
 type runtime struct {
 	cfg     *config.Config
 	loaded  time.Time
 	api     *kmsapi.Client
 	clients map[string]*ethrpc.Client // by chain
-	closers []func()                  // of what is asked besides
+	closers []func()                  // of anchors and L1 clients
 	auditor *observe.Auditor
-	past    map[string]audit.Prior // by chain, of those that are looked at in the past: such an audit knows nothing of others, and none of it; forgotten with the runtime
+	past    map[string]audit.Prior // by chain, for chains at a fixed block: they use no state but their own, and it is not saved
 }
 
 func (d *Daemon) newRuntime(cfg *config.Config) (*runtime, error) {
@@ -55,7 +55,7 @@ func (d *Daemon) newRuntime(cfg *config.Config) (*runtime, error) {
 	}
 	for _, c := range cfg.Chains {
 		if slices.ContainsFunc(c.Block, ethrpc.BlockTag.Fixed) {
-			r.past[c.Name] = audit.Prior{Finalized: d.state.Prior(c.Name).Finalized} // what was verified to be final is so at any block
+			r.past[c.Name] = audit.Prior{Finalized: d.state.Prior(c.Name).Finalized} // a verified root is valid at any block
 		}
 		client, err := d.client(c, agent)
 		if err != nil {
@@ -112,9 +112,9 @@ func (r *runtime) lightClient(c config.Chain, agent string) (*anchor.Client, err
 	return client, nil
 }
 
-// begin has r run from now on: no audit is under way.
+// begin prepares state and metrics for r. It must not be called during an audit.
 func (d *Daemon) begin(r *runtime) {
-	// Series exist for what is configured and, beside it, for the contracts that earlier audits knew.
+	// Series exist for configured contracts and for those known to earlier audits.
 	var shown []metrics.Chain
 	for _, c := range r.cfg.Chains {
 		if !r.fixed(c.Name) {
@@ -137,7 +137,7 @@ func (d *Daemon) begin(r *runtime) {
 	d.metrics.Configure(shown)
 }
 
-// observed wires one chain, with its events unless nothing is to be verified.
+// observed returns the observe.Chain of a configured chain.
 func (d *Daemon) observed(r *runtime, c config.Chain, client *ethrpc.Client) observe.Chain {
 	out := observe.Chain{Intent: r.intent(c), Tags: c.Block, Reader: client, Eager: !d.opt.Once || r.cfg.State != ""}
 	if out.Intent.Events {
@@ -145,14 +145,14 @@ func (d *Daemon) observed(r *runtime, c config.Chain, client *ethrpc.Client) obs
 		for _, contract := range c.Contracts {
 			from[contract.Address] = contract.FromBlock
 		}
-		// How many apps the memory limit leaves room for.
+		// How many apps fit within the memory limit.
 		apps := max(debug.SetMemoryLimit(-1)-memoryOfAudit, memoryOfApp) / memoryOfApp
 		out.Events = events.New(events.Options{Chain: c.Name, Client: client, State: d.state, From: from, Apps: int(apps), Progress: d.scanProgress(c.Name)})
 	}
 	return out
 }
 
-// What an audit takes, in bytes: without apps, and for each app of one contract, while its proof is made.
+// Bytes that an audit takes: without apps, and per app of a contract while its proof is made.
 const (
 	memoryOfAudit = 128 << 20
 	memoryOfApp   = 1000
@@ -186,16 +186,16 @@ func (r *runtime) intent(c config.Chain) audit.Intent {
 	return out
 }
 
-// fixed reports whether the chain of that name is looked at in the past.
+// fixed reports whether the chain is audited at a fixed block.
 func (r *runtime) fixed(chain string) bool {
 	_, fixed := r.past[chain]
 	return fixed
 }
 
-// remembers reports whether anything outlives the process.
+// remembers reports whether state is saved.
 func (r *runtime) remembers() bool { return r.cfg.State != "" && len(r.past) < len(r.cfg.Chains) }
 
-// scanProgress reports how far the reading of events has come, how fast it is and how long it will take.
+// scanProgress reports the progress, speed and remaining time of an event scan.
 func (d *Daemon) scanProgress(chain string) func(common.Address, uint64, uint64) {
 	var mu sync.Mutex
 	began, first := map[common.Address]time.Time{}, map[common.Address]uint64{}
@@ -216,8 +216,8 @@ func (d *Daemon) scanProgress(chain string) func(common.Address, uint64, uint64)
 	}
 }
 
-// restored is the last report of an earlier process, of the chains that are configured. What was consistent then is unknown until
-// an audit compares it again.
+// restored returns the configured chains of an earlier process's report. Consistent targets become unknown until an audit compares
+// them again.
 func (r *runtime) restored(last *audit.Report) *audit.Report {
 	chains := slices.DeleteFunc(last.Chains, func(c audit.Chain) bool { return r.clients[c.Chain] == nil })
 	for i := range chains {
@@ -227,14 +227,14 @@ func (r *runtime) restored(last *audit.Report) *audit.Report {
 		c.Verdict, c.Targets = max(c.Verdict, audit.Unknown), slices.Clone(c.Targets)
 		for j := range c.Targets {
 			if t := &c.Targets[j]; t.Verdict == audit.Consistent {
-				t.Verdict, t.Reasons = audit.Unknown, append(slices.Clip(t.Reasons), "it was consistent, and no audit has finished since the process began")
+				t.Verdict, t.Reasons = audit.Unknown, append(slices.Clip(t.Reasons), "it was consistent, but no audit has finished since this process started")
 			}
 		}
 	}
 	return audit.NewReport(last.AuditID, last.Version, last.StartedAt, last.FinishedAt, chains)
 }
 
-// String names the configuration, without secrets.
+// String describes the configuration without secrets.
 func (r *runtime) String() string {
 	var names []string
 	for _, c := range r.cfg.Chains {
@@ -254,8 +254,8 @@ func (r *runtime) close() {
 	}
 }
 
-// reload reads the configuration again. It either makes all of it the one that the next audit runs under, and has that
-// audit begin as soon as none is under way, or it changes nothing. It logs and counts which.
+// reload loads the configuration again. If it is valid, it triggers an audit that uses it. Otherwise nothing changes. Both are logged
+// and counted.
 func (d *Daemon) reload() error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
@@ -271,12 +271,12 @@ func (d *Daemon) reload() error {
 	d.opt.Log.Info("configuration reloaded", event("config_reloaded"), zap.Bool("ok", true), zap.Stringer("running", s))
 	select {
 	case d.again <- struct{}{}:
-	default: // an audit that has not begun yet is due already
+	default: // an audit is already due
 	}
 	return nil
 }
 
-// reloaded checks the configuration whole.
+// reloaded loads and checks the configuration.
 func (d *Daemon) reloaded() (*runtime, error) {
 	cfg, err := d.opt.Load()
 	if err != nil {
@@ -288,7 +288,7 @@ func (d *Daemon) reloaded() (*runtime, error) {
 	return d.newRuntime(cfg)
 }
 
-// needsRestart names the settings of a new configuration that only a restart applies.
+// needsRestart lists changed settings that only a restart applies.
 func needsRestart(old, now *config.Config) (ps config.Problems) {
 	check := func(path string, same bool) {
 		if !same {
@@ -301,19 +301,19 @@ func needsRestart(old, now *config.Config) (ps config.Problems) {
 	return ps
 }
 
-// hangups reloads whenever the process is told to by a signal.
+// hangups reloads on every SIGHUP.
 func (d *Daemon) hangups(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-d.opt.Hangup:
-			_ = d.reload() // it has logged the error
+			_ = d.reload() // logs its error
 		}
 	}
 }
 
-// reloadByHTTP is reload for whoever asks over HTTP, where that is on.
+// reloadByHTTP is reload for HTTP requests, if web.reload is on.
 func (d *Daemon) reloadByHTTP() error {
 	if d.opt.Load == nil || !d.running.Load().cfg.Web.Reload {
 		return web.ErrReloadOff

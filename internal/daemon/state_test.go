@@ -208,7 +208,7 @@ func TestRequestsAreTaken(t *testing.T) {
 		sentence, content, want string
 	}{
 		{"a request", "", "request refused: accepting the control over " + state.Target{Chain: "base", Contract: contract}.String() + ": no audit has seen it"},
-		{"nonsense", "[]", "taking requests: reading requests from"},
+		{"nonsense", "[]", "requests not taken: reading requests from"},
 	} {
 		path := state.RequestPath(cfg.State)
 		if err := state.Enqueue(cfg.State, state.Request{Kind: state.Accept, Chain: "base", Contract: contract}); err != nil {

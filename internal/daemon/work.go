@@ -17,24 +17,23 @@ import (
 	"github.com/kms-auditor/kms-auditor/metrics"
 )
 
-// Worker audits at once and then on schedule, one audit after the other: a tick that comes while an audit is under
-// way, or before a process that stood still goes on, is skipped.
+// Worker audits at once and then on schedule. It skips ticks during an audit and while the process is suspended.
 type Worker struct {
-	// Audit audits once. It must end soon after its context does.
+	// Audit audits once. It must return soon after its context ends.
 	Audit func(context.Context) observe.Result
-	// Tick is the schedule's first time after another; zero: never.
+	// Tick returns the first scheduled time after another, or zero for never.
 	Tick  func(time.Time) time.Time
-	Again <-chan struct{} // an audit is due at once, after the one that is under way; nil: never
+	Again <-chan struct{} // triggers an audit, after the one in progress; optional
 
-	// Done is called after each audit that was not cut short.
+	// Done is called after each audit that was not interrupted.
 	Done func(observe.Result)
-	// Next is called with the time at which the next audit is due.
+	// Next is called with the time of the next audit.
 	Next func(time.Time)
-	// Skipped is called with the number of ticks without an audit, at most maxSkipped, and the time of the first.
+	// Skipped is called with the time of the first skipped tick and their number, at most maxSkipped.
 	Skipped func(due time.Time, skipped int)
 }
 
-// Run works until ctx ends. An audit that is under way then ends with it, and is not reported.
+// Run works until ctx ends. An audit in progress then ends too, and is not reported.
 func (w *Worker) Run(ctx context.Context) {
 	for due := time.Now(); !due.IsZero(); {
 		r := w.Audit(ctx)
@@ -48,10 +47,10 @@ func (w *Worker) Run(ctx context.Context) {
 	}
 }
 
-// maxSkipped bounds the counting: a clock that was never set before may go on by decades.
+// maxSkipped limits the counting, because the clock may jump by decades when it is first set.
 const maxSkipped = 100_000
 
-// countSkipped reports the ticks after from and up to to.
+// countSkipped reports the ticks after from, up to to.
 func (w *Worker) countSkipped(from, to time.Time) {
 	n := 0
 	first := w.Tick(from)
@@ -63,10 +62,10 @@ func (w *Worker) countSkipped(from, to time.Time) {
 	}
 }
 
-// recheck is how often a sleeping worker looks at the clock, which may be set while it sleeps.
+// recheck is how often a sleeping worker checks the clock, which may be set meanwhile.
 const recheck = 30 * time.Second
 
-// sleep waits for the next tick after a time and returns when it was due; zero: ctx has ended.
+// sleep waits for the next tick after a time and returns when it was due. It returns zero if ctx ended.
 func (w *Worker) sleep(ctx context.Context, after time.Time) time.Time {
 	next := w.Tick(after)
 	for {
@@ -85,15 +84,14 @@ func (w *Worker) sleep(ctx context.Context, after time.Time) time.Time {
 			return time.Now()
 		case <-time.After(min(d, recheck)):
 		}
-		// A clock set back must not put the audit off.
+		// Setting the clock back must not delay the audit.
 		if again := w.Tick(time.Now()); again.Before(next) {
 			next = again
 		}
 	}
 }
 
-// work audits on schedule until ctx ends, at first under r. An audit that is under way ends under the configuration that it
-// began with.
+// work audits on schedule until ctx ends, at first with r. A reload takes effect with the next audit.
 func (d *Daemon) work(ctx context.Context, r *runtime) {
 	defer func() { r.close() }()
 	d.logOutbox(r)
@@ -111,7 +109,7 @@ func (d *Daemon) work(ctx context.Context, r *runtime) {
 		Done:  func(res observe.Result) { d.done(r, res) },
 		Next:  d.metrics.NextAudit,
 		Skipped: func(due time.Time, n int) {
-			d.opt.Log.Warn("ticks of the schedule skipped", zap.Time("first_due", due.UTC()), zap.Int("skipped", n))
+			d.opt.Log.Warn("scheduled audits skipped", zap.Time("first_due", due.UTC()), zap.Int("skipped", n))
 		},
 	}
 	worker.Run(ctx)
@@ -136,7 +134,7 @@ func (d *Daemon) done(r *runtime, res observe.Result) {
 	d.metrics.Report(res.Report)
 	d.record(r, res)
 	d.audited.Store(true)
-	d.last.Store(res.Report) // before the log: who reads there that the audit has ended may ask for its report
+	d.last.Store(res.Report) // before the log, because a reader of the log may request the report at once
 	d.logReport(res.Report, res.Changes)
 	d.markLogged(r)
 	d.heartbeat(r.cfg.Heartbeat, res.Report.Verdict)
@@ -145,7 +143,7 @@ func (d *Daemon) done(r *runtime, res observe.Result) {
 	}
 }
 
-// keepEvidence writes what the audit rests on, where that is configured. If it cannot be written, the audit stands.
+// keepEvidence writes the evidence of an audit, if configured. An error is only logged and counted.
 func (d *Daemon) keepEvidence(r *runtime, res observe.Result) {
 	keep := r.cfg.Evidence
 	if keep.Dir == "" {
@@ -158,17 +156,17 @@ func (d *Daemon) keepEvidence(r *runtime, res observe.Result) {
 	}
 	d.unkept = changed && err != nil
 	if d.metrics.Written(metrics.Evidence, err == nil); err != nil {
-		d.opt.Log.Error("keeping evidence", zap.String("audit_id", res.Report.AuditID), zap.Error(err))
+		d.opt.Log.Error("evidence not written", zap.String("audit_id", res.Report.AuditID), zap.Error(err))
 	}
 }
 
-// changed reports whether an audit opened or resolved a finding, or gave any contract another verdict than the last one.
+// changed reports whether an audit opened or resolved a finding, or changed a verdict.
 func changed(last *audit.Report, res observe.Result) bool {
 	return last == nil || !maps.Equal(verdicts(last), verdicts(res.Report)) ||
 		slices.ContainsFunc(res.Changes, func(c audit.Change) bool { return c.Type != audit.Open })
 }
 
-// verdicts are those of the chains and their contracts.
+// verdicts returns the verdicts of chains and contracts.
 func verdicts(r *audit.Report) map[[2]string]audit.Verdict {
 	all := map[[2]string]audit.Verdict{}
 	for _, c := range r.Chains {
@@ -180,8 +178,8 @@ func verdicts(r *audit.Report) map[[2]string]audit.Verdict {
 	return all
 }
 
-// record keeps an audit in the state. What changed is there before it is in the log, and marked as logged after that: a
-// process that is killed in between leaves it to the next one.
+// record saves an audit to the state. Changes are saved before they are logged, and marked as logged afterwards: if the process is
+// killed in between, the next one logs them.
 func (d *Daemon) record(r *runtime, res observe.Result) {
 	now := *res.Report
 	now.Chains = slices.DeleteFunc(slices.Clone(now.Chains), func(c audit.Chain) bool { return r.fixed(c.Chain) })
@@ -197,12 +195,11 @@ func (d *Daemon) record(r *runtime, res observe.Result) {
 	}
 	err := d.state.Save()
 	if d.metrics.Written(metrics.State, err == nil); err != nil {
-		d.opt.Log.Error("writing the state", zap.String("audit_id", res.Report.AuditID), zap.Error(err))
+		d.opt.Log.Error("state not written", zap.String("audit_id", res.Report.AuditID), zap.Error(err))
 	}
 }
 
-// logOutbox logs what is not logged yet: what a process that was killed left, and findings that ended by a request, which
-// have no audit.
+// logOutbox logs changes that were saved but not logged: those of a killed process, and those of requests.
 func (d *Daemon) logOutbox(r *runtime) {
 	id, changes := d.state.Outbox()
 	log := d.opt.Log
@@ -221,14 +218,14 @@ func (d *Daemon) markLogged(r *runtime) {
 	}
 	d.state.MarkLogged()
 	if err := d.state.Save(); err != nil && r.remembers() {
-		d.opt.Log.Error("noting in the state what was logged, so that it may be logged again", zap.Error(err))
+		d.opt.Log.Error("state not written; changes may be logged again", zap.Error(err))
 	}
 }
 
-// carriedOut says what became of a request.
+// carriedOut has log messages by kind of request.
 var carriedOut = map[string]string{state.Accept: "baseline accepted", state.Forget: "contract forgotten"}
 
-// takeRequests does what the operator asked for since the last audit: baselines to accept, contracts to forget.
+// takeRequests carries out the operator's requests since the last audit: accept baselines, forget contracts.
 func (d *Daemon) takeRequests(r *runtime) {
 	if !r.remembers() {
 		return
@@ -245,12 +242,12 @@ func (d *Daemon) takeRequests(r *runtime) {
 		log.Info(carriedOut[q.Kind])
 	})
 	if err != nil {
-		d.opt.Log.Error("taking requests", zap.Error(err))
+		d.opt.Log.Error("requests not taken", zap.Error(err))
 	}
 	d.logOutbox(r)
 }
 
-// Configured has the contracts that a configuration names: they cannot be forgotten.
+// Configured returns the configured contracts.
 func Configured(cfg *config.Config) map[state.Target]bool {
 	out := map[state.Target]bool{}
 	for _, c := range cfg.Chains {

@@ -1,4 +1,4 @@
-// Package deptest_test holds the module to its rules: who imports whom, what the program links, and how large a file is.
+// Package deptest_test checks the module's rules: imports, linked packages and file sizes.
 package deptest_test
 
 import (
@@ -19,7 +19,7 @@ const (
 	module = "github.com/kms-auditor/kms-auditor/"
 )
 
-// goRun runs the go tool at the module's root without cgo, as the image is built.
+// goRun runs the go tool at the module's root, without cgo, like the build of the image.
 func goRun(t *testing.T, args ...string) string {
 	t.Helper()
 	cmd := exec.Command("go", args...)
@@ -31,12 +31,12 @@ func goRun(t *testing.T, args ...string) string {
 	return string(out)
 }
 
-// within reports whether a package is in one of the trees, or is the one package that ends in a $.
+// within reports whether a package is in one of the trees. A tree that ends in $ is a single package.
 func within(pkg string, trees []string) bool {
 	return slices.ContainsFunc(trees, func(tree string) bool { return pkg+"$" == tree || pkg == tree || strings.HasPrefix(pkg, tree+"/") })
 }
 
-// own spells packages of this module in full.
+// own returns full import paths of packages of this module.
 func own(names ...string) []string {
 	for i, n := range names {
 		names[i] = module + n
@@ -45,7 +45,7 @@ func own(names ...string) []string {
 }
 
 func TestImportsGoOneWay(t *testing.T) {
-	imports := map[string][]string{} // of this module's packages, tests left out
+	imports := map[string][]string{} // of this module's packages, without tests
 	for line := range strings.Lines(goRun(t, "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...")) {
 		names := strings.Fields(line)
 		imports[names[0]] = names[1:]
@@ -97,12 +97,12 @@ func TestImportsGoOneWay(t *testing.T) {
 			}
 		}
 		if !held {
-			t.Errorf("%s: there is no such package", row.sentence)
+			t.Errorf("%s: no such package", row.sentence)
 		}
 	}
 }
 
-// reach returns, for every package that pkg reaches through packages of this module, a way to it.
+// reach returns an import chain for every package that pkg reaches through packages of this module.
 func reach(imports map[string][]string, pkg string) [][]string {
 	seen := map[string]bool{pkg: true}
 	ways := [][]string{{pkg}}
@@ -146,11 +146,11 @@ func TestProgramIsSmall(t *testing.T) {
 	}
 	t.Logf("the stripped program has %.1f MB", float64(info.Size())/1e6)
 	if info.Size() >= 25e6 {
-		t.Errorf("%d bytes are not under 25 MB", info.Size())
+		t.Errorf("the program has %d bytes, want under 25 MB", info.Size())
 	}
 }
 
-// TestHexHasOneParser refuses common.HexToHash and its like, which take any garbage.
+// TestHexHasOneParser refuses common.HexToHash and the like, which accept invalid hex.
 func TestHexHasOneParser(t *testing.T) {
 	eachFile(t, func(fset *token.FileSet, path string, file *ast.File) {
 		if strings.HasSuffix(path, "_test.go") {
@@ -158,14 +158,14 @@ func TestHexHasOneParser(t *testing.T) {
 		}
 		ast.Inspect(file, func(n ast.Node) bool {
 			if s, ok := n.(*ast.SelectorExpr); ok && strings.HasPrefix(s.Sel.Name, "HexTo") {
-				t.Errorf("%s: %s takes any garbage, internal/sanitize does not", fset.Position(s.Pos()), s.Sel.Name)
+				t.Errorf("%s: %s accepts invalid hex, use internal/sanitize", fset.Position(s.Pos()), s.Sel.Name)
 			}
 			return true
 		})
 	})
 }
 
-// TestFilesAreShort, those of tests as well.
+// TestFilesAreShort checks that no Go file has more than 500 lines, tests included.
 func TestFilesAreShort(t *testing.T) {
 	eachFile(t, func(fset *token.FileSet, path string, file *ast.File) {
 		if n := fset.File(file.FileStart).LineCount(); n > 500 {
@@ -174,7 +174,7 @@ func TestFilesAreShort(t *testing.T) {
 	})
 }
 
-// TestFunctionsToFillInAreExplained: what calls a function that somebody else puts into a struct, and when, is no secret.
+// TestFunctionsToFillInAreExplained checks that every function field of an exported struct has a comment that says when it is called.
 func TestFunctionsToFillInAreExplained(t *testing.T) {
 	explained := []string{"audit", "audit/observe", "ethrpc", "ethrpc/logs", "internal/daemon"}
 	eachFile(t, func(fset *token.FileSet, path string, file *ast.File) {
@@ -189,7 +189,7 @@ func TestFunctionsToFillInAreExplained(t *testing.T) {
 			if s, ok := spec.Type.(*ast.StructType); ok {
 				for _, f := range s.Fields.List {
 					if _, isFunc := f.Type.(*ast.FuncType); isFunc && f.Doc == nil {
-						t.Errorf("%s: %s has a function without a comment above it", fset.Position(f.Pos()), spec.Name)
+						t.Errorf("%s: %s has a function field without a comment above it", fset.Position(f.Pos()), spec.Name)
 					}
 				}
 			}

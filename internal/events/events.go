@@ -319,18 +319,29 @@ func (x *Indexer) Callers(ctx context.Context, contract common.Address) {
 // maxAnnotated limits the transactions that one audit fetches.
 const maxAnnotated = 500
 
-// Annotate fetches the times of the last events of ids, and their senders if no event names an actor. Both are for display only. It
-// does what it can before ctx ends, and reports whether everything is known now.
+// Annotate fetches the times of a contract's events, and the senders of the last events of ids if no event names an actor. Both are
+// for display only. It begins with the last events, does what it can before ctx ends, and reports whether everything is
+// known now.
 func (x *Indexer) Annotate(ctx context.Context, contract common.Address, of []audit.ListChange) bool {
 	t := x.target(contract, false)
 	last := x.opt.State.LastEvents(t)
 	var events []state.Event
 	var refs []logs.Ref
-	for _, c := range of {
-		if e := last[state.Item{List: string(c.List), Key: c.ID}]; e != nil && (e.Time.IsZero() || e.Actor == (common.Address{})) && len(events) < maxAnnotated {
-			events = append(events, *e)
-			refs = append(refs, logs.Ref{Block: e.BlockHash, Tx: e.Tx, Timed: !e.Time.IsZero()})
+	asked := map[[2]uint64]bool{} // by block and index
+	ask := func(e state.Event, actor bool) {
+		at := [2]uint64{e.Block, uint64(e.Index)}
+		if !asked[at] && (e.Time.IsZero() || actor && e.Actor == (common.Address{})) && len(events) < maxAnnotated {
+			asked[at], events = true, append(events, e)
+			refs = append(refs, logs.Ref{Block: e.BlockHash, Tx: e.Tx, Timed: !e.Time.IsZero(), Untold: !actor})
 		}
+	}
+	for _, c := range of {
+		if e := last[state.Item{List: string(c.List), Key: c.ID}]; e != nil {
+			ask(*e, true)
+		}
+	}
+	for _, e := range x.opt.State.Events(t) {
+		ask(e, false)
 	}
 	if len(events) == 0 {
 		return true
@@ -345,7 +356,7 @@ func (x *Indexer) Annotate(ctx context.Context, contract common.Address, of []au
 		if e.Actor == (common.Address{}) {
 			e.Actor = info.Sender
 		}
-		whole = whole && !e.Time.IsZero() && e.Actor != (common.Address{})
+		whole = whole && !e.Time.IsZero() && (refs[i].Untold || e.Actor != (common.Address{}))
 	}
 	// What could not be stored is fetched again by the next call.
 	return x.opt.State.Annotate(t, events...) == nil && whole

@@ -7,6 +7,7 @@ import (
 	"math/big"
 	"net/http/httptest"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -294,6 +295,41 @@ func TestWhatTheNewestGenerationsTell(t *testing.T) {
 	slices.SortFunc(want, common.Hash.Cmp)
 	if got := w.Named(w.kms.Address())[observe.Implementations]; !slices.Equal(got, want) {
 		t.Errorf("the implementations %v are known, want %v", got, want)
+	}
+}
+
+// TestEveryChangeGetsATime: a node that gives no time in its logs is asked for the time of every change, and for the sender of the
+// last one of an id alone.
+func TestEveryChangeGetsATime(t *testing.T) {
+	w := newWorld(t)
+	timestamp := regexp.MustCompile(`,?"blockTimestamp":"0x[0-9a-f]+"`)
+	sent := 0
+	w.proxy.Set(rpcfault.Fault{Name: "older node", Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+		if c.Method == "eth_getLogs" {
+			a.Result = timestamp.ReplaceAll(a.Result, nil)
+		}
+		if c.Method == "eth_getTransactionByHash" {
+			sent++
+		}
+	}})
+	w.allow(1)
+	must(t, w.kms.RemoveDevice(ctx, common.Hash{1}))
+	w.allow(1)
+	must(t, w.update())
+	contract := w.kms.Address()
+	if !w.Annotate(ctx, contract, []audit.ListChange{{List: audit.Device, ID: common.Hash{1}}}) || sent != 1 {
+		t.Errorf("something is left to find out, or %d senders were asked for", sent)
+	}
+	all := w.state.Events(state.Target{Chain: "base", Contract: contract})
+	for _, e := range all {
+		h, err := w.chain.Client().HeaderByHash(ctx, e.BlockHash)
+		must(t, err)
+		if e.Time.Unix() != int64(h.Time) {
+			t.Errorf("%s at block %d: time %s, want %d", e.List, e.Block, e.Time, h.Time)
+		}
+	}
+	if len(all) < 3 {
+		t.Errorf("%d events", len(all))
 	}
 }
 

@@ -50,23 +50,23 @@ func TestDecodeIsStrict(t *testing.T) {
 		{"it differs in case", `"report":{`, `"Report":{"schema":"kms-auditor/report/v1"},"report":{`, true, `unknown key "Report"`},
 		{"it stands alone", `"report":{`, `"REPORT":{`, true, `unknown key "REPORT"`},
 		{"its letter is spelled as an escape", `"report":{`, `"\u0072eport":{},"report":{`, true, `key "report" twice`},
-		{"it is another letter that folds to the same", `"chains":[`, "\"chain\u017f\":[],\"chains\":[", true, "which is unknown"},
+		{"it is another letter that folds to the same", `"chains":[`, "\"chain\u017f\":[],\"chains\":[", true, "unknown key"},
 		{"a key deep inside is in another case", `"on_chain":"allowed"`, `"On_chain":"denied","on_chain":"allowed"`, true, `"On_chain"`},
 		{"a key of an embedded struct is given twice", `"request_id":"r1"`, `"request_id":"r2","request_id":"r1"`, true, `"request_id" twice`},
 		{"a header is given twice", `"Age":"0"`, `"Age":"1","Age":"0"`, true, `"Age" twice`},
 		{"a key is unknown", `"rules":`, `"more":[[[[]]]],"rules":`, true, `"more"`},
-		{"a list stands in place of a text", `"request_id":"r1"`, `"request_id":["r1"]`, true, "where none belongs"},
-		{"an object stands in place of a time", `"started_at":"2026-01-02T12:00:00Z"`, `"started_at":{}`, true, "where none belongs"},
+		{"a list stands in place of a text", `"request_id":"r1"`, `"request_id":["r1"]`, true, "unexpected list or object"},
+		{"an object stands in place of a time", `"started_at":"2026-01-02T12:00:00Z"`, `"started_at":{}`, true, "unexpected list or object"},
 		{"a text stands in place of a number", today, `"rules":"2"`, true, "cannot unmarshal"},
-		{"it is nested deeply", `"rules":`, `"report":` + strings.Repeat("[", 1<<16) + `,"rules":`, true, "where none belongs"},
+		{"it is nested deeply", `"rules":`, `"report":` + strings.Repeat("[", 1<<16) + `,"rules":`, true, "unexpected list or object"},
 		{"bytes are no text", `"r1"`, "\"\xff\"", true, "not UTF-8"},
 		{"it ends early", `"state":"open"}]}`, `"state":"open"`, true, "after object key:value pair"},
 		{"there is more", today, `"rules":2}{"rules":2`, true, "after top-level value"},
 		{"there is no report", `"report":{`, `"report":null,"prior":{`, true, "unknown"},
 		{"the rules are of before this format", today, `"rules":1`, true, "no report of a known schema and rules"},
-		{"the rules are newer", today, fmt.Sprintf(`"rules":%d`, audit.Rules+1), false, "use a newer one"},
-		{"the format is newer", `evidence/v2`, `evidence/v3`, false, "use a newer one"},
-		{"the format is the first", `evidence/v2`, `evidence/v1`, false, "can be read only by the release that wrote it"},
+		{"the rules are newer", today, fmt.Sprintf(`"rules":%d`, audit.Rules+1), false, "use a newer release"},
+		{"the format is newer", `evidence/v2`, `evidence/v3`, false, "use a newer release"},
+		{"the format is the first", `evidence/v2`, `evidence/v1`, false, "only the release that wrote it can read its format"},
 	} {
 		changed := strings.Replace(good, row.old, row.new, 1)
 		if changed == good {
@@ -112,7 +112,7 @@ func TestNothingIsWrittenThatIsTooLarge(t *testing.T) {
 	t.Parallel()
 	f := judged(t, byHand(t))
 	f.Chains[0].Nodes = [][]byte{make([]byte, 97<<20)}
-	if _, err := f.Encode(); err == nil || !strings.Contains(err.Error(), "more than 128 MiB") {
+	if _, err := f.Encode(); err == nil || !strings.Contains(err.Error(), "larger than 128 MiB") {
 		t.Errorf("%v, want that it is too large", err)
 	}
 }

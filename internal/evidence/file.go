@@ -1,9 +1,8 @@
-// Package evidence keeps what the verdict of an audit rests on, and judges it again, offline.
+// Package evidence stores what an audit's verdict is based on, and verifies it offline.
 //
-// File (file.go) is the report with all that the judgement saw: what the operator configured, what earlier audits left
-// open, and the looks at each chain with the raw bytes that prove them. Decode reads one, strictly and within bounds. Verify
-// (verify.go) proves the raw bytes again, from a block's hash on, has audit.Judge judge them, and compares
-// the outcome with the report. docs/evidence.md is about all of it.
+// A File is the report with all input of the judgement: the configuration, what earlier audits left open, and the looks at each
+// chain with the raw bytes that prove them. Decode parses one strictly and within bounds. Verify checks the proofs again,
+// starting from block hashes, runs audit.Judge, and compares the outcome with the report. See docs/evidence.md.
 package evidence
 
 import (
@@ -38,10 +37,10 @@ type File struct {
 	Schema string        `json:"schema"`
 	Rules  int           `json:"rules"` // the audit.Rules that made the report
 	Report *audit.Report `json:"report"`
-	Chains []Chain       `json:"chains"` // those of the report, in its order
+	Chains []Chain       `json:"chains"` // in the order of the report
 }
 
-// Chain is what the judgement on one chain rests on.
+// Chain is what the judgement on one chain is based on.
 type Chain struct {
 	Intent      audit.Intent `json:"intent"`
 	Prior       audit.Prior  `json:"prior"`
@@ -49,48 +48,48 @@ type Chain struct {
 	Second      *Look        `json:"second,omitempty"`
 	Head        *Look        `json:"head,omitempty"`
 	Interrupted string       `json:"interrupted,omitempty"` // why there is no second look
-	Nodes       [][]byte     `json:"nodes,omitempty"`       // of the state trie and of storage tries, of all looks
+	Nodes       [][]byte     `json:"nodes,omitempty"`       // trie nodes of state and storage, for all looks
 	Codes       [][]byte     `json:"codes,omitempty"`
 
-	checkpoints []common.Hash // that Verify was given
+	checkpoints []common.Hash // given to Verify
 	until       time.Time     // when the audit ended
-	proven      []common.Hash // roots that the looks so far start at, or prove
+	proven      []common.Hash // checkpoints and proven roots of the looks so far
 }
 
-// Look is one audit.Observation. What can be derived is left out of it: the claim, the list of KMS, and proven readings.
+// Look is one audit.Observation without what can be derived: the claim, the list of KMS, and proven readings.
 type Look struct {
 	Observation audit.Observation `json:"observation"`
 	Claim       *Answer           `json:"claim,omitempty"`
-	Listing     []Answer          `json:"listing,omitempty"` // a page each
-	Header      []byte            `json:"header,omitempty"`  // RLP; of the pinned block, where something is proven
+	Listing     []Answer          `json:"listing,omitempty"` // one per page
+	Header      []byte            `json:"header,omitempty"`  // RLP; of the pinned block, if something is proven
 	Proven      []Proven          `json:"proven,omitempty"`
-	Anchor      *Anchor           `json:"anchor,omitempty"` // nil: the providers alone vouch for the block
-	L1          *L1               `json:"l1,omitempty"`     // nil: L1 was not read
+	Anchor      *Anchor           `json:"anchor,omitempty"` // nil without an anchor
+	L1          *L1               `json:"l1,omitempty"`     // nil if L1 was not read
 }
 
-// Anchor is what proves who vouches for the block of a look.
+// Anchor proves who vouches for a look's block.
 type Anchor struct {
 	anchor.Documents
-	Headers [][]byte `json:"headers,omitempty"` // RLP: those of anchor.Head.WalkTo
+	Headers [][]byte `json:"headers,omitempty"` // RLP, in the order of anchor.Head.WalkTo
 }
 
-// L1 is what proves what L1 holds of audited blocks.
+// L1 proves what L1 says about audited blocks.
 type L1 struct {
 	anchor.Documents
-	Header []byte         `json:"header"` // RLP; of the block that the documents prove to be final
+	Header []byte         `json:"header"` // RLP; of the block that the documents prove to be finalized
 	Nodes  [][]byte       `json:"nodes"`
 	Codes  [][]byte       `json:"codes"`
 	Walks  []observe.Walk `json:"walks,omitempty"`
 }
 
-// Answer is one answer of the API.
+// Answer is one response of the API.
 type Answer struct {
 	audit.Claim
 	Headers map[string]string `json:"headers,omitempty"`
 	Body    []byte            `json:"body"` // as received
 }
 
-// Proven is a proven reading: what was asked of the contract. The header, nodes and codes give the answers.
+// Proven is the query of a proven reading. The answers follow from header, nodes and codes.
 type Proven struct {
 	ethrpc.Query
 	Provider string             `json:"provider,omitempty"`
@@ -98,13 +97,13 @@ type Proven struct {
 	Changes  []audit.ListChange `json:"changes,omitempty"`
 }
 
-// New returns the evidence of a report, from the records of its chains, in the same order.
+// New returns the evidence of a report. records are those of its chains, in the same order.
 func New(report *audit.Report, records []observe.Record) (*File, error) {
 	f := &File{Schema: Schema, Rules: audit.Rules, Report: report, Chains: []Chain{}}
 	for i := range records {
 		c, err := chainOf(&records[i])
 		if err != nil {
-			return nil, fmt.Errorf("keeping evidence of chain %s: %w", records[i].Intent.Chain, err)
+			return nil, fmt.Errorf("collecting evidence of chain %s: %w", records[i].Intent.Chain, err)
 		}
 		f.Chains = append(f.Chains, *c)
 	}
@@ -113,7 +112,7 @@ func New(report *audit.Report, records []observe.Record) (*File, error) {
 
 func chainOf(r *observe.Record) (*Chain, error) {
 	c := &Chain{Intent: r.Intent, Prior: r.Prior, Interrupted: r.Looks.Interrupted}
-	seen := map[common.Hash]bool{} // nodes and codes that are in it
+	seen := map[common.Hash]bool{} // nodes and codes that were already added
 	first, err := c.look(&r.Looks.First, &r.Raw.First, seen)
 	if err != nil {
 		return nil, err
@@ -126,7 +125,7 @@ func chainOf(r *observe.Record) (*Chain, error) {
 	return c, err
 }
 
-// look keeps a look, and those nodes and codes of it that are not seen yet.
+// look converts a look, and adds its nodes and codes that are not seen yet.
 func (c *Chain) look(o *audit.Observation, raw *observe.RawLook, seen map[common.Hash]bool) (*Look, error) {
 	if o == nil {
 		return nil, nil
@@ -159,7 +158,7 @@ func (c *Chain) look(o *audit.Observation, raw *observe.RawLook, seen map[common
 		}
 		i := slices.IndexFunc(raw.Queries, func(q ethrpc.Query) bool { return q.Contract == r.Contract })
 		if i < 0 || raw.Witness == nil {
-			return nil, fmt.Errorf("what proves the reading of %s was not recorded", r.Contract)
+			return nil, fmt.Errorf("the proof of the reading of %s was not recorded", r.Contract)
 		}
 		l.Proven = append(l.Proven, Proven{raw.Queries[i], r.Provider, r.Events, r.Changes})
 	}
@@ -184,14 +183,14 @@ func addNew(to, all [][]byte, seen map[common.Hash]bool) [][]byte {
 func answerOf(src *kmsapi.Source) (*Answer, error) {
 	switch {
 	case src == nil:
-		return nil, errors.New("the API's answer was not recorded")
+		return nil, errors.New("the API's response was not recorded")
 	case src.HoldsKey:
-		return nil, errors.New("the API's answer holds the API key, so it cannot be kept")
+		return nil, errors.New("the API's response contains the API key, so it cannot be stored")
 	}
 	return &Answer{observe.SourceOf(src), src.Header, []byte(src.Body)}, nil
 }
 
-// Encode writes the evidence as two lines: the JSON, and its SHA-256. What Decode would refuse is an error.
+// Encode returns two lines: the JSON and its SHA-256. It fails if Decode would refuse the size.
 func (f *File) Encode() ([]byte, error) {
 	b, err := json.Marshal(f)
 	if err != nil {
@@ -199,7 +198,7 @@ func (f *File) Encode() ([]byte, error) {
 	}
 	sum := seal(b)
 	if len(b)+1+len(sum) > maxFile {
-		return nil, fmt.Errorf("encoding the evidence of audit %s: it has more than %d MiB", f.Report.AuditID, maxFile>>20)
+		return nil, fmt.Errorf("encoding the evidence of audit %s: it is larger than %d MiB", f.Report.AuditID, maxFile>>20)
 	}
 	return append(append(b, '\n'), sum...), nil
 }
@@ -209,18 +208,21 @@ func seal(body []byte) string { return fmt.Sprintf("%s%x\"}\n", sealed, sha256.S
 const (
 	sealed = `{"sha256":"`
 
-	// maxFile bounds a file, unpacked. That of a contract with 200,000 registered apps has about 40 MiB.
+	// maxFile is the largest unpacked file. A contract with 200,000 registered apps takes about 40 MiB.
 	maxFile = 128 << 20
 
 	firstRules = 2 // of this format
 	schemaV1   = `{"schema":"kms-auditor/evidence/v1"`
 )
 
-// ErrRefuted marks evidence that does not hold: it was changed, or its report is not what it gives.
+// ErrRefuted marks evidence that does not hold: it was changed, or it gives another report than the one in it.
 var ErrRefuted = errors.New("the evidence does not hold")
 
-// Decode reads what Encode wrote, also where gzip packed it. A file that bears the mark of evidence and is not what was
-// written is ErrRefuted. Keys are matched exactly; one that is unknown, or given twice, is refused.
+// ErrUnsupported marks evidence of a fork that this release does not know: it may hold or not.
+var ErrUnsupported = errors.New("this release cannot check the evidence")
+
+// Decode parses the output of Encode, optionally gzipped. Evidence that was changed is ErrRefuted. Keys match exactly; unknown and
+// duplicate keys are errors.
 func Decode(r io.Reader) (*File, error) {
 	b, err := unpack(r)
 	if err != nil {
@@ -229,18 +231,18 @@ func Decode(r io.Reader) (*File, error) {
 	body, last, _ := bytes.Cut(b, []byte("\n"))
 	switch {
 	case !bytes.HasPrefix(last, []byte(sealed)):
-		return nil, errors.New("reading the evidence: it is not evidence, which has two lines: a JSON document and its SHA-256")
+		return nil, errors.New("reading the evidence: it is not evidence: want two lines, a JSON document and its SHA-256")
 	case string(last) != seal(body):
-		return nil, fmt.Errorf("%w: it is not what was written: its SHA-256 differs", ErrRefuted)
+		return nil, fmt.Errorf("%w: it was changed: its SHA-256 differs", ErrRefuted)
 	case bytes.HasPrefix(body, []byte(schemaV1)):
-		return nil, errors.New("reading the evidence: its format kms-auditor/evidence/v1 can be read only by the release that wrote it, which the report names as version")
+		return nil, errors.New("reading the evidence: only the release that wrote it can read its format kms-auditor/evidence/v1; the report names it as version")
 	}
 	f := &File{}
 	switch err := exactjson.Own(body, f); {
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrRefuted, err)
 	case f.Schema != Schema || f.Rules > audit.Rules:
-		return nil, fmt.Errorf("reading the evidence: it is %s by rules %d, and this release reads %s by rules of up to %d: use a newer one",
+		return nil, fmt.Errorf("reading the evidence: it is %s by rules %d, but this release reads only %s by rules up to %d; use a newer release",
 			sanitize.Quote(f.Schema), f.Rules, Schema, audit.Rules)
 	case f.Report == nil || f.Report.Schema != audit.Schema || f.Rules < firstRules:
 		return nil, fmt.Errorf("%w: it has no report of a known schema and rules", ErrRefuted)
@@ -249,7 +251,7 @@ func Decode(r io.Reader) (*File, error) {
 	return f, nil
 }
 
-// adopt reads the code that runs as rules 2 and 3 wrote it.
+// adopt converts code fields that rules 2 and 3 wrote.
 func (f *File) adopt() {
 	for i := range f.Report.Chains {
 		for _, t := range f.Report.Chains[i].Targets {
@@ -297,7 +299,7 @@ func capped(r io.Reader) ([]byte, error) {
 	case err != nil:
 		return nil, fmt.Errorf("reading the evidence: %w", err)
 	case len(b) > maxFile:
-		return nil, fmt.Errorf("reading the evidence: it has more than %d MiB", maxFile>>20)
+		return nil, fmt.Errorf("reading the evidence: it is larger than %d MiB", maxFile>>20)
 	}
 	return b, nil
 }

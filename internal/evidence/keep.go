@@ -18,16 +18,16 @@ const (
 	suffix    = ".json.gz"
 	unchanged = "-unchanged" + suffix
 	stamp     = "20060102T150405.000Z"
-	abandoned = time.Hour // no file takes so long to be written
+	abandoned = time.Hour // the age at which an unfinished file is removed
 )
 
-// The names of files that Keep wrote, and of those that it was writing.
+// The names of Keep's finished and unfinished files.
 var (
 	finished   = regexp.MustCompile(`^evidence-[0-9]{8}T[0-9]{6}\.[0-9]{3}Z-[0-9A-Z]+(-unchanged)?\.json\.gz$`)
 	unfinished = regexp.MustCompile(`^\.evidence-[0-9]+$`)
 )
 
-// Pack encodes the evidence for a file of that name: one that ends in .gz is packed.
+// Pack encodes the evidence for a file with the given name. It gzips it if the name ends in .gz.
 func (f *File) Pack(name string) ([]byte, error) {
 	b, err := f.Encode()
 	if err != nil || !strings.HasSuffix(name, ".gz") {
@@ -35,19 +35,19 @@ func (f *File) Pack(name string) ([]byte, error) {
 	}
 	var out bytes.Buffer
 	z := gzip.NewWriter(&out)
-	z.Write(b) // a buffer takes everything
+	z.Write(b) // a buffer never fails
 	z.Close()
 	return out.Bytes(), nil
 }
 
-// Rotation is how many files of evidence stay: the newest of audits that changed something, and the newest of all. As many
-// as the former stay of those that first showed what is open still.
+// Rotation is how many files are kept: the newest KeepChanges of audits that changed something, the newest KeepLast of all audits,
+// and at most KeepChanges that first showed a finding that is still open.
 type Rotation struct{ KeepChanges, KeepLast int }
 
-// Keep writes the evidence into a folder, whole or not at all, and removes what the rotation leaves out. The name of a
-// file tells whether the audit changed something; in earlier releases it did not, and such a file counts as one that did.
-// Names sort by the time of the audit; one of a later audit is older too, from before the clock was set back. What a
-// killed process left unfinished goes after an hour. Other files are left alone.
+// Keep writes the evidence atomically to a folder and removes files that the rotation does not keep. The name of a file says
+// whether the audit changed something; a name from an earlier release, which does not say, counts as changed. Names sort by
+// the time of the audit. Files with later names count as oldest, from before the clock was set back. Unfinished files of
+// killed processes are removed after an hour. Other files are left alone.
 func Keep(dir string, r Rotation, changed bool, f *File) error {
 	end := suffix
 	if !changed {
@@ -95,15 +95,15 @@ func Keep(dir string, r Rotation, changed bool, f *File) error {
 	return nil
 }
 
-// openedBy names, of the sorted ones, the files of the audits that first showed what is open now, at most so many, of the
-// longest open.
+// openedBy returns which of the sorted names are of audits that first showed a finding that is open now. It returns at most most
+// names, of the longest open findings.
 func (f *File) openedBy(sorted []string, most int) map[string]bool {
 	var since []string
 	for _, c := range f.Report.Chains {
 		for _, t := range c.Targets {
 			for _, finding := range t.Findings {
 				if first := finding.FirstSeen; first != nil {
-					since = append(since, prefix+first.UTC().Format(stamp)+"~") // behind every audit of that moment
+					since = append(since, prefix+first.UTC().Format(stamp)+"~") // sorts after every audit of that moment
 				}
 			}
 		}

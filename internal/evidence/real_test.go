@@ -147,7 +147,7 @@ func TestRealEvidenceGivesTheReportAgain(t *testing.T) {
 			if diff := cmp.Diff(keys(f.Report), keys(got.Report)); diff != "" {
 				t.Errorf("another report (-was +derived):\n%s", diff)
 			}
-			if said := strings.Contains(strings.Join(got.Trusted, "\n"), "is not proven, but believed"); said != row.believed {
+			if said := strings.Contains(strings.Join(got.Trusted, "\n"), ", which are not proven; the first is 0x"); said != row.believed {
 				t.Errorf("it trusts %q", got.Trusted)
 			}
 		})
@@ -190,12 +190,12 @@ func TestForgedProofsAreRefuted(t *testing.T) {
 		change   func(*evidence.Chain)
 		says     string
 	}{
-		{"the code is left out", func(c *evidence.Chain) { c.Codes = nil }, "is not proven"},
-		{"the nodes are left out", func(c *evidence.Chain) { c.Nodes = nil }, "is not proven"},
+		{"the code is left out", func(c *evidence.Chain) { c.Codes = nil }, "are not proven"},
+		{"the nodes are left out", func(c *evidence.Chain) { c.Nodes = nil }, "are not proven"},
 		{"the block has another time", func(c *evidence.Chain) { c.Second.Observation.Block.Time = noon }, "is block"},
 		{"the block has another number", func(c *evidence.Chain) { c.Second.Observation.Block.Number++ }, "is block"},
-		{"the block's hash is none", func(c *evidence.Chain) { c.Second.Observation.Block.Hash = "\x1b" }, "is none"},
-		{"there is no block", func(c *evidence.Chain) { c.Second.Observation.Block = nil }, "at no block"},
+		{"the block's hash is none", func(c *evidence.Chain) { c.Second.Observation.Block.Hash = "\x1b" }, "reading the hash of block"},
+		{"there is no block", func(c *evidence.Chain) { c.Second.Observation.Block = nil }, "without a block"},
 		{"nothing was asked", func(c *evidence.Chain) { c.Second.Proven[0].Devices = nil }, "entry device"},
 		{"what no getter reads was not asked", func(c *evidence.Chain) {
 			for _, l := range []*evidence.Look{&c.First, c.Second} {
@@ -278,7 +278,7 @@ func TestTheKeyIsNotKept(t *testing.T) {
 		c.Devices[0].NodeName = &name
 	})
 	r := w.audit()
-	if _, err := evidence.New(r.Report, r.Records); err == nil || !strings.Contains(err.Error(), "holds the API key") {
+	if _, err := evidence.New(r.Report, r.Records); err == nil || !strings.Contains(err.Error(), "contains the API key") {
 		t.Errorf("%v, want that the key cannot be kept", err)
 	}
 }

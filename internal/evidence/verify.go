@@ -20,26 +20,25 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc"
 	"github.com/kms-auditor/kms-auditor/ethrpc/anchor"
 	"github.com/kms-auditor/kms-auditor/ethrpc/anchor/consensus"
+	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
-// Result is what verified evidence gives. The sentences are fit to show.
+// Result is the outcome of Verify. Its sentences are printable.
 type Result struct {
 	Report  *audit.Report // as today's rules judge the evidence
 	Checked []string
 	Trusted []string // what the evidence asserts and does not prove
 
-	// Differences is what today's rules judge otherwise than Rules, by which the file says that the report was made, with
-	// Reported for a verdict. Where those are today's rules, a difference is ErrRefuted.
-	Differences []string
-	Rules       int
-	Reported    audit.Verdict
-	Apart       bool // a block was audited to which nothing leads from a checkpoint that Verify was given
+	Differences []string      // how Report differs from the file's report, which older rules made
+	Rules       int           // of the file
+	Reported    audit.Verdict // of the file
+	Apart       bool          // an audited block does not follow from any given checkpoint
 }
 
-// Verdict is the worse of what the report says and what today's rules say: the file names its rules itself, so that older
-// ones must not excuse a verdict which the evidence does not give. Of what does not follow from a given checkpoint it is unknown.
+// Verdict returns the worse of the reported verdict and today's. A forged file can claim older rules, so they excuse no better
+// verdict. If Apart, the result is at best unknown.
 func (r *Result) Verdict() audit.Verdict {
 	if r.Apart {
 		return max(r.Reported, r.Report.Verdict, audit.Unknown)
@@ -47,18 +46,18 @@ func (r *Result) Verdict() audit.Verdict {
 	return max(r.Reported, r.Report.Verdict)
 }
 
-// Verify proves again what the evidence proves, judges it, and compares the outcome with the report, by keys. Evidence
-// that does not hold is ErrRefuted. Any other error is that of ctx: then nothing is known.
+// Verify checks the proofs again, judges again, and compares the outcome with the report. The error is ErrRefuted if the evidence
+// does not hold, ErrUnsupported if only a newer release can check it, and otherwise the error of ctx.
 //
-// checkpoints are roots of finalized beacon blocks that the reader trusts: evidence of a chain whose light client starts at
-// another one does not hold, and neither does any if one of them is that of no chain. Empty: what the file says is taken.
+// checkpoints are roots of finalized beacon blocks that the caller trusts. If there are any, every light client must start at one
+// of them, and each must be used. Without checkpoints, those in the file are taken.
 func Verify(ctx context.Context, f *File, checkpoints []common.Hash) (*Result, error) {
 	return verifyBy(ctx, f, checkpoints, audit.Rules)
 }
 
 func verifyBy(ctx context.Context, f *File, checkpoints []common.Hash, rules int) (*Result, error) {
 	r := &Result{Rules: f.Rules, Reported: f.Report.Verdict}
-	r.Checked = []string{"the document is what was written: it has its SHA-256"}
+	r.Checked = []string{"the document matches its SHA-256"}
 	chains, unused := []audit.Chain{}, slices.Clone(checkpoints)
 	for i := range f.Chains {
 		c := &f.Chains[i]
@@ -71,6 +70,9 @@ func verifyBy(ctx context.Context, f *File, checkpoints []common.Hash, rules int
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("verifying the evidence: %w", context.Cause(ctx))
 		}
+		if errors.Is(err, consensus.ErrUnknownFork) || errors.Is(err, proof.ErrUnknownHeader) {
+			return nil, fmt.Errorf("%w: chain %s: %w", ErrUnsupported, sanitize.Plain(c.Intent.Chain), err)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%w: chain %s: %w", ErrRefuted, sanitize.Plain(c.Intent.Chain), err)
 		}
@@ -81,23 +83,23 @@ func verifyBy(ctx context.Context, f *File, checkpoints []common.Hash, rules int
 	if len(unused) > 0 {
 		return nil, fmt.Errorf("%w: no chain's light client starts at checkpoint %s", ErrRefuted, unused[0])
 	}
-	r.Trusted = append(r.Trusted, "when the audit ran, what events said (further ids, when and by whom they were changed), and since when something is known to be wrong")
+	r.Trusted = append(r.Trusted, "the time of the audit, the events (further ids, and when and by whom ids were changed), and since when findings are open")
 	r.Report = audit.NewReport(f.Report.AuditID, f.Report.Version, f.Report.StartedAt, f.Report.FinishedAt, chains)
 	same, differences := compare(f.Report, r.Report)
 	switch {
 	case len(differences) == 0:
-		r.Checked = append(r.Checked, fmt.Sprintf("verdicts, findings and entries (%d) are judged again, by rules %d: the report has the same", same, rules))
+		r.Checked = append(r.Checked, fmt.Sprintf("judging again by rules %d gives the same verdicts, findings and entries (%d) as the report", rules, same))
 	case f.Rules == rules && len(differences) > 1:
-		return nil, fmt.Errorf("%w: the report is not what it gives: %s (and %d more)", ErrRefuted, differences[0], len(differences)-1)
+		return nil, fmt.Errorf("%w: it gives another report: %s (and %d more)", ErrRefuted, differences[0], len(differences)-1)
 	case f.Rules == rules:
-		return nil, fmt.Errorf("%w: the report is not what it gives: %s", ErrRefuted, differences[0])
+		return nil, fmt.Errorf("%w: it gives another report: %s", ErrRefuted, differences[0])
 	default:
 		r.Differences = differences
 	}
 	return r, nil
 }
 
-// judge judges a chain. Only lists that no audit makes let that take long, or panic: then the judgement is left behind.
+// judge judges a chain. Forged input can make that slow or panic, so it runs in a goroutine that is abandoned when ctx ends.
 func judge(ctx context.Context, c *Chain, looks audit.Looks) (audit.Chain, error) {
 	var out audit.Outcome
 	done := make(chan error, 1)
@@ -113,7 +115,7 @@ func judge(ctx context.Context, c *Chain, looks audit.Looks) (audit.Chain, error
 	select {
 	case err := <-done:
 		if out.Absent {
-			err = errors.New("no audit reports it, since the API names no KMS there")
+			err = errors.New("an audit would not report it, because the API names no KMS there")
 		}
 		return out.Chain, err
 	case <-ctx.Done():
@@ -121,7 +123,7 @@ func judge(ctx context.Context, c *Chain, looks audit.Looks) (audit.Chain, error
 	}
 }
 
-// looks derives the looks at a chain from their raw bytes.
+// looks derives a chain's looks from their raw bytes.
 func (c *Chain) looks(ctx context.Context, r *Result) (audit.Looks, error) {
 	out := audit.Looks{Interrupted: c.Interrupted}
 	first, err := c.derive(ctx, r, &c.First)
@@ -138,7 +140,7 @@ func (c *Chain) looks(ctx context.Context, r *Result) (audit.Looks, error) {
 	for _, o := range []*audit.Observation{first, out.Second} {
 		if o != nil && o.Block != nil && o.Block.Trust != audit.TrustConsensus && !c.confirmed(first.L1, o.Block) {
 			r.Apart = true
-			r.Trusted = append(r.Trusted, fmt.Sprintf("%s: nothing leads from a given checkpoint to block %d, so the exit code is not that of consistent", sanitize.Plain(c.Intent.Chain), o.Block.Number))
+			r.Trusted = append(r.Trusted, fmt.Sprintf("%s: that block %d is on this chain: it does not follow from a given checkpoint, so the verdict is at best unknown", sanitize.Plain(c.Intent.Chain), o.Block.Number))
 		}
 	}
 	return out, nil
@@ -155,37 +157,37 @@ func (c *Chain) derive(ctx context.Context, r *Result, l *Look) (*audit.Observat
 	}
 	for _, a := range answers {
 		if sum := sha256.Sum256(a.Body); hex.EncodeToString(sum[:]) != a.SHA256 {
-			return nil, errors.New("an answer of the API is not that of its SHA-256")
+			return nil, errors.New("a response of the API does not match its SHA-256")
 		}
 	}
 	if err := l.decodeAnswers(&o, c.Intent.ChainID); err != nil {
 		return nil, err
 	}
 	if len(answers) > 0 {
-		r.Checked = append(r.Checked, fmt.Sprintf("%s: the API's answers (%d) have their SHA-256, and are decoded again", sanitize.Plain(c.Intent.Chain), len(answers)))
+		r.Checked = append(r.Checked, fmt.Sprintf("%s: the API's responses (%d) match their SHA-256 and decode", sanitize.Plain(c.Intent.Chain), len(answers)))
 	}
 	seen := map[common.Address]bool{}
 	for i := range o.Readings {
 		seen[o.Readings[i].Contract] = true
 		switch {
 		case o.Readings[i].Assurance == audit.Proven:
-			return nil, fmt.Errorf("contract %s is said to be proven, and nothing proves it", o.Readings[i].Contract)
+			return nil, fmt.Errorf("the evidence claims that contract %s is proven, but has no proof", o.Readings[i].Contract)
 		case o.Block == nil:
-			return nil, errors.New("contracts were read at no block")
+			return nil, errors.New("contracts were read without a block")
 		}
 	}
 	for _, p := range l.Proven {
 		seen[p.Contract] = true
 	}
 	if len(seen) < len(o.Readings)+len(l.Proven) {
-		return nil, errors.New("one contract was read twice at one block")
+		return nil, errors.New("a contract was read twice at one block")
 	}
 	proven, err := c.prove(ctx, l)
 	if err != nil {
 		return nil, err
 	}
 	if len(proven) > 0 {
-		r.Checked = append(r.Checked, fmt.Sprintf("%s: what the contracts (%d) say at block %d follows from its header, whose hash is %s", sanitize.Plain(c.Intent.Chain), len(proven), o.Block.Number, o.Block.Hash))
+		r.Checked = append(r.Checked, fmt.Sprintf("%s: the answers of the contracts (%d) at block %d are proven from the block's header, whose hash is %s", sanitize.Plain(c.Intent.Chain), len(proven), o.Block.Number, o.Block.Hash))
 	}
 	o.Readings = slices.Concat(o.Readings, proven)
 	if err := c.anchored(r, l); err != nil {
@@ -194,12 +196,12 @@ func (c *Chain) derive(ctx context.Context, r *Result, l *Look) (*audit.Observat
 	return &o, c.underL1(ctx, r, l)
 }
 
-// anchored proves again who vouches for the block of a look.
+// anchored verifies who vouches for a look's block.
 func (c *Chain) anchored(r *Result, l *Look) error {
 	o := &l.Observation
 	if l.Anchor == nil {
 		if o.Anchored != nil || o.Finalized != nil || o.Block != nil && o.Block.Trust != "" && o.Block.Trust != audit.TrustProviders {
-			return errors.New("somebody beside the providers is said to vouch for a block, and nothing proves it")
+			return errors.New("the evidence claims that an anchor vouches for a block, but has no proof")
 		}
 		return nil
 	}
@@ -209,7 +211,7 @@ func (c *Chain) anchored(r *Result, l *Look) error {
 	}
 	anchored, finalized := observe.AnchoredOf(head)
 	if o.Anchored == nil || *o.Anchored != *anchored || o.Finalized == nil || *o.Finalized != *finalized {
-		return fmt.Errorf("the sync committees finalized block %d, and the evidence says otherwise", anchored.Number)
+		return fmt.Errorf("the sync committees finalized block %d, but the evidence says otherwise", anchored.Number)
 	}
 	if o.Block == nil {
 		return nil
@@ -219,20 +221,20 @@ func (c *Chain) anchored(r *Result, l *Look) error {
 		return fmt.Errorf("reading the hash of block %d: %w", o.Block.Number, err)
 	}
 	if doubt := head.Vouches(o.Block.Number, hash, l.Anchor.Headers); doubt != nil && o.Block.Trust == audit.TrustConsensus {
-		return fmt.Errorf("the sync committees are said to vouch for block %d: %w", o.Block.Number, doubt)
+		return fmt.Errorf("the evidence claims that the sync committees vouch for block %d: %w", o.Block.Number, doubt)
 	}
 	switch o.Block.Trust {
 	case audit.TrustProviders:
 	case audit.TrustConsensus:
 		r.Checked = append(r.Checked, fmt.Sprintf("%s: the sync committees vouch for block %d, from checkpoint %s on", sanitize.Plain(c.Intent.Chain), o.Block.Number, l.Anchor.Checkpoint))
 	default:
-		return fmt.Errorf("block %d is said to be %s, and nothing proves it", o.Block.Number, sanitize.Quote(string(o.Block.Trust)))
+		return fmt.Errorf("the evidence claims that block %d is %s, but has no proof", o.Block.Number, sanitize.Quote(string(o.Block.Trust)))
 	}
 	return nil
 }
 
-// replay proves again what the sync committees of a chain signed. Of a beacon chain that is not built in, whoever writes the file
-// chooses how large a committee is, and for how long it signs.
+// replay verifies what the sync committees of a chain signed. For a beacon chain that is not built in, the committees' size and
+// period come from the file.
 func (c *Chain) replay(r *Result, docs anchor.Documents, chainID uint64) (*anchor.Head, error) {
 	if start := docs.Checkpoint; len(c.checkpoints) > 0 && !slices.Contains(c.checkpoints, start) && !slices.Contains(c.proven, start) {
 		return nil, fmt.Errorf("its light client starts at checkpoint %s, which is not one of those given", start)
@@ -243,23 +245,23 @@ func (c *Chain) replay(r *Result, docs anchor.Documents, chainID uint64) (*ancho
 	}
 	if _, known := consensus.ByChainID(chainID); !known {
 		n := docs.Network
-		r.Trusted = append(r.Trusted, fmt.Sprintf("%s: that the beacon chain of chain id %d is %s, whose committees of %d sign for %d slots each, which this release does not know",
+		r.Trusted = append(r.Trusted, fmt.Sprintf("%s: that chain id %d belongs to beacon chain %s, which this release does not know, and that its sync committees have %d members and sign for %d slots",
 			sanitize.Plain(c.Intent.Chain), chainID, sanitize.Quote(n.Name), n.SyncCommitteeSize, n.SlotsPerEpoch*n.EpochsPerSyncCommitteePeriod))
 	}
 	head, err := docs.Replay(c.until)
 	if err != nil {
 		return nil, fmt.Errorf("verifying what the sync committees signed: %w", err)
 	}
-	c.proven = append(c.proven, docs.Checkpoint, head.Finalized.Root) // a second look may start at the latter
+	c.proven = append(c.proven, docs.Checkpoint, head.Finalized.Root) // a second look may start at the head
 	return head, nil
 }
 
-// decodeAnswers decodes what the API said.
+// decodeAnswers decodes the API's responses.
 func (l *Look) decodeAnswers(o *audit.Observation, chainID uint64) error {
 	if l.Claim != nil {
 		d, err := kmsapi.Decode(l.Claim.Body)
 		if err != nil {
-			return fmt.Errorf("decoding the API's answer: %w", err)
+			return fmt.Errorf("decoding the API's response: %w", err)
 		}
 		o.Claim = observe.ClaimOf(d)
 		o.Claim.Claim = l.Claim.Claim
@@ -278,18 +280,18 @@ func (l *Look) decodeAnswers(o *audit.Observation, chainID uint64) error {
 	return nil
 }
 
-// prove proves the readings of a look that are said to be proven.
+// prove verifies a look's proven readings.
 func (c *Chain) prove(ctx context.Context, l *Look) ([]audit.Reading, error) {
 	if len(l.Proven) == 0 {
 		return nil, nil
 	}
 	at := l.Observation.Block
 	if at == nil {
-		return nil, errors.New("contracts were proven at no block")
+		return nil, errors.New("contracts were proven without a block")
 	}
 	hash, err := sanitize.ParseID(at.Hash)
 	if err != nil {
-		return nil, fmt.Errorf("the hash of block %d is none: %w", at.Number, err)
+		return nil, fmt.Errorf("reading the hash of block %d: %w", at.Number, err)
 	}
 	queries := make([]ethrpc.Query, len(l.Proven))
 	for i, p := range l.Proven {
@@ -297,7 +299,7 @@ func (c *Chain) prove(ctx context.Context, l *Look) ([]audit.Reading, error) {
 	}
 	state, block, err := ethrpc.Prove(ctx, c.Intent.ChainID, hash, ethrpc.Witness{Header: l.Header, Nodes: c.Nodes, Codes: c.Codes}, queries, false)
 	if err != nil {
-		return nil, fmt.Errorf("proving what the contracts say at block %d: %w", at.Number, err)
+		return nil, fmt.Errorf("proving the contracts' answers at block %d: %w", at.Number, err)
 	}
 	if block.Number != at.Number || !block.Time.Equal(at.Time) || at.Hash != hash.Hex() {
 		return nil, fmt.Errorf("block %s is block %d of %s, not %d of %s", hash, block.Number, block.Time, at.Number, at.Time)
@@ -309,7 +311,7 @@ func (c *Chain) prove(ctx context.Context, l *Look) ([]audit.Reading, error) {
 			r.Err = r.Unproven
 		}
 		if r.Err != nil {
-			return nil, fmt.Errorf("what contract %s says at block %d is not proven: %w", p.Contract, at.Number, r.Err)
+			return nil, fmt.Errorf("the answers of contract %s at block %d are not proven: %w", p.Contract, at.Number, r.Err)
 		}
 		r.Provider = p.Provider
 		out[i] = observe.ReadingOf(r, queries[i], p.Events)
@@ -318,21 +320,21 @@ func (c *Chain) prove(ctx context.Context, l *Look) ([]audit.Reading, error) {
 	return out, nil
 }
 
-// trust says what of a chain's looks is not proven.
+// trust adds what is not proven about a chain's looks.
 func (r *Result) trust(c *Chain, looks *audit.Looks) {
 	say := func(format string, args ...any) {
 		r.Trusted = append(r.Trusted, sanitize.Plain(c.Intent.Chain)+": "+fmt.Sprintf(format, args...))
 	}
 	left := fmt.Sprintf("contracts: %d, open findings: %d", len(c.Prior.Contracts), len(c.Prior.Open))
 	if n := len(c.Prior.L1); n > 0 {
-		left += fmt.Sprintf(", blocks, with what L1 held of them then: %d", n)
+		left += fmt.Sprintf(", blocks with what L1 said about them: %d", n)
 	}
-	say("what was configured, and what earlier audits left (%s)", left)
+	say("the configuration, and what earlier audits remembered (%s)", left)
 	failures := 0
 	for _, o := range looks.All() {
 		failures += len(o.Failures)
 		if o.Claim != nil {
-			say("that the API sent its answer at %s: it does not sign", o.Claim.FetchedAt.Format(time.RFC3339))
+			say("that the API sent its response at %s, since it signs nothing", o.Claim.FetchedAt.Format(time.RFC3339))
 		}
 		if o.Block == nil {
 			continue
@@ -340,20 +342,20 @@ func (r *Result) trust(c *Chain, looks *audit.Looks) {
 		if o.Block.Trust == audit.TrustConsensus {
 			say("that the checkpoint is a finalized block of the beacon chain, and that two thirds of each sync committee since then are honest")
 		} else {
-			say("that block %d, %s, is of this chain, and what %s named at %s", o.Block.Number, sanitize.Plain(o.Block.Hash), sanitize.Plain(o.Tag), o.At.Format(time.RFC3339))
+			say("that block %d, %s, is on this chain, and was %s at %s", o.Block.Number, sanitize.Plain(o.Block.Hash), sanitize.Plain(o.Tag), o.At.Format(time.RFC3339))
 		}
 		believed := slices.DeleteFunc(slices.Clone(o.Readings), func(r audit.Reading) bool { return r.Assurance == audit.Proven || r.Err != "" })
 		if len(believed) > 0 {
-			say("what contracts (%d) say at block %d is not proven, but believed as the file has it; the first is %s", len(believed), o.Block.Number, believed[0].Contract)
+			say("the answers of contracts (%d) at block %d, which are not proven; the first is %s", len(believed), o.Block.Number, believed[0].Contract)
 		}
 	}
 	if failures > 0 {
-		say("that sources failed (%d times), which makes a verdict unknown, never consistent", failures)
+		say("that sources failed (%d times); a failure can make a verdict unknown, but never consistent", failures)
 	}
 }
 
-// key names what is compared: the report, or of it a chain, a contract, and there an entry, a finding, a count of entries or
-// a field of control, by kind, list and id or name.
+// key identifies a part of a report: the report itself, a chain, a contract, an entry, a finding, a count of entries, or a field of
+// control.
 type key struct{ chain, contract, what, kind, list, id string }
 
 func (k key) String() string {
@@ -365,10 +367,9 @@ func (k key) String() string {
 	return cmp.Or(strings.Join(words, " "), "the report")
 }
 
-// facts are the states of what a report names, by key. Keys that name several things, such as images without a hash,
-// have all their states, sorted.
+// facts are the states of a report's parts. A key of several parts, such as images without a hash, has all their states, sorted.
 type facts struct {
-	keys   []key // entries and findings before their contract, that before its chain
+	keys   []key // entries and findings before their contract, contracts before their chain
 	states map[key][]string
 }
 
@@ -379,8 +380,8 @@ func (f *facts) add(k key, words ...any) {
 	f.states[k] = append(f.states[k], strings.TrimSpace(fmt.Sprintln(words...)))
 }
 
-// factsOf lists what of a report must be what its evidence gives. Sentences, times, names and counts of what was read are
-// not in it: they may be told otherwise by another release.
+// factsOf lists what the evidence must reproduce. Sentences, times, names and counts of what was read are left out, because they may
+// differ between releases.
 func factsOf(r *audit.Report) *facts {
 	f := &facts{states: map[key][]string{}}
 	for _, c := range r.Chains {
@@ -421,7 +422,7 @@ func (f *facts) target(chain string, t *audit.Target) {
 			f.add(key{chain: chain, contract: t.Contract, what: "count", id: string(v)}, n)
 		}
 	}
-	// Each field that says who controls the contract, and each account whose code runs.
+	// Each field of control, and each account whose code runs.
 	var fields map[string]any
 	if t.Control != nil {
 		c := *t.Control
@@ -430,7 +431,7 @@ func (f *facts) target(chain string, t *audit.Target) {
 		}
 		c.Accounts = nil
 		if b, err := json.Marshal(c); err == nil {
-			_ = json.Unmarshal(b, &fields) // it was just written
+			_ = json.Unmarshal(b, &fields) // cannot fail
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
@@ -443,19 +444,19 @@ func (f *facts) target(chain string, t *audit.Target) {
 
 func or[T ~string](s T) T { return cmp.Or(s, "none") }
 
-// compare returns how many keys are the same, and a sentence on each that differs.
+// compare returns how many keys have the same states, and a sentence about each that differs.
 func compare(reported, derived *audit.Report) (same int, differences []string) {
 	said, gives := factsOf(reported), factsOf(derived)
 	for _, k := range said.keys {
 		if slices.Equal(said.states[k], gives.states[k]) {
 			same++
 		} else {
-			differences = append(differences, fmt.Sprintf("%s: the report says %s, the evidence gives %s", k, plain(said.states[k]), plain(gives.states[k])))
+			differences = append(differences, fmt.Sprintf("%s: the report says %s, but the evidence gives %s", k, plain(said.states[k]), plain(gives.states[k])))
 		}
 	}
 	for _, k := range gives.keys {
 		if said.states[k] == nil && k.what != "control" { // a later release may read more
-			differences = append(differences, fmt.Sprintf("%s: the report has none, the evidence gives %s", k, plain(gives.states[k])))
+			differences = append(differences, fmt.Sprintf("%s: the report lacks it, but the evidence gives %s", k, plain(gives.states[k])))
 		}
 	}
 	return same, differences

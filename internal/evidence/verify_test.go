@@ -13,11 +13,15 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/ethereum/go-ethereum/rlp"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/audit/observe"
 	"github.com/kms-auditor/kms-auditor/ethrpc"
+	"github.com/kms-auditor/kms-auditor/ethrpc/anchor"
+	"github.com/kms-auditor/kms-auditor/ethrpc/anchor/consensus"
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
 	"github.com/kms-auditor/kms-auditor/internal/testenv/fit"
 )
@@ -72,44 +76,44 @@ func TestForgedEvidenceIsRefuted(t *testing.T) {
 		change   func(*evidence.File)
 		says     string
 	}{
-		{"the report's verdict is another", func(f *evidence.File) { f.Report.Verdict = audit.Consistent }, "the report: the report says consistent, the evidence gives drift"},
+		{"the report's verdict is another", func(f *evidence.File) { f.Report.Verdict = audit.Consistent }, "the report: the report says consistent, but the evidence gives drift"},
 		{"the chain's verdict is another", func(f *evidence.File) { f.Report.Chains[0].Verdict = audit.Unknown }, "base: the report says unknown"},
 		{"the contract's verdict is another", func(f *evidence.File) { target(f).Verdict = audit.Consistent }, "base " + at.Hex() + ": the report says consistent"},
 		{"an entry is another", func(f *evidence.File) { target(f).Entries[0].OnChain = audit.ChainAllowed },
-			"entry device " + dev2.Hex() + ": the report says claim denied on chain allowed policy denied match none, the evidence gives claim denied on chain denied"},
-		{"an entry is removed", func(f *evidence.File) { target(f).Entries = target(f).Entries[1:] }, "entry device " + dev2.Hex() + ": the report has none"},
+			"entry device " + dev2.Hex() + ": the report says claim denied on chain allowed policy denied match none, but the evidence gives claim denied on chain denied"},
+		{"an entry is removed", func(f *evidence.File) { target(f).Entries = target(f).Entries[1:] }, "entry device " + dev2.Hex() + ": the report lacks it"},
 		{"an entry is added", func(f *evidence.File) {
 			target(f).Entries = append(target(f).Entries, audit.Entry{List: audit.OSImage, ID: dev1.Hex(), Verdict: audit.Match})
 		}, "the evidence gives none"},
 		{"an entry is there twice", func(f *evidence.File) { target(f).Entries = append(target(f).Entries, target(f).Entries[0]) }, "entry device " + dev2.Hex()},
-		{"a finding is removed", func(f *evidence.File) { target(f).Findings = target(f).Findings[1:] }, "finding unlisted_chain_allowed device " + hidden.Hex() + ": the report has none"},
+		{"a finding is removed", func(f *evidence.File) { target(f).Findings = target(f).Findings[1:] }, "finding unlisted_chain_allowed device " + hidden.Hex() + ": the report lacks it"},
 		{"an open finding is said to be confirmed", func(f *evidence.File) {
 			for i := range target(f).Findings {
 				target(f).Findings[i].State = audit.Confirmed
 			}
-		}, "finding owner_changed: the report says confirmed, the evidence gives open"},
+		}, "finding owner_changed: the report says confirmed, but the evidence gives open"},
 		{"the block is another", func(f *evidence.File) { f.Report.Chains[0].Block.Number++ }, "block 101"},
 		{"the claim is another", func(f *evidence.File) { f.Report.Chains[0].Claim.SHA256 = "00" }, "claim 00"},
 		{"the owner is another", func(f *evidence.File) { target(f).Control.Owner = "0x0" }, "control owner: the report says 0x0"},
-		{"the numbers are others", func(f *evidence.File) { target(f).Counts.Mismatch = 0 }, "count mismatch: the report has none"},
+		{"the numbers are others", func(f *evidence.File) { target(f).Counts.Mismatch = 0 }, "count mismatch: the report lacks it"},
 		{"it is better assured", func(f *evidence.File) { target(f).Assurance = audit.Proven }, "assurance proven"},
 		{"there is no chain", func(f *evidence.File) { f.Chains = nil }, "the evidence gives none"},
 		{"the chain is reported twice", func(f *evidence.File) { f.Report.Chains = append(f.Report.Chains, f.Report.Chains[0]) }, "the report says"},
 		{"the policy is another", func(f *evidence.File) { f.Chains[0].Intent.Contracts[0].Policy.Devices = nil }, "entry device"},
 		{"nothing was open before", func(f *evidence.File) { f.Chains[0].Prior.Open = nil }, "finding owner_changed"},
 		{"an older block was audited before", func(f *evidence.File) { f.Chains[0].Prior.Blocks[0].Number = 101 }, "the evidence gives claim denied on chain denied policy denied unverifiable"},
-		{"what was believed is said to be proven", func(f *evidence.File) { f.Chains[0].Second.Observation.Readings[0].Assurance = audit.Proven }, "nothing proves it"},
+		{"what was believed is said to be proven", func(f *evidence.File) { f.Chains[0].Second.Observation.Readings[0].Assurance = audit.Proven }, "is proven, but has no proof"},
 		{"it is proven out of nothing", func(f *evidence.File) {
 			s := f.Chains[0].Second
 			s.Observation.Readings, s.Proven = nil, []evidence.Proven{{Query: ethrpc.Query{Contract: at}}}
-		}, "proving what the contracts say at block 100"},
+		}, "proving the contracts' answers at block 100"},
 		{"it is both believed and proven", func(f *evidence.File) {
 			f.Chains[0].Second.Proven = []evidence.Proven{{Query: ethrpc.Query{Contract: at}}}
 		}, "read twice"},
-		{"it was read at no block", func(f *evidence.File) { f.Chains[0].Second.Observation.Block = nil }, "at no block"},
+		{"it was read at no block", func(f *evidence.File) { f.Chains[0].Second.Observation.Block = nil }, "without a block"},
 		{"the API said something else", func(f *evidence.File) {
 			f.Chains[0].Second.Claim.Body = bytes.Replace(f.Chains[0].Second.Claim.Body, []byte("false"), []byte("true"), 1)
-		}, "not that of its SHA-256"},
+		}, "does not match its SHA-256"},
 		{"it did, with a digest that fits", func(f *evidence.File) {
 			c := f.Chains[0].Second.Claim
 			c.Body = bytes.Replace(c.Body, []byte("false"), []byte("true"), 1)
@@ -122,7 +126,7 @@ func TestForgedEvidenceIsRefuted(t *testing.T) {
 		{"no judge can take it", func(f *evidence.File) { f.Chains[0].Prior.Open[0].Finding.FirstSeen = nil }, "cannot be judged"},
 		{"the API names no KMS", func(f *evidence.File) {
 			f.Chains[0] = evidence.Chain{Intent: audit.Intent{Chain: "base", Discover: true}, First: evidence.Look{Observation: audit.Observation{ChainUnknown: true}}}
-		}, "no audit reports it"},
+		}, "an audit would not report it"},
 		{"a name would run on a terminal", func(f *evidence.File) { f.Chains[0].Intent.Chain = "\x1b[2J" + strings.Repeat("x", 1<<16) }, "base " + at.Hex()},
 	} {
 		f := judged(t, byHand(t))
@@ -134,6 +138,32 @@ func TestForgedEvidenceIsRefuted(t *testing.T) {
 			continue
 		}
 		fit.Error(t, err, 1000)
+	}
+}
+
+// TestEvidenceOfALaterForkIsNotRefuted: whether it holds, only a newer release can say.
+func TestEvidenceOfALaterForkIsNotRefuted(t *testing.T) {
+	header, err := rlp.EncodeToBytes([]any{"a field of a later fork"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for sentence, change := range map[string]func(*evidence.File){
+		"a block's header has another form": func(f *evidence.File) {
+			s := f.Chains[0].Second
+			s.Observation.Readings, s.Proven = nil, []evidence.Proven{{Query: ethrpc.Query{Contract: at}}}
+			s.Header, s.Observation.Block.Hash = header, crypto.Keccak256Hash(header).Hex()
+		},
+		"a light client document is of another fork": func(f *evidence.File) {
+			f.Chains[0].Intent.ChainID = 1
+			f.Chains[0].First.Anchor = &evidence.Anchor{Documents: anchor.Documents{Network: consensus.Mainnet, Bootstrap: anchor.Document{At: noon, Body: []byte(`{"version": "heze", "data": {}}`)}}}
+		},
+	} {
+		f := again(t, judged(t, byHand(t)))
+		change(f)
+		_, err := evidence.Verify(t.Context(), again(t, f), nil)
+		if !errors.Is(err, evidence.ErrUnsupported) || errors.Is(err, evidence.ErrRefuted) || !strings.Contains(err.Error(), "upgrade kms-auditor") {
+			t.Errorf("%s: %v", sentence, err)
+		}
 	}
 }
 
@@ -193,12 +223,12 @@ func TestNothingIsKeptThatDoesNotProve(t *testing.T) {
 		change   func(*observe.Record)
 		says     string
 	}{
-		{"the API sends the key back", func(r *observe.Record) { r.Raw.Second.Claim.HoldsKey = true }, "holds the API key"},
+		{"the API sends the key back", func(r *observe.Record) { r.Raw.Second.Claim.HoldsKey = true }, "contains the API key"},
 		{"its list does", func(r *observe.Record) {
 			page := *r.Raw.First.Claim
 			page.HoldsKey = true
 			r.Raw.First.Listing = append(r.Raw.First.Listing, page)
-		}, "holds the API key"},
+		}, "contains the API key"},
 		{"the claim was not recorded", func(r *observe.Record) { r.Raw.First.Claim = nil }, "not recorded"},
 		{"the proof was not recorded", func(r *observe.Record) { r.Looks.First.Readings[0].Assurance = audit.Proven }, "not recorded"},
 	} {

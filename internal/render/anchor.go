@@ -6,18 +6,18 @@ import (
 	"time"
 )
 
-// Anchors is where the light client of each chain stands, as docs/anchor.md describes it. Lists are never null.
+// Anchors is the state of each chain's light client, as docs/anchor.md describes it. Lists are never null.
 type Anchors struct {
 	Chains []AnchorStatus `json:"chains"`
 }
 
-// AnchorStatus is where the light client of one chain, or of its L1, stands.
+// AnchorStatus is the state of the light client of one chain, or of its L1.
 type AnchorStatus struct {
 	Chain      string         `json:"chain"`
 	L1         *L1Status      `json:"l1,omitempty"` // nil: the chain has a sync committee of its own
 	Network    string         `json:"network"`
 	Checkpoint string         `json:"checkpoint"`           // as configured
-	Remembered string         `json:"remembered,omitempty"` // the newest root that an audit verified, from which the next one goes on
+	Remembered string         `json:"remembered,omitempty"` // the newest root that an audit verified; the next audit starts there
 	Required   string         `json:"required"`
 	Endpoints  []EndpointHead `json:"endpoints"`
 }
@@ -41,32 +41,33 @@ type EndpointHead struct {
 	Error     string     `json:"error,omitempty"`
 }
 
-// WriteText shows one table a chain.
-func (a Anchors) WriteText(b *bytes.Buffer) {
+// WriteText shows a part for each chain.
+func (a Anchors) WriteText(b *bytes.Buffer, opt TextOptions) {
+	t := text{b, opt, 12}
 	if len(a.Chains) == 0 {
-		b.WriteString("no chain has an anchor\n")
+		t.printf("no chain has an anchor: see https://github.com/kms-auditor/kms-auditor/blob/main/docs/anchor.md\n")
 	}
 	for _, c := range a.Chains {
-		fmt.Fprintf(b, "%s: %s\n", Plain(c.Chain), Plain(c.Network))
-		list(b, "  ", [][2]string{{"checkpoint", c.Checkpoint}, {"remembered", c.Remembered}, {"required", c.Required}})
+		t.printf("%s: %s\n", Plain(c.Chain), Plain(c.Network))
+		list(b, opt, "  ", [][2]string{{"checkpoint", c.Checkpoint}, {"remembered", c.Remembered}, {"required", c.Required}})
 		for _, e := range c.Endpoints {
 			state := "nothing is proven"
 			if e.Time != nil {
 				state = fmt.Sprintf("block %d, %s, of %s is final", e.Finalized, e.Hash, when(e.Time))
 			}
-			fmt.Fprintf(b, "  %s: %s%s\n", Plain(e.Name), state, after("; ", Plain(e.Error)))
+			t.printf("  %s: %s%s\n", Plain(e.Name), state, after("; ", Plain(e.Error)))
 		}
 		if l := c.L1; l != nil {
-			holds := "no block is known that L1 holds"
+			holds := "L1 holds no known block"
 			if l.Proposed > 0 {
 				holds = fmt.Sprintf("L1 holds blocks up to %d (l1_proposed)", l.Proposed)
 			}
 			if l.Anchored > 0 {
 				holds += fmt.Sprintf(", and up to block %d as l1_anchored", l.Anchored)
 			}
-			fmt.Fprintf(b, "  SystemConfig %s: %s\n", l.SystemConfig, holds)
+			t.printf("  SystemConfig %s: %s\n", l.SystemConfig, holds)
 			for _, p := range l.Problems {
-				fmt.Fprintf(b, "    %s\n", Plain(p))
+				t.printf("    %s\n", Plain(p))
 			}
 		}
 	}

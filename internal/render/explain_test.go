@@ -53,20 +53,26 @@ func explained() render.Explanation {
 
 func answer(t *testing.T, a render.Answer, asJSON bool) string {
 	t.Helper()
+	return fitted(t, a, 0, asJSON)
+}
+
+func fitted(t *testing.T, a render.Answer, width int, asJSON bool) string {
+	t.Helper()
 	var b bytes.Buffer
-	if err := render.Show(&b, a, asJSON); err != nil {
+	if err := render.Show(&b, a, render.TextOptions{Width: width}, asJSON); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()
 }
 
 func TestHistoryAndExplain(t *testing.T) {
-	wide, unheard := past(), render.Explanation{ID: refused, Places: []render.Place{}, Failed: []string{"base: public: connection refused"}}
-	wide.Wide = true
-	golden(t, "history.txt", answer(t, past(), false))
-	golden(t, "history-wide.txt", answer(t, wide, false))
+	unheard := render.Explanation{ID: refused, Places: []render.Place{}, Failed: []string{"base: public: connection refused"}}
+	golden(t, "history.txt", fitted(t, past(), 120, false))
+	golden(t, "history-80.txt", fitted(t, past(), 80, false))
+	golden(t, "history-wide.txt", answer(t, past(), false))
 	golden(t, "history.answer.json", answer(t, past(), true))
-	golden(t, "explain.txt", answer(t, explained(), false))
+	golden(t, "explain.txt", fitted(t, explained(), 120, false))
+	golden(t, "explain-80.txt", fitted(t, explained(), 80, false))
 	golden(t, "explain.answer.json", answer(t, explained(), true))
 	golden(t, "explain-unheard.txt", answer(t, unheard, false))
 }

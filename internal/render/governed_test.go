@@ -55,10 +55,10 @@ func TestTheAcceptBlockIsYAMLThatSaysWhatTheFindingsSay(t *testing.T) {
 		want   []row
 	}{
 		{"each finding has a row, and those of one name share it", governed(), []row{
+			{"base", contract, "policy_denied_chain_allowed", "os_image", allowed, "", day},
 			{"base", contract, "claim_allowed_chain_denied", "os_image", refused, "", day},
 			{"base", contract, "malformed_id", "device", `"64a0"…`, "", day},
 			{"base", contract, "no_hash", "os_image", "", "", day},
-			{"base", contract, "policy_denied_chain_allowed", "os_image", allowed, "", day},
 		}},
 		{"what cannot be accepted is not offered", gone, []row{{"base", contract, "owner_changed", "", "", "", day}}},
 		{"foreign text stays in its quotes", odd, []row{{odd.Chains[0].Chain, contract, "malformed_id", "device", `"64a0"…`, "", day}}},

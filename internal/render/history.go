@@ -14,8 +14,6 @@ import (
 type History struct {
 	Scanned []Scanned `json:"scanned"`
 	Events  []Event   `json:"events"` // the oldest first
-
-	Wide bool `json:"-"` // for people: ids and hashes whole
 }
 
 // Scanned is how far the events of a contract were read.
@@ -30,8 +28,9 @@ type Scanned struct {
 // Event is one change of a list. It comes from a log, and is not proven; only that the operator forgot a contract comes from
 // the state, and has neither block nor transaction.
 type Event struct {
-	Time     *time.Time `json:"time,omitempty"` // of the block; nil: not known
-	Chain    string     `json:"chain"`          // its name in the configuration
+	Time     *time.Time `json:"time,omitempty"`         // of the block; nil: no provider gave it
+	Untimed  bool       `json:"time_unknown,omitempty"` // Time is nil
+	Chain    string     `json:"chain"`                  // its name in the configuration
 	ChainID  uint64     `json:"chain_id"`
 	Block    uint64     `json:"block,omitempty"`
 	LogIndex uint       `json:"log_index"`
@@ -45,23 +44,34 @@ type Event struct {
 	Tx       string     `json:"tx,omitempty"`
 }
 
-func (h History) WriteText(b *bytes.Buffer) {
-	t := text{b, TextOptions{Wide: h.Wide}}
-	g := grid{{"TIME", "CHAIN", "BLOCK", "CONTRACT", "LIST", "CHANGE", "ID", "NAME", "ACTOR", "TRANSACTION"}}
+func (h History) WriteText(b *bytes.Buffer, opt TextOptions) {
+	t := text{b, opt, 12}
+	g := Table{
+		Heads: []string{"TIME", "CHAIN", "BLOCK", "CONTRACT", "LIST", "CHANGE", "ID", "NAME", "ACTOR", "TRANSACTION"},
+		Drop:  []string{"TRANSACTION", "CONTRACT", Shorten, "TRANSACTION", "CONTRACT", "CHAIN", "BLOCK", "LIST", "NAME", "ACTOR"},
+	}
 	for _, e := range h.Events {
 		block := ""
 		if e.Block > 0 {
 			block = fmt.Sprint(e.Block)
 		}
-		g.add(when(e.Time), e.Chain, block, t.id(e.Contract), e.List, e.Change, t.id(e.ID), t.name(named(e.Name, e.Version)), t.id(e.Actor), t.id(e.Tx))
+		g.Add(e.when(), e.Chain, block, e.Contract, e.List, e.Change, t.id(e.ID), t.name(named(e.Name, e.Version)), e.Actor, e.Tx)
 	}
-	g.write(b, "", "no change of the lists is remembered\n")
+	g.Write(b, opt, "", "no change of the lists is remembered\n")
 	for _, s := range h.Scanned {
 		t.printf("%s %s: events of blocks %d to %d were read\n", Plain(s.Chain), Plain(s.Contract), s.From, s.To)
 	}
 	if len(h.Scanned) == 0 {
-		t.printf("the events of no contract were read\n")
+		t.printf("no contract's events were read\n")
 	}
+}
+
+// when is the event's time for people.
+func (e Event) when() string {
+	if e.Time == nil {
+		return "unknown"
+	}
+	return when(e.Time)
 }
 
 // when gives a time for people; nil is nothing.
@@ -76,9 +86,7 @@ func when(t *time.Time) string {
 type Explanation struct {
 	ID     string   `json:"id"`
 	Places []Place  `json:"places"` // where something is known of it; empty: it is not known
-	Failed []string `json:"failed"` // what could not be asked, in sentences
-
-	Wide bool `json:"-"` // for people: ids and hashes whole
+	Failed []string `json:"failed"` // which sources failed, in sentences
 }
 
 // Place is what is known of the id in one list of one contract.
@@ -131,8 +139,8 @@ func NewKnown(f audit.Finding) Known {
 	return Known{Kind: f.Kind, Severity: f.Severity, Message: f.Message, Meaning: f.Kind.Meaning(), Runbook: f.Runbook, FirstSeen: f.FirstSeen, LastConfirmedAt: f.LastConfirmedAt}
 }
 
-func (x Explanation) WriteText(b *bytes.Buffer) {
-	t := text{b, TextOptions{Wide: x.Wide}}
+func (x Explanation) WriteText(b *bytes.Buffer, opt TextOptions) {
+	t := text{b, opt, 12}
 	t.printf("%s\n", Plain(x.ID))
 	if len(x.Places) == 0 {
 		t.printf("\nIt is not known: no audit, no event and no policy names it.\n")
@@ -161,7 +169,8 @@ func (t *text) place(p Place) {
 		}
 		t.optional("  but       the audit of %s could not compare", when(a.Later))
 	}
-	for _, f := range p.Findings {
+	open := func(f Known) int { return map[bool]int{true: severities[f.Severity], false: 1}[f.ResolvedAt == nil] }
+	for _, f := range slices.SortedStableFunc(slices.Values(p.Findings), func(a, b Known) int { return open(a) - open(b) }) {
 		t.known(f)
 	}
 	if p.Kind != "" && !slices.ContainsFunc(p.Findings, func(f Known) bool { return f.Kind == p.Kind && f.ResolvedAt == nil }) {
@@ -169,11 +178,11 @@ func (t *text) place(p Place) {
 	}
 	if len(p.Events) > 0 {
 		t.printf("  changes\n")
-		g := grid{{"TIME", "BLOCK", "CHANGE", "ACTOR", "TRANSACTION"}}
+		g := Table{Heads: []string{"TIME", "BLOCK", "CHANGE", "ACTOR", "TRANSACTION"}, Drop: []string{"TRANSACTION", Shorten, "TRANSACTION"}}
 		for _, e := range p.Events {
-			g.add(when(e.Time), fmt.Sprint(e.Block), e.Change, t.id(e.Actor), t.id(e.Tx))
+			g.Add(e.when(), fmt.Sprint(e.Block), e.Change, e.Actor, e.Tx)
 		}
-		g.write(t.Buffer, "    ", "")
+		g.Write(t.Buffer, t.opt, "    ", "")
 	} else if p.Audit != nil {
 		t.printf("  no event about it is remembered\n")
 	}
@@ -211,4 +220,30 @@ func (t *text) known(f Known) {
 	for _, line := range []string{Plain(f.Message), Plain(capital(f.Meaning)), todo} {
 		t.optional("            %s", line)
 	}
+}
+
+// KindExplanation is what explain says about a kind of finding.
+type KindExplanation struct {
+	Kind       audit.Kind     `json:"kind"`
+	Severity   audit.Severity `json:"severity"`
+	Verdict    audit.Verdict  `json:"verdict"`    // that a finding gives its contract; consistent: it changes none
+	Acceptable bool           `json:"acceptable"` // whether the configuration may accept it
+	Meaning    string         `json:"meaning"`
+	Runbook    string         `json:"runbook"`
+}
+
+// NewKindExplanation explains k.
+func NewKindExplanation(k audit.Kind) KindExplanation {
+	return KindExplanation{k, k.Severity(), k.Makes(), k.Acceptable(), k.Meaning(), k.Runbook()}
+}
+
+func (k KindExplanation) WriteText(b *bytes.Buffer, opt TextOptions) {
+	t, verdict, accept := text{b, opt, 12}, "the verdict stays as it is", "no"
+	if k.Verdict != audit.Consistent {
+		verdict = fmt.Sprintf("the contract is %s", k.Verdict)
+	}
+	if k.Acceptable {
+		accept = "yes, with a row in accept, which has a reason and a last day"
+	}
+	t.printf("%s\n  severity  %s\n  verdict   %s\n  meaning   %s\n  accept    %s\n  runbook   %s\n", k.Kind, k.Severity, verdict, capital(k.Meaning), accept, k.Runbook)
 }

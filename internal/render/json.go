@@ -56,10 +56,12 @@ func JSON(w io.Writer, r *audit.Report) error {
 }
 
 // Answer is what a command was asked for: text for people, and by its fields JSON for programs.
-type Answer interface{ WriteText(*bytes.Buffer) }
+type Answer interface {
+	WriteText(*bytes.Buffer, TextOptions)
+}
 
-// Show writes a for people or, as JSON, for programs.
-func Show(w io.Writer, a Answer, asJSON bool) error {
+// Show writes a as text or, for programs, as JSON.
+func Show(w io.Writer, a Answer, opt TextOptions, asJSON bool) error {
 	var b bytes.Buffer
 	if asJSON {
 		enc := json.NewEncoder(&b)
@@ -69,7 +71,7 @@ func Show(w io.Writer, a Answer, asJSON bool) error {
 		}
 		b = escaped(b.Bytes())
 	} else {
-		a.WriteText(&b)
+		a.WriteText(&b, opt)
 	}
 	if _, err := w.Write(b.Bytes()); err != nil {
 		return fmt.Errorf("writing the answer: %w", err)

@@ -130,15 +130,18 @@ func spelled(s string) string {
 	return s
 }
 
-func (l KMSList) WriteText(b *bytes.Buffer) {
-	g := grid{{"ID", "SLUG", "LABEL", "CHAIN ID", "CONTRACT", "NODES", "VERSION", "URL"}}
-	for _, k := range l.KMS {
-		g.add(k.ID, k.Slug, k.Label, k.chain(), k.Contract, k.nodes(), k.Version, k.URL)
+func (l KMSList) WriteText(b *bytes.Buffer, opt TextOptions) {
+	g := Table{
+		Heads: []string{"ID", "SLUG", "LABEL", "CHAIN ID", "CONTRACT", "NODES", "VERSION", "URL"},
+		Drop:  []string{"URL", "VERSION", "NODES", "LABEL", Shorten, "URL", "VERSION", "NODES", "LABEL", "SLUG"},
 	}
-	g.write(b, "", "the API lists no KMS\n")
+	for _, k := range l.KMS {
+		g.Add(k.ID, k.Slug, k.Label, k.chain(), k.Contract, k.nodes(), k.Version, k.URL)
+	}
+	g.Write(b, opt, "", "the API lists no KMS\n")
 }
 
-func (k KMS) WriteText(b *bytes.Buffer) {
+func (k KMS) WriteText(b *bytes.Buffer, opt TextOptions) {
 	pairs := [][2]string{
 		{"id", k.ID}, {"slug", k.Slug}, {"label", k.Label}, {"chain id", k.chain()}, {"contract", k.Contract},
 		{"k256 pubkey", k.K256Pubkey}, {"ca pubkey", k.CAPubkey}, {"nodes", k.nodes()}, {"version", k.Version}, {"url", k.URL},
@@ -146,7 +149,7 @@ func (k KMS) WriteText(b *bytes.Buffer) {
 	if k.GatewayAppID != nil {
 		pairs = append(pairs, [2]string{"gateway app id", cmp.Or(*k.GatewayAppID, "none")})
 	}
-	list(b, "", pairs)
+	list(b, opt, "", pairs)
 }
 
 func (k KMS) chain() string {
@@ -163,23 +166,23 @@ func (k KMS) nodes() string {
 	return strconv.FormatUint(*k.NodeCount, 10)
 }
 
-func (o OnChain) WriteText(b *bytes.Buffer) {
+func (o OnChain) WriteText(b *bytes.Buffer, opt TextOptions) {
 	fmt.Fprintf(b, "%s (chain id %d): %s\n", sanitize.Plain(o.Chain), o.ChainID, plural(len(o.Contracts), "contract"))
 	for _, c := range o.Contracts {
 		fmt.Fprintf(b, "\n%s on %s (chain id %d)\n", c.Contract, sanitize.Plain(c.Chain), c.ChainID)
-		list(b, "  ", [][2]string{{"k256 pubkey", c.K256Pubkey}, {"ca pubkey", c.CAPubkey}, {"gateway contract", c.GatewayContract}})
-		g := grid{{"LIST", "CLAIM", "ID", "NAME", "VERSION"}}
+		list(b, opt, "  ", [][2]string{{"k256 pubkey", c.K256Pubkey}, {"ca pubkey", c.CAPubkey}, {"gateway contract", c.GatewayContract}})
+		g := Table{Heads: []string{"LIST", "CLAIM", "ID", "NAME", "VERSION"}, Drop: []string{"VERSION", Shorten, "VERSION", "NAME"}}
 		for _, e := range c.Entries {
-			g.add(string(e.List), string(e.Claim), e.ID, e.Name, e.Version)
+			g.Add(string(e.List), string(e.Claim), e.ID, e.Name, e.Version)
 		}
-		g.write(b, "  ", "  no entries\n")
+		g.Write(b, opt, "  ", "  no entries\n")
 	}
 }
 
-func (a AppIDs) WriteText(b *bytes.Buffer) {
-	g := grid{{"APP ID", "NONCE"}}
+func (a AppIDs) WriteText(b *bytes.Buffer, opt TextOptions) {
+	g := Table{Heads: []string{"APP ID", "NONCE"}, Drop: []string{Shorten}}
 	for _, id := range a.AppIDs {
-		g.add(id.ID, strconv.FormatUint(id.Nonce, 10))
+		g.Add(id.ID, strconv.FormatUint(id.Nonce, 10))
 	}
-	g.write(b, "", "the API reserved no app ids\n")
+	g.Write(b, opt, "", "the API reserved no app ids\n")
 }

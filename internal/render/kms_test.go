@@ -20,7 +20,7 @@ import (
 func show(t *testing.T, a render.Answer, asJSON bool) string {
 	t.Helper()
 	var b bytes.Buffer
-	if err := render.Show(&b, a, asJSON); err != nil {
+	if err := render.Show(&b, a, render.TextOptions{}, asJSON); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()
@@ -112,7 +112,7 @@ func TestHostileAnswers(t *testing.T) {
 
 func TestAnswerThatCannotBeWritten(t *testing.T) {
 	for _, asJSON := range []bool{false, true} {
-		if err := render.Show(full{}, render.NewAppIDs(nil), asJSON); !errors.Is(err, errFull) {
+		if err := render.Show(full{}, render.NewAppIDs(nil), render.TextOptions{}, asJSON); !errors.Is(err, errFull) {
 			t.Errorf("JSON %t: %v", asJSON, err)
 		}
 	}

@@ -333,7 +333,7 @@ func nameOf(t *audit.Target, id string) string {
 
 // WriteText writes the difference as diff -u does, in the lines of a policy: what is - is to go, for the policy to be what is
 // on chain. What does not differ has no lines.
-func (d PolicyDiff) WriteText(b *bytes.Buffer) {
+func (d PolicyDiff) WriteText(b *bytes.Buffer, opt TextOptions) {
 	for _, c := range d.Contracts {
 		if len(c.Missing) > 0 {
 			fmt.Fprintf(b, "# %s %s: its policy does not have %s, so nothing was compared with that\n", Plain(c.Chain), Plain(c.Contract), strings.Join(c.Missing, ", "))

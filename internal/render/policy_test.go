@@ -69,7 +69,7 @@ func TestPolicyDiff(t *testing.T) {
 				return policy
 			})
 			var b bytes.Buffer
-			got.WriteText(&b)
+			got.WriteText(&b, render.TextOptions{})
 			var want []string
 			differs := len(tt.lines) > 0 && !strings.HasPrefix(tt.lines[0], "#")
 			if differs {
@@ -90,7 +90,7 @@ func TestAContractWithoutAPolicyIsNew(t *testing.T) {
 	r := proven()
 	got := render.NewPolicyDiff(r, func(string, string) audit.Policy { return audit.Policy{} })
 	var b bytes.Buffer
-	got.WriteText(&b)
+	got.WriteText(&b, render.TextOptions{})
 	// What is to come is what a snapshot has.
 	_, snapshot, _ := strings.Cut(snapshotOf(t, r), "        policy:\n")
 	_, added, _ := strings.Cut(b.String(), "+        policy:\n")
@@ -110,7 +110,7 @@ func TestAContractWithoutAPolicyIsNew(t *testing.T) {
 		}
 	}
 	b.Reset()
-	if err := render.Show(&b, got, true); err != nil {
+	if err := render.Show(&b, got, render.TextOptions{}, true); err != nil {
 		t.Fatal(err)
 	}
 	if err := json.Unmarshal(b.Bytes(), &shown); err != nil {

@@ -147,10 +147,10 @@ func TestTheAcceptBlockIsAcceptedOnceItHasReasons(t *testing.T) {
 		}}
 	}
 	want := []config.Exception{
-		about(0, audit.ClaimAllowedChainDenied, audit.OSImage, refused),
-		about(1, audit.MalformedID, audit.Device, `"64a0"…`),
-		about(2, audit.NoHash, audit.OSImage, ""),
-		about(3, audit.PolicyDeniedAllowed, audit.OSImage, allowed),
+		about(0, audit.PolicyDeniedAllowed, audit.OSImage, allowed),
+		about(1, audit.ClaimAllowedChainDenied, audit.OSImage, refused),
+		about(2, audit.MalformedID, audit.Device, `"64a0"…`),
+		about(3, audit.NoHash, audit.OSImage, ""),
 	}
 	if diff := cmp.Diff(want, cfg.Accept); diff != "" {
 		t.Error(diff)

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/kms-auditor/kms-auditor/audit"
@@ -16,25 +15,20 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
-// TextOptions choose how Text looks. The zero value fits a pipe.
-type TextOptions struct {
-	Color bool // terminal escapes
-	Wide  bool // ids, names and hashes whole
-}
-
 // Text writes r for a person at a terminal.
 func Text(w io.Writer, r *audit.Report, opt TextOptions) error {
-	t := text{&bytes.Buffer{}, opt}
+	t := text{&bytes.Buffer{}, opt, 11}
 	for i := range r.Chains {
 		t.chain(r, &r.Chains[i])
 	}
 	if len(r.Chains) == 0 {
 		t.printf("No chain was audited: the API's list names no KMS on any of them.\n\n")
 	}
-	for c, target := range Targets(r) {
-		t.target(r, c.Chain, target)
+	all := worstFirst(r)
+	for _, at := range all {
+		t.target(r, at.chain, at.Target)
 	}
-	t.acceptBlock(r)
+	t.acceptBlock(r, all)
 	t.closing(r)
 	_, err := w.Write(t.Bytes())
 	return wrote(r, "text", err)
@@ -42,10 +36,42 @@ func Text(w io.Writer, r *audit.Report, opt TextOptions) error {
 
 type text struct {
 	*bytes.Buffer
-	opt TextOptions
+	opt  TextOptions
+	hang int // indentation of what is left of a line that is too long
 }
 
-func (t *text) printf(format string, args ...any) { fmt.Fprintf(t, format, args...) }
+// placed is a contract of a report, with its chain.
+type placed struct {
+	*audit.Target
+	chain string
+}
+
+// worstFirst returns the contracts of a report, those with the most severe findings first.
+func worstFirst(r *audit.Report) (out []placed) {
+	for c, target := range Targets(r) {
+		out = append(out, placed{target, c.Chain})
+	}
+	worst := func(t *audit.Target) audit.Severity {
+		if len(t.Findings) == 0 {
+			return ""
+		}
+		return bySeverity(t.Findings)[0].Severity
+	}
+	slices.SortStableFunc(out, func(a, b placed) int { return CompareSeverities(worst(a.Target), worst(b.Target)) })
+	return out
+}
+
+// bySeverity returns findings, the most severe first.
+func bySeverity(all []audit.Finding) []audit.Finding {
+	return slices.SortedStableFunc(slices.Values(all), func(a, b audit.Finding) int { return CompareSeverities(a.Severity, b.Severity) })
+}
+
+// printf writes lines, and breaks those that are too long.
+func (t *text) printf(format string, args ...any) {
+	for line := range strings.Lines(fmt.Sprintf(format, args...)) {
+		t.WriteString(wrap(strings.TrimSuffix(line, "\n"), t.opt.Width, t.hang) + "\n")
+	}
+}
 
 // optional prints a line about something, unless it is empty.
 func (t *text) optional(format, what string) {
@@ -76,7 +102,7 @@ func (t *text) block(c *audit.Chain) string {
 	if c.Block == nil {
 		return "no block pinned (policy " + Plain(c.Policy) + ")"
 	}
-	return fmt.Sprintf("%s block %d %s of %s%s", Plain(c.Policy), c.Block.Number, t.id(c.Block.Hash), when(&c.Block.Time), after(", trust ", string(c.Block.Trust)))
+	return fmt.Sprintf("%s block %d %s of %s%s", Plain(c.Policy), c.Block.Number, t.short(c.Block.Hash), when(&c.Block.Time), after(", trust ", string(c.Block.Trust)))
 }
 
 func claimAge(r *audit.Report, c *audit.Chain) string {
@@ -98,7 +124,7 @@ func (t *text) target(r *audit.Report, chain string, target *audit.Target) {
 	t.optional("  incomplete: %s", Plain(target.Incomplete))
 	t.storage(target)
 	t.control(target)
-	for _, f := range target.Findings {
+	for _, f := range bySeverity(target.Findings) {
 		t.item(f.Severity, f.Kind, f.List, f.ID, Plain(f.Message), openSince(r, f), Plain(f.Runbook))
 	}
 	for _, a := range target.Accepted {
@@ -148,15 +174,14 @@ func (t *text) closing(r *audit.Report) {
 // storage prints the proven storage root, and the slots that the operator explained.
 func (t *text) storage(target *audit.Target) {
 	if s := target.Storage; s != nil {
-		only := "only "
+		only, code := "only ", ""
 		if target.Completeness == audit.Complete {
 			only = ""
 		}
-		t.printf("  storage root %s, %s%s explained", t.id(s.Root), only, plural(s.Slots, "slot"))
-		if t.opt.Wide {
-			t.printf("; code hash %s", t.id(s.CodeHash))
+		if t.opt.Width == 0 {
+			code = "; code hash " + Plain(s.CodeHash)
 		}
-		t.printf("\n")
+		t.printf("  storage root %s, %s%s explained%s\n", t.short(s.Root), only, plural(s.Slots, "slot"), code)
 	}
 	for _, e := range target.Explained {
 		t.printf("  explained slot %s: %s\n", e.Slot, Plain(e.Reason))
@@ -165,23 +190,26 @@ func (t *text) storage(target *audit.Target) {
 
 func (t *text) entries(entries []audit.Entry) {
 	orDash := func(s string) string { return cmp.Or(s, "-") } // the column is there, whatever the others have
-	g := grid{{t.paint(bold, "VERDICT"), "LIST", "ID", "NAME", "VERSION", "CLAIM", "ON CHAIN", "POLICY", "LAST CHANGE", "WHY"}}
+	g := Table{
+		Heads: []string{t.paint(bold, "VERDICT"), "LIST", "ID", "NAME", "VERSION", "CLAIM", "ON CHAIN", "POLICY", "LAST CHANGE", "WHY"},
+		Drop:  []string{"VERSION", "LAST CHANGE", Shorten, "VERSION", "LAST CHANGE", "WHY", "POLICY", "LIST", "NAME"},
+	}
 	for _, e := range WorstFirst(entries) {
-		g = append(g, []string{
+		g.Rows = append(g.Rows, []string{
 			t.word("%s", e.Verdict), orDash(string(e.List)), orDash(t.id(e.ID)), orDash(t.name(e.Name)), orDash(t.name(e.Version)),
 			orDash(string(e.Claim)), orDash(string(e.OnChain)), string(e.Policy), t.changed(e.Changed), orDash(why(*e)),
 		})
 	}
-	g.write(t.Buffer, "  ", "")
+	g.Write(t.Buffer, t.opt, "  ", "")
 }
 
-// changed gives the block of the last event of an id and whoever caused it; wide, time and transaction too.
+// changed gives the block of the last event of an id, and who caused it. Without a limit, it gives time and transaction too.
 func (t *text) changed(c *audit.Changed) string {
 	if c == nil {
 		return ""
 	}
 	block, actor := fmt.Sprintf("block %d", c.Block), after(", by ", t.id(c.Actor))
-	if !t.opt.Wide {
+	if t.opt.Width > 0 {
 		return block + actor
 	}
 	return block + after(" of ", when(c.Time)) + actor + ", in " + t.id(c.Tx.Hex())
@@ -212,11 +240,11 @@ func (t *text) control(target *audit.Target) {
 	for _, a := range c.Accounts {
 		switch {
 		case a.Address != target.Contract:
-			t.printf("  %s %s, code %s\n", Plain(string(a.Role)), Plain(a.Address), t.id(a.CodeHash))
+			t.printf("  %s %s, code %s\n", Plain(string(a.Role)), Plain(a.Address), t.short(a.CodeHash))
 		case a.Role == footprint.Proxy:
-			own = "proxy code " + t.id(a.CodeHash)
+			own = "proxy code " + t.short(a.CodeHash)
 		default:
-			own = "code " + t.id(a.CodeHash)
+			own = "code " + t.short(a.CodeHash)
 		}
 	}
 	t.optional("  %s", own)
@@ -242,19 +270,20 @@ const acceptFor = 30 * 24 * time.Hour
 
 // acceptBlock offers each finding that may be lived with as a row of the configuration's accept. The reason is left
 // empty, which the configuration refuses: nobody accepts without one.
-func (t *text) acceptBlock(r *audit.Report) {
+func (t *text) acceptBlock(r *audit.Report, all []placed) {
 	expires := r.FinishedAt.UTC().Add(acceptFor).Format(time.DateOnly)
 	var rows []string
 	offered := map[string]bool{} // images without a hash share a row
-	for c, target := range Targets(r) {
-		for _, f := range target.Findings {
-			if row := acceptRow(c.Chain, target.Contract, f, expires); f.Kind.Acceptable() && !offered[row] {
+	for _, at := range all {
+		for _, f := range bySeverity(at.Findings) {
+			if row := acceptRow(at.chain, at.Contract, f, expires); f.Kind.Acceptable() && !offered[row] {
 				rows, offered[row] = append(rows, row), true
 			}
 		}
 	}
 	if len(rows) > 0 {
-		t.printf("\nTo accept a finding until a date, fill in `reason` and add the row to your config:\naccept:\n%s", strings.Join(rows, ""))
+		t.printf("\nTo accept a finding until a date, fill in `reason` and add the row to your config:\n")
+		t.WriteString("accept:\n" + strings.Join(rows, "")) // rows are copied, and stay whole
 	}
 }
 
@@ -271,7 +300,7 @@ func acceptRow(chain, contract string, f audit.Finding, expires string) string {
 // scalar is s as a double-quoted YAML scalar, in which Go's escapes mean the same and no rune moves a terminal.
 func scalar(s string) string { return strconv.Quote(s) }
 
-// maxName is the number of runes of a name that a table shows unless it is wide.
+// maxName is the number of runes of a name that a terminal shows.
 const maxName = 32
 
 // color is an SGR parameter. All have two digits, so that coloured cells of a column stay aligned.
@@ -323,20 +352,28 @@ func spaced(parts ...string) string { return Plain(strings.Join(parts, " ")) }
 
 // name makes a foreign name fit a cell.
 func (t *text) name(s string) string {
-	if t.opt.Wide {
+	if t.opt.Width == 0 {
 		return sanitize.Plain(s)
 	}
 	return Cut(s, maxName)
 }
 
-// id shortens an id, a hash or an address to 0x, eight digits and the last three; what is malformed is cut like a name.
+// id returns an id, a hash or an address whole. A malformed one is cut like a name.
 func (t *text) id(s string) string {
 	_, notID := sanitize.ParseID(s)
 	_, notAddress := sanitize.ParseAddress(s)
-	if t.opt.Wide || notID != nil && notAddress != nil || !strings.HasPrefix(s, "0x") {
+	if notID != nil && notAddress != nil {
 		return t.name(s)
 	}
-	return s[:10] + "…" + s[len(s)-3:]
+	return s
+}
+
+// short is like id, but shortens on a terminal what only few readers need whole.
+func (t *text) short(s string) string {
+	if t.opt.Width == 0 {
+		return t.id(s)
+	}
+	return shorten(t.id(s))
 }
 
 // Cut makes a foreign text printable and short.
@@ -370,53 +407,6 @@ func counts(targets ...audit.Target) string {
 	default:
 		return fmt.Sprintf("%d entries: %s", total, strings.Join(parts, ", "))
 	}
-}
-
-// grid is rows of printable cells. The first row are headings.
-type grid [][]string
-
-// add adds a row of which cells may be foreign.
-func (g *grid) add(cells ...string) {
-	for i, c := range cells {
-		cells[i] = sanitize.Plain(c)
-	}
-	*g = append(*g, cells)
-}
-
-// write leaves columns out where no row has anything. Without rows it writes none, a line that says so.
-func (g grid) write(b *bytes.Buffer, indent, none string) {
-	if len(g) == 1 {
-		b.WriteString(none)
-		return
-	}
-	used := make([]bool, len(g[0]))
-	for _, row := range g[1:] {
-		for i, c := range row {
-			used[i] = used[i] || c != ""
-		}
-	}
-	tab := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	for _, row := range g {
-		var cells []string
-		for i, c := range row {
-			if used[i] {
-				cells = append(cells, cmp.Or(c, "-"))
-			}
-		}
-		fmt.Fprintln(tab, indent+strings.Join(cells, "\t"))
-	}
-	_ = tab.Flush() // a buffer takes everything
-}
-
-// list writes what is there of names and values.
-func list(b *bytes.Buffer, indent string, pairs [][2]string) {
-	tab := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	for _, p := range pairs {
-		if p[1] != "" {
-			fmt.Fprintf(tab, "%s%s\t%s\n", indent, p[0], sanitize.Plain(p[1]))
-		}
-	}
-	_ = tab.Flush() // a buffer takes everything
 }
 
 // named is a name with a version that is not in it.

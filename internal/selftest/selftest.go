@@ -1,7 +1,7 @@
-// Package selftest audits a tiny chain of recorded answers, so that a binary can be tried where there is no network.
+// Package selftest audits recorded answers of a tiny chain, so that a binary can be tried without a network.
 //
-// recorded.json has what a real chain answered, proofs included, and what an API might claim of it: once the truth, and else
-// one thing that is wrong. Run serves both on a port of 127.0.0.1 and audits them, with the lines that audit --once runs.
+// recorded.json has the answers of a real chain, including proofs, and claims of an API: a correct one, and several with one error
+// each. Run serves them on 127.0.0.1 and audits them with the code of audit --once.
 package selftest
 
 import (
@@ -29,20 +29,20 @@ import (
 //go:embed recorded.json
 var recorded []byte
 
-// Bundle is a chain's answers, and cases of what an API claims.
+// Bundle has a chain's answers and claims about it.
 type Bundle struct {
 	Calls []Call `json:"calls"`
 	Cases []Case `json:"cases"`
 }
 
-// Call is a JSON-RPC call and its result. What a Bundle has no call for is an error.
+// Call is a JSON-RPC call and its result.
 type Call struct {
 	Method string          `json:"method"`
 	Params json.RawMessage `json:"params"`
 	Result json.RawMessage `json:"result"`
 }
 
-// Case is a claim, and what an audit has to find, as Tell tells it.
+// Case is a claim and what an audit must find, in the format of Tell.
 type Case struct {
 	Sentence string          `json:"sentence"`
 	Claim    json.RawMessage `json:"claim"`
@@ -53,13 +53,13 @@ type Case struct {
 type Outcome struct {
 	Case
 	Got    string
-	Failed []string // the sources, and how
+	Failed []string // sources and their errors
 }
 
-// OK reports whether the audit found what it had to.
+// OK reports whether the audit found what it must.
 func (o Outcome) OK() bool { return o.Got == o.Want }
 
-// Recorded is the bundle that is part of the program.
+// Recorded returns the embedded bundle.
 func Recorded() (*Bundle, error) {
 	b := &Bundle{}
 	if err := json.Unmarshal(recorded, b); err != nil {
@@ -74,7 +74,7 @@ func (b *Bundle) Run(ctx context.Context, build metrics.Build) ([]Outcome, error
 	for i, c := range b.Cases {
 		var err error
 		if out[i], err = b.run(ctx, build, c); err != nil {
-			return nil, fmt.Errorf("auditing where %s: %w", c.Sentence, err)
+			return nil, fmt.Errorf("auditing the case that %s: %w", c.Sentence, err)
 		}
 	}
 	return out, nil
@@ -87,7 +87,7 @@ func (b *Bundle) run(ctx context.Context, build metrics.Build, c Case) (Outcome,
 	}
 	s := &http.Server{Handler: b.handler(c.Claim), ReadHeaderTimeout: 10 * time.Second}
 	var serving sync.WaitGroup
-	serving.Go(func() { _ = s.Serve(l) }) // it ends with the close below, and says so
+	serving.Go(func() { _ = s.Serve(l) }) // returns when s is closed
 	defer serving.Wait()
 	defer s.Close()
 	url := "http://" + l.Addr().String()
@@ -104,10 +104,10 @@ func (b *Bundle) run(ctx context.Context, build metrics.Build, c Case) (Outcome,
 	return o, nil
 }
 
-// ChainID is that of the recorded chain.
+// ChainID is the chain id of the recorded chain.
 const ChainID = 8453
 
-// Audit audits once, at the newest block of a provider, what an API claims of chain base.
+// Audit audits chain base once, at the provider's newest block.
 func Audit(ctx context.Context, build metrics.Build, api, provider string) (*audit.Report, error) {
 	cfg, err := config.Parse(fmt.Appendf(nil, `
 timeout: 30s
@@ -127,7 +127,7 @@ chains: [{name: base, chain_id: %d, block: latest, providers: [{name: recorded, 
 	return a.Once(ctx), nil
 }
 
-// Tell says what a report found, but for times and what failed on the way.
+// Tell summarises a report without times and errors.
 func Tell(r *audit.Report) string {
 	said := []string{r.Verdict.String()}
 	for _, c := range r.Chains {
@@ -146,7 +146,7 @@ func Tell(r *audit.Report) string {
 	return strings.Join(said, "; ")
 }
 
-// maxAsked bounds a request, in bytes.
+// maxAsked is the most bytes of a request.
 const maxAsked = 1 << 20
 
 type request struct {
@@ -155,7 +155,7 @@ type request struct {
 	Params json.RawMessage `json:"params"`
 }
 
-// handler is a provider that has the recorded answers, and an API that claims.
+// handler serves the recorded answers as a provider, and the claim as the API.
 func (b *Bundle) handler(claim []byte) http.Handler {
 	results := map[string]json.RawMessage{}
 	for _, c := range b.Calls {
@@ -175,7 +175,7 @@ func (b *Bundle) handler(claim []byte) http.Handler {
 	mux.HandleFunc("POST /{$}", func(w http.ResponseWriter, r *http.Request) {
 		var raw json.RawMessage
 		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxAsked)).Decode(&raw); err != nil {
-			http.Error(w, "no JSON", http.StatusBadRequest)
+			http.Error(w, "not JSON", http.StatusBadRequest)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
@@ -195,7 +195,7 @@ func (b *Bundle) handler(claim []byte) http.Handler {
 	return mux
 }
 
-// key tells calls apart. No parameters can be spelled in three ways.
+// key identifies a call. Missing, null and empty parameters are the same.
 func key(method string, params json.RawMessage) string {
 	var b bytes.Buffer
 	if json.Compact(&b, params) != nil || b.String() == "null" || b.String() == "[]" {

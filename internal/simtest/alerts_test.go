@@ -32,7 +32,7 @@ var (
 	condition = regexp.MustCompile(`(\w+)(=~|!~|!=|=)"([^"]*)"`)
 )
 
-// rules reads the selectors of the rules that page.
+// rules reads the selectors of the alert rules that page.
 func rules() (out [][]matcher) {
 	text, err := os.ReadFile("../../deploy/prometheus/kms-auditor.rules.yml")
 	must(err)
@@ -73,7 +73,7 @@ func newAlerts() *alerts {
 	return a
 }
 
-// check feeds a report to the metrics: the series are its findings, and what pages is what is critical.
+// check feeds a report to the metrics. The series must be its findings, and the critical findings must page.
 func (a *alerts) check(r *audit.Report) error {
 	a.metrics.Report(r)
 	families, err := a.reg.Gather()
@@ -113,10 +113,10 @@ func (a *alerts) check(r *audit.Report) error {
 		}
 	}
 	if diff := cmp.Diff(open, series); diff != "" {
-		return fmt.Errorf("the series of open findings are others than the findings:\n%s", diff)
+		return fmt.Errorf("the series of open findings differ from the findings:\n%s", diff)
 	}
 	if diff := cmp.Diff(critical, pages); diff != "" {
-		return fmt.Errorf("what pages is not what is critical:\n%s", diff)
+		return fmt.Errorf("the findings that page differ from the critical ones:\n%s", diff)
 	}
 	return nil
 }

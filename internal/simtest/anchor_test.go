@@ -29,16 +29,16 @@ type anchored struct {
 	*beaconchain.Chain
 	opt   anchor.Options
 	final uint64
-	newer uint64 // the newest block that is signed
+	newer uint64 // the newest signed block
 	ills  []string
-	says  [][]byte    // the finality update of each endpoint; nil: the newest
-	lies  []*invented // the last is what endpoints sign
+	says  [][]byte    // the finality update of each endpoint; nil means the newest
+	lies  []*invented // endpoints sign the last one
 }
 
-// What happens at a beacon endpoint. The first makes it well.
+// What happens at a beacon endpoint. The first value ends a fault.
 var atBeacon = []string{"beacon well", "beacon down", "beacon stale", "beacon lies"}
 
-// anchor puts the world behind a beacon chain of which all is in one period.
+// anchor adds a beacon chain to the world. All its slots are in one period.
 func (w *world) anchor(ctx context.Context) error {
 	switch w.Anchor {
 	case "":
@@ -72,7 +72,7 @@ func (w *world) anchor(ctx context.Context) error {
 	return w.sign(ctx)
 }
 
-// sign has the beacon chain finalize a block, and sign a newer one, of which two more are taken back at most.
+// sign makes the beacon chain finalize a block and sign a newer one. A reorganisation takes back at most two blocks more.
 func (w *world) sign(ctx context.Context) error {
 	if w.beacon == nil {
 		return nil
@@ -101,7 +101,7 @@ func (w *world) sign(ctx context.Context) error {
 	return nil
 }
 
-// ail changes what is wrong with an endpoint. One that lies has another committee sign what was invented, or too few of the right one.
+// ail sets the fault of an endpoint. A lying endpoint serves an invented block, signed by another committee or by too few members.
 func (w *world) ail(ctx context.Context, a act) error {
 	b := w.beacon
 	if b == nil || a.N >= w.Providers {
@@ -138,12 +138,12 @@ func (w *world) ail(ctx context.Context, a act) error {
 	return nil
 }
 
-// upToDate reports whether the first endpoint that does not fail is.
+// upToDate reports whether the first endpoint without a failure is up to date.
 func (w *world) upToDate() bool {
 	return w.beacon != nil && slices.Contains(w.beacon.ills, "") && !slices.Contains(w.beacon.ills, "beacon stale")
 }
 
-// clocked is a client whose clock follows the chain, of which blocks are made faster than time goes by.
+// clocked is a client whose clock follows the chain, because blocks are sealed faster than real time.
 type clocked struct {
 	*anchor.Client
 	chain *testchain.Chain
@@ -157,7 +157,7 @@ func (c clocked) Sync(ctx context.Context, remembered common.Hash, _ time.Time) 
 	return c.Client.Sync(ctx, remembered, time.Unix(int64(newest.Time)+2, 0))
 }
 
-// vouched checks who vouches for the blocks, and finds out whether an invented chain was believed by design.
+// vouched checks who vouches for the blocks, and whether an invented chain was believed by design.
 func (l *law) vouched() {
 	signed := l.signed()
 	for _, o := range []*audit.Observation{&l.looks.First, l.looks.Second} {

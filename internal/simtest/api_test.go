@@ -16,16 +16,16 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
 )
 
-// api is the API: what it takes for true, by which edits it differs from that, and what it said.
+// api is the API: the state that it follows, the edits by which it deviates, and its answers so far.
 type api struct {
-	servers [2]*fakeapi.Server // requests in turn; the second says something else where the API alternates
-	truth   []contract         // at the block that it followed last
+	servers [2]*fakeapi.Server // serve requests in turn; the second differs if the API alternates
+	truth   []contract         // at the last block that it followed
 	edits   []act
 	fault   *fakeapi.Fault
 
 	mu       sync.Mutex
 	requests int
-	said     map[string]claim // by the digest of the body
+	said     map[string]claim // by digest of the body
 }
 
 func newAPI() *api {
@@ -38,7 +38,7 @@ func (a *api) close() {
 	}
 }
 
-// failing are the acts after which the API answers nothing that can be relied on.
+// failing are the acts after which the API gives no usable answer.
 var failing = []string{"alternate", "500", "403", "null body", "wrong types", "500 once", "half an answer", "reset"}
 
 func (a *api) failing() bool { return a.fault != nil || a.has("alternate") }
@@ -47,7 +47,7 @@ func (a *api) has(what string) bool {
 	return slices.ContainsFunc(a.edits, func(e act) bool { return e.What == what })
 }
 
-// edit changes what the API says.
+// edit changes the API's claim.
 func (w *world) edit(ctx context.Context, a act) error {
 	faults := map[string]*fakeapi.Fault{
 		"500": {Name: fakeapi.Status}, "403": {Name: fakeapi.Status, Status: http.StatusForbidden}, "null body": {Name: fakeapi.Null}, "wrong types": {Name: fakeapi.WrongTypes},
@@ -78,14 +78,14 @@ func (w *world) edit(ctx context.Context, a act) error {
 			edits = append(slices.Clone(edits), act{What: "flip"})
 		}
 		s.Set(w.claim(edits))
-		if s.Heal(); w.api.fault != nil {
+		if s.ClearFault(); w.api.fault != nil {
 			s.Fail(*w.api.fault)
 		}
 	}
 	return nil
 }
 
-// claim makes what the API says: what it takes for true, but for the edits.
+// claim returns the API's claim: the state that it follows, with the edits.
 func (w *world) claim(edits []act) fakeapi.Chain {
 	c := fakeapi.Chain{ChainName: "test", ChainID: chainID}
 	for n, at := range w.at {
@@ -164,7 +164,7 @@ func (w *world) addRows(row *fakeapi.Contract, list, id int, says bool, edits []
 	}
 }
 
-// ServeHTTP keeps what the API says to the auditor, which may use it before the handler returns.
+// ServeHTTP records the API's answers before they are sent, because the auditor may use one before the handler returns.
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
 	turn := a.requests % 2
@@ -173,7 +173,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.servers[turn].ServeHTTP(&recorder{ResponseWriter: w, api: a}, r)
 }
 
-// recorder notes all that was written, each time that more is.
+// recorder records the body after each write.
 type recorder struct {
 	http.ResponseWriter
 	api  *api
@@ -189,7 +189,7 @@ func (r *recorder) Write(b []byte) (int, error) {
 	return r.ResponseWriter.Write(b)
 }
 
-// claim is what the API said, read from the wire without the auditor's code.
+// claim is an answer of the API, decoded without the auditor's code.
 type claim struct {
 	ChainID   uint64 `json:"chain_id"`
 	Contracts []struct {
@@ -206,13 +206,13 @@ type claim struct {
 	}
 }
 
-// readClaim reads a body. What the auditor must refuse may come out as anything.
+// readClaim decodes a body. The result is arbitrary for a body that the auditor must refuse.
 func readClaim(body []byte) (c claim) {
 	_ = json.Unmarshal(body, &c)
 	return c
 }
 
-// row is one row of a list. id is ids for an unknown id, malformed or noHash.
+// row is one row of a list. id is ids for an unknown id, or malformed, or noHash.
 type row struct {
 	list, id int
 	allowed  *bool

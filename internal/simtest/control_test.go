@@ -16,29 +16,29 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// control is who controls a contract, and what runs there, as a report spells it.
+// control is who controls a contract and which code runs there, as in a report.
 type control struct {
 	owner string
-	slot  string          // what ERC-1967's slot names
-	impl  string          // what alone calls are handed on to
+	slot  string          // the address in the ERC-1967 slot
+	impl  string          // the only account that calls are delegated to
 	runs  map[string]code // all code that runs when the getters answer
-	seen  map[string]code // that of it which can be told from slots alone
+	seen  map[string]code // the part of it that slots alone show
 }
 
-// code is the code of an account. impl: calls are handed on to it.
+// code is the code of an account. impl is true if calls are delegated to it.
 type code struct {
 	hash string
 	impl bool
 }
 
-// baseline is what a contract was, as the auditor knows it.
+// baseline is the auditor's baseline of a contract.
 type baseline struct {
 	owner, impl string
 	runs        map[string]code
 	complete    bool
 }
 
-// control finds out from the node what runs, given whose code answers for the devices, and for the rest.
+// control reads from the node what runs, given whose code answers for the devices and for the rest.
 func (w *world) control(ctx context.Context, block common.Hash, at common.Address, is *contract, facets []common.Address) error {
 	no := (common.Address{}).Hex()
 	c := control{owner: is.owner.Hex(), slot: is.slot.Hex(), runs: map[string]code{}, seen: map[string]code{}}
@@ -80,7 +80,7 @@ func (w *world) control(ctx context.Context, block common.Hash, at common.Addres
 	return nil
 }
 
-// reported is what a report, or a baseline, knows of it.
+// reported is the part of it in a report or a baseline.
 func reported(c audit.Control) baseline {
 	b := baseline{c.Owner, c.Implementation, map[string]code{}, c.Complete}
 	for _, a := range c.Accounts {
@@ -89,7 +89,7 @@ func reported(c audit.Control) baseline {
 	return b
 }
 
-// codeIs reports whether what is known of the code is true.
+// codeIs reports whether the known code is true.
 func (b baseline) codeIs(c control) bool {
 	impl := c.slot
 	if b.complete {
@@ -98,7 +98,7 @@ func (b baseline) codeIs(c control) bool {
 	return b.impl == impl && b.within(c.runs, b.complete) && (!b.complete || len(b.runs) == len(c.runs))
 }
 
-// within reports whether all code is among other code. The roles are known where a proof is.
+// within reports whether all code is among other code. Roles are known only with a proof.
 func (b baseline) within(all map[string]code, roles bool) bool {
 	for a, is := range b.runs {
 		if o := all[a]; o.hash != is.hash || roles && o.impl != is.impl {
@@ -108,7 +108,7 @@ func (b baseline) within(all map[string]code, roles bool) bool {
 	return true
 }
 
-// judgeControl compares owner and code with the policy, else with what was seen first. Without proofs less is known of the code.
+// judgeControl compares owner and code with the policy, else with the baseline. Without proofs less of the code is known.
 func (w *world) judgeControl(t *truth, n int, at common.Address) {
 	is, proven := t.is.control, w.Verify != "off"
 	was, known := w.mem.baselines[at]
@@ -142,7 +142,7 @@ func (w *world) judgeControl(t *truth, n int, at common.Address) {
 	if !known {
 		return
 	}
-	another := false // implementation: one finding is enough
+	another := false // one finding about another implementation is enough
 	if now := map[bool]string{true: is.impl, false: is.slot}[proven]; now != "" {
 		another = now != was.impl && is.slot != was.impl
 	}
@@ -165,7 +165,7 @@ func (w *world) judgeControl(t *truth, n int, at common.Address) {
 	}
 }
 
-// rememberControl takes over what a baseline has. What is new there must be the truth, and nothing in it changes.
+// rememberControl takes over a baseline. New values in it must be true, and old ones must not change.
 func (l *law) rememberControl(at common.Address, c audit.Control) {
 	is, truly := reported(c), l.truthOf(at, l.look).is.control
 	was, known := l.mem.baselines[at]
@@ -180,7 +180,7 @@ func (l *law) rememberControl(at common.Address, c audit.Control) {
 	l.mem.baselines[at] = is
 }
 
-// acknowledge has the operator accept what was seen last, as far as it was read.
+// acknowledge makes the operator accept the last values that were read.
 func (w *world) acknowledge(ctx context.Context, n int) error {
 	at := w.at[n]
 	for _, c := range w.state.Controlled() {
@@ -201,7 +201,7 @@ func (w *world) acknowledge(ctx context.Context, n int) error {
 		if is.impl == "" && truly.control.slot != "" { // it was not read
 			is.impl = was.impl
 		}
-		if was.complete && !is.complete && is.within(was.runs, false) { // what is not proven counts on
+		if was.complete && !is.complete && is.within(was.runs, false) { // an unproven part does not replace a proven whole
 			is.runs, is.complete, is.impl = was.runs, true, cmp.Or(is.impl, was.impl)
 		}
 		w.mem.baselines[at] = is

@@ -14,20 +14,20 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// The forms of a contract, beside a proxy of ERC-1967 in front of today's code. A generation's name is a form too: then the
-// proxy is in front of that code at first.
+// The forms of a contract, besides an ERC-1967 proxy of today's code. A generation's name is a form too: the proxy then starts
+// with that code.
 const (
 	beacon   = "beacon"   // another contract names the implementation
 	slots    = "slots"    // the proxy keeps the implementation in slots of its own
-	dispatch = "dispatch" // so it does, and the devices have an implementation of their own
-	library  = "library"  // a library answers for the devices, out of the contract's storage
-	registry = "registry" // another contract answers for the devices, out of its own storage
+	dispatch = "dispatch" // like slots, and the devices have their own implementation
+	library  = "library"  // a library answers for the devices, from the contract's storage
+	registry = "registry" // another contract answers for the devices, from its own storage
 )
 
 // olderThan are the generations before the code of today.
 var olderThan = append([]string{testchain.Shifted}, testchain.Generations[:len(testchain.Generations)-1]...)
 
-// after is the generation that comes after one; after any other code comes that of today.
+// after returns the generation after one. After any other code comes today's.
 func after(name string) string {
 	all := testchain.Generations
 	if name == testchain.Shifted {
@@ -39,7 +39,7 @@ func after(name string) string {
 	return testchain.Plain
 }
 
-// own is what happens to contracts of a form, more often than to others.
+// own lists acts that are more frequent for contracts of a form.
 func own(form string) []string {
 	switch form {
 	case "":
@@ -67,14 +67,14 @@ func (c *config) form(n int) string {
 	return ""
 }
 
-// What a node has besides testchain's implementations: the same code at other addresses, and other code that does the same.
+// Further code on a node besides testchain's implementations: the same code at other addresses, and equivalent code.
 const (
 	twin      = "twin"
 	rest      = "rest" // of a contract whose devices have an implementation of their own
 	registrar = "Registrar"
 )
 
-// deployHelpers puts what many worlds share onto the chain.
+// deployHelpers deploys the contracts that many worlds share.
 func (n *node) deployHelpers(ctx context.Context, k *testchain.KMS) (err error) {
 	create := func(as, name string, args ...any) {
 		if err == nil {
@@ -104,13 +104,13 @@ func (n *node) deployHelpers(ctx context.Context, k *testchain.KMS) (err error) 
 	return n.mine(ctx, tx{from: "owner", data: creation(append(code, 0))})
 }
 
-// creation makes the code that creates a contract of a runtime code.
+// creation returns creation code for a runtime code.
 func creation(runtime []byte) []byte {
 	// PUSH2 size, DUP1, PUSH1 10, PUSH0, CODECOPY, PUSH0, RETURN
 	return append([]byte{0x61, byte(len(runtime) >> 8), byte(len(runtime)), 0x80, 0x60, 0x0a, 0x5f, 0x39, 0x5f, 0xf3}, runtime...)
 }
 
-// birth makes the transactions of the owner, of whom the first has a nonce, that create a contract of a form, and what it needs.
+// birth returns the owner's transactions, from a nonce on, that create a contract of a form and what it needs.
 func (n *node) birth(form string, nonce uint64) (txs []tx, at common.Address, helpers []common.Address, err error) {
 	owner := testchain.Address("owner")
 	create := func(name string, args ...any) common.Address {
@@ -146,7 +146,7 @@ func (n *node) birth(form string, nonce uint64) (txs []tx, at common.Address, he
 			setter, helper = "setRegistry", helpers[0]
 		}
 		send(testchain.Helped, at, setter, helper)
-	default: // with what an upgrade leaves behind, as far as the generation has it
+	default: // with the storage that an upgrade leaves behind, if the generation has it
 		at = create("ERC1967Proxy", n.impl[form], initialize)
 		send(testchain.May, at, "registerApp", common.Address{1, 9})
 		send(testchain.May, at, "setAppAuthImplementation", common.Address{2, 9})
@@ -154,7 +154,7 @@ func (n *node) birth(form string, nonce uint64) (txs []tx, at common.Address, he
 	return txs, at, helpers, err
 }
 
-// callOf makes a transaction that calls one of testchain's contracts.
+// callOf returns a transaction that calls one of testchain's contracts.
 func callOf(contract, from string, to common.Address, method string, args ...any) (tx, error) {
 	a, err := testchain.Contract(contract)
 	if err != nil {
@@ -164,8 +164,8 @@ func callOf(contract, from string, to common.Address, method string, args ...any
 	return tx{from, &to, data}, err
 }
 
-// upgrade makes the transaction by which a contract runs an implementation. Some forms have an owner of their own, who always
-// is the same.
+// upgrade returns the transaction that upgrades a contract to an implementation. Some forms have a separate owner, which never
+// changes.
 func (w *world) upgrade(n int, is *contract, owner string, impl common.Address) (tx, error) {
 	switch form := w.form(n); form {
 	case beacon:
@@ -178,7 +178,7 @@ func (w *world) upgrade(n int, is *contract, owner string, impl common.Address) 
 	return callOf(testchain.Plain, owner, w.at[n], "upgradeToAndCall", impl, []byte{})
 }
 
-// reshape makes the transaction that changes what a form is about.
+// reshape returns the transaction that changes what is special about a form.
 func (w *world) reshape(a act, is *contract, owner string) (tx, error) {
 	form := w.form(a.N)
 	switch {
@@ -203,7 +203,7 @@ func (w *world) reshape(a act, is *contract, owner string) (tx, error) {
 	return w.upgrade(a.N, is, owner, w.impl[testchain.Plain])
 }
 
-// Where the forms keep things.
+// Storage slots of the forms.
 var (
 	beaconSlot   = namespace("eip1967.proxy.beacon", false)
 	dispatchSlot = crypto.Keccak256Hash([]byte("testchain.dispatch")) // devices, images, the rest, owner
@@ -212,15 +212,15 @@ var (
 	registryList = number32(1)
 )
 
-// layout is where an implementation keeps what it has.
+// layout is the storage layout of an implementation.
 type layout struct {
 	lists        [2]common.Hash
 	measurements common.Hash
-	apps, counts bool        // whoever registers apps is counted
-	appCode      common.Hash // zero: it has none
+	apps, counts bool        // counts: it counts the apps of each caller
+	appCode      common.Hash // zero if it has none
 }
 
-// layoutOf returns that of an implementation by its name.
+// layoutOf returns the layout of an implementation by name.
 func layoutOf(name string) layout {
 	l := layout{lists: plainLists, measurements: number32(6), apps: true, appCode: number32(9)}
 	switch name {
@@ -236,7 +236,7 @@ func layoutOf(name string) layout {
 	return l
 }
 
-// nameOf is the name of an implementation; empty: it is not one of them.
+// nameOf returns the name of an implementation, or "".
 func (n *node) nameOf(impl common.Address) string {
 	for name, at := range n.impl {
 		if at == impl {
@@ -246,17 +246,17 @@ func (n *node) nameOf(impl common.Address) string {
 	return ""
 }
 
-// fewLogs are how many a provider serves at once where it has a limit, which is less than a flood has.
+// fewLogs is the number of logs that a limited provider serves at once. A flood has more.
 const fewLogs = 20
 
-// The limits of providers: what they serve of a block with more logs.
+// Limits of providers: what they serve of a block with more logs.
 const (
 	wholeReceipts = "the receipts of a block"
 	eachReceipt   = "single receipts"
 	noReceipts    = "no receipts"
 )
 
-// limited is what a provider with a limit refuses.
+// limited makes a provider refuse what is above its limit.
 func limited(limit string) rpcfault.Fault {
 	few := rpcfault.Fault{Name: "few logs", Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
 		var logs []json.RawMessage

@@ -14,7 +14,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
-// spoil changes what is wrong with a provider.
+// spoil sets the fault of a provider.
 func (w *world) spoil(ctx context.Context, a act) {
 	w.ills[a.N] = a.What
 	if a.What == "well" {
@@ -27,7 +27,7 @@ func (w *world) spoil(ctx context.Context, a act) {
 	w.doors[a.N].Set(f)
 }
 
-// whens are the requests that a fault is about: all, every second, or the third to the fifth.
+// whens selects the requests of a fault: all, every second, or the third to the fifth.
 var whens = [ids]rpcfault.When{{}, {Every: 2}, {From: 2, Count: 3}}
 
 func (w *world) fault(a act, head uint64) rpcfault.Fault {
@@ -113,9 +113,9 @@ func (w *world) stale(head uint64) rpcfault.Fault {
 	})
 }
 
-// heal ends the lies that an auditor believes by design. A lie is found out by a proof, or by another provider that has to
-// agree. Another hash for a block may be that of a fork, unless proofs are required. A provider that leaves logs out is
-// found out by a proof, and what is missing is told by another. "lies without proof" is believed: then the law is weaker.
+// heal ends the lies that an auditor believes by design. A lie is detected by a proof, or by another provider that must agree.
+// Another hash for a block may be that of a fork, unless proofs are required. Missing logs are detected by a proof, and another
+// provider has them. "lies without proof" is believed: then the law is weaker.
 func (w *world) heal() {
 	lies := func(ill string) bool { return strings.HasPrefix(ill, "lies") }
 	for i, ill := range w.ills {

@@ -16,19 +16,19 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
-// invented is a chain that a provider makes up: it leaves the node's chain after a block, and its state is that of a block
-// which the node took back, so that all of it can be proven.
+// invented is a chain that a provider invents. It forks from the node's chain after a block. Its state is that of a block that the
+// node reorganised away, so that all of it can be proven.
 type invented struct {
 	fork   uint64 // the last block that is real
 	blocks []*types.Header
-	state  json.RawMessage // which block the node is asked about instead
+	state  json.RawMessage // the block that the node is asked about instead
 	hides  int             // 1: blocks by number, 2: real blocks by hash
 
-	contradicts bool // it lacks what is final
+	contradicts bool // it lacks finalized blocks
 }
 
-// invent lets a provider serve one. The list of the act says what it hides, and whether it contradicts what is final; the ID says
-// how long it is.
+// invent makes a provider serve an invented chain. The act's list says what it hides and whether it contradicts finalized blocks;
+// the act's ID is its length.
 func (w *world) invent(ctx context.Context, a act) error {
 	if a.N >= w.Providers {
 		return nil
@@ -72,7 +72,7 @@ func (w *world) invent(ctx context.Context, a act) error {
 	return nil
 }
 
-// falsify makes true what the API claims, so that drift is hidden; where it is true already, it makes drift.
+// falsify makes the API's claim true on the invented chain, which hides drift. If the claim is true already, it makes it false.
 func (w *world) falsify(ctx context.Context) error {
 	newest, err := w.Client().HeaderByNumber(ctx, nil)
 	if err != nil {
@@ -106,7 +106,7 @@ func (w *world) falsify(ctx context.Context) error {
 
 func (v *invented) tip() uint64 { return v.fork + uint64(len(v.blocks)) }
 
-// number is that of the block which a parameter names, by tag, number or an invented hash.
+// number returns the number of the block in a parameter: a tag, a number or an invented hash.
 func (v *invented) number(p json.RawMessage) (n uint64, ok bool) {
 	var of struct{ BlockHash, ToBlock string }
 	var text string

@@ -20,7 +20,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// rollup is the L1 that holds a world's blocks.
+// rollup is the L1 of a world.
 type rollup struct {
 	*testchain.Chain
 	contracts *testchain.Rollup
@@ -29,14 +29,14 @@ type rollup struct {
 	door      *rpcfault.Proxy // of L1's provider
 	url       string
 	games     []common.Address
-	upTo      uint64 // the last block that a game claims
-	undone    bool   // a block that may have been audited was taken back
+	upTo      uint64 // the last block claimed by a game
+	undone    bool   // a block that may have been audited was reorganised away
 }
 
 // What happens on L1, and at its provider.
 var onL1 = []string{"propose", "propose", "propose", "win", "blacklist", "L1 down", "L1 well"}
 
-// rollUp puts the world on top of an L1.
+// rollUp gives the world an L1.
 func (w *world) rollUp(ctx context.Context) error {
 	chain, err := testchain.Start(testchain.Options{})
 	if err != nil {
@@ -89,7 +89,7 @@ func (w *world) outputRoot(ctx context.Context, number uint64) (common.Hash, err
 	return crypto.Keccak256Hash(make([]byte, 32), h.Root[:], h.WithdrawalsHash[:], h.Hash().Bytes()), nil
 }
 
-// l1 is where an auditor asks what L1 holds.
+// l1 returns the auditor's access to L1.
 func (w *world) l1() (*observe.L1, error) {
 	light, err := anchor.New(w.rollup.light)
 	if err != nil {
@@ -106,7 +106,7 @@ func (w *world) l1() (*observe.L1, error) {
 	return &observe.L1{Anchor: clocked{light, w.rollup.Chain}, Reader: client}, nil
 }
 
-// onL1 lets something happen there. No reorganisation takes back what is claimed.
+// onL1 performs an act on L1. No reorganisation takes back claimed blocks.
 func (w *world) onL1(ctx context.Context, a act) error {
 	r := w.rollup
 	if r == nil {
@@ -169,7 +169,7 @@ func (w *world) propose(ctx context.Context) error {
 	return nil
 }
 
-// held checks what L1 is said to hold, or to contradict.
+// held checks the report's statements about L1.
 func (l *law) held() {
 	r := l.rollup
 	if r == nil {

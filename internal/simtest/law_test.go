@@ -14,16 +14,16 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit/observe"
 )
 
-// memory is what the law knows of earlier audits.
+// memory is what the law keeps from earlier audits.
 type memory struct {
-	open      map[key]bool   // findings, and whether a proof ever confirmed them
-	block     map[key]uint64 // the newest at which each was confirmed
-	signed    map[key]bool   // a sync committee vouched for a block at which it was
+	open      map[key]bool   // open findings, and whether a proof ever confirmed them
+	block     map[key]uint64 // the newest block at which each was confirmed
+	signed    map[key]bool   // a sync committee vouched for a block at which it was confirmed
 	known     map[common.Address]bool
 	baselines map[common.Address]baseline
-	watched   map[common.Address]watched // of baselines
-	named     [][2][ids]bool             // by the claims that were read, by contract
-	newest    *audit.Block               // that was honestly shown
+	watched   map[common.Address]watched // from baselines
+	named     [][2][ids]bool             // ids in the claims that were read, by contract
+	newest    *audit.Block               // the newest true block
 	claim     *claim                     // the newest
 	lied      bool                       // an audit believed a lie
 	ill       bool                       // a provider ever failed
@@ -45,13 +45,13 @@ type law struct {
 	res    observe.Result
 	chain  audit.Chain
 	looks  audit.Looks
-	look   *audit.Observation // the one that the report tells of
-	other  *audit.Observation // nil: there was one
+	look   *audit.Observation // the one that the report is about
+	other  *audit.Observation // nil if there was only one look
 	exact  int                // targets whose verdict has to be the truth
 	broken error
 }
 
-// unlawful returns what is unlawful about an audit, and the number of targets whose verdict had to be the truth.
+// unlawful returns how an audit breaks the law, and the number of targets whose verdict had to be exact.
 func (w *world) unlawful(ctx context.Context, res observe.Result) (exact int, err error) {
 	l := &law{world: w, ctx: ctx, res: res, chain: res.Report.Chains[0], looks: res.Records[0].Looks}
 	l.look, l.other = &l.looks.First, l.looks.Second
@@ -59,7 +59,7 @@ func (w *world) unlawful(ctx context.Context, res observe.Result) (exact int, er
 		l.look, l.other = s, &l.looks.First
 	}
 	if !l.reported(l.look) {
-		return 0, errors.New("the report is about no look")
+		return 0, errors.New("the report is about neither look")
 	}
 	for _, o := range []*audit.Observation{&l.looks.First, l.looks.Second} {
 		if o == nil {
@@ -85,7 +85,7 @@ func (l *law) fail(format string, args ...any) {
 	}
 }
 
-// reported reports whether a look is the one that the report tells of.
+// reported reports whether a look is the one that the report is about.
 func (l *law) reported(o *audit.Observation) bool {
 	block := func(b *audit.Block) string {
 		if b == nil {
@@ -106,7 +106,7 @@ func (l *law) reported(o *audit.Observation) bool {
 	return block(o.Block) == block(l.chain.Block) && said(c) == said(l.chain.Claim)
 }
 
-// claimOf is what the API said in a look; nil: nothing.
+// claimOf returns the API's claim in a look, or nil.
 func (l *law) claimOf(o *audit.Observation) *claim {
 	if o.Claim == nil {
 		return nil
@@ -189,7 +189,7 @@ func (l *law) verdicts() {
 			}
 			continue
 		}
-		if !slices.Contains(must, at) && !l.mem.known[at] { // nobody asks for it any more
+		if !slices.Contains(must, at) && !l.mem.known[at] { // it is no longer audited
 			if t.Verdict != audit.Unknown {
 				l.fail("%s is not audited, and %s", at, t.Verdict)
 			}
@@ -199,7 +199,7 @@ func (l *law) verdicts() {
 	}
 }
 
-// sound checks a target: it is true or unknown, and without a fault it is true.
+// sound checks that a target's verdict is true or unknown, and true if nothing failed.
 func (l *law) sound(t *audit.Target, truly truth) {
 	at := common.HexToAddress(t.Contract)
 	var before truth
@@ -268,10 +268,10 @@ func (l *law) sound(t *audit.Target, truly truth) {
 	if drifts != (t.Verdict == audit.Drift) {
 		complain("the findings are %v", t.Findings)
 	}
-	// What is to be seen, if nothing fails.
+	// What must be reported if nothing fails.
 	var missing []finding
 	worst, compared := consistent, maps.Clone(truly.compared)
-	for f := range truly.accepted { // what waits for the newest block is not accepted yet, and compares nothing
+	for f := range truly.accepted { // a pending difference is not accepted yet, and compares nothing
 		if pending(f) && !headTruth.accepted[f] {
 			delete(compared, f.ID)
 			if l.Anchor == "required" {
@@ -281,10 +281,10 @@ func (l *law) sound(t *audit.Target, truly truth) {
 	}
 	for f := range truly.wrong {
 		visible := told[f] || !truly.hidden[f] && f.Kind != "storage_unaccounted" || l.explains(t, &truly) && truly.read && !truly.accepted[finding{Kind: "storage_unaccounted"}]
-		if list, _, ok := f.entry(); ok && list == device && truly.is.elsewhere { // only who is named is found there
+		if list, _, ok := f.entry(); ok && list == device && truly.is.elsewhere { // only named ids are found there
 			visible = told[f] || !truly.hidden[f]
 		}
-		waiting := pending(f) && (!truly.hidden[f] || waits[f.ID]) // what nobody names cannot be asked for at the newest block
+		waiting := pending(f) && (!truly.hidden[f] || waits[f.ID]) // unnamed ids cannot be read at the newest block
 		switch {
 		case truly.hidden[f] && !told[f] && told[finding{Kind: "claim_unstable"}] && t.Verdict != audit.Consistent: // an event named it between the looks
 			if worst == consistent {
@@ -309,7 +309,7 @@ func (l *law) sound(t *audit.Target, truly truth) {
 	if l.Unclaimed && told[finding{Kind: "storage_unaccounted"}] { // of an id that nothing is wrong with, and that nobody named
 		worst = drift
 	}
-	if !l.holds(t, compared) && worst == consistent { // all that could be compared waits for the newest block
+	if !l.holds(t, compared) && worst == consistent { // all comparable entries are pending
 		worst = unknown
 	}
 	if l.Verify != "off" && (truly.unlisted(t) || truly.is.uncounted && t.Completeness != audit.Complete) && worst == consistent {
@@ -347,9 +347,8 @@ func (l *law) sound(t *audit.Target, truly truth) {
 	l.exactly(t, truly, missing, worst, complain)
 }
 
-// explains reports whether what the contract stores can be told from what explains it. That anybody registers so many apps in
-// one block that a provider serves none of them costs that, and no more. After an upgrade to older code that counts who registers
-// apps, it costs the verdict.
+// explains reports whether the contract's storage can be explained. It cannot if somebody registered more apps in one block than a
+// provider serves. That costs only completeness or, after an upgrade to older code that counts registrations, the verdict.
 func (l *law) explains(t *audit.Target, truly *truth) bool {
 	return l.Verify != "off" && !(l.Limit == noReceipts && t.Incomplete != "") && !(truly.is.uncounted && t.Completeness != audit.Complete)
 }
@@ -363,13 +362,13 @@ func (l *law) logged(at common.Address, id string) bool {
 	return len(id) > 2 && strings.Contains(logs, id[2:])
 }
 
-// exactly checks a target of an audit in which nothing failed.
+// exactly checks a target of an audit without failures.
 func (l *law) exactly(t *audit.Target, truly truth, missing []finding, worst string, complain func(string, ...any)) {
 	l.exact++
 	if len(missing) > 0 {
 		complain("%v is true, and not told", missing)
 	}
-	// An event named between the looks what the contract stores.
+	// An event between the looks named the stored id.
 	unsettled := slices.ContainsFunc(t.Findings, func(f audit.Finding) bool { return findingOf(f) == finding{Kind: "claim_unstable"} })
 	for _, f := range t.Findings {
 		g := findingOf(f)
@@ -398,21 +397,21 @@ func (l *law) exactly(t *audit.Target, truly truth, missing []finding, worst str
 	}
 }
 
-// waits reports whether an entry waits until the audited block has what the newest one has. Where a sync committee must sign,
-// nothing that it did not sign makes a contract consistent.
+// waits reports whether an entry is pending: the newest block is right already. If a sync committee must sign, an unsigned block
+// makes no contract consistent.
 func (l *law) waits(e audit.Entry) bool {
 	return e.Reason == audit.ReasonHeadAgrees && e.Verdict == map[bool]audit.EntryVerdict{true: audit.Unverifiable, false: audit.Pending}[l.Anchor == "required"]
 }
 
-// excused reports whether nobody can tell whether an open finding is still true.
+// excused reports whether it is unknowable if an open finding is still true.
 func (l *law) excused(truly truth, at common.Address, g finding) bool {
-	if !truly.read && !slices.Contains(l.configured(), at) && !l.mem.known[at] || truly.gone && (g.Kind == "gateway_changed" || g.Kind == "app_implementation_changed") { // nobody asks for it, or can tell
+	if !truly.read && !slices.Contains(l.configured(), at) && !l.mem.known[at] || truly.gone && (g.Kind == "gateway_changed" || g.Kind == "app_implementation_changed") { // it is not audited, or not provable
 		return true
 	}
-	if l.look.Block != nil && l.look.Block.Number < l.mem.block[key{at.Hex(), g}] { // where it was confirmed is newer
+	if l.look.Block != nil && l.look.Block.Number < l.mem.block[key{at.Hex(), g}] { // it was confirmed at a newer block
 		return true
 	}
-	if (l.mem.signed[key{at.Hex(), g}] || g.Kind == "block_contradicted") && !l.signed() { // it ends at a block that is vouched for
+	if (l.mem.signed[key{at.Hex(), g}] || g.Kind == "block_contradicted") && !l.signed() { // it ends only at a signed block
 		return true
 	}
 	list, id, ofEntry := g.entry()
@@ -427,14 +426,14 @@ func (l *law) excused(truly truth, at common.Address, g finding) bool {
 	if !ofEntry {
 		return g.List != "" && !truly.read // about rows without an id
 	}
-	// It is wrong in another way by now, which the newest block has right already.
+	// It is wrong in another way by now, and the newest block is right already.
 	waits := slices.ContainsFunc(l.target(at).Entries, func(e audit.Entry) bool {
 		return e.ID == g.ID && string(e.List) == g.List && l.waits(e)
 	})
 	return waits || !truly.read || truly.silent(list, id)
 }
 
-// resolved checks that nothing ends that is still true, and that nothing vanishes.
+// resolved checks that no true finding ends, and that no finding vanishes.
 func (l *law) resolved() {
 	now := map[key]bool{}
 	for _, t := range l.chain.Targets {
@@ -460,13 +459,13 @@ func (l *law) resolved() {
 	}
 }
 
-// mayEnd checks that a finding which ended is not true at the newest block and by the newest answer.
+// mayEnd checks that an ended finding is not true at the newest block with the newest claim.
 func (l *law) mayEnd(k key) {
 	at := common.HexToAddress(k.contract)
 	if l.Enemy != "" && at == l.at[l.Contracts] {
 		return
 	}
-	var block common.Hash // none: what is said of the chain cannot end
+	var block common.Hash // if zero, no finding about the chain may end
 	if l.mem.newest != nil {
 		block = common.HexToHash(l.mem.newest.Hash)
 	} else if !slices.Contains([]string{"chain_mismatch", "contract_not_listed", "contract_unexpected", "duplicate_conflict", "malformed_id", "no_hash"}, k.Kind) {
@@ -487,7 +486,7 @@ func (l *law) mayEnd(k key) {
 			still = still || !allowed && silent
 		case "claim_denied_chain_allowed", "unlisted_chain_allowed":
 			still = allowed && (silent || len(rows) == 0 || !*rows[0].allowed)
-			if t := l.target(at); t != nil { // it goes on under another name
+			if t := l.target(at); t != nil { // it continues as another kind
 				still = still && !slices.ContainsFunc(t.Findings, func(f audit.Finding) bool {
 					return f.ID == k.ID && string(f.List) == k.List && f.State == audit.Confirmed && makes[string(f.Kind)] == drift
 				})

@@ -9,7 +9,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 )
 
-// remember takes over what an audit came to.
+// remember takes over the results of an audit.
 func (l *law) remember() {
 	open := map[key]bool{}
 	l.mem.lied = l.mem.lied || l.liar

@@ -24,14 +24,14 @@ const chainID = 1337
 type node struct {
 	*testchain.Chain
 	raw    *rpc.Client
-	abi    abi.ABI                   // of Backdoor, which has everything
-	impl   map[string]common.Address // by the implementation's name, and what else many worlds share
-	nonces map[string]uint64         // by account; missing: to be asked for
+	abi    abi.ABI                   // of Backdoor, which has all methods
+	impl   map[string]common.Address // implementations and other shared contracts, by name
+	nonces map[string]uint64         // by account; missing if not asked for yet
 	tip    float64                   // wei per gas
 	dumped map[[2]common.Hash]account
 }
 
-// tx is a transaction of one of the two accounts; without to it creates a contract.
+// tx is a transaction of one of the two accounts. It creates a contract if to is nil.
 type tx struct {
 	from string
 	to   *common.Address
@@ -39,7 +39,7 @@ type tx struct {
 }
 
 func startNode(ctx context.Context) (*node, error) {
-	chain, err := testchain.Start(testchain.Options{GasCap: 5_000_000}) // code that never ends is not to take long
+	chain, err := testchain.Start(testchain.Options{GasCap: 5_000_000}) // so that endless code ends soon
 	if err != nil {
 		return nil, err
 	}
@@ -79,8 +79,8 @@ func (n *node) nonce(ctx context.Context, account string) (uint64, error) {
 
 var signer = types.LatestSignerForChainID(big.NewInt(chainID))
 
-// mine makes a block of transactions, or more where the node's pool is late or a transaction follows one of the other
-// account. A transaction that the contract refuses is mined all the same.
+// mine seals a block of transactions, or several if the node's pool is late or if a transaction follows one of the other account.
+// Reverted transactions are mined too.
 func (n *node) mine(ctx context.Context, txs ...tx) error {
 	for first := true; first || len(txs) > 0; first = false {
 		same := 0
@@ -95,7 +95,7 @@ func (n *node) mine(ctx context.Context, txs ...tx) error {
 	return nil
 }
 
-// seal makes a block of one account's transactions.
+// seal seals a block of one account's transactions.
 func (n *node) seal(ctx context.Context, txs []tx) error {
 	tip, _ := big.NewFloat(n.tip).Int(nil)
 	for _, t := range txs {
@@ -112,11 +112,11 @@ func (n *node) seal(ctx context.Context, txs []tx) error {
 		}
 		account := testchain.Address(t.from)
 		// The pool follows the chain a little behind.
-		if err := patiently(func() error { return n.Client().SendTransaction(ctx, signed) }); err != nil {
+		if err := retry(func() error { return n.Client().SendTransaction(ctx, signed) }); err != nil {
 			return fmt.Errorf("sending transaction %d of %s: %w", nonce, t.from, err)
 		}
 		n.nonces[t.from]++
-		if err := patiently(func() error {
+		if err := retry(func() error {
 			if pending, err := n.Client().PendingNonceAt(ctx, account); err != nil || pending <= nonce {
 				return errors.Join(errors.New("the pool does not take the transaction"), err)
 			}
@@ -139,8 +139,8 @@ func (n *node) seal(ctx context.Context, txs []tx) error {
 	}
 }
 
-// undo takes back the newest blocks, and makes a longer branch. What was undone may come back from the node's pool at any
-// time, so each of those transactions is replaced by one that does nothing and pays more.
+// undo reorganises the newest blocks away and seals a longer branch. The undone transactions may come back from the node's pool at
+// any time, so each is replaced by an empty one with a higher fee.
 func (n *node) undo(ctx context.Context, blocks uint64) error {
 	was := map[string]uint64{}
 	for _, account := range []string{"owner", "stranger"} {
@@ -158,7 +158,7 @@ func (n *node) undo(ctx context.Context, blocks uint64) error {
 	if err != nil {
 		return err
 	}
-	if err := patiently(func() error { n.Rollback(); return n.Fork(root.Hash()) }); err != nil {
+	if err := retry(func() error { n.Rollback(); return n.Fork(root.Hash()) }); err != nil {
 		return err
 	}
 	n.Rollback()
@@ -190,12 +190,12 @@ func (n *node) undo(ctx context.Context, blocks uint64) error {
 	}
 }
 
-// errStuck is a simulated chain that makes no block any more, or none with a transaction, which is seen once in some thousand
+// errStuck reports a simulated chain that no longer seals blocks, or only empty ones. That happens about once in some thousand
 // reorganisations.
 var errStuck = errors.New("the chain stands still")
 
-// patiently does something that the node refuses for a moment.
-func patiently(do func() error) error {
+// retry retries something that the node refuses for a moment.
+func retry(do func() error) error {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for looks := 1; ; looks++ {
@@ -209,7 +209,7 @@ func patiently(do func() error) error {
 
 func (n *node) head(ctx context.Context) (uint64, error) { return n.Client().BlockNumber(ctx) }
 
-// finalize makes blocks until the newest is finalized.
+// finalize seals blocks until the newest is finalized.
 func (n *node) finalize(ctx context.Context) error {
 	for {
 		if head, err := n.head(ctx); err != nil || head%32 == 0 {
@@ -219,13 +219,13 @@ func (n *node) finalize(ctx context.Context) error {
 	}
 }
 
-// account is all that the state of a block holds of an address.
+// account is the state of an address at a block.
 type account struct {
 	CodeHash common.Hash            `json:"codeHash"`
 	Storage  map[common.Hash]string `json:"storage"`
 }
 
-// dump reads an account from the node's state at a block, which may be of a branch that was taken back.
+// dump reads an account from the node's state at a block, which may have been reorganised away.
 func (n *node) dump(ctx context.Context, block common.Hash, at common.Address) (account, error) {
 	key := [2]common.Hash{block, crypto.Keccak256Hash(at[:])}
 	if a, known := n.dumped[key]; known {
@@ -239,7 +239,7 @@ func (n *node) dump(ctx context.Context, block common.Hash, at common.Address) (
 	return all.Accounts[at], err
 }
 
-// logs returns the data of a contract's events up to a block of the standing branch.
+// logs returns the data of a contract's events up to a block of the canonical chain.
 func (n *node) logs(ctx context.Context, at common.Address, to uint64) (string, error) {
 	var all []struct{ Data string }
 	err := n.raw.CallContext(ctx, &all, "eth_getLogs", map[string]any{"address": at, "fromBlock": "0x0", "toBlock": hexutil.EncodeUint64(to)})

@@ -24,11 +24,11 @@ type contract struct {
 	allowed        [2][ids]bool   // by the lists that its code uses
 	elsewhere      bool           // the devices are stored in another contract
 	watched        watched
-	unexplained    bool // it stores entries of lists that its code does not use
-	uncounted      bool // its code counts who registers apps, and there are some that other code registered
+	unexplained    bool // it stores entries of lists that its code does not read
+	uncounted      bool // its code counts registrations, and other code registered some apps
 }
 
-// Where the contracts of testchain keep things.
+// Storage slots of testchain's contracts.
 var (
 	implSlot, ownerSlot = namespace("eip1967.proxy.implementation", false), namespace("openzeppelin.storage.Ownable", true)
 	otherSlots          = []common.Hash{namespace("openzeppelin.storage.Initializable", true), namespace("openzeppelin.storage.Ownable2Step", true)}
@@ -36,7 +36,7 @@ var (
 	movedLists          = [2]common.Hash{crypto.Keccak256Hash([]byte("testchain.moved.lists")), plus(crypto.Keccak256Hash([]byte("testchain.moved.lists")), 1)}
 )
 
-// namespace is the slot of ERC-1967, or the first slot of ERC-7201.
+// namespace returns an ERC-1967 slot or the first slot of an ERC-7201 namespace.
 func namespace(name string, erc7201 bool) common.Hash {
 	h := plus(crypto.Keccak256Hash([]byte(name)), -1)
 	if erc7201 {
@@ -54,7 +54,7 @@ func plus(h common.Hash, n int64) common.Hash {
 
 func mapped(key, slot common.Hash) common.Hash { return crypto.Keccak256Hash(key[:], slot[:]) }
 
-// contract reads what a contract stores at a block from the node's own state. A slot that this test cannot name is an error.
+// contract reads a contract's storage at a block from the node's own state. An unexpected slot is an error.
 func (w *world) contract(ctx context.Context, block common.Hash, at common.Address) (is contract, err error) {
 	a, err := w.dump(ctx, block, at)
 	if err != nil || a.CodeHash == (common.Hash{}) {
@@ -62,7 +62,7 @@ func (w *world) contract(ctx context.Context, block common.Hash, at common.Addre
 	}
 	word := func(slot common.Hash) common.Address { return common.HexToAddress(a.Storage[slot]) }
 	is = contract{code: true, owner: word(ownerSlot), slot: word(implSlot), beacon: word(beaconSlot), helper: word(helperSlot)}
-	facets := []common.Address{is.slot} // that answer for the devices, the images and the rest
+	facets := []common.Address{is.slot} // for the devices, the images and the rest
 	switch no := (common.Address{}); {
 	case is.beacon != no:
 		b, err := w.dump(ctx, block, is.beacon)
@@ -120,13 +120,13 @@ func (w *world) contract(ctx context.Context, block common.Hash, at common.Addre
 	}
 	for slot := range a.Storage {
 		if !known[slot] {
-			return is, fmt.Errorf("%s stores something at %s", at, slot)
+			return is, fmt.Errorf("%s stores something at the unexpected slot %s", at, slot)
 		}
 	}
 	return is, w.registered(ctx, block, a, &is)
 }
 
-// registered reads the devices of a contract that another one answers for.
+// registered reads the devices of a contract whose list is in another one.
 func (w *world) registered(ctx context.Context, block common.Hash, a account, is *contract) error {
 	word := common.HexToHash(a.Storage[helperSlot])
 	switch {
@@ -145,13 +145,13 @@ func (w *world) registered(ctx context.Context, block common.Hash, a account, is
 	return err
 }
 
-// Where the generations of a contract keep apps, whoever registered them, and lists.
+// Slots of apps, callers and lists in the generations of a contract.
 var (
 	appsSlot, sequencesSlot = number32(5), number32(9)
 	allLists                = []common.Hash{number32(5), number32(6), number32(7), number32(8), movedLists[device], movedLists[image]}
 )
 
-// listKey is what an entry of a list may be about; 2 is the list of the measurements.
+// listKey returns the key of an entry of a list; list 2 is that of the measurements.
 type listKey struct {
 	list, n int
 	id      common.Hash
@@ -164,12 +164,12 @@ var keys = func() (out []listKey) {
 	return out
 }()
 
-// callers are who registers apps.
+// callers are the accounts that register apps.
 func (w *world) callers() []common.Address {
 	return []common.Address{testchain.Address("owner"), testchain.Address("stranger"), w.impl[registrar]}
 }
 
-// apps are those that may be registered: those of the plan, and those of generations that count.
+// apps are the apps that may be registered: those of the plan, and those of generations that count.
 func (w *world) apps(storage map[common.Hash]string) (out []common.Address) {
 	for n := range byte(10) {
 		out = append(out, common.Address{1, n})
@@ -184,7 +184,7 @@ func (w *world) apps(storage map[common.Hash]string) (out []common.Address) {
 	return out
 }
 
-// makes is what a finding makes of its target, by the documentation; those that are missing make nothing.
+// makes is the verdict that a finding causes, according to the documentation. Missing kinds cause none.
 var makes = map[string]string{
 	"claim_allowed_chain_denied": drift, "claim_denied_chain_allowed": drift, "unlisted_chain_allowed": drift, "claim_unknown": unknown,
 	"malformed_id": unknown, "duplicate_conflict": drift, "contract_not_listed": drift, "contract_unexpected": drift, "no_code": drift,
@@ -196,7 +196,7 @@ var makes = map[string]string{
 
 const consistent, drift, unknown = "consistent", "drift", "unknown"
 
-// finding is what is wrong, and with which entry. Malformed ids are one.
+// finding is a kind with its entry. All malformed ids are one entry.
 type finding struct{ Kind, List, ID string }
 
 func findingOf(f audit.Finding) finding {
@@ -217,22 +217,22 @@ func (f finding) entry() (list, id int, ok bool) {
 	return 0, 0, false
 }
 
-// truth is what is so, of one contract at one block, by one answer of the API.
+// truth is the expected result for one contract at one block with one answer of the API.
 type truth struct {
 	is       contract
 	wrong    map[finding]bool
-	accepted map[finding]bool // of what is wrong
-	hidden   map[finding]bool // of what is wrong: about an id that nobody has to know
-	stored   bool             // by the contract itself, some of what is hidden
+	accepted map[finding]bool // findings that the operator accepts
+	hidden   map[finding]bool // findings about an id that the auditor need not know
+	stored   bool             // the contract itself stores a hidden id
 	claims   [2][ids][]row
-	read     bool            // the API said something of the contract, on the right chain
-	compared map[string]bool // the ids with a claim about something that is known
-	blank    bool            // it says something that cannot be compared
-	gone     bool            // the gateway is, or the code of apps, and nothing proves it
-	loose    bool            // a lie that was believed may be taken for what was
+	read     bool            // the API claims something about the contract, on the right chain
+	compared map[string]bool // ids whose claim can be compared
+	blank    bool            // a claim cannot be compared
+	gone     bool            // the gateway or the apps' code is gone, without a proof
+	loose    bool            // the baseline may be a believed lie
 }
 
-// unshown is an id that the contract allows and no entry has, although all that it stores is accounted for; empty: there is none.
+// unshown returns an id that the contract allows without an entry, although its storage is fully accounted for, or "".
 func (t *truth) unshown(in *audit.Target) string {
 	for list := range lists {
 		for n := range ids {
@@ -245,15 +245,15 @@ func (t *truth) unshown(in *audit.Target) string {
 	return ""
 }
 
-// holds reports whether anything that has to agree was compared: a claim, or where there are none the policy, whose lists may be
-// empty if the contract is proven to hold nothing else.
+// holds reports whether anything was compared: a claim or, without claims, the policy. The policy's lists may be empty if the
+// contract is proven to store nothing else.
 func (w *world) holds(t *audit.Target, compared map[string]bool) bool {
 	listed := t.Contract == w.at[0].Hex() && w.Named != "" && (w.Devices != nil || w.Images != nil)
 	waits := t.Counts.Pending > 0
 	return len(compared) > 0 && (listed || !w.Unclaimed) || w.Unclaimed && listed && t.Completeness == audit.Complete && !waits
 }
 
-// unlisted reports whether another contract's list has an id that no entry has: the auditor cannot know what else is there.
+// unlisted reports whether another contract's list has an id without an entry. The auditor cannot know of it.
 func (t *truth) unlisted(in *audit.Target) bool {
 	for n := range ids {
 		id := idOf(device, n).Hex()
@@ -264,20 +264,20 @@ func (t *truth) unlisted(in *audit.Target) bool {
 	return false
 }
 
-// silent reports whether the API lists an id and makes no claim about it.
+// silent reports whether the API lists an id without a claim about it.
 func (t *truth) silent(list, id int) bool {
 	rows := t.claims[list][id]
 	return slices.ContainsFunc(rows, func(r row) bool { return r.allowed == nil || rows[0].allowed == nil || *r.allowed != *rows[0].allowed })
 }
 
-// truth tells the truth. Without a claim it is about the chain alone, and without a block about the claim.
+// truth computes the truth: about the chain alone without a claim, and about the claim alone without a block.
 func (w *world) truth(ctx context.Context, at common.Address, block common.Hash, c *claim) (t truth, err error) {
 	t.wrong, t.accepted, t.hidden, t.compared = map[finding]bool{}, map[finding]bool{}, map[finding]bool{}, map[string]bool{}
 	say := func(kind string) { t.wrong[finding{Kind: kind}] = true }
 	n := slices.Index(w.at, at)
 	configured := slices.Contains(w.configured(), at)
 	audited := configured || w.mem.known[at]
-	t.read = w.Unclaimed // there is nothing to be said
+	t.read = w.Unclaimed // there is no claim to read
 	if c != nil {
 		rows, listed, foreign := c.about(at)
 		t.read = c.ChainID == chainID && !foreign
@@ -380,13 +380,13 @@ func (w *world) judge(t *truth, n, list, id int) {
 		slices.ContainsFunc(w.Accepts, func(a accept) bool { return a.N == n && a.List == list && a.ID == id })
 	for _, kind := range []string{"unlisted_chain_allowed", "policy_denied_chain_allowed"} {
 		if f := (finding{kind, string(lists[list]), idOf(list, id).Hex()}); (t.wrong[f] || w.Unclaimed && allowed) && !named {
-			t.hidden[f] = true // nothing may be wrong with it, and it may be storage that nothing explains
+			t.hidden[f] = true // nothing may be wrong with it, or it may be unexplained storage
 			t.stored = t.stored || list != device || !t.is.elsewhere
 		}
 	}
 }
 
-// accept takes out what the operator accepts.
+// accept removes what the operator accepts.
 func (w *world) accept(t *truth, n int) {
 	for _, a := range w.Accepts {
 		f := finding{Kind: a.Kind}

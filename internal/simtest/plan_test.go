@@ -21,39 +21,38 @@ const (
 	image
 )
 
-// plan is a sequence of audits of one world. What happens follows from it, and it can be played again.
+// plan is a sequence of audits of one world. It is deterministic and can be replayed.
 type plan struct {
 	Config config
 	Steps  []step
 }
 
-// step is one audit: what happens before it, and what between its two looks.
+// step is one audit: the acts before it, and those between its two looks.
 type step struct {
 	Before  []act `json:",omitempty"`
 	Between []act `json:",omitempty"`
 }
 
-// act is one thing that happens. N is a contract, a provider, or a number of blocks. At a provider, ID says to which requests
-// it happens.
+// act is one thing that happens. N is a contract, a provider or a number of blocks. At a provider, ID selects the requests.
 type act struct {
 	What     string
 	N        int `json:",omitempty"`
 	List, ID int `json:",omitempty"`
 }
 
-// config is what the operator configured, and what there is to audit.
+// config is the operator's configuration and the world to audit.
 type config struct {
 	Block                           string // tags, separated by a space
 	Verify                          string
 	Providers, Agreement, Contracts int
-	Enemy                           string   `json:",omitempty"` // how one more contract behaves
+	Enemy                           string   `json:",omitempty"` // behaviour of an additional hostile contract
 	Named                           string   `json:",omitempty"` // the contracts that are configured: "", "all", "first"
 	Young, Pending, Baselines       bool     `json:",omitempty"`
 	Unclaimed                       bool     `json:",omitempty"` // no API covers the chain
-	Forms                           []string `json:",omitempty"` // of the contracts; missing: a proxy of ERC-1967
-	Limit                           string   `json:",omitempty"` // of logs, at every provider: what it serves of a block with more
-	Devices, Images                 []int    // wanted of the first contract; nil: nothing is said
-	Owner, Runs                     string   `json:",omitempty"` // wanted of the first contract
+	Forms                           []string `json:",omitempty"` // of the contracts; by default an ERC-1967 proxy
+	Limit                           string   `json:",omitempty"` // of logs, at every provider
+	Devices, Images                 []int    // policy of the first contract; nil if not in the policy
+	Owner, Runs                     string   `json:",omitempty"` // policy of the first contract
 	Accepts                         []accept `json:",omitempty"`
 	Anchor                          string   `json:",omitempty"` // "", "optional", "required", "l1"
 }
@@ -71,23 +70,23 @@ var onChain = []string{
 	testchain.Plain, testchain.Moved, "block", "finalize", "reorganise", "acknowledge",
 }
 
-// What happens at the API. The first two make it well.
+// What happens at the API. The first two end faults.
 var atAPI = []string{
 	"follow", "follow", "flip", "flip", "flip", "null", "drop", "list twice", "contradict", "malformed", "no hash", "drop contract", "split rows", "row elsewhere",
 	"stranger", "elsewhere", "list nothing", "alternate", "500", "403", "null body", "wrong types", "500 once", "half an answer", "reset",
 }
 
-// What happens at a provider. The first makes it well.
+// What happens at a provider. The first ends a fault.
 var atProvider = []string{
 	"well", "down", "no proofs", "no logs", "proves one contract", "pruned", "lags", "goes back", "ignores hashes", "refuses hashes", "wrong ids", "short batch", "null results",
 	"other chain", "lies in calls", "lies in storage", "lies in proofs", "lies in code", "lies in hashes", "drops logs", "invents logs", "lies without proof",
 	"late", "resets", "breaks off", "truncated", "corrupt", "web page", "invents",
 }
 
-// drawer draws parts of a plan. Shrinking leads to what is simple: false, the first of a choice, the shorter list.
+// drawer draws parts of a plan. Values shrink to false, the first of a choice and a shorter list.
 type drawer struct{ *rapid.T }
 
-// upTo draws evenly, where rapid's own ranges prefer what is small.
+// upTo draws uniformly; rapid's own ranges prefer small numbers.
 func (d drawer) upTo(what string, most int) int {
 	n := 0
 	for range bits.Len(uint(most)) + 3 {

@@ -7,7 +7,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// TestRows plays sequences that taught something.
+// TestRows plays sequences that once showed a bug.
 func TestRows(t *testing.T) {
 	b := &bench{dir: t.TempDir()}
 	t.Cleanup(b.drop)

@@ -23,12 +23,12 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit/observe"
 )
 
-// workers draw side by side, each on a chain of its own: much of the time, an audit waits.
+// workers is the number of concurrent workers, each with its own chain. Audits spend much of their time waiting.
 const workers = 4
 
 var replay = flag.String("plan", "", "play the plan in this `file` instead")
 
-// TestMain draws 200 sequences where the command line does not say how many (-rapid.checks), and shares them out.
+// TestMain divides the sequences among the workers: 200, or -rapid.checks.
 func TestMain(m *testing.M) {
 	checks := flag.Lookup("rapid.checks").Value
 	must(checks.Set("200"))
@@ -52,8 +52,8 @@ type bench struct {
 	dir       string
 }
 
-// perChain is after how many sequences a chain has become long enough. It is too after many reorganisations: a node takes
-// no transaction that costs more than an ether.
+// perChain is the number of sequences before a new chain is started. Many reorganisations also make a chain unusable: fees rise,
+// and a node refuses a transaction that costs more than an ether.
 const perChain = 100
 
 func (b *bench) chain(ctx context.Context) (_ *node, err error) {
@@ -79,7 +79,7 @@ type fataler interface {
 	Fatalf(string, ...any)
 }
 
-// TestLaw draws sequences of audits of one world, and holds each audit against the truth.
+// TestLaw draws sequences of audits of one world, and compares each audit with the truth.
 func TestLaw(t *testing.T) {
 	if *replay != "" {
 		b, err := os.ReadFile(*replay)
@@ -103,17 +103,17 @@ func TestLaw(t *testing.T) {
 		}
 	})
 	t.Logf("\n%s", count)
-	// A law that lets everything be unknown would notice nothing.
+	// If everything were unknown, the law would check nothing.
 	if all := count.of(false, consistent) + count.of(false, drift) + count.of(false, unknown); count.sequences >= 100 && (count.of(false, consistent) < all/4 || count.of(false, drift) < all/4 || count.exact < all/2) {
-		t.Error("too few verdicts say something")
+		t.Error("too few verdicts are not unknown")
 	}
 }
 
-// try plays a plan and, where there is an enemy, plays it again without. It returns what play does.
+// try plays a plan and, if there is an enemy, plays it again without it. It returns the results of play.
 func (b *bench) try(t fataler, p plan, count *tally) [][]string {
 	t.Helper()
 	with, err := b.play(p, count)
-	if errors.Is(err, errStuck) { // nothing was seen of the auditor
+	if errors.Is(err, errStuck) { // the failure is the test chain's
 		b.drop()
 		with, err = b.play(p, count)
 	}
@@ -123,20 +123,20 @@ func (b *bench) try(t fataler, p plan, count *tally) [][]string {
 		var without [][]string
 		if without, err = b.play(alone, nil); err == nil {
 			if diff := gocmp.Diff(without, with); diff != "" {
-				err = fmt.Errorf("the enemy changes what is said of the others:\n%s", diff)
+				err = fmt.Errorf("the enemy changes the results for other contracts:\n%s", diff)
 			}
 		}
 	}
 	if err != nil {
 		b.drop()
 		text, _ := json.Marshal(p)
-		t.Fatalf("%v\nthe plan, to be played with -plan FILE:\n%s", err, text)
+		t.Fatalf("%v\nthe plan, for -plan FILE:\n%s", err, text)
 	}
 	return with
 }
 
-// compares reports whether what happens is the same beside an enemy: it depends neither on the number of requests or looks,
-// nor on bytes of a proof.
+// compares reports whether a plan runs the same with an enemy: its acts depend neither on the number of requests or looks, nor on
+// bytes of a proof.
 func (p plan) compares() bool {
 	return !slices.ContainsFunc(p.Steps, func(s step) bool {
 		return len(s.Between) > 0 || slices.ContainsFunc(s.Before, func(a act) bool {
@@ -145,10 +145,10 @@ func (p plan) compares() bool {
 	})
 }
 
-// atRest is what does not happen in the middle of an audit.
+// atRest lists acts that do not happen during an audit.
 var atRest = []string{"restart", "forget", "acknowledge"}
 
-// play plays a plan, and returns what was said of each contract that is no enemy, by audit.
+// play plays a plan and returns the results of each audit for each contract but the enemy.
 func (b *bench) play(p plan, count *tally) (said [][]string, err error) {
 	ctx := context.Background()
 	w, err := b.world(ctx, p.Config, b.dir)
@@ -182,7 +182,7 @@ func (b *bench) play(p plan, count *tally) (said [][]string, err error) {
 	return said, nil
 }
 
-// brief is what an audit saw and said, in a few lines.
+// brief summarises an audit in a few lines.
 func brief(res observe.Result) string {
 	var b strings.Builder
 	for _, o := range []*audit.Observation{&res.Records[0].Looks.First, res.Records[0].Looks.Second, res.Records[0].Looks.Head} {
@@ -217,7 +217,7 @@ func (w *world) saidOf(res observe.Result) (out []string) {
 	return out
 }
 
-// tally counts what was drawn, and what was said.
+// tally counts drawn plans and verdicts.
 type tally struct {
 	mu                sync.Mutex
 	sequences, audits int
@@ -287,7 +287,7 @@ func (c *tally) audit(w *world, res observe.Result, exact int) {
 	}
 }
 
-// of is the number of targets of which a verdict was said.
+// of returns the number of targets with a verdict.
 func (c *tally) of(faulty bool, verdict string) int { return c.said[fmt.Sprint(faulty, " ", verdict)] }
 
 func (c *tally) String() string {

@@ -10,8 +10,8 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 )
 
-// watched is what a contract says of its KMS, by the names of a report's control: the measurements that it allows, its gateway,
-// and the code of its apps.
+// watched has values that a contract reports about its KMS, by their names in a report's control: the allowed measurements, the
+// gateway and the apps' code.
 type watched map[string]string
 
 const measurements, gateway, appCode = "aggregated_mrs", "gateway_app_id", "app_implementation"
@@ -44,7 +44,7 @@ func watchedOf(storage map[common.Hash]string, l layout) watched {
 	return out
 }
 
-// reportedOf is what of it a report, or a baseline, knows.
+// reportedOf is the part of it in a report or a baseline.
 func reportedOf(c audit.Control) watched {
 	out := watched{}
 	for _, name := range c.Read {
@@ -60,7 +60,7 @@ func reportedOf(c audit.Control) watched {
 	return out
 }
 
-// judgeWatched compares it with what was seen first.
+// judgeWatched compares it with the baseline.
 func (w *world) judgeWatched(t *truth, at common.Address) {
 	for name, was := range w.mem.watched[at] {
 		if name != measurements && was != "" && t.is.watched[name] == "" && w.Verify == "off" { // that it is gone is not proven
@@ -72,13 +72,13 @@ func (w *world) judgeWatched(t *truth, at common.Address) {
 			delete(t.wrong, f)
 			continue
 		}
-		// Nobody has to know a measurement that came.
+		// The auditor need not know of an added measurement.
 		came := func(id string) bool { return !strings.Contains(was, id) }
 		t.hidden[f] = name == measurements && slices.ContainsFunc(strings.Fields(is), came)
 	}
 }
 
-// soundMeasurement checks the entry of a measurement, of which the API claims nothing.
+// soundMeasurement checks the entry of a measurement. The API claims nothing about measurements.
 func soundMeasurement(e *audit.Entry, truly *truth, complain func(string)) {
 	switch is := strings.Contains(truly.is.watched[measurements], e.ID); {
 	case e.Claim != audit.ClaimNone:
@@ -90,7 +90,7 @@ func soundMeasurement(e *audit.Entry, truly *truth, complain func(string)) {
 	}
 }
 
-// rememberWatched takes over what a baseline has. What is new there must be the truth, and nothing in it changes.
+// rememberWatched takes over a baseline. New values in it must be true, and old ones must not change.
 func (l *law) rememberWatched(at common.Address, c audit.Control) {
 	if l.mem.watched[at] == nil {
 		l.mem.watched[at] = watched{}

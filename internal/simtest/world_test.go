@@ -27,16 +27,16 @@ import (
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
-// world is what a plan plays in.
+// world is the environment of a plan.
 type world struct {
 	config
 	*node
 	at      []common.Address   // the contracts, the enemy last
-	helpers [][]common.Address // of each contract, what its form may point at
+	helpers [][]common.Address // for each contract, what its form may point at
 	born    uint64             // a block before them
-	base    uint64             // the newest block that no reorganisation takes back
+	base    uint64             // the newest block that is never reorganised away
 	doors   []*rpcfault.Proxy  // of the providers
-	ills    []string           // what is wrong with each provider
+	ills    []string           // the fault of each provider
 	api     *api
 	urls    []string // of the providers, and of the API
 	file    string   // of the state
@@ -45,22 +45,22 @@ type world struct {
 	state   *state.State
 	closers []func()
 
-	beacon *anchored // nil: no sync committee signs the chain
-	rollup *rollup   // nil: no L1 holds it
+	beacon *anchored // nil if no sync committee signs the chain
+	rollup *rollup   // nil without L1
 	mem    *memory
 	alerts *alerts
 
-	between []act // what is left to happen before the second look
+	between []act // acts left for the time before the second look
 	faulty  bool  // something failed, or may have, during the audit
-	liar    bool  // a provider was believed by design, and lied
+	liar    bool  // a provider lied and was believed by design
 	invents bool  // a provider served an invented chain
-	unreal  bool  // which was believed by design
-	current bool  // a beacon endpoint was up to date all the time
-	wasIll  bool  // a provider failed since the auditor was started, which for some time does not ask it for proofs
+	unreal  bool  // the invented chain was believed by design
+	current bool  // a beacon endpoint was always up to date
+	wasIll  bool  // a provider failed since the auditor started, so it may not be asked for proofs for a while
 	err     error
 }
 
-// enemies are the runtime codes of contracts that answer every call in the same way.
+// enemies are runtime codes of contracts that answer every call in the same way.
 var enemies = map[string]string{
 	"asks the block":  "0x6001430340151560005260206000f3",
 	"returns rubbish": "0x60206000f3",
@@ -115,8 +115,7 @@ func (w *world) close() {
 	_ = w.state.Close()
 }
 
-// deploy puts the contracts onto the chain, in one block. Worlds of one configuration begin at the same distance from a
-// finalized block.
+// deploy deploys the contracts in one block. Worlds of one configuration start at the same distance from a finalized block.
 func (w *world) deploy(ctx context.Context) error {
 	if err := w.finalize(ctx); err != nil {
 		return err
@@ -149,7 +148,7 @@ func (w *world) deploy(ctx context.Context) error {
 	return w.finalize(ctx)
 }
 
-// start starts an auditor that knows what the state has.
+// start starts an auditor with the saved state.
 func (w *world) start() (err error) {
 	if w.state, err = state.Open(w.file); err != nil {
 		return err
@@ -193,7 +192,7 @@ func (w *world) start() (err error) {
 		}
 	}
 	if intent.Events {
-		// The node keeps no state that is old enough to find this out.
+		// The node does not keep state old enough to find this.
 		from := map[common.Address]uint64{}
 		for _, at := range w.at {
 			from[at] = w.born
@@ -266,7 +265,7 @@ func (w *world) policy() (p audit.Policy) {
 	return p
 }
 
-// progress is called before a second look: then something may happen.
+// progress is called before a second look, and performs the acts left for it.
 func (w *world) progress(_, doing string) {
 	if strings.Contains(doing, "looking again") {
 		w.err = errors.Join(w.err, w.acts(context.Background(), w.between))
@@ -274,7 +273,7 @@ func (w *world) progress(_, doing string) {
 	}
 }
 
-// acts lets things happen.
+// acts performs acts.
 func (w *world) acts(ctx context.Context, all []act) error {
 	for _, a := range all {
 		if err := w.act(ctx, a); err != nil {
@@ -341,7 +340,7 @@ func (w *world) act(ctx context.Context, a act) error {
 	}
 }
 
-// operate does what an owner does.
+// operate performs an act of the owner.
 func (w *world) operate(ctx context.Context, a act) error {
 	newest, err := w.Client().HeaderByNumber(ctx, nil)
 	if err != nil {
@@ -370,7 +369,7 @@ func (w *world) operate(ctx context.Context, a act) error {
 	case "remove":
 		call(owner, [...]string{"removeKmsDevice", "removeOsImageHash"}[a.List], id)
 	case "sneak in", "sneak out":
-		if is.name != testchain.Backdoor && w.form(a.N) != dispatch { // whose other code has that
+		if is.name != testchain.Backdoor && w.form(a.N) != dispatch { // dispatch has the method in its other code
 			upgrade(testchain.Backdoor)
 		}
 		call(owner, [...]string{"sneakDevice", "sneakImage"}[a.List], id, a.What == "sneak in")
@@ -380,7 +379,7 @@ func (w *world) operate(ctx context.Context, a act) error {
 		call(owner, "addKmsAggregatedMr", measurement(byte(a.ID)))
 	case "set info":
 		call(owner, "setGatewayAppId", fmt.Sprintf("0x%040x, and so on, so that it is long", a.ID))
-	case "set app code": // by its name of today, or by the older one
+	case "set app code": // by the current or the older name
 		call(owner, "setAppImplementation", common.Address{2, byte(a.ID)})
 		also(callOf(testchain.May, owner, w.at[a.N], "setAppAuthImplementation", common.Address{2, byte(a.ID)}))
 	case "hand over":
@@ -399,7 +398,7 @@ func (w *world) operate(ctx context.Context, a act) error {
 
 var lists = [2]audit.List{audit.Device, audit.OSImage}
 
-// idOf is the id that stands for a number.
+// idOf returns the id for a number.
 func idOf(list, id int) common.Hash {
 	return crypto.Keccak256Hash(fmt.Appendf(nil, "list %d, id %d", list, id))
 }

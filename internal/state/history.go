@@ -133,7 +133,7 @@ func (c *chain) event(contract string, e Event, titles map[[2]string]*audit.Entr
 	if named := titles[[2]string{out.List, out.ID}]; named != nil {
 		out.Name, out.Version = named.Name, named.Version
 	}
-	if !e.Time.IsZero() {
+	if out.Untimed = e.Time.IsZero(); !out.Untimed {
 		out.Time = &e.Time
 	}
 	if e.Actor != (common.Address{}) {

@@ -224,14 +224,14 @@ func BenchmarkAfter1000Changes(b *testing.B) {
 	b.Run("explain", func(b *testing.B) {
 		for b.Loop() {
 			p := view(b, path)
-			if x := p.Explain(imageID(7).Hex(), state.Filter{}, nil, nil); len(x.Places) != 1 || len(x.Places[0].Events) < 3 || render.Show(&bytes.Buffer{}, x, false) != nil {
+			if x := p.Explain(imageID(7).Hex(), state.Filter{}, nil, nil); len(x.Places) != 1 || len(x.Places[0].Events) < 3 || render.Show(&bytes.Buffer{}, x, render.TextOptions{}, false) != nil {
 				b.Fatalf("%+v", x)
 			}
 		}
 	})
 	b.Run("history", func(b *testing.B) {
 		for b.Loop() {
-			if h := view(b, path).Timeline(state.Filter{Lists: audited}); len(h.Events) != 1000 || render.Show(&bytes.Buffer{}, h, false) != nil {
+			if h := view(b, path).Timeline(state.Filter{Lists: audited}); len(h.Events) != 1000 || render.Show(&bytes.Buffer{}, h, render.TextOptions{}, false) != nil {
 				b.Fatal(len(h.Events))
 			}
 		}

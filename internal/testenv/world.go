@@ -1,4 +1,4 @@
-// Package testenv is a test's world: a real chain with a KMS, behind a proxy that can make it fail or lie.
+// Package testenv starts a real chain with a KMS, behind a proxy that can make it fail or lie.
 package testenv
 
 import (
@@ -12,7 +12,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// World lives until its test ends.
+// World is a chain behind a proxy. It runs until its test ends.
 type World struct {
 	Chain *testchain.Chain
 	KMS   *testchain.KMS

@@ -151,7 +151,7 @@ func timeline(s *state.State) http.HandlerFunc {
 			return
 		}
 		var body bytes.Buffer
-		if err := render.Show(&body, s.Timeline(f), true); err != nil {
+		if err := render.Show(&body, s.Timeline(f), render.TextOptions{}, true); err != nil {
 			refuse(w, http.StatusInternalServerError, "the history cannot be written as JSON")
 			return
 		}

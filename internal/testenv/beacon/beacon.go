@@ -1,6 +1,6 @@
-// Package beacon is a beacon chain for tests: it signs light-client documents for whatever execution headers it is given,
-// and serves them as a beacon node does. Its blocks have what a light client sees and nothing else. It knows nothing of
-// the light client under test: roots, branches and signatures are made here by other code.
+// Package beacon is a beacon chain for tests. It signs light-client documents for given execution headers, and serves them as a
+// beacon node does. Its blocks have only what a light client sees. It shares no code with the light client under test: roots,
+// branches and signatures are computed independently.
 package beacon
 
 import (
@@ -14,7 +14,7 @@ import (
 	"github.com/ethereum/go-ethereum/core/types"
 )
 
-// Options of a Chain. Those that are zero get the value in brackets.
+// Options configure a Chain. The default of a zero field is in brackets.
 type Options struct {
 	GenesisTime     uint64 // Unix seconds
 	SecondsPerSlot  uint64 // (1)
@@ -23,15 +23,15 @@ type Options struct {
 	CommitteeSize   int    // (32)
 }
 
-// Chain is on fulu from its genesis. A slot of which it knows nothing has a block that is made up.
+// Chain is on fulu from its genesis. A slot without a given execution header has a made-up block.
 type Chain struct {
 	Options
 	mu         sync.Mutex
 	headers    map[uint64]*types.Header // by slot
-	roots      map[string]uint64        // slots of finalized blocks, by their roots in hex
+	roots      map[string]uint64        // slots of finalized blocks by root in hex
 	committees map[uint64]*committee    // by period
 	last       uint64                   // slot of the last finalized block
-	attested   uint64                   // slot of the attested block; where it is not newer than last, it is the next one
+	attested   uint64                   // slot of the attested block; if it is not newer than last, the slot after last is attested
 }
 
 // Fulu and Version are the chain's fork and its version; ValidatorsRoot is its genesis_validators_root.
@@ -51,7 +51,7 @@ func New(opt Options) *Chain {
 	return &Chain{Options: opt, headers: map[uint64]*types.Header{}, roots: map[string]uint64{}, committees: map[uint64]*committee{}}
 }
 
-// Spec returns what /eth/v1/config/spec and /eth/v1/beacon/genesis say of the chain.
+// Spec returns the fields of /eth/v1/config/spec and /eth/v1/beacon/genesis.
 func (c *Chain) Spec() map[string]string {
 	text := func(n uint64) string { return strconv.FormatUint(n, 10) }
 	return map[string]string{
@@ -68,7 +68,7 @@ func (c *Chain) Slot(time uint64) uint64 { return (time - c.GenesisTime) / c.Sec
 // Period returns the sync-committee period of a slot.
 func (c *Chain) Period(slot uint64) uint64 { return slot / c.SlotsPerEpoch / c.EpochsPerPeriod }
 
-// Attest puts an execution header into the block of its time, which is the one that is attested from now on.
+// Attest puts an execution header into the block of its time, and makes that block the attested one.
 func (c *Chain) Attest(h *types.Header) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -76,8 +76,8 @@ func (c *Chain) Attest(h *types.Header) {
 	c.headers[c.attested] = h
 }
 
-// Finalize puts an execution header into the block of its time, which is final from now on. It returns the root of that
-// block, which is a checkpoint.
+// Finalize puts an execution header into the block of its time, and makes that block the finalized one. It returns the block's
+// root, which can be used as a checkpoint.
 func (c *Chain) Finalize(h *types.Header) common.Hash {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -103,7 +103,7 @@ func (c *Chain) execution(slot uint64) *types.Header {
 	return h
 }
 
-// Where things are in a state and in a body, since electra.
+// Generalized indices in a state and in a body, since electra.
 const (
 	finalizedAt = 169
 	currentAt   = 86
@@ -111,7 +111,7 @@ const (
 	payloadAt   = 25
 )
 
-// block is a beacon block, as far as a light client sees it.
+// block is the part of a beacon block that a light client sees.
 type block struct {
 	slot        uint64
 	state, body tree
@@ -151,8 +151,8 @@ func (b *block) header() Document {
 	}
 }
 
-// executionRoot is the root of the ExecutionPayloadHeader. transactions_root and withdrawals_root are those of the
-// execution layer, as a light client cannot see what they are roots of.
+// executionRoot returns the root of the ExecutionPayloadHeader. transactions_root and withdrawals_root are those of the execution
+// layer, which a light client cannot detect.
 func executionRoot(h *types.Header) common.Hash {
 	fee := h.BaseFee.FillBytes(make([]byte, 32))
 	for i := range 16 {

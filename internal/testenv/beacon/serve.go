@@ -8,17 +8,17 @@ import (
 	"strings"
 )
 
-// Encode writes a document as the beacon API does.
+// Encode encodes a document as the beacon API does.
 func Encode(version string, data Document) []byte {
 	b, err := json.Marshal(Document{"version": version, "data": data})
 	if err != nil {
-		panic(err) // of values that are not those of this package
+		panic(err) // data is not from this package
 	}
 	return b
 }
 
-// ServeHTTP answers what a light client asks of a beacon node: a bootstrap of what was finalized, the updates of the
-// periods up to the last finalized block, and the finality update of that block.
+// ServeHTTP serves the beacon API for light clients: bootstraps of finalized blocks, the updates of the periods up to the last
+// finalized block, and the finality update of that block.
 func (c *Chain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /eth/v1/beacon/light_client/bootstrap/{root}", c.serveBootstrap)
@@ -76,6 +76,6 @@ func (c *Chain) serveUpdates(w http.ResponseWriter, r *http.Request) {
 		first := period * c.SlotsPerEpoch * c.EpochsPerPeriod
 		all = append(all, Encode(Fulu, c.Update(c.Claim(first))))
 	}
-	b, _ := json.Marshal(all) // of JSON
+	b, _ := json.Marshal(all) // never fails for raw JSON
 	answer(w, b)
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 )
 
-// committee is a sync committee. The secret of member i of period p is p·2¹⁶ + i + 1.
+// committee is a sync committee. The secret key of member i of period p is p·2¹⁶ + i + 1.
 type committee struct {
 	period    uint64
 	keys      []hexutil.Bytes
@@ -21,7 +21,7 @@ func secret(period uint64, member int) *big.Int {
 	return big.NewInt(int64(period<<16) + int64(member) + 1)
 }
 
-// secretSum is the secret of the first members together.
+// secretSum returns the sum of the secret keys of the first members.
 func secretSum(period uint64, members int) *big.Int {
 	sum := new(big.Int)
 	for i := range members {
@@ -55,7 +55,7 @@ func (c *committee) seal() {
 	c.root = pair(root(roots...), bytesRoot(c.aggregate))
 }
 
-// Spoil puts a key in place of a member's into the committee of a period, which no honest chain does.
+// Spoil replaces a member's key in the committee of a period.
 func (c *Chain) Spoil(period uint64, member int, key []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -68,17 +68,17 @@ func (c *committee) document() Document {
 	return Document{"pubkeys": c.keys, "aggregate_pubkey": c.aggregate}
 }
 
-// Claim says what an update is to say, and who signs it.
+// Claim is the content of an update, true or not, and who signs it.
 type Claim struct {
 	Attested, Finalized, SignatureSlot uint64
-	Signers                            int         // how many members sign
+	Signers                            int         // number of members that sign
 	SignedBy                           uint64      // period of the committee that signs
 	Version                            [4]byte     // of the fork that the signature is for
 	ValidatorsRoot                     common.Hash // of the network that it is for
-	Next                               uint64      // period of the committee that the attested state has as the next
+	Next                               uint64      // period of the next committee in the attested state
 }
 
-// Claim returns a claim that holds: the slot finalized is final, and the block after it was signed by all.
+// Claim returns a true claim: the slot finalized is final, and all members signed the block after it.
 func (c *Chain) Claim(finalized uint64) Claim {
 	return Claim{
 		Attested: finalized + 1, Finalized: finalized, SignatureSlot: finalized + 2,
@@ -86,7 +86,7 @@ func (c *Chain) Claim(finalized uint64) Claim {
 	}
 }
 
-// FinalityUpdate returns the data of a finality update that says what is claimed, true or not.
+// FinalityUpdate returns the data of a finality update with a claim.
 func (c *Chain) FinalityUpdate(claim Claim) Document {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -135,7 +135,7 @@ func sign(block common.Hash, claim Claim) hexutil.Bytes {
 	message := pair(block, domain)
 	point, err := bls.HashToG2(message[:], []byte("BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_"))
 	if err != nil {
-		panic(err) // of a domain that is too long
+		panic(err) // unreachable: the domain is short enough
 	}
 	b := point.ScalarMultiplication(&point, secretSum(claim.SignedBy, claim.Signers)).Bytes()
 	return b[:]

@@ -10,12 +10,12 @@ import (
 
 func pair(a, b common.Hash) common.Hash { return sha256.Sum256(append(a[:], b[:]...)) }
 
-// filler is a value that nobody chose.
+// filler returns an arbitrary value.
 func filler(what string, n uint64) common.Hash {
 	return sha256.Sum256(fmt.Appendf(nil, "%s %d", what, n))
 }
 
-// root is the hash tree root of a container or a vector with these roots.
+// root returns the hash tree root of a container or a vector with these roots.
 func root(fields ...common.Hash) common.Hash {
 	if len(fields) == 1 {
 		return fields[0]
@@ -29,7 +29,7 @@ func root(fields ...common.Hash) common.Hash {
 	return pair(root(all[:size/2]...), root(all[size/2:]...))
 }
 
-// uintRoot and bytesRoot are the roots of a number and of a vector of bytes.
+// uintRoot and bytesRoot return the roots of a number and of a vector of bytes.
 func uintRoot(n uint64) (h common.Hash) {
 	binary.LittleEndian.PutUint64(h[:], n)
 	return h
@@ -43,7 +43,7 @@ func bytesRoot(b []byte) common.Hash {
 	return root(append(all, common.Hash(common.RightPadBytes(b, 32)))...)
 }
 
-// tree is a state or a body of which some subtrees matter, by their generalized index. All others are filler.
+// tree is a state or a body. It has some subtrees by generalized index; all others are filler.
 type tree map[uint64]common.Hash
 
 func (t tree) at(index uint64) common.Hash {

@@ -8,21 +8,21 @@ import (
 	"slices"
 )
 
-// Fault is one thing that the server does wrong instead of answering.
+// Fault is one way in which the server misbehaves.
 type Fault struct {
-	Name     string `json:"name"`               // one of the names below
-	Endpoint string `json:"endpoint,omitempty"` // one of Endpoints; empty: OnChain
-	Chain    string `json:"chain,omitempty"`    // OnChain: empty for every chain
-	Page     int    `json:"page,omitempty"`     // List: zero for every page
-	After    int    `json:"after,omitempty"`    // so many requests are answered well before
-	Times    int    `json:"times,omitempty"`    // for that many requests; zero: until Heal
+	Name     string `json:"name"`               // one of Faults
+	Endpoint string `json:"endpoint,omitempty"` // one of Endpoints; OnChain if empty
+	Chain    string `json:"chain,omitempty"`    // for OnChain; every chain if empty
+	Page     int    `json:"page,omitempty"`     // for List; every page if zero
+	After    int    `json:"after,omitempty"`    // number of requests before it that are answered normally
+	Times    int    `json:"times,omitempty"`    // number of requests; until ClearFault if zero
 
-	Status     int             `json:"status,omitempty"`      // Status: 500 if zero; EchoKey: 401 if zero, and 200 puts the key into a good answer
-	Shape      string          `json:"shape,omitempty"`       // Status: of the error body; empty: ShapeDetail
-	RetryAfter string          `json:"retry_after,omitempty"` // Status: header, seconds or HTTP date
-	Location   string          `json:"location,omitempty"`    // Redirect
-	Path       string          `json:"path,omitempty"`        // Missing, Replaced: such as contracts.0.devices.0.device_id
-	Value      json.RawMessage `json:"value,omitempty"`       // Replaced: what stands there instead
+	Status     int             `json:"status,omitempty"`      // for Status, 500 if zero; for EchoKey, 401 if zero, and 200 puts the key into a good answer
+	Shape      string          `json:"shape,omitempty"`       // of the error body of Status; ShapeDetail if empty
+	RetryAfter string          `json:"retry_after,omitempty"` // header of Status: seconds or an HTTP date
+	Location   string          `json:"location,omitempty"`    // for Redirect
+	Path       string          `json:"path,omitempty"`        // for Missing and Replaced, such as contracts.0.devices.0.device_id
+	Value      json.RawMessage `json:"value,omitempty"`       // for Replaced
 }
 
 // The names of faults.
@@ -30,7 +30,7 @@ const (
 	Status       = "status"         // an error with the API's error body
 	HTML         = "html"           // 200 with a web page
 	Truncated    = "truncated"      // 200 with the first half of the JSON
-	WrongTypes   = "wrong_types"    // 200 with a text for the list of contracts
+	WrongTypes   = "wrong_types"    // 200 with a string instead of the list of contracts
 	Missing      = "missing"        // 200 without the field at Path
 	Replaced     = "replaced"       // 200 with Value at Path
 	WrongChainID = "wrong_chain_id" // 200 with another chain id, in the body and in every row
@@ -38,13 +38,13 @@ const (
 	Huge         = "huge"           // 200 with 100 MB of JSON
 	GzipBomb     = "gzip_bomb"      // 200 with 100 MB of white space in 100 kB
 	Redirect     = "redirect"       // 302 to Location
-	Hang         = "hang"           // no answer until the client goes away or Close
-	Stall        = "stall"          // half an answer, then as Hang
+	Hang         = "hang"           // no answer until the client disconnects or Close
+	Stall        = "stall"          // half an answer, then like Hang
 	Reset        = "reset"          // the connection is reset
 	Null         = "null"           // 200 with the JSON null
-	Empty        = "empty"          // 200 with nothing
-	EchoKey      = "echo_key"       // the sent X-API-Key in every text of an answer
-	Growing      = "growing"        // List: before each answer, one more KMS comes to stand at the head
+	Empty        = "empty"          // 200 with an empty body
+	EchoKey      = "echo_key"       // the request's X-API-Key in every string of an answer
+	Growing      = "growing"        // List: each answer has one more KMS at the head
 	RepeatedPage = "repeated_page"  // List: the items of the first page on every page
 	RepeatedItem = "repeated_item"  // List: the first item once more at the end, with another slug
 )
@@ -58,7 +58,7 @@ const (
 	Any        = "any"
 )
 
-// Endpoints lists every endpoint that a fault can be for.
+// Endpoints lists the endpoints of faults.
 var Endpoints = []string{OnChain, List, Info, NextAppIDs, Any}
 
 // The shapes of error bodies.
@@ -67,24 +67,24 @@ const (
 	ShapeList   = "list"   // {"detail": [{loc, msg, type}]}
 	ShapeCode   = "code"   // {error_code, message, …}
 	ShapeNested = "nested" // {"detail": {error_code, message, …}}
-	ShapeHTML   = "html"   // a proxy's page
+	ShapeHTML   = "html"   // an HTML page of a proxy
 	ShapeEmpty  = "empty"
 )
 
-// Faults lists every name.
+// Faults lists the names of all faults.
 var Faults = []string{
 	Status, HTML, Truncated, WrongTypes, Missing, Replaced, WrongChainID, ForeignRow,
 	Huge, GzipBomb, Redirect, Hang, Stall, Reset, Null, Empty, EchoKey,
 	Growing, RepeatedPage, RepeatedItem,
 }
 
-// listFaults and onChainFaults are those that only one endpoint can commit.
+// listFaults and onChainFaults are the faults of one endpoint only.
 var (
 	listFaults    = []string{Growing, RepeatedPage, RepeatedItem}
 	onChainFaults = []string{WrongTypes, WrongChainID, ForeignRow}
 )
 
-// Check tells whether the server knows the fault.
+// Check returns an error if the fault is invalid.
 func (f Fault) Check() error {
 	if !slices.Contains(Faults, f.Name) {
 		return fmt.Errorf("no fault has the name %q", f.Name)
@@ -108,7 +108,7 @@ func (f Fault) Check() error {
 	return nil
 }
 
-// Fail makes the server commit the fault from the next request on. It panics where Check has an error.
+// Fail sets the fault from the next request on. It panics if Check fails.
 func (s *Server) Fail(f Fault) {
 	if err := f.Check(); err != nil {
 		panic("fakeapi: " + err.Error())
@@ -118,14 +118,14 @@ func (s *Server) Fail(f Fault) {
 	s.fault = &f
 }
 
-// Heal ends the fault.
-func (s *Server) Heal() {
+// ClearFault ends the fault.
+func (s *Server) ClearFault() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fault = nil
 }
 
-// asked is what of a request decides whether a fault is for it.
+// asked has the parts of a request that a fault may select.
 type asked struct {
 	endpoint, chain string
 	page            int
@@ -136,7 +136,7 @@ func (f *Fault) concerns(a asked) bool {
 	return (endpoint == Any || endpoint == a.endpoint) && (f.Chain == "" || f.Chain == a.chain) && (f.Page == 0 || f.Page == a.page)
 }
 
-// takeFault returns the fault to commit on a request, nil for none, and counts it.
+// takeFault returns the fault for a request, or nil, and counts the request.
 func (s *Server) takeFault(a asked) *Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -8,10 +8,10 @@ import (
 	"slices"
 )
 
-// OffChain is the contract's address of the KMS that has none. Its chain id is 0.
+// OffChain is the contract address of the KMS without a contract. Its chain id is 0.
 const OffChain = "phala"
 
-// KMS is one KMS and its nodes, from which both shapes of the API's answers are made. Nil pointers are null.
+// KMS is one KMS with its nodes. Both versions of the API's answers are made from it. Nil pointers become null.
 type KMS struct {
 	ID           string  `json:"id"`
 	Slug         *string `json:"slug"`
@@ -32,7 +32,7 @@ type Node struct {
 	Version string  `json:"version"`
 }
 
-// ReadKMS reads a list of KMS in the JSON of the type. Unknown fields are errors: here they are typos.
+// ReadKMS reads a JSON list of KMS. Unknown fields are errors.
 func ReadKMS(r io.Reader) ([]KMS, error) {
 	dec := json.NewDecoder(r)
 	dec.DisallowUnknownFields()
@@ -43,7 +43,7 @@ func ReadKMS(r io.Reader) ([]KMS, error) {
 	return all, nil
 }
 
-// SetKMS replaces the list of KMS. Until then it is what the chains make: the KMS off chain, and one with one node for
+// SetKMS replaces the list of KMS. The default list is derived from the chains: the KMS off chain, and one KMS with one node for
 // each contract, with the keys of its row.
 func (s *Server) SetKMS(all ...KMS) {
 	s.mu.Lock()
@@ -51,7 +51,7 @@ func (s *Server) SetKMS(all ...KMS) {
 	s.kms = copied(all)
 }
 
-// UpdateKMS changes the list of KMS, which from then on no longer follows the chains. f must not keep the pointer.
+// UpdateKMS changes the list of KMS, which no longer follows the chains then. f must not keep the pointer.
 func (s *Server) UpdateKMS(f func(*[]KMS)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -88,24 +88,24 @@ func newKMS(slug, contract string, chainID uint64) KMS {
 	}
 }
 
-// copied keeps a caller's slices and pointers out of the server.
+// copied returns a deep copy.
 func copied(all []KMS) []KMS {
 	out := []KMS{}
 	must(json.Unmarshal(encode(append([]KMS{}, all...)), &out))
 	return out
 }
 
-// contractsSince is the first version that describes contracts. Versions are dates and compare as texts.
+// contractsSince is the first API version with contracts. Versions are dates and compare as strings.
 const contractsSince = "2026-06-23"
 
-// row is one item as the API sends it, and what it is found by.
+// row is one item as the API sends it, with the ids that find it.
 type row struct {
 	id   string
 	slug *string
 	body []byte
 }
 
-// rows spells a KMS as a version does: one row for its contract, or one for each node.
+// rows returns the rows of a KMS in an API version: one for its contract, or one for each node.
 func (k KMS) rows(version string) (out []row) {
 	if version >= contractsSince {
 		return []row{{k.ID, k.Slug, encode(map[string]any{

@@ -9,7 +9,7 @@ import (
 	"strconv"
 )
 
-// listKMS answers a page of the list.
+// listKMS serves a page of the list.
 func (s *Server) listKMS(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	page, pageOK := number(q, "page", 1, 1, 1<<20)
@@ -50,10 +50,10 @@ func (s *Server) listKMS(w http.ResponseWriter, r *http.Request) {
 	s.reply(w, r, f, true, 0, "", body)
 }
 
-// elsewhere is the chain of the KMS that a list grows by, so that they count among those on chain.
+// elsewhere is the chain of the KMS that the fault Growing adds, so that they count as on chain.
 const elsewhere = 999_999
 
-// listFor returns the list, which a fault may make grow.
+// listFor returns the list, longer with the fault Growing.
 func (s *Server) listFor(f *Fault) []KMS {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -63,7 +63,7 @@ func (s *Server) listFor(f *Fault) []KMS {
 	return s.list()
 }
 
-// showKMS answers one item, found by id or slug.
+// showKMS serves one item, by id or slug.
 func (s *Server) showKMS(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
 	f := s.takeFault(asked{endpoint: Info})
@@ -78,7 +78,7 @@ func (s *Server) showKMS(w http.ResponseWriter, r *http.Request) {
 	s.reply(w, r, f, false, http.StatusNotFound, "KMS not found", []byte("null"))
 }
 
-// reserve answers ids that it never gives again.
+// reserve serves app ids, each only once.
 func (s *Server) reserve(w http.ResponseWriter, r *http.Request) {
 	n, ok := number(r.URL.Query(), "counts", 1, 1, 20)
 	type appID struct {
@@ -104,7 +104,7 @@ func (s *Server) Reserved() int {
 	return s.reserved
 }
 
-// number reads a query parameter within limits; absent is absent's value.
+// number parses a query parameter within limits; absent is its default.
 func number(q url.Values, name string, absent, least, most int) (int, bool) {
 	if !q.Has(name) {
 		return absent, true

@@ -1,5 +1,5 @@
-// Package fakeapi is a small Phala Cloud API for tests, the demo and e2e: a world that can be changed while it
-// serves, and faults that it can be told to commit.
+// Package fakeapi is a small Phala Cloud API for tests, the demo and e2e. Its content can be changed while it serves, and it can
+// inject faults.
 package fakeapi
 
 import (
@@ -9,22 +9,22 @@ import (
 	"sync"
 )
 
-// Server answers, under any prefix, GET /kms/on-chain/{chain}, /kms, /kms/{id} and /kms/phala/next_app_id. It is safe
-// for concurrent use.
+// Server serves, under any prefix, GET /kms/on-chain/{chain}, /kms, /kms/{id} and /kms/phala/next_app_id. It is safe for
+// concurrent use.
 type Server struct {
 	mux      *http.ServeMux
 	closed   chan struct{}
 	closing  sync.Once
 	mu       sync.Mutex
 	chains   map[string]Chain
-	kms      []KMS // nil: what the chains make
+	kms      []KMS // nil if derived from the chains
 	fault    *Fault
 	key      string
 	requests int
 	reserved int
 }
 
-// New returns a healthy server that knows the given chains and wants no key.
+// New returns a server of the given chains, without a fault and without a key.
 func New(chains ...Chain) *Server {
 	s := &Server{mux: http.NewServeMux(), closed: make(chan struct{}), chains: map[string]Chain{}}
 	for _, c := range chains {
@@ -37,7 +37,7 @@ func New(chains ...Chain) *Server {
 	return s
 }
 
-// Set adds a chain, or replaces the one of that name.
+// Set adds a chain, or replaces the one with that name.
 func (s *Server) Set(c Chain) {
 	c = c.clone()
 	s.mu.Lock()
@@ -45,7 +45,7 @@ func (s *Server) Set(c Chain) {
 	s.chains[c.ChainName] = c
 }
 
-// Update changes a chain that is there. f must not keep the pointer.
+// Update changes an existing chain. f must not keep the pointer.
 func (s *Server) Update(name string, f func(*Chain)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -57,21 +57,21 @@ func (s *Server) Update(name string, f func(*Chain)) {
 	s.chains[name] = c.clone()
 }
 
-// RequireKey makes the server refuse requests without this X-API-Key; empty: it wants none.
+// RequireKey makes the server refuse requests without this X-API-Key. An empty key is not required.
 func (s *Server) RequireKey(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.key = key
 }
 
-// Requests counts the requests so far, the failed ones included.
+// Requests returns the number of requests so far, including failed ones.
 func (s *Server) Requests() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.requests
 }
 
-// Close lets go of the requests that the fault Hang holds.
+// Close ends the requests that hang by a fault.
 func (s *Server) Close() { s.closing.Do(func() { close(s.closed) }) }
 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -105,11 +105,11 @@ func (s *Server) onChain(w http.ResponseWriter, r *http.Request) {
 	s.reply(w, r, s.takeFault(asked{endpoint: OnChain, chain: name}), known, http.StatusBadRequest, "Unsupported chain: "+name, body)
 }
 
-// reply commits the fault, or else gives the body, or where it is not ok the refusal.
+// reply serves the fault, or else the body, or a refusal if ok is false.
 func (s *Server) reply(w http.ResponseWriter, r *http.Request, f *Fault, ok bool, status int, detail string, body []byte) {
 	switch {
 	case f != nil:
-		f.commit(w, r, body, s.closed)
+		f.serve(w, r, body, s.closed)
 	case !ok:
 		refuse(w, status, detail)
 	default:
@@ -124,5 +124,5 @@ func refuse(w http.ResponseWriter, status int, detail string) {
 func answer(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // a client that went away is the client's affair
+	_, _ = w.Write(body) // the client may have disconnected
 }

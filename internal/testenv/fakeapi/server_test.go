@@ -138,7 +138,7 @@ func TestFaultEnds(t *testing.T) {
 	if got := codes("/kms/on-chain/base", 3); !slices.Equal(got, []int{500, 500, 500}) {
 		t.Errorf("a fault that stays: %d", got)
 	}
-	s.Heal()
+	s.ClearFault()
 	if got := codes("/kms/on-chain/base", 1); !slices.Equal(got, []int{200}) {
 		t.Errorf("healed: %d", got)
 	}

@@ -7,8 +7,8 @@ import (
 	"io"
 )
 
-// Chain is what the API says of one chain. The JSON of these types is the API's own; nil pointers are null, and
-// ids and addresses go out spelled as they were put in.
+// Chain is the API's answer about one chain. The JSON of these types is the API's own. Nil pointers become null; ids and addresses
+// are sent exactly as given.
 type Chain struct {
 	ChainName string     `json:"chain_name"`
 	ChainID   uint64     `json:"chain_id"`
@@ -42,7 +42,7 @@ type OSImage struct {
 	Allowed *bool   `json:"on_chain_allowed"`
 }
 
-// ReadWorld reads one chain, or a list of chains, in the API's own JSON. Unknown fields are errors: here they are typos.
+// ReadWorld reads one chain, or a list of chains, in the API's JSON. Unknown fields are errors.
 func ReadWorld(r io.Reader) ([]Chain, error) {
 	raw, err := io.ReadAll(r)
 	if err != nil {
@@ -60,7 +60,7 @@ func ReadWorld(r io.Reader) ([]Chain, error) {
 	return chains, nil
 }
 
-// body is the chain as the API sends it: a list that is empty is [], never null.
+// body returns the API's answer. Empty lists are [], never null.
 func (c Chain) body() []byte {
 	if c.Contracts == nil {
 		c.Contracts = []Contract{}
@@ -75,7 +75,7 @@ func (c Chain) body() []byte {
 	return encode(c)
 }
 
-// clone keeps a caller's slices and pointers out of the server.
+// clone returns a deep copy.
 func (c Chain) clone() (out Chain) {
 	must(json.Unmarshal(c.body(), &out))
 	return out

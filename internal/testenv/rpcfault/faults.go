@@ -9,13 +9,13 @@ import (
 	"strings"
 )
 
-// Status answers every request with an HTTP status, and Retry-After where it is not empty.
+// Status answers every request with an HTTP status and, unless empty, a Retry-After header.
 func Status(code int, retryAfter string) Fault {
 	return Fault{Name: fmt.Sprintf("HTTP %d", code), HTTP: func(w http.ResponseWriter, r *http.Request, _ []Call, _ bool) bool {
 		if retryAfter != "" {
 			w.Header().Set("Retry-After", retryAfter)
 		}
-		// Providers echo what they were asked, keys included.
+		// Some providers echo the URL, with the key.
 		http.Error(w, "no luck at "+r.URL.String(), code)
 		return true
 	}}
@@ -38,13 +38,13 @@ func Redirect(to string) Fault {
 	}}
 }
 
-// Hang never answers, until the client is gone.
+// Hang gives no answer until the client disconnects.
 var Hang = Fault{Name: "hang", HTTP: func(_ http.ResponseWriter, r *http.Request, _ []Call, _ bool) bool {
 	<-r.Context().Done()
 	panic(http.ErrAbortHandler)
 }}
 
-// Huge answers without end.
+// Huge sends an endless answer.
 var Huge = Fault{Name: "huge body", HTTP: func(w http.ResponseWriter, _ *http.Request, _ []Call, _ bool) bool {
 	w.Header().Set("Content-Type", "application/json")
 	chunk := append([]byte(`["`), bytes.Repeat([]byte("x"), 1<<20)...)
@@ -55,10 +55,10 @@ var Huge = Fault{Name: "huge body", HTTP: func(w http.ResponseWriter, _ *http.Re
 	}
 }}
 
-// NoBatches refuses every batch, and answers single calls.
+// NoBatches refuses every batch, but answers single calls.
 var NoBatches = MaxBatch(1)
 
-// MaxBatch refuses batches of more than n calls, as a whole.
+// MaxBatch refuses batches of more than n calls.
 func MaxBatch(n int) Fault {
 	return Fault{Name: fmt.Sprintf("batches over %d refused", n), HTTP: func(w http.ResponseWriter, _ *http.Request, calls []Call, batch bool) bool {
 		if !batch || len(calls) <= n && n > 1 {
@@ -78,7 +78,7 @@ func Result(name, result string) Fault {
 	}}
 }
 
-// ProbesBlockHash tells the call at a block that exists nowhere, which a node must refuse.
+// ProbesBlockHash reports whether a call is the probe at a random block hash, which a node must refuse.
 func ProbesBlockHash(c Call, a *Answer) bool {
 	return a.Error != nil && len(c.Params) == 2 && bytes.Contains(c.Params[1], []byte("blockHash"))
 }
@@ -92,7 +92,7 @@ func Refuse(method string, code int, message string) Fault {
 	}}
 }
 
-// ChainID answers eth_chainId with another one.
+// ChainID answers eth_chainId with id.
 func ChainID(id uint64) Fault {
 	return Fault{Name: "other chain", Reply: func(c Call, a *Answer) {
 		if c.Method == "eth_chainId" {
@@ -116,14 +116,14 @@ var (
 	NoIDs = Fault{Name: "no ids", Reply: func(_ Call, a *Answer) { a.ID = nil }}
 )
 
-// OtherBlock answers every question for a block with what it says of the newest.
+// OtherBlock answers every request for a block with the newest block.
 var OtherBlock = Fault{Name: "another block", Ask: func(c *Call) {
 	if strings.HasPrefix(c.Method, "eth_getBlockBy") {
 		c.Method, c.Params[0] = "eth_getBlockByNumber", json.RawMessage(`"latest"`)
 	}
 }}
 
-// IgnoresBlockHash answers calls at a block hash with what the newest block says.
+// IgnoresBlockHash answers calls at a block hash as of the newest block.
 var IgnoresBlockHash = Fault{Name: "block hash ignored", Ask: func(c *Call) {
 	for i, p := range c.Params {
 		if strings.Contains(string(p), "blockHash") {
@@ -132,7 +132,7 @@ var IgnoresBlockHash = Fault{Name: "block hash ignored", Ask: func(c *Call) {
 	}
 }}
 
-// RefusesBlockObject knows a block by number or tag only.
+// RefusesBlockObject accepts a block only as a number or a tag.
 var RefusesBlockObject = Fault{Name: "block object refused", Reply: func(c Call, a *Answer) {
 	for _, p := range c.Params {
 		if strings.Contains(string(p), "blockHash") {

@@ -5,8 +5,7 @@ import (
 	"strings"
 )
 
-// Join makes one fault of several, which act in their order on every request; the first that answers in the node's place does,
-// and the last that sends the answer in its own way.
+// Join combines several faults, which act in order on every request. The first HTTP hook that answers wins, and the last Send hook.
 func Join(faults ...Fault) Fault {
 	names := make([]string, len(faults))
 	for i, f := range faults {

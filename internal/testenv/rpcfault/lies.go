@@ -7,8 +7,7 @@ import (
 	"sync"
 )
 
-// LieInCalls turns the last digit of every word that eth_call returns, and of every byte where many calls went as one that
-// creates a contract.
+// LieInCalls changes the last digit of every word that eth_call returns, and of every byte that a multicall returns.
 var LieInCalls = Fault{Name: "lies in eth_call", Reply: func(c Call, a *Answer) {
 	if c.Method != "eth_call" || a.Error != nil || len(c.Params) == 0 {
 		return
@@ -23,12 +22,12 @@ var LieInCalls = Fault{Name: "lies in eth_call", Reply: func(c Call, a *Answer) 
 	}
 }}
 
-// LieInStorage turns the last digit of every word that eth_getStorageAt returns.
+// LieInStorage changes the last digit of every word that eth_getStorageAt returns.
 var LieInStorage = results("lies in eth_getStorageAt", "eth_getStorageAt", func(r json.RawMessage) json.RawMessage {
 	return turn(r, len(r)-2)
 })
 
-// LieInProofs turns one digit of each eth_getProof, somewhere.
+// LieInProofs changes one random digit of each eth_getProof.
 func LieInProofs(seed uint64) Fault {
 	return results("lies in proofs", "eth_getProof", func(r json.RawMessage) json.RawMessage {
 		from := max(bytes.Index(r, []byte("accountProof")), 0)
@@ -36,10 +35,10 @@ func LieInProofs(seed uint64) Fault {
 	})
 }
 
-// LieInBlocks gives every block another hash, and stands by it when it is asked for the block of that hash.
+// LieInBlocks gives every block another hash, and also answers for the block with that hash.
 func LieInBlocks() Fault {
 	var mu sync.Mutex
-	truly := map[string]string{} // by what is said
+	truly := map[string]string{} // true hash by false hash
 	return Fault{
 		Name: "lies in block hashes",
 		Ask: func(c *Call) {
@@ -70,17 +69,17 @@ func LieInBlocks() Fault {
 	}
 }
 
-// OtherCode answers every eth_getCode with some code.
+// OtherCode answers every eth_getCode with code.
 func OtherCode(code string) Fault {
 	return results("lies in eth_getCode", "eth_getCode", func(json.RawMessage) json.RawMessage { return json.RawMessage(`"` + code + `"`) })
 }
 
-// DropLogs leaves out every log but the first keep.
+// DropLogs keeps only the first keep logs.
 func DropLogs(keep int) Fault {
 	return logs("drops logs", func(l []json.RawMessage) []json.RawMessage { return l[:min(keep, len(l))] })
 }
 
-// InventLogs adds a log to every answer that has one: its id and its place are nobody's.
+// InventLogs adds a log to every answer that has one. Its id and its place do not exist.
 var InventLogs = logs("invents logs", func(l []json.RawMessage) []json.RawMessage {
 	if len(l) == 0 {
 		return l
@@ -114,7 +113,7 @@ func logs(name string, change func([]json.RawMessage) []json.RawMessage) Fault {
 	})
 }
 
-// turn makes another digit of the hex digit at a place, and leaves alone what is none.
+// turn changes the hex digit at a place. It leaves other characters unchanged.
 func turn(r json.RawMessage, at int) json.RawMessage {
 	const digits = "0123456789abcdef"
 	out := bytes.Clone(r)

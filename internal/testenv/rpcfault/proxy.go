@@ -1,6 +1,5 @@
-// Package rpcfault stands between a client and a real JSON-RPC node and spoils what passes, for tests: calls and answers,
-// and what happens to time, connections and bytes. What the API can get wrong in its answer is a fakeapi.Fault.
-// Every Fault is one way in which providers were seen to misbehave.
+// Package rpcfault is a proxy in front of a real JSON-RPC node that injects faults, for tests: into calls and answers, timing,
+// connections and bytes. Every Fault is one way in which real providers misbehave.
 package rpcfault
 
 import (
@@ -33,28 +32,28 @@ type Error struct {
 	Message string `json:"message"`
 }
 
-// Fault spoils what passes; nil hooks let it pass as it is.
+// Fault has hooks that change what passes. Nil hooks change nothing.
 type Fault struct {
 	Name string
-	// When chooses the requests that the fault is about.
+	// When selects the requests.
 	When When
-	// HTTP answers in the node's place and reports whether it did.
+	// HTTP may answer instead of the node, and reports whether it did.
 	HTTP func(w http.ResponseWriter, r *http.Request, calls []Call, batch bool) bool
-	// Ask changes a call before the node gets it.
+	// Ask changes a call before it goes to the node.
 	Ask func(*Call)
 	// Reply changes the node's answer to a call.
 	Reply func(Call, *Answer)
-	// Batch changes a whole answered batch.
+	// Batch changes a whole batch of answers.
 	Batch func([]Answer) []Answer
-	// Send sends the body of the answer.
+	// Send writes the body of the answer.
 	Send func(w http.ResponseWriter, body []byte)
 }
 
-// When chooses requests by their number since the fault is in force, from 0. The zero value is all of them.
+// When selects requests by their number since Set, from 0. The zero value selects all.
 type When struct {
 	From  int
-	Count int // zero: without end
-	Every int // the first of so many; zero: each
+	Count int // zero means no limit
+	Every int // selects the first of every so many; zero means each
 }
 
 func (w When) hits(n int) bool {
@@ -69,35 +68,35 @@ type Proxy struct {
 	fault    Fault
 	seen     func(Call)
 	requests int
-	bytes    int // of questions and answers
-	before   int // requests before the fault was in force
+	bytes    int // of requests and answers
+	before   int // requests before Set
 }
 
-// New returns a Proxy that passes everything on to the node at upstream.
+// New returns a Proxy without faults, in front of the node at upstream.
 func New(upstream string) *Proxy { return &Proxy{upstream: upstream} }
 
-// Set puts a fault in force; the zero Fault heals.
+// Set sets the fault. The zero Fault ends it.
 func (p *Proxy) Set(f Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.fault, p.before = f, p.requests
 }
 
-// Watch calls seen with every call before it is passed on.
+// Watch calls seen for every call before it is passed on.
 func (p *Proxy) Watch(seen func(Call)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.seen = seen
 }
 
-// Requests is the number of HTTP requests so far.
+// Requests returns the number of HTTP requests so far.
 func (p *Proxy) Requests() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.requests
 }
 
-// Bytes is the number of bytes of all bodies so far, both ways.
+// Bytes returns the number of bytes of all bodies so far, in both directions.
 func (p *Proxy) Bytes() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -162,10 +161,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fault.Send(w, body)
 		return
 	}
-	_, _ = w.Write(body) // the client may be gone, which is its own affair
+	_, _ = w.Write(body) // the client may have disconnected
 }
 
-// pass asks the node, always as a batch, and spoils question and answer.
+// pass sends the calls to the node, always as a batch, and applies the fault.
 func (p *Proxy) pass(r *http.Request, fault Fault, calls []Call) ([]Answer, error) {
 	asked := make([]Call, len(calls))
 	for i, c := range calls {
@@ -184,7 +183,7 @@ func (p *Proxy) pass(r *http.Request, fault Fault, calls []Call) ([]Answer, erro
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Accept-Encoding", "identity") // gzip takes half the time of a test with the race detector
+	req.Header.Set("Accept-Encoding", "identity") // gzip is slow with the race detector
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return nil, err
@@ -207,6 +206,6 @@ func (p *Proxy) pass(r *http.Request, fault Fault, calls []Call) ([]Answer, erro
 }
 
 func write(w http.ResponseWriter, v any) {
-	// The client may be gone, which is its own affair.
+	// The client may have disconnected.
 	_ = json.NewEncoder(w).Encode(v)
 }

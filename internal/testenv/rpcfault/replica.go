@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Stale is a node that stopped at block head; every 32nd block is finalized. newer tells of a block hash whether the node came too late for it.
+// Stale is a node that stopped at block head. Every 32nd block is finalized. newer reports whether a block hash is newer than head.
 func Stale(head uint64, newer func(hash string) bool) Fault {
 	at, final := json.RawMessage(fmt.Sprintf(`"0x%x"`, head)), json.RawMessage(fmt.Sprintf(`"0x%x"`, head/32*32))
 	return Fault{
@@ -27,7 +27,7 @@ func Stale(head uint64, newer func(hash string) bool) Fault {
 				if !ahead(p, head, newer) {
 					continue
 				}
-				// The node answers for a block that it has, or knows of none.
+				// The node answers for a block that it has, or with an unknown block.
 				switch {
 				case strings.HasPrefix(c.Method, "eth_getBlockBy") && i == 0:
 					a.Result, a.Error = json.RawMessage("null"), nil
@@ -41,7 +41,7 @@ func Stale(head uint64, newer func(hash string) bool) Fault {
 	}
 }
 
-// ahead tells whether a parameter names a block that is newer than head.
+// ahead reports whether a parameter is a block newer than head.
 func ahead(p json.RawMessage, head uint64, newer func(string) bool) bool {
 	var filter struct{ BlockHash, ToBlock string }
 	var text string
@@ -59,7 +59,7 @@ func ahead(p json.RawMessage, head uint64, newer func(string) bool) bool {
 	return strings.HasPrefix(text, "0x") && len(text) < 20 && err == nil && n > head
 }
 
-// Pruned keeps no state: what is asked of it is refused in the words of geth.
+// Pruned has no state. It refuses calls with geth's message.
 var Pruned = Fault{Name: "pruned state", Reply: func(c Call, a *Answer) {
 	switch c.Method {
 	case "eth_call", "eth_getCode", "eth_getProof", "eth_getStorageAt":

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Late answers after a delay of its own each time, below most.
+// Late answers each request after a random delay below most.
 func Late(most time.Duration) Fault {
 	return Fault{Name: "late", HTTP: func(_ http.ResponseWriter, r *http.Request, _ []Call, _ bool) bool {
 		select {
@@ -26,7 +26,7 @@ var Reset = Fault{Name: "connection reset", HTTP: func(w http.ResponseWriter, _ 
 	return true
 }}
 
-// ResetConnection closes the connection so that the client's kernel sees RST.
+// ResetConnection closes the connection with a TCP RST.
 func ResetConnection(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -38,17 +38,17 @@ func ResetConnection(w http.ResponseWriter) {
 	_ = conn.Close()
 }
 
-// BreaksOff announces the whole answer, and closes the connection after half of it.
+// BreaksOff sends the full Content-Length, and closes the connection after half of the body.
 var BreaksOff = Fault{Name: "answer broken off", Send: func(w http.ResponseWriter, body []byte) {
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	_, _ = w.Write(body[:len(body)/2])
 	panic(http.ErrAbortHandler)
 }}
 
-// Truncated answers with the first half, as if that were all.
+// Truncated sends the first half as a complete answer.
 var Truncated = Fault{Name: "answer truncated", Send: func(w http.ResponseWriter, body []byte) { _, _ = w.Write(body[:len(body)/2]) }}
 
-// Corrupt makes one byte somewhere a zero byte, which nothing that is JSON has.
+// Corrupt replaces one random byte with a zero byte, which JSON cannot have.
 func Corrupt(seed uint64) Fault {
 	return Fault{Name: "byte corrupt", Send: func(w http.ResponseWriter, body []byte) {
 		body[rand.New(rand.NewPCG(seed, 0)).IntN(len(body))] = 0

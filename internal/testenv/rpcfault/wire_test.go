@@ -16,7 +16,7 @@ import (
 
 const answer = `{"jsonrpc":"2.0","id":1,"result":"0x2105"}`
 
-// proxy stands before a node that knows one answer.
+// proxy returns a Proxy in front of a node with a fixed answer.
 func proxy(t *testing.T, f rpcfault.Fault) (*rpcfault.Proxy, string) {
 	t.Helper()
 	node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "["+answer+"]") }))
@@ -28,7 +28,7 @@ func proxy(t *testing.T, f rpcfault.Fault) (*rpcfault.Proxy, string) {
 	return p, srv.URL
 }
 
-// ask asks once; the status is 0 where no whole answer came in time.
+// ask makes one request. The status is 0 if no complete answer came in time.
 func ask(t *testing.T, url string, timeout time.Duration) (status int, contentType, got string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)

@@ -12,25 +12,25 @@ import (
 
 // The names of the contracts.
 const (
-	Plain    = "Kms"         // the lists at slots 7 and 8, an event for every write
-	Backdoor = "KmsBackdoor" // Plain, and two writers without events
-	Moved    = "KmsMoved"    // Plain, but the lists are at other slots
-	Old      = "KmsOld"      // the lists as in Plain; ownership moves in one step, and there is no pendingOwner
-	May      = "KmsMay"      // of May 2025: apps have a controller, and whoever registers them is counted; ownership as in Old
-	Before   = "KmsBefore"   // of before May 2025: without the two getters
+	Plain    = "Kms"         // lists at slots 7 and 8, an event for every write
+	Backdoor = "KmsBackdoor" // Plain with two writers without events
+	Moved    = "KmsMoved"    // Plain with the lists at other slots
+	Old      = "KmsOld"      // lists as in Plain; ownership moves in one step, without pendingOwner
+	May      = "KmsMay"      // May 2025: apps have a controller, registrations are counted by caller; ownership as in Old
+	Before   = "KmsBefore"   // before May 2025: lists with other getters
 	Hostile  = "KmsHostile"  // hides entries behind getters of older generations
 	proxy    = "ERC1967Proxy"
 
 	registrar = "Registrar"
 )
 
-// The generations since May 2025, by the day from which on they were.
+// The generations since May 2025, by their first day.
 var (
-	Shifted     = "Kms20250702"                                                                              // for two days: the lists are one slot lower than before and after
+	Shifted     = "Kms20250702"                                                                              // used for two days; the lists are one slot lower
 	Generations = []string{"Kms20250521", "Kms20250617", "Kms20250703", "Kms20250714", "Kms20260531", Plain} // without Shifted
 )
 
-// Artifact is a compiled contract: Bytecode is its creation code, without constructor arguments.
+// Artifact is a compiled contract. Bytecode is its creation code without constructor arguments.
 type Artifact struct {
 	ABI      abi.ABI       `json:"abi"`
 	Bytecode hexutil.Bytes `json:"bytecode"`

@@ -1,9 +1,8 @@
 // Package testchain is a real EVM with a KMS contract, for tests and for the demo.
 //
-// Start runs a go-ethereum node inside the process and serves its JSON-RPC over HTTP; Deploy puts the contract of
-// contracts/ onto that chain, or by transactions onto any other one that a client reaches (anvil, geth --dev); the
-// methods of KMS then change the lists, with events or behind their back. Blocks of a Chain are sealed only by Commit,
-// which the methods of its KMS call after each of their transactions.
+// Start runs a go-ethereum node inside the process and serves its JSON-RPC over HTTP. Deploy deploys a contract of contracts/ on
+// that chain, or on any other that a client reaches (anvil, geth --dev). The methods of KMS then change the lists, with or without
+// events. Blocks of a Chain are sealed only by Commit, which the methods of its KMS call after each transaction.
 package testchain
 
 import (
@@ -29,24 +28,24 @@ import (
 )
 
 const (
-	gasLimit          = 1_000_000_000 // of a block: thousands of writes fit into one
+	gasLimit          = 1_000_000_000 // of a block, enough for thousands of writes
 	batchLimit        = 10_000
 	batchResponseSize = 100 << 20
 )
 
-// Options configure a Chain. The zero value is good.
+// Options configure a Chain. The zero value is valid.
 type Options struct {
-	ChainID    uint64             // zero: 1337
-	BatchLimit int                // calls that the node takes in one batch; zero: 10,000
-	GasCap     uint64             // of a call; zero: as go-ethereum has it
-	Alloc      types.GenesisAlloc // more accounts; those of "owner" and "stranger" are funded anyway
-	Preload    []Preload          // contracts that are there from the genesis block on
+	ChainID    uint64             // zero means 1337
+	BatchLimit int                // calls that the node accepts in one batch; zero means 10,000
+	GasCap     uint64             // of a call; zero means go-ethereum's default
+	Alloc      types.GenesisAlloc // further accounts besides "owner" and "stranger"
+	Preload    []Preload          // contracts in the genesis block
 }
 
 // Chain is a node that runs in the process until Close.
 //
 // Finalized is the last block whose number is a multiple of 32, safe is the head, and state is kept for 128 blocks.
-// Fork alone puts the transactions that it undoes back into the pool: Reorg does not.
+// Fork puts the transactions that it undoes back into the pool; Reorg does not.
 type Chain struct {
 	*simulated.Backend
 	url string
@@ -82,10 +81,10 @@ func Start(o Options) (*Chain, error) {
 			e.RPCGasCap = o.GasCap
 		}
 		e.RPCEVMTimeout = time.Minute // of a call; a busy machine is slow
-		e.Preimages = true            // for debug_accountRange to name slots
-		// The miner stops filling a block after this long, and a busy machine is slow.
+		e.Preimages = true            // so that debug_accountRange returns slots
+		// The miner stops filling a block after this time, and a busy machine is slow.
 		e.Miner.Recommit = time.Minute
-		// One account seeds a block of thousands of transactions.
+		// Seed sends thousands of transactions from one account.
 		e.TxPool.AccountSlots, e.TxPool.AccountQueue = batchLimit, batchLimit
 		e.TxPool.GlobalSlots, e.TxPool.GlobalQueue = batchLimit, batchLimit
 	})
@@ -96,10 +95,10 @@ func Start(o Options) (*Chain, error) {
 	return &Chain{Backend: b, url: "http://" + *addr}, nil
 }
 
-// URL is where the chain answers JSON-RPC.
+// URL returns the URL of the chain's JSON-RPC.
 func (c *Chain) URL() string { return c.url }
 
-// Reorg undoes the newest blocks and their transactions, makes a longer branch of empty ones, and returns its head.
+// Reorg undoes the newest blocks with their transactions, seals a longer branch of empty blocks, and returns its head.
 func (c *Chain) Reorg(ctx context.Context, blocks uint64) (common.Hash, error) {
 	head, err := c.Client().BlockNumber(ctx)
 	if err != nil {
@@ -122,20 +121,20 @@ func (c *Chain) Reorg(ctx context.Context, blocks uint64) (common.Hash, error) {
 	return c.Commit(), nil
 }
 
-// Deploy deploys a KMS onto the chain.
+// Deploy deploys a KMS on the chain.
 func (c *Chain) Deploy(ctx context.Context, o DeployOptions) (*KMS, error) {
 	o.Mine = c.mine
 	return Deploy(ctx, c.Client(), o)
 }
 
-// KMS returns the contract at a, preloaded or deployed before, as its owner sees it.
+// KMS returns the preloaded or deployed contract at a, used by its owner.
 func (c *Chain) KMS(a common.Address) *KMS {
 	return &KMS{address: a, backend: c.Client(), key: Key("owner"), mine: c.mine}
 }
 
 func (c *Chain) mine() { c.Commit() }
 
-// Key returns the private key that belongs to a name. Everyone can work it out: it is good for tests only.
+// Key derives a private key from a name. It is not secret: use it only in tests.
 func Key(name string) *ecdsa.PrivateKey {
 	k, err := crypto.ToECDSA(crypto.Keccak256([]byte("kms-auditor testchain " + name)))
 	if err != nil {
@@ -149,8 +148,8 @@ func Address(name string) common.Address { return account(Key(name)) }
 
 func account(k *ecdsa.PrivateKey) common.Address { return crypto.PubkeyToAddress(k.PublicKey) }
 
-// endpoint is a log handler that keeps one thing, the address that the node listens on: the simulated backend hides
-// the node, and the line that announces the listener is the only place where port 0 becomes a number.
+// endpoint is a log handler that keeps the address that the node listens on. The simulated backend hides the node, so the log
+// line about the listener is the only source of the port.
 type endpoint struct{ addr atomic.Pointer[string] }
 
 func (e *endpoint) Handle(_ context.Context, r slog.Record) error {

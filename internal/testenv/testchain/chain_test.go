@@ -22,7 +22,7 @@ func TestChainsListenOnPortsOfTheirOwn(t *testing.T) {
 		u, err := url.Parse(start(t, testchain.Options{}).URL())
 		must(t, err)
 		if !net.ParseIP(u.Hostname()).IsLoopback() || u.Port() == "0" || seen[u.Port()] {
-			t.Errorf("%s is no port of its own on this machine, after %v", u, seen)
+			t.Errorf("%s is not a local URL with its own port, after %v", u, seen)
 		}
 		seen[u.Port()] = true
 	}
@@ -116,7 +116,7 @@ func TestAReorgDropsTheTransactionsItUndoes(t *testing.T) {
 		}
 	}
 	if _, err := c.Reorg(t.Context(), 1000); err == nil {
-		t.Error("a thousand blocks were undone that are not there")
+		t.Error("Reorg undid more blocks than there are")
 	}
 }
 
@@ -134,7 +134,7 @@ func TestOldStateIsPruned(t *testing.T) {
 }
 
 func TestCloseEndsEverything(t *testing.T) {
-	// The node's own database of peers leaves its janitor behind for up to 30 seconds.
+	// The node's peer database leaves a goroutine running for up to 30 seconds.
 	janitor := goleak.IgnoreTopFunction("github.com/syndtr/goleveldb/leveldb.(*DB).mpoolDrain")
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent(), janitor)
 	c, err := testchain.Start(testchain.Options{})

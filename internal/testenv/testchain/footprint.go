@@ -10,10 +10,10 @@ import (
 
 // The names of further contracts.
 const (
-	Helped   = "KmsHelped"   // a library or a registry answers for the devices
-	Writing  = "KmsWriting"  // the devices' getter does what a getter must not
-	Library  = "KmsList"     // flip: whether it says the opposite
-	Registry = "KmsRegistry" // of an account that may set it
+	Helped   = "KmsHelped"   // its device list is in a library or a registry
+	Writing  = "KmsWriting"  // its device getter misbehaves, such as by writing
+	Library  = "KmsList"     // argument flip: it returns the opposite
+	Registry = "KmsRegistry" // argument: the account that may set it
 
 	beacon       = "KmsBeacon"
 	behindBeacon = "KmsBehindBeacon"
@@ -22,7 +22,7 @@ const (
 	dispatch     = "KmsDispatch"
 )
 
-// Shape is a way of a contract to hand its calls on.
+// Shape is a way in which a contract delegates its calls.
 type Shape struct {
 	Name string
 	make func(ctx context.Context, k *KMS, impl common.Address, initialize []byte) (common.Address, func(context.Context, common.Address) error, error)
@@ -42,7 +42,7 @@ var Shapes = []Shape{
 	{"a transparent proxy", func(ctx context.Context, k *KMS, impl common.Address, initialize []byte) (at common.Address, swap func(context.Context, common.Address) error, err error) {
 		at, err = k.Create(ctx, transparent, impl, account(k.key), initialize)
 		return at, func(ctx context.Context, impl common.Address) error {
-			admin := crypto.CreateAddress(at, 1) // the first that the proxy created
+			admin := crypto.CreateAddress(at, 1) // the first contract that the proxy created
 			return k.SendTo(ctx, proxyAdmin, admin, "upgradeAndCall", at, impl, []byte{})
 		}, err
 	}},
@@ -50,7 +50,7 @@ var Shapes = []Shape{
 	{"a dispatch by function", dispatcher(func(impl, rest common.Address) []any { return []any{impl, rest, rest} })},
 }
 
-// dispatcher makes a contract that hands calls on by their function, to an implementation and to another one for the rest.
+// dispatcher deploys a contract that delegates by function: to an implementation, and to another one for the rest.
 func dispatcher(facets func(impl, rest common.Address) []any) func(context.Context, *KMS, common.Address, []byte) (common.Address, func(context.Context, common.Address) error, error) {
 	return func(ctx context.Context, k *KMS, impl common.Address, initialize []byte) (common.Address, func(context.Context, common.Address) error, error) {
 		rest, err := k.Create(ctx, Plain)
@@ -64,8 +64,7 @@ func dispatcher(facets func(impl, rest common.Address) []any) func(context.Conte
 	}
 }
 
-// Deploy puts a contract of the shape onto the chain, as the package's Deploy does. swap has it run another implementation's
-// code.
+// Deploy deploys a contract of the shape, like the package's Deploy. swap makes it run another implementation.
 func (s Shape) Deploy(ctx context.Context, b Backend, o DeployOptions) (k *KMS, swap func(ctx context.Context, implementation string) error, err error) {
 	k = newKMS(b, &o)
 	impl, initialize, err := k.implementation(ctx, o.Implementation)
@@ -97,7 +96,7 @@ func (k *KMS) SendTo(ctx context.Context, name string, at common.Address, method
 	return err
 }
 
-// DeployShape deploys a contract of a shape onto the chain.
+// DeployShape deploys a contract of a shape on the chain.
 func (c *Chain) DeployShape(ctx context.Context, s Shape, o DeployOptions) (*KMS, func(context.Context, string) error, error) {
 	o.Mine = c.mine
 	return s.Deploy(ctx, c.Client(), o)

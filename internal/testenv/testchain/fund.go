@@ -12,8 +12,8 @@ import (
 	"github.com/ethereum/go-ethereum/ethclient"
 )
 
-// Fund gives an account 100 ether on a development node (anvil, geth --dev) out of the account that the node itself
-// holds the key of, and waits until it is there. The accounts of a Chain need no such help.
+// Fund gives an account 100 ether on a development node (anvil, geth --dev) from the node's own account, and waits for it. The
+// accounts of a Chain are funded already.
 func Fund(ctx context.Context, c *ethclient.Client, to common.Address) error {
 	var held []common.Address
 	if err := c.Client().CallContext(ctx, &held, "eth_accounts"); err != nil {
@@ -27,7 +27,7 @@ func Fund(ctx context.Context, c *ethclient.Client, to common.Address) error {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for looks := range maxLooks {
-		// A node that has just started may miss that there is something to mine, until more of it comes.
+		// A node that has just started may not mine a transaction until another one comes.
 		if looks%200 == 0 {
 			if err := c.Client().CallContext(ctx, nil, "eth_sendTransaction", tx); err != nil {
 				return fmt.Errorf("funding %s: %w", to, err)
@@ -49,8 +49,7 @@ func Fund(ctx context.Context, c *ethclient.Client, to common.Address) error {
 	return fmt.Errorf("waiting for the funds of %s: the node mines nothing", to)
 }
 
-// nudge has a development node mine: it may miss that there is something to mine until more of it comes. Where the node
-// cannot, the caller goes on waiting.
+// nudge makes a development node mine. Errors are ignored: the caller waits on.
 func nudge(ctx context.Context, c *ethclient.Client) {
 	var held []common.Address
 	if c.Client().CallContext(ctx, &held, "eth_accounts") == nil && len(held) > 0 {

@@ -105,7 +105,7 @@ func TestEverythingLiesInItsDocumentedSlot(t *testing.T) {
 	}
 }
 
-// short is how a string of less than 32 bytes is stored: the bytes, and twice their number at the end.
+// short returns the storage word of a string of less than 32 bytes: its bytes, then twice its length in the last byte.
 func short(s string) common.Hash {
 	h := common.BytesToHash(common.RightPadBytes([]byte(s), 32))
 	h[31] = byte(2 * len(s))

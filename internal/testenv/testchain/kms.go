@@ -15,7 +15,7 @@ import (
 	"github.com/ethereum/go-ethereum/ethclient"
 )
 
-// Backend is what Deploy needs of a chain; simulated.Client and *ethclient.Client have it.
+// Backend is the chain access that Deploy needs. simulated.Client and *ethclient.Client implement it.
 type Backend interface {
 	bind.Backend
 	ChainID(ctx context.Context) (*big.Int, error)
@@ -23,13 +23,13 @@ type Backend interface {
 
 // DeployOptions configure Deploy.
 type DeployOptions struct {
-	Key            *ecdsa.PrivateKey // pays, and owns the contract; nil: Key("owner")
-	Implementation string            // the name of a contract; empty: Plain
-	Mine           func()            // seals a block after each transaction; nil: the chain does so by itself
+	Key            *ecdsa.PrivateKey // pays for and owns the contract; nil means Key("owner")
+	Implementation string            // name of a contract; empty means Plain
+	Mine           func()            // seals a block after each transaction; nil if the chain does so itself
 }
 
-// KMS is a deployed contract in the hands of one account. Its methods return when their transactions are mined,
-// and an error where one was refused. They must not run at the same time as others of the same account.
+// KMS is a deployed contract, used by one account. Its methods return when their transactions are mined. They must not run
+// concurrently with others of the same account.
 type KMS struct {
 	address common.Address
 	backend Backend
@@ -37,7 +37,7 @@ type KMS struct {
 	mine    func()
 }
 
-// Deploy puts an implementation and a proxy onto the chain and makes the key's account the owner.
+// Deploy deploys an implementation and a proxy, and makes the key's account the owner.
 func Deploy(ctx context.Context, b Backend, o DeployOptions) (*KMS, error) {
 	k := newKMS(b, &o)
 	impl, initialize, err := k.implementation(ctx, o.Implementation)
@@ -62,7 +62,7 @@ func newKMS(b Backend, o *DeployOptions) *KMS {
 	return k
 }
 
-// implementation deploys the named one, and returns the call that makes the key's account the owner.
+// implementation deploys an implementation by name, and returns the call data that makes the key's account the owner.
 func (k *KMS) implementation(ctx context.Context, name string) (at common.Address, initialize []byte, err error) {
 	if at, err = k.create(ctx, name); err != nil {
 		return at, nil, err
@@ -77,10 +77,10 @@ func (k *KMS) implementation(ctx context.Context, name string) (at common.Addres
 	return at, initialize, err
 }
 
-// Address is the proxy's address, the one that users know.
+// Address returns the proxy's address.
 func (k *KMS) Address() common.Address { return k.address }
 
-// As returns the same contract in the hands of another account.
+// As returns the same contract, used by another account.
 func (k *KMS) As(key *ecdsa.PrivateKey) *KMS {
 	as := *k
 	as.key = key
@@ -92,7 +92,7 @@ func (k *KMS) AllowDevice(ctx context.Context, id common.Hash) error {
 	return k.send(ctx, "addKmsDevice", id)
 }
 
-// RemoveDevice takes id off the devices.
+// RemoveDevice removes id from the devices.
 func (k *KMS) RemoveDevice(ctx context.Context, id common.Hash) error {
 	return k.send(ctx, "removeKmsDevice", id)
 }
@@ -102,17 +102,17 @@ func (k *KMS) AllowImage(ctx context.Context, id common.Hash) error {
 	return k.send(ctx, "addOsImageHash", id)
 }
 
-// RemoveImage takes id off the OS images.
+// RemoveImage removes id from the OS images.
 func (k *KMS) RemoveImage(ctx context.Context, id common.Hash) error {
 	return k.send(ctx, "removeOsImageHash", id)
 }
 
-// SneakDevice changes the device list and emits nothing; the implementation must be Backdoor.
+// SneakDevice changes the device list without an event. The implementation must be Backdoor.
 func (k *KMS) SneakDevice(ctx context.Context, id common.Hash, allowed bool) error {
 	return k.send(ctx, "sneakDevice", id, allowed)
 }
 
-// SneakImage changes the image list and emits nothing; the implementation must be Backdoor.
+// SneakImage changes the image list without an event. The implementation must be Backdoor.
 func (k *KMS) SneakImage(ctx context.Context, id common.Hash, allowed bool) error {
 	return k.send(ctx, "sneakImage", id, allowed)
 }
@@ -126,7 +126,7 @@ func (k *KMS) Upgrade(ctx context.Context, implementation string) (common.Addres
 	return impl, k.send(ctx, "upgradeToAndCall", impl, []byte{})
 }
 
-// TransferOwnership offers the contract to an account and accepts it there; that account needs money for gas.
+// TransferOwnership offers the contract to an account and accepts it there. That account must be able to pay for gas.
 func (k *KMS) TransferOwnership(ctx context.Context, to *ecdsa.PrivateKey) error {
 	next := k.As(to)
 	if err := k.send(ctx, "transferOwnership", account(to)); err != nil {
@@ -149,12 +149,12 @@ func (k *KMS) Send(ctx context.Context, method string, args ...any) (*types.Rece
 	return k.transact(ctx, bound, method, args...)
 }
 
-// RegisterThrough registers an app by a contract that calls for the account; the implementation must be May.
+// RegisterThrough registers an app through another contract. The implementation must be May.
 func (k *KMS) RegisterThrough(ctx context.Context, controller common.Address) error {
 	return k.through(ctx, "register", k.address, controller)
 }
 
-// Flood registers one app so often in one transaction.
+// Flood registers one app several times in one transaction.
 func (k *KMS) Flood(ctx context.Context, app common.Address, times int) error {
 	return k.through(ctx, "flood", k.address, app, big.NewInt(int64(times)))
 }
@@ -193,7 +193,7 @@ func (k *KMS) transact(ctx context.Context, bound *bind.BoundContract, method st
 	return receipt, nil
 }
 
-// Call asks any getter of the contract at the head.
+// Call calls any getter of the contract at the head.
 func (k *KMS) Call(ctx context.Context, method string, args ...any) ([]any, error) {
 	bound, err := k.bound(method)
 	if err != nil {
@@ -206,7 +206,7 @@ func (k *KMS) Call(ctx context.Context, method string, args ...any) ([]any, erro
 	return out, nil
 }
 
-// bound speaks the interface of the first that has the method: together they have all that the others have.
+// bound binds the contract to the first artifact that has the method. Together they have all methods of the others.
 func (k *KMS) bound(method string) (*bind.BoundContract, error) {
 	for _, name := range []string{Backdoor, May, Before, Hostile} {
 		a, err := Contract(name)
@@ -259,8 +259,7 @@ func (k *KMS) create(ctx context.Context, name string, args ...any) (common.Addr
 	return receipt.ContractAddress, nil
 }
 
-// funded sends a transaction, and again for a while where the node's pool has not heard of the account's funds yet: it
-// follows the chain a little behind.
+// funded sends a transaction, and retries for a while if the node's pool does not know of the account's funds yet.
 func funded(ctx context.Context, send func() error) error {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -277,8 +276,8 @@ func funded(ctx context.Context, send func() error) error {
 	}
 }
 
-// receipt waits for a transaction as bind.WaitMined does, but that looks once a second, which is too slow for a test.
-// On a busy machine a sealed block may lack a transaction that was just sent: then another one is sealed.
+// receipt waits for a transaction like bind.WaitMined, but polls faster. On a busy machine a sealed block may lack a transaction
+// that was just sent; then receipt seals another one.
 func (k *KMS) receipt(ctx context.Context, tx common.Hash) (*types.Receipt, error) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

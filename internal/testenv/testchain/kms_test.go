@@ -92,7 +92,7 @@ func TestOnlyTheOwnerWrites(t *testing.T) {
 		t.Error("a stranger upgraded the contract")
 	}
 	if _, err := stranger.Send(t.Context(), "registerApp", k.Address()); err != nil {
-		t.Errorf("registering an app is anyone's right: %v", err)
+		t.Errorf("a stranger cannot register an app: %v", err)
 	}
 
 	must(t, k.TransferOwnership(t.Context(), testchain.Key("stranger")))
@@ -190,7 +190,7 @@ func TestTheBackdoorWritesWithoutAnEvent(t *testing.T) {
 	must(t, k.AllowDevice(ctx, id(1)))
 	must(t, k.AllowImage(ctx, id(1)))
 	if err := k.SneakDevice(ctx, id(2), true); err == nil {
-		t.Error("there is a back door before the upgrade")
+		t.Error("the back door works before the upgrade")
 	}
 	_, err := k.Upgrade(ctx, testchain.Backdoor)
 	must(t, err)
@@ -213,7 +213,7 @@ func TestTheBackdoorWritesWithoutAnEvent(t *testing.T) {
 		t.Errorf("the back door left %d logs: %v", len(logs), logs)
 	}
 	if logs := logsSince(t, c, k, 0); len(logs) == 0 {
-		t.Error("the query for logs finds none at all")
+		t.Error("the query for logs finds nothing")
 	}
 }
 

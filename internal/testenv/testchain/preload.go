@@ -12,14 +12,14 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 )
 
-// Preload is a contract that a chain is born with, at an address of the caller's choice. It is what Deploy and Seed
-// of the Plain implementation would have left behind, without the events.
+// Preload is a contract in the genesis block, at an address of the caller's choice. Its state is that after Deploy and Seed of the
+// Plain implementation, without the events.
 type Preload struct {
 	Address         common.Address
 	Devices, Images []common.Hash
 }
 
-// Where the contract keeps things: its own slots in the order of Kms.sol, the rest as ERC-1967 and ERC-7201 say.
+// Storage slots: the contract's own in the order of Kms.sol, then those of ERC-1967 and ERC-7201.
 const (
 	deviceSlot = 7
 	imageSlot  = 8
@@ -33,8 +33,8 @@ var (
 	yes = common.BigToHash(common.Big1)
 )
 
-// into adds the proxy and its implementation to alloc. The constructors are run, for the code that they return holds
-// what is known only then: the implementation's own address.
+// into adds the proxy and its implementation to alloc. It runs the constructors, because the code that they return contains the
+// implementation's own address.
 func (p Preload) into(alloc types.GenesisAlloc) error {
 	scratch := &runtime.Config{Origin: Address("preload")}
 	impl, code, err := construct(scratch, Plain)
@@ -56,7 +56,7 @@ func (p Preload) into(alloc types.GenesisAlloc) error {
 	for _, id := range p.Images {
 		storage[mapped(id, imageSlot)] = yes
 	}
-	// The largest version, so that no one can initialize the implementation itself.
+	// The largest version, so that nobody can initialize the implementation itself.
 	never := common.BigToHash(new(big.Int).SetUint64(math.MaxUint64))
 	alloc[impl] = types.Account{Code: code, Storage: map[common.Hash]common.Hash{initializedSlot: never}}
 	alloc[p.Address] = types.Account{Code: proxyCode, Storage: storage}
@@ -79,12 +79,12 @@ func construct(cfg *runtime.Config, name string, args ...any) (common.Address, [
 	return at, code, nil
 }
 
-// mapped is the slot of a key of the mapping at slot.
+// mapped returns the slot of a key in the mapping at slot.
 func mapped(key common.Hash, slot byte) common.Hash {
 	return crypto.Keccak256Hash(key[:], common.LeftPadBytes([]byte{slot}, 32))
 }
 
-// namespace is the first slot of an ERC-7201 namespace.
+// namespace returns the first slot of an ERC-7201 namespace.
 func namespace(id string) common.Hash {
 	inner := minusOne(crypto.Keccak256Hash([]byte(id)))
 	h := crypto.Keccak256Hash(inner[:])

@@ -11,7 +11,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// account is what eth_getProof says of the state of one.
+// account is the state of an account from eth_getProof.
 type account struct {
 	CodeHash    common.Hash `json:"codeHash"`
 	StorageHash common.Hash `json:"storageHash"`
@@ -31,7 +31,7 @@ func TestAPreloadedContractIsLikeADeployedOne(t *testing.T) {
 	k := deploy(t, c, testchain.Plain)
 	must(t, k.Seed(t.Context(), devices, images))
 
-	// The two proxies point at two implementations: let both point at the same one.
+	// Both proxies must point at the same implementation to be comparable.
 	impl, err := k.Upgrade(t.Context(), testchain.Plain)
 	must(t, err)
 	preloaded := c.KMS(at)
@@ -47,7 +47,7 @@ func TestAPreloadedContractIsLikeADeployedOne(t *testing.T) {
 	must(t, preloaded.RemoveDevice(t.Context(), devices[0]))
 }
 
-// implementationCode is the code behind the proxy, without the implementation's own address in it.
+// implementationCode returns the code behind the proxy, without the implementation's own address in it.
 func implementationCode(t *testing.T, c *testchain.Chain, a common.Address) []byte {
 	t.Helper()
 	slot := readVectors(t).NamespacedSlots["erc1967.implementation"]

@@ -22,10 +22,10 @@ const (
 	rollupUpgradable = "RollupUpgradable"
 )
 
-// GameType is the type of game that a new Rollup respects.
+// GameType is the respected game type of a new Rollup.
 const GameType uint32 = 8
 
-// Rollup is what an L1 holds of an OP-stack chain: contracts behind proxies, and games that are clones of an implementation.
+// Rollup is an OP-stack chain's contracts on L1: four behind proxies, and games that are clones of an implementation.
 type Rollup struct {
 	At             map[string]common.Address // of the four contracts, by name
 	Implementation common.Address            // of the games
@@ -38,7 +38,7 @@ func (c *Chain) DeployRollup(ctx context.Context, l2ChainID uint64) (*Rollup, er
 	return DeployRollup(ctx, c.Client(), l2ChainID, DeployOptions{Mine: c.mine})
 }
 
-// DeployRollup deploys the contracts for an L2 chain by transactions. Of the options, Implementation has no meaning.
+// DeployRollup deploys the contracts for an L2 chain by transactions. It ignores the option Implementation.
 func DeployRollup(ctx context.Context, b Backend, l2ChainID uint64, o DeployOptions) (*Rollup, error) {
 	r := &Rollup{At: map[string]common.Address{}, implementation: map[string]common.Address{}, owner: newKMS(b, &o)}
 	for _, name := range []string{RollupConfig, RollupPortal, RollupRegistry, RollupFactory} {
@@ -84,7 +84,7 @@ func (r *Rollup) SetGame(ctx context.Context, game common.Address, status, proof
 	return r.owner.SendTo(ctx, RollupGame, game, "set", status, proofs, big.NewInt(countered))
 }
 
-// Alter makes a contract answer a function with some bytes, or revert where they are nil. Of games it alters those to come.
+// Alter makes a contract's function return output, or revert if it is nil. For games it alters only later ones.
 func (r *Rollup) Alter(ctx context.Context, name, signature string, output []byte) error {
 	of := r.implementation[name]
 	if name == RollupGame {
@@ -102,11 +102,11 @@ func (r *Rollup) Alter(ctx context.Context, name, signature string, output []byt
 
 // Proposal is a claim about L2.
 type Proposal struct {
-	Type   uint32         // of the game; zero: GameType
-	Parent common.Address // zero: none, the game begins at the anchor root
+	Type   uint32         // of the game; zero means GameType
+	Parent common.Address // zero if the game begins at the anchor root
 	Block  uint64
 	Roots  []common.Hash // in equal steps from the game's start to Block; the last one is the claim
-	Claim  common.Hash   // zero: the last of Roots
+	Claim  common.Hash   // zero means the last of Roots
 }
 
 func (p *Proposal) args(r *Rollup) []any {
@@ -143,7 +143,7 @@ func (r *Rollup) Propose(ctx context.Context, p Proposal) (common.Address, error
 	return out[0].(common.Address), nil
 }
 
-// Forget leaves a game in the factory's list, but it does not know it any more.
+// Forget leaves a game in the factory's list, but games() no longer returns it.
 func (r *Rollup) Forget(ctx context.Context, p Proposal) error {
 	return r.Send(ctx, RollupFactory, "forget", p.args(r)...)
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// TestRollupContractsHaveThePublishedGetters: testdata has them from the ABIs of Base's L1 contracts (base/contracts, August 2026).
+// TestRollupContractsHaveThePublishedGetters compares with testdata, from the ABIs of Base's L1 contracts (base/contracts, August 2026).
 func TestRollupContractsHaveThePublishedGetters(t *testing.T) {
 	b, err := os.ReadFile("testdata/rollup-contracts.json")
 	must(t, err)
@@ -32,7 +32,7 @@ func TestRollupContractsHaveThePublishedGetters(t *testing.T) {
 			}
 		}
 		if len(published[name]) == 0 {
-			t.Errorf("nothing is published of %s", name)
+			t.Errorf("testdata has no getters of %s", name)
 		}
 	}
 }

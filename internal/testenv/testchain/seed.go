@@ -10,10 +10,10 @@ import (
 	"github.com/ethereum/go-ethereum/ethclient"
 )
 
-// writeGas is more than one write of a list needs.
+// writeGas is an upper bound for one write to a list.
 const writeGas = 200_000
 
-// Seed allows many devices and images at once: all transactions are sent before a block is sealed.
+// Seed allows many devices and images at once. It sends all transactions before a block is sealed.
 func (k *KMS) Seed(ctx context.Context, devices, images []common.Hash) error {
 	bound, err := k.bound("addKmsDevice")
 	if err != nil {
@@ -52,7 +52,7 @@ func (k *KMS) Seed(ctx context.Context, devices, images []common.Hash) error {
 			nonce++
 		}
 	}
-	// The pool takes its time to see that they follow each other.
+	// The pool takes some time to order the transactions.
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		n, err := k.backend.PendingNonceAt(ctx, opts.From)
 		if err != nil {
@@ -71,14 +71,14 @@ func (k *KMS) Seed(ctx context.Context, devices, images []common.Hash) error {
 	return nil
 }
 
-// hold keeps anvil from sealing a block after each transaction: while it seals one it may take the next for one whose
-// nonce is too high, and never looks at it again. The blocks of the KMS that it returns are sealed by mine alone.
+// hold keeps anvil from sealing a block after each transaction. While sealing one, anvil may reject the nonce of the next as too
+// high and never mine it. The blocks of the returned KMS are sealed only by mine.
 func (k *KMS) hold(ctx context.Context) (held *KMS, release func()) {
 	c, real := k.backend.(*ethclient.Client)
 	if !real || c.Client().CallContext(ctx, nil, "evm_setAutomine", false) != nil {
 		return k, func() {}
 	}
 	other := *k
-	other.mine = func() { _ = c.Client().CallContext(ctx, nil, "evm_mine") } // who waits for a receipt tries again
+	other.mine = func() { _ = c.Client().CallContext(ctx, nil, "evm_mine") } // receipt retries
 	return &other, func() { _ = c.Client().CallContext(context.WithoutCancel(ctx), nil, "evm_setAutomine", true) }
 }

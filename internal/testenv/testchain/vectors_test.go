@@ -13,7 +13,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// vectors is what is known of the real contract.
+// vectors has facts about the real contract, from testdata.
 type vectors struct {
 	Getters         map[string]hexutil.Bytes `json:"getters"`
 	Writers         map[string]hexutil.Bytes `json:"writers"`
@@ -60,7 +60,7 @@ func deploy(t *testing.T, c *testchain.Chain, implementation string) *testchain.
 	return k
 }
 
-// dial connects over HTTP, as a user would.
+// dial connects over HTTP.
 func dial(t *testing.T, c *testchain.Chain) *rpc.Client {
 	t.Helper()
 	r, err := rpc.DialContext(t.Context(), c.URL())

@@ -24,7 +24,7 @@ contract KmsProxyAdmin is ProxyAdmin {
     constructor(address owner) ProxyAdmin(owner) {}
 }
 
-/// A proxy that keeps its implementations away from ERC-1967. Each of the two lists has one of its own, and so has the rest.
+/// A proxy that does not keep its implementations in ERC-1967 slots. Each of the two lists has its own, and so has the rest.
 contract KmsDispatch is Proxy {
     struct Facets {
         address devices;
@@ -53,7 +53,7 @@ contract KmsDispatch is Proxy {
         (f.devices, f.images, f.rest) = (devices, images, rest);
     }
 
-    /// Whoever owns the proxy is read in every call, so that the slot is explained.
+    /// Every call reads the proxy's owner, so that the slot is explained.
     function _implementation() internal view override returns (address) {
         Facets storage f = _facets();
         require(f.owner != address(0));
@@ -70,7 +70,7 @@ contract KmsDispatch is Proxy {
     }
 }
 
-/// Looks an id up in a list of its caller. Flipped, it says the opposite.
+/// Looks up an id in a list of its caller. If flipped, it returns the opposite.
 contract KmsList {
     bool private immutable flipped;
 
@@ -88,7 +88,7 @@ contract KmsList {
     }
 }
 
-/// A list of its own, which others read.
+/// A list that other contracts read.
 contract KmsRegistry {
     address public owner = msg.sender;
     mapping(bytes32 => bool) public has;
@@ -99,7 +99,7 @@ contract KmsRegistry {
     }
 }
 
-/// A KMS whose devices another contract answers for: a library over its own storage, or a registry.
+/// A KMS whose device list is in another contract: a library over its own storage, or a registry.
 contract KmsHelped is Kms {
     bytes32 private constant PLACE = keccak256("testchain.helped");
 
@@ -149,10 +149,10 @@ contract KmsHelped is Kms {
     }
 }
 
-/// A KMS whose getter of devices does what a getter must not, and then answers.
+/// A KMS whose device getter misbehaves, such as by writing, and then answers.
 contract KmsWriting is Kms {
     string private how;
-    bytes32 private only; // zero: for every id
+    bytes32 private only; // zero means every id
 
     event Asked();
 

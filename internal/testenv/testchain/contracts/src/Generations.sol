@@ -51,7 +51,7 @@ abstract contract Apps {
     event AppRegistered(address appId);
 }
 
-/// One slot: who registers apps is counted.
+/// One slot: counts the apps of each caller.
 abstract contract Sequences is Apps {
     mapping(address => uint256) public nextAppSequence;
 
@@ -63,7 +63,7 @@ abstract contract Sequences is Apps {
     }
 }
 
-/// One slot: apps without one.
+/// One slot: apps without a controller.
 abstract contract Registered {
     mapping(address => bool) public registeredApps;
 
@@ -201,7 +201,7 @@ contract KmsHostile is Described, Registered, Lists, AppCode {
         kmsAllowedAggregatedMrs[mr] = true;
     }
 
-    /// Reads the places of entries whose id is a padded address.
+    /// Reads the slots of entries whose id is a padded address.
     function nextAppSequence(address caller) external view returns (uint256 n) {
         bytes32 id = bytes32(uint256(uint160(caller)));
         if (kmsAllowedDeviceIds[id]) n++;
@@ -209,12 +209,12 @@ contract KmsHostile is Described, Registered, Lists, AppCode {
         if (kmsAllowedAggregatedMrs[id]) n++;
     }
 
-    /// Reads the place of one device.
+    /// Reads the slot of one device.
     function appAuthImplementation() external view returns (address) {
         return kmsAllowedDeviceIds[keccak256("hidden")] ? address(1) : address(0);
     }
 
-    /// Takes all gas where it is called as long as an older implementation.
+    /// Burns all gas if it is called as an older implementation.
     function pendingOwner() external view returns (address) {
         while (kmsInfo.quote.length == 0) {}
         return address(0);

@@ -15,7 +15,7 @@ contract Kms is UUPSUpgradeable, Ownable2StepUpgradeable, ERC165Upgradeable {
         bytes eventlog;
     }
 
-    // The order is the layout: slots 0 to 9. Ownership and initialization live in OpenZeppelin's namespaces.
+    // The order is the layout: slots 0 to 9. Ownership and initialization are in OpenZeppelin's namespaces.
     KmsInfo public kmsInfo;
     string public gatewayAppId;
     mapping(address => bool) public registeredApps;
@@ -131,7 +131,7 @@ contract Kms is UUPSUpgradeable, Ownable2StepUpgradeable, ERC165Upgradeable {
         _changed("implementation-upgrade", _word(implementation), true);
     }
 
-    /// The lists as a seam: an implementation may keep them elsewhere.
+    /// Virtual, so that an implementation may keep the lists elsewhere.
     function _devices() internal view virtual returns (mapping(bytes32 => bool) storage) {
         return deviceList;
     }

@@ -3,7 +3,7 @@ pragma solidity 0.8.30;
 
 import {Kms} from "./Kms.sol";
 
-/// A KMS whose owner can change either list without leaving an event behind.
+/// A KMS whose owner can change either list without an event.
 contract KmsBackdoor is Kms {
     function sneakDevice(bytes32 id, bool allowed) external onlyOwner {
         _devices()[id] = allowed;
@@ -20,7 +20,7 @@ contract KmsBackdoor is Kms {
         }
     }
 
-    /// Registers apps with addresses that follow each other, each with its event.
+    /// Registers apps with consecutive addresses, each with its event.
     function registerApps(uint160 first, uint160 count) external {
         for (uint160 i = 0; i < count; i++) {
             registeredApps[address(first + i)] = true;

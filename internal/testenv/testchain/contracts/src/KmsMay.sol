@@ -90,7 +90,7 @@ contract KmsMay is UUPSUpgradeable, OwnableUpgradeable {
         emit AppAuthImplementationSet(implementation);
     }
 
-    /// As the generation before wrote into the mapping that is allowedOsImages now.
+    /// Writes like the generation before, whose mapping is allowedOsImages now.
     function addAppImageMr(bytes32 mr) external onlyOwner {
         allowedOsImages[mr] = true;
         emit AppImageMrAdded(mr);

@@ -3,7 +3,7 @@ pragma solidity 0.8.30;
 
 import {Kms} from "./Kms.sol";
 
-/// A KMS that keeps its two lists away from slots 7 and 8: whoever trusts slot numbers reads zeros there.
+/// A KMS that does not keep its two lists at slots 7 and 8. A reader that relies on slot numbers reads zeros there.
 contract KmsMoved is Kms {
     struct Lists {
         mapping(bytes32 => bool) devices;

@@ -4,8 +4,8 @@ pragma solidity 0.8.30;
 import {OwnableUpgradeable} from "@openzeppelin/contracts-upgradeable/access/OwnableUpgradeable.sol";
 import {UUPSUpgradeable} from "@openzeppelin/contracts-upgradeable/proxy/utils/UUPSUpgradeable.sol";
 
-/// A KMS of the older generation: ownership moves in one step, so there is no pendingOwner, and no PolicyChanged tells
-/// who changed a list. Lists, getters and slots are those of Kms.
+/// A KMS of the older generation: ownership moves in one step, without pendingOwner, and there is no event PolicyChanged.
+/// Lists, getters and slots are those of Kms.
 contract KmsOld is UUPSUpgradeable, OwnableUpgradeable {
     struct KmsInfo {
         bytes k256Pubkey;

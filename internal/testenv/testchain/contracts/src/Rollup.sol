@@ -3,7 +3,7 @@ pragma solidity 0.8.30;
 
 import {ERC1967Utils} from "@openzeppelin/contracts/proxy/ERC1967/ERC1967Utils.sol";
 
-/// What L1 holds of an OP-stack chain, to the published interface. Whoever calls may set anything.
+/// The contracts of an OP-stack chain on L1, to the published interface. Anybody may set anything.
 contract RollupUpgradable {
     function upgradeTo(address implementation) external {
         ERC1967Utils.upgradeToAndCall(implementation, "");
@@ -115,7 +115,7 @@ contract RollupRegistry is RollupUpgradable {
     }
 }
 
-/// Games are clones: a little code that hands every call on, with arguments of the clone behind the call's own data.
+/// Games are clones: code that delegates every call, with the clone's arguments appended to the call data.
 contract RollupFactory is RollupUpgradable {
     struct Entry {
         uint32 gameType;
@@ -167,7 +167,7 @@ contract RollupFactory is RollupUpgradable {
         indexPlusOne[uuid(gameType, root, extra)] = entries.length;
     }
 
-    /// The game stays in the list, and games() no longer knows it.
+    /// The game stays in the list, but games() no longer returns it.
     function forget(uint32 gameType, bytes32 root, bytes calldata extra) external {
         delete indexPlusOne[uuid(gameType, root, extra)];
     }
@@ -208,7 +208,7 @@ contract RollupGame {
         resolvedAt = newStatus == 0 ? 0 : uint64(block.timestamp);
     }
 
-    // What the clone adds: creator (20 bytes), root, L1 head, L2 block number (32 each), parent (20), intermediate roots.
+    // The clone's arguments: creator (20 bytes), root, L1 head, L2 block number (32 each), parent (20), intermediate roots.
 
     function args() private pure returns (bytes calldata) {
         uint256 size = uint16(bytes2(msg.data[msg.data.length - 2:]));
@@ -240,7 +240,7 @@ contract RollupGame {
     }
 }
 
-/// An implementation that answers one function in a way of its own, or reverts, and otherwise does what another one does.
+/// An implementation that replaces one function's answer, or reverts, and otherwise delegates to another implementation.
 contract RollupAltered {
     address private immutable implementation;
     bytes4 private immutable selector;
@@ -271,7 +271,7 @@ contract RollupAltered {
     }
 }
 
-/// Its code is a byte that stops, and bytes.
+/// Its code is a STOP byte followed by data.
 contract RollupBytes {
     constructor(bytes memory content) {
         bytes memory code = bytes.concat(hex"00", content);

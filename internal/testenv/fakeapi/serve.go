@@ -14,8 +14,8 @@ import (
 
 const page = "<!DOCTYPE html><html><body><h1>It will be back soon</h1></body></html>"
 
-// commit answers wrongly; body is what the right answer would have been.
-func (f *Fault) commit(w http.ResponseWriter, r *http.Request, body []byte, closed <-chan struct{}) {
+// serve answers with the fault; body is the right answer.
+func (f *Fault) serve(w http.ResponseWriter, r *http.Request, body []byte, closed <-chan struct{}) {
 	switch f.Name {
 	case Status:
 		f.refuse(w)
@@ -31,17 +31,17 @@ func (f *Fault) commit(w http.ResponseWriter, r *http.Request, body []byte, clos
 	case Replaced:
 		answer(w, http.StatusOK, edit(body, f.Path, f.Value))
 	case WrongChainID:
-		answer(w, http.StatusOK, rechain(body, true))
+		answer(w, http.StatusOK, setChainID(body, true))
 	case ForeignRow:
-		answer(w, http.StatusOK, rechain(body, false))
+		answer(w, http.StatusOK, setChainID(body, false))
 	case Huge:
 		w.Header().Set("Content-Type", "application/json")
-		flood(w, `{"chain_name": "`)
+		writeHuge(w, `{"chain_name": "`)
 	case GzipBomb:
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Content-Encoding", "gzip")
 		z := gzip.NewWriter(w)
-		flood(z, "")
+		writeHuge(z, "")
 		_ = z.Close()
 	case Redirect:
 		w.Header().Set("Location", f.Location)
@@ -108,8 +108,8 @@ func (f *Fault) echo(w http.ResponseWriter, body []byte, key string) {
 	}
 }
 
-// flood writes head and 100 MB, or as much as the client takes.
-func flood(w io.Writer, head string) {
+// writeHuge writes head and 100 MB, or as much as the client reads.
+func writeHuge(w io.Writer, head string) {
 	_, err := io.WriteString(w, head)
 	chunk := bytes.Repeat([]byte(" "), 100_000)
 	for i := 0; i < 1000 && err == nil; i++ {
@@ -117,8 +117,7 @@ func flood(w io.Writer, head string) {
 	}
 }
 
-// edit puts value at the path, or takes away what is there where value is nil.
-// It panics where the path leads nowhere: the test's world is not what the test thinks.
+// edit sets the value at a path, or removes it if value is nil. It panics if the path does not exist: the test is wrong.
 func edit(body []byte, path string, value json.RawMessage) []byte {
 	name, rest, deeper := strings.Cut(path, ".")
 	if i, err := strconv.Atoi(name); err == nil {
@@ -143,8 +142,8 @@ func edit(body []byte, path string, value json.RawMessage) []byte {
 	return encode(fields)
 }
 
-// rechain claims another chain: everywhere, or in the first row alone.
-func rechain(body []byte, everywhere bool) []byte {
+// setChainID claims another chain id, everywhere or only in the first row.
+func setChainID(body []byte, everywhere bool) []byte {
 	var c Chain
 	must(json.Unmarshal(body, &c))
 	other := c.ChainID + 1
@@ -167,6 +166,6 @@ func encode(v any) []byte {
 
 func must(err error) {
 	if err != nil {
-		panic(err) // values of this package always encode, and were encoded by it
+		panic(err) // unreachable for values of this package
 	}
 }
