@@ -162,7 +162,7 @@ func TestTakeovers(t *testing.T) {
 				kept := func(_ *stage, to *settings) { to.State = c.State }
 				must(t, over.undo(t.Context(), s))
 				target, text := s.finds(t, "what was there before, once the other is accepted", "drift "+wholly+" "+over.kind, kept)
-				if !target.Baseline.Accepted || !strings.Contains(text, "compared with what was accepted at ") {
+				if !target.Baseline.Accepted || !strings.Contains(text, "compared with the baseline, accepted at ") {
 					t.Errorf("the report does not tell that the baseline was accepted:\n%s", text)
 				}
 				s.baseline(t, c, "accepted\n")

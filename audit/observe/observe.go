@@ -78,7 +78,7 @@ type Options struct {
 	ConfirmDelay time.Duration // before the second look
 	Record       bool          // keep the proofs of observations, for evidence
 
-	// Progress reports what an audit is doing. It is optional, and called from several goroutines.
+	// Progress reports what an audit is doing; "" ends the audit of the chain. It is optional, and called from several goroutines.
 	Progress func(chain, doing string)
 	// Panicked reports a panic with its stack. It is optional.
 	Panicked func(chain string, v any, stack []byte)
@@ -172,6 +172,7 @@ func (c *observer) audit(ctx context.Context, prior audit.Prior) (out audit.Outc
 			out = audit.Judge(c.Intent, prior, rec.Looks)
 		}
 		out.Chain.Duration = time.Since(start)
+		c.opt.Progress(c.Intent.Chain, "")
 	}()
 	c.opt.Progress(c.Intent.Chain, "reading the API and the chain")
 	first := c.look(ctx, prior, nil)

@@ -62,7 +62,7 @@ func newAudit(g *global) *cobra.Command {
 	}
 	fs := cmd.Flags()
 	fs.BoolVar(&f.once, "once", false, "audit once and exit")
-	fs.StringArrayVar(&f.chains, "chain", nil, "audit only this configured chain (`NAME`; repeatable)")
+	fs.StringArrayVar(&f.chains, "chain", nil, "audit only the configured chain `NAME` (repeatable)")
 	addBlock(cmd, &f.block)
 	fs.StringArrayVarP(&f.outputs, "output", "o", []string{"text"}, "report as `KIND[=PATH]`: text, json, sarif, junit or prom; to stdout, or atomically to a file (repeatable)")
 	fs.BoolVar(&f.exitCode, "exit-code", true, "with =false: exit 0 whatever the verdict")

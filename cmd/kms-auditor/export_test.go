@@ -3,10 +3,19 @@ package main
 import (
 	"context"
 	"io"
+	"time"
+
+	"go.uber.org/zap"
 )
 
 // Main is the program, for testscript.
 var Main = main
+
+// StartProgress says every so often what an audit waits for.
+func StartProgress(stderr io.Writer, log *zap.Logger, every time.Duration) (show func(chain, what string), stop func()) {
+	waitingEvery = every
+	return startProgress(stderr, log)
+}
 
 // ParseSince reads --since.
 var ParseSince = parseSince

@@ -41,8 +41,8 @@ type targetFlags struct {
 
 // addTo adds the flags to a command and its subcommands.
 func (p *targetFlags) addTo(cmd *cobra.Command) {
-	cmd.PersistentFlags().StringVar(&p.Chain, "chain", "", "only this configured chain (`NAME`)")
-	cmd.PersistentFlags().StringVar(&p.contract, "contract", "", "only this contract (`ADDRESS`)")
+	cmd.PersistentFlags().StringVar(&p.Chain, "chain", "", "only the configured chain `NAME`")
+	cmd.PersistentFlags().StringVar(&p.contract, "contract", "", "only the contract `ADDRESS`")
 	completeBy(cmd, "chain", p.completed(chainNames))
 	completeBy(cmd, "contract", p.completed(contractsOf))
 }
@@ -85,7 +85,7 @@ func (p *onceFlags) addTo(cmd *cobra.Command) {
 }
 
 func addBlock(cmd *cobra.Command, block *string) {
-	cmd.Flags().StringVar(block, "block", "", "read at this block: finalized, safe, latest, latest-N, a number or a 0x hash (`POLICY`)")
+	cmd.Flags().StringVar(block, "block", "", "read the block of `POLICY`: finalized, safe, latest, latest-N, a number or a 0x hash")
 	complete(cmd, "block", blockPolicies...)
 }
 

@@ -54,7 +54,7 @@ func newHistory(g *global) *cobra.Command {
 	p.addTo(cmd)
 	fs := cmd.Flags()
 	fs.StringArrayVar(&p.Lists, "list", state.Lists[:4], "`LIST` of "+strings.Join(state.Lists, ", ")+" (repeatable)")
-	fs.StringVar(&since, "since", "", "changes since a date (2026-12-31), an RFC 3339 time, or a duration ago (72h, 30d) (`TIME`)")
+	fs.StringVar(&since, "since", "", "changes since `TIME`: a date (2026-12-31), an RFC 3339 time, or a duration ago (72h, 30d)")
 	fs.IntVar(&p.Limit, "limit", 0, "the newest `N` changes; 0 shows all")
 	output.addTo(cmd, "`FORMAT`: text, or json as docs/history.md describes it")
 	fs.BoolVar(&wide, "wide", false, "print all columns and whole ids, however narrow the terminal")

@@ -65,7 +65,7 @@ func newConfigInit() *cobra.Command {
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&a.Chain, "chain", "", "the API's `NAME` of the chain")
-	fs.Uint64Var(&a.ChainID, "chain-id", 0, "chain id (`N`); known for the built-in chains")
+	fs.Uint64Var(&a.ChainID, "chain-id", 0, "chain id `N`; known for the built-in chains")
 	fs.StringArrayVar(&a.Contracts, "contract", nil, "`ADDRESS` of a KMS contract (repeatable); default: all that the API lists")
 	fs.StringVar(&a.Provider, "provider", "", "`URL` of a JSON-RPC endpoint; default: public endpoints of the built-in chains")
 	fs.StringVar(&a.State, "state", "kms-auditor.state", "state `FILE`; its path starts at the configuration's folder")

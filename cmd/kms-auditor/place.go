@@ -17,17 +17,17 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
-// place is where an output goes, or a file that outputs must spare.
+// place is the destination of an output, or a file that outputs must not overwrite.
 type place struct {
 	path    string
 	real    string      // path with all links followed
-	info    fs.FileInfo // nil: there is nothing yet
+	info    fs.FileInfo // nil if nothing is there yet
 	inPlace bool        // it is opened and written to, never replaced
 	what    string      // why no output may take it: "the path is …"
 }
 
-// find follows path. Only an ordinary file that path's links name may be replaced: a link of the kernel's, as
-// /dev/stdout ends in, names what it points at in words that may be those of another file.
+// find follows path. Only a regular file may be replaced. A link of the kernel, as at the end of /dev/stdout, is not followed to a
+// name: the name that it shows may be that of another file.
 func find(path string) (place, error) {
 	p := place{path: path}
 	var err error
@@ -56,8 +56,8 @@ const maxLinks = 40
 // descriptors is the folder of this process's own file descriptors.
 var descriptors = fmt.Sprintf("/proc/%d/fd/", os.Getpid())
 
-// follow follows every link of path, also one in the middle; the last name need not exist. It reports whether the way
-// leads through the kernel's own names in /dev or /proc, and follows no descriptor of this process.
+// follow resolves every link in path. The last name need not exist. It reports whether the path leads through names of the kernel
+// in /dev or /proc, and does not follow descriptors of this process.
 func follow(path string) (real string, kernels bool, err error) {
 	if !filepath.IsAbs(path) {
 		dir, err := os.Getwd()
@@ -102,13 +102,13 @@ func follow(path string) (real string, kernels bool, err error) {
 	return real, kernels, nil
 }
 
-// same reports whether two places are one, by name or by hard link. Several names of a terminal, or of /dev/null, are
-// fine: nothing there is overwritten.
+// same reports whether two places are the same file, by name or by hard link. Character devices, such as terminals and /dev/null, may
+// be used twice: nothing is overwritten there.
 func (p place) same(q place) bool {
 	return p.real == q.real || p.info != nil && q.info != nil && p.info.Mode()&fs.ModeCharDevice == 0 && os.SameFile(p.info, q.info)
 }
 
-// cause is err without the path, which the sentence before it names.
+// cause returns err without the path, which the message names already.
 func cause(err error) error {
 	if pe, ok := errors.AsType[*fs.PathError](err); ok {
 		return pe.Err
@@ -116,8 +116,8 @@ func cause(err error) error {
 	return err
 }
 
-// replace writes an ordinary file whole or not at all, keeps the mode of the one before, and leaves links to it. All
-// else, such as a pipe, is written to as it is.
+// replace writes a regular file atomically, and keeps its mode and the links to it. Anything else, such as a pipe, is written to in
+// place.
 func replace(ctx context.Context, path string, write func(io.Writer) error) error {
 	p, err := find(path)
 	if err != nil {
@@ -146,8 +146,8 @@ func replace(ctx context.Context, path string, write func(io.Writer) error) erro
 	return os.Rename(tmp.Name(), p.real)
 }
 
-// open opens what is there. A descriptor that this process was given is used itself: to open it again fails where it is
-// a socket or another user's, and cuts off what a file has already.
+// open opens the existing file. A descriptor of this process is used itself: opening it again fails for sockets and files of other
+// users, and truncates a file.
 func (p place) open() (io.WriteCloser, error) {
 	name, own := strings.CutPrefix(p.real, descriptors)
 	fd, err := strconv.ParseUint(name, 10, 31)
@@ -173,12 +173,12 @@ func buffered(to io.Writer, write func(io.Writer) error) error {
 	return errors.Join(write(w), w.Flush())
 }
 
-// grace is how long the first SIGINT or SIGTERM waits for what is being read or written.
+// grace is how long a read or write may go on after the first SIGINT or SIGTERM.
 const grace = 2 * time.Second
 
-// await calls f, which reads or writes the path, and abandons it some time after ctx ended. Nothing else ends it: a
-// pipe or a device whose other end does nothing blocks the opening too, and O_NONBLOCK cannot tell a writer that is
-// still to come from one that has gone. The process ends next.
+// await calls f, which reads or writes the path, and abandons it a while after ctx ended. Nothing else can end it: a pipe without
+// another end blocks even the opening, and with O_NONBLOCK a writer that is still to come looks like one that has gone. The
+// process exits next.
 func await(ctx context.Context, path string, f func() error) error {
 	done, late := make(chan error, 1), make(chan struct{})
 	go func() { done <- f() }()

@@ -64,7 +64,7 @@ func newVerify() *cobra.Command {
 	}
 	output.addTo(cmd, "`FORMAT`: text or json")
 	fs := cmd.Flags()
-	fs.StringArrayVar(&checkpoints, "checkpoint", nil, "root of a finalized beacon block that you trust (`0xROOT`; repeatable, one for each anchored chain): evidence that starts elsewhere does not hold")
+	fs.StringArrayVar(&checkpoints, "checkpoint", nil, "`0xROOT` of a finalized beacon block that you trust (repeatable, one for each anchored chain): evidence that starts elsewhere does not hold")
 	fs.DurationVar(&timeout, "timeout", verifyTimeout, "give up after this long")
 	fs.BoolVar(&f.exitCode, "exit-code", true, "with =false: exit 0 whatever the verdict")
 	fs.BoolVar(&f.allowUnverifiable, "allow-unverifiable", false, "exit 0 if the verdict is unknown")

@@ -14,19 +14,19 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
-// Refuses reports why no block of a policy is audited with the anchor, which may be nil; nil: such blocks are.
+// Refuses returns why blocks of a policy cannot be audited with the anchor, or nil. The anchor may be nil.
 func (a *Anchor) Refuses(tag ethrpc.BlockTag) error {
 	if a == nil || a.L1Name == "" || tag != ethrpc.Latest {
 		return nil
 	}
-	return errors.New("cannot be with block: latest, which is often replaced, and would count as invented then: use finalized, safe or latest-N")
+	return errors.New("cannot be used with block: latest, since a replaced block would count as invented: use finalized, safe or latest-N")
 }
 
-// l1 is the anchor of an L2.
+// l1 checks the anchor of an L2.
 func (d *doc) l1(path string, c *Chain, all []Chain) {
 	a := c.Anchor
 	for _, key := range []string{"beacon", "checkpoint", "network"} {
-		d.check(!d.given(path+"."+key), path+"."+key, "is of the anchor of L1, and not given beside l1")
+		d.check(!d.given(path+"."+key), path+"."+key, "belongs to the anchor of L1: remove it here")
 	}
 	d.check(a.SystemConfig != (common.Address{}), path+".system_config", "must be given: the address of the chain's SystemConfig contract on L1")
 	d.check(a.Required != Required(audit.TrustConsensus), path+".required", "must be false, proposed or anchored: no sync committee signs the blocks of an L2")
@@ -69,7 +69,7 @@ func (d *doc) anchor(path string, a *Anchor, chainID uint64) {
 	}
 }
 
-// readNetwork reads a mapping of the specification's names, with those of the genesis in it, as YAML or JSON.
+// readNetwork reads the specification and the genesis of a beacon chain: one YAML or JSON mapping of names to values.
 func readNetwork(path string) (consensus.Network, error) {
 	data, err := readFile(path, maxSize)
 	if err != nil {

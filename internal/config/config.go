@@ -1,7 +1,7 @@
 // Package config reads the configuration file: strict YAML, typed at the border, every problem at once.
 //
-// The flow: YAML is read into nodes, and these into a Config over its defaults (decode.go); resolving it (resolve.go, secrets.go)
-// checks it, and puts the secrets that it points at in their place. What is wrong is collected in a doc.
+// YAML nodes are decoded into a Config over its defaults (decode.go). Resolving it (resolve.go, secrets.go) checks the values and reads
+// the secrets that they name. A doc collects the problems.
 package config
 
 import (
@@ -26,8 +26,8 @@ import (
 // maxSize bounds the file, in bytes.
 const maxSize = 1 << 20
 
-// Config is a checked configuration. It prints without secrets. The keys of the file, which config.example.yaml documents, are in
-// the tags; a field without one is no key.
+// Config is a checked configuration. It prints without secrets. The tags have the keys of the file, which config.example.yaml
+// documents; a field without a tag is not a key.
 type Config struct {
 	Schedule     string        `yaml:"schedule"`
 	Cron         cron.Schedule // Schedule, parsed in Timezone
@@ -39,22 +39,22 @@ type Config struct {
 	Evidence     Evidence      `yaml:"evidence"`
 	API          API           `yaml:"api"`
 	Chains       []Chain       `yaml:"chains"`
-	Discover     bool          // of Chains, only those of which the API's list of KMS names a contract
+	Discover     bool          // audit only those of Chains of which the API's list of KMS names a contract
 	CrossChecks  bool          `yaml:"cross_checks"`
 	Accept       []Exception   `yaml:"accept"` // each about one of Chains
 	Web          Web           `yaml:"web"`
 	Heartbeat    Heartbeat     `yaml:"heartbeat"`
-	Files        []string      // that were read besides, such as those of secrets
+	Files        []string      // files that were read too, such as those of secrets
 }
 
-// Evidence is where the daemon writes what each verdict rests on, and how many files stay; each number is 1 or more.
+// Evidence says where the daemon keeps evidence, and how many files, at least 1 each.
 type Evidence struct {
 	Dir         string `yaml:"dir"`          // empty: no evidence is kept
 	KeepChanges int    `yaml:"keep_changes"` // newest files of audits that changed a verdict or a finding
 	KeepLast    int    `yaml:"keep_last"`    // newest files of all audits
 }
 
-// API is where the claims come from. Key is empty where none is given.
+// API is the source of the claims. Key is empty if there is none.
 type API struct {
 	BaseURL string          `yaml:"base_url"`
 	Version string          `yaml:"version"`
@@ -71,30 +71,30 @@ type Chain struct {
 	BatchSize int               `yaml:"batch_size"`
 	Verify    ethrpc.Verify     `yaml:"verify"`
 	Explorer  string            `yaml:"explorer"` // URL without a final slash; empty: no links. It has /block/N, /tx/HASH and /address/ADDRESS
-	Anchor    *Anchor           `yaml:"anchor"`   // nil: the providers alone vouch for a block
-	Claims    string            `yaml:"claims"`   // FromAPI; or NoClaims: no API covers the contracts, of which there is one at least
+	Anchor    *Anchor           `yaml:"anchor"`   // nil: only the providers vouch for a block
+	Claims    string            `yaml:"claims"`   // FromAPI; or NoClaims if no API covers the contracts, which must be listed
 	Providers []ethrpc.Provider `yaml:"providers"`
 	Contracts []Contract        `yaml:"contracts"`
 }
 
-// Anchor is who vouches for the hash of a block beside the providers: the sync committees of Ethereum or, for an L2, what L1
-// holds of it.
+// Anchor confirms the hash of a block independently of the providers: by Ethereum's sync committees or, for an L2, by its contracts
+// on L1.
 type Anchor struct {
 	Beacon     []anchor.Endpoint `yaml:"beacon"`     // beacon APIs that serve a light client, in order of preference; at least one
 	Checkpoint common.Hash       `yaml:"checkpoint"` // the root of a finalized beacon block that the operator trusts
 	Required   Required          `yaml:"required"`
-	File       string            `yaml:"network"` // of another network than mainnet and sepolia: its specification and genesis
+	File       string            `yaml:"network"` // specification and genesis of a network other than mainnet and sepolia
 	Network    consensus.Network // File, read
 
-	L1Name       string         `yaml:"l1"`            // of a chain with an anchor of its own; instead of Beacon, Checkpoint and File
-	SystemConfig common.Address `yaml:"system_config"` // of the chain, on L1
-	L1           *Chain         // that of L1Name
+	L1Name       string         `yaml:"l1"`            // name of a chain with an anchor of its own; replaces Beacon, Checkpoint and File
+	SystemConfig common.Address `yaml:"system_config"` // the chain's contract on L1
+	L1           *Chain         // the chain that L1Name names
 }
 
-// Required is the trust without which the verdict is unknown; empty: none.
+// Required is the trust without which the verdict is unknown; empty if none is required.
 type Required audit.Trust
 
-// requiredWords are how the file spells them.
+// requiredWords has the spelling of the file.
 var requiredWords = map[string]Required{"false": "", "true": Required(audit.TrustConsensus), "proposed": Required(audit.TrustL1Proposed), "anchored": Required(audit.TrustL1Anchored)}
 
 func (r Required) String() string {
@@ -106,7 +106,7 @@ func (r Required) String() string {
 	return ""
 }
 
-// What the contracts of a chain are compared with, beside their policies.
+// What the contracts of a chain are compared with, besides their policies.
 const (
 	FromAPI  = "api"
 	NoClaims = "none"
@@ -115,12 +115,12 @@ const (
 // Contract is one contract to audit.
 type Contract struct {
 	Address   common.Address        `yaml:"address"`
-	FromBlock uint64                `yaml:"from_block"`      // its first block; 0: to be found
+	FromBlock uint64                `yaml:"from_block"`      // block of its deployment; 0: search for it
 	Explained []audit.ExplainedSlot `yaml:"explained_slots"` // each with a reason of 1 to 200 bytes
 	Policy    audit.Policy          `yaml:"policy"`
 }
 
-// Web is where the daemon serves. ConfigFile is in the exporter-toolkit format; empty: no TLS, no authentication.
+// Web configures the HTTP server. ConfigFile has the exporter-toolkit format; without it there is no TLS and no authentication.
 type Web struct {
 	Listen      []string `yaml:"listen"`
 	ConfigFile  string   `yaml:"config_file"`
@@ -128,23 +128,23 @@ type Web struct {
 	ExternalURL string   `yaml:"external_url"` // of the status page, without a final slash; empty: alerts have no link to it
 }
 
-// Heartbeat is who is told that the daemon audits. URL is empty where nobody is.
+// Heartbeat is a URL that the daemon requests after audits; empty: none.
 type Heartbeat struct {
 	URL sanitize.Secret `yaml:"url|url_env|url_file"`
 	On  string          `yaml:"on"` // completed, or consistent: only after audits with that verdict
 }
 
-// Env is what of the world outside the file a configuration may point at.
+// Env is the environment that a configuration may refer to.
 type Env struct {
 	Dir    string                           // the folder that relative file names start from
-	Lookup func(name string) (string, bool) // nil: no variable is set
+	Lookup func(name string) (string, bool) // nil if no variable is set
 	Now    func() time.Time                 // nil: the clock
 }
 
 // providerTimeout is the default of a provider's timeout.
 const providerTimeout = 20 * time.Second
 
-// newChain is a chain before the file's values.
+// newChain returns a chain with its defaults.
 func newChain() Chain {
 	c := Chain{Agreement: 1, BatchSize: 100, Claims: FromAPI}
 	for _, tag := range []string{"finalized", "safe", "latest-5"} {
@@ -180,7 +180,7 @@ func defaults() *Config {
 	}
 }
 
-// public is a chain read through endpoints that need no key: names and URLs in turn.
+// public returns a chain with endpoints that need no key, given as names and URLs in turn.
 func public(name string, id uint64, explorer string, providers ...string) Chain {
 	c := newChain()
 	c.Name, c.ChainID, c.Explorer = name, id, explorer
@@ -190,7 +190,7 @@ func public(name string, id uint64, explorer string, providers ...string) Chain 
 	return c
 }
 
-// Default is the configuration that applies without a file; config.example.yaml says the same. It has no API key.
+// Default is the built-in configuration, which config.example.yaml repeats. It has no API key.
 func Default() *Config {
 	cfg, err := newDoc(Env{}).resolve(defaults())
 	if err != nil {
@@ -224,7 +224,7 @@ func Load(path string) (*Config, error) {
 	return cfg, nil
 }
 
-// Parse checks the content of a configuration file; what is wrong with it is returned as Problems.
+// Parse checks the content of a configuration file. Its error is Problems.
 func Parse(data []byte, env Env) (*Config, error) {
 	d := newDoc(env)
 	root := d.read(data)
@@ -236,10 +236,10 @@ func Parse(data []byte, env Env) (*Config, error) {
 	return d.resolve(cfg)
 }
 
-// Problem is one thing wrong with a configuration. Line is 0 where the file has none to point at.
+// Problem is one thing wrong with a configuration. Line is 0 if no line is at fault.
 type Problem struct {
 	Line    int
-	Path    string // such as chains[0].providers[1].url; empty: the file as a whole
+	Path    string // such as chains[0].providers[1].url; empty for the whole file
 	Message string
 }
 
@@ -254,7 +254,7 @@ func (p Problem) String() string {
 	return s
 }
 
-// Problems is everything wrong with a configuration, by line; its Error has one line for each.
+// Problems is everything wrong with a configuration, by line. Error has one line for each.
 type Problems []Problem
 
 func (ps Problems) Error() string {
@@ -265,13 +265,13 @@ func (ps Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// doc is what is known of one file: where each key stands, and what is wrong.
+// doc collects the lines of a file's keys, and its problems.
 type doc struct {
 	env      Env
 	lines    map[string]int // by path
 	problems Problems
 	seen     map[Problem]bool // by line and path, without the message
-	values   map[[2]any]bool  // that are to be unique, by the path of their list
+	values   map[[2]any]bool  // values that must be unique, by the path of their list
 	files    []string         // that were read besides
 }
 
@@ -285,8 +285,8 @@ func newDoc(env Env) *doc {
 // given reports whether the file has a value at path.
 func (d *doc) given(path string) bool { return d.lines[path] > 0 }
 
-// add notes a problem at path, on its line or that of what encloses it. The first at a place wins:
-// what follows from a value that could not be read is not reported.
+// add adds a problem at path, on its line or that of its parent. Only the first problem at a place is kept: the others may
+// follow from it.
 func (d *doc) add(path, format string, args ...any) {
 	d.addAt(d.lineOf(path), path, format, args...)
 }
@@ -298,7 +298,7 @@ func (d *doc) check(ok bool, path, format string, args ...any) {
 	}
 }
 
-// bad reports whether add noted a problem at path.
+// bad reports whether there is a problem at path.
 func (d *doc) bad(path string) bool { return d.seen[Problem{Line: d.lineOf(path), Path: path}] }
 
 func (d *doc) lineOf(path string) int {
@@ -317,7 +317,7 @@ func (d *doc) addAt(line int, path, format string, args ...any) {
 	}
 }
 
-// maxProblems bounds what is shown of a file that is something else altogether.
+// maxProblems limits the output for a file that is not a configuration at all.
 const maxProblems = 100
 
 func (d *doc) err() error {

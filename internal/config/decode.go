@@ -31,7 +31,7 @@ func (d *doc) read(data []byte) (root *yaml.Node) {
 		d.addAt(line, "", format, args...)
 		return nil
 	}
-	// The parser panics where it meets a bug of its own.
+	// The parser may panic because of its own bugs.
 	defer func() {
 		if r := recover(); r != nil {
 			root = refuse(0, "the YAML parser cannot read the file")
@@ -47,11 +47,11 @@ func (d *doc) read(data []byte) (root *yaml.Node) {
 	var first, second yaml.Node
 	err := dec.Decode(&first)
 	if errors.Is(err, io.EOF) || err == nil && isNull(first.Content[0]) {
-		return refuse(0, "the file has no settings; run without a file for the built-in default")
+		return refuse(0, "the file has no settings: run without --config for the built-in configuration, or write one with kms-auditor config init")
 	}
 	if err == nil {
 		if err = dec.Decode(&second); err == nil {
-			return refuse(second.Line, "a second document begins here, and only one is allowed")
+			return refuse(second.Line, "a second YAML document begins here: remove it")
 		}
 	}
 	if !errors.Is(err, io.EOF) {
@@ -80,15 +80,15 @@ var (
 
 const starSentence = "a value begins with * or & outside quotes: put it in quotes"
 
-// syntax splits the parser's error into line and sentence. The line may be that of the block's start.
+// syntax splits the parser's error into line and message. The line may be where the block starts.
 func syntax(err error, data []byte) (int, string) {
 	msg := strings.TrimPrefix(err.Error(), "yaml: ")
 	if m := unknownAnchor.FindStringSubmatch(msg); m != nil {
-		// The anchor is text from the file, which may be a secret: it serves to find the line, and is not shown.
+		// The anchor's name may be a secret: it is used to find the line, and not shown.
 		before, _, _ := bytes.Cut(data, []byte("*"+m[1]))
 		return 1 + bytes.Count(before, []byte("\n")), starSentence
 	}
-	line := 1 // the parser leaves it out
+	line := 1 // if the parser omits it
 	if m := yamlLine.FindStringSubmatch(msg); m != nil {
 		line, _ = strconv.Atoi(m[1])
 		msg = msg[len(m[0]):]
@@ -101,7 +101,7 @@ func syntax(err error, data []byte) (int, string) {
 
 const quoted = yaml.DoubleQuotedStyle | yaml.SingleQuotedStyle | yaml.LiteralStyle | yaml.FoldedStyle
 
-// entryID is an entry's id as a report may spell it; which spelling is right depends on the kind of finding.
+// entryID is an entry's id in the spelling of a report, which depends on the kind of finding.
 type entryID string
 
 // fileAccept is an Exception in the order of the file's keys.
@@ -131,7 +131,7 @@ type fileEndpoint struct {
 	Timeout time.Duration   `yaml:"timeout"`
 }
 
-// decode sets dst, a pointer, from n, and notes what does not fit. What the file does not give keeps its value.
+// decode sets dst, a pointer, from n, and adds problems. Fields that the file does not have keep their values.
 func (d *doc) decode(n *yaml.Node, path string, dst any) {
 	switch {
 	case n.Kind == yaml.AliasNode || n.Anchor != "" || n.Style&yaml.TaggedStyle != 0:
@@ -212,8 +212,8 @@ func (d *doc) decode(n *yaml.Node, path string, dst any) {
 	}
 }
 
-// keysOf lists the keys of a struct's fields in their order, and the field of each. They are in the tags: a field may have
-// several, of which one is to be given, and audit's types have the same words in their JSON.
+// keysOf lists the keys of a struct's fields in their order, and the field of each. They come from the yaml tags, or the JSON tags of
+// audit's types. A field may have alternative keys.
 func keysOf(t reflect.Type) (keys []string, fields map[string]int) {
 	fields = map[string]int{}
 	for i := range t.NumField() {
@@ -242,7 +242,7 @@ func (d *doc) decodeStruct(n *yaml.Node, path string, v reflect.Value) {
 		case !known || key.Kind != yaml.ScalarNode:
 			d.unknownKey(key, path, keys)
 		case d.given(at):
-			d.addAt(key.Line, at, "is given twice, first in line %d", d.lines[at])
+			d.addAt(key.Line, at, "is given twice, first on line %d", d.lines[at])
 		default:
 			d.lines[at] = key.Line
 			d.decode(val, at, v.Field(field).Addr().Interface())
@@ -250,13 +250,13 @@ func (d *doc) decodeStruct(n *yaml.Node, path string, v reflect.Value) {
 	}
 }
 
-// replaced has the keys of earlier releases, by path, and what is to be written instead.
+// replaced has the keys of earlier releases, by path, and their replacements.
 var replaced = map[string]string{
 	"evidence_dir":  "evidence.dir",
 	"evidence_keep": "evidence.keep_changes and evidence.keep_last",
 }
 
-// word is what a mistyped key looks like. Other texts are not shown: a value that slipped into a key's place may be a secret.
+// word matches a mistyped key. Other text is not shown: a misplaced value may be a secret.
 var word = regexp.MustCompile(`^[A-Za-z_-]{1,32}$`)
 
 func (d *doc) unknownKey(key *yaml.Node, path string, keys []string) {
@@ -294,7 +294,7 @@ func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!
 
 func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 
-// text is a node's text as written. A plain date is text too: YAML alone would make it a time.
+// text returns a node's text as written. A plain date is text too, although YAML takes it for a time.
 func text(n *yaml.Node) (string, error) {
 	switch {
 	case n.Kind != yaml.ScalarNode:
@@ -307,7 +307,7 @@ func text(n *yaml.Node) (string, error) {
 	return n.Value, nil
 }
 
-// unquoted is a value that YAML takes for one of kinds: text is not.
+// unquoted parses a value that YAML takes for one of kinds, not for text.
 func unquoted[T any](n *yaml.Node, kinds []string, parse func(string) (T, error), message string) (T, error) {
 	v, err := parse(n.Value)
 	if err != nil || !slices.Contains(kinds, n.Tag) {
@@ -335,17 +335,17 @@ func duration(n *yaml.Node) (time.Duration, error) {
 	return v, nil
 }
 
-// expiry is a moment in UTC: the last second of a day, or the one that is given.
+// expiry parses a time, or a date, which means its last second. Both are in UTC.
 func expiry(n *yaml.Node) (time.Time, error) {
 	if n.Kind != yaml.ScalarNode {
-		return time.Time{}, errors.New("must be a single day or time")
+		return time.Time{}, errors.New("must be a single date or time")
 	}
 	if day, err := time.Parse(time.DateOnly, n.Value); err == nil {
 		return day.AddDate(0, 0, 1).Add(-time.Second), nil
 	}
 	t, err := time.Parse(time.RFC3339, n.Value)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("%s is neither a day such as 2026-12-31, the whole of which is meant (UTC), nor a time such as 2026-12-31T18:00:00Z", sanitize.Quote(n.Value))
+		return time.Time{}, fmt.Errorf("%s is not a date such as 2026-12-31 (to its end, in UTC) or a time such as 2026-12-31T18:00:00Z", sanitize.Quote(n.Value))
 	}
 	return t.UTC(), nil
 }
@@ -372,7 +372,7 @@ func blockTag(n *yaml.Node) (tag ethrpc.BlockTag, err error) {
 	return ethrpc.ParseBlockTag(n.Value)
 }
 
-// required is a truth value, or the word of a trust.
+// required parses a boolean, or the word for a trust.
 func required(n *yaml.Node) (Required, error) {
 	if n.Value == "proposed" || n.Value == "anchored" {
 		return requiredWords[n.Value], nil
@@ -392,7 +392,7 @@ func verify(n *yaml.Node) (ethrpc.Verify, error) {
 
 var headerName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$")
 
-// headers reads names and secret values. No message shows a name: a value without its name stands in the name's place.
+// headers reads names and secret values. No message shows a name, since a misplaced value may stand there.
 func (d *doc) headers(n *yaml.Node, path string) map[string]sanitize.Secret {
 	if n.Kind != yaml.MappingNode {
 		d.add(path, "must be a mapping of header names to values")

@@ -23,14 +23,14 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
 
-// apiVersions are the values of X-Phala-Version that the API knows, the oldest first.
+// apiVersions are the API's values of X-Phala-Version, the oldest first.
 var apiVersions = []string{"2025-10-28", "2026-01-21", "2026-05-22", "2026-06-23"}
 
 const maxEvidence = 100_000
 
-// resolve checks what was decoded, and makes it what the rest of the program reads.
+// resolve checks what was decoded, and reads the files and variables that it names.
 func (d *doc) resolve(cfg *Config) (*Config, error) {
-	// Where cross_checks is asked for and the file names no chain, the API's list of KMS decides which ones are audited.
+	// With cross_checks and without chains, the API's list of KMS decides which chains are audited.
 	if cfg.Discover = cfg.CrossChecks && len(cfg.Chains) == 0 && !d.bad("chains"); cfg.Discover {
 		cfg.Chains = defaults().Chains
 	}
@@ -51,10 +51,10 @@ func (d *doc) resolve(cfg *Config) (*Config, error) {
 	cfg.Files = d.files
 	zone, err := time.LoadLocation(cfg.Timezone)
 	d.check(err == nil, "timezone", "%s is not a time zone such as UTC or Europe/Berlin", sanitize.Quote(cfg.Timezone))
-	cfg.Timezone = zone.String() // UTC, where it is empty
+	cfg.Timezone = zone.String() // UTC if it is empty
 	cfg.Cron, err = ParseSchedule(cfg.Schedule, zone)
 	d.check(err == nil, "schedule", "%v", err)
-	// The second pass must fit into an audit. The problem is at the key that the file gives.
+	// The second look must fit into an audit. The problem is at the key that the file has.
 	switch {
 	case cfg.ConfirmDelay < cfg.Timeout || cfg.Timeout <= 0:
 	case d.given("confirm_delay"):
@@ -76,7 +76,7 @@ func (d *doc) upTo(limit int, path string, n int) {
 	d.check(n >= 1 && n <= limit, path, "must be from 1 to %d", limit)
 }
 
-// elements yields those elements of a list that could be read, each with its path.
+// elements yields the elements of a list that could be read, each with its path.
 func elements[T any](d *doc, path string, list []T) iter.Seq2[string, *T] {
 	return func(yield func(string, *T) bool) {
 		for i := range list {
@@ -87,7 +87,7 @@ func elements[T any](d *doc, path string, list []T) iter.Seq2[string, *T] {
 	}
 }
 
-// unique notes a value in an element of a list that an element before had; message has a verb for it.
+// unique adds a problem if an earlier element of the list has the value. message has a verb for the value.
 func (d *doc) unique(path string, v any, message string) {
 	of := [2]any{path[:strings.LastIndex(path, "[")], v}
 	if !d.bad(path) {
@@ -96,7 +96,7 @@ func (d *doc) unique(path string, v any, message string) {
 	}
 }
 
-// state is the path of the state file, which may not be there yet, in a folder that is.
+// state checks the path of the state file. The file need not exist, but its folder must.
 func (d *doc) state(name string) string {
 	if name == "" {
 		return ""
@@ -133,7 +133,7 @@ func (d *doc) evidence(e *Evidence) {
 	}
 }
 
-// abs is the path of a file that the configuration names, from the configuration's own folder.
+// abs returns the path of a file, relative to the configuration's folder.
 func (d *doc) abs(name string) string {
 	if name == "" || filepath.IsAbs(name) {
 		return name
@@ -215,7 +215,7 @@ func (d *doc) chains(cfg *Config) {
 			d.anchor(at+".anchor", c.Anchor, c.ChainID)
 			d.check(c.Anchor.Required == "" || c.Anchor.Required == Required(audit.TrustConsensus), at+".anchor.required", "must be true or false: proposed and anchored are of an anchor with l1")
 			signed := slices.ContainsFunc(c.Block, func(tag ethrpc.BlockTag) bool { return tag != ethrpc.Latest })
-			d.check(signed, at+".anchor", "vouches for nothing with block: latest, which is newer than what the sync committee signs: use finalized or latest-N")
+			d.check(signed, at+".anchor", "confirms no block with block: latest, which is newer than what the sync committee signed: use finalized or latest-N")
 		}
 	}
 	all := slices.Clone(cfg.Chains) // an anchor's L1 points into what was
@@ -237,7 +237,7 @@ func (d *doc) providers(path string, providers []ethrpc.Provider, apart bool) {
 	}
 }
 
-// apart checks that no provider before at is the same endpoint, which would agree with itself. It shows no URL.
+// apart checks that no earlier provider is the same endpoint, which would agree with itself. It shows no URL.
 func (d *doc) apart(endpoints map[string]string, at, address string) {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" {
@@ -246,7 +246,7 @@ func (d *doc) apart(endpoints map[string]string, at, address string) {
 	u.Host, u.Path, u.RawPath = strings.ToLower(u.Host), strings.TrimRight(u.Path, "/"), strings.TrimRight(u.RawPath, "/")
 	if first, twice := endpoints[u.String()]; twice {
 		_, first, _ = strings.Cut(first, ".")
-		d.add(at, "has the URL of %s: one endpoint cannot agree with itself, so agreement takes different ones", first)
+		d.add(at, "has the URL of %s: agreement needs different endpoints", first)
 		return
 	}
 	endpoints[u.String()] = at
@@ -268,7 +268,7 @@ func (d *doc) contracts(path string, contracts []Contract) {
 	}
 }
 
-// publicKeys checks the two keys, and spells them as a report does.
+// publicKeys checks the two keys, and normalizes them to the spelling of a report.
 func (d *doc) publicKeys(path string, keys []string) {
 	d.check(len(keys) == 2 || !d.given(path) || d.bad(path), path, "must be the two keys of kmsInfo(): k256, then CA")
 	for at, key := range elements(d, path, keys) {
@@ -291,7 +291,7 @@ func (d *doc) ids(path string, ids []common.Hash) {
 	}
 }
 
-// reason checks that a text tells something, and fits into what a report shows of one.
+// reason checks that a text is not empty, and not longer than a report shows.
 func (d *doc) reason(path, s, why string) {
 	d.check(strings.TrimSpace(s) != "", path, "must be given: the report shows %s", why)
 	d.check(len(s) <= sanitize.MaxLen, path, "must be at most %d bytes long, and has %d", sanitize.MaxLen, len(s))
@@ -300,13 +300,13 @@ func (d *doc) reason(path, s, why string) {
 var cronParser = cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor)
 
 // ParseSchedule reads five cron fields, a descriptor such as @hourly, or @every with a duration of whole seconds.
-// Fields are times in loc (nil: UTC). A schedule that never fires is an error.
+// Fields are in loc, or UTC if it is nil. A schedule that never fires is an error.
 func ParseSchedule(spec string, loc *time.Location) (cron.Schedule, error) {
 	if loc == nil {
 		loc = time.UTC
 	}
 	spec = strings.TrimSpace(spec)
-	// The library panics on a zone that no schedule follows.
+	// The library panics on a zone without a schedule.
 	if strings.HasPrefix(spec, "TZ=") || strings.HasPrefix(spec, "CRON_TZ=") {
 		return nil, errors.New("a time zone inside the schedule is not allowed: set the key timezone instead")
 	}
@@ -337,8 +337,8 @@ func parseEvery(s string) (cron.Schedule, error) {
 	return cron.Every(d), nil
 }
 
-// zoned evaluates a schedule in loc. The parser leaves fields in time.Local, which to the library means
-// "the zone of the time that Next is given".
+// zoned evaluates a schedule in loc. The parser leaves the fields in time.Local, which the library takes for the zone of Next's
+// argument.
 type zoned struct {
 	cron.Schedule
 	loc *time.Location
@@ -352,8 +352,7 @@ type Exception struct {
 	audit.Exception
 }
 
-// maxAccept is how far ahead a difference may be accepted: one that is accepted for ever is never looked at again.
-// A file that is right stays right, since time only brings its dates nearer.
+// maxAccept limits an exception, so that it is reviewed. A valid file stays valid, since its dates only come nearer.
 const maxAccept = 366 * 24 * time.Hour
 
 func (d *doc) accept(cfg *Config) {
@@ -361,9 +360,9 @@ func (d *doc) accept(cfg *Config) {
 	seen := map[Exception]string{}
 	for at, e := range elements(d, "accept", cfg.Accept) {
 		d.difference(at, e, cfg.Chains)
-		d.reason(at+".reason", e.Reason, "why you live with it")
-		d.check(d.given(at+".expires"), at+".expires", "must be given, such as 2026-12-31: nothing is accepted for ever")
-		d.check(!e.Expires.After(latest), at+".expires", "must be at most a year ahead, and %s is later", e.Expires.Format(time.DateOnly))
+		d.reason(at+".reason", e.Reason, "why you accept it")
+		d.check(d.given(at+".expires"), at+".expires", "must be given, such as 2026-12-31: no finding is accepted for ever")
+		d.check(!e.Expires.After(latest), at+".expires", "%s is more than a year ahead", e.Expires.Format(time.DateOnly))
 		about := *e
 		about.Reason, about.Expires = "", time.Time{}
 		switch first, twice := seen[about]; {
@@ -377,16 +376,16 @@ func (d *doc) accept(cfg *Config) {
 	}
 }
 
-// difference checks what an accept is about.
+// difference checks what an exception is about.
 func (d *doc) difference(at string, e *Exception, chains []Chain) {
 	configured := slices.ContainsFunc(chains, func(c Chain) bool { return c.Name == e.Chain })
 	d.check(d.given(at+".chain"), at+".chain", "must be given")
-	d.check(configured || d.bad("chains"), at+".chain", "must be one of the configured chains")
+	d.check(configured || d.bad("chains"), at+".chain", "must be the name of a chain in this file")
 	d.check(d.given(at+".contract"), at+".contract", "must be given")
 	d.check(d.given(at+".kind"), at+".kind", "must be given: the kind of the finding")
 	switch {
 	case !slices.Contains(audit.Kinds, e.Kind):
-		d.add(at+".kind", "%s is no kind of finding", sanitize.Quote(string(e.Kind)))
+		d.add(at+".kind", "%s is not a kind of finding", sanitize.Quote(string(e.Kind)))
 	case !e.Kind.Acceptable():
 		d.add(at+".kind", "%s cannot be accepted: %s", e.Kind, unacceptable(e.Kind))
 	default:
@@ -394,21 +393,21 @@ func (d *doc) difference(at string, e *Exception, chains []Chain) {
 	}
 }
 
-// unacceptable says why the operator cannot live with a kind.
+// unacceptable says why a kind cannot be accepted.
 func unacceptable(k audit.Kind) string {
 	switch k {
 	case audit.ChainMismatch, audit.ContractNotListed, audit.NoCode:
-		return "nothing was compared, and that is never consistent"
+		return "nothing was compared"
 	case audit.ContractUnexpected:
-		return "the contract is not audited, so add it to contracts"
+		return "the contract is not audited: add it to contracts"
 	case audit.AcceptExpired, audit.AcceptUnused:
-		return "change or remove the accept that it is about"
+		return "change or remove the exception that it is about"
 	default:
-		return "a source lies, and what it says was not verified"
+		return "a source gave false or unverified answers"
 	}
 }
 
-// entry checks list and id against the kind, and returns the id as a report spells it.
+// entry checks that list and id fit the kind, and returns the id in the spelling of a report.
 func (d *doc) entry(at string, a audit.Exception) string {
 	if !a.Kind.OfEntry() {
 		for _, key := range []string{".list", ".id"} {
@@ -426,7 +425,7 @@ func (d *doc) entry(at string, a audit.Exception) string {
 	case a.Kind == audit.MalformedID:
 		digits := strings.TrimSuffix(a.ID, "…")
 		if s, err := strconv.Unquote(digits); err != nil || strconv.Quote(s) != digits || len(s) > sanitize.MaxLen {
-			d.add(at+".id", `must be as the report spells it, with its own quotes: '"0x12"'`)
+			d.add(at+".id", `must be spelled as in the report, with its quotes: '"0x12"'`)
 		}
 	default:
 		id, err := sanitize.ParseID(a.ID)

@@ -16,17 +16,17 @@ import (
 
 const maxSecret = 64 << 10
 
-// envName is strict so that a key or URL pasted in a variable's place is refused, not shown and not silently unset.
+// envName is strict: a key or URL pasted in place of a variable's name must be refused and not shown.
 var envName = regexp.MustCompile(`^[A-Z_][A-Z0-9_]*$`)
 
-// secretURL puts the URL itself in the place of what the one key of three gives, or "" and a problem.
+// secretURL replaces the value of the one key of three by the URL itself. If it cannot, it adds a problem and sets "".
 func (d *doc) secretURL(at string, s *sanitize.Secret) {
 	given := slices.DeleteFunc([]string{".url", ".url_env", ".url_file"}, func(key string) bool { return !d.given(at + key) })
 	if len(given) == 0 && !s.Empty() {
-		return // the built-in default's
+		return // of the built-in configuration
 	}
 	if len(given) != 1 {
-		d.add(at+".url", "exactly one of url, url_env and url_file must be given")
+		d.add(at+".url", "give exactly one of url, url_env and url_file")
 		*s = sanitize.Secret{}
 		return
 	}
@@ -46,7 +46,7 @@ func (d *doc) secretURL(at string, s *sanitize.Secret) {
 	*s = sanitize.NewSecret(v)
 }
 
-// checkURL returns what is wrong with a URL of an HTTP endpoint, without any part of it.
+// checkURL checks the URL of an HTTP endpoint. Its error contains no part of the URL.
 func checkURL(s string) error {
 	if strings.Contains(s, "${") {
 		return errors.New("variables are not expanded here: give the whole value")
@@ -63,7 +63,7 @@ func checkURL(s string) error {
 	return nil
 }
 
-// apiKey puts the key itself in the place of what names it.
+// apiKey replaces the name of a variable or file by the key itself.
 func (d *doc) apiKey(s *sanitize.Secret) {
 	at, file := "api.api_key_env", "api.api_key_file"
 	switch {
@@ -80,7 +80,7 @@ func (d *doc) apiKey(s *sanitize.Secret) {
 	*s = sanitize.NewSecret(v)
 }
 
-// secret is what the key at a path gives: its text, or what the environment variable or the file holds that it names.
+// secret returns the text of the key at a path, or the content of the environment variable or file that it names.
 func (d *doc) secret(at, text string) (string, error) {
 	switch {
 	case strings.HasSuffix(at, "_env"):
@@ -92,7 +92,7 @@ func (d *doc) secret(at, text string) (string, error) {
 	}
 }
 
-// variable is the trimmed value of an environment variable; "" where it is not set.
+// variable returns the trimmed value of an environment variable, or "" if it is not set.
 func (d *doc) variable(name string) (string, error) {
 	if !envName.MatchString(name) {
 		return "", errors.New("must be the name of an environment variable, in capital letters, digits and _; it is not shown, in case it is the secret itself")
@@ -108,7 +108,7 @@ func (d *doc) variable(name string) (string, error) {
 	return v, nil
 }
 
-// secretFile is the trimmed content of a file, never empty.
+// secretFile returns the trimmed content of a file, which must not be empty.
 func (d *doc) secretFile(name string) (string, error) {
 	if strings.Contains(name, "://") || strings.HasPrefix(name, "phak_") {
 		return "", errors.New("must be the name of a file that holds the secret, not the secret itself")
@@ -127,7 +127,7 @@ func (d *doc) secretFile(name string) (string, error) {
 	return v, nil
 }
 
-// readFile reads a regular file of at most limit bytes: a pipe or a terminal would block for ever.
+// readFile reads a regular file of at most limit bytes. A pipe or a terminal would block for ever.
 // Its errors do not name the file.
 func readFile(path string, limit int64) ([]byte, error) {
 	info, err := os.Stat(path)
@@ -144,7 +144,7 @@ func readFile(path string, limit int64) ([]byte, error) {
 	return data, err
 }
 
-// readStart reads a file up to one byte more than limit.
+// readStart reads at most limit+1 bytes of a file.
 func readStart(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -155,7 +155,7 @@ func readStart(path string, limit int64) ([]byte, error) {
 	return data, cause(err)
 }
 
-// cause is err without the path, which may hold what must not be shown, or is shown already.
+// cause returns err without the path, which may be a secret, or is shown already.
 func cause(err error) error {
 	if pe, ok := errors.AsType[*fs.PathError](err); ok {
 		return pe.Err

@@ -10,13 +10,13 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 )
 
-// History is the timeline of the lists, as far as events were read. It is what history -o json writes.
+// History lists the changes of the lists, as far as events were read. history -o json writes it.
 type History struct {
 	Scanned []Scanned `json:"scanned"`
 	Events  []Event   `json:"events"` // the oldest first
 }
 
-// Scanned is how far the events of a contract were read.
+// Scanned says which blocks of a contract were searched for events.
 type Scanned struct {
 	Chain    string `json:"chain"`
 	ChainID  uint64 `json:"chain_id"`
@@ -25,8 +25,8 @@ type Scanned struct {
 	To       uint64 `json:"to_block"`
 }
 
-// Event is one change of a list. It comes from a log, and is not proven; only that the operator forgot a contract comes from
-// the state, and has neither block nor transaction.
+// Event is one change of a list. It comes from a log, and is not proven. An event of a forgotten contract comes from the state,
+// and has neither block nor transaction.
 type Event struct {
 	Time     *time.Time `json:"time,omitempty"`         // of the block; nil: no provider gave it
 	Untimed  bool       `json:"time_unknown,omitempty"` // Time is nil
@@ -37,7 +37,7 @@ type Event struct {
 	Contract string     `json:"contract"`
 	List     string     `json:"list"`
 	Change   string     `json:"change"` // added, removed or forgotten
-	ID       string     `json:"id"`     // an address where the list is app
+	ID       string     `json:"id"`     // an address if the list is app
 	Name     string     `json:"name,omitempty"`
 	Version  string     `json:"version,omitempty"`
 	Actor    string     `json:"actor,omitempty"`
@@ -57,7 +57,7 @@ func (h History) WriteText(b *bytes.Buffer, opt TextOptions) {
 		}
 		g.Add(e.when(), e.Chain, block, e.Contract, e.List, e.Change, t.id(e.ID), t.name(named(e.Name, e.Version)), e.Actor, e.Tx)
 	}
-	g.Write(b, opt, "", "no change of the lists is remembered\n")
+	g.Write(b, opt, "", "no change of the lists is known\n")
 	for _, s := range h.Scanned {
 		t.printf("%s %s: events of blocks %d to %d were read\n", Plain(s.Chain), Plain(s.Contract), s.From, s.To)
 	}
@@ -66,7 +66,7 @@ func (h History) WriteText(b *bytes.Buffer, opt TextOptions) {
 	}
 }
 
-// when is the event's time for people.
+// when formats the time of the event.
 func (e Event) when() string {
 	if e.Time == nil {
 		return "unknown"
@@ -74,7 +74,7 @@ func (e Event) when() string {
 	return when(e.Time)
 }
 
-// when gives a time for people; nil is nothing.
+// when formats a time; nil is "".
 func when(t *time.Time) string {
 	if t == nil {
 		return ""
@@ -82,14 +82,14 @@ func when(t *time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-// Explanation is all that is known of one id. It is what explain -o json writes.
+// Explanation is all that is known about one id. explain -o json writes it.
 type Explanation struct {
 	ID     string   `json:"id"`
-	Places []Place  `json:"places"` // where something is known of it; empty: it is not known
+	Places []Place  `json:"places"` // where the id is known; empty if nowhere
 	Failed []string `json:"failed"` // which sources failed, in sentences
 }
 
-// Place is what is known of the id in one list of one contract.
+// Place is what is known about the id in one list of one contract.
 type Place struct {
 	Chain        string             `json:"chain"`
 	ChainID      uint64             `json:"chain_id"`
@@ -97,7 +97,7 @@ type Place struct {
 	List         string             `json:"list"`
 	Name         string             `json:"name,omitempty"`
 	Version      string             `json:"version,omitempty"`
-	Claim        audit.ClaimState   `json:"claim,omitempty"`    // empty: the contract was not audited, or the list is not
+	Claim        audit.ClaimState   `json:"claim,omitempty"`    // empty if the contract was not audited, or the list is not audited
 	OnChain      audit.ChainState   `json:"on_chain,omitempty"` // likewise
 	Policy       audit.PolicyState  `json:"policy,omitempty"`
 	Verdict      audit.EntryVerdict `json:"verdict,omitempty"`
@@ -106,17 +106,17 @@ type Place struct {
 	Accepted     *audit.Accepting   `json:"accepted,omitempty"`
 	Assurance    audit.Assurance    `json:"assurance,omitempty"`
 	Completeness audit.Completeness `json:"completeness,omitempty"`
-	Audit        *Audited           `json:"audit,omitempty"` // that the fields above come from
+	Audit        *Audited           `json:"audit,omitempty"` // the source of the fields above
 	Findings     []Known            `json:"findings"`        // the open ones first, then the latest
 	Events       []Event            `json:"events"`          // the oldest first
 }
 
-// Audited is the audit that a place was taken from.
+// Audited is the audit that a place comes from.
 type Audited struct {
 	AuditID    string       `json:"audit_id"`
 	FinishedAt time.Time    `json:"finished_at"`
 	Block      *audit.Block `json:"block"`
-	Later      *time.Time   `json:"later_failed_at,omitempty"` // a later audit, which could not compare
+	Later      *time.Time   `json:"later_failed_at,omitempty"` // the end of a later audit that could not compare
 }
 
 // Known is a finding about the id.
@@ -127,14 +127,14 @@ type Known struct {
 	Meaning   string         `json:"meaning"`
 	Runbook   string         `json:"runbook"`
 	FirstSeen *time.Time     `json:"first_seen,omitempty"`
-	// LastConfirmedAt moves with every audit that sees it.
+	// LastConfirmedAt is the end of the last audit that saw it.
 	LastConfirmedAt *time.Time `json:"last_confirmed_at,omitempty"`
-	ResolvedAt      *time.Time `json:"resolved_at,omitempty"` // nil: it is open
+	ResolvedAt      *time.Time `json:"resolved_at,omitempty"` // nil while it is open
 
-	Abandoned bool `json:"abandoned,omitempty"` // it is open, and of a chain that is not configured any more
+	Abandoned bool `json:"abandoned,omitempty"` // it is open, and its chain is no longer configured
 }
 
-// NewKnown is f with its meaning.
+// NewKnown adds its meaning to f.
 func NewKnown(f audit.Finding) Known {
 	return Known{Kind: f.Kind, Severity: f.Severity, Message: f.Message, Meaning: f.Kind.Meaning(), Runbook: f.Runbook, FirstSeen: f.FirstSeen, LastConfirmedAt: f.LastConfirmedAt}
 }
@@ -146,7 +146,7 @@ func (x Explanation) WriteText(b *bytes.Buffer, opt TextOptions) {
 		t.printf("\nIt is not known: no audit, no event and no policy names it.\n")
 	}
 	for _, f := range x.Failed {
-		t.printf("\ncould not be asked: %s\n", Plain(f))
+		t.printf("\ncould not be read: %s\n", Plain(f))
 	}
 	for _, p := range x.Places {
 		t.place(p)
@@ -184,18 +184,18 @@ func (t *text) place(p Place) {
 		}
 		g.Write(t.Buffer, t.opt, "    ", "")
 	} else if p.Audit != nil {
-		t.printf("  no event about it is remembered\n")
+		t.printf("  no change is known\n")
 	}
 }
 
-// onChain tells too whether the last event is what made the chain say what it says, and when that was.
+// onChain formats the state on chain, and since when if the last event explains it.
 func onChain(p Place) string {
 	if len(p.Events) == 0 || p.OnChain == audit.ChainUnknown || p.OnChain == "" {
 		return string(p.OnChain)
 	}
 	last := p.Events[len(p.Events)-1]
 	if (last.Change == "added") != (p.OnChain == audit.ChainAllowed) {
-		return fmt.Sprintf("%s, although it was %s by the last event, of block %d", p.OnChain, last.Change, last.Block)
+		return fmt.Sprintf("%s, but the last event, of block %d, says %s", p.OnChain, last.Block, last.Change)
 	}
 	return fmt.Sprintf("%s since block %d", p.OnChain, last.Block) + after(" of ", when(last.Time)) + after(", by ", Plain(last.Actor))
 }
@@ -215,7 +215,7 @@ func (t *text) known(f Known) {
 	seen := after(", first seen ", when(f.FirstSeen)) + after(", last confirmed ", when(f.LastConfirmedAt)) + after(", resolved ", when(f.ResolvedAt))
 	t.printf("  %-9s %s\n", what, spaced(string(f.Severity), string(f.Kind)+":", strings.TrimPrefix(seen, ", ")))
 	if f.Abandoned {
-		t.printf("            its chain is not configured any more: no audit looks whether it is still there\n")
+		t.printf("            its chain is no longer configured, so no audit checks it\n")
 	}
 	for _, line := range []string{Plain(f.Message), Plain(capital(f.Meaning)), todo} {
 		t.optional("            %s", line)
@@ -226,7 +226,7 @@ func (t *text) known(f Known) {
 type KindExplanation struct {
 	Kind       audit.Kind     `json:"kind"`
 	Severity   audit.Severity `json:"severity"`
-	Verdict    audit.Verdict  `json:"verdict"`    // that a finding gives its contract; consistent: it changes none
+	Verdict    audit.Verdict  `json:"verdict"`    // of a contract with such a finding; consistent if the finding changes nothing
 	Acceptable bool           `json:"acceptable"` // whether the configuration may accept it
 	Meaning    string         `json:"meaning"`
 	Runbook    string         `json:"runbook"`

@@ -13,10 +13,10 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 )
 
-// noEntries is an empty list in the text. No string looks like it, since quotes are escaped there.
+// noEntries is an empty list in the text. Strings cannot contain it, since their quotes are escaped.
 var noEntries = []byte(`"entries": []`)
 
-// JSON writes r as docs/report.schema.json describes it: indented, an entry a line, and with a final newline.
+// JSON writes r as docs/report.schema.json describes it: indented, one entry per line, and with a final newline.
 // Equal reports give equal bytes. Entries are written one by one, so that 100,000 need no memory.
 func JSON(w io.Writer, r *audit.Report) error {
 	bare := *r // with empty lists of entries
@@ -31,8 +31,8 @@ func JSON(w io.Writer, r *audit.Report) error {
 	if err != nil {
 		return wrote(r, "JSON", err)
 	}
-	out := bufio.NewWriterSize(w, 1<<16) // its Flush tells what went wrong
-	const indent = "\n            "      // an entry stands as deep as that
+	out := bufio.NewWriterSize(w, 1<<16) // Flush returns the error
+	const indent = "\n            "      // indentation of an entry
 	for _, t := range Targets(r) {
 		if t.Entries == nil {
 			continue
@@ -55,7 +55,7 @@ func JSON(w io.Writer, r *audit.Report) error {
 	return wrote(r, "JSON", out.Flush())
 }
 
-// Answer is what a command was asked for: text for people, and by its fields JSON for programs.
+// Answer is the result of a command: it writes itself as text, and its fields are its JSON.
 type Answer interface {
 	WriteText(*bytes.Buffer, TextOptions)
 }
@@ -79,8 +79,8 @@ func Show(w io.Writer, a Answer, opt TextOptions, asJSON bool) error {
 	return nil
 }
 
-// escaped spells what a terminal would not print, such as control and bidirectional characters, as JSON escapes. In
-// valid JSON it can only stand in a text.
+// escaped replaces what a terminal would not print, such as control and bidirectional characters, by JSON escapes. In valid JSON
+// such characters occur only in strings.
 func escaped(b []byte) (out bytes.Buffer) {
 	for _, r := range string(b) {
 		switch {

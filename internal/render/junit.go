@@ -14,11 +14,11 @@ import (
 )
 
 // JUnit writes r as JUnit XML: a test suite for each contract, with a test case for each entry and each finding about
-// the contract, and one for each chain of which a source failed or nothing is known.
+// the contract, and a suite for each chain with a failed source or without a result.
 //
-// A failure is a difference that this audit saw, or that an earlier one saw and this one could not look at again. An error
-// is what could not be checked. A report is consistent if it has neither. Skipped is what is pending, accepted or
-// unclaimed, what gives nothing to compare, and a failed source that did not matter.
+// A failure is a difference that this audit saw, or that an earlier one saw and this one could not check again. An error is
+// something that could not be checked. A consistent report has neither. Pending, accepted and unclaimed entries, entries without
+// anything to compare, and failed sources that did not matter are skipped.
 func JUnit(w io.Writer, r *audit.Report) error {
 	var suites []element
 	for _, c := range r.Chains {
@@ -48,8 +48,8 @@ func JUnit(w io.Writer, r *audit.Report) error {
 	return wrote(r, "JUnit XML", err)
 }
 
-// element is one of JUnit XML as Jenkins reads it, which others follow: no standard says more. Reasons of skipped cases are
-// text rather than an attribute, since that is what the schema has.
+// element is an element of JUnit XML. There is no standard: it follows what Jenkins reads. The reason of a skipped case is text, not
+// an attribute, as in Jenkins's schema.
 type element struct {
 	XMLName xml.Name
 	Attrs   []xml.Attr `xml:",any,attr"`
@@ -66,7 +66,7 @@ func tag(name string, inner []element, attrs ...any) element {
 	return e
 }
 
-// count is how many elements have a name, at any depth.
+// count counts the elements of a name, at any depth.
 func count(all []element, name string) (n int) {
 	for _, e := range all {
 		if n += count(e.Inner, name); e.XMLName.Local == name {
@@ -78,8 +78,8 @@ func count(all []element, name string) (n int) {
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.3f", d.Seconds()) }
 
-// suite is a test suite. Its facts are names and values, of which empty ones are left out. The contracts of a chain are
-// audited together, so each takes the chain's time.
+// suite is a test suite. Its facts are names and values; empty ones are omitted. The contracts of a chain are audited together, so
+// each has the chain's duration.
 func suite(r *audit.Report, c *audit.Chain, name string, cases []element, facts ...string) element {
 	var properties []element
 	for i := 0; i < len(facts); i += 2 {
@@ -131,7 +131,7 @@ func targetCases(r *audit.Report, c *audit.Chain, t *audit.Target) []element {
 	return cases
 }
 
-// audited is the test case that every suite without sources begins with: it passes where there is no reason to doubt.
+// audited is the first test case of a contract's suite. It passes if nothing is in doubt.
 func audited(class string, reasons ...string) element {
 	if len(reasons) == 0 {
 		return testCase(class, "audit")
@@ -139,7 +139,7 @@ func audited(class string, reasons ...string) element {
 	return judged(class, "audit", audit.Unknown, audit.Unknown.String(), strings.Join(reasons, "; "))
 }
 
-// entryCase is the test case of e; f is what was found of it, and may be zero.
+// entryCase is the test case of e, with its finding f, which may be zero.
 func entryCase(class string, e *audit.Entry, f audit.Finding) element {
 	class, name := class+"."+Plain(string(e.List)), cmp.Or(spaced(named(e.Name, e.Version), e.ID), "no name")
 	kind := cmp.Or(string(e.Kind), Plain(e.Reason))
@@ -159,12 +159,12 @@ func entryCase(class string, e *audit.Entry, f audit.Finding) element {
 	}
 }
 
-// testCase is one that passes, unless it has an outcome. What is audited together has no time of its own.
+// testCase passes unless it has an outcome. It has no duration: contracts are audited together.
 func testCase(class, name string, outcome ...element) element {
 	return tag("testcase", outcome, "classname", class, "name", name, "time", seconds(0))
 }
 
-// judged is the test case of what makes something of the verdict. Some readers show the message only, some the text only.
+// judged is a failure or an error, with its message twice: some readers show only the attribute, some only the text.
 func judged(class, name string, makes audit.Verdict, kind, message string, detail ...string) element {
 	if makes == audit.Consistent {
 		outcome := tag("skipped", nil)

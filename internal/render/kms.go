@@ -11,9 +11,9 @@ import (
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
-// KMSList, KMS, OnChain and AppIDs are answers of the API as docs/kms.md describes them: what the API said, whatever
-// its version, with addresses in EIP-55 and ids of 32 bytes as 0x and lower-case digits. Other texts are as sent. What
-// the API left out is left out, lists are never null.
+// KMSList, KMS, OnChain and AppIDs are answers of any version of the API, as docs/kms.md describes them. Addresses are in EIP-55,
+// and ids of 32 bytes are 0x and lower-case digits; other strings are as sent. Fields that the API omitted are omitted, and
+// lists are never null.
 
 type KMSList struct {
 	KMS []KMS `json:"kms"`
@@ -25,7 +25,7 @@ type KMS struct {
 	Label        string  `json:"label,omitempty"`
 	ChainID      uint64  `json:"chain_id"` // 0: off chain
 	Contract     string  `json:"contract,omitempty"`
-	GatewayAppID *string `json:"gateway_app_id,omitempty"` // "": the API has the field, and nothing in it
+	GatewayAppID *string `json:"gateway_app_id,omitempty"` // "" if the field is empty, nil if the API has no such field
 	K256Pubkey   string  `json:"k256_pubkey,omitempty"`
 	CAPubkey     string  `json:"ca_pubkey,omitempty"`
 	NodeCount    *uint64 `json:"node_count,omitempty"`
@@ -33,7 +33,7 @@ type KMS struct {
 	URL          string  `json:"url,omitempty"`
 }
 
-// OnChain is what the API says of the contracts of a chain.
+// OnChain is what the API claims about the contracts of a chain.
 type OnChain struct {
 	Chain     string     `json:"chain"`
 	ChainID   uint64     `json:"chain_id"`
@@ -50,7 +50,7 @@ type Contract struct {
 	Entries         []Claim `json:"entries"` // devices, then images, in the API's order
 }
 
-// Claim is what the API says of one id. ID is empty for an image without a hash.
+// Claim is what the API claims about one id. ID is empty for an image without a hash.
 type Claim struct {
 	List    audit.List       `json:"list"`
 	ID      string           `json:"id"`
@@ -59,7 +59,7 @@ type Claim struct {
 	Claim   audit.ClaimState `json:"claim"`
 }
 
-// AppIDs are ids that the API has reserved.
+// AppIDs are ids that the API reserved.
 type AppIDs struct {
 	AppIDs []AppID `json:"app_ids"`
 }
@@ -122,7 +122,7 @@ var claims = map[kmsapi.Allowed]audit.ClaimState{
 	kmsapi.AllowedTrue: audit.ClaimAllowed, kmsapi.AllowedFalse: audit.ClaimDenied, kmsapi.AllowedUnknown: audit.ClaimUnknown,
 }
 
-// spelled gives an id as everywhere here; what is malformed stays as it is.
+// spelled normalizes an id. A malformed one stays as it is.
 func spelled(s string) string {
 	if id, err := sanitize.ParseID(s); err == nil {
 		return id.Hex()

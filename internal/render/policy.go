@@ -19,22 +19,22 @@ import (
 // PolicyValue is one value of a key of a policy.
 type PolicyValue struct {
 	Value  string `json:"value"`
-	Remark string `json:"remark,omitempty"` // what the API calls an id, or who is to own the contract next
+	Remark string `json:"remark,omitempty"` // the API's name of an id, or the pending owner
 }
 
-// policyKey is one key of a contract's policy: what the policy has of it, and what is on chain.
+// policyKey is one key of a contract's policy, with its values in the policy and on chain.
 type policyKey struct {
 	key  string
 	list bool
 	want []string      // nil: the policy does not have the key
-	is   []PolicyValue // empty: nothing, or it was not read
+	is   []PolicyValue // empty if there is none, or it was not read
 
-	ids     bool // it is a list of ids that the contract allows
+	ids     bool // a list of allowed ids
 	unread  int  // how many ids could not be read
-	partial bool // the contract may allow others
+	partial bool // the list on chain may be incomplete
 }
 
-// policyKeys are the keys of a contract's policy p, in the order in which a snapshot writes them.
+// policyKeys returns the keys of a contract's policy p, in the order of a snapshot.
 func policyKeys(t *audit.Target, p audit.Policy) (keys []policyKey) {
 	for _, l := range audit.Lists {
 		keys = append(keys, listKey(t, l, p.List(l)))
@@ -95,7 +95,7 @@ func listKey(t *audit.Target, l audit.List, want []common.Hash) policyKey {
 	return k
 }
 
-// remark is the API's name of an id. If the API claims something of the list and does not name the id, remark says so.
+// remark is the API's name of an id, or says that the API does not name it.
 func remark(e *audit.Entry) string {
 	if e.Claim == audit.ClaimNone {
 		return named(e.Name, e.Version)
@@ -108,7 +108,7 @@ func notHex(s string) bool {
 	return err != nil || s == ""
 }
 
-// texts spells values; nil stays nil.
+// texts formats values; nil stays nil.
 func texts[T fmt.Stringer](all []T) (out []string) {
 	if all == nil {
 		return nil
@@ -116,7 +116,7 @@ func texts[T fmt.Stringer](all []T) (out []string) {
 	return each(all, T.String)
 }
 
-// textOf spells a value; nil is empty.
+// textOf formats a value; nil is "".
 func textOf[T fmt.Stringer](v *T) string {
 	if v == nil {
 		return ""
@@ -124,7 +124,7 @@ func textOf[T fmt.Stringer](v *T) string {
 	return (*v).String()
 }
 
-// lines are the lines of a policy that give values of a key, at its indentation.
+// lines returns the lines of a policy for the values of a key, at the key's indentation.
 func lines(key string, list bool, all []PolicyValue) []string {
 	before := key + ": "
 	if list {
@@ -133,8 +133,8 @@ func lines(key string, list bool, all []PolicyValue) []string {
 	return each(all, func(v PolicyValue) string { return before + scalar(v.Value) + after(" # ", Plain(v.Remark)) })
 }
 
-// Snapshot writes, for each chain of r, the contracts of a configuration whose policies want what is on chain now:
-// to be put under the chain as it is, at its indentation. What is in doubt is a comment that begins with WARNING.
+// Snapshot writes, for each chain of r, contracts with policies that match the chain, as YAML to paste under the chain in a
+// configuration. Comments that begin with WARNING say what is in doubt.
 func Snapshot(w io.Writer, r *audit.Report) error {
 	var b bytes.Buffer
 	for _, c := range r.Chains {
@@ -156,7 +156,7 @@ func Snapshot(w io.Writer, r *audit.Report) error {
 	return nil
 }
 
-// Doubts lists what a snapshot of r lacks, and what in it is not proven.
+// Doubts lists what is missing in a snapshot of r, or not proven.
 func Doubts(r *audit.Report) []string {
 	var out []string
 	for _, c := range r.Chains {
@@ -170,7 +170,7 @@ func Doubts(r *audit.Report) []string {
 			out = append(out, Plain(c.Chain)+": no contract was audited")
 		}
 		for _, e := range c.Errors {
-			if len(out) > before { // else it did not matter
+			if len(out) > before { // otherwise the failure did not matter
 				out = append(out, Plain(c.Chain)+": "+Plain(e.Source)+": "+Plain(e.Message))
 			}
 		}
@@ -181,7 +181,7 @@ func Doubts(r *audit.Report) []string {
 	return out
 }
 
-// asked returns the contracts of a chain, but for those that only the API lists and the operator did not ask for.
+// asked returns the contracts of a chain without those that the operator did not configure (contract_unexpected).
 func asked(c *audit.Chain) []audit.Target {
 	return slices.DeleteFunc(slices.Clone(c.Targets), func(t audit.Target) bool {
 		return slices.ContainsFunc(t.Findings, func(f audit.Finding) bool { return f.Kind == audit.ContractUnexpected })
@@ -222,7 +222,7 @@ func snapshot(b *bytes.Buffer, t *audit.Target) {
 	for _, k := range policyKeys(t, audit.Policy{}) {
 		switch {
 		case k.partial, !k.ids && len(k.is) == 0:
-			continue // an empty list would want none
+			continue // an empty list would refuse all
 		case k.list && len(k.is) == 0:
 			line("    %s: []", k.key)
 		case k.list:
@@ -234,34 +234,34 @@ func snapshot(b *bytes.Buffer, t *audit.Target) {
 	}
 }
 
-// PolicyDiff is how the configured policies differ from what is on chain. It is what policy diff -o json writes.
+// PolicyDiff is the difference between the configured policies and the chain. policy diff -o json writes it.
 type PolicyDiff struct {
 	Differs   bool           `json:"differs"`
-	Contracts []ContractDiff `json:"contracts"` // all that were asked for, also those that do not differ
+	Contracts []ContractDiff `json:"contracts"` // those without a difference too
 
 	Unread []string `json:"-"` // what could not be compared, in sentences
 }
 
-// ContractDiff is how the policy of one contract differs.
+// ContractDiff is the difference of one contract.
 type ContractDiff struct {
 	Chain    string       `json:"chain"`
 	Contract string       `json:"contract"`
 	Block    *audit.Block `json:"block"`       // that was read
 	Fields   []FieldDiff  `json:"fields"`      // those that differ
-	Missing  []string     `json:"not_covered"` // the keys that the policy does not have: they are not compared
-	New      bool         `json:"new"`         // it has no policy: all there is on chain is added
+	Missing  []string     `json:"not_covered"` // keys that are not in the policy, so not compared
+	New      bool         `json:"new"`         // it has no policy, so everything on chain is added
 }
 
-// FieldDiff is what a policy has that the chain does not, and the other way round.
+// FieldDiff is the difference in one key.
 type FieldDiff struct {
 	Key     string        `json:"key"`
-	Removed []PolicyValue `json:"removed"` // of the policy, and not on chain
-	Added   []PolicyValue `json:"added"`   // on chain, and not of the policy
+	Removed []PolicyValue `json:"removed"` // in the policy, not on chain
+	Added   []PolicyValue `json:"added"`   // on chain, not in the policy
 
 	list bool
 }
 
-// NewPolicyDiff compares the policies of the configuration with what the audit of r read.
+// NewPolicyDiff compares the configured policies with r.
 func NewPolicyDiff(r *audit.Report, policy func(chain, contract string) audit.Policy) PolicyDiff {
 	out := PolicyDiff{Contracts: []ContractDiff{}}
 	for i := range r.Chains {
@@ -298,7 +298,7 @@ func (d *ContractDiff) compare(t *audit.Target, p audit.Policy) (unread []string
 			continue
 		}
 		if k.unread > 0 || k.partial || !k.ids && !d.New && len(k.is) == 0 {
-			// A field that is gone is drift, which the audit tells from one that could not be read.
+			// The audit reports a field that is gone as drift; here it cannot be told from one that was not read.
 			unread = append(unread, k.key+" could not be read")
 			continue
 		}
@@ -320,10 +320,10 @@ func (d *ContractDiff) compare(t *audit.Target, p audit.Policy) (unread []string
 	return unread
 }
 
-// same reports whether two spellings are of one value.
+// same reports whether two values are equal, however they are spelled.
 func same(a, b string) bool { return sanitize.BareHex(a) == sanitize.BareHex(b) }
 
-// nameOf is what the API calls an id; empty: nothing.
+// nameOf returns the API's name of an id, or "".
 func nameOf(t *audit.Target, id string) string {
 	if i := slices.IndexFunc(t.Entries, func(e audit.Entry) bool { return e.ID == id }); i >= 0 {
 		return named(t.Entries[i].Name, t.Entries[i].Version)
@@ -331,12 +331,12 @@ func nameOf(t *audit.Target, id string) string {
 	return ""
 }
 
-// WriteText writes the difference as diff -u does, in the lines of a policy: what is - is to go, for the policy to be what is
-// on chain. What does not differ has no lines.
+// WriteText writes policy lines like diff -u: without those that begin with -, and with those that begin with +, the policy matches the
+// chain. Equal values are not shown. Lines are to be copied, and stay whole on a narrow terminal.
 func (d PolicyDiff) WriteText(b *bytes.Buffer, opt TextOptions) {
 	for _, c := range d.Contracts {
 		if len(c.Missing) > 0 {
-			fmt.Fprintf(b, "# %s %s: its policy does not have %s, so nothing was compared with that\n", Plain(c.Chain), Plain(c.Contract), strings.Join(c.Missing, ", "))
+			fmt.Fprintf(b, "# %s %s: not in the policy, so not compared: %s\n", Plain(c.Chain), Plain(c.Contract), strings.Join(c.Missing, ", "))
 		}
 		if len(c.Fields) > 0 {
 			c.write(b)
@@ -344,7 +344,7 @@ func (d PolicyDiff) WriteText(b *bytes.Buffer, opt TextOptions) {
 	}
 }
 
-// A policy stands as deep as this in the configuration.
+// deep is the indentation of a policy in a configuration.
 const deep = "        "
 
 func (c *ContractDiff) write(b *bytes.Buffer) {

@@ -44,7 +44,7 @@ func TestPolicyDiff(t *testing.T) {
 		{"a field that has another value has both", was(func(p *audit.Policy) { p.Owner = &other }),
 			[]string{`-          owner: "` + other.Hex() + `"`, `+          owner: "` + owner + `" # a transfer to 0x8617E340B3D01FA5F11F306F4090FD50E238070D is under way`}, ""},
 		{"what the policy does not have is not compared", was(func(p *audit.Policy) { p.OSImages, p.CodeHash = nil, nil }),
-			[]string{"# base " + contract + ": its policy does not have os_images, code_hash, so nothing was compared with that"}, ""},
+			[]string{"# base " + contract + ": not in the policy, so not compared: os_images, code_hash"}, ""},
 		{"an id that was not read does not differ", is(func(t *audit.Target) { t.Entries[0].OnChain = audit.ChainUnknown }), nil, "devices could not be read"},
 		{"nor does a contract", func(p *audit.Policy, t *audit.Target) {
 			*p, t.Entries, t.Control = audit.Policy{Devices: []common.Hash{}}, nil, nil

@@ -1,5 +1,5 @@
 // Package render writes an audit's report for readers: people at a terminal, and programs.
-// It decides nothing: what it shows is what the report says, in the report's words.
+// It decides nothing, and uses the words of the report.
 package render
 
 import (
@@ -12,7 +12,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 )
 
-// Targets goes through the contracts of a report, each with its chain.
+// Targets yields the contracts of a report, each with its chain.
 func Targets(r *audit.Report) iter.Seq2[*audit.Chain, *audit.Target] {
 	return func(yield func(*audit.Chain, *audit.Target) bool) {
 		for i := range r.Chains {
@@ -25,7 +25,7 @@ func Targets(r *audit.Report) iter.Seq2[*audit.Chain, *audit.Target] {
 	}
 }
 
-// wrote says of an error which report could not be written.
+// wrote adds to an error which report could not be written.
 func wrote(r *audit.Report, as string, err error) error {
 	if err == nil {
 		return nil
@@ -33,15 +33,15 @@ func wrote(r *audit.Report, as string, err error) error {
 	return fmt.Errorf("writing report %s as %s: %w", r.AuditID, as, err)
 }
 
-// VerdictOrder is the order of entries by verdict: what disagrees comes first.
+// VerdictOrder lists the verdicts of entries, the worst first.
 var VerdictOrder = []audit.EntryVerdict{audit.Mismatch, audit.Unverifiable, audit.Pending, audit.Accepted, audit.Unclaimed, audit.Match}
 
-// CompareEntries orders entries, the worst verdict first, and of that the most severe.
+// CompareEntries orders entries by verdict, the worst first, then by severity.
 func CompareEntries(a, b *audit.Entry) int {
 	return cmp.Or(slices.Index(VerdictOrder, a.Verdict)-slices.Index(VerdictOrder, b.Verdict), CompareSeverities(a.Severity, b.Severity))
 }
 
-// WorstFirst returns the entries in their order. It leaves the list as it is.
+// WorstFirst returns the entries in the order of CompareEntries. It does not change list.
 func WorstFirst(list []audit.Entry) []*audit.Entry {
 	sorted := make([]*audit.Entry, len(list))
 	for i := range list {
@@ -51,13 +51,13 @@ func WorstFirst(list []audit.Entry) []*audit.Entry {
 	return sorted
 }
 
-// Count is how many entries have a verdict.
+// Count is the number of entries with a verdict.
 type Count struct {
 	N       int
 	Verdict audit.EntryVerdict
 }
 
-// CountEntries counts the entries of contracts by the verdicts that occur, the worst first.
+// CountEntries counts the entries of contracts by verdict, the worst first, without zeros.
 func CountEntries(targets ...audit.Target) (out []Count) {
 	for _, v := range VerdictOrder {
 		n := 0
@@ -74,11 +74,11 @@ func CountEntries(targets ...audit.Target) (out []Count) {
 // found is a finding, or a difference that the operator accepts.
 type found struct {
 	audit.Finding
-	entry    *audit.Entry      // that shows it; nil: it is about the contract, or this audit did not see it
-	accepted *audit.Acceptance // nil: it counts
+	entry    *audit.Entry      // nil if it is about the contract, or this audit did not see it
+	accepted *audit.Acceptance // nil if it is not accepted
 }
 
-// allFound returns the findings of t, and then what is accepted.
+// allFound returns the findings of t, then the accepted differences.
 func allFound(t *audit.Target) (out []found) {
 	about := func(k audit.Kind, l audit.List, id string) [3]string { return [3]string{string(k), string(l), id} }
 	shown, accepted := map[[3]string][]*audit.Entry{}, map[[3]string]*audit.Entry{}
@@ -106,7 +106,7 @@ func allFound(t *audit.Target) (out []found) {
 	return out
 }
 
-// unchecked reports whether something on the chain could not be checked, which drift elsewhere may hide.
+// unchecked reports whether something on the chain could not be checked. A verdict of drift may hide that.
 func unchecked(c *audit.Chain) bool {
 	open := func(f audit.Finding) bool { return f.State == audit.Still }
 	return c.Verdict == audit.Unknown || slices.ContainsFunc(c.Targets, func(t audit.Target) bool {
@@ -119,8 +119,8 @@ var severities = map[audit.Severity]int{audit.Critical: -2, audit.Warning: -1}
 // CompareSeverities orders findings, the most severe first.
 func CompareSeverities(a, b audit.Severity) int { return severities[a] - severities[b] }
 
-// Open counts the findings of earlier audits that the report's audit could not look at again, and returns the worst of
-// them: the most severe, then the oldest. It returns nil if nothing is open.
+// Open counts the findings of earlier audits that this one could not check again, and returns the worst: the most severe, then
+// the oldest. It returns nil if there is none.
 func Open(r *audit.Report) (n int, worst *audit.Finding) {
 	for _, t := range Targets(r) {
 		for i := range t.Findings {
@@ -143,7 +143,7 @@ func worse(a, b *audit.Finding) bool {
 	return a.FirstSeen != nil && b.FirstSeen != nil && a.FirstSeen.Before(*b.FirstSeen)
 }
 
-// openSince says since when a finding is open that the report's audit could not look at again; empty if it saw it.
+// openSince says since when a finding is open, or "" if the report's audit saw it.
 func openSince(r *audit.Report, f audit.Finding) string {
 	if f.State != audit.Still {
 		return ""
@@ -152,10 +152,10 @@ func openSince(r *audit.Report, f audit.Finding) string {
 	if f.LastConfirmedAt != nil {
 		confirmed = ", last confirmed " + Span(r.FinishedAt.Sub(*f.LastConfirmedAt)) + " ago"
 	}
-	return "open" + after(" since ", when(f.FirstSeen)) + confirmed + ": this audit could not look"
+	return "open" + after(" since ", when(f.FirstSeen)) + confirmed + ": this audit could not check it"
 }
 
-// Span spells a time span in its largest unit, as the page's script does.
+// Span formats a duration in its largest unit, as the page's script does.
 func Span(d time.Duration) string {
 	switch {
 	case d < time.Minute:

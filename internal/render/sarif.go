@@ -19,8 +19,8 @@ import (
 // SARIF writes r as one run of SARIF 2.1.0: a rule for each kind, a result for each finding and each accepted
 // difference. What could not be checked is a notification of an invocation that was not successful.
 //
-// Code scanning shows a result at a place in a file. Nothing here is in one: the place is the first line of the
-// configuration, as it was named, or where the built-in one applied a file CHAIN/CONTRACT, which need not exist.
+// Code scanning shows a result at a line of a file. Findings have none, so they are located at the first line of the configuration, or
+// without one at CHAIN/CONTRACT, a file that need not exist.
 func SARIF(w io.Writer, r *audit.Report, config string) error {
 	s := sarif{r, config, map[string]int{}}
 	results := []fields{}
@@ -74,12 +74,12 @@ const (
 
 var semver = regexp.MustCompile(`^v?(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?$`)
 
-// semantic is the version in the form of semver.org, which has no v; empty where it is none.
+// semantic returns the version without its v if it is one of semver.org, or "".
 func semantic(version string) string { return strings.TrimPrefix(semver.FindString(version), "v") }
 
 var sarifLevels = map[audit.Severity]string{audit.Critical: "error", audit.Warning: "warning", audit.Info: "note"}
 
-// scores are what code scanning sorts security findings by: over 9 is critical, 4 to 6.9 medium, under 4 low.
+// scores sort findings in code scanning: over 9 is critical, 4 to 6.9 medium, under 4 low.
 var scores = map[audit.Severity]string{audit.Critical: "9.5", audit.Warning: "5.0", audit.Info: "1.0"}
 
 func rules() (out []fields) {
@@ -96,14 +96,14 @@ func rules() (out []fields) {
 	return out
 }
 
-// invocation tells whether all could be checked, and if not, why.
+// invocation says whether everything was checked, and if not, why.
 func invocation(r *audit.Report) fields {
 	ok, notifications := r.Verdict != audit.Unknown, []fields{}
 	say := func(level string, parts ...string) {
 		notifications = append(notifications, fields{"level", level, "message", message(strings.Join(parts, ": "))})
 	}
 	for _, c := range r.Chains {
-		level := "warning" // of a source that failed, and the verdict stands all the same
+		level := "warning" // a source failed without effect on the verdict
 		if unchecked(&c) {
 			level, ok = "error", false
 		}
@@ -125,10 +125,10 @@ func invocation(r *audit.Report) fields {
 type sarif struct {
 	report *audit.Report
 	config string
-	seen   map[string]int // how often each fingerprint occurred
+	seen   map[string]int // by fingerprint
 }
 
-// result is what was found of t. Its properties begin with what was read of the entry that it is about.
+// result is the result of a finding about t. Its properties begin with those of the entry.
 func (s *sarif) result(c *audit.Chain, t *audit.Target, f found) fields {
 	e, suppressions := audit.Entry{Assurance: t.Assurance}, []fields{}
 	if f.entry != nil {
@@ -149,14 +149,14 @@ func (s *sarif) result(c *audit.Chain, t *audit.Target, f found) fields {
 			"physicalLocation", fields{"artifactLocation", fields{"uri", s.place(c, t)}, "region", fields{"startLine", 1}},
 			"logicalLocations", []fields{{"name", name[len(name)-1], "fullyQualifiedName", strings.Join(name, "/"), "kind", "resource"}},
 		}},
-		// Code scanning reads this key only. Without it, it would take all results of a kind for one, as they share a line.
+		// Code scanning reads only this key. Without it, all results of a kind would be one, as they share a line.
 		"partialFingerprints", fields{"primaryLocationLineHash", s.fingerprint(c.Chain, t.Contract, string(f.Kind), string(f.List), f.ID)},
 		"suppressions", suppressions, // either all results of a run have the list or none has
 		"properties", append(properties, given("first_seen", f.FirstSeen, "state", f.State, "last_confirmed_at", f.LastConfirmedAt)...),
 	}
 }
 
-// fingerprint is the same in every report that has the finding. What shares all parts is numbered.
+// fingerprint is the same in every report with the finding. Findings that share all parts are numbered.
 func (s *sarif) fingerprint(parts ...string) string {
 	sum := fmt.Sprintf("%x", sha256.Sum256([]byte(strings.Join(parts, "\x00"))))[:32]
 	s.seen[sum]++
@@ -177,13 +177,13 @@ func (s *sarif) place(c *audit.Chain, t *audit.Target) string {
 
 func message(s string) fields { return fields{"text", escape(s)} }
 
-// escape makes text for SARIF, where braces are placeholders unless doubled, and [text](target) is a link, which no
-// foreign name may be.
+// escape escapes text for SARIF: braces are placeholders unless doubled, and a foreign name must not become a link,
+// [text](target).
 func escape(s string) string {
 	return strings.NewReplacer("{", "{{", "}", "}}", "](", "] (").Replace(Plain(s))
 }
 
-// capital makes a sentence of a few words.
+// capital makes a sentence: a capital first letter and a full stop.
 func capital(s string) string {
 	if s == "" {
 		return s

@@ -37,7 +37,7 @@ func Text(w io.Writer, r *audit.Report, opt TextOptions) error {
 type text struct {
 	*bytes.Buffer
 	opt  TextOptions
-	hang int // indentation of what is left of a line that is too long
+	hang int // indentation of continuation lines
 }
 
 // placed is a contract of a report, with its chain.
@@ -80,7 +80,7 @@ func (t *text) optional(format, what string) {
 	}
 }
 
-// after puts words before what is there. Where nothing is there, they are left out too.
+// after returns what with words before it, or "" if what is empty.
 func after(words, what string) string {
 	if what == "" {
 		return ""
@@ -137,7 +137,7 @@ func assurance(t *audit.Target) string {
 	return cmp.Or(after("assurance ", string(t.Assurance)), "nothing read")
 }
 
-// item prints a finding, or one that does not count, after a word that says how bad it is, and what there is to say of it.
+// item prints a finding or an accepted difference, after its severity, and lines about it.
 func (t *text) item(word any, k audit.Kind, l audit.List, id string, lines ...string) {
 	t.printf("  %s %s\n", t.word("%-8s", word), spaced(string(k), string(l), t.id(id)))
 	for _, line := range lines {
@@ -145,11 +145,11 @@ func (t *text) item(word any, k audit.Kind, l audit.List, id string, lines ...st
 	}
 }
 
-// remarks say what a search leaves open; one that is proven leaves nothing.
+// remarks say what a level of completeness leaves open.
 var remarks = map[audit.Completeness]string{
-	audit.Unchecked:  "ids that no source names were not looked for",
-	audit.EventsOnly: "ids that no source names were looked for in events; what a provider left out, or was written without one, is not seen",
-	audit.Incomplete: "events could not all be read, or the contract stores what nothing explains; ids that no source names may be missing here",
+	audit.Unchecked:  "ids that no source names were not searched for",
+	audit.EventsOnly: "ids that no source names were searched for in events; an id without an event, or whose event a provider left out, is not found",
+	audit.Incomplete: "not all events could be read, or the contract stores something that nothing explains; ids may be missing here",
 }
 
 func (t *text) closing(r *audit.Report) {
@@ -166,7 +166,7 @@ func (t *text) closing(r *audit.Report) {
 		}
 	}
 	if n, worst := Open(r); n > 0 {
-		t.printf("open: %s of earlier audits, which this one could not look at again; the worst is %s\n", plural(n, "finding"), worst.Severity)
+		t.printf("open: %s of earlier audits, not checked again by this one; the worst is %s\n", plural(n, "finding"), worst.Severity)
 	}
 	t.printf("verdict: %s\n", t.word("%s", r.Verdict))
 }
@@ -189,7 +189,7 @@ func (t *text) storage(target *audit.Target) {
 }
 
 func (t *text) entries(entries []audit.Entry) {
-	orDash := func(s string) string { return cmp.Or(s, "-") } // the column is there, whatever the others have
+	orDash := func(s string) string { return cmp.Or(s, "-") } // the column is always there
 	g := Table{
 		Heads: []string{t.paint(bold, "VERDICT"), "LIST", "ID", "NAME", "VERSION", "CLAIM", "ON CHAIN", "POLICY", "LAST CHANGE", "WHY"},
 		Drop:  []string{"VERSION", "LAST CHANGE", Shorten, "VERSION", "LAST CHANGE", "WHY", "POLICY", "LIST", "NAME"},
@@ -215,7 +215,7 @@ func (t *text) changed(c *audit.Changed) string {
 	return block + after(" of ", when(c.Time)) + actor + ", in " + t.id(c.Tx.Hex())
 }
 
-// why gives kind and reason, each once.
+// why returns kind and reason, each once.
 func why(e audit.Entry) string {
 	if e.Reason == "" || e.Reason == string(e.Kind) {
 		return string(e.Kind)
@@ -226,7 +226,7 @@ func why(e audit.Entry) string {
 	return string(e.Kind) + " (" + Plain(e.Reason) + ")"
 }
 
-// control tells who may change the contract, and what runs there. Addresses are whole: they are to be recognised.
+// control prints who may change the contract, and what runs there. Addresses are whole, so that people recognise them.
 func (t *text) control(target *audit.Target) {
 	c := target.Control
 	if c == nil {
@@ -249,27 +249,27 @@ func (t *text) control(target *audit.Target) {
 	}
 	t.optional("  %s", own)
 	if !c.Complete {
-		t.printf("  which code runs is not proven: other accounts' may\n")
+		t.printf("  not proven: code of other accounts may run too\n")
 	}
 	t.optional("  public keys %s", strings.Join(each(c.KMSPubkeys, t.name), ", "))
 	t.optional("  gateway %s", t.name(c.GatewayAppID))
 	t.optional("  implementation of apps %s", Plain(c.AppImplementation))
 	if b := target.Baseline; b != nil {
 		how := map[bool]string{true: "accepted", false: "first seen"}[b.Accepted]
-		t.printf("  compared with what was %s at %s\n", how, when(&b.Since))
+		t.printf("  compared with the baseline, %s at %s\n", how, when(&b.Since))
 	}
 }
 
-// accepting says why something is lived with, and how long.
+// accepting says until when and why something is accepted.
 func accepting(reason string, expires time.Time) string {
 	return "until " + when(&expires) + ": " + Plain(reason)
 }
 
-// acceptFor is how long a difference is accepted unless the operator says otherwise.
+// acceptFor is the suggested duration of an exception.
 const acceptFor = 30 * 24 * time.Hour
 
-// acceptBlock offers each finding that may be lived with as a row of the configuration's accept. The reason is left
-// empty, which the configuration refuses: nobody accepts without one.
+// acceptBlock prints a row for the configuration's accept for each finding that can be accepted. Its reason is empty, which the
+// configuration refuses: the operator has to write one.
 func (t *text) acceptBlock(r *audit.Report, all []placed) {
 	expires := r.FinishedAt.UTC().Add(acceptFor).Format(time.DateOnly)
 	var rows []string
@@ -297,13 +297,13 @@ func acceptRow(chain, contract string, f audit.Finding, expires string) string {
 	return row + `reason: "", expires: ` + scalar(expires) + "}\n"
 }
 
-// scalar is s as a double-quoted YAML scalar, in which Go's escapes mean the same and no rune moves a terminal.
+// scalar is s as a double-quoted YAML scalar: Go's escapes mean the same there, and nothing unprintable is left.
 func scalar(s string) string { return strconv.Quote(s) }
 
 // maxName is the number of runes of a name that a terminal shows.
 const maxName = 32
 
-// color is an SGR parameter. All have two digits, so that coloured cells of a column stay aligned.
+// color is an SGR parameter. All have two digits, which keeps the coloured cells of a column aligned.
 type color string
 
 const (
@@ -334,7 +334,7 @@ func (t *text) word(format string, word any) string {
 	return t.paint(colors[word], fmt.Sprintf(format, word))
 }
 
-// Plain makes a sentence printable. It is cut word by word: a sentence is ours, and only the words in it may be foreign.
+// Plain makes a sentence printable, and cuts long words: the sentence is ours, and only words in it may be foreign.
 func Plain(s string) string {
 	words := strings.Fields(s)
 	for i, w := range words {
@@ -347,7 +347,7 @@ func nonEmpty(parts ...string) []string {
 	return slices.DeleteFunc(parts, func(s string) bool { return s == "" })
 }
 
-// spaced joins what is not empty.
+// spaced joins the parts that are not empty.
 func spaced(parts ...string) string { return Plain(strings.Join(parts, " ")) }
 
 // name makes a foreign name fit a cell.
@@ -368,7 +368,7 @@ func (t *text) id(s string) string {
 	return s
 }
 
-// short is like id, but shortens on a terminal what only few readers need whole.
+// short is like id, but shortens on a terminal. It is for hashes that few readers copy.
 func (t *text) short(s string) string {
 	if t.opt.Width == 0 {
 		return t.id(s)
@@ -392,7 +392,7 @@ func plural(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// counts spells the verdicts that occur, as in "3 entries: 1 mismatch, 2 match".
+// counts formats counts, as in "3 entries: 1 mismatch, 2 match".
 func counts(targets ...audit.Target) string {
 	total, parts := 0, []string(nil)
 	for _, c := range CountEntries(targets...) {
@@ -409,7 +409,7 @@ func counts(targets ...audit.Target) string {
 	}
 }
 
-// named is a name with a version that is not in it.
+// named adds the version to a name that does not end in it.
 func named(name, version string) string {
 	name, version = sanitize.Plain(name), sanitize.Plain(version)
 	if strings.HasSuffix(name, version) {
