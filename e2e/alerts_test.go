@@ -102,6 +102,24 @@ func shipped(t testing.TB, dir, path string, replace ...[2]string) string {
 	return to
 }
 
+// everything chooses all in the variables of a dashboard.
+var everything = strings.NewReplacer("$chain", ".*", "$contract", ".*", "$instance", ".*", "$__rate_interval", "1m")
+
+// annotates waits until every annotation of a dashboard marks something.
+func (p *prometheus) annotates(t testing.TB, dashboard string) {
+	t.Helper()
+	var board struct {
+		Annotations struct{ List []struct{ Name, Expr string } }
+	}
+	must(t, json.Unmarshal([]byte(readFile(t, dashboard)), &board))
+	for _, a := range board.Annotations.List {
+		eventually(t, "annotation "+a.Name, func() bool {
+			_, body := get(t, p.url+"/api/v1/query?query="+url.QueryEscape(everything.Replace(a.Expr)))
+			return strings.Contains(body, `"metric":`)
+		})
+	}
+}
+
 // draws waits until every panel of a dashboard has data.
 func (p *prometheus) draws(t testing.TB, dashboard string) {
 	t.Helper()
@@ -110,16 +128,8 @@ func (p *prometheus) draws(t testing.TB, dashboard string) {
 			Type, Title string
 			Targets     []struct{ Expr string }
 		}
-		Annotations struct{ List []struct{ Expr string } }
 	}
 	must(t, json.Unmarshal([]byte(readFile(t, dashboard)), &board))
-	all := strings.NewReplacer("$chain", ".*", "$contract", ".*", "$instance", ".*", "$__rate_interval", "1m")
-	for _, a := range board.Annotations.List {
-		eventually(t, "annotation "+a.Expr, func() bool {
-			_, body := get(t, p.url+"/api/v1/query?query="+url.QueryEscape(all.Replace(a.Expr)))
-			return strings.Contains(body, `"metric":`)
-		})
-	}
 	for _, panel := range board.Panels {
 		if panel.Type == "row" || panel.Title == "Accepted differences run out" { // nothing is accepted here
 			continue
@@ -127,7 +137,7 @@ func (p *prometheus) draws(t testing.TB, dashboard string) {
 		eventually(t, "panel "+panel.Title, func() bool {
 			shown := false
 			for _, q := range panel.Targets {
-				status, body := get(t, p.url+"/api/v1/query?query="+url.QueryEscape(all.Replace(q.Expr)))
+				status, body := get(t, p.url+"/api/v1/query?query="+url.QueryEscape(everything.Replace(q.Expr)))
 				if status != http.StatusOK {
 					t.Fatalf("panel %s: %d %s", panel.Title, status, body)
 				}
@@ -222,6 +232,7 @@ func TestAPageArrivesAndIsTakenBack(t *testing.T) {
 	if m := team.next(t, "KMSAuditorWarningFinding"); m.Status != "firing" || m.Alerts[0].Labels["id"] != s.devices[0].Hex() {
 		t.Errorf("%+v does not tell the team of %s", m, s.devices[0])
 	}
+	p.annotates(t, "../deploy/grafana/kms-auditor.json")
 }
 
 // short returns the first and last digits of an id.
