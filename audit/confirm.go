@@ -213,7 +213,7 @@ func (j *judgement) applyHead() {
 			case a == nil || a.Err != "" || head.Assurance.weakerThan(e.Assurance):
 				e.drop(ReasonUnconfirmed)
 			case e.would(a.Allowed) == Match && j.stillPending(PendingChange{Contract: t.address, List: e.List, ID: e.id}):
-				if e.drop(ReasonHeadAgrees); !j.intent.AnchorMust { // the head is the provider's word
+				if e.drop(ReasonHeadAgrees); !j.intent.AnchorMust { // the anchor does not vouch for the head
 					e.Verdict = Pending
 				}
 			}
@@ -230,7 +230,7 @@ func (j *judgement) stillPending(c PendingChange) bool {
 	return j.looks.First.At.Sub(since) <= j.intent.PendingMax && !overdue
 }
 
-// pendingSince returns since when a change is pending. If it is new, that is the time of this audit, and false.
+// pendingSince returns since when a change is pending. For a new change it returns the time of this audit and false.
 func (j *judgement) pendingSince(c PendingChange) (time.Time, bool) {
 	for _, o := range j.prior.Pending {
 		if c.Since = o.Since; c == o {

@@ -58,7 +58,7 @@ func (t *target) crossCheckFields(listed []ListedKMS, claim *APIClaim) {
 			return
 		}
 		said[what+sanitize.BareHex(claimed)] = true
-		t.find(k, "the API gives %s as %s, but the contract as %s", what, sanitize.Quote(claimed), sanitize.Quote(cmp.Or(is.Value, "none")))
+		t.find(k, "%s is %s in the API, but %s in the contract", what, sanitize.Quote(claimed), sanitize.Quote(cmp.Or(is.Value, "none")))
 	}
 	c := &t.reading.Control
 	for _, row := range claim.Contracts {

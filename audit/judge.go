@@ -305,7 +305,7 @@ func (t *target) report() Target {
 func (t *target) whyNothing(n Counts) string {
 	switch {
 	case t.noClaims && n.Pending == 0:
-		return "the policy lists no id that could be compared, and it is not proven that the contract allows no other id"
+		return "the policy lists no id that could be compared, and it is not proven that the contract allows nothing else"
 	case n == Counts{Unclaimed: n.Unclaimed}:
 		return "the API lists no device or OS image for this contract, so nothing was compared"
 	case n.Pending > 0:

@@ -62,7 +62,7 @@ func unproven(o *audit.Observation) {
 	r.Assurance, r.Storage, r.Complete, r.Events = audit.Single, nil, false, &audit.EventScan{Read: true}
 }
 
-// events are what may happen to a look, by name. A name with " and " is several.
+// events are what can happen to a look, by name. " and " joins several.
 var events = map[string]func(*audit.Observation){
 	"honest":     func(*audit.Observation) {},
 	"revoked":    func(o *audit.Observation) { answer(o, dev1).Allowed = false },
@@ -143,7 +143,7 @@ func happen(o audit.Observation, names string) audit.Observation {
 	return o
 }
 
-// play audits once: what happens to the first look, and after a slash to the second, and after another to the head.
+// play audits once. what has the events of the first look, the second and the head, separated by slashes.
 func play(intent audit.Intent, prior audit.Prior, names string, block uint64, at time.Time) audit.Outcome {
 	parts := strings.Split(names, " / ")
 	looks := audit.Looks{First: happen(honest(block, at), parts[0])}
@@ -159,7 +159,7 @@ func play(intent audit.Intent, prior audit.Prior, names string, block uint64, at
 	return audit.Judge(intent, prior, looks)
 }
 
-// said is the verdict on the contract, and its findings: those that are only open in brackets.
+// said returns the contract's verdict and findings. Findings that are only open are in brackets.
 func said(c audit.Chain) string {
 	out := []string{c.Verdict.String()}
 	for _, t := range c.Targets {
@@ -175,7 +175,7 @@ func said(c audit.Chain) string {
 	return strings.Join(out, " ")
 }
 
-// Every rule of a verdict over time, as a sequence of audits: what happens, and what is said.
+// Every rule of a verdict over time, as a sequence of audits: what happens, and what the report says.
 func TestRulesOfAVerdict(t *testing.T) {
 	pinned := func(p audit.Policy) func(*audit.Intent) {
 		return func(i *audit.Intent) { i.Contracts = []audit.ContractIntent{{Address: kms, Policy: p}} }
@@ -291,7 +291,7 @@ func TestRulesOfAVerdict(t *testing.T) {
 			{"older and revoked", "unknown (claim_denied_chain_allowed) chain_went_back"}, {"honest", "consistent"},
 		}},
 
-		// 7. A difference that one of two looks saw is no drift.
+		// 7. A difference that only one of two looks saw is not drift.
 		{"only what stands in both looks is drift", nil, [][2]string{
 			{"backdoor / honest", "consistent claim_unstable"}, {"backdoor / honest", "consistent claim_unstable"}, {"honest", "consistent"},
 		}},
@@ -324,7 +324,7 @@ func TestRulesOfAVerdict(t *testing.T) {
 	}
 }
 
-// lawful checks what must hold of every outcome.
+// lawful checks what must hold for every outcome.
 func lawful(t *testing.T, before audit.Prior, out audit.Outcome) {
 	t.Helper()
 	open := map[string]bool{}
@@ -373,8 +373,8 @@ func lawful(t *testing.T, before audit.Prior, out audit.Outcome) {
 	}
 }
 
-// compares reports whether anything that is claimed, or wanted where nothing is, was read. Lists of a policy that are empty
-// compare with a contract whose storage is proven to hold nothing else.
+// compares reports whether anything that is claimed or, without claims, wanted was read. Empty lists of a policy
+// are compared with a contract whose storage is proven to contain nothing else.
 func compares(c *audit.Chain, t *audit.Target) bool {
 	return c.Claims == audit.ClaimNone && t.Completeness == audit.Complete || slices.ContainsFunc(t.Entries, func(e audit.Entry) bool {
 		side := e.Claim == audit.ClaimAllowed || e.Claim == audit.ClaimDenied || c.Claims == audit.ClaimNone && e.Policy != ""

@@ -171,7 +171,7 @@ func (b *L1Block) goesWith(held *L1Block) bool {
 
 const overAt = "; it was resolved at block"
 
-// before returns a copy in which no time is later than now. Later times are left if the clock was set back.
+// before returns a copy in which no time is later than now. Later times occur if the clock was set back.
 func (p *Prior) before(now time.Time) *Prior {
 	next := *p
 	next.L1, next.Open, next.Blocks = slices.Clone(p.L1), slices.Clone(p.Open), slices.Clone(p.Blocks)
@@ -267,7 +267,7 @@ func (j *judgement) requireL1() {
 		return
 	}
 	for _, t := range j.targets {
-		t.reason("anchor.required: no audited block of the last %.0f hours is %s on L1", within.Hours(), need)
+		t.reason("anchor.required: no audited block of the last %.0f hours is %s", within.Hours(), need)
 	}
 }
 

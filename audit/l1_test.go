@@ -15,7 +15,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 )
 
-// rollup is a chain whose blocks L1 confirms, while it is audited again and again.
+// rollup is a chain whose blocks L1 confirms, over many audits.
 type rollup struct {
 	t      *testing.T
 	intent audit.Intent
@@ -81,7 +81,7 @@ func (r *rollup) look(s step, i int) audit.Observation {
 	return happen(o, last(s.what))
 }
 
-// audit audits once, as a process does that has just been started, and says what it came to.
+// audit audits once, as a new process would, and returns the result as text.
 func (r *rollup) audit(s step) string {
 	r.t.Helper()
 	looks := audit.Looks{First: r.look(s, 0)}
@@ -118,7 +118,7 @@ func (r *rollup) encoded(p audit.Prior) string {
 	return string(b)
 }
 
-// holds is what is known of L1 after an audit.
+// holds returns what is known about L1 after an audit.
 func (r *rollup) holds() string {
 	of := func(a *audit.Anchored) string {
 		if a == nil {
@@ -275,7 +275,7 @@ func TestL1(t *testing.T) {
 	}
 }
 
-// TestL1RemembersNoMoreThanItMay, and drops nothing without a word.
+// TestL1RemembersNoMoreThanItMay checks the limit, and that dropped findings are open again.
 func TestL1RemembersNoMoreThanItMay(t *testing.T) {
 	r := newRollup(t)
 	r.audit(step{"0h", "backdoor", "100", "-", "", ""})
@@ -308,7 +308,7 @@ func TestL1RemembersNoMoreThanItMay(t *testing.T) {
 	}
 }
 
-// TestAFindingThatWasOverSaysWhere, once.
+// TestAFindingThatWasOverSaysWhere checks that the suffix is added only once.
 func TestAFindingThatWasOverSaysWhere(t *testing.T) {
 	r := newRollup(t)
 	r.audit(step{"0h", "backdoor", "100", "-", "", ""})
@@ -321,8 +321,8 @@ func TestAFindingThatWasOverSaysWhere(t *testing.T) {
 	}
 }
 
-// TestALiarAgainstL1: a finding is true until the last days. Whatever the sole provider invents meanwhile, however it gives headers, and
-// whenever L1 can be read, no spell in which the finding is over lasts for more than a day. Then all is well within some hours.
+// TestALiarAgainstL1: a finding is true until the last days. Whatever the only provider invents meanwhile, and
+// whenever L1 can be read, the finding is never resolved for more than a day. In the end it is resolved within some hours.
 func TestALiarAgainstL1(t *testing.T) {
 	for seed := range uint64(12) {
 		rnd := rand.New(rand.NewPCG(seed, 0))

@@ -150,8 +150,8 @@ func (t *target) dateEntries(findings map[findingKey]*Finding) {
 	}
 }
 
-// readAgain reports whether this audit read the contract at no older block than that at which a finding was confirmed, and with
-// no weaker assurance or trust.
+// readAgain reports whether this audit read the contract with no weaker assurance or trust than those of a finding, and at a block
+// that is not older than the one where the finding was confirmed.
 func (j *judgement) readAgain(t *target, o *OpenFinding) bool {
 	return t.reading.read() && j.look.Block != nil && j.look.Block.Follows(o.Block, o.lastConfirmed()) && !t.reading.Assurance.weakerThan(j.attainable(o.Assurance)) &&
 		(!j.intent.Anchored || !j.look.Block.Trust.weakerThan(o.Trust)) && !j.unsure
@@ -331,7 +331,7 @@ func (j *judgement) contracts() []Known {
 	return out
 }
 
-// Union returns a sorted list with ids added until it has most elements. The list itself is not changed.
+// Union returns a sorted list with ids added, up to most elements. The list itself is not changed.
 func Union(known []common.Hash, ids iter.Seq[common.Hash], most int) []common.Hash {
 	out := slices.Clip(known) // so that append copies
 	next := 0                 // index in known; most ids come in the same order

@@ -175,7 +175,7 @@ func (t *target) compareClaim(intent *Intent, o *Observation) {
 	case t.known && !t.listed:
 		t.find(ContractNotListed, "the API no longer lists the contract, which was audited before; `kms-auditor forget` ends its audits")
 	case len(intent.Contracts) > 0 && !t.configured:
-		t.find(ContractUnexpected, "the API lists this contract, which is not configured; it was audited before, so it is audited until `kms-auditor forget`")
+		t.find(ContractUnexpected, "the API lists this contract, which is not configured; it is still audited, because it was audited before: `kms-auditor forget` ends that")
 	}
 	if t.foreign != 0 {
 		t.find(ChainMismatch, "the API lists the contract on chain %d, but chain_id is configured as %d", t.foreign, intent.ChainID)
@@ -308,12 +308,12 @@ func (t *target) judgeStorage(intent *Intent, want ContractIntent, lists bool) {
 		t.Completeness = Complete
 	case r.Complete, r.Refused != "": // the reason was added above
 	case !scanned:
-		t.reason("the contract stores more than the %d slots that are accounted for, and events that might explain the rest could not be read", r.Storage.Slots)
+		t.reason("the contract stores more than the %d slots that are accounted for; events might explain the rest, but could not be read", r.Storage.Slots)
 	case !t.claimRead:
-		t.reason("the contract stores more than the %d slots that are accounted for, and the API, which might explain the rest, was not read", r.Storage.Slots)
+		t.reason("the contract stores more than the %d slots that are accounted for; the API might explain the rest, but was not read", r.Storage.Slots)
 	case !lists: // its storage layout is unknown
 	case r.Events.PublicErr != "":
-		t.Incomplete = fmt.Sprintf("the contract stores more than the %d slots that are accounted for, and the public events that might explain the rest could not all be read: %s", r.Storage.Slots, r.Events.PublicErr)
+		t.Incomplete = fmt.Sprintf("the contract stores more than the %d slots that are accounted for; public events might explain the rest, but could not all be read: %s", r.Storage.Slots, r.Events.PublicErr)
 	default:
 		t.find(StorageUnaccounted, "the contract stores more than the %d slots that getters, events, well-known slots and explained_slots account for", r.Storage.Slots)
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 )
 
-// Where no API covers a chain, the policy takes the claim's place. "API" is an audit with claims before the operator
-// switches; all others have none.
+// Without an API, the policy takes the claim's place. "API" is an audit with claims, before the operator
+// switches; all other audits have none.
 func TestRulesWithoutClaims(t *testing.T) {
 	whole := audit.Policy{Devices: []common.Hash{dev1}, OSImages: []common.Hash{img1}}
 	devices := func(ids ...common.Hash) audit.Policy {
@@ -100,7 +100,7 @@ func TestRulesWithoutClaims(t *testing.T) {
 	}
 }
 
-// playWithout is play for a chain of which no API may speak.
+// playWithout is play for a chain without claims.
 func playWithout(intent audit.Intent, prior audit.Prior, names string, block uint64, at time.Time) audit.Outcome {
 	parts := strings.Split(names, " / ")
 	look := func(i int, block uint64, at time.Time) *audit.Observation {
@@ -121,7 +121,7 @@ func playWithout(intent audit.Intent, prior audit.Prior, names string, block uin
 	return audit.Judge(intent, prior, looks)
 }
 
-// withoutClaims checks what must hold of an audit without claims.
+// withoutClaims checks what must hold for an audit without claims.
 func withoutClaims(t *testing.T, intent audit.Intent, out audit.Outcome) {
 	t.Helper()
 	if !intent.NoClaims {

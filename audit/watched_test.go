@@ -53,7 +53,7 @@ func init() {
 	}
 }
 
-// What nothing is claimed of is watched: against the policy, else against what was seen first.
+// Fields without claims are compared with the policy, else with what was first seen.
 func TestWatched(t *testing.T) {
 	pinned := func(p audit.Policy) func(*audit.Intent) {
 		return func(i *audit.Intent) { i.Contracts = []audit.ContractIntent{{Address: kms, Policy: p}} }
@@ -145,7 +145,7 @@ func TestWatched(t *testing.T) {
 	}
 }
 
-// remembered is a Prior after it was written and read again.
+// remembered returns a Prior after it was encoded and decoded.
 func remembered(t *testing.T, p audit.Prior) (out audit.Prior) {
 	t.Helper()
 	b, err := json.Marshal(p)
@@ -158,7 +158,7 @@ func remembered(t *testing.T, p audit.Prior) (out audit.Prior) {
 	return out
 }
 
-// An entry of a list of which nothing is claimed is as the policy says, or nobody's.
+// Without a claim about its list, an entry is judged by the policy, or unclaimed.
 func TestEntriesWithoutAClaim(t *testing.T) {
 	for _, tt := range []struct {
 		sentence, looks string
@@ -193,7 +193,7 @@ func withNone(e audit.Entry) audit.Entry {
 	return e
 }
 
-// A baseline of an earlier release lacks what that did not read: it is filled in, and no change.
+// A baseline of an earlier release lacks newer fields. They are filled in without a change.
 func TestABaselineOfAnEarlierRelease(t *testing.T) {
 	intent := audit.Intent{Chain: "base", ChainID: 8453, Tags: []string{"finalized"}, Events: true, Baselines: true}
 	prior := play(intent, audit.Prior{}, "honest", 10, noon).Next

@@ -196,7 +196,7 @@ func TestAPageArrivesAndIsTakenBack(t *testing.T) {
 		t.Errorf("transaction %q: %v, or it is not about the contract", tx, err)
 	}
 	want := map[string]string{
-		"summary": "KMS contract " + short(contract) + " on base trusts device " + short(id) + " (prod9?), which the API calls refused",
+		"summary": "KMS contract " + short(contract) + " on base trusts device " + short(id) + " (prod9?), which the API says is refused",
 		"description": "Open since " + since.Format("2006-01-02 15:04 MST") + ". Last changed on chain by transaction " + tx +
 			". Finding claim_denied_chain_allowed of KMS contract " + contract + " on base, device " + id + ".",
 		"status_url":   "https://audit.example.com/",

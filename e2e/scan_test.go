@@ -35,11 +35,11 @@ var scans = []row{
 	{sentence: "the second provider remembers logs that the first one forgot", settings: both(scanned, second), claim: leaveOut(image058), exit: 1,
 		rpc: forgetful, finds: []string{"critical unlisted_chain_allowed os_image 0.5.8"}, rests: wholly},
 	{sentence: "the provider has no logs that could explain the storage", settings: scanned, rpc: noLogs, exit: 3, rests: "proven incomplete",
-		says:  "events that might explain the rest could not be read",
+		says:  "events might explain the rest, but could not be read",
 		fails: []string{"rpc events: reading the events of …p1: …no logs on this plan"}},
 	{sentence: "the second provider has the logs", settings: both(scanned, second), rpc: noLogs, rests: wholly},
 	{sentence: "the provider does not keep the state to find the block of deployment", exit: 3, rests: "proven incomplete",
-		rpc: rpcfault.Join(noOldState, blocksAtOnce(5, "exceed maximum block range: 5")), says: "events that might explain the rest could not be read",
+		rpc: rpcfault.Join(noOldState, blocksAtOnce(5, "exceed maximum block range: 5")), says: "events might explain the rest, but could not be read",
 		fails: []string{"rpc events: …set from_block of the contract"}},
 }
 

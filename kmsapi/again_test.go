@@ -12,7 +12,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
-// TestAnAnswerThatComesAgain: what is known of an answer is used only for one that is the same to the byte.
+// TestAnAnswerThatComesAgain: a decoded answer is reused only for an identical body.
 func TestAnAnswerThatComesAgain(t *testing.T) {
 	body := func(name, tail string) string {
 		return `{"chain_name":"` + name + `","chain_id":1,"contracts":[]` + strings.Repeat(" ", 100<<10) + "}" + tail

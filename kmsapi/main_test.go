@@ -45,7 +45,7 @@ func world(t testing.TB) *fakeapi.Server {
 	return fakeapi.New(chains...)
 }
 
-// results collects what a client observes, and holds that nothing unlisted is ever told.
+// results collects what a client observes, and checks that only listed values occur.
 type results struct {
 	t   testing.TB
 	mu  sync.Mutex

@@ -13,7 +13,7 @@ import (
 
 var ofL1 = (&audit.Intent{L1: &audit.L1Intent{}}).Trusts()
 
-// TestAnAnchorThatNeverBegan is as old as can be, also where no block is read without it: else its alert is silent.
+// TestAnAnchorThatNeverBegan has timestamp 0, even if no block was read, so that its alert fires.
 func TestAnAnchorThatNeverBegan(t *testing.T) {
 	reg, m := fresh()
 	m.Configure([]metrics.Chain{{Name: "base"}})
@@ -25,7 +25,7 @@ func TestAnAnchorThatNeverBegan(t *testing.T) {
 	}
 }
 
-// TestWhatL1Holds has a series for each trust. A block that is anchored is proposed as well.
+// TestWhatL1Holds has a series for each trust. An anchored block counts as proposed as well.
 func TestWhatL1Holds(t *testing.T) {
 	reg, m := fresh()
 	m.Configure([]metrics.Chain{{Name: "base"}})

@@ -34,9 +34,9 @@ type details struct{ name, tx string }
 // sentences say what a contract does with an entry.
 var sentences = map[audit.Kind]string{
 	audit.UnlistedChainAllowed:    "trusts %s, which the API does not list",
-	audit.ClaimDeniedChainAllowed: "trusts %s, which the API calls refused",
-	audit.PolicyDeniedAllowed:     "trusts %s, which your policy does not allow",
-	audit.ClaimAllowedChainDenied: "refuses %s, which the API calls allowed",
+	audit.ClaimDeniedChainAllowed: "trusts %s, which the API says is refused",
+	audit.PolicyDeniedAllowed:     "trusts %s, which your policy does not list",
+	audit.ClaimAllowedChainDenied: "refuses %s, which the API says is allowed",
 	audit.PolicyAllowedDenied:     "refuses %s, which your policy allows",
 }
 
@@ -124,7 +124,7 @@ func rank(k audit.Kind) int {
 	return slices.Index([]audit.Severity{audit.Critical, audit.Warning, audit.Info}, k.Severity())
 }
 
-// label is l where it is one of audit.Lists, else empty.
+// label returns l if it is one of audit.Lists, else empty.
 func label(l audit.List) string {
 	if slices.Contains(audit.Lists, l) {
 		return string(l)
@@ -132,7 +132,7 @@ func label(l audit.List) string {
 	return ""
 }
 
-// wholeID is id where it is spelled as a report spells one, else empty.
+// wholeID returns id if it is well-formed, else empty.
 func wholeID(id string) string {
 	if h, err := sanitize.ParseID(id); err == nil && h.Hex() == id {
 		return id

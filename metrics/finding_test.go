@@ -56,9 +56,9 @@ func TestWhatAnAlertSays(t *testing.T) {
 	const of, device = "KMS contract " + contract + " on base", "device " + refused + " (prod9?)"
 	for kind, want := range map[audit.Kind]string{
 		audit.UnlistedChainAllowed:    of + " trusts " + device + ", which the API does not list",
-		audit.ClaimDeniedChainAllowed: of + " trusts " + device + ", which the API calls refused",
-		audit.PolicyDeniedAllowed:     of + " trusts " + device + ", which your policy does not allow",
-		audit.ClaimAllowedChainDenied: of + " refuses " + device + ", which the API calls allowed",
+		audit.ClaimDeniedChainAllowed: of + " trusts " + device + ", which the API says is refused",
+		audit.PolicyDeniedAllowed:     of + " trusts " + device + ", which your policy does not list",
+		audit.ClaimAllowedChainDenied: of + " refuses " + device + ", which the API says is allowed",
 		audit.PolicyAllowedDenied:     of + " refuses " + device + ", which your policy allows",
 		audit.DuplicateConflict:       of + ": in other words",
 		audit.OwnerChanged:            of + ": in other words",

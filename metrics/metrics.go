@@ -41,8 +41,8 @@ type Chain struct {
 	Name        string
 	Providers   []string
 	Contracts   []common.Address // empty for every contract that the API lists
-	Explorer    string           // URL; empty: no links to it
-	ExternalURL string           // of the status page; empty: no links to it
+	Explorer    string           // URL for links; optional
+	ExternalURL string           // URL of the status page, for links; optional
 }
 
 // Metrics holds the series. Its methods may be called from several goroutines.

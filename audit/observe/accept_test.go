@@ -75,7 +75,7 @@ func TestAccept(t *testing.T) {
 	}
 }
 
-// TestWhatIsAcceptedWithoutAComparisonIsNotConsistent: nothing else was compared either.
+// TestWhatIsAcceptedWithoutAComparisonIsNotConsistent: nothing else was compared.
 func TestWhatIsAcceptedWithoutAComparisonIsNotConsistent(t *testing.T) {
 	for sentence, row := range map[string]struct {
 		kind   audit.Kind
@@ -101,7 +101,7 @@ func TestWhatIsAcceptedWithoutAComparisonIsNotConsistent(t *testing.T) {
 	}
 }
 
-// TestAContractThatOnlyTheListNames is not audited, and accepted it does not stand in the others' way.
+// TestAContractThatOnlyTheListNames is not audited. Once accepted, it does not affect the others.
 func TestAContractThatOnlyTheListNames(t *testing.T) {
 	w := provenWorld(t)
 	w.intent.CrossChecks = true
@@ -121,7 +121,7 @@ func TestAContractThatOnlyTheListNames(t *testing.T) {
 	}
 }
 
-// TestAnAcceptedDifferenceRunsOutWhileTheDaemonRuns: then it is drift, and a finding that opens.
+// TestAnAcceptedDifferenceRunsOutWhileTheDaemonRuns: then it is drift, and a finding opens.
 func TestAnAcceptedDifferenceRunsOutWhileTheDaemonRuns(t *testing.T) {
 	w := provenWorld(t)
 	w.contract(func(c *fakeapi.Contract) { c.Devices[1].Allowed = &yes })

@@ -17,7 +17,7 @@ import (
 
 var hidden = id("ee")
 
-// provenWorld is a world whose contract was deployed by transactions, so that its events tell of every entry.
+// provenWorld is a world whose contract was deployed by transactions, so that it has an event for every entry.
 func provenWorld(t *testing.T) *world {
 	t.Helper()
 	w := newWorld(t)

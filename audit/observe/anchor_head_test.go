@@ -20,7 +20,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
-// inventsTheHead answers from another chain whenever it is asked for the newest block, and what is there.
+// inventsTheHead answers queries about the newest block from another chain.
 func (w *anchoredWorld) inventsTheHead() http.Handler {
 	liar := w.invented(600, dev1, dev2)
 	var lies atomic.Bool
@@ -41,7 +41,7 @@ func (w *anchoredWorld) inventsTheHead() http.Handler {
 	})
 }
 
-// later lets 40 more blocks come, which are made after all audits so far, and finalizes what the node calls so.
+// later adds 40 blocks, made after all audits so far, and finalizes what the node calls finalized.
 func (w *anchoredWorld) later() {
 	w.t.Helper()
 	must(w.t, w.chain.AdjustTime(2000*time.Second))
@@ -50,7 +50,7 @@ func (w *anchoredWorld) later() {
 	w.finalize(w.header("finalized").Number.Uint64())
 }
 
-// eitherWay runs a test without and with anchor.required, under which nobody's word but the committee's makes a contract consistent.
+// eitherWay runs a test without and with anchor.required.
 func eitherWay(t *testing.T, test func(t *testing.T, required bool, meanwhile audit.Verdict)) {
 	for required, meanwhile := range map[bool]audit.Verdict{false: audit.Consistent, true: audit.Unknown} {
 		t.Run(fmt.Sprintf("required: %t", required), func(t *testing.T) { test(t, required, meanwhile) })
@@ -96,7 +96,7 @@ func TestAChangeThatIsNotFinalYet(t *testing.T) {
 	})
 }
 
-// TestNobodyIsSaidToLackWhatAnotherOneServed: the provider that pinned its own block is asked for what is final before those that
+// TestNobodyIsSaidToLackWhatAnotherOneServed: the provider that pinned its own block is asked for the finalized one before those that
 // failed to pin any.
 func TestNobodyIsSaidToLackWhatAnotherOneServed(t *testing.T) {
 	w := newAnchoredWorld(t)

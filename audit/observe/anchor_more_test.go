@@ -150,7 +150,7 @@ func TestAgreementWithAnAnchor(t *testing.T) {
 	}
 }
 
-// TestDriftIsConfirmedWhileEndpointsHang, as they do behind a firewall: audits go on as without an anchor.
+// TestDriftIsConfirmedWhileEndpointsHang, as behind a firewall: audits continue as without an anchor.
 func TestDriftIsConfirmedWhileEndpointsHang(t *testing.T) {
 	w := newAnchoredWorld(t)
 	must(t, w.kms.AllowDevice(t.Context(), dev2))
@@ -165,7 +165,7 @@ func TestDriftIsConfirmedWhileEndpointsHang(t *testing.T) {
 	w.auditor().says(audit.Drift, "claim_denied_chain_allowed")
 }
 
-// TestAProviderThatHidesWhatIsFinal is refused though its own block follows it: what follows may be invented.
+// TestAProviderThatHidesWhatIsFinal is refused although its own block follows the finalized one: it may be invented.
 func TestAProviderThatHidesWhatIsFinal(t *testing.T) {
 	w := newAnchoredWorld(t)
 	w.mine(40) // the node says 96

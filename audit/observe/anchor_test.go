@@ -160,7 +160,7 @@ func TestWhatIsFinalIsReadWhateverTheProviderCallsFinalized(t *testing.T) {
 	}
 }
 
-// TestAnInventedChain is refused, as long or short as it is, by the policy finalized; and another provider takes over.
+// TestAnInventedChain of any length is refused with the policy finalized, and another provider takes over.
 func TestAnInventedChain(t *testing.T) {
 	for _, row := range []struct {
 		sentence string
@@ -204,7 +204,7 @@ func TestAnInventedChain(t *testing.T) {
 	}
 }
 
-// TestAProviderThatLacksWhatIsFinal is refused, although what it calls finalized follows that: it may have invented all since.
+// TestAProviderThatLacksWhatIsFinal is refused, although its finalized block follows: it may have invented every block since.
 func TestAProviderThatLacksWhatIsFinal(t *testing.T) {
 	w := newAnchoredWorld(t)
 	w.mine(40)
@@ -220,7 +220,7 @@ func (w *anchoredWorld) says(verdict audit.Verdict, kinds string) *audit.Report 
 	return w.auditor().says(verdict, kinds)
 }
 
-// TestBlocksBesideTheFinalizedOne are vouched for where headers lead to them from a block that is signed.
+// TestBlocksBesideTheFinalizedOne are vouched for if headers lead to them from a signed block.
 func TestBlocksBesideTheFinalizedOne(t *testing.T) {
 	w := newAnchoredWorld(t)
 	w.finalize(40)
@@ -291,7 +291,7 @@ func TestAContradictedBlockIsOpenUntilAnotherIsVouchedFor(t *testing.T) {
 	a.says(audit.Consistent, "")
 }
 
-// TestEvidenceFromOneCheckpoint: what the sync committee vouches for is proven again, offline.
+// TestEvidenceFromOneCheckpoint verifies offline what the sync committee vouches for.
 func TestEvidenceFromOneCheckpoint(t *testing.T) {
 	w := newAnchoredWorld(t)
 	w.finalize(40)

@@ -23,7 +23,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// deploy puts a contract of some code onto the chain, after what its constructor does.
+// deploy deploys a contract with the given code, after running constructor code.
 func (w *world) deploy(code string, constructor ...string) common.Address {
 	w.t.Helper()
 	runtime, does := common.FromHex(code), strings.Join(constructor, "")
@@ -35,7 +35,7 @@ func (w *world) deploy(code string, constructor ...string) common.Address {
 	return at
 }
 
-// list makes the API list one more contract, with a device that it calls allowed.
+// list makes the API list another contract with an allowed device.
 func (w *world) list(at common.Address) {
 	w.api.Update("test", func(c *fakeapi.Chain) {
 		c.Contracts = append(c.Contracts, fakeapi.Contract{
@@ -44,7 +44,7 @@ func (w *world) list(at common.Address) {
 	})
 }
 
-// of is the part of a report that is about one contract.
+// of returns a contract's part of a report.
 func of(t *testing.T, r *audit.Report, contract common.Address) *audit.Target {
 	t.Helper()
 	targets := r.Chains[0].Targets
@@ -293,7 +293,7 @@ func TestAContractThatTheAPIStopsListingIsAuditedOn(t *testing.T) {
 	a.says(audit.Consistent, "")
 }
 
-// TestNothingIsDeployedAtThePinnedBlock: that the head agrees compares nothing, however sure it is.
+// TestNothingIsDeployedAtThePinnedBlock: an agreement at the head is no comparison, whatever its assurance.
 func TestNothingIsDeployedAtThePinnedBlock(t *testing.T) {
 	for name, verify := range map[string]ethrpc.Verify{"believed": ethrpc.VerifyOff, "proven": ethrpc.VerifyAuto, "proof required": ethrpc.VerifyRequired} {
 		t.Run(name, func(t *testing.T) {

@@ -36,7 +36,7 @@ func BenchmarkAudit(b *testing.B) {
 
 var benchApps = flag.Int("bench-apps", 20_000, "registered apps of BenchmarkManyApps")
 
-// BenchmarkManyApps is the same of a contract with 10 entries in which anybody registered many apps.
+// BenchmarkManyApps is the same for a contract with 10 entries and many registered apps.
 func BenchmarkManyApps(b *testing.B) {
 	observe.AnnotateAgain(b, 0)
 	world := startWorld(b, 10, *benchApps)
@@ -75,7 +75,7 @@ func benchmarkAudits(b *testing.B, name, world string, entries int, change strin
 	later(name+"/one-change", func(b *testing.B) { get(b, world+change) })
 }
 
-// benched is an auditor with all that it holds between audits.
+// benched is an auditor with its state between audits.
 type benched struct {
 	*observe.Auditor
 	api   *kmsapi.Client
@@ -105,7 +105,7 @@ func newBenched(b *testing.B, world string) *benched {
 	}}}), api, chain, nil}
 }
 
-// audit audits once, and hands on what is to be remembered.
+// audit audits once and keeps the state for the next audit.
 func (a *benched) audit() *audit.Report {
 	r := a.Audit(context.Background(), "bench", a.prior)
 	a.prior = r.Next

@@ -54,7 +54,7 @@ func startWorld(b *testing.B, entries, apps int) string {
 	return strings.TrimSpace(line)
 }
 
-// TestServeWorld is no test: it serves a chain and an API that agree, until its standard input ends.
+// TestServeWorld is not a test: it serves a chain and an API that agree, until its standard input ends.
 func TestServeWorld(t *testing.T) {
 	entries, err := strconv.Atoi(os.Getenv(worldSize))
 	if err != nil {

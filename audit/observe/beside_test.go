@@ -10,8 +10,8 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
-// TestWhatIsAskedBesideCostsNothing: a provider that answers no events beside other calls, or answers them late, still pins and
-// proves. The events are read by themselves.
+// TestWhatIsAskedBesideCostsNothing: a provider that fails to answer events in a batch, or answers them late, still pins and
+// proves. The events are read separately.
 func TestWhatIsAskedBesideCostsNothing(t *testing.T) {
 	for sentence, fail := range map[string]func(http.ResponseWriter, *http.Request){
 		"they are refused with the others":  func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusRequestEntityTooLarge) },

@@ -87,7 +87,7 @@ func (c *observer) complete(ctx context.Context, l *completion, beside []*logs.B
 			*s = audit.EventScan{Err: fmt.Sprintf("it is not known who registered %d of %d apps, and the contract stores that too", r.Counted-r.Registered, r.Counted)}
 		}
 		if n := len(l.queries[i].Implementations); s.Err == "" && r.Storage != nil && !r.Storage.Complete && n > kms.MaxImplementations {
-			*s = audit.EventScan{Err: fmt.Sprintf("the contract had %d implementations, but storage that old implementations left is searched for at most %d", n, kms.MaxImplementations)}
+			*s = audit.EventScan{Err: fmt.Sprintf("the contract had %d implementations, but leftover storage is searched for at most %d of them", n, kms.MaxImplementations)}
 		}
 		// If the proof needs no events, they only show who changed what and when, so a failure is not retried in every audit.
 		if r.Storage != nil && (s.Err == "" || r.Storage.Complete) {

@@ -14,7 +14,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
-// between does something after the first pass, which the pause begins.
+// between does something during the pause after the first look.
 func (w *world) between(f func()) {
 	w.opt.Progress = func(_, doing string) {
 		if strings.Contains(doing, "looking again") {
@@ -23,7 +23,7 @@ func (w *world) between(f func()) {
 	}
 }
 
-// prune takes the state of the block so far behind the head.
+// prune removes the state of the block that far behind the head.
 func (w *world) prune(behind int64) {
 	head, err := w.chain.Client().BlockNumber(context.Background())
 	must(w.t, err)

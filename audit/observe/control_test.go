@@ -17,7 +17,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// TestWhoControlsTheContract walks one contract through changes of hands and code, proven and believed.
+// TestWhoControlsTheContract changes the owner and code of a contract, with and without proofs.
 func TestWhoControlsTheContract(t *testing.T) {
 	for name, verify := range map[string]ethrpc.Verify{"proven": ethrpc.VerifyAuto, "believed": ethrpc.VerifyOff} {
 		t.Run(name, func(t *testing.T) {
@@ -79,7 +79,7 @@ func TestWhoControlsTheContract(t *testing.T) {
 	}
 }
 
-// TestABaselineThatIsAcceptedShowsAtOnce, though nothing on the chain changed.
+// TestABaselineThatIsAcceptedShowsAtOnce, although nothing on the chain changed.
 func TestABaselineThatIsAcceptedShowsAtOnce(t *testing.T) {
 	w := provenWorld(t)
 	w.eager = true
@@ -127,7 +127,7 @@ func TestControlThatCannotBeReadIsUnknown(t *testing.T) {
 	}
 }
 
-// TestNoAnswerIsNoChangeOfHands: a provider that answers nothing, or that everything reverts, makes no drift.
+// TestNoAnswerIsNoChangeOfHands: a provider that does not answer, or answers that calls revert, makes no drift.
 func TestNoAnswerIsNoChangeOfHands(t *testing.T) {
 	for sentence, spoil := range map[string]func(*rpcfault.Answer){
 		"no bytes": func(a *rpcfault.Answer) { a.Result = []byte(`"0x"`) },
@@ -196,7 +196,7 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
-// TestPolicyAtTheHead: what the newest block has settled already is pending.
+// TestPolicyAtTheHead: a difference that is gone at the newest block is pending.
 func TestPolicyAtTheHead(t *testing.T) {
 	w := provenWorld(t)
 	w.tags, w.intent.PendingMax = "latest-1", 1e12

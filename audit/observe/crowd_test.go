@@ -67,7 +67,7 @@ func TestAProviderThatFailsOnceDoesNotHideAppsForAnHour(t *testing.T) {
 	a.says(audit.Drift, "storage_unaccounted")
 }
 
-// TestOneAppRegisteredOverAndOverTakesNoRoom: the memory limit is for apps, and not for events.
+// TestOneAppRegisteredOverAndOverTakesNoRoom: the memory limit counts apps, not events.
 func TestOneAppRegisteredOverAndOverTakesNoRoom(t *testing.T) {
 	w := generation(t, testchain.Plain)
 	w.apps = 10

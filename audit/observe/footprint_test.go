@@ -21,7 +21,7 @@ import (
 // unproven is a provider that serves no proofs.
 var unproven = rpcfault.Refuse("eth_getProof", -32601, "the method eth_getProof does not exist")
 
-// shaped is a world whose contract hands its calls on in some way; swap has it run other code.
+// shaped is a world whose contract delegates calls in some way. swap makes it run other code.
 type shaped struct {
 	*world
 	kms   *testchain.KMS
@@ -66,7 +66,7 @@ func newShaped(t *testing.T, roles string, deploy func(context.Context, *world) 
 	return s
 }
 
-// helped is a contract whose devices another one answers for. swap lets yet another one do so.
+// helped is a contract that asks another contract about devices. swap makes it ask a third one.
 func helped(t *testing.T, setter, roles, helper string, first, then any) *shaped {
 	t.Helper()
 	s := newShaped(t, roles, func(ctx context.Context, w *world) (*testchain.KMS, func(context.Context, string) error, error) {
@@ -95,7 +95,7 @@ func rolesOf(c *audit.Control) string {
 	return strings.Join(out, " ")
 }
 
-// critical reports whether code is found to be another.
+// critical reports whether code_changed is found.
 func critical(r *audit.Report) bool {
 	return slices.ContainsFunc(r.Chains[0].Targets[0].Findings, func(f audit.Finding) bool {
 		return (f.Kind == audit.CodeChanged || f.Kind == audit.ImplementationChanged) && f.Severity == audit.Critical && f.State == audit.Confirmed
@@ -135,7 +135,7 @@ func TestASwapOfAnyCodeThatRunsIsCritical(t *testing.T) {
 	}
 }
 
-// roundTrip is what a state file does to what is remembered.
+// roundTrip encodes and decodes a Prior, as a state file does.
 func roundTrip(t *testing.T, prior map[string]audit.Prior) (out map[string]audit.Prior) {
 	t.Helper()
 	b, err := json.Marshal(prior)
@@ -144,8 +144,8 @@ func roundTrip(t *testing.T, prior map[string]audit.Prior) (out map[string]audit
 	return out
 }
 
-// TestNoAssuranceIsAChange: a baseline of any assurance is compared with any other without a change, and without silence about
-// what was not looked at; a swap is found as soon as it is proven.
+// TestNoAssuranceIsAChange: comparing baselines of different assurance makes no change, and reports
+// what was not compared. A swap is found as soon as it is proven.
 func TestNoAssuranceIsAChange(t *testing.T) {
 	modes := map[string]func(*world){
 		"proven":   func(w *world) { w.verify = ethrpc.VerifyAuto; w.proxy.Set(rpcfault.Fault{}) },
@@ -196,7 +196,7 @@ func TestNoAssuranceIsAChange(t *testing.T) {
 	}
 }
 
-// TestABaselineOfAnOlderRelease has no list of code. It is no change, and a swap is one.
+// TestABaselineOfAnOlderRelease has no list of code. That is not a change, but a swap is.
 func TestABaselineOfAnOlderRelease(t *testing.T) {
 	for name, world := range shapes {
 		t.Run(name, func(t *testing.T) {
@@ -308,7 +308,7 @@ func TestARegistryOfAnother(t *testing.T) {
 	a.says(audit.Consistent, "")
 }
 
-// TestAGetterThatWritesIsUnknown, though eth_call answers, and though it is not proven.
+// TestAGetterThatWritesIsUnknown although eth_call answers.
 func TestAGetterThatWritesIsUnknown(t *testing.T) {
 	for _, how := range []string{"SSTORE", "TSTORE", "LOG", "CREATE", "CREATE2", "SELFDESTRUCT", "value"} {
 		for _, hides := range []bool{false, true} {

@@ -92,7 +92,7 @@ func TestAGenerationIsExplained(t *testing.T) {
 	}
 }
 
-// TestAFloodHidesNothing: anybody registers one app so often in one block that no provider serves its logs.
+// TestAFloodHidesNothing: somebody registers one app so often in one block that no provider serves its logs.
 func TestAFloodHidesNothing(t *testing.T) {
 	const served = 10 // logs in one answer
 	few := rpcfault.Fault{Name: "few logs", Reply: func(c rpcfault.Call, a *rpcfault.Answer) {

@@ -15,7 +15,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/anchor/l1"
 )
 
-// L1 reads what L1 says about a chain's blocks. Errors contain no secret.
+// L1 has the sources for what L1 says about a chain's blocks. Their errors contain no secret.
 type L1 struct {
 	Anchor Anchor // of L1
 	Reader L1Reader
@@ -155,7 +155,7 @@ func ReadL1(ctx context.Context, calls l1.Caller, head *anchor.Head, intent *aud
 		p, err := holds.Covering(b.Number)
 		now := audit.Confirmation{Hash: b.Hash, Trust: audit.Trust(p.Trust.String()), Game: p.Game}
 		switch fallen := holds.Fallen(b.Game); {
-		case b.Confirmed() && fallen != nil && p.Trust != l1.Anchored: // the next audit searches another game
+		case b.Confirmed() && fallen != nil && p.Trust != l1.Anchored: // the next audit looks for another game
 			now.Trust, now.Game = audit.TrustProviders, b.Game
 			lacks = append(lacks, fmt.Errorf("block %d is no longer confirmed by L1: %w", b.Number, fallen))
 		case err != nil || b.Confirmed() && now.Trust == b.Trust || walks == maxWalks:

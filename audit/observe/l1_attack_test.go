@@ -16,7 +16,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// headers changes the headers that a provider gives by number, as many of them as is said.
+// headers changes the first headers that a provider returns by number.
 func headers(n int, change func(*rpcfault.Answer)) rpcfault.Fault {
 	return rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
 		if c.Method == "eth_getBlockByNumber" && bytes.HasPrefix(c.Params[0], []byte(`"0x`)) && n > 0 {
@@ -32,7 +32,7 @@ func otherHeaders(n int) rpcfault.Fault {
 	})
 }
 
-// TestHeadersThatAreLiedAbout make L1 contradict a block only where nobody has the true ones, and until somebody has.
+// TestHeadersThatAreLiedAbout make L1 contradict a block only while no provider has the true ones.
 func TestHeadersThatAreLiedAbout(t *testing.T) {
 	w := newRollupWorld(t)
 	a := w.auditor()
@@ -70,7 +70,7 @@ func TestHeadersThatAreLiedAbout(t *testing.T) {
 	}
 }
 
-// TestAGameThatFalls takes back what L1 held by it, and not what L1 anchored.
+// TestAGameThatFalls revokes its confirmations, but not those that L1 anchored.
 func TestAGameThatFalls(t *testing.T) {
 	w := newRollupWorld(t)
 	a := w.auditor()
@@ -101,7 +101,7 @@ func TestAGameThatFalls(t *testing.T) {
 	a.stands(audit.Unknown, "", "64 l1_anchored, 64 l1_anchored, ")
 }
 
-// TestAnEarlierBlockOfL1SaysNothing: endpoints that show no later one than before are not heard.
+// TestAnEarlierBlockOfL1SaysNothing: endpoints with an older block than before are ignored.
 func TestAnEarlierBlockOfL1SaysNothing(t *testing.T) {
 	w := newRollupWorld(t)
 	a := w.auditor()
@@ -129,7 +129,7 @@ func TestAnEarlierBlockOfL1SaysNothing(t *testing.T) {
 	}
 }
 
-// TestDriftIsConfirmedWhileL1Hangs: it takes its part of the time, and no more.
+// TestDriftIsConfirmedWhileL1Hangs: L1 takes at most its share of the time.
 func TestDriftIsConfirmedWhileL1Hangs(t *testing.T) {
 	w := newRollupWorld(t)
 	must(t, w.kms.AllowDevice(t.Context(), dev2))
@@ -145,7 +145,7 @@ func TestDriftIsConfirmedWhileL1Hangs(t *testing.T) {
 	}
 }
 
-// TestForgedEvidenceOfL1IsRefuted, whatever is changed of it.
+// TestForgedEvidenceOfL1IsRefuted, whatever is changed in it.
 func TestForgedEvidenceOfL1IsRefuted(t *testing.T) {
 	w := newRollupWorld(t)
 	a := w.auditor()

@@ -26,7 +26,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// rollupWorld is a chain whose blocks an L1 holds, which a beacon chain finalizes.
+// rollupWorld is a chain whose blocks are proposed on an L1, which a beacon chain finalizes.
 type rollupWorld struct {
 	*world
 	l1     *testenv.World
@@ -83,7 +83,7 @@ func (w *rollupWorld) mine(n int) {
 	}
 }
 
-// finalize makes L1's newest block final.
+// finalize finalizes L1's newest block.
 func (w *rollupWorld) finalize() common.Hash {
 	w.l1.Chain.Commit()
 	return w.beacon.Finalize(headerOf(w.t, w.l1.Chain, "latest"))
@@ -122,7 +122,7 @@ func (w *rollupWorld) win(game common.Address, anchors bool) {
 	w.finalize()
 }
 
-// stands is what the report says of L1: the newest block that it holds, that it anchored, and the trust of the block that was read.
+// stands checks the newest blocks that L1 confirmed and anchored, and the trust of the pinned block.
 func stands(r *audit.Report) string {
 	of := func(a *audit.Anchored) string {
 		if a == nil {
@@ -155,7 +155,7 @@ func (a *auditor) stands(verdict audit.Verdict, kinds, want string) *audit.Repor
 	return r
 }
 
-// TestL1ConfirmsWhatWasAudited: first by a game, then by the anchor, without another word of the chain's provider.
+// TestL1ConfirmsWhatWasAudited: first by a game, then by the anchor, without the chain's provider.
 func TestL1ConfirmsWhatWasAudited(t *testing.T) {
 	w := newRollupWorld(t)
 	a := w.auditor()
@@ -179,7 +179,7 @@ func TestL1ConfirmsWhatWasAudited(t *testing.T) {
 	}
 }
 
-// TestWhatEndedOnAnInventedChainIsOpenAgain once L1 contradicts the chain, and what L1 contradicts is told until the provider was
+// TestWhatEndedOnAnInventedChainIsOpenAgain once L1 contradicts the chain. The contradiction stays open until the provider is
 // right again.
 func TestWhatEndedOnAnInventedChainIsOpenAgain(t *testing.T) {
 	w := newRollupWorld(t)
@@ -215,7 +215,7 @@ func TestWhatEndedOnAnInventedChainIsOpenAgain(t *testing.T) {
 	a.stands(audit.Consistent, "", strconv.FormatUint(now, 10)+" l1_proposed, -, l1_proposed")
 }
 
-// TestEvidenceOfWhatL1Confirms: from the checkpoint, L1 leads to the block that an audit has confirmed itself, and not to one that
+// TestEvidenceOfWhatL1Confirms proves a block that this audit confirmed, and not one that
 // earlier audits are said to have confirmed.
 func TestEvidenceOfWhatL1Confirms(t *testing.T) {
 	w := newRollupWorld(t)

@@ -20,7 +20,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/kmsapi"
 )
 
-// failing is a reader whose n-th reading ends otherwise.
+// failing is a reader that replaces the result of the n-th reading.
 type failing struct {
 	observe.Reader
 	n      int
@@ -35,7 +35,7 @@ func (f *failing) Read(ctx context.Context, at *ethrpc.Pinned, queries []ethrpc.
 	return s, err
 }
 
-// aside is a reader whose look at the newest block ends otherwise.
+// aside is a reader that replaces the result of reading the newest block.
 type aside struct {
 	observe.Reader
 	become func(*ethrpc.Reading)
@@ -51,7 +51,7 @@ func (a aside) Read(ctx context.Context, at *ethrpc.Pinned, queries []ethrpc.Que
 	return s, err
 }
 
-// controlled is a reader of contracts that are controlled otherwise.
+// controlled is a reader that replaces the control of contracts.
 type controlled struct {
 	observe.Reader
 	by ethrpc.Control
@@ -67,7 +67,7 @@ func (c controlled) Read(ctx context.Context, at *ethrpc.Pinned, queries []ethrp
 	return s, err
 }
 
-// unruled is control of which nothing could be read.
+// unruled is a control without any readable field.
 var unruled = ethrpc.Control{
 	Owner: ethrpc.Field[common.Address]{Err: errPower}, PendingOwner: ethrpc.Field[common.Address]{Err: errPower},
 	Implementation: ethrpc.Field[common.Address]{Err: errPower}, GatewayAppID: ethrpc.Field[string]{Err: errPower},
@@ -78,7 +78,7 @@ var errPower = errors.New("the power is out")
 
 func powerless(*ethrpc.State) (*ethrpc.State, error) { return nil, errPower }
 
-// stuck are events that cannot be forgotten.
+// stuck fails to reset events.
 type stuck struct{ observe.Events }
 
 func (stuck) Reset(common.Address) error { return errors.New("the disk is full") }
@@ -283,7 +283,7 @@ func TestWhatEventsDoNotTellIsAskedForAgain(t *testing.T) {
 	}
 }
 
-// mute are events that never tell all.
+// mute are events that never have all times and senders.
 type mute struct {
 	observe.Events
 	asked *int
@@ -294,7 +294,7 @@ func (m mute) Annotate(context.Context, common.Address, []audit.ListChange) bool
 	return false
 }
 
-// A discovered chain that the list of KMS does not name is left out where the API does not know it, and nowhere else.
+// A discovered chain that is not in the list of KMS is left out only if the API does not know it.
 func TestWhichChainsAreLeftOut(t *testing.T) {
 	for status, left := range map[int]bool{400: true, 404: true, 422: true, 401: false, 429: false, 500: false} {
 		w := newWorld(t)

@@ -20,7 +20,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// sendAll sends what of this an implementation takes: all that a contract of its generation stores besides the lists.
+// sendAll sends the transactions that an implementation supports, to fill everything that it stores besides the lists.
 func (w *world) sendAll(implementation string) {
 	w.t.Helper()
 	a, err := testchain.Contract(implementation)
@@ -47,8 +47,8 @@ func (w *world) upgrade(implementation string) {
 	must(w.t, err)
 }
 
-// TestWhatUpgradesLeftIsExplained: from each generation through all that are newer, in an auditor that follows, and in one
-// that comes later.
+// TestWhatUpgradesLeftIsExplained upgrades from each generation through all newer ones, with an auditor that follows and with one
+// that starts later.
 func TestWhatUpgradesLeftIsExplained(t *testing.T) {
 	for i, first := range testchain.Generations {
 		t.Run(first, func(t *testing.T) {
@@ -79,7 +79,7 @@ func TestWhatUpgradesLeftIsExplained(t *testing.T) {
 	}
 }
 
-// audited is one audit by an auditor that remembers nothing.
+// audited returns an audit without state.
 func (w *world) audited(verdict audit.Verdict, kinds string) *audit.Report {
 	w.t.Helper()
 	return w.auditor().says(verdict, kinds)
@@ -103,7 +103,7 @@ func TestAContractOfBeforeMay2025(t *testing.T) {
 	w.audited(audit.Drift, "storage_unaccounted")
 }
 
-// TestTheTwoDaysOfJuly2025: then the lists were one slot lower.
+// TestTheTwoDaysOfJuly2025: in them, the lists were one slot lower.
 func TestTheTwoDaysOfJuly2025(t *testing.T) {
 	fresh := func(t *testing.T) *world {
 		w := generation(t, testchain.Shifted)
@@ -187,7 +187,7 @@ func (w *world) nonce() uint64 {
 	return n
 }
 
-// TestOlderCodeThatLoopsCostsNothingElse: what it takes is taken of it alone.
+// TestOlderCodeThatLoopsCostsNothingElse: only its own storage stays unexplained.
 func TestOlderCodeThatLoopsCostsNothingElse(t *testing.T) {
 	w := generation(t, "Kms20250521")
 	w.sendAll("Kms20250521")
@@ -196,7 +196,7 @@ func TestOlderCodeThatLoopsCostsNothingElse(t *testing.T) {
 	w.audited(audit.Consistent, "")
 }
 
-// TestWhoRegisteredBeforeAnUpgradeIsNotKnown: what they left is not explained, and nothing says that it is wrong.
+// TestWhoRegisteredBeforeAnUpgradeIsNotKnown: their storage is not explained, so the contract is unknown.
 func TestWhoRegisteredBeforeAnUpgradeIsNotKnown(t *testing.T) {
 	w := generation(t, "Kms20250617")
 	w.sendAll("Kms20250617")
@@ -213,7 +213,7 @@ func TestWhoRegisteredBeforeAnUpgradeIsNotKnown(t *testing.T) {
 	a.says(audit.Consistent, "")
 }
 
-// TestMoreImplementationsThanAreLookedAt: what is left then may be theirs.
+// TestMoreImplementationsThanAreLookedAt: unexplained storage may be theirs.
 func TestMoreImplementationsThanAreLookedAt(t *testing.T) {
 	w := generation(t, testchain.Plain)
 	for range 33 {
@@ -226,7 +226,7 @@ func TestMoreImplementationsThanAreLookedAt(t *testing.T) {
 	}
 }
 
-// inventing is events of which somebody invented more implementations.
+// inventing adds invented implementations to events.
 type inventing struct {
 	observe.Events
 	codes []common.Address

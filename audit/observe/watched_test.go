@@ -130,7 +130,7 @@ func TestAMeasurementIsReadLikeAnyEntry(t *testing.T) {
 	}
 }
 
-// TestAMeasurementThatAProviderHides is no change when another provider shows it.
+// TestAMeasurementThatAProviderHides is not a change when another provider shows it.
 func TestAMeasurementThatAProviderHides(t *testing.T) {
 	w := watchedWorld(t)
 	w.proxy.Set(rpcfault.Join(
@@ -188,7 +188,7 @@ func TestAContractWithoutMeasurements(t *testing.T) {
 	}
 }
 
-// TestTheOlderNameOfTheImplementationOfApps is that of June 2025.
+// TestTheOlderNameOfTheImplementationOfApps uses the getter of June 2025.
 func TestTheOlderNameOfTheImplementationOfApps(t *testing.T) {
 	for name, verify := range map[string]ethrpc.Verify{"proven": ethrpc.VerifyAuto, "believed": ethrpc.VerifyOff} {
 		t.Run(name, func(t *testing.T) {

@@ -62,7 +62,7 @@ type world struct {
 	more    func(*observe.Chain)                // nil: nothing more
 }
 
-// newWorld makes one with more contracts, of which the API says nothing yet.
+// newWorld returns a world with more contracts, which the API does not list yet.
 func newWorld(t *testing.T, more ...testchain.Preload) *world {
 	t.Helper()
 	at := common.HexToAddress("0x2f83172A49584C017F2B256F0FB2Dca14126Ba9C")
@@ -100,7 +100,7 @@ func (w *world) contract(f func(*fakeapi.Contract)) {
 	w.api.Update("test", func(c *fakeapi.Chain) { f(&c.Contracts[0]) })
 }
 
-// want configures the contract, with what the operator wants of it.
+// want configures the contract with a policy.
 func (w *world) want(p audit.Policy) {
 	w.intent.Contracts = []audit.ContractIntent{{Address: w.kms.Address(), Policy: p}}
 }
@@ -116,7 +116,7 @@ func (w *world) accept(x audit.Exception) {
 	w.intent.Exceptions = append(w.intent.Exceptions, x)
 }
 
-// auditor audits again and again, and remembers what the daemon does.
+// auditor audits repeatedly, with the state of a daemon.
 type auditor struct {
 	*observe.Auditor
 	t      *testing.T
@@ -124,7 +124,7 @@ type auditor struct {
 	result observe.Result // of the last audit
 }
 
-// auditor returns one for the world as it is configured now.
+// auditor returns an auditor for the current configuration.
 func (w *world) auditor() *auditor {
 	w.t.Helper()
 	api, err := kmsapi.New(kmsapi.Options{BaseURL: w.url, Version: cmp.Or(w.version, "2026-06-23"), Timeout: 2 * time.Second, RetryDelay: time.Millisecond})
@@ -175,13 +175,13 @@ func (w *world) auditor() *auditor {
 	return &auditor{Auditor: observe.New(o), t: w.t, prior: map[string]audit.Prior{}}
 }
 
-// audit is one audit that remembers nothing.
+// audit audits once without state.
 func (w *world) audit() *audit.Report {
 	w.t.Helper()
 	return w.auditor().audit()
 }
 
-// audit audits once, checks what every report must hold to, and hands on what is to be remembered.
+// audit audits once, checks invariants of the report, and keeps the state.
 func (a *auditor) audit() *audit.Report {
 	a.t.Helper()
 	a.result = a.Audit(context.Background(), "test", a.prior)
@@ -200,7 +200,7 @@ func (a *auditor) says(verdict audit.Verdict, kinds string) *audit.Report {
 	return r
 }
 
-// lawful checks a report against itself.
+// lawful checks invariants of a report.
 func lawful(t *testing.T, r *audit.Report) {
 	t.Helper()
 	body, err := json.Marshal(r)
@@ -252,7 +252,7 @@ func entry(t *testing.T, r *audit.Report, id string) audit.Entry {
 	return audit.Entry{}
 }
 
-// kindsOf lists the findings of a report, in brackets those that this audit could not look at.
+// kindsOf lists the findings of a report. Those that this audit could not check are in brackets.
 func kindsOf(r *audit.Report) string {
 	var out []string
 	for _, c := range r.Chains {
@@ -269,7 +269,7 @@ func kindsOf(r *audit.Report) string {
 	return strings.Join(out, " ")
 }
 
-// text is all of a report that a person could read.
+// text returns the report as JSON.
 func text(t *testing.T, r *audit.Report) string {
 	t.Helper()
 	b, err := json.Marshal(r)

@@ -14,7 +14,7 @@ import (
 
 //go:generate go test -run TestTheTablesOfCommands . -write
 
-// TestTheTablesOfCommands has each command, its help, its flags and its exit codes.
+// TestTheTablesOfCommands has each command, its help, its examples, its flags and its exit codes.
 func TestTheTablesOfCommands(t *testing.T) {
 	t.Setenv("KMS_AUDITOR_CONFIG", "")
 	root := newRoot()
@@ -49,6 +49,9 @@ func describe(t *testing.T, b *strings.Builder, c *cobra.Command) {
 		text += "\n\n" + exits
 	}
 	b.WriteString(text + "\n")
+	if c.Example != "" {
+		b.WriteString("\n  " + strings.ReplaceAll(c.Example, "\n", "\n  ") + "\n")
+	}
 	if isGroup && c.HasAvailableLocalFlags() {
 		b.WriteString("\nIts subcommands have these flags too:\n")
 	}

@@ -104,7 +104,7 @@ func TestWhichAuditsChangeSomething(t *testing.T) {
 	}
 }
 
-// TestEvidenceOfAKnownFinding verifies reports that tell since when their finding is known.
+// TestEvidenceOfAKnownFinding verifies reports with first_seen of an earlier audit.
 func TestEvidenceOfAKnownFinding(t *testing.T) {
 	w := newWorld(t)
 	w.claim(device, stranger)

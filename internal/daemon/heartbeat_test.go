@@ -43,7 +43,7 @@ func newMonitor(t *testing.T) *monitor {
 	return m
 }
 
-// eventually asks until the answer is yes; what it waits for comes with the next audits.
+// eventually polls until the answer is yes.
 func (d *server) eventually(t *testing.T, what string, yes func() bool) {
 	t.Helper()
 	late := time.After(time.Minute)

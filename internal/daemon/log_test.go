@@ -62,7 +62,7 @@ func TestLoggerKnowsItsWords(t *testing.T) {
 	}
 }
 
-// TestLogTellsTheStory lets a finding open, stay, and be resolved, and then a source fail.
+// TestLogTellsTheStory opens, keeps and resolves a finding, and then has a source fail.
 func TestLogTellsTheStory(t *testing.T) {
 	w := newWorld(t)
 	w.claim(device, stranger)

@@ -104,7 +104,7 @@ chains:
 	return cfg
 }
 
-// soon is a schedule that is due all the time.
+// soon is a schedule that is always due.
 type soon struct{}
 
 func (soon) Next(t time.Time) time.Time { return t.Add(10 * time.Millisecond) }

@@ -35,7 +35,7 @@ func series(name, labels string) string {
 // openSeries is that of the stranger, whom the API claims to be allowed.
 var openSeries = series("open_finding", `,id="`+stranger.Hex()+`",kind="claim_allowed_chain_denied",list="device",severity="warning"`) + " 1\n"
 
-// drifted is a world whose API claims too much, and the configuration of a daemon with a state that knows it.
+// drifted is a world whose API claims too much, and a daemon's configuration with a state that has the finding.
 func drifted(t *testing.T) (*world, string) {
 	t.Helper()
 	w := newWorld(t)
@@ -134,7 +134,7 @@ func TestAnOutageKeepsFindingsOpen(t *testing.T) {
 	}
 }
 
-// The API lists the contract no more, and later the operator retires it.
+// The API no longer lists the contract, and later the operator forgets it.
 func TestAContractIsAuditedUntilItIsForgotten(t *testing.T) {
 	w := newWorld(t)
 	cfg := w.config(t)
@@ -181,7 +181,7 @@ func TestAContractIsAuditedUntilItIsForgotten(t *testing.T) {
 	}
 }
 
-// The pinned block lags behind a head that agrees with the API. If a reload began the time anew, it would be pending for ever.
+// The pinned block lags behind a head that agrees with the API. If a reload restarted the time, it would be pending forever.
 func TestAReloadKeepsPendingTimes(t *testing.T) {
 	w := newWorld(t)
 	if err := w.kms.AllowDevice(t.Context(), stranger); err != nil {

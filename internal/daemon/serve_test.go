@@ -210,7 +210,7 @@ func TestEndsInMidAudit(t *testing.T) {
 	}
 }
 
-// verifyNone fails the test where a goroutine is left that was not there when it was called first. Those of the test's own
+// verifyNone fails the test if a goroutine is left that was not there when it was first called. Those of the test's own
 // node, which may begin later, do not count: the auditor's clients, over HTTP, have no such goroutines.
 func verifyNone(t *testing.T) func() {
 	before := goleak.IgnoreCurrent()

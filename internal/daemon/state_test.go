@@ -139,7 +139,7 @@ func view(t *testing.T, path string) *state.State {
 	return s
 }
 
-// TestAChainInThePastTakesNobodysMemory audits one chain as it is, and another, which differs, as it began.
+// TestAChainInThePastTakesNobodysMemory audits one chain at its head, and another, which differs, at an old block.
 func TestAChainInThePastTakesNobodysMemory(t *testing.T) {
 	w := newWorld(t)
 	other, err := testchain.Start(testchain.Options{ChainID: 1, Preload: []testchain.Preload{{Address: contract}}})
@@ -317,7 +317,7 @@ func TestWhatTheAPIHidesOfAFindingIsAskedForStill(t *testing.T) {
 	}
 }
 
-// An accepted difference that is of no use names an id that nobody asks for: that is no reason to ask, nor to miss the answer.
+// An accepted difference that matches nothing names an unknown id: its answer must not be missed.
 func TestAnAcceptOfNoUseMakesNothingUnknown(t *testing.T) {
 	w := newWorld(t)
 	w.proxy.Set(rpcfault.Refuse("eth_getProof", -32601, "not on this plan"))

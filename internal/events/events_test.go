@@ -30,7 +30,7 @@ const chainID = 1337
 
 var ctx = context.Background()
 
-// world is a chain with a contract, and a memory of its events.
+// world is a chain with a contract, and a state with its events.
 type world struct {
 	t      *testing.T
 	chain  *testchain.Chain
@@ -61,12 +61,12 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// start begins anew with what is in the state, as a process does.
+// start creates an Indexer from the state, as a new process does.
 func (w *world) start(from uint64) {
 	w.Indexer = events.New(events.Options{Chain: "base", Client: w.client, State: w.state, From: map[common.Address]uint64{w.kms.Address(): from}})
 }
 
-// allow lets a device in, a block of its own.
+// allow allows a device in its own block.
 func (w *world) allow(device byte) { must(w.t, w.kms.AllowDevice(ctx, common.Hash{device})) }
 
 func (w *world) blocks(n int) {
@@ -75,7 +75,7 @@ func (w *world) blocks(n int) {
 	}
 }
 
-// fork takes blocks back, and what was sent in them.
+// fork removes blocks and their transactions.
 func (w *world) fork(blocks uint64) {
 	w.t.Helper()
 	base, err := w.chain.Client().HeaderByNumber(ctx, new(big.Int).SetUint64(w.head().Number-blocks))
@@ -95,7 +95,7 @@ func (w *world) update() error {
 	return errors.Join(w.Update(ctx, w.kms.Address(), false, w.head()), w.Update(ctx, w.kms.Address(), true, w.head()))
 }
 
-// knows tells which devices are known, by their first byte.
+// knows returns the known devices by their first byte.
 func (w *world) knows(want ...byte) {
 	w.t.Helper()
 	var got []byte
@@ -174,7 +174,7 @@ func TestAShortReorganisationReadsLittle(t *testing.T) {
 	}
 }
 
-// A source that fails while a reorganisation is followed costs nothing that is known.
+// A source that fails during a reorganisation loses no known ids.
 func TestWhatFailsForgetsNothing(t *testing.T) {
 	w := newWorld(t)
 	w.allow(1)
@@ -243,7 +243,7 @@ func TestAnEarlierFromBlockIsReadFromThere(t *testing.T) {
 	w.knows(1, 2)
 }
 
-// TestALongScanIsSavedOnItsWay cuts a scan into pieces: a process that is killed in it goes on where the file ends.
+// TestALongScanIsSavedOnItsWay scans in pieces: after a kill, the next process continues where the file ends.
 func TestALongScanIsSavedOnItsWay(t *testing.T) {
 	w := newWorld(t)
 	w.allow(1)

@@ -117,7 +117,7 @@ func TestNothingIsWrittenThatIsTooLarge(t *testing.T) {
 	}
 }
 
-// TestNoMutationIsTaken changes the document anywhere and seals it anew. What is not refuted must be judged as before.
+// TestNoMutationIsTaken changes the document anywhere and corrects the checksum. Unless refuted, it must be judged as before.
 func TestNoMutationIsTaken(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -1,4 +1,4 @@
 package evidence
 
-// VerifyBy is Verify of a release with other rules.
+// VerifyBy is Verify with other rules.
 var VerifyBy = verifyBy

@@ -28,7 +28,7 @@ var (
 
 func id(b string) common.Hash { return common.HexToHash(strings.Repeat(b, 32)) }
 
-// byHand is the record of an audit that nobody proves: the API lists dev1 as allowed and dev2 as denied, the contract
+// byHand is the record of an audit without proofs: the API lists dev1 as allowed and dev2 as denied, the contract
 // allows dev1 and hidden, and both looks see that.
 func byHand(t testing.TB) observe.Record {
 	t.Helper()
@@ -91,7 +91,7 @@ func judged(t testing.TB, records ...observe.Record) *evidence.File {
 	return f
 }
 
-// again is the file after it was written and read.
+// again returns the file after encoding and decoding.
 func again(t testing.TB, f *evidence.File) *evidence.File {
 	t.Helper()
 	b, err := f.Encode()
@@ -101,7 +101,7 @@ func again(t testing.TB, f *evidence.File) *evidence.File {
 	return out
 }
 
-// sealed is a document as somebody writes it who changed it.
+// sealed is a changed document with a new checksum.
 func sealed(body []byte) []byte {
 	return fmt.Appendf(bytes.Clone(body), "\n{\"sha256\":\"%x\"}\n", sha256.Sum256(body))
 }

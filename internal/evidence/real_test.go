@@ -38,7 +38,7 @@ func unlisted(w *world) {
 	w.named = names{string(audit.Device): {hidden}}
 }
 
-// told has the operator say much.
+// told sets a policy for everything.
 func told(w *world) {
 	denied(w)
 	before := time.Now().UTC().AddDate(0, 0, -1)
@@ -53,7 +53,7 @@ func told(w *world) {
 	}
 }
 
-// unclaimed has the policy speak of the contract, and no API.
+// unclaimed sets a policy and claims: none.
 func unclaimed(w *world) {
 	w.intent.NoClaims, w.intent.CrossChecks = true, true
 	w.named = names{string(audit.Device): {dev1}}
@@ -70,7 +70,7 @@ func lists(w *world) {
 	})
 }
 
-// upgraded has the contract be of June 2025 for a while, in which somebody registers an app.
+// upgraded registers an app while the contract is of June 2025.
 func upgraded(w *world) {
 	older, err := w.kms.Upgrade(w.t.Context(), "Kms20250617")
 	must(w.t, err)
@@ -154,7 +154,7 @@ func TestRealEvidenceGivesTheReportAgain(t *testing.T) {
 	}
 }
 
-// TestProofsNeedNoSeal changes single bytes of what proves, and seals the file anew.
+// TestProofsNeedNoSeal changes single bytes of proofs, and corrects the checksum.
 func TestProofsNeedNoSeal(t *testing.T) {
 	w := newWorld(t)
 	denied(w)

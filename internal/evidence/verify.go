@@ -164,7 +164,7 @@ func (c *Chain) derive(ctx context.Context, r *Result, l *Look) (*audit.Observat
 		return nil, err
 	}
 	if len(answers) > 0 {
-		r.Checked = append(r.Checked, fmt.Sprintf("%s: the API's responses (%d) match their SHA-256 and decode", sanitize.Plain(c.Intent.Chain), len(answers)))
+		r.Checked = append(r.Checked, fmt.Sprintf("%s: the API's responses (%d) match their SHA-256 and are valid", sanitize.Plain(c.Intent.Chain), len(answers)))
 	}
 	seen := map[common.Address]bool{}
 	for i := range o.Readings {
@@ -334,7 +334,7 @@ func (r *Result) trust(c *Chain, looks *audit.Looks) {
 	for _, o := range looks.All() {
 		failures += len(o.Failures)
 		if o.Claim != nil {
-			say("that the API sent its response at %s, since it signs nothing", o.Claim.FetchedAt.Format(time.RFC3339))
+			say("that the API sent its response at %s: responses are not signed", o.Claim.FetchedAt.Format(time.RFC3339))
 		}
 		if o.Block == nil {
 			continue

@@ -181,7 +181,7 @@ func TestWhatIsForShowIsNotCompared(t *testing.T) {
 	}
 }
 
-// TestOlderRules has a file say that rules of before made its report.
+// TestOlderRules has a file claim that older rules made its report.
 func TestOlderRules(t *testing.T) {
 	f := judged(t, byHand(t))
 	f.Report.Verdict, f.Report.Chains[0].Targets[0].Entries[0].Verdict = audit.Consistent, audit.Accepted

@@ -15,7 +15,7 @@ type answer struct {
 	} `json:"deep"`
 }
 
-// TestForeignDocuments may have fields that we do not know, and no others.
+// TestForeignDocuments may have unknown fields.
 func TestForeignDocuments(t *testing.T) {
 	const rest = `"list":["a"],"deep":{"root":"r"}`
 	for _, row := range []struct{ sentence, body, says string }{
@@ -44,7 +44,7 @@ func TestForeignDocuments(t *testing.T) {
 	}
 }
 
-// TestOwnDocuments may lack fields, as those of an older release do, and have no others.
+// TestOwnDocuments may lack fields, as those of an older release do, but not have unknown ones.
 func TestOwnDocuments(t *testing.T) {
 	for body, says := range map[string]string{
 		`{"slot":"1"}`: "", `{"deep":null}`: "", `{"more":1}`: `unknown key "more"`, `{"Slot":"1"}`: `unknown key "Slot"`,

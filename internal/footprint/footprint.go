@@ -177,9 +177,9 @@ func (c *Code) isAllOf(hashes []common.Hash) Difference {
 		switch {
 		case runs[h.Hex()]:
 		case c.Complete:
-			return changed("no code with hash %s runs, although it is in the policy's code_hashes", h)
+			return changed("the policy's code_hashes contains %s, but no code with that hash runs", h)
 		default:
-			return unseen("it is not proven that code with hash %s runs, which is in the policy's code_hashes", h)
+			return unseen("the policy's code_hashes contains %s, but it is not proven that code with that hash runs", h)
 		}
 	}
 	return Difference{}

@@ -15,7 +15,7 @@ const contract, impl, lib = "0x2f83172A49584C017F2B256F0FB2Dca14126Ba9C", "0x000
 
 func hash(b byte) common.Hash { return common.Hash{b} }
 
-// code is what a list such as "proxy 1, library 2" says; the hashes are of those bytes. all: it is complete.
+// code returns accounts with hashes of the given bytes. all means that they are complete.
 func code(all bool, hashes ...byte) *footprint.Code {
 	places := []footprint.Account{{contract, footprint.Proxy, ""}, {impl, footprint.Implementation, ""}, {lib, footprint.Library, ""}}
 	c := &footprint.Code{Complete: all}
@@ -61,7 +61,7 @@ func TestWhatAChangeIs(t *testing.T) {
 	}
 }
 
-// TestABeaconNamesOtherCode: what a beacon named without a proof is known to have run, if the beacon is proven to name what runs now.
+// TestABeaconNamesOtherCode: the implementation that a beacon named without a proof counts as having run.
 func TestABeaconNamesOtherCode(t *testing.T) {
 	beacon := func(all bool, role footprint.Role, impl string) *footprint.Code {
 		return &footprint.Code{Complete: all, Accounts: []footprint.Account{
@@ -108,8 +108,8 @@ func TestWhatAPolicyWants(t *testing.T) {
 		{"all", code(true, 1, 2, 3), nil, []common.Hash{hash(3), one, two}, "", ""},
 		{"all, and one of them is another", code(true, 1, 2, 9), nil, []common.Hash{hash(3), one, two}, "(library) has hash 0x09", ""},
 		{"fewer", code(true, 1, 2, 3), nil, []common.Hash{one, two}, "(library) has hash 0x03", ""},
-		{"more", code(true, 1, 2), nil, []common.Hash{hash(3), one, two}, "no code with hash 0x03", ""},
-		{"more than is known", code(false, 1, 2), nil, []common.Hash{hash(3), one, two}, "", "hash 0x03"},
+		{"more", code(true, 1, 2), nil, []common.Hash{hash(3), one, two}, "code_hashes contains 0x03", ""},
+		{"more than is known", code(false, 1, 2), nil, []common.Hash{hash(3), one, two}, "", "code_hashes contains 0x03"},
 		{"other than is known", code(false, 9, 2), nil, []common.Hash{hash(3), one, two}, "(proxy) has hash 0x09", ""},
 	} {
 		var changed, unseen string

@@ -29,7 +29,7 @@ func TestTheRecordHolds(t *testing.T) {
 	}
 }
 
-// TestAnotherRecordDoesNotPass spoils the record, so that an audit that looked away would be found out.
+// TestAnotherRecordDoesNotPass changes the record, so that an audit must notice.
 func TestAnotherRecordDoesNotPass(t *testing.T) {
 	for _, row := range []struct {
 		sentence string

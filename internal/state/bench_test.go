@@ -13,7 +13,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
-// registered are the events of n apps, each of a transaction and a block of its own.
+// registered returns the events of n apps, each in its own transaction and block.
 func registered(n int) []state.Event {
 	hash := func(what string, n int) common.Hash {
 		return sha256.Sum256(binary.BigEndian.AppendUint64([]byte(what), uint64(n)))

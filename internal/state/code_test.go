@@ -11,8 +11,8 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
-// TestTheCodeOfOlderReleases is read as a list: from files of today's schema and from a database, from baselines, from reports
-// and from what was asked for. It is no change.
+// TestTheCodeOfOlderReleases is converted to a list, in files of the current schema, databases, baselines, reports
+// and requests. That is not a change.
 func TestTheCodeOfOlderReleases(t *testing.T) {
 	l := &life{t: t, path: file(t)}
 	l.restart()

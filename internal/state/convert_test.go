@@ -223,8 +223,8 @@ func TestAnOldFileThatIsHeld(t *testing.T) {
 	open(t, path)
 }
 
-// TestPagesOfNonsense flips bits of an old file, but for its two meta pages: where one is spoilt, the other stands. It is
-// refused, or it was a bit that nobody needs.
+// TestPagesOfNonsense flips bits of an old file outside its two meta pages, which are redundant. The file is
+// refused, or the bit was unused.
 func TestPagesOfNonsense(t *testing.T) {
 	b := released(t, "schema2")
 	path := file(t)

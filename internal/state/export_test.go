@@ -1,6 +1,6 @@
 package state
 
-// Compared returns what the last audit that read both sources found on each chain; one that never did is left out.
+// Compared returns, by chain, the last audit that read both sources.
 func (s *State) Compared() []Chain {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -62,7 +62,7 @@ func sample(t testing.TB) []byte {
 // body is where the packed content of a file begins.
 func body(b []byte) int { return bytes.IndexByte(b, '\n') + 1 + sha256.Size }
 
-// sign makes the checksum of a file right, so that what is damaged is looked at.
+// sign corrects the checksum of a file, so that the damage behind it is found.
 func sign(b []byte) []byte {
 	sum := sha256.Sum256(b[body(b):])
 	copy(b[body(b)-sha256.Size:], sum[:])
@@ -281,7 +281,7 @@ func TestSecondProcessIsToldOfTheFirst(t *testing.T) {
 	open(t, path)
 }
 
-// TestKilledAtAnyMoment kills a process that appends and saves, twenty times, and goes on where it was.
+// TestKilledAtAnyMoment kills a process that appends and saves, twenty times, and continues where it was.
 func TestKilledAtAnyMoment(t *testing.T) {
 	path := file(t)
 	var next uint64
@@ -327,7 +327,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	}
 }
 
-// TestCheckpointsOfALongScan saves pieces without news, and no more often than pays.
+// TestCheckpointsOfALongScan saves progress without events, but not too often.
 func TestCheckpointsOfALongScan(t *testing.T) {
 	path := file(t)
 	s := open(t, path)

@@ -30,7 +30,7 @@ func full(t *testing.T) (free func()) {
 	return free
 }
 
-// TestADiskThatTakesNothing runs in a process of its own, since that is what cannot write.
+// TestADiskThatTakesNothing runs in its own process, because the limit is per process.
 func TestADiskThatTakesNothing(t *testing.T) {
 	if os.Getenv("STATE_FULL") == "" {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestADiskThatTakesNothing$")

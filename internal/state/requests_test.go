@@ -133,7 +133,7 @@ func TestForgetRequests(t *testing.T) {
 	}
 }
 
-// TestForgottenForGood: what ended at a block that L1 may still contradict does not come back with it.
+// TestForgottenForGood: a forgotten contract's findings do not open again if L1 contradicts a block.
 func TestForgottenForGood(t *testing.T) {
 	l := newLife(t)
 	l.audit("taken", noon)
@@ -208,7 +208,7 @@ func TestNothingIsQueuedBesideNoFolder(t *testing.T) {
 	}
 }
 
-// What the last report could not read is not accepted: the baseline keeps what it had of it.
+// A field that the last report could not read is not accepted: the baseline keeps its old value.
 func TestAcceptTakesWhatWasRead(t *testing.T) {
 	l := newLife(t)
 	was, is := control, taken
@@ -234,7 +234,7 @@ func TestAcceptTakesWhatWasRead(t *testing.T) {
 	}
 }
 
-// An owner that the last report could not read, and proved nothing of, is not accepted as none.
+// An unread and unproven owner is not accepted as none.
 func TestAcceptKeepsAnOwnerThatWasNotRead(t *testing.T) {
 	for _, proven := range []bool{false, true} {
 		l := newLife(t)

@@ -234,7 +234,7 @@ func TestStateIsItsModel(t *testing.T) {
 	})
 }
 
-// replay holds Last and Known against the events in their order.
+// replay compares Last and Known with the events in order.
 func replay(t *rapid.T, s *state.State, of state.Target, events []state.Event) {
 	known := map[string]map[common.Hash]state.Event{}
 	for _, e := range events {
