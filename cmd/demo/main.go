@@ -79,7 +79,7 @@ func demo(ctx context.Context, once bool, listen string, pace time.Duration, std
 	defer a.Close()
 
 	report := a.Once(ctx)
-	if err := render.Text(stdout, report, render.TextOptions{}); err != nil || once {
+	if err := render.Text(stdout, report, render.OptionsFor(stdout)); err != nil || once {
 		return report.Verdict, err
 	}
 	listeners, err := web.Listen([]string{listen})

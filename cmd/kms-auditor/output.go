@@ -12,8 +12,6 @@ import (
 	"strings"
 	"sync"
 
-	"golang.org/x/term"
-
 	"github.com/kms-auditor/kms-auditor/audit"
 	"github.com/kms-auditor/kms-auditor/internal/config"
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
@@ -171,28 +169,11 @@ func (o output) render(w io.Writer, r *audit.Report, v view, opt render.TextOpti
 	}
 }
 
-func isTerminal(w io.Writer) bool { return terminalWidth(w) > 0 }
+func isTerminal(w io.Writer) bool { return render.TerminalWidth(w) > 0 }
 
-// defaultWidth is that of a terminal that does not say how wide it is.
-const defaultWidth = 80
-
-// terminalWidth is the number of columns of the terminal that w writes to; 0: it is not a terminal.
-func terminalWidth(w io.Writer) int {
-	f, ok := w.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return 0
-	}
-	width, _, err := term.GetSize(int(f.Fd()))
-	if err != nil || width <= 0 {
-		return defaultWidth
-	}
-	return width
-}
-
-// textOptions fit text to where it goes. A non-empty NO_COLOR means no colour (no-color.org).
+// textOptions fits text to stdout. A wide one is not cut.
 func textOptions(stdout io.Writer, wide bool) render.TextOptions {
-	width := terminalWidth(stdout)
-	opt := render.TextOptions{Color: width > 0 && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb", Width: width}
+	opt := render.OptionsFor(stdout)
 	if wide {
 		opt.Width = 0
 	}

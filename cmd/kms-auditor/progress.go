@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/kms-auditor/kms-auditor/internal/render"
 )
 
 // waitingEvery is how often a log line says what is waited for, if stderr is not a terminal.
@@ -34,7 +36,7 @@ type progress struct {
 
 // startProgress returns a function that takes what a chain waits for, and one that ends the progress.
 func startProgress(stderr io.Writer, log *zap.Logger) (show func(chain, what string), stop func()) {
-	p := &progress{stderr: stderr, width: terminalWidth(stderr), log: log, began: time.Now(), done: make(chan struct{})}
+	p := &progress{stderr: stderr, width: render.TerminalWidth(stderr), log: log, began: time.Now(), done: make(chan struct{})}
 	every := waitingEvery
 	if p.width > 0 {
 		every = time.Second

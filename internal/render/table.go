@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"io"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"text/tabwriter"
 	"unicode/utf8"
+
+	"golang.org/x/term"
 
 	"github.com/kms-auditor/kms-auditor/internal/sanitize"
 )
@@ -17,6 +21,27 @@ import (
 type TextOptions struct {
 	Color bool // terminal escapes
 	Width int  // of the terminal, in columns, which tables and lines have to fit; 0: no limit
+}
+
+// defaultWidth is the width of a terminal that does not report one.
+const defaultWidth = 80
+
+// TerminalWidth returns the columns of the terminal that w writes to, or 0 if it is not a terminal.
+func TerminalWidth(w io.Writer) int {
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return 0
+	}
+	if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
+		return width
+	}
+	return defaultWidth
+}
+
+// OptionsFor fits text to w. A non-empty NO_COLOR means no colour (no-color.org).
+func OptionsFor(w io.Writer) TextOptions {
+	width := TerminalWidth(w)
+	return TextOptions{Color: width > 0 && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb", Width: width}
 }
 
 // Table is a table of cells that are printable. Columns without a value in any row are left out.
