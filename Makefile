@@ -59,7 +59,7 @@ deploy:
 	  grep -v '^#' deploy/prometheus/kms-auditor.rules.yml | sed 's/^./  &/'; } > deploy/kubernetes/monitoring/.new
 	mv deploy/kubernetes/monitoring/.new deploy/kubernetes/monitoring/prometheusrule.yaml
 
-# Takes the docs' pictures of the status page from the running binary, by Chromium. Needs pngquant.
+# Takes the docs' pictures of the status page from the running binary, by Chromium.
 .PHONY: images
 images:
 	e2e/setup.sh

@@ -77,13 +77,13 @@ func TestAnAnswerOfTheAuditorIsWhole(t *testing.T) {
 		want             []string
 		refused          bool
 	}{
-		{"what matches is no difference", report("consistent", "proven", "", entry("match")), []string{}, false},
+		{"a match is not a difference", report("consistent", "proven", "", entry("match")), []string{}, false},
 		{"a mismatch is one", report("drift", "proven", "", entry("match")+","+entry("mismatch")), []string{"0xc0 device 0xab true false"}, false},
-		{"what the claim says nothing of is no difference", report("consistent", "proven", "", entry("unclaimed")), []string{}, false},
-		{"unknown is no answer", report("unknown", "proven", "", entry("match")), nil, true},
-		{"what is not proven is no answer", report("consistent", "single", "", entry("match")), nil, true},
-		{"where a source failed there is no answer", report("consistent", "proven", `{"stage": "rpc"}`, entry("match")), nil, true},
-		{"what is no report is no answer", "nothing", nil, true},
+		{"an unclaimed entry is not a difference", report("consistent", "proven", "", entry("unclaimed")), []string{}, false},
+		{"an unknown report is an error", report("unknown", "proven", "", entry("match")), nil, true},
+		{"an unproven report is an error", report("consistent", "single", "", entry("match")), nil, true},
+		{"a report with a failed source is an error", report("consistent", "proven", `{"stage": "rpc"}`, entry("match")), nil, true},
+		{"other output is an error", "nothing", nil, true},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
 			if got, err := bench.ReadReport([]byte(row.report)); !slices.Equal(got, row.want) || (err != nil) != row.refused {

@@ -3,6 +3,8 @@ package deploy_test
 import (
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -51,5 +53,26 @@ func TestTheConfigurationOfTheStackIsGood(t *testing.T) {
 	}
 	if _, err := config.Load(path); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestGOMEMLIMITIsMostOfTheMemoryLimit(t *testing.T) {
+	const mib = `=?:? ?(\d+)(?:m|MiB)\b`
+	for file, limit := range map[string]string{"compose.yaml": "mem_limit" + mib, "systemd/kms-auditor.service": "MemoryMax" + mib} {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		number := func(pattern string) float64 {
+			m := regexp.MustCompile(pattern).FindStringSubmatch(strings.ReplaceAll(string(b), "MemoryMax=1G", "MemoryMax=1024m"))
+			if m == nil {
+				t.Fatalf("%s has no %s", file, pattern)
+			}
+			n, _ := strconv.ParseFloat(m[1], 64)
+			return n
+		}
+		if share := number("GOMEMLIMIT"+mib) / number(limit); share < 0.89 || share > 0.901 {
+			t.Errorf("GOMEMLIMIT of %s is %.3f of its memory limit, want 90 %%", file, share)
+		}
 	}
 }

@@ -8,39 +8,39 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
 )
 
-// accepts: what the operator lives with until a day.
+// accepts has differences that the operator accepts until a date.
 var accepts = []row{
-	{sentence: "a difference that is accepted is no drift", claim: says(image059, true), settings: lives("claim_allowed_chain_denied", image059),
+	{sentence: "an accepted difference is not drift", claim: says(image059, true), settings: lives("claim_allowed_chain_denied", image059),
 		entries: []string{"accepted  os_image 0.5.9"}, prints: "the rollout waits"},
-	{sentence: "another difference is drift beside one that is accepted", exit: 1, settings: lives("claim_allowed_chain_denied", image059),
+	{sentence: "another difference is drift besides an accepted one", exit: 1, settings: lives("claim_allowed_chain_denied", image059),
 		claim: func(s *stage, c *fakeapi.Chain) {
 			says(image059, true)(s, c)
 			says(retired, true)(s, c)
 		},
 		finds: []string{"warning claim_allowed_chain_denied device retired"}},
-	{sentence: "an accept that ran out", exit: 1, claim: says(image059, true), settings: expired(lives("claim_allowed_chain_denied", image059)),
+	{sentence: "an expired accept", exit: 1, claim: says(image059, true), settings: expired(lives("claim_allowed_chain_denied", image059)),
 		finds: []string{"warning claim_allowed_chain_denied os_image 0.5.9", "warning accept_expired os_image 0.5.9"}},
-	{sentence: "an accept of what is not there", settings: lives("claim_allowed_chain_denied", image059),
+	{sentence: "an accept of a difference that does not exist", settings: lives("claim_allowed_chain_denied", image059),
 		finds: []string{"info accept_unused os_image 0.5.9"}},
-	{sentence: "an accept of what is not there, that ran out", settings: expired(lives("claim_allowed_chain_denied", image059)),
+	{sentence: "an expired accept of a difference that does not exist", settings: expired(lives("claim_allowed_chain_denied", image059)),
 		finds: []string{"info accept_unused os_image 0.5.9"}},
 	{sentence: "an accept about a contract that is not audited", settings: func(s *stage, c *settings) {
 		lives("claim_allowed_chain_denied", image059)(s, c)
 		c.Accept[0].Contract = somewhere
 	}, finds: []string{"info accept_unused os_image 0.5.9"}, prints: somewhere + ", which is not audited on this chain"},
-	{sentence: "one of two things that are wrong with an image is accepted", exit: 1, claim: says(image058, false),
+	{sentence: "one of two differences of an image is accepted", exit: 1, claim: says(image058, false),
 		settings: both(lists(nil, []string{image057}), lives("claim_denied_chain_allowed", image058)),
 		finds:    []string{"critical policy_denied_chain_allowed os_image 0.5.8"}, entries: []string{"mismatch  os_image 0.5.8"}},
-	{sentence: "both things that are wrong with an image are accepted", claim: says(image058, false),
+	{sentence: "both differences of an image are accepted", claim: says(image058, false),
 		settings: both(lists(nil, []string{image057}), lives("claim_denied_chain_allowed", image058), lives("policy_denied_chain_allowed", image058)),
 		entries:  []string{"accepted  os_image 0.5.8"}},
 	{sentence: "another owner is accepted", settings: both(wants(map[string]any{"owner": somewhere}), lives("owner_changed", "")), rests: wholly},
-	{sentence: "nothing is said of an accept where the API is down", exit: 3, settings: lives("claim_allowed_chain_denied", image059),
+	{sentence: "an accept is not reported while the API is down", exit: 3, settings: lives("claim_allowed_chain_denied", image059),
 		api: status(404), fails: []string{"api api: …404"}},
 	{sentence: "the lie of a provider cannot be accepted", exit: 2, settings: lives("proof_invalid", ""), says: "proof_invalid cannot be accepted"},
 }
 
-// lives lives with a kind of finding for a month: about an image, or about the contract as a whole.
+// lives accepts a kind of finding for a month: about an image, or about the contract as a whole.
 func lives(kind, image string) func(*stage, *settings) {
 	return func(s *stage, c *settings) {
 		a := acceptSettings{
@@ -54,7 +54,7 @@ func lives(kind, image string) func(*stage, *settings) {
 	}
 }
 
-// expired has what change accepts run out yesterday.
+// expired makes what change accepts expire yesterday.
 func expired(change func(*stage, *settings)) func(*stage, *settings) {
 	return func(s *stage, c *settings) {
 		change(s, c)

@@ -21,7 +21,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv"
 )
 
-// check runs a checker, which must be content.
+// check runs a checker, which must pass.
 func check(t testing.TB, name string, args ...string) {
 	t.Helper()
 	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
@@ -51,7 +51,7 @@ type message struct {
 	}
 }
 
-// pager is a webhook that keeps the messages it gets.
+// pager is a webhook that keeps its messages.
 type pager chan message
 
 func (p pager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -85,7 +85,7 @@ func (p pager) within(t testing.TB, alert string, most time.Duration) message {
 	}
 }
 
-// shipped copies a deployed file to dir, with replacements of which each must change something.
+// shipped copies a file of deploy to dir with replacements. Each replacement must change something.
 func shipped(t testing.TB, dir, path string, replace ...[2]string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("../deploy", path))
@@ -102,7 +102,25 @@ func shipped(t testing.TB, dir, path string, replace ...[2]string) string {
 	return to
 }
 
-// draws waits until every panel of a dashboard has something to show.
+// everything chooses all in the variables of a dashboard.
+var everything = strings.NewReplacer("$chain", ".*", "$contract", ".*", "$instance", ".*", "$__rate_interval", "1m")
+
+// annotates waits until every annotation of a dashboard marks something.
+func (p *prometheus) annotates(t testing.TB, dashboard string) {
+	t.Helper()
+	var board struct {
+		Annotations struct{ List []struct{ Name, Expr string } }
+	}
+	must(t, json.Unmarshal([]byte(readFile(t, dashboard)), &board))
+	for _, a := range board.Annotations.List {
+		eventually(t, "annotation "+a.Name, func() bool {
+			_, body := get(t, p.url+"/api/v1/query?query="+url.QueryEscape(everything.Replace(a.Expr)))
+			return strings.Contains(body, `"metric":`)
+		})
+	}
+}
+
+// draws waits until every panel of a dashboard has data.
 func (p *prometheus) draws(t testing.TB, dashboard string) {
 	t.Helper()
 	var board struct {
@@ -110,16 +128,8 @@ func (p *prometheus) draws(t testing.TB, dashboard string) {
 			Type, Title string
 			Targets     []struct{ Expr string }
 		}
-		Annotations struct{ List []struct{ Expr string } }
 	}
 	must(t, json.Unmarshal([]byte(readFile(t, dashboard)), &board))
-	all := strings.NewReplacer("$chain", ".*", "$contract", ".*", "$instance", ".*", "$__rate_interval", "1m")
-	for _, a := range board.Annotations.List {
-		eventually(t, "annotation "+a.Expr, func() bool {
-			_, body := get(t, p.url+"/api/v1/query?query="+url.QueryEscape(all.Replace(a.Expr)))
-			return strings.Contains(body, `"metric":`)
-		})
-	}
 	for _, panel := range board.Panels {
 		if panel.Type == "row" || panel.Title == "Accepted differences run out" { // nothing is accepted here
 			continue
@@ -127,7 +137,7 @@ func (p *prometheus) draws(t testing.TB, dashboard string) {
 		eventually(t, "panel "+panel.Title, func() bool {
 			shown := false
 			for _, q := range panel.Targets {
-				status, body := get(t, p.url+"/api/v1/query?query="+url.QueryEscape(all.Replace(q.Expr)))
+				status, body := get(t, p.url+"/api/v1/query?query="+url.QueryEscape(everything.Replace(q.Expr)))
 				if status != http.StatusOK {
 					t.Fatalf("panel %s: %d %s", panel.Title, status, body)
 				}
@@ -138,8 +148,8 @@ func (p *prometheus) draws(t testing.TB, dashboard string) {
 	}
 }
 
-// startPaging starts what is deployed: Prometheus, which scrapes a daemon, and Alertmanager, which posts to the pagers.
-// Only addresses and, unless waits is empty, waiting times are others.
+// startPaging starts Prometheus, which scrapes a daemon, and Alertmanager, which posts to the pagers, with the deployed files.
+// Only addresses and, unless waits is empty, waiting times differ.
 func startPaging(t testing.TB, url, waits string) (page, team pager, p *prometheus) {
 	t.Helper()
 	page, team = make(pager, 100), make(pager, 100)
@@ -169,7 +179,7 @@ func startPaging(t testing.TB, url, waits string) (page, team pager, p *promethe
 	return page, team, &prometheus{"http://" + addr}
 }
 
-// What is deployed pages with the id and the runbook, and takes it back.
+// TestAPageArrivesAndIsTakenBack checks that the deployed rules page with the id and the runbook, and resolve the page.
 func TestAPageArrivesAndIsTakenBack(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, 2, 2)
@@ -177,6 +187,7 @@ func TestAPageArrivesAndIsTakenBack(t *testing.T) {
 	d := startDaemon(t, s.settings)
 	page, team, p := startPaging(t, d.url, "1s")
 	d.finds(t, "consistent")
+	p.becomes(t, `kms_auditor_entries{list="device",verdict="match"}`, 2) // so that Prometheus sees the change
 
 	t.Log("the API calls a device refused that the contract trusts")
 	lie := s.claim()
@@ -184,7 +195,7 @@ func TestAPageArrivesAndIsTakenBack(t *testing.T) {
 	must(t, s.api.put(lie))
 	m := page.next(t, "KMSAuditorCriticalFinding")
 	if m.Status != "firing" || m.Receiver != "page" || len(m.Alerts) != 1 {
-		t.Fatalf("%+v is no page about one finding", m)
+		t.Fatalf("%+v is not a page about one finding", m)
 	}
 	id, contract := s.devices[1].Hex(), s.kms.Address().Hex()
 	tx := regexp.MustCompile(`0x[0-9a-f]{64}`).FindString(m.Alerts[0].Annotations["explorer_url"])
@@ -215,13 +226,14 @@ func TestAPageArrivesAndIsTakenBack(t *testing.T) {
 	t.Log("the contract follows, and then refuses a device that the API still offers")
 	must(t, s.kms.RemoveDevice(t.Context(), s.devices[1]))
 	if m := page.next(t, "KMSAuditorCriticalFinding"); m.Status != "resolved" || m.Alerts[0].Labels["id"] != id {
-		t.Errorf("%+v does not take the page back", m)
+		t.Errorf("%+v does not resolve the page", m)
 	}
 	must(t, s.kms.RemoveDevice(t.Context(), s.devices[0]))
 	if m := team.next(t, "KMSAuditorWarningFinding"); m.Status != "firing" || m.Alerts[0].Labels["id"] != s.devices[0].Hex() {
 		t.Errorf("%+v does not tell the team of %s", m, s.devices[0])
 	}
+	p.annotates(t, "../deploy/grafana/kms-auditor.json")
 }
 
-// short is the head and the tail of an id.
+// short returns the first and last digits of an id.
 func short(id string) string { return id[:6] + "…" + id[len(id)-3:] }

@@ -22,7 +22,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// TestTheSyncCommitteesOfARealBeaconNode: over two forks and three committees, a sleep of a period, and against an invented chain.
+// TestTheSyncCommitteesOfARealBeaconNode covers two forks, three committees, a pause of a period, and an invented chain.
 func TestTheSyncCommitteesOfARealBeaconNode(t *testing.T) {
 	t.Parallel()
 	began := time.Now()
@@ -37,7 +37,7 @@ func TestTheSyncCommitteesOfARealBeaconNode(t *testing.T) {
 	must(t, err)
 	a := startAPI(t)
 	must(t, a.put(d.claim(kms.Address(), []fakeapi.Device{{ID: device.Hex(), Allowed: new(true)}}, nil)))
-	// finalized waits until light clients are told that a block, or one of a slot, is final.
+	// finalized waits until the light client API says that a block, or one of a slot, is final.
 	finalized := func(what string, block, slot uint64) (f update) {
 		d.await(t, what, func() error {
 			err := d.get(t, "/eth/v1/beacon/light_client/finality_update", &f)
@@ -80,7 +80,7 @@ func TestTheSyncCommitteesOfARealBeaconNode(t *testing.T) {
 		}
 		return &decodeReport(t, out).Chains[0]
 	}
-	// anchored checks that the committee's block was read, and that it is geth's.
+	// anchored checks that the block signed by the committee was read, and that it is geth's.
 	anchored := func(c *audit.Chain) {
 		t.Helper()
 		block, err := d.client.HeaderByNumber(t.Context(), new(big.Int).SetUint64(c.Block.Number))
@@ -93,7 +93,7 @@ func TestTheSyncCommitteesOfARealBeaconNode(t *testing.T) {
 	c := once(s, 0, "--evidence", kept)
 	anchored(c)
 	if !strings.HasPrefix(c.Errors[0].Source, "down") {
-		t.Errorf("the endpoint that is down is not named: %+v", c.Errors)
+		t.Errorf("the errors do not name the endpoint that is down: %+v", c.Errors)
 	}
 	for root, want := range map[string]int{checkpoint: 0, device.Hex(): 4} {
 		if exit, _, errs := runAuditorIn(t, offline(), nil, "verify", "--checkpoint", root, kept); exit != want {
@@ -118,14 +118,14 @@ func TestTheSyncCommitteesOfARealBeaconNode(t *testing.T) {
 		t.Errorf("%d findings opened", n)
 	}
 	finalized("the daemon sleeps over a period", 0, 3*period+8)
-	process = startDaemon(t, s) // it goes on from what is remembered
+	process = startDaemon(t, s) // it continues from the state
 	process.finds(t, "consistent")
 	anchored(&decodeReport(t, process.page(t, "/api/v1/report")).Chains[0])
 	if page := process.page(t, "/metrics"); !strings.Contains(page, `kms_auditor_anchored_block_timestamp_seconds{chain="base",trust="consensus"}`) {
 		t.Error("no metric of the anchored block")
 	}
 	if exit, out, errs := runAuditor(t, "anchor", "status", "-o", "json", "-c", writeConfig(t, s)); exit != 3 || !strings.Contains(out, `"start": "`) || strings.Contains(out, `"start": "`+checkpoint) {
-		t.Errorf("anchor status exits with %d, and does not start at what is remembered\n%s%s", exit, out, errs)
+		t.Errorf("anchor status exits with %d, and does not start from the state\n%s%s", exit, out, errs)
 	}
 	s.Chains[0].Anchor.Checkpoint = d.checkpoint(t).Hex()
 	if exit, out, errs := runAuditor(t, "anchor", "status", "-c", writeConfig(t, s)); exit != 3 || !strings.Contains(out, "prysm: block") || !strings.Contains(errs, "not all that vouches for blocks") {
@@ -164,10 +164,10 @@ func TestTheSyncCommitteesOfARealBeaconNode(t *testing.T) {
 	}
 }
 
-// period is how many slots a devnet's sync committee signs.
+// period is the number of slots in a devnet's sync-committee period.
 const period = 64
 
-// update is what light clients are told, as far as it matters here.
+// update has the used fields of a light client update.
 type update struct {
 	Version string
 	Data    struct {

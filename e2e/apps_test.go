@@ -30,7 +30,7 @@ var apps = flag.Int("apps", 20_000, "registered apps of TestManyApps")
 
 var highWater = regexp.MustCompile(`(?m)^VmHWM:\s+(\d+) kB$`)
 
-// crowded is a contract in which anybody registered many apps.
+// crowded is a contract with many registered apps.
 func crowded(t *testing.T) *scene {
 	t.Helper()
 	args := append(slices.Clone(nodes["geth"].args), "--dev.gaslimit", "1000000000", "--txpool.accountslots", "10000", "--txpool.globalslots", "10000")
@@ -46,7 +46,7 @@ func crowded(t *testing.T) *scene {
 	must(t, err)
 	nonce, err := n.client.PendingNonceAt(t.Context(), opts.From)
 	must(t, err)
-	opts.GasLimit = 1 << 24 // no transaction may have more (EIP-7825)
+	opts.GasLimit = 1 << 24 // the limit of a transaction (EIP-7825)
 	const atOnce = 100
 	var last *types.Transaction
 	for i := 0; i < *apps; i += atOnce {
@@ -63,7 +63,7 @@ func crowded(t *testing.T) *scene {
 	return s
 }
 
-// TestManyApps: they are proven like the rest, in the memory that there is; where there is less, they cost completeness alone.
+// TestManyApps checks that apps are proven within the memory limit. With less memory they cost only completeness.
 func TestManyApps(t *testing.T) {
 	s := crowded(t)
 	once := func(env ...string) (audit.Target, time.Duration, int) {
@@ -81,7 +81,7 @@ func TestManyApps(t *testing.T) {
 			case <-ended: // the verdict is in the report
 				return decodeReport(t, out.String()).Chains[0].Targets[0], time.Since(began), resident
 			case <-time.After(20 * time.Millisecond):
-				// What the kernel says of an ended child counts what its parent had when it was forked.
+				// The kernel's peak of an ended child includes its parent's memory at the fork.
 				if status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid)); err == nil {
 					if m := highWater.FindSubmatch(status); m != nil {
 						kib, err := strconv.Atoi(string(m[1]))
@@ -97,7 +97,7 @@ func TestManyApps(t *testing.T) {
 	if found(target) != "consistent "+wholly {
 		t.Errorf("%s", found(target))
 	}
-	// Room for half of them.
+	// Enough memory for half of them.
 	limit := 128<<20 + *apps/2*1000
 	target, took, resident = once("GOMEMLIMIT=" + big.NewInt(int64(limit)).String())
 	t.Logf("%d apps, and a limit of %d MiB: audit --once took %s and %d MiB; %s", *apps, limit>>20, took.Round(100*time.Millisecond), resident, target.Incomplete)
@@ -114,7 +114,7 @@ func TestManyApps(t *testing.T) {
 	requests := s.proxy.Requests()
 	took, _ = lasted(t, d)
 	t.Logf("an unchanged one took %s", took)
-	if n := s.proxy.Requests() - requests; n > 2 { // another may have begun
+	if n := s.proxy.Requests() - requests; n > 2 { // another audit may have begun
 		t.Errorf("an unchanged audit takes %d round trips", n)
 	}
 	_, err := s.kms.Send(t.Context(), "registerApp", common.Address{0xaa})
@@ -129,12 +129,12 @@ func TestManyApps(t *testing.T) {
 	t.Logf("one more app: it took %s", longest)
 }
 
-// ended are the lines of audits that ended.
+// ended returns the log lines of audits that ended.
 func ended(d *daemon) []string {
 	return slices.DeleteFunc(slices.Clone(d.logged()), func(line string) bool { return !strings.Contains(line, `"event":"audit_finished"`) })
 }
 
-// lasted waits for an audit of the daemon, and says how long it took.
+// lasted waits for an audit of the daemon and returns its duration.
 func lasted(t *testing.T, d *daemon) (time.Duration, string) {
 	t.Helper()
 	line := d.audit(t)

@@ -31,14 +31,14 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
-// TestAnotherContractSparesNothing: the API lists a second contract, which misbehaves. What is wrong with the first one
-// is drift, and proven.
-func TestAnotherContractSparesNothing(t *testing.T) {
+// TestAHostileContractHidesNothing has an API that lists a second contract, which misbehaves. The first contract's drift must
+// still be proven.
+func TestAHostileContractHidesNothing(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, 2, 1)
 	s.settings.Web = nil
 	odd := common.HexToAddress(somewhere)
-	const onlyLists = "36602414600857005b" // goes on where it is called with an id, and returns nothing else
+	const onlyLists = "36602414600857005b" // continues if it is called with an id, and else returns nothing
 	for _, row := range []struct {
 		sentence, code string
 		fault          rpcfault.Fault
@@ -47,7 +47,7 @@ func TestAnotherContractSparesNothing(t *testing.T) {
 		{"its getter asks for a block's hash", "5f405f5260205ff3", rpcfault.Fault{}, audit.Unknown},
 		{"its getter never ends", "600856", rpcfault.Fault{}, audit.Unknown},
 		{"its getter writes", "600160015560015f5260205ff3", rpcfault.Fault{}, audit.Unknown},
-		{"its getter is no code", "fe", rpcfault.Fault{}, audit.Unknown},
+		{"its getter has an invalid instruction", "fe", rpcfault.Fault{}, audit.Unknown},
 		{"the provider proves nothing of it", "60043554" + "5f5260205ff3", rpcfault.Fault{Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
 			if c.Method == "eth_getProof" && strings.Contains(strings.ToLower(string(c.Params[0])), strings.ToLower(somewhere)) {
 				unproven.Reply(c, a)
@@ -84,8 +84,8 @@ func TestAnotherContractSparesNothing(t *testing.T) {
 	}
 }
 
-// TestRubbishHidesNoOwner: what a contract says of its KMS is rubbish, and its policy pins another owner.
-func TestRubbishHidesNoOwner(t *testing.T) {
+// TestMalformedKMSInfoHidesNoOwner has a contract whose kmsInfo() is malformed and whose policy pins another owner.
+func TestMalformedKMSInfoHidesNoOwner(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, 1, 1)
 	s.settings.Web = nil
@@ -106,7 +106,7 @@ func TestRubbishHidesNoOwner(t *testing.T) {
 		must(t, err)
 		audited(rubbish, rubbish)
 	}
-	// One getter of the implementation returns what is no ABI. All else is left to the code that was there.
+	// One getter of the implementation returns invalid ABI. All others run the original code.
 	word, err := s.client.StorageAt(t.Context(), s.kms.Address(), kms.ImplementationSlot, nil)
 	must(t, err)
 	implementation, genuine := common.BytesToAddress(word), common.HexToAddress(somewhere)
@@ -122,7 +122,7 @@ func TestRubbishHidesNoOwner(t *testing.T) {
 	}
 }
 
-// TestAFloodHidesNoDevice: anybody registers one app so often in one block that the provider does not serve its logs.
+// TestAFloodHidesNoDevice has an app that is registered so often in one block that the provider does not serve the block's logs.
 func TestAFloodHidesNoDevice(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, 2, 1)
@@ -150,8 +150,8 @@ func TestAFloodHidesNoDevice(t *testing.T) {
 	}
 }
 
-// TestAnAlternatingAPIIsTold: every other answer of the API is wrong. No look confirms that, and it is told.
-func TestAnAlternatingAPIIsTold(t *testing.T) {
+// TestAnAlternatingAPIIsReported has an API whose every other answer is wrong. No second look confirms that; it is claim_unstable.
+func TestAnAlternatingAPIIsReported(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, 2, 1)
 	lying := startAPI(t)
@@ -174,7 +174,7 @@ func TestAnAlternatingAPIIsTold(t *testing.T) {
 	d.audit(t)
 	target := d.target(t)
 	if got := kinds(target); target.Verdict == audit.Drift || !slices.Contains(got, "claim_unstable") {
-		t.Errorf("one of two looks saw a difference: %s %q", target.Verdict, got)
+		t.Errorf("after a difference in one of two looks: %s %q", target.Verdict, got)
 	}
 	if n := sum(t, d.page(t, "/metrics"), "kms_auditor_unconfirmed_differences_total"); n < 2 {
 		t.Errorf("%v unconfirmed differences are counted", n)
@@ -184,8 +184,8 @@ func TestAnAlternatingAPIIsTold(t *testing.T) {
 	}
 }
 
-// TestExplainTellsWhenAFindingWasLastConfirmed moves on with every audit that sees it.
-func TestExplainTellsWhenAFindingWasLastConfirmed(t *testing.T) {
+// TestExplainShowsWhenAFindingWasLastConfirmed checks that the time moves on with every audit that confirms the finding.
+func TestExplainShowsWhenAFindingWasLastConfirmed(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, 2, 1)
 	s.settings.State = filepath.Join(t.TempDir(), "state.db")
@@ -201,7 +201,7 @@ func TestExplainTellsWhenAFindingWasLastConfirmed(t *testing.T) {
 		_, out, errs = runAuditorIn(t, offline(), nil, "explain", s.devices[1].Hex(), "-o", "json", "-c", config)
 		must(t, json.Unmarshal([]byte(out), &x))
 		if len(x.Places) != 1 || len(x.Places[0].Findings) != 1 || x.Places[0].Findings[0].LastConfirmedAt == nil || x.Places[0].Findings[0].ResolvedAt != nil {
-			t.Fatalf("not one open finding:\n%s%s", out, errs)
+			t.Fatalf("want one open finding:\n%s%s", out, errs)
 		}
 		return x.Places[0].Findings[0]
 	}
@@ -211,11 +211,11 @@ func TestExplainTellsWhenAFindingWasLastConfirmed(t *testing.T) {
 	}
 	must(t, s.api.fail(fakeapi.Fault{Name: fakeapi.Status}))
 	if blind := explained(3); !blind.LastConfirmedAt.Equal(*again.LastConfirmedAt) {
-		t.Errorf("an audit that saw nothing confirms it at %s, after %s", blind.LastConfirmedAt, again.LastConfirmedAt)
+		t.Errorf("an audit that could not look confirms it at %s, after %s", blind.LastConfirmedAt, again.LastConfirmedAt)
 	}
 }
 
-// TestTheStateOfTheLastReleaseIsRead by the commands that need no network.
+// TestTheStateOfTheLastReleaseIsRead uses the commands that need no network.
 func TestTheStateOfTheLastReleaseIsRead(t *testing.T) {
 	t.Parallel()
 	packed, err := os.Open("../internal/state/testdata/schema2.db.gz")
@@ -247,7 +247,7 @@ func TestTheStateOfTheLastReleaseIsRead(t *testing.T) {
 		var x render.Explanation
 		run(&x, "explain", o.Finding.ID)
 		if len(x.Places) != 1 || !slices.ContainsFunc(x.Places[0].Findings, func(k render.Known) bool { return k.Kind == o.Finding.Kind && k.ResolvedAt == nil }) {
-			t.Errorf("explain does not tell of %s: %+v", o.Finding.Kind, x.Places)
+			t.Errorf("explain does not show %s: %+v", o.Finding.Kind, x.Places)
 		}
 	}
 	var h render.History
@@ -258,11 +258,11 @@ func TestTheStateOfTheLastReleaseIsRead(t *testing.T) {
 		t.Errorf("baseline show exits with %d\n%s%s", exit, out, errs)
 	}
 	if now := readFile(t, path); now != string(old) {
-		t.Error("commands that only look change the file")
+		t.Error("read-only commands change the file")
 	}
 }
 
-// TestForgedEvidenceDoesNotHold: keys in another case, twice or unknown, under a seal that fits.
+// TestForgedEvidenceDoesNotHold has keys in another case, twice or unknown, under a valid seal.
 func TestForgedEvidenceDoesNotHold(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, 2, 1)
@@ -297,7 +297,7 @@ func TestForgedEvidenceDoesNotHold(t *testing.T) {
 	}
 }
 
-// TestAnOutageKeepsTheEvidenceOfADrift, however many audits it spoils.
+// TestAnOutageKeepsTheEvidenceOfADrift has an outage over many audits.
 func TestAnOutageKeepsTheEvidenceOfADrift(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, 2, 1)

@@ -26,7 +26,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
-// TestAnOutageResolvesNoAlert: while the API is down, and the daemon is restarted, what is open goes on to page.
+// TestAnOutageResolvesNoAlert checks that open findings keep paging while the API is down and after a restart of the daemon.
 func TestAnOutageResolvesNoAlert(t *testing.T) {
 	t.Parallel()
 	const waits = 5 * time.Second // of every rule
@@ -53,7 +53,7 @@ func TestAnOutageResolvesNoAlert(t *testing.T) {
 	if m := page.next(t, "KMSAuditorCriticalFinding"); m.Status != "firing" {
 		t.Errorf("the page says %s", m.Status)
 	}
-	// stands fails the test where an alert ends within three times what its rule waits, or the page does not say what is open.
+	// stands fails the test if an alert ends within three times its rule's wait, or if the page does not show what is open.
 	stands := func(when string) {
 		t.Helper()
 		for end := time.Now().Add(3 * waits); time.Now().Before(end); d.audit(t) {
@@ -62,7 +62,7 @@ func TestAnOutageResolvesNoAlert(t *testing.T) {
 			}
 		}
 		if text := d.page(t, "/"); !hasAll(text, []string{s.devices[0].Hex()[:10], s.devices[1].Hex()[:10], "unlisted_chain_allowed", "claim_denied_chain_allowed"}) {
-			t.Errorf("%s: the page does not say what is open:\n%s", when, text)
+			t.Errorf("%s: the page does not show what is open:\n%s", when, text)
 		}
 	}
 	must(t, s.api.fail(fakeapi.Fault{Name: fakeapi.Status, Status: http.StatusServiceUnavailable}))
@@ -78,7 +78,7 @@ func TestAnOutageResolvesNoAlert(t *testing.T) {
 	stands("the API lies again")
 	for len(page) > 0 {
 		if m := <-page; m.Status != "firing" {
-			t.Errorf("the page is taken back: %+v", m)
+			t.Errorf("the page is resolved: %+v", m)
 		}
 	}
 	must(t, s.api.put(s.claim()))
@@ -88,7 +88,7 @@ func TestAnOutageResolvesNoAlert(t *testing.T) {
 	d.finds(t, "consistent")
 }
 
-// kinds are the findings of a target, each as its kind, and whether it is open without having been seen.
+// kinds returns the kinds of a target's findings, and marks those that are open but not confirmed.
 func kinds(t audit.Target) (out []string) {
 	for _, f := range t.Findings {
 		text := string(f.Kind)
@@ -100,8 +100,8 @@ func kinds(t audit.Target) (out []string) {
 	return out
 }
 
-// settled is the only target of the last report, once two audits in a row ended with the verdict: the report of the last
-// one may not be served yet.
+// settled returns the only target of the last report, after two audits in a row with the verdict. The report of the very last one
+// may not be served yet.
 func (d *daemon) settled(t *testing.T, verdict string) audit.Target {
 	t.Helper()
 	d.finds(t, verdict)
@@ -109,7 +109,7 @@ func (d *daemon) settled(t *testing.T, verdict string) audit.Target {
 	return d.target(t)
 }
 
-// TestTheAPIHidesNoPolicyFinding: whatever the API does, a contract that is configured is held against its policy.
+// TestTheAPIHidesNoPolicyFinding checks that a configured contract is compared with its policy, whatever the API does.
 func TestTheAPIHidesNoPolicyFinding(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, 2, 1)
@@ -121,9 +121,9 @@ func TestTheAPIHidesNoPolicyFinding(t *testing.T) {
 		sentence string
 		claim    func(*fakeapi.Chain)
 		fault    fakeapi.Fault
-		finds    []string // beside those of the policy
+		finds    []string // besides those of the policy
 	}{
-		{sentence: "the API tells the truth"},
+		{sentence: "the API is right"},
 		{sentence: "the API lists nothing", claim: func(c *fakeapi.Chain) { c.Contracts = nil }, finds: []string{"contract_not_listed"}},
 		{sentence: "the API fails", fault: fakeapi.Fault{Name: fakeapi.Status, Status: 500}},
 		{sentence: "the API refuses the key", fault: fakeapi.Fault{Name: fakeapi.Status, Status: 403}},
@@ -152,7 +152,7 @@ func TestTheAPIHidesNoPolicyFinding(t *testing.T) {
 			}
 			targets := decodeReport(t, out).Chains[0].Targets
 			if len(targets) != 1 {
-				t.Fatalf("%d targets, want the one that is configured\n%s", len(targets), out)
+				t.Fatalf("%d targets, want the configured one\n%s", len(targets), out)
 			}
 			got := kinds(targets[0])
 			for _, want := range append(row.finds, "owner_changed", "policy_denied_chain_allowed") {
@@ -164,7 +164,7 @@ func TestTheAPIHidesNoPolicyFinding(t *testing.T) {
 	}
 }
 
-// TestAContractIsAuditedUntilItIsForgotten: the API lists it no more, and what happens to it is found all the same.
+// TestAContractIsAuditedUntilItIsForgotten has an API that no longer lists the contract. Changes are still found.
 func TestAContractIsAuditedUntilItIsForgotten(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, 2, 1)
@@ -179,7 +179,7 @@ func TestAContractIsAuditedUntilItIsForgotten(t *testing.T) {
 	must(t, s.kms.AllowDevice(t.Context(), hidden))
 	series := `kms_auditor_open_finding{chain="base",contract="` + s.kms.Address().Hex() + `",id="` + hidden.Hex() + `"`
 	if got := kinds(d.settled(t, "drift")); !slices.Contains(got, "contract_not_listed") || !slices.Contains(got, "unlisted_chain_allowed") {
-		t.Errorf("the API lists the contract no more: %q", got)
+		t.Errorf("after the API stopped listing the contract: %q", got)
 	}
 	if metrics := d.page(t, "/metrics"); !strings.Contains(metrics, series) {
 		t.Errorf("no %s in\n%s", series, metrics)
@@ -196,13 +196,13 @@ func TestAContractIsAuditedUntilItIsForgotten(t *testing.T) {
 	d.await(t, from, `"event":"finding_resolved"`, hidden.Hex())
 	d.audit(t)
 	if targets := decodeReport(t, d.page(t, "/api/v1/report")).Chains[0].Targets; len(targets) != 0 {
-		t.Errorf("it is audited still: %+v", targets)
+		t.Errorf("it is still audited: %+v", targets)
 	}
 	if metrics := d.page(t, "/metrics"); strings.Contains(metrics, "kms_auditor_open_finding{") {
-		t.Errorf("something is open still:\n%s", metrics)
+		t.Errorf("a finding is still open:\n%s", metrics)
 	}
 	if exit, out, errs := runAuditor(t, "history", "-c", writeConfig(t, s.settings)); exit != 0 || !strings.Contains(out, "forgotten") {
-		t.Errorf("the history does not tell that the contract was forgotten: %d\n%s%s", exit, out, errs)
+		t.Errorf("the history does not show that the contract was forgotten: %d\n%s%s", exit, out, errs)
 	}
 }
 
@@ -215,7 +215,7 @@ func (s *scene) mineIdle(t *testing.T, n int) (head uint64) {
 	return head
 }
 
-// inThePast is a provider that proves nothing, and answers calls at the newest block with what an earlier one says.
+// inThePast is a provider that proves nothing, and answers calls at the newest block as of an earlier one.
 func (s *scene) inThePast(t *testing.T, block uint64) rpcfault.Fault {
 	t.Helper()
 	head, err := s.client.HeaderByNumber(t.Context(), nil)
@@ -233,8 +233,8 @@ func (s *scene) inThePast(t *testing.T, block uint64) rpcfault.Fault {
 
 var unproven = rpcfault.Refuse("eth_getProof", -32601, "the method eth_getProof does not exist")
 
-// TestAProviderSilencesNothing: while something critical is open a provider stops proving, or goes back. Nothing is
-// consistent before an honest look, also where the daemon is restarted, and nothing is drift that was not seen.
+// TestAProviderSilencesNothing has a provider that stops proving, or goes back, while a critical finding is open. Until an honest
+// look, also after a restart, nothing is consistent, and only what was seen is drift.
 func TestAProviderSilencesNothing(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, 2, 1)
@@ -276,10 +276,10 @@ func TestAProviderSilencesNothing(t *testing.T) {
 				}
 			}
 			if text := d.page(t, "/"); !hasAll(text, []string{hidden.Hex()[:10], "unlisted_chain_allowed"}) {
-				t.Errorf("the page does not say what is open:\n%s", text)
+				t.Errorf("the page does not show what is open:\n%s", text)
 			}
 		}
-		s.mineIdle(t, 1) // what was proven of a block stays proven
+		s.mineIdle(t, 1) // the proof cache applies to the old block
 		s.proxy.Set(row.fault())
 		stands()
 		d.end(t, syscall.SIGTERM)
@@ -294,20 +294,20 @@ func TestAProviderSilencesNothing(t *testing.T) {
 		}
 	}
 	must(t, s.kms.RemoveDevice(t.Context(), hidden))
-	// A provider that refused proofs is asked for none for ten minutes, and what was proven is resolved by a proof.
+	// A provider that refused proofs is not asked for any for ten minutes, and a proven finding needs a proof to end.
 	d.end(t, syscall.SIGTERM)
 	d = startDaemon(t, s.settings)
 	d.finds(t, "consistent")
 
 	s.proxy.Set(s.stopped(1))
 	if got := kinds(d.settled(t, "unknown")); !slices.Equal(got, []string{"chain_went_back"}) {
-		t.Errorf("nothing is wrong but that the chain went back: %q", got)
+		t.Errorf("after the chain went back: %q", got)
 	}
 	s.proxy.Set(rpcfault.Fault{})
 	d.finds(t, "consistent")
 }
 
-// stopped is a provider that knows no block after one.
+// stopped is a provider without blocks after a given one.
 func (s *scene) stopped(at uint64) rpcfault.Fault {
 	return rpcfault.Stale(at, func(hash string) bool {
 		h, err := s.client.HeaderByHash(context.Background(), common.HexToHash(hash))
@@ -315,7 +315,8 @@ func (s *scene) stopped(at uint64) rpcfault.Fault {
 	})
 }
 
-// TestNothingIsDeployedAtThePinnedBlock, and the newest one agrees with the claim: nothing was compared.
+// TestNothingIsDeployedAtThePinnedBlock has a contract that exists only at the newest block, which agrees with the claim. Nothing
+// counts as compared.
 func TestNothingIsDeployedAtThePinnedBlock(t *testing.T) {
 	t.Parallel()
 	for name := range nodes {

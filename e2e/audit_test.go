@@ -21,13 +21,13 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
-// row is one audit: what is wrong in the world, and what the auditor must say of it. Without anything wrong the API
-// tells the truth, and every source works.
+// row is one audit: what is wrong in the world, and what the auditor must report. By default the API is right and every source
+// works.
 type row struct {
 	sentence string
 
-	claim     func(*stage, *fakeapi.Chain) // changes what the API says
-	later     func(*stage, *fakeapi.Chain) // changes what it says from its second answer on; nil: nothing new
+	claim     func(*stage, *fakeapi.Chain) // changes the API's claim
+	later     func(*stage, *fakeapi.Chain) // changes the claim from the second answer on; optional
 	kms       func(*stage, *[]fakeapi.KMS) // changes what the API lists
 	settings  func(*stage, *settings)      // changes the configuration
 	text      func(string) string          // changes the configuration's text
@@ -36,22 +36,22 @@ type row struct {
 	before    act
 	meanwhile event
 	after     act    // undoes what before and meanwhile did to the chain
-	only      string // the only node that can do this; empty: both
-	version   string // the only version of the API that can, for inBothVersions; empty: both
+	only      string // the only node that can do this; both if empty
+	version   string // the only API version that can, for inBothVersions; both if empty
 
 	exit    int
-	finds   []string // every finding: severity, kind, and of what
+	finds   []string // every finding: severity, kind and subject
 	fails   []string // every failed source: stage, source, and parts of the message between "…"
-	entries []string // entries that do not match: verdict, reason, and which; nil: not looked at
-	says    string   // part of a target's reason, or of stderr where the exit code is 2
-	prints  string   // part of the text report; empty: not looked at
-	rests   string   // assurance and completeness of every target; empty: not looked at
+	entries []string // entries that do not match: verdict, reason and id; unchecked if nil
+	says    string   // part of a target's reason, or of stderr if the exit code is 2
+	prints  string   // part of the text report; unchecked if empty
+	rests   string   // assurance and completeness of every target; unchecked if empty
 
-	keyInData bool // the API's answer holds the key, so no evidence is kept
+	keyInData bool // the API's answer contains the key, so no evidence is kept
 }
 
-// event happens while the auditor audits: just before the nth call of a method reaches the node. One eth_chainId is
-// asked each time a block is pinned, and one eth_getCode each time a contract is read there.
+// event happens during an audit, just before the nth call of a method reaches the node. Each pin calls eth_chainId once, and each
+// read of a contract calls eth_getCode once.
 type event struct {
 	method string
 	nth    int
@@ -61,7 +61,7 @@ type event struct {
 // act changes the world.
 type act func(context.Context, *stage) error
 
-// plays are what one stage shows: a node keeps the state of 128 blocks, and rows add blocks.
+// plays are groups of rows, each for one stage: a node keeps the state of 128 blocks, and rows add blocks.
 var plays = [][]row{
 	slices.Concat(truths, drifts, doubts, mistakes, apiFaults, providerFaults, overcome, passes, proofs, lies, scans, agreements),
 	inBothVersions(crosses, controls, policies, accepts),
@@ -90,7 +90,7 @@ func TestAudit(t *testing.T) {
 	}
 }
 
-// run audits and checks all that is said of it. It returns the path of the evidence; empty: there is none.
+// run audits and checks all outputs. It returns the path of the evidence, or "" if there is none.
 func (r row) run(t *testing.T, s *stage, schema *jsonschema.Schema) string {
 	if r.after != nil {
 		defer func() { must(t, r.after(t.Context(), s)) }()
@@ -110,7 +110,7 @@ func (r row) run(t *testing.T, s *stage, schema *jsonschema.Schema) string {
 	s.secrets.absent(t, "stderr", stderr)
 	s.secrets.absent(t, "the JSON report", string(file))
 	if !strings.Contains(stdout, r.prints) {
-		t.Errorf("the text report does not say %q", r.prints)
+		t.Errorf("the text report lacks %q", r.prints)
 	}
 	if t.Failed() {
 		t.Logf("stdout:\n%s\nstderr:\n%s", stdout, stderr)
@@ -140,7 +140,7 @@ func (r row) run(t *testing.T, s *stage, schema *jsonschema.Schema) string {
 	return kept
 }
 
-// set brings about what is wrong.
+// set sets up what is wrong.
 func (r row) set(t *testing.T, s *stage) {
 	truth := s.truth()
 	if r.claim != nil {
@@ -187,7 +187,7 @@ func (r row) set(t *testing.T, s *stage) {
 		mu.Lock()
 		defer mu.Unlock()
 		if left > 0 {
-			t.Errorf("%s was asked %d times too few for the event to happen", r.meanwhile.method, left)
+			t.Errorf("the event did not happen: %d more calls of %s were expected", left, r.meanwhile.method)
 		}
 	})
 }
@@ -195,7 +195,7 @@ func (r row) set(t *testing.T, s *stage) {
 func (r row) check(t *testing.T, s *stage, got *audit.Report) {
 	t.Helper()
 	if want := verdicts[r.exit]; got.Verdict != want {
-		t.Errorf("verdict %s beside exit code %d", got.Verdict, r.exit)
+		t.Errorf("verdict %s with exit code %d", got.Verdict, r.exit)
 	}
 	var finds, entries, fails, reasons []string
 	for _, c := range got.Chains {
@@ -231,7 +231,7 @@ func (r row) check(t *testing.T, s *stage, got *audit.Report) {
 	}
 }
 
-// inOrder tells whether the parts of want, with "…" between them, stand in got in that order.
+// inOrder reports whether got contains the parts of want, separated by "…", in order.
 func inOrder(want, got string) bool {
 	for part := range strings.SplitSeq(want, "…") {
 		_, rest, found := strings.Cut(got, strings.TrimSpace(part))

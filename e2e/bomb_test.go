@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// TestABombTakesLittleMemory has evidence verified that is a megabyte, packed, and unpacks to more than is taken.
-func TestABombTakesLittleMemory(t *testing.T) {
+// TestADecompressionBombTakesLittleMemory verifies evidence of a megabyte that decompresses to more than the limit.
+func TestADecompressionBombTakesLittleMemory(t *testing.T) {
 	const room = 125 << 20
 	document := func(open, one, closed string) io.Reader {
 		body := []byte(strings.Replace(open+strings.Repeat(one, room/len(one))+closed, ",]", "]", 1))
@@ -40,7 +40,7 @@ func TestABombTakesLittleMemory(t *testing.T) {
 		cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "kms-auditor"), "verify", name)
 		cmd.Stdout, cmd.Stderr = &said, &said
 		must(t, cmd.Start())
-		peak := 0 // KiB; what wait4 tells begins at this process's own
+		peak := 0 // KiB; the peak from wait4 would include this process's memory
 		done := make(chan error, 1)
 		go func() { done <- cmd.Wait() }()
 		for running := true; running; {

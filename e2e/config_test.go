@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// settings is a configuration of one chain; what is empty keeps its default.
+// settings is a configuration. Empty fields keep their defaults.
 type settings struct {
 	Schedule     string           `json:"schedule,omitempty"`
 	Timeout      string           `json:"timeout,omitempty"`
@@ -96,7 +96,7 @@ type webSettings struct {
 	ExternalURL string   `json:"external_url,omitempty"`
 }
 
-// settings audits the node through its proxy at the newest block, and takes a second look at once.
+// settings audits the node through its proxy at the newest block, without a confirm_delay.
 func (n *node) settings(a *api) settings {
 	return settings{
 		ConfirmDelay: "0s",
@@ -108,8 +108,8 @@ func (n *node) settings(a *api) settings {
 	}
 }
 
-// writeConfig writes a configuration into a folder of its own and returns its path. What is no string is written as
-// JSON, which is YAML too.
+// writeConfig writes a configuration into a new folder and returns its path. A value other than a string is written as JSON, which
+// is valid YAML.
 func writeConfig(t testing.TB, c any) string {
 	t.Helper()
 	text, ok := c.(string)

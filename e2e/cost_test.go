@@ -14,14 +14,14 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// What one audit costs, in HTTP requests: docs/performance.md promises these numbers. An audit of a daemon that finds nothing
-// changed costs less: see TestWhatAnAuditOfTheDaemonCosts.
+// TestWhatAnAuditCosts counts HTTP requests; docs/performance.md promises these numbers. For an audit of the daemon without
+// changes see TestWhatAnAuditOfTheDaemonCosts.
 func TestWhatAnAuditCosts(t *testing.T) {
 	n := startNode(t, "anvil")
 	k := n.deploy(t)
 	a := startAPI(t)
 	must(t, k.Seed(t.Context(), ids("device", 10), ids("image", 30)))
-	must(t, wrap("mining", n.client.Client().CallContext(t.Context(), nil, "anvil_mine", 100))) // finalized lags behind by 64
+	must(t, wrap("mining", n.client.Client().CallContext(t.Context(), nil, "anvil_mine", 100))) // finalized is 64 blocks behind
 	for _, row := range []struct {
 		sentence        string
 		devices, images int
@@ -79,7 +79,7 @@ func TestWhatAnAuditCosts(t *testing.T) {
 	}
 }
 
-// live is a contract as large as live ones are: measurements, apps, and keys with a quote and an event log of 23 kB.
+// live is a contract as large as live ones, with measurements, apps, and keys with a quote and an event log of 23 kB.
 func live(t *testing.T, n *node) *scene {
 	t.Helper()
 	s := sceneOn(t, n, 10, 30)
@@ -107,7 +107,7 @@ func live(t *testing.T, n *node) *scene {
 	return s
 }
 
-// TestWhatALiveContractCosts counts requests and bytes at the node's side: docs/performance.md promises them.
+// TestWhatALiveContractCosts counts requests and bytes at the node; docs/performance.md promises these numbers.
 func TestWhatALiveContractCosts(t *testing.T) {
 	for name := range nodes {
 		t.Run(name, func(t *testing.T) {

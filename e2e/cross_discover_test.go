@@ -28,15 +28,15 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// TestChainsAreDiscovered audits the built-in chains that the API's list of KMS names. Their public endpoints are
-// answered by a local node, behind a proxy that lets nothing out.
+// TestChainsAreDiscovered audits the built-in chains that the API's list of KMS names. A local node answers for their public
+// endpoints, behind a proxy without outside access.
 func TestChainsAreDiscovered(t *testing.T) {
 	t.Parallel()
 	n := dialNode(t, "anvil", []string{"--host", "127.0.0.1", "--port", "0", "--cache-path", t.TempDir(), "--chain-id", "8453"})
 	must(t, testchain.Fund(t.Context(), n.client, owner))
 	s := &stage{node: n, kms: n.deploy(t), api: startAPI(t)}
 	must(t, s.describe(t.Context()))
-	must(t, n.client.Client().CallContext(t.Context(), nil, "anvil_mine", 100)) // past what is finalized
+	must(t, n.client.Client().CallContext(t.Context(), nil, "anvil_mine", 100)) // so that all is finalized
 	env := inward(t, n)
 	c := n.settings(s.api)
 	c.Chains, c.CrossChecks = []chainSettings{}, true
@@ -49,14 +49,14 @@ func TestChainsAreDiscovered(t *testing.T) {
 		exit     int
 		chains   string
 	}{
-		{sentence: "a chain that nothing names is left out", chains: "base consistent"},
-		{sentence: "a chain that the list names is audited, and unknown where it cannot be", kms: func(all *[]fakeapi.KMS) {
+		{sentence: "a chain that no source names is left out", chains: "base consistent"},
+		{sentence: "a chain in the list is audited, and unknown if that fails", kms: func(all *[]fakeapi.KMS) {
 			other := s.listed()[1]
 			other.ID, other.ChainID, other.Contract = "kc_ethereum", 1, somewhere
 			*all = append(*all, other)
 		}, exit: 3, chains: "base consistent, ethereum unknown"},
-		{sentence: "a chain that the on-chain detail alone names is audited", kms: none, exit: 1, chains: "base drift"},
-		{sentence: "where no chain is named, nothing is compared", kms: none, claim: func(c *fakeapi.Chain) { c.Contracts = nil }, exit: 3},
+		{sentence: "a chain only in the on-chain detail is audited", kms: none, exit: 1, chains: "base drift"},
+		{sentence: "without any named chain, nothing is compared", kms: none, claim: func(c *fakeapi.Chain) { c.Contracts = nil }, exit: 3},
 		{sentence: "without the list no chain is left out", api: listFault(status(404)), exit: 3, chains: "base unknown, ethereum unknown"},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
@@ -88,7 +88,7 @@ func TestChainsAreDiscovered(t *testing.T) {
 	}
 }
 
-// discovered is the truth of a contract that allows nothing.
+// discovered is the API's answer for a contract that allows nothing.
 func (s *stage) discovered() fakeapi.Chain {
 	truth := s.truth()
 	for _, d := range truth.Contracts[0].Devices {
@@ -100,8 +100,8 @@ func (s *stage) discovered() fakeapi.Chain {
 	return truth
 }
 
-// inward is the environment of an auditor for whom the hosts of the built-in chain base are the node, and no other host
-// is there.
+// inward returns an auditor's environment in which the hosts of the built-in chain base lead to the node, and no other host is
+// reachable.
 func inward(t *testing.T, n *node) []string {
 	t.Helper()
 	var hosts, ofBase []string
@@ -144,7 +144,7 @@ func inward(t *testing.T, n *node) []string {
 	return []string{"HTTPS_PROXY=" + tunnel, "SSL_CERT_FILE=" + file}
 }
 
-// certify makes a certificate for hosts, and the file of what must be trusted for it.
+// certify makes a certificate for hosts, and a file with the CA to trust.
 func certify(t *testing.T, hosts []string) (tls.Certificate, string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -14,7 +14,7 @@ const (
 	byContract = "2026-06-23" // a row for each contract, with keys and no gateway_app_id
 )
 
-// inBothVersions are the rows of tables with all cross-checks, for each version of the API that can tell their difference.
+// inBothVersions returns the rows with all cross-checks, for each API version that has the compared fields.
 func inBothVersions(tables ...[]row) (out []row) {
 	for _, table := range tables {
 		for _, r := range table {
@@ -39,9 +39,9 @@ func inBothVersions(tables ...[]row) (out []row) {
 
 const unlisted = "the API's list of KMS could not be read"
 
-// crosses: what the API says in one place is held against what it says in another, and against the contract.
+// crosses compares the API's answers with each other and with the contract.
 var crosses = []row{
-	{sentence: "list, on-chain detail and contract agree in whatever spelling", rests: wholly},
+	{sentence: "list, on-chain detail and contract agree in any spelling", rests: wholly},
 	{sentence: "the list gives another gateway app id", version: byNode, exit: 1,
 		kms:   inList(func(k *fakeapi.KMS) { k.GatewayAppID = new("0x" + retired[:40]) }),
 		finds: []string{"warning gateway_app_id_mismatch"}},
@@ -54,7 +54,7 @@ var crosses = []row{
 			*all = append(*all, other, third)
 		},
 		finds: []string{"warning gateway_app_id_mismatch"}},
-	{sentence: "a list without gateway app ids is not held against the contract's", version: byContract,
+	{sentence: "a list without gateway app ids is not compared with the contract's", version: byContract,
 		kms: inList(func(k *fakeapi.KMS) { k.GatewayAppID = new("0x00") })},
 	{sentence: "the list gives another k256_pubkey", version: byContract, exit: 1,
 		kms:   inList(func(k *fakeapi.KMS) { k.K256Pubkey = new("0x02" + retired) }),
@@ -62,7 +62,7 @@ var crosses = []row{
 	{sentence: "the on-chain detail gives another ca_pubkey", exit: 1,
 		claim: func(_ *stage, c *fakeapi.Chain) { c.Contracts[0].CAPubkey = new(retired) },
 		finds: []string{"warning kms_pubkey_mismatch"}},
-	{sentence: "a KMS of which the API gives no key is not held against the contract's",
+	{sentence: "a KMS without keys in the API is not compared with the contract's",
 		claim: func(_ *stage, c *fakeapi.Chain) { c.Contracts[0].K256Pubkey, c.Contracts[0].CAPubkey = nil, nil },
 		kms:   inList(func(k *fakeapi.KMS) { k.K256Pubkey, k.CAPubkey, k.GatewayAppID = nil, nil, new("") })},
 	{sentence: "the list lacks the contract", exit: 1,
@@ -105,7 +105,7 @@ var crosses = []row{
 		finds: []string{"info claim_unstable"}},
 }
 
-// inList changes what the list says of the contract's KMS.
+// inList changes the contract's KMS in the list.
 func inList(change func(*fakeapi.KMS)) func(*stage, *[]fakeapi.KMS) {
 	return func(_ *stage, all *[]fakeapi.KMS) { change(&(*all)[1]) }
 }

@@ -24,7 +24,7 @@ func TestDaemonEndsOnSignal(t *testing.T) {
 	for _, row := range []struct {
 		sentence string
 		signal   os.Signal
-		hang     func(t *testing.T) (arrived func()) // makes a source hang; nil: the audit ends first
+		hang     func(t *testing.T) (arrived func()) // makes a source hang; nil if the audit ends first
 	}{
 		{"SIGTERM, while the provider does not answer", syscall.SIGTERM, func(*testing.T) func() {
 			asked := make(chan struct{}, 1000)
@@ -143,7 +143,7 @@ func TestDaemonOutlivesAProviderThatIsDownAtStart(t *testing.T) {
 	d.finds(t, "consistent")
 }
 
-// deadPort holds a port without listening, so that connections are refused and nobody else takes it. revive serves there.
+// deadPort reserves a port without listening, so that connections are refused. revive serves on it.
 func deadPort(t testing.TB) (addr string, revive func(http.Handler)) {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
@@ -169,7 +169,7 @@ func deadPort(t testing.TB) (addr string, revive func(http.Handler)) {
 	}
 }
 
-// eventually asks, ten times a second, until the answer is yes.
+// eventually polls ten times a second until the condition holds.
 func eventually(t testing.TB, what string, yes func() bool) {
 	t.Helper()
 	tick := time.NewTicker(100 * time.Millisecond)

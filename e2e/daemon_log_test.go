@@ -16,7 +16,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
-func TestDaemonTellsWhatChanges(t *testing.T) {
+func TestDaemonLogsChanges(t *testing.T) {
 	t.Parallel()
 	compiler := jsonschema.NewCompiler()
 	compiler.AssertFormat()
@@ -61,12 +61,12 @@ func TestDaemonTellsWhatChanges(t *testing.T) {
 		"source_failed decode api",
 	}
 	if diff := cmp.Diff(want, story(t, d.logged())); diff != "" {
-		t.Errorf("what the log tells (-want +got):\n%s\n%s", diff, strings.Join(d.logged(), "\n"))
+		t.Errorf("logged events (-want +got):\n%s\n%s", diff, strings.Join(d.logged(), "\n"))
 	}
 }
 
-// story checks that every line is JSON, and that each audit's lines stand between its start and its end under one id
-// of its own. It returns what happened, without repetitions.
+// story checks that every line is JSON, and that each audit's lines are between its start and its end and have its audit_id. It
+// returns the events without repetitions.
 func story(t *testing.T, lines []string) []string {
 	t.Helper()
 	var told []string

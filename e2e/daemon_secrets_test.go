@@ -84,7 +84,7 @@ func TestDaemonShowsNoSecret(t *testing.T) {
 		t.Run(sentence, func(t *testing.T) {
 			must(t, s.api.fail(f))
 			defer func() { must(t, s.api.heal()) }()
-			d.finds(t, "drift") // a device that the contract allows is not listed any more
+			d.finds(t, "drift") // an allowed device is no longer listed
 			shows(t)
 		})
 	}

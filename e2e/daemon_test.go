@@ -18,10 +18,10 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// patience bounds every wait for the daemon, on a machine that is busy with other tests too.
+// patience bounds every wait for the daemon. The machine may be busy.
 const patience = 30 * time.Second
 
-// scene is what a daemon audits: a contract whose entries the API and the chain both allow.
+// scene is a contract whose entries both the API and the chain allow.
 type scene struct {
 	*node
 	api             *api
@@ -30,7 +30,7 @@ type scene struct {
 	settings        settings
 }
 
-// newScene makes a contract with some entries on a fresh node, and settings that audit it every second.
+// newScene deploys a contract with some entries on a fresh node. Its settings audit every second.
 func newScene(t testing.TB, devices, images int, apiArgs ...string) *scene {
 	t.Helper()
 	return sceneOn(t, startNode(t, "anvil"), devices, images, apiArgs...)
@@ -56,7 +56,7 @@ func ids(of string, n int) []common.Hash {
 	return out
 }
 
-// claim is the truth as the API tells it.
+// claim returns the true claim.
 func (s *scene) claim() fakeapi.Chain {
 	var devices []fakeapi.Device
 	for _, id := range s.devices {
@@ -69,7 +69,7 @@ func (s *scene) claim() fakeapi.Chain {
 	return s.node.claim(s.kms.Address(), devices, images)
 }
 
-// daemon is kms-auditor audit as a process, and all that it logged.
+// daemon is a process of kms-auditor audit, with its log.
 type daemon struct {
 	*process
 	url string
@@ -104,7 +104,7 @@ func (d *daemon) logged() []string {
 	return d.lines
 }
 
-// await waits for a line with all of the parts, the from-th or a later one, and returns it and the number of the next.
+// await waits for a line with all of the parts, from line number from on, and returns it and the number of the next.
 func (d *daemon) await(t testing.TB, from int, parts ...string) (line string, next int) {
 	t.Helper()
 	late := time.After(patience)
@@ -142,7 +142,7 @@ func (d *daemon) audit(t testing.TB) string {
 	return line
 }
 
-// finds fails the test unless an audit that starts now ends with the verdict.
+// finds fails the test unless the next audit ends with the verdict.
 func (d *daemon) finds(t testing.TB, verdict string) {
 	t.Helper()
 	if line := d.audit(t); !strings.Contains(line, `"verdict":"`+verdict+`"`) {
@@ -150,7 +150,7 @@ func (d *daemon) finds(t testing.TB, verdict string) {
 	}
 }
 
-// get asks a page for its status and body.
+// get returns the status and body of a page.
 func get(t testing.TB, url string) (status int, body string) {
 	t.Helper()
 	resp, err := http.Get(url)
@@ -161,7 +161,7 @@ func get(t testing.TB, url string) (status int, body string) {
 	return resp.StatusCode, string(b)
 }
 
-// page is the body of a page that must be there.
+// page returns the body of a page, which must have status 200.
 func (d *daemon) page(t testing.TB, path string) string {
 	t.Helper()
 	status, body := get(t, d.url+path)

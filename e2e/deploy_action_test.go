@@ -36,8 +36,8 @@ func actionSteps(t testing.TB) map[string]actionStep {
 	return steps
 }
 
-// The action's own scripts are run as the runner does, with what its expressions would give.
-func TestTheActionJudges(t *testing.T) {
+// TestTheActionExitsByVerdict runs the action's own scripts like the runner, with the values of its expressions.
+func TestTheActionExitsByVerdict(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, 1, 1)
 	config := writeConfig(t, s.settings)

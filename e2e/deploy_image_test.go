@@ -11,16 +11,16 @@ import (
 	"testing"
 )
 
-// onReadOnlyRoot starts the image's daemon as its user on a root that cannot be written, with the volume in the place of its state.
+// onReadOnlyRoot starts the image's daemon as its user, on a read-only root with the volume mounted for its state.
 const onReadOnlyRoot = `
 mount --bind "$1" "$1" && mount --bind "$2" "$1/var/lib/kms-auditor" && mount -o remount,bind,ro "$1" || exit 1
 exec chroot --userspec=65532:65532 "$1" /kms-auditor audit -c /var/lib/kms-auditor/config.yaml`
 
-// runsBare fails the test unless the daemon of the image audits, and remembers over a restart, with one writable volume.
+// runsBare fails the test unless the image's daemon audits and keeps its state over a restart with one writable volume.
 func runsBare(t *testing.T, root string, s *scene) {
 	place := filepath.Join(root, "var/lib/kms-auditor")
 	if info, err := os.Stat(place); err != nil || info.Sys().(*syscall.Stat_t).Uid != 65532 {
-		t.Fatalf("the image has no folder for the state that its user may write: %v", err)
+		t.Fatalf("the image has no state folder that its user may write: %v", err)
 	}
 	volume := t.TempDir()
 	must(t, os.Chown(volume, 65532, 65532))
@@ -44,6 +44,6 @@ func runsBare(t *testing.T, root string, s *scene) {
 		})
 	}
 	if info, err := os.Stat(filepath.Join(volume, "state.db")); err != nil || info.Size() == 0 {
-		t.Errorf("nothing is remembered: %v", err)
+		t.Errorf("no state is kept: %v", err)
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// goreleaser is only asked for its schema, since to build it takes minutes.
+// Only goreleaser's schema is used, since building takes minutes.
 const goreleaser = "github.com/goreleaser/goreleaser/v2@v2.12.7"
 
 func TestTheReleaseFollowsItsSchema(t *testing.T) {
@@ -41,7 +41,7 @@ func TestTheReleaseFollowsItsSchema(t *testing.T) {
 	}
 }
 
-// The hooks before a release are run as goreleaser does, without a shell.
+// TestTheReleaseHasManualAndCompletions runs the hooks before a release like goreleaser, without a shell.
 func TestTheReleaseHasManualAndCompletions(t *testing.T) {
 	t.Parallel()
 	var config struct {
@@ -74,7 +74,7 @@ func TestTheReleaseHasManualAndCompletions(t *testing.T) {
 	for _, pattern := range config.Archives[0].Files {
 		made, _ := filepath.Glob(filepath.Join(dir, pattern))
 		if found, err := filepath.Glob(filepath.Join("..", pattern)); err != nil || len(found)+len(made) == 0 {
-			t.Errorf("the archive's %s is nothing: %v", pattern, err)
+			t.Errorf("the archive's %s matches nothing: %v", pattern, err)
 		}
 	}
 }

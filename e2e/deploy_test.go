@@ -12,7 +12,7 @@ import (
 func TestTheServiceIsHardened(t *testing.T) {
 	t.Parallel()
 	const unit = "../deploy/systemd/kms-auditor.service"
-	// The program of the unit is not installed here: that it is missing is all that may be said.
+	// The unit's program is not installed here. That must be the only complaint.
 	out, _ := exec.Command("systemd-analyze", "verify", unit).CombinedOutput()
 	if said := regexp.MustCompile(`(?m)^.*Command /usr/local/bin/kms-auditor is not executable.*\n`).ReplaceAll(out, nil); len(said) > 0 {
 		t.Errorf("systemd-analyze verify:\n%s", said)
@@ -25,8 +25,8 @@ func TestTheServiceIsHardened(t *testing.T) {
 	got := regexp.MustCompile(`Overall exposure level for kms-auditor.service: ([\d.]+) OK`).FindSubmatch(out)
 	switch {
 	case noted == nil || got == nil:
-		t.Errorf("the unit notes %q, systemd-analyze security says\n%s", noted, out)
+		t.Errorf("the unit's comment has %q, systemd-analyze security says\n%s", noted, out)
 	case strings.HasPrefix(string(version), noted[1]) && noted[2] != string(got[1]):
-		t.Errorf("systemd-analyze security says %s, the unit notes %s", got[1], noted[2])
+		t.Errorf("systemd-analyze security says %s, the unit's comment has %s", got[1], noted[2])
 	}
 }

@@ -26,10 +26,10 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// forks are the epochs of the forks after deneb, which a devnet starts with.
+// forks has the epochs of the forks after deneb. A devnet starts on deneb.
 type forks struct{ electra, fulu uint64 }
 
-// config is a network of slots of 2 s, epochs of 8 slots and periods of 8 epochs. What it leaves out is as on mainnet.
+// config is a network with slots of 2 s, epochs of 8 slots and periods of 8 epochs. Other values are those of mainnet.
 func (f forks) config() string {
 	text := `CONFIG_NAME: devnet
 PRESET_BASE: mainnet
@@ -46,7 +46,7 @@ EPOCHS_PER_SYNC_COMMITTEE_PERIOD: 8
 	return text
 }
 
-// executionGenesis is geth's block 0, to which prysmctl adds time and forks.
+// executionGenesis is geth's block 0. prysmctl adds time and forks.
 func executionGenesis() *core.Genesis {
 	rules := *params.AllDevChainProtocolChanges
 	rules.ShanghaiTime, rules.CancunTime, rules.PragueTime, rules.OsakaTime, rules.BogotaTime = nil, nil, nil, nil, nil
@@ -68,11 +68,11 @@ func executionGenesis() *core.Genesis {
 type devnet struct {
 	*node                     // geth
 	beacon  string            // URL of the beacon API
-	spec    map[string]any    // what /eth/v1/config/spec says: decimal numbers and hex, as strings
-	genesis map[string]string // what /eth/v1/beacon/genesis says: genesis_time, genesis_validators_root, genesis_fork_version
+	spec    map[string]any    // of /eth/v1/config/spec: decimal numbers and hex, as strings
+	genesis map[string]string // of /eth/v1/beacon/genesis: genesis_time, genesis_validators_root, genesis_fork_version
 }
 
-// startDevnet returns when the beacon node has proposed on geth's chain: minutes before the first finality.
+// startDevnet returns once the beacon node has proposed a block, minutes before the first finality.
 func startDevnet(t testing.TB, f forks) *devnet {
 	t.Helper()
 	dir := t.TempDir()
@@ -95,7 +95,7 @@ func startDevnet(t testing.TB, f forks) *devnet {
 		"--chain-config-file", in("config.yaml"), "--geth-genesis-json-in", in("in.json"), "--geth-genesis-json-out", in("out.json"), "--output-ssz", in("genesis.ssz"))
 	run("geth", "init", "--datadir", in("geth"), "--state.scheme", "hash", in("out.json"))
 
-	// A committee that is late for its slot signs nothing. So the network goes before other work, where nice is allowed to ask for it.
+	// A committee that misses its slot does not sign. So the network gets a higher priority, if nice is permitted.
 	var public string
 	endpoint := regexp.MustCompile(`HTTP server started +endpoint=(\S+) auth=false`)
 	_, engine := start(t, `HTTP server started +endpoint=(\S+) auth=true`, "nice", []string{
@@ -136,7 +136,7 @@ func startDevnet(t testing.TB, f forks) *devnet {
 	return d
 }
 
-// devnetLog returns what writes lines into a file, whose end is shown when the test has failed.
+// devnetLog returns a function that writes lines to a file. The end of the file is shown if the test fails.
 func devnetLog(t testing.TB, path string) func(line string) {
 	file, err := os.Create(path)
 	must(t, err)
@@ -153,8 +153,8 @@ func devnetLog(t testing.TB, path string) func(line string) {
 	}
 }
 
-// freePort is a TCP port of 127.0.0.1 that is kept free until the end of the test for a program that does not say which
-// port it got. A socket that is bound and does not listen keeps the port from all who ask for any, and not from a listener.
+// freePort reserves a TCP port of 127.0.0.1 until the end of the test, for a program that does not report its port. A socket that is
+// bound but does not listen keeps the port from being picked at random, but not from an explicit listener.
 func freePort(t testing.TB) string {
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	must(t, err)
@@ -166,7 +166,7 @@ func freePort(t testing.TB) string {
 	return strconv.Itoa(at.(*syscall.SockaddrInet4).Port)
 }
 
-// await asks again and again until there is no error, for a time that is enough for a busy machine.
+// await polls until there is no error, for long enough on a busy machine.
 func (d *devnet) await(t testing.TB, what string, ask func() error) {
 	t.Helper()
 	tick := time.NewTicker(250 * time.Millisecond)
@@ -181,7 +181,7 @@ func (d *devnet) await(t testing.TB, what string, ask func() error) {
 	}
 }
 
-// checkpoint is the root of the newest finalized checkpoint for which the node serves a bootstrap; it waits for the first.
+// checkpoint returns the root of the newest finalized checkpoint for which the node serves a bootstrap. It waits for the first.
 func (d *devnet) checkpoint(t testing.TB) common.Hash {
 	t.Helper()
 	var at struct {
@@ -196,7 +196,7 @@ func (d *devnet) checkpoint(t testing.TB) common.Hash {
 	return at.Data["finalized"].Root
 }
 
-// get asks the beacon API and decodes its answer.
+// get calls the beacon API and decodes its answer.
 func (d *devnet) get(t testing.TB, path string, answer any) error {
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, d.beacon+path, nil)
 	must(t, err)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# docker.sh STORE IMAGE BUILD-ARG…: builds the Dockerfile by buildah, as root, with its images kept in the folder STORE.
-# No image registry is asked: the build image is made here, once, of Debian and the Go of this machine, and modules come
-# from this machine's cache before the network.
+# docker.sh STORE IMAGE BUILD-ARG…: builds the Dockerfile with buildah, as root, and keeps images in the folder STORE.
+# It uses no image registry: it makes the build image once from Debian and this machine's Go, and modules come from this machine's
+# cache before the network.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p "$1"

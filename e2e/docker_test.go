@@ -20,9 +20,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// image is what the Dockerfile builds, as a container that was not started yet.
+// image is the image that the Dockerfile builds, as a container that is not started yet.
 type image struct {
-	buildah   []string // with its options
+	buildah   []string // command with its options
 	container string
 	config    imageConfig
 }
@@ -64,8 +64,7 @@ func (i *image) do(t testing.TB, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// command runs the image's entrypoint as the image's user; the folder, where it is not empty, is seen inside under its
-// own name.
+// command runs the image's entrypoint as the image's user. The folder, unless empty, is mounted under its own path.
 func (i *image) command(folder string, args ...string) []string {
 	run := append(slices.Clone(i.buildah), "run", "--isolation", "chroot")
 	if folder != "" {
@@ -129,7 +128,7 @@ func TestImage(t *testing.T) {
 		pem, err := os.ReadFile(authorities)
 		must(t, err)
 		if !x509.NewCertPool().AppendCertsFromPEM(pem) {
-			t.Error("no certificate in it")
+			t.Error("the image has no certificates")
 		}
 	})
 	t.Run("version prints the stamp", func(t *testing.T) {
@@ -176,7 +175,7 @@ func TestImage(t *testing.T) {
 		select {
 		case <-p.done:
 		case <-time.After(patience):
-			t.Fatalf("it runs still %s after SIGTERM", patience)
+			t.Fatalf("it still runs %s after SIGTERM", patience)
 		}
 		if code := p.cmd.ProcessState.ExitCode(); code != 0 {
 			t.Errorf("exit code %d", code)
@@ -203,7 +202,7 @@ func find(t testing.TB, args []string) int {
 	must(t, err)
 	var found []string
 	for _, f := range files {
-		// A process may end meanwhile.
+		// The process may have ended.
 		if line, err := os.ReadFile(f); err == nil && string(line) == want {
 			found = append(found, filepath.Base(filepath.Dir(f)))
 		}

@@ -15,7 +15,7 @@ var truths = []row{
 		claim: func(_ *stage, c *fakeapi.Chain) {
 			c.Contracts[0].Devices = append(c.Contracts[0].Devices, fakeapi.Device{ID: "0x" + prod5, NodeName: new("prod5-b"), Allowed: new(true)})
 		}},
-	{sentence: "an image without a hash and without a claim is nothing to compare",
+	{sentence: "an image without a hash and a claim is not compared",
 		claim: imageRow(fakeapi.OSImage{Name: "dstack-dev-0.5.0", Version: "0.5.0"}),
 		finds: []string{"info no_hash os_image"}, entries: []string{"unverifiable no_hash os_image"}},
 	{sentence: "a configured contract is found whatever the case of its letters",
@@ -23,10 +23,10 @@ var truths = []row{
 }
 
 var drifts = []row{
-	{sentence: "the API offers OS image 0.5.9, which the contract refuses",
+	{sentence: "the API claims OS image 0.5.9, which the contract refuses",
 		claim: says(image059, true), exit: 1,
 		finds: []string{"warning claim_allowed_chain_denied os_image 0.5.9"}, entries: []string{"mismatch  os_image 0.5.9"}},
-	{sentence: "the API offers a device that the contract refuses",
+	{sentence: "the API claims a device that the contract refuses",
 		claim: says(retired, true), exit: 1,
 		finds: []string{"warning claim_allowed_chain_denied device retired"}},
 	{sentence: "the contract trusts a device that the API calls refused",
@@ -35,7 +35,7 @@ var drifts = []row{
 	{sentence: "the contract trusts an image that the API calls refused",
 		claim: says(image058, false), exit: 1,
 		finds: []string{"critical claim_denied_chain_allowed os_image 0.5.8"}},
-	{sentence: "all differences of one contract are told, the critical ones first",
+	{sentence: "all differences of one contract are reported, the critical ones first",
 		claim: func(s *stage, c *fakeapi.Chain) {
 			says(image059, true)(s, c)
 			says(prod5, false)(s, c)
@@ -68,7 +68,7 @@ var drifts = []row{
 			c.Contracts[0].Devices[0].Allowed = nil
 		}, exit: 1,
 		finds: []string{"warning claim_allowed_chain_denied os_image 0.5.9", "info claim_unknown device prod5"}},
-	{sentence: "at the block of its birth the contract allowed nothing",
+	{sentence: "at its deployment block the contract allowed nothing",
 		settings: func(s *stage, c *settings) { c.Chains[0].Block = strconv.FormatUint(s.born, 10) }, exit: 1,
 		finds: []string{
 			"warning claim_allowed_chain_denied device prod5",
@@ -86,19 +86,19 @@ var doubts = []row{
 		finds:   []string{"info claim_unknown device prod5", "info claim_unknown os_image 0.5.9"},
 		entries: []string{"unverifiable claim_absent device prod5", "unverifiable claim_absent os_image 0.5.9"},
 		says:    "2 of 6 entries: the API gives no answer"},
-	{sentence: "an id is too short to be one",
+	{sentence: "an id is too short",
 		claim: imageRow(fakeapi.OSImage{Name: "dstack-0.6.0", Version: "0.6.0", Hash: new("6427f4"), Allowed: new(true)}), exit: 3,
 		finds: []string{`warning malformed_id os_image "6427f4"`}, says: "the id is not 32 bytes of hex"},
 	{sentence: "a device has an id of 64 bytes",
 		claim: func(_ *stage, c *fakeapi.Chain) { c.Contracts[0].Devices[2].ID = prod5 + prod7 }, exit: 3,
 		finds: []string{`warning malformed_id device "` + prod5 + prod7 + `"`}, entries: []string{`unverifiable malformed_id device "` + prod5 + prod7 + `"`}},
-	{sentence: "an image without a hash has a claim all the same",
+	{sentence: "an image without a hash has a claim",
 		claim: imageRow(fakeapi.OSImage{Name: "dstack-dev-0.5.0", Version: "0.5.0", Allowed: new(true)}), exit: 3,
 		finds: []string{"info no_hash os_image"}, says: "the API makes a claim about an image without a hash"},
-	{sentence: "a contract without lists is nothing to compare, where nothing is verified",
+	{sentence: "without verification, a contract without lists is not compared",
 		claim: listNothing, settings: plain, exit: 3,
 		says: "nothing was compared"},
-	{sentence: "a chain without contracts is nothing to compare",
+	{sentence: "a chain without contracts is not compared",
 		claim: func(_ *stage, c *fakeapi.Chain) { c.Contracts = nil }, exit: 3,
 		fails: []string{"api api: the API lists no contract on this chain"}},
 	{sentence: "the configured chain id is neither the API's nor the provider's",
@@ -111,7 +111,7 @@ var doubts = []row{
 	{sentence: "the API lists the contract on another chain",
 		api: fakeapi.Fault{Name: fakeapi.ForeignRow}, exit: 3,
 		finds: []string{"critical chain_mismatch"}, says: "because the chain ids disagree"},
-	{sentence: "one chain's failure leaves the other's result whole, and the whole unknown",
+	{sentence: "one chain's failure leaves the other's result complete, and the report unknown",
 		settings: twoChains, exit: 3,
 		fails: []string{"api api: …400 Bad Request…Unsupported chain: nowhere"}},
 	{sentence: "one chain's failure does not hide the other's drift",
@@ -120,7 +120,7 @@ var doubts = []row{
 		fails: []string{"api api: …400 Bad Request…Unsupported chain: nowhere"}},
 }
 
-// says makes the API claim something else of one id.
+// says changes the API's claim about one id.
 func says(id string, allowed bool) func(*stage, *fakeapi.Chain) {
 	is := func(raw string) bool { return strings.EqualFold(strings.TrimPrefix(raw, "0x"), id) }
 	return func(_ *stage, chain *fakeapi.Chain) {
@@ -156,7 +156,7 @@ func anotherContract(s *stage, c *fakeapi.Chain) {
 	c.Contracts = append(c.Contracts, more)
 }
 
-// configure names the contracts to audit.
+// configure sets the configured contracts.
 func (c *settings) configure(addresses ...string) {
 	for _, a := range addresses {
 		c.Chains[0].Contracts = append(c.Chains[0].Contracts, contractSettings{Address: a})

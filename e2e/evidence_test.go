@@ -22,8 +22,8 @@ import (
 
 var exits = map[audit.Verdict]int{audit.Consistent: 0, audit.Drift: 1, audit.Unknown: 3}
 
-// verifies fails the test unless kms-auditor verify, without a network, derives the report from its evidence and exits
-// as the audit did, and says so where something of it is not proven but believed.
+// verifies fails the test unless kms-auditor verify, without a network, derives the report from its evidence, exits like the audit,
+// and says whether something is unproven.
 func verifies(t testing.TB, path string, want *audit.Report) {
 	t.Helper()
 	exit, out, errs := runAuditorIn(t, offline(), nil, "verify", "-o", "json", path)
@@ -36,12 +36,12 @@ func verifies(t testing.TB, path string, want *audit.Report) {
 	}
 	said := strings.Contains(errs, ", which are not proven; the first is 0x")
 	if proven, believed := assured(want); believed && !said || proven && !believed && said {
-		t.Errorf("verify says %q where answers are proven: %v, believed: %v", errs, proven, believed)
+		t.Errorf("verify says %q, but answers are proven: %v, believed: %v", errs, proven, believed)
 	}
 	fitsEvidenceSchema(t, path)
 }
 
-// inErrorOrder sorts a report's failures: sources fail in any order.
+// inErrorOrder sorts a report's errors, since sources fail in any order.
 func inErrorOrder(r *audit.Report) *audit.Report {
 	for _, c := range r.Chains {
 		slices.SortFunc(c.Errors, func(a, b audit.SourceError) int { return cmp.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
@@ -49,7 +49,7 @@ func inErrorOrder(r *audit.Report) *audit.Report {
 	return r
 }
 
-// assured tells whether answers in the report are proven, and whether any is a provider's word.
+// assured reports whether any answer in the report is proven, and whether any is believed.
 func assured(r *audit.Report) (proven, believed bool) {
 	for _, c := range r.Chains {
 		for _, target := range c.Targets {
@@ -97,7 +97,7 @@ func decodeEvidence(t testing.TB, path string) *evidence.File {
 	return f
 }
 
-// Where offline fails to cut the network, nothing above shows that verify needs none.
+// TestOfflineIsOffline checks that offline really cuts the network.
 func TestOfflineIsOffline(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, 1, 1)

@@ -16,7 +16,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// servesFew is a provider that answers 5,000 logs or 16 MiB at most, as many do.
+// servesFew is a provider that serves at most 5,000 logs or 16 MiB, as many do.
 var servesFew = rpcfault.Fault{Name: "few logs", Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
 	var logs []json.RawMessage
 	if c.Method == "eth_getLogs" && json.Unmarshal(a.Result, &logs) == nil && len(logs) > 5000 {
@@ -27,8 +27,8 @@ var servesFew = rpcfault.Fault{Name: "few logs", Reply: func(c rpcfault.Call, a 
 	}
 }}
 
-// TestAFloodOfRegistrations: a stranger registers one app so often in one block that no provider serves its logs. The device
-// that the owner allows next is found by the first audit after it, and the report names what the flood costs.
+// TestAFloodOfRegistrations has a stranger who registers one app so often in one block that no provider serves its logs. The next
+// audit must still find the device that the owner allows next, and report what the flood costs.
 func TestAFloodOfRegistrations(t *testing.T) {
 	t.Parallel()
 	args := append(slices.Clone(nodes["anvil"].args), "--cache-path", t.TempDir(), "--gas-limit", "300000000")

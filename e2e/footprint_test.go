@@ -20,10 +20,10 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// handsOn is a way of a contract to hand its calls on: the roles of the code that runs, and how to have other code run.
+// handsOn is a way to delegate calls: the roles of the code that runs, and how to swap that code.
 type handsOn struct {
 	roles string
-	only  string // the node that can do it; empty: each
+	only  string // the only node that can do it; each if empty
 	make  func(ctx context.Context, n *node) (*testchain.KMS, func(context.Context) error, error)
 }
 
@@ -64,7 +64,7 @@ func shapes() map[string]handsOn {
 	return out
 }
 
-// helped is a contract whose devices another one answers for, which is returned too.
+// helped returns a contract whose devices are in another contract, and that other contract.
 func helped(ctx context.Context, n *node, setter, helper string, args ...any) (*testchain.KMS, common.Address, error) {
 	k, err := testchain.Deploy(ctx, n.client, testchain.DeployOptions{Implementation: testchain.Helped})
 	if err != nil {
@@ -77,8 +77,8 @@ func helped(ctx context.Context, n *node, setter, helper string, args ...any) (*
 	return k, at, k.SendTo(ctx, testchain.Helped, k.Address(), setter, at)
 }
 
-// TestASwapOfCodeThatRuns is a critical finding of the next audit, whichever way the contract hands calls on, survives a
-// restart, and is none while nothing is proven.
+// TestASwapOfCodeThatRuns checks that swapped code is a critical finding of the next audit, however the contract delegates calls,
+// and that it survives a restart. Without a proof it is not a finding.
 func TestASwapOfCodeThatRuns(t *testing.T) {
 	t.Parallel()
 	for name := range nodes {
@@ -137,7 +137,7 @@ func TestASwapOfCodeThatRuns(t *testing.T) {
 					file := filepath.Join(t.TempDir(), "evidence.json")
 					exit, out, errs = runAuditor(t, "audit", "--once", "-o", "json", "--evidence", file, "-c", writeConfig(t, s.settings))
 					if target := decodeReport(t, out).Chains[0].Targets[0]; len(target.Findings) != 0 && target.Findings[0].Kind != audit.UnlistedChainAllowed {
-						t.Errorf("once it is accepted: %d, %s\n%s", exit, found(target), errs)
+						t.Errorf("after it is accepted: %d, %s\n%s", exit, found(target), errs)
 					}
 					if code, out, errs := runAuditorIn(t, offline(), nil, "verify", file); code != exit {
 						t.Errorf("verify exits with %d, want %d\n%s%s", code, exit, out, errs)
@@ -166,7 +166,7 @@ func swapped(t *testing.T, target audit.Target) {
 	}
 }
 
-// TestAListInAnotherContract is complete only where all that the other contract stores is accounted for.
+// TestAListInAnotherContract checks that completeness needs the other contract's whole storage accounted for.
 func TestAListInAnotherContract(t *testing.T) {
 	t.Parallel()
 	for name := range nodes {
@@ -201,7 +201,7 @@ func TestAListInAnotherContract(t *testing.T) {
 			if target := once(0, "consistent "+wholly); len(target.Control.In(footprint.Other)) != 1 || target.Control.In(footprint.Other)[0].Address != registry.Hex() {
 				t.Errorf("the registry is not among %+v", target.Control.Accounts)
 			}
-			set(common.Hash{9}) // which nobody names
+			set(common.Hash{9}) // an id that no source names
 			if target := once(3, "unknown proven incomplete"); !strings.Contains(fmt.Sprint(target.Reasons), registry.Hex()) {
 				t.Errorf("the reasons are %q", target.Reasons)
 			}
@@ -209,7 +209,7 @@ func TestAListInAnotherContract(t *testing.T) {
 	}
 }
 
-// TestGettersThatWrite are unknown, though the node answers them.
+// TestGettersThatWrite checks that getters that write are unknown, even if the node answers them.
 func TestGettersThatWrite(t *testing.T) {
 	t.Parallel()
 	for name := range nodes {

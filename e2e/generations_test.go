@@ -12,7 +12,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// audited audits once, and has the evidence verified where there is no network.
+// audited audits once and verifies the evidence without a network.
 func (s *scene) audited(t *testing.T, exit int, want string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "evidence.json")
@@ -25,7 +25,8 @@ func (s *scene) audited(t *testing.T, exit int, want string) {
 	}
 }
 
-// TestAContractOfMay2025: what it stores of apps is explained, and its evidence says so offline. What is hidden in it is found.
+// TestAContractOfMay2025 checks that its storage of apps is explained, also by the evidence offline, and that hidden entries are
+// found.
 func TestAContractOfMay2025(t *testing.T) {
 	t.Parallel()
 	for name := range nodes {
@@ -54,7 +55,7 @@ func TestAContractOfMay2025(t *testing.T) {
 	}
 }
 
-// fill sends a contract of a generation all that it takes, and has three accounts register apps.
+// fill calls every writer of a generation's contract, and registers apps from three accounts.
 func (s *scene) fill(t *testing.T, implementation string) {
 	t.Helper()
 	a, err := testchain.Contract(implementation)
@@ -92,8 +93,8 @@ func (s *scene) upgrade(t *testing.T, implementation string) {
 	must(t, err)
 }
 
-// TestEveryGeneration: as it was deployed, and after each upgrade through the newer ones, all is explained. What is then
-// written without an event is not.
+// TestEveryGeneration checks that a contract's storage is explained as deployed and after each upgrade through the newer
+// generations. A later write without an event is not explained.
 func TestEveryGeneration(t *testing.T) {
 	t.Parallel()
 	for name := range nodes {
@@ -131,7 +132,7 @@ func TestEveryGeneration(t *testing.T) {
 
 const unaccounted = "drift proven incomplete storage_unaccounted"
 
-// deploy makes a contract the scene's.
+// deploy deploys the scene's contract.
 func (s *scene) deploy(t *testing.T, implementation string) {
 	t.Helper()
 	var err error

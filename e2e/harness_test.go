@@ -2,7 +2,7 @@
 
 // Package e2e_test runs the real kms-auditor against real nodes (anvil, geth --dev) and the fake API as a process.
 //
-// Tools come from setup.sh; a missing one fails the tests. Everything listens on a free port of 127.0.0.1.
+// setup.sh installs the tools; a missing one fails the tests. Everything listens on a free port of 127.0.0.1.
 package e2e_test
 
 import (
@@ -59,7 +59,7 @@ func tools(t testing.TB) string {
 	return path
 }
 
-// tool finds what setup.sh installed.
+// tool returns the path of a program that setup.sh installed.
 func tool(t testing.TB, name string) string {
 	t.Helper()
 	path := filepath.Join(tools(t), "bin", name)
@@ -69,14 +69,14 @@ func tool(t testing.TB, name string) string {
 	return path
 }
 
-// process is a program that runs until the end of the test, at the latest.
+// process is a program that runs at most until the end of the test.
 type process struct {
 	cmd  *exec.Cmd
-	done chan struct{} // closed when the program has ended and all of its output was read
+	done chan struct{} // closed when the program has ended and its output is read
 }
 
-// start starts a program and waits until a line of its output matches ready; it returns the first group of the match.
-// lines, where it is not nil, is called with every line.
+// start starts a program and waits until a line of its output matches ready. It returns the first group of the match. lines, unless
+// nil, is called with every line.
 func start(t testing.TB, ready, path string, args []string, env []string, lines func(string)) (*process, string) {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -92,7 +92,7 @@ func start(t testing.TB, ready, path string, args []string, env []string, lines 
 	}
 	p := &process{cmd, make(chan struct{})}
 	t.Cleanup(func() {
-		_ = cmd.Process.Kill() // it may have ended by itself
+		_ = cmd.Process.Kill() // it may have ended
 		<-p.done
 	})
 	re := regexp.MustCompile(ready)
@@ -144,7 +144,7 @@ func (p *process) end(t testing.TB, sig os.Signal) int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// environ is the test's own environment without what would configure the auditor, and then extra.
+// environ returns the test's environment without the auditor's variables, plus extra.
 func environ(extra []string) []string {
 	var env []string
 	for _, kv := range os.Environ() {
@@ -161,13 +161,13 @@ func runAuditor(t testing.TB, args ...string) (exit int, stdout, stderr string) 
 	return runAuditorWith(t, nil, args...)
 }
 
-// runAuditorWith runs kms-auditor with more environment.
+// runAuditorWith runs kms-auditor with additional environment.
 func runAuditorWith(t testing.TB, env []string, args ...string) (exit int, stdout, stderr string) {
 	t.Helper()
 	return runAuditorIn(t, nil, env, args...)
 }
 
-// offline has no network, not even 127.0.0.1: a namespace of its own. Where that is not permitted, nothing starts.
+// offline runs a process in its own network namespace, without even 127.0.0.1. If that is not permitted, the process does not start.
 func offline() *syscall.SysProcAttr {
 	attr := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
 	if uid := os.Getuid(); uid != 0 {
@@ -177,7 +177,7 @@ func offline() *syscall.SysProcAttr {
 	return attr
 }
 
-// runAuditorIn runs kms-auditor with attributes of its process.
+// runAuditorIn runs kms-auditor with process attributes.
 func runAuditorIn(t testing.TB, attr *syscall.SysProcAttr, env []string, args ...string) (exit int, stdout, stderr string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -196,7 +196,7 @@ func runAuditorIn(t testing.TB, attr *syscall.SysProcAttr, env []string, args ..
 	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
 }
 
-// decodeReport reads a report, strictly: it is the product's contract.
+// decodeReport decodes a report strictly.
 func decodeReport(t testing.TB, data string) *audit.Report {
 	t.Helper()
 	dec := json.NewDecoder(strings.NewReader(data))
@@ -222,7 +222,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// wrap names what was being done when err came; nil stays nil.
+// wrap adds to err what was being done, unless err is nil.
 func wrap(doing string, err error) error {
 	if err == nil {
 		return nil

@@ -20,15 +20,15 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// l1Daemon is a daemon under an L1, whose provider of L2 can be exchanged.
+// l1Daemon is a daemon that audits an L2 with its L1. The provider of L2 can be exchanged.
 type l1Daemon struct {
 	*daemon
 	*l1Rollup
 	served atomic.Pointer[rpcfault.Proxy]
 }
 
-// stands waits for an audit and compares its report: the verdict, the kinds of the findings with those that are only open still in
-// brackets, the newest block that L1 holds, that it anchored, and the trust of the audited block.
+// stands waits for an audit and compares its report: the verdict, the kinds of the findings with unconfirmed ones in brackets, the
+// newest blocks that L1 holds as proposed and as anchored, and the trust of the audited block.
 func (d *l1Daemon) stands(t testing.TB, want string) *audit.Chain {
 	t.Helper()
 	d.audit(t)
@@ -55,7 +55,7 @@ func (d *l1Daemon) stands(t testing.TB, want string) *audit.Chain {
 	return c
 }
 
-// shows fails the test unless the page has the metrics: a name without its prefix, labels and the value each.
+// shows fails the test unless the page has the metrics, each given as a name without its prefix, labels and the value.
 func (d *l1Daemon) shows(t testing.TB, want ...string) {
 	t.Helper()
 	page := d.page(t, "/metrics")
@@ -68,7 +68,7 @@ func (d *l1Daemon) shows(t testing.TB, want ...string) {
 	}
 }
 
-// made is the metric of when a block of L2 was made, by its node.
+// made returns the metric of the time of a block of L2's node.
 func (d *l1Daemon) made(t testing.TB, trust string, block uint64) string {
 	t.Helper()
 	at := 0.0
@@ -78,7 +78,8 @@ func (d *l1Daemon) made(t testing.TB, trust string, block uint64) string {
 	return fmt.Sprintf(`anchored_block_timestamp_seconds{chain="base",trust="%s"} %v`, trust, at)
 }
 
-// TestL1ContradictsAnInventedChain: what ended on it is open again, until the provider was right again and L1 confirmed that.
+// TestL1ContradictsAnInventedChain checks that a finding that ended on an invented chain opens again, until the provider is right
+// and L1 confirms that.
 func TestL1ContradictsAnInventedChain(t *testing.T) {
 	t.Parallel()
 	w := newL1World(t, "geth", "anvil")
@@ -118,7 +119,7 @@ func TestL1ContradictsAnInventedChain(t *testing.T) {
 	}
 	lines := len(d.logged())
 	d.served.Store(invented.proxy)
-	lie := d.stands(t, "consistent, "+held+", providers").Block // nothing shows it yet
+	lie := d.stands(t, "consistent, "+held+", providers").Block // not detected yet
 	d.await(t, lines, `"event":"finding_resolved"`, "claim_denied_chain_allowed")
 	lines = len(d.logged())
 	for w.l2.header(t, -1).Number.Uint64() < first+9 {
@@ -160,11 +161,11 @@ func TestL1ContradictsAnInventedChain(t *testing.T) {
 		d.await(t, 0, `"event":"finding_resolved"`, kind)
 	}
 	if all := strings.Join(d.logged(), "\n"); strings.Contains(all, `"event":"finding_opened"`) || strings.Contains(all, l1Key) {
-		t.Errorf("the second process opens findings, or tells the key:\n%s", all)
+		t.Errorf("the second process opens findings, or shows the key:\n%s", all)
 	}
 }
 
-// finds audits, and compares the kinds of the findings.
+// finds audits and compares the kinds of the findings.
 func (r *l1Rollup) finds(t testing.TB, exit int, kinds ...audit.Kind) *audit.Chain {
 	t.Helper()
 	c, _ := r.auditOnce(t, r.settings, exit)
@@ -178,9 +179,9 @@ func (r *l1Rollup) finds(t testing.TB, exit int, kinds ...audit.Kind) *audit.Cha
 	return c
 }
 
-// TestWhatL1ContradictsEnds: a block far ahead of the true chain is contradicted by one that was made later, and then forgotten. A
-// true block that a false game contradicts is confirmed again by the game that refutes it.
-func TestWhatL1ContradictsEnds(t *testing.T) {
+// TestBlockContradictedEnds has a block far ahead of the true chain, which a later block contradicts and which is then forgotten. It
+// also has a true block that a false game contradicts, and that the refuting game confirms again.
+func TestBlockContradictedEnds(t *testing.T) {
 	t.Parallel()
 	w := newL1World(t, "anvil", "geth")
 	r := w.deployL1(t, w.l2.header(t, -1).Number.Uint64())
@@ -203,7 +204,7 @@ func TestWhatL1ContradictsEnds(t *testing.T) {
 		t.Fatalf("exit code %d\n%s%s", exit, out, errs)
 	}
 	r.finds(t, 3, audit.ChainWentBack)
-	time.Sleep(time.Until(time.Unix(int64(tip.Time), 0))) // each of its blocks has a second of its own
+	time.Sleep(time.Until(time.Unix(int64(tip.Time), 0))) // one block each second
 	w.mine(t, 2)
 	w.l2.settle(t)
 	r.finds(t, 3, audit.ChainWentBack)
@@ -212,7 +213,7 @@ func TestWhatL1ContradictsEnds(t *testing.T) {
 	r.finds(t, 3, audit.BlockContradicted)
 	w.mine(t, 1)
 	w.l2.settle(t)
-	r.finds(t, 3, audit.BlockContradicted) // L1 holds no block yet that was audited since
+	r.finds(t, 3, audit.BlockContradicted) // L1 does not hold a newer audited block yet
 	second = r.claimAll(t, second)
 	w.l2.settle(t)
 	if c := r.finds(t, 0); c.Block.Trust != audit.TrustL1Proposed {

@@ -19,22 +19,22 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// l1Row is what becomes of one audited block, step by step.
+// l1Row is the course of one audited block, step by step.
 type l1Row struct {
 	sentence string
 	steps    []l1Step
 }
 
-// l1Step is what happens on L1, and what is said after it. The audits are consistent, but where L1 contradicts the block.
+// l1Step is an action on L1 and the expected report after it. Audits are consistent unless L1 contradicts the block.
 type l1Step struct {
 	do     func(testing.TB, *l1Rollup)
 	trust  audit.Trust
-	errors string // part of the report's errors; empty: there are none
-	status string // part of what anchor status calls a problem; empty: it calls nothing so
+	errors string // part of the report's errors; no errors if empty
+	status string // part of anchor status's problems; no problems if empty
 	cannot bool   // config check --online fails
-	kept   bool   // the block was held before, and L1 does not take it back
+	kept   bool   // the block was held before and still is
 
-	contradicts bool // the finding, and the verdict is unknown
+	contradicts bool // block_contradicted is found, and the verdict is unknown
 }
 
 var (
@@ -52,12 +52,12 @@ func sent(name, method string, args ...any) func(testing.TB, *l1Rollup) {
 	return func(t testing.TB, r *l1Rollup) { r.send(t, name, method, args...) }
 }
 
-// renamed takes a getter from a contract.
+// renamed removes a getter from a contract.
 func renamed(name, signature string) func(testing.TB, *l1Rollup) {
 	return func(t testing.TB, r *l1Rollup) { must(t, r.Alter(t.Context(), name, signature, nil)) }
 }
 
-// inTurn does one thing after the other.
+// inTurn runs actions one after the other.
 func inTurn(all ...func(testing.TB, *l1Rollup)) func(testing.TB, *l1Rollup) {
 	return func(t testing.TB, r *l1Rollup) {
 		for _, do := range all {
@@ -74,12 +74,12 @@ func anchors(t testing.TB, r *l1Rollup) {
 	r.send(t, testchain.RollupRegistry, "setAnchorGame", r.last())
 }
 
-// fell is a block that L1 held, and does not hold any more.
+// fell is a block that L1 no longer holds.
 func fell(do func(testing.TB, *l1Rollup), why string) []l1Step {
 	return []l1Step{proposed, {do: do, trust: audit.TrustProviders, errors: "is no longer confirmed by L1: " + why, status: why}}
 }
 
-// never is a block that L1 does not come to hold.
+// never is a block that L1 never holds.
 func never(why string, do ...func(testing.TB, *l1Rollup)) []l1Step {
 	return []l1Step{{do: inTurn(do...), trust: audit.TrustProviders, status: why}}
 }
@@ -160,7 +160,7 @@ var l1Rows = []l1Row{
 	}},
 }
 
-// liesOfL1 is a provider whose lie costs a confirmation, and makes none.
+// liesOfL1 are lies of L1's provider that prevent a confirmation and never cause one.
 func liesOfL1(lie rpcfault.Fault) []l1Step {
 	return []l1Step{
 		{do: inTurn(proposed.do, func(_ testing.TB, r *l1Rollup) { r.l1.proxy.Set(lie) }), trust: audit.TrustProviders, errors: "reading what L1 says about audited blocks: ", status: "l1node", cannot: true},
@@ -168,7 +168,7 @@ func liesOfL1(lie rpcfault.Fault) []l1Step {
 	}
 }
 
-// lagging calls a block safe, and withheld lacks one.
+// lagging names a block as safe, and withheld lacks a block.
 func lagging(block uint64) rpcfault.Fault {
 	return rpcfault.Fault{Name: "safe lags behind", Ask: func(c *rpcfault.Call) {
 		for i, p := range c.Params {
@@ -187,10 +187,10 @@ func withheld(block uint64) rpcfault.Fault {
 	}}
 }
 
-// whole is a proposal of all blocks.
+// whole proposes a game for all blocks.
 func (r *l1Rollup) whole(t testing.TB) testchain.Proposal { return r.proposal(t, r.start, r.start+6) }
 
-// halves proposes a game, and one on it.
+// halves proposes a game, and another one on top of it.
 func halves(t testing.TB, r *l1Rollup) {
 	r.propose(t, r.proposal(t, r.start, r.start+3))
 	p := r.proposal(t, r.start+3, r.start+6)
@@ -198,7 +198,7 @@ func halves(t testing.TB, r *l1Rollup) {
 	r.propose(t, p)
 }
 
-// TestWhatL1Holds: the block that is audited is the last but one, and the games claim the last.
+// TestWhatL1Holds audits the block before the last; the games claim the last.
 func TestWhatL1Holds(t *testing.T) {
 	t.Parallel()
 	w := newL1World(t, "anvil", "geth")
@@ -207,7 +207,7 @@ func TestWhatL1Holds(t *testing.T) {
 	w.l2.proxy.Set(lagging(head - 1))
 	for _, row := range l1Rows {
 		t.Run(row.sentence, func(t *testing.T) {
-			defer func() { // also where a step fails
+			defer func() { // also if a step fails
 				w.l1.proxy.Set(rpcfault.Fault{})
 				w.l2.proxy.Set(lagging(head - 1))
 				w.beaconDown.Store(false)
@@ -221,7 +221,7 @@ func TestWhatL1Holds(t *testing.T) {
 				order := []audit.Trust{audit.TrustProviders, audit.TrustL1Proposed, audit.TrustL1Anchored}
 				held := r.holds(t, head-1)
 				if less := slices.Index(order, held) - slices.Index(order, step.trust); less < 0 && !step.kept || less > 0 && step.errors+step.status == "" {
-					t.Fatalf("step %d: the block is %s by the contracts, and the row wants %s", i, held, step.trust)
+					t.Fatalf("step %d: the block is %s according to the contracts, but the row wants %s", i, held, step.trust)
 				}
 				r.check(t, i, step)
 			}
@@ -230,7 +230,7 @@ func TestWhatL1Holds(t *testing.T) {
 	t.Run("L1 is required", func(t *testing.T) { w.deployL1(t, head-6).required(t) })
 }
 
-// required has L1 required, by audits that remember nothing unless it is said.
+// required makes L1 required. Its audits have no state unless given.
 func (r *l1Rollup) required(t *testing.T) {
 	says := func(required, state string, exit int, args ...string) (evidence string) {
 		t.Helper()
@@ -271,7 +271,7 @@ func (r *l1Rollup) required(t *testing.T) {
 	}
 }
 
-// auditOnce verifies the evidence without a network, and returns what the report says of L2.
+// auditOnce audits, verifies the evidence without a network, and returns the report of L2.
 func (r *l1Rollup) auditOnce(t testing.TB, s settings, want int, args ...string) (c *audit.Chain, evidence string) {
 	t.Helper()
 	kept := filepath.Join(t.TempDir(), "evidence.json")

@@ -26,12 +26,12 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// l1World is an L2 with a KMS on one node, and its L1 on another one, whose blocks a beacon chain finalizes.
+// l1World is an L2 with a KMS on one node, and its L1 on another node. A beacon chain finalizes L1's blocks.
 type l1World struct {
 	l1, l2     *node
 	kms        *testchain.KMS
-	device     common.Hash // that API and contract allow
-	other      common.Hash // that the API calls refused
+	device     common.Hash // allowed by API and contract
+	other      common.Hash // denied by the API
 	api        *api
 	beacon     *beacon.Chain
 	beaconDown atomic.Bool
@@ -39,11 +39,11 @@ type l1World struct {
 	settings   settings
 }
 
-// l1Key is in the URLs of L1's provider and beacon endpoint, and must be nowhere else.
+// l1Key is in the URLs of L1's provider and beacon endpoint, and must not appear anywhere else.
 const l1Key = "key-5e1f70"
 
-// startEarly starts a node whose blocks have a second each, as a slot of the beacon chain has one block. anvil begins so early that
-// no block is of the future; geth's are waited for.
+// startEarly starts a node with one block each second, because a slot of the beacon chain has one block. anvil starts so early that
+// no block is in the future; for geth the test waits.
 func startEarly(t testing.TB, name string) *node {
 	t.Helper()
 	if name == "geth" {
@@ -83,17 +83,17 @@ func newL1World(t testing.TB, l1, l2 string) *l1World {
 	return w
 }
 
-// asks runs kms-auditor, which keeps the key to itself.
+// asks runs kms-auditor, and checks that its output does not have the key.
 func (w *l1World) asks(t testing.TB, args ...string) (exit int, stdout, stderr string) {
 	t.Helper()
 	exit, stdout, stderr = runAuditor(t, args...)
 	if strings.Contains(stdout+stderr, l1Key) {
-		t.Errorf("kms-auditor %s tells the key:\n%s%s", args, stdout, stderr)
+		t.Errorf("kms-auditor %s shows the key:\n%s%s", args, stdout, stderr)
 	}
 	return exit, stdout, stderr
 }
 
-// header is of a block, or of the newest one.
+// header returns the header of a block, or of the newest one.
 func (n *node) header(t testing.TB, number int64) *types.Header {
 	t.Helper()
 	at := big.NewInt(number)
@@ -105,7 +105,7 @@ func (n *node) header(t testing.TB, number int64) *types.Header {
 	return h
 }
 
-// settle waits until a node's newest block is not of the future, and returns it.
+// settle waits until a node's newest block is not in the future, and returns it.
 func (n *node) settle(t testing.TB) *types.Header {
 	t.Helper()
 	h := n.header(t, -1)
@@ -127,23 +127,23 @@ func (w *l1World) finalize(t testing.TB) common.Hash {
 	return w.beacon.Finalize(w.l1.settle(t))
 }
 
-// root is the output root of a block of L2, by its node.
+// root returns the output root of a block of L2's node.
 func (w *l1World) root(t testing.TB, n uint64) common.Hash {
 	t.Helper()
 	h := w.l2.header(t, int64(n))
 	return crypto.Keccak256Hash(make([]byte, 32), h.Root[:], h.WithdrawalsHash[:], h.Hash().Bytes())
 }
 
-// l1Rollup is contracts on L1 for the L2, and the settings that name them.
+// l1Rollup has the L2's contracts on L1, and the settings that name them.
 type l1Rollup struct {
 	*l1World
 	*testchain.Rollup
 	settings settings
 	start    uint64           // block of the anchor root
-	games    []common.Address // in their order
+	games    []common.Address // oldest first
 }
 
-// deployL1 deploys the contracts. The anchor root is that of a block.
+// deployL1 deploys the contracts with the anchor root of a block.
 func (w *l1World) deployL1(t testing.TB, start uint64) *l1Rollup {
 	t.Helper()
 	contracts, err := testchain.DeployRollup(t.Context(), w.l1.client, w.l2.chainID, testchain.DeployOptions{})
@@ -162,7 +162,8 @@ func (r *l1Rollup) send(t testing.TB, name, method string, args ...any) {
 	must(t, r.Send(t.Context(), name, method, args...))
 }
 
-// proposal is true, of the blocks from a game's parent, or the anchor root, up to one, with a root every third block.
+// proposal returns a true proposal for the blocks from the parent game, or the anchor root, up to a given block, with a root every
+// third block.
 func (r *l1Rollup) proposal(t testing.TB, from, to uint64) testchain.Proposal {
 	t.Helper()
 	p := testchain.Proposal{Block: to}
@@ -179,7 +180,7 @@ func (r *l1Rollup) propose(t testing.TB, p testchain.Proposal) {
 	r.games = append(r.games, game)
 }
 
-// claimAll has L1 finalize a game for the blocks up to the newest, or up to three more that are made for it.
+// claimAll makes L1 finalize a game for the blocks up to the newest. It may add up to three blocks.
 func (r *l1Rollup) claimAll(t testing.TB, from uint64) (to uint64) {
 	t.Helper()
 	for to = r.l2.header(t, -1).Number.Uint64(); to == from || (to-from)%3 != 0; to++ {
@@ -194,10 +195,10 @@ func (r *l1Rollup) claimAll(t testing.TB, from uint64) (to uint64) {
 	return to
 }
 
-// last is the newest game.
+// last returns the newest game.
 func (r *l1Rollup) last() common.Address { return r.games[len(r.games)-1] }
 
-// ask calls a getter of L1's node. It is nil where the contract has none.
+// ask calls a getter on L1's node. It returns nil if the contract has no such getter.
 func (r *l1Rollup) ask(t testing.TB, name string, at common.Address, method string, args ...any) any {
 	t.Helper()
 	a, err := testchain.Contract(name)
@@ -213,7 +214,7 @@ func (r *l1Rollup) ask(t testing.TB, name string, at common.Address, method stri
 	return out[0]
 }
 
-// holds is who vouches for a block of L2's node, by what the contracts on L1's node say at the moment.
+// holds returns who vouches for a block of L2's node according to the contracts on L1's node.
 func (r *l1Rollup) holds(t testing.TB, block uint64) audit.Trust {
 	t.Helper()
 	trust := audit.TrustProviders
@@ -232,7 +233,7 @@ func (r *l1Rollup) holds(t testing.TB, block uint64) audit.Trust {
 	return trust
 }
 
-// counts reports whether a game and those before it are proven and not refuted.
+// counts reports whether a game and its ancestors are proven and not refuted.
 func (r *l1Rollup) counts(t testing.TB, game common.Address) bool {
 	t.Helper()
 	status, known := r.game(t, game, "status").(uint8)
@@ -245,7 +246,7 @@ func (r *l1Rollup) counts(t testing.TB, game common.Address) bool {
 		(parent == r.At[testchain.RollupRegistry] || r.counts(t, parent))
 }
 
-// newest is the newest block that a game which counts claims, and the anchor's. Unlike games, an anchor counts by itself.
+// newest returns the newest block claimed by a game that counts, and the anchor's block.
 func (r *l1Rollup) newest(t testing.TB) (proposed, anchored uint64) {
 	t.Helper()
 	if root, known := r.registry(t, "getAnchorRoot").([32]byte); known && root != [32]byte{} {

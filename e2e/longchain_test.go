@@ -30,13 +30,13 @@ import (
 
 const (
 	manyBlocks  = 200_000
-	manyChanges = 20_000 // of lists: each is an event of the list, and PolicyChanged
-	busyBlocks  = 2000   // about so many blocks have transactions
-	blockTime   = 10     // seconds, as core.GenerateChain has it
+	manyChanges = 20_000 // of lists; each has an event of the list and PolicyChanged
+	busyBlocks  = 2000   // approximate number of blocks with transactions
+	blockTime   = 10     // seconds, as in core.GenerateChain
 )
 
-// longChain is a chain of many blocks with a contract whose lists changed many times. No node makes so many blocks in
-// the time of a test: they are executed here and written into a database, which a real geth then serves.
+// longChain is a chain of many blocks with a contract whose lists changed many times. No node seals that many blocks during a test,
+// so the test executes them and writes a database, which a real geth then serves.
 type longChain struct {
 	rules   params.ChainConfig
 	key     *ecdsa.PrivateKey
@@ -55,12 +55,12 @@ func newLongChain() *longChain {
 		rules: *params.AllDevChainProtocolChanges, key: testchain.Key("owner"), owner: owner, kms: crypto.CreateAddress(owner, 1),
 		ids: append(ids("device", 100), ids("image", 300)...), devices: 100, allowed: map[common.Hash]bool{}, random: rand.New(rand.NewPCG(5, 6)),
 	}
-	// Later rules have contracts of the protocol's own, which every block would write to.
+	// With later rules every block would write to the protocol's system contracts.
 	c.rules.PragueTime, c.rules.OsakaTime, c.rules.BogotaTime = nil, nil, nil
 	return c
 }
 
-// write makes the chain in a folder that geth takes as its --datadir.
+// write writes the chain into a folder for geth's --datadir.
 func (c *longChain) write(t *testing.T, dir string) {
 	t.Helper()
 	kv, err := pebble.New(filepath.Join(dir, "geth", "chaindata"), 64, 64, "", false)
@@ -88,7 +88,7 @@ func (c *longChain) write(t *testing.T, dir string) {
 	must(t, db.Close())
 }
 
-// idle returns the blocks without transactions that come after head. They leave the state as it is.
+// idle returns empty blocks after head. They do not change the state.
 func (c *longChain) idle(head *types.Block) []*types.Block {
 	blocks := make([]*types.Block, min(c.random.Uint64N(2*manyBlocks/busyBlocks), manyBlocks-head.NumberU64()-1))
 	for i := range blocks {
@@ -101,7 +101,7 @@ func (c *longChain) idle(head *types.Block) []*types.Block {
 	return blocks
 }
 
-// keep writes blocks as geth would have after their import.
+// keep writes blocks like geth after an import.
 func keep(db ethdb.Database, blocks []*types.Block, receipts []types.Receipts) error {
 	batch := db.NewBatch()
 	for i, b := range blocks {
@@ -117,7 +117,7 @@ func keep(db ethdb.Database, blocks []*types.Block, receipts []types.Receipts) e
 	return batch.Write()
 }
 
-// fill puts transactions into a block: the deployment into the first one, and then the changes that are due.
+// fill adds transactions to a block: the deployment to the first one, and then the changes that are due.
 func (c *longChain) fill(t *testing.T, b *core.BlockGen) {
 	n := int(b.Number().Int64())
 	if b.TxNonce(c.owner) == 0 {
@@ -160,7 +160,7 @@ func (c *longChain) send(t *testing.T, b *core.BlockGen, to *common.Address, gas
 	b.AddTx(tx)
 }
 
-// claim is the truth as the API tells it.
+// claim returns the true claim.
 func (c *longChain) claim(n *node) fakeapi.Chain {
 	var devices []fakeapi.Device
 	var images []fakeapi.OSImage

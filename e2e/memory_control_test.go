@@ -17,12 +17,12 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// takeovers are what can happen to the control over a contract, and how it is undone.
+// takeovers are changes of the control over a contract, and how to undo them.
 var takeovers = []struct {
 	sentence, kind string
-	only           string // the only node that can do this; empty: both
-	before         act    // the daemon starts; nil: nothing
-	offer          act    // comes before, and is shown without being a finding; nil: nothing does
+	only           string // the only node that can do this; both if empty
+	before         act    // before the daemon starts; optional
+	offer          act    // comes first and is shown without being a finding; optional
 	do, undo       act
 }{
 	{
@@ -74,7 +74,7 @@ var takeovers = []struct {
 	},
 }
 
-// send has the owner send a transaction.
+// send sends a transaction of the owner.
 func send(method string, args ...any) act {
 	return func(ctx context.Context, s *stage) error {
 		_, err := s.kms.Send(ctx, method, args...)
@@ -82,18 +82,18 @@ func send(method string, args ...any) act {
 	}
 }
 
-// publicKeys has the owner set what the contract says of the KMS.
+// publicKeys sets the contract's kmsInfo().
 func publicKeys(k256, ca string) act {
 	return send("setKmsInfo", struct{ K256Pubkey, CaPubkey, Quote, Eventlog []byte }{common.FromHex(k256), common.FromHex(ca), []byte("quote"), nil})
 }
 
-// accepts has an account accept the contract that it is offered.
+// accepts accepts the contract's ownership with the pending owner.
 func (s *stage) accepts(ctx context.Context, name string) error {
 	_, err := s.kms.As(testchain.Key(name)).Send(ctx, "acceptOwnership")
 	return err
 }
 
-// recode changes the implementation's code where it is, as no contract can.
+// recode replaces the implementation's code in place, which no contract can do.
 func (s *stage) recode(ctx context.Context, change func([]byte) []byte) error {
 	code, err := s.node.client.CodeAt(ctx, s.runs, nil)
 	if err != nil {
@@ -148,7 +148,7 @@ func TestTakeovers(t *testing.T) {
 				d.finds(t, "consistent")
 				must(t, over.do(t.Context(), s))
 				d.finds(t, "drift")
-				d.finds(t, "drift") // so that the one before is kept
+				d.finds(t, "drift") // so that the previous state is saved
 				next := len(d.logged())
 				s.baseline(t, c, "is asked to accept it")
 				d.await(t, next, `"msg":"baseline accepted"`)
@@ -156,14 +156,14 @@ func TestTakeovers(t *testing.T) {
 				d.end(t, syscall.SIGTERM)
 				told := "finding_resolved K , finding_opened K , finding_resolved K "
 				if got := strings.Join(story(t, d.logged()), ", "); got != strings.ReplaceAll(told, "K", over.kind) {
-					t.Errorf("after the restart the log tells: %s\nwant: %s", got, told)
+					t.Errorf("after the restart the log has: %s\nwant: %s", got, told)
 				}
 
 				kept := func(_ *stage, to *settings) { to.State = c.State }
 				must(t, over.undo(t.Context(), s))
 				target, text := s.finds(t, "what was there before, once the other is accepted", "drift "+wholly+" "+over.kind, kept)
 				if !target.Baseline.Accepted || !strings.Contains(text, "compared with the baseline, accepted at ") {
-					t.Errorf("the report does not tell that the baseline was accepted:\n%s", text)
+					t.Errorf("the report does not show that the baseline was accepted:\n%s", text)
 				}
 				s.baseline(t, c, "accepted\n")
 				s.finds(t, "once that is accepted", "consistent "+wholly, kept)
@@ -172,7 +172,7 @@ func TestTakeovers(t *testing.T) {
 	}
 }
 
-// target is the only one of the last report.
+// target returns the only target of the last report.
 func (d *daemon) target(t *testing.T) audit.Target {
 	t.Helper()
 	r := decodeReport(t, d.page(t, "/api/v1/report"))
@@ -182,7 +182,7 @@ func (d *daemon) target(t *testing.T) audit.Target {
 	return r.Chains[0].Targets[0]
 }
 
-// only is the only finding of the last report, which must be of the kind.
+// only returns the only finding of the last report, which must be of the kind.
 func (d *daemon) only(t *testing.T, kind string) audit.Finding {
 	t.Helper()
 	findings := d.target(t).Findings

@@ -13,7 +13,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// TestChangesOfControlAreRemembered kills the daemon after each thing that it finds.
+// TestChangesOfControlAreRemembered kills the daemon after each finding.
 func TestChangesOfControlAreRemembered(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, 1, 1)
@@ -26,7 +26,7 @@ func TestChangesOfControlAreRemembered(t *testing.T) {
 		t.Helper()
 		d := startDaemon(t, s.settings)
 		d.finds(t, verdict)
-		d.finds(t, verdict) // so that the first one is kept
+		d.finds(t, verdict) // so that the first state is saved
 		d.end(t, syscall.SIGKILL)
 		return strings.Join(story(t, d.logged()), ", ")
 	}
@@ -62,13 +62,13 @@ func TestChangesOfControlAreRemembered(t *testing.T) {
 	}
 	next := len(d.logged())
 	if out := baseline(0, "accept"); !strings.Contains(out, "has the state open and is asked to accept it") {
-		t.Errorf("a daemon holds the state, but:\n%s", out)
+		t.Errorf("while a daemon locks the state:\n%s", out)
 	}
 	d.await(t, next, `"msg":"baseline accepted"`)
 	d.finds(t, "consistent")
 	d.end(t, syscall.SIGTERM)
 	same("", run("consistent"))
 	if out := baseline(0, "accept"); !strings.Contains(out, "accepted already") {
-		t.Errorf("it was accepted, but:\n%s", out)
+		t.Errorf("after it was accepted:\n%s", out)
 	}
 }

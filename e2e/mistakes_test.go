@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// mistakes are those that a person makes in a configuration.
+// mistakes are typical mistakes in a configuration.
 var mistakes = []row{
 	{sentence: "an unknown key is refused", exit: 2, says: "chains[0].blok",
 		text: replace(`"block"`, `"blok"`)},
@@ -31,17 +31,17 @@ var mistakes = []row{
 		settings: func(_ *stage, c *settings) { c.Schedule = "0 0 30 2 *" }},
 	{sentence: "a negative duration is refused", exit: 2, says: "confirm_delay",
 		settings: func(_ *stage, c *settings) { c.ConfirmDelay = "-1s" }},
-	{sentence: "a file of secrets that is not there is refused", exit: 2, says: "api.api_key_file",
+	{sentence: "a missing secret file is refused", exit: 2, says: "api.api_key_file",
 		settings: func(_ *stage, c *settings) { c.API.APIKeyFile = "no-such-file" }},
-	{sentence: "a key pasted in the place of its file is refused", exit: 2, says: "api.api_key_file",
+	{sentence: "a key instead of its file's path is refused", exit: 2, says: "api.api_key_file",
 		settings: func(s *stage, c *settings) { c.API.APIKeyFile = s.secrets.key }},
-	{sentence: "a provider's URL that is none is refused", exit: 2, says: "chains[0].providers[0].url",
+	{sentence: "an invalid provider URL is refused", exit: 2, says: "chains[0].providers[0].url",
 		settings: func(_ *stage, c *settings) {
 			c.Chains[0].Providers[0].URL = strings.Replace(c.Chains[0].Providers[0].URL, "http", "ftp", 1)
 		}},
-	{sentence: "a block policy that nobody knows is refused", exit: 2, says: "chains[0].block",
+	{sentence: "an unknown block policy is refused", exit: 2, says: "chains[0].block",
 		settings: func(_ *stage, c *settings) { c.Chains[0].Block = "newest" }},
-	{sentence: "text that is no YAML is refused", exit: 2, says: "not valid YAML",
+	{sentence: "invalid YAML is refused", exit: 2, says: "not valid YAML",
 		text: func(good string) string { return good[:len(good)-1] }},
 	{sentence: "an empty file is refused", exit: 2, says: "no settings",
 		text: func(string) string { return "" }},

@@ -19,7 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// kept is a folder with all that an output could overwrite, after one audit.
+// kept is a folder with everything that an output could overwrite, after one audit.
 func (s *stage) kept(t *testing.T) (dir, config string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -40,7 +40,7 @@ func (s *stage) kept(t *testing.T) (dir, config string) {
 	return dir, config
 }
 
-// contents returns every name in a folder, with what it holds, or where it points.
+// contents returns every name in a folder, with its content or link target.
 func contents(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -58,7 +58,7 @@ func contents(t *testing.T, dir string) map[string]string {
 	return all
 }
 
-// TestOutputsSpareWhatIsKept: an output that would overwrite something is refused before anything is done.
+// TestOutputsSpareWhatIsKept checks that an output that would overwrite something is refused before anything is done.
 func TestOutputsSpareWhatIsKept(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, "anvil")
@@ -106,7 +106,7 @@ func TestOutputsSpareWhatIsKept(t *testing.T) {
 	}
 }
 
-// TestOutputsThroughDev: what a shell writes through /dev, the auditor does, and leaves /dev as it is.
+// TestOutputsThroughDev checks that the auditor writes through /dev like a shell, and leaves /dev unchanged.
 func TestOutputsThroughDev(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, "anvil")
@@ -118,7 +118,7 @@ func TestOutputsThroughDev(t *testing.T) {
 	must(t, os.Chmod(bin, 0o755))
 	config := dir + "/config.yaml"
 	must(t, os.WriteFile(config, []byte(readFile(t, s.config(t, row{settings: func(_ *stage, c *settings) { c.API.APIKeyFile = "" }}))), 0o644))
-	// The folder has links as /dev has them, and a disk over /dev has too.
+	// The folder has the same links as /dev.
 	must(t, os.Symlink("/proc/self/fd/1", dir+"/stdout"))
 	own := "set -e; cd " + dir + "; K='" + bin + "/kms-auditor audit --once -c config.yaml'; "
 	for _, tt := range []struct {
@@ -154,7 +154,7 @@ func TestOutputsThroughDev(t *testing.T) {
 	}
 }
 
-// TestPipes: what waits for the other end of a pipe ends within five seconds of the first signal.
+// TestPipes checks that a process that waits for the other end of a pipe ends within five seconds of the first signal.
 func TestPipes(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, "anvil")
@@ -165,18 +165,18 @@ func TestPipes(t *testing.T) {
 	for _, tt := range []struct {
 		sentence string
 		args     []string
-		comes    int // how somebody opens the other end, who does no more
+		comes    int // open flags of the other end, on which nothing happens
 		exit     int
 		says     string
 	}{
-		{"a report that nobody reads", append(audit, "-o", "sarif="+pipe), 0, 3, "writing the sarif report"},
-		{"evidence that nobody reads", append(audit, "--evidence", pipe), 0, 3, "writing the evidence"},
+		{"a report without a reader", append(audit, "-o", "sarif="+pipe), 0, 3, "writing the sarif report"},
+		{"evidence without a reader", append(audit, "--evidence", pipe), 0, 3, "writing the evidence"},
 		{"evidence whose reader stops", append(audit, "--evidence", pipe), os.O_RDWR, 3, "writing the evidence"},
-		{"evidence that nobody writes", []string{"verify", pipe}, 0, 2, pipe},
+		{"evidence without a writer", []string{"verify", pipe}, 0, 2, pipe},
 		{"evidence whose writer stops", []string{"verify", pipe}, os.O_WRONLY, 2, pipe},
-		{"a configuration that nobody writes", []string{"audit", "--once", "-c", pipe}, 0, 2, pipe},
+		{"a configuration without a writer", []string{"audit", "--once", "-c", pipe}, 0, 2, pipe},
 		{"a configuration whose writer stops", []string{"audit", "--once", "-c", pipe}, os.O_WRONLY, 2, pipe},
-		{"a daemon's configuration that nobody writes", []string{"audit", "-c", pipe}, 0, 2, pipe},
+		{"a daemon's configuration without a writer", []string{"audit", "-c", pipe}, 0, 2, pipe},
 	} {
 		for _, sig := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
 			t.Run(tt.sentence+", "+sig.String(), func(t *testing.T) {
@@ -184,7 +184,7 @@ func TestPipes(t *testing.T) {
 				defer func() { must(t, os.Remove(pipe)) }()
 				var peer *os.File
 				var err error
-				if tt.comes == os.O_RDWR { // and nothing more fits in
+				if tt.comes == os.O_RDWR { // fill the pipe
 					peer, err = os.OpenFile(pipe, os.O_RDWR|syscall.O_NONBLOCK, 0)
 					must(t, err)
 					must(t, peer.SetDeadline(time.Now().Add(time.Second)))
@@ -208,7 +208,7 @@ func TestPipes(t *testing.T) {
 					_, err = io.WriteString(peer, "{")
 					must(t, err)
 				}
-				if slices.Contains(tt.args, "json="+other) { // which holds up no other output
+				if slices.Contains(tt.args, "json="+other) { // the other output must not be held up
 					eventually(t, "the report is there", func() bool { _, err := os.Stat(other); return err == nil })
 					decodeReport(t, readFile(t, other))
 					must(t, os.Remove(other))
@@ -216,7 +216,7 @@ func TestPipes(t *testing.T) {
 				signalled := time.Now()
 				must(t, cmd.Process.Signal(sig))
 				late := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() }) // it may have ended
-				_ = cmd.Wait()                                                            // its exit code tells
+				_ = cmd.Wait()                                                            // the exit code is checked below
 				late.Stop()
 				if peer != nil {
 					must(t, peer.Close())
@@ -229,7 +229,7 @@ func TestPipes(t *testing.T) {
 	}
 }
 
-// opens reports whether a process waits for somebody to open the other end of a pipe.
+// opens reports whether a process waits for the other end of a pipe to be opened.
 func opens(pid int) bool {
 	threads, _ := filepath.Glob(filepath.Join("/proc", strconv.Itoa(pid), "task/*/wchan"))
 	for _, path := range threads {
@@ -240,7 +240,7 @@ func opens(pid int) bool {
 	return false
 }
 
-// A reload that waits for a pipe holds up neither the daemon nor its end.
+// TestReloadFromAPipe checks that a reload that waits for a pipe holds up neither the daemon nor its shutdown.
 func TestReloadFromAPipe(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, 1, 1)

@@ -1,4 +1,4 @@
-// A browser on a leash: reads one command a line (JSON), does it in real Chromium, answers with one line.
+// Drives a real Chromium: reads one JSON command per line, runs it and answers with one line.
 import { createInterface } from "node:readline";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -30,13 +30,13 @@ const commands = {
 		});
 		await page.goto(url);
 	},
-	// await waits for what the page shows by itself.
+	// await waits for an element.
 	await: ({ selector }) => page.locator(selector).first().waitFor({ timeout: 30_000 }),
 	async click({ selector }) {
 		await page.locator(selector).first().click();
 	},
 	eval: ({ code }) => page.evaluate(code),
-	// look tells what a reader sees, and what is wrong with the page itself. Axe needs a page that may run scripts.
+	// look returns what a reader sees, and faults of the page. Axe needs a page that may run scripts.
 	async look() {
 		if (scripted) await page.evaluate(axe);
 		return page.evaluate(async ([scripted, wide]) => ({

@@ -85,6 +85,9 @@ func TestThePageInEveryState(t *testing.T) {
 				t.Errorf("%s: %s ends at %.0f pixels", name, first, bottom)
 			}
 			if dir := os.Getenv("E2E_IMAGES"); dir != "" && o.name != "" {
+				if name == "after" {
+					b.do(t, order{Command: "eval", Code: `document.querySelector(".past").scrollIntoView()`}, nil)
+				}
 				b.do(t, order{Command: "shot", Path: filepath.Join(dir, strings.ReplaceAll("page-"+name+"-"+o.name+".png", "-drift-", "-"))}, nil)
 			}
 		}

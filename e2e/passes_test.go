@@ -11,7 +11,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// passes: what differs is looked at twice, and then held against the newest block.
+// passes has differences, which are looked at twice and then compared with the newest block.
 var passes = []row{
 	{sentence: "the contract allows the image before the second look",
 		claim:     says(image059, true),
@@ -52,7 +52,7 @@ var passes = []row{
 			return errors.Join(s.kms.AllowDevice(ctx, id(prod7)), s.advance(ctx))
 		},
 		entries: []string{"pending head_agrees device prod7"}},
-	{sentence: "a contract that is younger than the pinned block is pending",
+	{sentence: "a contract that was deployed after the pinned block is pending",
 		before: func(ctx context.Context, s *stage) (err error) {
 			s.young, err = testchain.Deploy(ctx, s.node.client, testchain.DeployOptions{})
 			return err
@@ -63,14 +63,14 @@ var passes = []row{
 		},
 		settings: behind, exit: 3, says: "every entry is pending",
 		entries: []string{"pending head_agrees device prod5"}},
-	{sentence: "nothing is pending where the operator wants no waiting", exit: 1,
+	{sentence: "nothing is pending if pending_max is zero", exit: 1,
 		before: allow059, claim: says(image059, true), after: refuse059,
 		settings: func(s *stage, c *settings) {
 			behind(s, c)
 			c.PendingMax = "0s"
 		},
 		finds: []string{"warning claim_allowed_chain_denied os_image 0.5.9"}},
-	{sentence: "what differs at the newest block too is drift", exit: 1,
+	{sentence: "a difference at the newest block too is drift", exit: 1,
 		claim: says(image059, true), settings: behind,
 		finds: []string{"warning claim_allowed_chain_denied os_image 0.5.9"}},
 	{sentence: "the provider fails when it is asked for the newest block",
@@ -93,13 +93,13 @@ func refuse059(ctx context.Context, s *stage) error {
 	return errors.Join(s.kms.RemoveImage(ctx, id(image059)), s.advance(ctx))
 }
 
-// breakProvider fails what is asked after the present request.
+// breakProvider fails every request after the current one.
 func breakProvider(_ context.Context, s *stage) error {
 	s.node.proxy.Set(rpcfault.Status(500, ""))
 	return nil
 }
 
-// reorganise replaces the newest block by another one.
+// reorganise replaces the newest block.
 func reorganise(ctx context.Context, s *stage) error {
 	return wrap("reorganising", s.node.client.Client().CallContext(ctx, nil, "anvil_reorg", 1, []any{}))
 }

@@ -18,9 +18,9 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/render"
 )
 
-// TestThePastIsTheNodesPast makes a thousand changes of the lists, audits once, and holds what the state file tells,
-// without a network, against the logs that the node gives.
-func TestThePastIsTheNodesPast(t *testing.T) {
+// TestHistoryMatchesTheNodesLogs changes the lists a thousand times, audits once, and compares the history in the state file with
+// the node's logs.
+func TestHistoryMatchesTheNodesLogs(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, 10, 15)
 	for range 19 {
@@ -52,11 +52,11 @@ func TestThePastIsTheNodesPast(t *testing.T) {
 		t.Errorf("the image that was added 270 times and removed 250 times: %+v", x)
 	}
 	if last := x.Places[0].Events[519]; last.Actor == "" || last.Time == nil {
-		t.Errorf("nobody knows when and by whom the image was last added: %+v", last)
+		t.Errorf("when and by whom the image was last added is unknown: %+v", last)
 	}
 }
 
-// offline decodes what a command on the state file answers, and logs how long the best of a few takes: its start is most of it.
+// offline decodes the output of a command on the state file, and logs the shortest of a few run times.
 func (s *scene) offline(t *testing.T, into any, args ...string) {
 	t.Helper()
 	best := time.Hour
@@ -72,7 +72,7 @@ func (s *scene) offline(t *testing.T, into any, args ...string) {
 	t.Logf("%s after 1,000 changes takes %s", args[0], best)
 }
 
-// logs are the changes of both lists, as cast reads them from the node.
+// logs returns the changes of both lists that cast reads from the node.
 func (s *scene) logs(t *testing.T) []string {
 	t.Helper()
 	topics := map[common.Hash][2]string{}

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// TestWhatIsPrintedCanBePasted puts a snapshot's policy and a report's accept into the configuration, as they are printed.
-func TestWhatIsPrintedCanBePasted(t *testing.T) {
+// TestPrintedSnippetsAreValidConfig pastes a snapshot's policy and a report's accept row into the configuration.
+func TestPrintedSnippetsAreValidConfig(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, s *stage) {
 		c := s.node.settings(s.api)
@@ -34,7 +34,7 @@ func TestWhatIsPrintedCanBePasted(t *testing.T) {
 
 		rows := acceptRows.FindAllString(report, -1)
 		if len(rows) != 1 || !strings.Contains(rows[0], `kind: "`+denied+`"`) {
-			t.Fatalf("the report offers other rows than one for its finding: %q\n%s", rows, report)
+			t.Fatalf("the report does not print one accept row for its finding: %q\n%s", rows, report)
 		}
 		exit, _, errs = runAuditorWith(t, s.env, "config", "check", "-c", writeConfig(t, governed+"accept:\n"+rows[0]))
 		if exit != 2 || !strings.Contains(errs, "accept[0].reason") {
@@ -54,7 +54,7 @@ var (
 	expires    = regexp.MustCompile(`expires: "[^"]*"`)
 )
 
-// takes has a configuration checked, audits with it, and returns the text report, which must say all that it is to say.
+// takes checks a configuration, audits with it, and returns the text report, which must contain says.
 func (s *stage) takes(t *testing.T, config string, want int, says ...string) string {
 	t.Helper()
 	path := writeConfig(t, config)
@@ -68,7 +68,7 @@ func (s *stage) takes(t *testing.T, config string, want int, says ...string) str
 	return text
 }
 
-// yaml is a configuration of one chain as a person writes it: what comes next continues its chain.
+// yaml is a handwritten configuration of one chain. Appended text continues the chain.
 func (c settings) yaml(t *testing.T) string {
 	t.Helper()
 	chain := c.Chains[0]
@@ -76,7 +76,7 @@ func (c settings) yaml(t *testing.T) string {
 	return block(t, "", c) + "chains:\n  - " + strings.TrimPrefix(block(t, "    ", chain), "    ")
 }
 
-// block writes a struct as a YAML mapping, one key a line, without its chains.
+// block formats a struct as a YAML mapping, one key per line, without its chains.
 func block(t *testing.T, indent string, v any) string {
 	t.Helper()
 	raw, err := json.Marshal(v)

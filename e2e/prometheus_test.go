@@ -37,7 +37,7 @@ scrape_configs: [{job_name: kms-auditor, static_configs: [{targets: [%q]}]}]
 	return &prometheus{"http://" + addr}
 }
 
-// value is what an expression gives now, and whether it gives anything.
+// value returns the current value of an expression, and whether it has one.
 func (p *prometheus) value(t testing.TB, expr string) (value float64, ok bool) {
 	t.Helper()
 	status, body := get(t, p.url+"/api/v1/query?query="+url.QueryEscape(expr))
@@ -69,7 +69,7 @@ func (p *prometheus) becomes(t testing.TB, expr string, want float64) {
 	})
 }
 
-// vanishes waits until an expression gives nothing.
+// vanishes waits until an expression has no value.
 func (p *prometheus) vanishes(t testing.TB, expr string) {
 	t.Helper()
 	eventually(t, expr+" vanishes", func() bool {
@@ -117,7 +117,7 @@ func TestPrometheus(t *testing.T) {
 	stood, ok := p.value(t, compared)
 	last, _ := p.value(t, audited)
 	if !ok || stood == 0 || stood >= last {
-		t.Errorf("compared last at %v (%t), audited last at %v", stood, ok, last)
+		t.Errorf("last comparison at %v (%t), last audit at %v", stood, ok, last)
 	}
 	eventually(t, "two more audits", func() bool {
 		now, _ := p.value(t, audited)
@@ -145,7 +145,7 @@ func TestPrometheus(t *testing.T) {
 func TestWhatAnAuditOfTheDaemonCosts(t *testing.T) {
 	s := live(t, startNode(t, "anvil"))
 	d := startDaemon(t, s.settings)
-	d.finds(t, "consistent") // the first audit asks more than the others
+	d.finds(t, "consistent") // the first audit makes more requests
 	before := d.cost(t, s)
 	for range 5 {
 		d.finds(t, "consistent")
@@ -155,7 +155,7 @@ func TestWhatAnAuditOfTheDaemonCosts(t *testing.T) {
 	trips, asked := (after.trips-before.trips)/audits, (after.requests-before.requests)/audits
 	kib := (after.bytes - before.bytes) / audits / 1024
 	t.Logf("%v audits of a live contract: %v round trips to the provider of %.1f KiB, and %v requests to the API for each", audits, trips, kib, asked)
-	if trips != 1 || asked != 1 || kib > 8 { // nothing changed, which one proof shows
+	if trips != 1 || asked != 1 || kib > 8 { // one proof shows that nothing changed
 		t.Errorf("an audit costs %v round trips to the provider, %v KiB, and %v requests to the API", trips, kib, asked)
 	}
 	if after.trips != after.seen || after.requests != after.served {
@@ -163,10 +163,10 @@ func TestWhatAnAuditOfTheDaemonCosts(t *testing.T) {
 	}
 }
 
-// cost counts what was done so far: by the daemon's metrics, and at the other end.
+// cost has the counts so far: by the daemon's metrics, and at the other end.
 type cost struct{ audits, trips, requests, seen, served, bytes float64 }
 
-// cost waits for a moment between two audits.
+// cost returns the counts at a moment between two audits.
 func (d *daemon) cost(t *testing.T, s *scene) cost {
 	t.Helper()
 	for {
@@ -185,7 +185,7 @@ func (d *daemon) cost(t *testing.T, s *scene) cost {
 	}
 }
 
-// sum adds up the series of a name.
+// sum returns the sum of a metric's series.
 func sum(t testing.TB, metrics, name string) (total float64) {
 	t.Helper()
 	found := regexp.MustCompile(`(?m)^`+name+`\{.*\} (\S+)$`).FindAllStringSubmatch(metrics, -1)
@@ -200,7 +200,7 @@ func sum(t testing.TB, metrics, name string) (total float64) {
 	return total
 }
 
-// lint fails the test where promtool has anything to say about the daemon's metrics.
+// lint fails the test if promtool complains about the daemon's metrics.
 func lint(t *testing.T, d *daemon) {
 	t.Helper()
 	lintText(t, d.page(t, "/metrics"))

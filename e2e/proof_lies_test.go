@@ -14,7 +14,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
-// lies: a provider lies, alone and before an honest one. No lie is believed.
+// lies has a lying provider, alone and before an honest one. No lie may be believed.
 var lies = slices.Concat(
 	caught("getter_disagrees_with_proof", "eth_call of", "the provider flips the answers of calls", answer("eth_call", flipBool)),
 	caught("proof_invalid", "invalid proof", "the provider flips a bit in a proof's last node", storageProofs(func(p []proofOf) {
@@ -38,15 +38,15 @@ var lies = slices.Concat(
 	})),
 	caught("proof_invalid", "invalid proof", "the provider gives another contract's code", answer("eth_getCode", flipLast)),
 	[]row{
-		{sentence: "the values beside a proof are not believed, nor looked at", rests: wholly,
+		{sentence: "the values next to a proof are ignored", rests: wholly,
 			rpc: answer("eth_getProof", func(raw string) string { return strings.ReplaceAll(raw, `"value":"0x1"`, `"value":"0x0"`) })},
-		{sentence: "the provider serves another block's header where proof is required", exit: 3, settings: required,
+		{sentence: "the provider serves another block's header while proof is required", exit: 3, settings: required,
 			rpc: otherHeader, fails: []string{"rpc p1: …the header is that of block"}},
-		{sentence: "the second provider proves where the first one serves another block's header", rests: wholly,
+		{sentence: "the second provider proves if the first one serves another block's header", rests: wholly,
 			rpc: otherHeader, settings: second, fails: []string{"rpc p1: …the header is that of block"}},
 
 		hideRemoval("the provider hides that an image was removed", 3, nil, "critical getter_disagrees_with_proof", "rpc p1: …eth_call of"),
-		hideRemoval("the second provider tells that an image was removed", 1, second, "warning claim_allowed_chain_denied os_image 0.5.7", "rpc p1: …eth_call of"),
+		hideRemoval("the second provider shows that an image was removed", 1, second, "warning claim_allowed_chain_denied os_image 0.5.7", "rpc p1: …eth_call of"),
 
 		hideAdding("the provider drops one log", dropLogs(image059), scanned, "storage_unaccounted"),
 		hideAdding("the second provider has the log that the first one drops", dropLogs(image059), both(scanned, second), "unlisted_chain_allowed os_image 0.5.9"),
@@ -58,7 +58,7 @@ var lies = slices.Concat(
 	},
 )
 
-// caught are the two rows of a lie that the first provider is caught at.
+// caught returns the two rows of a detected lie.
 func caught(kind, says, sentence string, f rpcfault.Fault) []row {
 	fails := []string{"rpc p1: …" + says}
 	return []row{
@@ -67,7 +67,7 @@ func caught(kind, says, sentence string, f rpcfault.Fault) []row {
 	}
 }
 
-// hideRemoval: an image was removed, and the API and the first provider's calls and logs deny it.
+// hideRemoval removes an image. The API and the first provider's calls and logs deny it.
 func hideRemoval(sentence string, exit int, change func(*stage, *settings), find string, fails ...string) row {
 	return row{
 		sentence: sentence, exit: exit, finds: []string{find}, fails: fails, settings: change, claim: says(image057, true),
@@ -84,7 +84,7 @@ func hideRemoval(sentence string, exit int, change func(*stage, *settings), find
 	}
 }
 
-// hideAdding: the contract allows an image that the API leaves out, and the first provider hides its log.
+// hideAdding allows an image that the API leaves out, and the first provider hides its log.
 func hideAdding(sentence string, f rpcfault.Fault, change func(*stage, *settings), find string) row {
 	return row{
 		sentence: sentence, exit: 1, finds: []string{"critical " + find}, settings: change, claim: leaveOut(image059),
@@ -130,7 +130,7 @@ func flipBool(raw string) string {
 	return `"0x` + word + `01"`
 }
 
-// flipLast flips the last bit of a hex text.
+// flipLast flips the last bit of a hex string.
 func flipLast(hex string) string {
 	digits := strings.TrimSuffix(hex, `"`)
 	at := len(digits) - 1
@@ -145,7 +145,7 @@ type proofOf struct {
 	Proof []string `json:"proof"`
 }
 
-// storageProofs changes every answer that has two proofs or more.
+// storageProofs changes every answer with two or more proofs.
 func storageProofs(change func([]proofOf)) rpcfault.Fault {
 	return answer("eth_getProof", func(raw string) string {
 		return editProof(raw, func(p []proofOf) []proofOf {
@@ -172,7 +172,7 @@ func editProof(raw string, change func([]proofOf) []proofOf) string {
 	return string(out)
 }
 
-// otherHeader keeps hash and number, and takes the rest from another block.
+// otherHeader keeps hash and number, and takes the other fields from another block.
 var otherHeader = answer("eth_getBlockByNumber", func(raw string) string {
 	_, rest, found := strings.Cut(raw, `"stateRoot":"`)
 	if !found {
@@ -181,14 +181,14 @@ var otherHeader = answer("eth_getBlockByNumber", func(raw string) string {
 	return strings.Replace(raw, rest[:66], flipLast(rest[:66]), 1)
 })
 
-// dropLogs hides the logs that name an id; empty: all.
+// dropLogs hides the logs that name an id, or all if it is empty.
 func dropLogs(id string) rpcfault.Fault {
 	return editLogs(func(logs []json.RawMessage) []json.RawMessage {
 		return slices.DeleteFunc(logs, func(l json.RawMessage) bool { return strings.Contains(string(l), id) })
 	})
 }
 
-// inventLog adds to every log another one that names an id which never was on the chain.
+// inventLog adds to every log another one, with an id that was never on the chain.
 var inventLog = editLogs(func(logs []json.RawMessage) []json.RawMessage {
 	for _, l := range slices.Clone(logs) {
 		invented := strings.ReplaceAll(string(l), prod5, strings.Repeat("5e", 32))

@@ -18,8 +18,8 @@ import (
 const wholly = "proven proven" // assurance and completeness
 
 var proofs = []row{
-	{sentence: "every answer is proven, and that nothing else is stored", rests: wholly},
-	{sentence: "the same, where proof is required", settings: required, rests: wholly},
+	{sentence: "every answer is proven, and so is that nothing else is stored", rests: wholly},
+	{sentence: "the same while proof is required", settings: required, rests: wholly},
 	{sentence: "a contract without lists hides nothing that it allows", claim: listNothing, exit: 1, rests: wholly,
 		settings: scanned,
 		finds: []string{
@@ -28,12 +28,12 @@ var proofs = []row{
 		}},
 	{sentence: "an image that the API leaves out is found", claim: leaveOut(image058), settings: scanned, exit: 1, rests: wholly,
 		finds: []string{"critical unlisted_chain_allowed os_image 0.5.8"}},
-	{sentence: "an image that the API leaves out is no matter where the contract refuses it", claim: leaveOut(image059), rests: wholly},
+	{sentence: "an image that the API leaves out does not matter if the contract refuses it", claim: leaveOut(image059), rests: wholly},
 }
 
 func required(_ *stage, c *settings) { c.Chains[0].Verify = "required" }
 
-// scanned tells the block of deployment, which a node that keeps little state cannot find.
+// scanned sets from_block, since a node that keeps little state cannot find the deployment.
 func scanned(s *stage, c *settings) {
 	c.configure(s.kms.Address().Hex())
 	c.Chains[0].Contracts[0].FromBlock = s.born
@@ -43,7 +43,7 @@ func listNothing(_ *stage, c *fakeapi.Chain) {
 	c.Contracts[0].Devices, c.Contracts[0].OSImages = nil, nil
 }
 
-// leaveOut takes an image off the API's list.
+// leaveOut removes an image from the API's list.
 func leaveOut(id string) func(*stage, *fakeapi.Chain) {
 	return func(_ *stage, c *fakeapi.Chain) {
 		var kept []fakeapi.OSImage
@@ -56,7 +56,7 @@ func leaveOut(id string) func(*stage, *fakeapi.Chain) {
 	}
 }
 
-// onBoth runs a test that changes the contract's implementation on a stage of its own, for each node.
+// onBoth runs a test on a separate stage for each node, since it changes the contract's implementation.
 func onBoth(t *testing.T, test func(*testing.T, *stage)) {
 	for name := range nodes {
 		t.Run(name, func(t *testing.T) {
@@ -68,7 +68,7 @@ func onBoth(t *testing.T, test func(*testing.T, *stage)) {
 	}
 }
 
-// audit audits once and returns the report's only target, and the whole report as text. Its evidence must verify.
+// audit audits once, verifies the evidence, and returns the report's only target and the report as text.
 func (s *stage) audit(t *testing.T, change func(*stage, *settings)) (audit.Target, string) {
 	t.Helper()
 	path, kept := filepath.Join(t.TempDir(), "report.json"), filepath.Join(t.TempDir(), "evidence.json.gz")
@@ -76,12 +76,12 @@ func (s *stage) audit(t *testing.T, change func(*stage, *settings)) (audit.Targe
 	r := decodeReport(t, readFile(t, path))
 	verifies(t, kept, r)
 	if len(r.Chains) != 1 || len(r.Chains[0].Targets) != 1 {
-		t.Fatalf("not one target:\n%s%s", text, errs)
+		t.Fatalf("want one target:\n%s%s", text, errs)
 	}
 	return r.Chains[0].Targets[0], text
 }
 
-// found is a target in one line: verdict, assurance, completeness, kinds of findings.
+// found describes a target in one line: verdict, assurance, completeness, kinds of findings.
 func found(t audit.Target) string {
 	parts := []string{t.Verdict.String(), string(t.Assurance), string(t.Completeness)}
 	for _, f := range t.Findings {
@@ -99,7 +99,7 @@ func (s *stage) finds(t *testing.T, what, want string, change func(*stage, *sett
 	return target, text
 }
 
-// explain tells why slots are in use.
+// explain sets explained_slots.
 func explain(reason string, slots ...common.Hash) func(*stage, *settings) {
 	return func(s *stage, c *settings) {
 		scanned(s, c)
@@ -109,7 +109,7 @@ func explain(reason string, slots ...common.Hash) func(*stage, *settings) {
 	}
 }
 
-// place is where the fixture keeps an entry: the product knows nothing of it.
+// place returns the slot in which the fixture keeps an entry.
 func place(id string, slot byte) common.Hash {
 	return crypto.Keccak256Hash(common.HexToHash(id).Bytes(), common.LeftPadBytes([]byte{slot}, 32))
 }
@@ -131,7 +131,7 @@ func TestBackDoor(t *testing.T) {
 			t.Errorf("the report does not show the reason: %v\n%s", target.Explained, text)
 		}
 		if s.node.name == "anvil" {
-			return // it keeps a leaf of value zero in the storage trie
+			return // this node keeps leaves that hold zero
 		}
 		must(t, s.kms.SneakImage(t.Context(), id(retired), false))
 		s.finds(t, "after the back door was shut", "consistent "+wholly, scanned)
@@ -148,12 +148,12 @@ func TestListsAtOtherSlots(t *testing.T) {
 		left := []common.Hash{place(prod5, devicesAt), place(prod7, devicesAt), place(image057, imagesAt), place(image058, imagesAt)}
 		target, _ := s.finds(t, "the old lists are explained", "consistent "+wholly, explain("the lists before the upgrade", left...))
 		if target.Counts.Match != 6 || target.Storage == nil {
-			t.Errorf("counts %+v, storage %+v, want 6 that match and the storage", target.Counts, target.Storage)
+			t.Errorf("counts %+v, storage %+v, want 6 matches and complete storage", target.Counts, target.Storage)
 		}
 	})
 }
 
-func TestUnlistedEntryTellsOfItsChange(t *testing.T) {
+func TestUnlistedEntryShowsItsChange(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, s *stage) {
 		receipt, err := s.kms.Send(t.Context(), "addOsImageHash", id(image059))
@@ -170,7 +170,7 @@ func TestUnlistedEntryTellsOfItsChange(t *testing.T) {
 			}
 			c := e.Changed
 			if c == nil || c.Time == nil || e.ID != "0x"+image059 {
-				t.Fatalf("%+v tells too little of its change\n%s", e, text)
+				t.Fatalf("%+v lacks details of its change\n%s", e, text)
 			}
 			if c.Block != receipt.BlockNumber.Uint64() || c.Tx != receipt.TxHash ||
 				c.Time.Unix() != int64(block.Time) || c.Actor != testchain.Address("owner").Hex() {

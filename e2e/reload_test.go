@@ -21,7 +21,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/transport"
 )
 
-// configured is a daemon whose configuration can be changed.
+// configured is a daemon with a configuration that the test changes.
 type configured struct {
 	*daemon
 	path string
@@ -36,7 +36,7 @@ func startConfigured(t testing.TB, s settings) *configured {
 	return d
 }
 
-// configure writes the file anew; what is no string is written as JSON.
+// configure rewrites the file. A value other than a string is written as JSON.
 func (d *configured) configure(t testing.TB, c any) {
 	t.Helper()
 	text, ok := c.(string)
@@ -58,7 +58,7 @@ func (d *configured) post(t testing.TB) (status int, body string) {
 	return resp.StatusCode, string(b)
 }
 
-// value is that of a series on a page of metrics.
+// value returns the value of a series on a metrics page.
 func value(t testing.TB, page, series string) float64 {
 	t.Helper()
 	m := regexp.MustCompile(`(?m)^kms_auditor_` + regexp.QuoteMeta(series) + ` (\S+)$`).FindStringSubmatch(page)
@@ -73,7 +73,7 @@ func value(t testing.TB, page, series string) float64 {
 
 const finished = `audits_total{chain="base",verdict="consistent"}`
 
-// scrape asks for the metrics as fast as it can, until it is stopped, and tells what went wrong and how often it asked.
+// scrape fetches the metrics in a loop until it is stopped. It reports errors and the number of scrapes.
 func (d *daemon) scrape(t *testing.T, n int) (stop func() (scrapes int64)) {
 	var asked atomic.Int64
 	var running sync.WaitGroup
@@ -110,7 +110,7 @@ func (d *daemon) scrape(t *testing.T, n int) (stop func() (scrapes int64)) {
 
 var loadedAt = regexp.MustCompile(`was loaded at (\S+) and audits base on schedule \\?"@every (\d+)s`)
 
-// TestReloadsUnderLoad reloads twenty times, now by POST and now by SIGHUP, every other time something that is no good.
+// TestReloadsUnderLoad reloads twenty times, by POST or by SIGHUP. Every other configuration is invalid.
 func TestReloadsUnderLoad(t *testing.T) {
 	t.Parallel()
 	const canary = "c4n4ry-5ecret"
@@ -142,7 +142,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	for i := range 20 {
 		good, told := i%2 == 0, ""
 		if good {
-			every = 3600 + i // so that an audit comes of the reload, and not of the schedule
+			every = 3600 + i // so that an audit is caused by the reload and not by the schedule
 			next := s.settings
 			next.Schedule = fmt.Sprintf("@every %ds", every)
 			d.configure(t, next)
@@ -157,7 +157,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 			var status int
 			status, answer = d.post(t)
 			if want := map[bool]int{true: 200, false: 400}[good]; status != want || !strings.Contains(answer, told) {
-				t.Fatalf("reload %d is answered with %d, want %d and %q:\n%s", i, status, want, told, answer)
+				t.Fatalf("reload %d got %d, want %d and %q:\n%s", i, status, want, told, answer)
 			}
 		} else {
 			must(t, d.cmd.Process.Signal(syscall.SIGHUP))
@@ -169,7 +169,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 		}
 		running := loadedAt.FindStringSubmatch(answer)
 		if running == nil || running[2] != strconv.Itoa(every) {
-			t.Fatalf("reload %d does not tell that the one of every %d s runs:\n%s", i, every, answer)
+			t.Fatalf("reload %d does not report that the configuration of every %d s is active:\n%s", i, every, answer)
 		}
 		at, err := time.Parse(time.RFC3339, running[1])
 		must(t, err)
@@ -182,7 +182,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 		}
 	}
 	if n := stop(); n < 40 {
-		t.Errorf("only %d scrapes put the daemon under load", n)
+		t.Errorf("only %d scrapes were made", n)
 	} else {
 		t.Logf("%d scrapes", n)
 	}
@@ -197,8 +197,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	}
 }
 
-// TestReloadChangesWhatIsAudited adds a chain, and takes the first one away; a daemon that does not allow it is not
-// reloaded over HTTP.
+// TestReloadChangesWhatIsAudited adds a chain, then removes the first one. A daemon that does not allow reloads over HTTP refuses one.
 func TestReloadChangesWhatIsAudited(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, 1, 1)

@@ -20,7 +20,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 )
 
-// TestEvidenceOutlivesItsRelease has other releases verify what this one wrote.
+// TestEvidenceOutlivesItsRelease verifies this release's evidence with other releases.
 func TestEvidenceOutlivesItsRelease(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, "geth")
@@ -47,7 +47,7 @@ func TestEvidenceOutlivesItsRelease(t *testing.T) {
 	}{
 		{"this one", false, nil, 1, []string{"Checked:", "Trusted, because the evidence cannot prove it:", "gives the same verdicts, findings and entries"}},
 		{"one with every sentence reworded, that reads one thing more", true, []edit{more}, 1, []string{"gives the same verdicts, findings and entries"}},
-		{"one to which an image that the API hides is no drift", false, []edit{harmless}, 4,
+		{"one for which an image that the API hides is not drift", false, []edit{harmless}, 4,
 			[]string{"the evidence does not hold", "entry os_image 0x" + image058, "mismatch unlisted_chain_allowed, but the evidence gives"}},
 		{"one that says so", false, []edit{harmless, newer}, 1,
 			[]string{fmt.Sprintf("By the rules of %d: drift; by today's (%d): consistent", audit.Rules, audit.Rules+1), "entry os_image 0x" + image058}},
@@ -61,7 +61,7 @@ func TestEvidenceOutlivesItsRelease(t *testing.T) {
 			}
 			for _, words := range release.says {
 				if !strings.Contains(errs.String(), words) {
-					t.Errorf("verify does not say %q:\n%s", words, &errs)
+					t.Errorf("verify does not print %q:\n%s", words, &errs)
 				}
 			}
 			if release.reworded != strings.Contains(out.String(), anew) {
@@ -74,7 +74,7 @@ func TestEvidenceOutlivesItsRelease(t *testing.T) {
 // edit is a change of one file.
 type edit struct{ path, old, new string }
 
-// rebuilt builds a kms-auditor with edits, and, where asked to, every sentence of the judge in other words.
+// rebuilt builds a kms-auditor with edits and, if reworded, with every message of the judge changed.
 func rebuilt(t *testing.T, reworded bool, edits ...edit) string {
 	t.Helper()
 	sources := map[string]string{}
@@ -117,7 +117,7 @@ func rebuilt(t *testing.T, reworded bool, edits ...edit) string {
 
 const anew = " (in other words)"
 
-// reword adds words to every text of several words.
+// reword adds words to every string of several words.
 func reword(t *testing.T, source string) string {
 	t.Helper()
 	files := token.NewFileSet()

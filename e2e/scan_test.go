@@ -15,13 +15,13 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
-// scans: providers that serve logs or proofs only in part.
+// scans has providers that serve only a part of the logs or proofs.
 var scans = []row{
 	{sentence: "a provider without proofs is believed, and asked for events", settings: scanned, rpc: noProofs,
 		fails: []string{"rpc p1: not proven: eth_getProof…does not exist"}, rests: "single events"},
 	{sentence: "the second provider proves what the first one cannot", settings: both(scanned, second), rpc: noProofs,
 		fails: []string{"rpc p1: not proven: eth_getProof…does not exist"}, rests: wholly},
-	{sentence: "without a proof there is no answer where one is required", settings: required, rpc: noProofs, exit: 3,
+	{sentence: "without a proof there is no answer while proof is required", settings: required, rpc: noProofs, exit: 3,
 		fails: []string{"rpc p1: not proven: eth_getProof…does not exist"}},
 	limited("without proofs the events tell of an image that the API leaves out", noProofs, "single events"),
 	limited("logs of few blocks at once", blocksAtOnce(5, "exceed maximum block range: 5"), wholly),
@@ -30,9 +30,9 @@ var scans = []row{
 	inPieces("logs of 50 blocks at once, and a range that would do", suggesting(50)),
 	limited("few logs at once", logsAtOnce(3, "query returned more than 3 results"), wholly),
 	limited("few logs at once, and a range that would do", suggesting(9), wholly),
-	{sentence: "the logs are older than what the provider remembers", settings: scanned, claim: leaveOut(image058), exit: 1,
+	{sentence: "the logs are older than those that the provider keeps", settings: scanned, claim: leaveOut(image058), exit: 1,
 		rpc: forgetful, finds: []string{"critical storage_unaccounted"}, rests: "proven incomplete"},
-	{sentence: "the second provider remembers logs that the first one forgot", settings: both(scanned, second), claim: leaveOut(image058), exit: 1,
+	{sentence: "the second provider keeps logs that the first one does not", settings: both(scanned, second), claim: leaveOut(image058), exit: 1,
 		rpc: forgetful, finds: []string{"critical unlisted_chain_allowed os_image 0.5.8"}, rests: wholly},
 	{sentence: "the provider has no logs that could explain the storage", settings: scanned, rpc: noLogs, exit: 3, rests: "proven incomplete",
 		says:  "events might explain the rest, but could not be read",
@@ -43,7 +43,7 @@ var scans = []row{
 		fails: []string{"rpc events: …set from_block of the contract"}},
 }
 
-// limited: the API leaves out an image, which is found all the same.
+// limited has an API that leaves out an image, which must still be found.
 func limited(sentence string, f rpcfault.Fault, rests string) row {
 	r := hideAdding(sentence, f, scanned, "unlisted_chain_allowed os_image 0.5.9")
 	r.rests = rests
@@ -53,7 +53,7 @@ func limited(sentence string, f rpcfault.Fault, rests string) row {
 	return r
 }
 
-// inPieces: the logs of more than a hundred blocks come in three pieces or more, after a refusal.
+// inPieces checks that the logs of more than a hundred blocks come in at least three ranges, after a refusal.
 func inPieces(sentence string, f rpcfault.Fault) row {
 	r := limited(sentence, f, wholly)
 	r.before = func(ctx context.Context, s *stage) error {
@@ -85,7 +85,7 @@ type query struct {
 	ToBlock   endBlock
 }
 
-// endBlock is a block's number; a tag is behind them all.
+// endBlock returns a block's number; a tag counts as the highest.
 type endBlock uint64
 
 func (b *endBlock) UnmarshalJSON(raw []byte) error {
@@ -98,7 +98,7 @@ func (b *endBlock) UnmarshalJSON(raw []byte) error {
 
 func (q query) blocks() int { return int(uint64(q.ToBlock)-uint64(q.FromBlock)) + 1 }
 
-// logsBy changes answers to eth_getLogs, knowing the range and the number of logs.
+// logsBy changes answers to eth_getLogs by their range and number of logs.
 func logsBy(change func(q query, logs int, a *rpcfault.Answer)) rpcfault.Fault {
 	return rpcfault.Fault{Name: "logs", Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
 		var q query
@@ -120,7 +120,7 @@ func blocksAtOnce(n int, words string) rpcfault.Fault {
 			refuse(a, words)
 		}
 	})
-	// The node need not look for what is refused.
+	// Spares the node work for an answer that is refused anyway.
 	f.Ask = func(c *rpcfault.Call) {
 		var q query
 		if c.Method == "eth_getLogs" && json.Unmarshal(c.Params[0], &q) == nil && q.blocks() > n {
@@ -138,7 +138,7 @@ func logsAtOnce(n int, words string) rpcfault.Fault {
 	})
 }
 
-// suggesting refuses more than n blocks and says which would do.
+// suggesting refuses more than n blocks and suggests a smaller range.
 func suggesting(n int) rpcfault.Fault {
 	return logsBy(func(q query, _ int, a *rpcfault.Answer) {
 		if q.blocks() > n {
@@ -147,12 +147,12 @@ func suggesting(n int) rpcfault.Fault {
 	})
 }
 
-// forgetful answers as if nothing had been logged in the first 32 blocks, where the lists were made.
+// forgetful leaves out the logs of the first 32 blocks, in which the lists were made.
 var forgetful = editLogs(func(logs []json.RawMessage) []json.RawMessage {
 	return slices.DeleteFunc(logs, func(l json.RawMessage) bool { return earlyBlock.Match(l) })
 })
 
-// noOldState serves code at a block's hash only.
+// noOldState serves code only at a block's hash.
 var noOldState = rpcfault.Fault{Name: "no old state", Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
 	if c.Method == "eth_getCode" && len(c.Params) == 2 && c.Params[1][0] == '"' {
 		refuse(a, "missing trie node 0xabc (path )")

@@ -1,6 +1,6 @@
-// Asks an API one thing with the official client, whose schema must accept the answer, and prints it.
+// Makes one API call with the official client, whose schema must accept the answer, and prints the answer.
 // Usage: node sdk.mjs BASE_URL API_KEY VERSION ACTION PARAMETERS, such as … 2026-01-21 GetKmsInfo '{"kms_id": "base"}'.
-// A version that the client does not know is asked for by header, past the client's own check.
+// A version that the client does not know is set by header, to bypass the client's check.
 import { createClient } from "@phala/cloud";
 
 const [baseURL, apiKey, version, action, parameters] = process.argv.slice(2);

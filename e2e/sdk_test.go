@@ -17,10 +17,10 @@ import (
 
 const recorded = "../kmsapi/testdata/kms-on-chain-base.json"
 
-// sdkVersions are the API versions that the official client knows, the default one first.
+// sdkVersions are the official client's API versions, the default first.
 var sdkVersions = []string{"2026-01-21", "2025-10-28"}
 
-// askSDK runs the official client against the fake: an action such as GetKmsInfo with its parameters.
+// askSDK runs an action of the official client, such as GetKmsInfo, against the fake API.
 func askSDK(t *testing.T, a *api, version, action, parameters string) (stdout, stderr string, err error) {
 	t.Helper()
 	var out, errs strings.Builder
@@ -30,7 +30,7 @@ func askSDK(t *testing.T, a *api, version, action, parameters string) (stdout, s
 	return out.String(), errs.String(), err
 }
 
-// sdk returns what the official client makes of the fake's answer, which it must accept.
+// sdk returns the official client's result for the fake API's answer, which it must accept.
 func sdk(t *testing.T, a *api, version, action, parameters string) any {
 	t.Helper()
 	out, errs, err := askSDK(t, a, version, action, parameters)
@@ -55,7 +55,7 @@ func TestTheOfficialClientAcceptsTheFakesAnswers(t *testing.T) {
 	var reserved float64
 	for _, version := range sdkVersions {
 		if diff := cmp.Diff(decode(t, string(want)), sdk(t, a, version, "GetKmsOnChainDetail", `{"chain": "base"}`)); diff != "" {
-			t.Errorf("%s: what the client made of the world (-want +got):\n%s", version, diff)
+			t.Errorf("%s: the client's result (-want +got):\n%s", version, diff)
 		}
 
 		offChain := decode(t, `{"id": "kms_phala", "slug": "phala-node", "url": "https://kms.phala.example", "version": "v0.5.8",
@@ -87,7 +87,7 @@ func TestTheOfficialClientAcceptsTheFakesAnswers(t *testing.T) {
 	}
 }
 
-// withoutChain takes away what the client adds of its own where it knows the chain.
+// withoutChain removes the fields that the client adds for a known chain.
 func withoutChain(t *testing.T, item any) {
 	t.Helper()
 	row := item.(map[string]any)
@@ -98,8 +98,8 @@ func withoutChain(t *testing.T, item any) {
 	delete(row, "chain")
 }
 
-// A client that takes anything would prove nothing.
-func TestTheOfficialClientRefusesWhatIsNoAnswer(t *testing.T) {
+// TestTheOfficialClientRefusesInvalidAnswers checks that the client really validates.
+func TestTheOfficialClientRefusesInvalidAnswers(t *testing.T) {
 	t.Parallel()
 	a := startRecorded(t)
 	questions := map[string][2]string{
@@ -129,7 +129,7 @@ func TestTheOfficialClientRefusesWhatIsNoAnswer(t *testing.T) {
 			}
 		})
 	}
-	// The client's own types are of nodes: those of contracts, which the same path gives since 2026-06-23, are none.
+	// The client's types describe nodes. The contracts that the same path returns since 2026-06-23 do not match them.
 	must(t, a.heal())
 	if out, errs, err := askSDK(t, a, "2026-06-23", "GetKmsInfo", `{"kms_id": "base"}`); err == nil || !strings.Contains(errs, "kms_contract_address") {
 		t.Errorf("the client takes a contract for a node: %s%s", out, errs)

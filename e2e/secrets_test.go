@@ -14,7 +14,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
-// secrets stand wherever a configuration can hold one. Every row of TestAudit uses them, and none may show up.
+// secrets has a secret for every place in a configuration that can have one. Every row of TestAudit uses them; none may be shown.
 type secrets struct{ key, path, query, user, password, header string }
 
 func newSecrets() secrets {
@@ -37,7 +37,7 @@ func (s secrets) provider(name, url string) providerSettings {
 	return providerSettings{Name: name, URL: url, Headers: map[string]string{"X-Token": s.header}, Timeout: "2s"}
 }
 
-// gate lets nobody pass without the secrets, so that every row proves that they were sent.
+// gate refuses requests without the secrets, so that every row proves that they were sent.
 func (s secrets) gate(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user, password, _ := r.BasicAuth()
@@ -49,7 +49,7 @@ func (s secrets) gate(h http.Handler) http.Handler {
 	})
 }
 
-// absent fails the test where text holds a secret, in any spelling.
+// absent fails the test if text contains a secret in any encoding.
 func (s secrets) absent(t *testing.T, where, text string) {
 	t.Helper()
 	basic := base64.StdEncoding.EncodeToString([]byte(s.user + ":" + s.password))
@@ -60,7 +60,7 @@ func (s secrets) absent(t *testing.T, where, text string) {
 	}
 }
 
-// absentFrom looks into an evidence file, and into the API's answers that it keeps.
+// absentFrom checks an evidence file and the API's answers in it.
 func (s secrets) absentFrom(t *testing.T, path string) {
 	t.Helper()
 	f := decodeEvidence(t, path)
@@ -74,8 +74,8 @@ func (s secrets) absentFrom(t *testing.T, path string) {
 	}
 }
 
-// echoing answers with the secrets that were sent in place of the format's verb, as providers do that say what they
-// refuse. They stand in front, where no cut hides them.
+// echoing answers with the secrets that were sent in place of the format's verb, as some providers do when they refuse. They come
+// first, so that no cut hides them.
 func echoing(status int, format string) rpcfault.Fault {
 	return rpcfault.Fault{Name: "echo", HTTP: func(w http.ResponseWriter, r *http.Request, _ []rpcfault.Call, _ bool) bool {
 		_, token, _ := strings.Cut(r.Header.Get("X-Token"), " ")

@@ -19,21 +19,21 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
 )
 
-// traced is what a process asked of the kernel.
+// traced has the system calls of a process.
 type traced struct {
 	calls   map[string]bool // by name
-	changes []string        // paths that were to be changed, whether that succeeded or not
+	changes []string        // paths that it tried to change
 }
 
 var (
 	call   = regexp.MustCompile(`^\d+ +(\w+)\((.*)`)
 	inPath = regexp.MustCompile(`"((?:[^"\\]|\\.)*)"`)
-	// Calls that change what a path names, and the flags of an open that may.
+	// Calls that change a path, and flags of open that may.
 	changing = regexp.MustCompile(`^(creat|mkdir|rmdir|rename|link|unlink|symlink|mknod|chmod|fchmodat|chown|lchown|fchownat|truncate|utime|futimesat|setxattr|removexattr|mount|umount|pivot_root|chroot|swapon|acct)\w*$`)
 	toWrite  = regexp.MustCompile(`O_WRONLY|O_RDWR|O_CREAT|O_TRUNC|O_TMPFILE`)
 )
 
-// readTrace reads what strace -f wrote.
+// readTrace parses the output of strace -f.
 func readTrace(t *testing.T, path string) traced {
 	t.Helper()
 	seen := traced{calls: map[string]bool{}}
@@ -53,14 +53,14 @@ func readTrace(t *testing.T, path string) traced {
 	return seen
 }
 
-// strace is the command line that notes all that a program asks of the kernel.
+// strace is the command line that traces a program's system calls.
 func strace(t *testing.T, args ...string) (path string, line []string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "trace")
 	return path, append([]string{"-f", "-qq", "-s", "4096", "-o", path, filepath.Join(bin, "kms-auditor")}, args...)
 }
 
-// onlyChild is the process that another started.
+// onlyChild returns the only child of a process.
 func onlyChild(t *testing.T, pid int) *os.Process {
 	t.Helper()
 	list := strings.Fields(readFile(t, fmt.Sprintf("/proc/%d/task/%d/children", pid, pid)))
@@ -74,10 +74,10 @@ func onlyChild(t *testing.T, pid int) *os.Process {
 	return p
 }
 
-// homeless is an environment in which nothing can be written by default.
+// homeless is an environment without a writable default folder.
 var homeless = []string{"HOME=/nonexistent", "TMPDIR=/nonexistent", "XDG_CACHE_HOME=/nonexistent", "XDG_CONFIG_HOME=/nonexistent"}
 
-// traceAll runs what an installation runs, and returns what each program asked of the kernel, by name, and the folders where it may write.
+// traceAll runs the programs of an installation. It returns the system calls of each, by name, and the folders where it may write.
 func traceAll(t *testing.T) (map[string]traced, []string) {
 	t.Helper()
 	s := newScene(t, 5, 5)
@@ -97,7 +97,7 @@ func traceAll(t *testing.T) (map[string]traced, []string) {
 	p, addr := start(t, `"msg":"serving".*"addresses":\["([^"]+)"`, "strace", line, homeless, d.add)
 	d.process, d.url = p, "http://"+addr
 	child := onlyChild(t, p.cmd.Process.Pid)
-	t.Cleanup(func() { _ = child.Kill() }) // strace leaves it alone; it may have ended
+	t.Cleanup(func() { _ = child.Kill() }) // strace does not end it; it may have ended
 	d.finds(t, "consistent")
 	lie := s.claim()
 	lie.Contracts[0].Devices[0].Allowed = new(false)
@@ -144,8 +144,8 @@ func traceAll(t *testing.T) (map[string]traced, []string) {
 	return all, []string{state, proof, out}
 }
 
-// TestNothingIsWrittenElsewhere holds every program under strace: only state, evidence.dir and the paths of -o and --evidence are
-// changed, and no more than the listed calls are made, which seccomp and systemd then allow.
+// TestNothingIsWrittenElsewhere runs every program under strace. Only state, evidence.dir and the paths of -o and --evidence may be
+// changed, and only the listed system calls made. seccomp and systemd must allow those.
 func TestNothingIsWrittenElsewhere(t *testing.T) {
 	t.Parallel()
 	all, places := traceAll(t)
@@ -162,7 +162,7 @@ func TestNothingIsWrittenElsewhere(t *testing.T) {
 		}
 	}
 	if len(all["the daemon"].changes) == 0 || len(all["once"].changes) == 0 {
-		t.Error("no change was seen, though there must be some")
+		t.Error("the trace has no changes of files")
 	}
 	t.Logf("%d system calls: %s", len(seen), strings.Join(slices.Sorted(maps.Keys(seen)), " "))
 	t.Run("the seccomp profile allows it", func(t *testing.T) {
@@ -176,7 +176,7 @@ func TestNothingIsWrittenElsewhere(t *testing.T) {
 	t.Run("systemd's unit allows it", func(t *testing.T) {
 		allowed := systemdFilter(t)
 		for name := range seen {
-			// Go raises the limit of open files where it may, and goes on where it may not.
+			// Go tries to raise the limit of open files, and works without.
 			if !allowed[name] && name != "prlimit64" {
 				t.Errorf("it refuses %s", name)
 			}
@@ -184,7 +184,7 @@ func TestNothingIsWrittenElsewhere(t *testing.T) {
 	})
 }
 
-// seccomp returns the calls that the profile allows.
+// seccomp returns the system calls that the profile allows.
 func seccomp(t *testing.T) map[string]bool {
 	t.Helper()
 	var profile struct {
@@ -203,7 +203,7 @@ func seccomp(t *testing.T) map[string]bool {
 	return allowed
 }
 
-// systemdFilter returns the calls that the unit's SystemCallFilter lines allow.
+// systemdFilter returns the system calls that the unit's SystemCallFilter lines allow.
 func systemdFilter(t *testing.T) map[string]bool {
 	t.Helper()
 	allowed := map[string]bool{}
@@ -217,7 +217,7 @@ func systemdFilter(t *testing.T) map[string]bool {
 	return allowed
 }
 
-// syscallSet returns the calls of a set of systemd's, and of the sets in it.
+// syscallSet returns the calls of a systemd system call set, including nested sets.
 func syscallSet(t *testing.T, set string) (names []string) {
 	t.Helper()
 	out, err := exec.Command("systemd-analyze", "--no-pager", "syscall-filter", set).Output()

@@ -45,6 +45,7 @@ debian xmllint libxml2-utils
 debian buildah buildah
 debian debootstrap debootstrap
 debian strace strace
+debian pngquant pngquant
 debian chromium chromium
 [[ ${1:-} != beacon ]] || debian g++ g++
 debian /etc/ssl/certs/ca-certificates.crt ca-certificates

@@ -17,7 +17,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// The ids of the stage: values that are public for Base, and an image that only its own tests allow.
+// The ids of the stage: public values of Base, and an image that only some tests allow.
 const (
 	prod5    = "c84e73c6ce0b01f85606727593be79296c30a41510679c4492aec02dc57407d0"
 	prod7    = "e5a0c70bb6503de2d31c11d85914fe3776ed5b33a078ed856327c371a60fe0fd"
@@ -32,7 +32,7 @@ var names = map[string]string{
 	"0x" + image057: "0.5.7", "0x" + image058: "0.5.8", "0x" + image059: "0.5.9",
 }
 
-// What the contract says of its KMS. The API spells it otherwise.
+// The contract's values about its KMS. The API formats them differently.
 var (
 	k256Pubkey   = "0x02" + strings.Repeat("a7", 32)
 	caPubkey     = "0x3059" + strings.Repeat("c5", 89)
@@ -44,9 +44,9 @@ type stage struct {
 	node    *node
 	api     *api
 	kms     *testchain.KMS
-	born    uint64         // the block in which the contract had code and no list
+	born    uint64         // the block in which the contract had code but empty lists
 	gate    string         // URL of the proxy behind the gate
-	young   *testchain.KMS // another contract, younger than the rest
+	young   *testchain.KMS // another contract, deployed later
 	runs    common.Address // the implementation
 	code    common.Hash    // of the implementation
 	secrets secrets
@@ -66,7 +66,7 @@ func newStage(t *testing.T, name string) *stage {
 	must(t, s.advance(t.Context()))
 	s.gate = s.secrets.guard(testenv.Serve(t, s.secrets.gate(s.node.proxy)))
 	s.api = startAPI(t, "-key", s.secrets.key)
-	// Each node gets the key another way.
+	// Each node uses another way to configure the key.
 	if name == "geth" {
 		s.env = []string{"PHALA_CLOUD_API_KEY=" + s.secrets.key}
 	} else {
@@ -76,7 +76,7 @@ func newStage(t *testing.T, name string) *stage {
 	return s
 }
 
-// describe has the contract tell of its KMS, and notes what runs there.
+// describe sets the contract's values about its KMS, and records its implementation and code.
 func (s *stage) describe(ctx context.Context) error {
 	info := struct{ K256Pubkey, CaPubkey, Quote, Eventlog []byte }{common.FromHex(k256Pubkey), common.FromHex(caPubkey), []byte("quote"), nil}
 	_, err := s.kms.Send(ctx, "setKmsInfo", info)
@@ -92,7 +92,7 @@ func (s *stage) describe(ctx context.Context) error {
 
 func id(hex string) common.Hash { return common.HexToHash(hex) }
 
-// advance adds so many blocks that what was done before shows at latest-5 too.
+// advance adds enough blocks for earlier changes to be visible at latest-5.
 func (s *stage) advance(ctx context.Context) error {
 	for range 6 {
 		if err := s.kms.AllowDevice(ctx, id(prod5)); err != nil {
@@ -102,7 +102,7 @@ func (s *stage) advance(ctx context.Context) error {
 	return nil
 }
 
-// truth is what the API should say, with ids in every spelling that it uses.
+// truth returns the true claim, with ids in every format that the API uses.
 func (s *stage) truth() fakeapi.Chain {
 	truth := s.node.claim(s.kms.Address(), []fakeapi.Device{
 		{ID: prod5, NodeName: new("prod5"), Allowed: new(true)},
@@ -117,7 +117,7 @@ func (s *stage) truth() fakeapi.Chain {
 	return truth
 }
 
-// listed is what the API should list as KMS: one off chain, and the contract's.
+// listed returns the true list of KMS: one off chain, and the contract's.
 func (s *stage) listed() []fakeapi.KMS {
 	node := func(name string) []fakeapi.Node {
 		return []fakeapi.Node{{ID: name, URL: "https://" + name + ".example", Version: "v0.5.8"}}
@@ -131,7 +131,7 @@ func (s *stage) listed() []fakeapi.KMS {
 	}
 }
 
-// bare is a hex text without its prefix.
+// bare returns hex without its prefix.
 func bare(s string) string { return strings.TrimPrefix(s, "0x") }
 
 // config writes the row's configuration.
@@ -151,7 +151,7 @@ func (s *stage) config(t *testing.T, r row) string {
 	return writeConfig(t, string(text))
 }
 
-// name is what the rows call an id, or the contract where a finding has no id.
+// name returns the rows' name of an id, or of the contract if a finding has no id.
 func (s *stage) name(id, contract string) string {
 	switch {
 	case names[id] != "":
@@ -163,5 +163,5 @@ func (s *stage) name(id, contract string) string {
 	}
 }
 
-// somewhere is an address that no contract has.
+// somewhere is an address without a contract.
 const somewhere = "0xd343a3f5593b93D8056aB5D60c433622d7D65a80"

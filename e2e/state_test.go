@@ -27,14 +27,14 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
-// scanning counts what is asked of a proxy for logs.
+// scanning counts a proxy's requests for logs.
 type scanning struct {
 	mu    sync.Mutex
 	calls int
-	first uint64 // the lowest block that logs were asked from
+	first uint64 // lowest fromBlock of a request
 }
 
-// watchLogs counts; after, where it is not nil, is called once, when logs from block at or a later one are asked for.
+// watchLogs counts requests. after, unless nil, is called once, when logs from block at or later are requested.
 func watchLogs(p *rpcfault.Proxy, at uint64, after func()) *scanning {
 	s := &scanning{first: math.MaxUint64}
 	p.Watch(func(c rpcfault.Call) {
@@ -60,7 +60,7 @@ func (s *scanning) seen() (calls int, first uint64) {
 	return s.calls, s.first
 }
 
-// once audits once with the settings and returns the only target. Its evidence must verify.
+// once audits once with the settings, verifies the evidence, and returns the only target.
 func (s *scene) once(t *testing.T, args ...string) audit.Target {
 	t.Helper()
 	kept := filepath.Join(t.TempDir(), "evidence.json.gz")
@@ -77,17 +77,17 @@ func (s *scene) once(t *testing.T, args ...string) audit.Target {
 	return target
 }
 
-// toldOf fails the test unless every entry tells of its change.
+// toldOf fails the test unless every entry has its last change.
 func toldOf(t *testing.T, target audit.Target) {
 	t.Helper()
 	for _, e := range target.Entries {
 		if e.Changed == nil || e.Changed.Actor == "" || e.Changed.Time == nil {
-			t.Fatalf("%s %s tells too little of its change: %+v", e.List, e.ID, e.Changed)
+			t.Fatalf("%s %s lacks details of its change: %+v", e.List, e.ID, e.Changed)
 		}
 	}
 }
 
-// newHistory is a scene of a long chain, of which the provider serves 2,000 logs at once.
+// newHistory is a scene of a long chain, whose provider serves 2,000 logs at once.
 func newHistory(t *testing.T) *scene {
 	t.Helper()
 	begun := time.Now()
@@ -103,8 +103,8 @@ func newHistory(t *testing.T) *scene {
 	return s
 }
 
-// limit puts a new proxy before the node, which knows nothing of what was asked before by processes that are dead now.
-// The auditor asks for 10,000 blocks at once; the provider serves 2,000 logs.
+// limit puts a new proxy, with fresh counters, before the node. The auditor asks for 10,000 blocks at once; the provider serves
+// 2,000 logs.
 func (s *scene) limit(t *testing.T) {
 	t.Helper()
 	s.proxy = rpcfault.New(s.node.url)
@@ -118,9 +118,9 @@ func TestScanOutlivesItsProcess(t *testing.T) {
 	s := newHistory(t)
 	s.settings.State = filepath.Join(t.TempDir(), "state.db")
 	began, asked := time.Now(), 0
-	var kept []uint64 // the block that the next run has to begin at; zero: nothing is kept yet
+	var kept []uint64 // block at which the next run must begin; zero if nothing is kept yet
 	for i := range uint64(kills) {
-		// The moments are random, and spread over the scan.
+		// The moments are random over the whole scan.
 		at := (i*manyBlocks + rand.Uint64N(manyBlocks)) / (kills + 1)
 		s.limit(t)
 		var d *daemon
@@ -134,7 +134,7 @@ func TestScanOutlivesItsProcess(t *testing.T) {
 		select {
 		case <-d.done:
 		case <-time.After(patience):
-			t.Fatalf("it still runs: it read all logs before it was killed\n%s", strings.Join(d.logged(), "\n"))
+			t.Fatalf("it read all logs before it was killed\n%s", strings.Join(d.logged(), "\n"))
 		}
 		next, _ := remembered(t, s.settings.State)
 		kept = append(kept, next)
@@ -147,7 +147,7 @@ func TestScanOutlivesItsProcess(t *testing.T) {
 	t.Logf("%d requests and %s for all runs; those killed kept what is before blocks %v; the last one asked %d times for logs, from block %d on",
 		asked+s.proxy.Requests(), time.Since(began).Round(time.Second), kept, calls, first)
 	if last := kept[kills-1]; !slices.IsSorted(kept) || last < manyBlocks/2 || first != last {
-		t.Error("what one run read, a later one reads again")
+		t.Error("a run reads again what an earlier one has read")
 	}
 	toldOf(t, resumed)
 	if _, n := remembered(t, s.settings.State); n != manyChanges {
@@ -165,7 +165,7 @@ func TestScanOutlivesItsProcess(t *testing.T) {
 	t.Logf("%d requests and %s in one piece", s.proxy.Requests()-asked, time.Since(began).Round(time.Second))
 	for what, got := range map[string]audit.Target{"the scan in one piece": fresh, "the audit that read no logs": again} {
 		if got.Baseline == nil || resumed.Baseline == nil {
-			t.Fatalf("%s knows nothing of who controlled the contract", what)
+			t.Fatalf("%s has no baseline of the contract", what)
 		}
 		got.Baseline.Since = resumed.Baseline.Since // a fresh state sees it for the first time
 		if diff := cmp.Diff(resumed, got); diff != "" {
@@ -174,7 +174,7 @@ func TestScanOutlivesItsProcess(t *testing.T) {
 	}
 }
 
-// remembered tells how far the only contract in a state was read, and how many changes of its lists there were.
+// remembered returns up to which block the only contract in a state was scanned, and the number of changes of its lists.
 func remembered(t *testing.T, path string) (next uint64, changes int) {
 	t.Helper()
 	view, err := state.View(path)
@@ -199,7 +199,7 @@ func TestScanOfManyLogs(t *testing.T) {
 	}
 }
 
-func TestNewsAreReadFromWhereTheStateEnds(t *testing.T) {
+func TestScanResumesWhereTheStateEnds(t *testing.T) {
 	t.Parallel()
 	for name := range nodes {
 		t.Run(name, func(t *testing.T) {

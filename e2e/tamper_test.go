@@ -18,18 +18,18 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/evidence"
 )
 
-// tampered are the rows in whose evidence single bytes are changed, totalChanges of them in all.
+// tampered are the rows whose evidence is changed, with totalChanges changes in all.
 var tampered = []string{
-	"every answer is proven, and that nothing else is stored",
+	"every answer is proven, and so is that nothing else is stored",
 	"an image that the API leaves out is found",
 	"the provider drops one log",
-	"the second provider tells that an image was removed",
+	"the second provider shows that an image was removed",
 	"a provider without proofs is believed, and asked for events",
 }
 
 const totalChanges = 10_000
 
-func TestNoChangeOfMeaningIsTaken(t *testing.T) {
+func TestTamperedEvidenceIsRefused(t *testing.T) {
 	t.Parallel()
 	schema, err := jsonschema.NewCompiler().Compile("../docs/report.schema.json")
 	must(t, err)
@@ -48,10 +48,10 @@ func TestNoChangeOfMeaningIsTaken(t *testing.T) {
 	}
 }
 
-// tamper changes single bytes of the first line until n of them altered its meaning. No change may be taken as it is;
-// and where whoever made it also wrote a new SHA-256 beside it, it may be taken only if the meaning is the same.
+// tamper changes single bytes of the first line until n of them altered its meaning. No change may be accepted with the old SHA-256.
+// With a new SHA-256, a change may be accepted only if the meaning is the same.
 //
-// A change keeps the meaning where Go reads the same values, and where it is taken and all that differs is for show.
+// A change keeps the meaning if Go decodes the same values, or if it is accepted and only unverified, display-only values differ.
 func tamper(t *testing.T, path string, n int) {
 	whole := unpacked(t, path)
 	line, _, _ := bytes.Cut(whole, []byte("\n"))
@@ -71,7 +71,7 @@ func tamper(t *testing.T, path string, n int) {
 		}
 		what := fmt.Sprintf("seed %d: byte %d, %q instead of %q, after %q", seed, at, changed[at], line[at], line[max(at-80, 0):at])
 		if _, err := evidence.Decode(bytes.NewReader(slices.Concat(changed, whole[len(line):]))); err == nil {
-			t.Errorf("%s: it is taken as it is", what)
+			t.Errorf("%s: it is accepted", what)
 		}
 		f, err := evidence.Decode(bytes.NewReader(fmt.Appendf(changed, "\n{\"sha256\":\"%x\"}\n", sha256.Sum256(changed))))
 		switch {
@@ -94,7 +94,7 @@ func tamper(t *testing.T, path string, n int) {
 	t.Logf("seed %d: %d changes of meaning in %d bytes were refused, %d changes kept it", seed, altered, len(line), kept)
 }
 
-// somePlace is any byte, or any byte of any field: code and proofs are most of the bytes, and few of the fields.
+// somePlace picks a random byte, or a random byte of a random field, since code and proofs are most of the bytes but few fields.
 func somePlace(random *rand.Rand, line []byte) int {
 	at := random.IntN(len(line))
 	if random.IntN(2) == 0 {
@@ -105,7 +105,7 @@ func somePlace(random *rand.Rand, line []byte) int {
 	return len(bytes.Join(fields[:n], nil)) + random.IntN(len(fields[n]))
 }
 
-// keys are what verify compares, of the test's own making.
+// keys are the test's own keys, which verify compares.
 func keys(r *audit.Report) (out []string) {
 	for _, c := range r.Chains {
 		out = append(out, fmt.Sprint(c.Chain, c.Verdict))

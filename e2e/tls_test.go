@@ -16,7 +16,7 @@ import (
 	"testing"
 )
 
-// The bcrypt hash of password, and of no other one.
+// The bcrypt hash of password.
 const (
 	password     = "open sesame"
 	passwordHash = "$2a$04$cVIlkunofM2L4yt4TU20wefLSl1tmNq0zZBZOigZSysQ6Fsp9344q"
@@ -68,7 +68,7 @@ func TestTLSAndBasicAuthHoldForEveryPath(t *testing.T) {
 	}
 	for _, p := range []struct {
 		method, path string
-		status       int // for those who may
+		status       int // for permitted users
 	}{
 		{"GET", "/", 200},
 		{"GET", "/metrics", 200},
@@ -106,12 +106,12 @@ func TestTLSAndBasicAuthHoldForEveryPath(t *testing.T) {
 		t.Errorf("after the users changed, the old one gets %d and the new one %d", old, now)
 	}
 
-	// A file that is no good any more is told of, but not what stands in it.
+	// A file that became invalid is reported without its content.
 	must(t, os.WriteFile(file, []byte("basic_auth_users: ["+password+"]\n"), 0o600))
 	from := len(d.logged())
 	must(t, d.cmd.Process.Signal(syscall.SIGHUP))
 	line, _ := d.await(t, from, `"event":"config_reloaded"`, `"ok":false`, "web.config_file")
 	if strings.Contains(line, password) || strings.Contains(line, password[:7]) {
-		t.Errorf("the log shows what stands in the file: %s", line)
+		t.Errorf("the log shows the file's content: %s", line)
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 )
 
-// dials counts who dials an address at which nobody answers, and returns the address as a URL.
+// dials returns a URL whose server never answers, and counts connections to it.
 func dials(t *testing.T) (url string, dialled *atomic.Int32) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -34,8 +34,8 @@ func dials(t *testing.T) (url string, dialled *atomic.Int32) {
 	return "http://" + l.Addr().String() + "/api/v1", dialled
 }
 
-// TestAKMSWithoutAnAPI: an operator's own contract is held against the policy that a snapshot of it has, and nobody else
-// is asked. Snapshot, review, commit, audit.
+// TestAKMSWithoutAnAPI compares an operator's own contract with the policy from its snapshot, without an API: snapshot, review,
+// commit, audit.
 func TestAKMSWithoutAnAPI(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, s *stage) {
@@ -55,13 +55,13 @@ func TestAKMSWithoutAnAPI(t *testing.T) {
 		if out := run(0, alone, "config", "check", "--online"); strings.Contains(out, "api") {
 			t.Errorf("the API is checked:\n%s", out)
 		}
-		// Without a policy there is no verdict: the report has what there is, and how to write one.
+		// Without a policy the contract is unknown. The report shows its values and how to write a policy.
 		if out := run(3, alone, "audit", "--once"); !hasAll(out, []string{"kms-auditor policy snapshot --chain base --contract " + s.kms.Address().Hex(), "4 unclaimed"}) {
 			t.Errorf("without a policy:\n%s", out)
 		}
 		governed := base + run(0, alone, "policy", "snapshot", "--chain", "base", "--contract", s.kms.Address().Hex())
 		if out := run(0, governed, "policy", "diff"); out != "" {
-			t.Errorf("a snapshot differs from what it is of:\n%s", out)
+			t.Errorf("a snapshot differs from its contract:\n%s", out)
 		}
 		audited := func(exit int, config, want string) {
 			t.Helper()
@@ -92,7 +92,7 @@ func TestAKMSWithoutAnAPI(t *testing.T) {
 		d.finds(t, "consistent")
 		d.page(t, "/-/ready")
 		if page := d.page(t, "/"); !strings.Contains(page, "no API covers this chain") || strings.Contains(page, "could not be read") {
-			t.Errorf("the page says of the claim:\n%s", page)
+			t.Errorf("the page has about the claim:\n%s", page)
 		}
 		must(t, s.kms.RemoveImage(t.Context(), id(image057)))
 		d.await(t, 0, `"event":"finding_opened"`, "policy_allowed_chain_denied")

@@ -25,8 +25,8 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/testchain"
 )
 
-// nodes are the programs that serve a chain, and how each says where. geth keeps all state, so that no row depends on
-// how many blocks the rows before it made.
+// nodes are the programs that serve a chain, with the output line of each that has the address. geth keeps all state, so that no row
+// depends on the number of blocks before.
 var nodes = map[string]struct {
 	args  []string
 	ready string
@@ -35,11 +35,11 @@ var nodes = map[string]struct {
 	"geth":  {append([]string{"--dev", "--gcmode", "archive", "--state.scheme", "hash"}, served...), `HTTP server started +endpoint=(127\.0\.0\.1:\d+)`},
 }
 
-// served has geth serve JSON-RPC on a free port, and nothing else.
+// served makes geth serve only JSON-RPC, on a free port.
 var served = []string{"--http", "--http.addr", "127.0.0.1", "--http.port", "0", "--http.api", "eth,net,web3",
 	"--ipcdisable", "--authrpc.port", "0", "--port", "0", "--nodiscover"}
 
-// node is a chain on a real node, with a proxy before it that can be told to misbehave.
+// node is a chain on a real node, behind a proxy that can inject faults.
 type node struct {
 	name    string
 	url     string // of the node itself
@@ -53,21 +53,21 @@ func startNode(t testing.TB, name string, more ...string) *node {
 	t.Helper()
 	args := slices.Concat(nodes[name].args, more)
 	if name == "anvil" {
-		args = append(args, "--cache-path", t.TempDir()) // or its states stay in the home folder for good
+		args = append(args, "--cache-path", t.TempDir()) // else its states stay in the home folder
 	}
 	n := dialNode(t, name, args)
 	must(t, testchain.Fund(t.Context(), n.client, testchain.Address("owner")))
 	return n
 }
 
-// dialNode starts a node that has all that it needs.
+// dialNode starts a node and connects to it.
 func dialNode(t testing.TB, name string, args []string) *node {
 	t.Helper()
 	_, addr := start(t, nodes[name].ready, tool(t, name), args, nil, nil)
 	return joinNode(t, name, addr)
 }
 
-// joinNode puts a proxy before a node that runs.
+// joinNode puts a proxy before a running node.
 func joinNode(t testing.TB, name, addr string) *node {
 	t.Helper()
 	n := &node{name: name, url: "http://" + addr}
@@ -92,10 +92,10 @@ func (n *node) deploy(t testing.TB) *testchain.KMS {
 	return k
 }
 
-// implementationSlot is where a proxy keeps its implementation (ERC-1967).
+// implementationSlot is the implementation's slot of a proxy (ERC-1967).
 var implementationSlot = common.HexToHash("0x360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbc")
 
-// running is the implementation of a proxy, and the hash of its code.
+// running returns the implementation of a proxy and the hash of its code.
 func (n *node) running(ctx context.Context, proxy common.Address) (common.Address, common.Hash, error) {
 	word, err := n.client.StorageAt(ctx, proxy, implementationSlot, nil)
 	if err != nil {
@@ -105,7 +105,7 @@ func (n *node) running(ctx context.Context, proxy common.Address) (common.Addres
 	return common.BytesToAddress(word), crypto.Keccak256Hash(code), err
 }
 
-// api is the fake API, a process of its own.
+// api is the fake API, in a separate process.
 type api struct{ url, control string }
 
 func startAPI(t testing.TB, args ...string) *api {
@@ -114,19 +114,19 @@ func startAPI(t testing.TB, args ...string) *api {
 	return &api{url, strings.TrimSuffix(url, "/api/v1") + "/control"}
 }
 
-// put changes what the API says.
+// put changes the API's claim.
 func (a *api) put(c fakeapi.Chain) error {
 	_, err := a.do(http.MethodPut, "/chain", c)
 	return wrap("changing the API's world", err)
 }
 
-// list changes what the API lists as KMS.
+// list changes the API's list of KMS.
 func (a *api) list(all []fakeapi.KMS) error {
 	_, err := a.do(http.MethodPut, "/kms", all)
 	return wrap("changing the API's list of KMS", err)
 }
 
-// fail makes the API commit a fault until it is healed.
+// fail sets a fault of the API until it is cleared.
 func (a *api) fail(f fakeapi.Fault) error {
 	_, err := a.do(http.MethodPut, "/fault", f)
 	return wrap("making the API fail", err)
@@ -137,7 +137,7 @@ func (a *api) heal() error {
 	return wrap("healing the API", err)
 }
 
-// requests is the number of requests that the API got.
+// requests returns the number of requests that the API got.
 func (a *api) requests() (int, error) {
 	body, err := a.do(http.MethodGet, "/requests", nil)
 	if err != nil {

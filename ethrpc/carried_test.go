@@ -46,7 +46,7 @@ func sameAsAnew(t *testing.T, what string, c *ethrpc.Client, url string, queries
 			t.Errorf("%s: contract %d: %v, %v and %v store more than is accounted for", what, i, r.Unaccounted, n, alone.Unaccounted)
 		}
 		if now != new || now != *alone.Storage {
-			t.Errorf("%s: contract %d stores %+v, says a client that looked before; %+v, says a new one; %+v, says the witness", what, i, now, new, *alone.Storage)
+			t.Errorf("%s: contract %d stores %+v according to the client with a cache, %+v to a new one, %+v to the witness", what, i, now, new, *alone.Storage)
 		}
 	}
 	return s
@@ -136,7 +136,7 @@ func TestWhatEarlierRunsRestOnIsProvenToo(t *testing.T) {
 	}
 	w.Chain.Commit()
 	if s := sameAsAnew(t, "the helper is deployed, and answers 100", c, w.URL, query); s.Storage.Complete {
-		t.Error("the words of 100 apps are where nothing looks, and are not missed")
+		t.Error("100 apps in slots that no getter reads, but the storage counts as complete")
 	}
 }
 
@@ -150,7 +150,7 @@ func TestAGetterThatReadsMoreForSomeApps(t *testing.T) {
 	}
 	set(0, 100)
 	if s := sameAsAnew(t, "it looks elsewhere for some", c, w.URL, query); s.Storage.Complete {
-		t.Error("300 words are where nothing looks, and are not missed")
+		t.Error("300 apps in slots that no getter reads, but the storage counts as complete")
 	}
 }
 

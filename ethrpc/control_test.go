@@ -79,18 +79,18 @@ func TestUnprovenControl(t *testing.T) {
 	}{
 		{"nothing is wrong", rpcfault.Fault{}, nil, ""},
 		{"the slot is refused", rpcfault.Refuse("eth_getStorageAt", -32601, "no such method"), slot, "no such method"},
-		{"the slot reverts, as nothing does that is no call", rpcfault.Refuse("eth_getStorageAt", 3, "execution reverted"), slot, "execution reverted"},
+		{"the slot's read reverts, as only calls do", rpcfault.Refuse("eth_getStorageAt", 3, "execution reverted"), slot, "execution reverted"},
 		{"the slot is null", rpcfault.Null("eth_getStorageAt"), slot, "the answer is null"},
 		{"the slot is a number", rpcfault.WrongType("eth_getStorageAt", "7"), slot, "reading the implementation's slot: the answer is not hex data"},
 		{"the slot has 31 bytes", rpcfault.ShortWord("eth_getStorageAt"), slot, "the answer has 31 bytes, want 32"},
-		{"the slot holds no address", rpcfault.WrongType("eth_getStorageAt", `"0x`+strings.Repeat("f", 64)+`"`), slot, "reading the implementation's slot: the answer is not an address"},
+		{"the slot does not hold an address", rpcfault.WrongType("eth_getStorageAt", `"0x`+strings.Repeat("f", 64)+`"`), slot, "reading the implementation's slot: the answer is not an address"},
 		{"the implementation's code is a number", ofImplementation("7"), []string{"code"}, "reading the implementation's code: the answer is not hex data"},
 		{"the implementation's code is null", ofImplementation("null"), []string{"code"}, "the answer is null"},
-		{"a getter answers no bytes", ofGetter("owner()", `"0x"`), []string{"owner"}, "reading owner(): the answer is empty"},
+		{"a getter returns no bytes", ofGetter("owner()", `"0x"`), []string{"owner"}, "reading owner(): the answer is empty"},
 		{"a getter answers a number", ofGetter("owner()", "7"), []string{"owner"}, "reading owner(): the answer is not hex data"},
-		{"the owner is no address", ofGetter("owner()", `"0x01"`), []string{"owner"}, "reading owner(): the answer is not an address"},
+		{"the owner is not an address", ofGetter("owner()", `"0x01"`), []string{"owner"}, "reading owner(): the answer is not an address"},
 		{"a text has no end", ofGetter("gatewayAppId()", `"0x`+strings.Repeat("f", 64)+`"`), []string{"gateway"}, "reading gatewayAppId()"},
-		{"the implementation of apps is no address", ofGetter("appImplementation()", `"0x01"`), []string{"app"}, "reading appImplementation(): the answer is not an address"},
+		{"the implementation of apps is not an address", ofGetter("appImplementation()", `"0x01"`), []string{"app"}, "reading appImplementation(): the answer is not an address"},
 		{"the keys are too short", ofGetter("kmsInfo()", `"0x01"`), []string{"k256", "ca"}, "reading kmsInfo()"},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
@@ -137,7 +137,7 @@ func TestUnprovenControl(t *testing.T) {
 	}
 	w.Proxy.Set(rpcfault.Refuse("eth_getStorageAt", -32000, "missing trie node"))
 	if _, err := look(t.Context(), newClient(t, "latest", w.URL), controlled(w.KMS.Address())); !errors.Is(err, ethrpc.ErrNoState) {
-		t.Errorf("Read = %v, want no state where the slot's is pruned", err)
+		t.Errorf("Read = %v, want ErrNoState for a pruned slot", err)
 	}
 }
 
@@ -160,7 +160,7 @@ func TestProvidersAgreeOnControl(t *testing.T) {
 		{"one names an owner", ofGetter("owner()", `"0x`+strings.Repeat("0", 63)+`1"`), " has owner none, pending owner none, implementation none"},
 		{"one names a gateway", ofGetter("gatewayAppId()", `"0x`+strings.Repeat("0", 62)+"20"+strings.Repeat("0", 63)+"1"+"61"+strings.Repeat("0", 62)+`"`), "disagree"},
 		{"one names an implementation of apps", ofGetter("appImplementation()", `"0x`+strings.Repeat("0", 63)+`1"`), "disagree"},
-		{"one names it as it was called before", ofGetter("appAuthImplementation()", `"0x`+strings.Repeat("0", 63)+`1"`), "disagree"},
+		{"one names it by its older getter", ofGetter("appAuthImplementation()", `"0x`+strings.Repeat("0", 63)+`1"`), "disagree"},
 		{"one has no such block", rpcfault.Null("eth_getBlockByNumber"), "only 1 of the 2 required providers"},
 		{"one has another", edit("", "eth_getBlockByNumber", func(_ rpcfault.Call, r string) string {
 			hash := strings.Index(r, `"hash":"`) + len(`"hash":"`)
@@ -285,6 +285,6 @@ func TestAReadingIsProvenByItsWitness(t *testing.T) {
 		t.Errorf("Prove = %v, want no block of that time", err)
 	}
 	if s, err := look(t.Context(), newClient(t, "latest", w.URL), w.request()); err != nil || s.state.Witness() != nil {
-		t.Errorf("what is believed has a witness: %v, %v", s, err)
+		t.Errorf("an unproven reading has a witness: %v, %v", s, err)
 	}
 }

@@ -88,7 +88,7 @@ func TestReadingThatIsSpoiled(t *testing.T) {
 	}{
 		{"the head is not to be had", ethrpc.VerifyOff, "1", rpcfault.Refuse("eth_getBlockByNumber", -32603, "on fire"), "reading the latest block: "},
 		{"the node has no block at all", ethrpc.VerifyOff, "latest", rpcfault.Refuse("eth_getBlockByNumber", -32000, "header not found"), "no such block"},
-		{"the head is no block", ethrpc.VerifyOff, "latest", rpcfault.WrongType("eth_getBlockByNumber", "7"), "decoding the block"},
+		{"the head is not a block", ethrpc.VerifyOff, "latest", rpcfault.WrongType("eth_getBlockByNumber", "7"), "decoding the block"},
 		{"the block behind the head cannot be asked for", ethrpc.VerifyOff, "latest-1", rpcfault.Fault{HTTP: func(w http.ResponseWriter, _ *http.Request, calls []rpcfault.Call, batch bool) bool {
 			if len(calls) == 1 {
 				answers500(w, nil)
@@ -100,9 +100,9 @@ func TestReadingThatIsSpoiled(t *testing.T) {
 		{"reading is answered 500", ethrpc.VerifyOff, "latest", only("eth_getCode", answers500), "reading at block"},
 		{"an answer breaks off", ethrpc.VerifyOff, "latest", only("eth_getCode", breaksOff), "reading the answer: unexpected EOF"},
 		{"a block that was read by its number is gone", ethrpc.VerifyOff, "latest", rpcfault.Join(rpcfault.RefusesBlockObject, ofBlocks("null")), "the provider no longer has block 5, which was just read"},
-		{"a block that was read by its number is no block", ethrpc.VerifyOff, "latest", rpcfault.Join(rpcfault.RefusesBlockObject, ofBlocks("7")), "checking block"},
+		{"a block that was read by its number is not a block", ethrpc.VerifyOff, "latest", rpcfault.Join(rpcfault.RefusesBlockObject, ofBlocks("7")), "checking block"},
 		{"a block that is not known is gone", ethrpc.VerifyOff, "latest", rpcfault.Join(notYet, ofBlocks("null")), "header not found"},
-		{"a block that is not known is no block", ethrpc.VerifyOff, "latest", rpcfault.Join(notYet, ofBlocks("7")), "checking block"},
+		{"an unknown block is not a block", ethrpc.VerifyOff, "latest", rpcfault.Join(notYet, ofBlocks("7")), "checking block"},
 		{"a block that is not known is another", ethrpc.VerifyOff, "latest", rpcfault.Join(notYet, ofBlocks(`{"number":"0x1","hash":"`+hash1+`","timestamp":"0x1"}`)), "reorganised between pin and read"},
 
 		{"code to be proven is a number", ethrpc.VerifyRequired, "latest", rpcfault.WrongType("eth_getCode", "7"), "reading the code of"},
@@ -151,7 +151,7 @@ func TestCodeThatCannotBeProven(t *testing.T) {
 	}
 	rows := []struct{ sentence, code, says string }{
 		{"its slots are found one by one", "5f" + strings.Repeat("54", 40) + "5f5260205ff3", "the contract's code still asks for more state"},
-		{"it is no code", "fe", "invalid opcode"},
+		{"an invalid instruction", "fe", "invalid opcode"},
 		{"it asks for an old block's hash", "5f405f5260205ff3", "hash of block 0"},
 	}
 	alloc := types.GenesisAlloc{}

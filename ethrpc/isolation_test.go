@@ -121,7 +121,7 @@ func TestCodeThatMisbehavesEndsItsOwnRunOnly(t *testing.T) {
 		{"it calls itself, twice, as deep as it can", "365f5f37" + strings.Repeat("5f5f365f5f305af1", 2) + returnsTop, nil, 1, "", true},
 		{"its slots are found one by one", "5f" + strings.Repeat("54", 40) + returnsTop, chained, 1, "still asks for more state", false},
 		{"its accounts are found one by one", "6110005b803b506001018061106411600c57" + looksUp, nil, 1, "still asks for more state", false},
-		{"it is no code", "fe", nil, 1, "invalid opcode", false},
+		{"an invalid instruction", "fe", nil, 1, "invalid opcode", false},
 		{"it is slow", "620c00005b6001900380600d5760015f5260205ff3", nil, 400, "takes too long", false},
 		{"it stores", "600160015560015f5260205ff3", nil, 1, writes, true},
 		{"it stores for the transaction", "600160015d60015f5260205ff3", nil, 1, writes, true},
@@ -148,7 +148,7 @@ func TestCodeThatMisbehavesEndsItsOwnRunOnly(t *testing.T) {
 				return
 			}
 			if got = w.unharmed(t, ethrpc.VerifyAuto, w.both(row.devices)); got.Err != nil || !errors.Is(got.Unproven, ethrpc.ErrNoProof) || !got.HasCode {
-				t.Errorf("where a proof is not required it is read as %+v", got)
+				t.Errorf("without a required proof it is read as %+v", got)
 			}
 		})
 	}
@@ -393,7 +393,7 @@ func TestCodeThatLooksAtTheBlockIsRunAgainAlone(t *testing.T) {
 		}
 		said := errorText(s.Devices[ids(1)[0]].Err) // it quotes the word, which is not a bool
 		if said == last || said == "" {
-			t.Errorf("reading %d: the time is still %s", i, said)
+			t.Errorf("reading %d: the getter's time has not changed from %s", i, said)
 		}
 		last = said
 		if got := w.Proxy.Requests() - before; i > 0 && (got > 3 || others.Load() > 0) {

@@ -162,8 +162,8 @@ func TestWhatANodeSaysInBundlesAndInCalls(t *testing.T) {
 		{"both are true", rpcfault.Fault{}, 0, false},
 		{"the bundle lies", flipped, 3, false},
 		{"all revert in the bundle", saysInBundles(`"0x020202"`), 3, false},
-		{"none is a bool in the bundle", saysInBundles(`"0x030303"`), 3, false},
-		{"calls lie, and nobody has to make one", inCalls(no), 0, false},
+		{"the multicall has no bool", saysInBundles(`"0x030303"`), 3, false},
+		{"plain calls lie, but none is needed", inCalls(no), 0, false},
 		{"the bundle lies, and so do calls", rpcfault.Join(flipped, inCalls(no)), 3, true},
 		{"bundles are refused, and calls lie", rpcfault.Join(refusesBundles(-32000, "no"), inCalls(no)), 3, true},
 		{"what is refused reverts in both", rpcfault.Join(saysInBundles(`"0x010102"`), reverts), 1, true},
@@ -201,12 +201,12 @@ func TestContractsThatAreOdd(t *testing.T) {
 		allowed        bool
 		says           string // the answer's error
 	}{
-		{"it answers nobody else than an account that is none", "3315" + word, rpcfault.Fault{}, true, ""},
+		{"it answers only the zero address", "3315" + word, rpcfault.Fault{}, true, ""},
 		{"it answers contracts only", "331515" + word, rpcfault.Fault{}, false, ""},
 		{"all ids are one slot", "5f54" + word, rpcfault.Fault{}, true, ""},
-		{"all ids are one slot, of which the bundle says two things", "5f54" + word, saysInBundles(`"0x0100"`), true, ""},
-		{"all ids are one slot, of which the bundle says two things the other way round", "5f54" + word, saysInBundles(`"0x0001"`), true, ""},
-		{"it reads its slot and says the opposite", "5f5415" + word, rpcfault.Fault{}, false, ""},
+		{"all ids share a slot, and the multicall has two answers", "5f54" + word, saysInBundles(`"0x0100"`), true, ""},
+		{"all ids share a slot, and the multicall has two answers in reverse", "5f54" + word, saysInBundles(`"0x0001"`), true, ""},
+		{"it returns the opposite of its slot", "5f5415" + word, rpcfault.Fault{}, false, ""},
 		{"it reads no slot", "6001" + word, rpcfault.Fault{}, true, ""},
 		{"it reverts", "5f5ffd", rpcfault.Fault{}, false, "the contract reverts"},
 		{"it answers with two", "6002" + word, rpcfault.Fault{}, false, "neither 0 nor 1"},

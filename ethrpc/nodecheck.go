@@ -72,7 +72,7 @@ const (
 
 // requestMulticall makes many calls of one contract, each of a selector and a word, in one eth_call. The eth_call simulates the
 // creation of a contract; its constructor makes the calls and returns a byte for each. If the provider refuses the multicall,
-// the calls are made one by one in the end.
+// checkNode makes the calls one by one.
 func (r *prover) requestMulticall(contract common.Address, jobs []*getters.Job) *request {
 	var inputs []string
 	for _, j := range jobs {

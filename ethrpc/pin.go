@@ -26,7 +26,7 @@ type PinRequest struct {
 	NotBefore uint64           // a block with a lower number is refused: the node lags behind
 	Avoid     []string         // names of providers to try last: their last block could not be read
 	Prefetch  []common.Address // contracts that the Read will be about; their first requests go along with the block's
-	Events    []*logs.Batch    // go along with the block's request too, if that does not slow it down
+	Events    []*logs.Batch    // go along with the block's request too; dropped if they make it fail
 }
 
 // Pinned is a block to read at.

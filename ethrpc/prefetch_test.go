@@ -32,8 +32,8 @@ func TestALikelyContract(t *testing.T) {
 		trips    int // at most
 	}{
 		{"nothing is likely", rpcfault.Fault{}, nil, 4},
-		{"it is the one", rpcfault.Fault{}, []common.Address{w.KMS.Address()}, 3},
-		{"it is another", rpcfault.Fault{}, []common.Address{testchain.Address("nobody")}, 4},
+		{"the contract is the likely one", rpcfault.Fault{}, []common.Address{w.KMS.Address()}, 3},
+		{"the likely contract is another one", rpcfault.Fault{}, []common.Address{testchain.Address("nobody")}, 4},
 		{"its proof is of another block", alongTheBlock("eth_getProof", `{"accountProof":["0x01"],"storageProof":[{},{},{},{},{},{}]}`), []common.Address{w.KMS.Address()}, 4},
 		{"its proof is a number", alongTheBlock("eth_getProof", "7"), []common.Address{w.KMS.Address()}, 4},
 		{"its code is another's", alongTheBlock("eth_getCode", `"0x00"`), []common.Address{w.KMS.Address()}, 4},

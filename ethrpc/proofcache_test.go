@@ -116,7 +116,7 @@ func TestTheSameBlockIsNotProvenTwice(t *testing.T) {
 	}
 	w.truth(t, s)
 	if n.slots.Load() != 0 || n.calls.Load() != 2 {
-		t.Errorf("%d slots and %d calls for one more question about a storage that is known in full, want none and two: the probe and the new one", n.slots.Load(), n.calls.Load())
+		t.Errorf("%d slots and %d calls for one more id with a complete storage, want none and two: the probe and the new call", n.slots.Load(), n.calls.Load())
 	}
 }
 

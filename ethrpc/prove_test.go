@@ -260,7 +260,7 @@ func TestAProviderThatCannotProve(t *testing.T) {
 	}
 	w.truth(t, s)
 	if _, err := look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, w.URL), w.request()); !errors.Is(err, ethrpc.ErrNoProof) {
-		t.Errorf("Read = %v, want no answer where proof is required", err)
+		t.Errorf("Read = %v, want no answer, because proof is required", err)
 	}
 	if s, err = look(t.Context(), prover(t, ethrpc.VerifyAuto, 1, w.URL, w.Chain.URL()), w.request()); err != nil || s.Provider != "p2" {
 		t.Fatalf("Read = %+v, %v, want the proof of the second provider", s, err)

@@ -92,7 +92,7 @@ func TestWhatAnObserverIsTold(t *testing.T) {
 	}
 	// The probe at a random hash is meant to fail, and counts as ok.
 	if o.trips != 2 || o.calls["eth_call ok"] != 4 || o.calls["eth_getCode ok"] != 1 || o.calls["eth_chainId ok"] != 1 || o.head.IsZero() {
-		t.Errorf("told of %d round trips and %v", o.trips, o.calls)
+		t.Errorf("the Observer got %d round trips and %v", o.trips, o.calls)
 	}
 	for _, f := range []struct {
 		fault  rpcfault.Fault

@@ -150,7 +150,7 @@ func (r *reader) todo(p *provider) (out []*entry) {
 var errLate = errors.New("it takes more than half of the remaining time")
 
 // readFrom asks one provider, and retries if the provider does not know the block. Postponed contracts run under the context
-// late. A failure of all contracts that is not their own is a failure for the block.
+// late. If every contract fails for a reason that is not its own, the provider failed for the block as a whole.
 func (r *reader) readFrom(ctx, late context.Context, p *provider, todo []*entry) {
 	at := r.at
 	if p.Name != r.at.Provider || at.raw == nil {
@@ -160,7 +160,7 @@ func (r *reader) readFrom(ctx, late context.Context, p *provider, todo []*entry)
 			return
 		}
 	}
-	lost, known := todo, false // lost: contracts at whose read the block was unknown; known: the provider has a block with its number
+	lost, known := todo, false // lost: contracts that failed because the block was unknown; known: the block's number is known
 	err := p.Retry(ctx, func(err error) bool { return errors.Is(err, errUnknownBlock) }, func() (err error) {
 		r.readOnce(ctx, late, p, at, lost)
 		lost = slices.DeleteFunc(slices.Clone(lost), func(e *entry) bool { return !errors.Is(e.complaint, errUnknownBlock) })

@@ -155,7 +155,7 @@ var lost = []struct {
 	{rpcfault.TwiceOne, "two answers have the id"},
 	{rpcfault.ForeignID, "an answer has the unknown id"},
 	{rpcfault.NoIDs, "an answer has no id"},
-	{rpcfault.Fault{Name: "no code, but it answers", Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
+	{rpcfault.Fault{Name: "no code, but calls are answered", Reply: func(c rpcfault.Call, a *rpcfault.Answer) {
 		if c.Method == "eth_getCode" {
 			a.Result = json.RawMessage(`"0x"`)
 		}

@@ -48,7 +48,7 @@ type ReadOptions struct {
 	NoCache bool
 	// First names the provider to ask first. The default is the one that pinned.
 	First string
-	// Beside goes along with the first proofs of its contract, if that does not slow them down.
+	// Beside goes along with the first proofs of its contract. It is dropped if it makes them fail.
 	Beside []*logs.Batch
 }
 

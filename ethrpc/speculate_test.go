@@ -107,7 +107,7 @@ func TestGuessesThatSettleNothing(t *testing.T) {
 			proxy.Set(rpcfault.Join(lie, saysInCalls(row.lie)))
 			_, err = look(t.Context(), prover(t, ethrpc.VerifyRequired, 1, url), req)
 			if _, caught := errors.AsType[*ethrpc.GetterError](err); !caught {
-				t.Errorf("where calls lie too, Read = %v", err)
+				t.Errorf("if plain calls lie too, Read = %v", err)
 			}
 		})
 	}
@@ -139,6 +139,6 @@ func TestALieAboutOneNewEntry(t *testing.T) {
 	}
 	w.proven(t, s, true)
 	if a := s.OSImages[added]; !a.Allowed || a.Err != nil {
-		t.Errorf("the entry is %+v, though it is proven to be there", a)
+		t.Errorf("the entry is %+v, but it is proven to be allowed", a)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/fakeapi"
 )
 
-// routes puts the control endpoints before the API.
+// routes adds the control endpoints to the API.
 func routes(api *fakeapi.Server) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("PUT /control/chain", func(w http.ResponseWriter, r *http.Request) {

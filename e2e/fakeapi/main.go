@@ -1,9 +1,8 @@
-// Command fakeapi serves the fake Phala Cloud API as a process of its own.
+// Command fakeapi serves the fake Phala Cloud API.
 //
-// Its first line on stdout says where it listens. While it serves, the world and the faults are changed over HTTP:
-// PUT /control/chain, /control/kms and /control/fault with the JSON of fakeapi.Chain, a list of fakeapi.KMS and
-// fakeapi.Fault, DELETE /control/fault, and GET /control/requests and /control/reserved for the number of API requests
-// and of reserved app ids so far.
+// Its first line on stdout has the address. Data and faults can be changed over HTTP while it serves: PUT /control/chain,
+// /control/kms and /control/fault with the JSON of fakeapi.Chain, a list of fakeapi.KMS and fakeapi.Fault, and DELETE
+// /control/fault. GET /control/requests and /control/reserved return the number of API requests and of reserved app ids so far.
 package main
 
 import (
@@ -66,7 +65,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	bounded, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	if srv.Shutdown(bounded) != nil {
-		_ = srv.Close() // whoever still reads is cut off
+		_ = srv.Close() // cuts off remaining connections
 	}
 	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serving: %w", err)

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// start runs the command, and returns the URL of its first line and a way to end it.
+// start runs the command, and returns the URL of its first line and a function that ends it.
 func start(t *testing.T, args ...string) (url string, end func() error) {
 	t.Helper()
 	cmd := exec.Command(bin, args...)
@@ -136,8 +136,8 @@ func TestBadStartsFail(t *testing.T) {
 	for sentence, args := range map[string][]string{
 		"a world that is not there": {"-world", "nowhere.json"},
 		"a world that is no JSON":   {"-world", "main.go"},
-		"an address that is none":   {"-listen", "nowhere:nothing"},
-		"a flag nobody knows":       {"-x"},
+		"an invalid address":        {"-listen", "nowhere:nothing"},
+		"an unknown flag":           {"-x"},
 		"a word too many":           {"world.json"},
 	} {
 		out, err := exec.Command(bin, args...).CombinedOutput()

@@ -1,5 +1,5 @@
-// Package k8s_test renders what deploy has for Kubernetes, by kustomize and by Helm, and decodes it as strictly as the API
-// server does. It is a module of its own, so that the program does not depend on Kubernetes.
+// Package k8s_test renders deploy's Kubernetes files with kustomize and Helm, and decodes them as strictly as the API server. It is
+// a separate module, so that the program does not depend on Kubernetes.
 package k8s_test
 
 import (
@@ -18,6 +18,7 @@ import (
 	apps "k8s.io/api/apps/v1"
 	batch "k8s.io/api/batch/v1"
 	core "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
@@ -65,7 +66,7 @@ func helm(values map[string]any) (string, error) {
 	return out.String(), nil
 }
 
-// decode decodes every document: an unknown kind, an unknown field, a wrong type and a field given twice are errors.
+// decode decodes every document. Unknown kinds, unknown fields, wrong types and duplicate fields are errors.
 func decode(t *testing.T, text string) map[string]runtime.Object {
 	t.Helper()
 	scheme := runtime.NewScheme()
@@ -99,7 +100,7 @@ func decode(t *testing.T, text string) map[string]runtime.Object {
 	}
 }
 
-// guarded fails the test unless a pod is as bare as it can be.
+// guarded fails the test unless a pod has the least privileges.
 func guarded(t *testing.T, name string, p core.PodSpec) {
 	t.Helper()
 	s, c := p.SecurityContext, p.Containers[0].SecurityContext
@@ -109,13 +110,16 @@ func guarded(t *testing.T, name string, p core.PodSpec) {
 	case s.SeccompProfile == nil || s.SeccompProfile.Type != core.SeccompProfileTypeRuntimeDefault:
 		t.Errorf("%s has no seccomp profile", name)
 	case c == nil || c.ReadOnlyRootFilesystem == nil || !*c.ReadOnlyRootFilesystem:
-		t.Errorf("the root of %s can be written", name)
+		t.Errorf("the root file system of %s is writable", name)
 	case c.AllowPrivilegeEscalation == nil || *c.AllowPrivilegeEscalation || c.Capabilities == nil || !slices.Equal(c.Capabilities.Drop, []core.Capability{"ALL"}):
 		t.Errorf("%s may gain privileges", name)
 	case p.AutomountServiceAccountToken == nil || *p.AutomountServiceAccountToken:
-		t.Errorf("%s gets a token of the cluster", name)
+		t.Errorf("%s gets a service account token", name)
 	case p.Containers[0].Resources.Limits.Memory().IsZero() || p.Containers[0].Resources.Requests.Cpu().IsZero():
 		t.Errorf("%s has no resources", name)
+	}
+	if share := float64(goMemLimit(t, p.Containers[0])) / float64(p.Containers[0].Resources.Limits.Memory().Value()); share < 0.89 || share > 0.901 {
+		t.Errorf("GOMEMLIMIT of %s is %.3f of its memory limit, want 90 %%", name, share)
 	}
 	for _, m := range p.Containers[0].VolumeMounts {
 		if !slices.ContainsFunc(p.Volumes, func(v core.Volume) bool { return v.Name == m.Name }) {
@@ -124,7 +128,22 @@ func guarded(t *testing.T, name string, p core.PodSpec) {
 	}
 }
 
-// sound fails the test where objects do not fit together.
+// goMemLimit returns the container's GOMEMLIMIT in bytes.
+func goMemLimit(t *testing.T, c core.Container) int64 {
+	t.Helper()
+	for _, e := range c.Env {
+		if e.Name == "GOMEMLIMIT" {
+			q, err := resource.ParseQuantity(strings.TrimSuffix(e.Value, "B")) // Go's MiB is Kubernetes' Mi
+			if err != nil {
+				t.Fatalf("GOMEMLIMIT %q: %v", e.Value, err)
+			}
+			return q.Value()
+		}
+	}
+	return 0
+}
+
+// sound fails the test if objects are inconsistent.
 func sound(t *testing.T, objects map[string]runtime.Object) {
 	t.Helper()
 	var pods []labels.Set
@@ -138,7 +157,9 @@ func sound(t *testing.T, objects map[string]runtime.Object) {
 			}
 			c := o.Spec.Template.Spec.Containers[0]
 			if c.LivenessProbe == nil || c.LivenessProbe.HTTPGet.Path != "/-/healthy" || c.ReadinessProbe == nil || c.ReadinessProbe.HTTPGet.Path != "/-/ready" {
-				t.Errorf("%s is not probed", name)
+				t.Errorf("%s has no probes", name)
+			} else if live, ready := c.LivenessProbe, c.ReadinessProbe; live.TimeoutSeconds < 5 || ready.TimeoutSeconds < 5 || live.PeriodSeconds <= live.TimeoutSeconds {
+				t.Errorf("the probes of %s give up after %d s and %d s", name, live.TimeoutSeconds, ready.TimeoutSeconds)
 			}
 			for _, v := range o.Spec.Template.Spec.Volumes {
 				if v.ConfigMap != nil && objects["ConfigMap "+v.ConfigMap.Name] == nil {

@@ -15,15 +15,15 @@ import (
 
 // bug is one row of the table.
 type bug struct {
-	Bug   string   // in a sentence
-	File  string   // that it is in
-	Find  string   // a text of the file, which must be there once
-	Put   string   // what stands in its place
-	First string   // the tests to run before all others, as -run takes them: those that are quick to find it
-	Tests []string // the packages whose tests must find it, in their order
+	Bug   string   // a sentence
+	File  string   // to change
+	Find  string   // text that must occur once in the file
+	Put   string   // its replacement
+	First string   // a -run pattern of tests that find it quickly; they run first
+	Tests []string // packages whose tests must find it, in order
 }
 
-// load reads the table, and returns the bugs chosen of it. Every bug that cannot be put in is in the error.
+// load reads the table and returns the chosen bugs. The error names every bug that cannot be put in.
 func load(path string, chosen *regexp.Regexp) (bugs []bug, err error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -50,19 +50,19 @@ func load(path string, chosen *regexp.Regexp) (bugs []bug, err error) {
 // put returns the file with the bug in it.
 func (b bug) put() ([]byte, error) {
 	if b.Bug == "" || b.Find == b.Put || len(b.Tests) == 0 {
-		return nil, errors.New("it needs a sentence, two texts that differ, and tests")
+		return nil, errors.New("it needs bug, find and put that differ, and tests")
 	}
 	text, err := os.ReadFile(b.File)
 	if err != nil {
 		return nil, fmt.Errorf("reading its file: %w", err)
 	}
 	if n := strings.Count(string(text), b.Find); n != 1 {
-		return nil, fmt.Errorf("%s has its text %d times, want once: %s", b.File, n, b.Find)
+		return nil, fmt.Errorf("%s has the text %d times, want once: %s", b.File, n, b.Find)
 	}
 	return []byte(strings.Replace(string(text), b.Find, b.Put, 1)), nil
 }
 
-// overlay writes into dir what the go command has to know to build with the bug, and returns the name of the file.
+// overlay writes the file for go's -overlay into dir, and returns its name.
 func (b bug) overlay(dir string) (string, error) {
 	text, err := b.put()
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// TestHunt runs the command in a module of its own.
+// TestHunt runs the command in a separate module.
 func TestHunt(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
@@ -42,8 +42,8 @@ func TestHunt(t *testing.T) {
 		{"its text is there twice", "{bug: b, file: m/m.go, find: return, put: go, tests: [m]}", 2, "2 times, want once"},
 		{"its file is gone", "{bug: b, file: m/n.go, find: return, put: go, tests: [m]}", 2, "reading its file"},
 		{"it changes nothing", "{bug: b, file: m/m.go, find: a < b, put: a < b, tests: [m]}", 2, "two texts that differ"},
-		{"nobody is to find it", "{bug: b, file: m/m.go, find: a < b, put: a > b}", 2, "and tests"},
-		{"a word is none of the table's", "{bug: b, files: m/m.go}", 2, "field files not found"},
+		{"no tests are given", "{bug: b, file: m/m.go, find: a < b, put: a > b}", 2, "and tests"},
+		{"an unknown key", "{bug: b, files: m/m.go}", 2, "field files not found"},
 		{"its tests fail without it", "{bug: b, file: bad/b.go, find: '1', put: '2', first: TestBad, tests: [bad]}", 2, "without any bug: it fails"},
 		{"its other tests fail without it", "{bug: b, file: bad/b.go, find: '1', put: '2', tests: [bad]}", 1, "without any bug: it fails"},
 	} {

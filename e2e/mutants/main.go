@@ -1,8 +1,8 @@
-// Command mutants puts known bugs into the code, one at a time, and tells which test finds each.
+// Command mutants puts known bugs into the code, one at a time, and prints which test finds each.
 //
-// The bugs are rows of bugs.yaml. The tree stays as it is: the go command reads the changed file in place of the
-// original (-overlay). Run it in the folder of go.mod; the exit code is 1 where a bug survives or is no Go, 2 where the
-// table is wrong, or tests fail without any bug.
+// The bugs are rows of bugs.yaml. The source tree is not changed: the go command reads the changed file instead of the original
+// (-overlay). Run it in the folder of go.mod. The exit code is 1 if a bug survives or does not compile, and 2 if the table is
+// wrong or tests fail without a bug.
 package main
 
 import (
@@ -57,7 +57,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// hunt prints a row for each bug, and returns how many no test finds.
+// hunt prints a row for each bug, and returns the number of bugs that no test finds.
 func hunt(ctx context.Context, bugs []bug, stdout io.Writer) (survived int, err error) {
 	t := tests{passed: map[string]bool{}}
 	if err := t.withoutBugs(ctx, bugs); err != nil {

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// TestEveryBugCanBePutIn fails where a row of bugs.yaml speaks of code that is no more: the row is to follow the code.
+// TestEveryBugCanBePutIn fails if a row of bugs.yaml does not match the code. Update the row then.
 func TestEveryBugCanBePutIn(t *testing.T) {
 	cmd := exec.Command(bin, "-check")
 	cmd.Dir = "../.."

@@ -13,12 +13,12 @@ import (
 	"strings"
 )
 
-// tests runs tests, with a bug and without.
+// tests runs tests with and without a bug.
 type tests struct {
 	passed map[string]bool // without a bug, by package and name
 }
 
-// withoutBugs runs the tests that are to find the bugs first: what fails anyway finds nothing.
+// withoutBugs first runs the tests without bugs: a test that fails anyway finds nothing.
 func (t tests) withoutBugs(ctx context.Context, bugs []bug) error {
 	first := map[string][]string{}
 	for _, b := range bugs {
@@ -52,7 +52,7 @@ func (t tests) sound(ctx context.Context, pkg, names string) error {
 	return nil
 }
 
-// find returns the first test that fails with the bug; empty: none does.
+// find returns the first test that fails with the bug, or "".
 func (t tests) find(ctx context.Context, b bug) (string, error) {
 	dir, err := os.MkdirTemp("", "mutant")
 	if err != nil {
@@ -85,12 +85,12 @@ type event struct {
 	Action, Test, Output, FailedBuild string
 }
 
-// goTest runs tests of a package and returns the first that fails; empty: all pass. It is an error when they cannot be
-// built, or end otherwise than by a test.
+// goTest runs tests of a package and returns the first that fails, or "". It fails if the tests do not compile, or end without a
+// failing test.
 func goTest(ctx context.Context, pkg, names string, more ...string) (failed string, err error) {
 	args := append([]string{"test", "-json", "-vet=off", "-failfast", "-ldflags=-w", "-timeout=10m", "-run", names}, more...)
 	cmd := exec.CommandContext(ctx, "go", append(args, "./"+pkg)...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // which it hands on to the tests
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // go test passes it on to the tests
 	out, err := cmd.Output()
 	if ctx.Err() != nil {
 		return "", ctx.Err()

@@ -20,8 +20,8 @@ import (
 
 const day = 24 * time.Hour
 
-// leaping builds an auditor whose clock leaps by a day, on at SIGUSR1 and back at SIGUSR2. Only the clock on the wall
-// does, as when it is set; what measures how long something takes goes on.
+// leaping builds an auditor whose wall clock jumps by a day, forward at SIGUSR1 and back at SIGUSR2. The monotonic clock is not
+// affected, as when an operator sets the clock.
 var leaping = sync.OnceValues(func() (string, error) {
 	root, err := exec.Command("go", "env", "GOROOT").Output()
 	if err != nil {
@@ -34,7 +34,7 @@ var leaping = sync.OnceValues(func() (string, error) {
 	}
 	const reads = "sec, nsec, mono := runtimeNow()\n"
 	if strings.Count(string(source), reads) != 1 {
-		return "", fmt.Errorf("%s reads the clock otherwise than by %q", clock, reads)
+		return "", fmt.Errorf("%s does not read the clock by %q", clock, reads)
 	}
 	command, err := filepath.Abs("../../cmd/kms-auditor/leap.go")
 	if err != nil {
@@ -73,7 +73,7 @@ func init() {
 	return to, build(to, "-overlay", list)
 })
 
-// leaper is a daemon whose clock leaps.
+// leaper is a daemon whose clock jumps.
 type leaper struct {
 	*stage
 	ahead time.Duration
@@ -100,7 +100,7 @@ func (l *leaper) start(t *testing.T) {
 	l.d = start(t, l.j, binary, l.config)
 }
 
-// leap sets the clock, and returns where the log goes on.
+// leap sets the clock, and returns the number of the next log line.
 func (l *leaper) leap(t *testing.T, sig syscall.Signal, by time.Duration) (from int) {
 	t.Helper()
 	from = l.j.length()
@@ -109,12 +109,12 @@ func (l *leaper) leap(t *testing.T, sig syscall.Signal, by time.Duration) (from 
 	return from
 }
 
-// near tells whether a time is now, by the daemon's clock.
+// near reports whether a time is now by the daemon's clock.
 func (l *leaper) near(at time.Time) bool {
 	return at.Sub(time.Now().Add(l.ahead)).Abs() < patience
 }
 
-// sane fails the test where the report, the page or the metrics tell of another time than now.
+// sane fails the test if the report, the page or the metrics show another time than now.
 func (l *leaper) sane(t *testing.T, doing string) {
 	t.Helper()
 	at := l.j.audited(t, l.j.audited(t, l.j.length()).number(l.j)).Time
@@ -152,7 +152,7 @@ func (l *leaper) sane(t *testing.T, doing string) {
 	t.Errorf("%s: there is no evidence of today, only of %s", doing, newest)
 }
 
-// number is the place of the line after this one.
+// number returns the number of the line after this one.
 func (l line) number(j *journal) int {
 	return 1 + slices.IndexFunc(j.all(), func(o line) bool { return o.raw == l.raw })
 }
@@ -164,7 +164,7 @@ func files(t *testing.T, dir, pattern string) []string {
 	return out
 }
 
-// TestClockLeaps sets the clock on by a day and back again, while a daemon audits and between two.
+// TestClockLeaps sets the clock forward by a day and back again, during an audit and between two.
 func TestClockLeaps(t *testing.T) {
 	t.Parallel()
 	l := newLeaper(t, map[string]any{})
@@ -212,7 +212,7 @@ func TestClockLeaps(t *testing.T) {
 		}
 	}
 	for f, n := range reminders {
-		if n > 3 { // as often as the clock went on by a day
+		if n > 3 { // the number of times that the clock went forward by a day
 			t.Errorf("%d reminders of %s", n, f)
 		}
 	}
@@ -228,8 +228,7 @@ func TestClockLeaps(t *testing.T) {
 	verify(t, filepath.Dir(l.state), map[string]bool{"state.db": true, "state.db.lock": true})
 }
 
-// TestScheduleOfALeapingClock has a daily audit that is twelve hours away. A sleeping daemon looks at the clock twice a
-// minute.
+// TestScheduleOfALeapingClock has a daily audit twelve hours away. A sleeping daemon checks the clock twice a minute.
 func TestScheduleOfALeapingClock(t *testing.T) {
 	t.Parallel()
 	tonight := time.Now().UTC().Add(day / 2)
@@ -254,7 +253,7 @@ func TestScheduleOfALeapingClock(t *testing.T) {
 	})
 }
 
-// next is when the daemon says that it will audit; 1970: it does not say yet.
+// next returns the time of the next audit by the daemon's metric, or 1970 if it is not set yet.
 func (l *leaper) next(t *testing.T) time.Time {
 	t.Helper()
 	metrics, err := l.d.get("/metrics")
@@ -262,13 +261,13 @@ func (l *leaper) next(t *testing.T) time.Time {
 	return time.Unix(int64(series(metrics, "kms_auditor_next_audit_timestamp_seconds")), 0)
 }
 
-// sleeps waits until the daemon does.
+// sleeps waits until the daemon sleeps.
 func (l *leaper) sleeps(t *testing.T) {
 	t.Helper()
 	eventually(t, "the next audit is announced", func() bool { return l.next(t).After(time.Now()) })
 }
 
-// eventually asks, ten times a second, until the answer is yes.
+// eventually polls ten times a second until the condition holds.
 func eventually(t *testing.T, what string, yes func() bool) {
 	t.Helper()
 	tick := time.NewTicker(100 * time.Millisecond)

@@ -23,7 +23,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
-// TestKilled kills the daemon at random moments, while it audits one audit after the other and the lists change.
+// TestKilled kills the daemon at random moments, while it audits continuously and the lists change.
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1, 10, 1)
@@ -59,11 +59,11 @@ func TestKilled(t *testing.T) {
 		harassed := make(chan struct{})
 		go func() {
 			defer close(harassed)
-			for d.cmd.Process.Signal(syscall.SIGHUP) == nil { // another audit at once
+			for d.cmd.Process.Signal(syscall.SIGHUP) == nil { // start another audit at once
 				time.Sleep(50 * time.Millisecond)
 			}
 		}()
-		// So that a busy machine gets as far as an idle one, the moment is counted in steps of audits, and lies after one.
+		// The moment is counted in steps of audits, after at least one audit, so that a busy machine gets as far as an idle one.
 		from := j.length()
 		for range rand.IntN(8) {
 			_, from = j.await(t, from, "the audits go on", func(l *line) bool { return l.AuditID != "" })
@@ -73,7 +73,7 @@ func TestKilled(t *testing.T) {
 		<-harassed
 		now := remembered(t, memory)
 		for f, before := range open {
-			if !now[f].Equal(before) { // the log may say why, at the next start at the latest
+			if !now[f].Equal(before) { // the log must say why, at the latest after the next start
 				gone = append(gone, seen{f, before})
 			}
 		}
@@ -95,7 +95,7 @@ func TestKilled(t *testing.T) {
 	d.kill()
 	for _, s := range gone {
 		if !resolved(j, s.finding, s.first) {
-			t.Errorf("%v, first seen at %s, is gone from the state, and was never resolved", s.finding, s.first)
+			t.Errorf("%v, first seen at %s, is gone from the state but was never resolved", s.finding, s.first)
 		}
 	}
 	v := w.judge(j.all())
@@ -117,11 +117,11 @@ func TestKilled(t *testing.T) {
 	}
 	told(t, j, memory)
 	if left := unfinished(t, proof); len(left) > 0 {
-		t.Errorf("unfinished evidence stays for good: %q", left)
+		t.Errorf("unfinished evidence is never removed: %q", left)
 	}
 }
 
-// unfinished are the files of evidence that a kill interrupted.
+// unfinished returns the evidence files whose writing was interrupted.
 func unfinished(t *testing.T, dir string) []string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, ".*"))
@@ -129,7 +129,7 @@ func unfinished(t *testing.T, dir string) []string {
 	return files
 }
 
-// change makes something differ, or agree again, now and then. The first devices stay as they are.
+// change creates or ends differences now and then. The first devices do not change.
 func (c *chain) change(t testing.TB, ctx context.Context, but int, pause time.Duration) {
 	for {
 		select {
@@ -156,7 +156,7 @@ func (c *chain) change(t testing.TB, ctx context.Context, but int, pause time.Du
 	}
 }
 
-// remembered is since when findings are known that a state file holds as open.
+// remembered returns the open findings in a state file, with their first_seen.
 func remembered(t *testing.T, path string) map[finding]time.Time {
 	t.Helper()
 	open := map[finding]time.Time{}
@@ -170,14 +170,14 @@ func remembered(t *testing.T, path string) map[finding]time.Time {
 	return open
 }
 
-// resolved tells whether the log says that a finding, first seen then, is no more.
+// resolved reports whether the log has the end of a finding with that first_seen.
 func resolved(j *journal, f finding, then time.Time) bool {
 	return slices.ContainsFunc(j.all(), func(l line) bool {
 		return l.Event == string(audit.Resolved) && l.finding() == f && l.FirstSeen.UnixMilli() == then.UnixMilli()
 	})
 }
 
-// told fails the test where the state remembers what the log never said.
+// told fails the test if the state has something that was never logged.
 func told(t *testing.T, j *journal, path string) {
 	t.Helper()
 	view, err := state.View(path)
@@ -190,13 +190,13 @@ func told(t *testing.T, j *journal, path string) {
 		f := finding{r.Chain, r.Finding.Kind, r.Finding.ID}
 		for _, event := range []audit.ChangeType{audit.Opened, audit.Resolved} {
 			if !said[fmt.Sprint(event, f, r.Finding.FirstSeen.UnixMilli())] {
-				t.Errorf("the state remembers %v of %s, and the log has no %s", f, r.Finding.FirstSeen, event)
+				t.Errorf("the state has %v of %s, but the log has no %s", f, r.Finding.FirstSeen, event)
 			}
 		}
 	}
 }
 
-// verify verifies the evidence that was not seen before, and returns how many files that are. Each is whole.
+// verify verifies new evidence files, each of which must be complete, and returns their number.
 func verify(t *testing.T, dir string, seen map[string]bool) (n int) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)

@@ -22,7 +22,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 )
 
-// patience bounds every wait, on a machine that does other things too.
+// patience bounds every wait. The machine may be busy.
 const patience = 30 * time.Second
 
 // settings is a configuration of an auditor of the world; JSON is YAML.
@@ -97,7 +97,7 @@ func newJournal() *journal { return &journal{more: make(chan struct{})} }
 func (j *journal) add(raw string, run int) {
 	l := line{raw: raw, run: run}
 	if err := json.Unmarshal([]byte(raw), &l); err != nil {
-		l.Message = raw // it ended with a sentence
+		l.Message = raw // an error on exit
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -114,7 +114,7 @@ func (j *journal) all() []line {
 
 func (j *journal) length() int { return len(j.all()) }
 
-// await waits for a line from the from-th on that is wanted, and returns it and the number of the next.
+// await waits for a wanted line, from line number from on, and returns it and the number of the next.
 func (j *journal) await(t testing.TB, from int, what string, wanted func(*line) bool) (line, int) {
 	t.Helper()
 	return awaitFor(t, j, patience, from, what, wanted)
@@ -152,7 +152,7 @@ func (j *journal) audited(t testing.TB, from int) line {
 	return l
 }
 
-// kept waits until what an audit found, which begins after the from-th line, is in the state: the next one has begun.
+// kept waits until the results of an audit that begins after the from-th line are in the state: the next audit has begun.
 func (j *journal) kept(t testing.TB, from int) line {
 	t.Helper()
 	l := j.audited(t, from)
@@ -170,10 +170,10 @@ func about(name string, f finding) func(*line) bool {
 type daemon struct {
 	cmd  *exec.Cmd
 	url  string
-	done chan struct{} // closed when it has ended and its log was read
+	done chan struct{} // closed when it has ended and its log is read
 }
 
-// start runs a daemon, which writes into the journal, until it serves.
+// start starts a daemon that logs to the journal, and waits until it serves.
 func start(t testing.TB, j *journal, binary, config string, args ...string) *daemon {
 	t.Helper()
 	d := launch(t, j, binary, append([]string{"audit", "-c", config}, args...)...)
@@ -224,13 +224,13 @@ func (d *daemon) end(t testing.TB, sig os.Signal) int {
 	return d.cmd.ProcessState.ExitCode()
 }
 
-// kill ends it as a crash would.
+// kill ends it like a crash.
 func (d *daemon) kill() {
 	_ = d.cmd.Process.Signal(syscall.SIGKILL) // it may have ended
 	<-d.done
 }
 
-// get asks a page.
+// get returns a page.
 func (d *daemon) get(path string) (string, error) {
 	resp, err := http.Get(d.url + path)
 	if err != nil {
@@ -244,7 +244,7 @@ func (d *daemon) get(path string) (string, error) {
 	return string(body), err
 }
 
-// series adds up the metrics that begin so.
+// series returns the sum of the metrics with a prefix.
 func series(metrics, name string) (sum float64) {
 	for _, l := range strings.Split(metrics, "\n") {
 		if rest, ok := strings.CutPrefix(l, name); ok {

@@ -18,10 +18,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// inside is set where the test runs in a mount namespace of its own, to the folder of programs.
+// inside is the folder of programs if the test runs in its own mount namespace.
 const inside = "SOAK_INSIDE"
 
-// TestDisk runs itself again where it can mount disks that nobody else sees.
+// TestDisk runs itself again in a private mount namespace.
 func TestDisk(t *testing.T) {
 	if os.Getenv(inside) == "" {
 		t.Parallel()
@@ -36,7 +36,7 @@ func TestDisk(t *testing.T) {
 		if exited := (*exec.ExitError)(nil); errors.As(err, &exited) {
 			t.Error(err)
 		} else if err != nil {
-			t.Errorf("a mount namespace of its own needs CAP_SYS_ADMIN: %v", err)
+			t.Errorf("a private mount namespace needs CAP_SYS_ADMIN: %v", err)
 		}
 		return
 	}
@@ -53,7 +53,7 @@ func mount(t *testing.T, from, dir, kind string, flags uintptr, data string) {
 	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) }) // it may be unmounted
 }
 
-// fill takes all room that is left.
+// fill fills the disk.
 func fill(t *testing.T, dir string) (free func()) {
 	t.Helper()
 	path := filepath.Join(dir, "ballast")
@@ -96,7 +96,7 @@ func (s *stage) start(t *testing.T) {
 	s.j.kept(t, from)
 }
 
-// turns has one difference go and a hundred come, and the contract change, and waits until the log says so.
+// turns ends one difference, adds a hundred, changes the contract, and waits until all is logged.
 func (s *stage) turns(t *testing.T) {
 	t.Helper()
 	from := s.j.length()
@@ -114,7 +114,7 @@ func (s *stage) turns(t *testing.T) {
 	s.j.await(t, from, "what only an event names is found", about("finding_opened", finding{s.name, "unlisted_chain_allowed", stranger.Hex()}))
 }
 
-// fails waits until the daemon has told in log and metric that it could not write.
+// fails waits until log and metric show that the daemon could not write.
 func (s *stage) fails(t *testing.T, from int, why ...string) {
 	t.Helper()
 	for file, message := range map[string]string{"state": "state not written", "evidence": "evidence not written"} {
@@ -135,7 +135,7 @@ func (s *stage) fails(t *testing.T, from int, why ...string) {
 	}
 }
 
-// holds fails the test unless the log never lied, and log, state and truth agree on what is open and since when.
+// holds fails the test unless the log was always right, and log, state and truth agree on the open findings and their first_seen.
 func (s *stage) holds(t *testing.T) {
 	t.Helper()
 	v := s.judge(s.j.all())
@@ -150,14 +150,14 @@ func (s *stage) holds(t *testing.T) {
 	if diff := cmp.Diff(told, kept); diff != "" || len(v.wrong) > 0 {
 		t.Errorf("%d lies; open (-log +state):\n%s", len(v.wrong), diff)
 	}
-	// The world may change between two looks, which is told as well.
+	// The world may change between two looks, which is logged as well.
 	stays := slices.DeleteFunc(v.stays(), func(f finding) bool { return f.Kind == "claim_unstable" })
 	if diff := cmp.Diff(sorted(s.now()), stays); diff != "" {
 		t.Errorf("open (-truth +log):\n%s", diff)
 	}
 }
 
-// quiet fails the test where a restarted daemon tells anything anew.
+// quiet fails the test if a restarted daemon logs an event again.
 func (s *stage) quiet(t *testing.T) {
 	t.Helper()
 	from := s.j.length()
@@ -193,11 +193,11 @@ func full(t *testing.T) {
 	s.quiet(t)
 	free = fill(t, dir)
 	s.d.kill()
-	s.quiet(t) // opening takes no room
+	s.quiet(t) // opening the state needs no space
 	s.d.kill()
 	must(t, os.Rename(s.state, s.state+".old"))
 	from = s.j.length()
-	s.d = start(t, s.j, filepath.Join(bin, "kms-auditor"), s.config) // a new state takes no room until there is something to keep
+	s.d = start(t, s.j, filepath.Join(bin, "kms-auditor"), s.config) // a new state needs no space until there is something to save
 	s.fails(t, from, "no space left on device")
 	free()
 	s.j.kept(t, s.j.length())
@@ -215,7 +215,7 @@ func (s *stage) refused(t *testing.T, why string) {
 	}
 }
 
-// readOnly takes the disk as a kernel does that found a fault on it.
+// readOnly makes the disk read-only, like a kernel that found a disk error.
 func readOnly(t *testing.T) {
 	dir, image := t.TempDir(), filepath.Join(t.TempDir(), "image")
 	do := func(name string, args ...string) {
@@ -240,9 +240,9 @@ func readOnly(t *testing.T) {
 	s.refused(t, "read-only file system")
 
 	do("umount", dir)
-	do("sh", "-c", "e2fsck -p "+image+" || test $? -eq 1") // 1: it was mended
+	do("sh", "-c", "e2fsck -p "+image+" || test $? -eq 1") // 1: errors were corrected
 	do("mount", "-o", "loop", image, dir)
-	s.start(t) // what was found meanwhile is told again, as nothing could be kept
+	s.start(t) // findings since then are logged again, because no state could be saved
 	s.d.kill()
 	s.quiet(t)
 	s.d.kill()

@@ -16,19 +16,19 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/testenv/rpcfault"
 )
 
-// flaky stands before an API or a node and is, at times, out of order.
+// flaky is a proxy in front of an API or a node that sometimes fails.
 type flaky struct {
 	inner http.Handler
 
 	mu     sync.Mutex
 	fault  string
 	until  time.Time // the fault's end
-	only   string    // the only path on which it is: what it ends with
+	only   string    // suffix of the paths that fail
 	passed int
 	failed int
 }
 
-// The ways to be out of order. Stale is the node's alone: it knows no block but old ones.
+// The ways to fail. Stale is only for nodes: it has only old blocks.
 const (
 	reset     = "reset"
 	broken    = "500"
@@ -40,7 +40,7 @@ const (
 
 var faults = []string{reset, broken, slow, truncated, garbled}
 
-// fail is out of order for some time on paths that end so.
+// fail makes paths with a suffix fail for some time.
 func (f *flaky) fail(how, only string, last time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -49,7 +49,7 @@ func (f *flaky) fail(how, only string, last time.Duration) {
 
 func (f *flaky) heal() { f.fail("", "", 0) }
 
-// counts are how many requests were answered well, and how many not.
+// counts returns the numbers of good and failed requests.
 func (f *flaky) counts() (passed, failed int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -89,16 +89,16 @@ func (f *flaky) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if fault == truncated {
 			body = body[:len(body)/2]
 		} else if len(body) > 0 {
-			body[rand.IntN(len(body))] ^= 0x80 // no JSON of these has such a byte
+			body[rand.IntN(len(body))] ^= 0x80 // the JSON here is ASCII, so this byte is invalid
 		}
 		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(body) // whoever asked has gone
+		_, _ = w.Write(body) // the client may have disconnected
 	default:
 		f.inner.ServeHTTP(w, r)
 	}
 }
 
-// lag has a provider know nothing newer than a block.
+// lag makes a provider have no block newer than one.
 func (p *provider) lag(block uint64) {
 	at := json.RawMessage(fmt.Sprintf(`"0x%x"`, block))
 	p.rpc.Set(rpcfault.Fault{Name: stale, Ask: func(c *rpcfault.Call) {

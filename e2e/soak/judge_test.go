@@ -10,31 +10,31 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 )
 
-// judged is what a journal says, held against the truth.
+// judged is the result of comparing a journal with the truth.
 type judged struct {
-	audits, cut      int // those that ended, and those that a kill ended
+	audits, cut      int // audits that ended, and audits that a kill interrupted
 	verdicts         map[audit.Verdict]int
-	twice            int // events that were logged again, since a kill came before that was noted
+	twice            int // events that were logged again, because a kill came before they were marked as logged
 	opened, resolved int
 	again            int              // audits at an older block than the one before
 	open             map[finding]line // after the last line
 	wrong            []string
 
-	unlike map[finding]int // how many audits in a row, that knew, left it otherwise than it was
+	unlike map[finding]int // consecutive audits with a verdict that left a finding in the wrong state
 }
 
-// few is how many audits may pass until a difference is found, or resolved: each has to see it twice.
+// few is how many audits may pass until a difference is found or resolved, since each needs two looks.
 const few = 3
 
 func (v *judged) lie(l *line, format string, args ...any) {
 	v.wrong = append(v.wrong, fmt.Sprintf("%s in run %d: %s", l.AuditID, l.run, fmt.Sprintf(format, args...)))
 }
 
-// claimed are the kinds of findings that the world makes; others come from broken answers.
+// claimed are the kinds of findings that the world causes. Others come from broken answers.
 var claimed = []audit.Kind{audit.ClaimAllowedChainDenied, audit.ClaimDeniedChainAllowed, audit.UnlistedChainAllowed}
 
-// judge holds every verdict, and every finding that opened or was resolved, against what was true of the block and the
-// claim that the audit names. An event may be told twice only by the process after the one that was killed, word for word.
+// judge compares every verdict, and every opened or resolved finding, with the truth at the audit's block and claim. Only the
+// process after a killed one may repeat an event, word for word.
 func (w *world) judge(lines []line) *judged {
 	v := &judged{verdicts: map[audit.Verdict]int{}, open: map[finding]line{}, unlike: map[finding]int{}}
 	newest := map[string]uint64{}
@@ -42,7 +42,7 @@ func (w *world) judge(lines []line) *judged {
 		return l.run > before.run && l.AuditID == before.AuditID && l.FirstSeen.Equal(before.FirstSeen)
 	}
 	gone := map[finding]line{}
-	var events []*line // of the audit that is being told
+	var events []*line // of the current audit
 	for i := range lines {
 		l := &lines[i]
 		switch l.Event {
@@ -122,7 +122,7 @@ func (v *judged) chain(w *world, l *line, name string, verdict audit.Verdict, bl
 	}
 }
 
-// late counts the audits in a row that leave open what is over, or not open what is so.
+// late counts the consecutive audits that leave a finding in the wrong state.
 func (v *judged) late(l *line, name string, truth []finding) {
 	unlike := map[finding]int{}
 	for f, n := range v.unlike {
@@ -149,7 +149,7 @@ func (v *judged) late(l *line, name string, truth []finding) {
 	v.unlike = unlike
 }
 
-// stays are the findings that are open by the journal.
+// stays returns the findings that are open according to the journal.
 func (v *judged) stays() (out []finding) {
 	for f := range v.open {
 		out = append(out, f)

@@ -1,9 +1,9 @@
 //go:build e2e
 
-// Package soak_test runs the real kms-auditor for long, kills it, takes its disk and turns its clock.
+// Package soak_test runs the real kms-auditor for a long time, kills it, breaks its disk and changes its clock.
 //
-// The world is one process with the tests: simulated chains behind proxies that misbehave, and the fake API. It knows the
-// truth of every block and of every claim, so that each verdict and each event in the log can be held against it.
+// The world runs in the test process: simulated chains behind faulty proxies, and the fake API. It records the truth of every block
+// and every claim, so that each verdict and each logged event can be compared with it.
 package soak_test
 
 import (
@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// The sizes of what runs longer outside make e2e.
+// Durations; longer outside make e2e.
 var (
 	soakFor = flag.Duration("for", 10*time.Second, "how long TestSoak lasts; what grows is judged from two minutes on")
 	still   = flag.Bool("still", false, "in TestSoak only the API's lists change, and no contract logs an event")
@@ -52,7 +52,7 @@ func testMain(m *testing.M) int {
 	return m.Run()
 }
 
-// build builds the auditor with more arguments for go build.
+// build builds the auditor with additional arguments for go build.
 func build(to string, args ...string) error {
 	cmd := exec.Command("go", append(append([]string{"build", "-o", to}, args...), "../../cmd/kms-auditor")...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -62,7 +62,7 @@ func build(to string, args ...string) error {
 	return nil
 }
 
-// environ is the test's own environment without what would configure the auditor.
+// environ returns the test's environment without the auditor's variables.
 func environ() (env []string) {
 	for _, kv := range os.Environ() {
 		if !strings.HasPrefix(kv, "PHALA_") && !strings.HasPrefix(kv, "KMS_AUDITOR_") {

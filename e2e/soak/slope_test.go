@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// slope is how a figure goes, per hour, by least squares over the last two thirds of its samples. They
-// are averaged in pieces first, since a sawtooth's neighbours are no independent samples.
+// slope returns the growth of a figure per hour, by least squares over the last two thirds of its samples. The samples are averaged
+// in groups first, because neighbours on a sawtooth are not independent.
 type slope struct {
 	start, end, most, mean float64
 	perHour, err           float64 // and its standard error
@@ -54,7 +54,7 @@ func slopeOf(samples []float64, apart time.Duration) slope {
 	return s
 }
 
-// flat tells whether the figure does not grow: by no more than noise may, or by next to nothing.
+// flat reports whether the figure does not grow by more than noise or a tolerated rate.
 func (s slope) flat() bool {
 	return s.perHour <= threshold*s.err || s.perHour <= tolerated*s.mean
 }
@@ -84,7 +84,7 @@ func TestSlope(t *testing.T) {
 	}
 }
 
-// quantile is the value under which a share of the samples is, which are sorted.
+// quantile returns the quantile of sorted samples.
 func quantile(sorted []time.Duration, share float64) time.Duration {
 	if len(sorted) == 0 {
 		return 0

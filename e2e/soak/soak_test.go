@@ -24,11 +24,11 @@ import (
 const (
 	seldom = 4 * time.Second  // between two changes of the world
 	often  = time.Second      // between two faults
-	long   = 10 * time.Second // differences that last so long are counted
-	enough = 2 * time.Minute  // to tell what grows
+	long   = 10 * time.Second // differences that last this long must be found
+	enough = 2 * time.Minute  // to see growth
 )
 
-// TestSoak lets a daemon audit four chains every second, while lists change, sources fail, and others look at it.
+// TestSoak runs a daemon that audits four chains every second, while lists change, sources fail and visitors fetch its pages.
 func TestSoak(t *testing.T) {
 	if *soakFor < enough {
 		t.Parallel()
@@ -73,7 +73,7 @@ func TestSoak(t *testing.T) {
 	var samples [][]float64
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for began := time.Now(); time.Since(began) < *soakFor; <-tick.C { // a busy machine misses some
+	for began := time.Now(); time.Since(began) < *soakFor; <-tick.C { // a busy machine may miss ticks
 		if metrics := visitors[0].answer(); metrics != "" {
 			s, err := sample(d.cmd.Process.Pid, metrics, state)
 			must(t, err)
@@ -83,7 +83,7 @@ func TestSoak(t *testing.T) {
 	stop()
 	all.Wait()
 	w.heal()
-	time.Sleep(2 * time.Second) // what failed is tried again
+	time.Sleep(2 * time.Second) // for retries
 	j.kept(t, j.length())
 	calm := j.length()
 	j.kept(t, calm)
@@ -94,7 +94,7 @@ func TestSoak(t *testing.T) {
 	w.report(t, lines, samples, visitors)
 }
 
-// past has the contracts log a thousand events in few blocks, since a node forgets the state of older ones.
+// past makes the contracts log a thousand events in few blocks, since a node does not keep the state of older ones.
 func (w *world) past(t *testing.T) {
 	for _, c := range w.chains {
 		must(t, c.kms.Seed(t.Context(), slices.Repeat(c.trusted(), 17), nil))
@@ -102,7 +102,7 @@ func (w *world) past(t *testing.T) {
 	}
 }
 
-// fill has so many findings come and go that the state forgets the oldest. From then on it does not grow by them.
+// fill makes so many findings come and go that the state drops the oldest. From then on it must not grow by them.
 func (w *world) fill(t *testing.T, j *journal) {
 	for resolved := 0; resolved < 1000; {
 		from := j.length()
@@ -119,12 +119,12 @@ func (w *world) fill(t *testing.T, j *journal) {
 			}
 		}
 		if resolved == before {
-			t.Fatal("findings do not come and go")
+			t.Fatal("findings are not opened and resolved")
 		}
 	}
 }
 
-// live makes a block a second.
+// live seals one block per second.
 func (c *chain) live(t testing.TB, ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -140,7 +140,7 @@ func (c *chain) live(t testing.TB, ctx context.Context) {
 	}
 }
 
-// changes has one side change now and then, and the other follow it.
+// changes changes one side now and then, and lets the other side follow.
 func (w *world) changes(t testing.TB, ctx context.Context) {
 	var following sync.WaitGroup
 	defer following.Wait()
@@ -162,7 +162,7 @@ func (w *world) changes(t testing.TB, ctx context.Context) {
 		yes := c.allowed[id]
 		c.mu.Unlock()
 		switch which := rand.IntN(3); {
-		case *still || which == 0: // the API forgets it, or shows the contrary
+		case *still || which == 0: // the API drops it or claims the opposite
 			c.say(id, []*bool{nil, new(!yes)}[rand.IntN(2)])
 		default:
 			yes = !yes
@@ -180,7 +180,7 @@ func (w *world) changes(t testing.TB, ctx context.Context) {
 	}
 }
 
-// faults puts sources out of order for a while, several at a time.
+// faults makes several sources at a time fail for a while.
 func (w *world) faults(ctx context.Context) {
 	for {
 		select {
@@ -190,10 +190,10 @@ func (w *world) faults(ctx context.Context) {
 		}
 		last := time.Duration(rand.Int64N(int64(4 * time.Second)))
 		c := w.chains[rand.IntN(len(w.chains))]
-		p := c.providers[rand.IntN(8)/7] // the first one is asked before the other
+		p := c.providers[rand.IntN(8)/7] // mostly the first one, which is asked first
 		switch rand.IntN(6) {
 		case 0:
-			w.api.fail(faults[rand.IntN(4)], c.name, last) // no garbled ones: nothing but TLS would tell
+			w.api.fail(faults[rand.IntN(4)], c.name, last) // not garbled: only TLS would detect that
 		case 1:
 			c.mu.Lock()
 			p.lag(c.head - min(c.head-c.first, uint64(rand.IntN(6))))
@@ -219,7 +219,7 @@ func (w *world) heal() {
 	}
 }
 
-// report prints what a soak showed, and fails the test where something grows, is missing or is not so.
+// report prints the results of a soak, and fails the test if something grows, is missing or is wrong.
 func (w *world) report(t *testing.T, lines []line, samples [][]float64, visitors []*visitor) {
 	t.Helper()
 	apart := *soakFor / time.Duration(len(samples))
@@ -243,7 +243,7 @@ func (w *world) report(t *testing.T, lines []line, samples [][]float64, visitors
 			return l.Event == string(audit.Opened) && l.finding() == g.finding && l.Time.After(g.from) && l.Time.Before(g.to)
 		})
 		if opened < 0 {
-			continue // sources failed that long; the judgement tells of others
+			continue // sources failed for that long; judge reports other cases
 		}
 		until = append(until, lines[opened].Time.Sub(g.from))
 	}
@@ -273,7 +273,7 @@ func (w *world) report(t *testing.T, lines []line, samples [][]float64, visitors
 	fmt.Printf("sources answered %d requests well and %d not\n", passed, failed)
 }
 
-// ticks holds the ticks of the schedule against the audits that ran and the ticks that the log calls skipped.
+// ticks compares the ticks of the schedule with the audits and the logged skipped ticks.
 func (w *world) ticks(t *testing.T, lines []line) {
 	t.Helper()
 	var began []line
@@ -289,10 +289,10 @@ func (w *world) ticks(t *testing.T, lines []line) {
 			told += l.Skipped
 		}
 	}
-	// The first audit is no tick's; each tick is a whole second.
+	// The first audit has no tick. Each tick is at a whole second.
 	ticks := int(began[len(began)-1].Time.Unix() - began[0].Time.Unix())
 	fmt.Printf("%d ticks: %d audits, %d skipped by the log, %d unaccounted for\n", ticks, len(began)-1, skipped, ticks-skipped-len(began)+1)
 	if ticks != skipped+len(began)-1 {
-		t.Error("ticks are missing, or told that never were")
+		t.Error("ticks are missing or invented")
 	}
 }

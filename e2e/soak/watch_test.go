@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// visitor asks pages of the daemon again and again, as a scraper or a browser does.
+// visitor fetches pages of the daemon repeatedly, like a scraper or a browser.
 type visitor struct {
 	name  string
 	paths []string
@@ -83,10 +83,10 @@ func (v *visitor) String() string {
 		quantile(v.took, 0.5).Round(100*time.Microsecond), quantile(v.took, 0.99).Round(100*time.Microsecond), len(v.failed), v.failed[:min(len(v.failed), 3)])
 }
 
-// figures are what is sampled, with the unit of each.
+// figures lists the sampled figures with their units.
 var figures = []struct {
 	name, unit string
-	per        float64 // of the sample in the unit
+	per        float64 // sample units per unit
 }{
 	{"resident memory", "MiB", 1 << 20},
 	{"proportional memory", "MiB", 1 << 20},
@@ -100,7 +100,7 @@ var figures = []struct {
 	{"files beside it", "KiB", 1 << 10},
 }
 
-// sample looks at the process once, in the order of figures.
+// sample takes one sample of the process, in the order of figures.
 func sample(pid int, metrics, state string) ([]float64, error) {
 	proc := fmt.Sprintf("/proc/%d/", pid)
 	rss, err := kilobytes(proc+"status", "VmRSS:")
@@ -124,9 +124,9 @@ func sample(pid int, metrics, state string) ([]float64, error) {
 		if err == nil && f.Mode().IsRegular() {
 			beside += f.Size()
 		}
-		return nil // a file may be gone by now
+		return nil // a file may be gone
 	})
-	// What the heap grows to before it is collected is twice what was alive then.
+	// The garbage collector lets the heap grow to twice the live heap.
 	return []float64{rss, pss, series(metrics, "go_memstats_heap_inuse_bytes "), series(metrics, "go_memstats_next_gc_bytes ") / 2, series(metrics, "go_goroutines "),
 		series(metrics, "go_threads "), float64(len(fds)), float64(strings.Count(metrics, "\nkms_auditor_")), float64(info.Size()), float64(beside)}, err
 }
@@ -145,7 +145,7 @@ func kilobytes(file, key string) (float64, error) {
 	return 0, fmt.Errorf("%s has no %s", file, key)
 }
 
-// table prints how the figures went, and returns those that grow.
+// table prints the figures and returns those that grow.
 func table(samples [][]float64, apart time.Duration) (text string, growing []string) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%-22s %5s %10s %10s %10s %12s %10s  %s\n", "", "", "start", "end", "max", "slope/h", "std error", "verdict")

@@ -34,7 +34,7 @@ type world struct {
 	timeout string // of a request to a source
 }
 
-// chain is a chain with one contract, and all that was ever true of it.
+// chain is a chain with one contract, and the whole history of the truth about it.
 type chain struct {
 	name      string
 	id        uint64
@@ -43,39 +43,39 @@ type chain struct {
 	providers []*provider
 	api       *fakeapi.Server
 
-	first   uint64 // block of which the truth is known: the contract is there and filled
+	first   uint64 // first block with a known truth: the contract is deployed and filled
 	mu      sync.Mutex
 	head    uint64
 	devices []common.Hash
 	allowed map[common.Hash]bool
 	blocks  map[uint64]map[common.Hash]bool // what the contract allowed at the end of a block
-	claim   map[common.Hash]bool            // what the API says of each id that it lists
+	claim   map[common.Hash]bool            // the API's claim for each listed id
 	claims  map[string]map[common.Hash]bool // by the SHA-256 of the API's answer
-	gaps    map[finding]*gap                // what differs now
+	gaps    map[finding]*gap                // current differences
 	closed  []*gap
 }
 
-// provider is one way to the node.
+// provider is one URL of the node.
 type provider struct {
 	*flaky
 	rpc *rpcfault.Proxy
 	url string
 }
 
-// finding is a difference, and names it as the log does.
+// finding is a difference, with the log's names.
 type finding struct {
 	Chain string
 	Kind  audit.Kind
 	ID    string
 }
 
-// gap is how long a difference was true.
+// gap is the time in which a difference was true.
 type gap struct {
 	finding
 	from, to time.Time
 }
 
-// newWorld makes chains of as many devices, half of them allowed, of which the API knows.
+// newWorld returns chains with that many devices each. Half of them are allowed and listed by the API.
 func newWorld(t testing.TB, chains, devices, providers int) *world {
 	t.Helper()
 	api := fakeapi.New()
@@ -112,7 +112,7 @@ func newWorld(t testing.TB, chains, devices, providers int) *world {
 	return w
 }
 
-// trusted are the devices that are allowed now.
+// trusted returns the devices that are allowed now.
 func (c *chain) trusted() (ids []common.Hash) {
 	for id, yes := range c.allowed {
 		if yes {
@@ -131,7 +131,7 @@ func serve(t testing.TB, h *flaky) string {
 	return srv.URL
 }
 
-// seal notes what is true at the head, after an empty block where more is wanted.
+// seal records the truth at the head. It may seal an empty block first.
 func (c *chain) seal(t testing.TB, more bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -168,7 +168,7 @@ func (c *chain) allow(t testing.TB, id common.Hash, yes bool) error {
 	return nil
 }
 
-// say changes the claim; nil: the API does not list the id.
+// say changes the claim about an id. With nil the API does not list it.
 func (c *chain) say(id common.Hash, yes *bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -181,7 +181,7 @@ func (c *chain) say(id common.Hash, yes *bool) {
 	c.put()
 }
 
-// deny has the API call all of some devices refused.
+// deny makes the API claim that some devices are denied.
 func (c *chain) deny(ids []common.Hash) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -192,7 +192,7 @@ func (c *chain) deny(ids []common.Hash) {
 	c.put()
 }
 
-// saysAll has the API tell the truth of every device, or its contrary.
+// saysAll makes the API claim the truth about every device, or the opposite.
 func (c *chain) saysAll(contrary bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -203,7 +203,7 @@ func (c *chain) saysAll(contrary bool) {
 	c.put()
 }
 
-// put has the API say what it claims.
+// put sets the API's answer to the claim.
 func (c *chain) put() {
 	row := fakeapi.Contract{Address: c.kms.Address().Hex(), ChainID: c.id, ChainName: c.name, Devices: []fakeapi.Device{}, OSImages: []fakeapi.OSImage{}}
 	for _, id := range c.devices {
@@ -220,7 +220,7 @@ func (c *chain) put() {
 	c.api.Set(says)
 }
 
-// differ notes which differences began and which are over.
+// differ records which differences began and which ended.
 func (c *chain) differ() {
 	now, is := time.Now(), map[finding]bool{}
 	for _, f := range c.differences(c.allowed, c.claim) {
@@ -237,7 +237,7 @@ func (c *chain) differ() {
 	}
 }
 
-// differences are what the auditor has to find.
+// differences returns what the auditor must find.
 func (c *chain) differences(allowed, claim map[common.Hash]bool) (out []finding) {
 	for _, id := range c.devices {
 		says, listed := claim[id]
@@ -253,7 +253,7 @@ func (c *chain) differences(allowed, claim map[common.Hash]bool) (out []finding)
 	return out
 }
 
-// truth is what was true of a block and an answer of the API; false: there were none such.
+// truth returns the truth for a block and an answer of the API, or false if there were no such block and answer.
 func (c *chain) truth(block uint64, answer string) ([]finding, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -261,7 +261,7 @@ func (c *chain) truth(block uint64, answer string) ([]finding, bool) {
 	return c.differences(allowed, claim), allowed != nil && claim != nil
 }
 
-// over reports whether the block or the answer, of which there may be but one, makes a difference untrue.
+// over reports whether the block or the answer, one of which may be missing, makes a difference untrue.
 func (c *chain) over(f finding, block uint64, answer string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -272,14 +272,14 @@ func (c *chain) over(f finding, block uint64, answer string) bool {
 	return allowed != nil && !allowed[id] || claim[id]
 }
 
-// now is what is true now.
+// now returns the current truth.
 func (c *chain) now() []finding {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.differences(c.allowed, c.claim)
 }
 
-// lasted are the differences that were true for so long, and are over.
+// lasted returns the ended differences that were true for a given time.
 func (w *world) lasted(least time.Duration) (out []gap) {
 	for _, c := range w.chains {
 		c.mu.Lock()
@@ -305,7 +305,7 @@ func sorted(fs []finding) []finding {
 	})
 }
 
-// events are the changes of the contract's lists, repeated ones included.
+// events returns the changes of the contract's lists, including repeated ones.
 func (c *chain) events(t testing.TB) []types.Log {
 	t.Helper()
 	logs, err := c.node.Client().FilterLogs(t.Context(), ethereum.FilterQuery{Addresses: []common.Address{c.kms.Address()}})

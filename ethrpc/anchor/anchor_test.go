@@ -121,7 +121,7 @@ func TestAClientFollowsTheChain(t *testing.T) {
 		t.Errorf("from the documents: %+v, %v", again, err)
 	}
 	if _, err := head.Documents.Replay(w.now.Add(-time.Second)); err == nil {
-		t.Error("documents that are newer than what they prove are taken")
+		t.Error("Replay accepts documents that are newer than the audit")
 	}
 	for n := uint64(6); n < 30; n++ { // a month
 		w.finalize(n * period)

@@ -165,7 +165,7 @@ func TestAnEndpointThatServesNoBootstrapLater(t *testing.T) {
 		head, failed := c.Sync(t.Context(), common.Hash{}, w.now)
 		if n == 49 {
 			if updates := len(head.Documents.Updates); updates > 32 && len(failed) == 0 {
-				t.Errorf("%d updates are kept, and no failure says why", updates)
+				t.Errorf("%d updates are kept without a failure", updates)
 			}
 		}
 	}

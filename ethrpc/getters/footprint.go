@@ -60,7 +60,7 @@ func (c *Run) addRole(a common.Address, role footprint.Role) {
 }
 
 // rolesOf derives the roles of accounts in one call. An account that delegates its own input to another is a proxy; the other
-// one is the implementation, which may delegate further. The account in the ERC-1967 slot may get another input.
+// one is the implementation, which may delegate further. The account in the ERC-1967 slot is an implementation whatever its input.
 func rolesOf(frames []proof.Frame, slot common.Address) map[common.Address]footprint.Role {
 	roles := map[common.Address]footprint.Role{}
 	better := func(a common.Address, role footprint.Role) {

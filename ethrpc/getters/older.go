@@ -43,7 +43,7 @@ type olderRun struct {
 	jobs   []*Job
 	budget time.Duration
 	slots  int // missed by getters without an argument
-	rounds int // older code gives up in this round
+	rounds int // older code is given up in this round
 }
 
 // implementationJobs returns calls of older implementations if the storage is not accounted for without them. First come

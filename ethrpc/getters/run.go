@@ -92,7 +92,7 @@ type Run struct {
 	partial bool    // answers may be left out if a guess does not explain the storage
 
 	all      []*Job
-	coverage []*Job // those of all that are not of allowlists
+	coverage []*Job // the jobs of all that call no allowlist's getter
 	jobs     []*Job // left to run
 	guess    guess
 	apps     appRuns

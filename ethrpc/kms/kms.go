@@ -135,8 +135,8 @@ func AppCalls(apps []common.Address) (out []Call) {
 
 const registeredApps = "registeredApps(address)"
 
-// OldGetter is a getter of the May and June 2025 generations; it takes an address. CoverageCalls has one call of each, to detect
-// whether a contract has it.
+// OldGetter is a getter of the May and June 2025 generations; it takes an address. CoverageCalls has one call of each, which shows
+// whether the contract has the getter.
 type OldGetter string
 
 // The OldGetters: what is stored about an app, and how many apps an account has registered.

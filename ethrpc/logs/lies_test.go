@@ -71,7 +71,7 @@ func TestLogsThatNoNodeAnswers(t *testing.T) {
 		{with("a short address", "address", "0x01"), "the answer is not a list of logs"},
 		{spoil("a null among the logs", func(logs []map[string]any) any { return []any{logs[0], nil} }), "lacks a field"},
 		{spoil("null", func([]map[string]any) any { return nil }), "the answer is null"},
-		{spoil("no list", func([]map[string]any) any { return "0x" }), "the answer is not a list of logs"},
+		{spoil("not a list", func([]map[string]any) any { return "0x" }), "the answer is not a list of logs"},
 		{answers("another chain", "eth_chainId", `"0x1"`), "eth_chainId answers 1"},
 		{answers("another block", "eth_getBlockByNumber", string(w.block(1, common.Hash{}))), "got 1"},
 		{answers("no blocks", "eth_getBlockByNumber", "null"), "the provider has no such block"},

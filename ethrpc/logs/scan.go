@@ -64,7 +64,7 @@ func (r *Request) wants(topics []common.Hash) bool {
 }
 
 // Batch reads all logs up to the pinned block in one range, with calls that go along with others. It is for one provider that has
-// the pinned block. It is used whole or not at all.
+// the pinned block. If any answer is missing or invalid, none is used.
 type Batch struct {
 	Request
 	Public bool // the caller's mark

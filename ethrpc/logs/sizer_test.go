@@ -18,12 +18,12 @@ func TestWhatAProviderSuggests(t *testing.T) {
 		{"a range in quotes is taken", `Try with this block range ["0x64", "0xC8"].`, 100, 9999, 101},
 		{"a range behind another number is taken", "max 20000, 100-200", 100, 9999, 101},
 		{"a single block is taken", "retry with 100 to 100", 100, 9999, 1},
-		{"a range that starts elsewhere is not", "retry with the range 101-200", 100, 9999, 0},
+		{"a range that starts elsewhere does not count", "retry with the range 101-200", 100, 9999, 0},
 		{"a range that is not smaller is not", "retry with the range 100-9999", 100, 9999, 0},
 		{"a range that ends before it starts is not", "retry with the range 100-99", 100, 9999, 0},
-		{"a number alone is no range", "query returned more than 10000 results", 0, 9999, 0},
-		{"a number beyond 64 bits is no block", "retry with the range 100-99999999999999999999", 100, 9999, 0},
-		{"a hash is no number", "0x6427f4f5ded88b72d326bd973e581c1689c5080c6444a0cf90fec7d9e4c8b92a-200", 100, 9999, 0},
+		{"a single number is not a range", "query returned more than 10000 results", 0, 9999, 0},
+		{"a number beyond 64 bits is not a block", "retry with the range 100-99999999999999999999", 100, 9999, 0},
+		{"a hash is not a number", "0x6427f4f5ded88b72d326bd973e581c1689c5080c6444a0cf90fec7d9e4c8b92a-200", 100, 9999, 0},
 		{"nothing is nothing", "", 0, 1, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

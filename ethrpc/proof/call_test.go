@@ -148,19 +148,19 @@ func TestOddCode(t *testing.T) {
 		{"a log is refused", "60006000a0", "write protection"},
 		{"a creation is refused", "600060006000f0", "write protection"},
 		{"a transfer is refused", "6000600060006000600173" + strings.Repeat("11", 20) + "61fffff1", "write protection"},
-		{"an invalid instruction is no answer", "fe", "invalid opcode"},
+		{"an invalid instruction", "fe", "invalid opcode"},
 		{"the hash of an old block is not proven", "60004060005260206000f3", "hash of block 0"},
 		{"the hash of the parent is", "6001430340" + "60005260206000f3", ""},
 		{"the blob fee is not in the header", "4a60005260206000f3", "panic"},
 		{"chain, block, time and its own balance are known", "4660005243602052426040524760605260806000f3", ""},
-		{"a slot is written with what it holds, and yet refused", "60005460005500", "write protection"},
+		{"writing the same word is refused too", "60005460005500", "write protection"},
 		{"an account is given away, and refused", "33ff", "write protection"},
 		{"a creation at a known address is refused", "6000600060006000f5", "write protection"},
 		{"transient storage is empty", "60015c60005260206000f3", ""},
 		{"the code of another is read", "73" + other + "3b60005273" + other + "3f60205260606000600073" + other + "3c60806000f3", ""},
-		{"the code of nobody is none, and its balance too", "73" + nobody + "3b60005273" + nobody + "3f60205273" + nobody + "3160405260606000f3", ""},
-		{"an account without code has the hash of none", "73" + funded + "3f60005273" + funded + "3160205260406000f3", ""},
-		{"a call of nobody, with nothing, goes well", "6000600060006000600073" + nobody + "61fffff160005260206000f3", ""},
+		{"an absent account has no code and no balance", "73" + nobody + "3b60005273" + nobody + "3f60205273" + nobody + "3160405260606000f3", ""},
+		{"an account without code has the empty code hash", "73" + funded + "3f60005273" + funded + "3160205260406000f3", ""},
+		{"a call of an absent account without value succeeds", "6000600060006000600073" + nobody + "61fffff160005260206000f3", ""},
 		{"another that it calls would write", "6000600060006000600073" + writer + "61fffff160005260206000f3", "write protection"},
 		{"another that it calls would write, if it were let", "600060006000600073" + writer + "61fffffa60005260206000f3", ""},
 		{"another that it calls would write for the while of the call", "6000600060006000600073" + passing + "61fffff160005260206000f3", "write protection"},
@@ -223,7 +223,7 @@ func TestACallEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("enough"))
 	if res, err := w.Call(ctx, busy, nil); err == nil || !strings.Contains(err.Error(), "enough") {
-		t.Errorf("called too late, it answers %x, %v", res.Output, err)
+		t.Errorf("with an ended context, the call returns %x, %v", res.Output, err)
 	}
 	answers()
 	for range 20 { // a busy machine may stop it late
@@ -280,7 +280,7 @@ func TestCodeThatLooksAtTheBlockIsVolatile(t *testing.T) {
 				res, _ := p.call(t, w, at(i), nil)
 				want, _ := p.ethCall(t, at(i), nil)
 				if res.Volatile != row.volatile || !bytes.Equal(res.Output, want) {
-					t.Errorf("it is volatile: %t, and says %x, want %t and %x", res.Volatile, res.Output, row.volatile, want)
+					t.Errorf("volatile %t and output %x, want %t and %x", res.Volatile, res.Output, row.volatile, want)
 				}
 			}
 		})

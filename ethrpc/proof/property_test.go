@@ -139,7 +139,7 @@ func TestAnOlderTrieSavesProofsAndChangesNothing(t *testing.T) {
 		w.ReuseFrom(old)
 		for round, next := 0, w.NextSlots(slots, 8); len(next) > 0; round, next = round+1, w.NextSlots(slots, 8) {
 			if round > 20 {
-				t.Fatal("there is no end of what to prove next")
+				t.Fatal("NextSlots never ends")
 			}
 			for _, s := range next {
 				if err := w.AddSlot(at, s.Key, prove(t, newTrie, s.Key[:])); err != nil {

@@ -60,6 +60,6 @@ func TestAProxyAnswersAsItDidBeforeAnUpgrade(t *testing.T) {
 		}
 	}
 	if v, known := w.Value(slot); !known || v == common.BytesToHash(moved[:]) {
-		t.Error("what a call assumed is believed afterwards")
+		t.Error("an assumption of one call affects later ones")
 	}
 }

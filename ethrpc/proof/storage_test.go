@@ -160,7 +160,7 @@ func TestOnlyWhatChangedIsProvenAnew(t *testing.T) {
 		p.supply(t, w, proof.Missing{Slots: next})
 	}
 	if asked > 40 || rounds > 5 {
-		t.Errorf("%d slots were proven anew in %d rounds, though one of %d changed", asked, rounds, len(slots))
+		t.Errorf("%d slots were proven in %d rounds, but only one of %d changed", asked, rounds, len(slots))
 	}
 	for i, s := range slots {
 		was, _ := old.Value(s)
@@ -280,7 +280,7 @@ func TestFillWithALeafOfZero(t *testing.T) {
 	w, at := worldOf(t, tr.Hash())
 	must(t, w.AddSlot(at, key, prove(t, tr, key[:])))
 	if w.ProveBySpeculation(at, map[common.Hash]common.Hash{key: {31: 1}}) || !w.ProveBySpeculation(at, map[common.Hash]common.Hash{key: {}}) {
-		t.Error("it is to be taken for zero, and for nothing else")
+		t.Error("a slot with a leaf of zero must match zero and nothing else")
 	}
 }
 
@@ -307,7 +307,7 @@ func TestNothingIsKnownOfAnAccountThatIsNotProven(t *testing.T) {
 		root, leaves := w.Rebuild(nobody)
 		slots, all := w.Accounted(nobody, nil)
 		if root != (common.Hash{}) || leaves+slots > 0 || all || w.Complete(nobody) || w.Fresh(nobody) || w.ProveBySpeculation(nobody, nil) || w.HasNoCode(nobody) != proven {
-			t.Errorf("proven to be none: %t; root %s, %d leaves, %d slots, all of them: %t", proven, root, leaves, slots, all)
+			t.Errorf("proven empty: %t; root %s, %d leaves, %d slots, complete: %t", proven, root, leaves, slots, all)
 		}
 	}
 }

@@ -138,7 +138,7 @@ func (p *provider) call(t testing.TB, w *proof.VerifiedState, to common.Address,
 		}
 		p.supply(t, w, res.Missing)
 	}
-	t.Fatal("after ten rounds something is missing still")
+	t.Fatal("something is still missing after ten rounds")
 	return proof.Result{}, 0
 }
 

@@ -21,18 +21,18 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
-// keepPlain is the size up to which a report is kept as it is, and not packed alone.
+// keepPlain is the size in bytes up to which a report is kept uncompressed too.
 const keepPlain = 8 << 20
 
-// reportHandler serves the last report as JSON. It is written once, for the first who asks, and kept packed: a report of
-// 100,000 entries has 60 MB, and packed 3.
+// reportHandler serves the last report as JSON. The first request encodes it, and later ones reuse the compressed result: a
+// report of 100,000 entries has 60 MB, compressed 3 MB.
 type reportHandler struct {
 	last    func() *audit.Report
 	began   time.Time
 	written cache[*audit.Report, document]
 }
 
-// document is a report as JSON. Plain is nil where it is large.
+// document is a report as JSON. plain is nil if the report is large.
 type document struct{ plain, packed []byte }
 
 func (h *reportHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -75,12 +75,12 @@ func newDocument(r *audit.Report) (document, error) {
 }
 
 func unpack(w io.Writer, packed []byte) {
-	if zip, err := gzip.NewReader(bytes.NewReader(packed)); err == nil { // our own
-		_, _ = io.Copy(w, zip) // #nosec G110 -- packed here; whoever asked has gone
+	if zip, err := gzip.NewReader(bytes.NewReader(packed)); err == nil { // newDocument made it
+		_, _ = io.Copy(w, zip) // #nosec G110 -- newDocument made it; an error means that the client has gone
 	}
 }
 
-// capped keeps what is written, and nothing of what is more than keepPlain.
+// capped keeps what is written up to keepPlain, and nothing if it is more.
 type capped struct {
 	to   *bytes.Buffer
 	over bool
@@ -103,7 +103,7 @@ func matches(header, tag string) bool {
 	})
 }
 
-// takesGzip tells whether the answer may be packed.
+// takesGzip reports whether the answer may be compressed.
 func takesGzip(r *http.Request) bool {
 	for one := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
 		coding, weight, _ := strings.Cut(strings.ToLower(one), ";")
@@ -136,11 +136,11 @@ func (c *cache[K, T]) get(key K, newValue func() (T, error)) (value T, turn int,
 	return c.value, c.turns, nil
 }
 
-// How many changes /api/v1/history answers with, unless it is asked for fewer or more.
+// The default and the maximum of the query parameter limit of /api/v1/history.
 const (
 	someChanges = 100
 	mostChanges = 10_000
-	shownLists  = 4 // of state.Lists, unless others are asked for
+	shownLists  = 4 // of state.Lists, if the query names none
 )
 
 func timeline(s *state.State) http.HandlerFunc {
@@ -159,7 +159,7 @@ func timeline(s *state.State) http.HandlerFunc {
 	}
 }
 
-// filter reads a query. An unknown parameter is an error: it would choose more than was meant.
+// filter reads a query. An unknown parameter is an error, because ignoring it would return more than was asked for.
 func filter(s *state.State, query string) (state.Filter, error) {
 	f := state.Filter{Lists: state.Lists[:shownLists], Limit: someChanges}
 	values, err := url.ParseQuery(query)
@@ -210,7 +210,7 @@ func parseSince(s string) (time.Time, error) {
 }
 
 func refuse(w http.ResponseWriter, status int, why string) {
-	body, _ := json.Marshal(map[string]string{"error": why}) // a text always encodes
+	body, _ := json.Marshal(map[string]string{"error": why}) // a string always encodes
 	answer(w, status, append(body, '\n'))
 }
 
@@ -218,5 +218,5 @@ func refuse(w http.ResponseWriter, status int, why string) {
 func answer(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // whoever asked has gone
+	_, _ = w.Write(body) // an error means that the client has gone
 }

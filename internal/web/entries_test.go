@@ -98,7 +98,7 @@ func TestEntriesOfNothing(t *testing.T) {
 	}
 }
 
-// TestTheWorstOfAllContractsIsShown holds the limits of the page against contracts that would use them up.
+// TestTheWorstOfAllContractsIsShown has a large contract that alone would reach the page's limits.
 func TestTheWorstOfAllContractsIsShown(t *testing.T) {
 	finding := func(s audit.Severity, n int) audit.Finding {
 		return audit.Finding{Kind: audit.ClaimAllowedChainDenied, Severity: s, ID: id(n), Message: "it differs"}

@@ -57,6 +57,7 @@
 		tick();
 	}
 
+	tick();
 	setInterval(tick, 1000);
 	setInterval(refresh, 5000);
 	document.addEventListener("visibilitychange", refresh);

@@ -192,7 +192,7 @@ func TestAnOldPageSaysSo(t *testing.T) {
 	}
 }
 
-// TestTheTagFollowsWhatIsShown is what lets the script ask for little.
+// TestTheTagFollowsWhatIsShown: the script loads the page again only if its tag has changed.
 func TestTheTagFollowsWhatIsShown(t *testing.T) {
 	report, plan := audited(time.Now(), audit.Target{}), web.Plan{Schedule: minutely{}}
 	o := options(nil)
@@ -254,7 +254,7 @@ func TestThePolicyAllowsNothingButThePage(t *testing.T) {
 	}
 }
 
-// TestALaterReaderCostsLittle holds what is rendered once against what one more request allocates.
+// TestALaterReaderCostsLittle counts the allocations of a request for a page that was rendered before.
 func TestALaterReaderCostsLittle(t *testing.T) {
 	o := options(crowd(1, 10_000))
 	h, err := web.Handler(o)

@@ -12,14 +12,14 @@ import (
 	"golang.org/x/net/netutil"
 )
 
-// How many connections of one listener are open at most, so that readers cannot use up the sockets that audits need. More wait.
-// Those beyond maxConnections are for probes: readers that hold all the others must not get the daemon restarted.
+// The limit of open connections of a listener, so that readers cannot use up the sockets that audits need; more wait. Those
+// beyond maxConnections are reserved for probes: slow readers must not cause a restart of the daemon.
 const (
 	maxConnections = 256
 	reserved       = 16
 )
 
-// reserve limits a listener, and marks the connections that are for probes.
+// reserve limits a listener, and marks the connections reserved for probes.
 type reserve struct {
 	net.Listener
 	open atomic.Int64
@@ -61,7 +61,7 @@ func markConn(ctx context.Context, c net.Conn) context.Context {
 	return ctx
 }
 
-// probesOnly answers other requests than probes with 503 where the connection is for probes, and closes it.
+// probesOnly refuses requests other than probes with 503 on a reserved connection, and closes it.
 func probesOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Context().Value(forProbes{}) != nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 )
 
-// A chain without an API is not one whose claim could not be fetched.
+// The page must not report a missing claim for a chain that no API covers.
 func TestThePageOfAChainWithoutClaims(t *testing.T) {
 	r := audited(time.Now(), audit.Target{Verdict: audit.Consistent, Completeness: audit.Complete, Counts: audit.Counts{Match: 1, Unclaimed: 1}, Entries: []audit.Entry{
 		{List: audit.Device, ID: id(1), Claim: audit.ClaimNone, OnChain: audit.ChainAllowed, Policy: audit.PolicyAllowed, Verdict: audit.Match},

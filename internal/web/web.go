@@ -1,6 +1,6 @@
-// Package web serves what the daemon knows over HTTP: the status page, the last report, the history, the metrics, and the probes.
+// Package web serves the daemon's status page, last report, history, metrics and probes over HTTP.
 //
-// Listen binds first, so that an occupied port is known before the first audit; Serve then answers until its context ends.
+// Listen binds, so that an occupied port is an error before the first audit. Serve answers until its context ends.
 // TLS and basic auth come from a web configuration file of the Prometheus exporter-toolkit.
 package web
 
@@ -25,24 +25,24 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/state"
 )
 
-// shutdown is the time that open requests get to finish.
+// shutdown is how long open requests may take to finish.
 const shutdown = 3 * time.Second
 
-// Options are what is served.
+// Options are the sources of what Serve serves.
 type Options struct {
-	Report     func() *audit.Report     // the last report, also of an earlier process; nil before the first
+	Report     func() *audit.Report     // the last report, possibly of an earlier process; nil before the first
 	Ready      func() bool              // whether an audit of this process has finished
-	State      *state.State             // what is remembered
-	Plan       func() Plan              // when audits come
-	Explorers  func() map[string]string // the base URL of each chain's block explorer, by the chain's name; nil: no links
+	State      *state.State             // the history, past findings and last comparisons
+	Plan       func() Plan              // the schedule that runs now
+	Explorers  func() map[string]string // the base URL of each chain's block explorer, by the chain's name; optional
 	Gatherer   prometheus.Gatherer
 	Logger     *zap.Logger
 	Version    string
 	Config     Config
-	ConfigFile string // exporter-toolkit's web configuration; empty: plain HTTP, no auth
+	ConfigFile string // exporter-toolkit's web configuration; empty for plain HTTP without authentication
 }
 
-// Check returns what is wrong with a web configuration file, its certificates included. No file is no mistake.
+// Check returns an error if a web configuration file, or a certificate that it names, is invalid. An empty name is valid.
 func Check(configFile string) error {
 	if err := web.Validate(configFile); err != nil {
 		return fmt.Errorf("reading %s: %w", configFile, err)
@@ -50,7 +50,7 @@ func Check(configFile string) error {
 	return nil
 }
 
-// Listen binds all of addrs (host:port, :port), or none.
+// Listen binds all of addrs (host:port or :port). On an error it binds none.
 func Listen(addrs []string) ([]net.Listener, error) {
 	var bound []net.Listener
 	for _, a := range addrs {
@@ -71,7 +71,7 @@ func closeAll(listeners []net.Listener) {
 }
 
 // Serve answers on the listeners until ctx ends, then lets open requests finish within three seconds and returns nil.
-// Where one listener fails, it stops them all and returns that error. It closes the listeners in every case. Without any it returns at once.
+// If one listener fails, it stops all of them and returns the error. It always closes the listeners. Without listeners it returns at once.
 func Serve(ctx context.Context, listeners []net.Listener, o Options) error {
 	defer closeAll(listeners)
 	h := handler(o)
@@ -79,7 +79,7 @@ func Serve(ctx context.Context, listeners []net.Listener, o Options) error {
 	logger := slog.New(zapslog.NewHandler(o.Logger.Core(), zapslog.AddStacktraceAt(slog.LevelError+1)))
 	group, ctx := errgroup.WithContext(ctx)
 	for _, l := range listeners {
-		// The toolkit changes the server that it is given, so that two listeners cannot share one.
+		// The toolkit changes the server, so listeners cannot share one.
 		server := &http.Server{
 			Handler:           h,
 			ErrorLog:          errorLog,
@@ -102,7 +102,7 @@ func Serve(ctx context.Context, listeners []net.Listener, o Options) error {
 			grace, cancel := context.WithTimeout(context.Background(), shutdown)
 			defer cancel()
 			if server.Shutdown(grace) != nil {
-				return server.Close() // cuts the requests that outlast the grace
+				return server.Close() // drops requests that take longer
 			}
 			return nil
 		})
@@ -138,13 +138,13 @@ func handler(o Options) http.Handler {
 	return guard(probesOnly(mux))
 }
 
-// What is answered at the same time at most.
+// Limits of requests that are answered at the same time.
 const (
 	maxScrapes    = 8
-	maxRenderings = 4 // of what is rendered for each request
+	maxRenderings = 4 // of pages that are rendered for each request
 )
 
-// headers are those of every answer, unless the web configuration or the answer itself has others.
+// headers are added to every answer, unless the web configuration or the handler sets them.
 var headers = map[string]string{
 	"Cache-Control":                "no-store",
 	"Content-Security-Policy":      policy,
@@ -166,7 +166,7 @@ func guard(next http.Handler) http.Handler {
 	})
 }
 
-// maxInFlight has the others wait while as many as may are answered.
+// maxInFlight answers n requests at a time; others wait.
 func maxInFlight(n int64, next http.Handler) http.Handler {
 	slots := semaphore.NewWeighted(n)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -177,16 +177,16 @@ func maxInFlight(n int64, next http.Handler) http.Handler {
 	})
 }
 
-// Config is the configuration that audits run under.
+// Config describes and reloads the running configuration.
 type Config struct {
-	Running func() string // which one it is, in a sentence without secrets
-	Reload  func() error  // reads it again, and tells why that changed nothing; nil: it cannot be
+	Running func() string // a sentence about it, without secrets
+	Reload  func() error  // reads it again; an error means that nothing changed; optional
 }
 
-// ErrReloadOff is why Config.Reload did not even try.
+// ErrReloadOff is the error of Config.Reload if reloading over HTTP is off.
 var ErrReloadOff = errors.New("reloading over HTTP is off: set web.reload to true and send SIGHUP, or restart")
 
-// reload answers POST /-/reload. Whoever may ask sees what is wrong with the configuration; no page of another site may.
+// reload answers POST /-/reload, with the problems of the configuration if it has any. It refuses cross-origin requests.
 func reload(c Config) http.Handler {
 	return http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		err := ErrReloadOff

@@ -69,7 +69,7 @@ func TestLies(t *testing.T) {
 		{sentence: "nothing is wrong"},
 		{sentence: "two thirds are enough", claim: func(c *beacon.Claim) { c.Signers = 22 }},
 		{sentence: "one fewer than two thirds signed", claim: func(c *beacon.Claim) { c.Signers = 21 }, says: "21 of 32 members of the sync committee signed"},
-		{sentence: "nobody signed", claim: func(c *beacon.Claim) { c.Signers = 0 }, says: "0 of 32 members"},
+		{sentence: "no member signed", claim: func(c *beacon.Claim) { c.Signers = 0 }, says: "0 of 32 members"},
 		{sentence: "the committee of the period before signed", claim: func(c *beacon.Claim) { c.SignedBy-- }, says: "the signature is invalid"},
 		{sentence: "the committee of two periods before signed", claim: func(c *beacon.Claim) { c.SignedBy -= 2 }, says: "the signature is invalid"},
 		{sentence: "the next committee signed too early", claim: func(c *beacon.Claim) { c.SignedBy++ }, says: "the signature is invalid"},
@@ -77,9 +77,9 @@ func TestLies(t *testing.T) {
 		{sentence: "the finalized block is newer than the attested one", claim: func(c *beacon.Claim) { c.Finalized = c.Attested + 1 }, says: "newer than the attested one"},
 		{sentence: "the signature is for another fork", claim: func(c *beacon.Claim) { c.Version = [4]byte{0x20, 0, 0, 0x94} }, says: "the signature is invalid"},
 		{sentence: "the signature is for another network", claim: func(c *beacon.Claim) { c.ValidatorsRoot[0]++ }, says: "the signature is invalid"},
-		{sentence: "the document says that it is of an earlier fork", version: "electra", says: `its version is "electra", but slot 1065 is of fork fulu`},
+		{sentence: "the version is an earlier fork", version: "electra", says: `its version is "electra", but slot 1065 is of fork fulu`},
 		{sentence: "the document says that it is of a fork of the future", version: "gloas", says: "upgrade kms-auditor"},
-		{sentence: "the document says that it is of a fork of the past", version: "capella", says: "fork capella, which is too old to be verified"},
+		{sentence: "the version is a past fork", version: "capella", says: "fork capella, which is too old to be verified"},
 		{sentence: "finalized and attested header are swapped", data: func(d beacon.Document) {
 			d["attested_header"], d["finalized_header"] = d["finalized_header"], d["attested_header"]
 		}, says: "the next sync committee is not proven by the beacon state"},
@@ -257,7 +257,7 @@ func TestBootstrapLies(t *testing.T) {
 		says              string
 	}{
 		{"it is of another block", beacon.Fulu, common.Hash{1}, func(beacon.Document) {}, "it is of another block, " + root.Hex()},
-		{"it says that it is of another fork", "electra", root, func(beacon.Document) {}, `its version is "electra"`},
+		{"its version is another fork", "electra", root, func(beacon.Document) {}, `its version is "electra"`},
 		{"its committee is another one", beacon.Fulu, root, func(d beacon.Document) {
 			_, other := c.Bootstrap(period)
 			d["current_sync_committee"] = other["current_sync_committee"]

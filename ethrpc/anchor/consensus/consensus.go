@@ -1,5 +1,5 @@
 // Package consensus is a light client of Ethereum's proof of stake. It starts from the root of a block that the operator trusts,
-// follows the sync committees, each of which signs the next, and verifies the last finalized block.
+// follows the sync committees, each of which signs the next one, and verifies the last finalized block.
 //
 //	Bootstrap(checkpoint) → Update, one each period (a day) → Finality, whenever the latest block is wanted
 //

@@ -62,7 +62,7 @@ func TestWhatIsSaidOfABuiltInNetwork(t *testing.T) {
 		refused  bool
 		last     string // fork that is known
 	}{
-		{"all is as it is here", func(*consensus.Network) {}, false, "fulu"},
+		{"it equals the built-in network", func(*consensus.Network) {}, false, "fulu"},
 		{"an older release knows fewer forks", func(n *consensus.Network) { n.Forks = n.Forks[:4] }, false, "fulu"},
 		{"a newer one knows more", func(n *consensus.Network) { n.Forks = append(n.Forks, gloas) }, false, "gloas"},
 		{"another knows another time of a fork", func(n *consensus.Network) { n.Forks[5].Epoch++ }, false, "fulu"},
@@ -97,22 +97,22 @@ func TestNetworkFromSpec(t *testing.T) {
 	for _, row := range []struct{ sentence, key, value, says string }{
 		{"nothing is wrong", "CONFIG_NAME", "x", ""},
 		{"no genesis time", "genesis_time", "", `genesis_time is "", want a whole number`},
-		{"a genesis time of nowhere", "genesis_time", "18446744073709551615", "its times are out of range"},
+		{"an impossible genesis time", "genesis_time", "18446744073709551615", "its times are out of range"},
 		{"no slot time", "SECONDS_PER_SLOT", "", `SECONDS_PER_SLOT is ""`},
 		{"slots of no time", "SECONDS_PER_SLOT", "0", "its times are out of range"},
 		{"slots of a part of a second", "SLOT_DURATION_MS", "1500", "want whole seconds"},
 		{"epochs without slots", "SLOTS_PER_EPOCH", "0", "its times are out of range"},
 		{"periods without epochs", "EPOCHS_PER_SYNC_COMMITTEE_PERIOD", "0", "its times are out of range"},
-		{"a committee of nobody", "SYNC_COMMITTEE_SIZE", "0", "a sync committee of 0"},
+		{"an empty committee", "SYNC_COMMITTEE_SIZE", "0", "a sync committee of 0"},
 		{"a committee of a size that no tree has", "SYNC_COMMITTEE_SIZE", "96", "a sync committee of 96"},
 		{"a committee of everybody", "SYNC_COMMITTEE_SIZE", "18446744073709551615", "a sync committee of"},
 		{"a root that is cut", "genesis_validators_root", "0x4b36", "genesis_validators_root"},
-		{"an epoch that is no number", "FULU_FORK_EPOCH", "soon", `FULU_FORK_EPOCH is "soon"`},
+		{"an epoch that is not a number", "FULU_FORK_EPOCH", "soon", `FULU_FORK_EPOCH is "soon"`},
 		{"a version that is cut", "FULU_FORK_VERSION", "0x06", `FULU_FORK_VERSION is "0x06", want four bytes`},
 		{"a version that is too long", "FULU_FORK_VERSION", "0x0600000000", "want four bytes"},
 		{"a fork without a version", "HEZE_FORK_EPOCH", "500000", "HEZE_FORK_VERSION"},
 		{"forks in another order", "DENEB_FORK_EPOCH", "400000", "fork electra (epoch 364032) is listed before deneb (epoch 400000)"},
-		{"a fork of later that comes earlier", "GLOAS_FORK_EPOCH", "400000", "fork gloas (epoch 400000) is listed before fulu"},
+		{"a later fork at an earlier epoch", "GLOAS_FORK_EPOCH", "400000", "fork gloas (epoch 400000) is listed before fulu"},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
 			spec := maps.Clone(mainnetSpec)

@@ -61,7 +61,7 @@ func TestHeadersLeadDownToTheAuditedBlock(t *testing.T) {
 		want     l1.Outcome
 		says     string
 	}{
-		{"they lead there", ours[5], ours[1], down(ours, 1), l1.Confirmed, ""},
+		{"they lead to the block", ours[5], ours[1], down(ours, 1), l1.Confirmed, ""},
 		{"it is the block before", ours[5], ours[4], down(ours, 4), l1.Confirmed, ""},
 		{"it is the block itself", ours[5], ours[5], encode(t, ours[5]), l1.Confirmed, ""},
 		{"L1 holds another branch, from below the block", fork[5], ours[4], down(fork, 4), l1.Contradicted, "block 104 is " + fork[4].Hash().Hex() + " according to L1's output root of block 105"},
@@ -69,7 +69,7 @@ func TestHeadersLeadDownToTheAuditedBlock(t *testing.T) {
 		{"L1 holds another branch than the headers that lead to the block", fork[5], ours[4], down(ours, 4), l1.Unvouched, "block 105 is not the one whose output root L1 holds"},
 		{"L1 holds another block", fork[5], ours[5], encode(t, ours[5]), l1.Unvouched, "is not the one whose output root L1 holds"},
 		{"L1 holds that block, not the audited one", fork[5], ours[5], encode(t, fork[5]), l1.Contradicted, "block 105 is " + fork[5].Hash().Hex()},
-		{"neither L1 nor the audited block has to do with them", fork[5], ours[4], down(branch(6, 3, common.Hash{}), 4), l1.Unvouched, "is not the one whose output root L1 holds"},
+		{"the headers are of neither L1's chain nor the audited one", fork[5], ours[4], down(branch(6, 3, common.Hash{}), 4), l1.Unvouched, "is not the one whose output root L1 holds"},
 		{"one is missing", ours[5], ours[1], down(ours, 1)[:4], l1.NotCovered, "4 headers do not lead"},
 		{"one is too many", ours[5], ours[1], down(ours, 0), l1.NotCovered, "6 headers do not lead"},
 		{"there are none", ours[5], ours[5], nil, l1.NotCovered, "0 headers do not lead"},
@@ -81,7 +81,7 @@ func TestHeadersLeadDownToTheAuditedBlock(t *testing.T) {
 		{"the first is older than Isthmus", ours[5], ours[5], encode(t, &old), l1.Unknown, "older than Isthmus"},
 		{"the first is older than Isthmus, and a game claims it", ours[5], ours[5], encode(t, &old), l1.Unvouched, "is not the one whose output root L1 holds"},
 		{"L1 holds zero", nil, ours[4], down(ours, 4), l1.Unvouched, "is not the one whose output root L1 holds"},
-		{"one is no header", ours[5], ours[5], [][]byte{{1}}, l1.NotCovered, "block 105"},
+		{"one is not a header", ours[5], ours[5], [][]byte{{1}}, l1.NotCovered, "block 105"},
 		{"one is too long", ours[5], ours[5], [][]byte{make([]byte, 1<<20)}, l1.NotCovered, "more than"},
 		{"the block is above the point", ours[5], &moved, encode(t, ours[5]), l1.NotCovered, "do not lead"},
 	} {

@@ -41,10 +41,29 @@ affinity: {{- toYaml . | nindent 2 }}
 image: "{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}"
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 resources: {{- toYaml .Values.resources | nindent 2 }}
+{{- with dig "limits" "memory" "" .Values.resources }}
+env: [{name: GOMEMLIMIT, value: {{ include "kms-auditor.gomemlimit" . | quote }}}]
+{{- end }}
 securityContext:
   allowPrivilegeEscalation: false
   readOnlyRootFilesystem: true
   capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- /* 90 % of a quantity of memory, in bytes. */}}
+{{- define "kms-auditor.gomemlimit" -}}
+{{- $units := dict "" 1 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 }}
+{{- $unit := regexFind "[A-Za-z]*$" (toString .) }}
+{{- if not (hasKey $units $unit) }}{{ fail (printf "resources.limits.memory: unknown unit in %v" .) }}{{ end }}
+{{- mulf (trimSuffix $unit (toString .) | float64) (get $units $unit) 0.9 | int64 }}
+{{- end }}
+
+{{- define "kms-auditor.config" -}}
+{{ .Values.config | trimSuffix "\n" }}
+{{ with .Values.externalURL }}
+{{- if regexMatch "(?m)^web:" $.Values.config }}{{ fail "externalURL: config has a key web; set external_url there" }}{{ end }}
+{{- printf "web: {external_url: %q}\n" . }}
+{{- end }}
 {{- end }}
 
 {{- define "kms-auditor.mounts" -}}
