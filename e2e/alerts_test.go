@@ -40,6 +40,24 @@ func TestAlertRules(t *testing.T) {
 	check(t, "promtool", append([]string{"test", "rules"}, tests...)...)
 }
 
+// The group of a finding that fires may begin with one that is resolved.
+func TestAResolvedAlertIsNotTheTitleOfAPage(t *testing.T) {
+	t.Parallel()
+	data := filepath.Join(t.TempDir(), "data.json")
+	must(t, os.WriteFile(data, []byte(`{"status": "firing", "alerts": [
+		{"status": "resolved", "annotations": {"summary": "it was wrong"}}, {"status": "firing", "annotations": {"summary": "it is wrong"}}]}`), 0o600))
+	for name, want := range map[string]string{
+		"title": "it is wrong",
+		"slack": "*Resolved: it was wrong*\n\n<|What to do>\n*it is wrong*\n\n<|What to do>",
+	} {
+		out, err := exec.Command("amtool", "template", "render", "--template.glob", "../deploy/alertmanager/kms-auditor.tmpl",
+			"--template.data", data, "--template.text", `{{ template "kms-auditor.`+name+`" . }}`).CombinedOutput()
+		if got := strings.TrimSpace(string(out)); err != nil || got != want {
+			t.Errorf("%s is %q (%v), want %q", name, got, err, want)
+		}
+	}
+}
+
 // message is what Alertmanager posts to a webhook.
 type message struct {
 	Status      string

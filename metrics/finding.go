@@ -28,6 +28,14 @@ type finding struct {
 	since    *time.Time
 }
 
+// opened returns when the finding was first seen, or zero if not known.
+func (f *finding) opened() time.Time {
+	if f.since == nil {
+		return time.Time{}
+	}
+	return *f.since
+}
+
 // details are what an alert says beyond the labels of a finding.
 type details struct{ name, tx string }
 
@@ -60,7 +68,8 @@ func (f *finding) sentence(chain, contract string, d details) string {
 	return of + " " + fmt.Sprintf(format, what)
 }
 
-// open adds the open findings of a target, the most severe first. If several have the same labels, one of them counts.
+// open adds the open findings of a target. If several have the same labels, one of them counts. Beyond the limit, one of each kind
+// and then the most severe and oldest stay: new findings must not end the alerts of others.
 func (s *snapshot) open(chain, contract string, t *audit.Target) {
 	var all []finding
 	for i := range t.Findings {
@@ -74,6 +83,16 @@ func (s *snapshot) open(chain, contract string, t *audit.Target) {
 	}
 	slices.SortFunc(all, func(a, b finding) int { return cmp.Or(byLabels(a, b), strings.Compare(a.message, b.message)) })
 	all = slices.CompactFunc(all, func(a, b finding) bool { return byLabels(a, b) == 0 })
+	slices.SortStableFunc(all, func(a, b finding) int { return cmp.Or(rank(a.kind)-rank(b.kind), a.opened().Compare(b.opened())) })
+	var first, rest []finding
+	for _, f := range all {
+		if slices.ContainsFunc(first, func(o finding) bool { return o.kind == f.kind }) {
+			rest = append(rest, f)
+		} else {
+			first = append(first, f)
+		}
+	}
+	all = append(first, rest...)
 	all = all[:min(len(all), maxOpen)]
 	known := s.detailsOf(chain, contract, t, all)
 	for i := range all {

@@ -188,6 +188,27 @@ func TestScrapingWhileReportsArrive(t *testing.T) {
 	wg.Wait()
 }
 
+// Whoever can open findings at will, such as an API that calls every id refused, must not end the alert of an older one.
+func TestNewFindingsDoNotReplaceOlderOnes(t *testing.T) {
+	reg, m := fresh()
+	target, seen := drifted(), noon.Add(-time.Hour)
+	old := audit.Finding{Kind: audit.ClaimDeniedChainAllowed, List: audit.Device, ID: "0x" + strings.Repeat("ff", 32), FirstSeen: &seen}
+	target.Findings = []audit.Finding{old, {Kind: audit.OwnerChanged, FirstSeen: &noon}, {Kind: audit.ContractNotListed, FirstSeen: &noon}}
+	for i := range 300 {
+		target.Findings = append(target.Findings, audit.Finding{Kind: audit.ClaimDeniedChainAllowed, List: audit.Device, ID: fmt.Sprintf("0x%064x", i), FirstSeen: &noon})
+	}
+	other := old
+	other.ID = "0x" + strings.Repeat("fe", 32)
+	target.Findings = append(target.Findings, other)
+	m.Report(report(target))
+	open := strings.Join(series(t, reg, "open_finding"), "\n")
+	for _, want := range []string{old.ID, other.ID, string(audit.OwnerChanged), string(audit.ContractNotListed)} {
+		if !strings.Contains(open, want) {
+			t.Errorf("%s has no series any more", want)
+		}
+	}
+}
+
 func TestTenThousandFindingsAreCapped(t *testing.T) {
 	reg, m := fresh()
 	target := drifted()

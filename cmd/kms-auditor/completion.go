@@ -78,15 +78,15 @@ func contractsOf(cfg *config.Config) (out []cobra.Completion) {
 	return out
 }
 
-// idsOf lists the ids of the last audit, and the kinds of findings.
+// idsOf lists the ids of the last audit, and the kinds of findings. A malformed id is any text of the API, so no shell gets it.
 func idsOf(cfg *config.Config) (out []cobra.Completion) {
-	seen := map[string]bool{"": true}
+	seen := map[string]bool{}
 	if last := remembered(cfg).Report(); last != nil {
 		for _, t := range render.Targets(last) {
 			for _, e := range t.Entries {
-				if id := sanitize.Plain(e.ID); !seen[id] {
-					seen[id] = true
-					out = append(out, cobra.CompletionWithDesc(id, strings.TrimSpace(string(e.List)+" "+sanitize.Plain(e.Name))))
+				if _, err := sanitize.ParseID(e.ID); err == nil && !seen[e.ID] {
+					seen[e.ID] = true
+					out = append(out, cobra.CompletionWithDesc(e.ID, strings.TrimSpace(string(e.List)+" "+sanitize.Plain(e.Name))))
 				}
 			}
 		}

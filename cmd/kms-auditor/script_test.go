@@ -48,6 +48,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	// api empty: it lists no contract.
 	// api down: it answers 401 to everything. api up: it lists all there is again, and claims as before.
 	// api hostile: the first KMS of its list has an id that no terminal should see.
+	// api malformed: it lists a device with an id that no shell should get.
 	// api mean: it gives one app id, however many are asked for.
 	"api": func(ts *testscript.TestScript, neg bool, args []string) {
 		refuse(ts, neg || len(args) != 1)
@@ -68,6 +69,11 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 			api.ClearFault()
 		case "hostile":
 			api.UpdateKMS(func(all *[]fakeapi.KMS) { (*all)[0].ID = "\x1b[31m\u202ekc \U000e0001" })
+		case "malformed":
+			api.Update("base", func(chain *fakeapi.Chain) {
+				devices := &chain.Contracts[0].Devices
+				*devices = append(*devices, fakeapi.Device{ID: "$(evil)"})
+			})
 		case "mean":
 			ids := json.RawMessage(`[{"app_id": "ab", "nonce": 7}]`)
 			api.Fail(fakeapi.Fault{Name: fakeapi.Replaced, Endpoint: fakeapi.NextAppIDs, Path: "app_ids", Value: ids})

@@ -59,6 +59,7 @@ func verifyBy(ctx context.Context, f *File, checkpoints []common.Hash, rules int
 	r := &Result{Rules: f.Rules, Reported: f.Report.Verdict}
 	r.Checked = []string{"the document matches its SHA-256"}
 	chains, unused := []audit.Chain{}, slices.Clone(checkpoints)
+	var unsupported error
 	for i := range f.Chains {
 		c := &f.Chains[i]
 		c.checkpoints, c.until, c.proven = checkpoints, f.Report.FinishedAt, nil
@@ -71,7 +72,8 @@ func verifyBy(ctx context.Context, f *File, checkpoints []common.Hash, rules int
 			return nil, fmt.Errorf("verifying the evidence: %w", context.Cause(ctx))
 		}
 		if errors.Is(err, consensus.ErrUnknownFork) || errors.Is(err, proof.ErrUnknownHeader) {
-			return nil, fmt.Errorf("%w: chain %s: %w", ErrUnsupported, sanitize.Plain(c.Intent.Chain), err)
+			unsupported = cmp.Or(unsupported, fmt.Errorf("%w: chain %s: %w", ErrUnsupported, sanitize.Plain(c.Intent.Chain), err))
+			continue // another chain may refute the evidence
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%w: chain %s: %w", ErrRefuted, sanitize.Plain(c.Intent.Chain), err)
@@ -79,6 +81,9 @@ func verifyBy(ctx context.Context, f *File, checkpoints []common.Hash, rules int
 		chains = append(chains, chain)
 		r.trust(c, &looks)
 		unused = slices.DeleteFunc(unused, func(root common.Hash) bool { return len(c.proven) == 0 || slices.Contains(c.proven, root) })
+	}
+	if unsupported != nil {
+		return nil, unsupported
 	}
 	if len(unused) > 0 {
 		return nil, fmt.Errorf("%w: no chain's light client starts at checkpoint %s", ErrRefuted, unused[0])
@@ -183,6 +188,9 @@ func (c *Chain) derive(ctx context.Context, r *Result, l *Look) (*audit.Observat
 		return nil, errors.New("a contract was read twice at one block")
 	}
 	proven, err := c.prove(ctx, l)
+	if errors.Is(err, proof.ErrUnknownHeader) {
+		err = cmp.Or(c.anchored(r, l), err) // the anchor may refute the block
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -164,6 +164,21 @@ func TestEvidenceOfALaterForkIsNotRefuted(t *testing.T) {
 		if !errors.Is(err, evidence.ErrUnsupported) || errors.Is(err, evidence.ErrRefuted) || !strings.Contains(err.Error(), "upgrade kms-auditor") {
 			t.Errorf("%s: %v", sentence, err)
 		}
+
+		// A forger who adds such a fork gains nothing if anything else is refuted.
+		other := f.Chains[0]
+		other.First.Claim, other.First.Anchor, other.Second = &evidence.Answer{Body: []byte("{}")}, nil, nil
+		f.Chains = append(f.Chains, other)
+		if _, err := evidence.Verify(t.Context(), again(t, f), nil); !errors.Is(err, evidence.ErrRefuted) {
+			t.Errorf("%s, and another chain is forged: %v", sentence, err)
+		}
+		f.Chains = f.Chains[:1]
+		if s := f.Chains[0].Second; s.Header != nil {
+			s.Observation.Block.Trust = audit.TrustConsensus
+			if _, err := evidence.Verify(t.Context(), again(t, f), nil); !errors.Is(err, evidence.ErrRefuted) {
+				t.Errorf("%s, and nothing vouches for the block: %v", sentence, err)
+			}
+		}
 	}
 }
 

@@ -255,12 +255,25 @@ func (v *view) group(all []*finding) {
 			v.OpenDrift = v.OpenDrift || f.Kind.Makes() == audit.Drift
 		}
 	}
-	slices.SortStableFunc(all, func(a, b *finding) int {
+	worst := func(a, b *finding) int {
 		return cmp.Or(render.CompareSeverities(a.Severity, b.Severity), compareTimes(a.FirstSeen, b.FirstSeen))
-	})
+	}
+	slices.SortStableFunc(all, worst)
 	v.Findings, v.Shown = len(all), min(maxFindings, len(all))
+	// Of each kind and contract one is shown before a second of any other, unless it is of severity info.
+	var first, rest []*finding
+	seen := map[[3]string]bool{}
+	for _, f := range all {
+		if k := [3]string{f.Chain, f.Contract, string(f.Kind)}; seen[k] || f.Severity == audit.Info {
+			rest = append(rest, f)
+		} else {
+			seen[k], first = true, append(first, f)
+		}
+	}
+	all = append(first, rest...)[:v.Shown]
+	slices.SortStableFunc(all, worst)
 	of := map[audit.Kind]*group{}
-	for _, f := range all[:v.Shown] {
+	for _, f := range all {
 		g := of[f.Kind]
 		if g == nil {
 			g = &group{Kind: f.Kind, Severity: f.Severity, Runbook: f.Runbook}
@@ -268,7 +281,7 @@ func (v *view) group(all []*finding) {
 		}
 		g.Rows = append(g.Rows, f)
 	}
-	v.describe(all[:v.Shown])
+	v.describe(all)
 	if v.Shown > 0 && all[0].Severity != audit.Info {
 		v.Worst = all[0]
 	}

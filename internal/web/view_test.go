@@ -50,6 +50,27 @@ func TestFindingsOfAKindAreOneGroup(t *testing.T) {
 	}
 }
 
+// Whoever can open findings at will must not push another kind, or another contract, off the page.
+func TestManyFindingsHideNoOther(t *testing.T) {
+	now, old := time.Now(), time.Now().Add(-time.Hour)
+	r := audited(now, audit.Target{Verdict: audit.Drift})
+	other := r.Chains[0]
+	other.Chain, other.Targets = "ethereum", []audit.Target{{Contract: "0x0000000000000000000000000000000000000001", Verdict: audit.Drift, Findings: []audit.Finding{
+		{Kind: audit.UnlistedChainAllowed, Severity: audit.Critical, List: audit.Device, ID: id(777), FirstSeen: &now}}}}
+	r.Chains = append(r.Chains, other)
+	target := &r.Chains[0].Targets[0]
+	for i := range 300 {
+		target.Findings = append(target.Findings, audit.Finding{Kind: audit.UnlistedChainAllowed, Severity: audit.Critical, List: audit.Device, ID: id(1000 + i), FirstSeen: &old})
+	}
+	target.Findings = append(target.Findings, audit.Finding{Kind: audit.OwnerChanged, Severity: audit.Critical, Message: "another owner", FirstSeen: &now})
+	body := shown(t, options(r))
+	for _, want := range []string{"another owner", shortened(777), "100 of 302 findings are shown"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+}
+
 func TestAnOutageShowsTheLastComparison(t *testing.T) {
 	now := time.Now()
 	good := audited(now.Add(-42*time.Minute), audit.Target{Verdict: audit.Consistent, Counts: audit.Counts{Match: 1}, Entries: []audit.Entry{
@@ -75,6 +96,10 @@ func TestAnOutageShowsTheLastComparison(t *testing.T) {
 	}
 	if strings.Contains(body, "<b>unverifiable</b>") {
 		t.Error("the entries that could not be compared are shown before one asks for them")
+	}
+	bad.Chains[0].Targets[0].Findings = []audit.Finding{{Kind: audit.OwnerChanged, Severity: audit.Critical, Message: "the owner changed", State: audit.Still}}
+	if body := shown(t, o); strings.Contains(body, "<b>consistent</b>") || strings.Contains(body, "</time>: consistent") || !strings.Contains(body, "The last comparison was <time") {
+		t.Error("while a finding is open, the page calls the last comparison consistent")
 	}
 	o.State.Record(good, nil, nil)
 	o.Report = func() *audit.Report { return good }
