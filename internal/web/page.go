@@ -223,7 +223,8 @@ func differs(said, chain any) bool {
 // ref is an id, and its address at the chain's explorer.
 type ref struct{ ID, URL string }
 
-// newRef takes what the id is of as the path of the explorer: address, tx or block. Without an explorer there is no URL.
+// newRef links an id to the explorer. what is the kind of id as in the explorer's path: address, tx or block. Without an explorer
+// there is no URL.
 func newRef(explorer, what, id string) ref {
 	r := ref{ID: id}
 	if explorer != "" {
