@@ -90,7 +90,7 @@ func (e entry) would(allowed bool) EntryVerdict {
 
 var chainStates = map[bool]ChainState{true: ChainAllowed, false: ChainDenied}
 
-// sentences say what is wrong with an entry. The first argument names the entry, the second is what the contract does.
+// sentences describe the problem of an entry. The first argument names the entry, the second is the verb for the contract's answer.
 var sentences = map[Kind]string{
 	PolicyDeniedAllowed:     "the contract trusts %[1]s, which the policy does not list",
 	PolicyAllowedDenied:     "the contract refuses %[1]s, which the policy allows",

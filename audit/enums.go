@@ -221,7 +221,7 @@ const (
 )
 
 // kinds is in the order of the headings in docs/findings.md. A kind is not acceptable if it means that a source lied or that
-// nothing was compared: what was not verified cannot be consistent.
+// nothing was compared, because unverified answers cannot be consistent.
 var kinds = []kindRow{
 	{ClaimAllowedChainDenied, Warning, Drift, ofClaim | ofEntry | ofContract | acceptable, "the contract refuses an id that the API says is allowed"},
 	{ClaimDeniedChainAllowed, Critical, Drift, ofClaim | ofEntry | ofContract | acceptable, "the contract trusts an id that the API says is refused"},

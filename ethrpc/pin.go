@@ -168,8 +168,8 @@ func (c *Client) pin(ctx context.Context, p *provider, tag BlockTag, req *PinReq
 	return out, tag.Fits(out.Block, out.Head)
 }
 
-// prefetch is what is asked along with the block, by the same tag. A load balancer may answer it for another block. Then it
-// does not match the block's state root and is asked for again, by hash.
+// prefetch has the requests that are sent along with the block, by the same tag. A load balancer may answer it for another block.
+// Then it does not match the block's state root and is asked for again, by hash.
 type prefetch struct {
 	requests []*request
 	getters  map[common.Address][]*request

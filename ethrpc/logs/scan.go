@@ -241,7 +241,7 @@ const (
 )
 
 // read reads the logs of a range. The error is a *rangeError if a smaller range may succeed. For a single block it retries while
-// the provider lags, and else reads the receipts.
+// the provider lags; otherwise it reads the receipts.
 func (s *blockRange) read(ctx context.Context, p *transport.Client, req *Request) error {
 	lags := func(err error) bool { return s.from == s.to && isLagging(err) }
 	err := p.Retry(ctx, lags, func() error { return s.fetch(ctx, p, req) })

@@ -156,7 +156,7 @@ func Snapshot(w io.Writer, r *audit.Report) error {
 	return nil
 }
 
-// Doubts lists what is missing in a snapshot of r, or not proven.
+// Doubts lists the parts of a snapshot of r that are missing or not proven.
 func Doubts(r *audit.Report) []string {
 	var out []string
 	for _, c := range r.Chains {
@@ -283,7 +283,7 @@ func NewPolicyDiff(r *audit.Report, policy func(chain, contract string) audit.Po
 	return out
 }
 
-// compare fills in what differs, and returns what could not be compared.
+// compare fills in the differences, and returns the parts that could not be compared.
 func (d *ContractDiff) compare(t *audit.Target, p audit.Policy) (unread []string) {
 	keys := policyKeys(t, p)
 	d.New = !slices.ContainsFunc(keys, func(k policyKey) bool { return k.want != nil })
