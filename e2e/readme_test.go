@@ -109,7 +109,7 @@ func TestTheReadmeIsEnough(t *testing.T) {
 	r.replace("--block 51375546", fmt.Sprint("--block ", head-80))
 	r.replace("go run ./cmd/demo", filepath.Join(bin, "demo")) // go run would outlive its end
 	r.replace("https://raw.githubusercontent.com/kms-auditor/kms-auditor/main/", "file://"+root+"/")
-	r.replace(": 30s", ": 1s") // Prometheus' intervals
+	r.replace(": 15s", ": 1s") // Prometheus' intervals
 
 	var commands []string
 	files := map[string]string{}

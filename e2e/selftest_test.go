@@ -15,7 +15,7 @@ func TestSelftest(t *testing.T) {
 	}
 	// Without even 127.0.0.1 nothing is found, and the self-test must fail.
 	code, stdout, stderr = runAuditorIn(t, offline(), nil, "selftest")
-	if code != 1 || strings.Count(stdout, "FAILED  ") != 4 || !hasAll(stdout, []string{": unknown\n", "it had to be: consistent", "network is unreachable"}) || !strings.Contains(stderr, "4 of 4 audits") {
+	if code != 1 || strings.Count(stdout, "FAILED  ") != 4 || !hasAll(stdout, []string{": unknown\n", "expected: consistent", "network is unreachable"}) || !strings.Contains(stderr, "4 of 4 audits") {
 		t.Errorf("cut off: exit code %d\n%s%s", code, stdout, stderr)
 	}
 }
