@@ -300,7 +300,7 @@ func (t *target) report() Target {
 	return out
 }
 
-// whyNothing says why nothing was compared.
+// whyNothing returns the reason why nothing was compared.
 func (t *target) whyNothing(n Counts) string {
 	switch {
 	case t.noClaims && n.Pending == 0:

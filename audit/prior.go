@@ -63,7 +63,7 @@ func (k *Known) IDs(l List) *[]common.Hash {
 type Baseline struct {
 	Control  Control   `json:"control"`
 	Since    time.Time `json:"since"`
-	Accepted bool      `json:"accepted"` // by the operator; otherwise it is what was first seen
+	Accepted bool      `json:"accepted"` // by the operator; false if it was recorded when first seen
 }
 
 // OpenFinding is a finding that has not been resolved. Times are UTC.

@@ -25,8 +25,8 @@ type PinRequest struct {
 	Tags      []BlockTag       // in order of preference; nil: the Client's own
 	NotBefore uint64           // a block with a lower number is refused: the node lags behind
 	Avoid     []string         // names of providers to try last: their last block could not be read
-	Prefetch  []common.Address // contracts that the Read will be about; their first requests go along with the block's
-	Events    []*logs.Batch    // go along with the block's request too; dropped if they make it fail
+	Prefetch  []common.Address // contracts to Read afterwards; their first requests are sent with the block's
+	Events    []*logs.Batch    // sent with the block's request too; dropped if they make it fail
 }
 
 // Pinned is a block to read at.

@@ -56,9 +56,9 @@ type prover struct {
 	taken   bool  // a multicall of this round succeeded
 }
 
-// prove runs every contract's code over proven state, and fetches that state. Each contract ends on its own: in Fault if its
-// code is to blame, in err if the provider is. Contracts that keep others waiting are postponed until the others are done, and
-// run under the context late.
+// prove runs every contract's code over proven state, and fetches that state. Each contract ends by itself: with a Fault if its
+// code is to blame, or with err if the provider is. Contracts that keep others waiting are postponed until the others are done,
+// and run under the context late.
 func (r *prover) prove(ctx, late context.Context, all []*attempt) {
 	later := r.proveTogether(ctx, all, len(all) > 1)
 	for i, c := range later {

@@ -13,14 +13,14 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
 
-// Verify says whether answers must be proven against the block's state root.
+// Verify is the mode of proving answers against the block's state root.
 type Verify uint8
 
 // The modes of Verify.
 const (
-	VerifyAuto     Verify = iota // prove if a provider can, else believe providers
+	VerifyAuto     Verify = iota // prove if a provider can, else trust providers
 	VerifyRequired               // an unproven answer is an error
-	VerifyOff                    // believe providers
+	VerifyOff                    // trust providers
 )
 
 // ErrNoProof marks an answer that cannot be proven. It does not mean a lie; proof.ErrInvalid does.
@@ -48,7 +48,7 @@ type ReadOptions struct {
 	NoCache bool
 	// First names the provider to ask first. The default is the one that pinned.
 	First string
-	// Beside goes along with the first proofs of its contract. It is dropped if it makes them fail.
+	// Beside is sent with the first proofs of its contract. It is dropped if it makes them fail.
 	Beside []*logs.Batch
 }
 

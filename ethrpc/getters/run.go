@@ -230,7 +230,7 @@ func (c *Run) olderJobs() []*Job {
 	return c.older
 }
 
-// Fail records that the contract's code cannot be proven. Its other calls go on, to find getters that write.
+// Fail records that the contract's code cannot be proven. Its other calls continue, to find getters that write.
 func (c *Run) Fail(err error) {
 	if c.Fault == nil {
 		c.Fault = fmt.Errorf("%w: %w", ErrNoProof, err)

@@ -63,8 +63,8 @@ func (r *Request) wants(topics []common.Hash) bool {
 	return slices.ContainsFunc(r.Filters, func(f Filter) bool { return f.passes(topics) })
 }
 
-// Batch reads all logs up to the pinned block in one range, with calls that go along with others. It is for one provider that has
-// the pinned block. If any answer is missing or invalid, none is used.
+// Batch reads all logs up to the pinned block in one range, with calls that share a batch with others. It is for one provider
+// that has the pinned block. If any answer is missing or invalid, none is used.
 type Batch struct {
 	Request
 	Public bool // the caller's mark

@@ -331,8 +331,8 @@ func nameOf(t *audit.Target, id string) string {
 	return ""
 }
 
-// WriteText writes policy lines like diff -u: without those that begin with -, and with those that begin with +, the policy matches the
-// chain. Equal values are not shown. Lines are to be copied, and stay whole on a narrow terminal.
+// WriteText writes policy lines like diff -u. To match the chain, remove the lines that begin with - and add those that begin
+// with +. Equal values are not shown. Lines stay whole on a narrow terminal, so that they can be copied.
 func (d PolicyDiff) WriteText(b *bytes.Buffer, opt TextOptions) {
 	for _, c := range d.Contracts {
 		if len(c.Missing) > 0 {

@@ -96,7 +96,7 @@ func rules() (out []fields) {
 	return out
 }
 
-// invocation says whether everything was checked, and if not, why.
+// invocation reports whether everything was checked, and the reasons if not.
 func invocation(r *audit.Report) fields {
 	ok, notifications := r.Verdict != audit.Unknown, []fields{}
 	say := func(level string, parts ...string) {

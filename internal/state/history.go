@@ -109,7 +109,7 @@ func (s *State) titles() map[[2]string]*audit.Entry {
 	return out
 }
 
-// shown returns the last audit that compared, else the last audit, or nil.
+// shown returns the last audit that compared or, if none did, the last audit; nil if there was no audit.
 func (c *chain) shown() *Chain { return cmp.Or(c.Compared, c.Last) }
 
 func targetsOf(c *Chain) []audit.Target {

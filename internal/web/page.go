@@ -298,7 +298,7 @@ var labels = map[any]string{
 	string(audit.AggregatedMR): "measurement",
 }
 
-// label explains a word. A word without a label stays as it is.
+// label explains a word. A word without a label is returned unchanged.
 func label(word any) string {
 	if s, ok := labels[word]; ok {
 		return s
