@@ -131,13 +131,13 @@ func (j *judgement) confirmFindings(t, o *target) {
 	}
 }
 
-// HeadQuery lists what to read of a contract at the newest block, because it differs at the pinned one.
+// HeadQuery lists a contract's ids that differ at the pinned block and must be read at the newest one.
 type HeadQuery struct {
 	Contract common.Address
 	IDs      map[List][]common.Hash
 }
 
-// headQueries lists what to ask at the newest block.
+// headQueries returns the reads to make at the newest block.
 func (j *judgement) headQueries() []HeadQuery {
 	if j.looks.Second == nil || j.looks.Head != nil || !j.headMatters() { // without a second look nothing new is confirmed
 		return nil

@@ -71,7 +71,7 @@ func (e *entry) drop(reason string) {
 	e.unverifiable(reason)
 }
 
-// kinds returns what is wrong with the entry. A nil entry has no kinds.
+// kinds returns the kinds of the entry's problems. A nil entry has none.
 func (e *entry) kinds() []Kind {
 	if e == nil || e.Kind == "" && e.policyKind == "" {
 		return nil
@@ -90,7 +90,7 @@ func (e entry) would(allowed bool) EntryVerdict {
 
 var chainStates = map[bool]ChainState{true: ChainAllowed, false: ChainDenied}
 
-// sentences say what is wrong with an entry. The first argument names the entry, the second is what the contract does.
+// sentences describe the problem of an entry. The first argument names the entry, the second is the verb for the contract's answer.
 var sentences = map[Kind]string{
 	PolicyDeniedAllowed:     "the contract trusts %[1]s, which the policy does not list",
 	PolicyAllowedDenied:     "the contract refuses %[1]s, which the policy allows",
@@ -106,7 +106,7 @@ var sentences = map[Kind]string{
 
 var contractVerbs = map[ChainState]string{ChainAllowed: "trusts", ChainDenied: "refuses", ChainUnknown: "gave no answer about"}
 
-// message says in one sentence what is wrong with the entry.
+// message describes the entry's problem in one sentence.
 func (e *entry) message(k Kind) string {
 	what := []string{map[List]string{Device: "device", OSImage: "OS image", AggregatedMR: "aggregated measurement"}[e.List]}
 	if e.Name != "" {

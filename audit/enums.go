@@ -108,7 +108,7 @@ const (
 	PolicyDenied  PolicyState = "denied"
 )
 
-// Assurance says how well an answer from the chain is backed.
+// Assurance is the strength of the backing of an answer from the chain.
 type Assurance string
 
 const (
@@ -221,7 +221,7 @@ const (
 )
 
 // kinds is in the order of the headings in docs/findings.md. A kind is not acceptable if it means that a source lied or that
-// nothing was compared: what was not verified cannot be consistent.
+// nothing was compared, because unverified answers cannot be consistent.
 var kinds = []kindRow{
 	{ClaimAllowedChainDenied, Warning, Drift, ofClaim | ofEntry | ofContract | acceptable, "the contract refuses an id that the API says is allowed"},
 	{ClaimDeniedChainAllowed, Critical, Drift, ofClaim | ofEntry | ofContract | acceptable, "the contract trusts an id that the API says is refused"},
@@ -273,7 +273,7 @@ func (k Kind) row() kindRow {
 // Severity returns the severity of every finding of the kind.
 func (k Kind) Severity() Severity { return k.row().severity }
 
-// Meaning says in a few words when a finding of the kind is made.
+// Meaning describes in a few words when the kind is found.
 func (k Kind) Meaning() string { return k.row().meaning }
 
 // Makes returns the verdict that a finding of the kind gives its target. Consistent means no effect.

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// applyExceptions removes from the judgement what the operator accepts. It reports exceptions that expired or match nothing.
+// applyExceptions marks differences that the operator accepts as accepted. It reports exceptions that expired or match nothing.
 func (j *judgement) applyExceptions() {
 	for _, x := range j.intent.Exceptions {
 		if len(j.targets) == 0 {

@@ -26,7 +26,7 @@ type Intent struct {
 	AnchorMust  bool             `json:"anchor_must,omitempty"`  // the verdict is unknown at a block that the anchor does not vouch for
 	L1          *L1Intent        `json:"l1,omitempty"`           // L1 that confirms the chain's blocks later; optional
 	Checkpoint  common.Hash      `json:"checkpoint,omitzero"`    // where the light client starts; zero without an anchor
-	PendingMax  time.Duration    `json:"pending_max"`            // how long a difference may be pending that the head no longer has; 0 allows none
+	PendingMax  time.Duration    `json:"pending_max"`            // how long a difference that the head no longer has may be pending; 0 allows none
 }
 
 // ContractIntent is what the operator configured for one contract.

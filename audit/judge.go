@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Outcome is what Judge makes of the looks at one chain.
+// Outcome is Judge's result for one chain.
 type Outcome struct {
 	Chain   Chain
 	Absent  bool // leave the chain out of the report: the API names no KMS on it (Intent.Discover)
@@ -15,7 +15,7 @@ type Outcome struct {
 	Changes []Change // findings that opened, are still open, or were resolved, in report order
 
 	LookAgain bool        // something new is wrong: a second look may confirm it
-	AskHead   []HeadQuery // what to read at the newest block, where it may be right already
+	AskHead   []HeadQuery // reads at the newest block, which may already be right
 }
 
 // Judge compares the looks at a chain with what the operator wants and with what earlier audits left open. An outcome that
@@ -148,7 +148,7 @@ func (p *Prior) WentBack(tag string, b *Block) (back bool) {
 	return back
 }
 
-// floors yields the blocks below which a tag goes back, and when they were audited.
+// floors yields the lowest blocks that a tag may name without going back, and when they were audited.
 func (p *Prior) floors(tag string, yield func(number uint64, at time.Time)) {
 	rank, allowed := tagRank(tag)
 	for _, b := range p.Blocks {
@@ -158,7 +158,7 @@ func (p *Prior) floors(tag string, yield func(number uint64, at time.Time)) {
 	}
 }
 
-// dropDifferences removes what a block shows that is older than one audited before.
+// dropDifferences discards the results of a pinned block that is older than one audited before, and adds ChainWentBack.
 func (j *judgement) dropDifferences() {
 	for _, t := range j.targets {
 		t.Findings = slices.DeleteFunc(t.Findings, func(f Finding) bool { return f.Kind.Makes() == Drift })
@@ -172,16 +172,15 @@ func (j *judgement) dropDifferences() {
 	}
 }
 
-// absent reports whether the chain is left out of the report: it is to be discovered, the API names no KMS on it, and no audit
-// knows a contract there.
+// absent reports whether to leave the chain out of the report: discovery is on, the API names no KMS on it, and no audit knows a
+// contract there.
 func (j *judgement) absent() bool {
 	o := j.look
 	return j.intent.Discover && !o.ListingFailed && len(o.Listing) == 0 && len(j.prior.Contracts) == 0 && len(j.prior.Open) == 0 &&
 		(o.ChainUnknown || o.Claim != nil && len(o.Claim.Contracts) == 0)
 }
 
-// beginBaselines records what is seen for the first time as the baseline, field by field. It adds which code runs once that is
-// proven.
+// beginBaselines records the first known value of each field as the baseline. It adds the code that runs once that is proven.
 func (j *judgement) beginBaselines() {
 	if !j.intent.Baselines || j.wentBack {
 		return
@@ -301,7 +300,7 @@ func (t *target) report() Target {
 	return out
 }
 
-// whyNothing says why nothing was compared.
+// whyNothing returns the reason why nothing was compared.
 func (t *target) whyNothing(n Counts) string {
 	switch {
 	case t.noClaims && n.Pending == 0:

@@ -29,7 +29,7 @@ type L1Block struct {
 	Trust        Trust          `json:"trust"`
 	Game         common.Address `json:"game,omitzero"`          // that confirms it; zero if none does
 	Contradicted string         `json:"contradicted,omitempty"` // how L1 contradicts it
-	Ended        []OpenFinding  `json:"ended,omitempty"`        // findings that ended because of what was read at the block
+	Ended        []OpenFinding  `json:"ended,omitempty"`        // findings that ended because of answers at the block
 }
 
 // L1Look is what L1 says about audited blocks, read at a block of L1 that the sync committee finalized.
@@ -105,8 +105,8 @@ func (p *Prior) Contradicted() (providers []string) {
 	return providers
 }
 
-// byL1 applies news from L1 to what is remembered. Findings that ended at a block which L1 contradicts, or did not confirm in
-// time, are open again. After that, the chain's answers end no finding until L1 confirms a block that was audited later.
+// byL1 applies news from L1 to the Prior. It reopens findings that ended at a block that L1 contradicts or did not confirm in
+// time. After that, the chain's answers end no finding until L1 confirms a block that was audited later.
 func (j *judgement) byL1(prior *Prior) *Prior {
 	now, next := j.looks.First.At, prior.before(j.looks.First.At)
 	blocks := next.UnderL1(&j.looks.First, j.looks.Second)

@@ -125,7 +125,7 @@ func (j *judgement) log(out *Outcome, o OpenFinding, change ChangeType, now time
 	out.Next.Open = append(out.Next.Open, o)
 }
 
-// addEntryFindings turns what is wrong with entries, and not accepted, into findings.
+// addEntryFindings adds a finding for each problem of an entry that is not accepted.
 func (t *target) addEntryFindings() {
 	for i := range t.entries {
 		e := &t.entries[i]
@@ -157,7 +157,7 @@ func (j *judgement) readAgain(t *target, o *OpenFinding) bool {
 		(!j.intent.Anchored || !j.look.Block.Trust.weakerThan(o.Trust)) && !j.unsure
 }
 
-// settled reports whether this audit looked again at what an open finding is about and found it right. chain says whether the
+// settled reports whether this audit checked the subject of an open finding again and found it right. chain reports whether the
 // chain's answers count.
 func (j *judgement) settled(t *target, o *OpenFinding, chain bool) bool {
 	k, f := o.Finding.Kind, &o.Finding
@@ -201,7 +201,7 @@ func (j *judgement) settled(t *target, o *OpenFinding, chain bool) bool {
 	return k.is(ofContract) && chain && t.looksAt(k)
 }
 
-// looksAt reports whether the look read what a finding of the kind, about the contract as a whole, is about.
+// looksAt reports whether the look read the subject of a finding of this kind about the whole contract.
 func (t *target) looksAt(k Kind) bool {
 	switch k {
 	case StorageUnaccounted:
@@ -245,7 +245,7 @@ func (j *judgement) settledEntry(t *target, f *Finding, chain bool) bool {
 		return allowed || wanted != PolicyAllowed
 	case ClaimUnknownKind:
 		return claimLooked
-	default: // about the claim alone
+	default: // only about the claim
 		return t.claimRead
 	}
 }

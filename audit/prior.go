@@ -32,9 +32,9 @@ type AuditedBlock struct {
 	At     time.Time `json:"at,omitzero"` // when it was audited; zero if not known
 }
 
-// Follows reports whether the block is not older than the block with the given number that an audit read at the given time.
-// A provider can invent a number, so a block that the anchor or L1 vouches for and that was made after that audit counts as
-// newer whatever its number.
+// Follows reports whether the block is not older than the block with the given number that an audit read at the given time. A
+// provider can invent a number, so a block counts as newer, whatever its number, if the anchor or L1 vouches for it and it was
+// made after that audit.
 func (b *Block) Follows(number uint64, at time.Time) bool {
 	return b.Number >= number || !at.IsZero() && b.vouchedAfter(at)
 }
@@ -63,7 +63,7 @@ func (k *Known) IDs(l List) *[]common.Hash {
 type Baseline struct {
 	Control  Control   `json:"control"`
 	Since    time.Time `json:"since"`
-	Accepted bool      `json:"accepted"` // by the operator; otherwise it is what was first seen
+	Accepted bool      `json:"accepted"` // by the operator; false if it was recorded when first seen
 }
 
 // OpenFinding is a finding that has not been resolved. Times are UTC.

@@ -162,7 +162,7 @@ func (j *judgement) compare(o *Observation) []*target {
 func (t *target) compareClaim(intent *Intent, o *Observation) {
 	switch {
 	case t.noClaims && !slices.ContainsFunc(Lists, func(l List) bool { return intent.Contract(t.address).Policy.List(l) != nil }):
-		t.reason("no API covers the contract, and no policy list says what it may allow: write one with `kms-auditor policy snapshot --chain %s --contract %s`, review it, and add it to the configuration", intent.Chain, t.Contract)
+		t.reason("no API covers the contract, and no policy lists what it may allow: write a policy with `kms-auditor policy snapshot --chain %s --contract %s`, review it, and add it to the configuration", intent.Chain, t.Contract)
 	case t.noClaims:
 	case o.Claim == nil:
 		t.reason("the API could not be read")
@@ -182,7 +182,7 @@ func (t *target) compareClaim(intent *Intent, o *Observation) {
 	}
 }
 
-// compareFailures adds the lies that providers were caught in.
+// compareFailures adds findings for providers' lies.
 func (t *target) compareFailures(o *Observation) {
 	for _, f := range o.Failures {
 		same := func(g Finding) bool { return g.Kind == f.Kind && g.Message == f.Finding }
@@ -192,7 +192,7 @@ func (t *target) compareFailures(o *Observation) {
 	}
 }
 
-// compareChain judges what the chain says, with or without a claim.
+// compareChain judges the chain's answers, with or without a claim.
 func (t *target) compareChain(intent *Intent, prior *Prior, o *Observation) {
 	want := intent.Contract(t.address)
 	t.merge()

@@ -46,7 +46,7 @@ type ProvenCalls struct {
 	ran                               time.Duration
 }
 
-// Proven returns calls at the pinned block. What the calls of old read is prefetched in one request; old may be nil, and must
+// Proven returns calls at the pinned block. One request prefetches the state that the calls of old read. old may be nil, and must
 // not be used at the same time. It fails if the block's header cannot be verified.
 func (c *Client) Proven(at *Pinned, old *ProvenCalls) (*ProvenCalls, error) {
 	h, err := at.header()
@@ -59,7 +59,7 @@ func (c *Client) Proven(at *Pinned, old *ProvenCalls) (*ProvenCalls, error) {
 	return out, nil
 }
 
-// ProveCalls is like Proven, but reads from a Witness alone. A call that reads more than the Witness proves fails.
+// ProveCalls is like Proven, but reads only from a Witness. A call that reads more than the Witness proves fails.
 func ProveCalls(chainID uint64, hash common.Hash, w Witness) (*ProvenCalls, Block, error) {
 	verified, at, err := fromWitness(chainID, hash, w)
 	if err != nil {
@@ -80,9 +80,9 @@ func (c *ProvenCalls) Witness() *Witness {
 	return &Witness{header, nodes, codes}
 }
 
-// Call makes calls from the zero address, as eth_call does, and fetches together what they miss. It returns an Answer for each
-// call, in order. A contract's failure is in its Answer (ErrReverted, ErrNoCode, proof.ErrWrites, proof.ErrBeyondState). Call
-// fails if no provider served the state, or if the code asked for too much.
+// Call makes calls from the zero address, as eth_call does, and fetches their missing state together. It returns an Answer for
+// each call, in order. A contract's failure is in its Answer (ErrReverted, ErrNoCode, proof.ErrWrites, proof.ErrBeyondState).
+// Call fails if no provider served the state, or if the code asked for too much.
 func (c *ProvenCalls) Call(ctx context.Context, calls ...proof.Call) ([]proof.Answer, error) {
 	if err := c.prefetch(ctx); err != nil {
 		return nil, err
@@ -107,7 +107,7 @@ func (c *ProvenCalls) Call(ctx context.Context, calls ...proof.Call) ([]proof.An
 	}
 }
 
-// prefetch proves, once, what the earlier calls read. Unchanged code is reused.
+// prefetch proves, once, the state that the earlier calls read. It reuses unchanged code.
 func (c *ProvenCalls) prefetch(ctx context.Context) error {
 	old := c.old
 	if c.old = nil; old == nil {

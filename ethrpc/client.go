@@ -8,10 +8,10 @@
 // Contracts share round trips and verified trie nodes, but fail independently. Each has its own Reading, from one provider at
 // one block. A contract whose code misbehaves ends only its own run.
 //
-// Packages: transport (calls to one provider), block (tags and blocks), kms (the contract's getters and slots), logs
-// (events), proof (verified state and a local EVM), getters (one contract's code, run over that state). In this package the
-// reader chooses the provider and whether to prove (read.go), and the prover fetches in rounds what a getters.Run misses
-// (prover.go). ProvenCalls calls any other contract in the same way (calls.go); anchor/l1 uses it to read an L2's contracts on L1.
+// Packages: transport (calls to one provider), block (tags and blocks), kms (the contract's getters and slots), logs (events),
+// proof (verified state and a local EVM), getters (one contract's code, run over that state). In this package the reader chooses
+// the provider and whether to prove (read.go), and the prover fetches the state that a getters.Run misses, in rounds (prover.go).
+// ProvenCalls calls any other contract in the same way (calls.go); anchor/l1 uses it to read an L2's contracts on L1.
 package ethrpc
 
 import (
@@ -74,7 +74,7 @@ type Client struct {
 	proven    atomic.Pointer[proofCache] // from earlier Reads; may be nil
 }
 
-// provider is one provider and what it is known to be unable to do.
+// provider is one provider with its known limitations.
 type provider struct {
 	*transport.Client
 	pauses sync.Map // pause by capability (toProve, toMulticall) or by the address of a contract that makes it slow

@@ -25,8 +25,8 @@ type PinRequest struct {
 	Tags      []BlockTag       // in order of preference; nil: the Client's own
 	NotBefore uint64           // a block with a lower number is refused: the node lags behind
 	Avoid     []string         // names of providers to try last: their last block could not be read
-	Prefetch  []common.Address // contracts that the Read will be about; their first requests go along with the block's
-	Events    []*logs.Batch    // go along with the block's request too; dropped if they make it fail
+	Prefetch  []common.Address // contracts to Read afterwards; their first requests are sent with the block's
+	Events    []*logs.Batch    // sent with the block's request too; dropped if they make it fail
 }
 
 // Pinned is a block to read at.
@@ -168,8 +168,8 @@ func (c *Client) pin(ctx context.Context, p *provider, tag BlockTag, req *PinReq
 	return out, tag.Fits(out.Block, out.Head)
 }
 
-// prefetch is what is asked along with the block, by the same tag. A load balancer may answer it for another block. Then it
-// does not match the block's state root and is asked for again, by hash.
+// prefetch has the requests that are sent along with the block, by the same tag. A load balancer may answer it for another block.
+// Then it does not match the block's state root and is asked for again, by hash.
 type prefetch struct {
 	requests []*request
 	getters  map[common.Address][]*request

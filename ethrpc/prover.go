@@ -56,9 +56,9 @@ type prover struct {
 	taken   bool  // a multicall of this round succeeded
 }
 
-// prove runs every contract's code over proven state, and fetches that state. Each contract ends on its own: in Fault if its
-// code is to blame, in err if the provider is. Contracts that keep others waiting are postponed until the others are done, and
-// run under the context late.
+// prove runs every contract's code over proven state, and fetches that state. Each contract ends by itself: with a Fault if its
+// code is to blame, or with err if the provider is. Contracts that keep others waiting are postponed until the others are done,
+// and run under the context late.
 func (r *prover) prove(ctx, late context.Context, all []*attempt) {
 	later := r.proveTogether(ctx, all, len(all) > 1)
 	for i, c := range later {
@@ -119,7 +119,8 @@ type request struct {
 	beside   bool // it is one of ReadOptions.Beside
 }
 
-// fetch asks for what the contracts miss and verifies it. The calls that compare the node with the proven answers go along.
+// fetch requests the state that the contracts miss and verifies it. The same batch has the calls that compare the node with the
+// proven answers.
 func (r *prover) fetch(ctx context.Context, all []*attempt) {
 	requests, shared := make([][]*request, len(all)), map[string]*request{}
 	for i, c := range all {
@@ -172,7 +173,8 @@ func (r *prover) do(ctx context.Context, doing string, all []*attempt, requests 
 	}
 }
 
-// requests asks for what a contract misses. Requests for code, and for an account without slots, are shared.
+// requests returns the requests for the state that a contract misses. Requests for code, and for an account without slots, are
+// shared.
 func (r *prover) requests(c *attempt, shared map[string]*request) (out []*request) {
 	once := func(what string, addr common.Address, make func() *request) {
 		key := what + string(addr[:])
@@ -356,7 +358,7 @@ func pruned(at *Pinned, err error) error {
 // isGone reports whether an error is about the block itself, not about one call.
 func isGone(err error) bool { return errors.Is(err, errUnknownBlock) || errors.Is(err, ErrNoState) }
 
-// atBlock adds to an error what failed, and at which block.
+// atBlock adds the failed action and the block to an error.
 func atBlock(doing string, at *Pinned, err error) error {
 	return fmt.Errorf("%s at block %d: %w", doing, at.Block.Number, err)
 }

@@ -35,12 +35,12 @@ type entry struct {
 	attempt *attempt        // the last one
 	proof   *getters.Proven // nil if not proven
 
-	// What is wrong with the last provider's answers, and whether that is about this contract alone.
+	// The problem with the last provider's answers, and whether it concerns only this contract.
 	complaint error
 	own       bool
 }
 
-// proofCache is what earlier Reads proved, by contract. It is immutable: a Read makes a new one.
+// proofCache has the proofs of earlier Reads by contract. It is immutable: a Read makes a new one.
 type proofCache map[common.Address]cached
 
 type cached struct {
@@ -61,9 +61,9 @@ type reader struct {
 }
 
 // Read reads every Query at the pinned block, by its hash. The provider that pinned, or opt.First, is asked first. Any other
-// provider must first give the same chain id and block. A contract that a provider could not answer, or could not prove unless
-// VerifyOff, goes to the next one. If no provider proves it, the first complete answer counts; if none is complete, the first
-// one. With an agreement of k, k providers must then agree.
+// provider must first give the same chain id and block. If a provider cannot answer for a contract, or cannot prove it (except
+// with VerifyOff), Read asks the next one. If no provider proves it, the first complete answer counts; if no answer is complete,
+// the first answer counts. With an agreement of k, k providers must then agree.
 //
 // The State has a Reading for every Query, in order. The error is a *ReadError: no provider could serve the block. It wraps
 // ErrNoState if the block's state is pruned, a *DisagreementError about its hash, or a *ChainIDError.
@@ -105,7 +105,7 @@ func (c *Client) Read(ctx context.Context, at *Pinned, queries []Query, opt Read
 	return r.quorum(ctx)
 }
 
-// cache keeps what was proven for the next Read. It keeps earlier proofs of contracts that could not be proven now, and of
+// cache keeps this Read's proofs for the next Read. It keeps earlier proofs of contracts that could not be proven now, and of
 // contracts that were read at the same block but not in this Read.
 func (r *reader) cache() {
 	for addr, m := range r.old {
@@ -146,7 +146,7 @@ func (r *reader) todo(p *provider) (out []*entry) {
 	return out
 }
 
-// errLate ends the work on postponed contracts, so that time is left for what follows.
+// errLate ends the work on postponed contracts, so that the rest of the audit has time.
 var errLate = errors.New("it takes more than half of the remaining time")
 
 // readFrom asks one provider, and retries if the provider does not know the block. Postponed contracts run under the context
@@ -192,8 +192,8 @@ func (r *reader) readFrom(ctx, late context.Context, p *provider, todo []*entry)
 	}
 }
 
-// readOnce proves the answers if that is wanted and possible, and otherwise takes the provider's word. Contracts whose own
-// code prevents a proof come last.
+// readOnce proves the answers if that is wanted and possible, and otherwise uses the provider's unproven answers. Contracts whose
+// own code prevents a proof come last.
 func (r *reader) readOnce(ctx, late context.Context, p *provider, at *Pinned, todo []*entry) {
 	cannot, auto := p.cannot(toProve), r.c.opt.Verify == VerifyAuto
 	var prove, ask, alone []*entry

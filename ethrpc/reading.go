@@ -13,14 +13,14 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
 
-// Verify says whether answers must be proven against the block's state root.
+// Verify is the mode of proving answers against the block's state root.
 type Verify uint8
 
 // The modes of Verify.
 const (
-	VerifyAuto     Verify = iota // prove if a provider can, else believe providers
+	VerifyAuto     Verify = iota // prove if a provider can, else trust providers
 	VerifyRequired               // an unproven answer is an error
-	VerifyOff                    // believe providers
+	VerifyOff                    // trust providers
 )
 
 // ErrNoProof marks an answer that cannot be proven. It does not mean a lie; proof.ErrInvalid does.
@@ -44,15 +44,15 @@ type ReadOptions struct {
 	// AllowPartial leaves out the answers of a contract that stores more than its Query explains, instead of proving each: the
 	// caller will ask for more. The Reading is marked as Partial.
 	AllowPartial bool
-	// NoCache does not keep what is proven for the next Read. Use it for queries that do not recur.
+	// NoCache keeps no proofs for the next Read. Use it for queries that do not recur.
 	NoCache bool
 	// First names the provider to ask first. The default is the one that pinned.
 	First string
-	// Beside goes along with the first proofs of its contract. It is dropped if it makes them fail.
+	// Beside is sent with the first proofs of its contract. It is dropped if it makes them fail.
 	Beside []*logs.Batch
 }
 
-// State is what a Read found at one block.
+// State is the result of a Read at one block.
 type State struct {
 	Readings []Reading       // one for each Query, in order
 	Failed   []ProviderError // providers that failed for the block as a whole
@@ -62,7 +62,7 @@ type State struct {
 	accounts map[common.Address]bool // that the proven Readings rest on
 }
 
-// Reading is what was read of one contract. It does not depend on other contracts.
+// Reading is the result for one contract. It does not depend on other contracts.
 type Reading struct {
 	getters.Reading
 
@@ -71,7 +71,7 @@ type Reading struct {
 	Proven   bool            // all answers are proven against the state root
 	Unproven error           // why they are not; nil with VerifyOff
 	Agreed   int             // providers that agree about these answers or, if proven, about the block's hash
-	Failed   []ProviderError // providers that failed, or lied, about this contract alone
+	Failed   []ProviderError // providers that failed, or lied, only about this contract
 }
 
 // notRead returns the Reading of a contract that could not be read.
@@ -86,8 +86,8 @@ type Witness struct {
 	Codes  [][]byte
 }
 
-// Witness returns what proves the Readings, including what earlier Reads fetched, or nil if nothing is proven. Call it before
-// the client's next Read.
+// Witness returns the proofs of the Readings, including those that earlier Reads fetched, or nil if nothing is proven. Call it
+// before the client's next Read.
 func (s *State) Witness() *Witness {
 	if len(s.accounts) == 0 {
 		return nil
@@ -96,10 +96,10 @@ func (s *State) Witness() *Witness {
 	return &Witness{header, nodes, codes}
 }
 
-// Prove answers the queries at a block from a Witness alone. It fails if the header is wrong or ctx ends. A Reading has an Err
-// if the witness does not prove it. With allowPartial, unproven answers of lists are left out instead. If the witness lacks
-// state for a getter of Control, only its field has an error: a later release may read more than the one that made the
-// witness. Provider and Agreed are not set.
+// Prove answers the queries at a block only from a Witness. It fails if the header is wrong or ctx ends. A Reading has an Err if
+// the witness does not prove it. With allowPartial, unproven answers of lists are left out instead. If the witness lacks state
+// for a getter of Control, only its field has an error: a later release may read more than the one that made the witness.
+// Provider and Agreed are not set.
 func Prove(ctx context.Context, chainID uint64, hash common.Hash, w Witness, queries []Query, allowPartial bool) (*State, Block, error) {
 	verified, at, err := fromWitness(chainID, hash, w)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/footprint"
 )
 
-// unproven reads one contract without proofs: it takes a provider's word.
+// unproven reads one contract without proofs and trusts the provider.
 type unproven struct {
 	entry   *entry
 	code    *transport.Call

@@ -36,7 +36,7 @@ func (f *finding) opened() time.Time {
 	return *f.since
 }
 
-// details are what an alert says beyond the labels of a finding.
+// details are the parts of an alert that the labels of a finding do not have.
 type details struct{ name, tx string }
 
 // sentences say what a contract does with an entry.
@@ -107,7 +107,7 @@ func (s *snapshot) open(chain, contract string, t *audit.Target) {
 	s.gauge(droppedDesc, float64(len(t.Findings)-len(all)), chain, contract)
 }
 
-// detailsOf returns what the report knows about each finding. A finding that the last audit could not look at keeps what was known.
+// detailsOf returns the details of each finding. A finding that the last audit could not check keeps its earlier details.
 func (s *snapshot) detailsOf(chain, contract string, t *audit.Target, all []finding) []details {
 	entries := map[[2]string]*audit.Entry{}
 	for i := range all {

@@ -41,7 +41,7 @@ type Field struct {
 // empty.
 type Control struct {
 	Owner          string `json:"owner,omitempty"`
-	PendingOwner   string `json:"pending_owner,omitempty"`  // to whom ownership is offered, if anyone
+	PendingOwner   string `json:"pending_owner,omitempty"`  // the account that ownership is offered to; may be empty
 	Implementation string `json:"implementation,omitempty"` // ERC-1967, else the only one that ran; empty if none or several did
 	footprint.Code
 
@@ -139,7 +139,7 @@ func Change(field int, is, was, wanted string, proven bool, since time.Time) foo
 	var d footprint.Difference
 	switch {
 	case is == "" && want != "" && !proven:
-		d.Unseen = fmt.Sprintf("%s was %s, and it is not proven that it is gone", f.What, beyond(field, want, ""))
+		d.Unseen = fmt.Sprintf("%s was %s, and no proof shows that it is gone", f.What, beyond(field, want, ""))
 	case sanitize.BareHex(is) == sanitize.BareHex(want):
 	case f.Later:
 		d.Changed = fmt.Sprintf("%s: the contract has %s, but the %s has %s", f.What, beyond(field, is, want), by, beyond(field, want, is))

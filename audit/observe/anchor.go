@@ -128,8 +128,8 @@ func (c *observer) anchored(ctx context.Context, l *look, prior audit.Prior, at 
 		if contradiction, ok := errors.AsType[*anchor.Contradiction](a.doubt); ok {
 			return at, contradiction
 		}
-		// A block after the finalized one is read only if the finalized one is older than what was audited before: a provider that
-		// does not have the finalized block may have invented every block since.
+		// Read a block after the finalized one only if the finalized one is older than an audited block. A provider that does not have
+		// the finalized block may have invented every block since.
 		if finalized && a.head.Current && !exact && a.doubt != nil && (lacks || !errors.Is(a.doubt, anchor.ErrNewer)) {
 			return at, fmt.Errorf("it does not have block %d, %s, which the sync committee finalized: %w", final.BlockNumber, final.BlockHash, a.doubt)
 		}

@@ -47,9 +47,9 @@ func (c *observer) batches(contracts []common.Address) (out []*logs.Batch) {
 	return out
 }
 
-// complete accounts for everything that the contracts store. If a contract's proven storage contains more than was asked for, its
-// events are read, and the contract is asked about new ids in them at the same block. If that is not enough, all events are read
-// again, once per storage root.
+// complete tries to explain everything that the contracts store. If a contract's proven storage contains more than the queries
+// explain, complete reads its events and asks the contract about the new ids in them, at the same block. If that is not enough,
+// it reads all events again, once per storage root.
 func (c *observer) complete(ctx context.Context, l *completion, beside []*logs.Batch) {
 	for _, b := range beside {
 		_ = c.Events.Take(b) // if it fails, Update reads the events
@@ -191,7 +191,8 @@ func (c *observer) readState(ctx context.Context, l *completion, opt ethrpc.Read
 	return without, nil
 }
 
-// servedBy returns the provider to ask first: one that served the state where the provider that pinned could not, else that one.
+// servedBy returns the provider to ask first: one that served state which the pinning provider did not have, else the pinning
+// provider.
 func servedBy(state *ethrpc.State, pinned string) string {
 	for i := range state.Readings {
 		if p := state.Readings[i].Provider; p != "" && p != pinned {

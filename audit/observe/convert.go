@@ -107,7 +107,7 @@ func blockOf(b ethrpc.Block) *audit.Block {
 	return &audit.Block{Number: b.Number, Hash: b.Hash.Hex(), Time: b.Time}
 }
 
-// take converts what was read. A provider's lie makes no finding if another provider answered correctly.
+// take converts a State into the look's readings. A provider's lie makes no finding if another provider answered correctly.
 func (c *observer) take(l *look, state *ethrpc.State, queries []ethrpc.Query, scans map[common.Address]*audit.EventScan) {
 	l.addStateFailures(state)
 	if c.opt.Record {
@@ -219,7 +219,7 @@ func fieldOf[T any](f ethrpc.Field[T], text func(T) string) audit.Field {
 	}
 }
 
-// fail adds the failures because of which the chain could not be read, and the lies among them.
+// fail adds the failures, including lies, that prevented reading the chain.
 func (l *look) fail(err error) {
 	all := []ethrpc.ProviderError{{Provider: "rpc", Err: err}}
 	if one, ok := err.(ethrpc.ProviderError); ok {

@@ -293,8 +293,8 @@ func claimedIDs(claim *audit.APIClaim, chainID uint64) idsByContract {
 	return out
 }
 
-// lookAtHead reads at the newest block what differs at the pinned one. Refused providers are asked last, because a provider that
-// invents a head could make a difference pending.
+// lookAtHead reads the queries, which differ at the pinned block, at the newest block. Refused providers are asked last, because
+// a provider that invents a head could make a difference pending.
 func (c *observer) lookAtHead(ctx context.Context, queries []audit.HeadQuery, looks audit.Looks, refused []string) *look {
 	l := &look{Observation: audit.Observation{At: now()}}
 	notBefore := uint64(0)

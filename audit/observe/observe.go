@@ -45,7 +45,7 @@ type Events interface {
 	Batch(contract common.Address, public bool) *logs.Batch
 	// Take stores the answers to a Batch.
 	Take(b *logs.Batch) error
-	// Update reads new events up to a block. What was read before an error is kept.
+	// Update reads new events up to a block. If it fails, it keeps the events read so far.
 	Update(ctx context.Context, contract common.Address, public bool, to ethrpc.Block) error
 	// Reset forgets all events, so that Update reads them again.
 	Reset(contract common.Address) error
@@ -54,10 +54,9 @@ type Events interface {
 	Named(contract common.Address) map[string][]common.Hash
 	// Last fills in the last events of ids. It removes, in place, ids without a known event.
 	Last(contract common.Address, of []audit.ListChange) []audit.ListChange
-	// Callers fetches who registered apps, as far as it can. Named returns them.
+	// Callers fetches as many of the accounts that registered apps as it can. Named returns them.
 	Callers(ctx context.Context, contract common.Address)
-	// Annotate fetches when and by whom the last events of ids were sent, as far as it can. It reports whether everything is
-	// known now.
+	// Annotate fetches times and senders of the last events of ids, as many as it can. It reports whether all are known now.
 	Annotate(ctx context.Context, contract common.Address, of []audit.ListChange) bool
 }
 

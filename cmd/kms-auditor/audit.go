@@ -81,7 +81,7 @@ func (f *auditFlags) run(cmd *cobra.Command) error {
 	for _, name := range append(slices.Clone(onceOnly), daemonOnly...) {
 		if cmd.Flags().Changed(name) && slices.Contains(onceOnly, name) != f.once {
 			if f.once {
-				return fmt.Errorf("--%s goes without --once: only the daemon serves HTTP", name)
+				return fmt.Errorf("--%s cannot be used with --once: only the daemon serves HTTP", name)
 			}
 			return fmt.Errorf("--%s goes with --once: add it", name)
 		}

@@ -42,9 +42,9 @@ func newBaseline(g *global) *cobra.Command {
 	accept := &cobra.Command{
 		Use:   "accept",
 		Short: "Accept the last report's control as the baseline",
-		Long: "Make what the last report saw the baseline: owner, code, public keys and so on. Nothing is read from the chain, so\n" +
-			"look at it first with baseline show. If a daemon has the state file open, it accepts at the beginning of its next\n" +
-			"audit, and logs the result.\n\n" +
+		Long: "Make the owner, code, public keys and so on of the last report the new baseline. Nothing is read from the chain, so\n" +
+			"look at the report first with baseline show. If a daemon has the state file open, it accepts at the beginning of its\n" +
+			"next audit, and logs the result.\n\n" +
 			"Exit codes: 0 accepted, 1 no audit has seen such a contract, 2 usage, configuration or state file, 3 not written.",
 		Example: "  kms-auditor baseline accept -c auditor.yaml --chain base --contract 0x2f83…",
 		Args:    noArgs,
@@ -53,9 +53,9 @@ func newBaseline(g *global) *cobra.Command {
 	cmd := group(&cobra.Command{
 		Use:   "baseline",
 		Short: "Show or accept who controls the contracts",
-		Long: "Show or accept who controls the contracts, and what runs there. Audits compare it with the baseline in the state file:\n" +
-			"what was first seen, or last accepted, of owner, implementation, code, public keys, gateway, the implementation of\n" +
-			"apps and the allowed measurements. A finding stays open until the change is reverted or accepted.",
+		Long: "Show or accept the baselines. The baseline of a contract has its owner, implementation, code, public keys, gateway,\n" +
+			"app implementation and allowed measurements, as they were first seen or last accepted. The state file keeps it, and\n" +
+			"audits compare the contract with it. A finding stays open until the change is reverted or accepted.",
 	}, show, accept)
 	f.addTo(cmd)
 	return cmd

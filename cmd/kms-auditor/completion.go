@@ -39,7 +39,8 @@ func completeOutput(_ *cobra.Command, _ []string, typed string) ([]cobra.Complet
 	return outputKinds, cobra.ShellCompDirectiveNoFileComp
 }
 
-// completed offers what find reads from the configuration, for the first argument or for a flag. Errors offer nothing.
+// completed offers the words that find takes from the configuration, for the first argument or for a flag. After an error it
+// offers nothing.
 func (g *global) completed(find func(*config.Config) []cobra.Completion) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		cfg, err := g.load(cmd.Context())

@@ -100,7 +100,7 @@ func (g *global) checkWeb(ctx context.Context, cfg *config.Config) error {
 	path := cfg.Web.ConfigFile
 	err := await(ctx, path, func() error { return web.Check(path) })
 	if info, missing := os.Stat(path); missing == nil && !info.Mode().IsRegular() {
-		err = errors.New("it is read again and again, and must be a regular file")
+		err = errors.New("it is read more than once, so it must be a regular file")
 	}
 	if err != nil {
 		return &exitError{exitUsage, fmt.Errorf("%s: web.config_file: %w", g.named(), err)}

@@ -89,7 +89,7 @@ func addBlock(cmd *cobra.Command, block *string) {
 	complete(cmd, "block", blockPolicies...)
 }
 
-// audit audits once and stores nothing. With --contract, the report is about that contract alone.
+// audit audits once and stores nothing. With --contract, the report has only that contract.
 func (p *onceFlags) audit(cmd *cobra.Command, cfg *config.Config) (*audit.Report, error) {
 	f := &auditFlags{global: p.global, block: p.block}
 	if p.Chain != "" {

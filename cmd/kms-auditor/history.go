@@ -22,8 +22,8 @@ func newHistory(g *global) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "history",
 		Short: "Show allowlist changes: what, when, by whom",
-		Long: "Show the changes of the contracts' lists, the oldest first. They come from the contracts' events, as far as audits\n" +
-			"have read them, and from the state file alone: no source is asked, and a daemon may be running.\n\n" +
+		Long: "Show the changes of the contracts' lists, the oldest first. They come from the events that audits\n" +
+			"have read into the state file. No source is asked, and a daemon may be running.\n\n" +
 			"Exit codes: 0 shown, even if nothing changed, 2 usage or configuration, 3 no state file, or it cannot be read.",
 		Example: "  kms-auditor history -c auditor.yaml --since 30d --list device",
 		Args:    noArgs,

@@ -26,7 +26,7 @@ func newKMSAppIDs(f *kmsFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "next-app-ids",
 		Short: "Reserve app ids on the server (nextAppIds)",
-		Long: "Reserve app ids of the off-chain KMS on the server (nextAppIds). No other command changes anything outside.\n" +
+		Long: "Reserve app ids of the off-chain KMS on the server (nextAppIds). No other command changes anything on a server.\n" +
 			"It asks first on a terminal, and needs --yes elsewhere. It sends one request and never repeats it.",
 		Args: noArgs,
 	}

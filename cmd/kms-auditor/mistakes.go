@@ -48,7 +48,7 @@ func oneOf(what, value string, choices []string) error {
 	return fmt.Errorf("%s %q is not one of %s%s", what, value, strings.Join(choices, ", "), didYouMean(nearest(value, choices), ""))
 }
 
-// noArgs refuses arguments, and suggests what may have been meant.
+// noArgs refuses arguments, and suggests a command or flag instead.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -60,7 +60,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return fmt.Errorf("unknown %s %q for %q%s", what, args[0], cmd.CommandPath(), didYouMean(meant(cmd, args[0]), ""))
 }
 
-// oneArg demands one argument. The sentence says what it is.
+// oneArg demands one argument, which sentence describes.
 func oneArg(sentence string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != 1 {
@@ -160,7 +160,8 @@ func singleDash(root *cobra.Command, args []string) error {
 	return nil
 }
 
-// missingFile says what to do about a file that does not exist: the same name with the other ending of YAML, or instead.
+// missingFile returns a hint about a file that does not exist: the same name with the other YAML ending if that file exists, else
+// instead.
 func missingFile(path, instead string) string {
 	for ext, other := range map[string]string{".yml": ".yaml", ".yaml": ".yml"} {
 		if base, ok := strings.CutSuffix(path, ext); ok {

@@ -28,7 +28,7 @@ type output struct {
 
 type outputs []output
 
-// view is what an output needs besides the report.
+// view has the settings that an output needs besides the report.
 type view struct {
 	config   string // the configuration file, as it was named; empty: the built-in configuration
 	wide     bool

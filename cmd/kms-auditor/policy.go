@@ -52,8 +52,8 @@ func newPolicyDiff(g *global) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "diff",
 		Short: "Compare the configured policies with the chain now",
-		Long: "Audit once, and print how the configured policies differ from what is on chain: the lines to remove (-) and to add (+)\n" +
-			"for a policy to be what policy snapshot prints. Keys that a policy does not have are not compared. As with policy\n" +
+		Long: "Audit once, and print how the configured policies differ from what is on chain: which lines to remove (-) and\n" +
+			"add (+) to get what policy snapshot prints. Keys that a policy does not have are not compared. As with policy\n" +
 			"snapshot, everything must be proven.\n\n" +
 			"Exit codes: 0 no difference, 1 a difference, 2 usage or configuration, 3 not everything was read or is proven\n" +
 			"(see --allow-incomplete).",

@@ -13,16 +13,16 @@ import (
 	"github.com/kms-auditor/kms-auditor/internal/render"
 )
 
-// waitingEvery is how often a log line says what is waited for, if stderr is not a terminal.
+// waitingEvery is the interval of log lines about what the audit waits for, if stderr is not a terminal.
 var waitingEvery = 10 * time.Second
 
-// waiting is what one chain waits for.
+// waiting names a chain and what it waits for.
 type waiting struct {
 	chain, what string
 }
 
-// progress says what an audit waits for, and for how long: in one line that is redrawn on a terminal, else in a log line
-// every ten seconds.
+// progress shows what an audit waits for, and for how long. On a terminal it redraws one line; elsewhere it logs a line every ten
+// seconds.
 type progress struct {
 	stderr io.Writer
 	width  int // of the terminal; 0: no terminal
@@ -34,7 +34,7 @@ type progress struct {
 	chain []waiting // the newest last
 }
 
-// startProgress returns a function that takes what a chain waits for, and one that ends the progress.
+// startProgress returns show, which sets what a chain waits for, and stop, which ends the progress.
 func startProgress(stderr io.Writer, log *zap.Logger) (show func(chain, what string), stop func()) {
 	p := &progress{stderr: stderr, width: render.TerminalWidth(stderr), log: log, began: time.Now(), done: make(chan struct{})}
 	every := waitingEvery

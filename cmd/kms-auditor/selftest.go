@@ -15,7 +15,7 @@ func newSelftest() *cobra.Command {
 		Short: "Check this program against recorded audits",
 		Long: "Audit recorded answers of a tiny chain, with proofs, and claims of an API: all claims are true in one audit, and one\n" +
 			"entry is wrong in each of the others. It needs no configuration, and no network except 127.0.0.1.\n\n" +
-			"Exit codes: 0 each audit found what it had to, 1 one did not, and its output says what it found.",
+			"Exit codes: 0 every audit found exactly what it should, 1 one did not; the output shows what it found.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			bundle, err := selftest.Recorded()
@@ -43,7 +43,7 @@ func newSelftest() *cobra.Command {
 				return err
 			}
 			if failed > 0 || len(outcomes) == 0 {
-				return &exitError{exitSelftest, fmt.Errorf("%d of %d audits did not find what they had to: do not trust this program", failed, len(outcomes))}
+				return &exitError{exitSelftest, fmt.Errorf("%d of %d audits did not find what they should: do not trust this program", failed, len(outcomes))}
 			}
 			return nil
 		},

@@ -17,8 +17,8 @@ const (
 	unsettled = 3
 )
 
-// Walk says which headers relate a block to a Head: those from block From down to the block above To. If From is zero, none are
-// needed.
+// Walk names the headers that link a block to a Head: those from block From down to the block above To. If From is zero, no
+// headers are needed.
 type Walk struct {
 	From common.Hash
 	Top  uint64 // number of block From

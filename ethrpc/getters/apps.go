@@ -87,8 +87,8 @@ func (c *Run) appsLeft() bool {
 	return !c.Query.CodeOnly && !c.Reading.Partial && c.apps.done < len(c.apps.todo)
 }
 
-// settleApps reuses the earlier runs if they would read the same slots again. If not, the Reading becomes partial if that is
-// allowed; else the getter runs for every app.
+// settleApps reuses the earlier runs if they would read the same slots again. If not, the Reading becomes partial where that is
+// allowed; otherwise the getter runs for every app.
 func (c *Run) settleApps() {
 	before := c.apps.before
 	c.apps.before = nil

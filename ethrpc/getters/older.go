@@ -28,9 +28,9 @@ import (
 // A getter that reads any other slot, or asks about another account, explains nothing.
 
 const (
-	maxOlderRounds  = 8    // of fetching what older code misses
+	maxOlderRounds  = 8    // of fetching state that older code misses
 	maxOlderSlots   = 2048 // fetched for getters without an argument
-	maxOlderCallers = 4096 // accounts that registered apps, from the first; few could while registrations were counted
+	maxOlderCallers = 4096 // accounts that registered apps, the first ones; few could while registrations were counted
 	maxValueSlots   = 8    // read by a getter of an address, including well-known ones
 
 	maxOlderTimePerCall = 4 * maxRunTimePerCall // each call runs several times, and the lists' getters run with it

@@ -22,7 +22,7 @@ type Reading struct {
 	Refused           error                      // a getter writes or asks for more than the state holds; it explains nothing
 	Storage           *Storage                   // nil if nothing is proven or the account does not exist
 	Unaccounted       []common.Address           // other accounts that the allowlists' getters read, and that store more than is explained; sorted
-	Partial           bool                       // answers, or what older implementations explain, were left out
+	Partial           bool                       // answers, or slots that older implementations explain, were left out
 	Sequenced         bool                       // the contract counts, or counted, the apps of each caller (May and June 2025)
 	Registered        int                        // apps that the Query's Callers registered by that count; 0 if Storage is Complete
 	Counted           int                        // the Query's apps that were registered while the contract counted; 0 if Storage is Complete

@@ -19,7 +19,7 @@ import (
 
 // Limits for one contract's code. A contract that exceeds them is not proven; others are unaffected.
 const (
-	maxRounds            = 16 // of fetching what calls miss
+	maxRounds            = 16 // of fetching state that calls miss
 	maxIncrementalRounds = 8  // that fetch only what changed; later ones fetch all that is missing
 	slotsPerRound        = 32 // in an incremental round
 	maxAccounts          = 64 // that the code asks about; each is proven in every audit
@@ -101,7 +101,7 @@ type Run struct {
 	olderRun olderRun
 
 	roles        map[common.Address]footprint.Role // of the accounts whose code ran
-	ways         map[string]bool                   // sequences of accounts whose code was loaded in a call that was traced
+	ways         map[string]bool                   // sequences of accounts whose code a traced call loaded
 	unwatched    bool                              // a watched call failed
 	foreign      []common.Address                  // further accounts whose storage the allowlists' getters read
 	foreignAsked int                               // how many of these have jobs
@@ -150,8 +150,8 @@ var (
 	ErrRunTime  = errors.New("the contract's code takes too long")
 )
 
-// Step runs what can be run, for at most limit unless it is 0. It reports whether something is left, which needs Missing, or the
-// node's answers to Waiting. It fails if ctx ends.
+// Step runs the jobs that can run, for at most limit; 0 means no limit. It reports whether jobs are left, which need Missing or
+// the node's answers to Waiting. It fails if ctx ends.
 func (c *Run) Step(ctx context.Context, limit time.Duration) (left bool, err error) {
 	run := ctx
 	if limit > 0 {
@@ -230,15 +230,15 @@ func (c *Run) olderJobs() []*Job {
 	return c.older
 }
 
-// Fail records that the contract's code cannot be proven. Its other calls go on, to find getters that write.
+// Fail records that the contract's code cannot be proven. Its other calls continue, to find getters that write.
 func (c *Run) Fail(err error) {
 	if c.Fault == nil {
 		c.Fault = fmt.Errorf("%w: %w", ErrNoProof, err)
 	}
 }
 
-// failJob records that one local call failed. Devices and OS images, which the API claims, must be proven as a whole. Other
-// answers stand alone.
+// failJob records that one local call failed. Devices and OS images, which the API claims, must all be proven. Other answers may
+// fail one by one.
 func (c *Run) failJob(j *Job, err error) {
 	c.unwatched = c.unwatched || j.watched() && !j.ran
 	if j.app {
@@ -253,7 +253,7 @@ func (c *Run) failJob(j *Job, err error) {
 	}
 }
 
-// round runs the jobs, and returns what is missing and the jobs that are left. It returns no jobs if they cost too much. Unless
+// round runs the jobs, and returns the missing state and the jobs that are left. It returns no jobs if they cost too much. Unless
 // it is the last round, a job that lacks code ends it: the others are likely to lack the same code.
 func (c *Run) round(ctx context.Context, last bool) (m proof.Missing, left []*Job) {
 	blocked := false
@@ -291,7 +291,7 @@ func (c *Run) costs() error {
 	return nil
 }
 
-// needed adds to m what must be proven regardless of what the contract's code reads.
+// needed adds the state to m that must be proven even if the contract's code does not read it.
 func (c *Run) needed(m proof.Missing) proof.Missing {
 	addr := c.Query.Contract
 	a, known := c.State.Account(addr)

@@ -10,8 +10,8 @@ import (
 	"github.com/kms-auditor/kms-auditor/ethrpc/proof"
 )
 
-// guess is what a contract's storage must hold if the node's answers are true. If the guess and the proven slots together give the
-// contract's storage root, that proves the guess: no slot has to be proven by itself.
+// guess is the storage that a contract must have if the node's answers are true. If the guess and the proven slots together give
+// the contract's storage root, that proves the guess: no slot has to be proven by itself.
 type guess struct {
 	words map[common.Hash]common.Hash // by slot
 	jobs  []*Job                      // to run again after the comparison
@@ -19,8 +19,8 @@ type guess struct {
 	tried bool                        // compared with the root; no further guesses
 }
 
-// guessFor returns the node's answer to the job, and what the slots that the job reads must hold if it is true. It returns nil if
-// there is no guess.
+// guessFor returns the node's answer to the job, and the contents of the slots that the job reads if the answer is true. It
+// returns nil if there is no guess.
 func (c *Run) guessFor(j *Job) (want []byte, assume proof.Assumption) {
 	if c.guess.tried || !c.State.Fresh(c.Query.Contract) {
 		return nil, nil

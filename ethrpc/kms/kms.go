@@ -111,7 +111,7 @@ func fixedCalls() (out []Call) {
 	return out
 }
 
-// ForeignCalls are the calls that explain the storage of a beacon or a registry, apart from what the contract reads there.
+// ForeignCalls are the calls that explain the storage of a beacon or a registry, besides the slots that the contract reads there.
 var ForeignCalls = append(slices.Clip(FixedCalls[:2]), Call{Name: implementationGetter, Data: string(selector(implementationGetter))})
 
 const implementationGetter = "implementation()"

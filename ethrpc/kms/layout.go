@@ -11,9 +11,9 @@ import (
 	"github.com/holiman/uint256"
 )
 
-// Layout guesses what Solidity stores if call i of FixedCalls returns output. The returned function gives the word in a slot that
-// the call reads; it must be asked for new slots in the order in which the call reads them. It assumes that a string of up to 31
-// bytes takes one slot, a longer one continues at the slot's hash, and any other value takes one slot. The guess must be
+// Layout guesses the slots that Solidity writes if call i of FixedCalls returns output. The returned function gives the word in a
+// slot that the call reads; it must be asked for new slots in the order in which the call reads them. It assumes that a string of
+// up to 31 bytes takes one slot, a longer one continues at the slot's hash, and any other value takes one slot. The guess must be
 // verified against the storage root.
 func Layout(i int, output []byte) func(slot common.Hash) common.Hash {
 	texts, isText := textsOf(i, output)
@@ -69,7 +69,7 @@ func textsOf(i int, output []byte) (texts [][]byte, isText bool) {
 // MaxImplementations bounds the older implementations of one contract that are run.
 const MaxImplementations = 32
 
-// OlderCalls are the calls of an older implementation that explain what it left in the storage. They also detect
+// OlderCalls are the calls of an older implementation that explain slots it left in the storage. They also detect
 // NextAppSequence. They have no calls of allowlists.
 var OlderCalls = slices.Concat(FixedCalls, []Call{{Data: string(selector("appAuthImplementation()"))}}, NextAppSequence.call(common.Address{}))
 

@@ -88,7 +88,7 @@ type TxInfo struct {
 	To        common.Address // zero if the transaction created a contract
 }
 
-// TxInfo returns a TxInfo for every ref. It is unverified, for display only: providers are believed, and missing fields are left
+// TxInfo returns a TxInfo for every ref. It is unverified, for display only: providers are trusted, and missing fields are left
 // zero without an error.
 func (r *Reader) TxInfo(ctx context.Context, refs []Ref) map[Ref]TxInfo {
 	times, txs := map[common.Hash]time.Time{}, map[Ref]TxInfo{}

@@ -63,8 +63,8 @@ func (r *Request) wants(topics []common.Hash) bool {
 	return slices.ContainsFunc(r.Filters, func(f Filter) bool { return f.passes(topics) })
 }
 
-// Batch reads all logs up to the pinned block in one range, with calls that go along with others. It is for one provider that has
-// the pinned block. If any answer is missing or invalid, none is used.
+// Batch reads all logs up to the pinned block in one range, with calls that share a batch with others. It is for one provider
+// that has the pinned block. If any answer is missing or invalid, none is used.
 type Batch struct {
 	Request
 	Public bool // the caller's mark
@@ -241,7 +241,7 @@ const (
 )
 
 // read reads the logs of a range. The error is a *rangeError if a smaller range may succeed. For a single block it retries while
-// the provider lags, and else reads the receipts.
+// the provider lags; otherwise it reads the receipts.
 func (s *blockRange) read(ctx context.Context, p *transport.Client, req *Request) error {
 	lags := func(err error) bool { return s.from == s.to && isLagging(err) }
 	err := p.Retry(ctx, lags, func() error { return s.fetch(ctx, p, req) })

@@ -19,7 +19,7 @@ type Frame struct {
 	Gave      common.Address // the output, if it is an address
 }
 
-// Frames traces a call of which nothing is missing, and returns its frames in the order in which they began. Tracing makes a call
+// Frames traces a call that misses no state, and returns its frames in the order in which they began. Tracing makes a call
 // several times slower.
 func (w *VerifiedState) Frames(ctx context.Context, to common.Address, data []byte) []Frame {
 	var frames []Frame

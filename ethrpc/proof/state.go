@@ -23,9 +23,9 @@ type state struct {
 
 // run records what one call read from a VerifiedState, and what is missing.
 //
-// After a missing slot the run goes on with the assumed word, because it may read many more slots with the right keys, as for a
-// long string. Accounts and code that it then asks for depend on the assumption and are not recorded. After a missing account
-// or code nothing is recorded.
+// After a missing slot the run continues with the assumed word, because it may read many more slots with the right keys, as for a
+// long string. Accounts and code that it then asks for depend on the assumption and are not recorded. After a missing account or
+// code nothing is recorded.
 type run struct {
 	verified   *VerifiedState
 	assume     Assumption // for missing slots; nil means zero

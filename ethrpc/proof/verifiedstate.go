@@ -191,9 +191,9 @@ func (w *VerifiedState) AddCode(code []byte) error {
 	return fmt.Errorf("proving code: %w", invalid("no proven account has code with hash %s", hash))
 }
 
-// ReuseFrom takes over what an older state proved and this one's accounts confirm: storage with the same root, code with the same
-// hash and, if the storage root changed, the nodes that both tries share. If the state root is the same, it also takes over
-// the accounts.
+// ReuseFrom takes over proofs of an older state that this one's accounts confirm: storage with the same root, code with the same
+// hash and, if the storage root changed, the nodes that both tries share. If the state root is the same, it also takes over the
+// accounts.
 func (w *VerifiedState) ReuseFrom(old *VerifiedState) {
 	if old.header.Root == w.header.Root {
 		maps.Copy(w.nodes, old.nodes)
@@ -286,7 +286,7 @@ func (w *VerifiedState) Accounted(addr common.Address, explained map[common.Hash
 	return slots, all
 }
 
-// LoadWitness lets the state prove what it is asked for from the trie nodes and codes of a Witness. Superfluous nodes and codes are
+// LoadWitness makes the trie nodes and codes of a Witness available to the state as proofs. Superfluous nodes and codes are
 // harmless.
 func (w *VerifiedState) LoadWitness(trieNodes, codes [][]byte) {
 	w.given, w.givenCodes = byHash(trieNodes), byHash(codes)

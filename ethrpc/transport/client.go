@@ -121,7 +121,7 @@ func (c *Call) Decode(v any) error {
 // Answered reports whether the call was made and answered.
 func (c *Call) Answered() bool { return c.Result != nil || c.Err != nil }
 
-// MaxWeight is the weight of the calls of one HTTP request, unless one alone is heavier.
+// MaxWeight is the maximum weight of the calls of one HTTP request. A single call may be heavier.
 const MaxWeight = 1056
 
 // Do makes the calls, in batches that the provider accepts. It returns transport errors; an error that answers a single call

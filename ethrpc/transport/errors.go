@@ -145,8 +145,8 @@ func IsTimeout(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || hasStatus(err, 408, 504, 524)
 }
 
-// IsTooWide reports whether an eth_getLogs range has too many blocks or logs. It goes by the message: some providers use the
-// error code of a rate limit.
+// IsTooWide reports whether an eth_getLogs range has too many blocks or logs. It checks the message, because some providers use
+// the error code of a rate limit.
 func IsTooWide(err error) bool {
 	text := strings.ToLower(Wording(err))
 	return !contains(text, []string{

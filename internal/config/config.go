@@ -39,7 +39,7 @@ type Config struct {
 	Evidence     Evidence      `yaml:"evidence"`
 	API          API           `yaml:"api"`
 	Chains       []Chain       `yaml:"chains"`
-	Discover     bool          // audit only those of Chains of which the API's list of KMS names a contract
+	Discover     bool          // audit only those Chains on which the API's list of KMS names a contract
 	CrossChecks  bool          `yaml:"cross_checks"`
 	Accept       []Exception   `yaml:"accept"` // each about one of Chains
 	Web          Web           `yaml:"web"`
@@ -106,7 +106,7 @@ func (r Required) String() string {
 	return ""
 }
 
-// What the contracts of a chain are compared with, besides their policies.
+// Values of Chain.Claims: the source, besides policies, that contracts are compared with.
 const (
 	FromAPI  = "api"
 	NoClaims = "none"
@@ -272,7 +272,7 @@ type doc struct {
 	problems Problems
 	seen     map[Problem]bool // by line and path, without the message
 	values   map[[2]any]bool  // values that must be unique, by the path of their list
-	files    []string         // that were read besides
+	files    []string         // other files that were read
 }
 
 func newDoc(env Env) *doc {

@@ -28,7 +28,7 @@ var apiVersions = []string{"2025-10-28", "2026-01-21", "2026-05-22", "2026-06-23
 
 const maxEvidence = 100_000
 
-// resolve checks what was decoded, and reads the files and variables that it names.
+// resolve checks the decoded configuration, and reads the files and variables that it names.
 func (d *doc) resolve(cfg *Config) (*Config, error) {
 	// With cross_checks and without chains, the API's list of KMS decides which chains are audited.
 	if cfg.Discover = cfg.CrossChecks && len(cfg.Chains) == 0 && !d.bad("chains"); cfg.Discover {
@@ -376,7 +376,7 @@ func (d *doc) accept(cfg *Config) {
 	}
 }
 
-// difference checks what an exception is about.
+// difference checks the chain, contract, kind, list and id of an exception.
 func (d *doc) difference(at string, e *Exception, chains []Chain) {
 	configured := slices.ContainsFunc(chains, func(c Chain) bool { return c.Name == e.Chain })
 	d.check(d.given(at+".chain"), at+".chain", "must be given")

@@ -9,7 +9,7 @@ import (
 	"text/template"
 )
 
-// Answers are what Starter makes a configuration of.
+// Answers are the input of Starter.
 type Answers struct {
 	Chain     string   // as the API calls it
 	ChainID   uint64   // 0: that of the built-in configuration

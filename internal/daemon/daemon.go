@@ -41,7 +41,7 @@ type Options struct {
 	Hangup <-chan os.Signal // each value triggers a reload; optional
 }
 
-// Daemon runs audits. Its fields live as long as the process. What depends on the configuration is in a runtime.
+// Daemon runs audits. Its fields live as long as the process; a runtime has the fields that depend on the configuration.
 type Daemon struct {
 	opt        Options
 	registry   *prometheus.Registry

@@ -23,7 +23,7 @@ import (
 	"github.com/kms-auditor/kms-auditor/metrics"
 )
 
-// runtime is what depends on one configuration. A reload replaces it.
+// runtime has everything that depends on the configuration. A reload replaces it.
 type runtime struct {
 	cfg     *config.Config
 	loaded  time.Time

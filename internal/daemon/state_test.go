@@ -207,8 +207,8 @@ func TestRequestsAreTaken(t *testing.T) {
 	for _, row := range []struct {
 		sentence, content, want string
 	}{
-		{"a request", "", "request refused: accepting the control over " + state.Target{Chain: "base", Contract: contract}.String() + ": no audit has seen it"},
-		{"nonsense", "[]", "requests not taken: reading requests from"},
+		{"a request", "", "request refused: accepting the baseline of " + state.Target{Chain: "base", Contract: contract}.String() + ": no audit has seen it"},
+		{"nonsense", "[]", "requests not processed: reading requests from"},
 	} {
 		path := state.RequestPath(cfg.State)
 		if err := state.Enqueue(cfg.State, state.Request{Kind: state.Accept, Chain: "base", Contract: contract}); err != nil {

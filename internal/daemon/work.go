@@ -242,7 +242,7 @@ func (d *Daemon) takeRequests(r *runtime) {
 		log.Info(carriedOut[q.Kind])
 	})
 	if err != nil {
-		d.opt.Log.Error("requests not taken", zap.Error(err))
+		d.opt.Log.Error("requests not processed", zap.Error(err))
 	}
 	d.logOutbox(r)
 }

@@ -40,7 +40,7 @@ type Options struct {
 // Indexer reads the events of one chain's contracts. It implements observe.Events and is not safe for concurrent use.
 type Indexer struct {
 	opt         Options
-	offsets     map[state.Target]uint           // number of resets; each starts with another provider, which may have what one left out
+	offsets     map[state.Target]uint           // number of resets; each starts with another provider, which may have logs that the last one left out
 	checkpoints map[state.Target][]ethrpc.Block // blocks up to which events were read, oldest first
 	stale       map[state.Target]staleIDs
 	refused     map[state.Target]uint64 // Batch failed; the Step for Update to start with
@@ -89,7 +89,7 @@ func (x *Indexer) Take(b *logs.Batch) error {
 	return x.keep(x.target(b.Contract, b.Public), b.From, to, to, all)
 }
 
-// Update reads new events up to block to. What was read before an error is kept.
+// Update reads new events up to block to. If it fails, it keeps the events read so far.
 func (x *Indexer) Update(ctx context.Context, contract common.Address, public bool, to ethrpc.Block) error {
 	t := x.target(contract, public)
 	if err := x.rewind(ctx, t, to); err != nil {
@@ -181,7 +181,7 @@ func (x *Indexer) addCheckpoint(t state.Target, b ethrpc.Block) {
 	x.checkpoints[t] = all
 }
 
-// rewind forgets events of a branch that was reorganised away: it goes back to the newest checkpoint or event whose block is still
+// rewind drops events of a branch that was reorganised away, back to the newest checkpoint or event whose block is still
 // canonical. It forgets everything if reading began after the configured block.
 func (x *Indexer) rewind(ctx context.Context, t state.Target, to ethrpc.Block) error {
 	p, known := x.opt.State.Progress(t)
@@ -358,7 +358,7 @@ func (x *Indexer) Annotate(ctx context.Context, contract common.Address, of []au
 		}
 		whole = whole && !e.Time.IsZero() && (refs[i].Untold || e.Actor != (common.Address{}))
 	}
-	// What could not be stored is fetched again by the next call.
+	// The next call fetches again whatever could not be stored.
 	return x.opt.State.Annotate(t, events...) == nil && whole
 }
 
@@ -372,7 +372,7 @@ const (
 	implementations = observe.Implementations
 )
 
-// meaning is what an event means: its one argument was added to a list or removed.
+// meaning is the effect of an event: its argument was added to a list or removed from it.
 type meaning struct {
 	list  string // empty for PolicyChanged, which names the actor of a change
 	added bool

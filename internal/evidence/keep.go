@@ -45,9 +45,9 @@ func (f *File) Pack(name string) ([]byte, error) {
 type Rotation struct{ KeepChanges, KeepLast int }
 
 // Keep writes the evidence atomically to a folder and removes files that the rotation does not keep. The name of a file says
-// whether the audit changed something; a name from an earlier release, which does not say, counts as changed. Names sort by
-// the time of the audit. Files with later names count as oldest, from before the clock was set back. Unfinished files of
-// killed processes are removed after an hour. Other files are left alone.
+// whether the audit changed something; a name from an earlier release, which does not say, counts as changed. Names sort by the
+// time of the audit. Files with later names count as oldest, from before the clock was set back. Unfinished files of killed
+// processes are removed after an hour. Other files are not touched.
 func Keep(dir string, r Rotation, changed bool, f *File) error {
 	end := suffix
 	if !changed {

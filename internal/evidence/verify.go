@@ -388,8 +388,8 @@ func (f *facts) add(k key, words ...any) {
 	f.states[k] = append(f.states[k], strings.TrimSpace(fmt.Sprintln(words...)))
 }
 
-// factsOf lists what the evidence must reproduce. Sentences, times, names and counts of what was read are left out, because they may
-// differ between releases.
+// factsOf lists the facts that the evidence must reproduce. It leaves out sentences, times, names and counts of reads, because
+// they may differ between releases.
 func factsOf(r *audit.Report) *facts {
 	f := &facts{states: map[key][]string{}}
 	for _, c := range r.Chains {

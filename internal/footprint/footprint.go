@@ -41,7 +41,7 @@ type Code struct {
 	ImplementationCodeHash string `json:"implementation_code_hash,omitempty"`
 }
 
-// Adopt converts what an older release wrote to Accounts. The implementation is the ERC-1967 one, or empty.
+// Adopt converts the hashes that an older release wrote to Accounts. The implementation is the ERC-1967 one, or empty.
 func (c *Code) Adopt(contract, implementation string) {
 	if len(c.Accounts) == 0 && c.CodeHash != "" {
 		c.Accounts = []Account{{contract, Implementation, c.CodeHash}}
@@ -140,7 +140,7 @@ func (c *Code) Within(o *Code) bool {
 	return !slices.ContainsFunc(c.Accounts, func(a Account) bool { b := o.At(a.Address); return b == nil || b.CodeHash != a.CodeHash })
 }
 
-// handsOnTo compares the hash of the code that the contract delegates to, or of its own if it does not delegate.
+// handsOnTo compares hash with that of the code that the contract delegates to, or of its own code if it does not delegate.
 func (c *Code) handsOnTo(contract, hash string) Difference {
 	runs := c.In(Implementation)
 	for _, a := range runs {
@@ -193,7 +193,7 @@ func (c *Code) Runs(address string) Difference {
 	return Difference{}
 }
 
-// Only returns the one account that the contract delegates to. It is empty if there are none or several, or they are not known.
+// Only returns the account that the contract delegates to, or "" if it delegates to none or several, or that is unknown.
 func (c *Code) Only(contract string) string {
 	if runs := c.In(Implementation); c.Complete && len(runs) == 1 && runs[0].Address != contract {
 		return runs[0].Address

@@ -156,7 +156,7 @@ func Snapshot(w io.Writer, r *audit.Report) error {
 	return nil
 }
 
-// Doubts lists what is missing in a snapshot of r, or not proven.
+// Doubts lists the parts of a snapshot of r that are missing or not proven.
 func Doubts(r *audit.Report) []string {
 	var out []string
 	for _, c := range r.Chains {
@@ -283,7 +283,7 @@ func NewPolicyDiff(r *audit.Report, policy func(chain, contract string) audit.Po
 	return out
 }
 
-// compare fills in what differs, and returns what could not be compared.
+// compare fills in the differences, and returns the parts that could not be compared.
 func (d *ContractDiff) compare(t *audit.Target, p audit.Policy) (unread []string) {
 	keys := policyKeys(t, p)
 	d.New = !slices.ContainsFunc(keys, func(k policyKey) bool { return k.want != nil })
@@ -331,8 +331,8 @@ func nameOf(t *audit.Target, id string) string {
 	return ""
 }
 
-// WriteText writes policy lines like diff -u: without those that begin with -, and with those that begin with +, the policy matches the
-// chain. Equal values are not shown. Lines are to be copied, and stay whole on a narrow terminal.
+// WriteText writes policy lines like diff -u. To match the chain, remove the lines that begin with - and add those that begin
+// with +. Equal values are not shown. Lines stay whole on a narrow terminal, so that they can be copied.
 func (d PolicyDiff) WriteText(b *bytes.Buffer, opt TextOptions) {
 	for _, c := range d.Contracts {
 		if len(c.Missing) > 0 {

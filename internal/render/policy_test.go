@@ -148,7 +148,7 @@ func TestAChainWithoutClaims(t *testing.T) {
 		t.Fatal(err)
 	}
 	shown := text(t, r, render.TextOptions{})
-	if !strings.Contains(shown, "; without claims: policies alone are compared\n") {
+	if !strings.Contains(shown, "; without claims: only policies are compared\n") {
 		t.Errorf("the text does not say that no API covers the chain:\n%s", shown)
 	}
 	for what, s := range map[string]string{"text": shown, "JUnit": junit.String(), "snapshot": snapshotOf(t, r)} {

@@ -16,8 +16,8 @@ import (
 	"github.com/kms-auditor/kms-auditor/audit"
 )
 
-// SARIF writes r as one run of SARIF 2.1.0: a rule for each kind, a result for each finding and each accepted
-// difference. What could not be checked is a notification of an invocation that was not successful.
+// SARIF writes r as one run of SARIF 2.1.0: a rule for each kind, a result for each finding and each accepted difference. If
+// something could not be checked, the invocation is unsuccessful and has a notification for it.
 //
 // Code scanning shows a result at a line of a file. Findings have none, so they are located at the first line of the configuration, or
 // without one at CHAIN/CONTRACT, a file that need not exist.
@@ -96,7 +96,7 @@ func rules() (out []fields) {
 	return out
 }
 
-// invocation says whether everything was checked, and if not, why.
+// invocation reports whether everything was checked, and the reasons if not.
 func invocation(r *audit.Report) fields {
 	ok, notifications := r.Verdict != audit.Unknown, []fields{}
 	say := func(level string, parts ...string) {

@@ -54,7 +54,7 @@ type Table struct {
 	Rows [][]string
 }
 
-// Shorten stands in Table.Drop for the shortening of all ids.
+// Shorten in Table.Drop shortens all ids instead of dropping a column.
 const Shorten = ""
 
 // Add adds a row whose cells may hold foreign text.
@@ -138,8 +138,8 @@ func shorten(s string) string {
 	})
 }
 
-// wrap breaks a line at spaces, so that it fits, and indents what is left of it by hang; a line without indentation by two. Of a
-// word that is too long for a line, ids are shortened; others stay.
+// wrap breaks a line at spaces to fit width. It indents the rest by hang, or by two if the line has no indentation. It shortens
+// ids in a word that is too long for a line; other long words stay.
 func wrap(line string, width, hang int) string {
 	if width <= 0 || visible(line) <= width {
 		return line

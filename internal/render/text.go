@@ -107,7 +107,7 @@ func (t *text) block(c *audit.Chain) string {
 
 func claimAge(r *audit.Report, c *audit.Chain) string {
 	if c.Claims == audit.ClaimNone {
-		return "without claims: policies alone are compared"
+		return "without claims: only policies are compared"
 	}
 	if c.Claim == nil {
 		return "no claim fetched"

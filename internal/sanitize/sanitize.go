@@ -42,7 +42,7 @@ func Plain(s string) string {
 	}, strings.Join(strings.Fields(strings.ToValidUTF8(head, string(unicode.ReplacementChar))), " ")) + more
 }
 
-// linked matches what chats make links of.
+// linked matches text that chats turn into links.
 var linked = regexp.MustCompile(`\.([A-Za-z])|:(/)`)
 
 // NoMarkup returns s for chats and pagers, where foreign text must add no link, mention or line: Plain, of ASCII letters, digits and

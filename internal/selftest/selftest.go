@@ -42,21 +42,21 @@ type Call struct {
 	Result json.RawMessage `json:"result"`
 }
 
-// Case is a claim and what an audit must find, in the format of Tell.
+// Case is a claim and the expected result of its audit, in the format of Tell.
 type Case struct {
 	Sentence string          `json:"sentence"`
 	Claim    json.RawMessage `json:"claim"`
 	Want     string          `json:"want"`
 }
 
-// Outcome is what an audit found.
+// Outcome is the result of an audit.
 type Outcome struct {
 	Case
 	Got    string
 	Failed []string // sources and their errors
 }
 
-// OK reports whether the audit found what it must.
+// OK reports whether the audit found exactly the expected result.
 func (o Outcome) OK() bool { return o.Got == o.Want }
 
 // Recorded returns the embedded bundle.

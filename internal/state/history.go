@@ -109,7 +109,7 @@ func (s *State) titles() map[[2]string]*audit.Entry {
 	return out
 }
 
-// shown returns the last audit that compared, else the last audit, or nil.
+// shown returns the last audit that compared or, if none did, the last audit; nil if there was no audit.
 func (c *chain) shown() *Chain { return cmp.Or(c.Compared, c.Last) }
 
 func targetsOf(c *Chain) []audit.Target {
@@ -220,8 +220,8 @@ func (s *State) Find(name string, f Filter) (string, error) {
 // Wants returns what the policy of a contract says about an id in a list.
 type Wants func(chain, contract string, list audit.List) audit.PolicyState
 
-// Explain returns everything that is known about an id. configured lists the configured chains. wants is optional; it is used where
-// no report says what the operator wants. Events after the audited block are left out.
+// Explain returns everything that is known about an id. configured lists the configured chains. wants is optional; it is used if
+// no report has the operator's policy. Events after the audited block are left out.
 func (s *State) Explain(id string, f Filter, configured []string, wants Wants) render.Explanation {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

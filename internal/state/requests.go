@@ -51,7 +51,7 @@ func (s *State) Apply(r Request, configured map[Target]bool) error {
 	switch r.Kind {
 	case Accept:
 		if err := s.accept(r); err != nil {
-			return fmt.Errorf("accepting the control over %s: %w", r.target(), err)
+			return fmt.Errorf("accepting the baseline of %s: %w", r.target(), err)
 		}
 		return nil
 	case Forget:

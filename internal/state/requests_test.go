@@ -48,7 +48,7 @@ func TestAcceptRequests(t *testing.T) {
 	stranger.Contract = common.Address{1}
 	empty, odd := request(taken), request(taken)
 	empty.Control, odd.Kind = nil, "\x1b[2J"
-	refused := fmt.Sprintf("accepting the control over %s: the control in the last report, of block %d, differs from the one in the request", kms, noon.Unix())
+	refused := fmt.Sprintf("accepting the baseline of %s: the control in the last report, of block %d, differs from the one in the request", kms, noon.Unix())
 	for _, tt := range []struct {
 		sentence string
 		queued   []state.Request
@@ -61,7 +61,7 @@ func TestAcceptRequests(t *testing.T) {
 		{"nor is nothing", []state.Request{empty}, []string{refused}, control.Owner},
 		{"the later one of a contract counts", []state.Request{request(control), request(taken)}, []string{"accepted " + taken.Owner}, taken.Owner},
 		{"a contract that nobody has seen", []state.Request{stranger, request(taken)},
-			[]string{"accepting the control over 0x0100000000000000000000000000000000000000 on base: no audit has seen it", "accepted " + taken.Owner}, taken.Owner},
+			[]string{"accepting the baseline of 0x0100000000000000000000000000000000000000 on base: no audit has seen it", "accepted " + taken.Owner}, taken.Owner},
 		{"a request of another kind", []state.Request{odd}, []string{`unknown kind of request: "\x1b[2J"`}, control.Owner},
 	} {
 		t.Run(tt.sentence, func(t *testing.T) {

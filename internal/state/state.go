@@ -1,5 +1,5 @@
-// Package state keeps, in one file, what outlives an audit: what the next audit needs to know about each chain, the timeline of
-// the contracts' lists, the last reports, resolved findings, and changes that are not logged yet.
+// Package state keeps everything that outlives an audit in one file: each chain's input to the next audit, the timeline of the
+// contracts' lists, the last reports, resolved findings, and changes that are not logged yet.
 //
 // Everything is in memory. Save atomically replaces the file with a snapshot. Only one process has a file open; View reads it
 // without a lock. bbolt databases of earlier releases are converted. Timeline and Explain query the state for people.

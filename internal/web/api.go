@@ -80,7 +80,7 @@ func unpack(w io.Writer, packed []byte) {
 	}
 }
 
-// capped keeps what is written up to keepPlain, and nothing if it is more.
+// capped keeps written data up to keepPlain bytes, and drops all of it if there is more.
 type capped struct {
 	to   *bytes.Buffer
 	over bool
@@ -191,7 +191,7 @@ func filter(s *state.State, query string) (state.Filter, error) {
 				err = fmt.Errorf("limit %s is not a number from 1 to %d", sanitize.Quote(value), mostChanges)
 			}
 		default:
-			err = fmt.Errorf("there is no parameter %s: chain, contract, list, since and limit are known", sanitize.Quote(name))
+			err = fmt.Errorf("unknown parameter %s: use chain, contract, list, since or limit", sanitize.Quote(name))
 		}
 		if err != nil {
 			return f, err
@@ -206,7 +206,7 @@ func parseSince(s string) (time.Time, error) {
 			return t.UTC(), nil
 		}
 	}
-	return time.Time{}, fmt.Errorf("since %s is neither a day (2026-12-31) nor a time (RFC 3339)", sanitize.Quote(s))
+	return time.Time{}, fmt.Errorf("since %s is invalid: use a date (2026-12-31) or an RFC 3339 time", sanitize.Quote(s))
 }
 
 func refuse(w http.ResponseWriter, status int, why string) {

@@ -56,10 +56,10 @@ func TestHistory(t *testing.T) {
 		{"no chain of that name", "chain=mainnet", 0, 0, `chain "mainnet" is not configured`},
 		{"no list of that name", "list=devices", 0, 0, `list "devices" must be one of device, os_image, contract, aggregated_mr, app`},
 		{"no address", "contract=0x12", 0, 0, `contract "0x12" is no address`},
-		{"no time", "since=yesterday", 0, 0, `since "yesterday" is neither a day (2026-12-31) nor a time (RFC 3339)`},
+		{"no time", "since=yesterday", 0, 0, `since "yesterday" is invalid: use a date (2026-12-31) or an RFC 3339 time`},
 		{"none at all", "limit=0", 0, 0, `limit "0" is not a number from 1 to 10000`},
 		{"too many", "limit=10001", 0, 0, `limit "10001" is not a number from 1 to 10000`},
-		{"a parameter that does not exist", "lists=app", 0, 0, `there is no parameter "lists": chain, contract, list, since and limit are known`},
+		{"a parameter that does not exist", "lists=app", 0, 0, `unknown parameter "lists": use chain, contract, list, since or limit`},
 		{"a parameter twice", "limit=1&limit=2", 0, 0, `"limit" is given more than once`},
 		{"half an escape", "chain=%", 0, 0, "the query cannot be read"},
 	} {

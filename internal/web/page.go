@@ -223,7 +223,8 @@ func differs(said, chain any) bool {
 // ref is an id, and its address at the chain's explorer.
 type ref struct{ ID, URL string }
 
-// newRef takes what the id is of as the path of the explorer: address, tx or block. Without an explorer there is no URL.
+// newRef links an id to the explorer. what is the kind of id as in the explorer's path: address, tx or block. Without an explorer
+// there is no URL.
 func newRef(explorer, what, id string) ref {
 	r := ref{ID: id}
 	if explorer != "" {
@@ -297,7 +298,7 @@ var labels = map[any]string{
 	string(audit.AggregatedMR): "measurement",
 }
 
-// label explains a word. A word without a label stays as it is.
+// label explains a word. A word without a label is returned unchanged.
 func label(word any) string {
 	if s, ok := labels[word]; ok {
 		return s

@@ -26,7 +26,7 @@ const (
 	day          = 24 * time.Hour //
 )
 
-// view is what the page shows of a report.
+// view is a report as the page shows it.
 type view struct {
 	Report            *audit.Report // nil before the first audit
 	Now               time.Time     // of the rendering
@@ -60,7 +60,7 @@ type group struct {
 	Rows     []*finding
 }
 
-// finding is a finding with what it is about.
+// finding is a finding with its chain, contract and entry.
 type finding struct {
 	*audit.Finding
 	Now                       time.Time
@@ -223,7 +223,7 @@ func newView(o Options, r *audit.Report, now time.Time) *view {
 	return v
 }
 
-// fail notes why a chain is unknown, unless it knows of another.
+// fail records why a chain is unknown, unless an earlier chain already is.
 func (v *view) fail(c *chainView) {
 	if v.Failed != "" || c.Verdict != audit.Unknown {
 		return

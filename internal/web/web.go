@@ -28,7 +28,7 @@ import (
 // shutdown is how long open requests may take to finish.
 const shutdown = 3 * time.Second
 
-// Options are the sources of what Serve serves.
+// Options are the data sources and settings of Serve.
 type Options struct {
 	Report     func() *audit.Report     // the last report, possibly of an earlier process; nil before the first
 	Ready      func() bool              // whether an audit of this process has finished

@@ -230,7 +230,7 @@ func (n *Network) period(slot uint64) uint64 {
 type indices struct{ finalizedRoot, currentCommittee, nextCommittee uint64 }
 
 // proven has the indices of the supported forks: specs/{altair,electra}/light-client/sync-protocol.md. Fulu adds one field to the
-// state, which moves none of them.
+// state, which does not change the indices.
 var proven = map[string]indices{
 	"deneb":   {105, 54, 55},
 	"electra": {169, 86, 87},

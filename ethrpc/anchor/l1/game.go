@@ -132,7 +132,7 @@ func (g *game) fault(respected uint32) error {
 	case !g.respected || !g.respectedAtCreation:
 		return errors.New("its type was not respected when it was created")
 	case !g.proper:
-		return errors.New("it is not proper according to the registry")
+		return errors.New("the registry does not call it proper")
 	case g.status != 0 && g.status != 2:
 		return fmt.Errorf("its status is %d, neither in progress (0) nor won by the defender (2)", g.status)
 	case g.proofs == 0:

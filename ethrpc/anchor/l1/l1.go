@@ -1,8 +1,8 @@
 // Package l1 reads an OP-stack chain's output roots from its contracts on L1, and compares them with an audited block.
 //
 // Read calls the contracts' own getters at one L1 block: from the SystemConfig to the portal, the registry and the factory, then
-// the newest dispute games. A game whose getters give unexpected answers makes no Point. Covering chooses the Point from which
-// parent hashes lead down to an L2 block, and Point.Confirm follows them over given headers.
+// the newest dispute games. A game whose getters give unexpected answers makes no Point. Covering chooses the Point whose parent
+// hashes lead down to an L2 block, and Point.Confirm follows these hashes through given headers.
 //
 // The package does no I/O: calls go to a Caller, which runs them over proven state and is trusted.
 package l1

@@ -212,7 +212,7 @@ func TestTheLabelIsRightOrALowerOne(t *testing.T) {
 		}, 47, l1.Providers, l1.NotCovered, "paused"},
 		{"the registry does not call its game proper", func(t *testing.T, w *world) {
 			w.alter(t, testchain.RollupRegistry, "isGameProper(address)", make([]byte, 32))
-		}, 47, l1.Providers, l1.NotCovered, "it is not proper according to the registry"},
+		}, 47, l1.Providers, l1.NotCovered, "the registry does not call it proper"},
 		{"the registry's anchor root is not its game's claim", func(t *testing.T, w *world) {
 			won(t, w)
 			w.alter(t, testchain.RollupRegistry, "getAnchorRoot()", append(w.root(t, 59).Bytes(), address(59)...))

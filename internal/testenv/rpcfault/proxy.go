@@ -32,7 +32,7 @@ type Error struct {
 	Message string `json:"message"`
 }
 
-// Fault has hooks that change what passes. Nil hooks change nothing.
+// Fault has hooks that change requests and answers. Nil hooks change nothing.
 type Fault struct {
 	Name string
 	// When selects the requests.
