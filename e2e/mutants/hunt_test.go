@@ -41,7 +41,7 @@ func TestHunt(t *testing.T) {
 		{"its text is gone", "{bug: b, file: m/m.go, find: return 3, put: return 2, tests: [m]}", 2, "0 times, want once"},
 		{"its text is there twice", "{bug: b, file: m/m.go, find: return, put: go, tests: [m]}", 2, "2 times, want once"},
 		{"its file is gone", "{bug: b, file: m/n.go, find: return, put: go, tests: [m]}", 2, "reading its file"},
-		{"it changes nothing", "{bug: b, file: m/m.go, find: a < b, put: a < b, tests: [m]}", 2, "two texts that differ"},
+		{"it changes nothing", "{bug: b, file: m/m.go, find: a < b, put: a < b, tests: [m]}", 2, "that differ"},
 		{"no tests are given", "{bug: b, file: m/m.go, find: a < b, put: a > b}", 2, "and tests"},
 		{"an unknown key", "{bug: b, files: m/m.go}", 2, "field files not found"},
 		{"its tests fail without it", "{bug: b, file: bad/b.go, find: '1', put: '2', first: TestBad, tests: [bad]}", 2, "without any bug: it fails"},
