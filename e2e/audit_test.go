@@ -90,7 +90,7 @@ func TestAudit(t *testing.T) {
 	}
 }
 
-// run audits and checks all outputs. It returns the path of the evidence, or "" if there is none.
+// run audits and checks all outputs. It returns the path of the evidence, or "" if no evidence was written.
 func (r row) run(t *testing.T, s *stage, schema *jsonschema.Schema) string {
 	if r.after != nil {
 		defer func() { must(t, r.after(t.Context(), s)) }()

@@ -64,7 +64,7 @@ func (d deliveries) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, "ok")
 }
 
-// next waits for one notification to each of the pages; with Slack's defaults there is none that an alert is resolved.
+// next waits for one notification to each of the pages; Slack's defaults send none when an alert resolves.
 func (d deliveries) next(t *testing.T, resolved bool) map[string]any {
 	t.Helper()
 	out, want := map[string]any{}, len(pages)

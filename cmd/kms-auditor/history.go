@@ -62,7 +62,7 @@ func newHistory(g *global) *cobra.Command {
 	return cmd
 }
 
-// viewState reads the state file without locking it. If there is none, it returns an empty state and fs.ErrNotExist.
+// viewState reads the state file without locking it. If the file does not exist, it returns an empty state and fs.ErrNotExist.
 func viewState(cfg *config.Config) (*state.State, error) {
 	s, err := state.View(cfg.State)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -41,7 +41,7 @@ func byHash(all [][]byte) nodes {
 	return out
 }
 
-// proveKey returns the value at the hash of key in the trie with that root, or nil if there is none. It adds the nodes on the path
+// proveKey returns the value at the hash of key in the trie with that root, or nil if the key has no value. It adds the nodes on the path
 // to used. Other nodes are ignored, as in go-ethereum.
 func proveKey(root common.Hash, key []byte, proof [][]byte, used nodes) ([]byte, error) {
 	if len(proof) > maxNodes {

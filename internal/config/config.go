@@ -54,7 +54,7 @@ type Evidence struct {
 	KeepLast    int    `yaml:"keep_last"`    // newest files of all audits
 }
 
-// API is the source of the claims. Key is empty if there is none.
+// API is the source of the claims. Key is optional.
 type API struct {
 	BaseURL string          `yaml:"base_url"`
 	Version string          `yaml:"version"`

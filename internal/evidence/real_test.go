@@ -194,7 +194,7 @@ func TestForgedProofsAreRefuted(t *testing.T) {
 		{"the nodes are left out", func(c *evidence.Chain) { c.Nodes = nil }, "are not proven"},
 		{"the block has another time", func(c *evidence.Chain) { c.Second.Observation.Block.Time = noon }, "is block"},
 		{"the block has another number", func(c *evidence.Chain) { c.Second.Observation.Block.Number++ }, "is block"},
-		{"the block's hash is none", func(c *evidence.Chain) { c.Second.Observation.Block.Hash = "\x1b" }, "reading the hash of block"},
+		{"the block's hash is not a hash", func(c *evidence.Chain) { c.Second.Observation.Block.Hash = "\x1b" }, "reading the hash of block"},
 		{"there is no block", func(c *evidence.Chain) { c.Second.Observation.Block = nil }, "without a block"},
 		{"nothing was asked", func(c *evidence.Chain) { c.Second.Proven[0].Devices = nil }, "entry device"},
 		{"what no getter reads was not asked", func(c *evidence.Chain) {

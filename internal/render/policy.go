@@ -27,7 +27,7 @@ type policyKey struct {
 	key  string
 	list bool
 	want []string      // nil: the policy does not have the key
-	is   []PolicyValue // empty if there is none, or it was not read
+	is   []PolicyValue // empty if the value is unset or was not read
 
 	ids     bool // a list of allowed ids
 	unread  int  // how many ids could not be read

@@ -120,7 +120,7 @@ var severities = map[audit.Severity]int{audit.Critical: -2, audit.Warning: -1}
 func CompareSeverities(a, b audit.Severity) int { return severities[a] - severities[b] }
 
 // Open counts the findings of earlier audits that this one could not check again, and returns the worst: the most severe, then
-// the oldest. It returns nil if there is none.
+// the oldest. It returns nil without one.
 func Open(r *audit.Report) (n int, worst *audit.Finding) {
 	for _, t := range Targets(r) {
 		for i := range t.Findings {

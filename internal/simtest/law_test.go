@@ -320,7 +320,7 @@ func (l *law) sound(t *audit.Target, truly truth) {
 		case truly.unlisted(t) && t.Assurance == audit.Proven:
 			complain("another contract's list has more than is named")
 		case !l.real(l.look):
-			complain("its block is none of the chain")
+			complain("its block is not one of the chain")
 		case l.claimOf(l.look) == nil && !l.Unclaimed || !truly.read:
 			complain("the API said nothing of it")
 		case !l.holds(t, compared):

@@ -33,7 +33,7 @@ type view struct {
 	Groups            []*group      // the findings, the most severe first
 	Shown, Findings   int           // findings
 	Critical, Warning int           // findings
-	Worst             *finding      // the first of Groups, unless it is of severity info; nil if there is none
+	Worst             *finding      // the first of Groups, or nil if there is no finding above severity info
 	Open              int           // findings that the last audit could not look at again
 	OpenDrift         bool          // one of them makes drift
 	Accepted          int           // differences
@@ -65,7 +65,7 @@ type finding struct {
 	*audit.Finding
 	Now                       time.Time
 	Chain, Contract, Explorer string
-	Entry                     *audit.Entry // of the finding's id; nil if there is none
+	Entry                     *audit.Entry // of the finding's id; nil if it has no entry
 }
 
 // text is a message around an id.
