@@ -78,7 +78,7 @@ func codeAt(ctx context.Context, p *transport.Client, contract common.Address, n
 type Ref struct {
 	Block, Tx common.Hash
 	Timed     bool // the block's time is known and need not be asked for
-	Untold    bool // the sender is not asked for
+	NoSender  bool // the sender is not asked for
 }
 
 // TxInfo is the time, sender and recipient of a transaction. A field is zero if no provider gave it.
@@ -100,7 +100,7 @@ func (r *Reader) TxInfo(ctx context.Context, refs []Ref) map[Ref]TxInfo {
 				blocks[at.Block] = block.AtHash(at.Block).Ask()
 				calls = append(calls, blocks[at.Block])
 			}
-			if _, known := txs[at]; !known && !at.Untold && asked[at] == nil {
+			if _, known := txs[at]; !known && !at.NoSender && asked[at] == nil {
 				asked[at] = &transport.Call{Method: "eth_getTransactionByHash", Args: []any{at.Tx}}
 				calls = append(calls, asked[at])
 			}

@@ -332,7 +332,7 @@ func (x *Indexer) Annotate(ctx context.Context, contract common.Address, of []au
 		at := [2]uint64{e.Block, uint64(e.Index)}
 		if !asked[at] && (e.Time.IsZero() || actor && e.Actor == (common.Address{})) && len(events) < maxAnnotated {
 			asked[at], events = true, append(events, e)
-			refs = append(refs, logs.Ref{Block: e.BlockHash, Tx: e.Tx, Timed: !e.Time.IsZero(), Untold: !actor})
+			refs = append(refs, logs.Ref{Block: e.BlockHash, Tx: e.Tx, Timed: !e.Time.IsZero(), NoSender: !actor})
 		}
 	}
 	for _, c := range of {
@@ -356,7 +356,7 @@ func (x *Indexer) Annotate(ctx context.Context, contract common.Address, of []au
 		if e.Actor == (common.Address{}) {
 			e.Actor = info.Sender
 		}
-		whole = whole && !e.Time.IsZero() && (refs[i].Untold || e.Actor != (common.Address{}))
+		whole = whole && !e.Time.IsZero() && (refs[i].NoSender || e.Actor != (common.Address{}))
 	}
 	// The next call fetches again whatever could not be stored.
 	return x.opt.State.Annotate(t, events...) == nil && whole

@@ -289,17 +289,15 @@ func (v *view) group(all []*finding) {
 
 // compareTimes has the earlier first, and an unknown time last.
 func compareTimes(a, b *time.Time) int {
-	if a == nil || b == nil {
-		return cmp.Compare(boolean(a == nil), boolean(b == nil))
+	switch {
+	case a == b:
+		return 0
+	case a == nil:
+		return 1
+	case b == nil:
+		return -1
 	}
 	return a.Compare(*b)
-}
-
-func boolean(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // describe finds the entries of the findings.
